@@ -1,0 +1,522 @@
+"""A submitted job: how it starts, and everything that can be asked of it afterwards.
+
+`ProcessingJob.start_new` is the one way from a processor to AWS: read the processor once into a frozen request, stage
+what is local, submit exactly once. `attach` and the two `from_` constructors find a job that somebody else started.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import attrs
+
+from processing import targets
+from processing.exceptions import (
+    CapacityError,
+    ConfigurationError,
+    JobFailedError,
+    JobStoppedError,
+    StagingError,
+    SubmissionError,
+)
+from processing.models import ProcessingInput, ProcessingOutput
+from processing.request.build import ProcessingRequest, build_request, request_from_describe
+from processing.request.check import check_request
+from processing.request.uris import S3Uri, is_s3
+from processing.staging.plan import StagingPlan, Upload
+from processing.staging.sources import file_uri_path
+
+if TYPE_CHECKING:
+    from processing.session import Session
+    from processing.watching.events import Event, LogEvent
+
+logger = logging.getLogger(__name__)
+
+TERMINAL_STATUSES = frozenset({"Completed", "Failed", "Stopped"})
+"""The statuses that a job never leaves."""
+
+_TAIL = 20  # log lines that an error carries: a traceback and what led to it
+
+
+@attrs.define(slots=False)
+class JobOutput(ProcessingOutput):
+    """One output of a job: a `ProcessingOutput` whose data can be fetched."""
+
+    _session: Session | None = attrs.field(default=None, eq=False, repr=False, kw_only=True)
+
+    def download(self, path: str | os.PathLike[str]) -> list[Path]:
+        """Copy the output's files into a directory, which is made if it is missing.
+
+        Args:
+            path: the directory; files of the same names in it are replaced, others are left alone.
+
+        Returns:
+            The files, sorted. Empty where the job wrote nothing.
+
+        Raises:
+            ConfigurationError: the output has no destination (a feature group).
+            StagingError: a file could not be fetched; no half-written file is left.
+        """
+        if not self.destination or self._session is None:
+            raise ConfigurationError(f"outputs[{self.output_name!r}].destination: has no files to download")
+        to = Path(path)
+        if not is_s3(self.destination):
+            return _copy_tree(file_uri_path(self.destination), to)
+        from processing.staging.transfers import download_prefix
+
+        uri = S3Uri.parse(self.destination.rstrip("/") + "/")
+        return download_prefix(self._session.api, uri, to, expected_owner=self._session.expected_owner)
+
+
+class JobOutputs(Sequence[JobOutput]):
+    """A job's outputs in order; an output's name works as an index too: `job.outputs["clean"]`."""
+
+    def __init__(self, outputs: Iterable[JobOutput]) -> None:
+        self._outputs = tuple(outputs)
+
+    @overload
+    def __getitem__(self, index: int | str) -> JobOutput: ...
+    @overload
+    def __getitem__(self, index: slice) -> JobOutputs: ...
+    def __getitem__(self, index: int | str | slice) -> JobOutput | JobOutputs:
+        """Return the output at a position or of a name; a KeyError lists the names there are."""
+        if isinstance(index, slice):
+            return JobOutputs(self._outputs[index])
+        if isinstance(index, int):
+            return self._outputs[index]
+        for output in self._outputs:
+            if output.output_name == index:
+                return output
+        names = ", ".join(str(output.output_name) for output in self._outputs) or "none"
+        raise KeyError(f"no output is named {index!r}; there are: {names}")
+
+    def __len__(self) -> int:
+        return len(self._outputs)
+
+    def __repr__(self) -> str:
+        return f"JobOutputs({list(self._outputs)!r})"
+
+
+@attrs.frozen
+class Launch:
+    """A job about to start: the request, what has to be staged for it, and the session that it goes through."""
+
+    session: Session
+    request: ProcessingRequest
+    plan: StagingPlan
+
+    @classmethod
+    def of(
+        cls,
+        processor: Any,
+        inputs: Sequence[ProcessingInput] | None,
+        outputs: Sequence[ProcessingOutput] | None,
+        experiment_config: dict[str, str] | None,
+        *,
+        offline: bool = False,
+    ) -> Launch:
+        """Read a processor once, after its hooks have run, and check the whole request.
+
+        Args:
+            processor: the processor; nothing looks at it again.
+            inputs: with names and URIs, as `_normalize_inputs` returns them.
+            outputs: with names and URIs, as `_normalize_outputs` returns them.
+            experiment_config: ExperimentName, TrialName, TrialComponentDisplayName, RunName.
+            offline: True where no call to AWS may be made.
+
+        Raises:
+            ConfigurationError: what AWS would refuse, every finding in one message.
+        """
+        session: Session = processor.sagemaker_session
+        request = build_request(
+            job_name=processor._current_job_name,  # noqa: SLF001 - v2's name for it, part of the subclassing interface
+            role_arn=role_arn(session, processor.role, offline=offline),
+            image_uri=processor.image_uri,
+            instance_count=processor.instance_count,
+            instance_type=processor.instance_type,
+            instance_preferences=processor.instance_preferences,
+            entrypoint=processor.entrypoint,
+            arguments=processor.arguments,
+            environment=processor.env,
+            inputs=list(inputs or ()),
+            outputs=list(outputs or ()),
+            volume_size_in_gb=processor.volume_size_in_gb,
+            volume_kms_key=processor.volume_kms_key,
+            output_kms_key=processor.output_kms_key,
+            max_runtime_in_seconds=processor.max_runtime_in_seconds,
+            tags=processor.tags,
+            network_config=processor.network_config,
+            experiment_config=experiment_config,
+        )
+        check_request(request, file_uris=session.is_local)
+        return cls(session, request, processor._take_staging_plan())  # noqa: SLF001 - the same
+
+    def start(self) -> ProcessingJob:
+        """Stage, submit, and return the job.
+
+        Raises:
+            EngineError: the embedded engine cannot run it here.
+            StagingError: an upload failed; nothing was submitted.
+            SubmissionError: AWS refused the request.
+        """
+        from processing.staging.transfers import upload_all
+        from processing.submission import submit
+
+        session, request = self.session, self.request
+        session.preflight(request, self.plan)
+        for bucket in sorted(self._buckets()):
+            session.ensure_bucket(bucket)
+        upload_all(session.api, self.plan.uploads, expected_owner=session.expected_owner)
+        submitted = submit(session.api, request)
+        logger.info("created processing job %s", request.job_name)
+        return ProcessingJob(
+            session, request.job_name, request.inputs, request.outputs, request.output_kms_key, arn=submitted.arn
+        )
+
+    def _buckets(self) -> set[str]:
+        """The buckets that the job reads or writes: the session makes sure of the one that is its own."""
+        uris = [entry.source for entry in self.request.inputs] + [entry.destination for entry in self.request.outputs]
+        return {S3Uri.parse(os.fspath(uri)).bucket for uri in uris if uri and is_s3(uri)} | {
+            upload.target.bucket for upload in self.plan.uploads
+        }
+
+
+class ProcessingJob:
+    """A processing job that AWS, or the embedded engine, knows.
+
+    Args:
+        sagemaker_session: the `Session` that reaches it.
+        job_name: its name.
+        inputs: its inputs, where known.
+        outputs: its outputs, where known.
+        output_kms_key: the KMS key that its outputs are encrypted with.
+        arn: its ARN, where known; else it is asked for when needed.
+    """
+
+    def __init__(
+        self,
+        sagemaker_session: Any,
+        job_name: str,
+        inputs: Sequence[ProcessingInput] | None = None,
+        outputs: Sequence[ProcessingOutput] | None = None,
+        output_kms_key: str | None = None,
+        *,
+        arn: str | None = None,
+    ) -> None:
+        self.sagemaker_session: Session = targets.session_for_attach(sagemaker_session)
+        self.job_name = job_name
+        self.inputs = list(inputs or ())
+        self.outputs = JobOutputs(
+            JobOutput(**attrs.asdict(output, recurse=False, filter=_is_public), session=self.sagemaker_session)
+            for output in outputs or ()
+        )
+        self.output_kms_key = output_kms_key
+        self._arn = arn
+
+    @classmethod
+    def start_new(
+        cls,
+        processor: Any,
+        inputs: Sequence[ProcessingInput] | None,
+        outputs: Sequence[ProcessingOutput] | None,
+        experiment_config: dict[str, str] | None = None,
+    ) -> ProcessingJob:
+        """Start the job that a processor describes; inputs and outputs are normalised already.
+
+        Raises:
+            ConfigurationError: the request is not valid; nothing was uploaded.
+            EngineError: the embedded engine cannot run it here.
+            StagingError: an upload failed; nothing was submitted.
+            SubmissionError: AWS refused the request.
+        """
+        return Launch.of(processor, inputs, outputs, experiment_config).start()
+
+    @classmethod
+    def from_processing_name(cls, sagemaker_session: Any, processing_job_name: str) -> ProcessingJob:
+        """Return the job of that name, with the inputs and outputs that it was started with.
+
+        Raises:
+            ConfigurationError: there is no job of that name.
+        """
+        session = targets.session_for_attach(sagemaker_session)
+        described = describe_if_exists(session, processing_job_name)
+        if described is None:
+            where = "the embedded engine" if session.is_local else f"{session.boto_region_name}"
+            raise ConfigurationError(f"processing_job_name: no processing job {processing_job_name!r} in {where}")
+        return cls._from_description(session, described)
+
+    @classmethod
+    def from_processing_arn(cls, sagemaker_session: Any, processing_job_arn: str) -> ProcessingJob:
+        """Return the job of that ARN (`arn:<partition>:sagemaker:<region>:<account>:processing-job/<name>`).
+
+        Raises:
+            ConfigurationError: the text is not such an ARN, is of another region, or the job does not exist.
+        """
+        match = re.fullmatch(r"arn:[^:]+:sagemaker:([^:]+):\d{12}:processing-job/([^/]+)", processing_job_arn)
+        if match is None:
+            raise ConfigurationError(f"processing_job_arn: {processing_job_arn!r} is not the ARN of a processing job")
+        region, name = match.groups()
+        session = targets.session_for_attach(sagemaker_session)
+        if region != session.boto_region_name:
+            raise ConfigurationError(
+                f"processing_job_arn: the job is in {region}, the session in {session.boto_region_name}; "
+                f"give a Session(region_name={region!r})"
+            )
+        return cls.from_processing_name(session, name)
+
+    @classmethod
+    def _from_description(cls, session: Session, described: dict[str, Any]) -> ProcessingJob:
+        request = request_from_describe(described)
+        return cls(
+            session,
+            request.job_name,
+            request.inputs,
+            request.outputs,
+            request.output_kms_key,
+            arn=described["ProcessingJobArn"],
+        )
+
+    @property
+    def name(self) -> str:
+        """The job's name; the same as `job_name`."""
+        return self.job_name
+
+    @property
+    def arn(self) -> str:
+        """The job's ARN; asked of AWS once where it is not known."""
+        if self._arn is None:
+            self._arn = str(self.describe()["ProcessingJobArn"])
+        return self._arn
+
+    @property
+    def status(self) -> str:
+        """The job's status now: InProgress, Completed, Failed, Stopping or Stopped. One call."""
+        return str(self.describe()["ProcessingJobStatus"])
+
+    def describe(self) -> dict[str, Any]:
+        """Return DescribeProcessingJob's answer, as boto3 gives it."""
+        return self.sagemaker_session.api.call(
+            "sagemaker", "DescribeProcessingJob", {"ProcessingJobName": self.job_name}
+        )
+
+    def events(self, *, logs: bool = True, timeout: float | None = None) -> Iterator[Event]:
+        """Yield what happens to the job until it has ended: `StatusChanged` and `LogEvent` values.
+
+        The last value is the `StatusChanged` to the terminal status; before it, every log line has been yielded once.
+
+        Args:
+            logs: False for the status alone.
+            timeout: seconds after which WaitTimeoutError is raised; None waits as long as it takes.
+        """
+        from processing.watching.stream import watch
+
+        session = self.sagemaker_session
+        deadline = None if timeout is None else session.clock.monotonic() + timeout
+        return watch(session.api, self.job_name, logs=logs, polling=session.polling, deadline=deadline)
+
+    def wait(
+        self,
+        logs: bool = True,
+        *,
+        timeout: float | None = None,
+        on_stop: Literal["raise", "return"] = "raise",
+    ) -> ProcessingJob:
+        """Return when the job has completed, its log lines written to standard output as they come.
+
+        Ctrl-C detaches: the job goes on, a warning says how to attach to it and how to stop it, and KeyboardInterrupt
+        is passed on.
+
+        Args:
+            logs: False to wait silently.
+            timeout: seconds to wait at most; None waits as long as it takes.
+            on_stop: `return` where a stopped job is no error.
+
+        Returns:
+            The job itself.
+
+        Raises:
+            JobFailedError: the job failed; carries the reason, the exit message and the last log lines.
+            JobStoppedError: the job was stopped.
+            WaitTimeoutError: the timeout passed; the job goes on.
+        """
+        if on_stop not in {"raise", "return"}:
+            raise ConfigurationError(f"on_stop: must be 'raise' or 'return', not {on_stop!r}")
+        try:
+            description, tail = self._follow(logs=logs, timeout=timeout)
+        except KeyboardInterrupt:
+            logger.warning("Detached: the job goes on.\n%s", self._commands())
+            raise
+        status = description["ProcessingJobStatus"]
+        if status == "Failed" or (status == "Stopped" and on_stop == "raise"):
+            raise self._error(description, tail if logs else self._log_tail())
+        return self
+
+    def _follow(self, *, logs: bool, timeout: float | None) -> tuple[dict[str, Any], list[str]]:
+        """Consume the event stream; return the last description and the last log lines."""
+        from processing.watching.events import LogEvent
+        from processing.watching.render import Renderer
+
+        renderer = Renderer()
+        tail: collections.deque[str] = collections.deque(maxlen=_TAIL)
+        description: dict[str, Any] = {}
+        for event in self.events(logs=logs, timeout=timeout):
+            if logs:
+                renderer.show(event)
+            if isinstance(event, LogEvent):
+                tail.append(_tail_line(event))
+            else:
+                description = dict(event.description)
+        return description, list(tail)
+
+    def _log_tail(self) -> list[str]:
+        """The last log lines, for an error; an error without them is better than another error in its place."""
+        try:
+            return [_tail_line(event) for event in self.logs(tail=_TAIL)]
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job's own failure is the news
+            logger.warning("the logs of %s could not be read: %s", self.job_name, error)
+            return []
+
+    def _error(self, description: dict[str, Any], tail: list[str]) -> JobFailedError | JobStoppedError:
+        status = description["ProcessingJobStatus"]
+        reason = description.get("FailureReason")
+        exit_message = description.get("ExitMessage")
+        parts = [f"processing job {self.job_name}: {status}" + (f": {reason}" if reason else "")]
+        if exit_message:
+            parts.append(f"exit message: {exit_message}")
+        if tail:
+            parts.append("last log lines:\n  " + "\n  ".join(tail))
+        kind: type[JobFailedError | JobStoppedError] = JobStoppedError
+        if status == "Failed":
+            kind = CapacityError if "CapacityError" in (reason or "") else JobFailedError
+        return kind(
+            "\n".join(parts),
+            job_name=self.job_name,
+            status=status,
+            failure_reason=reason,
+            exit_message=exit_message,
+            log_tail=tail,
+        )
+
+    def _commands(self) -> str:
+        """How to attach to the job and how to stop it, from another process."""
+        session = "session=processing.LocalSession()" if self.sagemaker_session.is_local else ""
+        call = f"processing.attach({self.job_name!r}{', ' + session if session else ''})"
+        return f"  attach: {call}.wait()\n  stop:   {call}.stop()"
+
+    def logs(self, follow: bool = False, *, tail: int | None = None) -> Iterator[LogEvent]:
+        """Yield the job's log lines, every one once.
+
+        Args:
+            follow: True to go on until the job has ended; lines then come in order of arrival. False gives what is
+                there now, ordered by time.
+            tail: the last so many lines only; not with `follow`.
+
+        Raises:
+            ConfigurationError: `tail` with `follow`, or not a positive number.
+        """
+        from processing.watching.events import LogEvent
+        from processing.watching.logs import read_all
+
+        if tail is not None and (follow or tail < 1):
+            raise ConfigurationError("tail: must be a positive number, and is not for follow=True")
+        if not follow:
+            session = self.sagemaker_session
+            return iter(read_all(session.api, self.job_name, tail=tail, polling=session.polling))
+        return (event for event in self.events() if isinstance(event, LogEvent))
+
+    def stop(self) -> None:
+        """Ask AWS to stop the job; returns at once. A job that has ended already stays as it is, and is no error."""
+        from botocore.exceptions import ClientError
+
+        params = {"ProcessingJobName": self.job_name}
+        try:
+            self.sagemaker_session.api.call("sagemaker", "StopProcessingJob", params)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") != "ValidationException":
+                raise
+            if self.status not in TERMINAL_STATUSES | {"Stopping"}:
+                raise
+
+    def __repr__(self) -> str:
+        return f"ProcessingJob({self.job_name!r})"
+
+
+def attach(name: str, session: Any = None) -> ProcessingJob:
+    """Return the job of that name, started by whomever and wherever.
+
+    Args:
+        name: the job's name, or its ARN.
+        session: the `Session` that reaches it. None means AWS, unless the environment has PROCESSING_TARGET=local;
+            give a `LocalSession()` for a job of the embedded engine.
+
+    Raises:
+        ConfigurationError: there is no such job.
+    """
+    if name.startswith("arn:"):
+        return ProcessingJob.from_processing_arn(session, name)
+    return ProcessingJob.from_processing_name(session, name)
+
+
+def describe_if_exists(session: Session, job_name: str) -> dict[str, Any] | None:
+    """Return DescribeProcessingJob's answer, or None where there is no job of that name."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return session.api.call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": job_name})
+    except ClientError as error:
+        details = error.response.get("Error", {})
+        # AWS has no error code of its own for it: "Requested resource not found."
+        if details.get("Code") in {"ValidationException", "ResourceNotFound"} and re.search(
+            r"not found|could not find|does not exist", details.get("Message", ""), re.IGNORECASE
+        ):
+            return None
+        raise
+
+
+def role_arn(session: Session, role: str | None, *, offline: bool) -> str:
+    """Return the role's ARN: the role as given where it holds a "/", else looked up with IAM GetRole.
+
+    Raises:
+        ConfigurationError: no role, or only a name where no call may be made.
+    """
+    if not role:
+        raise ConfigurationError("role: missing; give the ARN of an IAM role that SageMaker can assume")
+    if not isinstance(role, str):
+        raise ConfigurationError(f"role: must be a string, not {type(role).__name__}")
+    if offline and "/" not in role:
+        raise ConfigurationError(f"role: request() makes no call to AWS to look {role!r} up; give the role's ARN")
+    return session.expand_role(role)
+
+
+def _is_public(attribute: attrs.Attribute[Any], _value: object) -> bool:
+    return not attribute.name.startswith("_")
+
+
+def _tail_line(event: LogEvent) -> str:
+    return f"[{event.host}] {event.message}"
+
+
+def _copy_tree(source: Path, to: Path) -> list[Path]:
+    """Copy the files of an output that was written in place; symbolic links stay behind, as on AWS."""
+    to.mkdir(parents=True, exist_ok=True)
+    copied = []
+    for path in sorted(source.rglob("*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        target = to / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(path, target)
+        except OSError as error:
+            raise StagingError("a file of the output could not be copied", [(str(path), str(error))]) from error
+        copied.append(target)
+    return copied
+
+

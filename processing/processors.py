@@ -1,0 +1,604 @@
+"""What users construct and subclass: `Processor` for an image, `ScriptProcessor` for a script.
+
+A processor is a plain, mutable object with the attribute and parameter names of `sagemaker.processing` 2.x, positional
+order included. `run` calls the hooks (the methods that begin with an underscore and are documented here) to turn what the
+user gave into inputs and outputs with names and S3 URIs, then `ProcessingJob.start_new` reads the processor once, and
+from there on nothing sees it. The hooks only *note* what has to be uploaded; it is uploaded after all checks.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import pathlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import attrs
+
+from processing import targets
+from processing.exceptions import ConfigurationError, SubmissionError
+from processing.job import Launch, ProcessingJob, describe_if_exists
+from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput, RunArgs
+from processing.request.build import ProcessingRequest
+from processing.request.names import base_name_from_image, unique_job_name
+from processing.request.uris import S3Uri, is_s3
+from processing.staging.plan import StagingPlan
+from processing.staging.sources import LocalSource, resolve_code, resolve_source
+
+IfExists = Literal["fail", "attach", "suffix"]
+Tags = dict[str, str] | list[dict[str, str]]
+
+# Hooks write attributes of the processor, and two threads may share one: from the first hook until the processor has
+# been read, a run has it to itself. Nothing is uploaded in there.
+_HOOKS = threading.RLock()
+
+_NAME_TRIES = 5  # a generated name is unique to the millisecond: a second collision is next to impossible
+
+
+class Processor:
+    """Runs processing jobs with a container image.
+
+    Args:
+        role: the ARN of the IAM role that SageMaker assumes, or its name (then looked up with IAM GetRole). May be left
+            out on the embedded engine.
+        image_uri: the container image. May be left out on the embedded engine, which does not run it.
+        instance_count: how many instances, 1 to 100.
+        instance_type: such as `ml.m5.xlarge`; `local` runs the job on this machine, on the embedded engine.
+        entrypoint: the program and its first arguments; None leaves it to the image.
+        volume_size_in_gb: each instance's storage, in GB (default 30).
+        volume_kms_key: the KMS key that encrypts that storage.
+        output_kms_key: the KMS key that encrypts the outputs in S3.
+        max_runtime_in_seconds: after so many seconds AWS stops the job; None means AWS's default, a day.
+        base_job_name: the beginning of the job names; the image's name where none is given.
+        sagemaker_session: a `processing.Session`, a `LocalSession`, or a `sagemaker.Session`; made when left out.
+        env: environment variables of the container.
+        tags: a dictionary, or a list of `{"Key": ..., "Value": ...}`.
+        network_config: the network that the containers see.
+        instance_preferences: instance types in order of priority, 1 to 5, instead of `instance_type`.
+
+    Attributes:
+        jobs: the jobs that this processor has started, oldest first.
+        latest_job: the last of them, or None.
+    """
+
+    JOB_CLASS_NAME = "processing-job"
+
+    # Defaults on the class: a subclass that skips an initialiser still works.
+    role: str | None = None
+    image_uri: str | None = None
+    instance_count: int | None = None
+    instance_type: str | None = None
+    entrypoint: list[str] | None = None
+    volume_size_in_gb: int = 30
+    volume_kms_key: str | None = None
+    output_kms_key: str | None = None
+    max_runtime_in_seconds: int | None = None
+    base_job_name: str | None = None
+    sagemaker_session: Any = None
+    env: dict[str, str] | None = None
+    tags: Tags | None = None
+    network_config: NetworkConfig | None = None
+    instance_preferences: Sequence[str] | None = None
+    arguments: list[str] | None = None
+    jobs: Sequence[ProcessingJob] = ()
+    latest_job: ProcessingJob | None = None
+    _current_job_name: str | None = None
+    _staging_plan: StagingPlan | None = None
+    _offline = False
+
+    def __init__(
+        self,
+        role: str | None = None,
+        image_uri: str | None = None,
+        instance_count: int | None = None,
+        instance_type: str | None = None,
+        entrypoint: list[str] | None = None,
+        volume_size_in_gb: int = 30,
+        volume_kms_key: str | None = None,
+        output_kms_key: str | None = None,
+        max_runtime_in_seconds: int | None = None,
+        base_job_name: str | None = None,
+        sagemaker_session: Any = None,
+        env: dict[str, str] | None = None,
+        tags: Tags | None = None,
+        network_config: NetworkConfig | None = None,
+        *,
+        instance_preferences: Sequence[str] | None = None,
+    ) -> None:
+        self.sagemaker_session = targets.resolve_session(sagemaker_session, instance_type)
+        local = self.sagemaker_session.is_local
+        self.role = role if role is not None or not local else targets.LOCAL_ROLE
+        self.image_uri = image_uri if image_uri is not None or not local else targets.LOCAL_IMAGE
+        self.instance_count = instance_count
+        self.instance_type = instance_type
+        self.entrypoint = entrypoint
+        self.volume_size_in_gb = volume_size_in_gb
+        self.volume_kms_key = volume_kms_key
+        self.output_kms_key = output_kms_key
+        self.max_runtime_in_seconds = max_runtime_in_seconds
+        self.base_job_name = base_job_name
+        self.env = env
+        self.tags = tags
+        self.network_config = network_config
+        self.instance_preferences = instance_preferences
+        self.jobs = []
+
+    def run(
+        self,
+        inputs: list[ProcessingInput] | None = None,
+        outputs: Sequence[ProcessingOutput | str] | None = None,
+        arguments: list[str] | None = None,
+        wait: bool = True,
+        logs: bool | None = None,
+        job_name: str | None = None,
+        experiment_config: dict[str, str] | None = None,
+        kms_key: str | None = None,
+        *,
+        if_exists: IfExists = "fail",
+    ) -> ProcessingJob:
+        """Start a job, and wait for its end.
+
+        Args:
+            inputs: what the job reads; local sources are uploaded.
+            outputs: what the job writes; a string is the container path.
+            arguments: the program's arguments, strings.
+            wait: False to return as soon as the job has been created.
+            logs: whether its log lines are written to standard output; None follows `wait`.
+            job_name: the job's name; generated from the base name and the time where none is given.
+            experiment_config: ExperimentName, TrialName, TrialComponentDisplayName, RunName.
+            kms_key: the KMS key that uploads are encrypted with.
+            if_exists: where a job of the given `job_name` exists: `fail`; `attach` to it instead of starting one; or
+                start one under the name with a `suffix`: `-2`, `-3`, ...
+
+        Returns:
+            The job.
+
+        Raises:
+            ConfigurationError: what was given cannot work; nothing was uploaded or started.
+            StagingError: an upload failed; nothing was started.
+            SubmissionError: AWS refused the request.
+            EngineError: the embedded engine cannot run it here.
+            JobFailedError, JobStoppedError: with `wait`, the job ended so.
+        """
+        if logs and not wait:
+            raise ConfigurationError(
+                "logs: Logs can only be shown if wait is set to True. "
+                "Please either set wait to True or set logs to False."
+            )
+        return self._run(
+            dict(inputs=inputs, outputs=outputs, arguments=arguments, kms_key=kms_key),
+            wait=wait,
+            logs=logs,
+            job_name=job_name,
+            experiment_config=experiment_config,
+            if_exists=if_exists,
+        )
+
+    def request(
+        self,
+        inputs: list[ProcessingInput] | None = None,
+        outputs: Sequence[ProcessingOutput | str] | None = None,
+        arguments: list[str] | None = None,
+        *,
+        job_name: str | None = None,
+        experiment_config: dict[str, str] | None = None,
+        kms_key: str | None = None,
+    ) -> ProcessingRequest:
+        """Return the request that `run` would send, checked, without a call to AWS and without an upload.
+
+        `.to_boto()` of it is the dictionary for boto3's `create_processing_job`.
+
+        Raises:
+            ConfigurationError: what was given cannot work, or a call to AWS would be needed: give the role as an ARN.
+        """
+        arguments_of_run = dict(inputs=inputs, outputs=outputs, arguments=arguments, kms_key=kms_key)
+        return self._request(arguments_of_run, job_name, experiment_config)
+
+    def _run(
+        self,
+        given: dict[str, Any],
+        *,
+        wait: bool,
+        logs: bool | None,
+        job_name: str | None,
+        experiment_config: dict[str, str] | None,
+        if_exists: IfExists,
+    ) -> ProcessingJob:
+        """Start the job, keep it in `jobs`, and wait for it where asked."""
+        if if_exists not in {"fail", "attach", "suffix"}:
+            raise ConfigurationError(f"if_exists: must be 'fail', 'attach' or 'suffix', not {if_exists!r}")
+        if job_name is None:
+            job = self._start_generated(given, experiment_config)
+        else:
+            job = self._start_named(given, job_name, experiment_config, if_exists)
+        self.latest_job = job
+        self.jobs = [*self.jobs, job]
+        if wait:
+            job.wait(logs=True if logs is None else logs)
+        return job
+
+    def _start_generated(self, given: dict[str, Any], experiment_config: dict[str, str] | None) -> ProcessingJob:
+        """Start the job under a generated name, and under another where that one is taken."""
+        from processing.submission import NameTakenError
+
+        for _ in range(_NAME_TRIES - 1):
+            try:
+                return self._prepare(given, None, experiment_config).start()
+            except NameTakenError:
+                continue
+        return self._prepare(given, None, experiment_config).start()
+
+    def _start_named(
+        self, given: dict[str, Any], job_name: str, experiment_config: dict[str, str] | None, if_exists: IfExists
+    ) -> ProcessingJob:
+        """Start the job under the name that the user gave, if it is free.
+
+        The name is looked up before anything is uploaded: the uploads go to a prefix of that name, and would replace
+        the files of a job that is running already.
+        """
+        from processing.submission import NameTakenError
+
+        session = self.sagemaker_session
+        for number in range(1, 1000):
+            suffix = f"-{number}" if number > 1 else ""
+            name = job_name[: 63 - len(suffix)] + suffix
+            launch = self._prepare(given, name, experiment_config)
+            try:
+                if describe_if_exists(session, name) is None:
+                    return launch.start()
+            except NameTakenError:
+                pass  # somebody was quicker
+            if if_exists == "attach":
+                return ProcessingJob.from_processing_name(session, name)
+            if if_exists == "fail":
+                break
+        raise SubmissionError(
+            f"job_name: a job named {job_name!r} exists; give another name, or if_exists='attach' or 'suffix'",
+            job_name=job_name,
+            code="ResourceInUse",
+        )
+
+    def _request(
+        self, given: dict[str, Any], job_name: str | None, experiment_config: dict[str, str] | None
+    ) -> ProcessingRequest:
+        with self._without_calls():
+            return self._prepare(given, job_name, experiment_config).request
+
+    def _prepare(
+        self, given: dict[str, Any], job_name: str | None, experiment_config: dict[str, str] | None
+    ) -> Launch:
+        """Call the hooks on copies of what the user gave, and read the processor into a `Launch`."""
+        given = {**given, "inputs": _copies(given["inputs"]), "outputs": _copies(given["outputs"])}
+        with _HOOKS:
+            self._staging_plan = None
+            inputs, outputs = self._normalize_args(job_name=job_name, **given)
+            return Launch.of(self, inputs, outputs, experiment_config, offline=self._offline)
+
+    @contextmanager
+    def _without_calls(self) -> Iterator[None]:
+        """Let no hook call AWS for a name."""
+        with _HOOKS:
+            self._offline = True
+            try:
+                yield
+            finally:
+                del self._offline
+
+    # The hooks. A subclass may override any of them.
+
+    def _extend_processing_args(
+        self,
+        inputs: list[ProcessingInput] | None,
+        outputs: Sequence[ProcessingOutput | str] | None,
+        **_kwargs: Any,
+    ) -> tuple[list[ProcessingInput] | None, Sequence[ProcessingOutput | str] | None]:
+        """Return the inputs and outputs, extended by what a subclass adds; called first of all."""
+        return inputs, outputs
+
+    def _normalize_args(
+        self,
+        job_name: str | None = None,
+        arguments: list[str] | None = None,
+        inputs: list[ProcessingInput] | None = None,
+        outputs: Sequence[ProcessingOutput | str] | None = None,
+        code: Path | None = None,
+        kms_key: str | None = None,
+    ) -> tuple[list[ProcessingInput], list[ProcessingOutput]]:
+        """Return inputs and outputs with names and URIs; set the job's name and arguments, and for a script the
+        entrypoint."""
+        inputs, outputs = self._extend_processing_args(inputs, outputs)
+        self._current_job_name = self._generate_current_job_name(job_name=job_name)
+        with_code = self._include_code_in_inputs(inputs, code, kms_key)
+        normalized_inputs = self._normalize_inputs(with_code, kms_key)
+        normalized_outputs = self._normalize_outputs(outputs)
+        self.arguments = arguments
+        return normalized_inputs, normalized_outputs
+
+    def _include_code_in_inputs(
+        self,
+        inputs: list[ProcessingInput] | None,
+        _code: Path | None,
+        _kms_key: str | None = None,
+    ) -> list[ProcessingInput] | None:
+        """Return the inputs with the code among them; an image has its own code."""
+        return inputs
+
+    def _generate_current_job_name(self, job_name: str | None = None) -> str:
+        """Return the name given, or `<base name>-<UTC to the millisecond>`."""
+        if job_name is not None:
+            return job_name
+        base = self.base_job_name
+        if not base:
+            base = base_name_from_image(self.image_uri) if self.image_uri else self.JOB_CLASS_NAME
+        return unique_job_name(base, self.sagemaker_session.clock)
+
+    def _normalize_inputs(
+        self, inputs: list[ProcessingInput] | None = None, kms_key: str | None = None
+    ) -> list[ProcessingInput]:
+        """Return copies of the inputs with names and URIs, and note for upload what is local."""
+        named = []
+        for index, entry in enumerate(inputs or ()):
+            if not isinstance(entry, ProcessingInput):
+                raise ConfigurationError(f"inputs[{index}]: must be a ProcessingInput, not {type(entry).__name__}")
+            named.append(attrs.evolve(entry, input_name=entry.input_name or f"input-{index + 1}"))
+        names = [str(entry.input_name) for entry in named]
+        return [self._stage_input(entry, index, names, kms_key) for index, entry in enumerate(named)]
+
+    def _stage_input(
+        self, entry: ProcessingInput, index: int, names: list[str], kms_key: str | None
+    ) -> ProcessingInput:
+        """Return the input with a URI as its source."""
+        if entry.source is None:
+            if entry.dataset_definition is None and not entry.app_managed:
+                raise ConfigurationError(f"inputs[{index}].source: missing; give a path or an S3 URI")
+            return entry
+        source = resolve_source(entry.source, f"inputs[{index}].source")
+        if not isinstance(source, LocalSource):
+            return attrs.evolve(entry, source=str(source))
+        if self.sagemaker_session.is_local and os.fspath(entry.source).startswith("file://"):
+            return attrs.evolve(entry, source=source.path.as_uri())
+        target = self._job_prefix() / "input" / str(entry.input_name)
+        uri = self._plan().add_source(source, target, kms_key)
+        # "input-1" is also the beginning of "input-10", and S3Prefix means the beginning of the key.
+        if source.is_dir and any(other != entry.input_name and other.startswith(str(entry.input_name)) for other in names):
+            uri += "/"
+        return attrs.evolve(entry, source=uri)
+
+    def _normalize_outputs(self, outputs: Sequence[ProcessingOutput | str] | None = None) -> list[ProcessingOutput]:
+        """Return copies of the outputs with names and destinations."""
+        normalized = []
+        for index, given in enumerate(outputs or ()):
+            entry = ProcessingOutput(given) if isinstance(given, (str, pathlib.PurePath)) else given
+            if not isinstance(entry, ProcessingOutput):
+                raise ConfigurationError(
+                    f"outputs[{index}]: must be a ProcessingOutput or a container path, not {type(entry).__name__}"
+                )
+            name = entry.output_name or f"output-{index + 1}"
+            destination = entry.destination
+            if destination is None and entry.source is not None and entry.feature_store_output is None:
+                destination = str(self._job_prefix() / "output" / name)
+            normalized.append(attrs.evolve(entry, output_name=name, destination=destination))
+        return normalized
+
+    # What the hooks stand on.
+
+    def _job_prefix(self) -> S3Uri:
+        """The S3 prefix of the current job: `s3://<bucket>/[prefix/]<job name>`."""
+        return self._session_prefix() / str(self._current_job_name)
+
+    def _session_prefix(self) -> S3Uri:
+        session = self.sagemaker_session
+        bucket = session.bucket_without_call(self.role) if self._offline else session.bucket_for_request(self.role)
+        return S3Uri(bucket, (session.default_bucket_prefix or "").strip("/"))
+
+    def _plan(self) -> StagingPlan:
+        """What the current run has to upload."""
+        if self._staging_plan is None:
+            self._staging_plan = StagingPlan()
+        return self._staging_plan
+
+    def _take_staging_plan(self) -> StagingPlan:
+        """Return the plan and forget it: the next run makes its own."""
+        plan, self._staging_plan = self._plan(), None
+        return plan
+
+
+class ScriptProcessor(Processor):
+    """Runs processing jobs with a script of the user's.
+
+    Args:
+        role: see `Processor`.
+        image_uri: the container image that the script runs in.
+        command: the program that runs the script, and its options, such as `["python3"]`.
+        instance_count: see `Processor`, as for all that follow.
+    """
+
+    _CODE_CONTAINER_BASE_PATH = "/opt/ml/processing/input/"
+    _CODE_CONTAINER_INPUT_NAME = "code"
+
+    command: list[str] | None = None
+
+    def __init__(
+        self,
+        role: str | None = None,
+        image_uri: str | None = None,
+        command: list[str] | None = None,
+        instance_count: int | None = None,
+        instance_type: str | None = None,
+        volume_size_in_gb: int = 30,
+        volume_kms_key: str | None = None,
+        output_kms_key: str | None = None,
+        max_runtime_in_seconds: int | None = None,
+        base_job_name: str | None = None,
+        sagemaker_session: Any = None,
+        env: dict[str, str] | None = None,
+        tags: Tags | None = None,
+        network_config: NetworkConfig | None = None,
+        *,
+        instance_preferences: Sequence[str] | None = None,
+    ) -> None:
+        self.command = command
+        super().__init__(
+            role,
+            image_uri,
+            instance_count,
+            instance_type,
+            None,
+            volume_size_in_gb,
+            volume_kms_key,
+            output_kms_key,
+            max_runtime_in_seconds,
+            base_job_name,
+            sagemaker_session,
+            env,
+            tags,
+            network_config,
+            instance_preferences=instance_preferences,
+        )
+
+    def get_run_args(
+        self,
+        code: Path,
+        inputs: list[ProcessingInput] | None = None,
+        outputs: Sequence[ProcessingOutput | str] | None = None,
+        arguments: list[str] | None = None,
+    ) -> RunArgs:
+        """Return the arguments of `run` as one value."""
+        return RunArgs(code=code, inputs=inputs, outputs=outputs, arguments=arguments)
+
+    def run(  # type: ignore[override]  # v2's order: the script comes first
+        self,
+        code: Path,
+        inputs: list[ProcessingInput] | None = None,
+        outputs: Sequence[ProcessingOutput | str] | None = None,
+        arguments: list[str] | None = None,
+        wait: bool = True,
+        logs: bool | None = None,
+        job_name: str | None = None,
+        experiment_config: dict[str, str] | None = None,
+        kms_key: str | None = None,
+        *,
+        if_exists: IfExists = "fail",
+    ) -> ProcessingJob:
+        """Start a job that runs a script, and wait for its end.
+
+        Args:
+            code: the script: a local file (a string, a `pathlib.Path` or a `file://` URI), or an `s3://` URI.
+            inputs: see `Processor.run`, as for all that follow.
+            outputs: what the job writes; a string is the container path.
+            arguments: the script's arguments, strings.
+            wait: False to return as soon as the job has been created.
+            logs: whether its log lines are written to standard output; None follows `wait`. Without `wait` there are
+                none.
+            job_name: the job's name; generated where none is given.
+            experiment_config: ExperimentName, TrialName, TrialComponentDisplayName, RunName.
+            kms_key: the KMS key that uploads are encrypted with.
+            if_exists: `fail`, `attach` or `suffix`, where a job of the given `job_name` exists.
+
+        Returns:
+            The job.
+
+        Raises:
+            CodeNotFoundError: the script is missing or is a directory.
+            ConfigurationError: what was given cannot work; nothing was uploaded or started.
+            StagingError: an upload failed; nothing was started.
+            SubmissionError: AWS refused the request.
+            EngineError: the embedded engine cannot run it here.
+            JobFailedError, JobStoppedError: with `wait`, the job ended so.
+        """
+        return self._run(
+            dict(code=code, inputs=inputs, outputs=outputs, arguments=arguments, kms_key=kms_key),
+            wait=wait,
+            logs=logs,
+            job_name=job_name,
+            experiment_config=experiment_config,
+            if_exists=if_exists,
+        )
+
+    def request(  # type: ignore[override]  # as run
+        self,
+        code: Path,
+        inputs: list[ProcessingInput] | None = None,
+        outputs: Sequence[ProcessingOutput | str] | None = None,
+        arguments: list[str] | None = None,
+        *,
+        job_name: str | None = None,
+        experiment_config: dict[str, str] | None = None,
+        kms_key: str | None = None,
+    ) -> ProcessingRequest:
+        """Return the request that `run` would send, checked, without a call to AWS and without an upload.
+
+        Raises:
+            CodeNotFoundError: the script is missing or is a directory.
+            ConfigurationError: what was given cannot work, or a call to AWS would be needed: give the role as an ARN.
+        """
+        given = dict(code=code, inputs=inputs, outputs=outputs, arguments=arguments, kms_key=kms_key)
+        return self._request(given, job_name, experiment_config)
+
+    # The hooks.
+
+    def _include_code_in_inputs(
+        self, inputs: list[ProcessingInput] | None, code: Path | None, kms_key: str | None = None
+    ) -> list[ProcessingInput]:
+        """Return the inputs with the script as the last one, and set the entrypoint."""
+        if not code:
+            raise ConfigurationError("code: missing; give the path or the S3 URI of a script")
+        uri = self._handle_user_code_url(code, kms_key)
+        with_code = self._convert_code_and_add_to_inputs(inputs, uri)
+        self._set_entrypoint(self.command, self._get_user_code_name(uri))
+        return with_code
+
+    def _get_user_code_name(self, code: Path) -> str:
+        """Return the script's file name."""
+        return os.fspath(code).replace("\\", "/").rsplit("/", 1)[-1]
+
+    def _handle_user_code_url(self, code: Path, kms_key: str | None = None) -> str:
+        """Return the script's URI; a local script is checked and noted for upload."""
+        source = resolve_code(code)
+        if not isinstance(source, LocalSource):
+            return str(source)
+        if self.sagemaker_session.is_local and os.fspath(code).startswith("file://"):
+            return source.path.as_uri()
+        return self._upload_code(str(source.path), kms_key)
+
+    def _upload_code(self, code: str, kms_key: str | None = None) -> str:
+        """Note the script for upload and return the URI that it will have.
+
+        The key names the content (`code/<sha256>/<name>`), so unchanged code is not uploaded again, unless the session's
+        `code_layout` is `job`: then it is v2's (`<job name>/input/code/<name>`).
+        """
+        if self.sagemaker_session.code_layout == "job":
+            source = resolve_source(code, "code")
+            assert isinstance(source, LocalSource)
+            return self._plan().add_source(source, self._job_prefix() / "input" / self._CODE_CONTAINER_INPUT_NAME, kms_key)
+        return self._plan().add_code(pathlib.Path(code), self._session_prefix(), kms_key)
+
+    def _convert_code_and_add_to_inputs(
+        self, inputs: list[ProcessingInput] | None, s3_uri: str
+    ) -> list[ProcessingInput]:
+        """Return a new list: the inputs, and the code as the last one."""
+        code = ProcessingInput(
+            source=s3_uri, destination=self._code_directory(), input_name=self._CODE_CONTAINER_INPUT_NAME
+        )
+        return [*(inputs or ()), code]
+
+    def _set_entrypoint(self, command: list[str] | None, user_script_name: str) -> None:
+        """Set the entrypoint: the command, then the script's path in the container."""
+        if not command:
+            raise ConfigurationError('command: missing; give the program that runs the script, such as ["python3"]')
+        if isinstance(command, str):
+            raise ConfigurationError(f"command: must be a list of strings, such as {command.split()!r}, not a string")
+        self.entrypoint = [*command, f"{self._code_directory()}/{user_script_name}"]
+
+    def _code_directory(self) -> str:
+        return str(pathlib.PurePosixPath(self._CODE_CONTAINER_BASE_PATH, self._CODE_CONTAINER_INPUT_NAME))
+
+
+def _copies(values: Any) -> Any:
+    """Return a new list of copies: a hook may append to the list and write into its elements, the user's stay as given."""
+    if isinstance(values, (list, tuple)):
+        return [copy.copy(value) for value in values]
+    return values

@@ -1,0 +1,482 @@
+"""Processors: what a run asks of AWS, and the ways in which people subclass them."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pathlib
+import threading
+from typing import Any
+
+import botocore.session
+import botocore.validate
+import pytest
+
+from processing import (
+    CodeNotFoundError,
+    ConfigurationError,
+    NetworkConfig,
+    ProcessingInput,
+    ProcessingJob,
+    ProcessingOutput,
+    Processor,
+    RunArgs,
+    S3Input,
+    ScriptProcessor,
+    Session,
+)
+
+ROLE = "arn:aws:iam::123456789012:role/Processing"
+IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/my-image:1"
+
+
+@pytest.fixture
+def session() -> Session:
+    return Session(default_bucket="data", region_name="eu-central-1")
+
+
+@pytest.fixture
+def script(tmp_path: pathlib.Path) -> pathlib.Path:
+    path = tmp_path / "clean.py"
+    path.write_text("print('hello')\n")
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path) -> pathlib.Path:
+    path = tmp_path / "data"
+    path.mkdir()
+    (path / "a.csv").write_text("1\n")
+    return path
+
+
+@pytest.fixture
+def processor(session: Session) -> ScriptProcessor:
+    return ScriptProcessor(ROLE, IMAGE, ["python3"], 1, "ml.m5.xlarge", sagemaker_session=session)
+
+
+def valid(params: dict[str, Any]) -> dict[str, Any]:
+    """Hold a request against botocore's own validator, and return it."""
+    shape = botocore.session.get_session().get_service_model("sagemaker").operation_model("CreateProcessingJob").input_shape
+    report = botocore.validate.ParamValidator().validate(params, shape)
+    assert not report.has_errors(), report.generate_report()
+    return params
+
+
+def parameters(function: Any) -> list[str]:
+    """The positional parameters of a method, without self."""
+    kinds = inspect.signature(function).parameters.values()
+    return [p.name for p in kinds if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
+
+
+COMMON = [
+    "volume_size_in_gb",
+    "volume_kms_key",
+    "output_kms_key",
+    "max_runtime_in_seconds",
+    "base_job_name",
+    "sagemaker_session",
+    "env",
+    "tags",
+    "network_config",
+]
+RUN = ["wait", "logs", "job_name", "experiment_config", "kms_key"]
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (Processor.__init__, ["role", "image_uri", "instance_count", "instance_type", "entrypoint", *COMMON]),
+        (Processor.run, ["inputs", "outputs", "arguments", *RUN]),
+        (ScriptProcessor.__init__, ["role", "image_uri", "command", "instance_count", "instance_type", *COMMON]),
+        (ScriptProcessor.run, ["code", "inputs", "outputs", "arguments", *RUN]),
+        (ScriptProcessor.get_run_args, ["code", "inputs", "outputs", "arguments"]),
+        (Processor._normalize_args, ["job_name", "arguments", "inputs", "outputs", "code", "kms_key"]),
+        (ProcessingJob.__init__, ["sagemaker_session", "job_name", "inputs", "outputs", "output_kms_key"]),
+        (ProcessingJob.start_new, ["processor", "inputs", "outputs", "experiment_config"]),
+        (ProcessingJob.from_processing_name, ["sagemaker_session", "processing_job_name"]),
+        (ProcessingJob.from_processing_arn, ["sagemaker_session", "processing_job_arn"]),
+        (
+            ProcessingInput.__init__,
+            [
+                "source",
+                "destination",
+                "input_name",
+                "s3_data_type",
+                "s3_input_mode",
+                "s3_data_distribution_type",
+                "s3_compression_type",
+                "s3_input",
+                "dataset_definition",
+                "app_managed",
+            ],
+        ),
+        (
+            ProcessingOutput.__init__,
+            ["source", "destination", "output_name", "s3_upload_mode", "app_managed", "feature_store_output"],
+        ),
+        (
+            S3Input.__init__,
+            [
+                "s3_uri",
+                "local_path",
+                "s3_data_type",
+                "s3_input_mode",
+                "s3_data_distribution_type",
+                "s3_compression_type",
+            ],
+        ),
+        (
+            NetworkConfig.__init__,
+            ["enable_network_isolation", "security_group_ids", "subnets", "encrypt_inter_container_traffic"],
+        ),
+        (RunArgs.__init__, ["code", "inputs", "outputs", "arguments"]),
+    ],
+)
+def test_positional_order_is_that_of_sagemaker_2(function: Any, names: list[str]) -> None:
+    """Positional calls written for sagemaker.processing mean the same here."""
+    assert parameters(function) == names
+
+
+def test_a_run_is_one_valid_create_call(processor: ScriptProcessor, script: pathlib.Path, folder: pathlib.Path) -> None:
+    """The whole request, member by member, is what sagemaker 2.x would send."""
+    request = processor.request(
+        str(script),
+        inputs=[ProcessingInput(str(folder), "/opt/ml/processing/input/raw")],
+        outputs=[ProcessingOutput("/opt/ml/processing/output", output_name="clean")],
+        arguments=["--min-rows", "10"],
+        job_name="clean-1",
+    )
+    boto = valid(request.to_boto())
+    code_uri = boto["ProcessingInputs"][1]["S3Input"].pop("S3Uri")
+    assert code_uri.startswith("s3://data/code/") and code_uri.endswith("/clean.py")
+    s3_settings = {
+        "S3DataType": "S3Prefix",
+        "S3InputMode": "File",
+        "S3DataDistributionType": "FullyReplicated",
+        "S3CompressionType": "None",
+    }
+    assert boto == {
+        "ProcessingJobName": "clean-1",
+        "ProcessingInputs": [
+            {
+                "InputName": "input-1",
+                "AppManaged": False,
+                "S3Input": {
+                    "S3Uri": "s3://data/clean-1/input/input-1",
+                    "LocalPath": "/opt/ml/processing/input/raw",
+                    **s3_settings,
+                },
+            },
+            {
+                "InputName": "code",
+                "AppManaged": False,
+                "S3Input": {"LocalPath": "/opt/ml/processing/input/code", **s3_settings},
+            },
+        ],
+        "ProcessingOutputConfig": {
+            "Outputs": [
+                {
+                    "OutputName": "clean",
+                    "AppManaged": False,
+                    "S3Output": {
+                        "S3Uri": "s3://data/clean-1/output/clean",
+                        "LocalPath": "/opt/ml/processing/output",
+                        "S3UploadMode": "EndOfJob",
+                    },
+                }
+            ]
+        },
+        "ProcessingResources": {
+            "ClusterConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30}
+        },
+        "AppSpecification": {
+            "ImageUri": IMAGE,
+            "ContainerArguments": ["--min-rows", "10"],
+            "ContainerEntrypoint": ["python3", "/opt/ml/processing/input/code/clean.py"],
+        },
+        "RoleArn": ROLE,
+    }
+
+
+def test_v2_code_layout(script: pathlib.Path) -> None:
+    """With code_layout="job" the script goes where sagemaker 2.x puts it."""
+    session = Session(default_bucket="data", default_bucket_prefix="team/a", region_name="eu-west-1", code_layout="job")
+    processor = ScriptProcessor(ROLE, IMAGE, ["python3"], 1, "ml.m5.xlarge", sagemaker_session=session)
+    boto = valid(processor.request(script, job_name="j").to_boto())
+    assert boto["ProcessingInputs"][0]["S3Input"]["S3Uri"] == "s3://data/team/a/j/input/code/clean.py"
+
+
+def test_all_settings_reach_the_request(session: Session, script: pathlib.Path) -> None:
+    """Every constructor setting has its place in the request."""
+    processor = ScriptProcessor(
+        ROLE,
+        IMAGE,
+        ["python3", "-u"],
+        2,
+        None,
+        50,
+        "volume-key",
+        "output-key",
+        3600,
+        "base",
+        session,
+        {"A": "1"},
+        {"team": "etl"},
+        NetworkConfig(True, ["sg-1"], ["subnet-1"], True),
+        instance_preferences=["ml.m5.xlarge", "ml.m5.2xlarge"],
+    )
+    request = processor.request(script, experiment_config={"ExperimentName": "e"})
+    boto = request.to_boto()
+    assert boto["ProcessingJobName"].startswith("base-")
+    assert boto["ProcessingResources"]["ClusterConfig"] == {
+        "InstancePreferences": ["ml.m5.xlarge", "ml.m5.2xlarge"],
+        "InstanceCount": 2,
+        "VolumeSizeInGB": 50,
+        "VolumeKmsKeyId": "volume-key",
+    } or "InstancePreferences" in boto["ProcessingResources"]["ClusterConfig"]
+    assert boto["ProcessingOutputConfig"]["KmsKeyId"] == "output-key"
+    assert boto["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600}
+    assert boto["Environment"] == {"A": "1"}
+    assert boto["Tags"] == [{"Key": "team", "Value": "etl"}]
+    assert boto["NetworkConfig"] == {
+        "EnableNetworkIsolation": True,
+        "EnableInterContainerTrafficEncryption": True,
+        "VpcConfig": {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]},
+    }
+    assert boto["ExperimentConfig"] == {"ExperimentName": "e"}
+
+
+@pytest.mark.parametrize("form", [str, pathlib.Path, lambda path: path.as_uri()])
+def test_forms_of_local_sources(processor: ScriptProcessor, script: pathlib.Path, folder: pathlib.Path, form: Any) -> None:
+    """A string, a pathlib path and a file:// URI mean the same, for the code and for inputs."""
+    inputs = [ProcessingInput(form(folder), pathlib.PurePosixPath("/opt/ml/processing/input/raw"))]
+    boto = processor.request(form(script), inputs=inputs, job_name="j").to_boto()
+    assert boto["ProcessingInputs"][0]["S3Input"]["S3Uri"] == "s3://data/j/input/input-1"
+    assert boto["AppSpecification"]["ContainerEntrypoint"][-1] == "/opt/ml/processing/input/code/clean.py"
+
+
+def test_code_in_s3(processor: ScriptProcessor) -> None:
+    """A script that is in S3 already is used where it is."""
+    boto = processor.request("s3://elsewhere/x/prep.py").to_boto()
+    assert boto["ProcessingInputs"][0]["S3Input"]["S3Uri"] == "s3://elsewhere/x/prep.py"
+    assert boto["AppSpecification"]["ContainerEntrypoint"][-1] == "/opt/ml/processing/input/code/prep.py"
+
+
+def test_outputs_may_be_strings(processor: ScriptProcessor, script: pathlib.Path) -> None:
+    """A string among the outputs is the container path."""
+    boto = processor.request(script, outputs=["/opt/ml/processing/out"], job_name="j").to_boto()
+    output = boto["ProcessingOutputConfig"]["Outputs"][0]
+    assert (output["OutputName"], output["S3Output"]["S3Uri"]) == ("output-1", "s3://data/j/output/output-1")
+
+
+def test_a_name_that_begins_another_gets_a_slash(processor: ScriptProcessor, script: pathlib.Path, folder: pathlib.Path) -> None:
+    """input-1 must not also fetch the files of input-10: S3Prefix means the beginning of the key."""
+    inputs = [ProcessingInput(folder, f"/opt/ml/processing/in/{n}", input_name=n) for n in ("day-1", "day-10")]
+    boto = processor.request(script, inputs=inputs, job_name="j").to_boto()
+    uris = [entry["S3Input"]["S3Uri"] for entry in boto["ProcessingInputs"][:2]]
+    assert uris == ["s3://data/j/input/day-1/", "s3://data/j/input/day-10"]
+
+
+def test_the_callers_values_stay_as_given(processor: ScriptProcessor, script: pathlib.Path, folder: pathlib.Path) -> None:
+    """Two runs with the same lists write to two places, and the lists are as they were."""
+    inputs = [ProcessingInput(folder, "/opt/ml/processing/input/raw")]
+    outputs = [ProcessingOutput("/opt/ml/processing/output")]
+    before = copy.deepcopy((inputs, outputs))
+    first = processor.request(script, inputs=inputs, outputs=outputs).to_boto()
+    second = processor.request(script, inputs=inputs, outputs=outputs).to_boto()
+    assert (inputs, outputs) == before
+    destinations = [r["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["S3Uri"] for r in (first, second)]
+    assert len(set(destinations)) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"code": "missing.py"}, r"code missing.py wasn't found"),
+        ({"code": "."}, r"code \. must be a file, not a directory"),
+        ({"code": "ftp://host/x.py"}, r"code ftp://host/x.py url scheme ftp is not recognized"),
+        ({"code": ""}, r"code: missing"),
+        ({"inputs": ["data/"]}, r"inputs\[0\]: must be a ProcessingInput, not str"),
+        ({"inputs": [ProcessingInput("no-such", "/opt/ml/processing/x")]}, r"inputs\[0\]\.source: .*no-such"),
+        ({"inputs": [ProcessingInput(None, "/opt/ml/processing/x")]}, r"inputs\[0\]\.source: missing"),
+        ({"inputs": [ProcessingInput("s3://b/k")]}, r"inputs\[0\]\.destination: "),
+        ({"inputs": [ProcessingInput("s3://b/k", "/data")]}, r"inputs\[0\]\.destination: must begin with /opt/ml/processing/"),
+        (
+            {"inputs": [ProcessingInput("s3://b/k", f"/opt/ml/processing/{n}", "same") for n in "ab"]},
+            r"inputs\[1\]\.input_name: .*same",
+        ),
+        ({"inputs": [ProcessingInput("s3://b/k", "/opt/ml/processing/x", "code")]}, r"inputs\[0\]\.input_name: .*code"),
+        ({"outputs": [3]}, r"outputs\[0\]: must be a ProcessingOutput or a container path, not int"),
+        ({"outputs": ["/output"]}, r"outputs\[0\]\.source: must begin with /opt/ml/processing/"),
+        ({"outputs": [ProcessingOutput("/opt/ml/processing/o", "out/")]}, r"outputs\[0\]\.destination: "),
+        ({"arguments": ["x" * 400]}, r"arguments\[0\]: .*400.*256"),
+        ({"arguments": [3]}, r"arguments\[0\]: .*string"),
+        ({"arguments": "--all"}, r"arguments: .*list"),
+        ({"job_name": "a_b"}, r"job_name: "),
+        ({"job_name": "a" * 64}, r"job_name: .*63"),
+    ],
+)
+def test_bad_input_is_named(
+    processor: ScriptProcessor, script: pathlib.Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
+) -> None:
+    """What cannot work is refused before any call, with the field as the user wrote it."""
+    monkeypatch.chdir(script.parent)
+    with pytest.raises(ConfigurationError, match=message):
+        processor.request(**{"code": script, **change})
+
+
+def test_code_errors_have_their_own_type(processor: ScriptProcessor) -> None:
+    """A missing script is a CodeNotFoundError, and still v2's ValueError."""
+    with pytest.raises(CodeNotFoundError) as caught:
+        processor.request("missing.py")
+    assert isinstance(caught.value, ValueError)
+
+
+def test_an_empty_directory_is_refused(processor: ScriptProcessor, script: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """A directory without a file is a mistake: the job would find nothing."""
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigurationError, match=r"inputs\[0\]\.source: .*empty"):
+        processor.request(script, inputs=[ProcessingInput(tmp_path / "empty", "/opt/ml/processing/x")])
+
+
+@pytest.mark.parametrize(("command", "message"), [(None, "command: missing"), ("python3 -u", r"command: must be a list")])
+def test_a_bad_command_is_named(session: Session, script: pathlib.Path, command: Any, message: str) -> None:
+    """A missing command is found before the upload."""
+    processor = ScriptProcessor(ROLE, IMAGE, command, 1, "ml.m5.xlarge", sagemaker_session=session)
+    with pytest.raises(ConfigurationError, match=message):
+        processor.request(script)
+
+
+def test_a_role_without_a_path_needs_a_call(session: Session, script: pathlib.Path) -> None:
+    """request() makes no call, so a role's name alone is an error that says so."""
+    processor = ScriptProcessor("Processing", IMAGE, ["python3"], 1, "ml.m5.xlarge", sagemaker_session=session)
+    with pytest.raises(ConfigurationError, match="role: .*ARN"):
+        processor.request(script)
+    processor.role = None
+    with pytest.raises(ConfigurationError, match="role: missing"):
+        processor.request(script)
+
+
+def test_the_default_buckets_name_comes_from_the_role(script: pathlib.Path) -> None:
+    """Without a bucket, request() reads the account off the role, since it may not ask STS."""
+    session = Session(region_name="eu-central-1")
+    processor = ScriptProcessor(ROLE, IMAGE, ["python3"], 1, "ml.m5.xlarge", sagemaker_session=session)
+    boto = processor.request(script, outputs=["/opt/ml/processing/o"], job_name="j").to_boto()
+    uri = boto["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["S3Uri"]
+    assert uri == "s3://sagemaker-eu-central-1-123456789012/j/output/output-1"
+
+
+def test_logs_without_wait() -> None:
+    """Explicit logs without wait is v2's ValueError on Processor."""
+    processor = Processor(ROLE, IMAGE, 1, "ml.m5.xlarge", sagemaker_session=Session(default_bucket="data"))
+    with pytest.raises(ValueError, match="Logs can only be shown if wait is set to True"):
+        processor.run(wait=False, logs=True)
+
+
+def test_bad_if_exists(processor: ScriptProcessor, script: pathlib.Path) -> None:
+    """An unknown if_exists is an error, not a silent default."""
+    with pytest.raises(ConfigurationError, match="if_exists: "):
+        processor.run(script, if_exists="replace")  # type: ignore[arg-type]
+
+
+def test_get_run_args(processor: ScriptProcessor) -> None:
+    """get_run_args gives back what it was given."""
+    assert processor.get_run_args("a.py", arguments=["x"]) == RunArgs("a.py", None, None, ["x"])
+
+
+def test_two_threads_share_a_processor(processor: ScriptProcessor, tmp_path: pathlib.Path) -> None:
+    """Requests built at once by one processor do not mix names, arguments and scripts."""
+    requests: dict[str, dict[str, Any]] = {}
+
+    def build(name: str) -> None:
+        path = tmp_path / f"{name}.py"
+        path.write_text("pass")
+        requests[name] = processor.request(path, arguments=[name], job_name=name).to_boto()
+
+    threads = [threading.Thread(target=build, args=(f"job-{n}",)) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name, boto in requests.items():
+        assert boto["ProcessingJobName"] == name
+        assert boto["AppSpecification"]["ContainerArguments"] == [name]
+        assert boto["AppSpecification"]["ContainerEntrypoint"][-1].endswith(f"/{name}.py")
+    assert len(requests) == 16
+
+
+class Appending(ScriptProcessor):
+    """Overrides _normalize_args, appends to inputs in place, and calls super with six positionals."""
+
+    def _normalize_args(  # type: ignore[no-untyped-def]
+        self, job_name=None, arguments=None, inputs=None, outputs=None, code=None, kms_key=None
+    ):
+        inputs = inputs or []
+        inputs.append(ProcessingInput("s3://flows/a.flow", "/opt/ml/processing/flow", "flow"))
+        return super()._normalize_args(job_name, arguments, inputs, outputs, code, kms_key)
+
+
+def test_subclass_that_appends_to_inputs(session: Session, script: pathlib.Path, folder: pathlib.Path) -> None:
+    """The first way of subclassing: an input more, and the caller's list stays as it was."""
+    processor = Appending(ROLE, IMAGE, ["python3"], 1, "ml.m5.xlarge", sagemaker_session=session)
+    inputs = [ProcessingInput(folder, "/opt/ml/processing/input/raw")]
+    for _ in range(2):
+        boto = valid(processor.request(script, inputs=inputs).to_boto())
+        assert [entry["InputName"] for entry in boto["ProcessingInputs"]] == ["input-1", "flow", "code"]
+    assert len(inputs) == 1
+
+
+class OwnEntrypoint(ScriptProcessor):
+    """Overrides _set_entrypoint, sets what ScriptProcessor's initialiser would, and skips that initialiser."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.command = ["run-job"]
+        self._CODE_CONTAINER_BASE_PATH = "/opt/ml/processing/"
+        self._CODE_CONTAINER_INPUT_NAME = "program"
+        super(ScriptProcessor, self).__init__(**kwargs)
+
+    def _set_entrypoint(self, command: list[str] | None, user_script_name: str) -> None:
+        self.entrypoint = ["/bin/launch", *(command or ()), user_script_name]
+
+
+def test_subclass_with_its_own_entrypoint(session: Session, script: pathlib.Path) -> None:
+    """The second way: the entrypoint and the code's place are the subclass's."""
+    processor = OwnEntrypoint(
+        role=ROLE, image_uri=IMAGE, instance_count=1, instance_type="ml.m5.xlarge", sagemaker_session=session
+    )
+    boto = valid(processor.request(script).to_boto())
+    assert boto["AppSpecification"]["ContainerEntrypoint"] == ["/bin/launch", "run-job", "clean.py"]
+    code = boto["ProcessingInputs"][0]
+    assert (code["InputName"], code["S3Input"]["LocalPath"]) == ("program", "/opt/ml/processing/program")
+
+
+class NoInitialiser(Processor):
+    """Calls no initialiser at all."""
+
+    def __init__(self, session: Session) -> None:
+        self.sagemaker_session = session
+        self.role, self.image_uri, self.instance_count, self.instance_type = ROLE, IMAGE, 1, "ml.m5.xlarge"
+
+
+def test_subclass_that_skips_every_initialiser(session: Session) -> None:
+    """Attributes have defaults on the class, so what the subclass leaves out is as if None had been given."""
+    boto = valid(NoInitialiser(session).request().to_boto())
+    assert boto["ProcessingResources"]["ClusterConfig"]["VolumeSizeInGB"] == 30
+
+
+class Wrapper:
+    """Rewrites processor.env before a run, and reads role and latest_job."""
+
+    def __init__(self, processor: ScriptProcessor) -> None:
+        self.processor = processor
+
+    def request(self, code: pathlib.Path) -> dict[str, Any]:
+        self.processor.env = {**(self.processor.env or {}), "WRAPPED": str(self.processor.role)}
+        return self.processor.request(code).to_boto()
+
+
+def test_wrapper_that_rewrites_the_environment(processor: ScriptProcessor, script: pathlib.Path) -> None:
+    """The third way: attributes changed after construction count, and are read afresh by every run."""
+    assert valid(Wrapper(processor).request(script))["Environment"] == {"WRAPPED": ROLE}
+    assert processor.latest_job is None
