@@ -1,0 +1,1 @@
+"""From what the user gave to one valid CreateProcessingJob request: names, S3 URIs, building, checking."""

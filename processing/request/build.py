@@ -1,0 +1,380 @@
+"""One request, as a frozen value: built once from what the user gave, and never changed again.
+
+`ProcessingRequest.to_boto` writes it as boto3's `create_processing_job` takes it, as `sagemaker` 2.x would: what was
+not given stays absent, `AppManaged` is always said.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import attrs
+
+from processing.exceptions import ConfigurationError
+from processing.models import (
+    AthenaDatasetDefinition,
+    DatasetDefinition,
+    FeatureStoreOutput,
+    NetworkConfig,
+    ProcessingInput,
+    ProcessingOutput,
+    RedshiftDatasetDefinition,
+)
+
+Pairs = tuple[tuple[str, Any], ...]
+
+
+@attrs.frozen
+class InstancePreference:
+    """One of the instance types that a job may run on (the service's ProcessingInstancePreference).
+
+    Args:
+        instance_type: such as `ml.m5.xlarge`.
+        instance_count: how many of that type; None where one `instance_count` holds for all types.
+    """
+
+    instance_type: str
+    instance_count: int | None = None
+
+
+def _copies(values: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(copy.copy(value) for value in values)
+
+
+@attrs.frozen
+class ProcessingRequest:
+    """A request for one processing job. Nothing in it can be changed: what is mutable is handed out as copies.
+
+    Attributes have the names and meanings of `Processor`'s parameters. Mappings are kept as tuples of pairs, in the
+    order given; lists as tuples.
+    """
+
+    job_name: str
+    role_arn: str
+    image_uri: str
+    instance_count: int | None
+    instance_type: str | None = None
+    entrypoint: tuple[str, ...] | None = None
+    arguments: tuple[str, ...] | None = None
+    environment: Pairs | None = None
+    _inputs: tuple[ProcessingInput, ...] = attrs.field(default=(), converter=_copies, hash=False)
+    _outputs: tuple[ProcessingOutput, ...] = attrs.field(default=(), converter=_copies, hash=False)
+    volume_size_in_gb: int = 30
+    volume_kms_key: str | None = None
+    output_kms_key: str | None = None
+    max_runtime_in_seconds: int | None = None
+    tags: Pairs | None = None
+    _network_config: NetworkConfig | None = attrs.field(default=None, converter=copy.deepcopy, hash=False)
+    experiment_config: Pairs | None = None
+    instance_preferences: tuple[InstancePreference, ...] | None = None
+
+    @property
+    def inputs(self) -> tuple[ProcessingInput, ...]:
+        """The inputs; copies, so that a change to one changes no request."""
+        return _copies(self._inputs)
+
+    @property
+    def outputs(self) -> tuple[ProcessingOutput, ...]:
+        """The outputs; copies, as the inputs are."""
+        return _copies(self._outputs)
+
+    @property
+    def network_config(self) -> NetworkConfig | None:
+        """The network; a copy, as the inputs are."""
+        return copy.deepcopy(self._network_config)
+
+    def with_name(self, job_name: str) -> ProcessingRequest:
+        """Return the same request for a job of another name; URIs that hold the old name keep it."""
+        return attrs.evolve(self, job_name=job_name)
+
+    def to_boto(self) -> dict[str, Any]:
+        """Return the parameters of boto3's `create_processing_job`: a new dictionary each time."""
+        request: dict[str, Any] = {
+            "ProcessingJobName": self.job_name,
+            "ProcessingResources": {"ClusterConfig": self._cluster()},
+            "AppSpecification": _given(
+                ImageUri=self.image_uri,
+                ContainerArguments=_listed(self.arguments),
+                ContainerEntrypoint=_listed(self.entrypoint),
+            ),
+            "RoleArn": self.role_arn,
+        }
+        if self._inputs:
+            request["ProcessingInputs"] = [_input_to_boto(entry) for entry in self._inputs]
+        if self._outputs:
+            outputs = [_output_to_boto(entry) for entry in self._outputs]
+            request["ProcessingOutputConfig"] = _given(Outputs=outputs, KmsKeyId=self.output_kms_key)
+        if self.environment is not None:
+            request["Environment"] = dict(self.environment)
+        if self._network_config is not None:
+            request["NetworkConfig"] = _network_to_boto(self._network_config)
+        if self.max_runtime_in_seconds is not None:
+            request["StoppingCondition"] = {"MaxRuntimeInSeconds": self.max_runtime_in_seconds}
+        if self.tags is not None:
+            request["Tags"] = [{"Key": key, "Value": value} for key, value in self.tags]
+        if self.experiment_config:
+            request["ExperimentConfig"] = dict(self.experiment_config)
+        return request
+
+    def _cluster(self) -> dict[str, Any]:
+        preferences = None
+        if self.instance_preferences is not None:
+            preferences = [
+                _given(InstanceType=preference.instance_type, InstanceCount=preference.instance_count)
+                for preference in self.instance_preferences
+            ]
+        return _given(
+            InstanceType=self.instance_type,
+            InstanceCount=self.instance_count,
+            InstancePreferences=preferences,
+            VolumeSizeInGB=self.volume_size_in_gb,
+            VolumeKmsKeyId=self.volume_kms_key,
+        )
+
+
+def build_request(
+    *,
+    job_name: str,
+    role_arn: str,
+    image_uri: str,
+    instance_count: int | None,
+    instance_type: str | None = None,
+    entrypoint: Sequence[str] | None = None,
+    arguments: Sequence[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    inputs: Sequence[ProcessingInput] = (),
+    outputs: Sequence[ProcessingOutput] = (),
+    volume_size_in_gb: int = 30,
+    volume_kms_key: str | None = None,
+    output_kms_key: str | None = None,
+    max_runtime_in_seconds: int | None = None,
+    tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
+    network_config: NetworkConfig | None = None,
+    experiment_config: Mapping[str, str] | None = None,
+    instance_preferences: Sequence[str | Mapping[str, Any]] | None = None,
+) -> ProcessingRequest:
+    """Return the frozen request for what a user gave; nothing given is kept, so changing it afterwards changes nothing.
+
+    Values are taken as they are: `check_request` says what is wrong with them, all at once.
+
+    The parameters are those of `Processor`. Inputs and outputs have their names and URIs already; tags are a dictionary
+    or a list of `{"Key": ..., "Value": ...}`; instance preferences are instance types, or
+    `{"InstanceType": ..., "InstanceCount": ...}`, in order of priority.
+
+    Raises:
+        ConfigurationError: a mapping is none, or a tag or preference has not its form.
+    """
+    return ProcessingRequest(
+        job_name=job_name,
+        role_arn=role_arn,
+        image_uri=image_uri,
+        instance_count=instance_count,
+        instance_type=instance_type,
+        entrypoint=_strings(entrypoint),
+        arguments=_strings(arguments),
+        environment=_pairs(environment, "env"),
+        inputs=cast("tuple[ProcessingInput, ...]", inputs),
+        outputs=cast("tuple[ProcessingOutput, ...]", outputs),
+        volume_size_in_gb=volume_size_in_gb,
+        volume_kms_key=volume_kms_key,
+        output_kms_key=output_kms_key,
+        max_runtime_in_seconds=max_runtime_in_seconds,
+        tags=_tags(tags),
+        network_config=network_config,
+        experiment_config=_pairs(experiment_config, "experiment_config"),
+        instance_preferences=_preferences(instance_preferences),
+    )
+
+
+def _strings(values: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return the list as a tuple, paths as text; an empty list means the same as none. A string is no list."""
+    if not values:
+        return None
+    if not isinstance(values, (list, tuple)):
+        return cast("tuple[str, ...]", values)  # check_request names it
+    return tuple(os.fspath(value) if isinstance(value, os.PathLike) else value for value in values)
+
+
+def _pairs(values: Mapping[str, Any] | None, field: str) -> Pairs | None:
+    if values is None:
+        return None
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"{field}: must be a dictionary, not {type(values).__name__}")
+    return tuple(values.items())
+
+
+def _tags(tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None) -> Pairs | None:
+    if tags is None or isinstance(tags, Mapping):
+        return _pairs(tags, "tags")
+    if not isinstance(tags, (list, tuple)):
+        raise ConfigurationError(f"tags: must be a dictionary or a list, not {type(tags).__name__}")
+    for index, tag in enumerate(tags):
+        if not isinstance(tag, Mapping) or set(tag) != {"Key", "Value"}:
+            raise ConfigurationError(f'tags[{index}]: must be {{"Key": ..., "Value": ...}}, not {tag!r}')
+    return tuple((tag["Key"], tag["Value"]) for tag in tags)
+
+
+def _preferences(values: Sequence[str | Mapping[str, Any]] | None) -> tuple[InstancePreference, ...] | None:
+    if values is None:
+        return None
+    if not isinstance(values, (list, tuple)):
+        raise ConfigurationError(f"instance_preferences: must be a list of instance types, not {values!r}")
+    preferences = []
+    for index, value in enumerate(values):
+        if isinstance(value, Mapping) and {"InstanceType"} <= set(value) <= {"InstanceType", "InstanceCount"}:
+            preferences.append(InstancePreference(value["InstanceType"], value.get("InstanceCount")))
+        elif isinstance(value, str):
+            preferences.append(InstancePreference(value))
+        else:
+            raise ConfigurationError(
+                f"instance_preferences[{index}]: must be an instance type, "
+                f'or {{"InstanceType": ..., "InstanceCount": ...}}, not {value!r}'
+            )
+    return tuple(preferences)
+
+
+def _given(**members: Any) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _listed(values: tuple[str, ...] | None) -> Any:
+    return list(values) if isinstance(values, tuple) else values
+
+
+# The service's spelling of the attributes of a model: `kms_key_id` is `KmsKeyId`.
+
+
+def _api_name(attribute: str) -> str:
+    return "".join(word.capitalize() for word in attribute.split("_"))
+
+
+def _to_boto(model: Any) -> dict[str, Any]:
+    """Return a model of `processing.models` in the service's spelling, without what is None."""
+    members = {}
+    for attribute in attrs.fields(type(model)):
+        value = getattr(model, attribute.name)
+        if value is not None:
+            members[_api_name(attribute.name)] = _to_boto(value) if attrs.has(type(value)) else value
+    return members
+
+
+def _from_boto(model: type[Any], members: Mapping[str, Any] | None) -> Any:
+    """Return the members as the model; what is absent is None, whatever the model's default is."""
+    if members is None:
+        return None
+    return model(**{attribute.name: members.get(_api_name(attribute.name)) for attribute in attrs.fields(model)})
+
+
+def _input_to_boto(entry: ProcessingInput) -> dict[str, Any]:
+    boto: dict[str, Any] = {"InputName": entry.input_name, "AppManaged": entry.app_managed}
+    s3_input = entry.s3_input
+    if s3_input is not None:
+        boto["S3Input"] = _to_boto(s3_input)
+    if entry.dataset_definition is not None:
+        boto["DatasetDefinition"] = _to_boto(entry.dataset_definition)
+    return boto
+
+
+def _output_to_boto(entry: ProcessingOutput) -> dict[str, Any]:
+    boto: dict[str, Any] = {"OutputName": entry.output_name, "AppManaged": entry.app_managed}
+    if entry.source is not None:
+        boto["S3Output"] = _given(S3Uri=entry.destination, LocalPath=entry.source, S3UploadMode=entry.s3_upload_mode)
+    if entry.feature_store_output is not None:
+        boto["FeatureStoreOutput"] = _to_boto(entry.feature_store_output)
+    return boto
+
+
+def _network_to_boto(network: NetworkConfig) -> dict[str, Any]:
+    boto = _given(
+        EnableNetworkIsolation=network.enable_network_isolation or False,
+        EnableInterContainerTrafficEncryption=network.encrypt_inter_container_traffic,
+    )
+    vpc = _given(SecurityGroupIds=_copied(network.security_group_ids), Subnets=_copied(network.subnets))
+    if vpc:
+        boto["VpcConfig"] = vpc
+    return boto
+
+
+def _copied(values: Any) -> Any:
+    return list(values) if isinstance(values, (list, tuple)) else values
+
+
+def request_from_describe(described: Mapping[str, Any]) -> ProcessingRequest:
+    """Return the request that a job was created with, from DescribeProcessingJob's answer.
+
+    The answer does not hold the tags: they are None. For the rest, `to_boto` gives what the job was created with.
+    """
+    cluster = described["ProcessingResources"]["ClusterConfig"]
+    application = described["AppSpecification"]
+    output_config = described.get("ProcessingOutputConfig", {})
+    network = described.get("NetworkConfig")
+    return build_request(
+        job_name=described["ProcessingJobName"],
+        role_arn=described["RoleArn"],
+        image_uri=application["ImageUri"],
+        instance_count=cluster.get("InstanceCount"),
+        instance_type=cluster.get("InstanceType"),
+        instance_preferences=cluster.get("InstancePreferences"),
+        entrypoint=application.get("ContainerEntrypoint"),
+        arguments=application.get("ContainerArguments"),
+        environment=described.get("Environment"),
+        inputs=[_described_input(entry) for entry in described.get("ProcessingInputs", ())],
+        outputs=[_described_output(entry) for entry in output_config.get("Outputs", ())],
+        volume_size_in_gb=cluster["VolumeSizeInGB"],
+        volume_kms_key=cluster.get("VolumeKmsKeyId"),
+        output_kms_key=output_config.get("KmsKeyId"),
+        max_runtime_in_seconds=described.get("StoppingCondition", {}).get("MaxRuntimeInSeconds"),
+        network_config=_described_network(network) if network is not None else None,
+        experiment_config=described.get("ExperimentConfig"),
+    )
+
+
+def _described_input(entry: Mapping[str, Any]) -> ProcessingInput:
+    s3_input = entry.get("S3Input", {})
+    return ProcessingInput(
+        source=s3_input.get("S3Uri"),
+        destination=s3_input.get("LocalPath"),
+        input_name=entry["InputName"],
+        s3_data_type=s3_input.get("S3DataType"),
+        s3_input_mode=s3_input.get("S3InputMode"),
+        s3_data_distribution_type=s3_input.get("S3DataDistributionType"),
+        s3_compression_type=s3_input.get("S3CompressionType"),
+        dataset_definition=_described_dataset(entry.get("DatasetDefinition")),
+        app_managed=entry.get("AppManaged", False),
+    )
+
+
+def _described_dataset(members: Mapping[str, Any] | None) -> DatasetDefinition | None:
+    if members is None:
+        return None
+    definition: DatasetDefinition = _from_boto(DatasetDefinition, members)
+    return attrs.evolve(
+        definition,
+        athena_dataset_definition=_from_boto(AthenaDatasetDefinition, members.get("AthenaDatasetDefinition")),
+        redshift_dataset_definition=_from_boto(RedshiftDatasetDefinition, members.get("RedshiftDatasetDefinition")),
+    )
+
+
+def _described_output(entry: Mapping[str, Any]) -> ProcessingOutput:
+    s3_output = entry.get("S3Output", {})
+    return ProcessingOutput(
+        source=s3_output.get("LocalPath"),
+        destination=s3_output.get("S3Uri"),
+        output_name=entry["OutputName"],
+        s3_upload_mode=s3_output.get("S3UploadMode"),
+        app_managed=entry.get("AppManaged", False),
+        feature_store_output=_from_boto(FeatureStoreOutput, entry.get("FeatureStoreOutput")),
+    )
+
+
+def _described_network(members: Mapping[str, Any]) -> NetworkConfig:
+    vpc = members.get("VpcConfig", {})
+    return NetworkConfig(
+        enable_network_isolation=members.get("EnableNetworkIsolation", False),
+        security_group_ids=vpc.get("SecurityGroupIds"),
+        subnets=vpc.get("Subnets"),
+        encrypt_inter_container_traffic=members.get("EnableInterContainerTrafficEncryption"),
+    )
