@@ -1,0 +1,156 @@
+"""The contract between SageMaker Processing and a container: paths, files and rules, without any transport.
+
+Source of fact: "How Amazon SageMaker Processing Configures Your Processing Container" in AWS's developer guide. What no
+public source settles is marked as assumed.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import posixpath
+import stat
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+ML = "/opt/ml"
+PROCESSING = "/opt/ml/processing"
+MESSAGE_LIMIT = 1024
+"""Bytes of /opt/ml/output/message that become the exit message."""
+
+_S3_INPUT = ("LocalPath", "S3Uri", "S3DataDistributionType", "S3DataType", "S3InputMode", "S3CompressionType")
+_S3_OUTPUT = ("LocalPath", "S3Uri", "S3UploadMode")
+
+
+def host_name(number: int) -> str:
+    """Return the name of host `number`, counted from 1: `algo-1`."""
+    return "algo-%d" % number
+
+
+def inside(ml_root: str, path: str) -> str:
+    """Return where a path below /opt/ml is, for a /opt/ml that is kept in the directory `ml_root`.
+
+    Raises:
+        ValueError: the path is not below /opt/ml.
+    """
+    clean = posixpath.normpath(path)
+    if clean != ML and not clean.startswith(ML + "/"):
+        raise ValueError("%s is not below %s" % (path, ML))
+    return os.path.join(ml_root, *clean[len(ML) :].split("/")[1:])
+
+
+def job_config(request: Mapping[str, Any], arn: str) -> Dict[str, Any]:
+    """Return what /opt/ml/config/processingjobconfig.json says: the request, with null for what was not asked for."""
+    app = request["AppSpecification"]
+    cluster = request["ProcessingResources"]["ClusterConfig"]
+    outputs = request.get("ProcessingOutputConfig") or {}
+    return {
+        "ProcessingJobArn": arn,
+        "ProcessingJobName": request["ProcessingJobName"],
+        "AppSpecification": {
+            "ImageUri": app["ImageUri"],
+            "ContainerEntrypoint": app.get("ContainerEntrypoint"),
+            "ContainerArguments": app.get("ContainerArguments"),
+        },
+        "Environment": request.get("Environment"),
+        "ProcessingInputs": [_input_config(item) for item in request.get("ProcessingInputs") or ()] or None,
+        "ProcessingOutputConfig": {
+            "Outputs": [_output_config(item) for item in outputs.get("Outputs", ())],
+            "KmsKeyId": outputs.get("KmsKeyId"),
+        },
+        "ProcessingResources": {
+            "ClusterConfig": {
+                "InstanceCount": cluster.get("InstanceCount"),
+                "InstanceType": cluster.get("InstanceType"),
+                "VolumeSizeInGB": cluster.get("VolumeSizeInGB"),
+                "VolumeKmsKeyId": cluster.get("VolumeKmsKeyId"),
+            }
+        },
+        "NetworkConfig": request.get("NetworkConfig"),
+        "RoleArn": request.get("RoleArn"),
+        "StoppingCondition": request.get("StoppingCondition"),
+        "ExperimentConfig": request.get("ExperimentConfig"),
+    }
+
+
+def _input_config(item: Mapping[str, Any]) -> Dict[str, Any]:
+    config = {"InputName": item["InputName"], "AppManaged": item.get("AppManaged", False)}
+    for name in ("S3Input", "DatasetDefinition"):
+        config[name] = item.get(name)
+    if item.get("S3Input"):
+        config["S3Input"] = {name: item["S3Input"].get(name) for name in _S3_INPUT}
+        config["S3Input"]["S3DownloadMode"] = "StartOfJob"
+    return config
+
+
+def _output_config(item: Mapping[str, Any]) -> Dict[str, Any]:
+    config = {"OutputName": item["OutputName"], "AppManaged": item.get("AppManaged", False)}
+    for name in ("S3Output", "FeatureStoreOutput"):
+        config[name] = item.get(name)
+    if item.get("S3Output"):
+        config["S3Output"] = {name: item["S3Output"].get(name) for name in _S3_OUTPUT}
+    return config
+
+
+def write_config(ml_root: str, config: Mapping[str, Any], number: int, count: int) -> None:
+    """Write both files of /opt/ml/config for host `number` of `count`."""
+    folder = os.path.join(ml_root, "config")
+    os.makedirs(folder, exist_ok=True)
+    hosts = [host_name(each) for each in range(1, count + 1)]
+    _write_json(os.path.join(folder, "resourceconfig.json"), {"current_host": host_name(number), "hosts": hosts})
+    _write_json(os.path.join(folder, "processingjobconfig.json"), config)
+
+
+def _write_json(path: str, value: Any) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(value, file)
+
+
+def exit_message(ml_root: str) -> Optional[str]:
+    """Return the first 1 KB of /opt/ml/output/message; None when there is no such file, or nothing in it.
+
+    A character that the limit cuts in two is left out. Only a regular file is read, so a pipe of that name cannot
+    hold the end of the job.
+
+    Raises:
+        UnicodeDecodeError: the text is not UTF-8.
+    """
+    try:
+        fd = os.open(os.path.join(ml_root, "output", "message"), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return None
+        data = file.read(MESSAGE_LIMIT + 1)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    return decoder.decode(data[:MESSAGE_LIMIT], final=len(data) <= MESSAGE_LIMIT) or None
+
+
+def shard(keys: Sequence[str], number: int, count: int) -> List[str]:
+    """Return the keys that host `number` of `count` gets under ShardedByS3Key.
+
+    Assumed: in order of their UTF-8 bytes, each host takes every `count`-th, from its own number on.
+    """
+    return sorted(keys, key=lambda key: key.encode("utf-8", "surrogateescape"))[number - 1 :: count]
+
+
+def relative_name(key: str, prefix: str) -> str:
+    """Return where the object `key` of an input with the key prefix `prefix` lands, relative to its LocalPath.
+
+    Assumed: what follows `prefix/`; the object's own name when the prefix is the whole key; and where the prefix ends
+    within a name (`data/part` for `data/part-1.csv`), what follows the prefix's last slash.
+
+    Returns:
+        a relative path with `/`; it ends in `/` for a key that stands for a folder.
+
+    Raises:
+        ValueError: the path would leave the directory.
+    """
+    if key.startswith(prefix if prefix.endswith("/") or not prefix else prefix + "/"):
+        name = key[len(prefix) :].lstrip("/")
+    else:
+        name = key[prefix.rfind("/") + 1 :]
+    if ".." in name.split("/") or "\0" in name or name.startswith("/"):
+        raise ValueError("the key %r leads out of the input's directory" % key)
+    return name

@@ -1,0 +1,82 @@
+"""A stream of bytes cut into log messages, without losing any of it."""
+
+from __future__ import annotations
+
+import codecs
+from typing import List
+
+EVENT_LIMIT = 262_144 - 26
+"""Bytes of UTF-8 in one message: CloudWatch Logs counts 26 bytes of overhead towards 256 KiB for each event."""
+
+
+class LineSplitter:
+    """Cuts what a program prints into messages of at most `limit` bytes of UTF-8.
+
+    A message ends at a newline, which is dropped. A line longer than the limit becomes several messages, cut between
+    two characters. Bytes that are not UTF-8 become U+FFFD; NUL and every other control character is kept. Memory
+    stays bounded however long a line is.
+
+    Args:
+        limit: the longest message, in bytes of UTF-8; at least 4, so that any character fits.
+    """
+
+    def __init__(self, limit: int = EVENT_LIMIT) -> None:
+        self._limit = limit
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._parts: List[str] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> List[str]:
+        """Return the messages that `data` completes."""
+        return self._take(self._decoder.decode(data))
+
+    def close(self) -> List[str]:
+        """Return what is left: a last line that no newline ended."""
+        messages = self._take(self._decoder.decode(b"", final=True))
+        if self._parts:
+            messages.extend(self._end_line())
+        return messages
+
+    def _take(self, text: str) -> List[str]:
+        messages: List[str] = []
+        lines = text.split("\n")
+        for line in lines[:-1]:
+            messages.extend(self._add(line))
+            messages.extend(self._end_line())
+        messages.extend(self._add(lines[-1]))
+        return messages
+
+    def _add(self, text: str) -> List[str]:
+        """Add to the current line; return the messages that are full."""
+        if not text:
+            return []
+        size = len(text) if text.isascii() else len(text.encode("utf-8"))
+        if self._size + size <= self._limit:
+            self._parts.append(text)
+            self._size += size
+            return []
+        pieces = split_text("".join(self._parts) + text, self._limit)
+        self._parts = [pieces[-1]]
+        self._size = len(pieces[-1].encode("utf-8"))
+        return pieces[:-1]
+
+    def _end_line(self) -> List[str]:
+        line = "".join(self._parts)
+        self._parts = []
+        self._size = 0
+        return [line]
+
+
+def split_text(text: str, limit: int) -> List[str]:
+    """Cut `text` between characters into pieces of at most `limit` bytes of UTF-8; at least one piece."""
+    data = text.encode("utf-8")
+    pieces = []
+    start = 0
+    while len(data) - start > limit:
+        end = start + limit
+        while data[end] & 0xC0 == 0x80:  # inside a character: go back to its first byte
+            end -= 1
+        pieces.append(data[start:end].decode("utf-8"))
+        start = end
+    pieces.append(data[start:].decode("utf-8"))
+    return pieces

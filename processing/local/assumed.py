@@ -1,0 +1,50 @@
+"""What the engine does where no public source says what SageMaker does: one table, quoted by the documentation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Assumption(NamedTuple):
+    """One behaviour that AWS does not document.
+
+    Attributes:
+        topic: what it is about.
+        behaviour: what the engine does.
+    """
+
+    topic: str
+    behaviour: str
+
+
+DEFAULT_MAX_RUNTIME = 86_400
+"""Seconds: what Describe answers on AWS for a job that was created without a StoppingCondition."""
+
+ASSUMPTIONS: tuple[Assumption, ...] = (
+    Assumption("sharding", "keys sorted by their UTF-8 bytes; host i of n takes every n-th key, from the i-th on"),
+    Assumption(
+        "names of input files",
+        "what follows `prefix/` in the key; where the prefix ends within a name, what follows the prefix's last slash",
+    ),
+    Assumption(
+        "empty input", "a prefix without objects fails the job with a ClientError; a share without objects does not"
+    ),
+    Assumption("stop", "SIGTERM to the program's process group, SIGKILL after the grace (120 seconds by default)"),
+    Assumption("stop while it ends", "a job that was told to stop ends as Stopped, whatever its exit codes"),
+    Assumption("maximum runtime", "counted from the start of the program; then a stop, and a FailureReason says so"),
+    Assumption("default maximum runtime", "86,400 seconds, enforced"),
+    Assumption("several hosts", "the first host that fails stops the others, and gives the FailureReason and its name"),
+    Assumption("outputs", "uploaded at the end of every job: also after a failure and after a stop"),
+    Assumption(
+        "Continuous",
+        "a file is uploaded when its size and time of change are the same in two looks, and once more at the end "
+        "if it changed since",
+    ),
+    Assumption("same key from two hosts", "the later upload wins"),
+    Assumption("FailureReason", "`AlgorithmError: See job logs for more information, exit code: N`"),
+    Assumption("entrypoint not found", "exit code 127, not executable 126, as in a shell; the reason names it"),
+    Assumption("exit message", "the hosts' messages one after another in order of the hosts, 1,024 characters at most"),
+    Assumption("working directory", "the job's own empty HOME, which is gone after the job"),
+    Assumption("environment", "AWS_REGION, AWS_DEFAULT_REGION, PROCESSING_JOB_ARN and PYTHONUNBUFFERED=1 are set"),
+    Assumption("empty line", "one event with a single space, since an event may not be empty"),
+)

@@ -1,0 +1,329 @@
+"""The data of a job's host: inputs into its /opt/ml/processing, and outputs out of it.
+
+What is on this machine (`file://`) is used in place where possible; what is in the engine's S3 is copied, so that a
+job can change its files without changing the objects.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from processing.container import contract
+from processing.local.errors import ApiError
+from processing.local.sandboxes.base import Bind
+from processing.local.stores.objects import ObjectStore
+
+Check = Callable[[], None]
+"""Called between two files; raises where the work shall end."""
+
+
+class DataError(Exception):
+    """An input cannot be had, or an output not be kept. The message is the job's FailureReason."""
+
+
+class Source(NamedTuple):
+    """One file of an input.
+
+    Attributes:
+        name: where it goes, relative to the input's LocalPath, with `/`; ends in `/` for an empty folder.
+        bucket: of an object; None for a file of this machine.
+        place: the object's key, or the file's path.
+    """
+
+    name: str
+    bucket: str | None
+    place: str
+
+
+def is_file_uri(uri: str) -> bool:
+    """Return whether the URI means this machine's file system."""
+    return uri.startswith("file://")
+
+
+def file_path(uri: str) -> str:
+    """Return the absolute path that a `file://` URI means, percent-decoded."""
+    path = uri[len("file://") :]
+    return urllib.parse.unquote(path[len("localhost") :] if path.startswith("localhost/") else path)
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Return bucket and key of an `s3://` URI."""
+    bucket, _, key = uri[len("s3://") :].partition("/")
+    return bucket, key
+
+
+def inputs(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the S3Input of each input that the engine provides."""
+    for item in request.get("ProcessingInputs") or ():
+        if item.get("S3Input") and not item.get("AppManaged"):
+            yield item["S3Input"]
+
+
+def outputs(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the S3Output of each output that the engine keeps."""
+    for item in (request.get("ProcessingOutputConfig") or {}).get("Outputs") or ():
+        if item.get("S3Output") and not item.get("AppManaged"):
+            yield item["S3Output"]
+
+
+class HostData:
+    """The data of one host.
+
+    Args:
+        request: the job's request.
+        ml_root: the directory that the job sees as /opt/ml.
+        number: the host's number, from 1.
+        count: how many hosts the job has.
+        objects: the engine's S3.
+        check: called between two files.
+    """
+
+    def __init__(
+        self, request: Mapping[str, Any], ml_root: str, number: int, count: int, objects: ObjectStore, check: Check
+    ) -> None:
+        self._request = request
+        self._ml_root = ml_root
+        self._number = number
+        self._count = count
+        self._objects = objects
+        self._check = check
+        self._uploaded: dict[str, tuple[int, int]] = {}
+        self._seen: dict[str, tuple[int, int]] = {}
+
+    # --- inputs
+
+    def fetch(self) -> list[Bind]:
+        """Make the directories of all inputs and outputs, and copy what has to be copied.
+
+        Returns:
+            what is used in place instead.
+
+        Raises:
+            DataError: an input cannot be had.
+        """
+        binds: list[Bind] = []
+        for item in inputs(self._request):
+            binds.extend(self._fetch_input(item))
+        for item in outputs(self._request):
+            local = self._make_directory(item["LocalPath"])
+            if is_file_uri(item["S3Uri"]):
+                binds.append(self._bind_output(file_path(item["S3Uri"]), local, item["LocalPath"]))
+        return binds
+
+    def _make_directory(self, local_path: str) -> str:
+        place = contract.inside(self._ml_root, local_path)
+        os.makedirs(place, exist_ok=True)  # noqa: PTH103
+        return place
+
+    @staticmethod
+    def _bind_output(path: str, local: str, local_path: str) -> Bind:
+        try:
+            os.makedirs(path, exist_ok=True)  # noqa: PTH103
+        except OSError as error:
+            raise DataError(f"ClientError: the output directory {path} cannot be made: {error.strerror}") from None
+        if os.listdir(local):  # noqa: PTH208
+            raise DataError(f"ClientError: {local_path} is both an input and an output in place")
+        return Bind(path, local_path, read_only=False)
+
+    def _fetch_input(self, item: Mapping[str, Any]) -> list[Bind]:
+        uri = item["S3Uri"]
+        local = self._make_directory(item["LocalPath"])
+        sharded = item.get("S3DataDistributionType") == "ShardedByS3Key" and self._count > 1
+        if item["S3DataType"] == "S3Prefix" and is_file_uri(uri) and not sharded:
+            return [_bind_input(file_path(uri), item["LocalPath"])]
+        if item["S3DataType"] == "ManifestFile":
+            sources = self._manifest(uri)
+        else:
+            sources = _local_tree(file_path(uri)) if is_file_uri(uri) else self._prefix(uri)
+        if not sources:
+            raise DataError(_nothing_found(uri))
+        if sharded:
+            by_place = {source.place: source for source in sources}
+            sources = [by_place[place] for place in contract.shard(list(by_place), self._number, self._count)]
+        for source in sources:
+            self._check()
+            self._copy(source, local)
+        return []
+
+    def _prefix(self, uri: str) -> list[Source]:
+        bucket, prefix = split_uri(uri)
+        try:
+            keys = [record.key for record in self._objects.iter_prefix(bucket, prefix)]
+            return [Source(contract.relative_name(key, prefix), bucket, key) for key in keys]
+        except ApiError as error:
+            raise DataError(f"ClientError: {error.message} ({uri})") from None
+        except ValueError as error:
+            raise DataError(f"ClientError: {error}") from None
+
+    def _manifest(self, uri: str) -> list[Source]:
+        """Read a manifest: a JSON list of one `{"prefix": "s3://..."}` and names that are appended to it."""
+        try:
+            if is_file_uri(uri):
+                text = Path(file_path(uri)).read_text(encoding="utf-8")
+            else:
+                _, fd = self._objects.open(*split_uri(uri))
+                with open(fd, encoding="utf-8") as file:
+                    text = file.read()
+            head, *names = json.loads(text)
+            prefix = head["prefix"]
+            return [_manifest_source(prefix, name) for name in names]
+        except ApiError as error:
+            raise DataError(f"ClientError: {error.message} ({uri})") from None
+        except OSError as error:
+            raise DataError(f"ClientError: the manifest {uri} cannot be read: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f'ClientError: the manifest {uri} is not a list of {{"prefix": "s3://..."}} and names: {error}'
+            ) from None
+
+    def _copy(self, source: Source, local: str) -> None:
+        target = os.path.join(local, *source.name.split("/"))
+        try:
+            if source.name.endswith("/") or not source.name:
+                os.makedirs(target, exist_ok=True)  # noqa: PTH103
+                return
+            os.makedirs(os.path.dirname(target), exist_ok=True)  # noqa: PTH103, PTH120
+            if source.bucket is None:
+                shutil.copyfile(source.place, target)
+                return
+            _, fd = self._objects.open(source.bucket, source.place)
+            with open(fd, "rb") as body, open(target, "wb") as file:  # noqa: PTH123
+                _copy_body(body.fileno(), file.fileno())
+        except ApiError as error:
+            raise DataError(f"ClientError: {error.message} ({source.bucket}/{source.place})") from None
+        except OSError as error:
+            raise DataError(f"ClientError: {source.place} cannot be put at {source.name}: {error.strerror}") from None
+
+    # --- outputs
+
+    @property
+    def continuous(self) -> bool:
+        """Whether an output is uploaded while the job runs."""
+        return any(_uploads(item) and item["S3UploadMode"] == "Continuous" for item in outputs(self._request))
+
+    def upload_settled(self) -> None:
+        """Upload the files of Continuous outputs that have not changed since the last look."""
+        for item in outputs(self._request):
+            if _uploads(item) and item["S3UploadMode"] == "Continuous":
+                self._upload(item, only_settled=True)
+
+    def upload(self) -> None:
+        """Upload every output; symbolic links are left out.
+
+        Raises:
+            DataError: naming what could not be kept; everything else is uploaded.
+        """
+        failures = []
+        for item in outputs(self._request):
+            if _uploads(item):
+                failures += self._upload(item, only_settled=False)
+        if failures:
+            more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+            raise DataError(f"ClientError: the output {failures[0]}{more}")
+
+    def _upload(self, item: Mapping[str, Any], *, only_settled: bool) -> list[str]:
+        bucket, prefix = split_uri(item["S3Uri"])
+        prefix = prefix.rstrip("/")
+        local = contract.inside(self._ml_root, item["LocalPath"])
+        failures = []
+        for path, mark in _regular_files(local):
+            before = self._seen.get(path)
+            self._seen[path] = mark
+            if self._uploaded.get(path) == mark or (only_settled and before != mark):
+                continue
+            name = os.path.relpath(path, local).replace(os.sep, "/")
+            try:
+                self._objects.put(bucket, f"{prefix}/{name}" if prefix else name, Path(path))
+                self._uploaded[path] = mark
+            except ApiError as error:
+                failures.append(f"{name} could not be uploaded to {item['S3Uri']}: {error.message}")
+            except (OSError, ValueError) as error:  # unreadable, or a name that is not UTF-8
+                failures.append(f"{name!r} could not be uploaded to {item['S3Uri']}: {error}")
+        return failures
+
+
+def _uploads(item: Mapping[str, Any]) -> bool:
+    return not is_file_uri(item["S3Uri"])
+
+
+def _bind_input(path: str, local_path: str) -> Bind:
+    """Use a file or directory of this machine in place; a file lands below LocalPath under its own name."""
+    if not os.path.exists(path):  # noqa: PTH110
+        raise DataError(f"ClientError: there is no file or directory {path} on this machine")
+    real = os.path.realpath(path)
+    if os.path.isdir(real):  # noqa: PTH112
+        return Bind(real, local_path, read_only=True)
+    return Bind(real, f"{local_path.rstrip('/')}/{os.path.basename(path)}", read_only=True)  # noqa: PTH119
+
+
+def _local_tree(path: str) -> list[Source]:
+    """Return every file of a directory of this machine, links to files followed, or the one file."""
+    if os.path.isfile(path):  # noqa: PTH113
+        return [Source(os.path.basename(path), None, path)]  # noqa: PTH119
+    found = []
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = os.path.join(folder, name)  # noqa: PTH118
+            if os.path.isfile(file):  # noqa: PTH113
+                found.append(Source(os.path.relpath(file, path).replace(os.sep, "/"), None, file))
+    return found
+
+
+def _manifest_source(prefix: str, name: str) -> Source:
+    relative = contract.relative_name(name.lstrip("/"), "")
+    if is_file_uri(prefix):
+        return Source(relative, None, file_path(prefix) + name)
+    if not prefix.startswith("s3://"):
+        raise ValueError(f"the prefix {prefix!r} is no S3 URI")
+    bucket, key = split_uri(prefix + name)
+    return Source(relative, bucket, key)
+
+
+def _nothing_found(uri: str) -> str:
+    if is_file_uri(uri):
+        return f"ClientError: there is no file below {file_path(uri)} on this machine"
+    bucket = split_uri(uri)[0]
+    return (
+        f'ClientError: No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the '
+        f"bucket exists in the selected region, that objects exist under that S3 prefix, and that the role has "
+        f'"s3:ListBucket" permissions on bucket "{bucket}".'
+    )
+
+
+def _copy_body(source: int, target: int) -> None:
+    """Copy a file within the kernel where it can, which on some file systems shares the blocks."""
+    if hasattr(os, "copy_file_range"):
+        try:
+            while os.copy_file_range(source, target, 1 << 30):
+                pass
+        except OSError:
+            if os.lseek(target, 0, os.SEEK_CUR):
+                raise
+            # else: not between these file systems; read and write instead
+        else:
+            return
+    with open(source, "rb", closefd=False) as body, open(target, "wb", closefd=False) as file:
+        shutil.copyfileobj(body, file, 1 << 20)
+
+
+def _regular_files(root: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield each regular file below a directory with its size and time of change, in order; links are left out."""
+    if os.path.islink(root):  # noqa: PTH114
+        return
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(folder, name)  # noqa: PTH118
+            try:
+                found = os.lstat(path)
+            except OSError:
+                continue
+            if stat.S_ISREG(found.st_mode):
+                yield path, (found.st_size, found.st_mtime_ns)

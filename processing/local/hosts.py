@@ -1,0 +1,166 @@
+"""Hosts seen from outside: starting their supervisors, and noticing those that died.
+
+Each host has a lock file that its supervisor keeps locked as long as it lives, however it ends. Whoever asks for a job
+looks at the locks of its hosts first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from processing.container import contract
+from processing.local import processes
+from processing.local.stores.jobs import HostEnd, HostRecord, JobRecord, JobStore
+
+PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+_BOOT = "import sys; sys.path.append(sys.argv[1]); from processing.local.supervisor import main; main(sys.argv[2:])"
+_ENVIRONMENT = ("PATH", "LANG", "LANGUAGE", "TZ")
+_children: list[_Supervisor] = []
+
+
+class _Supervisor(subprocess.Popen[bytes]):
+    """A process that outlives this one by design, so that its being alive at the end is no reason to warn."""
+
+    def __del__(self) -> None:
+        """Do nothing: there is nothing to release."""
+
+
+def machine_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables of this machine that a job may see: a short list of harmless ones."""
+    return {name: value for name, value in environ.items() if name in _ENVIRONMENT or name.startswith("LC_")}
+
+
+class Locks:
+    """The locks of a new job's hosts, taken before anybody can see the job, and handed to its supervisors.
+
+    Args:
+        folder: the job's folder, which is made here.
+        count: how many hosts it has.
+    """
+
+    def __init__(self, folder: Path, count: int) -> None:
+        folder.mkdir(parents=True)
+        self._fds: dict[int, int] = {}
+        try:
+            for number in range(1, count + 1):
+                fd = os.open(_lock_path(folder, number), os.O_CREAT | os.O_RDWR, 0o600)
+                self._fds[number] = fd
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            self.close()
+            raise
+
+    def fd(self, number: int) -> int:
+        """Return the descriptor that holds a host's lock."""
+        return self._fds[number]
+
+    def close(self) -> None:
+        """Let go: each lock is then held by the supervisor alone, if it was started."""
+        while self._fds:
+            os.close(self._fds.popitem()[1])
+
+
+def _lock_path(folder: Path, number: int) -> Path:
+    return folder / f"{contract.host_name(number)}.lock"
+
+
+def start_supervisors(home: Path, job: JobRecord, count: int, locks: Locks, environment: Mapping[str, str]) -> None:
+    """Start the supervisor of every host; each is a session of its own, so that no Ctrl-C of ours reaches it."""
+    _reap_children()
+    python = sys.executable or shutil.which("python3") or "python3"
+    for number in range(1, count + 1):
+        lock = locks.fd(number)
+        arguments = [PACKAGE_ROOT, str(home), str(job.id), str(number), str(lock)]
+        with (home / job.folder / f"{contract.host_name(number)}.err").open("wb") as errors:
+            supervisor = _Supervisor(
+                [python, "-I", "-S", "-c", _BOOT, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                cwd="/",
+                env=dict(environment),
+                start_new_session=True,
+                pass_fds=(lock,),
+            )
+        _children.append(supervisor)
+
+
+def _reap_children() -> None:
+    """Let ended supervisors of this process go, which would stay in the process table as zombies."""
+    for child in list(_children):
+        if child.poll() is not None:
+            with contextlib.suppress(ValueError):
+                _children.remove(child)
+
+
+def bury_dead(store: JobStore, home: Path, jobs: Iterable[JobRecord]) -> bool:
+    """Fail the hosts whose supervisor died without noting an end, and kill what their programs left.
+
+    Args:
+        store: the job store.
+        home: the engine's folder.
+        jobs: those to look at.
+
+    Returns:
+        whether there was one.
+    """
+    _reap_children()
+    found = False
+    for job in jobs:
+        if job.finished:
+            continue
+        for host in store.hosts(job.id):
+            if host.outcome is None:
+                found |= _bury_if_dead(store, home, job, host)
+    return found
+
+
+def _bury_if_dead(store: JobStore, home: Path, job: JobRecord, host: HostRecord) -> bool:
+    folder = home / job.folder
+    try:
+        fd = os.open(_lock_path(folder, host.number), os.O_RDWR)
+    except FileNotFoundError:
+        fd = None
+    try:
+        if fd is not None:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        return _bury(store, folder, job, host.number)
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def _bury(store: JobStore, folder: Path, job: JobRecord, number: int) -> bool:
+    # Looked at again now that the lock is ours: it may have ended properly in between.
+    current: Sequence[HostRecord] = [host for host in store.hosts(job.id) if host.number == number]
+    if not current or current[0].outcome is not None:
+        return True
+    host = current[0]
+    if host.process_group is not None:
+        processes.kill_group(host.process_group, host.group_started)
+    reason = "InternalServerError: the supervisor of the job's host is gone"
+    said = _last_words(folder / f"{contract.host_name(number)}.err")
+    end = HostEnd("failed", reason=f"{reason}: {said}" if said else f"{reason} (killed, or the machine was restarted)")
+    processes.remove_tree(folder / contract.host_name(number))
+    if store.finish_host(job.id, number, end, time.time()):
+        processes.remove_tree(folder)
+    return True
+
+
+def _last_words(path: Path) -> str:
+    """Return the last line that a supervisor wrote to its stderr."""
+    with contextlib.suppress(OSError):
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return ""

@@ -1,0 +1,60 @@
+"""Processes and folders of jobs: telling one process from a later one of the same number, and clearing away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def start_mark(pid: int) -> str | None:
+    """Return what tells a process from every other one of its number: boot and time of start. None if not known."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return f"{_BOOT_ID.read_text(encoding='ascii').strip()}:{fields[19].decode()}"
+    except (OSError, IndexError):
+        return None
+
+
+def kill_group(group: int, mark: str | None) -> None:
+    """Kill what is left of a process group, unless its number has gone to another process since.
+
+    While any member lives, the kernel gives the number to nobody else: a missing leader is therefore no obstacle, and
+    one with another time of start means that the group is gone.
+    """
+    if mark is not None and Path(f"/proc/{group}").exists() and start_mark(group) != mark:
+        return
+    if mark is not None and not mark.startswith(_boot()):
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _boot() -> str:
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder with all that is in it, as far as possible; directories that a job locked are unlocked."""
+
+    def unlock(function: Callable[..., Any], name: str, _: object) -> None:
+        with contextlib.suppress(OSError):
+            parent = os.path.dirname(name)  # noqa: PTH120
+            os.chmod(parent, 0o700)  # noqa: PTH101
+            if not os.path.islink(name):  # noqa: PTH114
+                os.chmod(name, 0o700)  # noqa: PTH101
+            if function in {os.unlink, os.rmdir}:
+                function(name)
+            else:
+                shutil.rmtree(name, ignore_errors=True)
+
+    shutil.rmtree(path, onerror=unlock)

@@ -1,0 +1,118 @@
+"""The sandbox of choice: bubblewrap (`bwrap`), where it is installed and may make namespaces."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from processing.local.sandboxes.base import Host, Launch, children_of_opt, existing_masks, make_mount_points
+
+_PROBE_SECONDS = 10
+
+
+class Bubblewrap:
+    """Runs a program through `bwrap`, in mount, process and host-name namespaces of its own.
+
+    With a process namespace every descendant dies with the program, and all of it with its supervisor. The program
+    is in a session of its own below bwrap, so that a signal to its group does not hit bwrap.
+
+    Args:
+        executable: the path of `bwrap`.
+        processes: whether a process namespace can be made (it needs a /proc that may be mounted).
+    """
+
+    name = "bubblewrap"
+    isolates_network = True
+    mounts = True
+
+    def __init__(self, executable: str, processes: bool = True) -> None:
+        self._executable = executable
+        self._processes = processes
+
+    @classmethod
+    def probe(cls) -> tuple[Bubblewrap | None, str]:
+        """Return a sandbox that works here, or None and the reason."""
+        executable = shutil.which("bwrap")
+        if executable is None:
+            return None, "bwrap is not installed"
+        reason = ""
+        for processes in (True, False):
+            sandbox = cls(executable, processes)
+            reason = sandbox.try_out()
+            if not reason:
+                return sandbox, ""
+        return None, reason
+
+    def try_out(self) -> str:
+        """Run a trivial program; return what went wrong, or nothing."""
+        with tempfile.TemporaryDirectory(prefix="processing-probe-") as folder:
+            launch = self.command(["/bin/sh", "-c", "test -d /opt/ml"], Host(folder), env={}, cwd="/", report_fd=None)
+            try:
+                done = subprocess.run(  # noqa: S603 -- a fixed command
+                    launch.argv,
+                    env=launch.env,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    timeout=_PROBE_SECONDS,
+                    check=False,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                return str(error)
+        return "" if done.returncode == 0 else done.stderr.decode(errors="replace").strip() or "it failed"
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs."""
+        return {"name": self.name, "executable": self._executable, "processes": self._processes}
+
+    def prepare(self, host: Host) -> None:
+        """Create the mount points."""
+        make_mount_points(host)
+
+    def command(
+        self, argv: Sequence[str], host: Host, *, env: Mapping[str, str], cwd: str, report_fd: int | None
+    ) -> Launch:
+        """Return the call of bwrap."""
+        options = [*self._namespaces(host, report_fd), *_tree()]
+        options += ["--bind", host.ml_root, "/opt/ml"]
+        for bind in host.binds:
+            options += ["--ro-bind" if bind.read_only else "--bind", bind.source, bind.target]
+        if host.hosts_file is not None and Path("/etc/hosts").exists():
+            options += ["--ro-bind", host.hosts_file, os.path.realpath("/etc/hosts")]
+        for path, is_directory in existing_masks(host.masks):
+            options += ["--tmpfs", path] if is_directory else ["--ro-bind", "/dev/null", path]
+        if self._processes:
+            options += ["--proc", "/proc"]
+        options += ["--chdir", cwd, "--"]
+        return Launch([self._executable, *options, *argv], dict(env), "/", report_fd is not None)
+
+    def _namespaces(self, host: Host, report_fd: int | None) -> list[str]:
+        options = ["--die-with-parent", "--new-session", "--unshare-uts", "--hostname", host.name]
+        if self._processes:
+            options.append("--unshare-pid")
+        if not host.network:
+            options.append("--unshare-net")
+        if report_fd is not None:
+            options += ["--info-fd", str(report_fd)]
+        return options
+
+
+def _tree() -> list[str]:
+    """The whole machine, with an /opt that can be added to.
+
+    Where there is no /opt to mount on, the root itself is made of the machine's top-level entries: nothing is ever
+    created on the machine.
+    """
+    if Path("/opt").is_dir() and not Path("/opt").is_symlink():
+        options = ["--dev-bind", "/", "/", "--tmpfs", "/opt"]
+        entries = children_of_opt()
+    else:
+        options = []
+        entries = [f"/{name}" for name in sorted(os.listdir("/")) if name != "opt"]  # noqa: PTH208
+    for path in entries:
+        options += ["--symlink", os.readlink(path), path] if Path(path).is_symlink() else ["--dev-bind", path, path]  # noqa: PTH115
+    return options

@@ -1,0 +1,204 @@
+"""Run one program in namespaces of its own. A script, started with an order in JSON as its only argument.
+
+Order of things: unshare, map the user to itself, mount, and fork the program into a session of its own. With a process
+namespace, a process in between is the namespace's init: whatever the program leaves behind dies with it. Every
+process here dies with its parent, so nothing survives the supervisor.
+
+The program's group is the forked process, whose id is written to the report descriptor as `{"child-pid": N}`.
+Exit code: the program's own; 128 plus the signal that ended it; 125 where the namespaces cannot be made.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+from typing import Any, NoReturn
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 8, 32, 4096, 16384
+MS_NOATIME, MS_NODIRATIME, MS_PRIVATE, MS_RELATIME = 1024, 2048, 1 << 18, 1 << 21
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+FAILED = 125
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def mount(source: str, target: str, kind: str | None, flags: int) -> None:
+    """Call mount(2)."""
+    name = None if kind is None else kind.encode()
+    result = _libc.mount(os.fsencode(source), os.fsencode(target), name, ctypes.c_ulong(flags), None)
+    _check(result, f"mount {source} on {target}")
+
+
+def bind(source: str, target: str, read_only: bool) -> None:
+    """Bind `source` on `target`."""
+    mount(source, target, None, MS_BIND | MS_REC)
+    if read_only:
+        kept = os.statvfs(target).f_flag & (MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME)
+        mount("none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | kept)
+
+
+def unshare(order: dict[str, Any]) -> None:
+    """Enter new namespaces; the user keeps its id."""
+    uid, gid = os.getuid(), os.getgid()
+    flags = CLONE_NEWNS | CLONE_NEWUTS
+    flags |= CLONE_NEWUSER if order["users"] else 0
+    flags |= CLONE_NEWPID if order["processes"] else 0
+    flags |= 0 if order["network"] else CLONE_NEWNET
+    _check(_libc.unshare(flags), "unshare")
+    if order["users"]:
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+                file.write(text)
+
+
+def build_tree(order: dict[str, Any]) -> None:
+    """Mount what the job sees: its /opt/ml, what it uses in place, its /etc/hosts, and nothing of the masks."""
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    # Opened before /opt is covered: afterwards these paths lead nowhere.
+    ml_root = os.open(order["ml_root"], os.O_PATH)
+    sources = [os.open(source, os.O_PATH) for source, _, _ in order["binds"]]
+    links = {path: os.readlink(path) for path in order["opt"] if os.path.islink(path)}
+    kept = {path: os.open(path, os.O_PATH) for path in order["opt"] if path not in links}
+    folders = {path for path in kept if os.path.isdir(path)}
+    mount("tmpfs", "/opt", "tmpfs", 0)
+    for path, text in links.items():
+        os.symlink(text, path)
+    for path, fd in kept.items():
+        os.mkdir(path) if path in folders else os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+        bind(f"/proc/self/fd/{fd}", path, read_only=False)
+    os.mkdir("/opt/ml")
+    bind(f"/proc/self/fd/{ml_root}", "/opt/ml", read_only=False)
+    for (_, target, read_only), fd in zip(order["binds"], sources):
+        bind(f"/proc/self/fd/{fd}", target, read_only)
+    if order["hosts_file"]:
+        bind(order["hosts_file"], "/etc/hosts", read_only=True)
+    for path, is_directory in order["masks"]:
+        mount("tmpfs", path, "tmpfs", MS_RDONLY) if is_directory else bind("/dev/null", path, read_only=False)
+    for fd in (ml_root, *sources, *kept.values()):
+        os.close(fd)
+
+
+def raise_loopback() -> None:
+    """Bring up `lo` of a new network namespace."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        fcntl.ioctl(handle, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent, process `parent`, ends."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if parent and os.getppid() != parent:
+        os._exit(FAILED)
+
+
+def execute(order: dict[str, Any]) -> NoReturn:
+    """Become the program."""
+    try:
+        os.chdir(order["cwd"])
+        _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these two; the program shall not
+            signal.signal(number, signal.SIG_DFL)
+        os.execvpe(order["argv"][0], order["argv"], os.environ)
+    except OSError as error:
+        os.write(2, f"{order['argv'][0]}: {error.strerror}\n".encode())
+    os._exit(127)
+
+
+def exit_code(status: int) -> int:
+    """Turn a wait status into an exit code."""
+    code = os.waitstatus_to_exitcode(status) if hasattr(os, "waitstatus_to_exitcode") else status >> 8
+    return code if code >= 0 else 128 - code
+
+
+def wait_for(pid: int) -> int:
+    """Reap until `pid` itself has ended; return its exit code."""
+    while True:
+        ended, status = os.wait()
+        if ended == pid:
+            return exit_code(status)
+
+
+def be_init(order: dict[str, Any]) -> NoReturn:
+    """Be process 1 of the new process namespace: mount its /proc, run the program, take all with it at the end."""
+    mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        execute(order)
+    os._exit(wait_for(pid))
+
+
+def run(order: dict[str, Any]) -> int:
+    """Carry out the order; return the program's exit code."""
+    parent = os.getppid()
+    unshare(order)
+    die_with_parent(parent)  # only now: a change of credentials undoes it
+    build_tree(order)
+    name = order["hostname"].encode()
+    _check(_libc.sethostname(name, len(name)), "sethostname")
+    if not order["network"]:
+        raise_loopback()
+    return start(order)
+
+
+def start(order: dict[str, Any]) -> int:
+    """Fork the program, report its group, wait for it, and kill what is left of the group."""
+    own = os.getpid()
+    ready_read, ready_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            # A new process namespace does not know its parent: there getppid is 0.
+            die_with_parent(0 if order["processes"] else own)
+            os.setsid()
+            os.close(ready_read)
+            os.write(ready_write, b"1")
+            os.close(ready_write)
+            be_init(order) if order["processes"] else execute(order)
+        except OSError as error:
+            os.write(2, f"the sandbox failed: {error}\n".encode())
+        os._exit(FAILED)
+    os.close(ready_write)
+    os.read(ready_read, 1)  # it leads a session of its own from here on
+    if order["report_fd"] is not None:
+        os.write(order["report_fd"], json.dumps({"child-pid": pid}).encode())
+        os.close(order["report_fd"])
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+    return wait_for(pid)
+
+
+def main() -> int:
+    """Run the order that the command line gives."""
+    order = json.loads(sys.argv[1])
+    if order["report_fd"] is not None:
+        os.set_inheritable(order["report_fd"], False)
+    try:
+        return run(order)
+    except OSError as error:
+        os.write(2, f"the sandbox failed: {error}\n".encode())
+        return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

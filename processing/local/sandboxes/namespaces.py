@@ -1,0 +1,100 @@
+"""The second choice: a launcher of our own that makes the namespaces with ctypes, where bubblewrap is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from processing.local.sandboxes.base import Host, Launch, children_of_opt, existing_masks, make_mount_points
+
+LAUNCHER = str(Path(__file__).with_name("launcher.py"))
+_PROBE_SECONDS = 20
+
+
+class Namespaces:
+    """Runs a program through `launcher.py`, a Python process that unshares, mounts and waits.
+
+    It is a process of its own because a user namespace cannot be made by a process with threads.
+
+    Args:
+        python: the interpreter of the launcher.
+        users: whether a user namespace is made; root gets along without, and then keeps access to everybody's files.
+        processes: whether a process namespace is made.
+    """
+
+    name = "namespaces"
+    isolates_network = True
+    mounts = True
+
+    def __init__(self, python: str, users: bool = True, processes: bool = True) -> None:
+        self._python = python
+        self._users = users
+        self._processes = processes
+
+    @classmethod
+    def probe(cls) -> tuple[Namespaces | None, str]:
+        """Return a sandbox that works here, or None and the reason."""
+        if not sys.platform.startswith("linux"):
+            return None, "only Linux has namespaces"
+        if not Path("/opt").is_dir() or Path("/opt").is_symlink():
+            return None, "there is no directory /opt to mount on"
+        ways = [(False, True), (False, False)] if os.geteuid() == 0 else []
+        reason = ""
+        for users, processes in [*ways, (True, True), (True, False)]:
+            sandbox = cls(sys.executable, users, processes)
+            reason = sandbox.try_out()
+            if not reason:
+                return sandbox, ""
+        return None, reason
+
+    def try_out(self) -> str:
+        """Run a trivial program; return what went wrong, or nothing."""
+        with tempfile.TemporaryDirectory(prefix="processing-probe-") as folder:
+            launch = self.command(["/bin/sh", "-c", "test -d /opt/ml"], Host(folder), env={}, cwd="/", report_fd=None)
+            try:
+                done = subprocess.run(  # noqa: S603 -- a fixed command
+                    launch.argv,
+                    env=launch.env,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    timeout=_PROBE_SECONDS,
+                    check=False,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                return str(error)
+        return "" if done.returncode == 0 else done.stderr.decode(errors="replace").strip() or "it failed"
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs."""
+        return {"name": self.name, "python": self._python, "users": self._users, "processes": self._processes}
+
+    def prepare(self, host: Host) -> None:
+        """Create the mount points."""
+        make_mount_points(host)
+
+    def command(
+        self, argv: Sequence[str], host: Host, *, env: Mapping[str, str], cwd: str, report_fd: int | None
+    ) -> Launch:
+        """Return the call of the launcher."""
+        order = {
+            "argv": list(argv),
+            "cwd": cwd,
+            "ml_root": host.ml_root,
+            "opt": children_of_opt(),
+            "binds": [list(bind) for bind in host.binds],
+            "hostname": host.name,
+            "hosts_file": host.hosts_file if Path("/etc/hosts").exists() else None,
+            "masks": existing_masks(host.masks),
+            "network": host.network,
+            "users": self._users,
+            "processes": self._processes,
+            "report_fd": report_fd,
+        }
+        argv = [self._python, "-I", "-S", LAUNCHER, json.dumps(order)]
+        return Launch(argv, dict(env), "/", report_fd is not None)

@@ -1,0 +1,317 @@
+"""The supervisor: one process for each host of a job, from its inputs to its outputs, whoever created the job.
+
+Started as `python -I -S -c BOOT <package root> <engine folder> <job> <host> <lock descriptor>`; the inherited lock
+stays locked as long as this process lives, which is how others see that it does. It imports little, because its start
+is part of every job's time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import stat
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from processing.container import contract, runner
+from processing.local import assumed, processes
+from processing.local.data import DataError, HostData
+from processing.local.errors import ApiError
+from processing.local.sandboxes import restore
+from processing.local.sandboxes.base import Bind, Host
+from processing.local.stores.jobs import HostEnd, JobStore
+from processing.local.stores.logs import LogStore
+from processing.local.stores.objects import ObjectStore
+
+LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
+RESERVE_BYTES = 1 << 20
+"""Kept free on the disk for each host, so that what filled it can be logged and the job's end be noted."""
+_CONTINUOUS_SECONDS = 1.0
+_PYTHON = re.compile(r"python(3(\.\d+)?)?")
+_NO_SPACE = "InsufficientStorage"
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+
+
+class _Interrupted(Exception):
+    """The host has to end before its program was started; carries the outcome."""
+
+
+class _NoProgram(Exception):
+    """The entrypoint cannot be started; carries the reason and the exit code."""
+
+
+class Supervisor:
+    """Runs one host of a job.
+
+    Args:
+        home: the engine's folder.
+        job: the job's number in the store.
+        number: the host's number, from 1.
+    """
+
+    def __init__(self, home: Path, job: int, number: int) -> None:
+        self._jobs = JobStore(home)
+        self._logs = LogStore(home)
+        self._record = self._jobs.by_id(job)
+        self._request = self._jobs.request(job)
+        self._plan = self._jobs.plan(job)
+        self._count = len(self._jobs.hosts(job))
+        self._number = number
+        self._folder = home / self._record.folder
+        self._work = self._folder / contract.host_name(number)
+        self._ml_root = str(self._work / "ml")
+        self._reserve = self._work / "reserve"
+        self._stream = f"{self._record.name}/{contract.host_name(number)}-{int(time.time() * 1000)}"
+        self._sandbox = restore(self._plan["sandbox"])
+        self._data = HostData(self._request, self._ml_root, number, self._count, ObjectStore(home), self._check)
+        self._terminated = False
+        self._next_check = 0.0
+        self._next_upload = 0.0
+
+    def run(self) -> None:
+        """Run the host to its end and note how it ended; nothing is left of its files."""
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        try:
+            end = self._run()
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the job must end
+            traceback.print_exc()
+            end = _failure(error, self._folder)
+        processes.remove_tree(self._work)
+        if self._finish(end):
+            processes.remove_tree(self._folder)
+
+    def _finish(self, end: HostEnd) -> bool:
+        """Note the end. On a full disk others may take the space that was just freed: then try again for a while."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return self._jobs.finish_host(self._record.id, self._number, end, time.time())
+            except ApiError as error:
+                if error.code != _NO_SPACE or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def _on_sigterm(self, *_: object) -> None:
+        self._terminated = True
+
+    # --- the way through
+
+    def _run(self) -> HostEnd:
+        try:
+            host = self._prepare()
+            end = self._run_program(host)
+        except _Interrupted as interrupted:
+            return _interrupted(str(interrupted), None, self._request)
+        except _NoProgram as problem:
+            reason, code = problem.args
+            self._emit([(int(time.time() * 1000), reason)])
+            end = HostEnd("failed", code, f"AlgorithmError: {reason}, exit code: {code}")
+        except DataError as error:
+            return HostEnd("failed", reason=str(error))
+        return self._add_message(self._upload(end))
+
+    def _prepare(self) -> Host:
+        """Provide everything that the program finds when it starts."""
+        for name in ("home", "tmp", "ml/processing", "ml/output"):
+            (self._work / name).mkdir(parents=True, exist_ok=True)
+        _reserve_space(self._reserve)
+        self._check()
+        binds = self._data.fetch()
+        config = contract.job_config(self._request, self._record.arn)
+        contract.write_config(self._ml_root, config, self._number, self._count)
+        network = not (self._request.get("NetworkConfig") or {}).get("EnableNetworkIsolation", False)
+        host = Host(
+            self._ml_root,
+            binds,
+            contract.host_name(self._number),
+            self._write_hosts_file(),
+            tuple(self._plan["masks"]),
+            network,
+        )
+        self._sandbox.prepare(host)
+        return host
+
+    def _run_program(self, host: Host) -> HostEnd:
+        env = self._environment()
+        argv = self._argv()
+        _require_program(argv[0], env, host.binds, self._ml_root)
+        cwd = str(self._work / "home")
+        report = os.pipe() if self._sandbox.mounts else None
+        launch = self._sandbox.command(argv, host, env=env, cwd=cwd, report_fd=report[1] if report else None)
+        program = runner.Program(launch.argv, launch.env, launch.cwd, report)
+        longest = (self._request.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds")
+        limits = runner.Limits(self._plan["tick"], self._plan["grace"], longest or assumed.DEFAULT_MAX_RUNTIME)
+        self._check(at_once=True)
+        try:
+            ended = runner.run_program(program, self._emit, limits, self._should_stop, self._on_start)
+        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+            raise _NoProgram(
+                f"the entrypoint {argv[0]!r} cannot be started: {error.strerror}", NOT_EXECUTABLE
+            ) from None
+        if ended.stopped is not None:
+            return _interrupted(ended.stopped, ended.exit_code, self._request)
+        if ended.exit_code:
+            reason = f"AlgorithmError: See job logs for more information, exit code: {ended.exit_code}"
+            return HostEnd("failed", ended.exit_code, reason)
+        return HostEnd("completed", 0)
+
+    def _upload(self, end: HostEnd) -> HostEnd:
+        """Upload the outputs, however the program ended; only a host without another reason fails by that."""
+        try:
+            self._data.upload()
+        except DataError as error:
+            self._emit([(int(time.time() * 1000), str(error))])
+            if end.outcome == "completed":
+                return end._replace(outcome="failed", reason=str(error))
+        return end
+
+    def _add_message(self, end: HostEnd) -> HostEnd:
+        try:
+            return end._replace(exit_message=contract.exit_message(self._ml_root))
+        except UnicodeDecodeError:
+            reason = "ClientError: the exit message in /opt/ml/output/message is not UTF-8"
+            return end if end.outcome == "failed" else end._replace(outcome="failed", reason=reason)
+
+    # --- what the program gets
+
+    def _environment(self) -> dict[str, str]:
+        """The environment: a few harmless variables of the machine, ours, and the request's, which win."""
+        python = self._plan["python"]
+        env: dict[str, str] = dict(self._plan["environment"])
+        env["PATH"] = os.pathsep.join([str(Path(python["executable"]).parent), env.get("PATH") or os.defpath])
+        if python["venv"]:
+            env["VIRTUAL_ENV"] = python["venv"]
+        env["HOME"] = str(self._work / "home")
+        env["TMPDIR"] = str(self._work / "tmp")
+        env["PROCESSING_JOB_ARN"] = self._record.arn
+        env.update(self._request.get("Environment") or {})
+        return env
+
+    def _argv(self) -> list[str]:
+        app = self._request["AppSpecification"]
+        argv = [*app["ContainerEntrypoint"], *app.get("ContainerArguments", ())]
+        if _PYTHON.fullmatch(argv[0]):
+            argv[0] = self._plan["python"]["executable"]
+        return argv
+
+    def _write_hosts_file(self) -> str:
+        """Write the job's /etc/hosts: the machine's, and one loopback address for each host of the job."""
+        path = self._work / "hosts"
+        known = b""
+        with contextlib.suppress(OSError):
+            known = Path("/etc/hosts").read_bytes().rstrip(b"\n") + b"\n"
+        names = [f"127.0.1.{number} {contract.host_name(number)}\n" for number in range(1, self._count + 1)]
+        path.write_bytes(known + "".join(names).encode())
+        return str(path)
+
+    # --- called back
+
+    def _check(self, *, at_once: bool = False) -> None:
+        """Between two steps: end here, if the host has to."""
+        now = time.monotonic()
+        if not at_once and now < self._next_check:
+            return
+        self._next_check = now + self._plan["tick"]
+        reason = self._interruption()
+        if reason is not None:
+            raise _Interrupted(reason)
+
+    def _should_stop(self) -> str | None:
+        """Once a tick while the program runs."""
+        now = time.monotonic()
+        if self._data.continuous and now >= self._next_upload:
+            self._data.upload_settled()
+            self._next_upload = now + min(_CONTINUOUS_SECONDS, 20 * self._plan["tick"])
+        return self._interruption()
+
+    def _interruption(self) -> str | None:
+        return "terminated" if self._terminated else self._jobs.interruption(self._record.id)
+
+    def _on_start(self, group: int) -> None:
+        self._jobs.started(self._record.id, self._number, group, processes.start_mark(group), time.time())
+
+    def _emit(self, messages: Sequence[tuple[int, str]]) -> None:
+        """Append to the job's log. When the disk is full, what was kept in reserve makes room for the last lines."""
+        events = [(stamp, message or " ") for stamp, message in messages]
+        try:
+            self._logs.append(LOG_GROUP, self._stream, events)
+        except ApiError as error:
+            if error.code != _NO_SPACE or not self._reserve.exists():
+                raise
+            self._reserve.unlink()
+            self._logs.append(LOG_GROUP, self._stream, events)
+
+
+def _interrupted(why: str, exit_code: int | None, request: Mapping[str, Any]) -> HostEnd:
+    """The end of a host that was told to stop, for each of the reasons."""
+    if why == "terminated":
+        return HostEnd("failed", exit_code, "InternalServerError: the job's supervisor was told to end (SIGTERM)")
+    if why == runner.TIMED_OUT:
+        longest = (request.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds", assumed.DEFAULT_MAX_RUNTIME)
+        reason = f"MaxRuntimeExceeded: the program ran longer than MaxRuntimeInSeconds ({longest})"
+        return HostEnd("stopped", exit_code, reason)
+    return HostEnd(why, exit_code)
+
+
+def _failure(error: Exception, folder: Path) -> HostEnd:
+    if isinstance(error, ApiError) and error.code == _NO_SPACE:
+        return HostEnd("failed", reason=f"ClientError: {error.message}")
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        reason = f"{error.strerror} ({error.filename or folder})"
+        return HostEnd("failed", reason=f"InternalServerError: {reason}")
+    return HostEnd("failed", reason=f"InternalServerError: {type(error).__name__}: {error}")
+
+
+def _reserve_space(path: Path) -> None:
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+        else:
+            file.write(bytes(RESERVE_BYTES))
+
+
+def _require_program(name: str, env: Mapping[str, str], binds: Sequence[Bind], ml_root: str) -> None:
+    """Find out before the start whether there is a program of that name.
+
+    Raises:
+        _NoProgram: with the exit code that a shell would give.
+    """
+    if "/" not in name:
+        if shutil.which(name, path=env.get("PATH", os.defpath)) is None:
+            raise _NoProgram(f"the entrypoint {name!r} was not found on the PATH", NOT_FOUND)
+        return
+    place = _on_this_machine(name, binds, ml_root)
+    try:
+        mode = os.stat(place).st_mode  # noqa: PTH116
+    except OSError:
+        raise _NoProgram(f"the entrypoint {name!r} was not found", NOT_FOUND) from None
+    if not stat.S_ISREG(mode) or not os.access(place, os.X_OK):
+        raise _NoProgram(f"the entrypoint {name!r} is not an executable file", NOT_EXECUTABLE)
+
+
+def _on_this_machine(path: str, binds: Sequence[Bind], ml_root: str) -> str:
+    for bind in binds:
+        if path == bind.target or path.startswith(f"{bind.target}/"):
+            return bind.source + path[len(bind.target) :]
+    try:
+        return contract.inside(ml_root, path)
+    except ValueError:
+        return path
+
+
+def main(arguments: Sequence[str], start: Callable[[Path, int, int], Supervisor] = Supervisor) -> None:
+    """Run the host that the command line names."""
+    home, job, number, lock = arguments
+    os.set_inheritable(int(lock), False)  # noqa: FBT003 -- nothing that is started from here may keep the lock
+    start(Path(home), int(job), int(number)).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
