@@ -1,0 +1,31 @@
+"""The one error that the engine's stores and handlers raise: it becomes the error answer of an AWS service."""
+
+from __future__ import annotations
+
+from processing.exceptions import ProcessingError
+
+
+class ApiError(ProcessingError):
+    """An error answer. Callers of a client see it as botocore's ClientError.
+
+    Attributes:
+        code: the service's error code, such as `NoSuchKey`.
+        message: its text.
+        status: the HTTP status.
+        details: further elements of the answer, such as S3's `Key`.
+    """
+
+    def __init__(self, code: str, message: str, status: int = 400, **details: str) -> None:
+        self.code = code
+        self.message = message
+        self.status = status
+        self.details = details
+        super().__init__(f"{code}: {message}")
+
+    def __reduce__(self) -> tuple[type[ApiError], tuple[str, str, int], dict[str, object]]:
+        return type(self), (self.code, self.message, self.status), {"details": self.details}
+
+
+def disk_full(place: object) -> ApiError:
+    """Return the error for a full disk: HTTP 507, which no client takes for a passing fault and tries again."""
+    return ApiError("InsufficientStorage", f"There is no space left on the disk of the local engine ({place}).", 507)
