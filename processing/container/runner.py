@@ -6,6 +6,7 @@ children that it leaves behind are killed, and one that holds stdout open does n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -81,7 +82,7 @@ def run_program(
     emit: Emit,
     limits: Limits,
     should_stop: Callable[[], Optional[str]] = lambda: None,
-    on_start: Callable[[int], None] = lambda group: None,
+    on_start: Callable[[int], None] = lambda _group: None,
 ) -> Ended:
     """Run it to its end.
 
@@ -236,10 +237,9 @@ class _Run:
     def _signal(self, number: int) -> bool:
         """Signal the program's whole group; False while a sandbox has not said yet which group that is."""
         if self._group:
-            try:
+            # Either error: all of it has ended. macOS says EPERM of a group of zombies.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._group, number)
-            except (ProcessLookupError, PermissionError):
-                pass  # all of it has ended; macOS says EPERM of a group of zombies
         if number == signal.SIGKILL:
             self._process.kill()
         return bool(self._group)

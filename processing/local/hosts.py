@@ -13,12 +13,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from processing.container import contract
 from processing.local import processes
 from processing.local.stores.jobs import HostEnd, HostRecord, JobRecord, JobStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from processing.local.supervisor import main; main(sys.argv[2:])"

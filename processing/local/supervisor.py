@@ -16,9 +16,8 @@ import stat
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from processing.container import contract, runner
 from processing.local import assumed, processes
@@ -30,6 +29,9 @@ from processing.local.stores.jobs import HostEnd, JobStore
 from processing.local.stores.logs import LogStore
 from processing.local.stores.objects import ObjectStore
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
 LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
 RESERVE_BYTES = 1 << 20
 """Kept free on the disk for each host, so that what filled it can be logged and the job's end be noted."""
@@ -39,11 +41,11 @@ _NO_SPACE = "InsufficientStorage"
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 
-class _Interrupted(Exception):
+class _InterruptedError(Exception):
     """The host has to end before its program was started; carries the outcome."""
 
 
-class _NoProgram(Exception):
+class _NoProgramError(Exception):
     """The entrypoint cannot be started; carries the reason and the exit code."""
 
 
@@ -93,7 +95,7 @@ class Supervisor:
         while True:
             try:
                 return self._jobs.finish_host(self._record.id, self._number, end, time.time())
-            except ApiError as error:
+            except ApiError as error:  # noqa: PERF203 -- it is tried again a few times a second
                 if error.code != _NO_SPACE or time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
@@ -107,9 +109,9 @@ class Supervisor:
         try:
             host = self._prepare()
             end = self._run_program(host)
-        except _Interrupted as interrupted:
+        except _InterruptedError as interrupted:
             return _interrupted(str(interrupted), None, self._request)
-        except _NoProgram as problem:
+        except _NoProgramError as problem:
             reason, code = problem.args
             self._emit([(int(time.time() * 1000), reason)])
             end = HostEnd("failed", code, f"AlgorithmError: {reason}, exit code: {code}")
@@ -152,7 +154,7 @@ class Supervisor:
         try:
             ended = runner.run_program(program, self._emit, limits, self._should_stop, self._on_start)
         except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-            raise _NoProgram(
+            raise _NoProgramError(
                 f"the entrypoint {argv[0]!r} cannot be started: {error.strerror}", NOT_EXECUTABLE
             ) from None
         if ended.stopped is not None:
@@ -221,7 +223,7 @@ class Supervisor:
         self._next_check = now + self._plan["tick"]
         reason = self._interruption()
         if reason is not None:
-            raise _Interrupted(reason)
+            raise _InterruptedError(reason)
 
     def _should_stop(self) -> str | None:
         """Once a tick while the program runs."""
@@ -281,19 +283,19 @@ def _require_program(name: str, env: Mapping[str, str], binds: Sequence[Bind], m
     """Find out before the start whether there is a program of that name.
 
     Raises:
-        _NoProgram: with the exit code that a shell would give.
+        _NoProgramError: with the exit code that a shell would give.
     """
     if "/" not in name:
         if shutil.which(name, path=env.get("PATH", os.defpath)) is None:
-            raise _NoProgram(f"the entrypoint {name!r} was not found on the PATH", NOT_FOUND)
+            raise _NoProgramError(f"the entrypoint {name!r} was not found on the PATH", NOT_FOUND)
         return
     place = _on_this_machine(name, binds, ml_root)
     try:
         mode = os.stat(place).st_mode  # noqa: PTH116
     except OSError:
-        raise _NoProgram(f"the entrypoint {name!r} was not found", NOT_FOUND) from None
+        raise _NoProgramError(f"the entrypoint {name!r} was not found", NOT_FOUND) from None
     if not stat.S_ISREG(mode) or not os.access(place, os.X_OK):
-        raise _NoProgram(f"the entrypoint {name!r} is not an executable file", NOT_EXECUTABLE)
+        raise _NoProgramError(f"the entrypoint {name!r} is not an executable file", NOT_EXECUTABLE)
 
 
 def _on_this_machine(path: str, binds: Sequence[Bind], ml_root: str) -> str:

@@ -1,25 +1,29 @@
 """The operations of SageMaker that concern processing jobs.
 
-Params and results have the member names and types of boto3; times are timezone-aware datetimes. The generic checks of the
-service model (enums, lengths, patterns) have been made before a handler is called.
+Params and results have the member names and types of boto3; times are timezone-aware datetimes. The generic checks of
+the service model (enums, lengths, patterns) have been made before a handler is called.
 """
 
 from __future__ import annotations
 
-import datetime
+import contextlib
+import datetime as dt
 import logging
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from processing.container import contract
 from processing.exceptions import ConfigurationError
 from processing.local import assumed, hosts, processes, sandboxes
 from processing.local.errors import ApiError
-from processing.local.settings import EngineSettings, Interpreter
 from processing.local.stores.jobs import JobQuery, JobRecord, JobStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from processing.local.settings import EngineSettings, Interpreter
 
 _log = logging.getLogger(__name__)
 _announced: set[tuple[str, str]] = set()
@@ -318,18 +322,18 @@ def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 def _now() -> float:
     """Seconds since the epoch, in whole milliseconds: what the API can say of a time."""
-    return round(datetime.datetime.now(datetime.timezone.utc).timestamp(), 3)
+    return round(dt.datetime.now(dt.timezone.utc).timestamp(), 3)
 
 
-def _moment(seconds: float) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(round(seconds, 3), datetime.timezone.utc)
+def _moment(seconds: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(round(seconds, 3), dt.timezone.utc)
 
 
 def _seconds(moment: Any) -> float | None:
     """Return a time of the request as seconds since the epoch; a naive one is taken for UTC, as botocore does."""
     if moment is None or isinstance(moment, (int, float)):
         return moment
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=dt.timezone.utc)
     return float(aware.timestamp())
 
 
@@ -340,10 +344,8 @@ def _credential_files() -> list[str]:
     if os.name == "posix":
         import pwd
 
-        try:
+        with contextlib.suppress(KeyError):  # a user without an entry, as containers have
             homes.add(pwd.getpwuid(os.getuid()).pw_dir)
-        except KeyError:
-            pass  # a user without an entry, as containers have
     return sorted({*files, *(os.path.join(home, ".aws") for home in homes)} - {os.devnull})  # noqa: PTH118
 
 

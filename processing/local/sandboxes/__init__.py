@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from processing.exceptions import EngineError
 from processing.local.sandboxes.base import Bind, Host, Launch, Sandbox
 from processing.local.sandboxes.bubblewrap import Bubblewrap
 from processing.local.sandboxes.namespaces import Namespaces
 from processing.local.sandboxes.rewriting import Rewriting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Bind", "Host", "Launch", "Sandbox", "choose", "restore"]
 
@@ -43,7 +45,7 @@ def choose(setting: str = "auto") -> Sandbox:
     Raises:
         EngineError: the sandbox that was asked for does not work here; the message says why.
     """
-    reasons = []
+    reasons: list[str] = []
     for name, kind in _candidates(setting):
         found, reason = kind.probe()
         if found is not None:

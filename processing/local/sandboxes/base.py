@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from processing.container import contract
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 class Bind(NamedTuple):

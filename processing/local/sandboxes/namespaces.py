@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from processing.local.sandboxes.base import Host, Launch, children_of_opt, existing_masks, make_mount_points
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 LAUNCHER = str(Path(__file__).with_name("launcher.py"))
 _PROBE_SECONDS = 20

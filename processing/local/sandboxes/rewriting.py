@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import ast
 import io
-import os
 import re
 import tokenize
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from processing.container import contract
 from processing.local.sandboxes.base import Host, Launch
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping, Sequence
 
 _PATH = re.compile(r"/opt/ml(?![\w.-])")
 
@@ -56,7 +58,7 @@ class Rewriting:
 
 def rewrite(text: str, ml_root: str) -> str:
     """Replace each /opt/ml that begins a path, or is one, with `ml_root`."""
-    return _PATH.sub(lambda match: ml_root, text)
+    return _PATH.sub(lambda _: ml_root, text)
 
 
 def literal_paths(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
@@ -94,7 +96,7 @@ def _python_literals(text: str) -> set[int] | None:
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
     except (SyntaxError, ValueError, tokenize.TokenError):
         return None
-    numbers = set()
+    numbers: set[int] = set()
     for token in tokens:
         if token.type in {tokenize.COMMENT, tokenize.NL} or token.start in documentation:
             continue

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import base64
 import json
-import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from processing.container import contract
 from processing.local.errors import ApiError
 from processing.local.stores.database import Database
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Mapping, Sequence
 
 TERMINAL = frozenset({"Completed", "Failed", "Stopped"})
 TEXT_LIMIT = 1024
@@ -85,7 +87,7 @@ class JobRecord(NamedTuple):
 
 
 class HostRecord(NamedTuple):
-    """One host of a job. `outcome` is None until it has ended; `group_started` tells a process group from a later one."""
+    """One host of a job. `outcome` is None until it ends; `group_started` tells a process group from a later one."""
 
     number: int
     process_group: int | None
