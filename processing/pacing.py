@@ -1,0 +1,93 @@
+"""How fast an operation may be called: token buckets that learn the rate from the server's refusals.
+
+Retrying what was throttled is no way to submit many jobs: against a quota of one call a second most tries of most jobs
+are refused. Holding calls back before they are sent costs nothing and loses nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from processing.clock import Clock
+
+
+class Pacer:
+    """An adaptive token bucket: it lets a burst through, then finds the rate that the server bears.
+
+    A throttled call cuts the rate, and remembers it as a ceiling that is approached again but not passed for a while;
+    successes raise it. One pacer serves one operation of one account and region, and may be shared by threads.
+
+    Args:
+        rate: calls per second to begin with.
+        burst: calls that may go at once after a pause.
+        slowest: the rate is never cut below this, in calls per second.
+    """
+
+    _STEADY = 100  # successes in a row after which the server may have changed its mind about the ceiling
+
+    def __init__(self, rate: float = 1.0, burst: float = 5.0, *, slowest: float = 0.05) -> None:
+        self.rate = rate
+        self.burst = burst
+        self.slowest = slowest
+        self._tokens = burst
+        self._refilled: float | None = None
+        self._ceiling = float("inf")
+        self._successes = 0
+        self._state = threading.Lock()
+        self._turn = threading.Lock()
+
+    def acquire(self, clock: Clock) -> float:
+        """Wait for a token, and return the seconds that the wait took."""
+        started = clock.monotonic()
+        with self._turn:  # one caller sleeps for the next token, the others stand in line behind it
+            while wait := self._take(clock.monotonic()):
+                clock.sleep(wait)
+        return clock.monotonic() - started
+
+    def throttled(self) -> None:
+        """Slow down: a call was refused."""
+        with self._state:
+            self._tokens = 0.0
+            if self._successes or self._ceiling == float("inf"):
+                self._ceiling = self.rate
+                self.rate *= 0.8
+            else:  # not one success since the last cut: far too fast still
+                self.rate *= 0.5
+            self.rate = max(self.slowest, self.rate)
+            self._successes = 0
+
+    def succeeded(self) -> None:
+        """Speed up a little: a call went through."""
+        with self._state:
+            self._successes += 1
+            if self._successes >= self._STEADY:
+                self._ceiling = float("inf")
+            self.rate = max(self.rate, min(self.rate * 1.05, self._ceiling * 0.95))
+
+    def _take(self, now: float) -> float:
+        with self._state:
+            if self._refilled is not None:
+                self._tokens = min(self.burst, self._tokens + (now - self._refilled) * self.rate)
+            self._refilled = now
+            # A wait too short for the clock to show would never end: a missing billionth of a token is none.
+            if self._tokens >= 1.0 - 1e-9:
+                self._tokens -= 1.0
+                return 0.0
+            return (1.0 - self._tokens) / self.rate
+
+
+_shared: dict[tuple[str, ...], dict[str, Pacer]] = {}
+_shared_lock = threading.Lock()
+
+
+def shared_pacers(*key: str) -> Mapping[str, Pacer]:
+    """Return the process's pacers for an account and region (any texts that tell them apart), by operation.
+
+    CreateProcessingJob's published quota is one call a second; nothing else is paced from the start.
+    """
+    with _shared_lock:
+        return _shared.setdefault(key, {"CreateProcessingJob": Pacer()})
