@@ -47,7 +47,8 @@ class Session:
         default_bucket_prefix: a prefix for every key in the default bucket.
         region_name: the AWS region; that of the boto session, the client or the environment where left out.
         code_layout: `content` gives code a key that names its content, so that unchanged code is not uploaded again;
-            `job` gives the keys of `sagemaker` 2.x. None reads the environment's PROCESSING_CODE_LAYOUT, else `content`.
+            `job` gives the keys of `sagemaker` 2.x. None reads the environment's PROCESSING_CODE_LAYOUT; else
+            `content`.
         clock: what tells the time and waits.
         retry_policy: how failed calls are tried again.
         polling: how often a job is looked at.
@@ -195,7 +196,7 @@ class Session:
         return bucket
 
     def bucket_for_request(self, role: str | None) -> str:  # noqa: ARG002 - a subclass may derive the name of the role
-        """Return the default bucket's name without a call to S3; the account is asked of STS where the name needs it."""
+        """Return the default bucket's name without a call to S3; STS is asked for the account where the name needs it."""
         return self._default_bucket or self._derived_bucket(self.account_id())
 
     def bucket_without_call(self, role: str | None) -> str:
@@ -410,7 +411,7 @@ class Session:
                 return False
             if code in {"403", "AccessDenied", "Forbidden"}:
                 raise ConfigurationError(
-                    f"default_bucket: access to {bucket} is denied. Either it belongs to an account other than {owner}, "
+                    f"default_bucket: access to {bucket} is denied. Either it belongs to another account than {owner}, "
                     "or these credentials lack s3:ListBucket on it. Give a bucket of your own: "
                     "Session(default_bucket=...)"
                 ) from error
@@ -444,7 +445,7 @@ class Session:
 
 
 def without_expect_header(client: Any) -> None:
-    """Let an S3 client send a body at once, without `Expect: 100-continue`: that costs a round trip for every object."""
+    """Let an S3 client send bodies at once, without `Expect: 100-continue`, which costs a round trip for each."""
     from botocore import handlers
 
     handler = getattr(handlers, "add_expect_header", None)

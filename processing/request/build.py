@@ -40,6 +40,10 @@ class InstancePreference:
     instance_count: int | None = None
 
 
+def _deep_copy(network: NetworkConfig | None) -> NetworkConfig | None:
+    return copy.deepcopy(network)
+
+
 def _copies(values: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(copy.copy(value) for value in values)
 
@@ -67,7 +71,7 @@ class ProcessingRequest:
     output_kms_key: str | None = None
     max_runtime_in_seconds: int | None = None
     tags: Pairs | None = None
-    _network_config: NetworkConfig | None = attrs.field(default=None, converter=copy.deepcopy, hash=False)
+    _network_config: NetworkConfig | None = attrs.field(default=None, converter=_deep_copy, hash=False)
     experiment_config: Pairs | None = None
     instance_preferences: tuple[InstancePreference, ...] | None = None
 

@@ -225,8 +225,8 @@ _HOLDS: dict[str, Callable[[Any, Any], bool]] = {
     "pattern": _matches,
 }
 
-# What Java writes otherwise than Python. \w is wider than letters or numbers alone: a check that lets a character too many
-# through only leaves the answer to the service.
+# What Java writes otherwise than Python. \w is wider than letters or numbers alone: a check that lets a character too
+# many through only leaves the answer to the service.
 _CLASSES = {
     "L": r"\w",
     "N": r"\w",

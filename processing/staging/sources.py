@@ -1,0 +1,201 @@
+"""What a user gave as code or data: a file or a directory of this machine, or a place in S3."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from processing.exceptions import CodeNotFoundError, ConfigurationError, StagingError
+from processing.request.uris import S3Uri, is_s3
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Two letters at least: C:\data is a path, not a URI.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+
+
+@attrs.frozen
+class LocalSource:
+    """A file or a directory of this machine.
+
+    Args:
+        path: absolute.
+        is_dir: True for a directory.
+    """
+
+    path: Path
+    is_dir: bool
+
+    def files(self) -> Iterator[tuple[Path, str]]:
+        """Yield every file as its path and its name relative to the source, with forward slashes, sorted by that name.
+
+        Symbolic links are followed; one that leads back to a directory it is in is not entered again. What is neither a
+        file nor a directory (a socket, a pipe) is left out.
+
+        Raises:
+            StagingError: a directory cannot be listed, or a link leads nowhere; raised when it is come to.
+        """
+        if self.is_dir:
+            yield from _walk(self.path, "", ())
+        else:
+            yield self.path, self.path.name
+
+
+def _walk(directory: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Path, str]]:
+    try:
+        status = directory.stat()
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            return
+        with os.scandir(directory) as entries:
+            found = sorted((_sorting_name(entry), entry.name, entry.path) for entry in entries)
+    except OSError as error:
+        raise StagingError("a directory could not be read", [(str(directory), error.strerror or str(error))]) from error
+    for sorting_name, name, path in found:
+        if sorting_name.endswith("/"):
+            yield from _walk(Path(path), f"{prefix}{name}/", (*above, identity))
+        elif _is_file(Path(path)):
+            yield Path(path), prefix + name
+
+
+def _sorting_name(entry: os.DirEntry[str]) -> str:
+    """Return the name, a directory's with a slash: `a.txt` then stands before `a/b`, as in a listing of S3."""
+    try:
+        return entry.name + "/" if entry.is_dir() else entry.name
+    except OSError:  # a link to itself
+        return entry.name
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        reason = "a symbolic link that leads nowhere" if path.is_symlink() else error.strerror or str(error)
+        raise StagingError("a file could not be read", [(str(path), reason)]) from error
+
+
+def resolve_source(source: Any, field: str) -> LocalSource | S3Uri:
+    """Return what a path or URI means, after a look at the file system.
+
+    Args:
+        source: a string or a `pathlib` path; a `file://` URI is percent-decoded.
+        field: the parameter's name, for messages: `inputs[0].source`.
+
+    Raises:
+        ConfigurationError: neither a path nor a URI that is known; nothing there; a directory without a file; no
+            permission to read it.
+    """
+    text = _text(source, field)
+    if is_s3(text):
+        try:
+            return S3Uri.parse(text)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{field}: {error}") from None
+    path = _local_path(text, field)
+    if path is None:
+        raise ConfigurationError(
+            f"{field}: {text!r} url scheme {_scheme(text)} is not recognized. Please pass a file path or S3 url"
+        )
+    if not path.exists():
+        raise ConfigurationError(f"{field}: {text!r} does not exist (looked for {path})")
+    local = LocalSource(path, path.is_dir())
+    _check_readable(local, field)
+    return local
+
+
+def resolve_code(code: Any, field: str = "code") -> LocalSource | S3Uri:
+    """Return what `code` means; a local one is an existing file. The messages are those of `sagemaker` 2.x.
+
+    Raises:
+        CodeNotFoundError: there is no such file, or it is a directory.
+        ConfigurationError: neither a path nor a URI that is known, or no permission to read it.
+    """
+    text = _text(code, field)
+    if is_s3(text):
+        uri = S3Uri.parse(text)
+        if not uri.key or uri.key.endswith("/"):
+            raise CodeNotFoundError(f"{field} {text} must be a file, not a directory. Please pass a path to a file.")
+        return uri
+    path = _local_path(text, field)
+    if path is None:
+        raise ConfigurationError(
+            f"{field} {text} url scheme {_scheme(text)} is not recognized. Please pass a file path or S3 url"
+        )
+    if not path.exists():
+        raise CodeNotFoundError(f"{field} {text} wasn't found. Please make sure that the file exists.")
+    if not path.is_file():
+        raise CodeNotFoundError(f"{field} {text} must be a file, not a directory. Please pass a path to a file.")
+    local = LocalSource(path, is_dir=False)
+    _check_readable(local, field)
+    return local
+
+
+def file_uri_path(uri: str, *, windows: bool = os.name == "nt") -> Path:
+    """Return the path that a `file://` URI names, percent-decoded.
+
+    `file://data/x` is read as the relative path `data/x`, as SageMaker's local mode reads it; on Windows it is the
+    share `data` with the path `x`.
+
+    Args:
+        uri: the URI.
+        windows: whether drive letters and shares are meant.
+    """
+    from urllib.parse import unquote
+
+    host, slash, rest = uri[len("file://") :].partition("/")
+    path = unquote(slash + rest)
+    if windows:
+        drive = re.match(r"/([A-Za-z])[:|](.*)", path, re.DOTALL)
+        if drive is not None:
+            path = f"{drive[1]}:{drive[2]}"
+        elif host not in {"", "localhost"}:
+            path = f"//{unquote(host)}{path}"
+        return Path(path)
+    return Path(path if host in {"", "localhost"} else unquote(host) + path).absolute()
+
+
+def _text(source: Any, field: str) -> str:
+    if isinstance(source, os.PathLike):
+        source = os.fspath(source)
+        if re.match(r"s3:[/\\]", source):
+            raise ConfigurationError(f"{field}: a pathlib path cannot hold an S3 URI ({source!r}); give a string")
+    if not isinstance(source, str):
+        raise ConfigurationError(f"{field}: must be a path or a URI, not {type(source).__name__}")
+    if not source or "\0" in source:
+        raise ConfigurationError(f"{field}: {source!r} is no path")
+    return source
+
+
+def _scheme(text: str) -> str:
+    match = _SCHEME.match(text)
+    return match[1].lower() if match is not None else ""
+
+
+def _local_path(text: str, field: str) -> Path | None:
+    """Return the absolute path, or None for a URI of another scheme."""
+    scheme = _scheme(text)
+    if scheme == "file":
+        path = file_uri_path(text)
+        if "\0" in str(path):
+            raise ConfigurationError(f"{field}: {text!r} is no path")
+        return path
+    return None if scheme else Path(text).absolute()
+
+
+def _check_readable(source: LocalSource, field: str) -> None:
+    """Refuse what cannot be read, and a directory without a file in it."""
+    try:
+        first = next(source.files(), None)
+    except StagingError as error:
+        raise ConfigurationError(f"{field}: {error}") from error
+    if first is None:
+        kind = "is a directory without a file in it" if source.is_dir else "is not a regular file"
+        raise ConfigurationError(f"{field}: {str(source.path)!r} {kind}")
+    if not source.is_dir and not os.access(source.path, os.R_OK):
+        raise ConfigurationError(f"{field}: no permission to read {str(source.path)!r}")
