@@ -15,7 +15,7 @@ import functools
 import logging
 import random as random_module
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
@@ -96,16 +96,16 @@ class Rule:
 
     name: str
     kind: Kind
-    errors: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
-    codes: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
-    statuses: frozenset[int] = attrs.field(default=frozenset(), converter=frozenset)
+    errors: Collection[str] = ()
+    codes: Collection[str] = ()
+    statuses: Collection[int] = ()
     message: str | None = None
     head: bool | None = None
 
     def matches(self, failure: _Facts) -> bool:
         """Return whether the failure meets every condition."""
         return (
-            (not self.errors or not self.errors.isdisjoint(failure.classes))
+            (not self.errors or not failure.classes.isdisjoint(self.errors))
             and (not self.codes or failure.code in self.codes)
             and (not self.statuses or failure.status in self.statuses)
             and (self.message is None or re.search(self.message, failure.message, re.IGNORECASE) is not None)
@@ -201,7 +201,7 @@ RULES: Final[tuple[Rule, ...]] = (
         # A HEAD has no body to say more: there "404" is the answer. Elsewhere a number means that the body was cut.
         "error body cut",
         Kind.AMBIGUOUS,
-        codes=("", *(str(status) for status in range(400, 500))),
+        codes=("", *map(str, range(400, 500))),
         statuses=range(400, 500),
         head=False,
     ),

@@ -1,0 +1,162 @@
+"""The wire under a real botocore client: what a transport is, and one that answers from functions.
+
+A transport has one method, `send`, and stands where botocore would open a connection (its `before-send` event).
+Everything above it is the real thing: parameters are serialised and signed, answers are parsed.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import io
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+from processing.clock import SYSTEM_CLOCK, Clock
+
+if TYPE_CHECKING:
+    from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+
+Handler: TypeAlias = Callable[[dict[str, Any]], Mapping[str, Any]]
+
+
+class Transport(Protocol):
+    """Takes a signed request and answers it."""
+
+    def send(self, request: AWSPreparedRequest) -> AWSResponse:
+        """Return the answer, or raise what botocore's own HTTP session would."""
+
+
+class ServiceError(Exception):
+    """What a handler raises to answer with an error.
+
+    Args:
+        code: the service's error code.
+        message: its text.
+        status: the HTTP status.
+        headers: further headers of the answer.
+    """
+
+    def __init__(
+        self, code: str, message: str = "", status: int = 400, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.code = code
+        self.status = status
+        self.headers = dict(headers or {})
+        super().__init__(message)
+
+
+class JsonService:
+    """A transport that answers a JSON service (SageMaker, CloudWatch Logs) from functions.
+
+    Args:
+        handlers: by operation, what makes the answer of its parameters; it may raise `ServiceError`.
+        clock: where the `Date` header comes from; None for none.
+    """
+
+    def __init__(self, handlers: Mapping[str, Handler], *, clock: Clock | None = SYSTEM_CLOCK) -> None:
+        self.handlers = dict(handlers)
+        self.calls: list[str] = []
+        self._clock = clock
+
+    def send(self, request: AWSPreparedRequest) -> AWSResponse:
+        """Answer one request."""
+        operation = operation_of(request)
+        self.calls.append(operation)
+        headers = {"Content-Type": "application/x-amz-json-1.1"}
+        if self._clock:
+            headers["Date"] = email.utils.formatdate(self._clock.time(), usegmt=True)
+        try:
+            answer = self.handlers[operation](json.loads(request.body or b"{}"))
+        except ServiceError as error:
+            body = {"__type": error.code, "message": str(error)}
+            return respond(request, error.status, {**headers, **error.headers}, json.dumps(body).encode())
+        return respond(request, 200, headers, json.dumps(answer).encode())
+
+
+def respond(request: AWSPreparedRequest, status: int, headers: Mapping[str, str], body: bytes) -> AWSResponse:
+    """Return an answer as botocore's HTTP session makes it, its body yet to be read.
+
+    Args:
+        request: what is answered.
+        status: the HTTP status.
+        headers: the headers; a Content-Length is added where there is none.
+        body: the bytes that come.
+    """
+    from botocore.awsrequest import AWSResponse, HeadersDict
+    from urllib3 import HTTPResponse
+
+    length = {} if any(name.lower() == "content-length" for name in headers) else {"Content-Length": str(len(body))}
+    every = {**headers, **length}
+    raw = HTTPResponse(
+        body=io.BytesIO(body), headers=every, status=status, preload_content=False, enforce_content_length=False
+    )
+    return AWSResponse(request.url, status, HeadersDict(every), raw)
+
+
+def make_client(service: str, transport: Transport, *, region: str = "us-east-1", **config: Any) -> Any:
+    """Return a real botocore client that sends through `transport`; without retries unless `config` has them."""
+    import botocore.session
+    from botocore.config import Config
+
+    session = botocore.session.Session()
+    session.set_credentials("AKIDEXAMPLE", "example-secret-key")
+    client = session.create_client(
+        service,
+        region_name=region,
+        config=Config(**{"retries": {"total_max_attempts": 1, "mode": "standard"}, **config}),
+    )
+    client.meta.events.register("before-send", lambda request, **_: transport.send(request))
+    return client
+
+
+def operation_of(request: AWSPreparedRequest) -> str:
+    """Return the operation that a request asks for, as AWS spells it."""
+    target = request.headers.get("X-Amz-Target")
+    if target:
+        return _text(target).rpartition(".")[2]
+    if "form-urlencoded" in _text(request.headers.get("Content-Type") or ""):
+        action: str = parse_qs(_text(request.body))["Action"][0]
+        return action
+    return _s3_operation(request)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+# Method, level (service, bucket or object), a query parameter or header that has to be there; the first fit counts.
+_S3_OPERATIONS: tuple[tuple[str, str, str, str], ...] = (
+    ("GET", "service", "", "ListBuckets"),
+    ("GET", "bucket", "location", "GetBucketLocation"),
+    ("GET", "bucket", "uploads", "ListMultipartUploads"),
+    ("GET", "bucket", "", "ListObjectsV2"),
+    ("GET", "object", "uploadId", "ListParts"),
+    ("GET", "object", "", "GetObject"),
+    ("HEAD", "bucket", "", "HeadBucket"),
+    ("HEAD", "object", "", "HeadObject"),
+    ("PUT", "bucket", "", "CreateBucket"),
+    ("PUT", "object", "partNumber", "UploadPart"),
+    ("PUT", "object", "x-amz-copy-source", "CopyObject"),
+    ("PUT", "object", "", "PutObject"),
+    ("POST", "bucket", "delete", "DeleteObjects"),
+    ("POST", "object", "uploads", "CreateMultipartUpload"),
+    ("POST", "object", "uploadId", "CompleteMultipartUpload"),
+    ("DELETE", "bucket", "", "DeleteBucket"),
+    ("DELETE", "object", "uploadId", "AbortMultipartUpload"),
+    ("DELETE", "object", "", "DeleteObject"),
+)
+
+
+def _s3_operation(request: AWSPreparedRequest) -> str:
+    url = urlsplit(request.url)
+    path = url.path.strip("/")
+    virtual_host = ".s3." in (url.hostname or "")  # bucket.s3.region.amazonaws.com
+    depth = len(path.split("/", 1)) if path else 0
+    level = ("service", "bucket", "object")[min(2, depth + virtual_host)]
+    marks = {"", *parse_qs(url.query, keep_blank_values=True), *(name.lower() for name in request.headers)}
+    for method, at, mark, operation in _S3_OPERATIONS:
+        if (request.method, level) == (method, at) and mark in marks:
+            return operation
+    return f"{request.method} {level}"
