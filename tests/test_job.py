@@ -1,0 +1,342 @@
+"""Jobs, end to end: a processor's run on the embedded engine, where the job really runs."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from typing import Any
+
+import pytest
+
+from processing import (
+    ConfigurationError,
+    JobFailedError,
+    JobStoppedError,
+    LocalSession,
+    ProcessingInput,
+    ProcessingJob,
+    ProcessingOutput,
+    Processor,
+    ScriptProcessor,
+    SubmissionError,
+    UnexpectedStatusException,
+    WaitTimeoutError,
+    attach,
+)
+
+
+@pytest.fixture
+def write(tmp_path: pathlib.Path) -> Any:
+    """Write a script and return its path."""
+
+    def write(text: str, name: str = "script.py") -> pathlib.Path:
+        path = tmp_path / name
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def processor(local_session: LocalSession) -> ScriptProcessor:
+    return ScriptProcessor(
+        command=["python3"], instance_type="local", instance_count=1, sagemaker_session=local_session
+    )
+
+
+COPY = """
+    import pathlib, sys
+    source, target = map(pathlib.Path, sys.argv[1:])
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            print("copying", path.name)
+            (target / path.name).write_text(path.read_text().upper())
+"""
+COPY_ARGUMENTS = ["/opt/ml/processing/input/raw", "/opt/ml/processing/output"]
+
+
+def test_run_to_download(
+    processor: ScriptProcessor, write: Any, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A script reads its input, writes its output, and its lines and files arrive."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.txt").write_text("abc")
+    job = processor.run(
+        write(COPY),
+        inputs=[ProcessingInput(tmp_path / "data", "/opt/ml/processing/input/raw")],
+        outputs=[ProcessingOutput("/opt/ml/processing/output", output_name="clean")],
+        arguments=COPY_ARGUMENTS,
+    )
+    files = job.outputs["clean"].download(tmp_path / "out")
+    assert [(path.name, path.read_text()) for path in files] == [("a.txt", "ABC")]
+    assert "copying a.txt" in capsys.readouterr().out
+    assert (job.status, processor.latest_job, list(processor.jobs)) == ("Completed", job, [job])
+    assert [event.message for event in job.logs()] == ["copying a.txt"]
+
+
+def test_outputs_are_a_sequence_that_knows_names(processor: ScriptProcessor, write: Any) -> None:
+    """Outputs are found by position, by name and by slice; an unknown name lists those there are."""
+    job = processor.run(write("pass"), outputs=["/opt/ml/processing/a", "/opt/ml/processing/b"], logs=False)
+    assert [output.output_name for output in job.outputs] == ["output-1", "output-2"]
+    assert job.outputs[1] is job.outputs["output-2"]
+    assert len(job.outputs[:1]) == 1
+    with pytest.raises(KeyError, match="output-1, output-2"):
+        job.outputs["clean"]
+
+
+def test_file_sources_and_destinations_are_used_in_place(
+    processor: ScriptProcessor, write: Any, tmp_path: pathlib.Path, local_session: LocalSession
+) -> None:
+    """A file:// input and output need no copy through S3: nothing is put there but the script."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "data" / "a.txt").write_text("abc")
+    job = processor.run(
+        write(COPY),
+        inputs=[ProcessingInput((tmp_path / "data").as_uri(), "/opt/ml/processing/input/raw")],
+        outputs=[ProcessingOutput("/opt/ml/processing/output", (tmp_path / "out").as_uri(), "clean")],
+        arguments=COPY_ARGUMENTS,
+        logs=False,
+    )
+    assert (tmp_path / "out" / "a.txt").read_text() == "ABC"
+    assert [path.name for path in job.outputs["clean"].download(tmp_path / "copy")] == ["a.txt"]
+    listed = local_session.client("s3").list_objects_v2(Bucket=local_session.default_bucket())
+    assert [item["Key"].rsplit("/", 1)[-1] for item in listed["Contents"]] == ["script.py"]
+
+
+def test_failure_says_why(processor: ScriptProcessor, write: Any) -> None:
+    """A failed job raises with the reason, the exit message and the last log lines."""
+    script = write(
+        """
+        import sys
+        open("/opt/ml/output/message", "w").write("no rows left")
+        print("before")
+        sys.exit(3)
+        """
+    )
+    with pytest.raises(JobFailedError) as caught:
+        processor.run(script, logs=False)
+    error = caught.value
+    assert isinstance(error, (ValueError, UnexpectedStatusException))
+    assert (error.status, error.actual_status, error.allowed_statuses) == ("Failed", "Failed", ("Completed",))
+    assert error.exit_message == "no rows left"
+    assert error.failure_reason is not None
+    assert "exit code: 3" in error.failure_reason
+    assert error.log_tail == ("[algo-1] before",)
+    for part in (error.failure_reason, "no rows left", "[algo-1] before", error.job_name):
+        assert part in str(error)
+    assert processor.latest_job is not None
+    assert processor.latest_job.job_name == error.job_name
+
+
+SLEEP = """
+    import time
+    print("started", flush=True)
+    time.sleep(600)
+"""
+
+
+def wait_for_line(job: ProcessingJob) -> None:
+    """Return when the job has written its first line."""
+    next(event for event in job.logs(follow=True))
+
+
+def test_stop(processor: ScriptProcessor, write: Any) -> None:
+    """A stopped job is an error of its own, unless the caller says that it is not; stopping again is no error."""
+    job = processor.run(write(SLEEP), wait=False)
+    wait_for_line(job)
+    job.stop()
+    with pytest.raises(JobStoppedError):
+        job.wait(logs=False)
+    assert job.wait(logs=False, on_stop="return") is job
+    job.stop()
+    assert job.status == "Stopped"
+
+
+def test_wait_has_a_deadline(processor: ScriptProcessor, write: Any) -> None:
+    """A timeout ends the wait, not the job."""
+    job = processor.run(write(SLEEP), wait=False)
+    with pytest.raises(WaitTimeoutError) as caught:
+        job.wait(logs=False, timeout=0.05)
+    assert isinstance(caught.value, TimeoutError)
+    assert job.status == "InProgress"
+    job.stop()
+
+
+def test_logs_follow_a_running_job(processor: ScriptProcessor, write: Any) -> None:
+    """logs(follow=True) yields lines as they come, up to the last one."""
+    job = processor.run(write("for n in range(50): print('line', n, flush=True)"), wait=False)
+    assert [event.message for event in job.logs(follow=True)] == [f"line {n}" for n in range(50)]
+    assert [event.message for event in job.logs(tail=2)] == ["line 48", "line 49"]
+    with pytest.raises(ConfigurationError, match="tail: "):
+        job.logs(follow=True, tail=2)
+
+
+def test_attach(processor: ScriptProcessor, write: Any, tmp_path: pathlib.Path, local_session: LocalSession) -> None:
+    """By name or ARN another program finds the job, its logs and its outputs."""
+    script = write("open('/opt/ml/processing/o/x', 'w').write('1'); print('done')")
+    job = processor.run(script, outputs=[ProcessingOutput("/opt/ml/processing/o", output_name="o")], logs=False)
+    fresh = LocalSession(local_session.home)
+    for found in (
+        attach(job.job_name, fresh),
+        attach(job.arn, session=fresh),
+        ProcessingJob.from_processing_name(fresh, job.job_name),
+        ProcessingJob.from_processing_arn(fresh, job.arn),
+    ):
+        found.wait(logs=False)
+        assert [event.message for event in found.logs()] == ["done"]
+        assert [path.name for path in found.outputs["o"].download(tmp_path / "out")] == ["x"]
+        assert [entry.input_name for entry in found.inputs] == ["code"]
+
+
+def test_attach_to_nothing(local_session: LocalSession) -> None:
+    """An unknown name or a wrong ARN is an error that says so."""
+    with pytest.raises(ConfigurationError, match="no processing job 'nothing'"):
+        attach("nothing", local_session)
+    with pytest.raises(ConfigurationError, match="is not the ARN of a processing job"):
+        attach("arn:aws:s3:::bucket", local_session)
+    with pytest.raises(ConfigurationError, match="eu-west-3"):
+        attach("arn:aws:sagemaker:eu-west-3:000000000000:processing-job/x", local_session)
+
+
+def test_if_exists(processor: ScriptProcessor, write: Any, tmp_path: pathlib.Path) -> None:
+    """A name that is taken fails, attaches or gets a suffix; the job that has it keeps its input files."""
+    (tmp_path / "in").write_text("first")
+    inputs = [ProcessingInput(tmp_path / "in", "/opt/ml/processing/in")]
+    script = write("print(open('/opt/ml/processing/in/in').read())")
+    first = processor.run(script, inputs=inputs, job_name="nightly", logs=False)
+    (tmp_path / "in").write_text("second")
+    with pytest.raises(SubmissionError, match="a job named 'nightly' exists") as caught:
+        processor.run(script, inputs=inputs, job_name="nightly")
+    assert caught.value.code == "ResourceInUse"
+    same = processor.run(script, inputs=inputs, job_name="nightly", if_exists="attach", logs=False)
+    assert same.arn == first.arn
+    other = processor.run(script, inputs=inputs, job_name="nightly", if_exists="suffix", logs=False)
+    assert other.job_name == "nightly-2"
+    assert [event.message for event in other.logs()] == ["second"]
+    s3 = processor.sagemaker_session.client("s3")
+    bucket, key = str(first.inputs[0].source).removeprefix("s3://").split("/", 1)
+    assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == b"first"
+
+
+def test_a_taken_generated_name_is_generated_anew(
+    processor: ScriptProcessor, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collision of generated names costs another name, not an error."""
+    names = iter(["same", "same", "another"])
+    monkeypatch.setattr(processor, "_generate_current_job_name", lambda job_name=None: job_name or next(names))
+    jobs = [processor.run(write("pass"), wait=False) for _ in range(2)]
+    assert [job.job_name for job in jobs] == ["same", "another"]
+
+
+def test_processor_with_an_entrypoint(local_session: LocalSession) -> None:
+    """A Processor runs its entrypoint with its arguments and its environment."""
+    processor = Processor(
+        instance_count=1,
+        instance_type="local",
+        entrypoint=["python3", "-c", "import os, sys; print(sys.argv[1:], os.environ['GREETING'])"],
+        env={"GREETING": "hello"},
+        sagemaker_session=local_session,
+    )
+    job = processor.run(arguments=["a", "b"], logs=False)
+    assert [event.message for event in job.logs()] == ["['a', 'b'] hello"]
+
+
+def test_ctrl_c_detaches(tmp_path: pathlib.Path, write: Any, local_session: LocalSession) -> None:
+    """Ctrl-C while waiting leaves the job running, and says how to attach to it and how to stop it."""
+    client = write(
+        f"""
+        from processing import LocalSession, ScriptProcessor
+        session = LocalSession({str(local_session.home)!r}, tick=0.02, grace=1)
+        ScriptProcessor(command=["python3"], instance_type="local", instance_count=1, sagemaker_session=session).run(
+            {str(write(SLEEP))!r}, job_name="long"
+        )
+        """,
+        "client.py",
+    )
+    process = subprocess.Popen([sys.executable, client], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while "started" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert "processing.attach('long', session=processing.LocalSession())" in stderr
+    job = attach("long", local_session)
+    assert job.status == "InProgress"
+    job.stop()
+    job.wait(logs=False, on_stop="return")
+
+
+def test_jobs_outlive_the_caller(tmp_path: pathlib.Path, write: Any, local_session: LocalSession) -> None:
+    """kill -9 of the client: from another process, the status, the logs and the outputs are all there."""
+    gate = tmp_path / "gate"
+    job_script = write(
+        f"""
+        import os, time
+        print("started", flush=True)
+        while not os.path.exists({str(gate)!r}):
+            time.sleep(0.01)
+        print("finished")
+        open("/opt/ml/processing/o/x", "w").write("1")
+        """
+    )
+    client = write(
+        f"""
+        from processing import LocalSession, ScriptProcessor
+        session = LocalSession({str(local_session.home)!r}, tick=0.02, grace=1)
+        ScriptProcessor(command=["python3"], instance_type="local", instance_count=1, sagemaker_session=session).run(
+            {str(job_script)!r}, outputs=["/opt/ml/processing/o"], job_name="survivor"
+        )
+        """,
+        "client.py",
+    )
+    process = subprocess.Popen([sys.executable, client], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while "started" not in process.stdout.readline():
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    gate.touch()
+    job = attach("survivor", local_session)
+    job.wait(logs=False, timeout=30)
+    assert [event.message for event in job.logs()] == ["started", "finished"]
+    assert [path.name for path in job.outputs[0].download(tmp_path / "out")] == ["x"]
+
+
+def test_runs_side_by_side(processor: ScriptProcessor, write: Any) -> None:
+    """One processor, several threads: each run has its own job."""
+    script = write("import sys; print(sys.argv[1])")
+    said: dict[int, list[str]] = {}
+
+    def run(number: int) -> None:
+        job = processor.run(script, arguments=[str(number)], logs=False)
+        said[number] = [event.message for event in job.logs()]
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert said == {number: [str(number)] for number in range(4)}
+    assert len({job.job_name for job in processor.jobs}) == len(processor.jobs)
+
+
+def test_nothing_is_printed_without_logs(
+    processor: ScriptProcessor, write: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """logs=False writes nothing at all."""
+    processor.run(write("print('secret')"), logs=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_names_of_the_same_instant_differ(processor: ScriptProcessor, write: Any) -> None:
+    """Names are unique even within a millisecond."""
+    script = write("pass")
+    names = {processor.request(script).job_name for _ in range(20)}
+    assert len(names) == 20
