@@ -37,6 +37,7 @@ class Pacer:
         self._refilled: float | None = None
         self._ceiling = float("inf")
         self._successes = 0
+        self._bursting = False
         self._state = threading.Lock()
         self._turn = threading.Lock()
 
@@ -46,12 +47,17 @@ class Pacer:
         with self._turn:  # one caller sleeps for the next token, the others stand in line behind it
             while wait := self._take(clock.monotonic()):
                 clock.sleep(wait)
-        return clock.monotonic() - started
+        waited = clock.monotonic() - started
+        self._bursting = not waited
+        return waited
 
     def throttled(self) -> None:
         """Slow down: a call was refused."""
         with self._state:
             self._tokens = 0.0
+            if self._bursting:  # the burst was too long for the server, which says nothing about the rate
+                self._bursting = False
+                return
             if self._successes or self._ceiling == float("inf"):
                 self._ceiling = self.rate
                 self.rate *= 0.8

@@ -1,0 +1,122 @@
+"""Pacing: many submissions against a server that enforces a rate cost hardly a call too many."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from processing.pacing import Pacer, shared_pacers
+from processing.retrying import RetryingApi
+from processing.testing.clock import VirtualClock
+from processing.testing.wire import JsonService, ServiceError, make_client
+
+
+class LimitedService:
+    """A CreateProcessingJob that enforces a rate as AWS does: a bucket of tokens, throttling when it is empty."""
+
+    def __init__(self, clock: VirtualClock, rate: float, burst: float, seconds: float) -> None:
+        self.clock, self.rate, self.burst, self.seconds = clock, rate, burst, seconds
+        self.tokens, self.at = burst, 0.0
+        self.created: list[str] = []
+        self.transport = JsonService({"CreateProcessingJob": self.create}, clock=clock)
+
+    def create(self, params: dict[str, Any]) -> dict[str, Any]:
+        now = self.clock.monotonic()
+        self.tokens = min(self.burst, self.tokens + (now - self.at) * self.rate)
+        self.at = now
+        self.clock.advance(self.seconds)
+        if self.tokens < 1:
+            raise ServiceError("ThrottlingException", "Rate exceeded")
+        self.tokens -= 1
+        self.created.append(params["ProcessingJobName"])
+        return {"ProcessingJobArn": "arn:aws:sagemaker:us-east-1:111122223333:processing-job/job"}
+
+
+def parameters(name: str) -> dict[str, Any]:
+    return {
+        "ProcessingJobName": name,
+        "ProcessingResources": {"ClusterConfig": {"VolumeSizeInGB": 1}},
+        "AppSpecification": {"ImageUri": "image"},
+        "RoleArn": "arn:aws:iam::111122223333:role/r",
+    }
+
+
+@pytest.mark.parametrize("rate", [0.2, 1.0, 10.0])
+@pytest.mark.parametrize("burst", [1.0, 10.0])
+def test_many_submissions_are_hardly_ever_throttled(rate: float, burst: float) -> None:
+    """150 jobs are created with at most 165 calls, whatever rate the server enforces, at close to that rate."""
+    clock = VirtualClock()
+    service = LimitedService(clock, rate, burst, seconds=0.05)
+    client = make_client("sagemaker", service.transport)
+    api = RetryingApi(lambda _: client, clock=clock, pacers={"CreateProcessingJob": Pacer()})
+    for number in range(150):
+        api.call("sagemaker", "CreateProcessingJob", parameters(f"job-{number}"))
+    assert service.created == [f"job-{number}" for number in range(150)]
+    assert len(service.transport.calls) <= 165
+    assert clock.monotonic() < 2.5 * 150 / rate
+
+
+def test_threads_share_a_pacer() -> None:
+    """30 threads at once are let through one by one: each gets its job, and the server is not overrun."""
+    clock = VirtualClock()
+    service = LimitedService(clock, 1.0, 1.0, seconds=0.0)
+    lock = threading.Lock()
+    create = service.create
+
+    def one_at_a_time(params: dict[str, Any]) -> dict[str, Any]:
+        with lock:
+            return create(params)
+
+    service.transport.handlers["CreateProcessingJob"] = one_at_a_time
+    client = make_client("sagemaker", service.transport)
+    api = RetryingApi(lambda _: client, clock=clock, pacers={"CreateProcessingJob": Pacer()})
+    threads = [
+        threading.Thread(target=api.call, args=("sagemaker", "CreateProcessingJob", parameters(f"job-{number}")))
+        for number in range(30)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(service.created)) == 30
+
+
+def test_without_a_pacer_nothing_is_held_back() -> None:
+    """The engine has no quota: its calls are never slowed."""
+    clock = VirtualClock()
+    service = LimitedService(clock, 1000.0, 1000.0, seconds=0.0)
+    client = make_client("sagemaker", service.transport)
+    api = RetryingApi(lambda _: client, clock=clock)
+    for number in range(150):
+        api.call("sagemaker", "CreateProcessingJob", parameters(f"job-{number}"))
+    assert clock.sleeps == []
+
+
+def test_a_pause_earns_a_burst() -> None:
+    """After a quiet minute several calls go at once again."""
+    clock = VirtualClock()
+    pacer = Pacer(rate=1.0, burst=5.0)
+    for _ in range(6):
+        pacer.acquire(clock)
+    assert clock.sleeps == [1.0]
+    clock.advance(60)
+    for _ in range(5):
+        assert pacer.acquire(clock) == 0.0
+
+
+def test_the_rate_never_falls_to_nothing() -> None:
+    """However long a server refuses, it is asked again within twenty seconds."""
+    pacer = Pacer()
+    for _ in range(100):
+        pacer.throttled()
+    assert pacer.rate == pacer.slowest == 0.05
+
+
+def test_pacers_are_shared_by_account_and_region() -> None:
+    """Two sessions of one account and region keep to one rate; another region has its own."""
+    ours = shared_pacers("111122223333", "us-east-1")
+    assert shared_pacers("111122223333", "us-east-1") is ours
+    assert shared_pacers("111122223333", "eu-west-1") is not ours
+    assert set(ours) == {"CreateProcessingJob"}

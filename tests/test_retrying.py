@@ -1,0 +1,350 @@
+"""The retry layer: every row of its table, its waits, and what counts as an answer."""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import random
+import socket
+from typing import Any
+
+import pytest
+import urllib3.exceptions
+from botocore import exceptions as botocore_errors
+from botocore.parsers import ResponseParserError
+
+from processing.retrying import (
+    RULES,
+    ClockSkewError,
+    Failure,
+    Kind,
+    RetryingApi,
+    RetryPolicy,
+    TruncatedAnswerError,
+    classify,
+    rule_for,
+)
+from processing.testing.clock import VirtualClock
+from processing.testing.faults import FaultInjector, FaultKind
+from processing.testing.wire import JsonService, ServiceError, make_client, respond
+
+URL = "https://api.example.com"
+
+
+def refused(code: str, status: int = 400, message: str = "", operation: str = "PutObject") -> Exception:
+    """Return the error that botocore raises for an error answer."""
+    answer: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return botocore_errors.ClientError(answer, operation)
+
+
+def certificate(text: str) -> Exception:
+    """Return botocore's TLS error."""
+    return botocore_errors.SSLError(endpoint_url=URL, error=Exception(text))
+
+
+EXAMPLES: dict[str, list[Exception]] = {
+    "clock skew": [refused("RequestTimeTooSkewed", 403), refused("RequestInTheFuture")],
+    "credentials expired": [refused("ExpiredToken"), refused("ExpiredTokenException"), refused("RequestExpired")],
+    "credentials not to be had": [
+        botocore_errors.CredentialRetrievalError(provider="x", error_msg="y"),
+        botocore_errors.MetadataRetrievalError(error_msg="y"),
+    ],
+    "throttled by code": [refused("ThrottlingException"), refused("SlowDown", 503), refused("KMS.ThrottlingException")],
+    "throttled by status": [refused("Whatever", 429), refused("Whatever", 509)],
+    "role not yet known": [
+        refused("ValidationException", 400, "Could not assume role arn:aws:iam::1:role/r. Please ensure that ...")
+    ],
+    "not taken in": [refused("RequestTimeout"), refused("ConditionalRequestConflict", 409), refused("BadDigest")],
+    "no connection": [
+        botocore_errors.EndpointConnectionError(endpoint_url=URL, error="Name or service not known"),
+        botocore_errors.ConnectTimeoutError(endpoint_url=URL, error="x"),
+        botocore_errors.ProxyConnectionError(proxy_url=URL, error="x"),
+        ConnectionRefusedError(),
+        socket.gaierror(-2, "Name or service not known"),
+    ],
+    "certificate refused": [certificate("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed")],
+    "TLS broke off": [certificate("EOF occurred in violation of protocol")],
+    "server error by code": [refused("InternalFailure", 500), refused("ServiceUnavailable", 503)],
+    "server error by status": [refused("502", 502), refused("Odd", 500), refused("504", 504, operation="HeadObject")],
+    "error body cut": [refused("400"), refused("", 400), refused("403", 403, operation="CreateProcessingJob")],
+    "connection lost": [
+        botocore_errors.ConnectionClosedError(endpoint_url=URL, error=ConnectionResetError()),
+        botocore_errors.ReadTimeoutError(endpoint_url=URL, error="x"),
+        botocore_errors.HTTPClientError(error=ValueError("x")),
+        botocore_errors.ResponseStreamingError(error="x"),
+        urllib3.exceptions.ProtocolError("Connection broken"),
+        urllib3.exceptions.IncompleteRead(3, 4),
+        http.client.IncompleteRead(b"abc", 4),
+        ConnectionResetError(),
+        TimeoutError(),
+    ],
+    "answer not whole": [
+        TruncatedAnswerError("CreateProcessingJob", ("ProcessingJobArn",)),
+        ResponseParserError("no element found"),
+        botocore_errors.IncompleteReadError(actual_bytes=1, expected_bytes=2),
+        botocore_errors.FlexibleChecksumError(error_msg="x"),
+        UnicodeDecodeError("utf-8", b"\xc3", 0, 1, "unexpected end of data"),
+    ],
+    "anything else": [
+        refused("ValidationException", 400, "1 validation error detected"),
+        refused("AccessDeniedException"),
+        refused("AccessDenied", 403),
+        refused("ResourceLimitExceeded"),
+        refused("ResourceInUse"),
+        refused("404", 404, operation="HeadObject"),
+        refused("403", 403, operation="HeadBucket"),
+        refused("NotImplemented", 501),
+        botocore_errors.NoCredentialsError(),
+        ValueError("a mistake in the program"),
+    ],
+}
+
+
+@pytest.mark.parametrize(("name", "error"), [(name, error) for name, errors in EXAMPLES.items() for error in errors])
+def test_each_failure_meets_its_row(name: str, error: Exception) -> None:
+    """A failure is decided by the row that was written for it, and not by one above it."""
+    assert rule_for(error).name == name
+
+
+def test_every_row_has_examples() -> None:
+    """No row of the table is without a test."""
+    assert [rule.name for rule in RULES] == list(EXAMPLES)
+
+
+def test_rows_say_what_the_failure_means() -> None:
+    """The kinds that decide whether a job may exist are as they have to be."""
+    kinds = {rule.name: rule.kind for rule in RULES}
+    assert kinds["no connection"] is Kind.TRANSIENT
+    assert kinds["connection lost"] is kinds["answer not whole"] is kinds["error body cut"] is Kind.AMBIGUOUS
+    assert kinds["anything else"] is kinds["clock skew"] is kinds["certificate refused"] is Kind.FATAL
+
+
+def test_interrupts_are_never_retried() -> None:
+    """Ctrl-C is not a failure of the network."""
+    assert classify(KeyboardInterrupt()) is Kind.FATAL
+
+
+DESCRIBED = {
+    "ProcessingJobName": "job",
+    "ProcessingJobArn": "arn:aws:sagemaker:us-east-1:111122223333:processing-job/job",
+    "ProcessingJobStatus": "InProgress",
+    "ProcessingResources": {"ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.t3.medium", "VolumeSizeInGB": 1}},
+    "AppSpecification": {"ImageUri": "image"},
+    "CreationTime": 1_700_000_000.0,
+}
+
+
+def describing(
+    faults: FaultInjector, clock: VirtualClock, policy: RetryPolicy | None = None, **handlers: Any
+) -> RetryingApi:
+    """Return an API over a SageMaker that knows one job, with faults between."""
+    service = JsonService({"DescribeProcessingJob": lambda _: DESCRIBED, **handlers}, clock=clock)
+    client = make_client("sagemaker", faults.wrap(service))
+    return RetryingApi(lambda _: client, clock=clock, random=random.Random(1), policy=policy)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["throttle", "error500", "error503", "unreachable", "reset_before", "reset_after", "timeout_after", "truncate"],
+)
+def test_a_fault_costs_one_more_try(kind: FaultKind) -> None:
+    """Whatever goes wrong once on the wire, the second answer is returned."""
+    faults = FaultInjector().on("DescribeProcessingJob", kind)
+    clock = VirtualClock()
+    answer = describing(faults, clock).call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "job"})
+    assert answer["ProcessingJobStatus"] == "InProgress"
+    assert faults.count() == {"DescribeProcessingJob": 2}
+    assert len(clock.sleeps) == 1
+
+
+def test_a_cut_answer_names_what_is_missing() -> None:
+    """botocore takes half an answer for an empty success; we say which members are not there."""
+    faults = FaultInjector().on("DescribeProcessingJob", "truncate", times=99)
+    with pytest.raises(TruncatedAnswerError, match="ProcessingJobStatus") as raised:
+        describing(faults, VirtualClock()).call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "job"})
+    assert raised.value.operation == "DescribeProcessingJob"
+    assert faults.count() == {"DescribeProcessingJob": 8}
+
+
+def test_members_that_the_model_does_not_require_are_checked_too() -> None:
+    """An empty page of log lines has an empty list, not none."""
+    service = JsonService({"FilterLogEvents": lambda _: {}})
+    api = RetryingApi(lambda _: make_client("logs", service), clock=VirtualClock(), policy=RetryPolicy(attempts=2))
+    with pytest.raises(TruncatedAnswerError, match="events"):
+        api.call("logs", "FilterLogEvents", {"logGroupName": "group"})
+    assert len(service.calls) == 2
+
+
+def test_a_cut_error_body_is_tried_again() -> None:
+    """Of a cut error only its status is left as the code: it may have been anything."""
+    faults = FaultInjector()
+    answers = [ServiceError("ThrottlingException", "Rate exceeded"), None]
+
+    class Cutting:
+        def send(self, request: Any) -> Any:
+            error = answers.pop(0)
+            if error is None:
+                return service.send(request)
+            return respond(request, 400, {}, b'{"__type":"Throttling')
+
+    service = JsonService({"DescribeProcessingJob": lambda _: DESCRIBED})
+    api = RetryingApi(lambda _: make_client("sagemaker", faults.wrap(Cutting())), clock=VirtualClock())
+    failures: list[Failure] = []
+    api.call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "job"}, on_failure=failures.append)
+    assert [(failure.kind, failure.attempt) for failure in failures] == [(Kind.AMBIGUOUS, 1)]
+
+
+def test_the_last_error_is_botocores_own() -> None:
+    """When the tries have run out, callers catch what they would have caught of boto3."""
+    faults = FaultInjector().on("DescribeProcessingJob", "reset_before", times=99)
+    clock = VirtualClock()
+    failures: list[Failure] = []
+    with pytest.raises(botocore_errors.ConnectionClosedError):
+        describing(faults, clock).call(
+            "sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "job"}, on_failure=failures.append
+        )
+    assert [failure.attempt for failure in failures] == list(range(1, 9))
+    bounds = [0.2 * 2**n for n in range(7)]
+    assert all(0 <= slept <= bound for slept, bound in zip(clock.sleeps, bounds, strict=True))
+
+
+def test_throttles_are_bounded_by_time_alone() -> None:
+    """A throttled call goes on trying for the whole budget, and no longer."""
+    faults = FaultInjector().on("DescribeProcessingJob", "throttle", probability=1.0)
+    clock = VirtualClock()
+    with pytest.raises(botocore_errors.ClientError, match="ThrottlingException"):
+        describing(faults, clock).call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "job"})
+    assert 160 < clock.monotonic() <= 180
+    assert faults.count()["DescribeProcessingJob"] > 8
+
+
+@pytest.mark.parametrize("code", ["ValidationException", "AccessDeniedException", "ResourceLimitExceeded"])
+def test_refusals_are_not_repeated(code: str) -> None:
+    """What AWS refuses for good is asked for once."""
+
+    def refuse(_: Any) -> Any:
+        raise ServiceError(code, "no")
+
+    faults = FaultInjector()
+    api = describing(faults, VirtualClock(), DescribeProcessingJob=refuse)
+    with pytest.raises(botocore_errors.ClientError, match=code):
+        api.call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "job"})
+    assert len(faults.calls) == 1
+
+
+def test_expired_credentials_are_tried_once_more() -> None:
+    """botocore may have renewed them by then; if not, they are expired."""
+
+    def refuse(_: Any) -> Any:
+        raise ServiceError("ExpiredTokenException", "The security token included in the request is expired")
+
+    faults = FaultInjector()
+    api = describing(faults, VirtualClock(), DescribeProcessingJob=refuse)
+    with pytest.raises(botocore_errors.ClientError, match="ExpiredToken"):
+        api.call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "job"})
+    assert len(faults.calls) == 2
+
+
+def test_a_role_may_take_a_minute_to_be_known() -> None:
+    """The wait for a role is longer than eight tries would be, and bounded."""
+
+    def refuse(_: Any) -> Any:
+        raise ServiceError("ValidationException", "Could not assume role arn:aws:iam::1:role/new.")
+
+    clock = VirtualClock()
+    api = describing(FaultInjector(), clock, DescribeProcessingJob=refuse)
+    with pytest.raises(botocore_errors.ClientError, match="Could not assume role"):
+        api.call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "job"})
+    assert 30 < clock.monotonic() <= 60
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_retry_after_is_honoured(form: str) -> None:
+    """The server's own wait is kept to, in both of its forms."""
+    clock = VirtualClock()
+    waits = {"seconds": "7", "date": email.utils.formatdate(clock.time() + 7, usegmt=True)}
+    refusals = [ServiceError("ThrottlingException", "slow", headers={"Retry-After": waits[form]})]
+
+    def once(_: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return DESCRIBED
+
+    describing(FaultInjector(), clock, DescribeProcessingJob=once).call(
+        "sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "job"}
+    )
+    assert clock.sleeps == [7.0]
+
+
+@pytest.mark.parametrize(("minutes", "words"), [(10, "10 minutes behind"), (-10, "10 minutes ahead of")])
+@pytest.mark.parametrize("code", ["InvalidSignatureException", "SignatureDoesNotMatch", "RequestTimeTooSkewed"])
+def test_a_wrong_clock_is_named(code: str, minutes: int, words: str) -> None:
+    """A refused signature from a machine whose clock is off says so, with the skew."""
+
+    def refuse(_: Any) -> Any:
+        raise ServiceError(code, "Signature expired", 403)
+
+    clock = VirtualClock()
+    service = JsonService({"DescribeProcessingJob": refuse}, clock=VirtualClock(clock.time() + 60 * minutes))
+    api = RetryingApi(lambda _: make_client("sagemaker", service), clock=clock)
+    with pytest.raises(ClockSkewError, match=words) as raised:
+        api.call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "job"})
+    assert isinstance(raised.value.__cause__, botocore_errors.ClientError)
+    assert len(service.calls) == 1
+
+
+def test_a_wrong_signature_at_the_right_time_is_left_alone() -> None:
+    """A wrong secret key is not a wrong clock."""
+
+    def refuse(_: Any) -> Any:
+        raise ServiceError("SignatureDoesNotMatch", "no", 403)
+
+    api = describing(FaultInjector(), VirtualClock(), DescribeProcessingJob=refuse)
+    with pytest.raises(botocore_errors.ClientError, match="SignatureDoesNotMatch"):
+        api.call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "job"})
+
+
+def test_parameters_can_be_made_anew_for_each_try() -> None:
+    """A body that one try has read is not sent again half."""
+    made: list[int] = []
+
+    def parameters() -> dict[str, Any]:
+        made.append(1)
+        return {"ProcessingJobName": "job"}
+
+    faults = FaultInjector().on("DescribeProcessingJob", "error500", times=2)
+    describing(faults, VirtualClock()).call("sagemaker", "DescribeProcessingJob", parameters)
+    assert len(made) == 3
+
+
+def test_attempt_covers_the_reading_of_a_body() -> None:
+    """Anything can be done under the policy; it starts over at each try."""
+    tries: list[int] = []
+
+    def read() -> bytes:
+        tries.append(1)
+        if len(tries) < 3:
+            raise urllib3.exceptions.IncompleteRead(3, 4)
+        return b"whole"
+
+    api = describing(FaultInjector(), VirtualClock())
+    assert api.attempt("read the body", read) == b"whole"
+
+
+def test_a_mistake_of_ours_is_not_hidden() -> None:
+    """An error that is not of the network comes out at once."""
+    clock = VirtualClock()
+    with pytest.raises(ZeroDivisionError):
+        describing(FaultInjector(), clock).attempt("divide", lambda: 1 // 0)
+    assert clock.sleeps == []
+
+
+def test_a_policy_may_be_given_for_one_call() -> None:
+    """A caller with a deadline shortens the tries."""
+    faults = FaultInjector().on("DescribeProcessingJob", "throttle", probability=1.0)
+    clock = VirtualClock()
+    with pytest.raises(botocore_errors.ClientError):
+        describing(faults, clock).call(
+            "sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "job"}, policy=RetryPolicy(budget=5.0)
+        )
+    assert clock.monotonic() <= 5
