@@ -140,8 +140,7 @@ class Session:
             if self._api is None:
                 from processing.retrying import RetryingApi
 
-                policy = {} if self._retry_policy is None else {"policy": self._retry_policy}
-                self._api = RetryingApi(self.client, clock=self.clock, **policy)
+                self._api = RetryingApi(self.client, clock=self.clock, policy=self._retry_policy)
             return self._api
 
     def client(self, service: str) -> Any:

@@ -22,7 +22,7 @@ LOCAL_ROLE = "arn:aws:iam::000000000000:role/processing-local"
 """The role of a job on the embedded engine, where the user gave none. Nobody assumes it."""
 
 LOCAL_IMAGE = "local/processing-job:latest"
-"""The image of a job on the embedded engine, where the user gave none. There is no such image: a Python here is used."""
+"""The image of a job on the embedded engine, where the user gave none. There is no such image: a Python here runs."""
 
 LOCAL_INSTANCE_TYPES = frozenset({"local", "local_gpu"})
 """The instance types that mean this machine."""

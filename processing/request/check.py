@@ -6,7 +6,6 @@ service's documentation says in prose. Every finding is in the one error, a line
 
 from __future__ import annotations
 
-import difflib
 import posixpath
 import re
 import sys
@@ -168,6 +167,8 @@ def _choice(values: Iterable[str]) -> str:
 
 def _meant(value: str, values: Iterable[str]) -> str:
     """Return a hint at the value that was probably meant."""
+    import difflib  # loaded for a mistake only
+
     by_lower = {known.lower(): known for known in values}
     close = difflib.get_close_matches(value.lower(), by_lower, n=1)
     return f"; did you mean {by_lower[close[0]]!r}?" if close else ""

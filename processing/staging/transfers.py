@@ -8,44 +8,42 @@ gets the final one when its length and checksum are right, so nothing half-writt
 
 from __future__ import annotations
 
-import logging
 import os
-import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
-
-import attrs
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from processing.exceptions import StagingError
 from processing.request.uris import S3Uri
+from processing.retrying import check_answer, error_code
+from processing.staging.multipart import MB, Multipart
+from processing.staging.objects import (
+    ExpectedOwner,
+    encryption,
+    head,
+    owner,
+    place,
+    same_key,
+    unless_there,
+)
+from processing.staging.reading import Source
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from processing.retrying import RetryingApi
     from processing.staging.plan import Upload
 
-logger = logging.getLogger(__name__)
-
 T = TypeVar("T")
-ExpectedOwner = Callable[[str], "str | None"]
 
 WORKERS = 16
 """Threads per transfer: enough to hide the latency, few enough for S3 not to ask for less."""
 
-MB = 1024 * 1024
 SINGLE_PUT = 64 * MB
 """Bytes up to which a file is one PutObject."""
 
 _IN_MEMORY = MB  # a file up to this size is read at once, a larger one streamed
-_PART = 8 * MB
-_MOST_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
-_PARTS_IN_FLIGHT = 64 * MB  # bytes of one file's parts in memory
 _BLOCK = MB
-_CONFLICT_TRIES = 5
 
 
 def upload_all(
@@ -90,17 +88,17 @@ def put_bytes(
     api: RetryingApi, body: bytes, target: S3Uri, *, kms_key: str | None = None, expected_owner: ExpectedOwner
 ) -> None:
     """Put an object with the given content."""
-    api.call("s3", "PutObject", {**_place(target, expected_owner), **_encryption(kms_key), "Body": body})
+    api.call("s3", "PutObject", {**place(target, expected_owner), **encryption(kms_key), "Body": body})
 
 
 def get_bytes(api: RetryingApi, source: S3Uri, *, expected_owner: ExpectedOwner) -> bytes:
     """Return an object's content; it has to fit in memory."""
-    return _fetch(api, _place(source, expected_owner), lambda body: cast("bytes", body.read()))
+    return _fetch(api, place(source, expected_owner), lambda body: cast("bytes", body.read()))
 
 
 def exists(api: RetryingApi, target: S3Uri, *, expected_owner: ExpectedOwner) -> bool:
     """Say whether there is an object of that key."""
-    return _head(api, _place(target, expected_owner)) is not None
+    return head(api, place(target, expected_owner)) is not None
 
 
 def download_prefix(
@@ -133,7 +131,7 @@ def download_prefix(
 
     def get(entry: tuple[str, Path]) -> None:
         key, path = entry
-        params = {**(extra or {}), **_place(S3Uri(uri.bucket, key), expected_owner)}
+        params = {**(extra or {}), **place(S3Uri(uri.bucket, key), expected_owner)}
         _download(api, params, path)
 
     failures = _for_each(
@@ -242,10 +240,10 @@ class _Sender:
                 self._progress(size)
 
     def place(self, upload: Upload) -> dict[str, Any]:
-        return _place(upload.target, self.expected_owner)
+        return place(upload.target, self.expected_owner)
 
     def settings(self, upload: Upload) -> dict[str, Any]:
-        return {**dict(upload.extra), **self.place(upload), **_encryption(upload.kms_key)}
+        return {**dict(upload.extra), **self.place(upload), **encryption(upload.kms_key)}
 
     def send_small(self, upload: Upload) -> bool:
         """Upload the file if one PutObject is enough, and say so."""
@@ -254,7 +252,7 @@ class _Sender:
                 self._put(upload, {"Body": upload.body})
             self.arrived(len(upload.body))
             return True
-        with _Source(upload.source) as source:
+        with Source(upload.source) as source:
             # What has to be hashed on its way goes in parts: those are in memory, and the last step can be refused.
             if source.size > SINGLE_PUT or upload.sha256 is not None:
                 return False
@@ -266,8 +264,8 @@ class _Sender:
 
     def is_there(self, upload: Upload, size: int) -> bool:
         """Whether an object whose key names the content is there already, encrypted as asked."""
-        found = _head(self.api, self.place(upload))
-        return found is not None and found.get("ContentLength") == size and _same_key(upload.kms_key, found)
+        found = head(self.api, self.place(upload))
+        return found is not None and found.get("ContentLength") == size and same_key(upload.kms_key, found)
 
     def _put(self, upload: Upload, body: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
         settings = self.settings(upload)
@@ -278,110 +276,7 @@ class _Sender:
         if not upload.content_addressed:
             self.api.call("s3", "PutObject", params)
             return
-        _unless_there(
-            self.api, upload, lambda condition: self.api.call("s3", "PutObject", lambda: params() | condition)
-        )
-
-
-def _unless_there(api: RetryingApi, upload: Upload, put: Callable[[dict[str, str]], object]) -> None:
-    """Make an object whose key names the content, unless somebody else just did: either way it is there.
-
-    With a KMS key it may be there under another key; it is then replaced.
-    """
-    from botocore.exceptions import ClientError
-
-    condition = {"IfNoneMatch": "*"} if upload.kms_key is None else {}
-    for tries in range(1, _CONFLICT_TRIES + 1):
-        try:
-            put(condition)
-        except ClientError as error:
-            code = _code(error)
-            if code in {"PreconditionFailed", "412"}:
-                return
-            if code == "NotImplemented" and condition:  # an S3 of somebody else's, without conditional writes
-                condition = {}
-            elif code != "ConditionalRequestConflict" or tries == _CONFLICT_TRIES:
-                raise
-            else:  # another upload to the key is under way
-                api.clock.sleep(0.2 * 2**tries)
-        else:
-            return
-
-
-class _Source:
-    """A file while it is uploaded: opened once, and held against what it was at the beginning."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> Self:
-        self._file: BinaryIO = self._path.open("rb")
-        try:
-            self._status = os.fstat(self._file.fileno())
-            if not stat.S_ISREG(self._status.st_mode):
-                raise StagingError(f"{self._path} is not a regular file")
-        except BaseException:
-            self._file.close()
-            raise
-        self.size = self._status.st_size
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._file.close()
-
-    def content(self) -> bytes:
-        """Return the whole file."""
-        content = self._file.read()
-        self.check_unchanged()
-        if len(content) != self.size:
-            raise StagingError("the file changed while it was read")
-        return content
-
-    def stream(self) -> _Stream:
-        """Return the file from its beginning, as it was: for one attempt."""
-        self.check_unchanged()
-        self._file.seek(0)
-        return _Stream(self._file, self.size)
-
-    def blocks(self, size: int) -> Iterator[bytes]:
-        """Yield the whole file in blocks, the last one shorter."""
-        self._file.seek(0)
-        for offset in range(0, self.size, size):
-            block = self._file.read(size)
-            if len(block) != min(size, self.size - offset):
-                raise StagingError("the file changed while it was read")
-            yield block
-
-    def check_unchanged(self) -> None:
-        """Raise a StagingError if the file has another size or time than at the beginning."""
-        now = os.fstat(self._file.fileno())
-        if (now.st_size, now.st_mtime_ns) != (self._status.st_size, self._status.st_mtime_ns):
-            raise StagingError("the file changed while it was uploaded")
-
-
-class _Stream:
-    """A file of a fixed length, for botocore: what is appended meanwhile does not get into the body."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file = file
-        self._size = size
-
-    def __len__(self) -> int:
-        return self._size
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Read on, at most to the length at the beginning."""
-        left = max(0, self._size - self._file.tell())
-        return self._file.read(left if size is None or size < 0 else min(size, left))
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move, as in a file of that length."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._file.tell(), os.SEEK_END: self._size}[whence]
-        return self._file.seek(base + offset)
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._file.tell()
+        unless_there(self.api, upload, lambda condition: self.api.call("s3", "PutObject", lambda: params() | condition))
 
 
 def _send_large(sender: _Sender, uploads: Sequence[Upload], workers: int) -> list[Failure]:
@@ -391,110 +286,11 @@ def _send_large(sender: _Sender, uploads: Sequence[Upload], workers: int) -> lis
     with ThreadPoolExecutor(workers, thread_name_prefix="processing-part") as pool:
 
         def send(upload: Upload) -> None:
-            with _Source(upload.source) as source:
+            with Source(upload.source) as source:
                 if not (upload.content_addressed and sender.is_there(upload, source.size)):
-                    _Multipart(sender, upload, source, pool).send()
+                    Multipart(sender, upload, source, pool).send()
 
         return _for_each(send, uploads, 1, lambda upload: str(upload.source), _upload_reason)
-
-
-class _Multipart:
-    """One multipart upload: completed, or aborted."""
-
-    def __init__(self, sender: _Sender, upload: Upload, source: _Source, pool: Executor) -> None:
-        self._sender = sender
-        self._api = sender.api
-        self._upload = upload
-        self._source = source
-        self._pool = pool
-        # Parts of a whole number of MB, as many bytes as it takes to stay below the limit of parts.
-        self._part_size = max(_PART, -(-source.size // _MOST_PARTS // MB + 1) * MB if source.size else _PART)
-        self._in_flight: set[Future[dict[str, Any]]] = set()
-        self._place: dict[str, Any] = sender.place(upload)
-
-    def send(self) -> None:
-        """Upload the file."""
-        answer = self._api.call("s3", "CreateMultipartUpload", self._sender.settings(self._upload))
-        self._place["UploadId"] = answer["UploadId"]
-        try:
-            parts = self._send_parts()
-            self._source.check_unchanged()
-            self._complete(parts)
-        except BaseException:
-            self._abort()
-            raise
-
-    def _send_parts(self) -> list[dict[str, Any]]:
-        """Read the file once, in order, and upload its parts as they come."""
-        import hashlib
-        from concurrent.futures import FIRST_COMPLETED, wait
-
-        digest = hashlib.sha256()
-        window = max(2, _PARTS_IN_FLIGHT // self._part_size)
-        parts: list[dict[str, Any]] = []
-        for number, block in enumerate(self._source.blocks(self._part_size), 1):
-            if self._upload.sha256 is not None:
-                digest.update(block)
-            if len(self._in_flight) >= window:
-                done, self._in_flight = wait(self._in_flight, return_when=FIRST_COMPLETED)
-                parts += [future.result() for future in done]
-            self._in_flight.add(self._pool.submit(self._send_part, number, block))
-        while self._in_flight:
-            done, self._in_flight = wait(self._in_flight, return_when=FIRST_COMPLETED)
-            parts += [future.result() for future in done]
-        if self._upload.sha256 not in {None, digest.hexdigest()}:
-            raise StagingError("the file changed after its content was named")
-        return sorted(parts, key=lambda part: int(part["PartNumber"]))
-
-    def _send_part(self, number: int, block: bytes) -> dict[str, Any]:
-        answer = self._api.call("s3", "UploadPart", {**self._place, "PartNumber": number, "Body": block})
-        self._sender.arrived(len(block))
-        checksums = {
-            name: value for name, value in answer.items() if name.startswith("Checksum") and name[-4:] != "Type"
-        }
-        return {"PartNumber": number, "ETag": answer["ETag"], **checksums}
-
-    def _complete(self, parts: list[dict[str, Any]]) -> None:
-        from botocore.exceptions import ClientError
-
-        params = {**self._place, "MultipartUpload": {"Parts": parts}}
-        try:
-            if self._upload.content_addressed:
-                _unless_there(
-                    self._api,
-                    self._upload,
-                    lambda condition: self._api.call("s3", "CompleteMultipartUpload", params | condition),
-                )
-            else:
-                self._api.call("s3", "CompleteMultipartUpload", params)
-        except ClientError as error:
-            # The answer to an earlier try was lost: the upload is gone because it was completed.
-            if _code(error) != "NoSuchUpload" or not self._is_complete(len(parts)):
-                raise
-
-    def _is_complete(self, count: int) -> bool:
-        found = _head(self._api, self._sender.place(self._upload))
-        if found is None or found.get("ContentLength") != self._source.size:
-            return False
-        return str(found.get("ETag", "")).strip('"').endswith(f"-{count}")
-
-    def _abort(self) -> None:
-        """Leave no parts behind: S3 would keep them, unseen, and charge for them."""
-        from concurrent.futures import wait
-
-        for future in self._in_flight:
-            future.cancel()
-        wait(self._in_flight)
-        try:
-            self._api.call("s3", "AbortMultipartUpload", self._place)
-        except Exception as error:  # noqa: BLE001 - what made us abort is the news
-            if _code(error) != "NoSuchUpload":
-                logger.warning(
-                    "multipart upload %s of %s could not be aborted; its parts stay: %s",
-                    self._place["UploadId"],
-                    self._upload.target,
-                    error,
-                )
 
 
 # Down.
@@ -502,7 +298,7 @@ class _Multipart:
 
 def _list_keys(api: RetryingApi, uri: S3Uri, expected_owner: ExpectedOwner) -> list[tuple[str, int]]:
     """Return every key that begins with the URI's, and its size; every page is read."""
-    params: dict[str, Any] = {"Bucket": uri.bucket, "Prefix": uri.key, **_owner(uri.bucket, expected_owner)}
+    params: dict[str, Any] = {"Bucket": uri.bucket, "Prefix": uri.key, **owner(uri.bucket, expected_owner)}
     found: list[tuple[str, int]] = []
     while True:
         answer = api.call("s3", "ListObjectsV2", params)
@@ -571,10 +367,7 @@ def _download(api: RetryingApi, params: Mapping[str, Any], path: Path) -> None:
     def save(body: Any) -> None:
         with temporary.open("wb") as file:
             while block := body.read(_BLOCK):
-                try:
-                    file.write(block)
-                except OSError as error:  # a full disk is no reason to fetch again
-                    raise StagingError(f"cannot be written: {error}") from error
+                _write(file, block)
 
     try:
         _fetch(api, params, save)
@@ -583,15 +376,23 @@ def _download(api: RetryingApi, params: Mapping[str, Any], path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _write(file: BinaryIO, block: bytes) -> None:
+    try:
+        file.write(block)
+    except OSError as error:  # a full disk: no reason to fetch the object again
+        raise StagingError(f"cannot be written: {error}") from error
+
+
 def _fetch(api: RetryingApi, params: Mapping[str, Any], use: Callable[[Any], T]) -> T:
     """Get an object and use its body, both again if either fails on the way.
 
     botocore compares the length with what arrived, and the checksum that S3 keeps with the bytes.
     """
-    once = attrs.evolve(api.policy, attempts=1)
+    client = api.client("s3")
 
     def get() -> T:
-        answer = api.call("s3", "GetObject", params, policy=once)
+        answer = client.get_object(**params)
+        check_answer(client, "GetObject", answer)
         body = answer["Body"]
         try:
             return use(body)
@@ -601,46 +402,7 @@ def _fetch(api: RetryingApi, params: Mapping[str, Any], use: Callable[[Any], T])
     return api.attempt("GetObject", get)
 
 
-# Parameters and answers.
-
-
-def _place(uri: S3Uri, expected_owner: ExpectedOwner) -> dict[str, Any]:
-    return {"Bucket": uri.bucket, "Key": uri.key, **_owner(uri.bucket, expected_owner)}
-
-
-def _owner(bucket: str, expected_owner: ExpectedOwner) -> dict[str, str]:
-    owner = expected_owner(bucket)
-    return {} if owner is None else {"ExpectedBucketOwner": owner}
-
-
-def _encryption(kms_key: str | None) -> dict[str, str]:
-    return {} if kms_key is None else {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
-
-
-def _head(api: RetryingApi, place: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return HeadObject's answer, or None: it is not there, or may not be looked at."""
-    from botocore.exceptions import ClientError
-
-    try:
-        return api.call("s3", "HeadObject", place)
-    except ClientError as error:
-        # Without s3:ListBucket S3 says 403 of an object that is missing.
-        if _code(error) in {"404", "NoSuchKey", "NotFound", "403", "AccessDenied", "Forbidden"}:
-            return None
-        raise
-
-
-def _same_key(asked: str | None, found: Mapping[str, Any]) -> bool:
-    """Whether an object is encrypted with the KMS key that was asked for. An alias cannot be told from here: no."""
-    if asked is None:
-        return True
-    has = str(found.get("SSEKMSKeyId") or "")
-    return has == asked or has.endswith(f":key/{asked}")
-
-
-def _code(error: BaseException) -> str:
-    response = getattr(error, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+# What went wrong.
 
 
 def _upload_reason(upload: Upload, error: Exception) -> str:
@@ -656,7 +418,7 @@ def _reason(error: Exception) -> str:
         return "the file has vanished"
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    code = _code(error)
+    code = error_code(error)
     response: dict[str, Any] = getattr(error, "response", None) or {}
     text = str(response.get("Error", {}).get("Message") or error) if code else str(error)
     reason = f"{code}: {text}" if code and code not in text else text
