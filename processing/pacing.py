@@ -7,6 +7,7 @@ are refused. Holding calls back before they are sent costs nothing and loses not
 from __future__ import annotations
 
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Pacer:
         self._ceiling = float("inf")
         self._successes = 0
         self._bursting = False
+        self._first_burst = True
+        self._recent: deque[float] = deque(maxlen=10)  # when the last tokens were given
         self._state = threading.Lock()
         self._turn = threading.Lock()
 
@@ -48,19 +51,21 @@ class Pacer:
             while wait := self._take(clock.monotonic()):
                 clock.sleep(wait)
         waited = clock.monotonic() - started
-        self._bursting = not waited
+        with self._state:
+            self._bursting = not waited
+            self._recent.append(started + waited)
         return waited
 
     def throttled(self) -> None:
         """Slow down: a call was refused."""
         with self._state:
             self._tokens = 0.0
-            if self._bursting:  # the burst was too long for the server, which says nothing about the rate
-                self._bursting = False
+            if self._bursting and self._first_burst:  # it was too long for the server, which says nothing of the rate
+                self._first_burst = False
                 return
             if self._successes or self._ceiling == float("inf"):
-                self._ceiling = self.rate
-                self.rate *= 0.8
+                self._ceiling = min(self.rate, self._measured())
+                self.rate = 0.8 * self._ceiling
             else:  # not one success since the last cut: far too fast still
                 self.rate *= 0.5
             self.rate = max(self.slowest, self.rate)
@@ -72,7 +77,14 @@ class Pacer:
             self._successes += 1
             if self._successes >= self._STEADY:
                 self._ceiling = float("inf")
-            self.rate = max(self.rate, min(self.rate * 1.05, self._ceiling * 0.95))
+            if not self._bursting:  # a rate that holds nobody back has not been tried
+                self.rate = max(self.rate, min(self.rate * 1.05, self._ceiling * 0.95))
+
+    def _measured(self) -> float:
+        """Return the calls per second that were made of late: callers may be slower than the rate allows."""
+        if len(self._recent) < 2 or self._recent[-1] <= self._recent[0]:
+            return float("inf")
+        return (len(self._recent) - 1) / (self._recent[-1] - self._recent[0])
 
     def _take(self, now: float) -> float:
         with self._state:

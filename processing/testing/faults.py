@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import attrs
 
-from processing.testing.wire import operation_of, respond
+from processing.testing.wire import operation_of, protocol_of, respond
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,18 +148,18 @@ def _error_body(request: AWSPreparedRequest, code: str, message: str) -> tuple[d
     """Return the headers and the body of an error in the protocol that the request was made in."""
     if request.method == "HEAD":
         return {}, b""
-    if "X-Amz-Target" in request.headers:
+    protocol = protocol_of(request)
+    if protocol == "json":
         return {"Content-Type": "application/x-amz-json-1.1"}, f'{{"__type":"{code}","message":"{message}"}}'.encode()
     error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
-    query = request.method == "POST" and "form-urlencoded" in str(request.headers.get("Content-Type"))
-    whole = f"<ErrorResponse>{error}<RequestId>1</RequestId></ErrorResponse>" if query else error
+    whole = f"<ErrorResponse>{error}<RequestId>1</RequestId></ErrorResponse>" if protocol == "query" else error
     return {"Content-Type": "text/xml"}, f'<?xml version="1.0" encoding="UTF-8"?>{whole}'.encode()
 
 
 def _throttle(transport: Transport, request: AWSPreparedRequest) -> AWSResponse:
-    if "X-Amz-Target" in request.headers or request.method == "POST":
-        return _refusal(400, "ThrottlingException", "Rate exceeded")(transport, request)
-    return _refusal(503, "SlowDown", "Please reduce your request rate.")(transport, request)
+    if protocol_of(request) == "rest-xml":
+        return _refusal(503, "SlowDown", "Please reduce your request rate.")(transport, request)
+    return _refusal(400, "ThrottlingException", "Rate exceeded")(transport, request)
 
 
 def _unreachable(_: Transport, request: AWSPreparedRequest) -> AWSResponse:

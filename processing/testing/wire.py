@@ -10,7 +10,7 @@ import email.utils
 import io
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 from processing.clock import SYSTEM_CLOCK, Clock
@@ -68,7 +68,7 @@ class JsonService:
         if self._clock:
             headers["Date"] = email.utils.formatdate(self._clock.time(), usegmt=True)
         try:
-            answer = self.handlers[operation](json.loads(request.body or b"{}"))
+            answer = self.handlers[operation](json.loads(_text(request.body) or "{}"))
         except ServiceError as error:
             body = {"__type": error.code, "message": str(error)}
             return respond(request, error.status, {**headers, **error.headers}, json.dumps(body).encode())
@@ -88,11 +88,15 @@ def respond(request: AWSPreparedRequest, status: int, headers: Mapping[str, str]
     from urllib3 import HTTPResponse
 
     length = {} if any(name.lower() == "content-length" for name in headers) else {"Content-Length": str(len(body))}
-    every = {**headers, **length}
+    every: Any = HeadersDict({**headers, **length})
     raw = HTTPResponse(
-        body=io.BytesIO(body), headers=every, status=status, preload_content=False, enforce_content_length=False
+        body=io.BytesIO(body),
+        headers={**headers, **length},
+        status=status,
+        preload_content=False,
+        enforce_content_length=False,
     )
-    return AWSResponse(request.url, status, HeadersDict(every), raw)
+    return AWSResponse(request.url, status, every, raw)
 
 
 def make_client(service: str, transport: Transport, *, region: str = "us-east-1", **config: Any) -> Any:
@@ -107,23 +111,30 @@ def make_client(service: str, transport: Transport, *, region: str = "us-east-1"
         region_name=region,
         config=Config(**{"retries": {"total_max_attempts": 1, "mode": "standard"}, **config}),
     )
-    client.meta.events.register("before-send", lambda request, **_: transport.send(request))
+    events: Any = client.meta.events
+    events.register("before-send", lambda request, **_: transport.send(request))
     return client
+
+
+def protocol_of(request: AWSPreparedRequest) -> Literal["json", "query", "rest-xml"]:
+    """Return the protocol that a request is made in: SageMaker and Logs, STS and IAM, or S3."""
+    if "X-Amz-Target" in request.headers:
+        return "json"
+    return "query" if "form-urlencoded" in _text(request.headers.get("Content-Type")) else "rest-xml"
 
 
 def operation_of(request: AWSPreparedRequest) -> str:
     """Return the operation that a request asks for, as AWS spells it."""
-    target = request.headers.get("X-Amz-Target")
-    if target:
-        return _text(target).rpartition(".")[2]
-    if "form-urlencoded" in _text(request.headers.get("Content-Type") or ""):
-        action: str = parse_qs(_text(request.body))["Action"][0]
-        return action
+    protocol = protocol_of(request)
+    if protocol == "json":
+        return _text(request.headers["X-Amz-Target"]).rpartition(".")[2]
+    if protocol == "query":
+        return parse_qs(_text(request.body))["Action"][0]
     return _s3_operation(request)
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, (bytes, bytearray)) else str(value or "")
 
 
 # Method, level (service, bucket or object), a query parameter or header that has to be there; the first fit counts.
