@@ -226,7 +226,7 @@ class _Run:
         reason = self._should_stop()
         longest = self._limits.max_runtime
         if reason is None and longest is not None:
-            if now - self._started >= longest:
+            if self._group and now >= self._started + longest:
                 reason = TIMED_OUT
             else:
                 self._next_look = min(self._next_look, self._started + longest)
@@ -271,6 +271,7 @@ class _Run:
 
     def _know_group(self, group: int) -> None:
         self._group = group
+        self._started = time.monotonic()
         self._on_start(group)
 
     def _on_end(self, fd: int) -> None:

@@ -8,10 +8,12 @@ is part of every job's time.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
 import signal
+import sqlite3
 import stat
 import sys
 import time
@@ -38,6 +40,8 @@ RESERVE_BYTES = 1 << 20
 _CONTINUOUS_SECONDS = 1.0
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _NO_SPACE = "InsufficientStorage"
+_FULL_DATABASE = ("is full", "disk I/O error", "unable to open database file")
+"""What SQLite says on a full disk: the last two where it cannot make its files to begin with."""
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 
@@ -83,7 +87,8 @@ class Supervisor:
         try:
             end = self._run()
         except Exception as error:  # noqa: BLE001 -- whatever it is, the job must end
-            traceback.print_exc()
+            with contextlib.suppress(OSError):  # the disk may be full
+                traceback.print_exc()
             end = _failure(error, self._folder)
         processes.remove_tree(self._work)
         if self._finish(end):
@@ -95,8 +100,8 @@ class Supervisor:
         while True:
             try:
                 return self._jobs.finish_host(self._record.id, self._number, end, time.time())
-            except ApiError as error:  # noqa: PERF203 -- it is tried again a few times a second
-                if error.code != _NO_SPACE or time.monotonic() > deadline:
+            except (ApiError, sqlite3.OperationalError) as error:  # noqa: PERF203 -- tried five times a second
+                if not _is_full(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
 
@@ -244,11 +249,12 @@ class Supervisor:
         events = [(stamp, message or " ") for stamp, message in messages]
         try:
             self._logs.append(LOG_GROUP, self._stream, events)
-        except ApiError as error:
-            if error.code != _NO_SPACE or not self._reserve.exists():
+        except (ApiError, sqlite3.OperationalError) as error:
+            if not _is_full(error) or not self._reserve.exists():
                 raise
             self._reserve.unlink()
-            self._logs.append(LOG_GROUP, self._stream, events)
+            for event in events:  # one by one: all of them may be more than the reserve
+                self._logs.append(LOG_GROUP, self._stream, [event])
 
 
 def _interrupted(why: str, exit_code: int | None, request: Mapping[str, Any]) -> HostEnd:
@@ -263,12 +269,21 @@ def _interrupted(why: str, exit_code: int | None, request: Mapping[str, Any]) ->
 
 
 def _failure(error: Exception, folder: Path) -> HostEnd:
-    if isinstance(error, ApiError) and error.code == _NO_SPACE:
-        return HostEnd("failed", reason=f"ClientError: {error.message}")
+    if _is_full(error):
+        return HostEnd("failed", reason=f"ClientError: There is no space left on the disk of {folder}")
     if isinstance(error, OSError) and error.errno is not None and error.strerror:
         reason = f"{error.strerror} ({error.filename or folder})"
         return HostEnd("failed", reason=f"InternalServerError: {reason}")
     return HostEnd("failed", reason=f"InternalServerError: {type(error).__name__}: {error}")
+
+
+def _is_full(error: Exception) -> bool:
+    """Return whether an error means that the disk is full."""
+    if isinstance(error, sqlite3.OperationalError):
+        return any(text in str(error) for text in _FULL_DATABASE)
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return isinstance(error, ApiError) and error.code == _NO_SPACE
 
 
 def _reserve_space(path: Path) -> None:

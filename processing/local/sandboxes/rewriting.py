@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping, Sequence
 
-_PATH = re.compile(r"/opt/ml(?![\w.-])")
+_PATH = re.compile(r"(?<![\w.~+-])(?<!:/)/opt/ml(?![\w.-])")
 
 
 class Rewriting:

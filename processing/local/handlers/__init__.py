@@ -1,0 +1,1 @@
+"""The operations of each service, as functions from params to result over the stores."""

@@ -1,0 +1,110 @@
+"""A program from start to end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from processing.container.runner import TIMED_OUT, Ended, Limits, Program, run_program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+QUICK = Limits(tick=0.01, grace=0.2)
+
+
+def _run(code: str, limits: Limits = QUICK, **options: object) -> tuple[Ended, list[str]]:
+    lines: list[tuple[int, str]] = []
+    program = Program([sys.executable, "-u", "-c", code], {"PATH": os.defpath}, "/")
+    ended = run_program(program, lines.extend, limits, **options)  # type: ignore[arg-type]
+    assert [stamp for stamp, _ in lines] == sorted(stamp for stamp, _ in lines)
+    return ended, [message for _, message in lines]
+
+
+def test_both_streams_and_the_exit_code_are_taken() -> None:
+    """stdout and stderr become messages, and nothing of the last of them is lost."""
+    ended, lines = _run("import sys\nprint('out')\nprint('err', file=sys.stderr)\nsys.exit(4)")
+    assert ended == Ended(4, None)
+    assert sorted(lines) == ["err", "out"]
+
+
+def test_stdin_is_empty() -> None:
+    """A program that reads its input finds the end of it."""
+    assert _run("import sys\nprint(repr(sys.stdin.read()))")[1] == ["''"]
+
+
+def test_a_flood_is_taken_whole_and_can_be_stopped() -> None:
+    """Looking for a stop does not starve while output never pauses."""
+    started = time.monotonic()
+    ended, lines = _run(
+        "while True: print('x' * 1000)", should_stop=lambda: "enough" if time.monotonic() > started + 0.3 else None
+    )
+    assert ended == Ended(143, "enough")
+    assert set(lines[:-1]) == {"x" * 1000}
+
+
+def test_the_time_limit_is_kept() -> None:
+    """A tick longer than the limit does not lengthen it."""
+    started = time.monotonic()
+    ended, _ = _run("import time\ntime.sleep(60)", Limits(tick=30, grace=1, max_runtime=0.3))
+    assert ended.stopped == TIMED_OUT
+    assert time.monotonic() - started < 10
+
+
+def test_the_end_is_noticed_without_a_tick() -> None:
+    """A long tick does not delay the end."""
+    started = time.monotonic()
+    assert _run("print('x')", Limits(tick=60)) == (Ended(0, None), ["x"])
+    assert time.monotonic() - started < 10
+
+
+def test_a_survivor_in_its_own_session_does_not_hold_the_end(tmp_path: Path) -> None:
+    """Nothing that keeps the pipe open is waited for longer than a moment."""
+    code = (
+        "import subprocess, sys\n"
+        "p = subprocess.Popen(['sleep', '30'], start_new_session=True)\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(p.pid))\n"
+        "print('over')"
+    )
+    started = time.monotonic()
+    assert _run(code)[1] == ["over"]
+    assert time.monotonic() - started < 10
+    os.kill(int((tmp_path / "pid").read_text()), 9)
+
+
+def test_an_error_of_the_receiver_kills_the_program() -> None:
+    """Where the messages cannot be kept, the program does not go on unseen."""
+    groups: list[int] = []
+
+    def fail(_: object) -> None:
+        raise RuntimeError("full")
+
+    program = Program([sys.executable, "-u", "-c", "import time\nprint(1)\ntime.sleep(60)"], {}, "/")
+    with pytest.raises(RuntimeError, match="full"):
+        run_program(program, fail, QUICK, on_start=groups.append)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(groups[0], 0)
+
+
+def test_what_cannot_be_started_leaves_nothing_open() -> None:
+    """The error of the system comes through, and both ends of the report pipe are closed."""
+    report = os.pipe()
+    with pytest.raises(FileNotFoundError):
+        run_program(Program(["/no/such/program"], {}, "/", report), lambda _: None, QUICK)
+    for fd in report:
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(fd)
+
+
+def test_no_descriptor_is_left_open() -> None:
+    """A supervisor of many programs would not run out of them."""
+    first = os.open(os.devnull, os.O_RDONLY)
+    os.close(first)
+    _run("pass")
+    second = os.open(os.devnull, os.O_RDONLY)  # the lowest that is free
+    os.close(second)
+    assert second == first

@@ -1,0 +1,259 @@
+"""Jobs that are stopped, run out of time, fail on one host, or lose their supervisor, their creator or the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from processing.local import hosts, processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[3]
+SLEEP = "import time\nprint('up')\ntime.sleep(600)\n"
+STUBBORN = (
+    "import signal, time\n"
+    "signal.signal(signal.SIGTERM, lambda *_: print('no'))\n"
+    "print('up')\n"
+    "while True:\n"
+    "    time.sleep(1)\n"
+)
+POLITE = (
+    "import signal, sys, time\n"
+    "def end(*_):\n"
+    "    open(sys.argv[1] + '/saved', 'w').write('x')\n"
+    "    sys.exit(0)\n"
+    "signal.signal(signal.SIGTERM, end)\n"
+    "print('up')\n"
+    "time.sleep(600)\n"
+)
+
+
+def _up(jobs: Any, name: str) -> None:
+    jobs.until(lambda: "up" in jobs.lines(name))
+
+
+def test_a_stopped_job_may_tidy_up(every_sandbox: Any) -> None:
+    """Stop sends SIGTERM; what the program writes then is uploaded, and the job ends as Stopped."""
+    jobs = every_sandbox
+    name = jobs.create(POLITE, arguments=["/opt/ml/processing/out"], outputs={"out": "s3://data/out"})
+    _up(jobs, name)
+    jobs.stop(name)
+    assert jobs.describe(name)["ProcessingJobStatus"] in {"Stopping", "Stopped"}
+    described = jobs.wait(name)
+    assert described["ProcessingJobStatus"] == "Stopped"
+    assert "FailureReason" not in described
+    assert jobs.keys("out") == ["out/saved"]
+
+
+def test_a_job_that_ignores_sigterm_is_killed_after_the_grace(every_sandbox: Any) -> None:
+    """After the grace comes SIGKILL, for the whole group."""
+    jobs = every_sandbox
+    name = jobs.create(STUBBORN)
+    _up(jobs, name)
+    started = time.monotonic()
+    jobs.stop(name)
+    assert jobs.wait(name)["ProcessingJobStatus"] == "Stopped"
+    assert time.monotonic() - started >= jobs.settings.grace
+    assert "no" in jobs.lines(name)
+
+
+def test_the_programs_children_get_the_sigterm_too(every_sandbox: Any) -> None:
+    """A shell that waits for a child does not keep the child from the signal."""
+    jobs = every_sandbox
+    name = jobs.create(entrypoint=["/bin/sh", "-c", "sleep 600; echo never"], script=None, inputs=None)
+    jobs.until(lambda: "ProcessingStartTime" in jobs.describe(name))
+    started = time.monotonic()
+    jobs.stop(name)
+    assert jobs.wait(name)["ProcessingJobStatus"] == "Stopped"
+    assert time.monotonic() - started < 5
+    assert jobs.lines(name) in ([], ["Terminated"])
+
+
+def test_a_job_that_runs_too_long_is_stopped(every_sandbox: Any) -> None:
+    """MaxRuntimeInSeconds ends the program like a stop, and the reason says so."""
+    described = every_sandbox.run(SLEEP, StoppingCondition={"MaxRuntimeInSeconds": 1})
+    assert described["ProcessingJobStatus"] == "Stopped"
+    assert described["FailureReason"].startswith("MaxRuntimeExceeded")
+    elapsed = described["ProcessingEndTime"] - described["ProcessingStartTime"]
+    assert 1 <= elapsed.total_seconds() < 10
+
+
+def test_a_failing_host_stops_the_others(jobs: Any) -> None:
+    """The reason is that of the host that failed, and names it."""
+    script = (
+        "import json, sys, time\n"
+        "host = json.load(open('/opt/ml/config/resourceconfig.json'))['current_host']\n"
+        "print('up')\n"
+        "if host == 'algo-2':\n"
+        "    sys.exit(7)\n"
+        "time.sleep(600)\n"
+    )
+    described = jobs.run(script, hosts=3)
+    assert described["ProcessingJobStatus"] == "Failed"
+    expected = "AlgorithmError: See job logs for more information, exit code: 7, host: algo-2"
+    assert described["FailureReason"] == expected
+
+
+def test_a_job_is_stopped_before_its_program_starts(jobs: Any) -> None:
+    """A stop while inputs are still fetched ends the job without starting the program."""
+    for number in range(200):
+        jobs.objects.put("data", f"many/{number}", b"x")
+    name = jobs.create("print('started')", inputs={"in": "s3://data/many/"})
+    jobs.stop(name)
+    assert jobs.wait(name)["ProcessingJobStatus"] == "Stopped"
+
+
+def test_a_killed_supervisor_is_noticed(every_sandbox: Any) -> None:
+    """The job fails with an InternalServerError at the next look, its program dies, its files go."""
+    jobs = every_sandbox
+    name = jobs.create("import os, time\nprint(os.getpid())\nprint('up')\ntime.sleep(600)\n")
+    _up(jobs, name)
+    (host,) = jobs.handler._jobs.hosts(jobs.handler._jobs.get(name).id)
+    assert host.process_group is not None
+    hosts._children[-1].kill()
+    hosts._children[-1].wait()
+    described = jobs.wait(name)
+    assert described["ProcessingJobStatus"] == "Failed"
+    assert described["FailureReason"].startswith("InternalServerError: ")
+    jobs.until(lambda: processes.start_mark(host.process_group) != host.group_started or _zombie(host.process_group))
+    assert not list((jobs.home / "jobs").iterdir())
+
+
+def test_a_supervisor_that_is_told_to_end_fails_the_job(jobs: Any) -> None:
+    """SIGTERM for the supervisor, as a machine sends it when it shuts down, is noted as the job's end."""
+    name = jobs.create(SLEEP)
+    _up(jobs, name)
+    hosts._children[-1].terminate()
+    assert jobs.wait(name)["FailureReason"].startswith("InternalServerError: ")
+
+
+def test_list_notices_a_killed_supervisor(jobs: Any) -> None:
+    """Describe is not needed to find out: List looks as well."""
+    name = jobs.create(SLEEP)
+    _up(jobs, name)
+    hosts._children[-1].kill()
+    hosts._children[-1].wait()
+    (summary,) = jobs.call("ListProcessingJobs")["ProcessingJobSummaries"]
+    assert summary["ProcessingJobStatus"] == "Failed"
+
+
+def test_a_job_whose_supervisors_were_never_started_fails(jobs: Any) -> None:
+    """A creator that is killed between noting the job and starting its hosts leaves one that fails."""
+    request = jobs.request("pass", name="stillborn")
+    arn = "arn:aws:sagemaker:us-east-1:000000000000:processing-job/stillborn"
+    locks = hosts.Locks(jobs.home / "jobs/stillborn-1", 1)
+    locks.close()
+    jobs.handler._jobs.create(request, arn=arn, folder="jobs/stillborn-1", plan={}, hosts=1, tags={}, now=time.time())
+    described = jobs.describe("stillborn")
+    assert described["ProcessingJobStatus"] == "Failed"
+    assert described["FailureReason"].startswith("InternalServerError: ")
+
+
+def test_a_job_outlives_its_killed_creator(jobs: Any) -> None:
+    """kill -9 of the process that created the job changes nothing: status, log and output are all there later."""
+    script = (
+        "import time\nprint('up')\ntime.sleep(0.5)\nopen('/opt/ml/processing/out/x', 'w').write('done')\nprint('end')\n"
+    )
+    request = jobs.request(script, name="orphan", outputs={"out": "s3://data/out"})
+    creator = (
+        "import json, os, pathlib, sys, types\n"
+        "from processing.local.handlers.sagemaker import SageMakerHandler\n"
+        "from processing.local.settings import EngineSettings\n"
+        "home, request = sys.argv[1:]\n"
+        "engine = types.SimpleNamespace(home=pathlib.Path(home), settings=EngineSettings(tick=0.01), "
+        "account='000000000000', region='us-east-1')\n"
+        "SageMakerHandler(engine).create_processing_job(json.loads(request))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", creator, str(jobs.home), json.dumps(request)], cwd=ROOT, check=False, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert jobs.wait("orphan")["ProcessingJobStatus"] == "Completed"
+    assert jobs.lines("orphan") == ["up", "end"]
+    assert jobs.text("out/x") == "done"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a small file system of its own")
+def test_a_full_disk_ends_the_job_with_a_reason(tmp_path: Path) -> None:
+    """A job that fills the disk ends as Failed, says why, and gives the space back."""
+    unshare = shutil.which("unshare")
+    assert unshare is not None
+    user = [] if os.geteuid() == 0 else ["--map-root-user"]
+    place = tmp_path / "small"
+    place.mkdir()
+    command = f"mount -t tmpfs -o size=16m none {place} && exec {sys.executable} -c '{_FILL}' {place}"
+    done = subprocess.run(
+        [unshare, *user, "-m", "sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    described, lines, free, left = json.loads(done.stdout.splitlines()[-1])
+    assert described["ProcessingJobStatus"] == "Failed"
+    assert "space" in described["FailureReason"] or "exit code" in described["FailureReason"]
+    assert free > 4 << 20
+    assert left == []
+    assert "No space left on device" in "".join(lines) or "space" in described["FailureReason"]
+
+
+# No apostrophe in it: it is quoted in the command.
+_FILL = r"""
+import json, os, pathlib, sys, time, types
+from processing.local.handlers.sagemaker import SageMakerHandler
+from processing.local.settings import EngineSettings
+from processing.local.stores.logs import LogStore
+home = pathlib.Path(sys.argv[1])
+engine = types.SimpleNamespace(home=home, settings=EngineSettings(tick=0.01, sandbox="rewriting"),
+                               account="000000000000", region="us-east-1")
+handler = SageMakerHandler(engine)
+fill = "dd if=/dev/zero of=/opt/ml/processing/out/x bs=64k; while :; do head -c 100000 /dev/zero; echo; done"
+handler.create_processing_job({
+    "ProcessingJobName": "full", "RoleArn": "arn:aws:iam::000000000000:role/x",
+    "AppSpecification": {"ImageUri": "i", "ContainerEntrypoint": ["/bin/sh", "-c", fill]},
+    "ProcessingResources": {"ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}},
+    "ProcessingOutputConfig": {"Outputs": [{"OutputName": "o", "S3Output": {
+        "S3Uri": "s3://data/o", "LocalPath": "/opt/ml/processing/out", "S3UploadMode": "EndOfJob"}}]},
+})
+deadline = time.monotonic() + 60
+while time.monotonic() < deadline:
+    described = handler.describe_processing_job({"ProcessingJobName": "full"})
+    if described["ProcessingJobStatus"] == "Failed":
+        break
+    time.sleep(0.01)
+lines = [event.message[:200] for event in LogStore(home).filter("/aws/sagemaker/ProcessingJobs")[0]]
+state = os.statvfs(home)
+print(json.dumps([described, lines, state.f_bavail * state.f_frsize, os.listdir(home / "jobs")], default=str))
+"""
+
+
+def test_a_job_may_lock_its_own_directories(jobs: Any) -> None:
+    """Directories without permissions do not keep the job's files from being removed."""
+    script = "import os\nos.makedirs('/opt/ml/processing/out/a/b')\nos.chmod('/opt/ml/processing/out/a', 0)\n"
+    jobs.run(script, outputs={"out": "s3://data/locked"})
+    jobs.until(lambda: not list((jobs.home / "jobs").iterdir()))
+
+
+def test_all_hosts_of_a_stopped_job_stop(make_jobs: Callable[..., Any]) -> None:
+    """One stop reaches every host."""
+    jobs = make_jobs()
+    name = jobs.create(SLEEP, hosts=3)
+    jobs.until(lambda: jobs.lines(name) == ["up"] * 3)
+    jobs.stop(name)
+    assert jobs.wait(name)["ProcessingJobStatus"] == "Stopped"
+
+
+def _zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True

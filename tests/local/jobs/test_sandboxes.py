@@ -1,0 +1,180 @@
+"""Sandboxes: which one is chosen, what rewriting can and cannot reach, and the Python that jobs run on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from processing.exceptions import ConfigurationError, EngineError
+from processing.local import sandboxes
+from processing.local.errors import ApiError
+from processing.local.handlers import sagemaker
+from processing.local.sandboxes import rewriting
+from processing.local.sandboxes.bubblewrap import Bubblewrap
+from processing.local.sandboxes.namespaces import Namespaces
+from processing.local.settings import EngineSettings, Interpreter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _fresh_choice() -> Any:
+    """Let each test choose anew."""
+    sandboxes.choose.cache_clear()
+    yield
+    sandboxes.choose.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("broken", "expected"),
+    [((), "bubblewrap"), ((Bubblewrap,), "namespaces"), ((Bubblewrap, Namespaces), "rewriting")],
+)
+def test_the_first_that_works_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, broken: tuple[type, ...], expected: str
+) -> None:
+    """Bubblewrap before namespaces before rewriting."""
+    for kind in broken:
+        monkeypatch.setattr(kind, "probe", lambda: (None, "broken"))
+    assert sandboxes.choose("auto").name == expected
+
+
+def test_a_sandbox_that_does_not_work_is_an_error_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says why."""
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    with pytest.raises(EngineError, match="bwrap is not installed"):
+        sandboxes.choose("bubblewrap")
+
+
+@pytest.mark.parametrize("name", ["bubblewrap", "namespaces", "rewriting"])
+def test_a_sandbox_is_restored_from_its_state(name: str) -> None:
+    """Supervisors get the very sandbox that was chosen."""
+    chosen = sandboxes.choose(name)
+    assert sandboxes.restore(json.loads(json.dumps(chosen.state()))).state() == chosen.state()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/opt/ml/processing/in", "/w/ml/processing/in"),
+        ("--in=/opt/ml/processing/in,/opt/ml", "--in=/w/ml/processing/in,/w/ml"),
+        ("s3://opt/ml/x /opt/mlflow /opt/ml-x /opt/ml.bak", "s3://opt/ml/x /opt/mlflow /opt/ml-x /opt/ml.bak"),
+    ],
+)
+def test_paths_are_rewritten_wherever_they_stand(text: str, expected: str) -> None:
+    """Also within an argument; what only begins alike is left alone."""
+    assert rewriting.rewrite(text, "/w/ml") == expected
+
+
+def test_literal_paths_are_found_in_code_but_not_in_remarks(tmp_path: Path) -> None:
+    """Comments and docstrings do not matter; strings do."""
+    script = tmp_path / "x.py"
+    script.write_text(
+        '"""Reads /opt/ml/processing/in."""\n'
+        "# /opt/ml/processing/in\n"
+        "a = 1  # /opt/ml\n"
+        "b = '/opt/ml/processing/in'\n"
+        "c = '''\n/opt/ml/x\n'''\n"
+        "d = f'/opt/ml/{b}'\n"
+        "e = '/opt/mlflow'\n"
+    )
+    assert rewriting.literal_paths(script) == [
+        (4, "b = '/opt/ml/processing/in'"),
+        (6, "/opt/ml/x"),
+        (8, "d = f'/opt/ml/{b}'"),
+    ]
+    shell = tmp_path / "x.sh"
+    shell.write_text("# /opt/ml\ncat /opt/ml/processing/in/x\n")
+    assert rewriting.literal_paths(shell) == [(2, "cat /opt/ml/processing/in/x")]
+    shell.write_bytes(b"\xff/opt/ml")
+    assert rewriting.literal_paths(shell) == []
+    assert rewriting.literal_paths(tmp_path / "absent") == []
+    script.write_text("def f(:\n  x = '/opt/ml/a'\n")
+    assert rewriting.literal_paths(script) == [(2, "x = '/opt/ml/a'")]
+
+
+@pytest.mark.parametrize(
+    "sandbox",
+    [
+        Bubblewrap(shutil.which("bwrap") or "bwrap", processes=False),
+        Namespaces(sys.executable, users=True, processes=True),
+        Namespaces(sys.executable, users=True, processes=False),
+    ],
+    ids=["bubblewrap", "user-and-process", "user"],
+)
+def test_lesser_variants_run_and_stop_jobs_too(
+    jobs: Any, monkeypatch: pytest.MonkeyPatch, sandbox: sandboxes.Sandbox
+) -> None:
+    """Where a machine allows less: with a user namespace, without one for processes; the user keeps its id."""
+    monkeypatch.setattr(sandboxes, "choose", lambda _: sandbox)
+    script = (
+        "import os, sys, time\nprint(os.getuid(), os.path.isdir('/opt/ml/config'))\ntime.sleep(float(sys.argv[1]))\n"
+    )
+    name = jobs.create(script, arguments=["0"])
+    assert jobs.wait(name)["ProcessingJobStatus"] == "Completed"
+    assert jobs.lines(name) == [f"{os.getuid()} True"]
+    name = jobs.create(script, arguments=["600"])
+    jobs.until(lambda: len(jobs.lines(name)) == 1)
+    jobs.stop(name)
+    assert jobs.wait(name)["ProcessingJobStatus"] == "Stopped"
+
+
+def test_settings_survive_json_and_are_checked() -> None:
+    """What supervisors are told is what was set; nonsense is refused at once."""
+    settings = EngineSettings(tick=1, grace=0, sandbox="rewriting", python="/x", images={"image": "/y"})
+    assert EngineSettings.from_json(settings.to_json()) == settings
+    assert settings.images == (("image", "/y"),)
+    for wrong in ({"tick": 0}, {"grace": -1}, {"sandbox": "docker"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            EngineSettings(**wrong)
+
+
+def test_the_interpreter_is_the_images_or_the_settings_or_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image's own Python comes first, then the setting, the environment variable, and the running one."""
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "pyvenv.cfg").touch()
+    (venv / "bin" / "python").symlink_to(sys.executable)
+    monkeypatch.delenv("PROCESSING_LOCAL_PYTHON", raising=False)
+    found = Interpreter(str(venv / "bin" / "python"), str(venv))
+    assert EngineSettings(images=(("image", str(venv)),)).interpreter("image") == found
+    assert EngineSettings(images=(("image", str(venv)),)).interpreter("other").executable == sys.executable
+    assert EngineSettings(python=str(venv)).interpreter("image") == found
+    monkeypatch.setenv("PROCESSING_LOCAL_PYTHON", str(venv / "bin" / "python"))
+    assert EngineSettings().interpreter("image") == found
+    with pytest.raises(ConfigurationError, match=r"^python: .* is neither"):
+        EngineSettings(python=str(tmp_path)).interpreter("image")
+
+
+def test_a_job_runs_in_the_virtual_environment(make_jobs: Any, tmp_path: Path) -> None:
+    """`python3` is that of the environment, which is named to the job as an activated one is."""
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    jobs = make_jobs(python=str(venv))
+    name = jobs.create("import os, sys\nprint(sys.prefix, os.environ['VIRTUAL_ENV'])\n")
+    assert jobs.wait(name)["ProcessingJobStatus"] == "Completed"
+    assert jobs.lines(name) == [f"{venv} {venv}"]
+
+
+def test_a_setting_that_names_no_python_refuses_the_job(make_jobs: Any, tmp_path: Path) -> None:
+    """The client hears of it at once, not from a failed job."""
+    jobs = make_jobs(python=str(tmp_path))
+    with pytest.raises(ApiError, match="neither a Python interpreter"):
+        jobs.create("pass")
+
+
+def test_the_first_job_says_what_it_runs_on(jobs: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Interpreter and sandbox are logged once in a process, at INFO."""
+    sagemaker._announced.clear()
+    with caplog.at_level("INFO", logger="processing"):
+        for _ in range(2):
+            jobs.wait(jobs.create("pass"))
+    said = [record.getMessage() for record in caplog.records if "their images are not used" in record.getMessage()]
+    assert len(said) == 1
+    assert sys.executable in said[0]
