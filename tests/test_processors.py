@@ -226,15 +226,15 @@ def test_all_settings_reach_the_request(session: Session, script: pathlib.Path) 
         NetworkConfig(True, ["sg-1"], ["subnet-1"], True),
         instance_preferences=["ml.m5.xlarge", "ml.m5.2xlarge"],
     )
-    request = processor.request(script, experiment_config={"ExperimentName": "e"})
-    boto = request.to_boto()
+    outputs = ["/opt/ml/processing/output"]
+    boto = valid(processor.request(script, outputs=outputs, experiment_config={"ExperimentName": "e"}).to_boto())
     assert boto["ProcessingJobName"].startswith("base-")
     assert boto["ProcessingResources"]["ClusterConfig"] == {
-        "InstancePreferences": ["ml.m5.xlarge", "ml.m5.2xlarge"],
+        "InstancePreferences": [{"InstanceType": "ml.m5.xlarge"}, {"InstanceType": "ml.m5.2xlarge"}],
         "InstanceCount": 2,
         "VolumeSizeInGB": 50,
         "VolumeKmsKeyId": "volume-key",
-    } or "InstancePreferences" in boto["ProcessingResources"]["ClusterConfig"]
+    }
     assert boto["ProcessingOutputConfig"]["KmsKeyId"] == "output-key"
     assert boto["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600}
     assert boto["Environment"] == {"A": "1"}
