@@ -7,6 +7,7 @@ Everything above it is the real thing: parameters are serialised and signed, ans
 from __future__ import annotations
 
 import email.utils
+import functools
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -101,12 +102,9 @@ def respond(request: AWSPreparedRequest, status: int, headers: Mapping[str, str]
 
 def make_client(service: str, transport: Transport, *, region: str = "us-east-1", **config: Any) -> Any:
     """Return a real botocore client that sends through `transport`; without retries unless `config` has them."""
-    import botocore.session
     from botocore.config import Config
 
-    session = botocore.session.Session()
-    session.set_credentials("AKIDEXAMPLE", "example-secret-key")
-    client = session.create_client(
+    client = _session().create_client(
         service,
         region_name=region,
         config=Config(**{"retries": {"total_max_attempts": 1, "mode": "standard"}, **config}),
@@ -114,6 +112,16 @@ def make_client(service: str, transport: Transport, *, region: str = "us-east-1"
     events: Any = client.meta.events
     events.register("before-send", lambda request, **_: transport.send(request))
     return client
+
+
+@functools.cache
+def _session() -> Any:
+    """Return one session for all clients: it parses each service's model once."""
+    import botocore.session
+
+    session = botocore.session.Session()
+    session.set_credentials("AKIDEXAMPLE", "example-secret-key")
+    return session
 
 
 def protocol_of(request: AWSPreparedRequest) -> Literal["json", "query", "rest-xml"]:
