@@ -1,30 +1,51 @@
-"""What every test stands on: the installed wheel, a clean environment, and an engine of the test's own."""
+"""What every test shares: the wheel is what is tested, the machine's AWS account is out of reach, skips are seen.
+
+`PROCESSING_TEST_INSTALLED=1`: refuse to test anything but an installed package (`./scripts/test` sets it).
+`PROCESSING_TEST_COMPLETE=1`: a skipped test fails the run (`./scripts/test --all` sets it).
+"""
 
 from __future__ import annotations
 
 import os
-import pathlib
-from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import processing
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from processing import LocalSession
 
 
-def pytest_report_header() -> str:
-    """Say which build of the package is under test."""
-    return f"processing: {pathlib.Path(processing.__file__).parent}"
+def pytest_configure() -> None:
+    """Stop at once where the source tree would be tested instead of the wheel."""
+    origin = Path(processing.__file__)
+    if os.environ.get("PROCESSING_TEST_INSTALLED") == "1" and "site-packages" not in origin.parts:
+        pytest.exit(f"the built wheel is what has to be tested, but `processing` is {origin}", returncode=4)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Make a skipped test a failure where every test has to run."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if skipped and os.environ.get("PROCESSING_TEST_COMPLETE") == "1" and session.exitstatus == pytest.ExitCode.OK:
+        reporter.write_line(f"{len(skipped)} skipped, and every test has to run here", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_host_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the machine's AWS settings and credentials, and its engine folder, out of every test."""
+def _no_account_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test sees this machine's AWS credentials, settings or engine folder, or asks for an instance's role."""
+    empty = tmp_path_factory.mktemp("no-account")
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith(("AWS_", "PROCESSING_", "SAGEMAKER_"))]:
-            patch.delenv(name)
-        empty = tmp_path_factory.mktemp("home")
+        for name in list(os.environ):
+            if name.startswith(("AWS_", "SAGEMAKER_")) or (
+                name.startswith("PROCESSING_") and not name.startswith("PROCESSING_TEST_")
+            ):
+                patch.delenv(name)
         patch.setenv("AWS_CONFIG_FILE", str(empty / "config"))
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(empty / "credentials"))
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -33,6 +54,6 @@ def no_host_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 
 @pytest.fixture
-def local_session(tmp_path: pathlib.Path) -> processing.LocalSession:
-    """A session on an engine of the test's own, quick to notice a stop."""
-    return processing.LocalSession(tmp_path / "engine", tick=0.02, grace=1)
+def local_session(tmp_path: Path) -> LocalSession:
+    """An embedded engine of the test's own, with short waits."""
+    return processing.LocalSession(tmp_path / "engine", tick=0.01, grace=1.0)
