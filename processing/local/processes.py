@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,4 +63,7 @@ def remove_tree(path: Path) -> None:
             else:
                 shutil.rmtree(name, ignore_errors=True)
 
-    shutil.rmtree(path, onerror=unlock)
+    if sys.version_info >= (3, 12):
+        shutil.rmtree(path, onexc=unlock)
+    else:
+        shutil.rmtree(path, onerror=unlock)

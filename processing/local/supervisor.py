@@ -17,7 +17,6 @@ import sqlite3
 import stat
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +86,8 @@ class Supervisor:
         try:
             end = self._run()
         except Exception as error:  # noqa: BLE001 -- whatever it is, the job must end
+            import traceback
+
             with contextlib.suppress(OSError):  # the disk may be full
                 traceback.print_exc()
             end = _failure(error, self._folder)

@@ -7,32 +7,19 @@ AWS credential files out of its sight.
 from __future__ import annotations
 
 import functools
-import logging
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from processing.exceptions import EngineError
 from processing.local.sandboxes.base import Bind, Host, Launch, Sandbox
-from processing.local.sandboxes.bubblewrap import Bubblewrap
-from processing.local.sandboxes.namespaces import Namespaces
-from processing.local.sandboxes.rewriting import Rewriting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
 __all__ = ["Bind", "Host", "Launch", "Sandbox", "choose", "restore"]
 
-_KINDS: dict[str, type[Bubblewrap | Namespaces | Rewriting]] = {
-    "bubblewrap": Bubblewrap,
-    "namespaces": Namespaces,
-    "rewriting": Rewriting,
-}
-_log = logging.getLogger(__name__)
-
-
-def _candidates(setting: str) -> Iterator[tuple[str, type[Bubblewrap | Namespaces | Rewriting]]]:
-    for name, kind in _KINDS.items():
-        if setting in {"auto", name}:
-            yield name, kind
+_KINDS = {"bubblewrap": "Bubblewrap", "namespaces": "Namespaces", "rewriting": "Rewriting"}
+"""Module and class of each, the best first. Imported when used: a supervisor needs one of them."""
 
 
 @functools.cache
@@ -45,17 +32,26 @@ def choose(setting: str = "auto") -> Sandbox:
     Raises:
         EngineError: the sandbox that was asked for does not work here; the message says why.
     """
+    import logging
+
     reasons: list[str] = []
-    for name, kind in _candidates(setting):
-        found, reason = kind.probe()
+    for name in _KINDS if setting == "auto" else [setting]:
+        found, reason = _kind(name).probe()
         if found is not None:
-            _log.debug("sandbox %s chosen%s", name, f" ({'; '.join(reasons)})" if reasons else "")
-            return found
+            sandbox: Sandbox = found
+            passed_over = f" ({'; '.join(reasons)})" if reasons else ""
+            logging.getLogger(__name__).debug("sandbox %s chosen%s", name, passed_over)
+            return sandbox
         reasons.append(f"{name}: {reason}")
-    raise EngineError(f"the sandbox {setting!r} does not work on this machine: {'; '.join(reasons) or 'unknown name'}")
+    raise EngineError(f"the sandbox {setting!r} does not work on this machine: {'; '.join(reasons)}")
 
 
-def restore(state: dict[str, Any]) -> Sandbox:
+def restore(state: Mapping[str, Any]) -> Sandbox:
     """Return the sandbox whose `state()` that is: supervisors are told, and do not try out anything."""
     options = dict(state)
-    return _KINDS[options.pop("name")](**options)
+    sandbox: Sandbox = _kind(options.pop("name"))(**options)
+    return sandbox
+
+
+def _kind(name: str) -> Any:
+    return getattr(importlib.import_module(f"{__name__}.{name}"), _KINDS[name])

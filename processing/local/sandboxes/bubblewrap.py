@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +50,9 @@ class Bubblewrap:
 
     def try_out(self) -> str:
         """Run a trivial program; return what went wrong, or nothing."""
+        import subprocess
+        import tempfile
+
         with tempfile.TemporaryDirectory(prefix="processing-probe-") as folder:
             launch = self.command(["/bin/sh", "-c", "test -d /opt/ml"], Host(folder), env={}, cwd="/", report_fd=None)
             try:

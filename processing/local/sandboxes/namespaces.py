@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +55,9 @@ class Namespaces:
 
     def try_out(self) -> str:
         """Run a trivial program; return what went wrong, or nothing."""
+        import subprocess
+        import tempfile
+
         with tempfile.TemporaryDirectory(prefix="processing-probe-") as folder:
             launch = self.command(["/bin/sh", "-c", "test -d /opt/ml"], Host(folder), env={}, cwd="/", report_fd=None)
             try:

@@ -5,10 +5,7 @@ The program itself sees no /opt/ml. A path that is written in its source cannot 
 
 from __future__ import annotations
 
-import ast
-import io
 import re
-import tokenize
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +13,7 @@ from processing.container import contract
 from processing.local.sandboxes.base import Host, Launch
 
 if TYPE_CHECKING:
+    import ast
     import os
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -91,6 +89,10 @@ def literal_paths(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
 
 def _python_literals(text: str) -> set[int] | None:
     """Return the line numbers of strings with such a path; None where `text` is not Python."""
+    import ast
+    import io
+    import tokenize
+
     try:
         documentation = set(_documentation(ast.parse(text)))
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
@@ -109,6 +111,8 @@ def _python_literals(text: str) -> set[int] | None:
 
 def _documentation(tree: ast.AST) -> Iterator[tuple[int, int]]:
     """Where the strings begin that stand alone as a statement."""
+    import ast
+
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield node.value.lineno, node.value.col_offset

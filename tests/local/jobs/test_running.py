@@ -185,6 +185,39 @@ def test_shards_are_disjoint_and_complete(jobs: Any) -> None:
     assert jobs.lines("shards", host=2) == ["1 3"]
 
 
+def test_a_directory_of_the_machine_is_sharded_by_copies(every_sandbox: Any, tmp_path: Path) -> None:
+    """A `file://` source under ShardedByS3Key gives each host its files, below the same names."""
+    jobs = every_sandbox
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for name in ("a", "b", "sub/c"):
+        (tmp_path / "in" / name).write_text(name)
+    script = (
+        "import os, sys\n"
+        "root = sys.argv[1]\n"
+        "print(sorted(os.path.relpath(os.path.join(d, n), root) for d, _, f in os.walk(root) for n in f))\n"
+    )
+    source = {"S3Uri": (tmp_path / "in").as_uri(), "S3DataDistributionType": "ShardedByS3Key"}
+    described = jobs.run(script, name="copies", hosts=2, inputs={"in": source}, arguments=["/opt/ml/processing/in"])
+    assert described["ProcessingJobStatus"] == "Completed", described
+    assert jobs.lines("copies", host=1) == ["['a', 'sub/c']"]
+    assert jobs.lines("copies", host=2) == ["['b']"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("file:///no/such/directory", "there is no file or directory /no/such/directory"),
+        ("s3://data/up/", "leads out"),
+    ],
+)
+def test_an_input_that_cannot_be_had_is_named(jobs: Any, uri: str, words: str) -> None:
+    """The reason is the client's error and says which input."""
+    jobs.objects.put("data", "up/../../x", b"x")
+    described = jobs.run("pass", inputs={"in": uri})
+    assert described["FailureReason"].startswith("ClientError: ")
+    assert words in described["FailureReason"]
+
+
 def test_output_of_any_kind_is_logged_whole(every_sandbox: Any) -> None:
     """Invalid UTF-8 is replaced, NUL kept, empty lines are lines, and a last line needs no newline."""
     jobs = every_sandbox
