@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from processing.request.build import ProcessingRequest
+    from processing.request.uris import S3Uri
     from processing.retrying import RetryingApi, RetryPolicy
     from processing.staging.plan import StagingPlan
     from processing.watching.policy import Polling
@@ -195,7 +196,7 @@ class Session:
         return bucket
 
     def bucket_for_request(self, role: str | None) -> str:  # noqa: ARG002 - a subclass may derive the name of the role
-        """Return the default bucket's name without a call to S3; STS is asked for the account where the name needs it."""
+        """Return the default bucket's name without a call to S3; STS is asked where the name needs the account."""
         return self._default_bucket or self._derived_bucket(self.account_id())
 
     def bucket_without_call(self, role: str | None) -> str:
@@ -393,7 +394,7 @@ class Session:
         prefix, _, account = bucket.rpartition("-")
         return len(account) == 12 and account.isdecimal() and prefix == f"sagemaker-{self.boto_region_name}"
 
-    def _under_default_bucket(self, key: str) -> Any:
+    def _under_default_bucket(self, key: str) -> S3Uri:
         from processing.request.uris import S3Uri
 
         prefix = S3Uri(self.default_bucket(), (self.default_bucket_prefix or "").strip("/"))

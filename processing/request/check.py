@@ -92,9 +92,13 @@ def _against_model(request: ProcessingRequest, service_model: Any, *, file_uris:
 
     model = service_model or processing_model()
     shape: Any = model.operation_model("CreateProcessingJob").input_shape
-    for violation in violations(shape, request.to_boto()):
+    found = violations(shape, request.to_boto())
+    sized = {violation.path for violation in found if violation.kind in {"longest", "shortest"}}
+    for violation in found:
+        if violation.kind == "pattern" and violation.path in sized:
+            continue  # patterns hold the length too: once is enough
         if violation.path[-1] == "InstanceType" and violation.kind == "enum":
-            _instance_type(violation, local=file_uris)
+            _instance_type(violation)
         elif not (file_uris and violation.kind == "pattern" and str(violation.value).startswith("file://")):
             yield field_name(violation.path), _said(violation)
 
@@ -174,9 +178,9 @@ def _meant(value: str, values: Iterable[str]) -> str:
     return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
-def _instance_type(violation: Violation, *, local: bool) -> None:
+def _instance_type(violation: Violation) -> None:
     """Warn of an instance type that the model does not hold: AWS has new ones before botocore does."""
-    if local and violation.value in _LOCAL_TYPES:
+    if violation.value in _LOCAL_TYPES:  # an error of its own where they are not understood
         return
     warnings.warn(
         f"{field_name(violation.path)}: {violation.value!r} is not known to the installed botocore"
@@ -193,7 +197,7 @@ def _callers_level() -> int:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "processing":
         frame = frame.f_back
         level += 1
-    return level - 1
+    return level
 
 
 # What the model does not say.
@@ -295,7 +299,7 @@ def _same(paths: list[Any], field: str, attribute: str) -> Iterator[str]:
 
 
 def _tags(request: ProcessingRequest) -> Iterator[str]:
-    keys = [key for key, _ in request.tags or ()]
+    keys: list[Any] = [key for key, _ in request.tags or ()]
     for index, key in enumerate(keys):
         if key in keys[:index]:
             yield f"tags[{index}].Key: {key!r} is also tags[{keys.index(key)}].Key"

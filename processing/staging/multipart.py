@@ -51,7 +51,7 @@ class Multipart:
         self._source = source
         self._pool = pool
         # Parts of a whole number of MB, as many bytes as it takes to stay below the limit of parts.
-        self._part_size = max(_PART, -(-source.size // _MOST_PARTS // MB + 1) * MB if source.size else _PART)
+        self._part_size = max(_PART, -(-source.size // (_MOST_PARTS * MB)) * MB)
         self._in_flight: set[Future[dict[str, Any]]] = set()
         self._place: dict[str, Any] = sender.place(upload)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from processing.exceptions import StagingError
 from processing.request.uris import S3Uri
@@ -193,7 +193,7 @@ def _for_each(
         run()
     else:
         _in_threads(run, min(workers, len(items)), stop)
-    return failures
+    return sorted(failures, key=lambda failure: failure[0])
 
 
 _END: Any = object()
