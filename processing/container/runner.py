@@ -124,6 +124,7 @@ class _Run:
         self._stopped: Optional[str] = None
         self._kill_at: Optional[float] = None
         self._ended = False
+        self._reports = program.report is not None
         self._process = self._start(program)
         self._started = self._next_look = time.monotonic()
         self._selector = selectors.DefaultSelector()
@@ -162,9 +163,7 @@ class _Run:
             self._splitters[pipe.fileno()] = LineSplitter()
             self._selector.register(pipe.fileno(), selectors.EVENT_READ, self._on_output)
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._on_end)
-        if program.report is None:
-            self._know_group(self._process.pid)
-        else:
+        if program.report is not None:
             self._selector.register(program.report[0], selectors.EVENT_READ, self._on_report)
         self._waiter = threading.Thread(target=self._await_end, daemon=True)
         self._waiter.start()
@@ -187,6 +186,8 @@ class _Run:
 
     def run(self) -> Ended:
         try:
+            if not self._reports:
+                self._know_group(self._process.pid)
             while not self._ended:
                 self._step()
             self._drain()

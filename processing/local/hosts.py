@@ -7,6 +7,7 @@ looks at the locks of its hosts first.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from processing.container import contract
 from processing.local import processes
+from processing.local.errors import disk_full
 from processing.local.stores.jobs import HostEnd, HostRecord, JobRecord, JobStore
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from processing.local.supervisor import main; main(sys.argv[2:])"
-_ENVIRONMENT = ("PATH", "LANG", "LANGUAGE", "TZ")
+_ENVIRONMENT = ("PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH")  # without the last, some a Python does not start
 _children: list[_Supervisor] = []
 
 
@@ -47,18 +49,24 @@ class Locks:
     Args:
         folder: the job's folder, which is made here.
         count: how many hosts it has.
+
+    Raises:
+        ApiError: the disk is full.
     """
 
     def __init__(self, folder: Path, count: int) -> None:
-        folder.mkdir(parents=True)
         self._fds: dict[int, int] = {}
         try:
+            folder.mkdir(parents=True)
             for number in range(1, count + 1):
                 fd = os.open(_lock_path(folder, number), os.O_CREAT | os.O_RDWR, 0o600)
                 self._fds[number] = fd
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BaseException:
+        except BaseException as error:
             self.close()
+            processes.remove_tree(folder)
+            if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise disk_full(folder) from error
             raise
 
     def fd(self, number: int) -> int:
@@ -76,24 +84,31 @@ def _lock_path(folder: Path, number: int) -> Path:
 
 
 def start_supervisors(home: Path, job: JobRecord, count: int, locks: Locks, environment: Mapping[str, str]) -> None:
-    """Start the supervisor of every host; each is a session of its own, so that no Ctrl-C of ours reaches it."""
+    """Start the supervisor of every host; each is a session of its own, so that no Ctrl-C of ours reaches it.
+
+    One that cannot be started is not an error here, since the job exists: it is found dead at the next look.
+    """
     _reap_children()
     python = sys.executable or shutil.which("python3") or "python3"
     for number in range(1, count + 1):
         lock = locks.fd(number)
         arguments = [PACKAGE_ROOT, str(home), str(job.id), str(number), str(lock)]
         with (home / job.folder / f"{contract.host_name(number)}.err").open("wb") as errors:
-            supervisor = _Supervisor(
-                [python, "-I", "-S", "-c", _BOOT, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                cwd="/",
-                env=dict(environment),
-                start_new_session=True,
-                pass_fds=(lock,),
-            )
-        _children.append(supervisor)
+            try:
+                supervisor = _Supervisor(
+                    [python, "-I", "-S", "-c", _BOOT, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    cwd="/",
+                    env=dict(environment),
+                    start_new_session=True,
+                    pass_fds=(lock,),
+                )
+            except OSError as error:
+                errors.write(f"it could not be started: {error}\n".encode())
+            else:
+                _children.append(supervisor)
 
 
 def _reap_children() -> None:

@@ -103,6 +103,10 @@ def children_of_opt() -> list[str]:
 
 
 def existing_masks(masks: Sequence[str]) -> list[tuple[str, bool]]:
-    """Return the masks that exist, links followed, each with whether it is a directory."""
+    """Return the masks that exist, links followed, each with whether it is a directory.
+
+    What is below another mask is hidden by that one.
+    """
     found = {os.path.realpath(path) for path in masks}
-    return [(path, os.path.isdir(path)) for path in sorted(found) if os.path.exists(path)]  # noqa: PTH110, PTH112
+    outer = [path for path in found if not any(path.startswith(f"{other}{os.sep}") for other in found)]
+    return [(path, os.path.isdir(path)) for path in sorted(outer) if os.path.exists(path)]  # noqa: PTH110, PTH112

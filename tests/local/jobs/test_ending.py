@@ -160,6 +160,18 @@ def test_a_job_whose_supervisors_were_never_started_fails(jobs: Any) -> None:
     assert described["FailureReason"].startswith("InternalServerError: ")
 
 
+def test_a_supervisor_that_cannot_be_started_fails_the_job(jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job is there, and says what kept its host from starting."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(hosts, "_Supervisor", refuse)
+    described = jobs.run("pass")
+    assert described["ProcessingJobStatus"] == "Failed"
+    assert "could not be started: [Errno 11]" in described["FailureReason"]
+
+
 def test_a_job_outlives_its_killed_creator(jobs: Any) -> None:
     """kill -9 of the process that created the job changes nothing: status, log and output are all there later."""
     script = (
