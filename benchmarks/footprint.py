@@ -1,0 +1,49 @@
+"""What `pip install` of the wheel brings: distributions and megabytes.
+
+The wheel is installed into a fresh virtual environment that has no pip of its own. Counted are the distributions that
+`importlib.metadata` finds there, the package itself among them, and the sizes of all files in site-packages, bytecode
+included (megabytes of 1,000,000 bytes). Needs a package index.
+
+    python benchmarks/footprint.py [WHEEL]     # default: the wheel in dist/
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from figures import Figure, finish
+
+COUNT = """
+import importlib.metadata, json, pathlib, sysconfig
+root = pathlib.Path(sysconfig.get_path("purelib"))
+print(json.dumps([
+    sorted(each.metadata["Name"] for each in importlib.metadata.distributions(path=[str(root)])),
+    sum(path.stat().st_size for path in root.rglob("*") if path.is_file()),
+]))
+"""
+
+
+def main() -> None:
+    root = Path(__file__).resolve().parent.parent
+    wheel = sys.argv[1] if len(sys.argv) > 1 else str(next((root / "dist").glob("*.whl")))
+    with tempfile.TemporaryDirectory() as name:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", name], check=True)
+        python = str(Path(name, "bin", "python"))
+        install = ["-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check", wheel]
+        subprocess.run([sys.executable, *install], check=True)
+        counted = subprocess.run([python, "-c", COUNT], check=True, capture_output=True, text=True)
+    names, size = json.loads(counted.stdout)
+    finish(
+        [
+            Figure("distributions that pip install brings", len(names), 13, note=", ".join(names)),
+            Figure("site-packages after it", size / 1e6, 75, "MB"),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
