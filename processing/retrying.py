@@ -273,6 +273,12 @@ def answer_of(error: BaseException) -> Mapping[str, Any]:
     return answer if isinstance(answer, Mapping) else {}
 
 
+def is_not_found(error: BaseException) -> bool:
+    """Return whether SageMaker says that there is no such job: not always by the code that its model names."""
+    code = error_code(error)
+    return code == "ResourceNotFound" or (code == "ValidationException" and "could not find" in str(error).lower())
+
+
 def server_time(metadata: Mapping[str, Any]) -> float | None:
     """Return the `Date` header of an answer's ResponseMetadata as seconds since the epoch; None where it has none."""
     return _http_date((metadata.get("HTTPHeaders") or {}).get("date"))

@@ -22,6 +22,7 @@ from processing.retrying import (
     check_answer,
     classify,
     error_code,
+    is_not_found,
     server_time,
 )
 
@@ -124,7 +125,7 @@ class _Submission:
             try:
                 return self._api.attempt(f"describe {self._name}", look)
             except Exception as error:
-                if not _is_not_found(error):
+                if not is_not_found(error):
                     raise
                 if clock.monotonic() + wait > deadline:
                     return None
@@ -175,12 +176,6 @@ class _Submission:
 
 
 _TOLERANCE = 2.0  # seconds: the Date header knows whole seconds only
-
-
-def _is_not_found(error: Exception) -> bool:
-    # SageMaker says "ResourceNotFound" where its model says so, and a ValidationException where it does not.
-    code = error_code(error)
-    return code == "ResourceNotFound" or (code == "ValidationException" and "could not find" in str(error).lower())
 
 
 def _client_retried(client: Any, error: BaseException) -> bool:
