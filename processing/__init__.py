@@ -1,7 +1,7 @@
 """Run AWS SageMaker Processing jobs: on AWS, or for real on this machine.
 
-The public names are loaded when first used (PEP 562): `import processing` loads neither boto3, botocore nor tenacity, and
-costs milliseconds.
+The public names are loaded when first used (PEP 562): `import processing` loads neither boto3, botocore nor tenacity,
+and costs milliseconds.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _HOME_OF = {
 }
 _MODULE_OF = {name: module for module, names in _HOME_OF.items() for name in names}
 
-__all__ = [  # noqa: PLE0604 - names as strings, sorted
+__all__ = [
     "AthenaDatasetDefinition",
     "CapacityError",
     "CodeNotFoundError",

@@ -20,7 +20,10 @@ botocore does are left as botocore's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class ProcessingError(Exception):

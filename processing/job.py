@@ -10,7 +10,6 @@ import collections
 import logging
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -23,24 +22,19 @@ from processing.exceptions import (
     ConfigurationError,
     JobFailedError,
     JobStoppedError,
-    StagingError,
-    SubmissionError,
 )
 from processing.models import ProcessingInput, ProcessingOutput
 from processing.request.build import ProcessingRequest, build_request, request_from_describe
 from processing.request.check import check_request
 from processing.request.uris import S3Uri, is_s3
-from processing.staging.plan import StagingPlan, Upload
 from processing.staging.sources import file_uri_path
 
 if TYPE_CHECKING:
     from processing.session import Session
+    from processing.staging.plan import StagingPlan
     from processing.watching.events import Event, LogEvent
 
 logger = logging.getLogger(__name__)
-
-TERMINAL_STATUSES = frozenset({"Completed", "Failed", "Stopped"})
-"""The statuses that a job never leaves."""
 
 _TAIL = 20  # log lines that an error carries: a traceback and what led to it
 
@@ -68,10 +62,12 @@ class JobOutput(ProcessingOutput):
             raise ConfigurationError(f"outputs[{self.output_name!r}].destination: has no files to download")
         to = Path(path)
         if not is_s3(self.destination):
-            return _copy_tree(file_uri_path(self.destination), to)
+            from processing.staging.copies import copy_tree
+
+            return copy_tree(file_uri_path(self.destination), to)
         from processing.staging.transfers import download_prefix
 
-        uri = S3Uri.parse(self.destination.rstrip("/") + "/")
+        uri = S3Uri.parse(self.destination)
         return download_prefix(self._session.api, uri, to, expected_owner=self._session.expected_owner)
 
 
@@ -302,9 +298,7 @@ class ProcessingJob:
 
     def describe(self) -> dict[str, Any]:
         """Return DescribeProcessingJob's answer, as boto3 gives it."""
-        return self.sagemaker_session.api.call(
-            "sagemaker", "DescribeProcessingJob", {"ProcessingJobName": self.job_name}
-        )
+        return self.sagemaker_session.describe_processing_job(self.job_name)
 
     def events(self, *, logs: bool = True, timeout: float | None = None) -> Iterator[Event]:
         """Yield what happens to the job until it has ended: `StatusChanged` and `LogEvent` values.
@@ -428,20 +422,19 @@ class ProcessingJob:
             raise ConfigurationError("tail: must be a positive number, and is not for follow=True")
         if not follow:
             session = self.sagemaker_session
-            return iter(read_all(session.api, self.job_name, tail=tail, polling=session.polling))
+            return read_all(session.api, self.job_name, tail=tail, polling=session.polling)
         return (event for event in self.events() if isinstance(event, LogEvent))
 
     def stop(self) -> None:
         """Ask AWS to stop the job; returns at once. A job that has ended already stays as it is, and is no error."""
-        from botocore.exceptions import ClientError
+        from processing.retrying import error_code
+        from processing.watching.stream import TERMINAL
 
-        params = {"ProcessingJobName": self.job_name}
         try:
-            self.sagemaker_session.api.call("sagemaker", "StopProcessingJob", params)
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") != "ValidationException":
-                raise
-            if self.status not in TERMINAL_STATUSES | {"Stopping"}:
+            self.sagemaker_session.stop_processing_job(self.job_name)
+        except Exception as error:
+            # AWS refuses to stop what has ended, and has no error code of its own for it.
+            if error_code(error) != "ValidationException" or self.status not in TERMINAL | {"Stopping"}:
                 raise
 
     def __repr__(self) -> str:
@@ -466,16 +459,12 @@ def attach(name: str, session: Any = None) -> ProcessingJob:
 
 def describe_if_exists(session: Session, job_name: str) -> dict[str, Any] | None:
     """Return DescribeProcessingJob's answer, or None where there is no job of that name."""
-    from botocore.exceptions import ClientError
+    from processing.retrying import is_not_found
 
     try:
-        return session.api.call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": job_name})
-    except ClientError as error:
-        details = error.response.get("Error", {})
-        # AWS has no error code of its own for it: "Requested resource not found."
-        if details.get("Code") in {"ValidationException", "ResourceNotFound"} and re.search(
-            r"not found|could not find|does not exist", details.get("Message", ""), re.IGNORECASE
-        ):
+        return session.describe_processing_job(job_name)
+    except Exception as error:
+        if is_not_found(error):
             return None
         raise
 
@@ -501,22 +490,3 @@ def _is_public(attribute: attrs.Attribute[Any], _value: object) -> bool:
 
 def _tail_line(event: LogEvent) -> str:
     return f"[{event.host}] {event.message}"
-
-
-def _copy_tree(source: Path, to: Path) -> list[Path]:
-    """Copy the files of an output that was written in place; symbolic links stay behind, as on AWS."""
-    to.mkdir(parents=True, exist_ok=True)
-    copied = []
-    for path in sorted(source.rglob("*")):
-        if path.is_symlink() or not path.is_file():
-            continue
-        target = to / path.relative_to(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            shutil.copyfile(path, target)
-        except OSError as error:
-            raise StagingError("a file of the output could not be copied", [(str(path), str(error))]) from error
-        copied.append(target)
-    return copied
-
-

@@ -11,11 +11,21 @@ Inputs and outputs may be assigned to, as in 2.x. The package itself never chang
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 import attrs
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 Path = str | os.PathLike[str]
+
+
+def _posix(value: Path | None) -> str | None:
+    """Return a container path as text: `pathlib` paths are written with forward slashes on every machine."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value).replace(os.sep, "/")
+    return value
 
 
 @attrs.frozen
@@ -176,7 +186,7 @@ class ProcessingOutput:
         feature_store_output: a feature group, instead of S3.
     """
 
-    source: str | None = attrs.field(default=None, converter=lambda value: _posix(value))
+    source: str | None = attrs.field(default=None, converter=_posix)
     destination: str | None = None
     output_name: str | None = None
     s3_upload_mode: str = "EndOfJob"
@@ -205,14 +215,7 @@ class NetworkConfig:
 class RunArgs:
     """What `ScriptProcessor.get_run_args` returns: the normalised arguments of `run`."""
 
-    code: str | None = None
+    code: Path | None = None
     inputs: list[ProcessingInput] | None = None
-    outputs: list[ProcessingOutput] | None = None
+    outputs: Sequence[ProcessingOutput | str] | None = None
     arguments: list[str] | None = None
-
-
-def _posix(value: Any) -> Any:
-    """Return a container path as text: `pathlib` paths are written with forward slashes on every machine."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value).replace(os.sep, "/")
-    return value

@@ -1,20 +1,19 @@
 """What users construct and subclass: `Processor` for an image, `ScriptProcessor` for a script.
 
 A processor is a plain, mutable object with the attribute and parameter names of `sagemaker.processing` 2.x, positional
-order included. `run` calls the hooks (the methods that begin with an underscore and are documented here) to turn what the
-user gave into inputs and outputs with names and S3 URIs, then `ProcessingJob.start_new` reads the processor once, and
-from there on nothing sees it. The hooks only *note* what has to be uploaded; it is uploaded after all checks.
+order included. `run` calls the hooks (the methods that begin with an underscore and are documented here) to turn what
+the user gave into inputs and outputs with names and S3 URIs. Then the processor is read once, into a `Launch`, and from
+there on nothing sees it. The hooks only *note* what has to be uploaded; it is uploaded after all checks.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import pathlib
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
@@ -22,11 +21,15 @@ from processing import targets
 from processing.exceptions import ConfigurationError, SubmissionError
 from processing.job import Launch, ProcessingJob, describe_if_exists
 from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput, RunArgs
-from processing.request.build import ProcessingRequest
 from processing.request.names import base_name_from_image, unique_job_name
-from processing.request.uris import S3Uri, is_s3
+from processing.request.uris import S3Uri
 from processing.staging.plan import StagingPlan
 from processing.staging.sources import LocalSource, resolve_code, resolve_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from processing.request.build import ProcessingRequest
 
 IfExists = Literal["fail", "attach", "suffix"]
 Tags = dict[str, str] | list[dict[str, str]]
@@ -169,7 +172,7 @@ class Processor:
                 "Please either set wait to True or set logs to False."
             )
         return self._run(
-            dict(inputs=inputs, outputs=outputs, arguments=arguments, kms_key=kms_key),
+            {"inputs": inputs, "outputs": outputs, "arguments": arguments, "kms_key": kms_key},
             wait=wait,
             logs=logs,
             job_name=job_name,
@@ -194,8 +197,8 @@ class Processor:
         Raises:
             ConfigurationError: what was given cannot work, or a call to AWS would be needed: give the role as an ARN.
         """
-        arguments_of_run = dict(inputs=inputs, outputs=outputs, arguments=arguments, kms_key=kms_key)
-        return self._request(arguments_of_run, job_name, experiment_config)
+        given = {"inputs": inputs, "outputs": outputs, "arguments": arguments, "kms_key": kms_key}
+        return self._request(given, job_name, experiment_config)
 
     def _run(
         self,
@@ -225,10 +228,8 @@ class Processor:
         from processing.submission import NameTakenError
 
         for _ in range(_NAME_TRIES - 1):
-            try:
+            with contextlib.suppress(NameTakenError):
                 return self._prepare(given, None, experiment_config).start()
-            except NameTakenError:
-                continue
         return self._prepare(given, None, experiment_config).start()
 
     def _start_named(
@@ -246,11 +247,9 @@ class Processor:
             suffix = f"-{number}" if number > 1 else ""
             name = job_name[: 63 - len(suffix)] + suffix
             launch = self._prepare(given, name, experiment_config)
-            try:
+            with contextlib.suppress(NameTakenError):  # where somebody is quicker
                 if describe_if_exists(session, name) is None:
                     return launch.start()
-            except NameTakenError:
-                pass  # somebody was quicker
             if if_exists == "attach":
                 return ProcessingJob.from_processing_name(session, name)
             if if_exists == "fail":
@@ -267,9 +266,7 @@ class Processor:
         with self._without_calls():
             return self._prepare(given, job_name, experiment_config).request
 
-    def _prepare(
-        self, given: dict[str, Any], job_name: str | None, experiment_config: dict[str, str] | None
-    ) -> Launch:
+    def _prepare(self, given: dict[str, Any], job_name: str | None, experiment_config: dict[str, str] | None) -> Launch:
         """Call the hooks on copies of what the user gave, and read the processor into a `Launch`."""
         given = {**given, "inputs": _copies(given["inputs"]), "outputs": _copies(given["outputs"])}
         with _HOOKS:
@@ -277,7 +274,7 @@ class Processor:
             inputs, outputs = self._normalize_args(job_name=job_name, **given)
             return Launch.of(self, inputs, outputs, experiment_config, offline=self._offline)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _without_calls(self) -> Iterator[None]:
         """Let no hook call AWS for a name."""
         with _HOOKS:
@@ -307,8 +304,7 @@ class Processor:
         code: Path | None = None,
         kms_key: str | None = None,
     ) -> tuple[list[ProcessingInput], list[ProcessingOutput]]:
-        """Return inputs and outputs with names and URIs; set the job's name and arguments, and for a script the
-        entrypoint."""
+        """Return inputs and outputs with names and URIs; set the job's name, arguments and entrypoint."""
         inputs, outputs = self._extend_processing_args(inputs, outputs)
         self._current_job_name = self._generate_current_job_name(job_name=job_name)
         with_code = self._include_code_in_inputs(inputs, code, kms_key)
@@ -363,7 +359,9 @@ class Processor:
         target = self._job_prefix() / "input" / str(entry.input_name)
         uri = self._plan().add_source(source, target, kms_key)
         # "input-1" is also the beginning of "input-10", and S3Prefix means the beginning of the key.
-        if source.is_dir and any(other != entry.input_name and other.startswith(str(entry.input_name)) for other in names):
+        if source.is_dir and any(
+            other != entry.input_name and other.startswith(str(entry.input_name)) for other in names
+        ):
             uri += "/"
         return attrs.evolve(entry, source=uri)
 
@@ -510,7 +508,7 @@ class ScriptProcessor(Processor):
             JobFailedError, JobStoppedError: with `wait`, the job ended so.
         """
         return self._run(
-            dict(code=code, inputs=inputs, outputs=outputs, arguments=arguments, kms_key=kms_key),
+            {"code": code, "inputs": inputs, "outputs": outputs, "arguments": arguments, "kms_key": kms_key},
             wait=wait,
             logs=logs,
             job_name=job_name,
@@ -535,7 +533,7 @@ class ScriptProcessor(Processor):
             CodeNotFoundError: the script is missing or is a directory.
             ConfigurationError: what was given cannot work, or a call to AWS would be needed: give the role as an ARN.
         """
-        given = dict(code=code, inputs=inputs, outputs=outputs, arguments=arguments, kms_key=kms_key)
+        given = {"code": code, "inputs": inputs, "outputs": outputs, "arguments": arguments, "kms_key": kms_key}
         return self._request(given, job_name, experiment_config)
 
     # The hooks.
@@ -567,13 +565,15 @@ class ScriptProcessor(Processor):
     def _upload_code(self, code: str, kms_key: str | None = None) -> str:
         """Note the script for upload and return the URI that it will have.
 
-        The key names the content (`code/<sha256>/<name>`), so unchanged code is not uploaded again, unless the session's
-        `code_layout` is `job`: then it is v2's (`<job name>/input/code/<name>`).
+        The key names the content (`code/<sha256>/<name>`), so unchanged code is not uploaded again; unless the
+        session's `code_layout` is `job`: then it is v2's (`<job name>/input/code/<name>`).
         """
         if self.sagemaker_session.code_layout == "job":
             source = resolve_source(code, "code")
             assert isinstance(source, LocalSource)
-            return self._plan().add_source(source, self._job_prefix() / "input" / self._CODE_CONTAINER_INPUT_NAME, kms_key)
+            return self._plan().add_source(
+                source, self._job_prefix() / "input" / self._CODE_CONTAINER_INPUT_NAME, kms_key
+            )
         return self._plan().add_code(pathlib.Path(code), self._session_prefix(), kms_key)
 
     def _convert_code_and_add_to_inputs(
@@ -598,7 +598,7 @@ class ScriptProcessor(Processor):
 
 
 def _copies(values: Any) -> Any:
-    """Return a new list of copies: a hook may append to the list and write into its elements, the user's stay as given."""
+    """Return a new list of copies: a hook may append to it and write into its elements, the user's stay as given."""
     if isinstance(values, (list, tuple)):
         return [copy.copy(value) for value in values]
     return values

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,6 +27,9 @@ from processing import (
     WaitTimeoutError,
     attach,
 )
+
+if TYPE_CHECKING:
+    import pathlib
 
 
 @pytest.fixture

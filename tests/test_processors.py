@@ -57,7 +57,9 @@ def processor(session: Session) -> ScriptProcessor:
 
 def valid(params: dict[str, Any]) -> dict[str, Any]:
     """Hold a request against botocore's own validator, and return it."""
-    shape = botocore.session.get_session().get_service_model("sagemaker").operation_model("CreateProcessingJob").input_shape
+    shape = (
+        botocore.session.get_session().get_service_model("sagemaker").operation_model("CreateProcessingJob").input_shape
+    )
     report = botocore.validate.ParamValidator().validate(params, shape)
     assert not report.has_errors(), report.generate_report()
     return params
@@ -149,7 +151,8 @@ def test_a_run_is_one_valid_create_call(processor: ScriptProcessor, script: path
     )
     boto = valid(request.to_boto())
     code_uri = boto["ProcessingInputs"][1]["S3Input"].pop("S3Uri")
-    assert code_uri.startswith("s3://data/code/") and code_uri.endswith("/clean.py")
+    assert code_uri.startswith("s3://data/code/")
+    assert code_uri.endswith("/clean.py")
     s3_settings = {
         "S3DataType": "S3Prefix",
         "S3InputMode": "File",
@@ -248,7 +251,9 @@ def test_all_settings_reach_the_request(session: Session, script: pathlib.Path) 
 
 
 @pytest.mark.parametrize("form", [str, pathlib.Path, lambda path: path.as_uri()])
-def test_forms_of_local_sources(processor: ScriptProcessor, script: pathlib.Path, folder: pathlib.Path, form: Any) -> None:
+def test_forms_of_local_sources(
+    processor: ScriptProcessor, script: pathlib.Path, folder: pathlib.Path, form: Any
+) -> None:
     """A string, a pathlib path and a file:// URI mean the same, for the code and for inputs."""
     inputs = [ProcessingInput(form(folder), pathlib.PurePosixPath("/opt/ml/processing/input/raw"))]
     boto = processor.request(form(script), inputs=inputs, job_name="j").to_boto()
@@ -270,7 +275,9 @@ def test_outputs_may_be_strings(processor: ScriptProcessor, script: pathlib.Path
     assert (output["OutputName"], output["S3Output"]["S3Uri"]) == ("output-1", "s3://data/j/output/output-1")
 
 
-def test_a_name_that_begins_another_gets_a_slash(processor: ScriptProcessor, script: pathlib.Path, folder: pathlib.Path) -> None:
+def test_a_name_that_begins_another_gets_a_slash(
+    processor: ScriptProcessor, script: pathlib.Path, folder: pathlib.Path
+) -> None:
     """input-1 must not also fetch the files of input-10: S3Prefix means the beginning of the key."""
     inputs = [ProcessingInput(folder, f"/opt/ml/processing/in/{n}", input_name=n) for n in ("day-1", "day-10")]
     boto = processor.request(script, inputs=inputs, job_name="j").to_boto()
@@ -278,7 +285,9 @@ def test_a_name_that_begins_another_gets_a_slash(processor: ScriptProcessor, scr
     assert uris == ["s3://data/j/input/day-1/", "s3://data/j/input/day-10"]
 
 
-def test_the_callers_values_stay_as_given(processor: ScriptProcessor, script: pathlib.Path, folder: pathlib.Path) -> None:
+def test_the_callers_values_stay_as_given(
+    processor: ScriptProcessor, script: pathlib.Path, folder: pathlib.Path
+) -> None:
     """Two runs with the same lists write to two places, and the lists are as they were."""
     inputs = [ProcessingInput(folder, "/opt/ml/processing/input/raw")]
     outputs = [ProcessingOutput("/opt/ml/processing/output")]
@@ -301,7 +310,10 @@ def test_the_callers_values_stay_as_given(processor: ScriptProcessor, script: pa
         ({"inputs": [ProcessingInput("no-such", "/opt/ml/processing/x")]}, r"inputs\[0\]\.source: .*no-such"),
         ({"inputs": [ProcessingInput(None, "/opt/ml/processing/x")]}, r"inputs\[0\]\.source: missing"),
         ({"inputs": [ProcessingInput("s3://b/k")]}, r"inputs\[0\]\.destination: "),
-        ({"inputs": [ProcessingInput("s3://b/k", "/data")]}, r"inputs\[0\]\.destination: must begin with /opt/ml/processing/"),
+        (
+            {"inputs": [ProcessingInput("s3://b/k", "/data")]},
+            r"inputs\[0\]\.destination: must begin with /opt/ml/processing/",
+        ),
         (
             {"inputs": [ProcessingInput("s3://b/k", f"/opt/ml/processing/{n}", "same") for n in "ab"]},
             r"inputs\[1\]\.input_name: .*same",
@@ -318,7 +330,11 @@ def test_the_callers_values_stay_as_given(processor: ScriptProcessor, script: pa
     ],
 )
 def test_bad_input_is_named(
-    processor: ScriptProcessor, script: pathlib.Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
+    processor: ScriptProcessor,
+    script: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+    message: str,
 ) -> None:
     """What cannot work is refused before any call, with the field as the user wrote it."""
     monkeypatch.chdir(script.parent)
@@ -333,14 +349,18 @@ def test_code_errors_have_their_own_type(processor: ScriptProcessor) -> None:
     assert isinstance(caught.value, ValueError)
 
 
-def test_an_empty_directory_is_refused(processor: ScriptProcessor, script: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_an_empty_directory_is_refused(
+    processor: ScriptProcessor, script: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     """A directory without a file is a mistake: the job would find nothing."""
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigurationError, match=r"inputs\[0\]\.source: .*empty"):
         processor.request(script, inputs=[ProcessingInput(tmp_path / "empty", "/opt/ml/processing/x")])
 
 
-@pytest.mark.parametrize(("command", "message"), [(None, "command: missing"), ("python3 -u", r"command: must be a list")])
+@pytest.mark.parametrize(
+    ("command", "message"), [(None, "command: missing"), ("python3 -u", r"command: must be a list")]
+)
 def test_a_bad_command_is_named(session: Session, script: pathlib.Path, command: Any, message: str) -> None:
     """A missing command is found before the upload."""
     processor = ScriptProcessor(ROLE, IMAGE, command, 1, "ml.m5.xlarge", sagemaker_session=session)
