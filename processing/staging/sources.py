@@ -43,7 +43,7 @@ class LocalSource:
         """
         if self.is_dir:
             yield from _walk(self.path, "", ())
-        else:
+        elif _is_file(self.path):
             yield self.path, self.path.name
 
 

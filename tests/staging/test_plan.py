@@ -1,0 +1,92 @@
+"""What a run has to upload."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from processing import StagingError
+from processing.request.uris import S3Uri
+from processing.staging import plan as plan_module
+from processing.staging.plan import StagingPlan
+from processing.staging.sources import LocalSource
+
+TARGET = S3Uri("b", "p")
+
+
+def test_a_directory_is_its_prefix(tmp_path: Path) -> None:
+    """The files of a directory keep their names below the target."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "x").write_text("x")
+    (tmp_path / "y z").write_text("y")
+    plan = StagingPlan()
+    assert plan.add_source(LocalSource(tmp_path, is_dir=True), TARGET, "key") == "s3://b/p"
+    assert [(upload.source, str(upload.target), upload.kms_key) for upload in plan.uploads] == [
+        (tmp_path / "d" / "x", "s3://b/p/d/x", "key"),
+        (tmp_path / "y z", "s3://b/p/y z", "key"),
+    ]
+    assert plan.buckets == {"b"}
+    assert len(plan) == len(list(plan)) == 2
+
+
+def test_a_file_is_its_object(tmp_path: Path) -> None:
+    """The URI of a file is that of its object, as v2's is."""
+    (tmp_path / "x.csv").write_text("x")
+    assert StagingPlan().add_source(LocalSource(tmp_path / "x.csv", is_dir=False), TARGET) == "s3://b/p/x.csv"
+
+
+def test_code_is_named_by_its_content(tmp_path: Path) -> None:
+    """The same content has the same key, wherever and whenever; another content another."""
+    script = tmp_path / "x.py"
+    script.write_text("print()")
+    plan = StagingPlan()
+    sha256 = hashlib.sha256(b"print()").hexdigest()
+    assert plan.add_code(script, TARGET) == f"s3://b/p/code/{sha256}/x.py"
+    assert plan.uploads[0].body == b"print()"
+    assert plan.uploads[0].sha256 == sha256
+    script.write_text("print(1)")
+    assert plan.add_code(script, S3Uri("b")).startswith("s3://b/code/")
+    assert len({upload.target for upload in plan.uploads}) == 2
+
+
+def test_large_code_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code above the limit is hashed, and read again when it is sent."""
+    monkeypatch.setattr(plan_module, "_KEPT", 10)
+    (tmp_path / "x.jar").write_bytes(b"x" * 11)
+    plan = StagingPlan()
+    plan.add_code(tmp_path / "x.jar", TARGET)
+    assert plan.uploads[0].body is None
+    assert plan.uploads[0].sha256 == hashlib.sha256(b"x" * 11).hexdigest()
+
+
+def test_code_that_vanishes(tmp_path: Path) -> None:
+    """Code that cannot be read is named."""
+    with pytest.raises(StagingError, match=r"x\.py: No such file"):
+        StagingPlan().add_code(tmp_path / "x.py", TARGET)
+
+
+def test_every_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All files that may not be read are in the one error, and none of the source is planned."""
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text("x")
+    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path).name == "b")
+    plan = StagingPlan()
+    with pytest.raises(StagingError) as error:
+        plan.add_source(LocalSource(tmp_path, is_dir=True), TARGET)
+    assert [Path(name).name for name, _ in error.value.failures] == ["a", "c"]
+    assert plan.uploads == ()
+
+
+def test_names_that_no_key_can_have(tmp_path: Path) -> None:
+    """A name that is not UTF-8, and one that makes the key too long, are found before anything is sent."""
+    (tmp_path / os.fsdecode(b"\xff")).write_text("x")
+    (tmp_path / ("n" * 250)).write_text("x")
+    with pytest.raises(StagingError) as error:
+        StagingPlan().add_source(LocalSource(tmp_path, is_dir=True), S3Uri("b", "k" * 800))
+    assert [reason for _, reason in error.value.failures] == [
+        "its key would have 1051 bytes, at most 1024",
+        "its name is not UTF-8, as an S3 key has to be",
+    ]

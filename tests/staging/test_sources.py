@@ -1,0 +1,222 @@
+"""What a user may give as code or data."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processing import CodeNotFoundError, ConfigurationError, StagingError
+from processing.request.uris import S3Uri
+from processing.staging.sources import LocalSource, file_uri_path, resolve_code, resolve_source
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A directory with files at several depths."""
+    for name in ("b/2.txt", "b/1.txt", "a.txt", "b.txt", "b-c/3.txt", ".hidden", "b/c/d/4.txt"):
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return tmp_path / "tree"
+
+
+def names(path: Path) -> list[str]:
+    """The relative names of the files of a source."""
+    source = resolve_source(path, "f")
+    assert isinstance(source, LocalSource)
+    return [name for _, name in source.files()]
+
+
+def test_files_are_sorted_as_s3_lists_them(tree: Path) -> None:
+    """The order is that of the whole names, so that it is the same on every machine."""
+    assert names(tree) == sorted(names(tree))
+    assert names(tree) == [".hidden", "a.txt", "b-c/3.txt", "b.txt", "b/1.txt", "b/2.txt", "b/c/d/4.txt"]
+
+
+def test_a_single_file(tree: Path) -> None:
+    """A file is a source of one file, under its own name."""
+    source = resolve_source(tree / "a.txt", "f")
+    assert source == LocalSource(tree / "a.txt", is_dir=False)
+    assert isinstance(source, LocalSource)
+    assert list(source.files()) == [(tree / "a.txt", "a.txt")]
+
+
+@pytest.mark.parametrize("form", [str, Path, Path.as_uri, lambda path: f"file://localhost{path}"])
+def test_every_form_of_a_path(tree: Path, form: object) -> None:
+    """A string, a pathlib path and a URI mean the same directory."""
+    assert callable(form)
+    assert resolve_source(form(tree), "f") == LocalSource(tree, is_dir=True)
+
+
+def test_relative_paths(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative paths are read from the current directory, in a URI too, and become absolute."""
+    monkeypatch.chdir(tree)
+    for text in ("b", "./b", "file://b", "file://./b"):
+        source = resolve_source(text, "f")
+        assert isinstance(source, LocalSource)
+        assert source.path.is_absolute()
+        assert source.path.samefile(tree / "b")
+
+
+def test_percent_encoding(tmp_path: Path) -> None:
+    """A URI's percent signs are decoded; a path's are letters."""
+    for name in ("a b#c?d", "50%20"):
+        (tmp_path / name).write_text("x")
+        assert resolve_source((tmp_path / name).as_uri(), "f") == LocalSource(tmp_path / name, is_dir=False)
+        assert resolve_source(str(tmp_path / name), "f") == LocalSource(tmp_path / name, is_dir=False)
+
+
+letters = st.characters(exclude_categories=["Cs"], exclude_characters="/\0")
+
+
+@given(parts=st.lists(st.text(letters, min_size=1), min_size=1))
+def test_uri_round_trip(parts: list[str]) -> None:
+    """What pathlib writes as a URI is read back."""
+    path = Path("/", *parts)
+    assert file_uri_path(path.as_uri(), windows=False) == path
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("file:///C:/data/x%20y.csv", "C:/data/x y.csv"),
+        ("file:///c|/data", "c:/data"),
+        ("file://server/share/x", "//server/share/x"),
+        ("file://localhost/C:/x", "C:/x"),
+    ],
+)
+def test_windows_uris(uri: str, path: str) -> None:
+    """On Windows a URI may name a drive or a share."""
+    assert str(file_uri_path(uri, windows=True)) == path
+
+
+def test_a_drive_is_no_scheme() -> None:
+    """`C:\\data` is a path that does not exist here, and not a URI of the scheme `c`."""
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        resolve_source("C:\\data\\x", "f")
+    with pytest.raises(CodeNotFoundError, match="wasn't found"):
+        resolve_code("C:\\code\\x.py")
+
+
+def test_s3_uris() -> None:
+    """An S3 URI is a place in S3."""
+    assert resolve_source("s3://b/k/", "f") == S3Uri("b", "k/")
+    assert resolve_code("s3://b/k/x.py") == S3Uri("b", "k/x.py")
+
+
+@pytest.mark.parametrize(
+    ("given_", "message"),
+    [
+        ("https://example.org/x", r"inputs\[0\].source: .* url scheme https is not recognized"),
+        ("no/such/file", r"inputs\[0\].source: 'no/such/file' does not exist"),
+        ("s3://", r"inputs\[0\].source: .* names no bucket"),
+        (Path("s3://b/k"), r"inputs\[0\].source: a pathlib path cannot hold an S3 URI"),
+        (5, r"inputs\[0\].source: must be a path or a URI, not int"),
+        (b"x", r"inputs\[0\].source: must be a path or a URI, not bytes"),
+        ("", r"inputs\[0\].source: '' is no path"),
+        ("a\0b", r"inputs\[0\].source: .* is no path"),
+        ("file:///a%00b", r"inputs\[0\].source: .* is no path"),
+    ],
+)
+def test_what_is_no_source(given_: object, message: str) -> None:
+    """What cannot be a source is refused, under the field's name."""
+    with pytest.raises(ConfigurationError, match=message):
+        resolve_source(given_, "inputs[0].source")
+
+
+def test_empty_directories(tmp_path: Path) -> None:
+    """A directory without a file anywhere in it is refused: the job would find nothing."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match="is a directory without a file in it"):
+        resolve_source(tmp_path, "f")
+
+
+def test_code_messages(tmp_path: Path) -> None:
+    """The messages are those of v2, word for word."""
+    with pytest.raises(CodeNotFoundError) as missing:
+        resolve_code("none.py")
+    assert str(missing.value) == "code none.py wasn't found. Please make sure that the file exists."
+    with pytest.raises(CodeNotFoundError) as directory:
+        resolve_code(str(tmp_path))
+    assert str(directory.value) == f"code {tmp_path} must be a file, not a directory. Please pass a path to a file."
+    with pytest.raises(ConfigurationError) as scheme:
+        resolve_code("https://example.org/x.py")
+    assert str(scheme.value) == (
+        "code https://example.org/x.py url scheme https is not recognized. Please pass a file path or S3 url"
+    )
+    with pytest.raises(CodeNotFoundError, match="must be a file, not a directory"):
+        resolve_code("s3://b/folder/")
+
+
+@pytest.mark.parametrize("form", [str, Path, Path.as_uri])
+def test_code_in_every_form(tmp_path: Path, form: object) -> None:
+    """A script may be a string, a pathlib path or a URI."""
+    assert callable(form)
+    (tmp_path / "x.py").write_text("")
+    assert resolve_code(form(tmp_path / "x.py")) == LocalSource(tmp_path / "x.py", is_dir=False)
+
+
+def test_symbolic_links(tree: Path, tmp_path: Path) -> None:
+    """Links are followed, to files and directories; a loop ends."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "o.txt").write_text("o")
+    (tree / "link").symlink_to(outside)
+    (tree / "file-link").symlink_to(outside / "o.txt")
+    (tree / "b" / "up").symlink_to(tree)
+    found = names(tree)
+    assert {"link/o.txt", "file-link"} <= set(found)
+    assert not [name for name in found if name.startswith("b/up")]
+    assert len(found) == len(set(found))
+
+
+def test_two_links_to_one_directory_are_two_copies(tree: Path) -> None:
+    """Only a loop is cut; a directory that is linked to twice is there twice."""
+    (tree / "again").symlink_to(tree / "b")
+    assert {"b/1.txt", "again/1.txt"} <= set(names(tree))
+
+
+@pytest.mark.parametrize("target", ["nowhere", "broken"])
+def test_a_link_to_nothing_is_named(tree: Path, target: str) -> None:
+    """A link that leads nowhere, or to itself, is an error that names it."""
+    (tree / "broken").symlink_to(tree / target)
+    source = LocalSource(tree, is_dir=True)
+    with pytest.raises(StagingError, match="broken: a symbolic link that leads nowhere"):
+        list(source.files())
+
+
+def test_sockets_and_pipes_are_left_out(tree: Path) -> None:
+    """What is neither a file nor a directory is not data."""
+    os.mkfifo(tree / "pipe")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tree / "s"))
+        assert not {"pipe", "s"} & set(names(tree))
+
+
+def test_a_pipe_as_a_source(tmp_path: Path) -> None:
+    """A pipe alone is refused, and not waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigurationError, match="is not a regular file"):
+        resolve_source(tmp_path / "pipe", "f")
+
+
+def test_no_permission(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that may not be read is found before anything is sent."""
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    with pytest.raises(ConfigurationError, match="f: no permission to read"):
+        resolve_source(tree / "a.txt", "f")
+
+
+def test_many_files_and_depth(tmp_path: Path) -> None:
+    """A deep tree and a wide one are walked to the end."""
+    deep = tmp_path.joinpath(*["d"] * 60)
+    deep.mkdir(parents=True)
+    for index in range(3000):
+        (tmp_path / f"{index}").touch()
+    (deep / "x").touch()
+    assert len(names(tmp_path)) == 3001

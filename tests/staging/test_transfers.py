@@ -1,0 +1,605 @@
+"""The S3 transfer: every byte there, nothing half-written, no call too many."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processing import StagingError
+from processing.request.uris import S3Uri
+from processing.staging import multipart, plan, transfers
+from processing.staging.objects import same_key
+from processing.staging.plan import StagingPlan, Upload
+from processing.staging.sources import LocalSource
+from processing.staging.transfers import download_prefix, exists, get_bytes, put_bytes, upload_all
+from processing.testing.wire import respond
+
+if TYPE_CHECKING:
+    from processing.session import Session
+
+BUCKET = "a-users-bucket"
+KB = 1024
+
+
+def nobody(_bucket: str) -> None:
+    """No bucket has to belong to anybody."""
+
+
+def owner(_bucket: str) -> str:
+    """Every bucket has to belong to this account."""
+    return "123456789012"
+
+
+def upload(session: Session, uploads: Any, **options: Any) -> None:
+    """Upload without an expected owner."""
+    upload_all(session.api, uploads, **{"expected_owner": nobody, **options})
+
+
+def content(session: Session, key: str) -> bytes:
+    """What S3 has under a key."""
+    return get_bytes(session.api, S3Uri(BUCKET, key), expected_owner=nobody)
+
+
+def keys(session: Session) -> list[str]:
+    """All the keys of the bucket."""
+    listed = session.client("s3").list_objects_v2(Bucket=BUCKET)
+    return [entry["Key"] for entry in listed.get("Contents", ())]
+
+
+def unfinished(session: Session) -> list[Any]:
+    """Multipart uploads that are neither completed nor aborted."""
+    found: list[Any] = session.client("s3").list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
+    return found
+
+
+def files(directory: Path, **contents: bytes) -> list[Upload]:
+    """Files with these contents, to be uploaded under their names."""
+    uploads = []
+    for name, body in contents.items():
+        (directory / name).write_bytes(body)
+        uploads.append(Upload(directory / name, S3Uri(BUCKET, name)))
+    return uploads
+
+
+def code(directory: Path, body: bytes = b"print()", kms_key: str | None = None) -> tuple[Upload, ...]:
+    """A script to be uploaded under the name of its content."""
+    (directory / "x.py").write_bytes(body)
+    staged = StagingPlan()
+    staged.add_code(directory / "x.py", S3Uri(BUCKET), kms_key)
+    return staged.uploads
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Multipart uploads of files of some MB: S3 wants parts of 5 MB, the last one excepted."""
+    monkeypatch.setattr(transfers, "SINGLE_PUT", 6 * 1024 * KB)
+    monkeypatch.setattr(multipart, "_PART", 5 * 1024 * KB)
+    monkeypatch.setattr(multipart, "_IN_FLIGHT", 10 * 1024 * KB)
+
+
+BIG = os.urandom(1024) * (12 * KB)  # 12 MB
+
+
+class TestUp:
+    def test_one_put_per_file(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """N files are N PutObject calls and nothing else, and no one of them asks for leave before it sends."""
+        uploads = files(tmp_path, empty=b"", one=b"1", block=b"x" * (1024 * KB), above=b"y" * (1024 * KB + 1))
+        upload(session, uploads)
+        assert wire.calls == ["PutObject"] * 4
+        assert not [headers for _, headers in wire.requests if "expect" in headers]
+        assert [content(session, name) for name in ("empty", "one")] == [b"", b"1"]
+        assert content(session, "above") == b"y" * (1024 * KB + 1)
+
+    def test_nothing_is_no_call(self, session: Session, wire: Any) -> None:
+        """A run without local files does not reach S3."""
+        upload(session, ())
+        assert wire.calls == []
+
+    def test_many_files(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """Many files in many threads: each once, and each with its own content."""
+        upload(session, files(tmp_path, **{f"f{i}": str(i).encode() for i in range(200)}))
+        assert Counter(wire.calls) == {"PutObject": 200}
+        assert [content(session, f"f{i}") for i in range(0, 200, 20)] == [str(i).encode() for i in range(0, 200, 20)]
+
+    def test_encryption_and_owner(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """The KMS key and the expected owner are in every request."""
+        (tmp_path / "x").write_bytes(b"x")
+        upload(session, [Upload(tmp_path / "x", S3Uri(BUCKET, "x"), "a-key")], expected_owner=owner)
+        upload(session, code(tmp_path, kms_key="a-key"), expected_owner=owner)
+        assert wire.calls == ["PutObject", "HeadObject", "PutObject"]
+        for operation, headers in wire.requests:
+            assert headers["x-amz-expected-bucket-owner"] == "123456789012"
+            if operation == "PutObject":
+                assert headers["x-amz-server-side-encryption"] == "aws:kms"
+                assert headers["x-amz-server-side-encryption-aws-kms-key-id"] == "a-key"
+
+    def test_extra_parameters(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """More parameters of PutObject are passed on."""
+        (tmp_path / "x").write_bytes(b"x")
+        upload(session, [Upload(tmp_path / "x", S3Uri(BUCKET, "x"), extra=(("ContentType", "text/csv"),))])
+        assert wire.requests[0][1]["content-type"] == "text/csv"
+
+    @pytest.mark.usefixtures("small_parts")
+    def test_progress(self, session: Session, tmp_path: Path) -> None:
+        """Every byte is reported once, of small files and of parts."""
+        seen: list[int] = []
+        upload(session, files(tmp_path, a=b"1" * 10, b=b"", big=BIG), progress=seen.append)
+        assert sum(seen) == len(BIG) + 10
+
+    @pytest.mark.parametrize(
+        "kind", ["throttle", "error500", "error503", "reset_before", "reset_after", "timeout_after"]
+    )
+    @pytest.mark.parametrize("size", [3, 1500 * KB])
+    def test_faults(self, session: Session, wire: Any, tmp_path: Path, kind: Any, size: int) -> None:
+        """A PUT that fails on the way is sent again, its body from the beginning."""
+        wire.faults.on("PutObject", kind, times=2)
+        upload(session, files(tmp_path, x=b"x" * size))
+        assert content(session, "x") == b"x" * size
+        assert wire.calls.count("PutObject") == 3
+
+    def test_thirty_percent_throttled(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """A bucket that asks for less gets all the files in the end, their bytes right."""
+        wire.faults.on("PutObject", "throttle", probability=0.3)
+        upload(session, files(tmp_path, **{f"f{i}": str(i).encode() for i in range(100)}))
+        assert sorted(keys(session)) == sorted(f"f{i}" for i in range(100))
+        assert all(content(session, f"f{i}") == str(i).encode() for i in range(100))
+
+    def test_every_failure_is_named(self, session: Session, tmp_path: Path) -> None:
+        """All files are tried; the error names those that failed, and why."""
+        uploads = files(tmp_path, a=b"a", b=b"b", c=b"c", d=b"d")
+        (tmp_path / "b").unlink()
+        (tmp_path / "c").unlink()
+        (tmp_path / "c").mkdir()
+        with pytest.raises(StagingError, match="2 of 4 files could not be uploaded") as error:
+            upload(session, uploads)
+        assert error.value.failures == (
+            (str(tmp_path / "b"), "the file has vanished"),
+            (str(tmp_path / "c"), "Is a directory"),
+        )
+        assert keys(session) == ["a", "d"]
+
+    @pytest.mark.parametrize(
+        ("status", "sent", "reason"),
+        [
+            (403, "AccessDenied", "the bucket belongs to another account"),
+            (400, "AuthorizationHeaderMalformed", "the bucket is in us-west-2"),
+            (400, "KMS.DisabledException", "(KMS key a-key)"),
+            (404, "NoSuchBucket", "NoSuchBucket"),
+        ],
+    )
+    def test_reasons(self, session: Session, wire: Any, tmp_path: Path, status: int, sent: str, reason: str) -> None:
+        """The error says what AWS said, and what it means: the account, the region, the key."""
+        wire.error("PutObject", status, sent, times=9, x_amz_bucket_region="us-west-2")
+        (tmp_path / "x").write_bytes(b"x")
+        with pytest.raises(StagingError) as error:
+            upload(session, [Upload(tmp_path / "x", S3Uri(BUCKET, "x"), "a-key")])
+        assert reason in error.value.failures[0][1]
+        assert error.value.__cause__ is not None
+
+    def test_a_network_that_is_gone(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """When as many files in a row have failed as there are threads, the others are not waited for."""
+        wire.faults.on("PutObject", "unreachable", probability=1.0)
+        uploads = files(tmp_path, **{f"f{i:03}": b"" for i in range(50)})
+        with pytest.raises(StagingError) as error:
+            upload(session, uploads, workers=4)
+        reasons = Counter(reason.startswith("not tried") for _, reason in error.value.failures)
+        assert len(error.value.failures) == 50
+        assert 4 <= reasons[False] <= 8
+
+    def test_a_file_that_changes(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """A file that changes while it is sent is an error, in memory and streamed."""
+        for size in (3, 1500 * KB):
+            uploads = files(tmp_path, x=b"x" * size)
+            wire.instead("PutObject", lambda _: (tmp_path / "x").write_bytes(b"changed") and None)
+            with pytest.raises(StagingError, match="the file changed while it was uploaded"):
+                upload(session, uploads)
+
+    def test_an_interrupt_ends_the_threads(
+        self, session: Session, wire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Ctrl-C reaches the caller once no thread sends any more, and the files left are not sent."""
+        arrived = threading.Event()
+        wire.instead("PutObject", lambda _: arrived.set())
+        joined = threading.Thread.join
+        interrupts = [KeyboardInterrupt()]
+
+        def join(self: threading.Thread, timeout: float | None = None) -> None:
+            if interrupts:
+                arrived.wait()
+                raise interrupts.pop()
+            joined(self, timeout)
+
+        uploads = files(tmp_path, **{f"f{i}": b"x" for i in range(300)})
+        monkeypatch.setattr(threading.Thread, "join", join)
+        with pytest.raises(KeyboardInterrupt):
+            upload(session, uploads, workers=2)
+        assert len(wire.calls) < 300
+        assert not [thread for thread in threading.enumerate() if thread.name == "processing-transfer"]
+
+
+class TestCode:
+    def test_one_head_and_one_put(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """Code that is not there yet costs a HEAD and a conditional PUT, the same code again a HEAD."""
+        upload(session, code(tmp_path))
+        assert wire.calls == ["HeadObject", "PutObject"]
+        assert wire.requests[1][1]["if-none-match"] == "*"
+        upload(session, code(tmp_path))
+        assert wire.calls[2:] == ["HeadObject"]
+
+    def test_the_bytes_are_those_of_the_name(self, session: Session, tmp_path: Path) -> None:
+        """Code that changes between the plan and the upload is uploaded as it was named."""
+        uploads = code(tmp_path, b"before")
+        (tmp_path / "x.py").write_bytes(b"after")
+        upload(session, uploads)
+        assert content(session, f"code/{hashlib.sha256(b'before').hexdigest()}/x.py") == b"before"
+
+    @pytest.mark.parametrize("changed", [b"other bytes", b"shorter", b"a longer text"])
+    def test_large_code_that_changes(
+        self, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bytes
+    ) -> None:
+        """Code too large to be kept is hashed again on its way: other bytes never get the name."""
+        monkeypatch.setattr(plan, "_KEPT", 4)
+        uploads = code(tmp_path, b"these bytes")
+        (tmp_path / "x.py").write_bytes(changed)
+        with pytest.raises(StagingError, match="the file changed after its content was named"):
+            upload(session, uploads)
+        assert keys(session) == []
+        assert unfinished(session) == []
+
+    def test_large_code(self, session: Session, wire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Code too large to be kept arrives, and is not sent again."""
+        monkeypatch.setattr(plan, "_KEPT", 4)
+        upload(session, code(tmp_path, b"these bytes"))
+        assert content(session, f"code/{hashlib.sha256(b'these bytes').hexdigest()}/x.py") == b"these bytes"
+        before = len(wire.calls)
+        upload(session, code(tmp_path, b"these bytes"))
+        assert wire.calls[before:] == ["HeadObject"]
+
+    def test_somebody_else_was_quicker(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """412 means that the object came to be meanwhile: fine."""
+        wire.error("PutObject", 412, "PreconditionFailed")
+        upload(session, code(tmp_path))
+        assert wire.calls == ["HeadObject", "PutObject"]
+
+    def test_two_at_once(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """409 means that another upload is under way: tried again."""
+        wire.error("PutObject", 409, "ConditionalRequestConflict", times=2)
+        upload(session, code(tmp_path))
+        assert wire.calls == ["HeadObject", "PutObject", "PutObject", "PutObject"]
+        assert len(keys(session)) == 1
+
+    def test_an_answer_that_is_lost(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """A conditional PUT whose answer is lost finds its own object at the next try: fine."""
+        wire.faults.on("PutObject", "reset_after")
+        upload(session, code(tmp_path))
+        assert len(keys(session)) == 1
+
+    def test_no_permission_to_look(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """Who may write and not read still uploads code; an object that is there stays."""
+        wire.error("HeadObject", 403, "")
+        upload(session, code(tmp_path))
+        assert len(keys(session)) == 1
+
+    def test_an_s3_without_conditional_writes(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """Another S3 may not know the condition; the object is then put without."""
+        wire.error("PutObject", 501, "NotImplemented", times=1)
+        upload(session, code(tmp_path))
+        assert len(keys(session)) == 1
+        assert "if-none-match" not in wire.requests[-1][1]
+
+    def test_another_key_is_another_upload(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """Code that is there under another KMS key, or under none, is uploaded again."""
+        first = "arn:aws:kms:eu-west-1:123456789012:key/11111111-1111-1111-1111-111111111111"
+        upload(session, code(tmp_path))
+        for kms_key, calls in (
+            (first, ["HeadObject", "PutObject"]),
+            (first, ["HeadObject"]),
+            ("alias/another", ["HeadObject", "PutObject"]),
+            (None, ["HeadObject"]),
+        ):
+            before = len(wire.calls)
+            upload(session, code(tmp_path, kms_key=kms_key))
+            assert wire.calls[before:] == calls, kms_key
+
+    @pytest.mark.parametrize(
+        ("asked", "found", "same"),
+        [
+            (None, None, True),
+            (None, "arn:aws:kms:r:1:key/k", True),
+            ("k", "arn:aws:kms:r:1:key/k", True),
+            ("arn:aws:kms:r:1:key/k", "arn:aws:kms:r:1:key/k", True),
+            ("k", "arn:aws:kms:r:1:key/other-k", False),
+            ("alias/a", "arn:aws:kms:r:1:key/k", False),
+            ("k", None, False),
+        ],
+    )
+    def test_same_key(self, asked: str | None, found: str | None, same: bool) -> None:
+        """A key may be asked for by id or ARN; S3 answers the ARN."""
+        assert same_key(asked, {"SSEKMSKeyId": found} if found else {}) is same
+
+
+@pytest.mark.usefixtures("small_parts")
+class TestLarge:
+    def test_parts(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """A large file goes in parts and arrives whole."""
+        upload(session, files(tmp_path, big=BIG))
+        assert Counter(wire.calls) == {"CreateMultipartUpload": 1, "UploadPart": 3, "CompleteMultipartUpload": 1}
+        assert content(session, "big") == BIG
+
+    def test_settings(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """The KMS key is asked for at the beginning, the owner expected in every call."""
+        (tmp_path / "big").write_bytes(BIG)
+        upload(session, [Upload(tmp_path / "big", S3Uri(BUCKET, "big"), "a-key")], expected_owner=owner)
+        assert {headers["x-amz-expected-bucket-owner"] for _, headers in wire.requests} == {"123456789012"}
+        assert wire.requests[0][1]["x-amz-server-side-encryption-aws-kms-key-id"] == "a-key"
+
+    @pytest.mark.parametrize("kind", ["throttle", "error500", "reset_before", "reset_after"])
+    @pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
+    def test_faults(self, session: Session, wire: Any, tmp_path: Path, kind: Any, operation: str) -> None:
+        """Each call is tried again alone: no part is sent a second time for another's fault."""
+        wire.faults.on(operation, kind)
+        upload(session, files(tmp_path, big=BIG))
+        assert content(session, "big") == BIG
+        assert wire.calls.count("UploadPart") == 3 + (operation == "UploadPart")
+
+    def test_a_lost_answer_to_complete(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """S3 forgets an upload that is complete; the object itself says that it is."""
+
+        def complete_and_forget(request: Any) -> Any:
+            wire.error("CompleteMultipartUpload", 404, "NoSuchUpload")
+            wire.faults.on("CompleteMultipartUpload", "reset_after")
+
+        wire.instead("CompleteMultipartUpload", complete_and_forget)
+        upload(session, files(tmp_path, big=BIG))
+        assert content(session, "big") == BIG
+        assert wire.calls.count("HeadObject") == 1
+
+    def test_an_upload_that_really_is_gone(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """Where the object is not there, an upload that S3 does not know is a failure."""
+        wire.error("CompleteMultipartUpload", 404, "NoSuchUpload")
+        with pytest.raises(StagingError, match="NoSuchUpload"):
+            upload(session, files(tmp_path, big=BIG))
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+    def test_an_interrupt_aborts(
+        self, session: Session, wire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+    ) -> None:
+        """Whatever ends the transfer, no parts stay behind."""
+
+        def interrupted(self: multipart.Multipart, parts: list[dict[str, Any]]) -> None:
+            raise error
+
+        monkeypatch.setattr(multipart.Multipart, "_complete", interrupted)
+        with pytest.raises((error, StagingError)):
+            upload(session, files(tmp_path, big=BIG))
+        assert "AbortMultipartUpload" in wire.calls
+        assert unfinished(session) == []
+        assert keys(session) == []
+
+    def test_a_part_that_is_refused_aborts(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """A part that cannot be sent is the file's failure; the others are tried."""
+        wire.error("UploadPart", 403, "AccessDenied")
+        with pytest.raises(StagingError, match="1 of 2 files") as error:
+            upload(session, files(tmp_path, big=BIG, small=b"x"))
+        assert [Path(name).name for name, _ in error.value.failures] == ["big"]
+        assert unfinished(session) == []
+        assert keys(session) == ["small"]
+
+    def test_an_abort_that_fails_is_told(
+        self, session: Session, wire: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Parts that could not be removed cost money: the log names the upload."""
+        wire.error("UploadPart", 403, "AccessDenied", times=3)
+        wire.error("AbortMultipartUpload", 403, "AccessDenied")
+        with pytest.raises(StagingError, match="AccessDenied"):
+            upload(session, files(tmp_path, big=BIG))
+        assert "could not be aborted" in caplog.text
+
+    def test_a_file_that_changes(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """A file that changes between its parts is not completed."""
+        uploads = files(tmp_path, big=BIG)
+        wire.instead("UploadPart", lambda _: os.utime(tmp_path / "big", ns=(1, 1)))
+        with pytest.raises(StagingError, match="the file changed while it was uploaded"):
+            upload(session, uploads)
+        assert keys(session) == []
+        assert unfinished(session) == []
+
+    def test_a_file_that_shrinks(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """A file that ends before its size does is not completed."""
+        uploads = files(tmp_path, big=BIG)
+        wire.instead("CreateMultipartUpload", lambda _: os.truncate(tmp_path / "big", 100))
+        with pytest.raises(StagingError, match="the file changed while it was read"):
+            upload(session, uploads)
+        assert unfinished(session) == []
+
+
+@given(size=st.integers(1, 5 * 1024**4))
+def test_parts_are_few_enough(size: int) -> None:
+    """A file of any size that S3 takes has at most 10,000 parts."""
+
+    class Sized:
+        def __init__(self, size: int) -> None:
+            self.size = size
+
+    class NoSender:
+        api = None
+
+        def place(self, _upload: Upload) -> dict[str, Any]:
+            return {}
+
+    sent: Any = multipart.Multipart(NoSender(), None, Sized(size), None)  # type: ignore[arg-type]
+    assert -(-size // sent._part_size) <= 10_000
+
+
+class TestDown:
+    def put(self, session: Session, **contents: bytes) -> None:
+        """Put objects under these keys."""
+        for key, body in contents.items():
+            session.client("s3").put_object(Bucket=BUCKET, Key=key, Body=body)
+
+    def get(self, session: Session, prefix: str, to: Path, **options: Any) -> list[str]:
+        """Download, and return the names relative to the directory."""
+        options = {"expected_owner": nobody, **options}
+        return [
+            str(path.relative_to(to)) for path in download_prefix(session.api, S3Uri(BUCKET, prefix), to, **options)
+        ]
+
+    def test_a_prefix(self, session: Session, tmp_path: Path) -> None:
+        """What is below a prefix comes with its relative names; what only begins with its letters does not."""
+        self.put(session, **{"out/a": b"1", "out/b/c": b"2" * 3000 * KB, "out2/x": b"3", "outer": b"4", "out/e": b""})
+        for prefix in ("out", "out/"):
+            assert self.get(session, prefix, tmp_path / "to") == ["a", "b/c", "e"]
+        assert (tmp_path / "to" / "b" / "c").read_bytes() == b"2" * 3000 * KB
+        assert (tmp_path / "to" / "e").read_bytes() == b""
+
+    def test_an_object(self, session: Session, tmp_path: Path) -> None:
+        """The key of an object gives that file."""
+        self.put(session, **{"out/a.csv": b"1", "out/a.csv.gz": b"2"})
+        assert self.get(session, "out/a.csv", tmp_path) == ["a.csv"]
+
+    def test_the_whole_bucket(self, session: Session, tmp_path: Path) -> None:
+        """An empty prefix is everything."""
+        self.put(session, **{"a": b"1", "b/c": b"2"})
+        assert self.get(session, "", tmp_path) == ["a", "b/c"]
+
+    def test_nothing(self, session: Session, tmp_path: Path) -> None:
+        """A prefix without objects is no error; the directory is there."""
+        assert self.get(session, "none/", tmp_path / "to") == []
+        assert (tmp_path / "to").is_dir()
+
+    def test_every_page(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """Every page of a listing is read, the owner expected on each call."""
+        self.put(session, **{f"p/{i:04}": b"x" for i in range(1200)})
+        wire.requests.clear()
+        assert len(self.get(session, "p", tmp_path, expected_owner=owner)) == 1200
+        assert Counter(wire.calls) == {"ListObjectsV2": 2, "GetObject": 1200}
+        assert {headers["x-amz-expected-bucket-owner"] for _, headers in wire.requests} == {"123456789012"}
+
+    def test_folder_markers(self, session: Session, tmp_path: Path) -> None:
+        """The empty objects that consoles make for folders are no files."""
+        self.put(session, **{"p/": b"", "p/d/": b"", "p/d/x": b"1"})
+        assert self.get(session, "p/", tmp_path) == ["d/x"]
+
+    @pytest.mark.parametrize(
+        "key",
+        ["p/../../x", "p/..", "p/a/./b", "p//etc/x", "p/a//b", "p/data/"],
+    )
+    def test_keys_that_are_no_paths(self, session: Session, wire: Any, tmp_path: Path, key: str) -> None:
+        """A key that would leave the directory, or is no path, is an error that names it; nothing is fetched."""
+        body = (
+            f"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>{key}</Key><Size>1</Size></Contents>"
+            "<Contents><Key>p/good</Key><Size>1</Size></Contents></ListBucketResult>"
+        )
+        wire.instead("ListObjectsV2", lambda request: respond(request, 200, {}, body.encode()))
+        with pytest.raises(StagingError, match="nothing was downloaded") as error:
+            self.get(session, "p/", tmp_path / "to")
+        assert [name for name, _ in error.value.failures] == [f"s3://{BUCKET}/{key}"]
+        assert not (tmp_path / "to").exists()
+
+    def test_a_null_character(self) -> None:
+        """No path holds a null character."""
+        assert transfers._problem("a\0b") is not None
+
+    def test_an_object_that_is_a_directory_too(self, session: Session, tmp_path: Path) -> None:
+        """A key that is also the directory of others cannot be both on a disk."""
+        self.put(session, **{"p/a": b"1", "p/a/b": b"2"})
+        with pytest.raises(StagingError, match="p/a: is an object and also the directory of others"):
+            self.get(session, "p/", tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    @given(name=st.text(min_size=1, max_size=20))
+    def test_no_key_leaves_the_directory(self, name: str) -> None:
+        """Whatever a key is, the path it gets is below the directory, or it is refused."""
+        if transfers._problem(name) is None:
+            path = os.path.normpath(Path("/to") / name)
+            assert path.startswith("/to/")
+            assert path == str(Path("/to") / name)
+
+    @pytest.mark.parametrize("name", ["a\\b", "c:x", "con?", "a.", "a "])
+    def test_windows_names(self, name: str) -> None:
+        """What Windows reads otherwise than it is written is refused there, and is fine elsewhere."""
+        assert transfers._problem(name, windows=True) is not None
+        assert transfers._problem(name, windows=False) is None
+
+    @pytest.mark.parametrize("kind", ["throttle", "error503", "reset_before", "truncate"])
+    def test_faults(self, session: Session, wire: Any, tmp_path: Path, kind: Any) -> None:
+        """A GET that breaks off is done again from the beginning; the file is whole."""
+        self.put(session, x=b"0123456789" * 300 * KB)
+        wire.faults.on("GetObject", kind, times=2)
+        assert self.get(session, "x", tmp_path) == ["x"]
+        assert (tmp_path / "x").read_bytes() == b"0123456789" * 300 * KB
+        assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+    def test_nothing_half_written(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """An object that does not come whole leaves no file, neither under its name nor under another."""
+        self.put(session, **{"p/bad": b"x" * 1000, "p/good": b"y"})
+        (tmp_path / "bad").write_bytes(b"the old one")
+        wire.error("GetObject", 403, "AccessDenied")
+        wire.faults.on("GetObject", "truncate", times=20)
+        with pytest.raises(StagingError, match="2 of 2 objects could not be downloaded") as error:
+            self.get(session, "p/", tmp_path, workers=1)
+        assert [name for name, _ in error.value.failures] == [f"s3://{BUCKET}/p/bad", f"s3://{BUCKET}/p/good"]
+        assert [path.name for path in tmp_path.iterdir()] == ["bad"]
+        assert (tmp_path / "bad").read_bytes() == b"the old one"
+
+    def test_wrong_bytes(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """Bytes that do not fit the checksum that S3 keeps are not written."""
+        headers = {"ETag": '"x"', "x-amz-checksum-crc32": "AAAAAA=="}
+        wire.instead("GetObject", lambda request: respond(request, 200, headers, b"corrupted"), times=9)
+        self.put(session, x=b"as it was")
+        with pytest.raises(StagingError, match="checksum"):
+            self.get(session, "x", tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_full_disk(self, session: Session, wire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A disk that is full is told at once, and leaves nothing behind."""
+
+        def full(_file: Any, _block: bytes) -> None:
+            raise StagingError("cannot be written: No space left on device")
+
+        monkeypatch.setattr(transfers, "_write", full)
+        self.put(session, x=b"1")
+        with pytest.raises(StagingError, match="No space left"):
+            self.get(session, "x", tmp_path)
+        assert wire.calls.count("GetObject") == 1
+        assert list(tmp_path.iterdir()) == []
+
+    def test_files_are_replaced(self, session: Session, tmp_path: Path) -> None:
+        """Files of the same names are replaced, others left alone."""
+        self.put(session, **{"p/a": b"new"})
+        (tmp_path / "a").write_bytes(b"old")
+        (tmp_path / "z").write_bytes(b"z")
+        self.get(session, "p", tmp_path)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"new", "z": b"z"}
+
+
+def test_bytes(session: Session, wire: Any) -> None:
+    """One object's bytes go up and come down."""
+    target = S3Uri(BUCKET, "b")
+    assert not exists(session.api, target, expected_owner=nobody)
+    put_bytes(session.api, b"x", target, kms_key="k", expected_owner=owner)
+    assert exists(session.api, target, expected_owner=nobody)
+    assert get_bytes(session.api, target, expected_owner=owner) == b"x"
+
+
+def test_a_directory_there_and_back(session: Session, tmp_path: Path) -> None:
+    """What is staged comes back the same, odd names and all."""
+    names = ["a b.txt", "ü/é.txt", "plus+and&.txt", "100%.txt", "d/e/f", "#", "?q=1"]
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text(name)
+    staged = StagingPlan()
+    uri = staged.add_source(LocalSource(tmp_path / "in", is_dir=True), S3Uri(BUCKET, "there"))
+    upload(session, staged.uploads)
+    back = download_prefix(session.api, S3Uri.parse(uri), tmp_path / "out", expected_owner=nobody)
+    assert {str(path.relative_to(tmp_path / "out")): path.read_text() for path in back} == {
+        name: name for name in names
+    }
