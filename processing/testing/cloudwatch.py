@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -11,6 +10,8 @@ import attrs
 from processing.testing.wire import Handler, ServiceError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from processing.testing.clock import VirtualClock
 
 
@@ -90,16 +91,13 @@ class ScriptedLogs:
         after = self._place(params)
         rest = sorted((line for line in arrived if line.place > after), key=lambda line: line.place)
         page = rest[: self._length()]
-        if self._chance(0.1) and page:
-            following: tuple[int, int, str] | None = after  # the page will come again
-        else:
-            following = page[-1].place if page else after
+        again = self._chance(0.1)  # the page will come once more
         answer: dict[str, Any] = {
             "events": [{**_event(line), "logStreamName": line.stream, "eventId": line.event_id} for line in page],
             "searchedLogStreams": [],
         }
-        if len(page) < len(rest) or following == after != self._start(params):
-            answer["nextToken"] = self._token(following)
+        if again or len(page) < len(rest):
+            answer["nextToken"] = self._token(after if again or not page else page[-1].place)
         return answer
 
     def get_log_events(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -134,14 +132,10 @@ class ScriptedLogs:
         now = self._clock.time() * 1000
         return [line for line in self.lines if line.arrival <= now]
 
-    @staticmethod
-    def _start(params: dict[str, Any]) -> tuple[int, int, str]:
-        return (params.get("startTime", 0), -1, "")
-
     def _place(self, params: dict[str, Any]) -> tuple[int, int, str]:
         token = params.get("nextToken")
         if token is None:
-            return self._start(params)
+            return (params.get("startTime", 0), -1, "")
         if token not in self._tokens:
             raise ServiceError("InvalidParameterException", "The specified nextToken is invalid.")
         return self._tokens[token]

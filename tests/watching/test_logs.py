@@ -1,0 +1,290 @@
+"""Log lines: every one once, however CloudWatch delivers them."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import hypothesis
+import pytest
+from botocore.exceptions import ClientError
+from hypothesis import strategies as st
+
+from processing.retrying import RetryingApi
+from processing.testing.clock import VirtualClock
+from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
+from processing.testing.faults import FaultInjector, FaultKind
+from processing.testing.wire import JsonService, ServiceError, make_client
+from processing.watching.logs import LogReader, host_of, read_all
+from processing.watching.policy import Polling
+
+if TYPE_CHECKING:
+    from processing.watching.events import LogEvent
+
+JOB = "clean"
+START = 1_700_000_000_000  # ms since the epoch; where the virtual clock begins
+
+
+def line(number: int, *, at: float, delay: float = 0.0, host: int = 1, text: str = "") -> ScriptedLine:
+    """Return a line written `at` seconds after the start and readable `delay` seconds later."""
+    written = START + round(at * 1000)
+    stream = f"{JOB}/algo-{host}-1700000000"
+    return ScriptedLine(stream, written, written + round(delay * 1000), f"{number:056d}", text or f"line {number}")
+
+
+class World:
+    """A CloudWatch of lines, a clock, and a reader."""
+
+    def __init__(self, lines: list[ScriptedLine], polling: Polling | None = None, **liberties: Any) -> None:
+        self.clock = VirtualClock()
+        self.logs = ScriptedLogs(lines, self.clock, **liberties)
+        self.faults = FaultInjector(seed=11)
+        self.service = JsonService(self.logs.handlers(), clock=self.clock)
+        client = make_client("logs", self.faults.wrap(self.service))
+        self.api = RetryingApi(lambda _: client, clock=self.clock, random=random.Random(2))
+        self.polling = polling or Polling()
+        self.reader = LogReader(self.api, JOB, self.polling, since=START)
+
+    def follow(self, seconds: float) -> list[LogEvent]:
+        """Poll for so long, then finish."""
+        got: list[LogEvent] = []
+        wait = None
+        while self.clock.monotonic() < seconds:
+            got += self.reader.poll()
+            wait = self.polling.after(wait)
+            self.clock.sleep(wait)
+        return [*got, *self.reader.finish()]
+
+
+def texts(events: list[LogEvent]) -> list[str]:
+    return [event.message for event in events]
+
+
+# Most lines come at once, some minutes late, and many share a millisecond.
+DELAYS = st.one_of(st.just(0.0), st.floats(0, 5), st.floats(0, 400))
+HISTORIES = st.lists(st.tuples(st.integers(0, 300), DELAYS, st.integers(1, 3)), max_size=60)
+
+
+def histories(drawn: list[tuple[int, float, int]], end: float) -> list[ScriptedLine]:
+    """Return lines of a job that ends at `end`: the last of them arrive before the settle time is over."""
+    lines = []
+    for number, (at, delay, host) in enumerate(drawn):
+        in_time = min(delay, end + 0.9 - at)
+        lines.append(line(number, at=float(at), delay=in_time, host=host, text=f"line {at}"))
+    return lines
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(drawn=HISTORIES, seed=st.integers(0, 10_000), filtered=st.booleans())
+def test_every_line_is_given_once(drawn: list[tuple[int, float, int]], seed: int, filtered: bool) -> None:
+    """For any history, paging and delay, what was given is what was written, by either way of reading."""
+    lines = histories(drawn, end=301.0)
+    world = World(lines, seed=seed, call_seconds=0.05)
+    if not filtered:
+        world.logs.denied.add("FilterLogEvents")
+    got = world.follow(301.0)
+    written = Counter((entry.stream, entry.timestamp, entry.message) for entry in lines)
+    assert Counter((event.stream, event.timestamp, event.message) for event in got) == written
+    newest: dict[str, int] = {}
+    for event in got:
+        assert event.late == (event.timestamp < newest.get(event.stream, 0))
+        newest[event.stream] = max(event.timestamp, newest.get(event.stream, 0))
+
+
+@hypothesis.settings(max_examples=20, deadline=None)
+@hypothesis.given(drawn=HISTORIES, seed=st.integers(0, 10_000))
+def test_every_line_is_given_once_under_faults(drawn: list[tuple[int, float, int]], seed: int) -> None:
+    """The same with a tenth of the calls failing in every way."""
+    lines = histories(drawn, end=301.0)
+    world = World(lines, seed=seed)
+    kinds: list[FaultKind] = ["throttle", "error503", "reset_before", "reset_after", "truncate"]
+    for kind in kinds:
+        world.faults.on("*", kind, probability=0.02)
+    got = world.follow(301.0)
+    assert sorted(event.event_id for event in got) == sorted(entry.event_id for entry in lines)
+
+
+def test_a_line_that_is_an_hour_late_is_found_at_the_end() -> None:
+    """No bound on lateness loses a line, as long as it is there when the job has ended."""
+    world = World([line(1, at=1), line(2, at=2, delay=3500), line(3, at=3000)])
+    got = world.follow(3600)
+    assert texts(got) == ["line 1", "line 3", "line 2"]
+    assert [event.late for event in got] == [False, False, True]
+
+
+def test_a_late_line_is_marked() -> None:
+    """A line that comes after a newer one of its stream is told apart; another host's older line is not late."""
+    world = World([line(1, at=5), line(2, at=1, delay=10), line(3, at=2, delay=10, host=2)])
+    got = world.follow(20)
+    assert [(event.message, event.late) for event in got] == [("line 1", False), ("line 2", True), ("line 3", False)]
+
+
+def test_lines_of_one_millisecond_are_all_given() -> None:
+    """A hundred equal lines in one millisecond are a hundred lines, with or without ids."""
+    for denied in (set(), {"FilterLogEvents"}):
+        world = World([line(number, at=1, text="same") for number in range(100)], page=7)
+        world.logs.denied |= denied
+        assert texts(world.follow(5)) == ["same"] * 100
+
+
+def test_more_than_fifty_hosts_are_all_read() -> None:
+    """DescribeLogStreams answers fifty at a time; every page is read."""
+    world = World([line(number, at=1, host=number) for number in range(1, 121)], page=50)
+    world.logs.denied.add("FilterLogEvents")
+    got = world.follow(3)
+    assert len({event.host for event in got}) == len(got) == 120
+
+
+def test_a_host_that_appears_late_is_read() -> None:
+    """A stream that is made an hour into the job is found."""
+    for denied in (set(), {"FilterLogEvents"}):
+        world = World([line(1, at=1), line(2, at=3000, host=2)])
+        world.logs.denied |= denied
+        assert texts(world.follow(3600)) == ["line 1", "line 2"]
+
+
+def test_a_group_that_is_not_there_yet_is_no_error() -> None:
+    """Before the first line there is neither group nor stream."""
+    for denied in (set(), {"FilterLogEvents"}):
+        world = World([line(1, at=50)])
+        world.logs.denied |= denied
+        assert list(world.reader.poll()) == []
+        assert texts(world.follow(60)) == ["line 1"]
+
+
+def test_a_clock_that_is_ahead_hides_nobody_elses_lines() -> None:
+    """One host's clock is a day off; the lines of the other come as they are written."""
+    ahead = ScriptedLine(f"{JOB}/algo-1-1", START + 86_400_000, START + 1000, "1", "from tomorrow")
+    world = World([ahead, line(2, at=200, host=2)])
+    world.clock.advance(100)
+    assert texts(list(world.reader.poll())) == ["from tomorrow"]
+    world.clock.advance(101)
+    assert texts(list(world.reader.poll())) == ["line 2"]
+
+
+def test_polls_read_again_no_more_than_they_have_to() -> None:
+    """An hour of lines costs a page or so a poll, not all of them each time."""
+    world = World([line(number, at=float(number)) for number in range(3600)], page=10_000)
+    got = world.follow(3600)
+    assert len(got) == 3600
+    assert len(world.faults.calls) < 3600 / 10 + 20
+
+
+def test_a_denied_filter_is_asked_once() -> None:
+    """Without the permission for FilterLogEvents the streams are read one by one, from then on."""
+    world = World([line(1, at=1), line(2, at=100)])
+    world.logs.denied.add("FilterLogEvents")
+    assert texts(world.follow(120)) == ["line 1", "line 2"]
+    assert world.faults.count()["FilterLogEvents"] == 1
+
+
+def test_denied_logs_are_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """Without any permission there are no lines, one warning, and no further calls."""
+    world = World([line(1, at=1)])
+    world.logs.denied |= {"FilterLogEvents", "DescribeLogStreams"}
+    with caplog.at_level(logging.WARNING, "processing"):
+        assert world.follow(60) == []
+    assert len(caplog.records) == 1
+    assert "not allowed" in caplog.text
+    assert len(world.faults.calls) == 2
+
+
+def test_another_refusal_is_an_error() -> None:
+    """What is neither a denial nor an absence is not swallowed."""
+
+    def refuse(_: dict[str, Any]) -> dict[str, Any]:
+        raise ServiceError("InvalidParameterException", "no")
+
+    world = World([])
+    world.service.handlers["FilterLogEvents"] = refuse
+    with pytest.raises(ClientError, match="InvalidParameterException"):
+        list(world.reader.poll())
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+def test_tokens_that_expire_are_replaced(filtered: bool) -> None:
+    """A token that is too old costs a fresh start, and neither a line nor a doubled one."""
+    world = World([line(number, at=1) for number in range(10)], page=2)
+    if not filtered:
+        world.logs.denied.add("FilterLogEvents")
+    world.clock.advance(5)
+    polled = world.reader.poll()
+    first = next(polled)
+    world.logs.forget_tokens()
+    assert sorted(texts([first, *polled])) == [f"line {number}" for number in range(10)]
+    world.logs.forget_tokens()
+    assert list(world.reader.poll()) == []
+
+
+def test_a_token_that_never_changes_ends_the_sweep() -> None:
+    """A service that answers the same empty page for ever is not asked for ever."""
+    world = World([])
+    world.service.handlers["FilterLogEvents"] = lambda _: {"events": [], "nextToken": "same"}
+    assert list(world.reader.poll()) == []
+    assert len(world.faults.calls) < 20
+
+
+def test_the_end_waits_for_the_last_lines() -> None:
+    """Lines that come in after the job's end are waited for, until two sweeps are quiet."""
+    world = World([line(number, at=1, delay=10 + 0.8 * number) for number in range(10)])
+    world.clock.advance(10)
+    assert len(list(world.reader.finish())) == 10
+    assert world.clock.sleeps[-2:] == [1.0, 1.0]
+
+
+def test_the_wait_for_the_last_lines_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    """A stream that is written to for ever does not hold the end up for ever, and that is said."""
+    world = World([line(number, at=float(number)) for number in range(1000)], page=1000)
+    world.clock.advance(5)
+    with caplog.at_level(logging.WARNING, "processing"):
+        got = list(world.reader.finish())
+    assert len(got) == 36
+    assert world.clock.monotonic() == 35
+    assert "still came in 30 seconds after the job's end" in caplog.text
+
+
+def test_a_job_that_ended_long_ago_is_read_once() -> None:
+    """Where no line can be under way any more, one sweep is enough."""
+    world = World([line(number, at=1) for number in range(10)], page=5)
+    world.clock.advance(9999)
+    assert len(list(world.reader.finish(settled=True))) == 10
+    assert world.faults.count() == {"FilterLogEvents": 2}
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+def test_reading_all_is_ordered_by_time(filtered: bool) -> None:
+    """The lines of all hosts are merged by their timestamps."""
+    lines = [line(number, at=100 - number, host=number % 3 + 1) for number in range(50)]
+    world = World(lines, page=7)
+    if not filtered:
+        world.logs.denied.add("FilterLogEvents")
+    world.clock.advance(200)
+    assert texts(list(read_all(world.api, JOB))) == [f"line {number}" for number in range(49, -1, -1)]
+    assert texts(list(read_all(world.api, JOB, tail=3))) == ["line 2", "line 1", "line 0"]
+
+
+def test_reading_all_takes_page_by_page() -> None:
+    """The first lines are there before the last are read."""
+    world = World([line(number, at=1) for number in range(100)], page=10)
+    world.clock.advance(5)
+    lines = read_all(world.api, JOB)
+    assert next(lines).message == "line 0"
+    assert len(world.faults.calls) == 1
+
+
+def test_lines_are_kept_whole() -> None:
+    """What a job wrote is not changed: not by escapes, not by length, not by what is no text."""
+    odd = ["", "\x1b[31mred\x1b[0m", "nul \x00 nul", "tab\tline\r", "\ufffd", "x" * 250_000]
+    world = World([line(number, at=1, text=text or " ") for number, text in enumerate(odd)])
+    assert texts(world.follow(3)) == [text or " " for text in odd]
+
+
+@pytest.mark.parametrize(
+    ("stream", "host"),
+    [("clean/algo-1-1700000000", "algo-1"), ("clean/algo-12-1", "algo-12"), ("clean/other", "other"), ("x", "x")],
+)
+def test_the_host_is_read_from_the_stream(stream: str, host: str) -> None:
+    """SageMaker names streams by instance; another name is shown as it is."""
+    assert host_of(stream) == host

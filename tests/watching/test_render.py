@@ -1,0 +1,118 @@
+"""The plain renderer: every line readable, none dangerous, and an output that is gone is no matter."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import pytest
+
+from processing.watching.events import LogEvent, StatusChanged
+from processing.watching.render import Renderer, safe
+
+
+def line(message: str, host: str = "algo-1") -> LogEvent:
+    return LogEvent("clean", host, f"clean/{host}-1", 1, 1, "1", message)
+
+
+def shown(*messages: str, encoding: str = "utf-8") -> str:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
+    renderer = Renderer(out)
+    for message in messages:
+        renderer.show(line(message))
+    return raw.getvalue().decode(encoding)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_line_is_a_line() -> None:
+    """One host's lines are written as they are."""
+    assert shown("first", "second") == "first\nsecond\n"
+
+
+def test_more_than_one_host_is_named() -> None:
+    """With the second host, or by the job's description, lines say where they come from."""
+    out = io.StringIO()
+    renderer = Renderer(out)
+    renderer.show(line("alone"))
+    renderer.show(line("two", "algo-2"))
+    renderer.show(line("one"))
+    assert out.getvalue() == "alone\n[algo-2] two\n[algo-1] one\n"
+    out = io.StringIO()
+    renderer = Renderer(out)
+    cluster = {"ProcessingResources": {"ClusterConfig": {"InstanceCount": 2}}}
+    renderer.show(StatusChanged("clean", "InProgress", None, cluster))
+    renderer.show(line("first\nsecond"))
+    assert out.getvalue() == "[algo-1] first\n[algo-1] second\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ("tab\tkept", "tab\tkept"),
+        ("nul\x00", "nul\\x00"),
+        ("back\rover", "back\\rover"),
+        ("\x1b[2Jcleared", "\\x1b[2Jcleared"),
+        ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+        ("\x9b2J", "\\x9b2J"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("lone \ud800", "lone \\ud800"),
+        ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m"),
+        ("café — 日本", "café — 日本"),
+    ],
+)
+def test_control_characters_are_escaped(message: str, text: str) -> None:
+    """Nothing that moves the cursor, hides or turns text around reaches the output."""
+    assert shown(message) == text + "\n"
+
+
+def test_colours_are_kept_on_a_terminal() -> None:
+    """Colours pass, and end with their line; anything else is escaped there too."""
+    out = Terminal()
+    Renderer(out).show(line("\x1b[1;31mred\x1b[2J"))
+    assert out.getvalue() == "\x1b[1;31mred\\x1b[2J\x1b[0m\n"
+    assert safe("plain", colours=True) == "plain"
+
+
+def test_what_the_encoding_lacks_is_escaped() -> None:
+    """An output that knows only ASCII gets escapes, not an error."""
+    assert shown("café", encoding="ascii") == "caf\\xe9\n"
+
+
+def test_a_long_line_is_shown_whole() -> None:
+    """Ten million characters are one line."""
+    assert len(shown("x" * 10_000_000)) == 10_000_001
+
+
+def test_a_closed_output_is_given_up() -> None:
+    """After the output is closed, events are still taken."""
+    out = io.StringIO()
+    renderer = Renderer(out)
+    out.close()
+    renderer.show(line("one"))
+    renderer.show(line("two"))
+
+
+def test_a_broken_pipe_is_given_up() -> None:
+    """`| head` that has seen enough does not end the wait."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    renderer = Renderer(out := os.fdopen(writing, "w"))
+    renderer.show(line("one"))
+    renderer.show(line("two"))
+    with pytest.raises(BrokenPipeError):
+        out.close()
+
+
+def test_standard_output_is_looked_up_when_it_is_written_to(capsys: pytest.CaptureFixture[str]) -> None:
+    """A renderer writes to what standard output is at that moment, and lives without one."""
+    renderer = Renderer()
+    renderer.show(line("here"))
+    assert capsys.readouterr().out == "here\n"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdout", None)
+        renderer.show(line("nowhere"))

@@ -1,0 +1,241 @@
+"""The stream of events: every status once, all lines before the last one, through any weather."""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from processing.exceptions import WaitTimeoutError
+from processing.retrying import RetryingApi
+from processing.testing.clock import VirtualClock
+from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
+from processing.testing.faults import FaultInjector, FaultKind
+from processing.testing.wire import JsonService, ServiceError, make_client
+from processing.watching.events import Event, LogEvent, StatusChanged
+from processing.watching.policy import Polling
+from processing.watching.stream import watch
+
+JOB = "clean"
+START = 1_700_000_000
+
+
+class World:
+    """A job that goes through its statuses as the clock moves, and writes lines."""
+
+    def __init__(self, statuses: list[tuple[float, str]], lines: list[ScriptedLine] | None = None) -> None:
+        self.clock = VirtualClock(START)
+        self.statuses = statuses
+        self.logs = ScriptedLogs(lines or [], self.clock, page=100)
+        self.faults = FaultInjector(seed=4)
+        self.service = JsonService({"DescribeProcessingJob": self.describe, **self.logs.handlers()}, clock=self.clock)
+        transport = self.faults.wrap(self.service)
+        clients = {name: make_client(name, transport) for name in ("sagemaker", "logs")}
+        self.api = RetryingApi(clients.__getitem__, clock=self.clock, random=random.Random(9))
+
+    def describe(self, _: dict[str, Any]) -> dict[str, Any]:
+        now = self.clock.monotonic()
+        passed = [(at, status) for at, status in self.statuses if at <= now]
+        if not passed:
+            raise ServiceError("ValidationException", "Could not find requested job with name: clean")
+        at, status = passed[-1]
+        ended = {"ProcessingEndTime": START + at} if status in {"Completed", "Failed", "Stopped"} else {}
+        return {
+            "ProcessingJobName": JOB,
+            "ProcessingJobArn": "arn:aws:sagemaker:us-east-1:111122223333:processing-job/clean",
+            "ProcessingJobStatus": status,
+            "ProcessingResources": {"ClusterConfig": {"InstanceCount": 1, "VolumeSizeInGB": 1}},
+            "AppSpecification": {"ImageUri": "image"},
+            "CreationTime": START,
+            **ended,
+        }
+
+    def watch(self, *, logs: bool = True, timeout: float | None = None, polling: Polling | None = None) -> list[Event]:
+        deadline = None if timeout is None else self.clock.monotonic() + timeout
+        return list(watch(self.api, JOB, logs=logs, polling=polling or Polling(), deadline=deadline))
+
+
+def line(number: int, at: float, delay: float = 0.0) -> ScriptedLine:
+    written = START * 1000 + round(at * 1000)
+    return ScriptedLine(f"{JOB}/algo-1-1", written, written + round(delay * 1000), f"{number:056d}", f"line {number}")
+
+
+def told(events: list[Event]) -> list[str]:
+    return [event.message if isinstance(event, LogEvent) else event.status for event in events]
+
+
+def test_lines_and_statuses_come_as_one_stream() -> None:
+    """The last value is the terminal status; before it every line was given, the late ones too."""
+    lines = [line(1, at=1), line(2, at=20), line(3, at=29.9, delay=0.6), line(4, at=3, delay=25)]
+    world = World([(0, "InProgress"), (30, "Completed")], lines)
+    events = world.watch()
+    assert told(events)[0] == "InProgress"
+    assert told(events)[-1] == "Completed"
+    assert sorted(told(events)[1:-1]) == ["line 1", "line 2", "line 3", "line 4"]
+    last = events[-1]
+    assert isinstance(last, StatusChanged)
+    assert last.previous == "InProgress"
+    assert last.description["ProcessingJobStatus"] == "Completed"
+
+
+def test_a_job_that_has_ended_is_not_waited_for() -> None:
+    """The first look is made at once, and a job that ended an hour ago has all its lines."""
+    world = World([(0, "Failed")], [line(1, at=0)])
+    world.clock.advance(3600)
+    assert told(world.watch()) == ["line 1", "Failed"]
+    assert world.clock.sleeps == []
+    assert world.faults.calls == ["DescribeProcessingJob", "FilterLogEvents"]
+
+
+def test_without_logs_nothing_is_read() -> None:
+    """The status alone takes no permission for logs, and no call to them."""
+    world = World([(0, "InProgress"), (15, "Completed")], [line(1, at=1)])
+    assert told(world.watch(logs=False)) == ["InProgress", "Completed"]
+    assert set(world.faults.calls) == {"DescribeProcessingJob"}
+
+
+def test_the_intervals_grow_to_the_longest() -> None:
+    """An hour of waiting takes about 360 looks, and the end is seen ten seconds late at most."""
+    world = World([(0, "InProgress"), (3600, "Completed")])
+    world.watch(logs=False)
+    assert world.clock.sleeps[:8] == [1.0, 1.5, 2.25, 3.375, 5.0625, 7.59375, 10.0, 10.0]
+    assert world.clock.monotonic() < 3611
+    assert len(world.faults.calls) < 370
+
+
+def test_a_job_that_is_stopping_is_looked_at_more_often() -> None:
+    """A change of status brings the short intervals back."""
+    world = World([(0, "InProgress"), (100, "Stopping"), (103, "Stopped")])
+    assert told(world.watch(logs=False)) == ["InProgress", "Stopping", "Stopped"]
+    assert world.clock.monotonic() < 120
+
+
+def test_statuses_never_go_backwards() -> None:
+    """An old answer after a new one is not an event."""
+    world = World([(0, "InProgress"), (5, "Stopping"), (6, "InProgress"), (9, "Stopping"), (30, "Stopped")])
+    assert told(world.watch(logs=False)) == ["InProgress", "Stopping", "Stopped"]
+
+
+@pytest.mark.parametrize("timeout", [0.0, 0.5, 60.0])
+def test_the_deadline_is_kept(timeout: float) -> None:
+    """After the deadline the error says that the job goes on; before it, there was at least one look."""
+    world = World([(0, "InProgress")])
+    with pytest.raises(WaitTimeoutError, match="it goes on") as raised:
+        world.watch(timeout=timeout)
+    assert raised.value.job_name == JOB
+    assert isinstance(raised.value, TimeoutError)
+    assert world.clock.monotonic() == timeout
+    assert "DescribeProcessingJob" in world.faults.calls
+
+
+def test_an_end_at_the_deadline_is_an_end() -> None:
+    """The last look is made when the deadline passes, and then the lines are read to the end all the same."""
+    world = World([(0, "InProgress"), (59.9, "Completed")], [line(1, at=59.8, delay=1.0)])
+    assert told(world.watch(timeout=60.0)) == ["InProgress", "line 1", "Completed"]
+
+
+@pytest.mark.parametrize("kind", ["throttle", "error503", "unreachable", "reset_before", "timeout_after", "truncate"])
+def test_an_hour_of_failures_is_survived(kind: FaultKind, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever fails for an hour, the wait goes on, says so once, and is no busy loop."""
+    world = World([(0, "InProgress"), (4000, "Completed")], [line(1, at=10), line(2, at=3900)])
+
+    class Weather:
+        def send(self, request: Any) -> Any:
+            bad = 5 < world.clock.monotonic() < 3605
+            return (faulty if bad else world.service).send(request)
+
+    faulty = FaultInjector(seed=1).on("*", kind, probability=1.0).wrap(world.service)
+    clients = {name: make_client(name, Weather()) for name in ("sagemaker", "logs")}
+    world.api = RetryingApi(clients.__getitem__, clock=world.clock, random=random.Random(9))
+    with caplog.at_level(logging.WARNING, "processing"):
+        assert told(world.watch()) == ["InProgress", "line 1", "line 2", "Completed"]
+    assert len(world.clock.sleeps) < 3000
+    assert sum("still trying" in record.message for record in caplog.records) <= 2
+
+
+def test_the_deadline_holds_in_bad_weather() -> None:
+    """While nothing answers, the deadline is still kept to."""
+    world = World([(0, "InProgress")])
+    world.faults.on("*", "throttle", probability=1.0)
+    with pytest.raises(WaitTimeoutError, match="status: not known"):
+        world.watch(timeout=100.0)
+    assert world.clock.monotonic() <= 101
+
+
+def test_a_lasting_failure_is_raised() -> None:
+    """Credentials that have run out will not come back by waiting; the job goes on."""
+    world = World([(0, "InProgress")])
+
+    def expired(_: dict[str, Any]) -> dict[str, Any]:
+        raise ServiceError("ExpiredTokenException", "The security token included in the request is expired")
+
+    world.service.handlers["DescribeProcessingJob"] = expired
+    with pytest.raises(ClientError, match="ExpiredToken"):
+        world.watch()
+
+
+def test_a_job_that_is_shown_late_is_waited_for() -> None:
+    """Right after its creation a job may not be there yet."""
+    world = World([(5, "InProgress"), (20, "Completed")])
+    assert told(world.watch(logs=False)) == ["InProgress", "Completed"]
+
+
+def test_a_job_that_does_not_exist_is_an_error() -> None:
+    """After some seconds a job that is not shown is not there."""
+    world = World([])
+    with pytest.raises(ClientError, match="Could not find"):
+        world.watch()
+    assert world.clock.monotonic() < 30
+
+
+def test_denied_logs_do_not_end_the_wait(caplog: pytest.LogCaptureFixture) -> None:
+    """Who may see the status but not the logs gets the status, and one warning."""
+    world = World([(0, "InProgress"), (60, "Completed")], [line(1, at=1)])
+    world.logs.denied |= {"FilterLogEvents", "DescribeLogStreams", "GetLogEvents"}
+    with caplog.at_level(logging.WARNING, "processing"):
+        assert told(world.watch()) == ["InProgress", "Completed"]
+    assert sum("not allowed" in record.message for record in caplog.records) == 1
+
+
+def test_logs_that_fail_at_the_end_do_not_hide_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    """The job's end is told even where its last lines cannot be read; a warning says that they are missing."""
+    world = World([(0, "InProgress"), (10, "Completed")], [line(1, at=1)])
+    world.faults.on("FilterLogEvents", "error503", probability=1.0)
+    with caplog.at_level(logging.WARNING, "processing"):
+        assert told(world.watch()) == ["InProgress", "Completed"]
+    assert "last log lines of clean could not be read" in caplog.text
+
+
+def test_a_silent_job_is_said_to_be_silent(caplog: pytest.LogCaptureFixture) -> None:
+    """A job whose log group never came to be ends quietly, with a word about it."""
+    world = World([(0, "InProgress"), (10, "Completed")])
+    with caplog.at_level(logging.WARNING, "processing"):
+        world.watch()
+    assert [record.message for record in caplog.records] == ["clean logged nothing"]
+
+
+def test_lines_of_a_former_job_of_the_name_are_left_out() -> None:
+    """A name that was used before, and freed, has old streams under the same prefix."""
+    world = World([(0, "InProgress"), (10, "Completed")], [line(1, at=-3600), line(2, at=5)])
+    assert told(world.watch()) == ["InProgress", "line 2", "Completed"]
+
+
+def test_an_hour_of_following_takes_few_calls() -> None:
+    """An hour with lines takes about two calls every ten seconds."""
+    lines = [line(number, at=float(number * 10)) for number in range(360)]
+    world = World([(0, "InProgress"), (3600, "Completed")], lines)
+    events = world.watch()
+    assert len(events) == 362
+    assert len(world.faults.calls) < 800
+
+
+def test_a_sleeping_laptop_resumes_with_the_next_look() -> None:
+    """When the machine was asleep for an hour, the next look finds the job ended, and all lines."""
+    world = World([(0, "InProgress"), (600, "Completed")], [line(number, at=float(number)) for number in range(600)])
+    stream = watch(world.api, JOB, logs=True, polling=Polling())
+    assert told([next(stream)]) == ["InProgress"]
+    world.clock.advance(3600)
+    assert len(list(stream)) == 601
