@@ -60,6 +60,7 @@ def valid(params: dict[str, Any]) -> dict[str, Any]:
     shape = (
         botocore.session.get_session().get_service_model("sagemaker").operation_model("CreateProcessingJob").input_shape
     )
+    assert shape is not None
     report = botocore.validate.ParamValidator().validate(params, shape)
     assert not report.has_errors(), report.generate_report()
     return params
@@ -226,7 +227,7 @@ def test_all_settings_reach_the_request(session: Session, script: pathlib.Path) 
         session,
         {"A": "1"},
         {"team": "etl"},
-        NetworkConfig(True, ["sg-1"], ["subnet-1"], True),
+        NetworkConfig(True, ["sg-1"], ["subnet-1"], True),  # noqa: FBT003 - as v2 allows
         instance_preferences=["ml.m5.xlarge", "ml.m5.2xlarge"],
     )
     outputs = ["/opt/ml/processing/output"]
@@ -371,7 +372,7 @@ def test_a_bad_command_is_named(session: Session, script: pathlib.Path, command:
 def test_a_role_without_a_path_needs_a_call(session: Session, script: pathlib.Path) -> None:
     """request() makes no call, so a role's name alone is an error that says so."""
     processor = ScriptProcessor("Processing", IMAGE, ["python3"], 1, "ml.m5.xlarge", sagemaker_session=session)
-    with pytest.raises(ConfigurationError, match="role: .*ARN"):
+    with pytest.raises(ConfigurationError, match=r"role: .*ARN"):
         processor.request(script)
     processor.role = None
     with pytest.raises(ConfigurationError, match="role: missing"):
@@ -429,9 +430,15 @@ def test_two_threads_share_a_processor(processor: ScriptProcessor, tmp_path: pat
 class Appending(ScriptProcessor):
     """Overrides _normalize_args, appends to inputs in place, and calls super with six positionals."""
 
-    def _normalize_args(  # type: ignore[no-untyped-def]
-        self, job_name=None, arguments=None, inputs=None, outputs=None, code=None, kms_key=None
-    ):
+    def _normalize_args(
+        self,
+        job_name: Any = None,
+        arguments: Any = None,
+        inputs: Any = None,
+        outputs: Any = None,
+        code: Any = None,
+        kms_key: Any = None,
+    ) -> Any:
         inputs = inputs or []
         inputs.append(ProcessingInput("s3://flows/a.flow", "/opt/ml/processing/flow", "flow"))
         return super()._normalize_args(job_name, arguments, inputs, outputs, code, kms_key)
