@@ -1,0 +1,126 @@
+"""The engine: the stores of one folder, and the handlers that answer for the services."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+from processing.local.errors import ApiError
+from processing.local.folder import engine_home, prepare_home
+from processing.local.stores.logs import LogStore
+from processing.local.stores.objects import ObjectStore
+from processing.request.schema import aws_message, service_model, violations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from processing.local.settings import EngineSettings
+    from processing.request.schema import Violation
+
+    Operations = Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]
+
+ACCOUNT = "000000000000"
+REGION = "us-east-1"
+LOCAL_INSTANCE_TYPES = frozenset({"local", "local_gpu"})
+
+_HANDLERS = {
+    "sagemaker": ("processing.local.handlers.sagemaker", "SageMakerHandler"),
+    "s3": ("processing.local.handlers.s3", "S3Handler"),
+    "logs": ("processing.local.handlers.logs", "LogsHandler"),
+    "sts": ("processing.local.handlers.sts", "StsHandler"),
+    "iam": ("processing.local.handlers.iam", "IamHandler"),
+}
+_REFUSALS = {"sagemaker": "ValidationException", "logs": "InvalidParameterException"}
+"""The services whose parameters are held against the model before the handler sees them, and their error codes."""
+
+
+class Engine:
+    """SageMaker, S3, CloudWatch Logs, STS and IAM over one folder. Any number of processes may have it open.
+
+    Opening costs next to nothing: databases are opened and handlers imported when first used.
+
+    Args:
+        home: the folder; by default that of `engine_home()`.
+        settings: how jobs run.
+        region: the AWS region that ARNs name.
+
+    Attributes:
+        home: the folder.
+        settings: as given.
+        account: the account's number.
+        region: as given.
+        objects: the object store.
+        logs: the log store.
+    """
+
+    account = ACCOUNT
+
+    def __init__(
+        self, home: Path | None = None, settings: EngineSettings | None = None, *, region: str = REGION
+    ) -> None:
+        from processing.local.settings import EngineSettings
+
+        self.home = engine_home() if home is None else prepare_home(home)
+        self.settings = EngineSettings() if settings is None else settings
+        self.region = region
+        self.objects = ObjectStore(self.home)
+        self.logs = LogStore(self.home)
+        self._operations: dict[str, Operations] = {}
+        self._lock = threading.Lock()
+
+    def handle(self, service: str, operation: str, params: dict[str, Any]) -> Mapping[str, Any]:
+        """Carry an operation out and return its result, by boto3's names and with its types.
+
+        Args:
+            service: boto3's name, such as `sagemaker`.
+            operation: the API's name, such as `DescribeProcessingJob`.
+            params: as for a boto3 client.
+
+        Raises:
+            ApiError: the service's error; `NotImplemented` (501) for what the engine does not have.
+        """
+        function = self._operations_of(service).get(operation)
+        if function is None:
+            what = f"the operation {operation} of {service}" if operation else f"the service {service}"
+            raise ApiError("NotImplemented", f"The local engine does not have {what}.", 501)
+        code = _REFUSALS.get(service)
+        if code is not None:
+            _check(service, operation, params, code)
+        return function(params)
+
+    def _operations_of(self, service: str) -> Operations:
+        found = self._operations.get(service)
+        if found is None:
+            with self._lock:
+                if service not in self._operations and service in _HANDLERS:
+                    module, name = _HANDLERS[service]
+                    handler = getattr(importlib.import_module(module), name)(self)
+                    self._operations[service] = handler.operations
+                found = self._operations.get(service, {})
+        return found
+
+
+@functools.cache
+def _input_shape(service: str, operation: str) -> Any:
+    return service_model(service).operation_model(operation).input_shape
+
+
+def _check(service: str, operation: str, params: dict[str, Any], code: str) -> None:
+    shape = _input_shape(service, operation)
+    if shape is None:
+        return
+    found = [each for each in violations(shape, params) if not _is_welcome(each)]
+    if found:
+        raise ApiError(code, aws_message(found))
+
+
+def _is_welcome(violation: Violation) -> bool:
+    """Whether the engine takes what AWS refuses (this machine as the instance, files in place), or both ignore it."""
+    if violation.kind == "unknown":  # a member of a newer client's
+        return True
+    if violation.kind == "enum":
+        return violation.path[-1:] == ("InstanceType",) and violation.value in LOCAL_INSTANCE_TYPES
+    return violation.kind == "pattern" and str(violation.value).startswith("file://")

@@ -1,0 +1,64 @@
+"""IAM: roles. Any role exists in the engine's account, so that code which names one runs unchanged."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote
+
+from processing.local.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
+_CREATED = dt.datetime(2017, 11, 29, tzinfo=dt.timezone.utc)  # the day that SageMaker was announced
+_TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"},
+    ],
+}
+
+
+class Surroundings(Protocol):
+    """What the handler needs to know of the engine."""
+
+    account: str
+
+
+class IamHandler:
+    """GetRole, by its name in the API.
+
+    Args:
+        engine: the engine that it belongs to.
+
+    Attributes:
+        operations: the function for each operation.
+    """
+
+    def __init__(self, engine: Surroundings) -> None:
+        self._engine = engine
+        self.operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"GetRole": self.get_role}
+
+    def get_role(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer the role of that name."""
+        name = params.get("RoleName", "")
+        if not _NAME.fullmatch(name):
+            message = (
+                "The specified value for roleName is invalid. It must contain only alphanumeric characters and/or the "
+                "following: +=,.@_-"
+            )
+            raise ApiError("ValidationError", message)
+        role = {
+            "Path": "/",
+            "RoleName": name,
+            "RoleId": "AROALOCALPROCESSING00",
+            "Arn": f"arn:aws:iam::{self._engine.account}:role/{name}",
+            "CreateDate": _CREATED,
+            "AssumeRolePolicyDocument": quote(json.dumps(_TRUST)),
+            "MaxSessionDuration": 3600,
+        }
+        return {"Role": role}

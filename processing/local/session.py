@@ -1,0 +1,172 @@
+"""The session whose target is the embedded engine, and the boto3 session that reaches nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from processing.clock import SYSTEM_CLOCK, Clock
+from processing.exceptions import ConfigurationError, EngineError
+from processing.local.engine import REGION, Engine
+from processing.local.errors import ApiError
+from processing.local.settings import EngineSettings
+from processing.local.transport import InProcessTransport, Transport
+from processing.session import CodeLayout, Session
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Mapping
+
+    from processing.local.settings import SandboxSetting
+    from processing.request.build import ProcessingRequest
+    from processing.retrying import RetryPolicy
+    from processing.staging.plan import StagingPlan
+    from processing.watching.policy import Polling
+
+
+class LocalSession(Session):
+    """Runs jobs on this machine: no account, no containers, no network.
+
+    Sessions with the same folder, in any number of processes, share jobs, logs and objects.
+
+    Args:
+        home: the engine's folder. By default the environment's PROCESSING_LOCAL_HOME, else `sm-processing` where the
+            machine keeps a user's data (`~/.local/share` on Linux).
+        settings: how jobs run, in one value; or give its parts:
+        python: the interpreter or virtual environment that runs jobs.
+        images: a mapping of image URIs to such interpreters.
+        sandbox: `auto`, `bubblewrap`, `namespaces` or `rewriting`.
+        tick: seconds between two looks of a job at whether it was stopped.
+        grace: seconds between SIGTERM and SIGKILL when it was.
+        default_bucket: the bucket for code, data and outputs; made in the engine if it is missing.
+        default_bucket_prefix: a prefix for every key in it.
+        code_layout: see `Session`.
+        region_name: the region that ARNs and the default bucket name.
+        clock: what tells the time and waits, for this session; jobs live in real time.
+        retry_policy: how failed calls are tried again.
+        polling: how often a job is looked at.
+        transport: is given the way to the engine and returns the one to use: the place to put in faults.
+
+    Raises:
+        ConfigurationError: `settings` is given together with one of its parts, or a part is no valid setting.
+    """
+
+    is_local = True
+
+    def __init__(
+        self,
+        home: str | os.PathLike[str] | None = None,
+        *,
+        settings: EngineSettings | None = None,
+        python: str | os.PathLike[str] | None = None,
+        images: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        sandbox: SandboxSetting | None = None,
+        tick: float | None = None,
+        grace: float | None = None,
+        default_bucket: str | None = None,
+        default_bucket_prefix: str | None = None,
+        code_layout: CodeLayout | None = None,
+        region_name: str = REGION,
+        clock: Clock = SYSTEM_CLOCK,
+        retry_policy: RetryPolicy | None = None,
+        polling: Polling | None = None,
+        transport: Callable[[Transport], Transport] | None = None,
+    ) -> None:
+        super().__init__(
+            default_bucket=default_bucket,
+            default_bucket_prefix=default_bucket_prefix,
+            region_name=region_name,
+            code_layout=code_layout,
+            clock=clock,
+            retry_policy=retry_policy,
+            polling=_quick() if polling is None else polling,
+        )
+        parts = {"python": python, "images": images, "sandbox": sandbox, "tick": tick, "grace": grace}
+        self.engine = Engine(
+            None if home is None else Path(home),
+            _settings(settings, {name: value for name, value in parts.items() if value is not None}),
+            region=region_name,
+        )
+        inner = InProcessTransport(self.engine)
+        self._transport = inner if transport is None else transport(inner)
+
+    def preflight(self, request: ProcessingRequest, plan: StagingPlan) -> None:
+        """Refuse what the engine cannot run, before anything is uploaded.
+
+        Raises:
+            EngineError: the engine cannot run it here; the message says what would make it.
+            ConfigurationError: the Python for the image is not there.
+        """
+        from processing.local import sandboxes
+        from processing.local.handlers.sagemaker import check_runnable
+
+        try:
+            check_runnable(request.to_boto())
+        except ApiError as error:
+            raise EngineError(error.message) from error
+        self.engine.settings.interpreter(request.image_uri)
+        if sandboxes.choose(self.engine.settings.sandbox).name == "rewriting":
+            _check_paths(request, plan)
+
+    def ensure_bucket(self, bucket: str) -> None:
+        """Make a bucket of the session's own, also one that the user named: it is only a name in the engine's folder."""
+        if bucket not in self._ensured and (bucket == self._default_bucket or self.expected_owner(bucket)):
+            with contextlib.suppress(ApiError):  # it is there
+                self.engine.objects.create_bucket(bucket)
+            self._ensured.add(bucket)
+
+    def expand_role(self, role: str) -> str:
+        """Return the ARN of a role; any name is one in the engine's account."""
+        return role if "/" in role else f"arn:aws:iam::{self.engine.account}:role/{role}"
+
+    def _caller(self) -> Mapping[str, str]:
+        # The engine has one account, and everybody knows it.
+        return self.engine.handle("sts", "GetCallerIdentity", {})
+
+    def _make_boto_session(self) -> Any:
+        import boto3
+
+        from processing.local.clients import engine_session
+        from processing.request.schema import shared_loader
+
+        loader = shared_loader()
+        core = engine_session(self._transport, loader)
+        session = boto3.Session(botocore_session=core, region_name=self.boto_region_name)
+        # Every boto3 session adds its folder to the loader's, which is shared here: once is enough.
+        loader.search_paths[:] = dict.fromkeys(loader.search_paths)
+        return session
+
+
+def _quick() -> Polling:
+    from processing.watching.policy import Polling
+
+    # A look costs a millisecond, and a job's last lines are there before its status changes.
+    return Polling(first=0.01, longest=0.1, settle=0.0)
+
+
+def _settings(whole: EngineSettings | None, parts: dict[str, Any]) -> EngineSettings:
+    if whole is None:
+        try:
+            return EngineSettings(**parts)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"LocalSession: {error.args[0]}") from error
+    if parts:
+        raise ConfigurationError(f"settings: already says {', '.join(parts)}; give the one or the other")
+    return whole
+
+
+def _check_paths(request: ProcessingRequest, plan: StagingPlan) -> None:
+    """Find paths below /opt/ml in the script: without a sandbox it would not find anything there."""
+    from processing.local.sandboxes.rewriting import literal_paths
+
+    named = {PurePosixPath(part).name for part in request.entrypoint or ()}
+    for upload in plan.uploads:
+        found = literal_paths(upload.source) if upload.source.name in named else []
+        if found:
+            number, line = found[0]
+            raise EngineError(
+                f"{upload.source}:{number}: `{line}` names a path below /opt/ml, which the job cannot see on this "
+                "machine: neither bubblewrap nor user namespaces are to be had, so paths are rewritten in arguments and "
+                "environment only. Pass the path as an argument of the script, or install bubblewrap (bwrap)."
+            )

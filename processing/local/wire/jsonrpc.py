@@ -1,0 +1,101 @@
+"""JSON 1.1: the operation in the X-Amz-Target header, parameters and result as JSON objects."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import functools
+import json
+from typing import TYPE_CHECKING, Any
+
+from processing.local.errors import ApiError
+from processing.local.wire.message import Request, Response
+from processing.local.wire.values import to_time
+from processing.request.schema import service_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TARGETS = {"SageMaker": "sagemaker", "Logs_20140328": "logs"}
+"""The first half of X-Amz-Target, for the services that the engine has."""
+
+CONTENT_TYPE = "application/x-amz-json-1.1"
+
+
+def target_of(request: Request) -> tuple[str, str] | None:
+    """Return the service's prefix and the operation that X-Amz-Target names."""
+    prefix, dot, operation = request.headers.get("x-amz-target", "").rpartition(".")
+    return (prefix, operation) if dot else None
+
+
+def decode(service: str, operation: str, request: Request) -> dict[str, Any]:
+    """Return the parameters of a request."""
+    try:
+        params = json.loads(request.content() or b"{}")
+    except ValueError:
+        raise ApiError("SerializationException", "The request body is not valid JSON.") from None
+    if not isinstance(params, dict):
+        raise ApiError("SerializationException", "The request body is not a JSON object.")
+    shape = _with_special_members(service, operation)
+    return params if shape is None else _read(shape, params)
+
+
+def encode(result: Mapping[str, Any]) -> Response:
+    """Return the answer; times become seconds since the epoch."""
+    body = json.dumps(result, default=_plain, separators=(",", ":")).encode()
+    return Response(200, {"Content-Type": CONTENT_TYPE}, body)
+
+
+def encode_error(error: ApiError) -> Response:
+    """Return the error answer."""
+    body = json.dumps({"__type": error.code, "message": error.message, **error.details}).encode()
+    return Response(error.status, {"Content-Type": CONTENT_TYPE, "x-amzn-ErrorType": error.code}, body)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dt.datetime):
+        moment = value.replace(tzinfo=dt.timezone.utc) if value.tzinfo is None else value
+        return round(moment.timestamp(), 3)
+    if isinstance(value, (bytes, bytearray)):
+        return base64.b64encode(value).decode()
+    message = f"{type(value).__name__} is no type of a service's answer"
+    raise TypeError(message)
+
+
+@functools.cache
+def _with_special_members(service: str, operation: str) -> Any:
+    """Return the shape of the parameters if any is other than JSON says it (a time, bytes); most have none."""
+    model = service_model(service)
+    if operation not in model.operation_names:
+        return None
+    shape = model.operation_model(operation).input_shape
+    return shape if shape is not None and _is_special(shape, frozenset()) else None
+
+
+def _is_special(shape: Any, above: frozenset[str]) -> bool:
+    if shape.type_name in {"timestamp", "blob"}:
+        return True
+    if shape.name in above:  # a shape inside itself
+        return False
+    inside = {"structure": lambda: shape.members.values(), "list": lambda: [shape.member]}
+    members = inside.get(shape.type_name, lambda: [shape.value] if shape.type_name == "map" else [])()
+    return any(_is_special(member, above | {shape.name}) for member in members)
+
+
+def _read(shape: Any, value: Any) -> Any:
+    """Return the value with times and bytes made of their JSON; of the wrong type it stays, for the schema to find."""
+    kind = shape.type_name
+    if kind == "structure" and isinstance(value, dict):
+        return {key: _read(shape.members[key], each) if key in shape.members else each for key, each in value.items()}
+    if kind == "list" and isinstance(value, list):
+        return [_read(shape.member, each) for each in value]
+    if kind == "map" and isinstance(value, dict):
+        return {key: _read(shape.value, each) for key, each in value.items()}
+    try:
+        if kind == "timestamp" and value is not None:
+            return to_time(value)
+        if kind == "blob" and isinstance(value, str):
+            return base64.b64decode(value, validate=True)
+    except (ValueError, OverflowError):
+        raise ApiError("SerializationException", f"{value!r} is not a valid {kind}.") from None
+    return value

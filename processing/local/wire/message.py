@@ -1,0 +1,164 @@
+"""What the codec reads and writes."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from attrs import field, frozen
+
+from processing.local.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ENGINE_DOMAIN = "processing.localhost"
+"""The domain of the engine's endpoints. Names under `.localhost` never leave a machine (RFC 6761)."""
+
+CHUNK = 1 << 18
+
+
+def endpoint(service: str) -> str:
+    """Return the URL under which a service is known to clients in this process; nobody listens there."""
+    return f"http://{service}.{ENGINE_DOMAIN}"
+
+
+@frozen
+class Request:
+    """A request as it came.
+
+    Attributes:
+        method: `GET`, `PUT`, ...
+        host: the Host header, perhaps with a port.
+        path: percent-encoded, from the first slash on.
+        query: percent-encoded, without the question mark.
+        headers: by name in lower case.
+        body: bytes, or a stream of which exactly the body is to be read.
+    """
+
+    method: str
+    host: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes | BinaryIO = b""
+
+    @classmethod
+    def from_url(cls, method: str, url: str, headers: Mapping[str, Any], body: Any) -> Request:
+        """Return the request that a client was about to send to a URL."""
+        split = urlsplit(url)
+        plain = {_text(name).lower(): _text(value) for name, value in headers.items()}
+        if isinstance(body, str):
+            body = body.encode()
+        elif isinstance(body, (bytearray, memoryview)):
+            body = bytes(body)
+        return cls(method, plain.get("host", split.netloc), split.path or "/", split.query, plain, body or b"")
+
+    @property
+    def hostname(self) -> str:
+        """The host in lower case, without a port."""
+        name, _, port = self.host.lower().rpartition(":")
+        return name if name and port.isdecimal() else self.host.lower()
+
+    def content(self) -> bytes:
+        """Return the whole body; for requests that are small by nature."""
+        return self.body if isinstance(self.body, bytes) else self.body.read()
+
+    def decoded_path(self) -> str:
+        """Return the path with percent-encoding undone."""
+        try:
+            return unquote(self.path, errors="strict")
+        except UnicodeDecodeError:
+            raise ApiError("InvalidURI", "Couldn't parse the specified URI.") from None
+
+
+@frozen
+class Call:
+    """An operation and its parameters, by boto3's names."""
+
+    service: str
+    operation: str
+    params: dict[str, Any]
+
+
+@frozen
+class Response:
+    """An answer: a status, headers, and a body of bytes or a stream of `Content-Length` bytes."""
+
+    status: int
+    headers: dict[str, str] = field(factory=dict)
+    body: bytes | BinaryIO = b""
+
+
+class FileSection(io.RawIOBase):
+    """A part of a file as a stream of its own; it owns the descriptor and closes it when it is read or dropped.
+
+    Args:
+        descriptor: an open file.
+        start: the offset of the first byte.
+        length: the number of bytes.
+    """
+
+    def __init__(self, descriptor: int, start: int, length: int) -> None:
+        self._descriptor: int | None = descriptor
+        self._position = start
+        self._left = length
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes, all of them for None or -1; empty at the end."""
+        wanted = self._left if size is None or size < 0 else min(size, self._left)
+        pieces: list[bytes] = []
+        while wanted > 0 and self._descriptor is not None:
+            piece = _read_at(self._descriptor, min(wanted, 1 << 30), self._position)
+            if not piece:
+                break
+            pieces.append(piece)
+            wanted -= len(piece)
+            self._position += len(piece)
+            self._left -= len(piece)
+        if self._left <= 0:
+            self._release()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill a buffer and return how many bytes there were."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._release()
+        super().close()
+
+    def _release(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def iter_body(body: bytes | BinaryIO) -> Iterator[bytes]:
+    """Yield a body in pieces of moderate size."""
+    if isinstance(body, bytes):
+        if body:
+            yield body
+        return
+    while piece := body.read(CHUNK):
+        yield piece
+
+
+def _read_at(descriptor: int, size: int, position: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, size, position)
+    os.lseek(descriptor, position, os.SEEK_SET)  # Windows: the section has the descriptor for itself
+    return os.read(descriptor, size)
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,281 @@
+"""REST-XML, for S3: the operation in method, path, query and headers; bodies as XML or as they are."""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from attrs import frozen
+
+from processing.local.errors import ApiError
+from processing.local.wire import xml
+from processing.local.wire.chunked import ChunkedBody
+from processing.local.wire.message import ENGINE_DOMAIN, Request, Response
+from processing.local.wire.values import HEADER_TIME, from_text, to_text
+from processing.request.schema import service_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SERVICE = "s3"
+_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+_ROOTS = {
+    "ListBuckets": "ListAllMyBucketsResult",
+    "ListObjects": "ListBucketResult",
+    "ListObjectsV2": "ListBucketResult",
+    "DeleteObjects": "DeleteResult",
+    "CreateMultipartUpload": "InitiateMultipartUploadResult",
+    "CompleteMultipartUpload": "CompleteMultipartUploadResult",
+    "ListParts": "ListPartsResult",
+    "ListMultipartUploads": "ListMultipartUploadsResult",
+}
+"""Names of root elements, which are not in the service model; botocore ignores them, other clients may not."""
+
+_SUPERSEDED = {
+    "GetBucketLifecycle",
+    "GetBucketNotification",
+    "PutBucketLifecycle",
+    "PutBucketNotification",
+    "ListDirectoryBuckets",
+}
+"""Operations whose requests look like those of another one."""
+
+# bucket.s3.amazonaws.com, bucket.s3.eu-west-1.amazonaws.com, bucket.s3.processing.localhost, bucket.localhost
+_VIRTUAL_HOST = re.compile(
+    rf"(.+)\.s3(?:[.-].*)?\.(?:amazonaws\.com(?:\.cn)?|{re.escape(ENGINE_DOMAIN)})|(.+)\.localhost"
+)
+_PLAIN_HOST = re.compile(rf"s3(?:[.-].*)?\.(?:amazonaws\.com(?:\.cn)?|{re.escape(ENGINE_DOMAIN)})")
+
+
+@frozen
+class _Located:
+    """A parameter outside the body: its name in the API, in the request, and its shape."""
+
+    name: str
+    wire_name: str
+    shape: Any
+
+
+@frozen
+class _Operation:
+    """How an operation's request is recognised and read."""
+
+    name: str
+    method: str
+    depth: int  # 0: the service, 1: a bucket, 2: an object
+    required_query: frozenset[tuple[str, str | None]]  # None: any value
+    required_headers: frozenset[str]
+    query: tuple[_Located, ...]
+    headers: tuple[_Located, ...]
+    payload: _Located | None
+
+    @property
+    def conditions(self) -> int:
+        return len(self.required_query) + len(self.required_headers)
+
+
+@frozen
+class _Target:
+    """What a request is about."""
+
+    bucket: str
+    key: str
+    query: dict[str, str]
+
+
+def identify(request: Request) -> str:
+    """Return the name of the operation, whether the engine has it or not.
+
+    Raises:
+        ApiError: `MethodNotAllowed`, if there is none.
+    """
+    return _match(request, _target(request)).name
+
+
+def decode(request: Request) -> tuple[str, dict[str, Any]]:
+    """Return the operation and its parameters."""
+    target = _target(request)
+    operation = _match(request, target)
+    params: dict[str, Any] = {}
+    if operation.depth:
+        params["Bucket"] = target.bucket
+    if operation.depth == 2:
+        params["Key"] = target.key
+    for member in operation.query:
+        if member.wire_name in target.query:
+            params[member.name] = from_text(member.shape, target.query[member.wire_name])
+    for member in operation.headers:
+        value = _header(request, member)
+        if value is not None:
+            params[member.name] = value
+    if operation.payload is not None:
+        _read_payload(request, operation.payload, params)
+    return operation.name, params
+
+
+def _header(request: Request, member: _Located) -> Any:
+    if member.shape.type_name == "map":
+        prefix = member.wire_name
+        found = {name[len(prefix) :]: value for name, value in request.headers.items() if name.startswith(prefix)}
+        return found or None
+    text = request.headers.get(member.wire_name)
+    if text is None:
+        return None
+    if member.shape.type_name == "list":
+        return [from_text(member.shape.member, part.strip()) for part in text.split(",")]
+    return from_text(member.shape, text)
+
+
+def _read_payload(request: Request, payload: _Located, params: dict[str, Any]) -> None:
+    if payload.shape.type_name == "structure":
+        content = request.content()
+        if content:
+            params[payload.name] = xml.read(payload.shape, xml.parse(content))
+        return
+    params[payload.name] = body = request.body
+    decoded_length = request.headers.get("x-amz-decoded-content-length")
+    if "aws-chunked" in request.headers.get("content-encoding", "") or decoded_length is not None:
+        raw = io.BytesIO(body) if isinstance(body, bytes) else body
+        params[payload.name] = ChunkedBody(raw, request.headers.get("x-amz-trailer", ""))
+        params.pop("ContentLength", None)
+        if decoded_length is not None and decoded_length.isdecimal():
+            params["ContentLength"] = int(decoded_length)
+        codings = [part.strip() for part in params.pop("ContentEncoding", "").split(",")]
+        kept = ",".join(part for part in codings if part not in {"", "aws-chunked"})
+        if kept:
+            params["ContentEncoding"] = kept
+
+
+def encode(operation: str, result: Mapping[str, Any], method: str) -> Response:
+    """Return the answer. `result["ResponseMetadata"]["HTTPStatusCode"]` stands for another status than the usual."""
+    model = service_model(SERVICE).operation_model(operation)
+    status = result.get("ResponseMetadata", {}).get("HTTPStatusCode", model.http.get("responseCode", 200))
+    shape: Any = model.output_shape
+    if shape is None:
+        return Response(status)
+    headers = _encode_headers(shape, result)
+    if method == "HEAD":
+        return Response(status, headers)
+    if operation == "GetBucketLocation":  # the one answer whose root is a text
+        text = xml.escape(result.get("LocationConstraint") or "")
+        root = f'<LocationConstraint xmlns="{_NAMESPACE}">{text}</LocationConstraint>'
+        return _document(status, headers, root)
+    payload = shape.serialization.get("payload")
+    if payload is None:
+        inner = xml.write_members(shape, result, skip_located=True)
+        root = _ROOTS.get(operation)
+        if root is None:
+            return Response(status, headers)
+        return _document(status, headers, f'<{root} xmlns="{_NAMESPACE}">{inner}</{root}>')
+    member = shape.members[payload]
+    if member.type_name == "structure":
+        return _document(status, headers, xml.write(member, result.get(payload, {}), payload))
+    return Response(status, headers, result[payload])
+
+
+def _encode_headers(shape: Any, result: Mapping[str, Any]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for located in _located_members(shape.name):
+        value = result.get(located.name)
+        if value is None:
+            continue
+        if located.shape.type_name == "map":
+            headers |= {located.wire_name + key: each for key, each in value.items()}
+        else:
+            headers[located.wire_name] = to_text(located.shape, value, HEADER_TIME)
+    return headers
+
+
+@functools.cache
+def _located_members(shape_name: str) -> tuple[_Located, ...]:
+    shape = service_model(SERVICE).shape_for(shape_name)
+    members = [(name, member) for name, member in shape.members.items() if "location" in member.serialization]
+    return tuple(_Located(name, member.serialization["name"], member) for name, member in members)
+
+
+def encode_error(error: ApiError, request: Request, request_id: str) -> Response:
+    """Return the error answer; to a HEAD it has no body, so clients see the status alone."""
+    if request.method == "HEAD" or error.status == 304:
+        return Response(error.status)
+    details = {"Code": error.code, "Message": error.message, **error.details, "Resource": request.path}
+    inner = "".join(xml.element(name, value) for name, value in details.items())
+    return _document(error.status, {}, f"<Error>{inner}{xml.element('RequestId', request_id)}</Error>")
+
+
+def _document(status: int, headers: dict[str, str], root: str) -> Response:
+    return Response(status, {**headers, "Content-Type": "application/xml"}, (xml.DECLARATION + root).encode())
+
+
+# Which operation a request is
+
+
+def _target(request: Request) -> _Target:
+    path = request.decoded_path().removeprefix("/")
+    query = dict(parse_qsl(request.query, keep_blank_values=True))
+    host = request.hostname
+    virtual = None if _PLAIN_HOST.fullmatch(host) else _VIRTUAL_HOST.fullmatch(host)
+    if virtual:
+        return _Target(virtual[1] or virtual[2], path, query)
+    bucket, _, key = path.partition("/")
+    return _Target(bucket, key, query)
+
+
+def _match(request: Request, target: _Target) -> _Operation:
+    depth = 2 if target.key else 1 if target.bucket else 0
+    for operation in _operations().get((request.method, depth), ()):
+        if all(
+            name in target.query and wanted in {None, target.query[name]} for name, wanted in operation.required_query
+        ) and all(name in request.headers for name in operation.required_headers):
+            return operation
+    message = "The specified method is not allowed against this resource."
+    raise ApiError("MethodNotAllowed", message, 405, Method=request.method)
+
+
+@functools.cache
+def _operations() -> dict[tuple[str, int], list[_Operation]]:
+    """Return the operations of the model by method and depth, those with the most conditions first.
+
+    All of them, so that one that the engine lacks is not taken for another one: PutObjectTagging is no PutObject.
+    """
+    model = service_model(SERVICE)
+    table: dict[tuple[str, int], list[_Operation]] = {}
+    for name in model.operation_names:
+        if name not in _SUPERSEDED:
+            operation = _compile(name, model.operation_model(name))
+            table.setdefault((operation.method, operation.depth), []).append(operation)
+    for operations in table.values():
+        operations.sort(key=lambda operation: -operation.conditions)
+    return table
+
+
+def _compile(name: str, model: Any) -> _Operation:
+    path, _, literal = model.http["requestUri"].partition("?")
+    shape = model.input_shape
+    members = {} if shape is None else dict(shape.members)
+    required = set() if shape is None else set(shape.required_members)
+    located: dict[str, list[_Located]] = {"querystring": [], "header": [], "headers": []}
+    query = {(key, value or None) for key, value in parse_qsl(literal, keep_blank_values=True)}
+    needed_headers = set()
+    for key, member in members.items():
+        place, wire_name = member.serialization.get("location"), member.serialization.get("name", key)
+        if place in located:
+            wire_name = wire_name if place == "querystring" else wire_name.lower()
+            located[place].append(_Located(key, wire_name, member))
+            if key in required and place == "querystring":
+                query.add((wire_name, None))
+            elif key in required:
+                needed_headers.add(wire_name)
+    payload = None if shape is None else shape.serialization.get("payload")
+    return _Operation(
+        name=name,
+        method=model.http["method"],
+        depth=2 if "{Key" in path else 1 if "{Bucket" in path else 0,
+        required_query=frozenset(query),
+        required_headers=frozenset(needed_headers),
+        query=tuple(located["querystring"]),
+        headers=tuple(located["header"] + located["headers"]),
+        payload=None if payload is None else _Located(payload, payload, members[payload]),
+    )

@@ -1,0 +1,79 @@
+"""Single values as text: numbers, booleans, times and bytes, by their shape."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Any
+
+from processing.local.errors import ApiError
+
+if TYPE_CHECKING:
+    from botocore.model import Shape
+
+BODY_TIME = "iso8601"
+HEADER_TIME = "rfc822"
+
+
+def to_text(shape: Shape, value: Any, time_format: str = BODY_TIME) -> str:
+    """Return a scalar as the text that stands in an XML element, a header or a query."""
+    kind = shape.type_name
+    if kind == "boolean":
+        return "true" if value else "false"
+    if kind == "timestamp" and not isinstance(value, str):
+        return time_text(value, shape.serialization.get("timestampFormat", time_format))
+    if kind == "blob":
+        return base64.b64encode(value.encode() if isinstance(value, str) else value).decode()
+    return str(value)
+
+
+def from_text(shape: Shape, text: str) -> Any:
+    """Return the value that a text stands for.
+
+    Raises:
+        ApiError: `InvalidArgument`, if it stands for none.
+    """
+    kind = shape.type_name
+    if kind in {"string", "character"}:
+        return text
+    try:
+        if kind in {"integer", "long"}:
+            return int(text)
+        if kind in {"float", "double"}:
+            return float(text)
+        if kind == "boolean":
+            return {"true": True, "false": False}[text.lower()]
+        if kind == "timestamp":
+            return to_time(text)
+        if kind == "blob":
+            return base64.b64decode(text, validate=True)
+    except (ValueError, KeyError):
+        message = f"{text!r} is not a valid {kind}"
+        raise ApiError("InvalidArgument", message, ArgumentValue=text) from None
+    return text
+
+
+def time_text(value: dt.datetime | float, time_format: str) -> str:
+    """Write a time (a datetime, or seconds since the epoch) in one of the formats of the service models."""
+    moment = value if isinstance(value, dt.datetime) else dt.datetime.fromtimestamp(value, dt.timezone.utc)
+    moment = moment.replace(tzinfo=dt.timezone.utc) if moment.tzinfo is None else moment.astimezone(dt.timezone.utc)
+    if time_format == "unixTimestamp":
+        return str(round(moment.timestamp(), 3))
+    if time_format == "rfc822":
+        return format_datetime(moment.replace(microsecond=0), usegmt=True)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def to_time(value: Any) -> dt.datetime:
+    """Read a time in any of the formats of the service models: seconds since the epoch, ISO 8601, RFC 822.
+
+    Raises:
+        ValueError: it is none.
+    """
+    from botocore.utils import parse_timestamp
+
+    if isinstance(value, (int, float)):
+        return dt.datetime.fromtimestamp(value, dt.timezone.utc)
+    moment: dt.datetime = parse_timestamp(value)
+    return moment.replace(tzinfo=dt.timezone.utc) if moment.tzinfo is None else moment
