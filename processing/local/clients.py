@@ -12,7 +12,7 @@ from botocore.session import Session
 from processing.local.wire.message import endpoint
 
 if TYPE_CHECKING:
-    from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+    from botocore.awsrequest import AWSPreparedRequest
     from botocore.loaders import Loader
 
     from processing.local.transport import Transport
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _CREDENTIAL = "local"  # nobody looks at it; it keeps botocore from asking the machine for one
 
 
-class _EngineSession(Session):  # type: ignore[misc]  # botocore has no types
+class _EngineSession(Session):
     """Knows nothing of the machine's AWS configuration, and points every client at the engine."""
 
     def get_credentials(self) -> Credentials:
@@ -38,7 +38,8 @@ class _EngineSession(Session):  # type: ignore[misc]  # botocore has no types
         for name in ("aws_access_key_id", "aws_secret_access_key", "aws_session_token"):
             options.pop(name, None)
         ours = _config()
-        return super().create_client(service_name, *args, config=ours.merge(config) if config else ours, **options)
+        create: Any = super().create_client
+        return create(service_name, *args, config=ours.merge(config) if config else ours, **options)
 
 
 def engine_session(transport: Transport, loader: Loader) -> Session:
@@ -51,16 +52,18 @@ def engine_session(transport: Transport, loader: Loader) -> Session:
     session = _EngineSession()
     session.register_component("data_loader", loader)
 
-    def send(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+    def send(*, request: AWSPreparedRequest, **_: Any) -> Any:
         return transport.send(request)
 
     # Clients inherit the handlers of their session: all of this one's, and no other client of the process.
-    session.register("before-send", send)
+    register: Any = session.register
+    register("before-send", send)
     return session
 
 
 def _config() -> Config:
     """Return what makes calls cheap: no signature, no checksums of what never leaves the process, one try."""
+    options: dict[str, Any] = {"defaults_mode": "legacy", "user_agent": "sm-processing"}  # typed too narrowly
     return Config(
         signature_version=botocore.UNSIGNED,
         retries={"total_max_attempts": 1, "mode": "standard"},
@@ -69,7 +72,6 @@ def _config() -> Config:
         inject_host_prefix=False,
         use_dualstack_endpoint=False,
         use_fips_endpoint=False,
-        defaults_mode="legacy",
-        parameter_validation=True,
         s3={"addressing_style": "path", "use_accelerate_endpoint": False},
+        **options,
     )

@@ -91,6 +91,11 @@ class LocalSession(Session):
         inner = InProcessTransport(self.engine)
         self._transport = inner if transport is None else transport(inner)
 
+    @property
+    def home(self) -> Path:
+        """The engine's folder."""
+        return self.engine.home
+
     def preflight(self, request: ProcessingRequest, plan: StagingPlan) -> None:
         """Refuse what the engine cannot run, before anything is uploaded.
 
@@ -110,7 +115,7 @@ class LocalSession(Session):
             _check_paths(request, plan)
 
     def ensure_bucket(self, bucket: str) -> None:
-        """Make a bucket of the session's own, also one that the user named: it is only a name in the engine's folder."""
+        """Make a bucket of the session's own, also one that the user named: here it is but a name in a folder."""
         if bucket not in self._ensured and (bucket == self._default_bucket or self.expected_owner(bucket)):
             with contextlib.suppress(ApiError):  # it is there
                 self.engine.objects.create_bucket(bucket)
@@ -167,6 +172,6 @@ def _check_paths(request: ProcessingRequest, plan: StagingPlan) -> None:
             number, line = found[0]
             raise EngineError(
                 f"{upload.source}:{number}: `{line}` names a path below /opt/ml, which the job cannot see on this "
-                "machine: neither bubblewrap nor user namespaces are to be had, so paths are rewritten in arguments and "
-                "environment only. Pass the path as an argument of the script, or install bubblewrap (bwrap)."
+                "machine: without bubblewrap or user namespaces, paths are rewritten in arguments and environment "
+                "only. Pass the path as an argument of the script, or install bubblewrap (bwrap)."
             )

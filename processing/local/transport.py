@@ -38,7 +38,8 @@ class InProcessTransport:
         from botocore.awsrequest import AWSResponse
 
         response = codec.answer(self._engine.handle, _plain(request))
-        return AWSResponse(request.url, response.status, response.headers, _Raw(response.body))
+        headers: Any = response.headers
+        return AWSResponse(request.url, response.status, headers, _Raw(response.body))
 
 
 def identify(request: AWSPreparedRequest) -> tuple[str, str]:
@@ -47,7 +48,7 @@ def identify(request: AWSPreparedRequest) -> tuple[str, str]:
 
 
 def _plain(request: AWSPreparedRequest) -> Request:
-    return Request.from_url(request.method, request.url, request.headers, request.body)
+    return Request.from_url(request.method, request.url, dict(request.headers.items()), request.body)
 
 
 class _Raw(io.RawIOBase):
@@ -67,7 +68,7 @@ class _Raw(io.RawIOBase):
         count: int = self._file.readinto(buffer)
         return count
 
-    def stream(self, amount: int | None = CHUNK, decode_content: bool | None = None) -> Iterator[bytes]:  # noqa: ARG002 — urllib3's signature
+    def stream(self, amount: int | None = CHUNK, decode_content: bool | None = None) -> Iterator[bytes]:  # noqa: ARG002
         while piece := self.read(amount):
             yield piece
 

@@ -6,6 +6,7 @@ Unlike the service, the engine keeps events of any age, and what was written can
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -63,7 +64,7 @@ class LogsHandler:
     def put_log_events(self, params: dict[str, Any]) -> dict[str, Any]:
         """Add a batch of events, in the order of their times."""
         events = [(event["timestamp"], event["message"]) for event in params["logEvents"]]
-        if any(first[0] > second[0] for first, second in zip(events, events[1:], strict=False)):
+        if any(first[0] > second[0] for first, second in itertools.pairwise(events)):
             message = "Log events in a single PutLogEvents request must be in chronological order."
             raise ApiError("InvalidParameterException", message)
         size = sum(len(message.encode("utf-8", "replace")) + EVENT_OVERHEAD for _, message in events)

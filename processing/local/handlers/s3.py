@@ -236,7 +236,7 @@ class S3Handler:
         source, descriptor = self._objects.open(bucket, key)
         with FileSection(descriptor, 0, source.size) as body:
             _check_conditions(source, params, "CopySource")
-            kept = {name: value for name, value in source.headers.items() if name not in {"SSEKMSKeyId"}}
+            kept = {name: value for name, value in source.headers.items() if name != "SSEKMSKeyId"}
             record = self._objects.put(
                 params["Bucket"],
                 params["Key"],
@@ -407,7 +407,7 @@ def _reading(record: ObjectRecord, params: Mapping[str, Any]) -> tuple[dict[str,
 
 
 def _range_of(text: str | None, size: int) -> tuple[int, int] | None:
-    """Return the first byte and the length that a Range header asks for; None for everything, also if it is no range."""
+    """Return the first byte and the length that a Range header asks for; None for everything, or if it is no range."""
     match = _RANGE.fullmatch(text) if text else None
     if match is None or not (match[1] or match[2]):
         return None

@@ -24,7 +24,15 @@ CHUNK = 1 << 20
 ABANDONED_AFTER = 24 * 3600.0
 """Seconds without a write after which an unfinished body belongs to nobody."""
 
-Source = bytes | bytearray | memoryview | os.PathLike[str] | BinaryIO
+
+class Readable(Protocol):
+    """A binary stream, as far as it is needed: a file, or anything that is read like one."""
+
+    def read(self, size: int = ..., /) -> bytes:
+        """Return up to `size` bytes, all of them for -1; empty at the end."""
+
+
+Source = bytes | bytearray | memoryview | os.PathLike[str] | Readable
 
 
 class Digest(Protocol):

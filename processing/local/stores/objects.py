@@ -140,7 +140,7 @@ class ObjectStore:
                 raise ApiError("BucketNotEmpty", message, 409, BucketName=bucket)
             dropped = "upload IN (SELECT id FROM uploads WHERE bucket = ?)"
             connection.execute(f"INSERT OR IGNORE INTO garbage SELECT body FROM parts WHERE {dropped}", (bucket,))  # noqa: S608 — constants
-            connection.execute(f"DELETE FROM parts WHERE {dropped}", (bucket,))  # noqa: S608
+            connection.execute(f"DELETE FROM parts WHERE {dropped}", (bucket,))  # noqa: S608 — constants
             connection.execute("DELETE FROM uploads WHERE bucket = ?", (bucket,))
             connection.execute("DELETE FROM buckets WHERE name = ?", (bucket,))
 
@@ -328,7 +328,7 @@ class ObjectStore:
         connection: sqlite3.Connection, bucket: str, prefix: bytes, after: bytes, delimiter: bytes
     ) -> Iterator[tuple[bytes | None, tuple]]:  # type: ignore[type-arg]
         """Yield (common prefix or None, row) in order; a common prefix is one look-up, however many keys it has."""
-        statement = f"SELECT {_COLUMNS} FROM objects WHERE bucket = ? AND key >= ? AND key < ? ORDER BY key"  # noqa: S608
+        statement = f"SELECT {_COLUMNS} FROM objects WHERE bucket = ? AND key >= ? AND key < ? ORDER BY key"  # noqa: S608 — constants
         end = _successor(prefix)
         lower = max(prefix, after + b"\0" if after else b"")  # nothing lies between a key and itself with a zero byte
         while True:
@@ -347,7 +347,7 @@ class ObjectStore:
 
     @staticmethod
     def _find(connection: sqlite3.Connection, bucket: str, key: bytes) -> tuple | None:  # type: ignore[type-arg]
-        statement = f"SELECT {_COLUMNS} FROM objects WHERE bucket = ? AND key = ?"  # noqa: S608
+        statement = f"SELECT {_COLUMNS} FROM objects WHERE bucket = ? AND key = ?"  # noqa: S608 — constants
         row: tuple | None = connection.execute(statement, (bucket, key)).fetchone()  # type: ignore[type-arg]
         return row
 

@@ -5,9 +5,12 @@ Clients use it to send a checksum after the body, when they know it. Chunk signa
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
 from processing.local.errors import ApiError
+
+if TYPE_CHECKING:
+    from processing.local.stores.bodies import Readable
 
 _CHECKSUM = "x-amz-checksum-"
 _LONGEST_LINE = 16_384
@@ -25,7 +28,7 @@ class ChunkedBody:
             last byte has been read.
     """
 
-    def __init__(self, raw: BinaryIO, trailer: str = "") -> None:
+    def __init__(self, raw: Readable, trailer: str = "") -> None:
         self._raw = raw
         self._buffer = b""
         self._left = 0

@@ -12,6 +12,7 @@ from attrs import evolve
 from processing.local.errors import ApiError
 from processing.local.wire import jsonrpc, query, rest
 from processing.local.wire.message import ENGINE_DOMAIN, Call, Request, Response
+from processing.request.schema import service_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,16 +34,20 @@ def identify(request: Request) -> tuple[str, str]:
 
     The body is not read, unless it is a form.
     """
+    service, operation = _named(request)
+    return service, rest.identify(request) if service == rest.SERVICE else operation
+
+
+def _named(request: Request) -> tuple[str, str]:
+    """Return the service, and the operation if the request names it; S3's follows from all of the request."""
     target = jsonrpc.target_of(request)
     if target is not None:
         return jsonrpc.TARGETS.get(target[0], _service_of_host(request) or target[0]), target[1]
     service = _service_of_host(request) or _service_of_signature(request)
-    if service in {None, *_QUERY_SERVICES}:
+    if service is None or service in _QUERY_SERVICES:
         form = query.form_of(request)
         if "Action" in form:
             return service or query.VERSIONS.get(form.get("Version", ""), "unknown"), form["Action"]
-    if service in {None, rest.SERVICE}:
-        return rest.SERVICE, rest.identify(request)
     return service or rest.SERVICE, ""
 
 
@@ -52,7 +57,7 @@ def decode(request: Request) -> Call:
     Raises:
         ApiError: the request is malformed.
     """
-    service, operation = identify(request)
+    service, operation = _named(request)
     if service == rest.SERVICE:
         return Call(service, *rest.decode(request))
     if service in _JSON_SERVICES:
@@ -93,9 +98,9 @@ def _encode(call: Call, result: Mapping[str, Any], request: Request, request_id:
 
 def _encode_error(error: ApiError, request: Request, request_id: str) -> Response:
     content_type = request.headers.get("content-type", "")
-    if "x-amz-target" in request.headers or "json" in content_type:
-        return jsonrpc.encode_error(error)
     service = _service_of_host(request) or _service_of_signature(request)
+    if "x-amz-target" in request.headers or "json" in content_type or _speaks_json(service):
+        return jsonrpc.encode_error(error)
     if service in _QUERY_SERVICES or content_type.startswith("application/x-www-form-urlencoded"):
         return query.encode_error(error, request_id)
     return rest.encode_error(error, request, request_id)
@@ -112,3 +117,15 @@ def _service_of_host(request: Request) -> str | None:
 def _service_of_signature(request: Request) -> str | None:
     match = _SCOPE.search(request.headers.get("authorization", ""))
     return match[1] if match else None
+
+
+def _speaks_json(service: str | None) -> bool:
+    """Whether clients of a service that the engine does not have read errors as JSON."""
+    if service is None or service == rest.SERVICE or service in _QUERY_SERVICES:
+        return False
+    from botocore.exceptions import UnknownServiceError
+
+    try:
+        return "json" in service_model(service).metadata.get("protocol", "")
+    except UnknownServiceError:
+        return False

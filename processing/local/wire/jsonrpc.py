@@ -77,9 +77,10 @@ def _is_special(shape: Any, above: frozenset[str]) -> bool:
         return True
     if shape.name in above:  # a shape inside itself
         return False
-    inside = {"structure": lambda: shape.members.values(), "list": lambda: [shape.member]}
-    members = inside.get(shape.type_name, lambda: [shape.value] if shape.type_name == "map" else [])()
-    return any(_is_special(member, above | {shape.name}) for member in members)
+    members: dict[str, Any] = {"structure": "members", "list": "member", "map": "value"}
+    inside = getattr(shape, members.get(shape.type_name, ""), {})
+    shapes = inside.values() if shape.type_name == "structure" else [inside] if inside else []
+    return any(_is_special(each, above | {shape.name}) for each in shapes)
 
 
 def _read(shape: Any, value: Any) -> Any:

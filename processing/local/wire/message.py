@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from attrs import field, frozen
@@ -13,6 +13,8 @@ from processing.local.errors import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from processing.local.stores.bodies import Readable
 
 ENGINE_DOMAIN = "processing.localhost"
 """The domain of the engine's endpoints. Names under `.localhost` never leave a machine (RFC 6761)."""
@@ -43,7 +45,7 @@ class Request:
     path: str
     query: str
     headers: Mapping[str, str]
-    body: bytes | BinaryIO = b""
+    body: bytes | Readable = b""
 
     @classmethod
     def from_url(cls, method: str, url: str, headers: Mapping[str, Any], body: Any) -> Request:
@@ -89,7 +91,7 @@ class Response:
 
     status: int
     headers: dict[str, str] = field(factory=dict)
-    body: bytes | BinaryIO = b""
+    body: bytes | Readable = b""
 
 
 class FileSection(io.RawIOBase):
@@ -143,7 +145,7 @@ class FileSection(io.RawIOBase):
             os.close(descriptor)
 
 
-def iter_body(body: bytes | BinaryIO) -> Iterator[bytes]:
+def iter_body(body: bytes | Readable) -> Iterator[bytes]:
     """Yield a body in pieces of moderate size."""
     if isinstance(body, bytes):
         if body:

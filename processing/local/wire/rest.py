@@ -157,8 +157,10 @@ def encode(operation: str, result: Mapping[str, Any], method: str) -> Response:
     if shape is None:
         return Response(status)
     headers = _encode_headers(shape, result)
-    if method == "HEAD":
-        return Response(status, headers)
+    return Response(status, headers) if method == "HEAD" else _with_body(operation, shape, result, status, headers)
+
+
+def _with_body(operation: str, shape: Any, result: Mapping[str, Any], status: int, headers: dict[str, str]) -> Response:
     if operation == "GetBucketLocation":  # the one answer whose root is a text
         text = xml.escape(result.get("LocationConstraint") or "")
         root = f'<LocationConstraint xmlns="{_NAMESPACE}">{text}</LocationConstraint>'
@@ -166,10 +168,10 @@ def encode(operation: str, result: Mapping[str, Any], method: str) -> Response:
     payload = shape.serialization.get("payload")
     if payload is None:
         inner = xml.write_members(shape, result, skip_located=True)
-        root = _ROOTS.get(operation)
-        if root is None:
+        name = _ROOTS.get(operation)
+        if name is None:
             return Response(status, headers)
-        return _document(status, headers, f'<{root} xmlns="{_NAMESPACE}">{inner}</{root}>')
+        return _document(status, headers, f'<{name} xmlns="{_NAMESPACE}">{inner}</{name}>')
     member = shape.members[payload]
     if member.type_name == "structure":
         return _document(status, headers, xml.write(member, result.get(payload, {}), payload))
@@ -191,7 +193,7 @@ def _encode_headers(shape: Any, result: Mapping[str, Any]) -> dict[str, str]:
 
 @functools.cache
 def _located_members(shape_name: str) -> tuple[_Located, ...]:
-    shape = service_model(SERVICE).shape_for(shape_name)
+    shape: Any = service_model(SERVICE).shape_for(shape_name)
     members = [(name, member) for name, member in shape.members.items() if "location" in member.serialization]
     return tuple(_Located(name, member.serialization["name"], member) for name, member in members)
 

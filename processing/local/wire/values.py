@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from processing.local.errors import ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from botocore.model import Shape
 
 BODY_TIME = "iso8601"
@@ -34,24 +36,14 @@ def from_text(shape: Shape, text: str) -> Any:
     Raises:
         ApiError: `InvalidArgument`, if it stands for none.
     """
-    kind = shape.type_name
-    if kind in {"string", "character"}:
+    read = _READERS.get(shape.type_name)
+    if read is None:
         return text
     try:
-        if kind in {"integer", "long"}:
-            return int(text)
-        if kind in {"float", "double"}:
-            return float(text)
-        if kind == "boolean":
-            return {"true": True, "false": False}[text.lower()]
-        if kind == "timestamp":
-            return to_time(text)
-        if kind == "blob":
-            return base64.b64decode(text, validate=True)
-    except (ValueError, KeyError):
-        message = f"{text!r} is not a valid {kind}"
+        return read(text)
+    except (ValueError, KeyError, OverflowError):
+        message = f"{text!r} is not a valid {shape.type_name}"
         raise ApiError("InvalidArgument", message, ArgumentValue=text) from None
-    return text
 
 
 def time_text(value: dt.datetime | float, time_format: str) -> str:
@@ -77,3 +69,14 @@ def to_time(value: Any) -> dt.datetime:
         return dt.datetime.fromtimestamp(value, dt.timezone.utc)
     moment: dt.datetime = parse_timestamp(value)
     return moment.replace(tzinfo=dt.timezone.utc) if moment.tzinfo is None else moment
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "integer": int,
+    "long": int,
+    "float": float,
+    "double": float,
+    "boolean": lambda text: {"true": True, "false": False}[text.lower()],
+    "timestamp": to_time,
+    "blob": lambda text: base64.b64decode(text, validate=True),
+}
