@@ -1,7 +1,7 @@
 """How long a trivial job takes on the embedded engine, from the call of `run` to its return.
 
-One process; the kinds of job take turns, after one round that does not count. Medians. The job is a script of three
-lines with one input and one output, so a host process, a sandbox, a Python and the transfers are all in the figure.
+One process; the kinds of job take turns, after one round that does not count. Medians. The job is a small
+script with one input and one output, so a host process, a sandbox, a Python and the transfers are all in the figure.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ ROUNDS = 20
 DESCRIBES = 200
 SCRIPT = """
 import pathlib, sys
+print("hello")
 for path in sorted(pathlib.Path(sys.argv[1]).rglob("*.txt")):
     pathlib.Path(sys.argv[2], path.name).write_text(path.read_text().upper())
 """
