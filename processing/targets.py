@@ -13,10 +13,11 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from processing.exceptions import ConfigurationError
-from processing.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+
+    from processing.session import Session
 
 LOCAL_ROLE = "arn:aws:iam::000000000000:role/processing-local"
 """The role of a job on the embedded engine, where the user gave none. Nobody assumes it."""
@@ -94,6 +95,8 @@ def session_for_attach(session: Any = None) -> Session:
 
 def default_session() -> Session:
     """Return the process's session for AWS, made of the environment; a new one where the environment has changed."""
+    from processing.session import Session
+
     boto3 = sys.modules.get("boto3")  # a default session of the user's can only be there if it is loaded
     return _default("aws", (*_read(_AWS_SETTINGS), id(getattr(boto3, "DEFAULT_SESSION", None))), Session)
 
@@ -123,6 +126,8 @@ def _read(names: tuple[str, ...]) -> tuple[str | None, ...]:
 
 
 def _session_of(given: Any) -> Session:
+    from processing.session import Session
+
     if isinstance(given, Session):
         return given
     if not hasattr(given, "boto_session") or not callable(getattr(given, "default_bucket", None)):
@@ -148,6 +153,8 @@ def _session_of(given: Any) -> Session:
 
 def _adapt(given: Any) -> Session:
     """Return a session of ours that calls AWS as a `sagemaker.Session` does."""
+    from processing.session import Session
+
     bucket = getattr(given, "_default_bucket_name_override", None)
     if bucket is None and not getattr(given, "_default_bucket_set_by_sdk", False):
         bucket = getattr(given, "_default_bucket", None)
