@@ -255,6 +255,9 @@ def _operations() -> dict[tuple[str, int], list[_Operation]]:
 
 def _compile(name: str, model: Any) -> _Operation:
     path, _, literal = model.http["requestUri"].partition("?")
+    # A client takes the bucket out of the paths of the model, which is shared, when it first calls an operation; the
+    # whole path is then here.
+    path = model.http.get("authPath", path)
     shape = model.input_shape
     members = {} if shape is None else dict(shape.members)
     required = set() if shape is None else set(shape.required_members)
