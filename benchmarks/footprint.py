@@ -2,7 +2,8 @@
 
 The wheel is installed into a fresh virtual environment that has no pip of its own. Counted are the distributions that
 `importlib.metadata` finds there, the package itself among them, and the sizes of all files in site-packages, bytecode
-included (megabytes of 1,000,000 bytes). Needs a package index.
+included (megabytes of 1,000,000 bytes). Then every module is imported there: none may need what was not installed. Needs
+a package index.
 
     python benchmarks/footprint.py [WHEEL]     # default: the wheel in dist/
 """
@@ -27,6 +28,18 @@ print(json.dumps([
 """
 
 
+IMPORT = """
+import importlib, json, pkgutil, processing
+failed = []
+for module in pkgutil.walk_packages(processing.__path__, "processing."):
+    try:
+        importlib.import_module(module.name)
+    except ImportError as error:
+        failed.append(f"{module.name}: {error}")
+print(json.dumps(failed))
+"""
+
+
 def main() -> None:
     root = Path(__file__).resolve().parent.parent
     wheel = sys.argv[1] if len(sys.argv) > 1 else str(next((root / "dist").glob("*.whl")))
@@ -35,12 +48,15 @@ def main() -> None:
         python = str(Path(name, "bin", "python"))
         install = ["-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check", wheel]
         subprocess.run([sys.executable, *install], check=True)
+        imported = subprocess.run([python, "-c", IMPORT], check=True, capture_output=True, text=True)
         counted = subprocess.run([python, "-c", COUNT], check=True, capture_output=True, text=True)
+    failed = json.loads(imported.stdout)
     names, size = json.loads(counted.stdout)
     finish(
         [
             Figure("distributions that pip install brings", len(names), 13, note=", ".join(names)),
             Figure("site-packages after it", size / 1e6, 75, "MB"),
+            Figure("modules that need something else", len(failed), 0, note="; ".join(failed)),
         ]
     )
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, BinaryIO
 
-from typing_extensions import Self
-
 from processing.exceptions import StagingError
 
 if TYPE_CHECKING:
@@ -20,7 +18,7 @@ class Source:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Source:
         self._file: BinaryIO = self._path.open("rb")
         self._status = os.fstat(self._file.fileno())
         self.size = self._status.st_size
