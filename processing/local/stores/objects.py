@@ -190,12 +190,14 @@ class ObjectStore:
         try:
             with self.database.write() as connection:
                 self._admit(connection, bucket, encoded, if_none_match, if_match)
-                return self.store(connection, bucket, encoded, body, said, metadata or {})
+                record, freed = self.store(connection, bucket, encoded, body, said, metadata or {})
         except ApiError:  # nothing was committed
             self.bodies.discard([body.path.name])
             raise
         finally:
             body.path.unlink(missing_ok=True)  # it is there only if it was not kept
+        self.bodies.discard(freed)
+        return record
 
     def get(self, bucket: str, key: str) -> ObjectRecord:
         """Return an object's record."""
@@ -280,16 +282,20 @@ class ObjectStore:
         body: Body,
         headers: Mapping[str, str],
         metadata: Mapping[str, str],
-    ) -> ObjectRecord:
-        """Let the index point to a finished body, inside a write transaction; what it replaces becomes garbage."""
+    ) -> tuple[ObjectRecord, Sequence[str]]:
+        """Let the index point to a finished body, inside a write transaction.
+
+        Returns:
+            the record, and the bodies that it replaces: garbage, to be discarded once the transaction is committed.
+        """
         self._empty_garbage(connection)
         replaced = self._find(connection, bucket, key)
-        if replaced is not None:
-            self.throw_away(connection, [replaced[4]])
+        freed = [] if replaced is None else [replaced[4]]
+        self.throw_away(connection, freed)
         texts = json.dumps(dict(headers)), json.dumps(dict(metadata))
         row = (key, body.size, body.md5, self.now(), self.bodies.keep(body.path), *texts)
         connection.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (bucket, *row))
-        return self._record(bucket, row)
+        return self._record(bucket, row), freed
 
     def exists(self, connection: sqlite3.Connection, bucket: str, key: str) -> bool:
         """Return whether there is such an object, inside a transaction."""

@@ -122,8 +122,10 @@ class MultipartUploads:
                 upload = self._require(connection, upload_id, bucket, key)
                 if if_none_match and self._objects.exists(connection, bucket, key):
                     raise precondition_failed("If-None-Match")
-                record = self._objects.store(connection, bucket, encode_key(key), body, upload.headers, upload.metadata)
-                freed = self._forget(connection, upload_id)
+                record, replaced = self._objects.store(
+                    connection, bucket, encode_key(key), body, upload.headers, upload.metadata
+                )
+                freed = [*replaced, *self._forget(connection, upload_id)]
         finally:
             path.unlink(missing_ok=True)
         self._bodies.discard(freed)

@@ -1,0 +1,386 @@
+"""The object store: listing against a model, one winner of a conditional put, nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processing.local.errors import ApiError
+from processing.local.stores.bodies import ABANDONED_AFTER
+from processing.local.stores.objects import ObjectStore
+from processing.local.stores.uploads import MIN_PART_BYTES, MultipartUploads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    """A store with one bucket."""
+    (tmp_path / "engine").mkdir()
+    store = ObjectStore(tmp_path / "engine")
+    store.create_bucket("bucket")
+    return store
+
+
+@pytest.fixture(scope="module")
+def listings() -> Iterator[ObjectStore]:
+    """A store for the listings of many examples, each in a bucket of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield ObjectStore(Path(folder))
+
+
+def bodies(store: ObjectStore) -> list[str]:
+    """The names of all files that hold bodies, finished or not."""
+    return [file.name for name in ("objects", "incoming") for file in (store.root / name).rglob("*") if file.is_file()]
+
+
+def run(code: str, root: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start another process that has the same folder open."""
+    start = "import sys; from pathlib import Path; from processing.local.stores.objects import ObjectStore\n"
+    start += "store = ObjectStore(Path(sys.argv[1]))\n"
+    path = os.pathsep.join(sys.path)
+    return subprocess.Popen(
+        [sys.executable, "-c", start + code, str(root), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+
+
+class TestObjects:
+    """Put, get and delete."""
+
+    def test_what_was_put_is_got(self, store: ObjectStore) -> None:
+        """Bytes, metadata and headers come back; the ETag is the MD5."""
+        record = store.put("bucket", "k", b"hello", metadata={"a": "b"}, content_type="text/plain")
+        assert record == store.get("bucket", "k")
+        assert record.path.read_bytes() == b"hello"
+        assert (record.size, record.etag) == (5, hashlib.md5(b"hello").hexdigest())
+        assert (record.metadata, record.headers) == ({"a": "b"}, {"ContentType": "text/plain"})
+
+    def test_a_path_and_a_stream_are_sources_too(self, store: ObjectStore, tmp_path: Path) -> None:
+        """All three kinds of source store the same bytes."""
+        file = tmp_path / "source"
+        file.write_bytes(b"x" * 3_000_000)
+        assert store.put("bucket", "a", file).etag == store.put("bucket", "b", io.BytesIO(b"x" * 3_000_000)).etag
+        assert file.exists()
+
+    @pytest.mark.parametrize(
+        "key",
+        [
+            "a",
+            "a/b",
+            "a//b",
+            "/",
+            "//",
+            "..",
+            "a/../b",
+            "./",
+            "a ",
+            " a",
+            "ü/日本/🎉",
+            "a\nb",
+            "%41",
+            "a+b",
+            "k" * 1024,
+        ],
+    )
+    def test_odd_keys_are_ordinary(self, store: ObjectStore, key: str) -> None:
+        """No key is a path: each is stored and listed as it is written, beside the others."""
+        store.put("bucket", "a", b"1")
+        store.put("bucket", key, key.encode())
+        assert store.get("bucket", key).path.read_bytes() == key.encode()
+        assert key in [record.key for record in store.iter_prefix("bucket")]
+        assert not [file for file in store.root.parent.iterdir() if file != store.root]
+
+    def test_a_key_of_more_than_1024_bytes_is_refused(self, store: ObjectStore) -> None:
+        """The limit counts bytes of UTF-8."""
+        with pytest.raises(ApiError, match="KeyTooLongError"):
+            store.put("bucket", "ü" * 513, b"")
+
+    def test_replaced_and_deleted_bodies_leave_the_disk(self, store: ObjectStore) -> None:
+        """Only the bodies that objects own are kept."""
+        for _ in range(5):
+            store.put("bucket", "k", b"x")
+        store.put("bucket", "other", b"y")
+        store.delete("bucket", "other")
+        store.delete("bucket", "other")
+        store.put("bucket", "k", b"z")
+        assert bodies(store) == [store.get("bucket", "k").path.name]
+
+    def test_a_reader_keeps_what_it_opened(self, store: ObjectStore) -> None:
+        """An object that is replaced while it is read is read to its end."""
+        store.put("bucket", "k", b"old")
+        record, descriptor = store.open("bucket", "k")
+        store.put("bucket", "k", b"new")
+        store.put("bucket", "k", b"newer")
+        assert os.read(descriptor, 10) == b"old"
+        os.close(descriptor)
+        assert record.size == 3
+
+    @pytest.mark.parametrize(("length", "code"), [(4, "IncompleteBody"), (6, "IncompleteBody")])
+    def test_a_body_of_another_length_is_refused(self, store: ObjectStore, length: int, code: str) -> None:
+        """Neither a cut body nor one that is too long becomes an object."""
+        with pytest.raises(ApiError, match=code):
+            store.put("bucket", "k", b"hello", length=length)
+        assert bodies(store) == []
+
+    def test_unknown_names_are_errors(self, store: ObjectStore) -> None:
+        """Of bucket and key, the one that is missing is named."""
+        with pytest.raises(ApiError, match="NoSuchKey"):
+            store.get("bucket", "k")
+        for call in (store.get, store.delete):
+            with pytest.raises(ApiError, match="NoSuchBucket"):
+                call("other", "k")
+        with pytest.raises(ApiError, match="NoSuchBucket"):
+            store.put("other", "k", b"")
+
+    def test_a_bucket_with_objects_is_not_deleted(self, store: ObjectStore) -> None:
+        """An empty one is, and its unfinished uploads go with it."""
+        uploads = MultipartUploads(store)
+        upload = uploads.create("bucket", "k", headers={}, metadata={})
+        uploads.add_part(upload.id, "bucket", "k", 1, b"x")
+        store.put("bucket", "k", b"x")
+        with pytest.raises(ApiError, match="BucketNotEmpty"):
+            store.delete_bucket("bucket")
+        store.delete("bucket", "k")
+        store.delete_bucket("bucket")
+        store.create_bucket("bucket")
+        store.put("bucket", "last", b"")
+        assert len(bodies(store)) == 1
+
+
+class TestConditions:
+    """Of any number of writers one wins."""
+
+    def test_if_match_needs_the_same_etag(self, store: ObjectStore) -> None:
+        """A writer who knows an older object is refused."""
+        first = store.put("bucket", "k", b"1")
+        store.put("bucket", "k", b"2", if_match=first.etag)
+        with pytest.raises(ApiError, match="PreconditionFailed"):
+            store.put("bucket", "k", b"3", if_match=first.etag)
+        with pytest.raises(ApiError, match="NoSuchKey"):
+            store.put("bucket", "none", b"3", if_match=first.etag)
+
+    def test_one_of_64_threads_wins(self, store: ObjectStore) -> None:
+        """If-None-Match: the others get PreconditionFailed, and the winner's bytes are there."""
+        barrier = threading.Barrier(64)
+
+        def put(number: int) -> int | None:
+            barrier.wait()
+            try:
+                store.put("bucket", "k", str(number).encode(), if_none_match=True)
+            except ApiError as error:
+                assert error.status == 412
+                return None
+            return number
+
+        with ThreadPoolExecutor(64) as pool:
+            winners = [number for number in pool.map(put, range(64)) if number is not None]
+        assert [store.get("bucket", "k").path.read_bytes()] == [str(number).encode() for number in winners]
+        assert len(bodies(store)) == 1
+
+    def test_one_of_many_processes_wins(self, store: ObjectStore) -> None:
+        """The exclusion holds between processes: 4 of them with 16 threads each."""
+        code = """
+from concurrent.futures import ThreadPoolExecutor
+from processing.local.errors import ApiError
+def put(number):
+    try:
+        return store.put("bucket", "k", b"%d" % number, if_none_match=True) and number
+    except ApiError:
+        return None
+print("ready", flush=True)
+while not (Path(sys.argv[1]) / "go").exists():
+    pass
+with ThreadPoolExecutor(16) as pool:
+    print(sum(won is not None for won in pool.map(put, range(1, 17))))
+"""
+        processes = [run(code, store.root) for _ in range(4)]
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()
+        (store.root / "go").touch()
+        assert sum(int(process.communicate()[0]) for process in processes) == 1
+        assert len(bodies(store)) == 1
+
+
+class TestFaults:
+    """Kills and full disks."""
+
+    def test_a_killed_writer_leaves_the_old_object(self, store: ObjectStore) -> None:
+        """kill -9 in the middle of a body: the object is the old one, and a later start clears the rest away."""
+        store.put("bucket", "k", b"old")
+        code = """
+class Source:
+    def read(self, size=-1):
+        if hasattr(self, "began"):
+            print("half", flush=True)
+            sys.stdin.read()
+        self.began = True
+        return b"n" * 100000
+store.put("bucket", "k", Source())
+"""
+        process = run(code, store.root)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "half\n"
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert store.get("bucket", "k").path.read_bytes() == b"old"
+        (left,) = (store.root / "incoming").iterdir()
+        long_ago = left.stat().st_mtime - ABANDONED_AFTER - 1
+        os.utime(left, (long_ago, long_ago))
+        assert bodies(ObjectStore(store.root)) == [store.get("bucket", "k").path.name]
+
+    def test_bodies_of_a_killed_process_are_garbage_for_the_next_one(self, store: ObjectStore) -> None:
+        """A file that lost its object, and whose remover was killed, is removed with a later put."""
+        record = store.put("bucket", "k", b"old")
+        with store.database.write() as connection:
+            connection.execute("DELETE FROM objects")
+            store.throw_away(connection, [record.path.name])
+        store.put("bucket", "k", b"new")
+        assert bodies(store) == [store.get("bucket", "k").path.name]
+        store.put("bucket", "other", b"")
+        with store.database.read() as connection:
+            assert connection.execute("SELECT * FROM garbage").fetchall() == []
+
+    def test_a_full_disk_is_said_and_leaves_nothing(self, store: ObjectStore) -> None:
+        """The error is 507, which nobody takes for passing, and there is no half object."""
+
+        class Full:
+            def read(self, _size: int = -1, /) -> bytes:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        with pytest.raises(ApiError, match="no space left") as caught:
+            store.put("bucket", "k", Full())
+        assert (caught.value.code, caught.value.status) == ("InsufficientStorage", 507)
+        assert bodies(store) == []
+
+    def test_a_full_index_is_said_and_leaves_nothing(self, store: ObjectStore) -> None:
+        """Where SQLite finds no room, the body is gone as well, and the store goes on when there is room again."""
+        with store.database.read() as connection:
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(ApiError, match="InsufficientStorage"):
+            store.put("bucket", "k", b"x", metadata={"k": "v" * 100_000})
+        assert bodies(store) == []
+        store.put("bucket", "k", b"x")
+
+
+class TestUploads:
+    """Multipart uploads."""
+
+    def test_parts_become_one_object(self, store: ObjectStore) -> None:
+        """In the order of their numbers; the ETag is the MD5 of the MD5s."""
+        uploads = MultipartUploads(store)
+        upload = uploads.create("bucket", "k", headers={"ContentType": "x/y"}, metadata={"a": "b"})
+        pieces = [b"a" * MIN_PART_BYTES, b"b" * MIN_PART_BYTES, b"c"]
+        parts = [uploads.add_part(upload.id, "bucket", "k", number, pieces[number - 1]) for number in (3, 1, 2)]
+        chosen = sorted((part.number, part.etag) for part in parts)
+        record = uploads.complete(upload.id, "bucket", "k", chosen)
+        assert record.path.read_bytes() == b"".join(pieces)
+        hashes = hashlib.md5(b"".join(hashlib.md5(piece).digest() for piece in pieces)).hexdigest()
+        assert record.etag == f"{hashes}-3"
+        assert (record.headers, record.metadata) == ({"ContentType": "x/y"}, {"a": "b"})
+        assert len(bodies(store)) == 1
+        with pytest.raises(ApiError, match="NoSuchUpload"):
+            uploads.complete(upload.id, "bucket", "k", chosen)
+
+    def test_what_cannot_be_completed_is_refused(self, store: ObjectStore) -> None:
+        """Wrong ETags, wrong order, small parts: each has S3's code, and the upload stays."""
+        uploads = MultipartUploads(store)
+        upload = uploads.create("bucket", "k", headers={}, metadata={})
+        first, second = (uploads.add_part(upload.id, "bucket", "k", number, b"x") for number in (1, 2))
+        for chosen, code in [
+            ([(1, "0" * 32)], "InvalidPart"),
+            ([(3, first.etag)], "InvalidPart"),
+            ([(2, second.etag), (1, first.etag)], "InvalidPartOrder"),
+            ([(1, first.etag), (2, second.etag)], "EntityTooSmall"),
+            ([], "MalformedXML"),
+        ]:
+            with pytest.raises(ApiError, match=code):
+                uploads.complete(upload.id, "bucket", "k", chosen)
+        assert [part.number for part in uploads.parts(upload.id, "bucket", "k")] == [1, 2]
+        uploads.abort(upload.id, "bucket", "k")
+        assert bodies(store) == []
+
+    def test_a_part_that_is_sent_again_replaces_the_first(self, store: ObjectStore) -> None:
+        """The number counts, and the bytes of the first are gone from the disk."""
+        uploads = MultipartUploads(store)
+        upload = uploads.create("bucket", "k", headers={}, metadata={})
+        uploads.add_part(upload.id, "bucket", "k", 1, b"x")
+        part = uploads.add_part(upload.id, "bucket", "k", 1, b"y")
+        assert len(bodies(store)) == 1
+        assert uploads.complete(upload.id, "bucket", "k", [(1, part.etag)]).path.read_bytes() == b"y"
+
+
+KEYS = st.text(st.sampled_from("ab/.é日🎉"), min_size=1, max_size=5)
+
+
+@given(
+    keys=st.sets(KEYS, max_size=25),
+    prefix=st.text(st.sampled_from("ab/"), max_size=2),
+    delimiter=st.sampled_from([None, "/", "a", "é", "//"]),
+    after=st.text(st.sampled_from("ab/é"), max_size=3),
+    limit=st.integers(1, 7),
+)
+def test_listing_is_that_of_a_model(
+    listings: ObjectStore, keys: set[str], prefix: str, delimiter: str | None, after: str, limit: int
+) -> None:
+    """Pages together are all entries behind `after` in UTF-8 order, each once; none but the last is short."""
+    bucket = "b-" + os.urandom(8).hex()
+    listings.create_bucket(bucket)
+    with listings.database.write() as connection:
+        for key in keys:  # the index alone: listing reads no body
+            row = (bucket, key.encode(), 0, "", 0.0, key.encode().hex(), "{}", "{}")
+            connection.execute("INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def entry(key: str) -> str:
+        found = key.find(delimiter, len(prefix)) if delimiter else -1
+        return key if found < 0 or delimiter is None else key[: found + len(delimiter)]
+
+    wanted = {
+        (entry(key), entry(key) == key and not _is_common(key, prefix, delimiter))
+        for key in keys
+        if key.startswith(prefix)
+    }
+    expected = sorted(pair for pair in wanted if pair[0].encode() > after.encode())
+    expected.sort(key=lambda pair: pair[0].encode())
+
+    got: list[tuple[str, bool]] = []
+    mark = after
+    while True:
+        page = listings.list(bucket, prefix, mark, delimiter, limit)
+        entries = [(record.key, True) for record in page.objects] + [(common, False) for common in page.prefixes]
+        got += sorted(entries, key=lambda pair: pair[0].encode())
+        if not page.truncated:
+            break
+        assert len(entries) == limit
+        assert page.last is not None
+        mark = page.last
+    assert got == expected
+
+
+def _is_common(key: str, prefix: str, delimiter: str | None) -> bool:
+    return delimiter is not None and delimiter in key[len(prefix) :]
+
+
+def test_an_empty_page_is_not_truncated(store: ObjectStore) -> None:
+    """As with S3, max-keys=0 is a valid question."""
+    store.put("bucket", "k", b"")
+    assert store.list("bucket", limit=0) == ([], [], False, None)
