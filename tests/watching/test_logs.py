@@ -114,6 +114,15 @@ def test_a_line_that_is_an_hour_late_is_found_at_the_end() -> None:
     assert [event.late for event in got] == [False, False, True]
 
 
+def test_a_line_that_is_a_little_late_comes_with_the_next_poll() -> None:
+    """Within the lateness a line is not kept back until the job has ended."""
+    world = World([line(1, at=50), line(2, at=1, delay=55)])
+    world.clock.advance(51)
+    assert texts(list(world.reader.poll())) == ["line 1"]
+    world.clock.advance(10)
+    assert texts(list(world.reader.poll())) == ["line 2"]
+
+
 def test_a_late_line_is_marked() -> None:
     """A line that comes after a newer one of its stream is told apart; another host's older line is not late."""
     world = World([line(1, at=5), line(2, at=1, delay=10), line(3, at=2, delay=10, host=2)])

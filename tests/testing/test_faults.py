@@ -1,0 +1,166 @@
+"""The fault injector: each kind does on the wire what it says, under real clients of every protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from botocore import exceptions as botocore_errors
+from botocore.parsers import ResponseParserError
+
+from processing.testing.faults import FaultInjector, FaultKind
+from processing.testing.wire import JsonService, make_client, operation_of, respond
+
+XML = {"Content-Type": "text/xml"}
+IDENTITY = (
+    b"<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn</Arn><UserId>u</UserId><Account>1</Account>"
+    b"</GetCallerIdentityResult></GetCallerIdentityResponse>"
+)
+LISTING = b"<ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated></ListBucketResult>"
+
+
+class Service:
+    """Answers one call of each protocol, and notes what it carried out."""
+
+    def __init__(self) -> None:
+        self.carried_out: list[str] = []
+        self.json = JsonService({"ListTags": lambda _: {"Tags": [{"Key": "a", "Value": "b"}]}})
+
+    def send(self, request: Any) -> Any:
+        operation = operation_of(request)
+        self.carried_out.append(operation)
+        if operation == "ListTags":
+            return self.json.send(request)
+        if operation == "GetObject":
+            return respond(request, 200, {"ETag": '"1"'}, b"0123456789")
+        return respond(request, 200, XML, IDENTITY if operation == "GetCallerIdentity" else LISTING)
+
+
+def call(protocol: str, transport: Any) -> Any:
+    """Make one call in the protocol."""
+    if protocol == "json":
+        return make_client("sagemaker", transport).list_tags(ResourceArn="arn:aws:sagemaker:us-east-1:1:x/y")
+    if protocol == "query":
+        return make_client("sts", transport).get_caller_identity()
+    return make_client("s3", transport).list_objects_v2(Bucket="bucket")
+
+
+@pytest.mark.parametrize("protocol", ["json", "query", "rest-xml"])
+@pytest.mark.parametrize(
+    ("kind", "error", "carried_out"),
+    [
+        ("unreachable", botocore_errors.EndpointConnectionError, 0),
+        ("reset_before", botocore_errors.ConnectionClosedError, 0),
+        ("reset_after", botocore_errors.ConnectionClosedError, 1),
+        ("timeout_after", botocore_errors.ReadTimeoutError, 1),
+    ],
+)
+def test_broken_connections(protocol: str, kind: FaultKind, error: type[Exception], carried_out: int) -> None:
+    """Connections break before or after the service has done its work, once."""
+    service = Service()
+    transport = FaultInjector().on("*", kind).wrap(service)
+    with pytest.raises(error):
+        call(protocol, transport)
+    assert len(service.carried_out) == carried_out
+    assert call(protocol, transport)["ResponseMetadata"]["HTTPStatusCode"] == 200
+
+
+@pytest.mark.parametrize(
+    ("protocol", "kind", "status", "code"),
+    [
+        ("json", "throttle", 400, "ThrottlingException"),
+        ("query", "throttle", 400, "ThrottlingException"),
+        ("rest-xml", "throttle", 503, "SlowDown"),
+        ("json", "error500", 500, "InternalFailure"),
+        ("query", "error503", 503, "ServiceUnavailable"),
+        ("rest-xml", "error500", 500, "InternalFailure"),
+    ],
+)
+def test_refusals_are_in_the_services_protocol(protocol: str, kind: FaultKind, status: int, code: str) -> None:
+    """botocore parses the refusal as it would AWS's, and the service saw nothing."""
+    service = Service()
+    with pytest.raises(botocore_errors.ClientError) as raised:
+        call(protocol, FaultInjector().on("*", kind).wrap(service))
+    assert raised.value.response["Error"]["Code"] == code
+    assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
+    assert not service.carried_out
+
+
+def test_half_a_json_answer_is_an_empty_success() -> None:
+    """This is what botocore makes of it, and why answers are checked."""
+    answer = call("json", FaultInjector().on("ListTags", "truncate").wrap(Service()))
+    assert set(answer) == {"ResponseMetadata"}
+
+
+@pytest.mark.parametrize("protocol", ["query", "rest-xml"])
+def test_half_an_xml_answer_does_not_parse(protocol: str) -> None:
+    """XML that ends early is noticed by botocore itself; of S3's it makes a server error."""
+    with pytest.raises((ResponseParserError, botocore_errors.ClientError)):
+        call(protocol, FaultInjector().on("*", "truncate").wrap(Service()))
+
+
+def test_half_a_body_is_noticed_by_its_length() -> None:
+    """A streamed body is cut too, under its whole Content-Length."""
+    client = make_client("s3", FaultInjector().on("GetObject", "truncate").wrap(Service()))
+    body = client.get_object(Bucket="bucket", Key="key")["Body"]
+    with pytest.raises(botocore_errors.IncompleteReadError):
+        body.read()
+    assert client.get_object(Bucket="bucket", Key="key")["Body"].read() == b"0123456789"
+
+
+def test_a_plan_has_its_operation_its_times_and_its_turn() -> None:
+    """Only the named operation fails, so often, after so many calls that do not."""
+    faults = FaultInjector().on("ListTags", "throttle", times=2, skip=1)
+    assert [faults.choose("ListTags") for _ in range(5)] == [None, "throttle", "throttle", None, None]
+    assert faults.choose("GetObject") is None
+    assert faults.count() == {"ListTags": 5, "GetObject": 1}
+    assert faults.injected == [("ListTags", "throttle")] * 2
+
+
+def test_chance_is_seeded() -> None:
+    """The same seed makes the same faults, another one others; about as many as asked for."""
+    runs = []
+    for seed in (1, 1, 2):
+        faults = FaultInjector(seed).on("*", "reset_after", probability=0.3)
+        runs.append([faults.choose("ListTags") for _ in range(200)])
+    assert runs[0] == runs[1] != runs[2]
+    assert 30 < sum(kind is not None for kind in runs[0]) < 90
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    """A plan that would never fire is a mistake in the test."""
+    with pytest.raises(ValueError, match="kind: must be one of throttle"):
+        FaultInjector().on("ListTags", "explode")  # type: ignore[arg-type]
+
+
+CALLS: list[tuple[str, dict[str, Any], str]] = [
+    ("list_buckets", {}, "ListBuckets"),
+    ("head_bucket", {"Bucket": "b"}, "HeadBucket"),
+    ("create_bucket", {"Bucket": "b"}, "CreateBucket"),
+    ("delete_bucket", {"Bucket": "b"}, "DeleteBucket"),
+    ("get_bucket_location", {"Bucket": "b"}, "GetBucketLocation"),
+    ("list_objects_v2", {"Bucket": "b", "Prefix": "p"}, "ListObjectsV2"),
+    ("list_multipart_uploads", {"Bucket": "b"}, "ListMultipartUploads"),
+    ("head_object", {"Bucket": "b", "Key": "k/l"}, "HeadObject"),
+    ("get_object", {"Bucket": "b", "Key": "k/l"}, "GetObject"),
+    ("put_object", {"Bucket": "b", "Key": "k/l", "Body": b"x"}, "PutObject"),
+    ("copy_object", {"Bucket": "b", "Key": "k", "CopySource": "b/k"}, "CopyObject"),
+    ("delete_object", {"Bucket": "b", "Key": "k"}, "DeleteObject"),
+    ("delete_objects", {"Bucket": "b", "Delete": {"Objects": [{"Key": "k"}]}}, "DeleteObjects"),
+    ("create_multipart_upload", {"Bucket": "b", "Key": "k"}, "CreateMultipartUpload"),
+    ("upload_part", {"Bucket": "b", "Key": "k", "UploadId": "u", "PartNumber": 1, "Body": b""}, "UploadPart"),
+    ("list_parts", {"Bucket": "b", "Key": "k", "UploadId": "u"}, "ListParts"),
+    ("complete_multipart_upload", {"Bucket": "b", "Key": "k", "UploadId": "u"}, "CompleteMultipartUpload"),
+    ("abort_multipart_upload", {"Bucket": "b", "Key": "k", "UploadId": "u"}, "AbortMultipartUpload"),
+]
+
+
+@pytest.mark.parametrize("style", ["path", "virtual"])
+@pytest.mark.parametrize(("method", "parameters", "operation"), CALLS)
+def test_s3_operations_are_told_apart(style: str, method: str, parameters: dict[str, Any], operation: str) -> None:
+    """S3 names no operation in its requests: method, path and query say which it is."""
+    faults = FaultInjector().on("*", "unreachable", times=99)
+    client = make_client("s3", faults.wrap(Service()), s3={"addressing_style": style})
+    with pytest.raises(botocore_errors.EndpointConnectionError):
+        getattr(client, method)(**parameters)
+    assert faults.calls == [operation]
