@@ -2,8 +2,8 @@
 
 The wheel is installed into a fresh virtual environment that has no pip of its own. Counted are the distributions that
 `importlib.metadata` finds there, the package itself among them, and the sizes of all files in site-packages, bytecode
-included (megabytes of 1,000,000 bytes). Then every module is imported there: none may need what was not installed. Needs
-a package index.
+included (megabytes of 1,000,000 bytes). Then every module is imported there: none may need what was not installed.
+Needs a package index.
 
     python benchmarks/footprint.py [WHEEL]     # default: the wheel in dist/
 """

@@ -56,9 +56,7 @@ def main() -> None:
     print(
         f"\n{rows['read']} rows read, {rows['dropped']} dropped: {rows['train']} to train with, {rows['test']} to test"
     )
-    print("The files:")
-    for path in sorted(results.iterdir()):
-        print(f"  {path}")
+    print(f"In {results}: {', '.join(sorted(path.name for path in results.iterdir()))}")
 
 
 if __name__ == "__main__":
