@@ -24,12 +24,11 @@ from processing.exceptions import (
     JobStoppedError,
 )
 from processing.models import ProcessingInput, ProcessingOutput
-from processing.request.build import ProcessingRequest, build_request, request_from_describe
-from processing.request.check import check_request
 from processing.request.uris import S3Uri, is_s3
 from processing.staging.sources import file_uri_path
 
 if TYPE_CHECKING:
+    from processing.request.build import ProcessingRequest
     from processing.session import Session
     from processing.staging.plan import StagingPlan
     from processing.watching.events import Event, LogEvent
@@ -130,6 +129,9 @@ class Launch:
         Raises:
             ConfigurationError: what AWS would refuse, every finding in one message.
         """
+        from processing.request.build import build_request
+        from processing.request.check import check_request
+
         session: Session = processor.sagemaker_session
         request = build_request(
             job_name=processor._current_job_name,  # noqa: SLF001 - v2's name for it, part of the subclassing interface
@@ -269,6 +271,8 @@ class ProcessingJob:
 
     @classmethod
     def _from_description(cls, session: Session, described: dict[str, Any]) -> ProcessingJob:
+        from processing.request.build import request_from_describe
+
         request = request_from_describe(described)
         return cls(
             session,

@@ -23,13 +23,13 @@ from processing.job import Launch, ProcessingJob, describe_if_exists
 from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput, RunArgs
 from processing.request.names import base_name_from_image, unique_job_name
 from processing.request.uris import S3Uri
-from processing.staging.plan import StagingPlan
 from processing.staging.sources import LocalSource, resolve_code, resolve_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from processing.request.build import ProcessingRequest
+    from processing.staging.plan import StagingPlan
 
 IfExists = Literal["fail", "attach", "suffix"]
 Tags = dict[str, str] | list[dict[str, str]]
@@ -395,6 +395,8 @@ class Processor:
     def _plan(self) -> StagingPlan:
         """What the current run has to upload."""
         if self._staging_plan is None:
+            from processing.staging.plan import StagingPlan
+
             self._staging_plan = StagingPlan()
         return self._staging_plan
 

@@ -411,7 +411,11 @@ class RetryingApi:
             check_answer(client, operation, answer)
             return answer
 
-        return self._run(once, on_failure, policy or self.policy, self._pacers.get(operation))
+        return self._run(once, on_failure, policy or self.policy, self.pacer(operation))
+
+    def pacer(self, operation: str) -> Pacer | None:
+        """Return what holds the calls of an operation back before they are sent; None where nothing does."""
+        return self._pacers.get(operation)
 
     def attempt(
         self,

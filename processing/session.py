@@ -18,6 +18,7 @@ from processing.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from processing.pacing import Pacer
     from processing.request.build import ProcessingRequest
     from processing.request.uris import S3Uri
     from processing.retrying import RetryingApi, RetryPolicy
@@ -339,6 +340,15 @@ class Session:
         self.api.call("sagemaker", "StopProcessingJob", {"ProcessingJobName": job_name})
 
     # What the above stand on.
+
+    def _pacers(self) -> Mapping[str, Pacer]:
+        """What holds calls back: shared by the process's sessions of a profile and region, so also of an account."""
+        from processing.pacing import shared_pacers
+
+        host = str(self.client("sagemaker").meta.endpoint_url).rstrip("/")
+        if not host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws")):
+            return {}  # a stand-in has quotas of its own, if any
+        return shared_pacers(self.boto_region_name, str(self.boto_session.profile_name), host)
 
     def _make_boto_session(self) -> Any:
         import boto3

@@ -392,3 +392,15 @@ def test_jobs(local_session: LocalSession) -> None:
 def test_aws_has_nothing_to_say_beforehand() -> None:
     """The hook for what a target cannot run lets everything pass for AWS."""
     Session().preflight(None, None)  # type: ignore[arg-type]
+
+
+def test_calls_to_aws_are_paced_and_calls_to_a_stand_in_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All sessions of an account and region share one pacer; another endpoint has no quota that we know of."""
+    one, two, elsewhere = (Session(region_name=region) for region in ("eu-west-1", "eu-west-1", "eu-west-3"))
+    pacer = one.api.pacer("CreateProcessingJob")
+    assert pacer is not None
+    assert two.api.pacer("CreateProcessingJob") is pacer
+    assert elsewhere.api.pacer("CreateProcessingJob") is not pacer
+    assert one.api.pacer("DescribeProcessingJob") is None
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert Session(region_name="eu-west-1").api.pacer("CreateProcessingJob") is None

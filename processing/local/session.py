@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from processing.local.settings import SandboxSetting
+    from processing.pacing import Pacer
     from processing.request.build import ProcessingRequest
     from processing.retrying import RetryPolicy
     from processing.staging.plan import StagingPlan
@@ -128,6 +129,10 @@ class LocalSession(Session):
     def _caller(self) -> Mapping[str, str]:
         # The engine has one account, and everybody knows it.
         return self.engine.handle("sts", "GetCallerIdentity", {})
+
+    def _pacers(self) -> Mapping[str, Pacer]:
+        # The engine has no quotas.
+        return {}
 
     def _make_boto_session(self) -> Any:
         import boto3
