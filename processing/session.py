@@ -142,7 +142,7 @@ class Session:
             if self._api is None:
                 from processing.retrying import RetryingApi
 
-                self._api = RetryingApi(self.client, clock=self.clock, policy=self._retry_policy)
+                self._api = RetryingApi(self.client, policy=self._retry_policy, clock=self.clock, pacers=self._pacers())
             return self._api
 
     def client(self, service: str) -> Any:
