@@ -1,7 +1,7 @@
 """The code in README.md and in the documentation runs, and gives the output that is shown.
 
-Each document is run from top to bottom in an empty directory, against the embedded engine. A fenced block that begins with
-three backticks and then
+Each document is run from top to bottom in an empty directory, against the embedded engine. A fenced block that begins
+with three backticks and then
 
 - `python` is run, all of a document's blocks in one namespace; where it has prompts (`>>>`), its output is compared;
 - `python title="clean.py"` (or any other language) is written to that file.
@@ -19,6 +19,10 @@ from typing import TYPE_CHECKING
 import pytest
 from sybil import Region, Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+from processing import exceptions
+from processing.local.assumed import ASSUMPTIONS
+from processing.local.engine import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,3 +55,26 @@ def test_the_code_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     document = Sybil([files, python, SkipParser()], path=str(ROOT)).parse(path)
     for example in document.examples():
         example.evaluate()
+
+
+def test_the_engine_s_operations_are_listed(tmp_path: Path) -> None:
+    """The reference names each operation that the engine has, and no other."""
+    engine = Engine(tmp_path)
+    text = (ROOT / "docs/reference/engine.md").read_text(encoding="utf-8")
+    services = {"SageMaker": "sagemaker", "S3": "s3", "CloudWatch Logs": "logs", "STS": "sts", "IAM": "iam"}
+    for title, service in services.items():
+        operations = ", ".join(f"`{name}`" for name in sorted(engine._operations_of(service)))
+        assert f"| {title} | {operations} |" in text
+
+
+def test_the_assumed_behaviours_are_listed() -> None:
+    """The reference has the table of what the engine assumes, row for row."""
+    text = (ROOT / "docs/reference/container-contract.md").read_text(encoding="utf-8")
+    table = text.partition("| topic | the engine |\n|---|---|\n")[2].split("\n\n")[0].rstrip("\n").split("\n")
+    assert table == [f"| {each.topic} | {each.behaviour} |" for each in ASSUMPTIONS]
+
+
+def test_the_tree_of_errors_is_shown() -> None:
+    """The reference shows the tree that the module draws."""
+    tree = (exceptions.__doc__ or "").split("```")[1].strip()
+    assert tree in (ROOT / "docs/reference/errors.md").read_text(encoding="utf-8")
