@@ -315,6 +315,8 @@ class ProcessingJob:
         """
         from processing.watching.stream import watch
 
+        if timeout is not None and not isinstance(timeout, (int, float)):
+            raise ConfigurationError(f"timeout: must be a number of seconds, not {timeout!r}")
         session = self.sagemaker_session
         deadline = None if timeout is None else session.clock.monotonic() + timeout
         return watch(session.api, self.job_name, logs=logs, polling=session.polling, deadline=deadline)
@@ -456,6 +458,8 @@ def attach(name: str, session: Any = None) -> ProcessingJob:
     Raises:
         ConfigurationError: there is no such job.
     """
+    if not isinstance(name, str):
+        raise ConfigurationError(f"name: must be a job's name or ARN, not {type(name).__name__}")
     if name.startswith("arn:"):
         return ProcessingJob.from_processing_arn(session, name)
     return ProcessingJob.from_processing_name(session, name)

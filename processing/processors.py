@@ -213,6 +213,8 @@ class Processor:
         """Start the job, keep it in `jobs`, and wait for it where asked."""
         if if_exists not in {"fail", "attach", "suffix"}:
             raise ConfigurationError(f"if_exists: must be 'fail', 'attach' or 'suffix', not {if_exists!r}")
+        if not isinstance(job_name, (str, type(None))):
+            raise ConfigurationError(f"job_name: must be a string, not {type(job_name).__name__}")
         if job_name is None:
             job = self._start_generated(given, experiment_config)
         else:
@@ -268,7 +270,7 @@ class Processor:
 
     def _prepare(self, given: dict[str, Any], job_name: str | None, experiment_config: dict[str, str] | None) -> Launch:
         """Call the hooks on copies of what the user gave, and read the processor into a `Launch`."""
-        given = {**given, "inputs": _copies(given["inputs"]), "outputs": _copies(given["outputs"])}
+        given = {**given, **{name: _copies(given[name], name) for name in ("inputs", "outputs")}}
         with _HOOKS:
             self._staging_plan = None
             inputs, outputs = self._normalize_args(job_name=job_name, **given)
@@ -338,7 +340,9 @@ class Processor:
         named = []
         for index, entry in enumerate(inputs or ()):
             if not isinstance(entry, ProcessingInput):
-                raise ConfigurationError(f"inputs[{index}]: must be a ProcessingInput, not {type(entry).__name__}")
+                raise ConfigurationError(
+                    f"inputs[{index}]: must be a processing.ProcessingInput, not {_type_name(entry)}"
+                )
             named.append(attrs.evolve(entry, input_name=entry.input_name or f"input-{index + 1}"))
         names = [str(entry.input_name) for entry in named]
         return [self._stage_input(entry, index, names, kms_key) for index, entry in enumerate(named)]
@@ -371,8 +375,9 @@ class Processor:
         for index, given in enumerate(outputs or ()):
             entry = ProcessingOutput(given) if isinstance(given, (str, pathlib.PurePath)) else given
             if not isinstance(entry, ProcessingOutput):
+                kind = _type_name(entry)
                 raise ConfigurationError(
-                    f"outputs[{index}]: must be a ProcessingOutput or a container path, not {type(entry).__name__}"
+                    f"outputs[{index}]: must be a processing.ProcessingOutput or a container path, not {kind}"
                 )
             name = entry.output_name or f"output-{index + 1}"
             destination = entry.destination
@@ -599,8 +604,16 @@ class ScriptProcessor(Processor):
         return str(pathlib.PurePosixPath(self._CODE_CONTAINER_BASE_PATH, self._CODE_CONTAINER_INPUT_NAME))
 
 
-def _copies(values: Any) -> Any:
+def _copies(values: Any, field: str) -> list[Any] | None:
     """Return a new list of copies: a hook may append to it and write into its elements, the user's stay as given."""
-    if isinstance(values, (list, tuple)):
-        return [copy.copy(value) for value in values]
-    return values
+    if values is None:
+        return None
+    if not isinstance(values, (list, tuple)):
+        raise ConfigurationError(f"{field}: must be a list, not {type(values).__name__}")
+    return [copy.copy(value) for value in values]
+
+
+def _type_name(value: object) -> str:
+    """Return the type with its module: `sagemaker.processing` has classes of the same names."""
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

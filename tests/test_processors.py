@@ -307,7 +307,9 @@ def test_the_callers_values_stay_as_given(
         ({"code": "."}, r"code \. must be a file, not a directory"),
         ({"code": "ftp://host/x.py"}, r"code ftp://host/x.py url scheme ftp is not recognized"),
         ({"code": ""}, r"code: missing"),
-        ({"inputs": ["data/"]}, r"inputs\[0\]: must be a ProcessingInput, not str"),
+        ({"inputs": ["data/"]}, r"inputs\[0\]: must be a processing.ProcessingInput, not str"),
+        ({"inputs": ProcessingInput("data/")}, r"inputs: must be a list, not ProcessingInput"),
+        ({"outputs": "/opt/ml/processing/o"}, r"outputs: must be a list, not str"),
         ({"inputs": [ProcessingInput("no-such", "/opt/ml/processing/x")]}, r"inputs\[0\]\.source: .*no-such"),
         ({"inputs": [ProcessingInput(None, "/opt/ml/processing/x")]}, r"inputs\[0\]\.source: missing"),
         ({"inputs": [ProcessingInput("s3://b/k")]}, r"inputs\[0\]\.destination: "),
@@ -320,7 +322,7 @@ def test_the_callers_values_stay_as_given(
             r"inputs\[1\]\.input_name: .*same",
         ),
         ({"inputs": [ProcessingInput("s3://b/k", "/opt/ml/processing/x", "code")]}, r"inputs\[0\]\.input_name: .*code"),
-        ({"outputs": [3]}, r"outputs\[0\]: must be a ProcessingOutput or a container path, not int"),
+        ({"outputs": [3]}, r"outputs\[0\]: must be a processing.ProcessingOutput or a container path, not int"),
         ({"outputs": ["/output"]}, r"outputs\[0\]\.source: must begin with /opt/ml/processing/"),
         ({"outputs": [ProcessingOutput("/opt/ml/processing/o", "out/")]}, r"outputs\[0\]\.destination: "),
         ({"arguments": ["x" * 400]}, r"arguments\[0\]: .*400.*256"),
@@ -386,6 +388,29 @@ def test_the_default_buckets_name_comes_from_the_role(script: pathlib.Path) -> N
     boto = processor.request(script, outputs=["/opt/ml/processing/o"], job_name="j").to_boto()
     uri = boto["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["S3Uri"]
     assert uri == "s3://sagemaker-eu-central-1-123456789012/j/output/output-1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"instance_count": "2"}, "instance_count: must be an integer"),
+        ({"instance_count": None}, "instance_count: missing"),
+        ({"env": {"A": 1}}, r'env\["A"\]: must be a string'),
+        ({"tags": ["a"]}, r"tags\[0\]: must be"),
+        ({"network_config": {"subnets": []}}, r"network_config: must be a processing.NetworkConfig, not dict"),
+        ({"volume_size_in_gb": 99999}, "volume_size_in_gb: must be at most 16384"),
+        ({"max_runtime_in_seconds": 0}, "max_runtime_in_seconds: must be at least 1"),
+        ({"image_uri": None}, "image_uri: missing"),
+        ({"instance_preferences": ["ml.m5.large"]}, "instance_preferences: "),
+    ],
+)
+def test_bad_settings_are_named(
+    processor: ScriptProcessor, script: pathlib.Path, settings: dict[str, Any], message: str
+) -> None:
+    """So is what is wrong with the processor itself."""
+    vars(processor).update(settings)
+    with pytest.raises(ConfigurationError, match=message):
+        processor.request(script)
 
 
 def test_logs_without_wait() -> None:

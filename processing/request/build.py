@@ -169,7 +169,7 @@ def build_request(
     `{"InstanceType": ..., "InstanceCount": ...}`, in order of priority.
 
     Raises:
-        ConfigurationError: a mapping is none, or a tag or preference has not its form.
+        ConfigurationError: a mapping is none, or a tag, a preference or the network has not its form.
     """
     return ProcessingRequest(
         job_name=job_name,
@@ -187,10 +187,17 @@ def build_request(
         output_kms_key=output_kms_key,
         max_runtime_in_seconds=max_runtime_in_seconds,
         tags=_tags(tags),
-        network_config=network_config,
+        network_config=_network(network_config),
         experiment_config=_pairs(experiment_config, "experiment_config"),
         instance_preferences=_preferences(instance_preferences),
     )
+
+
+def _network(value: NetworkConfig | None) -> NetworkConfig | None:
+    """Return the configuration; one of `sagemaker.network` has the same attributes."""
+    if value is not None and not all(hasattr(value, field.name) for field in attrs.fields(NetworkConfig)):
+        raise ConfigurationError(f"network_config: must be a processing.NetworkConfig, not {type(value).__name__}")
+    return value
 
 
 def _strings(values: Sequence[str] | None) -> tuple[str, ...] | None:
