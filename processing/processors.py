@@ -13,13 +13,14 @@ import copy
 import os
 import pathlib
 import threading
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from processing import targets
-from processing.exceptions import ConfigurationError, SubmissionError
-from processing.job import Launch, ProcessingJob, describe_if_exists
+from processing.exceptions import ConfigurationError
+from processing.job import Launch
+from processing.launching import IfExists, start_generated, start_named
 from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput, RunArgs
 from processing.request.names import base_name_from_image, unique_job_name
 from processing.request.uris import S3Uri
@@ -28,17 +29,15 @@ from processing.staging.sources import LocalSource, resolve_code, resolve_source
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from processing.job import ProcessingJob
     from processing.request.build import ProcessingRequest
     from processing.staging.plan import StagingPlan
 
-IfExists = Literal["fail", "attach", "suffix"]
 Tags = dict[str, str] | list[dict[str, str]]
 
 # Hooks write attributes of the processor, and two threads may share one: from the first hook until the processor has
 # been read, a run has it to itself. Nothing is uploaded in there.
 _HOOKS = threading.RLock()
-
-_NAME_TRIES = 5  # a generated name is unique to the millisecond: a second collision is next to impossible
 
 
 class Processor:
@@ -215,52 +214,19 @@ class Processor:
             raise ConfigurationError(f"if_exists: must be 'fail', 'attach' or 'suffix', not {if_exists!r}")
         if not isinstance(job_name, (str, type(None))):
             raise ConfigurationError(f"job_name: must be a string, not {type(job_name).__name__}")
+
+        def prepare(name: str | None) -> Launch:
+            return self._prepare(given, name, experiment_config)
+
         if job_name is None:
-            job = self._start_generated(given, experiment_config)
+            job = start_generated(prepare)
         else:
-            job = self._start_named(given, job_name, experiment_config, if_exists)
+            job = start_named(self.sagemaker_session, prepare, job_name, if_exists)
         self.latest_job = job
         self.jobs = [*self.jobs, job]
         if wait:
             job.wait(logs=True if logs is None else logs)
         return job
-
-    def _start_generated(self, given: dict[str, Any], experiment_config: dict[str, str] | None) -> ProcessingJob:
-        """Start the job under a generated name, and under another where that one is taken."""
-        from processing.submission import NameTakenError
-
-        for _ in range(_NAME_TRIES - 1):
-            with contextlib.suppress(NameTakenError):
-                return self._prepare(given, None, experiment_config).start()
-        return self._prepare(given, None, experiment_config).start()
-
-    def _start_named(
-        self, given: dict[str, Any], job_name: str, experiment_config: dict[str, str] | None, if_exists: IfExists
-    ) -> ProcessingJob:
-        """Start the job under the name that the user gave, if it is free.
-
-        The name is looked up before anything is uploaded: the uploads go to a prefix of that name, and would replace
-        the files of a job that is running already.
-        """
-        from processing.submission import NameTakenError
-
-        session = self.sagemaker_session
-        for number in range(1, 1000):
-            suffix = f"-{number}" if number > 1 else ""
-            name = job_name[: 63 - len(suffix)] + suffix
-            launch = self._prepare(given, name, experiment_config)
-            with contextlib.suppress(NameTakenError):  # where somebody is quicker
-                if describe_if_exists(session, name) is None:
-                    return launch.start()
-            if if_exists == "attach":
-                return ProcessingJob.from_processing_name(session, name)
-            if if_exists == "fail":
-                break
-        raise SubmissionError(
-            f"job_name: a job named {job_name!r} exists; give another name, or if_exists='attach' or 'suffix'",
-            job_name=job_name,
-            code="ResourceInUse",
-        )
 
     def _request(
         self, given: dict[str, Any], job_name: str | None, experiment_config: dict[str, str] | None

@@ -1,0 +1,66 @@
+"""Under which name a job starts: a generated one that is free, or the one that the user gave."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Literal
+
+from processing.job import Launch, ProcessingJob, describe_if_exists
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from processing.session import Session
+
+    Prepare = Callable[[str | None], Launch]
+    """Makes a job ready to start under a name; under a generated one for None."""
+
+IfExists = Literal["fail", "attach", "suffix"]
+
+_NAME_TRIES = 5  # a generated name is unique to the millisecond: a second collision is next to impossible
+_LONGEST_NAME = 63
+
+
+def start_generated(prepare: Prepare) -> ProcessingJob:
+    """Start the job under a generated name, and under another where that one is taken."""
+    from processing.submission import NameTakenError
+
+    for _ in range(_NAME_TRIES - 1):
+        with contextlib.suppress(NameTakenError):
+            return prepare(None).start()
+    return prepare(None).start()
+
+
+def start_named(session: Session, prepare: Prepare, job_name: str, if_exists: IfExists) -> ProcessingJob:
+    """Start the job under the name that the user gave, if it is free.
+
+    The name is looked up before anything is uploaded: the uploads go to a prefix of that name, and would replace the
+    files of a job that is running already.
+
+    Args:
+        session: where the job goes.
+        prepare: makes the job ready.
+        job_name: the name.
+        if_exists: what to do where a job has it: `fail`, `attach` or `suffix`.
+
+    Raises:
+        NameTakenError: a job has the name, and `if_exists` is `fail`.
+    """
+    from processing.submission import NameTakenError
+
+    number, name = 1, job_name
+    while True:
+        launch = prepare(name)
+        with contextlib.suppress(NameTakenError):  # where somebody is quicker
+            if describe_if_exists(session, name) is None:
+                return launch.start()
+        if if_exists == "attach":
+            return ProcessingJob.from_processing_name(session, name)
+        if if_exists == "fail":
+            raise NameTakenError(
+                f"job_name: a job named {job_name!r} exists; give another name, or if_exists='attach' or 'suffix'",
+                job_name=job_name,
+                code="ResourceInUse",
+            )
+        number += 1
+        name = f"{job_name[: _LONGEST_NAME - len(str(number)) - 1]}-{number}"
