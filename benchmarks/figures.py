@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 import attrs
 
+OVER_THE_LIMIT = 3
+"""The exit code where a figure is over its limit; a benchmark that breaks leaves with 1."""
+
 
 @attrs.frozen
 class Figure:
@@ -37,7 +40,7 @@ class Figure:
 
 
 def finish(figures: Sequence[Figure]) -> None:
-    """Print the figures and leave the process: with 1 where one of them is over its limit."""
+    """Print the figures and leave the process: with `OVER_THE_LIMIT` where one of them is."""
     for figure in figures:
         print(figure)
-    sys.exit(any(not figure.passed for figure in figures))
+    sys.exit(0 if all(figure.passed for figure in figures) else OVER_THE_LIMIT)
