@@ -413,7 +413,7 @@ def _range_of(text: str | None, size: int) -> tuple[int, int] | None:
         return None
     if match[1]:
         start, end = int(match[1]), int(match[2]) + 1 if match[2] else size
-        if end <= start:
+        if match[2] and end <= start:
             return None
     else:
         start, end = max(size - int(match[2]), 0), size

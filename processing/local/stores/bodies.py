@@ -111,7 +111,6 @@ class BodyFolder:
             ApiError: `IncompleteBody`, `BadDigest`, `InvalidDigest`, or the disk is full.
         """
         digests = {name: digest for name in {"md5", *expected} if (digest := new_digest(name)) is not None}
-        wanted = {name: _decoded(value) for name, value in expected.items()}
         with self.new_file() as (path, file):
             size = 0
             for chunk in _chunks(source):
@@ -122,8 +121,8 @@ class BodyFolder:
             if length is not None and size != length:
                 message = "You did not provide the number of bytes specified by the Content-Length HTTP header"
                 raise ApiError("IncompleteBody", message)
-            for name, value in wanted.items():
-                if name in digests and digests[name].digest() != value:
+            for name, value in expected.items():
+                if name in digests and digests[name].digest() != _decoded(value):
                     raise _bad_digest(name)
         return Body(path, size, digests["md5"].digest().hex())
 

@@ -180,13 +180,16 @@ class ObjectStore:
             if_none_match: only if there is no object of that key: of any number of callers, in any process, one wins.
             if_match: only if the object has this ETag.
             length: the number of bytes that must come, if known.
-            expected: checksums by algorithm (`md5`, `crc32`, `sha256`, ...) in base64.
+            expected: checksums by algorithm (`md5`, `crc32`, `sha256`, ...) in base64. Those that are not MD5 are kept
+                among the headers, as `ChecksumCRC32` and so on.
         """
         encoded = encode_key(key)
         with self.database.read() as connection:  # before the bytes are moved for nothing
             self._admit(connection, bucket, encoded, if_none_match, if_match)
-        said = dict(headers or {}) | ({"ContentType": content_type} if content_type else {})
         body = self.bodies.receive(source, length=length, expected=expected or {})
+        said = dict(headers or {}) | ({"ContentType": content_type} if content_type else {})
+        # Some checksums come after the body, so only now they are all there.
+        said |= {f"Checksum{name.upper()}": value for name, value in (expected or {}).items() if name != "md5"}
         try:
             with self.database.write() as connection:
                 self._admit(connection, bucket, encoded, if_none_match, if_match)

@@ -1,0 +1,190 @@
+"""The log store: pages of one stream and of many, against a model."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processing.local.errors import ApiError
+from processing.local.stores.logs import MAX_EVENT_BYTES, LogEventRecord, LogStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Ticking:
+    """A clock that goes on by a second each time that it is read."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        self.seconds += 1
+        return self.seconds
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LogStore:
+    """An empty store."""
+    return LogStore(tmp_path, now=Ticking())
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[LogStore]:
+    """A store for many examples, each in a group of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield LogStore(Path(folder), now=Ticking())
+
+
+def texts(events: list[LogEventRecord]) -> list[str]:
+    """The messages."""
+    return [event.message for event in events]
+
+
+BATCHES = st.lists(st.tuples(st.sampled_from(["a", "b/1", "b/2"]), st.lists(st.integers(0, 5), max_size=4)), max_size=8)
+
+
+@given(batches=BATCHES, limit=st.integers(1, 5))
+def test_pages_are_those_of_a_model(shared: LogStore, batches: list[tuple[str, list[int]]], limit: int) -> None:
+    """Every event comes once, by (timestamp, ingestion, id): forwards, backwards, and of several streams."""
+    group = os.urandom(8).hex()
+    shared.create_group(group)
+    model: list[tuple[int, int, str]] = []  # timestamp, order of writing, stream
+    for stream, times in batches:
+        shared.append(group, stream, [(time, str(len(model) + n)) for n, time in enumerate(times)])
+        model += [(time, len(model) + n, stream) for n, time in enumerate(times)]
+
+    def expected(prefix: str) -> list[str]:
+        return [str(number) for _, number, stream in sorted(model) if stream.startswith(prefix)]
+
+    for prefix in ("", "a", "b/", "none"):
+        found, token = [], None
+        while True:
+            events, token = shared.filter(group, prefix=prefix, limit=limit, token=token)
+            found += texts(events)
+            if token is None:
+                break
+            assert len(events) == limit
+        assert found == expected(prefix)
+
+    for stream in {stream for stream, _ in batches}:
+        found, page = [], shared.read(group, stream, limit=limit, from_head=True)
+        while page.events:
+            found += texts(page.events)
+            page = shared.read(group, stream, limit=limit, token=page.forward)
+        assert found == expected(stream)
+        assert shared.read(group, stream, token=page.forward).forward == page.forward
+        back: list[str] = []
+        page = shared.read(group, stream, limit=limit, token=page.backward)
+        while page.events:
+            back = texts(page.events) + back
+            page = shared.read(group, stream, limit=limit, token=page.backward)
+        assert back == expected(stream)
+        assert texts(shared.read(group, stream, limit=limit).events) == expected(stream)[-limit:]
+
+
+def test_what_comes_later_is_found_behind_the_token(store: LogStore) -> None:
+    """Also if the stream was empty when the token was given."""
+    for stream, from_head in (("head", True), ("tail", False)):
+        store.append("g", stream, [])
+        page = store.read("g", stream, from_head=from_head)
+        assert page.events == []
+        store.append("g", stream, [(1, "new")])
+        assert texts(store.read("g", stream, token=page.forward).events) == ["new"]
+
+
+def test_a_late_line_is_not_behind_the_token(store: LogStore) -> None:
+    """As with the service: an older timestamp is found by reading from the head only."""
+    store.append("g", "s", [(10, "first")])
+    page = store.read("g", "s", from_head=True)
+    store.append("g", "s", [(5, "late")])
+    assert store.read("g", "s", token=page.forward).events == []
+    assert texts(store.read("g", "s", from_head=True).events) == ["late", "first"]
+
+
+def test_times_bound_a_page(store: LogStore) -> None:
+    """The end is excluded of one stream, and included of several, as the service documents it."""
+    store.append("g", "s", [(time, str(time)) for time in range(5)])
+    assert texts(store.read("g", "s", start_time=1, end_time=3, from_head=True).events) == ["1", "2"]
+    assert texts(store.filter("g", start_time=1, end_time=3)[0]) == ["1", "2", "3"]
+
+
+def test_a_page_ends_at_a_megabyte(store: LogStore) -> None:
+    """However many events were asked for; one event always fits."""
+    store.append("g", "s", [(time, "x" * MAX_EVENT_BYTES) for time in range(6)])
+    events, token = store.filter("g")
+    assert (len(events), token is None) == (4, False)
+    assert len(store.filter("g", token=token)[0]) == 2
+    assert len(store.read("g", "s", from_head=True).events) == 4
+
+
+def test_a_page_ends_at_ten_thousand_events(store: LogStore) -> None:
+    """And the next one has the rest."""
+    store.append("g", "s", [(0, "") for _ in range(10_001)])
+    events, token = store.filter("g", limit=20_000)
+    assert len(events) == 10_000
+    assert len(store.filter("g", token=token)[0]) == 1
+
+
+def test_names_are_compared_letter_by_letter(store: LogStore) -> None:
+    """A prefix is no pattern: `_` and `%` stand for themselves."""
+    for name in ("a_b/1", "a%b/1", "axb/1", "A_b/1", "a_b", "a_c"):
+        store.append("g", name, [(0, name)])
+    assert texts(store.filter("g", prefix="a_b")[0]) == ["a_b/1", "a_b"]
+    assert [stream.name for stream in store.streams("g", "a%")[0]] == ["a%b/1"]
+
+
+def test_any_text_is_kept(store: LogStore) -> None:
+    """Zero bytes, control characters and emoji stay; half of a surrogate pair cannot be written and becomes `?`."""
+    store.append("g", "s", [(0, "a\0b\r\x1b[31m🎉"), (1, "\ud83d")])
+    assert texts(store.filter("g")[0]) == ["a\0b\r\x1b[31m🎉", "?"]
+
+
+def test_writers_in_parallel_lose_nothing(store: LogStore) -> None:
+    """Ids are unique, and grow within a stream in the order of writing."""
+
+    def write(number: int) -> None:
+        for line in range(20):
+            store.append("g", f"s{number}", [(line, f"{number}.{line}")])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    events, _ = store.filter("g")
+    assert len({event.id for event in events}) == 160
+    for number in range(8):
+        own = [event for event in events if event.stream == f"s{number}"]
+        assert texts(own) == [f"{number}.{line}" for line in range(20)]
+        assert [event.id for event in own] == sorted(event.id for event in own)
+
+
+def test_a_page_costs_the_same_wherever_it_is(store: LogStore) -> None:
+    """The search ends where the page does: SQLite looks at the index and sorts nothing."""
+    store.append("g", "s", [(time, str(time)) for time in range(3)])
+    with store._database.read() as connection:
+        plan = connection.execute(
+            "EXPLAIN QUERY PLAN SELECT message FROM events WHERE stream = 1 AND (timestamp, ingestion, id) > (1, 2, 3) "
+            "AND timestamp BETWEEN 0 AND 9 ORDER BY timestamp ASC, ingestion ASC, id ASC"
+        ).fetchall()
+    assert [row[3] for row in plan] == [
+        "SEARCH events USING INDEX events_in_order (stream=? AND timestamp>? AND timestamp<?)"
+    ]
+
+
+def test_unknown_names_and_tokens_are_errors(store: LogStore) -> None:
+    """Group, stream and token each have their text."""
+    with pytest.raises(ApiError, match="log group does not exist"):
+        store.filter("g")
+    store.create_group("g")
+    for call in (lambda: store.read("g", "s"), lambda: store.filter("g", streams=["s"])):
+        with pytest.raises(ApiError, match="log stream does not exist"):
+            call()
+    with pytest.raises(ApiError, match="nextToken is invalid"):
+        store.filter("g", token="f/x")
+    assert store.filter("g", prefix="s") == ([], None)
