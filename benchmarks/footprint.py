@@ -1,8 +1,8 @@
 """What `pip install` of the wheel brings: distributions and megabytes.
 
 The wheel is installed into a fresh virtual environment that has no pip of its own. Counted are the distributions that
-`importlib.metadata` finds there, the package itself among them, and the sizes of all files in site-packages, bytecode
-included (megabytes of 1,000,000 bytes). Then every module is imported there: none may need what was not installed.
+`importlib.metadata` finds there, the package itself among them, and what all files in site-packages take on the
+disk, bytecode included (whole blocks, as `du` counts; megabytes of 1,000,000 bytes). Then every module is imported there: none may need what was not installed.
 Needs a package index.
 
     python benchmarks/footprint.py [WHEEL]     # default: the wheel in dist/
@@ -23,7 +23,7 @@ import importlib.metadata, json, pathlib, sysconfig
 root = pathlib.Path(sysconfig.get_path("purelib"))
 print(json.dumps([
     sorted(each.metadata["Name"] for each in importlib.metadata.distributions(path=[str(root)])),
-    sum(path.stat().st_size for path in root.rglob("*") if path.is_file()),
+    sum(path.stat().st_blocks * 512 for path in root.rglob("*") if path.is_file()),
 ]))
 """
 

@@ -67,7 +67,8 @@ def main() -> None:
                 elapsed = seconds_of(run)
                 if number:
                     times[kind].append(elapsed)
-        job = kinds["one"]()
+        with contextlib.redirect_stdout(io.StringIO()):
+            job = kinds["one"]()
         describes = [seconds_of(job.describe) for _ in range(DESCRIBES)]
     median = {kind: statistics.median(values) for kind, values in times.items()}
     rounds = f"median of {ROUNDS}"
