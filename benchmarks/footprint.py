@@ -2,8 +2,8 @@
 
 The wheel is installed into a fresh virtual environment that has no pip of its own. Counted are the distributions that
 `importlib.metadata` finds there, the package itself among them, and what all files in site-packages take on the disk,
-bytecode included (whole blocks, as `du` counts; megabytes of 1,000,000 bytes). Then every module is imported there: none
-may need what was not installed. Needs a package index.
+bytecode included (whole blocks, as `du` counts; megabytes of 1,000,000 bytes). Then every module is imported there:
+none may need what was not installed. Needs a package index.
 
     python benchmarks/footprint.py [WHEEL]     # default: the wheel in dist/
 """
