@@ -15,6 +15,7 @@ import base64
 import datetime as dt
 import hashlib
 import io
+import sys
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from processing.local.stores.bodies import _say_unchecked
 from processing.local.transport import InProcessTransport
 
 if TYPE_CHECKING:
@@ -340,6 +342,19 @@ class TestEngine:
         assert refused(engine_s3.put_object, Bucket=BUCKET, Key="k", Body=b"hello", **encoded) == ("BadDigest", 400)
         assert refused(engine_s3.head_object, Bucket=BUCKET, Key="k")[1] == 404
         engine_s3.put_object(Bucket=BUCKET, Key="k", Body=b"hello", **{member: base64.b64encode(right).decode()})
+
+    def test_a_checksum_that_cannot_be_checked_is_kept(
+        self, engine_s3: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Without awscrt a CRC32C is taken as it is, which the log says once."""
+        monkeypatch.setitem(sys.modules, "awscrt.checksums", None)
+        _say_unchecked.cache_clear()
+        value = base64.b64encode(b"\0\0\0\0").decode()
+        with caplog.at_level("INFO", logger="processing"):
+            for _ in range(2):
+                engine_s3.put_object(Bucket=BUCKET, Key="k", Body=b"hello", ChecksumCRC32C=value)
+        assert [record.message[:6] for record in caplog.records] == ["CRC32C"]
+        assert engine_s3.head_object(Bucket=BUCKET, Key="k", ChecksumMode="ENABLED")["ChecksumCRC32C"] == value
 
     def test_a_client_with_checksums_gets_them_back(self, local_session: LocalSession) -> None:
         """A user's own settings win over the session's: botocore then makes a CRC and checks it when reading."""

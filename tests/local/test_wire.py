@@ -10,6 +10,7 @@ import zlib
 from typing import Any
 from urllib.parse import urlencode
 
+import botocore.session
 import pytest
 from botocore.awsrequest import HeadersDict
 from botocore.parsers import create_parser
@@ -21,7 +22,6 @@ from processing.local.errors import ApiError
 from processing.local.wire import codec
 from processing.local.wire.chunked import ChunkedBody
 from processing.local.wire.message import Call, Request, endpoint
-from processing.request.schema import service_model
 
 SERVICES = {
     "sagemaker": (
@@ -106,6 +106,12 @@ def values(shape: Any, depth: int = 0) -> st.SearchStrategy[Any]:
 def _some(optional: dict[str, Any]) -> dict[str, Any]:
     """Optional members; of very large structures the first ones, to keep the examples small."""
     return dict(list(optional.items())[:25])
+
+
+@functools.cache
+def service_model(service: str) -> Any:
+    """A model of the tests' own: S3 clients change the paths in the one that they are made of."""
+    return botocore.session.Session().get_service_model(service)
 
 
 @functools.cache

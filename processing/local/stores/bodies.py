@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
+import functools
 import hashlib
 import importlib
+import logging
 import os
 import time
 import zlib
@@ -72,9 +74,17 @@ def new_digest(algorithm: str) -> Digest | None:
         try:
             checksums = importlib.import_module("awscrt.checksums")
         except ImportError:
+            _say_unchecked(algorithm)
             return None
         return _Crc(getattr(checksums, algorithm), 4 if algorithm == "crc32c" else 8)
     return None
+
+
+@functools.cache
+def _say_unchecked(algorithm: str) -> None:
+    """Tell once in a process."""
+    logger = logging.getLogger(__name__)
+    logger.info("%s checksums are taken without a check: awscrt is not installed", algorithm.upper())
 
 
 class Body(NamedTuple):

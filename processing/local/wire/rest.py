@@ -254,14 +254,16 @@ def _operations() -> dict[tuple[str, int], list[_Operation]]:
 
 
 def _compile(name: str, model: Any) -> _Operation:
-    path, _, literal = model.http["requestUri"].partition("?")
-    # A client takes the bucket out of the paths of the model, which is shared, when it first calls an operation; the
-    # whole path is then here.
-    path = model.http.get("authPath", path)
+    # The path of requestUri says nothing: a client takes the bucket out of it, in the model that all share, when it
+    # first calls an operation.
+    literal = model.http["requestUri"].partition("?")[2]
     shape = model.input_shape
     members = {} if shape is None else dict(shape.members)
     required = set() if shape is None else set(shape.required_members)
     located: dict[str, list[_Located]] = {"querystring": [], "header": [], "headers": []}
+    in_path = {
+        member.serialization["name"] for member in members.values() if member.serialization.get("location") == "uri"
+    }
     query = {(key, value or None) for key, value in parse_qsl(literal, keep_blank_values=True)}
     needed_headers = set()
     for key, member in members.items():
@@ -277,7 +279,7 @@ def _compile(name: str, model: Any) -> _Operation:
     return _Operation(
         name=name,
         method=model.http["method"],
-        depth=2 if "{Key" in path else 1 if "{Bucket" in path else 0,
+        depth=len(in_path & {"Bucket", "Key"}),
         required_query=frozenset(query),
         required_headers=frozenset(needed_headers),
         query=tuple(located["querystring"]),
