@@ -182,7 +182,7 @@ def _local_path(text: str, field: str) -> Path | None:
     scheme = _scheme(text)
     if scheme == "file":
         path = file_uri_path(text)
-        if "\0" in str(path):
+        if len(text) == len("file://") or "\0" in str(path):
             raise ConfigurationError(f"{field}: {text!r} is no path")
         return path
     return None if scheme else Path(text).absolute()

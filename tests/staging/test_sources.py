@@ -119,6 +119,7 @@ def test_s3_uris() -> None:
         (5, r"inputs\[0\].source: must be a path or a URI, not int"),
         (b"x", r"inputs\[0\].source: must be a path or a URI, not bytes"),
         ("", r"inputs\[0\].source: '' is no path"),
+        ("file://", r"inputs\[0\].source: 'file://' is no path"),
         ("a\0b", r"inputs\[0\].source: .* is no path"),
         ("file:///a%00b", r"inputs\[0\].source: .* is no path"),
     ],
