@@ -212,7 +212,11 @@ class ProcessingJob:
         self.job_name = job_name
         self.inputs = list(inputs or ())
         self.outputs = JobOutputs(
-            JobOutput(**attrs.asdict(output, recurse=False, filter=_is_public), session=self.sagemaker_session)
+            # The fields of a ProcessingOutput: a subclass may have more.
+            JobOutput(
+                **{field.name: getattr(output, field.name) for field in attrs.fields(ProcessingOutput)},
+                session=self.sagemaker_session,
+            )
             for output in outputs or ()
         )
         self.output_kms_key = output_kms_key
@@ -355,7 +359,7 @@ class ProcessingJob:
             raise
         status = description["ProcessingJobStatus"]
         if status == "Failed" or (status == "Stopped" and on_stop == "raise"):
-            raise self._error(description, tail if logs else self._log_tail())
+            raise self._error(description, tail if logs else self._log_tail(description))
         return self
 
     def _follow(self, *, logs: bool, timeout: float | None) -> tuple[dict[str, Any], list[str]]:
@@ -375,10 +379,14 @@ class ProcessingJob:
                 description = dict(event.description)
         return description, list(tail)
 
-    def _log_tail(self) -> list[str]:
+    def _log_tail(self, description: dict[str, Any]) -> list[str]:
         """The last log lines, for an error; an error without them is better than another error in its place."""
+        from processing.watching.logs import read_all
+
+        session = self.sagemaker_session
         try:
-            return [_tail_line(event) for event in self.logs(tail=_TAIL)]
+            lines = read_all(session.api, description, tail=_TAIL, polling=session.polling, complete=True)
+            return [_tail_line(event) for event in lines]
         except Exception as error:  # noqa: BLE001 - whatever it is, the job's own failure is the news
             logger.warning("the logs of %s could not be read: %s", self.job_name, error)
             return []
@@ -406,8 +414,7 @@ class ProcessingJob:
 
     def _commands(self) -> str:
         """How to attach to the job and how to stop it, from another process."""
-        session = "session=processing.LocalSession()" if self.sagemaker_session.is_local else ""
-        call = f"processing.attach({self.job_name!r}{', ' + session if session else ''})"
+        call = f"processing.attach({self.job_name!r}, session={self.sagemaker_session.expression()})"
         return f"  attach: {call}.wait()\n  stop:   {call}.stop()"
 
     def logs(self, follow: bool = False, *, tail: int | None = None) -> Iterator[LogEvent]:
@@ -428,7 +435,7 @@ class ProcessingJob:
             raise ConfigurationError("tail: must be a positive number, and is not for follow=True")
         if not follow:
             session = self.sagemaker_session
-            return read_all(session.api, self.job_name, tail=tail, polling=session.polling)
+            return read_all(session.api, self.describe(), tail=tail, polling=session.polling)
         return (event for event in self.events() if isinstance(event, LogEvent))
 
     def stop(self) -> None:
@@ -487,13 +494,9 @@ def role_arn(session: Session, role: str | None, *, offline: bool) -> str:
         raise ConfigurationError("role: missing; give the ARN of an IAM role that SageMaker can assume")
     if not isinstance(role, str):
         raise ConfigurationError(f"role: must be a string, not {type(role).__name__}")
-    if offline and "/" not in role:
+    if offline and "/" not in role and not session.is_local:  # the engine knows its roles without a call
         raise ConfigurationError(f"role: request() makes no call to AWS to look {role!r} up; give the role's ARN")
     return session.expand_role(role)
-
-
-def _is_public(attribute: attrs.Attribute[Any], _value: object) -> bool:
-    return not attribute.name.startswith("_")
 
 
 def _tail_line(event: LogEvent) -> str:

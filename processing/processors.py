@@ -13,9 +13,7 @@ import copy
 import os
 import pathlib
 import threading
-from typing import TYPE_CHECKING, Any
-
-import attrs
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from processing import targets
 from processing.exceptions import ConfigurationError
@@ -23,8 +21,8 @@ from processing.job import Launch
 from processing.launching import IfExists, start_generated, start_named
 from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput, RunArgs
 from processing.request.names import base_name_from_image, unique_job_name
-from processing.request.uris import S3Uri
-from processing.staging.sources import LocalSource, resolve_code, resolve_source
+from processing.request.uris import S3Uri, is_s3
+from processing.staging.sources import LocalSource, file_uri_path, resolve_code, resolve_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
     from processing.staging.plan import StagingPlan
 
 Tags = dict[str, str] | list[dict[str, str]]
+Entry = TypeVar("Entry", ProcessingInput, ProcessingOutput)
 
 # Hooks write attributes of the processor, and two threads may share one: from the first hook until the processor has
 # been read, a run has it to itself. Nothing is uploaded in there.
@@ -222,8 +221,9 @@ class Processor:
             job = start_generated(prepare)
         else:
             job = start_named(self.sagemaker_session, prepare, job_name, if_exists)
-        self.latest_job = job
-        self.jobs = [*self.jobs, job]
+        with _HOOKS:
+            self.latest_job = job
+            self.jobs = [*self.jobs, job]
         if wait:
             job.wait(logs=True if logs is None else logs)
         return job
@@ -296,7 +296,10 @@ class Processor:
             return job_name
         base = self.base_job_name
         if not base:
-            base = base_name_from_image(self.image_uri) if self.image_uri else self.JOB_CLASS_NAME
+            image = self.image_uri
+            base = base_name_from_image(image) if image and isinstance(image, str) else self.JOB_CLASS_NAME
+        if not isinstance(base, str):
+            raise ConfigurationError(f"base_job_name: must be a string, not {type(base).__name__}")
         return unique_job_name(base, self.sagemaker_session.clock)
 
     def _normalize_inputs(
@@ -309,7 +312,7 @@ class Processor:
                 raise ConfigurationError(
                     f"inputs[{index}]: must be a processing.ProcessingInput, not {_type_name(entry)}"
                 )
-            named.append(attrs.evolve(entry, input_name=entry.input_name or f"input-{index + 1}"))
+            named.append(_changed(entry, input_name=entry.input_name or f"input-{index + 1}"))
         names = [str(entry.input_name) for entry in named]
         return [self._stage_input(entry, index, names, kms_key) for index, entry in enumerate(named)]
 
@@ -323,9 +326,9 @@ class Processor:
             return entry
         source = resolve_source(entry.source, f"inputs[{index}].source")
         if not isinstance(source, LocalSource):
-            return attrs.evolve(entry, source=str(source))
+            return _changed(entry, source=str(source))
         if self.sagemaker_session.is_local and os.fspath(entry.source).startswith("file://"):
-            return attrs.evolve(entry, source=source.path.as_uri())
+            return _changed(entry, source=source.path.as_uri())
         target = self._job_prefix() / "input" / str(entry.input_name)
         uri = self._plan().add_source(source, target, kms_key)
         # "input-1" is also the beginning of "input-10", and S3Prefix means the beginning of the key.
@@ -333,7 +336,7 @@ class Processor:
             other != entry.input_name and other.startswith(str(entry.input_name)) for other in names
         ):
             uri += "/"
-        return attrs.evolve(entry, source=uri)
+        return _changed(entry, source=uri)
 
     def _normalize_outputs(self, outputs: Sequence[ProcessingOutput | str] | None = None) -> list[ProcessingOutput]:
         """Return copies of the outputs with names and destinations."""
@@ -348,8 +351,8 @@ class Processor:
             name = entry.output_name or f"output-{index + 1}"
             destination = entry.destination
             if destination is None and entry.source is not None and entry.feature_store_output is None:
-                destination = str(self._job_prefix() / "output" / name)
-            normalized.append(attrs.evolve(entry, output_name=name, destination=destination))
+                destination = str(self._job_prefix() / "output" / str(name))
+            normalized.append(_changed(entry, output_name=name, destination=destination))
         return normalized
 
     # What the hooks stand on.
@@ -523,7 +526,11 @@ class ScriptProcessor(Processor):
         return with_code
 
     def _get_user_code_name(self, code: Path) -> str:
-        """Return the script's file name."""
+        """Return the script's file name: of a `file://` URI the decoded one, of an S3 key its last part as it is."""
+        if is_s3(code):
+            return str(code).rpartition("/")[2]
+        if os.fspath(code).startswith("file://"):
+            return file_uri_path(os.fspath(code)).name
         return os.fspath(code).replace("\\", "/").rsplit("/", 1)[-1]
 
     def _handle_user_code_url(self, code: Path, kms_key: str | None = None) -> str:
@@ -577,6 +584,14 @@ def _copies(values: Any, field: str) -> list[Any] | None:
     if not isinstance(values, (list, tuple)):
         raise ConfigurationError(f"{field}: must be a list, not {type(values).__name__}")
     return [copy.copy(value) for value in values]
+
+
+def _changed(entry: Entry, **changes: Any) -> Entry:
+    """Return a copy with other values. Made without the initialiser: a subclass may have one of its own."""
+    changed = copy.copy(entry)
+    for name, value in changes.items():
+        setattr(changed, name, value)
+    return changed
 
 
 def _type_name(value: object) -> str:

@@ -181,6 +181,12 @@ class Session:
             return role
         return str(self.api.call("iam", "GetRole", {"RoleName": role})["Role"]["Arn"])
 
+    def expression(self) -> str:
+        """Return what another program may write to reach the same jobs, after `import processing`."""
+        profile = self.boto_session.profile_name
+        boto_session = "" if profile == "default" else f"boto3.Session(profile_name={profile!r}), "
+        return f"processing.Session({boto_session}region_name={self.boto_region_name!r})"
+
     # Buckets.
 
     def default_bucket(self) -> str:

@@ -10,6 +10,7 @@ import textwrap
 import threading
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 
 from processing import (
@@ -109,6 +110,60 @@ def test_file_sources_and_destinations_are_used_in_place(
     assert [path.name for path in job.outputs["clean"].download(tmp_path / "copy")] == ["a.txt"]
     listed = local_session.client("s3").list_objects_v2(Bucket=local_session.default_bucket())
     assert [item["Key"].rsplit("/", 1)[-1] for item in listed["Contents"]] == ["script.py"]
+
+
+def test_a_scripts_uri_is_decoded(processor: ScriptProcessor, write: Any) -> None:
+    """A `file://` URI stands for the file whose name it encodes."""
+    script = write("print('hello')", "my script é%20.py")
+    job = processor.run(script.as_uri(), logs=False)
+    assert [event.message for event in job.logs()] == ["hello"]
+
+
+def test_logs_are_those_of_this_job(processor: ScriptProcessor, write: Any, local_session: LocalSession) -> None:
+    """A job that is deleted leaves its lines behind; they are not those of the next one of its name."""
+    processor.run(write("print('first')"), logs=False, job_name="again")
+    local_session.client("sagemaker").delete_processing_job(ProcessingJobName="again")
+    job = processor.run(write("print('second')"), logs=False, job_name="again")
+    assert [event.message for event in job.logs()] == ["second"]
+    assert [event.message for event in job.logs(tail=5)] == ["second"]
+
+
+def test_the_request_is_what_is_run(write: Any, local_session: LocalSession) -> None:
+    """On the engine too, `request` names the bucket and the role that `run` uses, whatever account the role is of."""
+    for role in ("arn:aws:iam::123456789012:role/Mine", "Mine"):
+        processor = ScriptProcessor(
+            role, command=["python3"], instance_type="local", instance_count=1, sagemaker_session=local_session
+        )
+        outputs = ["/opt/ml/processing/o"]
+        request = processor.request(write("pass"), outputs=outputs)
+        described = processor.run(write("pass"), outputs=outputs, wait=False).describe()
+        request = request.with_name(described["ProcessingJobName"])
+        assert request.role_arn == described["RoleArn"]
+        bucket = described["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["S3Uri"].split("/")[2]
+        assert str(request.outputs[0].destination).split("/")[2] == bucket
+
+
+@attrs.define(slots=False)
+class TaggedOutput(ProcessingOutput):
+    """An output with a field more."""
+
+    owner: str = "nobody"
+
+
+class FolderInput(ProcessingInput):
+    """An input with an initialiser of its own."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        super().__init__(folder, f"/opt/ml/processing/input/{folder.name}")
+
+
+def test_subclasses_of_inputs_and_outputs(processor: ScriptProcessor, write: Any, tmp_path: pathlib.Path) -> None:
+    """Inputs and outputs of classes of the user's work, and stay as given."""
+    write("a", "a.txt")
+    given = (FolderInput(tmp_path), TaggedOutput("/opt/ml/processing/o", owner="me"))
+    job = processor.run(write("pass"), inputs=[given[0]], outputs=[given[1]], logs=False)
+    assert (job.inputs[0].input_name, job.outputs[0].output_name) == ("input-1", "output-1")
+    assert (given[0].input_name, given[1].output_name, given[1].destination) == (None, None, None)
 
 
 def test_failure_says_why(processor: ScriptProcessor, write: Any) -> None:
@@ -268,7 +323,7 @@ def test_ctrl_c_detaches(tmp_path: pathlib.Path, write: Any, local_session: Loca
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode != 0
-    assert "processing.attach('long', session=processing.LocalSession())" in stderr
+    assert f"processing.attach('long', session=processing.LocalSession({str(local_session.home)!r})).stop()" in stderr
     job = attach("long", local_session)
     assert job.status == "InProgress"
     job.stop()
@@ -326,7 +381,7 @@ def test_runs_side_by_side(processor: ScriptProcessor, write: Any) -> None:
     for thread in threads:
         thread.join()
     assert said == {number: [str(number)] for number in range(4)}
-    assert len({job.job_name for job in processor.jobs}) == len(processor.jobs)
+    assert len({job.job_name for job in processor.jobs}) == 4
 
 
 def test_nothing_is_printed_without_logs(

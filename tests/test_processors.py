@@ -323,6 +323,10 @@ def test_the_callers_values_stay_as_given(
         ),
         ({"inputs": [ProcessingInput("s3://b/k", "/opt/ml/processing/x", "code")]}, r"inputs\[0\]\.input_name: .*code"),
         ({"outputs": [3]}, r"outputs\[0\]: must be a processing.ProcessingOutput or a container path, not int"),
+        (
+            {"outputs": [ProcessingOutput("/opt/ml/processing/o", output_name=3)]},  # type: ignore[arg-type]
+            "output_name: must be a string",
+        ),
         ({"outputs": ["/output"]}, r"outputs\[0\]\.source: must begin with /opt/ml/processing/"),
         ({"outputs": [ProcessingOutput("/opt/ml/processing/o", "out/")]}, r"outputs\[0\]\.destination: "),
         ({"arguments": ["x" * 400]}, r"arguments\[0\]: .*400.*256"),
@@ -395,6 +399,8 @@ def test_the_default_buckets_name_comes_from_the_role(script: pathlib.Path) -> N
     [
         ({"instance_count": "2"}, "instance_count: must be an integer"),
         ({"instance_count": None}, "instance_count: missing"),
+        ({"image_uri": 3}, "image_uri: must be a string"),
+        ({"base_job_name": 3}, "base_job_name: must be a string"),
         ({"env": {"A": 1}}, r'env\["A"\]: must be a string'),
         ({"tags": ["a"]}, r"tags\[0\]: must be"),
         ({"network_config": {"subnets": []}}, r"network_config: must be a processing.NetworkConfig, not dict"),

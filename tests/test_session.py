@@ -13,6 +13,7 @@ import boto3
 import moto
 import pytest
 
+import processing
 from processing import ConfigurationError, Session
 from processing.request.schema import shared_loader
 from processing.retrying import RetryPolicy
@@ -87,6 +88,19 @@ def test_a_session_costs_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize("profile", [None, "team"])
+def test_another_program_can_make_the_same(
+    profile: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The expression names the region and the profile: the other program's environment may have others."""
+    (tmp_path / "config").write_text("[profile team]\nregion = eu-west-3\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    session = Session(boto3.Session(profile_name=profile), region_name="eu-west-1")
+    made = eval(session.expression(), {"processing": processing, "boto3": boto3})
+    assert made.boto_region_name == "eu-west-1"
+    assert made.boto_session.profile_name == (profile or "default")
 
 
 class TestParts:

@@ -122,6 +122,14 @@ class LocalSession(Session):
                 self.engine.objects.create_bucket(bucket)
             self._ensured.add(bucket)
 
+    def bucket_without_call(self, role: str | None) -> str:
+        """Return the default bucket's name: the engine's account is known, whatever the role's is."""
+        return self.bucket_for_request(role)
+
+    def expression(self) -> str:
+        """Return what another program may write to reach the same jobs, after `import processing`."""
+        return f"processing.LocalSession({str(self.home)!r})"
+
     def expand_role(self, role: str) -> str:
         """Return the ARN of a role; any name is one in the engine's account."""
         return role if "/" in role else f"arn:aws:iam::{self.engine.account}:role/{role}"

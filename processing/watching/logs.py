@@ -14,17 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from processing.retrying import server_time
 from processing.watching.events import LogEvent
 from processing.watching.policy import Polling
 from processing.watching.seen import Seen
 from processing.watching.sources import FilteredSource, Line, Source, StreamsSource, is_denied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
 
     from processing.retrying import RetryingApi, RetryPolicy
 
 logger = logging.getLogger(__name__)
+
+_SETTLED_AFTER = 600.0  # seconds after a job's end when none of its lines is under way any more
 
 
 class LogReader:
@@ -151,7 +155,12 @@ class LogReader:
 
 
 def read_all(
-    api: RetryingApi, job_name: str, tail: int | None = None, *, polling: Polling | None = None
+    api: RetryingApi,
+    description: Mapping[str, Any],
+    tail: int | None = None,
+    *,
+    polling: Polling | None = None,
+    complete: bool = False,
 ) -> Iterator[LogEvent]:
     """Return the lines that a job has written by now, ordered by time.
 
@@ -159,12 +168,14 @@ def read_all(
 
     Args:
         api: the session's calls.
-        job_name: the job.
+        description: DescribeProcessingJob's answer. Lines older than the job are of another one that had its name.
         tail: the last so many only.
         polling: the session's.
+        complete: True for a job that ended just now: its last lines are waited for.
     """
-    reader = LogReader(api, job_name, polling or Polling())
-    lines = reader.finish(settled=True)
+    name, since = description["ProcessingJobName"], milliseconds(description["CreationTime"])
+    reader = LogReader(api, name, polling or Polling(), since=since)
+    lines = reader.finish(settled=not complete or is_settled(api, description))
     if tail is not None:
         return iter(sorted(heapq.nlargest(tail, lines, key=_order), key=_order))
     return _in_order(reader, lines)
@@ -181,6 +192,18 @@ def _in_order(reader: LogReader, lines: Iterator[LogEvent]) -> Iterator[LogEvent
 
 def _order(event: LogEvent) -> tuple[int, int, str]:
     return (event.timestamp, event.ingestion_time, event.event_id)
+
+
+def is_settled(api: RetryingApi, description: Mapping[str, Any]) -> bool:
+    """Return whether a job ended so long ago that none of its lines is under way any more."""
+    ended = description.get("ProcessingEndTime")
+    now = server_time(description.get("ResponseMetadata", {})) or api.clock.time()
+    return ended is not None and bool(now - ended.timestamp() > _SETTLED_AFTER)
+
+
+def milliseconds(moment: datetime) -> int:
+    """Return a moment as CloudWatch writes it: in milliseconds since the epoch."""
+    return int(moment.timestamp() * 1000)
 
 
 def host_of(stream: str) -> str:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing.exceptions import WaitTimeoutError
-from processing.retrying import Kind, RetryPolicy, classify, is_not_found, server_time
+from processing.retrying import Kind, RetryPolicy, classify, is_not_found
 from processing.watching.events import Event, LogEvent, StatusChanged
-from processing.watching.logs import LogReader
+from processing.watching.logs import LogReader, is_settled, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from datetime import datetime
 
     from processing.retrying import RetryingApi
     from processing.watching.policy import Polling
@@ -25,7 +24,6 @@ TERMINAL: Final = frozenset({"Completed", "Failed", "Stopped"})
 _ORDER: Final[Mapping[str, int]] = {"InProgress": 0, "Stopping": 1}
 _PASSING: Final = frozenset({Kind.THROTTLED, Kind.TRANSIENT, Kind.AMBIGUOUS})
 _SHOWN_AFTER = 15.0  # seconds in which a job that was just made may not yet be shown
-_SETTLED_AFTER = 600.0  # seconds after a job's end when none of its lines is under way any more
 
 
 def watch(
@@ -150,7 +148,7 @@ class _Watcher:
         self._deadline = None  # the job has ended in time; its last lines are bounded by the settle limit
         reader = self._reader_of(description)
         try:
-            yield from reader.finish(settled=self._is_settled(description))
+            yield from reader.finish(settled=is_settled(self._api, description))
         except Exception as error:
             if classify(error) not in _PASSING:
                 raise
@@ -161,14 +159,9 @@ class _Watcher:
 
     def _reader_of(self, description: Mapping[str, Any]) -> LogReader:
         if self._reader is None:
-            since = _milliseconds(description["CreationTime"]) if self._since is None else self._since
+            since = milliseconds(description["CreationTime"]) if self._since is None else self._since
             self._reader = LogReader(self._api, self._job_name, self._polling, since=since, policy=self._policy)
         return self._reader
-
-    def _is_settled(self, description: Mapping[str, Any]) -> bool:
-        ended = description.get("ProcessingEndTime")
-        now = server_time(description.get("ResponseMetadata", {})) or self._api.clock.time()
-        return ended is not None and bool(now - ended.timestamp() > _SETTLED_AFTER)
 
     def _policy(self) -> RetryPolicy:
         """Return the API's policy, cut to the time that is left."""
@@ -185,7 +178,3 @@ class _Watcher:
             self._failing.add(what)
             logger.warning("the %s of %s cannot be read at the moment, still trying: %s", what, self._job_name, error)
         return passes
-
-
-def _milliseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)

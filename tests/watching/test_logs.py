@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import random
 from collections import Counter
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 JOB = "clean"
 START = 1_700_000_000_000  # ms since the epoch; where the virtual clock begins
+CREATED = dt.datetime.fromtimestamp(START / 1000, tz=dt.timezone.utc)
+DESCRIPTION = {"ProcessingJobName": JOB, "CreationTime": CREATED, "ProcessingEndTime": CREATED}
 
 
 def line(number: int, *, at: float, delay: float = 0.0, host: int = 1, text: str = "") -> ScriptedLine:
@@ -270,15 +273,29 @@ def test_reading_all_is_ordered_by_time(filtered: bool) -> None:
     if not filtered:
         world.logs.denied.add("FilterLogEvents")
     world.clock.advance(200)
-    assert texts(list(read_all(world.api, JOB))) == [f"line {number}" for number in range(49, -1, -1)]
-    assert texts(list(read_all(world.api, JOB, tail=3))) == ["line 2", "line 1", "line 0"]
+    assert texts(list(read_all(world.api, DESCRIPTION))) == [f"line {number}" for number in range(49, -1, -1)]
+    assert texts(list(read_all(world.api, DESCRIPTION, tail=3))) == ["line 2", "line 1", "line 0"]
+
+
+def test_reading_all_leaves_out_an_older_job() -> None:
+    """Lines from before the job are of another one that had its name."""
+    world = World([line(1, at=-50, text="of another job"), line(2, at=1)])
+    world.clock.advance(5)
+    assert texts(list(read_all(world.api, DESCRIPTION))) == ["line 2"]
+
+
+@pytest.mark.parametrize(("complete", "expected"), [(True, ["line 1", "line 2"]), (False, ["line 1"])])
+def test_reading_all_of_a_job_that_ended_just_now(complete: bool, expected: list[str]) -> None:
+    """The last lines are waited for where that is asked for."""
+    world = World([line(1, at=0), line(2, at=0, delay=0.9)])
+    assert texts(list(read_all(world.api, DESCRIPTION, tail=5, complete=complete))) == expected
 
 
 def test_reading_all_takes_page_by_page() -> None:
     """The first lines are there before the last are read."""
     world = World([line(number, at=1) for number in range(100)], page=10)
     world.clock.advance(5)
-    lines = read_all(world.api, JOB)
+    lines = read_all(world.api, DESCRIPTION)
     assert next(lines).message == "line 0"
     assert len(world.faults.calls) == 1
 
