@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -18,6 +18,9 @@ from processing.testing.wire import JsonService, ServiceError, make_client
 from processing.watching.events import Event, LogEvent, StatusChanged
 from processing.watching.policy import Polling
 from processing.watching.stream import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 JOB = "clean"
 START = 1_700_000_000
@@ -200,12 +203,20 @@ def test_denied_logs_do_not_end_the_wait(caplog: pytest.LogCaptureFixture) -> No
     assert sum("not allowed" in record.message for record in caplog.records) == 1
 
 
-def test_logs_that_fail_at_the_end_do_not_hide_the_end(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("code", ["ServiceUnavailableException", "ExpiredTokenException", "OptInRequired"])
+def test_logs_that_fail_at_the_end_do_not_hide_the_end(code: str, caplog: pytest.LogCaptureFixture) -> None:
     """The job's end is told even where its last lines cannot be read; a warning says that they are missing."""
     world = World([(0, "InProgress"), (10, "Completed")], [line(1, at=1)])
-    world.faults.on("FilterLogEvents", "error503", probability=1.0)
+    read = world.service.handlers["FilterLogEvents"]
+
+    def fail_at_the_end(params: dict[str, Any]) -> Mapping[str, Any]:
+        if world.clock.monotonic() >= 10:
+            raise ServiceError(code)
+        return read(params)
+
+    world.service.handlers["FilterLogEvents"] = fail_at_the_end
     with caplog.at_level(logging.WARNING, "processing"):
-        assert told(world.watch()) == ["InProgress", "Completed"]
+        assert told(world.watch()) == ["InProgress", "line 1", "Completed"]
     assert "last log lines of clean could not be read" in caplog.text
 
 
