@@ -213,6 +213,7 @@ class Processor:
             raise ConfigurationError(f"if_exists: must be 'fail', 'attach' or 'suffix', not {if_exists!r}")
         if not isinstance(job_name, (str, type(None))):
             raise ConfigurationError(f"job_name: must be a string, not {type(job_name).__name__}")
+        self._resolve_session()
 
         def prepare(name: str | None) -> Launch:
             return self._prepare(given, name, experiment_config)
@@ -231,6 +232,7 @@ class Processor:
     def _request(
         self, given: dict[str, Any], job_name: str | None, experiment_config: dict[str, str] | None
     ) -> ProcessingRequest:
+        self._resolve_session()
         with self._without_calls():
             return self._prepare(given, job_name, experiment_config).request
 
@@ -356,6 +358,10 @@ class Processor:
         return normalized
 
     # What the hooks stand on.
+
+    def _resolve_session(self) -> None:
+        """Make one of ours of a session that was assigned to the attribute, or of none."""
+        self.sagemaker_session = targets.resolve_session(self.sagemaker_session, self.instance_type)
 
     def _job_prefix(self) -> S3Uri:
         """The S3 prefix of the current job: `s3://<bucket>/[prefix/]<job name>`."""

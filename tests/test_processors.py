@@ -8,6 +8,7 @@ import pathlib
 import threading
 from typing import Any
 
+import boto3
 import botocore.session
 import botocore.validate
 import pytest
@@ -521,6 +522,27 @@ def test_subclass_that_skips_every_initialiser(session: Session) -> None:
     """Attributes have defaults on the class, so what the subclass leaves out is as if None had been given."""
     boto = valid(NoInitialiser(session).request().to_boto())
     assert boto["ProcessingResources"]["ClusterConfig"]["VolumeSizeInGB"] == 30
+
+
+def test_a_session_may_be_assigned(processor: ScriptProcessor, script: pathlib.Path) -> None:
+    """A `sagemaker.Session` may be assigned to the attribute as well as passed, and None means the default."""
+
+    class SagemakerSession:
+        boto_session = boto3.Session(region_name="eu-central-1")
+        boto_region_name = "eu-central-1"
+        _default_bucket_name_override = "theirs"
+
+        def default_bucket(self) -> str:
+            return self._default_bucket_name_override
+
+    processor.sagemaker_session = SagemakerSession()
+    request = processor.request(script, outputs=["/opt/ml/processing/o"])
+    assert str(request.outputs[0].destination).startswith("s3://theirs/")
+    processor.sagemaker_session, processor.instance_type = None, "local"
+    assert processor.request(script).instance_type == "local"
+    processor.sagemaker_session = "no session"
+    with pytest.raises(ConfigurationError, match="sagemaker_session: must be"):
+        processor.request(script)
 
 
 class Wrapper:
