@@ -65,6 +65,7 @@ class FilteredSource:
         del whole
         token: str | None = None
         repeated, reached = 0, start
+        restarted = -1  # how far the sweep had come when it last began anew
         while True:
             params = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": self._prefix, "startTime": start}
             try:
@@ -72,9 +73,9 @@ class FilteredSource:
             except Exception as error:
                 if _is_absent(error):
                     return
-                if token is None or not _is_stale(error):
+                if token is None or not _is_stale(error) or restarted == reached:
                     raise
-                token, start = None, reached  # it was too old: on from the last line that was read
+                token, start, restarted = None, reached, reached  # it was too old: on from the last line that was read
                 continue
             page = [_line(event) for event in answer["events"]]
             yield page
@@ -144,6 +145,7 @@ class StreamsSource:
                 return
 
     def _stream_pages(self, stream: str, position: _Position, start: int) -> Iterator[list[Line]]:
+        restarted = False
         while True:
             params = {"logGroupName": LOG_GROUP, "logStreamName": stream, "startTime": start, "startFromHead": True}
             try:
@@ -151,8 +153,9 @@ class StreamsSource:
             except Exception as error:
                 if _is_absent(error):
                     return
-                if position.token is None or not _is_stale(error):
+                if position.token is None or not _is_stale(error) or restarted:
                     raise
+                restarted = True
                 self._positions[stream] = position = _Position()
                 continue
             yield [_line({**event, "logStreamName": stream}, position) for event in answer["events"]]

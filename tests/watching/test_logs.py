@@ -22,6 +22,8 @@ from processing.watching.logs import LogReader, host_of, read_all
 from processing.watching.policy import Polling
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from processing.watching.events import LogEvent
 
 JOB = "clean"
@@ -298,6 +300,23 @@ def test_reading_all_takes_page_by_page() -> None:
     lines = read_all(world.api, DESCRIPTION)
     assert next(lines).message == "line 0"
     assert len(world.faults.calls) == 1
+
+
+@pytest.mark.parametrize("operation", ["FilterLogEvents", "GetLogEvents"])
+def test_tokens_that_are_never_taken_end_the_reading(operation: str) -> None:
+    """Where every token is refused, reading ends with that error, and does not begin anew for ever."""
+    world = World([line(number, at=0) for number in range(10)])
+    if operation == "GetLogEvents":
+        world.logs.denied.add("FilterLogEvents")
+    read = world.service.handlers[operation]
+
+    def refuse_tokens(params: dict[str, Any]) -> Mapping[str, Any]:
+        world.logs.forget_tokens()
+        return read(params)
+
+    world.service.handlers[operation] = refuse_tokens
+    with pytest.raises(ClientError, match="nextToken"):
+        list(world.reader.poll())
 
 
 def test_lines_are_kept_whole() -> None:
