@@ -10,6 +10,7 @@ import collections
 import logging
 import os
 import re
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -164,19 +165,36 @@ class Launch:
             StagingError: an upload failed; nothing was submitted.
             SubmissionError: AWS refused the request.
         """
-        from processing.staging.transfers import upload_all
-        from processing.submission import submit
-
         session, request = self.session, self.request
         session.preflight(request, self.plan)
         for bucket in sorted(self._buckets()):
             session.ensure_bucket(bucket)
-        upload_all(session.api, self.plan.uploads, expected_owner=session.expected_owner)
-        submitted = submit(session.api, request)
+        arn = self._stage_and_submit()
         logger.info("created processing job %s", request.job_name)
         return ProcessingJob(
-            session, request.job_name, request.inputs, request.outputs, request.output_kms_key, arn=submitted.arn
+            session, request.job_name, request.inputs, request.outputs, request.output_kms_key, arn=arn
         )
+
+    def claimed(self) -> Launch:
+        """Return the same launch for a name that another run may have come upon too.
+
+        Its uploads replace nothing, and are taken back where the name turns out to be the other's: the other's job
+        must not find them among its files.
+        """
+        return attrs.evolve(self, plan=self.plan.claimed(secrets.token_hex(8)))
+
+    def _stage_and_submit(self) -> str:
+        from processing.staging.objects import ClaimedError, remove_claimed
+        from processing.staging.transfers import upload_all
+        from processing.submission import NameTakenError, submit
+
+        api, owner = self.session.api, self.session.expected_owner
+        try:
+            upload_all(api, self.plan.uploads, expected_owner=owner)
+            return submit(api, self.request).arn
+        except (ClaimedError, NameTakenError):
+            remove_claimed(api, self.plan.uploads, owner)
+            raise
 
     def _buckets(self) -> set[str]:
         """The buckets that the job reads or writes: the session makes sure of the one that is its own."""

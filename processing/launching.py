@@ -22,12 +22,21 @@ _LONGEST_NAME = 63
 
 
 def start_generated(prepare: Prepare) -> ProcessingJob:
-    """Start the job under a generated name, and under another where that one is taken."""
+    """Start the job under a generated name, and under another where that one is taken.
+
+    Two machines can come upon the same name in the same millisecond. Then the first job keeps it, and its files.
+    """
+    from processing.staging.objects import ClaimedError
     from processing.submission import NameTakenError
 
-    for _ in range(_NAME_TRIES - 1):
-        with contextlib.suppress(NameTakenError):
-            return prepare(None).start()
+    tried: set[str] = set()
+    for _ in range(_NAME_TRIES):
+        launch = prepare(None)
+        if launch.request.job_name in tried:  # a subclass makes its own names, and this is the one that it has
+            break
+        tried.add(launch.request.job_name)
+        with contextlib.suppress(ClaimedError, NameTakenError):
+            return launch.claimed().start()
     return prepare(None).start()
 
 

@@ -28,6 +28,9 @@ from processing import (
     WaitTimeoutError,
     attach,
 )
+from processing.job import Launch
+from processing.staging.transfers import upload_all
+from processing.submission import submit
 
 if TYPE_CHECKING:
     import pathlib
@@ -289,6 +292,62 @@ def test_a_taken_generated_name_is_generated_anew(
     monkeypatch.setattr(processor, "_generate_current_job_name", lambda job_name=None: job_name or next(names))
     jobs = [processor.run(write("pass"), wait=False) for _ in range(2)]
     assert [job.job_name for job in jobs] == ["same", "another"]
+
+
+def test_two_runs_of_one_generated_name_keep_their_files_apart(
+    processor: ScriptProcessor, write: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where two machines generate the same name, the loser's uploads neither replace the winner's nor stay there."""
+    script = write(
+        """
+        import pathlib
+        print(sorted((path.name, path.read_text()) for path in pathlib.Path("/opt/ml/processing/in").iterdir()))
+        """
+    )
+    for run, own in (("winner", "w.txt"), ("loser", "l.txt")):
+        (tmp_path / run).mkdir()
+        for name in (own, "same.txt"):
+            (tmp_path / run / name).write_text(run)
+
+    def start(run: str) -> ProcessingJob:
+        inputs = [ProcessingInput(tmp_path / run, "/opt/ml/processing/in")]
+        return processor.run(script, inputs=inputs, wait=False)
+
+    names = iter(["same", "same", "another"])
+    monkeypatch.setattr(processor, "_generate_current_job_name", lambda job_name=None: job_name or next(names))
+    winner_started: list[ProcessingJob] = []
+    create = Launch._stage_and_submit
+
+    def staged_then_overtaken(launch: Launch) -> str:
+        # The loser comes in when the winner has uploaded, and has not created its job yet.
+        upload_all(launch.session.api, launch.plan.uploads, expected_owner=launch.session.expected_owner)
+        monkeypatch.setattr(Launch, "_stage_and_submit", create)
+        winner_started.append(start("loser"))
+        return submit(launch.session.api, launch.request).arn
+
+    monkeypatch.setattr(Launch, "_stage_and_submit", staged_then_overtaken)
+    winner, loser = start("winner"), winner_started[0]
+    assert (winner.job_name, loser.job_name) == ("same", "another")
+    for job, files in (
+        (winner, [("same.txt", "winner"), ("w.txt", "winner")]),
+        (loser, [("l.txt", "loser"), ("same.txt", "loser")]),
+    ):
+        job.wait(logs=False)
+        assert [event.message for event in job.logs()] == [str(files)]
+
+
+def test_a_name_that_is_always_the_same_is_used_as_it_is(
+    processor: ScriptProcessor, write: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A subclass's own name is not refused for what a run that died has left under it."""
+    (tmp_path / "in").write_text("fresh")
+    s3, bucket = processor.sagemaker_session.client("s3"), processor.sagemaker_session.default_bucket()
+    s3.put_object(Bucket=bucket, Key="fixed/input/input-1/in", Body=b"left over")
+    monkeypatch.setattr(processor, "_generate_current_job_name", lambda job_name=None: job_name or "fixed")
+    inputs = [ProcessingInput(tmp_path / "in", "/opt/ml/processing/in")]
+    job = processor.run(write("print(open('/opt/ml/processing/in/in').read())"), inputs=inputs, logs=False)
+    assert job.job_name == "fixed"
+    assert [event.message for event in job.logs()] == ["fresh"]
 
 
 def test_processor_with_an_entrypoint(local_session: LocalSession) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from processing.exceptions import StagingError
 from processing.retrying import error_code
-from processing.staging.objects import head, unless_there
+from processing.staging.objects import head, write
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -102,14 +102,12 @@ class Multipart:
 
         params = {**self._place, "MultipartUpload": {"Parts": parts}}
         try:
-            if self._upload.content_addressed:
-                unless_there(
-                    self._api,
-                    self._upload,
-                    lambda condition: self._api.call("s3", "CompleteMultipartUpload", params | condition),
-                )
-            else:
-                self._api.call("s3", "CompleteMultipartUpload", params)
+            write(
+                self._api,
+                self._upload,
+                self._sender.place(self._upload),
+                lambda condition: self._api.call("s3", "CompleteMultipartUpload", {**params, **condition}),
+            )
         except ClientError as error:
             # The answer to an earlier try was lost: the upload is gone because it was completed.
             if error_code(error) != "NoSuchUpload" or not self._is_complete(len(parts)):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from processing.exceptions import StagingError
 from processing.retrying import error_code
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from processing.request.uris import S3Uri
     from processing.retrying import RetryingApi
     from processing.staging.plan import Upload
+
+logger = logging.getLogger(__name__)
 
 ExpectedOwner = Callable[[str], "str | None"]
 """Says which account a bucket has to belong to; None where it may be anybody's."""
@@ -55,7 +61,7 @@ def same_key(asked: str | None, found: Mapping[str, Any]) -> bool:
     return has == asked or has.endswith(f":key/{asked}")
 
 
-def unless_there(api: RetryingApi, upload: Upload, put: Callable[[dict[str, str]], object]) -> None:
+def unless_there(api: RetryingApi, upload: Upload, put: Callable[[Mapping[str, str]], object]) -> None:
     """Make an object whose key names the content, unless somebody else just did: either way it is there.
 
     With a KMS key it may be there under another key; it is then replaced.
@@ -78,3 +84,60 @@ def unless_there(api: RetryingApi, upload: Upload, put: Callable[[dict[str, str]
                 api.clock.sleep(0.2 * 2**tries)
         else:
             return
+
+
+CLAIM = "processing-claim"
+"""The object metadata that says which run put an object."""
+
+
+class ClaimedError(StagingError):
+    """An object that this run has to put is there already: another run has the same name."""
+
+
+def write(
+    api: RetryingApi, upload: Upload, place: Mapping[str, Any], put: Callable[[Mapping[str, str]], object]
+) -> None:
+    """Make an upload's object, by `put`, which takes the condition that the upload has.
+
+    Raises:
+        ClaimedError: another run has put an object of that key.
+    """
+    if upload.content_addressed:
+        unless_there(api, upload, put)
+    elif upload.claim is not None:
+        _unless_claimed(api, upload, place, put)
+    else:
+        put({})
+
+
+def remove_claimed(api: RetryingApi, uploads: Iterable[Upload], expected_owner: ExpectedOwner) -> None:
+    """Take back what a run has put under a name that turned out to be another's; the other's objects stay."""
+    for upload in uploads:
+        where = place(upload.target, expected_owner)
+        try:
+            if upload.claim is not None and _claim(head(api, where)) == upload.claim:
+                api.call("s3", "DeleteObject", where)
+        except Exception as error:  # noqa: BLE001 - the run goes on under another name
+            logger.warning("%s is of no use any more, and could not be removed: %s", upload.target, error)
+
+
+def _unless_claimed(
+    api: RetryingApi, upload: Upload, place: Mapping[str, Any], put: Callable[[Mapping[str, str]], object]
+) -> None:
+    from botocore.exceptions import ClientError
+
+    try:
+        put({"IfNoneMatch": "*"})
+    except ClientError as error:
+        code = error_code(error)
+        if code == "NotImplemented":  # an S3 of somebody else's, without conditional writes
+            put({})
+        elif code not in {"PreconditionFailed", "412"}:
+            raise
+        elif _claim(head(api, place)) != upload.claim:  # else the answer to an earlier try was lost
+            raise ClaimedError("another run has the same name", [(str(upload.target), "is there already")]) from error
+
+
+def _claim(found: Mapping[str, Any] | None) -> str | None:
+    claim: str | None = (found or {}).get("Metadata", {}).get(CLAIM)
+    return claim

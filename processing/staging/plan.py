@@ -32,6 +32,7 @@ class Upload:
         content_addressed: True where the key names the content: the object is looked for first, and left as it is.
         sha256: the content's SHA-256 (hexadecimal), where the key names it: other bytes are never put there.
         body: the content, where it was read already.
+        claim: what marks the object as this run's, where there must not be one yet; None to replace what is there.
         extra: more parameters of PutObject.
     """
 
@@ -41,6 +42,7 @@ class Upload:
     content_addressed: bool = False
     sha256: str | None = None
     body: bytes | None = attrs.field(default=None, repr=False)
+    claim: str | None = None
     extra: tuple[tuple[str, Any], ...] = ()
 
 
@@ -59,6 +61,14 @@ class StagingPlan:
     def buckets(self) -> frozenset[str]:
         """The buckets that something goes to."""
         return frozenset(upload.target.bucket for upload in self._uploads)
+
+    def claimed(self, claim: str) -> StagingPlan:
+        """Return the same plan for keys that nobody else may have: see `Upload.claim`."""
+        plan = StagingPlan()
+        plan._uploads = [
+            upload if upload.content_addressed else attrs.evolve(upload, claim=claim) for upload in self._uploads
+        ]
+        return plan
 
     def add_source(
         self,

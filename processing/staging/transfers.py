@@ -17,13 +17,15 @@ from processing.request.uris import S3Uri
 from processing.retrying import check_answer, error_code
 from processing.staging.multipart import MB, Multipart
 from processing.staging.objects import (
+    CLAIM,
+    ClaimedError,
     ExpectedOwner,
     encryption,
     head,
     owner,
     place,
     same_key,
-    unless_there,
+    write,
 )
 from processing.staging.reading import Source
 
@@ -64,6 +66,7 @@ def upload_all(
         progress: called with a number of bytes whenever so many have arrived.
 
     Raises:
+        ClaimedError: another run has put an object that this one has to put.
         StagingError: names every file that was not uploaded, and why.
     """
     uploads = tuple(uploads)
@@ -77,6 +80,9 @@ def upload_all(
     failures = _for_each(send, uploads, workers, lambda upload: str(upload.source), _upload_reason)
     if large:
         failures += _send_large(sender, large, workers)
+    for _, _, error in failures:
+        if isinstance(error, ClaimedError):
+            raise error
     if failures:
         count = f"{len(failures)} of {len(uploads)} files" if len(uploads) > 1 else "a file"
         raise StagingError(
@@ -243,7 +249,8 @@ class _Sender:
         return place(upload.target, self.expected_owner)
 
     def settings(self, upload: Upload) -> dict[str, Any]:
-        return {**dict(upload.extra), **self.place(upload), **encryption(upload.kms_key)}
+        claim = {} if upload.claim is None else {"Metadata": {CLAIM: upload.claim}}
+        return {**dict(upload.extra), **claim, **self.place(upload), **encryption(upload.kms_key)}
 
     def send_small(self, upload: Upload) -> bool:
         """Upload the file if one PutObject is enough, and say so."""
@@ -273,10 +280,10 @@ class _Sender:
         def params() -> dict[str, Any]:
             return {**settings, **(body() if callable(body) else body)}
 
-        if not upload.content_addressed:
-            self.api.call("s3", "PutObject", params)
-            return
-        unless_there(self.api, upload, lambda condition: self.api.call("s3", "PutObject", lambda: params() | condition))
+        def put(condition: Mapping[str, str]) -> object:
+            return self.api.call("s3", "PutObject", lambda: {**params(), **condition})
+
+        write(self.api, upload, self.place(upload), put)
 
 
 def _send_large(sender: _Sender, uploads: Sequence[Upload], workers: int) -> list[Failure]:
