@@ -221,6 +221,7 @@ def test_a_full_disk_ends_the_job_with_a_reason(tmp_path: Path) -> None:
 # No apostrophe in it: it is quoted in the command.
 _FILL = r"""
 import json, os, pathlib, sys, time, types
+from processing.local.errors import ApiError
 from processing.local.handlers.sagemaker import SageMakerHandler
 from processing.local.settings import EngineSettings
 from processing.local.stores.logs import LogStore
@@ -242,7 +243,10 @@ while time.monotonic() < deadline:
     if described["ProcessingJobStatus"] == "Failed":
         break
     time.sleep(0.01)
-lines = [event.message[:200] for event in LogStore(home).filter("/aws/sagemaker/ProcessingJobs")[0]]
+try:
+    lines = [event.message[:200] for event in LogStore(home).filter("/aws/sagemaker/ProcessingJobs")[0]]
+except ApiError:  # the disk was full before the first line
+    lines = []
 state = os.statvfs(home)
 print(json.dumps([described, lines, state.f_bavail * state.f_frsize, os.listdir(home / "jobs")], default=str))
 """
