@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Literal
 
 from processing.job import Launch, ProcessingJob, describe_if_exists
+from processing.request.names import LONGEST_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 IfExists = Literal["fail", "attach", "suffix"]
 
 _NAME_TRIES = 5  # a generated name is unique to the millisecond: a second collision is next to impossible
-_LONGEST_NAME = 63
 
 
 def start_generated(prepare: Prepare) -> ProcessingJob:
@@ -72,4 +72,4 @@ def start_named(session: Session, prepare: Prepare, job_name: str, if_exists: If
                 code="ResourceInUse",
             )
         number += 1
-        name = f"{job_name[: _LONGEST_NAME - len(str(number)) - 1]}-{number}"
+        name = f"{job_name[: LONGEST_NAME - len(str(number)) - 1]}-{number}"

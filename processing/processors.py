@@ -239,6 +239,8 @@ class Processor:
     def _prepare(self, given: dict[str, Any], job_name: str | None, experiment_config: dict[str, str] | None) -> Launch:
         """Call the hooks on copies of what the user gave, and read the processor into a `Launch`."""
         given = {**given, **{name: _copies(given[name], name) for name in ("inputs", "outputs")}}
+        if not isinstance(given["kms_key"], (str, type(None))):
+            raise ConfigurationError(f"kms_key: must be a string, not {_type_name(given['kms_key'])}")
         with _HOOKS:
             self._staging_plan = None
             inputs, outputs = self._normalize_args(job_name=job_name, **given)

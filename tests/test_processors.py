@@ -333,6 +333,7 @@ def test_the_callers_values_stay_as_given(
         ({"arguments": ["x" * 400]}, r"arguments\[0\]: .*400.*256"),
         ({"arguments": [3]}, r"arguments\[0\]: .*string"),
         ({"arguments": "--all"}, r"arguments: .*list"),
+        ({"kms_key": 3}, r"kms_key: must be a string, not int"),
         ({"job_name": "a_b"}, r"job_name: "),
         ({"job_name": "a" * 64}, r"job_name: .*63"),
     ],
