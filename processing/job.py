@@ -483,7 +483,8 @@ def attach(name: str, session: Any = None) -> ProcessingJob:
     Raises:
         ConfigurationError: there is no such job.
     """
-    if not isinstance(name, str) or not re.fullmatch(r"arn:.*|[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", name):
+    given: object = name  # not every caller has a type checker
+    if not isinstance(given, str) or not re.fullmatch(r"arn:.*|[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", given):
         raise ConfigurationError(f"name: must be a job's name or ARN, not {name!r}")
     if name.startswith("arn:"):
         return ProcessingJob.from_processing_arn(session, name)
