@@ -122,10 +122,12 @@ def exit_message(ml_root: str) -> Optional[str]:
         fd = os.open(os.path.join(ml_root, "output", "message"), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError:
         return None
-    with os.fdopen(fd, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return None
-        data = file.read(MESSAGE_LIMIT + 1)
+        data = os.read(fd, MESSAGE_LIMIT + 1)
+    finally:
+        os.close(fd)
     decoder = codecs.getincrementaldecoder("utf-8")()
     return decoder.decode(data[:MESSAGE_LIMIT], final=len(data) <= MESSAGE_LIMIT) or None
 

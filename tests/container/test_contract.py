@@ -68,7 +68,7 @@ def test_the_first_kilobyte_is_the_message(tmp_path: Path, data: bytes, message:
 
 
 def test_only_a_regular_file_is_a_message(tmp_path: Path) -> None:
-    """Neither a pipe, which would block, nor a link is read; no file is no message."""
+    """Neither a pipe, which would block, nor a link or a directory is read; no file is no message."""
     (tmp_path / "output").mkdir()
     place = tmp_path / "output" / "message"
     assert contract.exit_message(str(tmp_path)) is None
@@ -76,6 +76,9 @@ def test_only_a_regular_file_is_a_message(tmp_path: Path) -> None:
     assert contract.exit_message(str(tmp_path)) is None
     place.unlink()
     place.symlink_to("/etc/passwd")
+    assert contract.exit_message(str(tmp_path)) is None
+    place.unlink()
+    place.mkdir()
     assert contract.exit_message(str(tmp_path)) is None
 
 
