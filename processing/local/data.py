@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import shutil
 import stat
 import urllib.parse
@@ -78,6 +79,12 @@ def outputs(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield item["S3Output"]
 
 
+def overlap(path: str, other: str) -> bool:
+    """Return whether two LocalPaths are the same, or one lies in the other."""
+    first, second = (f"{posixpath.normpath(each)}/" for each in (path, other))
+    return first.startswith(second) or second.startswith(first)
+
+
 class HostData:
     """The data of one host.
 
@@ -141,13 +148,16 @@ class HostData:
         uri = item["S3Uri"]
         local = self._make_directory(item["LocalPath"])
         sharded = item.get("S3DataDistributionType") == "ShardedByS3Key" and self._count > 1
-        if item["S3DataType"] == "S3Prefix" and is_file_uri(uri) and not sharded:
-            return [_bind_input(file_path(uri), item["LocalPath"])]
+        whole = item["S3DataType"] == "S3Prefix" and is_file_uri(uri) and not sharded
+        if whole:
+            bind = _bind_input(file_path(uri), item["LocalPath"])
+            if not self._shares_place(item):
+                return [bind]
         if item["S3DataType"] == "ManifestFile":
             sources = self._manifest(uri)
         else:
             sources = _local_tree(file_path(uri)) if is_file_uri(uri) else self._prefix(uri)
-        if not sources:
+        if not sources and not whole:
             raise DataError(_nothing_found(uri))
         if sharded:
             by_place = {source.place: source for source in sources}
@@ -156,6 +166,11 @@ class HostData:
             self._check()
             self._copy(source, local)
         return []
+
+    def _shares_place(self, item: Mapping[str, Any]) -> bool:
+        """Whether another input or output has its place in that of an input, or around it: one would hide the other."""
+        others = [other for other in (*inputs(self._request), *outputs(self._request)) if other is not item]
+        return any(overlap(item["LocalPath"], other["LocalPath"]) for other in others)
 
     def _prefix(self, uri: str) -> list[Source]:
         bucket, prefix = split_uri(uri)
@@ -237,7 +252,11 @@ class HostData:
         bucket, prefix = split_uri(item["S3Uri"])
         prefix = prefix.rstrip("/")
         local = contract.inside(self._ml_root, item["LocalPath"])
-        failures = []
+        failures: list[str] = []
+        if os.path.realpath(local) != os.path.join(
+            os.path.realpath(self._ml_root), os.path.relpath(local, self._ml_root)
+        ):
+            return failures  # the job put a link in its place, or on the way to it
         for path, mark in _regular_files(local):
             before = self._seen.get(path)
             self._seen[path] = mark
@@ -282,6 +301,9 @@ def _local_tree(path: str) -> list[Source]:
 
 
 def _manifest_source(prefix: str, name: str) -> Source:
+    if not isinstance(prefix, str) or not isinstance(name, str):
+        raise TypeError(f"prefix and names must be strings, not {prefix!r} and {name!r}")
+    (prefix + name).encode()  # half of a surrogate pair is no part of a name
     relative = contract.relative_name(name.lstrip("/"), "")
     if is_file_uri(prefix):
         return Source(relative, None, file_path(prefix) + name)
@@ -320,8 +342,6 @@ def _copy_body(source: int, target: int) -> None:
 
 def _regular_files(root: str) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield each regular file below a directory with its size and time of change, in order; links are left out."""
-    if os.path.islink(root):
-        return
     for folder, folders, names in os.walk(root):
         folders.sort()
         for name in sorted(names):

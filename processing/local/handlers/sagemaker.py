@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from processing.container import contract
 from processing.exceptions import ConfigurationError
 from processing.local import assumed, hosts, processes, sandboxes
+from processing.local.data import inputs, is_file_uri, outputs, overlap
 from processing.local.errors import ApiError
 from processing.local.stores.jobs import JobQuery, JobRecord, JobStore
 
@@ -194,6 +195,7 @@ def check_runnable(request: Mapping[str, Any]) -> None:
     problems += [f"The input name {name} is used more than once." for name in sorted(_doubled(names))]
     paths = [item["S3Input"].get("LocalPath") for item in request.get("ProcessingInputs", ()) if item.get("S3Input")]
     problems += [f"The LocalPath {path} is used by more than one input." for path in sorted(_doubled(paths))]
+    problems = problems or _place_problems(request)
     if problems:
         raise ApiError("ValidationException", " ".join(problems))
 
@@ -257,6 +259,18 @@ def _path_problems(label: str, item: Mapping[str, Any], *, app_managed: bool) ->
     if not item["S3Uri"].startswith(("s3://", "file://")):
         problems.append(f"{label}: the S3Uri {item['S3Uri']} is neither s3:// nor file://.")
     return problems
+
+
+def _place_problems(request: Mapping[str, Any]) -> list[str]:
+    """Find what an output would hide that is used in place: all that lies in it."""
+    paths = [item["LocalPath"] for item in (*inputs(request), *outputs(request))]
+    places = [item["LocalPath"] for item in outputs(request) if is_file_uri(item["S3Uri"])]
+    return [
+        f"The LocalPath {place} of an output to file:// overlaps with the LocalPath {path}, which it would hide."
+        for place in places
+        for path in paths
+        if len(path) > len(place) and overlap(place, path)
+    ]
 
 
 def _doubled(values: Sequence[str | None]) -> set[str]:

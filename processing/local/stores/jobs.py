@@ -442,8 +442,8 @@ def _read_token(token: str, query: JobQuery) -> list[Any]:
     """Return the position that a token stands for; a token goes with the filters that it was made for."""
     try:
         made_for, position, job = json.loads(base64.urlsafe_b64decode(token.encode()))
-        if made_for == list(query) and isinstance(job, int):
+        if made_for == list(query) and isinstance(job, int) and isinstance(position, (str, int, float)):
             return [position, job]
-    except ValueError:
+    except (ValueError, TypeError):
         pass
     raise ApiError("ValidationException", "The NextToken is not valid for this request.")

@@ -10,6 +10,8 @@ import pytest
 from processing.local.errors import ApiError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from processing.local.stores.jobs import JobStore
 
 ARN = "arn:aws:sagemaker:us-east-1:000000000000:processing-job/"
@@ -154,7 +156,7 @@ def test_pages_hold_each_job_once(jobs: Any, sort_by: str, order: str) -> None:
     assert len(set(found)) == 7
 
 
-@pytest.mark.parametrize("token", ["nonsense", "e30=", "ééé"])
+@pytest.mark.parametrize("token", ["nonsense", "e30=", "NQ==", "ééé"])
 def test_a_foreign_token_is_refused(jobs: Any, token: str) -> None:
     """A token that this listing did not give is a ValidationException."""
     assert _error(jobs, "ListProcessingJobs", NextToken=token).code == "ValidationException"
@@ -205,6 +207,16 @@ def test_names_and_paths_are_used_once(jobs: Any) -> None:
     error = _error(jobs, "CreateProcessingJob", **request)
     assert "The input name code is used more than once." in error.message
     assert "is used by more than one input." in error.message
+
+
+@pytest.mark.parametrize("inner", ["inputs", "outputs"])
+def test_an_output_in_place_hides_nothing(jobs: Any, inner: str, tmp_path: Path) -> None:
+    """What lies in the path of an output to this machine's disk would be hidden by it, so it is refused."""
+    others: dict[str, Any] = {"inputs": {"out/in": "s3://data/in"}} if inner == "inputs" else {}
+    outputs = {"out": tmp_path.as_uri()} | ({"out/in": "s3://data/out"} if inner == "outputs" else {})
+    error = _error(jobs, "CreateProcessingJob", **jobs.request("pass", outputs=outputs, **others))
+    assert error.code == "ValidationException"
+    assert "overlaps with the LocalPath /opt/ml/processing/out/in," in error.message
 
 
 def test_the_first_instance_preference_is_taken(jobs: Any) -> None:

@@ -104,6 +104,48 @@ def test_inputs_in_place_cannot_be_written(make_jobs: Callable[..., Any], tmp_pa
     assert (tmp_path / "lent" / "x").read_text() == "kept"
 
 
+def test_inputs_within_one_another_are_all_seen(every_sandbox: Any, tmp_path: Path) -> None:
+    """A directory of this machine around another input is copied, so that neither hides the other, nor is changed."""
+    jobs = every_sandbox
+    for name in ("outer/sub", "inner"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").write_text(name)
+    script = (
+        "import pathlib, sys\n"
+        "root = pathlib.Path(sys.argv[1])\n"
+        "print(*sorted(p.relative_to(root).as_posix() for p in root.rglob('*') if p.is_file()))\n"
+        "(root / 'sub/file').write_text('changed')\n"
+        "(root / 'out/new').write_text('new')\n"
+    )
+    described = jobs.run(
+        script,
+        name="nested",
+        arguments=["/opt/ml/processing/code"],
+        inputs={"code/inner": (tmp_path / "inner").as_uri()} | {"code/": (tmp_path / "outer").as_uri()},
+        outputs={"code/out": "s3://data/out"},
+    )
+    assert described["ProcessingJobStatus"] == "Completed", described
+    assert jobs.lines("nested") == ["inner/file script.py sub/file"]
+    assert jobs.keys("out/") == ["out/new"]
+    assert (tmp_path / "outer/sub/file").read_text() == "outer/sub"
+    assert not (tmp_path / "outer/inner").exists()
+
+
+def test_an_output_behind_a_link_is_left_out(jobs: Any, tmp_path: Path) -> None:
+    """A link on the way to an output's directory leads to no upload, as a link in it does not."""
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "deep" / "file").write_text("x")
+    script = (
+        "import os, shutil, sys\n"
+        "shutil.rmtree('/opt/ml/processing/out')\n"
+        "os.symlink(sys.argv[1], '/opt/ml/processing/out')\n"
+    )
+    arguments = [str(tmp_path / "elsewhere")]
+    described = jobs.run(script, arguments=arguments, outputs={"out/deep": "s3://data/out"})
+    assert described["ProcessingJobStatus"] == "Completed", described
+    assert jobs.keys("out/") == []
+
+
 def test_a_failing_program_gives_its_exit_code_and_its_outputs(every_sandbox: Any) -> None:
     """A non-zero exit fails the job with the exit code in the reason; message and outputs are kept all the same."""
     jobs = every_sandbox
@@ -171,6 +213,25 @@ def test_a_manifest_names_the_objects(jobs: Any) -> None:
     jobs.objects.put("data", "broken", b"{}")
     broken = {"S3Uri": "s3://data/broken", "S3DataType": "ManifestFile"}
     assert "manifest s3://data/broken" in jobs.run("pass", inputs={"in": broken})["FailureReason"]
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        [{"prefix": "s3://data/a/"}, 5],
+        [{"prefix": "s3://data/a/"}, None],
+        [{"prefix": 5}, "1.txt"],
+        [{"prefix": "s3://data/a/"}, "\ud800"],
+        [{"prefix": "s3://data/a/"}, "../1.txt"],
+        [],
+    ],
+)
+def test_a_manifest_that_says_something_else_is_named(jobs: Any, manifest: list[Any]) -> None:
+    """It is the user's error, and the reason says which manifest."""
+    jobs.objects.put("data", "manifest", json.dumps(manifest).encode())
+    source = {"S3Uri": "s3://data/manifest", "S3DataType": "ManifestFile"}
+    reason = jobs.run("pass", inputs={"in": source})["FailureReason"]
+    assert reason.startswith("ClientError: the manifest s3://data/manifest is not a list"), reason
 
 
 def test_shards_are_disjoint_and_complete(jobs: Any) -> None:
