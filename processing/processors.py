@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from processing import targets
 from processing.exceptions import ConfigurationError
-from processing.job import Launch
-from processing.launching import IfExists, start_generated, start_named
 from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput, RunArgs
 from processing.request.names import base_name_from_image, unique_job_name
 from processing.request.uris import S3Uri, is_s3
@@ -27,7 +25,8 @@ from processing.staging.sources import LocalSource, file_uri_path, resolve_code,
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from processing.job import ProcessingJob
+    from processing.job import Launch, ProcessingJob
+    from processing.launching import IfExists
     from processing.request.build import ProcessingRequest
     from processing.staging.plan import StagingPlan
 
@@ -209,6 +208,8 @@ class Processor:
         if_exists: IfExists,
     ) -> ProcessingJob:
         """Start the job, keep it in `jobs`, and wait for it where asked."""
+        from processing.launching import start_generated, start_named
+
         if if_exists not in {"fail", "attach", "suffix"}:
             raise ConfigurationError(f"if_exists: must be 'fail', 'attach' or 'suffix', not {if_exists!r}")
         if not isinstance(job_name, (str, type(None))):
@@ -238,6 +239,8 @@ class Processor:
 
     def _prepare(self, given: dict[str, Any], job_name: str | None, experiment_config: dict[str, str] | None) -> Launch:
         """Call the hooks on copies of what the user gave, and read the processor into a `Launch`."""
+        from processing.job import Launch
+
         given = {**given, **{name: _copies(given[name], name) for name in ("inputs", "outputs")}}
         if not isinstance(given["kms_key"], (str, type(None))):
             raise ConfigurationError(f"kms_key: must be a string, not {_type_name(given['kms_key'])}")

@@ -5,7 +5,7 @@ job can change its files without changing the objects.
 """
 
 # Many small file operations: functions of `os` cost a third of what pathlib does.
-# ruff: noqa: PTH103, PTH110, PTH112, PTH113, PTH114, PTH118, PTH119, PTH120, PTH123, PTH208
+# ruff: noqa: PTH103, PTH110, PTH112, PTH113, PTH118, PTH119, PTH120, PTH123, PTH208
 
 from __future__ import annotations
 
