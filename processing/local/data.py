@@ -300,7 +300,7 @@ def _local_tree(path: str) -> list[Source]:
     return found
 
 
-def _manifest_source(prefix: str, name: str) -> Source:
+def _manifest_source(prefix: object, name: object) -> Source:
     if not isinstance(prefix, str) or not isinstance(name, str):
         raise TypeError(f"prefix and names must be strings, not {prefix!r} and {name!r}")
     (prefix + name).encode()  # half of a surrogate pair is no part of a name
