@@ -6,7 +6,6 @@ children that it leaves behind are killed, and one that holds stdout open does n
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import selectors
@@ -14,6 +13,7 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from processing.container.lines import LineSplitter
@@ -236,14 +236,19 @@ class _Run:
             self._kill_at = now + self._limits.grace
 
     def _signal(self, number: int) -> bool:
-        """Signal the program's whole group; False while a sandbox has not said yet which group that is."""
-        if self._group:
-            # Either error: all of it has ended. macOS says EPERM of a group of zombies.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
+        """Signal the program's whole group; False where a sandbox is still on its way to the program."""
+        reached = False
+        if self._group and (number == signal.SIGKILL or not _is_bare_init(self._group)):
+            try:
                 os.killpg(self._group, number)
+                reached = True
+            except ProcessLookupError:  # a sandbox says which group it will be before that is one
+                reached = not self._reports
+            except PermissionError:  # what macOS says of a group of zombies
+                reached = True
         if number == signal.SIGKILL:
             self._process.kill()
-        return bool(self._group)
+        return reached
 
     # --- what the selector brings
 
@@ -329,3 +334,18 @@ class _Run:
             pipe.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
+
+
+def _is_bare_init(pid: int) -> bool:
+    """Return whether a process is the init of a process namespace that has not started anything in it yet.
+
+    An init gets no SIGTERM that it does not handle, so there is nobody to take one.
+    """
+    try:
+        status = Path("/proc/%d/status" % pid).read_bytes().splitlines()
+        ids = next((line.split()[1:] for line in status if line.startswith(b"NSpid:")), [])
+        if len(ids) < 2 or ids[-1] != b"1":
+            return False
+        return not Path("/proc/%d/task/%d/children" % (pid, pid)).read_bytes().split()
+    except OSError:
+        return False

@@ -108,3 +108,33 @@ def test_no_descriptor_is_left_open() -> None:
     second = os.open(os.devnull, os.O_RDONLY)  # the lowest that is free
     os.close(second)
     assert second == first
+
+
+def test_a_stop_reaches_a_program_whose_sandbox_is_still_on_its_way(tmp_path: Path) -> None:
+    """A group that is announced before it is one gets its SIGTERM when it is one, not SIGKILL after the grace."""
+    go = tmp_path / "go"
+    report = os.pipe()
+    sandbox = (
+        "import json, os, sys, time\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    deadline = time.monotonic() + 20\n"
+        "    while not os.path.exists(sys.argv[2]) and time.monotonic() < deadline: time.sleep(0.001)\n"
+        "    os.setsid()\n"
+        "    os.execvp('sleep', ['sleep', '20'])\n"
+        "os.write(int(sys.argv[1]), json.dumps({'child-pid': pid}).encode())\n"
+        "sys.exit(128 + os.WTERMSIG(os.waitpid(pid, 0)[1]))\n"
+    )
+    groups: list[int] = []
+    asked_since = 0
+
+    def should_stop() -> str | None:
+        nonlocal asked_since
+        asked_since += bool(groups)
+        if asked_since == 2:
+            go.touch()
+        return "stopped" if groups else None
+
+    argv = [sys.executable, "-c", sandbox, str(report[1]), str(go)]
+    program = Program(argv, {"PATH": os.defpath}, "/", report)
+    assert run_program(program, lambda _: None, QUICK, should_stop, groups.append) == Ended(128 + 15, "stopped")

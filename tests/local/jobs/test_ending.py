@@ -80,6 +80,19 @@ def test_the_programs_children_get_the_sigterm_too(every_sandbox: Any) -> None:
     assert jobs.lines(name) in ([], ["Terminated"])
 
 
+@pytest.mark.parametrize("sandbox", ["bubblewrap", "namespaces"])
+def test_a_stop_in_the_moment_of_the_start_is_not_lost(make_jobs: Callable[..., Any], sandbox: str) -> None:
+    """Whatever the sandbox is doing just then, the program gets its SIGTERM and need not be killed after the grace."""
+    jobs = make_jobs(sandbox=sandbox, grace=60, tick=0.001)
+    began = time.monotonic()
+    for _ in range(8):
+        name = jobs.create(entrypoint=["sleep", "60"])
+        jobs.until(lambda name=name: "ProcessingStartTime" in jobs.describe(name))
+        jobs.stop(name)
+        assert jobs.wait(name)["ProcessingJobStatus"] == "Stopped"
+    assert time.monotonic() - began < 60
+
+
 def test_a_job_that_runs_too_long_is_stopped(every_sandbox: Any) -> None:
     """MaxRuntimeInSeconds ends the program like a stop, and the reason says so."""
     described = every_sandbox.run(SLEEP, StoppingCondition={"MaxRuntimeInSeconds": 1})
