@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+_PROBE_SECONDS = 20
+
+
 class Bind(NamedTuple):
     """A file or directory of this machine that a job uses in place.
 
@@ -82,6 +85,27 @@ class Sandbox(Protocol):
         self, argv: Sequence[str], host: Host, *, env: Mapping[str, str], cwd: str, report_fd: int | None
     ) -> Launch:
         """Return the command that runs `argv` in the sandbox."""
+
+
+def try_out(sandbox: Sandbox) -> str:
+    """Run a trivial program in a sandbox; return what went wrong, or nothing."""
+    import subprocess
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="processing-probe-") as folder:
+        launch = sandbox.command(["/bin/sh", "-c", "test -d /opt/ml"], Host(folder), env={}, cwd="/", report_fd=None)
+        try:
+            done = subprocess.run(  # noqa: S603 -- a fixed command
+                launch.argv,
+                env=launch.env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_PROBE_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+    return "" if done.returncode == 0 else done.stderr.decode(errors="replace").strip() or "it failed"
 
 
 def make_mount_points(host: Host) -> None:

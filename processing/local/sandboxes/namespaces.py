@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from processing.local.sandboxes.base import Host, Launch, children_of_opt, existing_masks, make_mount_points
+from processing.local.sandboxes.base import Host, Launch, children_of_opt, existing_masks, make_mount_points, try_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LAUNCHER = str(Path(__file__).with_name("launcher.py"))
-_PROBE_SECONDS = 20
 
 
 class Namespaces:
@@ -48,30 +47,10 @@ class Namespaces:
         reason = ""
         for users, processes in [*ways, (True, True), (True, False)]:
             sandbox = cls(sys.executable, users, processes)
-            reason = sandbox.try_out()
+            reason = try_out(sandbox)
             if not reason:
                 return sandbox, ""
         return None, reason
-
-    def try_out(self) -> str:
-        """Run a trivial program; return what went wrong, or nothing."""
-        import subprocess
-        import tempfile
-
-        with tempfile.TemporaryDirectory(prefix="processing-probe-") as folder:
-            launch = self.command(["/bin/sh", "-c", "test -d /opt/ml"], Host(folder), env={}, cwd="/", report_fd=None)
-            try:
-                done = subprocess.run(  # noqa: S603 -- a fixed command
-                    launch.argv,
-                    env=launch.env,
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    timeout=_PROBE_SECONDS,
-                    check=False,
-                )
-            except (OSError, subprocess.TimeoutExpired) as error:
-                return str(error)
-        return "" if done.returncode == 0 else done.stderr.decode(errors="replace").strip() or "it failed"
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs."""
