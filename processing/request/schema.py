@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -59,9 +60,15 @@ def shared_loader() -> Loader:
 
 @functools.cache
 def _shared_loader() -> Loader:
+    import botocore.exceptions
+    import botocore.loaders
     import botocore.session
 
-    loader: Loader = botocore.session.Session().get_component("data_loader")
+    try:
+        loader: Loader = botocore.session.Session().get_component("data_loader")
+    except botocore.exceptions.BotoCoreError:
+        # The machine's AWS configuration cannot be read. Whoever needs it says so; the models are there without it.
+        loader = botocore.loaders.create_loader(os.environ.get("AWS_DATA_PATH"))
     return loader
 
 
