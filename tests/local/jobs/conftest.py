@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from processing.local.handlers.sagemaker import SageMakerHandler
+from processing.local.sandboxes.bubblewrap import Bubblewrap
+from processing.local.sandboxes.namespaces import Namespaces
 from processing.local.settings import EngineSettings
 from processing.local.stores.logs import LogStore
 from processing.local.stores.objects import ObjectStore
@@ -145,6 +148,24 @@ def make_jobs(tmp_path: Path) -> Callable[..., Jobs]:
         return Jobs(tmp_path / "engine", EngineSettings(**{"tick": 0.01, "grace": 0.3, **settings}))
 
     return make
+
+
+# What a test of one sandbox, by a part of its name, needs of the machine.
+_NEEDED = {"bubblewrap": Bubblewrap, "namespaces": Namespaces, "user": Namespaces}
+
+
+@functools.cache
+def _missing(kind: type[Bubblewrap | Namespaces]) -> str:
+    return kind.probe()[1]
+
+
+@pytest.fixture(autouse=True)
+def _on_a_machine_that_can(request: pytest.FixtureRequest) -> None:
+    """Skip the tests of a sandbox where it does not work; where every test has to run, a skip is a failure."""
+    parts = request.node.name.partition("[")[2].rstrip("]").split("-")
+    for name, kind in _NEEDED.items():
+        if name in parts and _missing(kind):
+            pytest.skip(f"{name}: {_missing(kind)}")
 
 
 @pytest.fixture
