@@ -30,7 +30,10 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
         "empty input", "a prefix without objects fails the job with a ClientError; a share without objects does not"
     ),
     Assumption("stop", "SIGTERM to the program's process group, SIGKILL after the grace (120 seconds by default)"),
-    Assumption("stop while it ends", "a job that was told to stop ends as Stopped, whatever its exit codes"),
+    Assumption(
+        "stop while it ends",
+        "a job that was told to stop ends as Stopped, unless its program had failed by itself before it was told",
+    ),
     Assumption("maximum runtime", "counted from the start of the program; then a stop, and a FailureReason says so"),
     Assumption("default maximum runtime", "86,400 seconds, enforced"),
     Assumption("several hosts", "the first host that fails stops the others, and gives the FailureReason and its name"),
