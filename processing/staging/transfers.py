@@ -102,11 +102,6 @@ def get_bytes(api: RetryingApi, source: S3Uri, *, expected_owner: ExpectedOwner)
     return _fetch(api, place(source, expected_owner), lambda body: cast("bytes", body.read()))
 
 
-def exists(api: RetryingApi, target: S3Uri, *, expected_owner: ExpectedOwner) -> bool:
-    """Say whether there is an object of that key."""
-    return head(api, place(target, expected_owner)) is not None
-
-
 def download_prefix(
     api: RetryingApi,
     uri: S3Uri,

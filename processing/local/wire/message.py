@@ -12,7 +12,7 @@ from attrs import field, frozen
 from processing.local.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from processing.local.stores.bodies import Readable
 
@@ -143,16 +143,6 @@ class FileSection(io.RawIOBase):
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
-
-
-def iter_body(body: bytes | Readable) -> Iterator[bytes]:
-    """Yield a body in pieces of moderate size."""
-    if isinstance(body, bytes):
-        if body:
-            yield body
-        return
-    while piece := body.read(CHUNK):
-        yield piece
 
 
 def _read_at(descriptor: int, size: int, position: int) -> bytes:
