@@ -34,12 +34,17 @@ class LocalSession(Session):
     Args:
         home: the engine's folder. By default the environment's PROCESSING_LOCAL_HOME, else `sm-processing` where the
             machine keeps a user's data (`~/.local/share` on Linux).
-        settings: how jobs run, in one value; or give its parts:
+        settings: how jobs run, in one value; or give its parts, described at `EngineSettings`:
         python: the interpreter or virtual environment that runs jobs.
         images: a mapping of image URIs to such interpreters.
-        sandbox: `auto`, `bubblewrap`, `namespaces` or `rewriting`.
+        sandbox: `auto`, `bubblewrap`, `namespaces`, `rewriting` or `container`.
         tick: seconds between two looks of a job at whether it was stopped.
         grace: seconds between SIGTERM and SIGKILL when it was.
+        cpus: how many CPUs each host of a job may use.
+        memory_gb: how much memory each host may use, in GiB.
+        events_file: a file that gets every state change of a job.
+        events_queue: a queue of the engine that gets the same.
+        s3_endpoint: another S3 in place of the engine's own.
         default_bucket: the bucket for code, data and outputs; made in the engine if it is missing.
         default_bucket_prefix: a prefix for every key in it.
         code_layout: see `Session`.
@@ -65,6 +70,11 @@ class LocalSession(Session):
         sandbox: SandboxSetting | None = None,
         tick: float | None = None,
         grace: float | None = None,
+        cpus: int | None = None,
+        memory_gb: float | None = None,
+        events_file: str | os.PathLike[str] | None = None,
+        events_queue: str | None = None,
+        s3_endpoint: str | None = None,
         default_bucket: str | None = None,
         default_bucket_prefix: str | None = None,
         code_layout: CodeLayout | None = None,
@@ -83,7 +93,18 @@ class LocalSession(Session):
             retry_policy=retry_policy,
             polling=_quick() if polling is None else polling,
         )
-        parts = {"python": python, "images": images, "sandbox": sandbox, "tick": tick, "grace": grace}
+        parts = {
+            "python": python,
+            "images": images,
+            "sandbox": sandbox,
+            "tick": tick,
+            "grace": grace,
+            "cpus": cpus,
+            "memory_gb": memory_gb,
+            "events_file": events_file,
+            "events_queue": events_queue,
+            "s3_endpoint": s3_endpoint,
+        }
         self.engine = Engine(
             None if home is None else Path(home),
             _settings(settings, {name: value for name, value in parts.items() if value is not None}),

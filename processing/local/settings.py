@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from attrs import asdict, field, frozen, validators
+from attrs import asdict, converters, field, frozen, validators
 
 from processing.exceptions import ConfigurationError
 
-SandboxSetting = Literal["auto", "bubblewrap", "namespaces", "rewriting"]
+SandboxSetting = Literal["auto", "bubblewrap", "namespaces", "rewriting", "container"]
 PYTHON_VARIABLE = "PROCESSING_LOCAL_PYTHON"
 
 
@@ -25,6 +25,10 @@ def _optional_text(value: Any) -> str | None:
     return None if value is None else os.fspath(value)
 
 
+def _texts(values: Any) -> tuple[str, ...]:
+    return tuple(str(value) for value in values)
+
+
 @frozen
 class EngineSettings:
     """How jobs run on this machine.
@@ -33,11 +37,21 @@ class EngineSettings:
         tick: seconds between two looks of a host at whether its job was stopped. The end of the program is noticed
             at once, whatever the tick.
         grace: seconds between SIGTERM and SIGKILL when a job is stopped. SageMaker is assumed to give 120.
-        sandbox: how a job gets to see its own /opt/ml; `auto` takes the first of the others that works here.
+        sandbox: how a job gets to see its own /opt/ml; `auto` takes the first of bubblewrap, namespaces and rewriting
+            that works here. `container` really runs the image, with podman or docker.
         python: the interpreter, or the directory of a virtual environment, that runs `python` and `python3` of a
             job's entrypoint. None: the environment variable PROCESSING_LOCAL_PYTHON, else the Python of the process
             that creates the job.
         images: pairs of an image URI and the `python` for jobs with that image; a mapping is accepted.
+        container_program: the program that runs containers, its name or path. None: podman, else docker.
+        container_options: further options of its `run`, such as `("--runtime", "runc")`.
+        cpus: how many CPUs each host of a job may use; None for all.
+        memory_gb: how much memory each host may use, in GiB; None for no limit.
+        events_file: a file to which each state change of a job is appended, as a line with EventBridge's JSON.
+        events_queue: the name of a queue in the engine's SQS that gets the same events.
+        s3_endpoint: the URL of another S3 to use instead of the engine's own; None for the environment's
+            AWS_ENDPOINT_URL_S3, if it is set.
+        sample: seconds between two samples of a host's CPU, memory and disk.
     """
 
     tick: float = field(default=0.05, converter=float, validator=validators.gt(0))
@@ -45,6 +59,18 @@ class EngineSettings:
     sandbox: SandboxSetting = field(default="auto", validator=validators.in_(get_args(SandboxSetting)))
     python: str | None = field(default=None, converter=_optional_text)
     images: tuple[tuple[str, str], ...] = field(default=(), converter=_pairs)
+    container_program: str | None = field(default=None, converter=_optional_text)
+    container_options: tuple[str, ...] = field(default=(), converter=_texts)
+    cpus: int | None = field(
+        default=None, validator=validators.optional([validators.instance_of(int), validators.ge(1)])
+    )
+    memory_gb: float | None = field(
+        default=None, converter=converters.optional(float), validator=validators.optional(validators.gt(0))
+    )
+    events_file: str | None = field(default=None, converter=_optional_text)
+    events_queue: str | None = field(default=None, converter=_optional_text)
+    s3_endpoint: str | None = field(default=None, converter=_optional_text)
+    sample: float = field(default=1.0, converter=float, validator=validators.gt(0))
 
     def to_json(self) -> str:
         """Return the settings as a JSON object."""
