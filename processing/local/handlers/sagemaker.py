@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from processing.container import contract
 from processing.exceptions import ConfigurationError
-from processing.local import assumed, hosts, processes, sandboxes
+from processing.local import hosts, processes, sandboxes
 from processing.local.data import inputs, is_file_uri, outputs, overlap
+from processing.local.description import completed, description, selected, summary
 from processing.local.errors import ApiError
-from processing.local.stores.jobs import JobQuery, JobRecord, JobStore
+from processing.local.stores.jobs import JobQuery, JobStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,11 +32,6 @@ _announced: set[tuple[str, str]] = set()
 
 DEFAULT_PAGE = 10
 DEFAULT_TAG_PAGE = 50
-_S3_INPUT_DEFAULTS = {
-    "S3InputMode": "File",
-    "S3DataDistributionType": "FullyReplicated",
-    "S3CompressionType": "None",
-}
 _CREDENTIAL_FILES = (
     "AWS_SHARED_CREDENTIALS_FILE",
     "AWS_CONFIG_FILE",
@@ -79,12 +75,12 @@ class SageMakerHandler:
 
     def create_processing_job(self, params: dict[str, Any]) -> dict[str, Any]:
         """Note the job and start its hosts."""
-        request = _completed(params)
+        request = completed(params)
         check_runnable(request)
         name = request["ProcessingJobName"]
         arn = f"arn:aws:sagemaker:{self._engine.region}:{self._engine.account}:processing-job/{name}"
         plan = self._plan(request)
-        count = _selected(request)[1]
+        count = selected(request)[1]
         folder = f"jobs/{name}-{uuid.uuid4().hex[:12]}"
         locks = hosts.Locks(self._engine.home / folder, count)
         try:
@@ -103,7 +99,7 @@ class SageMakerHandler:
         job = self._jobs.get(params["ProcessingJobName"])
         if not job.finished and hosts.bury_dead(self._jobs, self._engine.home, [job]):
             job = self._jobs.get(job.name)
-        return _description(self._jobs.request(job.id), job)
+        return description(self._jobs.request(job.id), job)
 
     def list_processing_jobs(self, params: dict[str, Any]) -> dict[str, Any]:
         """Answer a page of job summaries."""
@@ -119,7 +115,7 @@ class SageMakerHandler:
             descending=params.get("SortOrder") == "Descending",
         )
         page, token = self._jobs.list(query, params.get("MaxResults", DEFAULT_PAGE), params.get("NextToken"))
-        answer: dict[str, Any] = {"ProcessingJobSummaries": [_summary(job) for job in page]}
+        answer: dict[str, Any] = {"ProcessingJobSummaries": [summary(job) for job in page]}
         return answer if token is None else {**answer, "NextToken": token}
 
     def stop_processing_job(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -277,64 +273,6 @@ def _doubled(values: Sequence[str | None]) -> set[str]:
     return {value for value in values if value is not None and values.count(value) > 1}
 
 
-def _completed(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request as Describe answers it: without tags, with SageMaker's defaults."""
-    request = {name: value for name, value in params.items() if name != "Tags"}
-    request.setdefault("StoppingCondition", {"MaxRuntimeInSeconds": assumed.DEFAULT_MAX_RUNTIME})
-    if "ProcessingInputs" in request:
-        request["ProcessingInputs"] = [_completed_input(item) for item in request["ProcessingInputs"]]
-    if "ProcessingOutputConfig" in request:
-        outputs = [{"AppManaged": False, **item} for item in request["ProcessingOutputConfig"].get("Outputs", ())]
-        request["ProcessingOutputConfig"] = {**request["ProcessingOutputConfig"], "Outputs": outputs}
-    return request
-
-
-def _completed_input(item: Mapping[str, Any]) -> dict[str, Any]:
-    completed: dict[str, Any] = {"AppManaged": False, **item}
-    if item.get("S3Input"):
-        completed["S3Input"] = {**_S3_INPUT_DEFAULTS, **item["S3Input"]}
-    return completed
-
-
-def _selected(request: Mapping[str, Any]) -> tuple[str, int]:
-    """Return instance type and count: of several preferences always the first, which is there without limit."""
-    cluster = request["ProcessingResources"]["ClusterConfig"]
-    preferences = cluster.get("InstancePreferences")
-    chosen = preferences[0] if preferences else cluster
-    return chosen["InstanceType"], chosen.get("InstanceCount") or cluster.get("InstanceCount") or 1
-
-
-def _description(request: Mapping[str, Any], job: JobRecord) -> dict[str, Any]:
-    answer = dict(request)
-    cluster = request["ProcessingResources"]["ClusterConfig"]
-    if cluster.get("InstancePreferences"):
-        kind, count = _selected(request)
-        selected = {**cluster, "SelectedInstanceType": kind, "SelectedInstanceCount": count}
-        answer["ProcessingResources"] = {**request["ProcessingResources"], "ClusterConfig": selected}
-    answer.update(_summary(job))
-    if job.started is not None:
-        answer["ProcessingStartTime"] = _moment(job.started)
-    return answer
-
-
-def _summary(job: JobRecord) -> dict[str, Any]:
-    """What List answers of a job; Describe answers it too."""
-    answer: dict[str, Any] = {
-        "ProcessingJobName": job.name,
-        "ProcessingJobArn": job.arn,
-        "ProcessingJobStatus": job.status,
-        "CreationTime": _moment(job.created),
-        "LastModifiedTime": _moment(job.modified),
-    }
-    if job.ended is not None:
-        answer["ProcessingEndTime"] = _moment(job.ended)
-    if job.failure_reason is not None:
-        answer["FailureReason"] = job.failure_reason
-    if job.exit_message is not None:
-        answer["ExitMessage"] = job.exit_message
-    return answer
-
-
 def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
@@ -342,10 +280,6 @@ def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
 def _now() -> float:
     """Seconds since the epoch, in whole milliseconds: what the API can say of a time."""
     return round(dt.datetime.now(dt.timezone.utc).timestamp(), 3)
-
-
-def _moment(seconds: float) -> dt.datetime:
-    return dt.datetime.fromtimestamp(round(seconds, 3), dt.timezone.utc)
 
 
 def _seconds(moment: Any) -> float | None:

@@ -1,0 +1,86 @@
+"""What DescribeProcessingJob and ListProcessingJobs answer of a job; events of its status say the same.
+
+Names and types are boto3's; times are timezone-aware datetimes. Nothing of botocore here: supervisors use it too.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+from processing.local import assumed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from processing.local.stores.jobs import JobRecord
+
+_S3_INPUT_DEFAULTS = {
+    "S3InputMode": "File",
+    "S3DataDistributionType": "FullyReplicated",
+    "S3CompressionType": "None",
+}
+
+
+def completed(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request as Describe answers it: without tags, with SageMaker's defaults."""
+    request = {name: value for name, value in params.items() if name != "Tags"}
+    request.setdefault("StoppingCondition", {"MaxRuntimeInSeconds": assumed.DEFAULT_MAX_RUNTIME})
+    if "ProcessingInputs" in request:
+        request["ProcessingInputs"] = [_completed_input(item) for item in request["ProcessingInputs"]]
+    if "ProcessingOutputConfig" in request:
+        outputs = [{"AppManaged": False, **item} for item in request["ProcessingOutputConfig"].get("Outputs", ())]
+        request["ProcessingOutputConfig"] = {**request["ProcessingOutputConfig"], "Outputs": outputs}
+    return request
+
+
+def _completed_input(item: Mapping[str, Any]) -> dict[str, Any]:
+    whole: dict[str, Any] = {"AppManaged": False, **item}
+    if item.get("S3Input"):
+        whole["S3Input"] = {**_S3_INPUT_DEFAULTS, **item["S3Input"]}
+    return whole
+
+
+def selected(request: Mapping[str, Any]) -> tuple[str, int]:
+    """Return instance type and count: of several preferences always the first, which is there without limit."""
+    cluster = request["ProcessingResources"]["ClusterConfig"]
+    preferences = cluster.get("InstancePreferences")
+    chosen = preferences[0] if preferences else cluster
+    return chosen["InstanceType"], chosen.get("InstanceCount") or cluster.get("InstanceCount") or 1
+
+
+def description(request: Mapping[str, Any], job: JobRecord) -> dict[str, Any]:
+    """Return everything that was asked for, and how the job stands."""
+    answer = dict(request)
+    cluster = request["ProcessingResources"]["ClusterConfig"]
+    if cluster.get("InstancePreferences"):
+        kind, count = selected(request)
+        chosen = {**cluster, "SelectedInstanceType": kind, "SelectedInstanceCount": count}
+        answer["ProcessingResources"] = {**request["ProcessingResources"], "ClusterConfig": chosen}
+    answer.update(summary(job))
+    if job.started is not None:
+        answer["ProcessingStartTime"] = moment(job.started)
+    return answer
+
+
+def summary(job: JobRecord) -> dict[str, Any]:
+    """Return what List answers of a job; Describe answers it too."""
+    answer: dict[str, Any] = {
+        "ProcessingJobName": job.name,
+        "ProcessingJobArn": job.arn,
+        "ProcessingJobStatus": job.status,
+        "CreationTime": moment(job.created),
+        "LastModifiedTime": moment(job.modified),
+    }
+    if job.ended is not None:
+        answer["ProcessingEndTime"] = moment(job.ended)
+    if job.failure_reason is not None:
+        answer["FailureReason"] = job.failure_reason
+    if job.exit_message is not None:
+        answer["ExitMessage"] = job.exit_message
+    return answer
+
+
+def moment(seconds: float) -> dt.datetime:
+    """Return a time of the stores as the API has it: UTC, in whole milliseconds."""
+    return dt.datetime.fromtimestamp(round(seconds, 3), dt.timezone.utc)
