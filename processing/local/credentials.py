@@ -1,0 +1,198 @@
+"""Who may use an engine over HTTP: one access key an engine folder, and temporary keys derived from it.
+
+The folder's secret is made once, by whichever process needs it first, and readable by the folder's owner alone. A temporary
+key is stored nowhere: its session token carries who it stands for and until when, under a MAC, and its secret follows from
+the token and the folder's secret. So a supervisor can give its job a key, and every process on the folder can check it.
+
+Standard library only: supervisors import it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FILE = "credentials.json"
+"""The file in the engine's folder; mode 0600."""
+
+ROLE = "processing-local"
+"""The role that callers are taken for, unless a temporary key says otherwise."""
+
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"  # as in AWS's access keys
+_MAC_BYTES = 16
+
+
+class Identity(NamedTuple):
+    """Who calls.
+
+    Attributes:
+        arn: the ARN that GetCallerIdentity answers; "" for the engine's own role.
+        user_id: the unique id that goes with it.
+    """
+
+    arn: str = ""
+    user_id: str = ""
+
+
+class Keys(NamedTuple):
+    """What a client signs with.
+
+    Attributes:
+        access_key: the public half.
+        secret_key: the half that is never sent.
+        token: the session token of a temporary key.
+        expires: the end of a temporary key, in seconds since the epoch.
+        identity: who it stands for.
+    """
+
+    access_key: str
+    secret_key: str
+    token: str | None = None
+    expires: float | None = None
+    identity: Identity = Identity()
+
+
+class InvalidTokenError(ValueError):
+    """A session token that this engine never gave, or that does not go with the access key."""
+
+
+class Credentials:
+    """The keys of an engine's folder.
+
+    Args:
+        keys: the folder's own; see `install_credentials`.
+
+    Attributes:
+        keys: as given.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+        self._secret = keys.secret_key.encode()
+
+    def temporary(self, identity: Identity, expires: float) -> Keys:
+        """Return a new temporary key.
+
+        Args:
+            identity: who it is to stand for.
+            expires: its end, in seconds since the epoch.
+        """
+        access_key = "ASIA" + _random_letters(16)
+        fields = [access_key, int(expires), identity.arn, identity.user_id]
+        payload = json.dumps(fields, separators=(",", ":")).encode()
+        token = base64.b64encode(self._mac(b"token", payload)[:_MAC_BYTES] + payload).decode()
+        return self._derived(payload, token)
+
+    def find(self, access_key: str, token: str | None) -> Keys | None:
+        """Return the key that a request names, expired or not; None for an access key that is not known.
+
+        Raises:
+            InvalidTokenError: the session token is none of this engine's, or another key's.
+        """
+        if token is None:
+            return self.keys if access_key == self.keys.access_key else None
+        try:
+            raw = base64.b64decode(token, validate=True)
+        except ValueError:
+            raise InvalidTokenError(token) from None
+        payload = raw[_MAC_BYTES:]
+        if not hmac.compare_digest(self._mac(b"token", payload)[:_MAC_BYTES], raw[:_MAC_BYTES]):
+            raise InvalidTokenError(token)
+        keys = self._derived(payload, token)
+        if keys.access_key != access_key:
+            raise InvalidTokenError(token)
+        return keys
+
+    def _derived(self, payload: bytes, token: str) -> Keys:
+        access_key, expires, arn, user_id = json.loads(payload)
+        secret_key = base64.b64encode(self._mac(b"secret", payload)[:30]).decode()
+        return Keys(access_key, secret_key, token, expires, Identity(arn, user_id))
+
+    def _mac(self, purpose: bytes, payload: bytes) -> bytes:
+        return hmac.digest(self._secret, purpose + b"\0" + payload, hashlib.sha256)
+
+
+def install_credentials(home: Path) -> Credentials:
+    """Return the keys of an engine's folder, which are made if it has none yet.
+
+    Args:
+        home: the folder, which exists.
+    """
+    path = home / FILE
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        _make(path)
+        text = path.read_text("utf-8")
+    fields = json.loads(text)
+    return Credentials(Keys(fields["access_key"], fields["secret_key"]))
+
+
+def _make(path: Path) -> None:
+    """Write new keys, whole or not at all; where several processes do so at once, the first one's stay."""
+    fields = {"access_key": "AKIA" + _random_letters(16), "secret_key": base64.b64encode(os.urandom(30)).decode()}
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(fields, file)
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
+
+
+def job_credentials(home: Path, arn: str, expires: float) -> Keys:
+    """Return a temporary key for a job.
+
+    Args:
+        home: the engine's folder.
+        arn: who the job is, such as `arn:aws:sts::000000000000:assumed-role/Role/SageMaker`.
+        expires: the key's end, in seconds since the epoch.
+    """
+    return install_credentials(home).temporary(assumed_role(arn), expires)
+
+
+def assumed_role(arn: str) -> Identity:
+    """Return the identity of a role's session by its ARN; the id is made of the names."""
+    role, _, session = arn.partition(":assumed-role/")[2].partition("/")
+    return Identity(arn, f"{role_id(role)}:{session}")
+
+
+def role_id(role: str) -> str:
+    """Return the unique id of a role: any name has one, always the same."""
+    number = hashlib.sha256(role.encode()).digest()
+    return "AROA" + "".join(_LETTERS[byte % 32] for byte in number[:17])
+
+
+def _random_letters(count: int) -> str:
+    return "".join(_LETTERS[byte % 32] for byte in os.urandom(count))
+
+
+_caller: ContextVar[Identity] = ContextVar("caller", default=Identity())
+
+
+def caller() -> Identity:
+    """Return who makes the call that is being handled; clients in the engine's own process are its role."""
+    return _caller.get()
+
+
+@contextlib.contextmanager
+def calling(identity: Identity) -> Iterator[None]:
+    """Let handlers see who calls, within the block."""
+    token = _caller.set(identity)
+    try:
+        yield
+    finally:
+        _caller.reset(token)
