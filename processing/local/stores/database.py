@@ -1,7 +1,8 @@
 """SQLite, shared by threads, forked children and other processes.
 
 Mutual exclusion between processes is SQLite's own: a write transaction begins with BEGIN IMMEDIATE, so there is one
-writer at a time, whichever process it is in, and a writer that is killed leaves nothing behind.
+writer at a time, whichever process it is in, and a writer that is killed leaves nothing behind. Threads of one process
+queue up before that, because SQLite waits by sleeping, in steps of up to 0.1 s.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 import time
 import weakref
 from typing import TYPE_CHECKING
 
+from processing.exceptions import EngineError
 from processing.local.errors import disk_full
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 BUSY_SECONDS = 30.0
@@ -24,6 +27,12 @@ BUSY_SECONDS = 30.0
 
 _abandoned: list[list[sqlite3.Connection]] = []
 """Connections that a forked child got from its parent. SQLite forbids to use them there, and to close them too."""
+
+_turns: dict[str, threading.Lock] = {}
+"""For each file, what this process's writers queue at."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_turns.clear)  # the thread that holds one may not exist in the child
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -33,7 +42,7 @@ def connect(path: Path) -> sqlite3.Connection:
     """
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
-        _use_write_ahead_log(connection)
+        _lay_out(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA foreign_keys=ON")
     except BaseException:
@@ -42,12 +51,14 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+def _lay_out(connection: sqlite3.Connection) -> None:
     # SQLite does not apply the busy timeout to the change of the journal mode, which is where processes that open a
     # new database at the same moment meet.
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
+            if connection.execute("PRAGMA page_count").fetchone() == (0,):  # it can only be said of a new file
+                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
             connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:  # noqa: PERF203 — a retry
             if "locked" not in str(error) or time.monotonic() > deadline:
@@ -64,21 +75,36 @@ class Database:
 
     Args:
         path: the file; its folder must exist.
-        schema: the statements that make a new database.
-        version: stored in a new database; one of another version is refused.
+        schema: the statements that make a new database, of this version.
+        version: the version of that schema. A file of an older one is upgraded when it is opened, in one transaction;
+            one of a newer version is refused.
+        upgrades: for each older version, the statements that make the next one of it. They add tables, indexes, and
+            columns that are nullable or have a default, so that a process which has the file open already (the
+            supervisor of a running job) can go on with the statements it knows.
     """
 
-    def __init__(self, path: Path, schema: Sequence[str], version: int = 1) -> None:
+    def __init__(
+        self,
+        path: Path,
+        schema: Sequence[str],
+        version: int = 1,
+        upgrades: Mapping[int, Sequence[str]] | None = None,
+    ) -> None:
         self.path = path
         self._schema = tuple(schema)
         self._version = version
+        self._upgrades = dict(upgrades or {})
         self._pid = os.getpid()
         self._idle: list[sqlite3.Connection] = []
         self._closer = weakref.finalize(self, _close_all, self._idle, self._pid)
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection inside a read transaction: all statements see one state of the database."""
+        """Lend a connection inside a read transaction: all statements see one state of the database.
+
+        Raises:
+            EngineError: the folder is gone, or the database is of a newer version.
+        """
         with self._lend() as connection, self._transaction(connection, "BEGIN"):
             yield connection
 
@@ -88,14 +114,35 @@ class Database:
 
         Raises:
             ApiError: the disk is full.
+            EngineError: the folder is gone or cannot be written to, or the database is of a newer version.
         """
-        with self._lend() as connection, self._transaction(connection, "BEGIN IMMEDIATE"):
+        with self._turn(), self._lend() as connection, self._transaction(connection, "BEGIN IMMEDIATE"):
             yield connection
+
+    def check(self) -> None:
+        """Open the database, so that one that cannot be used is found out now.
+
+        Raises:
+            EngineError: it cannot.
+        """
+        with self._lend():
+            pass
 
     def close(self) -> None:
         """Close the idle connections; the next use opens a new one."""
         if self._pid == os.getpid():
             _close_all(self._idle, self._pid)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        lock = _turns.setdefault(str(self.path), threading.Lock())
+        # Without a turn it goes on all the same: who writes is SQLite's decision, this only saves its waiting.
+        got_it = lock.acquire(timeout=BUSY_SECONDS)
+        try:
+            yield
+        finally:
+            if got_it:
+                lock.release()
 
     @contextlib.contextmanager
     def _transaction(self, connection: sqlite3.Connection, begin: str) -> Iterator[None]:
@@ -106,9 +153,22 @@ class Database:
         except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError) and "is full" in str(error):
-                raise disk_full(self.path.parent) from error
+            if isinstance(error, sqlite3.OperationalError):
+                self._explain(error)
             raise
+
+    def _explain(self, error: sqlite3.OperationalError) -> None:
+        """Raise what lies behind an error of SQLite's, if it is the folder's state."""
+        folder = self.path.parent
+        if "is full" in str(error):
+            raise disk_full(folder) from error
+        if not folder.is_dir():
+            raise EngineError(f"the engine's folder {folder} is gone: it was removed while it was in use") from error
+        if "readonly" in str(error) or not os.access(folder, os.W_OK | os.X_OK):
+            raise EngineError(
+                f"the engine cannot write to its folder {folder}: {error} ({self.path.name}). "
+                "Make it writable, or use another folder"
+            ) from error
 
     @contextlib.contextmanager
     def _lend(self) -> Iterator[sqlite3.Connection]:
@@ -137,29 +197,51 @@ class Database:
         self._closer = weakref.finalize(self, _close_all, self._idle, self._pid)
 
     def _open(self) -> sqlite3.Connection:
-        connection = connect(self.path)
         try:
-            if self._stored_version(connection) == 0:
-                self._create(connection)
-            if self._stored_version(connection) != self._version:
-                message = f"{self.path} was written by another version of sm-processing; move it away to start anew"
-                raise sqlite3.DatabaseError(message)  # noqa: TRY301 — closing is all that follows
+            connection = connect(self.path)
+        except sqlite3.OperationalError as error:
+            self._explain(error)
+            raise
+        try:
+            if _stored_version(connection) != self._version:
+                with self._transaction(connection, "BEGIN IMMEDIATE"):
+                    self._bring_up_to_date(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _create(self, connection: sqlite3.Connection) -> None:
-        with self._transaction(connection, "BEGIN IMMEDIATE"):
-            if self._stored_version(connection) == 0:  # nobody else was faster
-                for statement in self._schema:
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version={self._version}")
+    def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
+        """Make the tables, or those that later versions added, inside a write transaction."""
+        stored = _stored_version(connection)  # once more: somebody may have been faster
+        if stored > self._version:
+            raise self._too_new(stored)
+        statements = self._schema if stored == 0 else self._steps_from(stored)
+        for statement in statements:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={self._version}")
 
-    @staticmethod
-    def _stored_version(connection: sqlite3.Connection) -> int:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        return int(version)
+    def _steps_from(self, stored: int) -> list[str]:
+        missing = [version for version in range(stored, self._version) if version not in self._upgrades]
+        if missing:
+            raise EngineError(
+                f"the engine's folder {self.path.parent} is too old: {self.path.name} has format {stored}, and this "
+                f"version of sm-processing can only upgrade from {missing[-1] + 1} on. Use another folder"
+            )
+        return [statement for version in range(stored, self._version) for statement in self._upgrades[version]]
+
+    def _too_new(self, stored: int) -> EngineError:
+        return EngineError(
+            f"the engine's folder {self.path.parent} was written by a newer version of sm-processing: "
+            f"{self.path.name} has format {stored}, and this version knows formats up to {self._version}. "
+            "Upgrade the package (pip install --upgrade sm-processing), or use another folder: "
+            "LocalSession(home), or the environment's PROCESSING_LOCAL_HOME"
+        )
+
+
+def _stored_version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 def _close_all(connections: list[sqlite3.Connection], pid: int) -> None:
