@@ -91,6 +91,19 @@ class Engine:
             _check(service, operation, params, code)
         return function(params)
 
+    def check(self) -> None:
+        """Open the stores that every job needs, so that a folder that cannot be used is found out now.
+
+        Raises:
+            EngineError: it cannot be written to, or is a newer version's.
+        """
+        from processing.local.stores.jobs import JobStore
+
+        prepare_home(self.home)
+        stores = (JobStore(self.home), self.objects, self.logs)
+        for store in stores:
+            store.check()
+
     def _operations_of(self, service: str) -> Operations:
         found = self._operations.get(service)
         if found is None:

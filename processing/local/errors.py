@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from processing.exceptions import ProcessingError
+from processing.exceptions import EngineError, ProcessingError
 
 
 class ApiError(ProcessingError):
@@ -24,6 +24,14 @@ class ApiError(ProcessingError):
 
     def __reduce__(self) -> tuple[type[ApiError], tuple[str, str, int], dict[str, object]]:
         return type(self), (self.code, self.message, self.status), {"details": self.details}
+
+
+def unusable(error: EngineError) -> ApiError:
+    """Return the answer for a client of another process, where this one would see the `EngineError`.
+
+    The status is one that no client takes for a passing fault and tries again.
+    """
+    return ApiError("LocalEngineUnusable", str(error), 507)
 
 
 def disk_full(place: object) -> ApiError:

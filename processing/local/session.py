@@ -128,6 +128,7 @@ class LocalSession(Session):
         from processing.local import sandboxes
         from processing.local.handlers.sagemaker import check_runnable
 
+        self.engine.check()
         try:
             check_runnable(request.to_boto())
         except ApiError as error:

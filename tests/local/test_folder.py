@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import stat
 from typing import TYPE_CHECKING
 
 import pytest
 
-from processing import EngineError, LocalSession
+from processing import EngineError, LocalSession, ScriptProcessor
 from processing.local.folder import engine_home
 
 if TYPE_CHECKING:
@@ -35,3 +37,31 @@ def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
     with pytest.raises(EngineError, match="it cannot be written to"):
         LocalSession(tmp_path / "engine")
+
+
+@pytest.mark.parametrize("name", ["jobs", "objects", "logs"])
+def test_a_newer_versions_folder_is_refused_before_anything_is_uploaded(tmp_path: Path, name: str) -> None:
+    """Whichever file it is: `run` says so while the folder still is as it was."""
+    home = tmp_path / "engine"
+    LocalSession(home).engine.check()
+    with contextlib.closing(sqlite3.connect(home / f"{name}.sqlite3")) as connection:
+        connection.execute("PRAGMA user_version=99")
+    script = tmp_path / "script.py"
+    script.touch()
+    session = LocalSession(home)
+    processor = ScriptProcessor(
+        image_uri="image", command=["python3"], instance_type="local", instance_count=1, sagemaker_session=session
+    )
+    with pytest.raises(EngineError, match=rf"newer version of sm-processing: {name}.sqlite3 has format 99"):
+        processor.run(str(script))
+    assert not any(path.is_file() for path in (home / "objects").rglob("*"))
+
+
+def test_every_client_in_this_process_is_told_of_a_newer_version(tmp_path: Path) -> None:
+    """It is no answer of a service, so nobody tries again."""
+    home = tmp_path / "engine"
+    LocalSession(home).engine.check()
+    with contextlib.closing(sqlite3.connect(home / "objects.sqlite3")) as connection:
+        connection.execute("PRAGMA user_version=99")
+    with pytest.raises(EngineError, match="newer version"):
+        LocalSession(home).boto_session.client("s3").list_buckets()

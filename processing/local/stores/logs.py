@@ -104,6 +104,10 @@ class LogStore:
         self._now = now
         self._database = Database(root / "logs.sqlite3", _SCHEMA)
 
+    def check(self) -> None:
+        """Open the database, so that a folder that cannot be used is found out now."""
+        self._database.check()
+
     def create_group(self, group: str) -> None:
         """Make a log group."""
         with self._database.write() as connection:

@@ -109,6 +109,10 @@ class ObjectStore:
         self.bodies = BodyFolder(root)
         self.database = Database(root / "objects.sqlite3", _SCHEMA)
 
+    def check(self) -> None:
+        """Open the database, so that a folder that cannot be used is found out now."""
+        self.database.check()
+
     # Buckets
 
     def create_bucket(self, bucket: str, region: str = "") -> None:
