@@ -32,8 +32,14 @@ _HANDLERS = {
     "logs": ("processing.local.handlers.logs", "LogsHandler"),
     "sts": ("processing.local.handlers.sts", "StsHandler"),
     "iam": ("processing.local.handlers.iam", "IamHandler"),
+    "sqs": ("processing.local.handlers.sqs", "SqsHandler"),
+    "cloudwatch": ("processing.local.handlers.cloudwatch", "CloudWatchHandler"),
 }
-_REFUSALS = {"sagemaker": "ValidationException", "logs": "InvalidParameterException"}
+_REFUSALS = {
+    "sagemaker": "ValidationException",
+    "logs": "InvalidParameterException",
+    "cloudwatch": "ValidationError",
+}
 """The services whose parameters are held against the model before the handler sees them, and their error codes."""
 
 

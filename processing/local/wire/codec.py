@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from attrs import evolve
 
 from processing.local.errors import ApiError
-from processing.local.wire import jsonrpc, query, rest
+from processing.local.wire import jsonrpc, query, rest, rpc
 from processing.local.wire.message import ENGINE_DOMAIN, Call, Request, Response
 from processing.request.schema import service_model
 
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 _JSON_SERVICES = frozenset(jsonrpc.TARGETS.values())
 _QUERY_SERVICES = frozenset(query.VERSIONS.values())
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/aws4_request")
+_SIGNING_NAMES = {"monitoring": "cloudwatch"}
+"""boto3's names of the services that sign with another one."""
+
+
+class _Named(NamedTuple):
+    """What a request itself says of the operation; "" for an operation that it does not name. S3's follows from all."""
+
+    protocol: Literal["rpc", "json", "query", "rest", "unknown"]
+    service: str
+    operation: str = ""
 
 
 class Handle(Protocol):
@@ -34,21 +44,26 @@ def identify(request: Request) -> tuple[str, str]:
 
     The body is not read, unless it is a form.
     """
-    service, operation = _named(request)
-    return service, rest.identify(request) if service == rest.SERVICE else operation
+    named = _named(request)
+    return named.service, rest.identify(request) if named.service == rest.SERVICE else named.operation
 
 
-def _named(request: Request) -> tuple[str, str]:
-    """Return the service, and the operation if the request names it; S3's follows from all of the request."""
+def _named(request: Request) -> _Named:
+    """Return the protocol, whatever the service's model prefers, the service and the operation."""
+    called = rpc.operation_of(request)
+    if called is not None:
+        return _Named("rpc", rpc.SERVICES.get(called[0], called[0]), called[1])
     target = jsonrpc.target_of(request)
     if target is not None:
-        return jsonrpc.TARGETS.get(target[0], _service_of_host(request) or target[0]), target[1]
-    service = _service_of_host(request) or _service_of_signature(request)
+        return _Named("json", jsonrpc.TARGETS.get(target[0], _service_of(request) or target[0]), target[1])
+    service = _service_of(request)
     if service is None or service in _QUERY_SERVICES:
         form = query.form_of(request)
         if "Action" in form:
-            return service or query.VERSIONS.get(form.get("Version", ""), "unknown"), form["Action"]
-    return service or rest.SERVICE, ""
+            return _Named("query", service or query.VERSIONS.get(form.get("Version", ""), "unknown"), form["Action"])
+    if service is None or service == rest.SERVICE:
+        return _Named("rest", rest.SERVICE)
+    return _Named("query" if service in _QUERY_SERVICES else "unknown", service)
 
 
 def decode(request: Request) -> Call:
@@ -57,25 +72,57 @@ def decode(request: Request) -> Call:
     Raises:
         ApiError: the request is malformed.
     """
-    service, operation = _named(request)
-    if service == rest.SERVICE:
+    return _decode(_named(request), request)
+
+
+def _decode(named: _Named, request: Request) -> Call:
+    protocol, service, operation = named
+    if protocol == "rest":
         return Call(service, *rest.decode(request))
-    if service in _JSON_SERVICES:
-        return Call(service, operation, jsonrpc.decode(service, operation, request))
-    if service in _QUERY_SERVICES:
-        return Call(service, operation, query.decode(service, operation, query.form_of(request)))
-    return Call(service, operation, {})
+    params: dict[str, Any] = {}
+    if protocol == "rpc":
+        params = rpc.decode(request)
+    elif protocol == "json" and service in _JSON_SERVICES:
+        params = jsonrpc.decode(service, operation, request)
+    elif protocol == "query" and service in _QUERY_SERVICES:
+        params = query.decode(service, operation, query.form_of(request))
+    return Call(service, operation, params)
 
 
-def answer(handle: Handle, request: Request) -> Response:
+def protocol_of(request: Request) -> Literal["rest", "json", "query"]:
+    """Return how the client of a request expects to be told that it may not make it."""
+    if rpc.operation_of(request) is not None or jsonrpc.target_of(request) is not None:
+        return "json"
+    service = _service_of(request)
+    if service == rest.SERVICE:
+        return "rest"
+    return "query" if service in _QUERY_SERVICES or query.form_of(request) else "json" if service else "rest"
+
+
+def new_request_id() -> str:
+    """Return what names a request in its answer and in the log."""
+    return os.urandom(8).hex().upper()
+
+
+def answer(handle: Handle, request: Request, request_id: str | None = None) -> Response:
     """Carry a request out. Whatever it raises but `ApiError` is a fault of the engine, and goes up to the caller."""
-    request_id = os.urandom(8).hex().upper()
+    request_id = request_id or new_request_id()
     try:
-        call = decode(request)
+        named = _named(request)
+        call = _decode(named, request)
         result = handle(call.service, call.operation, call.params)
-        response = _encode(call, result, request, request_id)
+        response = _encode(named.protocol, call, result, request, request_id)
     except ApiError as error:
-        response = _encode_error(error, request, request_id)
+        return refuse(error, request, request_id)
+    return _finished(response, request, request_id)
+
+
+def refuse(error: ApiError, request: Request, request_id: str) -> Response:
+    """Return the answer that tells of an error."""
+    return _finished(_encode_error(error, request, request_id), request, request_id)
+
+
+def _finished(response: Response, request: Request, request_id: str) -> Response:
     headers = {
         "Date": formatdate(usegmt=True),
         "Server": "sm-processing",
@@ -88,22 +135,34 @@ def answer(handle: Handle, request: Request) -> Response:
     return evolve(response, headers=headers)
 
 
-def _encode(call: Call, result: Mapping[str, Any], request: Request, request_id: str) -> Response:
-    if call.service in _JSON_SERVICES:
-        return jsonrpc.encode(result)
-    if call.service in _QUERY_SERVICES:
+def _encode(protocol: str, call: Call, result: Mapping[str, Any], request: Request, request_id: str) -> Response:
+    if protocol == "rpc":
+        return rpc.encode(result)
+    if protocol == "json":
+        return jsonrpc.encode(result, request)
+    if protocol == "query":
         return query.encode(call.service, call.operation, result, request_id)
     return rest.encode(call.operation, result, request.method)
 
 
 def _encode_error(error: ApiError, request: Request, request_id: str) -> Response:
+    called = rpc.operation_of(request)
+    if called is not None:
+        return rpc.encode_error(rpc.SERVICES.get(called[0]), error)
+    target = jsonrpc.target_of(request)
+    service = _service_of(request) if target is None else jsonrpc.TARGETS.get(target[0])
     content_type = request.headers.get("content-type", "")
-    service = _service_of_host(request) or _service_of_signature(request)
     if "x-amz-target" in request.headers or "json" in content_type or _speaks_json(service):
-        return jsonrpc.encode_error(error)
+        return jsonrpc.encode_error(service, error, request)
     if service in _QUERY_SERVICES or content_type.startswith("application/x-www-form-urlencoded"):
-        return query.encode_error(error, request_id)
+        return query.encode_error(service, error, request_id)
     return rest.encode_error(error, request, request_id)
+
+
+def _service_of(request: Request) -> str | None:
+    """Return the service that the host or the signature names, by boto3's name."""
+    name = _service_of_host(request) or _service_of_signature(request)
+    return None if name is None else _SIGNING_NAMES.get(name, name)
 
 
 def _service_of_host(request: Request) -> str | None:

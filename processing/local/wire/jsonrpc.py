@@ -1,4 +1,4 @@
-"""JSON 1.1: the operation in the X-Amz-Target header, parameters and result as JSON objects."""
+"""JSON 1.0 and 1.1: the operation in the X-Amz-Target header, parameters and result as JSON objects."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 from processing.local.errors import ApiError
 from processing.local.wire.message import Request, Response
+from processing.local.wire.names import error_names
 from processing.local.wire.values import to_time
 from processing.request.schema import service_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TARGETS = {"SageMaker": "sagemaker", "Logs_20140328": "logs"}
+TARGETS = {
+    "SageMaker": "sagemaker",
+    "Logs_20140328": "logs",
+    "AmazonSQS": "sqs",
+    "GraniteServiceVersion20100801": "cloudwatch",
+}
 """The first half of X-Amz-Target, for the services that the engine has."""
 
-CONTENT_TYPE = "application/x-amz-json-1.1"
+_CONTENT_TYPES = ("application/x-amz-json-1.1", "application/x-amz-json-1.0")
 
 
 def target_of(request: Request) -> tuple[str, str] | None:
@@ -40,16 +46,23 @@ def decode(service: str, operation: str, request: Request) -> dict[str, Any]:
     return params if shape is None else _read(shape, params)
 
 
-def encode(result: Mapping[str, Any]) -> Response:
+def encode(result: Mapping[str, Any], request: Request) -> Response:
     """Return the answer; times become seconds since the epoch."""
     body = json.dumps(result, default=_plain, separators=(",", ":")).encode()
-    return Response(200, {"Content-Type": CONTENT_TYPE}, body)
+    return Response(200, {"Content-Type": _content_type(request)}, body)
 
 
-def encode_error(error: ApiError) -> Response:
+def encode_error(service: str | None, error: ApiError, request: Request) -> Response:
     """Return the error answer."""
-    body = json.dumps({"__type": error.code, "message": error.message, **error.details}).encode()
-    return Response(error.status, {"Content-Type": CONTENT_TYPE, "x-amzn-ErrorType": error.code}, body)
+    names = error_names(service, error)
+    body = json.dumps({"__type": names.qualified, "message": error.message, **error.details}).encode()
+    headers = {"Content-Type": _content_type(request), "x-amzn-ErrorType": names.shape, **names.headers}
+    return Response(error.status, headers, body)
+
+
+def _content_type(request: Request) -> str:
+    """Return the content type of an answer: the version of JSON that the request is in."""
+    return _CONTENT_TYPES[request.headers.get("content-type", "").startswith(_CONTENT_TYPES[1])]
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import zlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -20,6 +21,9 @@ ENGINE_DOMAIN = "processing.localhost"
 """The domain of the engine's endpoints. Names under `.localhost` never leave a machine (RFC 6761)."""
 
 CHUNK = 1 << 18
+
+MAX_DECOMPRESSED = 1 << 24
+"""So large may a compressed body become. Only S3 takes more, and it decompresses nothing."""
 
 
 def endpoint(service: str) -> str:
@@ -65,8 +69,13 @@ class Request:
         return name if name and port.isdecimal() else self.host.lower()
 
     def content(self) -> bytes:
-        """Return the whole body; for requests that are small by nature."""
-        return self.body if isinstance(self.body, bytes) else self.body.read()
+        """Return the whole body, decompressed; for requests that are small by nature.
+
+        Raises:
+            ApiError: it is said to be compressed, and is not, or grows too large.
+        """
+        content = self.body if isinstance(self.body, bytes) else self.body.read()
+        return _decompressed(content) if self.headers.get("content-encoding", "").lower() == "gzip" else content
 
     def decoded_path(self) -> str:
         """Return the path with percent-encoding undone."""
@@ -150,6 +159,17 @@ def _read_at(descriptor: int, size: int, position: int) -> bytes:
         return os.pread(descriptor, size, position)
     os.lseek(descriptor, position, os.SEEK_SET)  # Windows: the section has the descriptor for itself
     return os.read(descriptor, size)
+
+
+def _decompressed(content: bytes) -> bytes:
+    decompressor = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        plain = decompressor.decompress(content, MAX_DECOMPRESSED)
+    except zlib.error:
+        plain = b""
+    if not decompressor.eof:
+        raise ApiError("SerializationException", "The request body cannot be decompressed.")
+    return plain
 
 
 def _text(value: Any) -> str:

@@ -39,6 +39,14 @@ def write(shape: Shape, value: Any, name: str) -> str:
     return "".join(pieces)
 
 
+def member_name(shape: Any, key: str) -> str:
+    """Return the name of a structure's member in XML and in forms; a flattened list has that of its elements."""
+    if shape.type_name == "list" and shape.serialization.get("flattened"):
+        key = shape.member.serialization.get("name", key)
+    name: str = shape.serialization.get("name", key)
+    return name
+
+
 def write_members(shape: Any, value: Mapping[str, Any], *, skip_located: bool = False) -> str:
     """Return the members of a structure as elements, without one around them.
 
@@ -50,7 +58,7 @@ def write_members(shape: Any, value: Mapping[str, Any], *, skip_located: bool = 
     pieces: list[str] = []
     for key, member in shape.members.items():
         if value.get(key) is not None and not (skip_located and "location" in member.serialization):
-            _write(member, value[key], member.serialization.get("name", key), pieces)
+            _write(member, value[key], member_name(member, key), pieces)
     return "".join(pieces)
 
 
@@ -60,7 +68,7 @@ def _write(shape: Any, value: Any, name: str, pieces: list[str]) -> None:
         pieces.append(f"<{name}>")
         for key, member in shape.members.items():
             if value.get(key) is not None:
-                _write(member, value[key], member.serialization.get("name", key), pieces)
+                _write(member, value[key], member_name(member, key), pieces)
         pieces.append(f"</{name}>")
     elif kind == "list":
         flattened = shape.serialization.get("flattened")
@@ -72,12 +80,14 @@ def _write(shape: Any, value: Any, name: str, pieces: list[str]) -> None:
     elif kind == "map":
         key_name = shape.key.serialization.get("name", "key")
         value_name = shape.value.serialization.get("name", "value")
-        pieces.append(f"<{name}>")
+        flattened = shape.serialization.get("flattened")
+        inner = name if flattened else "entry"
+        pieces.append("" if flattened else f"<{name}>")
         for key, member in value.items():
-            pieces.append(f"<entry>{element(key_name, key)}")
+            pieces.append(f"<{inner}>{element(key_name, key)}")
             _write(shape.value, member, value_name, pieces)
-            pieces.append("</entry>")
-        pieces.append(f"</{name}>")
+            pieces.append(f"</{inner}>")
+        pieces.append("" if flattened else f"</{name}>")
     else:
         pieces.append(element(name, to_text(shape, value)))
 
