@@ -17,7 +17,7 @@ import stat
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from processing.container import contract
 from processing.local.errors import ApiError
@@ -46,6 +46,20 @@ class Source(NamedTuple):
     name: str
     bucket: str | None
     place: str
+
+
+class Stream(NamedTuple):
+    """An input in Pipe mode.
+
+    Attributes:
+        path: where its pipes go on this machine, without the number of the pass.
+        sources: what goes through each of them, in this order.
+        inflate: whether each source is in gzip format and goes through inflated.
+    """
+
+    path: str
+    sources: list[Source]
+    inflate: bool
 
 
 def is_file_uri(uri: str) -> bool:
@@ -95,6 +109,9 @@ class HostData:
         count: how many hosts the job has.
         objects: the engine's S3.
         check: called between two files.
+
+    Attributes:
+        streams: the inputs in Pipe mode, known after `fetch`.
     """
 
     def __init__(
@@ -106,6 +123,7 @@ class HostData:
         self._count = count
         self._objects = objects
         self._check = check
+        self.streams: list[Stream] = []
         self._uploaded: dict[str, tuple[int, int]] = {}
         self._seen: dict[str, tuple[int, int]] = {}
 
@@ -122,7 +140,10 @@ class HostData:
         """
         binds: list[Bind] = []
         for item in inputs(self._request):
-            binds.extend(self._fetch_input(item))
+            if item.get("S3InputMode") == "Pipe":
+                self.streams.append(self._stream(item))
+            else:
+                binds.extend(self._fetch_input(item))
         for item in outputs(self._request):
             local = self._make_directory(item["LocalPath"])
             if is_file_uri(item["S3Uri"]):
@@ -145,27 +166,40 @@ class HostData:
         return Bind(path, local_path, read_only=False)
 
     def _fetch_input(self, item: Mapping[str, Any]) -> list[Bind]:
-        uri = item["S3Uri"]
         local = self._make_directory(item["LocalPath"])
-        sharded = item.get("S3DataDistributionType") == "ShardedByS3Key" and self._count > 1
-        whole = item["S3DataType"] == "S3Prefix" and is_file_uri(uri) and not sharded
+        whole = item["S3DataType"] == "S3Prefix" and is_file_uri(item["S3Uri"]) and not self._sharded(item)
         if whole:
-            bind = _bind_input(file_path(uri), item["LocalPath"])
+            bind = _bind_input(file_path(item["S3Uri"]), item["LocalPath"])
             if not self._shares_place(item):
                 return [bind]
+        for source in self._sources(item, may_be_empty=whole):
+            self._check()
+            self._copy(source, local)
+        return []
+
+    def _stream(self, item: Mapping[str, Any]) -> Stream:
+        sources = [source for source in self._sources(item) if source.name and not source.name.endswith("/")]
+        if item["S3DataType"] == "S3Prefix":
+            sources.sort(key=lambda source: source.place.encode("utf-8", "surrogateescape"))
+        path = contract.inside(self._ml_root, item["LocalPath"])
+        return Stream(path, sources, item.get("S3CompressionType") == "Gzip")
+
+    def _sharded(self, item: Mapping[str, Any]) -> bool:
+        return item.get("S3DataDistributionType") == "ShardedByS3Key" and self._count > 1
+
+    def _sources(self, item: Mapping[str, Any], *, may_be_empty: bool = False) -> list[Source]:
+        """Return this host's part of an input."""
+        uri = item["S3Uri"]
         if item["S3DataType"] == "ManifestFile":
             sources = self._manifest(uri)
         else:
             sources = _local_tree(file_path(uri)) if is_file_uri(uri) else self._prefix(uri)
-        if not sources and not whole:
+        if not sources and not may_be_empty:
             raise DataError(_nothing_found(uri))
-        if sharded:
+        if self._sharded(item):
             by_place = {source.place: source for source in sources}
             sources = [by_place[place] for place in contract.shard(list(by_place), self._number, self._count)]
-        for source in sources:
-            self._check()
-            self._copy(source, local)
-        return []
+        return sources
 
     def _shares_place(self, item: Mapping[str, Any]) -> bool:
         """Whether another input or output has its place in that of an input, or around it: one would hide the other."""
@@ -210,14 +244,8 @@ class HostData:
                 os.makedirs(target, exist_ok=True)
                 return
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            if source.bucket is None:
-                shutil.copyfile(source.place, target)
-                return
-            _, fd = self._objects.open(source.bucket, source.place)
-            with open(fd, "rb") as body, open(target, "wb") as file:
+            with open_source(source, self._objects) as body, open(target, "wb") as file:
                 _copy_body(body.fileno(), file.fileno())
-        except ApiError as error:
-            raise DataError(f"ClientError: {error.message} ({source.bucket}/{source.place})") from None
         except OSError as error:
             raise DataError(f"ClientError: {source.place} cannot be put at {source.name}: {error.strerror}") from None
 
@@ -322,6 +350,22 @@ def _nothing_found(uri: str) -> str:
         f"bucket exists in the selected region, that objects exist under that S3 prefix, and that the role has "
         f'"s3:ListBucket" permissions on bucket "{bucket}".'
     )
+
+
+def open_source(source: Source, objects: ObjectStore) -> BinaryIO:
+    """Open one file of an input, an object or a file of this machine.
+
+    Raises:
+        DataError: it cannot be had.
+    """
+    try:
+        if source.bucket is None:
+            return open(source.place, "rb")
+        return open(objects.open(source.bucket, source.place)[1], "rb")
+    except ApiError as error:
+        raise DataError(f"ClientError: {error.message} ({source.bucket}/{source.place})") from None
+    except OSError as error:
+        raise DataError(f"ClientError: {source.place} cannot be read: {error.strerror}") from None
 
 
 def _copy_body(source: int, target: int) -> None:

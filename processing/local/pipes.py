@@ -1,0 +1,160 @@
+"""Inputs in Pipe mode: a named pipe for each pass through the data, fed from the engine's S3 while the job reads.
+
+Assumed, since AWS documents it for training only: the pipe of the first pass is `<LocalPath>_0`, that of the second
+`<LocalPath>_1`, and so on. The next one appears when the one before was read to its end, or was closed by its reader,
+and that one is gone then.
+"""
+
+# Many small file operations: functions of `os` cost a third of what pathlib does.
+# ruff: noqa: PTH103, PTH108, PTH120
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from typing import TYPE_CHECKING, BinaryIO
+
+from processing.local.data import DataError, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from processing.local.data import Source, Stream
+    from processing.local.stores.objects import ObjectStore
+
+_CHUNK = 1 << 20
+_PIPE_BYTES = 1 << 20
+_RELEASE_TRIES, _RELEASE_SECONDS = 200, 0.01
+
+
+class Pipes:
+    """The pipes of one host and the threads that feed them; each thread holds one chunk of data at a time.
+
+    Args:
+        streams: what goes through them.
+        objects: the engine's S3.
+
+    Attributes:
+        problem: why the job has to fail: an input that could not be had any more. None while all is well.
+    """
+
+    def __init__(self, streams: Sequence[Stream], objects: ObjectStore) -> None:
+        self._feeders = [_Feeder(stream, objects, self) for stream in streams]
+        self.problem: str | None = None
+
+    def start(self) -> None:
+        """Make the pipes of the first pass, and wait for readers."""
+        for feeder in self._feeders:
+            feeder.make_pipe()
+        for feeder in self._feeders:
+            feeder.start()
+
+    def close(self) -> None:
+        """Let go of the pipes, whether somebody reads them or not."""
+        for feeder in self._feeders:
+            feeder.close()
+
+
+class _Feeder(threading.Thread):
+    """Feeds the pipes of one input, one after another."""
+
+    def __init__(self, stream: Stream, objects: ObjectStore, pipes: Pipes) -> None:
+        super().__init__(daemon=True)
+        self._stream = stream
+        self._objects = objects
+        self._pipes = pipes
+        self._epoch = 0
+        self._fifo: int | None = None
+        self._closing = threading.Event()
+
+    @property
+    def _path(self) -> str:
+        return f"{self._stream.path}_{self._epoch}"
+
+    def make_pipe(self) -> None:
+        os.makedirs(os.path.dirname(self._path), exist_ok=True)
+        os.mkfifo(self._path)
+        os.chmod(self._path, 0o666)  # noqa: PTH101, S103 -- in a container the reader may be another user
+
+    def run(self) -> None:
+        try:
+            while not self._closing.is_set():
+                self._feed_one()
+        except DataError as error:
+            # The pipe stays open: an end of file would look like the end of the data.
+            self._pipes.problem = str(error)
+        except OSError:
+            pass  # the job made the pipe's directory unusable: nobody can read the next one
+
+    def _feed_one(self) -> None:
+        path = self._path
+        self._fifo = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)  # waits for a reader
+        if self._closing.is_set():
+            return
+        _widen(self._fifo)
+        with contextlib.suppress(BrokenPipeError):  # the reader has seen enough
+            for source in self._stream.sources:
+                self._feed_source(source, self._fifo)
+        self._epoch += 1
+        try:
+            self.make_pipe()  # before the reader learns of the end, so that it finds the next one
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            os.close(self._fifo)
+            self._fifo = None
+
+    def _feed_source(self, source: Source, fifo: int) -> None:
+        with open_source(source, self._objects) as body:
+            for chunk in _inflated(body, source) if self._stream.inflate else _chunks(body, source):
+                rest = memoryview(chunk)
+                while rest:
+                    rest = rest[os.write(fifo, rest) :]
+
+    def close(self) -> None:
+        """Wake the thread where it waits for a reader, and wait for its end."""
+        self._closing.set()
+        for _ in range(_RELEASE_TRIES):
+            if not self.is_alive():
+                break
+            with contextlib.suppress(OSError):
+                os.close(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW))
+            self.join(_RELEASE_SECONDS)
+        if not self.is_alive() and self._fifo is not None:
+            os.close(self._fifo)
+
+
+def _widen(fifo: int) -> None:
+    """Let the pipe hold more than the usual 64 KiB: fewer turns between the two ends."""
+    import fcntl
+
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):  # a limit of the machine
+            fcntl.fcntl(fifo, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def _chunks(body: BinaryIO, source: Source) -> Iterator[bytes]:
+    while True:
+        try:
+            chunk = body.read(_CHUNK)
+        except OSError as error:
+            raise DataError(f"ClientError: {source.place} cannot be read: {error.strerror}") from None
+        if not chunk:
+            return
+        yield chunk
+
+
+def _inflated(body: BinaryIO, source: Source) -> Iterator[bytes]:
+    import gzip
+    import zlib
+
+    with gzip.GzipFile(fileobj=body) as file:
+        while True:
+            try:
+                chunk = file.read(_CHUNK)
+            except (OSError, EOFError, zlib.error) as error:
+                raise DataError(f"ClientError: {source.place} cannot be inflated as gzip: {error}") from None
+            if not chunk:
+                return
+            yield chunk
