@@ -8,8 +8,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from processing.local.errors import ApiError
-from processing.local.folder import engine_home, prepare_home
+from processing.local.folder import engine_home, explained, prepare_home
 from processing.local.stores.logs import LogStore
+from processing.local.stores.metrics import MetricStore
 from processing.local.stores.objects import ObjectStore
 from processing.request.schema import aws_message, service_model, violations
 
@@ -60,6 +61,7 @@ class Engine:
         region: as given.
         objects: the object store.
         logs: the log store.
+        metrics: the metric store.
     """
 
     account = ACCOUNT
@@ -72,8 +74,10 @@ class Engine:
         self.home = engine_home() if home is None else prepare_home(home)
         self.settings = EngineSettings() if settings is None else settings
         self.region = region
-        self.objects = ObjectStore(self.home)
+        with explained(self.home):  # it makes folders
+            self.objects = ObjectStore(self.home)
         self.logs = LogStore(self.home)
+        self.metrics = MetricStore(self.home)
         self._operations: dict[str, Operations] = {}
         self._lock = threading.Lock()
 

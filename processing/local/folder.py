@@ -1,14 +1,26 @@
-"""Where the embedded engine keeps its files."""
+"""Where the embedded engine keeps its files, and who may look into it."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import stat
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from processing.exceptions import EngineError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 HOME_VARIABLE = "PROCESSING_LOCAL_HOME"
+MAX_PATH_BYTES = 480
+"""SQLite takes paths of 512 bytes, and its own files beside a database have longer names than that."""
+
+_log = logging.getLogger(__name__)
+_announced: set[Path] = set()
 
 
 def engine_home() -> Path:
@@ -18,27 +30,84 @@ def engine_home() -> Path:
     `$XDG_DATA_HOME/sm-processing`; `~/.local/share/sm-processing`.
 
     Raises:
-        EngineError: the folder cannot be made.
+        EngineError: there is no such place, or it cannot be used.
     """
     return prepare_home(_configured_home())
 
 
 def prepare_home(home: Path) -> Path:
-    """Make `home` if it is missing (its last part 0700: job data is its owner's business) and return it, absolute.
+    """Make `home` if it is missing and return it, absolute.
+
+    Job data is its owner's business: what is made here is made 0700, and so becomes an empty folder that is there. In
+    a folder with something in it, that everybody may read is only said; that others may write to it is refused, since
+    they could let jobs run what they like.
 
     Raises:
-        EngineError: it cannot be made, or not be written to.
+        EngineError: it cannot be made or written to, or others may write to it.
     """
-    home = home.expanduser().absolute()
-    try:
+    with explained(home):
+        home = home.expanduser().absolute()
+        if len(os.fsencode(home)) > MAX_PATH_BYTES:
+            raise _unusable(home, f"its path has more than {MAX_PATH_BYTES} bytes, which SQLite cannot work with")
         if not home.is_dir():
             home.parent.mkdir(parents=True, exist_ok=True)
-            home.mkdir(mode=0o700, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # another process was faster, or it is a file
+                home.mkdir(mode=0o700)
+        state = home.stat()
+        if not stat.S_ISDIR(state.st_mode):
+            raise _unusable(home, "it is not a folder")
+        if not os.access(home, os.W_OK | os.X_OK):
+            raise _unusable(home, _why_not_writable(home, state))
+        if os.name == "posix" and state.st_mode & 0o077:
+            _keep_others_out(home, state)
+    return home
+
+
+@contextlib.contextmanager
+def explained(home: Path) -> Iterator[None]:
+    """Turn what the system says of the engine's folder into an `EngineError` that names it.
+
+    Args:
+        home: the folder.
+    """
+    try:
+        yield
     except OSError as error:
         raise _unusable(home, error.strerror or str(error)) from error
-    if not os.access(home, os.W_OK | os.X_OK):
-        raise _unusable(home, "it cannot be written to")
-    return home
+    except (RuntimeError, ValueError) as error:  # no home directory; a zero byte in the path
+        raise _unusable(home, str(error)) from error
+
+
+def _keep_others_out(home: Path, state: os.stat_result) -> None:
+    mode = stat.S_IMODE(state.st_mode)
+    if state.st_uid == os.geteuid() and not any(home.iterdir()):
+        home.chmod(0o700)
+    elif mode & 0o022:
+        raise _unusable(
+            home,
+            f"other users may write to it (its mode is {mode:04o}), and so decide what jobs run. "
+            "Take that right away (chmod go-w), or use a folder inside it",
+        )
+    elif home not in _announced:
+        _announced.add(home)
+        _log.warning("Other users may read the engine's folder %s (its mode is %04o): chmod 700 ends that.", home, mode)
+
+
+def _why_not_writable(home: Path, state: os.stat_result) -> str:
+    if hasattr(os, "statvfs") and os.statvfs(home).f_flag & os.ST_RDONLY:
+        return "its file system is mounted read-only"
+    if os.name == "posix" and state.st_uid != os.geteuid():
+        return f"it belongs to another user ({_user(state.st_uid)}), and cannot be written to"
+    return "it cannot be written to"
+
+
+def _user(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"number {uid}"
 
 
 def _unusable(home: Path, reason: str) -> EngineError:
@@ -52,8 +121,9 @@ def _configured_home() -> Path:
     chosen = os.environ.get(HOME_VARIABLE)
     if chosen:
         return Path(chosen)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-    else:
-        base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(base) / "sm-processing"
+    if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
+        return Path(os.environ["LOCALAPPDATA"], "sm-processing")
+    base = os.environ.get("XDG_DATA_HOME", "")
+    if not os.path.isabs(base):  # noqa: PTH117 -- the XDG standard says that a relative one is to be ignored
+        base = r"~\AppData\Local" if sys.platform == "win32" else "~/.local/share"
+    return Path(base, "sm-processing")

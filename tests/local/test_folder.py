@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
+import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,10 +37,132 @@ def test_a_file_in_its_place_is_said(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A read-only folder is found when the session is made, not in the middle of a job."""
+    """A folder without the right to write is found when the session is made, not in the middle of a job."""
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
     with pytest.raises(EngineError, match="it cannot be written to"):
         LocalSession(tmp_path / "engine")
+
+
+def test_another_users_folder_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two users of one folder: the second one is told whose it is."""
+    home = tmp_path / "engine"
+    LocalSession(home)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(EngineError, match=rf"it belongs to another user \({pwd.getpwuid(os.getuid()).pw_name}\)"):
+        LocalSession(home)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a file system of its own")
+def test_a_read_only_file_system_is_said(tmp_path: Path) -> None:
+    """A folder in use whose file system was mounted read-only: new sessions say that, at once."""
+    home = tmp_path / "engine"
+    LocalSession(home).engine.check()
+    code = (
+        "import sys, processing\n"
+        "try:\n    processing.LocalSession(sys.argv[1])\n"
+        "except processing.EngineError as error:\n    print(error)\n"
+    )
+    mount = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$2" -c "$3" "$1"'
+    said = _in_own_mounts(mount, str(home), sys.executable, code)
+    assert f"cannot keep its files in {home}: its file system is mounted read-only" in said
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a file system of its own")
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    """Where not even a folder can be made, the session says so."""
+    code = (
+        "import pathlib, sys, processing\n"
+        "place = pathlib.Path(sys.argv[1])\n"
+        "try:\n    for n in range(1000):\n        processing.LocalSession(place / str(n))\n"
+        "except processing.EngineError as error:\n    print(error)\n"
+    )
+    mount = 'mount -t tmpfs -o nr_inodes=20 none "$1" && exec "$2" -c "$3" "$1"'
+    said = _in_own_mounts(mount, str(tmp_path), sys.executable, code)
+    assert f"cannot keep its files in {tmp_path}" in said
+    assert "No space left on device" in said
+
+
+def _in_own_mounts(script: str, *arguments: str) -> str:
+    """Run a shell script in a mount namespace of its own."""
+    user = [] if os.geteuid() == 0 else ["--map-root-user"]
+    unshare = [shutil.which("unshare") or "unshare", *user, "-m"]
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine gives nobody a file system of its own")
+    command = [*unshare, "sh", "-c", script, "sh", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_an_empty_folder_becomes_the_owners_alone(tmp_path: Path) -> None:
+    """One that was made beforehand, say by a deployment, is treated like one that is made here."""
+    home = tmp_path / "engine"
+    home.mkdir()
+    home.chmod(0o777)
+    LocalSession(home)
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o702, 0o1777])
+def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -> None:
+    """They could replace what jobs run; rights on somebody's files are not changed without being asked."""
+    home = tmp_path / "shared"
+    (home / "something").mkdir(parents=True)
+    home.chmod(mode)
+    with pytest.raises(EngineError, match=rf"other users may write to it \(its mode is {mode:04o}\).*chmod go-w"):
+        LocalSession(home)
+    assert stat.S_IMODE(home.stat().st_mode) == mode
+
+
+def test_a_folder_that_others_may_read_is_used_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said once."""
+    (tmp_path / "project" / "something").mkdir(parents=True)
+    (tmp_path / "project").chmod(0o755)
+    for _ in range(2):
+        LocalSession(tmp_path / "project")
+    (said,) = [record.getMessage() for record in caplog.records if "may read" in record.getMessage()]
+    assert f"folder {tmp_path / 'project'} (its mode is 0755)" in said
+
+
+@pytest.mark.parametrize("home", ["~nobody-of-that-name/x", "a\0b", "x/" + "y" * 300, "x/" + "yyyyyyy/" * 80])
+def test_an_impossible_path_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    """Users that do not exist, zero bytes, names and paths that are too long: an EngineError each."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EngineError, match="cannot keep its files in"):
+        LocalSession(home)
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in containers that run under a number only."""
+    for name in ("PROCESSING_LOCAL_HOME", "XDG_DATA_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown(_: int) -> pwd.struct_passwd:
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(EngineError, match="PROCESSING_LOCAL_HOME"):
+        LocalSession()
+
+
+def test_a_relative_data_folder_of_the_environment_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The XDG standard says so: otherwise every working directory had an engine of its own."""
+    monkeypatch.delenv("PROCESSING_LOCAL_HOME", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", "data")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert engine_home() == tmp_path / ".local" / "share" / "sm-processing"
+
+
+@pytest.mark.parametrize("name", [" ün ï", "a\nb", "q'\"$%?#:*;&|\\", os.fsdecode(b"\xff\xfe"), "-x", "{a},[b]"])
+def test_jobs_run_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    """Blanks, line breaks, quotes, bytes that are no text: the folder's name reaches every part in one piece."""
+    script = tmp_path / "script.py"
+    script.write_text("print('it ran')")
+    session = LocalSession(tmp_path / name, tick=0.01)
+    processor = ScriptProcessor(
+        image_uri="image", command=["python3"], instance_type="local", instance_count=1, sagemaker_session=session
+    )
+    job = processor.run(str(script), logs=False)
+    assert [event.message for event in job.logs()] == ["it ran"]
 
 
 @pytest.mark.parametrize("name", ["jobs", "objects", "logs"])
