@@ -43,12 +43,15 @@ class Program(NamedTuple):
         cwd: the working directory.
         report: for a program behind a sandbox that starts it in a session of its own: the two ends of a pipe (read,
             write). The sandbox inherits the second and writes `{"child-pid": N}` to it, where N leads the group.
+        signal: for a program that is not in the command's group, as in a container: sends it a signal, and returns
+            whether there was a program to take it.
     """
 
     argv: Sequence[str]
     env: Mapping[str, str]
     cwd: str
     report: Optional[Tuple[int, int]] = None
+    signal: Optional[Callable[[int], bool]] = None
 
 
 class Limits(NamedTuple):
@@ -125,6 +128,7 @@ class _Run:
         self._kill_at: Optional[float] = None
         self._ended = False
         self._reports = program.report is not None
+        self._outside = program.signal
         self._process = self._start(program)
         self._started = self._next_look = time.monotonic()
         self._selector = selectors.DefaultSelector()
@@ -236,7 +240,16 @@ class _Run:
             self._kill_at = now + self._limits.grace
 
     def _signal(self, number: int) -> bool:
-        """Signal the program's whole group; False where a sandbox is still on its way to the program."""
+        """Signal the program; False where a sandbox is still on its way to it."""
+        if self._outside is not None and self._outside(number):
+            return True  # what was started ends when the program does, and hands on its last output
+        reached = self._outside is None and self._signal_group(number)
+        if number == signal.SIGKILL:
+            self._process.kill()
+        return reached
+
+    def _signal_group(self, number: int) -> bool:
+        """Signal the program's whole group."""
         reached = False
         if self._group and (number == signal.SIGKILL or not _is_bare_init(self._group)):
             try:
@@ -246,8 +259,6 @@ class _Run:
                 reached = not self._reports
             except PermissionError:  # what macOS says of a group of zombies
                 reached = True
-        if number == signal.SIGKILL:
-            self._process.kill()
         return reached
 
     # --- what the selector brings
@@ -309,7 +320,7 @@ class _Run:
     def _drain(self) -> None:
         """Kill what the program left behind, and take the output that is still in the pipes."""
         if self._group == self._process.pid:
-            self._signal(signal.SIGKILL)
+            self._signal_group(signal.SIGKILL)
         self._process.wait()
         limit = time.monotonic() + DRAIN_LIMIT
         while self._open_pipes() and time.monotonic() < limit:

@@ -1,7 +1,7 @@
-"""How a job gets to see its own /opt/ml: bubblewrap, our namespace launcher, or rewritten paths.
+"""How a job gets to see its own /opt/ml: bubblewrap, our namespace launcher, rewritten paths, or a container.
 
-None of them is a security boundary: they give a program the file tree of the container contract and keep the host's
-AWS credential files out of its sight.
+None of the first three runs an image, and none of them is a security boundary: they give a program the file tree of
+the container contract and keep the host's AWS credential files out of its sight.
 """
 
 from __future__ import annotations
@@ -11,15 +11,38 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from processing.exceptions import EngineError
-from processing.local.sandboxes.base import Bind, Host, Launch, Sandbox
+from processing.local.sandboxes.base import Bind, Host, Launch, Sandbox, SandboxError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Bind", "Host", "Launch", "Sandbox", "choose", "restore"]
+    from processing.local.settings import EngineSettings
+
+__all__ = ["Bind", "Host", "Launch", "Sandbox", "SandboxError", "choose", "restore", "suitable"]
 
 _KINDS = {"bubblewrap": "Bubblewrap", "namespaces": "Namespaces", "rewriting": "Rewriting"}
 """Module and class of each, the best first. Imported when used: a supervisor needs one of them."""
+_CONTAINER = "container"
+
+
+def suitable(settings: EngineSettings) -> Sandbox:
+    """Return the sandbox of an engine's settings.
+
+    Raises:
+        EngineError: what was asked for does not work here; the message says why.
+    """
+    if not settings.runs_images:
+        return choose(settings.sandbox)
+    return _container(settings.container_program, settings.options_for_containers(), settings.cpus, settings.memory_gb)
+
+
+@functools.cache
+def _container(program: str | None, options: tuple[str, ...], cpus: int | None, memory_gb: float | None) -> Sandbox:
+    found, reason = _kind(_CONTAINER).probe(program, options, cpus, memory_gb)
+    if found is None:
+        raise EngineError(f"the sandbox {_CONTAINER!r} does not work on this machine: {reason}")
+    sandbox: Sandbox = found
+    return sandbox
 
 
 @functools.cache
@@ -54,4 +77,5 @@ def restore(state: Mapping[str, Any]) -> Sandbox:
 
 
 def _kind(name: str) -> Any:
-    return getattr(importlib.import_module(f"{__name__}.{name}"), _KINDS[name])
+    kind = "Container" if name == _CONTAINER else _KINDS[name]
+    return getattr(importlib.import_module(f"{__name__}.{name}"), kind)

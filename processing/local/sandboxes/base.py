@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from processing.container import contract
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
+    from processing.local.stores.jobs import HostEnd
 
 _PROBE_SECONDS = 20
+
+Check = Callable[[], None]
+"""Called while something takes long; raises where the work shall end."""
+
+
+class SandboxError(Exception):
+    """A host cannot have its sandbox. The message is the job's FailureReason."""
 
 
 class Bind(NamedTuple):
@@ -40,6 +48,11 @@ class Host(NamedTuple):
         hosts_file: the file that the job sees as /etc/hosts.
         masks: files and directories that the job sees as empty.
         network: whether it may use the network.
+        hosts: how many hosts the job has.
+        key: a name of its own on this machine, the same for whoever has to clear away after it.
+        image: the job's image.
+        entrypoint: whether the command begins with an entrypoint, which replaces the image's.
+        gpus: whether it is to have this machine's GPUs.
     """
 
     ml_root: str
@@ -48,6 +61,11 @@ class Host(NamedTuple):
     hosts_file: str | None = None
     masks: Sequence[str] = ()
     network: bool = True
+    hosts: int = 1
+    key: str = ""
+    image: str = ""
+    entrypoint: bool = True
+    gpus: bool = False
 
 
 class Launch(NamedTuple):
@@ -58,12 +76,15 @@ class Launch(NamedTuple):
         env: the environment.
         cwd: the working directory.
         reports: whether the command writes `{"child-pid": N}` to the report descriptor.
+        signal: sends a signal to the program, where that is not in the command's process group; returns whether
+            there was a program to take it.
     """
 
     argv: list[str]
     env: dict[str, str]
     cwd: str
     reports: bool
+    signal: Callable[[int], bool] | None = None
 
 
 class Sandbox(Protocol):
@@ -74,17 +95,43 @@ class Sandbox(Protocol):
     """Whether `Host.network=False` is kept."""
     mounts: bool
     """Whether /opt/ml is there for the program itself; False where only its command line is translated."""
+    reports: bool
+    """Whether the command writes the program's id to the report descriptor."""
+    runs_image: bool
+    """Whether the job's image runs, with its own programs, environment and user, in place of this machine's."""
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs to make the same sandbox in another process."""
 
-    def prepare(self, host: Host) -> None:
-        """Make ready, below `ml_root`, the places where the binds go."""
+    def prepare(self, host: Host, check: Check = lambda: None) -> None:
+        """Make ready, below `ml_root`, the places where the binds go, and whatever else the program needs.
+
+        Raises:
+            SandboxError: the host cannot have its sandbox.
+        """
 
     def command(
         self, argv: Sequence[str], host: Host, *, env: Mapping[str, str], cwd: str, report_fd: int | None
     ) -> Launch:
         """Return the command that runs `argv` in the sandbox."""
+
+    def problem(self, host: Host, exit_code: int, said: Sequence[str]) -> HostEnd | None:
+        """Return how a host ended if the exit code means that no program was started; `said` are its last lines."""
+
+    def remove(self, key: str, ml_root: str) -> None:
+        """Remove what is left of a host outside its process group, and make its files ours."""
+
+
+class OwnPrograms:
+    """What the sandboxes have in common that run this machine's programs, in a process group that can be killed."""
+
+    runs_image = False
+
+    def problem(self, host: Host, exit_code: int, said: Sequence[str]) -> HostEnd | None:
+        """Return nothing: every exit code is taken for the program's."""
+
+    def remove(self, key: str, ml_root: str) -> None:
+        """Do nothing: what is left dies with the group."""
 
 
 def try_out(sandbox: Sandbox) -> str:
@@ -117,6 +164,21 @@ def make_mount_points(host: Host) -> None:
         else:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.touch()
+
+
+def addresses(count: int) -> list[tuple[str, str]]:
+    """Return name and loopback address of each host of a job."""
+    return [(contract.host_name(number), f"127.0.1.{number}") for number in range(1, count + 1)]
+
+
+def container_key(folder: str, number: int) -> str:
+    """Return the name of a host's container: no other job's on this machine, whatever the engine's folder.
+
+    Args:
+        folder: the job's folder, whose name ends in letters and digits of its own.
+        number: the host's number.
+    """
+    return f"processing-{posixpath.basename(folder)}-{contract.host_name(number)}"
 
 
 def children_of_opt() -> list[str]:

@@ -7,13 +7,22 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from processing.local.sandboxes.base import Host, Launch, children_of_opt, existing_masks, make_mount_points, try_out
+from processing.local.sandboxes.base import (
+    Check,
+    Host,
+    Launch,
+    OwnPrograms,
+    children_of_opt,
+    existing_masks,
+    make_mount_points,
+    try_out,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-class Bubblewrap:
+class Bubblewrap(OwnPrograms):
     """Runs a program through `bwrap`, in mount, process and host-name namespaces of its own.
 
     With a process namespace every descendant dies with the program, and all of it with its supervisor. The program
@@ -27,6 +36,7 @@ class Bubblewrap:
     name = "bubblewrap"
     isolates_network = True
     mounts = True
+    reports = True
 
     def __init__(self, executable: str, processes: bool = True) -> None:
         self._executable = executable
@@ -50,8 +60,9 @@ class Bubblewrap:
         """Return what `restore` needs."""
         return {"name": self.name, "executable": self._executable, "processes": self._processes}
 
-    def prepare(self, host: Host) -> None:
+    def prepare(self, host: Host, check: Check = lambda: None) -> None:
         """Create the mount points."""
+        del check
         make_mount_points(host)
 
     def command(

@@ -8,7 +8,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from processing.local.sandboxes.base import Host, Launch, children_of_opt, existing_masks, make_mount_points, try_out
+from processing.local.sandboxes.base import (
+    Check,
+    Host,
+    Launch,
+    OwnPrograms,
+    children_of_opt,
+    existing_masks,
+    make_mount_points,
+    try_out,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +25,7 @@ if TYPE_CHECKING:
 LAUNCHER = str(Path(__file__).with_name("launcher.py"))
 
 
-class Namespaces:
+class Namespaces(OwnPrograms):
     """Runs a program through `launcher.py`, a Python process that unshares, mounts and waits.
 
     It is a process of its own because a user namespace cannot be made by a process with threads.
@@ -30,6 +39,7 @@ class Namespaces:
     name = "namespaces"
     isolates_network = True
     mounts = True
+    reports = True
 
     def __init__(self, python: str, users: bool = True, processes: bool = True) -> None:
         self._python = python
@@ -56,8 +66,9 @@ class Namespaces:
         """Return what `restore` needs."""
         return {"name": self.name, "python": self._python, "users": self._users, "processes": self._processes}
 
-    def prepare(self, host: Host) -> None:
+    def prepare(self, host: Host, check: Check = lambda: None) -> None:
         """Create the mount points."""
+        del check
         make_mount_points(host)
 
     def command(

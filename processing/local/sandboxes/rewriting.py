@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from processing.container import contract
-from processing.local.sandboxes.base import Host, Launch
+from processing.local.sandboxes.base import Check, Host, Launch, OwnPrograms
 
 if TYPE_CHECKING:
     import ast
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 _PATH = re.compile(r"(?<![\w.~+-])(?<!:/)/opt/ml(?![\w.-])")
 
 
-class Rewriting:
+class Rewriting(OwnPrograms):
     """Translates the command line and the environment; what is used in place becomes a symbolic link."""
 
     name = "rewriting"
     isolates_network = False
     mounts = False
+    reports = False
 
     @classmethod
     def probe(cls) -> tuple[Rewriting | None, str]:
@@ -36,8 +37,9 @@ class Rewriting:
         """Return what `restore` needs."""
         return {"name": self.name}
 
-    def prepare(self, host: Host) -> None:
+    def prepare(self, host: Host, check: Check = lambda: None) -> None:
         """Link what is used in place."""
+        del check
         for bind in host.binds:
             place = Path(contract.inside(host.ml_root, bind.target))
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,313 @@
+"""The sandbox that runs the job's image itself, with podman or docker. It is asked for by name, never chosen.
+
+The program's client is a child of the supervisor; the container is not. So a signal goes to the container by its name,
+and whatever ends, the container is removed by its name, at once or by whoever finds that its supervisor died.
+"""
+
+# Many small file operations: functions of `os` cost a third of what pathlib does.
+# ruff: noqa: PTH101, PTH118
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from processing.local.sandboxes.base import Check, Host, Launch, SandboxError, addresses, make_mount_points
+from processing.local.stores.jobs import HostEnd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_CALL_SECONDS = 60
+"""How long a call of the program may take that moves no data."""
+_PULL_LOOK = 0.05
+_NO_CONTAINER, _NO_START = 125, (126, 127)
+"""What `run` of podman and docker exits with where it started no program; a program may exit with them too."""
+_CLIENT_NAMES = frozenset({"PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS"})
+_CLIENT_PREFIXES = ("XDG_", "DOCKER_", "CONTAINER", "REGISTRY_", "PODMAN_", "STORAGE_", "SSL_CERT_")
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+_LOADER_PREFIXES = ("LD_", "GO", "NOTIFY_", "LISTEN_", "_")
+_SELINUX = Path("/sys/fs/selinux/enforce")
+
+
+class Container:
+    """Runs the image of a job through `podman run` or `docker run`.
+
+    Args:
+        program: the path of podman, docker or what takes their place.
+        kind: `podman` or `docker`: whose options it takes.
+        environment: the program's own environment, which no job sees.
+        options: further options of `run`.
+        cpus: how many CPUs a host may use.
+        memory_gb: how much memory a host may use, in GiB.
+        reclaim: how files of the container's users become ours again: `unshare`, `chown`, or nothing.
+    """
+
+    name = "container"
+    isolates_network = True
+    mounts = True
+    reports = False
+    runs_image = True
+
+    def __init__(
+        self,
+        program: str,
+        kind: str,
+        environment: Mapping[str, str],
+        options: Sequence[str] = (),
+        cpus: int | None = None,
+        memory_gb: float | None = None,
+        reclaim: str = "",
+    ) -> None:
+        self._program = program
+        self._kind = kind
+        self._environment = dict(environment)
+        self._options = list(options)
+        self._cpus = cpus
+        self._memory_gb = memory_gb
+        self._reclaim = reclaim
+
+    @classmethod
+    def probe(
+        cls,
+        program: str | None = None,
+        options: Sequence[str] = (),
+        cpus: int | None = None,
+        memory_gb: float | None = None,
+    ) -> tuple[Container | None, str]:
+        """Return a sandbox that works here, or None and the reason."""
+        environment = _client_environment(os.environ)
+        reasons = []
+        for name in [program] if program is not None else ["podman", "docker"]:
+            path = shutil.which(os.path.expanduser(name))  # noqa: PTH111
+            if path is None:
+                reasons.append(f"{name} is not installed")
+                continue
+            version = _call([path, "--version"], environment)
+            kind = "podman" if "podman" in version.stdout.lower() else "docker"
+            question = ["info", "--format", "{{.Host.Security.Rootless}}"]
+            if kind == "docker":
+                question = ["version", "--format", "{{.Server.Version}}"]
+            answer = _call([path, *question], environment)
+            if answer.returncode == 0:
+                reclaim = _reclaim(kind, rootless=answer.stdout.strip() == "true")
+                return cls(path, kind, environment, options, cpus, memory_gb, reclaim), ""
+            reasons.append(f"{name} does not work: {_last_line(answer.stderr)}")
+        advice = "install podman, start docker, or name a program that works in the setting container_program"
+        return None, f"{'; '.join(reasons)} ({advice})"
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs."""
+        return {
+            "name": self.name,
+            "program": self._program,
+            "kind": self._kind,
+            "environment": self._environment,
+            "options": self._options,
+            "cpus": self._cpus,
+            "memory_gb": self._memory_gb,
+            "reclaim": self._reclaim,
+        }
+
+    # --- before
+
+    def prepare(self, host: Host, check: Check = lambda: None) -> None:
+        """Create the mount points, let every user of the image write to /opt/ml, and have the image pulled.
+
+        Raises:
+            SandboxError: the image cannot be had.
+        """
+        make_mount_points(host)
+        _open_to_all(host.ml_root)
+        if self._ask("image", "inspect", "--format", "{{.Id}}", host.image).returncode != 0:
+            self._pull(host.image, check)
+
+    def _pull(self, image: str, check: Check) -> None:
+        with tempfile.TemporaryFile("w+") as said:
+            client = subprocess.Popen(  # noqa: S603 -- the program of the settings
+                [self._program, "pull", image],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                start_new_session=True,
+            )
+            try:
+                while client.poll() is None:
+                    check()
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        client.wait(_PULL_LOOK)
+            finally:
+                client.kill()
+                client.wait()
+            said.seek(0)
+            if client.returncode != 0:
+                raise SandboxError(
+                    f"ClientError: the image {image} is not on this machine, and {self._kind} could not pull it: "
+                    f"{_last_line(said.read())}"
+                )
+
+    def command(
+        self, argv: Sequence[str], host: Host, *, env: Mapping[str, str], cwd: str, report_fd: int | None
+    ) -> Launch:
+        """Return the call of `run`; the image says in which directory it works."""
+        del cwd, report_fd
+        arguments = list(argv)
+        options = ["--name", host.key, *self._limits(host), *self._network(host)]
+        options += ["--log-driver", "none", *_mount(host.ml_root, "/opt/ml", read_only=False)]
+        for bind in host.binds:
+            options += _mount(bind.source, bind.target, read_only=bind.read_only)
+        if _SELINUX.exists():
+            options += ["--security-opt", "label=disable"]
+        if self._kind == "podman":
+            options += ["--http-proxy=false", "--stop-timeout", "0"]
+        inherited = dict(self._environment)
+        for name, value in env.items():
+            if _means_something_to_the_client(name):
+                options += ["--env", f"{name}={value}"]
+            else:  # by name alone: values are nobody's business who lists this machine's processes
+                options += ["--env", name]
+                inherited[name] = value
+        if host.entrypoint:
+            first = arguments.pop(0)
+            options += ["--entrypoint", json.dumps([first]) if self._kind == "podman" else first]
+        command = [self._program, "run", *options, *self._options, host.image, *arguments]
+        return Launch(command, inherited, "/", reports=False, signal=lambda number: self._signal(host.key, number))
+
+    def _limits(self, host: Host) -> list[str]:
+        options = []
+        if self._cpus is not None:
+            options += ["--cpus", str(self._cpus)]
+        if self._memory_gb is not None:
+            options += ["--memory", f"{int(self._memory_gb * 1024)}m"]
+        if host.gpus:
+            options += ["--gpus", "all"] if self._kind == "docker" else ["--device", "nvidia.com/gpu=all"]
+        return options
+
+    @staticmethod
+    def _network(host: Host) -> list[str]:
+        # With the machine's network the job's hosts reach each other, and the engine, at loopback addresses.
+        options = ["--network", "host" if host.network else "none", "--hostname", host.name]
+        for name, address in addresses(host.hosts):
+            options += ["--add-host", f"{name}:{address}"]
+        return options
+
+    # --- during and after
+
+    def _signal(self, key: str, number: int) -> bool:
+        """Signal the container's process 1; False where it does not run, or not yet."""
+        return self._ask("kill", "--signal", signal.Signals(number).name, key).returncode == 0
+
+    def problem(self, host: Host, exit_code: int, said: Sequence[str]) -> HostEnd | None:
+        """Return the end of a host whose program was not started; the exit code is the client's then."""
+        if exit_code not in {_NO_CONTAINER, *_NO_START}:
+            return None
+        started = self._ask("inspect", "--type", "container", "--format", "{{.State.StartedAt}}", host.key)
+        if started.returncode == 0 and not started.stdout.startswith("0001-"):
+            return None
+        line = _last_line("\n".join(said))
+        if exit_code == _NO_CONTAINER:
+            return HostEnd("failed", reason=f"ClientError: {self._kind} cannot make the container: {line}")
+        reason = f"AlgorithmError: the entrypoint cannot be started: {line}, exit code: {exit_code}"
+        return HostEnd("failed", exit_code, reason)
+
+    def remove(self, key: str, ml_root: str) -> None:
+        """Remove the container, whatever it does; make the files that its users left ours."""
+        image = ""
+        if self._reclaim == "chown":
+            image = self._ask("inspect", "--type", "container", "--format", "{{.Image}}", key).stdout.strip()
+        self._ask("rm", "--force", "--volumes", key)
+        if self._reclaim == "unshare" and any(_foreign(ml_root)):
+            self._ask("unshare", "chown", "-hR", "0:0", ml_root)
+        if image and any(_foreign(ml_root)):
+            options = ["--rm", "--name", f"{key}-chown", "--user", "0:0", "--network", "none", "--entrypoint", "chown"]
+            options += [*_mount(ml_root, "/opt/ml", read_only=False), *self._options]
+            self._ask("run", *options, image, "-hR", f"{os.getuid()}:{os.getgid()}", "/opt/ml")
+
+    def _ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return _call([self._program, *arguments], self._environment)
+
+
+def _client_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables by which the program finds its configuration, its daemon and its registries."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _CLIENT_NAMES or name.startswith(_CLIENT_PREFIXES) or name.lower() in _PROXIES
+    }
+
+
+def _means_something_to_the_client(name: str) -> bool:
+    """Return whether a job's variable, put into the program's environment, might change what the program does."""
+    return name in _CLIENT_NAMES or name.startswith((*_CLIENT_PREFIXES, *_LOADER_PREFIXES)) or name.lower() in _PROXIES
+
+
+def _call(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Call the program; where that is impossible, answer as if it had failed and said why."""
+    try:
+        return subprocess.run(  # noqa: S603 -- the program of the settings
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_CALL_SECONDS,
+            check=False,
+            start_new_session=True,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(command, 1, "", str(error))
+
+
+def _last_line(said: str) -> str:
+    """Return the error of what a program wrote to its stderr: its last such line, else the last."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith(("Error", "docker:"))]
+    return (errors or lines or ["it did not say why"])[-1]
+
+
+def _mount(source: str, target: str, *, read_only: bool) -> list[str]:
+    """Return the option for a bind mount. Its value is a line of CSV: a path may hold anything."""
+    fields = ["type=bind", f"source={source}", f"destination={target}", *(["readonly"] if read_only else [])]
+    quoted = ['"' + each.replace('"', '""') + '"' if set(each) & set(',"') else each for each in fields]
+    return ["--mount", ",".join(quoted)]
+
+
+def _open_to_all(ml_root: str) -> None:
+    """Let whoever runs in the container read and write below /opt/ml: its users are not those of this machine."""
+    for folder, _, names in os.walk(ml_root):
+        os.chmod(folder, 0o777)  # noqa: S103 -- the folder above it is the user's alone
+        for name in names:
+            path = os.path.join(folder, name)
+            mode = os.lstat(path).st_mode
+            if stat.S_ISREG(mode):
+                os.chmod(path, stat.S_IMODE(mode) | 0o666)  # noqa: S103
+
+
+def _reclaim(kind: str, *, rootless: bool) -> str:
+    """Return how files of a container's users become ours: root may do with them as it likes."""
+    if not sys.platform.startswith("linux") or os.geteuid() == 0:
+        return ""
+    if kind == "docker":
+        return "chown"
+    return "unshare" if rootless else ""
+
+
+def _foreign(ml_root: str) -> Iterator[str]:
+    """Yield what is below a directory and belongs to somebody else."""
+    own = os.geteuid()
+    for folder, folders, names in os.walk(ml_root):
+        for name in (*folders, *names):
+            path = os.path.join(folder, name)
+            if os.lstat(path).st_uid != own:
+                yield path
