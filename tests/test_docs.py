@@ -78,3 +78,12 @@ def test_the_tree_of_errors_is_shown() -> None:
     """The reference shows the tree that the module draws."""
     tree = (exceptions.__doc__ or "").split("```")[1].strip()
     assert tree in (ROOT / "docs/reference/errors.md").read_text(encoding="utf-8")
+
+
+def test_the_clients_that_are_tried_are_listed() -> None:
+    """The reference names each of them, in the version that is installed."""
+    text = (ROOT / "docs/reference/clients.md").read_text(encoding="utf-8")
+    lines = (ROOT / "tests/foreign/clients.txt").read_text(encoding="utf-8").splitlines()
+    tried = [line.split()[1] for line in lines if line and not line.startswith("#")]
+    assert tried
+    assert [requirement for requirement in tried if f"`{requirement}`" not in text] == []
