@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 from processing.container import contract
 from processing.local import processes
 from processing.local.errors import disk_full
+from processing.local.sandboxes import restore
+from processing.local.sandboxes.base import container_key
 from processing.local.stores.jobs import HostEnd, HostRecord, JobRecord, JobStore
 
 if TYPE_CHECKING:
@@ -167,10 +169,14 @@ def _bury(store: JobStore, folder: Path, job: JobRecord, number: int) -> bool:
     host = current[0]
     if host.process_group is not None:
         processes.kill_group(host.process_group, host.group_started)
+    work = folder / contract.host_name(number)
+    sandbox = store.plan(job.id).get("sandbox")
+    if sandbox is not None:
+        restore(sandbox).remove(container_key(job.folder, number), str(work / "ml"))
     reason = "InternalServerError: the supervisor of the job's host is gone"
     said = _last_words(folder / f"{contract.host_name(number)}.err")
     end = HostEnd("failed", reason=f"{reason}: {said}" if said else f"{reason} (killed, or the machine was restarted)")
-    processes.remove_tree(folder / contract.host_name(number))
+    processes.remove_tree(work)
     if store.finish_host(job.id, number, end, time.time()):
         processes.remove_tree(folder)
     return True

@@ -130,11 +130,13 @@ class LocalSession(Session):
 
         self.engine.check()
         try:
-            check_runnable(request.to_boto())
+            check_runnable(request.to_boto(), runs_image=self.engine.settings.runs_images)
         except ApiError as error:
             raise EngineError(error.message) from error
-        self.engine.settings.interpreter(request.image_uri)
-        if sandboxes.choose(self.engine.settings.sandbox).name == "rewriting":
+        sandbox = sandboxes.suitable(self.engine.settings)
+        if not sandbox.runs_image:
+            self.engine.settings.interpreter(request.image_uri)
+        if sandbox.name == "rewriting":
             _check_paths(request, plan)
 
     def ensure_bucket(self, bucket: str) -> None:

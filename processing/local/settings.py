@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,7 +14,9 @@ from attrs import asdict, converters, field, frozen, validators
 from processing.exceptions import ConfigurationError
 
 SandboxSetting = Literal["auto", "bubblewrap", "namespaces", "rewriting", "container"]
+_QUEUE_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 PYTHON_VARIABLE = "PROCESSING_LOCAL_PYTHON"
+CONTAINER_OPTIONS_VARIABLE = "PROCESSING_LOCAL_CONTAINER_OPTIONS"
 
 
 def _pairs(images: Any) -> tuple[tuple[str, str], ...]:
@@ -25,8 +28,27 @@ def _optional_text(value: Any) -> str | None:
     return None if value is None else os.fspath(value)
 
 
-def _texts(values: Any) -> tuple[str, ...]:
-    return tuple(str(value) for value in values)
+def _optional_place(value: Any) -> str | None:
+    # Made absolute: those who write there have other working directories.
+    return None if value is None else os.path.abspath(os.path.expanduser(value))  # noqa: PTH100, PTH111
+
+
+def _texts(values: Any) -> Any:
+    return values if isinstance(values, str) else tuple(values)
+
+
+def _program(instance: Any, attribute: Any, value: str | None) -> None:
+    del instance
+    if value is not None and not value.strip():
+        raise ValueError(f"{attribute.name} must name a program, or be None")
+
+
+def _options(instance: Any, attribute: Any, value: Any) -> None:
+    del instance
+    if isinstance(value, str) or not all(isinstance(each, str) for each in value):
+        raise TypeError(f'{attribute.name} must be a sequence of texts, such as ("--runtime", "runc"), not {value!r}')
+    if value and not value[0].startswith("-"):
+        raise ValueError(f"{attribute.name} must begin with an option, not with {value[0]!r}")
 
 
 @frozen
@@ -44,7 +66,8 @@ class EngineSettings:
             that creates the job.
         images: pairs of an image URI and the `python` for jobs with that image; a mapping is accepted.
         container_program: the program that runs containers, its name or path. None: podman, else docker.
-        container_options: further options of its `run`, such as `("--runtime", "runc")`.
+        container_options: further options of its `run`, such as `("--runtime", "runc")`. Empty: those of the
+            environment variable PROCESSING_LOCAL_CONTAINER_OPTIONS, written as in a shell.
         cpus: how many CPUs each host of a job may use; None for all.
         memory_gb: how much memory each host may use, in GiB; None for no limit.
         events_file: a file to which each state change of a job is appended, as a line with EventBridge's JSON.
@@ -59,18 +82,41 @@ class EngineSettings:
     sandbox: SandboxSetting = field(default="auto", validator=validators.in_(get_args(SandboxSetting)))
     python: str | None = field(default=None, converter=_optional_text)
     images: tuple[tuple[str, str], ...] = field(default=(), converter=_pairs)
-    container_program: str | None = field(default=None, converter=_optional_text)
-    container_options: tuple[str, ...] = field(default=(), converter=_texts)
+    container_program: str | None = field(default=None, converter=_optional_text, validator=_program)
+    container_options: tuple[str, ...] = field(default=(), converter=_texts, validator=_options)
     cpus: int | None = field(
         default=None, validator=validators.optional([validators.instance_of(int), validators.ge(1)])
     )
     memory_gb: float | None = field(
         default=None, converter=converters.optional(float), validator=validators.optional(validators.gt(0))
     )
-    events_file: str | None = field(default=None, converter=_optional_text)
+    events_file: str | None = field(default=None, converter=_optional_place)
     events_queue: str | None = field(default=None, converter=_optional_text)
     s3_endpoint: str | None = field(default=None, converter=_optional_text)
     sample: float = field(default=1.0, converter=float, validator=validators.gt(0))
+
+    def __attrs_post_init__(self) -> None:
+        self.check_sinks()
+
+    def check_sinks(self) -> None:
+        """Find out whether events of jobs can go where they are to go.
+
+        Raises:
+            ConfigurationError: `events_file` or `events_queue` cannot be what it says.
+        """
+        if self.events_queue is not None and not _QUEUE_NAME.fullmatch(self.events_queue):
+            raise ConfigurationError(
+                f"events_queue: {self.events_queue!r} is no name of a queue: 1 to 80 letters, digits, - and _"
+            )
+        if self.events_file is None:
+            return
+        place = Path(self.events_file)
+        if not place.parent.is_dir():
+            raise ConfigurationError(f"events_file: {place}: there is no folder {place.parent}")
+        if place.exists() and not place.is_file():
+            raise ConfigurationError(f"events_file: {place} is not a file")
+        if not os.access(place if place.exists() else place.parent, os.W_OK):
+            raise ConfigurationError(f"events_file: {place} cannot be written to")
 
     def to_json(self) -> str:
         """Return the settings as a JSON object."""
@@ -80,6 +126,26 @@ class EngineSettings:
     def from_json(cls, text: str) -> EngineSettings:
         """Return the settings that `to_json` wrote."""
         return cls(**json.loads(text))
+
+    @property
+    def runs_images(self) -> bool:
+        """Whether a job's image itself runs, so that neither entrypoint nor interpreter has to be given."""
+        return self.sandbox == "container"
+
+    def options_for_containers(self) -> tuple[str, ...]:
+        """Return the further options of `run`: the setting, else those of the environment variable.
+
+        Raises:
+            ConfigurationError: the variable's quotes do not match.
+        """
+        if self.container_options:
+            return self.container_options
+        import shlex
+
+        try:
+            return tuple(shlex.split(os.environ.get(CONTAINER_OPTIONS_VARIABLE, "")))
+        except ValueError as error:
+            raise ConfigurationError(f"{CONTAINER_OPTIONS_VARIABLE}: {error}") from None
 
     def interpreter(self, image: str) -> Interpreter:
         """Return the Python that stands in for `image`.

@@ -25,7 +25,7 @@ from processing.local import assumed, processes
 from processing.local.data import DataError, HostData
 from processing.local.errors import ApiError
 from processing.local.sandboxes import restore
-from processing.local.sandboxes.base import Bind, Host
+from processing.local.sandboxes.base import Bind, Host, SandboxError, addresses, container_key
 from processing.local.stores.jobs import HostEnd, JobStore
 from processing.local.stores.logs import LogStore
 from processing.local.stores.objects import ObjectStore
@@ -42,6 +42,7 @@ _NO_SPACE = "InsufficientStorage"
 _FULL_DATABASE = ("is full", "disk I/O error", "unable to open database file")
 """What SQLite says on a full disk: the last two where it cannot make its files to begin with."""
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
+_LAST_LINES = 5
 
 
 class _InterruptedError(Exception):
@@ -75,6 +76,7 @@ class Supervisor:
         self._reserve = self._work / "reserve"
         self._stream = f"{self._record.name}/{contract.host_name(number)}-{int(time.time() * 1000)}"
         self._sandbox = restore(self._plan["sandbox"])
+        self._last_lines: Sequence[str] = ()
         self._data = HostData(self._request, self._ml_root, number, self._count, ObjectStore(home), self._check)
         self._terminated = False
         self._next_check = 0.0
@@ -121,7 +123,7 @@ class Supervisor:
             reason, code = problem.args
             self._emit([(int(time.time() * 1000), reason)])
             end = HostEnd("failed", code, f"AlgorithmError: {reason}, exit code: {code}")
-        except DataError as error:
+        except (DataError, SandboxError) as error:
             return HostEnd("failed", reason=str(error))
         return self._add_message(self._upload(end))
 
@@ -142,29 +144,40 @@ class Supervisor:
             self._write_hosts_file(),
             tuple(self._plan["masks"]),
             network,
+            self._count,
+            container_key(self._record.folder, self._number),
+            self._request["AppSpecification"]["ImageUri"],
+            bool(self._request["AppSpecification"].get("ContainerEntrypoint")),
+            self._plan["gpus"],
         )
-        self._sandbox.prepare(host)
+        self._sandbox.prepare(host, self._check)
         return host
 
     def _run_program(self, host: Host) -> HostEnd:
         env = self._environment()
         argv = self._argv()
-        _require_program(argv[0], env, host.binds, self._ml_root)
+        if not self._sandbox.runs_image:
+            _require_program(argv[0], env, host.binds, self._ml_root)
         cwd = str(self._work / "home")
-        report = os.pipe() if self._sandbox.mounts else None
+        report = os.pipe() if self._sandbox.reports else None
         launch = self._sandbox.command(argv, host, env=env, cwd=cwd, report_fd=report[1] if report else None)
-        program = runner.Program(launch.argv, launch.env, launch.cwd, report)
+        program = runner.Program(launch.argv, launch.env, launch.cwd, report, launch.signal)
         longest = (self._request.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds")
         limits = runner.Limits(self._plan["tick"], self._plan["grace"], longest or assumed.DEFAULT_MAX_RUNTIME)
         self._check(at_once=True)
         try:
             ended = runner.run_program(program, self._emit, limits, self._should_stop, self._on_start)
+            problem = self._sandbox.problem(host, ended.exit_code, self._last_lines)
         except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
             raise _NoProgramError(
                 f"the entrypoint {argv[0]!r} cannot be started: {error.strerror}", NOT_EXECUTABLE
             ) from None
+        finally:
+            self._sandbox.remove(host.key, host.ml_root)
         if ended.stopped is not None:
             return _interrupted(ended.stopped, ended.exit_code, self._request)
+        if problem is not None:
+            return problem
         if ended.exit_code:
             reason = f"AlgorithmError: See job logs for more information, exit code: {ended.exit_code}"
             return HostEnd("failed", ended.exit_code, reason)
@@ -190,22 +203,26 @@ class Supervisor:
     # --- what the program gets
 
     def _environment(self) -> dict[str, str]:
-        """The environment: a few harmless variables of the machine, ours, and the request's, which win."""
+        """The environment: a few harmless variables of the machine, ours, and the request's, which win.
+
+        An image brings its own PATH and home.
+        """
         python = self._plan["python"]
         env: dict[str, str] = dict(self._plan["environment"])
-        env["PATH"] = os.pathsep.join([str(Path(python["executable"]).parent), env.get("PATH") or os.defpath])
-        if python["venv"]:
-            env["VIRTUAL_ENV"] = python["venv"]
-        env["HOME"] = str(self._work / "home")
-        env["TMPDIR"] = str(self._work / "tmp")
+        if python is not None:
+            env["PATH"] = os.pathsep.join([str(Path(python["executable"]).parent), env.get("PATH") or os.defpath])
+            if python["venv"]:
+                env["VIRTUAL_ENV"] = python["venv"]
+            env["HOME"] = str(self._work / "home")
+            env["TMPDIR"] = str(self._work / "tmp")
         env["PROCESSING_JOB_ARN"] = self._record.arn
         env.update(self._request.get("Environment") or {})
         return env
 
     def _argv(self) -> list[str]:
         app = self._request["AppSpecification"]
-        argv = [*app["ContainerEntrypoint"], *app.get("ContainerArguments", ())]
-        if _PYTHON.fullmatch(argv[0]):
+        argv = [*app.get("ContainerEntrypoint", ()), *app.get("ContainerArguments", ())]
+        if self._plan["python"] is not None and _PYTHON.fullmatch(argv[0]):
             argv[0] = self._plan["python"]["executable"]
         return argv
 
@@ -215,7 +232,7 @@ class Supervisor:
         known = b""
         with contextlib.suppress(OSError):
             known = Path("/etc/hosts").read_bytes().rstrip(b"\n") + b"\n"
-        names = [f"127.0.1.{number} {contract.host_name(number)}\n" for number in range(1, self._count + 1)]
+        names = [f"{address} {name}\n" for name, address in addresses(self._count)]
         path.write_bytes(known + "".join(names).encode())
         return str(path)
 
@@ -248,6 +265,7 @@ class Supervisor:
     def _emit(self, messages: Sequence[tuple[int, str]]) -> None:
         """Append to the job's log. When the disk is full, what was kept in reserve makes room for the last lines."""
         events = [(stamp, message or " ") for stamp, message in messages]
+        self._last_lines = [*self._last_lines, *(message for _, message in messages[-_LAST_LINES:])][-_LAST_LINES:]
         try:
             self._logs.append(LOG_GROUP, self._stream, events)
         except (ApiError, sqlite3.OperationalError) as error:

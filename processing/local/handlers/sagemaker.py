@@ -76,7 +76,7 @@ class SageMakerHandler:
     def create_processing_job(self, params: dict[str, Any]) -> dict[str, Any]:
         """Note the job and start its hosts."""
         request = completed(params)
-        check_runnable(request)
+        check_runnable(request, runs_image=self._engine.settings.runs_images)
         name = request["ProcessingJobName"]
         arn = f"arn:aws:sagemaker:{self._engine.region}:{self._engine.account}:processing-job/{name}"
         plan = self._plan(request)
@@ -155,38 +155,46 @@ class SageMakerHandler:
         """Decide how the job runs on this machine; it is stored with the job, for its supervisors and for readers."""
         settings = self._engine.settings
         image = request["AppSpecification"]["ImageUri"]
+        sandbox = sandboxes.suitable(settings)
         try:
-            python = settings.interpreter(image)
+            python = None if sandbox.runs_image else settings.interpreter(image)
         except ConfigurationError as error:
             raise ApiError("ValidationException", str(error)) from error
-        sandbox = sandboxes.choose(settings.sandbox)
         isolated = bool((request.get("NetworkConfig") or {}).get("EnableNetworkIsolation"))
         _announce(python, sandbox, isolated=isolated)
         return {
             "tick": settings.tick,
             "grace": settings.grace,
             "sandbox": sandbox.state(),
-            "python": {"executable": python.executable, "venv": python.venv},
+            "python": None if python is None else {"executable": python.executable, "venv": python.venv},
+            "gpus": selected(request)[0] == "local_gpu",
             "environment": {
-                **hosts.machine_environment(),
+                **({} if python is None else {**hosts.machine_environment(), "PYTHONUNBUFFERED": "1"}),
                 "AWS_CONFIG_FILE": os.devnull,
                 "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
                 "AWS_EC2_METADATA_DISABLED": "true",
                 "AWS_REGION": self._engine.region,
                 "AWS_DEFAULT_REGION": self._engine.region,
-                "PYTHONUNBUFFERED": "1",
             },
             "masks": _credential_files(),
         }
 
 
-def check_runnable(request: Mapping[str, Any]) -> None:
+def check_runnable(request: Mapping[str, Any], *, runs_image: bool = False) -> None:
     """Refuse what SageMaker refuses beyond the service model, and what the engine cannot do.
+
+    Args:
+        request: CreateProcessingJob's members.
+        runs_image: whether the image runs, so that its entrypoint is there.
 
     Raises:
         ApiError: `ValidationException`, with every reason.
     """
-    problems = [*_application_problems(request), *_input_problems(request), *_output_problems(request)]
+    problems = [
+        *_application_problems(request, runs_image=runs_image),
+        *_input_problems(request),
+        *_output_problems(request),
+    ]
     names = [item["InputName"] for item in request.get("ProcessingInputs", ())]
     problems += [f"The input name {name} is used more than once." for name in sorted(_doubled(names))]
     paths = [item["S3Input"].get("LocalPath") for item in request.get("ProcessingInputs", ()) if item.get("S3Input")]
@@ -196,9 +204,9 @@ def check_runnable(request: Mapping[str, Any]) -> None:
         raise ApiError("ValidationException", " ".join(problems))
 
 
-def _application_problems(request: Mapping[str, Any]) -> list[str]:
+def _application_problems(request: Mapping[str, Any], *, runs_image: bool) -> list[str]:
     problems = []
-    if not request["AppSpecification"].get("ContainerEntrypoint"):
+    if not runs_image and not request["AppSpecification"].get("ContainerEntrypoint"):
         problems.append(
             "ContainerEntrypoint is missing: the local engine does not run the image, so it has no entrypoint of "
             'its own. Give one, such as ["python3", "/opt/ml/processing/input/code/script.py"].'
@@ -302,9 +310,9 @@ def _credential_files() -> list[str]:
     return sorted({*files, *(os.path.join(home, ".aws") for home in homes)} - {os.devnull})  # noqa: PTH118
 
 
-def _announce(python: Interpreter, sandbox: sandboxes.Sandbox, *, isolated: bool) -> None:
+def _announce(python: Interpreter | None, sandbox: sandboxes.Sandbox, *, isolated: bool) -> None:
     """Say once in a process what stands in for images and instances."""
-    if (python.executable, sandbox.name) not in _announced:
+    if python is not None and (python.executable, sandbox.name) not in _announced:
         _announced.add((python.executable, sandbox.name))
         _log.info(
             "Jobs of the local engine run on %s in the %s sandbox; their images are not used.",
