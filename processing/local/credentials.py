@@ -1,8 +1,9 @@
 """Who may use an engine over HTTP: one access key an engine folder, and temporary keys derived from it.
 
-The folder's secret is made once, by whichever process needs it first, and readable by the folder's owner alone. A temporary
-key is stored nowhere: its session token carries who it stands for and until when, under a MAC, and its secret follows from
-the token and the folder's secret. So a supervisor can give its job a key, and every process on the folder can check it.
+The folder's secret is made once, by whichever process needs it first, and readable by the folder's owner alone. A
+temporary key is stored nowhere: its session token carries who it stands for and until when, under a MAC, and its secret
+follows from the token and the folder's secret. So a supervisor can give its job a key, and every process on the folder
+can check it.
 
 Standard library only: supervisors import it.
 """
@@ -45,6 +46,9 @@ class Identity(NamedTuple):
     user_id: str = ""
 
 
+_OWN_ROLE = Identity()
+
+
 class Keys(NamedTuple):
     """What a client signs with.
 
@@ -60,7 +64,7 @@ class Keys(NamedTuple):
     secret_key: str
     token: str | None = None
     expires: float | None = None
-    identity: Identity = Identity()
+    identity: Identity = _OWN_ROLE
 
 
 class InvalidTokenError(ValueError):
@@ -180,7 +184,7 @@ def _random_letters(count: int) -> str:
     return "".join(_LETTERS[byte % 32] for byte in os.urandom(count))
 
 
-_caller: ContextVar[Identity] = ContextVar("caller", default=Identity())
+_caller: ContextVar[Identity] = ContextVar("caller", default=_OWN_ROLE)
 
 
 def caller() -> Identity:

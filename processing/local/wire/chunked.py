@@ -1,19 +1,23 @@
 r"""The aws-chunked body: `<size in hex>[;chunk-signature=...]\r\n<bytes>\r\n`, ended by size 0 and trailing headers.
 
-Clients use it to send a checksum after the body, when they know it. Chunk signatures are not checked.
+Clients use it to send a checksum after the body, when they know it, and to sign the body piece by piece.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from processing.local.errors import ApiError
 
 if TYPE_CHECKING:
     from processing.local.stores.bodies import Readable
+    from processing.local.wire.signature import ChunkSignatures
 
 _CHECKSUM = "x-amz-checksum-"
 _LONGEST_LINE = 16_384
+_MOST_TRAILERS = 20
+_SIZE = re.compile(rb"[0-9a-fA-F]{1,16}")
 
 
 class ChunkedBody:
@@ -22,14 +26,16 @@ class ChunkedBody:
     Args:
         raw: the body as it came.
         trailer: the header that announces the names of the trailing headers.
+        signatures: checks the chunks, where they are signed.
 
     Attributes:
         checksums: the checksums that trail the body, by algorithm. The names are there at once, the values when the
             last byte has been read.
     """
 
-    def __init__(self, raw: Readable, trailer: str = "") -> None:
+    def __init__(self, raw: Readable, trailer: str = "", signatures: ChunkSignatures | None = None) -> None:
         self._raw = raw
+        self._signatures = signatures
         self._buffer = b""
         self._left = 0
         self._ended = False
@@ -47,28 +53,45 @@ class ChunkedBody:
             self._left -= len(piece)
             got += len(piece)
             pieces.append(piece)
-            if not self._left and self._line():
-                raise _broken()
+            if self._signatures is not None:
+                self._signatures.update(piece)
+            if not self._left:
+                self._end_chunk()
         return b"".join(pieces)
 
     def _next_chunk(self) -> bool:
         if self._ended:
             return False
-        try:
-            self._left = int(self._line().partition(b";")[0], 16)
-        except ValueError:
-            raise _broken() from None
+        size, _, extension = self._line().partition(b";")
+        if not _SIZE.fullmatch(size.strip()):
+            raise _broken()
+        self._left = int(size, 16)
+        if self._signatures is not None:
+            self._signatures.begin(extension.decode("latin-1"))
         if not self._left:
             self._ended = True
+            if self._signatures is not None:
+                self._signatures.end()
             self._read_trailers()
         return not self._ended
 
+    def _end_chunk(self) -> None:
+        if self._line():
+            raise _broken()
+        if self._signatures is not None:
+            self._signatures.end()
+
     def _read_trailers(self) -> None:
+        trailers: dict[str, str] = {}
         while line := self._line(or_end=True):
             name, _, value = line.decode("latin-1").partition(":")
-            algorithm = name.strip().lower().removeprefix(_CHECKSUM)
-            if algorithm in self.checksums:
-                self.checksums[algorithm] = value.strip()
+            trailers[name.strip().lower()] = value.strip()
+            if len(trailers) > _MOST_TRAILERS:
+                raise _broken()
+        if self._signatures is not None:
+            self._signatures.check_trailers(trailers)
+        for algorithm in self.checksums:
+            self.checksums[algorithm] = trailers.get(f"{_CHECKSUM}{algorithm}", "")
 
     def _line(self, *, or_end: bool = False) -> bytes:
         while b"\n" not in self._buffer:

@@ -6,6 +6,7 @@ import os
 import re
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from urllib.parse import unquote
 
 from attrs import evolve
 
@@ -99,6 +100,11 @@ def protocol_of(request: Request) -> Literal["rest", "json", "query"]:
     return "query" if service in _QUERY_SERVICES or query.form_of(request) else "json" if service else "rest"
 
 
+def is_of_object_service(request: Request) -> bool:
+    """Return whether a request is signed for S3, whose bodies may have any size."""
+    return _service_of(request) == rest.SERVICE
+
+
 def new_request_id() -> str:
     """Return what names a request in its answer and in the log."""
     return os.urandom(8).hex().upper()
@@ -175,6 +181,8 @@ def _service_of_host(request: Request) -> str | None:
 
 def _service_of_signature(request: Request) -> str | None:
     match = _SCOPE.search(request.headers.get("authorization", ""))
+    if match is None and "X-Amz-Credential=" in request.query:  # a presigned URL
+        match = _SCOPE.search(unquote(request.query).replace("X-Amz-Credential", "Credential"))
     return match[1] if match else None
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from processing.local.stores.bodies import Readable
+    from processing.local.wire.signature import ChunkSignatures
 
 ENGINE_DOMAIN = "processing.localhost"
 """The domain of the engine's endpoints. Names under `.localhost` never leave a machine (RFC 6761)."""
@@ -42,6 +43,7 @@ class Request:
         query: percent-encoded, without the question mark.
         headers: by name in lower case.
         body: bytes, or a stream of which exactly the body is to be read.
+        chunks: checks the chunks of an aws-chunked body that are signed one by one.
     """
 
     method: str
@@ -50,6 +52,7 @@ class Request:
     query: str
     headers: Mapping[str, str]
     body: bytes | Readable = b""
+    chunks: ChunkSignatures | None = None
 
     @classmethod
     def from_url(cls, method: str, url: str, headers: Mapping[str, Any], body: Any) -> Request:
@@ -72,10 +75,18 @@ class Request:
         """Return the whole body, decompressed; for requests that are small by nature.
 
         Raises:
-            ApiError: it is said to be compressed, and is not, or grows too large.
+            ApiError: it is too large, or is said to be compressed, and is not, or grows too large.
         """
-        content = self.body if isinstance(self.body, bytes) else self.body.read()
+        content = self.raw_content()
         return _decompressed(content) if self.headers.get("content-encoding", "").lower() == "gzip" else content
+
+    def raw_content(self) -> bytes:
+        """Return the whole body as it came.
+
+        Raises:
+            ApiError: it is too large.
+        """
+        return self.body if isinstance(self.body, bytes) else _whole(self.body)
 
     def decoded_path(self) -> str:
         """Return the path with percent-encoding undone."""
@@ -117,9 +128,24 @@ class FileSection(io.RawIOBase):
         self._position = start
         self._left = length
 
+    @property
+    def left(self) -> int:
+        """The number of bytes not read yet."""
+        return self._left
+
     def readable(self) -> bool:
         """Return True."""
         return True
+
+    def send(self, target: int, size: int) -> int:
+        """Let the kernel copy up to `size` bytes to a descriptor, and return how many it were; 0 at the end."""
+        wanted = min(size, self._left)
+        if wanted <= 0 or self._descriptor is None:
+            return 0
+        sent = os.sendfile(target, self._descriptor, self._position, wanted)
+        self._position += sent
+        self._left -= sent
+        return sent
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return the next bytes, all of them for None or -1; empty at the end."""
@@ -159,6 +185,17 @@ def _read_at(descriptor: int, size: int, position: int) -> bytes:
         return os.pread(descriptor, size, position)
     os.lseek(descriptor, position, os.SEEK_SET)  # Windows: the section has the descriptor for itself
     return os.read(descriptor, size)
+
+
+def _whole(body: Readable) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while piece := body.read(CHUNK):
+        size += len(piece)
+        if size > MAX_DECOMPRESSED:
+            raise ApiError("MaxMessageLengthExceeded", "Your request was too big.", 413)
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _decompressed(content: bytes) -> bytes:

@@ -139,7 +139,7 @@ def _read_payload(request: Request, payload: _Located, params: dict[str, Any]) -
     decoded_length = request.headers.get("x-amz-decoded-content-length")
     if "aws-chunked" in request.headers.get("content-encoding", "") or decoded_length is not None:
         raw = io.BytesIO(body) if isinstance(body, bytes) else body
-        params[payload.name] = ChunkedBody(raw, request.headers.get("x-amz-trailer", ""))
+        params[payload.name] = ChunkedBody(raw, request.headers.get("x-amz-trailer", ""), request.chunks)
         params.pop("ContentLength", None)
         if decoded_length is not None and decoded_length.isdecimal():
             params["ContentLength"] = int(decoded_length)

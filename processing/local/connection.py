@@ -1,0 +1,439 @@
+"""One connection of a client to the server: its requests are read, answered and, in between, waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from processing.local.credentials import calling
+from processing.local.errors import ApiError
+from processing.local.wire import codec, http
+from processing.local.wire.message import CHUNK, MAX_DECOMPRESSED, FileSection, Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from processing.local.stores.bodies import Readable
+    from processing.local.wire.http import Head
+    from processing.local.wire.signature import Verifier
+
+logger = logging.getLogger("processing.local.server")
+
+STALL_SECONDS = 30
+"""How long a client may keep the server waiting for the next byte, within a request."""
+
+IDLE_ROUNDS = 20
+"""How many times STALL_SECONDS a connection may wait for its next request: clients keep theirs in a pool."""
+
+SEND_SECONDS = 300
+"""How long a client may take to make room for the next byte of an answer."""
+
+HEAD_SECONDS = 30.0
+SLOWEST_BODY = 1024
+"""Bytes a second that a body has to make on average, after the first minute."""
+
+SMALL = 1 << 16
+"""Bodies up to so many bytes are read at once."""
+
+DRAINED = 1 << 20
+"""So much of a body that nobody read is read to be able to go on with the connection."""
+
+LINGER_BYTES, LINGER_SECONDS = 1 << 26, 2
+"""How much, and for how long, is read and thrown away after the last answer: a client that is still sending would otherwise
+lose the answer."""
+
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+_INTERNAL = "We encountered an internal error. Please try again."
+
+
+class Host(Protocol):
+    """What a connection needs of the server."""
+
+    verifier: Verifier
+    stopping: bool
+
+    @property
+    def handle(self) -> codec.Handle:
+        """What answers."""
+
+    def leave(self, connection: Connection) -> None:
+        """Take note that a connection has ended."""
+
+
+class ConnectionLost(Exception):  # noqa: N818 — an event, not an error of the program
+    """The client went away, or took too long."""
+
+
+class Connection:
+    """A connection, served by one thread.
+
+    Args:
+        sock: the accepted socket, which is closed at the end.
+        host: the server.
+
+    Attributes:
+        idle_since: when it began to wait for the next request, by the monotonic clock; None while it has one.
+    """
+
+    def __init__(self, sock: socket.socket, host: Host) -> None:
+        self.idle_since: float | None = time.monotonic()
+        self._socket = sock
+        self._host = host
+        self._inbox = _Inbox(sock)
+
+    def run(self) -> None:
+        """Serve requests until one of the sides ends it."""
+        try:
+            _set_up(self._socket)
+            while self._serve_one():
+                pass
+        except (ConnectionLost, OSError):
+            pass
+        finally:
+            self._socket.close()
+            self._host.leave(self)
+
+    def interrupt(self) -> None:
+        """End the wait for the next request; called by another thread."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RD)
+
+    def abort(self) -> None:
+        """End the connection whatever it does; called by another thread."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _serve_one(self) -> bool:
+        """Answer the next request and return whether there may be another one."""
+        self.idle_since = time.monotonic()
+        if self._host.stopping or not self._inbox.await_first_byte():
+            return False
+        self.idle_since = None
+        request_id = codec.new_request_id()
+        try:
+            head = http.parse_head(self._inbox.head())
+        except ApiError as error:
+            blank = Request("GET", "", "/", "", {})
+            self._send(blank, codec.refuse(error, blank, request_id), keeps=False, chunks=False)
+            self._linger()
+            return False
+        return self._answer(head, request_id)
+
+    def _answer(self, head: Head, request_id: str) -> bool:
+        body = _Body(self._inbox, head, self._socket)
+        request = Request(head.method, head.host, head.path, head.query, head.headers)
+        response = self._response(request, head, body, request_id)
+        keeps = head.keeps_alive and body.can_be_left() and not self._host.stopping
+        keeps = self._send(request, response, keeps=keeps, chunks=not head.old) and keeps
+        if keeps and body.drain():
+            return True
+        if body.unread:
+            self._linger()
+        return False
+
+    def _response(self, request: Request, head: Head, body: _Body, request_id: str) -> Response:
+        try:
+            request = _with_body(request, head, body)
+            identity, request = self._host.verifier.verify(request, codec.protocol_of(request))
+            with calling(identity):
+                return codec.answer(self._host.handle, request, request_id)
+        except ApiError as error:
+            return codec.refuse(error, request, request_id)
+        except (ConnectionLost, ConnectionError):
+            raise
+        except Exception:
+            logger.exception("%s: %s %s failed", request_id, request.method, printable(request.path))
+            return codec.refuse(ApiError("InternalFailure", _INTERNAL, 500), request, request_id)
+
+    def _send(self, request: Request, response: Response, *, keeps: bool, chunks: bool) -> bool:
+        """Send an answer and return whether the client can tell where it ends."""
+        headers, body = response.headers, response.body
+        bodiless = request.method == "HEAD" or response.status in {204, 304}
+        if response.status in {204, 304}:
+            headers.pop("Content-Length", None)
+        ends = bodiless or "Content-Length" in headers
+        if not ends and chunks:
+            headers["Transfer-Encoding"] = "chunked"
+        keeps = keeps and (ends or chunks)
+        if not keeps:
+            headers["Connection"] = "close"
+        head = http.head_of_answer(response.status, headers)
+        try:
+            if isinstance(body, bytes):
+                self._socket.sendall(head if bodiless else head + body)
+            elif bodiless:
+                self._socket.sendall(head)
+            elif ends:
+                self._send_known(head, body, int(headers["Content-Length"]))
+            else:
+                self._send_stream(head, body, chunks=chunks)
+        finally:
+            if not isinstance(body, bytes):
+                _close(body)
+        return keeps
+
+    def _send_known(self, head: bytes, body: Readable, length: int) -> None:
+        if length <= SMALL:
+            self._socket.sendall(head + _exactly(body, length))
+            return
+        self._socket.sendall(head)
+        if isinstance(body, FileSection) and hasattr(os, "sendfile"):
+            while body.left:
+                if not body.send(self._socket.fileno(), 1 << 22):
+                    raise ConnectionLost
+            return
+        while length:
+            piece = body.read(min(length, CHUNK))
+            if not piece:  # the client sees it by the length
+                raise ConnectionLost
+            self._socket.sendall(piece)
+            length -= len(piece)
+
+    def _send_stream(self, head: bytes, body: Readable, *, chunks: bool) -> None:
+        self._socket.sendall(head)
+        while not self._host.stopping and (piece := body.read(CHUNK)):
+            self._socket.sendall(b"%x\r\n%b\r\n" % (len(piece), piece) if chunks else piece)
+        if chunks and not self._host.stopping:
+            self._socket.sendall(b"0\r\n\r\n")
+
+    def _linger(self) -> None:
+        """Let the client have its answer before the connection ends, although it is still sending."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+            deadline, left = time.monotonic() + LINGER_SECONDS, LINGER_BYTES
+            _set_receive_timeout(self._socket, LINGER_SECONDS)
+            while left > 0 and time.monotonic() < deadline and (piece := self._socket.recv(CHUNK)):
+                left -= len(piece)
+
+
+class _Inbox:
+    """What has come from a client and is not read yet."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._buffer = b""
+
+    def await_first_byte(self) -> bool:
+        """Wait for a request and return whether one begins."""
+        for _ in range(IDLE_ROUNDS):
+            self._buffer = self._buffer.lstrip(b"\r\n")
+            if self._buffer:
+                return True
+            try:
+                self._buffer = self._socket.recv(SMALL)
+            except BlockingIOError:
+                continue
+            if not self._buffer:
+                return False
+        return False
+
+    def head(self) -> bytes:
+        """Return the head of the request, and keep what came behind it."""
+        deadline = time.monotonic() + HEAD_SECONDS
+        while (end := http.end_of_head(self._buffer)) is None:
+            try:
+                more = self._socket.recv(SMALL)
+            except BlockingIOError:
+                more = b""
+                deadline = 0.0
+            if not more and deadline:
+                raise ApiError("IncompleteRequest", "The request ended within its head.")
+            self._buffer += more
+            if time.monotonic() > deadline:
+                raise timed_out()
+        head, self._buffer = self._buffer[:end], self._buffer[end:]
+        return head
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes; fewer than that only where the client sends no more."""
+        have = self._buffer
+        if len(have) >= size:
+            self._buffer = have[size:]
+            return have[:size]
+        self._buffer = b""
+        try:
+            more = self._socket.recv(size - len(have), socket.MSG_WAITALL)
+        except BlockingIOError:
+            more = b""
+            if not have:
+                raise timed_out() from None
+        return have + more if have else more
+
+    def line(self) -> bytes:
+        """Return a short line without its end."""
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > http.MAX_REQUEST_LINE:
+                raise broken_chunks()
+            try:
+                more = self._socket.recv(SMALL)
+            except BlockingIOError:
+                raise timed_out() from None
+            if not more:
+                raise incomplete()
+            self._buffer += more
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.removesuffix(b"\r")
+
+
+class _Body:
+    """The body of a request, as a stream that ends where the body does.
+
+    Attributes:
+        unread: whether there is, or may be, something left of it.
+    """
+
+    def __init__(self, inbox: _Inbox, head: Head, sock: socket.socket) -> None:
+        self._inbox = inbox
+        self._left = head.length
+        self._chunk = 0
+        self._first = True
+        self._awaited = sock if head.awaits_continue else None
+        self._got = 0
+        self._began = time.monotonic()
+        self.unread = head.length != 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` bytes (all for -1), empty at the end.
+
+        Raises:
+            ApiError: the client breaks off, or is too slow.
+        """
+        if size < 0:
+            return b"".join(iter(lambda: self.read(CHUNK), b""))
+        if not self.unread or not size:
+            return b""
+        if self._awaited is not None:
+            self._awaited.sendall(http.CONTINUE)
+            self._awaited = None
+        data = self._read_sized(size) if self._left is not None else self._read_chunked(size)
+        self._got += len(data)
+        elapsed = time.monotonic() - self._began
+        if elapsed > 60 and self._got < elapsed * SLOWEST_BODY and self.unread:
+            raise timed_out()
+        return data
+
+    def _read_sized(self, size: int) -> bytes:
+        assert self._left is not None
+        data = self._inbox.read(min(size, self._left, 1 << 20))
+        if not data:
+            raise incomplete()
+        self._left -= len(data)
+        self.unread = self._left > 0
+        return data
+
+    def _read_chunked(self, size: int) -> bytes:
+        if not self._chunk and not self._next_chunk():
+            return b""
+        data = self._inbox.read(min(size, self._chunk, 1 << 20))
+        if not data:
+            raise incomplete()
+        self._chunk -= len(data)
+        return data
+
+    def _next_chunk(self) -> bool:
+        if not self._first and self._inbox.line():
+            raise broken_chunks()
+        self._first = False
+        size = self._inbox.line().partition(b";")[0].strip(b" \t")
+        if not _CHUNK_SIZE.fullmatch(size):
+            raise broken_chunks()
+        self._chunk = int(size, 16)
+        if not self._chunk:
+            trailers = 0
+            while self._inbox.line():
+                trailers += 1
+                if trailers > http.MAX_HEADERS:
+                    raise broken_chunks()
+            self.unread = False
+        return self.unread
+
+    def can_be_left(self) -> bool:
+        """Whether what nobody read is little enough to be read away; a client that waits for 100 may send it or not."""
+        return not self.unread or (self._awaited is None and self._left is not None and self._left <= DRAINED)
+
+    def drain(self) -> bool:
+        """Read the rest away and return whether that went well."""
+        try:
+            while self.read(CHUNK):
+                pass
+        except ApiError:
+            return False
+        return True
+
+
+_CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
+
+
+def _with_body(request: Request, head: Head, body: _Body) -> Request:
+    """Return the request with its body: all of it where it is small, a stream for what is an object's bytes.
+
+    Raises:
+        ApiError: it is larger than any request may be that has to be in memory.
+    """
+    if head.length is not None and head.length <= SMALL and not head.awaits_continue:
+        return _evolved(request, _exactly(body, head.length))
+    if codec.is_of_object_service(request) or "authorization" not in request.headers:
+        return _evolved(request, body)
+    if head.length is not None and head.length > MAX_DECOMPRESSED:
+        raise ApiError("RequestEntityTooLargeException", "The request is too large.", 413)
+    return _evolved(request, _evolved(request, body).raw_content())
+
+
+def _evolved(request: Request, body: bytes | Readable) -> Request:
+    return Request(request.method, request.host, request.path, request.query, request.headers, body)
+
+
+def _exactly(body: Readable, length: int) -> bytes:
+    data = body.read(length)
+    while len(data) < length:
+        more = body.read(length - len(data))
+        if not more:
+            raise ConnectionLost
+        data += more
+    return data
+
+
+def printable(text: str) -> str:
+    """Return text from a request as it may stand in a log: what is not plain ASCII escaped, and not too long."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text[:1000])
+
+
+def timed_out() -> ApiError:
+    """Return the error for a client that keeps the server waiting."""
+    message = "Your socket connection to the server was not read from or written to within the timeout period."
+    return ApiError("RequestTimeout", message, 408)
+
+
+def incomplete() -> ApiError:
+    """Return the error for a body that ends too early."""
+    message = "You did not provide the number of bytes specified by the Content-Length HTTP header"
+    return ApiError("IncompleteBody", message)
+
+
+def broken_chunks() -> ApiError:
+    """Return the error for a chunked body that is malformed."""
+    return ApiError("InvalidChunk", "The chunks of the request body are malformed.")
+
+
+def _close(body: Any) -> None:
+    close: Callable[[], None] | None = getattr(body, "close", None)
+    if close is not None:
+        close()
+
+
+def _set_up(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # The kernel's own time-outs: a socket with Python's would need another system call before each read and write.
+    sock.settimeout(None)
+    _set_receive_timeout(sock, STALL_SECONDS)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", SEND_SECONDS, 0))
+
+
+def _set_receive_timeout(sock: socket.socket, seconds: int) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", seconds, 0))

@@ -1,0 +1,212 @@
+"""HTTP/1.1 as far as an AWS endpoint needs it: heads of requests read under limits, bodies framed, heads of answers.
+
+Strict where leniency lets two readers see different requests: a header line that goes on in the next one, a length that is
+no plain number, two framings at once are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from processing.local.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MAX_REQUEST_LINE = 16_384
+MAX_HEAD = 65_536
+MAX_HEADERS = 200
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_METHOD = re.compile(r"[A-Z]{1,20}")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TARGET = re.compile(r"[\x21-\x7e]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_HOST = re.compile(r"[A-Za-z0-9._~:\[\]%-]*")
+_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
+_VERSION = re.compile(r"HTTP/(\d)\.(\d)", re.ASCII)
+
+
+@frozen
+class Head:
+    """The head of a request.
+
+    Attributes:
+        method: in capitals.
+        host: of the target if it is a whole URL, else the Host header.
+        path: percent-encoded, from the first slash on.
+        query: percent-encoded, without the question mark.
+        headers: by name in lower case; what was there several times is joined by commas.
+        length: of the body; None where it is chunked.
+        keeps_alive: whether the client means to send another request.
+        awaits_continue: whether it sends the body only when it is told to.
+        old: whether it is of HTTP/1.0, which has no chunks.
+    """
+
+    method: str
+    host: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    length: int | None
+    keeps_alive: bool
+    awaits_continue: bool
+    old: bool = False
+
+
+def end_of_head(data: bytes | bytearray) -> int | None:
+    """Return where the head of a request ends, with the empty line; None while it is not all there.
+
+    Raises:
+        ApiError: it is longer than any head may be, or it cannot become one.
+    """
+    match = _HEAD_END.search(data)
+    end = match.end() if match else len(data)
+    if b"\n" not in data[: MAX_REQUEST_LINE + 2]:
+        if end > MAX_REQUEST_LINE:
+            raise ApiError("RequestURITooLong", "The request line is too long.", 414)
+        if data and not 0x41 <= data[0] <= 0x5A:  # no method begins like that: TLS, or anything else
+            raise _bad("This is no HTTP request.")
+    if end > MAX_HEAD:
+        raise ApiError("RequestHeaderSectionTooLarge", "Your request header section exceeds the size allowed.", 431)
+    return match.end() if match else None
+
+
+def parse_head(data: bytes) -> Head:
+    """Read the head of a request.
+
+    Args:
+        data: from the first letter of the method to the empty line.
+
+    Raises:
+        ApiError: it is malformed; the connection cannot be used any further.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise _bad("The headers are not UTF-8.") from None
+    first, *lines = text.rstrip("\r\n").split("\r\n")
+    method, target, old = _request_line(first)
+    headers = _headers(lines)
+    host, path, query = _target(target, headers.get("host", ""))
+    if not old and "host" not in headers:
+        raise _bad("HTTP/1.1 requests need a Host header.")
+    length = _body_length(headers, old=old)
+    connection = headers.get("connection", "").lower()
+    return Head(
+        method=method,
+        host=host,
+        path=path,
+        query=query,
+        headers=headers,
+        length=length,
+        keeps_alive="keep-alive" in connection if old else "close" not in connection,
+        awaits_continue=_awaits_continue(headers) and length != 0,
+        old=old,
+    )
+
+
+def _request_line(line: str) -> tuple[str, str, bool]:
+    parts = line.split(" ")
+    if len(line) > MAX_REQUEST_LINE:
+        raise ApiError("RequestURITooLong", "The request line is too long.", 414)
+    if len(parts) != 3 or not _METHOD.fullmatch(parts[0]) or not _TARGET.fullmatch(parts[1]):
+        raise _bad("The request line is malformed.")
+    version = _VERSION.fullmatch(parts[2])
+    if version is None:
+        raise _bad("The request line is malformed.")
+    if version[1] != "1":
+        raise ApiError("HttpVersionNotSupported", "The HTTP version specified is not supported.", 505)
+    return parts[0], parts[1], version[2] == "0"
+
+
+def _headers(lines: list[str]) -> dict[str, str]:
+    if len(lines) > MAX_HEADERS:
+        raise ApiError("RequestHeaderSectionTooLarge", f"A request may have {MAX_HEADERS} headers.", 431)
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        value = value.strip(" \t")
+        if (
+            not colon
+            or not _NAME.fullmatch(name)
+            or (not value.isprintable() and _CONTROL.search(value.replace("\t", "")))
+        ):
+            raise _bad("A header is malformed.")
+        name = name.lower()
+        if name not in headers:
+            headers[name] = value
+        elif name in {"content-length", "host"}:
+            raise _bad(f"The header {name} is there twice.")
+        else:
+            headers[name] += f",{value}"
+    return headers
+
+
+def _target(target: str, host: str) -> tuple[str, str, str]:
+    if not target.startswith("/"):
+        try:
+            split = urlsplit(target)
+        except ValueError:
+            raise _bad("The request target is malformed.") from None
+        if split.scheme.lower() not in {"http", "https"} or not split.netloc:
+            raise _bad("The request target is malformed.")
+        host, target = split.netloc, target.partition("://")[2].removeprefix(split.netloc) or "/"
+    if not _HOST.fullmatch(host):
+        raise _bad("The host is malformed.")
+    path, _, query = target.partition("#")[0].partition("?")
+    return host, path or "/", query
+
+
+def _body_length(headers: Mapping[str, str], *, old: bool) -> int | None:
+    coding, length = headers.get("transfer-encoding"), headers.get("content-length")
+    if coding is not None:
+        if length is not None or old:
+            raise _bad("Transfer-Encoding and Content-Length exclude each other.")
+        if coding.lower() != "chunked":
+            message = "A header you provided implies functionality that is not implemented."
+            raise ApiError("NotImplemented", message, 501, Header="Transfer-Encoding")
+        return None
+    if length is None:
+        return 0
+    if not _LENGTH.fullmatch(length):
+        raise _bad("The Content-Length is no number.")
+    return int(length)
+
+
+def _awaits_continue(headers: Mapping[str, str]) -> bool:
+    expectation = headers.get("expect")
+    if expectation is None:
+        return False
+    if expectation.lower() != "100-continue":
+        raise ApiError("ExpectationFailed", "The only expectation that can be met is 100-continue.", 417)
+    return True
+
+
+def _bad(message: str) -> ApiError:
+    return ApiError("BadRequest", message)
+
+
+def head_of_answer(status: int, headers: Mapping[str, str]) -> bytes:
+    """Return the head of an answer. What would break a header's line becomes a blank: values may come from requests."""
+    return "".join(_answer_lines(status, headers)).encode()
+
+
+def _answer_lines(status: int, headers: Mapping[str, str]) -> Iterator[str]:
+    yield f"HTTP/1.1 {status} {_PHRASES.get(status, 'Unknown')}\r\n"
+    for name, value in headers.items():
+        yield f"{_clean(name)}: {_clean(value)}\r\n"
+    yield "\r\n"
+
+
+def _clean(text: str) -> str:
+    return text if text.isprintable() else _CONTROL.sub(" ", text)
+
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}

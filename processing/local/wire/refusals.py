@@ -1,0 +1,143 @@
+"""How AWS refuses a signature: what the services of each protocol call it, and with which status."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Literal
+
+from processing.local.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Protocol = Literal["rest", "json", "query"]
+
+ALLOWED_SKEW = 900
+"""Seconds that a client's clock may be off."""
+
+_INVALID_TOKEN = "The security token included in the request is invalid."  # noqa: S105 — a text
+_MISMATCH = "The request signature we calculated does not match the signature you provided. Check your {key} and signing method."
+_QUERY_MISMATCH = _MISMATCH.format(key="AWS Secret Access Key") + " Consult the service documentation for details."
+
+
+def iso_time(moment: float) -> str:
+    """Write a time as S3's errors do: `2013-05-24T00:00:00Z`."""
+    return dt.datetime.fromtimestamp(moment, dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def stamp(moment: float) -> str:
+    """Write a time as signatures do: `20130524T000000Z`."""
+    return dt.datetime.fromtimestamp(moment, dt.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+
+
+def missing(protocol: Protocol) -> ApiError:
+    """Return the error for a request that is not signed."""
+    if protocol == "rest":
+        return ApiError("AccessDenied", "Access Denied", 403)
+    if protocol == "json":
+        return ApiError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
+    return ApiError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
+
+
+def malformed(protocol: Protocol, why: str, *, presigned: bool = False) -> ApiError:
+    """Return the error for a signature that cannot be read; `why` is a sentence."""
+    if protocol == "rest" and presigned:
+        return ApiError("AuthorizationQueryParametersError", why)
+    if protocol == "rest":
+        return ApiError("AuthorizationHeaderMalformed", f"The authorization header is malformed; {why}")
+    return ApiError("IncompleteSignatureException" if protocol == "json" else "IncompleteSignature", why)
+
+
+def other_mechanism(protocol: Protocol) -> ApiError:
+    """Return the error for Signature Version 2, for the asymmetric 4A, and for what is no signature of AWS's at all."""
+    message = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
+    return ApiError("InvalidRequest", message) if protocol == "rest" else malformed(protocol, message)
+
+
+def unknown_key(protocol: Protocol, access_key: str) -> ApiError:
+    """Return the error for an access key that nobody has."""
+    if protocol == "rest":
+        message = "The AWS Access Key Id you provided does not exist in our records."
+        return ApiError("InvalidAccessKeyId", message, 403, AWSAccessKeyId=access_key)
+    return invalid_token(protocol)
+
+
+def invalid_token(protocol: Protocol) -> ApiError:
+    """Return the error for a session token that is none, or another key's."""
+    if protocol == "rest":
+        return ApiError("InvalidToken", "The provided token is malformed or otherwise invalid.")
+    return ApiError(
+        "UnrecognizedClientException" if protocol == "json" else "InvalidClientTokenId", _INVALID_TOKEN, 403
+    )
+
+
+def expired_token(protocol: Protocol) -> ApiError:
+    """Return the error for a temporary key past its end."""
+    if protocol == "rest":
+        return ApiError("ExpiredToken", "The provided token has expired.")
+    message = "The security token included in the request is expired"
+    if protocol == "json":
+        return ApiError("ExpiredTokenException", message)
+    return ApiError("ExpiredToken", message, 403)
+
+
+def mismatch(protocol: Protocol, details: Callable[[], Mapping[str, str]]) -> ApiError:
+    """Return the error for a wrong signature, as a wrong secret makes it; S3 tells the details of what it computed."""
+    if protocol == "rest":
+        message = _MISMATCH.format(key="key")
+        return ApiError("SignatureDoesNotMatch", message, 403, **details())
+    return ApiError(_signature_code(protocol), _QUERY_MISMATCH, 403)
+
+
+def skewed(protocol: Protocol, signed: float, now: float) -> ApiError:
+    """Return the error for a signature whose time is too far from the engine's."""
+    if protocol == "rest":
+        return ApiError(
+            "RequestTimeTooSkewed",
+            "The difference between the request time and the current time is too large.",
+            403,
+            RequestTime=stamp(signed),
+            ServerTime=iso_time(now),
+            MaxAllowedSkewMilliseconds=str(ALLOWED_SKEW * 1000),
+        )
+    minutes = ALLOWED_SKEW // 60
+    if signed < now:
+        bound = stamp(now - ALLOWED_SKEW)
+        text = f"Signature expired: {stamp(signed)} is now earlier than {bound} ({stamp(now)} - {minutes} min.)"
+    else:
+        bound = stamp(now + ALLOWED_SKEW)
+        text = f"Signature not yet current: {stamp(signed)} is still later than {bound} ({stamp(now)} + {minutes} min.)"
+    return ApiError(_signature_code(protocol), text, 403)
+
+
+def expired_url(protocol: Protocol, signed: float, lifetime: int, now: float) -> ApiError:
+    """Return the error for a presigned URL past its end."""
+    if protocol != "rest":
+        return skewed(protocol, signed, now)
+    details = {"X-Amz-Expires": str(lifetime), "Expires": iso_time(signed + lifetime), "ServerTime": iso_time(now)}
+    return ApiError("AccessDenied", "Request has expired", 403, **details)
+
+
+def early_url(protocol: Protocol, signed: float, lifetime: int, now: float) -> ApiError:
+    """Return the error for a presigned URL whose time is yet to come."""
+    if protocol != "rest":
+        return skewed(protocol, signed, now)
+    details = {"X-Amz-Expires": str(lifetime), "Expires": iso_time(signed + lifetime), "ServerTime": iso_time(now)}
+    return ApiError("AccessDenied", "Request is not valid yet", 403, **details)
+
+
+def unsigned_headers(names: str) -> ApiError:
+    """Return S3's error for `x-amz-` headers that the signature does not cover."""
+    message = "There were headers present in the request which were not signed"
+    return ApiError("AccessDenied", message, 403, HeadersNotSigned=names)
+
+
+def content_mismatch(claimed: str, computed: str) -> ApiError:
+    """Return S3's error for a body that is not the one that was signed."""
+    message = "The provided 'x-amz-content-sha256' header does not match what was computed."
+    details = {"ClientComputedContentSHA256": claimed, "S3ComputedContentSHA256": computed}
+    return ApiError("XAmzContentSHA256Mismatch", message, 400, **details)
+
+
+def _signature_code(protocol: Protocol) -> str:
+    return "InvalidSignatureException" if protocol == "json" else "SignatureDoesNotMatch"
