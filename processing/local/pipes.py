@@ -31,24 +31,28 @@ _RELEASE_TRIES, _RELEASE_SECONDS = 200, 0.01
 class Pipes:
     """The pipes of one host and the threads that feed them; each thread holds one chunk of data at a time.
 
-    Args:
-        streams: what goes through them.
-        objects: the engine's S3.
-
     Attributes:
         problem: why the job has to fail: an input that could not be had any more. None while all is well.
     """
 
-    def __init__(self, streams: Sequence[Stream], objects: ObjectStore) -> None:
-        self._feeders = [_Feeder(stream, objects, self) for stream in streams]
+    def __init__(self) -> None:
+        self._feeders: list[_Feeder] = []
         self.problem: str | None = None
 
-    def start(self) -> None:
-        """Make the pipes of the first pass, and wait for readers."""
-        for feeder in self._feeders:
-            feeder.make_pipe()
-        for feeder in self._feeders:
+    def open(self, streams: Sequence[Stream], objects: ObjectStore) -> None:
+        """Make the pipes of the first pass, and wait for readers.
+
+        Raises:
+            DataError: there is something else in the place of a pipe.
+        """
+        for stream in streams:
+            feeder = _Feeder(stream, objects, self)
+            try:
+                feeder.make_pipe()
+            except OSError as error:
+                raise DataError(f"ClientError: the pipe {error.filename} cannot be made: {error.strerror}") from None
             feeder.start()
+            self._feeders.append(feeder)
 
     def close(self) -> None:
         """Let go of the pipes, whether somebody reads them or not."""

@@ -1,0 +1,114 @@
+"""What a request has to be beyond the service model: what SageMaker refuses, and what the engine cannot do."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from processing.container import contract
+from processing.local.data import inputs, is_file_uri, outputs, overlap
+from processing.local.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def check_runnable(request: Mapping[str, Any], *, runs_image: bool = False) -> None:
+    """Refuse what SageMaker refuses beyond the service model, and what the engine cannot do.
+
+    Args:
+        request: CreateProcessingJob's members.
+        runs_image: whether the image runs, so that its entrypoint is there.
+
+    Raises:
+        ApiError: `ValidationException`, with every reason.
+    """
+    problems = [
+        *_application_problems(request, runs_image=runs_image),
+        *_input_problems(request),
+        *_output_problems(request),
+    ]
+    names = [item["InputName"] for item in request.get("ProcessingInputs", ())]
+    problems += [f"The input name {name} is used more than once." for name in sorted(_doubled(names))]
+    paths = [item["S3Input"].get("LocalPath") for item in request.get("ProcessingInputs", ()) if item.get("S3Input")]
+    problems += [f"The LocalPath {path} is used by more than one input." for path in sorted(_doubled(paths))]
+    problems = problems or _place_problems(request)
+    if problems:
+        raise ApiError("ValidationException", " ".join(problems))
+
+
+def _application_problems(request: Mapping[str, Any], *, runs_image: bool) -> list[str]:
+    problems = []
+    if not runs_image and not request["AppSpecification"].get("ContainerEntrypoint"):
+        problems.append(
+            "ContainerEntrypoint is missing: the local engine does not run the image, so it has no entrypoint of "
+            'its own. Give one, such as ["python3", "/opt/ml/processing/input/code/script.py"].'
+        )
+    cluster = request["ProcessingResources"]["ClusterConfig"]
+    preferences = cluster.get("InstancePreferences")
+    if preferences and cluster.get("InstanceType"):
+        problems.append("InstanceType and InstancePreferences exclude each other.")
+    if not preferences and not (cluster.get("InstanceType") and cluster.get("InstanceCount")):
+        problems.append("InstanceType and InstanceCount are required, unless there are InstancePreferences.")
+    return problems
+
+
+def _input_problems(request: Mapping[str, Any]) -> list[str]:
+    problems = []
+    for item in request.get("ProcessingInputs", ()):
+        label = f"The input {item['InputName']}"
+        s3_input = item.get("S3Input")
+        if item.get("DatasetDefinition"):
+            problems.append(f"{label} has a DatasetDefinition: the local engine has neither Athena nor Redshift.")
+        elif not s3_input:
+            problems.append(f"{label} has no S3Input.")
+        else:
+            if s3_input["S3InputMode"] == "Pipe" and not hasattr(os, "mkfifo"):
+                problems.append(f"{label} has the S3InputMode Pipe: this system has no named pipes. Use File.")
+            problems += _path_problems(label, s3_input, app_managed=bool(item.get("AppManaged")))
+            if s3_input["S3CompressionType"] == "Gzip" and s3_input["S3InputMode"] != "Pipe":
+                problems.append(f"{label}: the S3CompressionType Gzip needs the S3InputMode Pipe.")
+    return problems
+
+
+def _output_problems(request: Mapping[str, Any]) -> list[str]:
+    problems = []
+    items = (request.get("ProcessingOutputConfig") or {}).get("Outputs", ())
+    for item in items:
+        label = f"The output {item['OutputName']}"
+        if item.get("FeatureStoreOutput"):
+            problems.append(f"{label} has a FeatureStoreOutput: the local engine has no feature store.")
+        elif not item.get("S3Output"):
+            problems.append(f"{label} has no S3Output.")
+        else:
+            problems += _path_problems(label, item["S3Output"], app_managed=bool(item.get("AppManaged")))
+    doubled = _doubled([item["OutputName"] for item in items])
+    return problems + [f"The output name {name} is used more than once." for name in sorted(doubled)]
+
+
+def _path_problems(label: str, item: Mapping[str, Any], *, app_managed: bool) -> list[str]:
+    if app_managed:
+        return []
+    problems = []
+    path = item.get("LocalPath") or ""
+    if not path.startswith(f"{contract.PROCESSING}/") or ".." in path.split("/"):
+        problems.append(f"{label}: the LocalPath {path!r} must begin with {contract.PROCESSING}/.")
+    if not item["S3Uri"].startswith(("s3://", "file://")):
+        problems.append(f"{label}: the S3Uri {item['S3Uri']} is neither s3:// nor file://.")
+    return problems
+
+
+def _place_problems(request: Mapping[str, Any]) -> list[str]:
+    """Find what an output would hide that is used in place: all that lies in it."""
+    paths = [item["LocalPath"] for item in (*inputs(request), *outputs(request))]
+    places = [item["LocalPath"] for item in outputs(request) if is_file_uri(item["S3Uri"])]
+    return [
+        f"The LocalPath {place} of an output to file:// overlaps with the LocalPath {path}, which it would hide."
+        for place in places
+        for path in paths
+        if len(path) > len(place) and overlap(place, path)
+    ]
+
+
+def _doubled(values: Sequence[str | None]) -> set[str]:
+    return {value for value in values if value is not None and values.count(value) > 1}
