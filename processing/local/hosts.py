@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from processing.container import contract
-from processing.local import processes
+from processing.local import events, processes
 from processing.local.errors import disk_full
 from processing.local.sandboxes import restore
 from processing.local.sandboxes.base import container_key
@@ -58,15 +58,17 @@ class Locks:
 
     def __init__(self, folder: Path, count: int) -> None:
         self._fds: dict[int, int] = {}
+        unnamed = folder.with_name(f".{folder.name}")
         try:
-            folder.mkdir(parents=True)
+            unnamed.mkdir(parents=True)
             for number in range(1, count + 1):
-                fd = os.open(_lock_path(folder, number), os.O_CREAT | os.O_RDWR, 0o600)
+                fd = os.open(_lock_path(unnamed, number), os.O_CREAT | os.O_RDWR, 0o600)
                 self._fds[number] = fd
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            unnamed.rename(folder)  # only now: a folder of that name without a lock has lost its processes
         except BaseException as error:
             self.close()
-            processes.remove_tree(folder)
+            processes.remove_tree(unnamed)
             if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise disk_full(folder) from error
             raise
@@ -124,6 +126,8 @@ def _reap_children() -> None:
 def bury_dead(store: JobStore, home: Path, jobs: Iterable[JobRecord]) -> bool:
     """Fail the hosts whose supervisor died without noting an end, and kill what their programs left.
 
+    Events that a killed process did not deliver are delivered, too.
+
     Args:
         store: the job store.
         home: the engine's folder.
@@ -140,6 +144,7 @@ def bury_dead(store: JobStore, home: Path, jobs: Iterable[JobRecord]) -> bool:
         for host in store.hosts(job.id):
             if host.outcome is None:
                 found |= _bury_if_dead(store, home, job, host)
+    events.deliver(store, home)
     return found
 
 
@@ -169,6 +174,7 @@ def _bury(store: JobStore, folder: Path, job: JobRecord, number: int) -> bool:
     host = current[0]
     if host.process_group is not None:
         processes.kill_group(host.process_group, host.group_started)
+    processes.kill_marked(folder)  # killed before it could note the group of what it had started
     work = folder / contract.host_name(number)
     sandbox = store.plan(job.id).get("sandbox")
     if sandbox is not None:

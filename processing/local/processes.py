@@ -1,7 +1,7 @@
 """Processes and folders of jobs: telling one process from a later one of the same number, and clearing away."""
 
 # Many small file operations: functions of `os` cost a third of what pathlib does.
-# ruff: noqa: PTH101, PTH114, PTH120
+# ruff: noqa: PTH101, PTH114, PTH120, PTH208
 
 from __future__ import annotations
 
@@ -40,6 +40,30 @@ def kill_group(group: int, mark: str | None) -> None:
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
+
+
+def kill_marked(folder: Path) -> None:
+    """Kill the processes that were started with a path inside the folder in their environment, where /proc shows it."""
+    mark = os.fsencode(folder) + b"/"
+    killed: set[str] = set()
+    while found := {pid for pid in _numbers() - killed if mark in _environment(pid)}:  # again: they may have forked
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(pid), signal.SIGKILL)
+        killed |= found
+
+
+def _numbers() -> set[str]:
+    """Return the numbers of all processes but this one."""
+    with contextlib.suppress(OSError):
+        return {name for name in os.listdir("/proc") if name.isdigit()} - {str(os.getpid())}
+    return set()
+
+
+def _environment(pid: str) -> bytes:
+    with contextlib.suppress(OSError):  # it has ended, or is another user's
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    return b""
 
 
 def _boot() -> str:
