@@ -45,8 +45,7 @@ DRAINED = 1 << 20
 """So much of a body that nobody read is read to be able to go on with the connection."""
 
 LINGER_BYTES, LINGER_SECONDS = 1 << 26, 2
-"""How much, and for how long, is read and thrown away after the last answer: a client that is still sending would otherwise
-lose the answer."""
+"""How much, and for how long, is read and thrown away after the last answer: else a client that sends would lose it."""
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 _INTERNAL = "We encountered an internal error. Please try again."

@@ -1,17 +1,22 @@
 """The engine over HTTP, on this machine's loopback interface alone.
 
-Requests need a valid signature (see `wire.signature`), which is all that is asked of them: a page in a browser that makes
-its own name lead here (DNS rebinding) has no key, so the Host header may say anything.
+Requests need a valid signature (see `wire.signature`), which is all that is asked of them: a page in a browser that
+makes its own name lead here (DNS rebinding) has no key, so the Host header may say anything.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import queue
+import re
 import selectors
+import signal
 import socket
 import threading
 import time
+from logging.handlers import RotatingFileHandler
 from typing import TYPE_CHECKING
 
 from processing.local.connection import Connection
@@ -19,16 +24,26 @@ from processing.local.credentials import Credentials, install_credentials
 from processing.local.wire.signature import Verifier
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
     from types import TracebackType
 
     from processing.clock import Clock
     from processing.local.credentials import Keys
     from processing.local.engine import Engine
+    from processing.local.settings import EngineSettings
     from processing.local.wire.codec import Handle
 
 ADDRESS = "127.0.0.1"
 MAX_CONNECTIONS = 256
 """Each has a thread. When there are more, the one that waits longest for its next request is closed."""
+
+LOG_FILE = "server.log"
+LOG_BYTES = 5_000_000
+"""When the log has grown so large, it becomes `server.log.1`, and a new one begins."""
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
 """How long requests that are being served may go on when the server is stopped."""
@@ -66,13 +81,13 @@ class Server:
         self._credentials = install_credentials(engine.home) if credentials is None else credentials
         self.verifier = Verifier(self._credentials) if clock is None else Verifier(self._credentials, clock)
         self._listener = _listen(port) if listener is None else listener
-        self._listener.setblocking(False)
+        self._listener.settimeout(0)
         self.endpoint = f"http://{ADDRESS}:{self._listener.getsockname()[1]}"
         self.stopping = False
         self._wake, self._woken = socket.socketpair()
         self._threads: dict[Connection, threading.Thread] = {}
         self._changed = threading.Condition()
-        self._stop_asked = threading.Event()
+        self._stop_asked: queue.SimpleQueue[None] = queue.SimpleQueue()  # may be put to in a signal handler
         self._acceptor: threading.Thread | None = None
 
     @property
@@ -93,17 +108,22 @@ class Server:
         self._acceptor = threading.Thread(target=self._accept, name="engine-accept", daemon=True)
         self._acceptor.start()
 
-    def serve_forever(self) -> None:
-        """Serve until `ask_to_stop` is called, by a signal handler or another thread."""
+    def serve_forever(self, *, begun: Callable[[], None] = lambda: None) -> None:
+        """Serve until `ask_to_stop` is called, by a signal handler or another thread.
+
+        Args:
+            begun: called when it serves.
+        """
         self.start()
         try:
-            self._stop_asked.wait()
+            begun()
+            self._stop_asked.get()
         finally:
             self.stop()
 
     def ask_to_stop(self) -> None:
         """Let `serve_forever` return."""
-        self._stop_asked.set()
+        self._stop_asked.put(None)
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Take no new connections, let running requests end, and return when nothing is left.
@@ -171,6 +191,68 @@ class Server:
                 if idle:
                     min(idle, key=lambda pair: pair[0])[1].interrupt()
                 self._changed.wait(0.1)
+
+
+def serve_inherited(
+    home: Path, descriptor: int, *, settings: EngineSettings | None = None, region: str | None = None
+) -> None:
+    """Serve an engine on a listening socket that the parent process opened, until SIGTERM or SIGINT.
+
+    What the gateway of a job does in a child process. The keys of the job are temporary ones of the folder
+    (`credentials.job_credentials`), so nothing needs to be told of them. It is the caller who sees to it that the
+    process ends with its parent: by a pipe whose other end the parent holds, since what Linux has for it (prctl) goes
+    by the parent's thread, which may end long before.
+
+    Args:
+        home: the engine's folder.
+        descriptor: of the socket.
+        settings: how jobs run that are created through it.
+        region: the region that ARNs name.
+    """
+    from processing.local.engine import REGION, Engine
+
+    engine = Engine(home, settings, region=REGION if region is None else region)
+    with logging_to(home):
+        serve_until_signal(Server(engine, listener=socket.socket(fileno=descriptor)))
+
+
+def serve_until_signal(server: Server, *, begun: Callable[[], None] = lambda: None) -> None:
+    """Serve until the process gets SIGTERM or SIGINT, from the main thread.
+
+    Args:
+        server: not started yet.
+        begun: called when it serves.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.ask_to_stop())
+    server.serve_forever(begun=begun)
+
+
+@contextlib.contextmanager
+def logging_to(home: Path) -> Iterator[None]:
+    """Write the server's log to `server.log` in the engine's folder, within the block."""
+    path = home / LOG_FILE
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(_OneEntry("%(asctime)s %(process)d %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+class _OneEntry(logging.Formatter):
+    """Indents all lines of an entry but the first and escapes control characters: nobody can make an entry up."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        first, *others = super().format(record).split("\n")
+        return "\n    ".join(_UNPRINTABLE.sub(_escaped, line) for line in (first, *others))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
 
 
 def client_environment(endpoint: str, keys: Keys, region: str) -> dict[str, str]:

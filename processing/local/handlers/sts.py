@@ -1,29 +1,35 @@
-"""STS: who the caller is. Everybody is the same role of the engine's one account."""
+"""STS: who the caller is, and keys for other roles. There is one account, and anybody may be any role in it."""
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from processing.local.credentials import ROLE, assumed_role, caller, install_credentials
+from processing.local.errors import ApiError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-ROLE = "processing-local"
-"""The role that callers are taken for."""
+    from processing.local.credentials import Identity
 
-_ROLE_ID = "AROA" + ROLE.upper().replace("-", "")
-_DEFAULT_DURATION = 3600
+_ROLE = re.compile(r"arn:[\w-]+:iam::\d{12}:role/(?:[\x21-\x7e]*/)?([\w+=,.@-]{1,64})", re.ASCII)
+_SESSION = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
+_SHORTEST, _LONGEST_ROLE, _LONGEST_TOKEN = 900, 43_200, 129_600
 
 
 class Surroundings(Protocol):
     """What the handler needs to know of the engine."""
 
     account: str
+    home: Path
 
 
 class StsHandler:
-    """GetCallerIdentity and AssumeRole, by their names in the API.
+    """GetCallerIdentity, AssumeRole and GetSessionToken, by their names in the API.
 
     Args:
         engine: the engine that it belongs to.
@@ -37,30 +43,58 @@ class StsHandler:
         self.operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "GetCallerIdentity": self.get_caller_identity,
             "AssumeRole": self.assume_role,
+            "GetSessionToken": self.get_session_token,
         }
 
     def get_caller_identity(self, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 — it has none
-        """Answer the one identity."""
-        account = self._engine.account
-        return {
-            "UserId": f"{_ROLE_ID}:local",
-            "Account": account,
-            "Arn": f"arn:aws:sts::{account}:assumed-role/{ROLE}/local",
-        }
+        """Answer who signed the request: the engine's own role, or the one of a temporary key."""
+        identity = self._caller()
+        return {"UserId": identity.user_id, "Account": self._engine.account, "Arn": identity.arn}
 
     def assume_role(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer credentials for any role; the engine asks nobody for credentials, so they are mere placeholders."""
-        name, session = params["RoleArn"].rpartition("/")[2], params["RoleSessionName"]
-        end = time.time() + params.get("DurationSeconds", _DEFAULT_DURATION)
+        """Answer a temporary key for any role, in the engine's account whatever account the ARN names."""
+        arn, session = str(params.get("RoleArn", "")), str(params.get("RoleSessionName", ""))
+        role = _ROLE.fullmatch(arn)
+        if role is None:
+            raise ApiError("ValidationError", f"{arn} is invalid")
+        if not _SESSION.fullmatch(session):
+            message = (
+                f"1 validation error detected: Value '{session}' at 'roleSessionName' failed to satisfy constraint: "
+                "Member must satisfy regular expression pattern: [\\w+=,.@-]*"
+            )
+            raise ApiError("ValidationError", message)
+        identity = assumed_role(f"arn:aws:sts::{self._engine.account}:assumed-role/{role[1]}/{session}")
         return {
-            "Credentials": {
-                "AccessKeyId": "ASIALOCALPROCESSING0",
-                "SecretAccessKey": "local",
-                "SessionToken": "local",
-                "Expiration": dt.datetime.fromtimestamp(int(end), dt.timezone.utc),
-            },
-            "AssumedRoleUser": {
-                "AssumedRoleId": f"{_ROLE_ID}:{session}",
-                "Arn": f"arn:aws:sts::{self._engine.account}:assumed-role/{name}/{session}",
-            },
+            "Credentials": self._keys(identity, params, 3600, _LONGEST_ROLE),
+            "AssumedRoleUser": {"AssumedRoleId": identity.user_id, "Arn": identity.arn},
+        }
+
+    def get_session_token(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer a temporary key for the caller itself."""
+        return {"Credentials": self._keys(self._caller(), params, 43_200, _LONGEST_TOKEN)}
+
+    def _caller(self) -> Identity:
+        identity = caller()
+        return (
+            identity if identity.arn else assumed_role(f"arn:aws:sts::{self._engine.account}:assumed-role/{ROLE}/local")
+        )
+
+    def _keys(self, identity: Identity, params: dict[str, Any], usual: int, longest: int) -> dict[str, Any]:
+        duration = params.get("DurationSeconds", usual)
+        if not _SHORTEST <= duration <= longest:
+            bound = (
+                f"greater than or equal to {_SHORTEST}" if duration < _SHORTEST else f"less than or equal to {longest}"
+            )
+            message = (
+                f"1 validation error detected: Value '{duration}' at 'durationSeconds' failed to satisfy constraint: "
+                f"Member must have value {bound}"
+            )
+            raise ApiError("ValidationError", message)
+        end = int(time.time()) + duration
+        keys = install_credentials(self._engine.home).temporary(identity, end)
+        return {
+            "AccessKeyId": keys.access_key,
+            "SecretAccessKey": keys.secret_key,
+            "SessionToken": keys.token,
+            "Expiration": dt.datetime.fromtimestamp(end, dt.timezone.utc),
         }

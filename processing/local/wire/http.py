@@ -1,7 +1,7 @@
 """HTTP/1.1 as far as an AWS endpoint needs it: heads of requests read under limits, bodies framed, heads of answers.
 
-Strict where leniency lets two readers see different requests: a header line that goes on in the next one, a length that is
-no plain number, two framings at once are refused.
+Strict where leniency lets two readers see different requests: a header line that goes on in the next one, a length that
+is no plain number, two framings at once are refused.
 """
 
 from __future__ import annotations

@@ -16,7 +16,10 @@ ALLOWED_SKEW = 900
 """Seconds that a client's clock may be off."""
 
 _INVALID_TOKEN = "The security token included in the request is invalid."  # noqa: S105 — a text
-_MISMATCH = "The request signature we calculated does not match the signature you provided. Check your {key} and signing method."
+_MISMATCH = (
+    "The request signature we calculated does not match the signature you provided. "
+    "Check your {key} and signing method."
+)
 _QUERY_MISMATCH = _MISMATCH.format(key="AWS Secret Access Key") + " Consult the service documentation for details."
 
 

@@ -1,7 +1,7 @@
 """AWS Signature Version 4: whether a request comes from somebody who has the secret, and as it was signed.
 
-Read: the Authorization header, and presigned URLs. The body is held against its signed hash while it streams, the chunks
-of an aws-chunked body each against their own signature. Any region is taken: the engine is all of them.
+Read: the Authorization header, and presigned URLs. The body is held against its signed hash while it streams, the
+chunks of an aws-chunked body each against their own signature. Any region is taken: the engine is all of them.
 """
 
 from __future__ import annotations
@@ -286,7 +286,7 @@ def _squeezed(value: str) -> str:
 
 
 def _canonical_path(path: str, service: str) -> str:
-    if _PLAIN_PATH.fullmatch(path) and (service == "s3" or "/." not in path and "//" not in path):
+    if _PLAIN_PATH.fullmatch(path) and (service == "s3" or ("/." not in path and "//" not in path)):
         return path
     if service == "s3":  # whose keys may have dots and slashes anywhere
         return quote(unquote_to_bytes(path), safe="/~")

@@ -1,0 +1,39 @@
+"""The engine's commands: `python -m processing.local serve`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import NoReturn
+
+from processing.exceptions import ProcessingError
+from processing.local import serving
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; what is wrong with its arguments or the machine is one line on stderr, and exit code 2."""
+    parser = _Parser(prog="python -m processing.local", description="The embedded engine.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    serving.add_command(commands)
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except (ProcessingError, ValueError, TypeError, OSError) as error:
+        sys.exit(_said(parser, error))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def _said(parser: argparse.ArgumentParser, error: Exception) -> int:
+    text = " ".join(str(error.args[0] if type(error) is TypeError else error).split())
+    sys.stderr.write(f"{parser.prog}: error: {text}\n")
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""The command `serve`: the engine over HTTP in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from processing.exceptions import ConfigurationError
+from processing.local.engine import REGION, Engine
+from processing.local.server import ADDRESS, Server, logging_to, serve_until_signal
+from processing.local.settings import EngineSettings, SandboxSetting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_IN_THE_WAY = (
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+    *(
+        f"AWS_ENDPOINT_URL_{service}"
+        for service in ("CLOUDWATCH", "CLOUDWATCH_LOGS", "IAM", "S3", "SAGEMAKER", "SQS", "STS")
+    ),
+)
+"""Variables that would lead a client elsewhere although it has ours."""
+
+_SETTINGS: tuple[tuple[str, type, str, str], ...] = (
+    ("tick", float, "SECONDS", "between two looks of a job at whether it was stopped"),
+    ("grace", float, "SECONDS", "between SIGTERM and SIGKILL when it was"),
+    ("python", str, "PATH", "the interpreter or virtual environment that runs jobs"),
+    ("container_program", str, "PROGRAM", "runs containers, such as podman"),
+    ("cpus", int, "NUMBER", "CPUs that each host of a job may use"),
+    ("memory_gb", float, "GIB", "memory that each host may use"),
+    ("events_file", str, "FILE", "gets every state change of a job"),
+    ("events_queue", str, "NAME", "a queue of the engine that gets the same"),
+    ("s3_endpoint", str, "URL", "another S3 in place of the engine's own"),
+    ("sample", float, "SECONDS", "between two samples of a host's metrics"),
+)
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to those of a program."""
+    parser = commands.add_parser(
+        "serve",
+        help="serve the engine over HTTP",
+        description=f"Serve the engine on {ADDRESS} until SIGTERM or SIGINT. Prints the lines for a shell that point "
+        "any AWS client at it.",
+    )
+    parser.add_argument("--home", type=Path, metavar="DIR", help="the engine's folder")
+    parser.add_argument("--port", type=_port, default=0, help="the port; by default a free one")
+    parser.add_argument("--region", default=REGION, help=f"the region that ARNs name; by default {REGION}")
+    parser.add_argument("--env-file", type=Path, metavar="FILE", help="also write the lines to FILE, once it serves")
+    parser.add_argument("--sandbox", choices=get_args(SandboxSetting), help="how a job sees its /opt/ml")
+    parser.add_argument("--image", action="append", metavar="URI=PYTHON", help="the Python for an image; repeatable")
+    parser.add_argument(
+        "--container-option",
+        action="append",
+        metavar="OPTION",
+        help="a further option of the container program's `run`",
+    )
+    for name, kind, metavar, text in _SETTINGS:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
+    parser.set_defaults(run=serve)
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Serve until a signal says to stop.
+
+    Raises:
+        ProcessingError, ValueError, TypeError, OSError: it cannot; the message says why.
+    """
+    engine = Engine(options.home, _settings(options), region=options.region)
+    try:
+        server = Server(engine, port=options.port)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigurationError(f"--port: cannot serve on {ADDRESS}:{options.port}: {reason}") from error
+    text = shell_lines(server.environment(), os.environ)
+
+    def announce() -> None:
+        if options.env_file is not None:
+            _write(options.env_file, text)
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    with logging_to(engine.home):
+        serve_until_signal(server, begun=announce)
+
+
+def shell_lines(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
+    """Return the lines for a shell that point clients at a server.
+
+    Args:
+        ours: the variables to set.
+        theirs: the environment as it is: what of it would be in the way is unset first.
+    """
+    wrong = [name for name in _IN_THE_WAY if theirs.get(name) and name not in ours]
+    unset = f"unset {' '.join(wrong)}\n" if wrong else ""
+    return unset + "".join(f"export {name}={shlex.quote(value)}\n" for name, value in ours.items())
+
+
+def _settings(options: argparse.Namespace) -> EngineSettings:
+    parts: dict[str, Any] = {name: getattr(options, name) for name, *_ in _SETTINGS}
+    parts |= {"sandbox": options.sandbox, "container_options": options.container_option}
+    if options.image:
+        parts["images"] = [_pair(text) for text in options.image]
+    return EngineSettings(**{name: value for name, value in parts.items() if value is not None})
+
+
+def _pair(text: str) -> tuple[str, str]:
+    image, equals, python = text.rpartition("=")
+    if not equals:
+        raise ConfigurationError(f"--image: {text} is not of the form URI=PYTHON")
+    return image, python
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: a number from 0 to 65535")
+    return int(text)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write the lines whole or not at all, for their owner's eyes only."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
