@@ -75,9 +75,12 @@ def _plain(value: Any) -> Any:
     raise TypeError(message)
 
 
+_NUMBERS_AS_TEXT = {"NaN", "Infinity", "-Infinity"}
+
+
 @functools.cache
 def _with_special_members(service: str, operation: str) -> Any:
-    """Return the shape of the parameters if any is other than JSON says it (a time, bytes); most have none."""
+    """Return the shape of the parameters if any may be other than JSON says it (a time, bytes, NaN); most have none."""
     model = service_model(service)
     if operation not in model.operation_names:
         return None
@@ -86,7 +89,7 @@ def _with_special_members(service: str, operation: str) -> Any:
 
 
 def _is_special(shape: Any, above: frozenset[str]) -> bool:
-    if shape.type_name in {"timestamp", "blob"}:
+    if shape.type_name in {"timestamp", "blob", "float", "double"}:
         return True
     if shape.name in above:  # a shape inside itself
         return False
@@ -105,6 +108,10 @@ def _read(shape: Any, value: Any) -> Any:
         return [_read(shape.member, each) for each in value]
     if kind == "map" and isinstance(value, dict):
         return {key: _read(shape.value, each) for key, each in value.items()}
+    return _read_scalar(kind, value)
+
+
+def _read_scalar(kind: str, value: Any) -> Any:
     try:
         if kind == "timestamp" and value is not None:
             return to_time(value)
@@ -112,4 +119,6 @@ def _read(shape: Any, value: Any) -> Any:
             return base64.b64decode(value, validate=True)
     except (ValueError, OverflowError):
         raise ApiError("SerializationException", f"{value!r} is not a valid {kind}.") from None
+    if kind in {"float", "double"} and isinstance(value, str) and value in _NUMBERS_AS_TEXT:
+        return float(value)
     return value

@@ -1,0 +1,116 @@
+"""The metric store, and the statistics over it."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processing.local.handlers.statistics import Series, is_statistic, quantile
+from processing.local.stores.metrics import JOBS, Metric, MetricStore, Sample
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = 1_700_000_000.0
+CPU = Metric(JOBS, "CPUUtilization", (("Host", "job/algo-1"),))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> MetricStore:
+    """An empty store whose time stands still."""
+    return MetricStore(tmp_path, now=lambda: NOW)
+
+
+def test_samples_of_a_host_are_its_metrics(store: MetricStore) -> None:
+    """In percent, in the namespace of processing jobs, each name a metric of its own."""
+    store.append(
+        "job/algo-1", [(NOW, {"CPUUtilization": 50, "MemoryUtilization": 2.5}), (NOW + 1, {"DiskUtilization": 1})]
+    )
+    found, more = store.metrics()
+    assert [metric.name for metric in found] == ["CPUUtilization", "DiskUtilization", "MemoryUtilization"]
+    assert found[0] == CPU
+    assert not more
+    assert store.unit(CPU) == "Percent"
+    assert store.unit(Metric(JOBS, "CPUUtilization")) is None
+
+
+def test_samples_come_to_buckets(store: MetricStore) -> None:
+    """Each from a multiple of the period on; the last one is whole although the end is inside it."""
+    start = 1_700_000_040.0  # the start of a minute
+    store.append("job/algo-1", [(start + second, {"CPUUtilization": second}) for second in range(180)])
+    buckets = store.buckets(CPU, start, start + 61, 60)
+    assert [(bucket.start, bucket.number, bucket.minimum, bucket.maximum) for bucket in buckets] == [
+        (start, 60, 0, 59),
+        (start + 60, 60, 60, 119),
+    ]
+    assert buckets[0].sum == sum(range(60))
+    assert store.buckets(Metric(JOBS, "none"), start, start + 61, 60) == []
+
+
+def test_a_series_begins_with_the_period_of_its_start(store: MetricStore) -> None:
+    """Whatever moment in it the start is."""
+    store.append(
+        "job/algo-1", [(60.0, {"CPUUtilization": 1}), (90.0, {"CPUUtilization": 3}), (120.0, {"CPUUtilization": 5})]
+    )
+    series = Series(store, CPU, 75.0, 120.0, 60)
+    assert series.points("Average") == [(60.0, 2.0)]
+    assert series.points("SampleCount") == [(60.0, 2.0)]
+    assert series.points("p50") == [(60.0, 2.0)]
+
+
+def test_a_set_of_values_has_no_percentiles(store: MetricStore) -> None:
+    """Only what lies between its ends is unknown: a set of equal values has them."""
+    store.put([(CPU, "Percent", [Sample(0.0, 3, 12, 1, 9), Sample(60.0, 4, 8, 2, 2), Sample.of(60.0, 4.0, 2)])])
+    series = Series(store, CPU, 0.0, 120.0, 60)
+    assert series.points("Sum") == [(0.0, 12.0), (60.0, 16.0)]
+    assert series.points("p100") == [(60.0, 4.0)]
+    assert series.points("p0") == [(60.0, 2.0)]
+
+
+@given(values=st.lists(st.integers(-50, 50), min_size=2, max_size=30), percent=st.integers(1, 99))
+def test_quantiles_are_those_of_the_standard_library(values: list[int], percent: int) -> None:
+    """Counted one by one or together."""
+    expected = statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+    counted = [(float(value), float(values.count(value))) for value in sorted(set(values))]
+    assert quantile(counted, percent / 100) == pytest.approx(expected)
+    assert quantile([(float(value), 1.0) for value in sorted(values)], percent / 100) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["p101", "p", "p1.", "tm99", "average", "", "p99.99.9", "iqm"])
+def test_other_statistics_are_none(name: str) -> None:
+    """The engine has no trimmed means."""
+    assert not is_statistic(name)
+
+
+def test_metrics_are_found(store: MetricStore) -> None:
+    """By namespace, name, dimensions with or without a value, and how recent they are; page by page, in one order."""
+    for job in ("a", "b"):
+        for host in (1, 2):
+            store.append(
+                f"{job}/algo-{host}", [(NOW - 4 * 3600 * (job == "a"), {"CPUUtilization": 1.0, "DiskUtilization": 1.0})]
+            )
+    store.put([(Metric.of("Own", "Rows", {"Table": "t", "Host": "x"}), "Count", [Sample.of(NOW, 1.0)])])
+    assert len(store.metrics()[0]) == 9
+    assert len(store.metrics(namespace=JOBS, name="CPUUtilization")[0]) == 4
+    assert len(store.metrics(dimensions=[("Host", None)])[0]) == 9
+    assert len(store.metrics(dimensions=[("Host", "b/algo-1")])[0]) == 2
+    assert [metric.namespace for metric in store.metrics(dimensions=[("Host", None), ("Table", "t")])[0]] == ["Own"]
+    assert {metric.dimensions[0][1][0] for metric in store.metrics(namespace=JOBS, recent=True)[0]} == {"b"}
+    page, more = store.metrics(limit=4)
+    rest, no_more = store.metrics(after=page[-1])
+    assert (more, no_more) == (True, False)
+    assert page + rest == store.metrics()[0]
+
+
+def test_old_samples_go(store: MetricStore) -> None:
+    """And metrics without any."""
+    store.append("old/algo-1", [(NOW - 10, {"CPUUtilization": 1.0})])
+    store.append("job/algo-1", [(NOW - 10, {"CPUUtilization": 1.0}), (NOW, {"CPUUtilization": 2.0})])
+    assert store.delete_before(NOW) == 2
+    assert store.metrics()[0] == [CPU]
+    assert [bucket.sum for bucket in store.buckets(CPU, NOW - 60, NOW + 60, 60)] == [2.0]
+    assert store.delete_before(NOW) == 0

@@ -1,0 +1,426 @@
+"""The protocols of SQS and CloudWatch: a request of any of them is answered in it, whatever the model prefers."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+import json
+import math
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import pytest
+from botocore.awsrequest import HeadersDict
+from botocore.parsers import RpcV2CBORParser, create_parser
+from botocore.serialize import create_serializer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processing.local.errors import ApiError
+from processing.local.wire import cbor, codec
+from processing.local.wire.message import Request, endpoint
+from processing.local.wire.names import query_model
+from processing.request.schema import service_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from processing.local.wire.message import Response
+
+SERVICES = {"cloudwatch": "monitoring", "sqs": "sqs"}
+PROTOCOLS = [
+    ("cloudwatch", "smithy-rpc-v2-cbor"),
+    ("cloudwatch", "json"),
+    ("cloudwatch", "query"),
+    ("sqs", "json"),
+    ("sqs", "query"),
+]
+TIME = dt.datetime(2026, 11, 21, 7, 0, 0, 250_000, dt.timezone.utc)
+
+TIMES = st.datetimes(
+    dt.datetime(1971, 1, 1),  # noqa: DTZ001 — the zone is given apart
+    dt.datetime(2200, 1, 1),  # noqa: DTZ001
+    timezones=st.just(dt.timezone.utc),
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), (1 << 64) - 1)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(codec="utf-8"))
+    | st.binary(),
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=5)
+    ),
+    max_leaves=20,
+)
+
+
+def without_none(value: Any) -> Any:
+    """Maps leave None out, lists do not."""
+    if isinstance(value, dict):
+        return {key: without_none(member) for key, member in value.items() if member is not None}
+    return [without_none(member) for member in value] if isinstance(value, list) else value
+
+
+@given(value=VALUES)
+def test_cbor_is_read_by_botocore(value: Any) -> None:
+    """And by ourselves, as what was written."""
+    written = cbor.dumps(value)
+    parser = RpcV2CBORParser()
+    assert parser.parse_data_item(parser.get_peekable_stream_from_bytes(written)) == without_none(value)
+    assert cbor.loads(written) == without_none(value)
+
+
+@given(moment=TIMES)
+def test_times_are_tagged(moment: dt.datetime) -> None:
+    """As seconds since the epoch, to the microsecond."""
+    written = cbor.dumps({"t": moment})
+    parser = RpcV2CBORParser()
+    read = parser.parse_data_item(parser.get_peekable_stream_from_bytes(written))["t"]
+    assert abs(read - moment) < dt.timedelta(milliseconds=1)
+    assert abs(cbor.loads(written)["t"] - moment) <= dt.timedelta(microseconds=1)
+
+
+@given(
+    params=st.fixed_dictionaries(
+        {"Namespace": st.text(max_size=300), "MetricName": st.text(), "Period": st.integers(-(1 << 62), 1 << 62)},
+        optional={
+            "StartTime": TIMES,
+            "Statistics": st.lists(st.text(), max_size=30),
+            "Dimensions": st.lists(st.fixed_dictionaries({"Name": st.text(), "Value": st.text()}), max_size=3),
+        },
+    )
+)
+def test_what_botocore_writes_in_cbor_is_read(params: dict[str, Any]) -> None:
+    """Every type of a request."""
+    read = cbor.loads(request_of("cloudwatch", "smithy-rpc-v2-cbor", "GetMetricStatistics", params).content())
+    if "StartTime" in params:
+        assert abs(read.pop("StartTime") - params.pop("StartTime")) < dt.timedelta(seconds=1)
+    assert read == params
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        ("bf6161019f0203ffff", {"a": 1}),
+        ("7f61616162ff", "ab"),
+        ("5f41614162ff", b"ab"),
+        ("9f01820203ff", [1, [2, 3]]),
+        ("f93c00", 1.0),
+        ("fa3fc00000", 1.5),
+        ("f7", None),
+        ("f97c00", math.inf),
+        ("c101", dt.datetime(1970, 1, 1, 0, 0, 1, tzinfo=dt.timezone.utc)),
+    ],
+)
+def test_forms_that_we_do_not_write_are_read(data: str, value: Any) -> None:
+    """Indefinite lengths, short floats, undefined."""
+    if data.startswith("bf"):
+        data, value = "bf6161016162" + "9f0203ff" + "ff", {"a": 1, "b": [2, 3]}
+    assert cbor.loads(bytes.fromhex(data)) == value
+
+
+@given(data=st.binary(max_size=60))
+@settings(max_examples=300)
+def test_any_bytes_are_a_value_or_a_client_error(data: bytes) -> None:
+    """Never another exception."""
+    try:
+        cbor.loads(data)
+    except ApiError as error:
+        assert error.code == "SerializationException"  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x9b\x7f\xff\xff\xff\xff\xff\xff\xff",  # an array that says it is long
+        b"\x5b\x7f\xff\xff\xff\xff\xff\xff\xff",  # bytes that say so
+        b"\xbb\x7f\xff\xff\xff\xff\xff\xff\xff",
+        b"\x81" * 10_000 + b"\x01",
+        b"\xc1" * 10_000 + b"\x01",
+        b"\x01\x02",  # two values
+        b"\xc2\x41\x01",  # a tag that nobody uses here
+        b"\xc1\xfb\x7f\xf0\x00\x00\x00\x00\x00\x00",  # a time that never comes
+        b"\xa1\x80\x01",  # an array as the key
+        b"\x61\xff",  # no UTF-8
+        b"\x1c",
+        b"\xff",
+        b"\xf8\x20",
+    ],
+)
+def test_malformed_cbor_is_the_clients_fault(data: bytes) -> None:
+    """However deep or long it says it is."""
+    with pytest.raises(ApiError, match="SerializationException"):
+        cbor.loads(data)
+
+
+def request_of(service: str, protocol: str, operation: str, params: Mapping[str, Any]) -> Request:
+    """What botocore sends in a protocol."""
+    model = query_model(service) if protocol == "query" else service_model(service)
+    written: Any = create_serializer(protocol).serialize_to_request(dict(params), model.operation_model(operation))
+    body = written["body"]
+    content = urlencode(body).encode() if isinstance(body, dict) else body
+    return Request.from_url(
+        "POST", f"http://127.0.0.1:1{written['url_path']}", with_signature(service, written["headers"]), content
+    )
+
+
+def with_signature(service: str, headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers with as much of a signature as says which service it is."""
+    scope = f"Credential=KEY/20261121/us-east-1/{SERVICES[service]}/aws4_request"
+    return {**headers, "Authorization": f"AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0"}
+
+
+def parsed(service: str, protocol: str, operation: str, response: Response) -> dict[str, Any]:
+    """What botocore makes of an answer."""
+    model = query_model(service) if protocol == "query" else service_model(service)
+    body = {
+        "headers": HeadersDict(response.headers),
+        "status_code": response.status,
+        "body": response.body,
+        "context": {},
+    }
+    shape: Any = model.operation_model(operation).output_shape
+    found: dict[str, Any] = create_parser(protocol).parse(body, shape)
+    found.pop("ResponseMetadata")
+    return found
+
+
+CALLS: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
+    "cloudwatch": [
+        (
+            "GetMetricData",
+            {
+                "MetricDataQueries": [
+                    {
+                        "Id": "m",
+                        "MetricStat": {"Metric": {"MetricName": "<a>"}, "Period": 60, "Stat": "p99"},
+                        "ReturnData": True,
+                    }
+                ],
+                "StartTime": TIME.replace(microsecond=0),
+                "EndTime": TIME.replace(microsecond=0),
+            },
+            {
+                "MetricDataResults": [{"Id": "m", "Timestamps": [TIME.replace(microsecond=0)], "Values": [1.5, 2.0]}],
+                "Messages": [],
+            },
+        ),
+        (
+            "PutMetricData",
+            {"Namespace": "n", "MetricData": [{"MetricName": "m", "Values": [1.0, 2.5], "Unit": "None"}]},
+            {},
+        ),
+        (
+            "ListMetrics",
+            {},
+            {"Metrics": [{"Namespace": "a", "Dimensions": [{"Name": "é", "Value": "&"}]}], "NextToken": "t"},
+        ),
+    ],
+    "sqs": [
+        (
+            "SendMessage",
+            {
+                "QueueUrl": "http://x/0/q",
+                "MessageBody": "<&>",
+                "DelaySeconds": 0,
+                "MessageAttributes": {"n": {"DataType": "Binary", "BinaryValue": b"\x00\xff"}},
+                "MessageSystemAttributes": {"AWSTraceHeader": {"DataType": "String", "StringValue": "x"}},
+            },
+            {"MD5OfMessageBody": "0", "MessageId": "1"},
+        ),
+        (
+            "ReceiveMessage",
+            {
+                "QueueUrl": "q",
+                "AttributeNames": ["All"],
+                "MessageAttributeNames": ["a", "b"],
+                "MaxNumberOfMessages": 10,
+            },
+            {
+                "Messages": [
+                    {
+                        "MessageId": "1",
+                        "Body": "{}\r\n",
+                        "Attributes": {"SentTimestamp": "1", "ApproximateReceiveCount": "2"},
+                        "MessageAttributes": {"n": {"StringValue": "v", "DataType": "String"}},
+                    },
+                    {"MessageId": "2"},
+                ]
+            },
+        ),
+        ("CreateQueue", {"QueueName": "q", "Attributes": {"DelaySeconds": "1"}, "tags": {"k": "v"}}, {"QueueUrl": "u"}),
+        ("ListQueues", {"QueueNamePrefix": "q"}, {"QueueUrls": ["a", "b"]}),
+        ("GetQueueAttributes", {"QueueUrl": "q", "AttributeNames": ["QueueArn"]}, {"Attributes": {"QueueArn": "arn"}}),
+        ("DeleteMessage", {"QueueUrl": "q", "ReceiptHandle": "h"}, {}),
+        (
+            "SendMessageBatch",
+            {"QueueUrl": "q", "Entries": [{"Id": "1", "MessageBody": "a"}, {"Id": "2", "MessageBody": "b"}]},
+            {
+                "Successful": [{"Id": "1", "MessageId": "m", "MD5OfMessageBody": "0"}],
+                "Failed": [{"Id": "2", "SenderFault": True, "Code": "c"}],
+            },
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("service", "protocol", "operation", "params", "result"),
+    [(service, protocol, *call) for service, protocol in PROTOCOLS for call in CALLS[service]],
+)
+def test_calls_pass_in_every_protocol(
+    service: str, protocol: str, operation: str, params: dict[str, Any], result: dict[str, Any]
+) -> None:
+    """The handler sees what the client gave, the client what the handler answered."""
+    seen: list[Any] = []
+
+    def handle(*call: Any) -> Mapping[str, Any]:
+        seen.append(call)
+        return result
+
+    response = codec.answer(handle, request_of(service, protocol, operation, params))
+    assert seen == [(service, operation, params)]
+    assert parsed(service, protocol, operation, response) == result
+    assert (
+        response.headers["Content-Type"]
+        == {
+            "smithy-rpc-v2-cbor": "application/cbor",
+            "json": "application/x-amz-json-1.0",
+            "query": "text/xml",
+        }[protocol]
+    )
+
+
+@pytest.mark.parametrize(("service", "protocol"), PROTOCOLS)
+def test_errors_pass_in_every_protocol(service: str, protocol: str) -> None:
+    """With the code that users of the query protocol know, and beside it the name of the shape."""
+    code, shape = {
+        "sqs": ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"),
+        "cloudwatch": ("InvalidParameterValue", "InvalidParameterValueException"),
+    }[service]
+
+    def handle(*_: Any) -> Mapping[str, Any]:
+        raise ApiError(code, "it's <not> there")
+
+    operation = CALLS[service][0][0]
+    response = codec.answer(handle, request_of(service, protocol, operation, CALLS[service][0][1]))
+    error = parsed(service, protocol, operation, response)["Error"]
+    assert response.status == 400
+    assert (error["Code"], error["Message"]) == (code, "it's <not> there")
+    if protocol == "query":
+        assert error["Type"] == "Sender"
+        return
+    assert response.headers["x-amzn-query-error"] == f"{code};Sender"
+    assert error["QueryErrorCode"] == shape
+
+
+def handled(request: Request) -> tuple[Any, Response]:
+    """What a handler is called with for a request, and the answer."""
+    seen: list[Any] = []
+
+    def handle(*call: Any) -> Mapping[str, Any]:
+        seen.append(call)
+        return {}
+
+    response = codec.answer(handle, request)
+    return (seen[0] if seen else None), response
+
+
+FORM = "application/x-www-form-urlencoded; charset=utf-8"
+
+
+def test_old_sqs_forms_are_read() -> None:
+    """The documentation's examples of the query protocol: names of elements, not of the lists they are in."""
+    fields = {
+        "Action": "ReceiveMessage",
+        "Version": "2012-11-05",
+        "AttributeName.1": "SentTimestamp",
+        "AttributeName.2": "SenderId",
+        "MessageAttributeName.1": "a",
+        "WaitTimeSeconds": "20",
+    }
+    request = Request.from_url("POST", "http://127.0.0.1:1/000000000000/q", {"content-type": FORM}, urlencode(fields))
+    params = {"AttributeNames": ["SentTimestamp", "SenderId"], "MessageAttributeNames": ["a"], "WaitTimeSeconds": 20}
+    assert handled(request)[0] == ("sqs", "ReceiveMessage", params)
+    fields = {
+        "Action": "SendMessage",
+        "Version": "2012-11-05",
+        "MessageAttribute.1.Name": "city",
+        "MessageAttribute.1.Value.StringValue": "x",
+        "MessageAttribute.1.Value.DataType": "String",
+    }
+    request = Request.from_url("GET", "http://127.0.0.1:1/?" + urlencode(fields), {}, b"")
+    attributes = {"city": {"StringValue": "x", "DataType": "String"}}
+    assert handled(request)[0] == ("sqs", "SendMessage", {"MessageAttributes": attributes})
+
+
+def test_old_sqs_answers_have_the_documented_elements() -> None:
+    """Not only what botocore reads back with our names."""
+    result = {"Messages": [{"Body": "b", "Attributes": {"SenderId": "s"}}]}
+    request = Request.from_url("POST", "http://h/", {"content-type": FORM}, "Action=ReceiveMessage&Version=2012-11-05")
+    body = bytes(codec.answer(lambda *_: result, request).body).decode()  # type: ignore[arg-type]
+    assert '<ReceiveMessageResponse xmlns="http://queue.amazonaws.com/doc/2012-11-05/">' in body
+    message = "<Message><Body>b</Body><Attribute><Name>SenderId</Name><Value>s</Value></Attribute></Message>"
+    assert f"<ReceiveMessageResult>{message}</ReceiveMessageResult>" in body
+
+
+@pytest.mark.parametrize(("service", "protocol"), PROTOCOLS)
+def test_requests_may_be_compressed(service: str, protocol: str) -> None:
+    """With gzip, of any protocol; what is no gzip, or too large, is the client's fault."""
+    operation, params, _ = CALLS[service][0]
+    plain = request_of(service, protocol, operation, params)
+    headers = {**plain.headers, "content-encoding": "gzip"}
+    url = f"http://{plain.host}{plain.path}"
+    content = plain.content()
+    assert handled(Request.from_url("POST", url, headers, gzip.compress(content)))[0] == (service, operation, params)
+    for bad in (b"no gzip", gzip.compress(content)[:-9], gzip.compress(b"\x00" * (1 << 25))):
+        call, response = handled(Request.from_url("POST", url, headers, bad))
+        assert call is None
+        assert (response.status, b"SerializationException" in bytes(response.body)) == (400, True)  # type: ignore[arg-type]
+
+
+def test_cbor_paths_name_the_operation() -> None:
+    """Whatever stands before; an unknown service is said to be one."""
+    headers = {"smithy-protocol": "rpc-v2-cbor", "content-type": "application/cbor"}
+    path = "/service/GraniteServiceVersion20100801/operation/ListMetrics"
+    assert handled(Request.from_url("POST", f"http://h/prefix{path}", headers, b""))[0] == (
+        "cloudwatch",
+        "ListMetrics",
+        {},
+    )
+    assert handled(Request.from_url("POST", "http://h/service/Other/operation/X", headers, b"\xa0"))[0] == (
+        "Other",
+        "X",
+        {},
+    )
+    assert handled(Request.from_url("POST", "http://h/", headers, b"\xa0"))[0] == ("", "", {})
+    assert handled(Request.from_url("POST", f"http://h{path}", headers, b"\x80"))[1].status == 400
+
+
+def test_json_says_numbers_that_are_none() -> None:
+    """NaN and the infinities are texts in JSON."""
+    headers = {
+        "x-amz-target": "GraniteServiceVersion20100801.PutMetricData",
+        "content-type": "application/x-amz-json-1.0",
+    }
+    data = [{"MetricName": "m", "Value": text} for text in ("NaN", "Infinity", "-Infinity")]
+    body = json.dumps({"Namespace": "n", "MetricData": data})
+    call, _ = handled(Request.from_url("POST", endpoint("cloudwatch"), headers, body))
+    values = [datum["Value"] for datum in call[2]["MetricData"]]
+    assert math.isnan(values[0])
+    assert values[1:] == [math.inf, -math.inf]
+
+
+def test_json_is_answered_in_its_version() -> None:
+    """1.1 to SageMaker's clients, 1.0 to those of SQS; without a content type, 1.1."""
+    for sent, answered in (
+        ("application/x-amz-json-1.0", "1.0"),
+        ("application/x-amz-json-1.1; charset=utf-8", "1.1"),
+        ("", "1.1"),
+    ):
+        headers = {"x-amz-target": "SageMaker.ListProcessingJobs", "content-type": sent}
+        _, response = handled(Request.from_url("POST", endpoint("sagemaker"), headers, b"{}"))
+        assert response.headers["Content-Type"] == f"application/x-amz-json-{answered}"
