@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[3]
 SLEEP = "import time\nprint('up')\ntime.sleep(600)\n"
 STUBBORN = (
     "import signal, time\n"
-    "signal.signal(signal.SIGTERM, lambda *_: print('no'))\n"
-    "print('up')\n"
+    "signal.signal(signal.SIGTERM, lambda *_: print('no', flush=True))\n"
+    "print('up', flush=True)\n"
     "while True:\n"
     "    time.sleep(1)\n"
 )
@@ -34,7 +34,7 @@ POLITE = (
     "    open(sys.argv[1] + '/saved', 'w').write('x')\n"
     "    sys.exit(0)\n"
     "signal.signal(signal.SIGTERM, end)\n"
-    "print('up')\n"
+    "print('up', flush=True)\n"
     "time.sleep(600)\n"
 )
 
@@ -68,9 +68,9 @@ def test_a_job_that_ignores_sigterm_is_killed_after_the_grace(every_sandbox: Any
     assert "no" in jobs.lines(name)
 
 
-def test_the_programs_children_get_the_sigterm_too(every_sandbox: Any) -> None:
+def test_the_programs_children_get_the_sigterm_too(own_programs: Any) -> None:
     """A shell that waits for a child does not keep the child from the signal."""
-    jobs = every_sandbox
+    jobs = own_programs
     name = jobs.create(entrypoint=["/bin/sh", "-c", "sleep 600; echo never"], script=None, inputs=None)
     jobs.until(lambda: "ProcessingStartTime" in jobs.describe(name))
     started = time.monotonic()
@@ -127,9 +127,9 @@ def test_a_job_is_stopped_before_its_program_starts(jobs: Any) -> None:
     assert jobs.wait(name)["ProcessingJobStatus"] == "Stopped"
 
 
-def test_a_killed_supervisor_is_noticed(every_sandbox: Any) -> None:
+def test_a_killed_supervisor_is_noticed(own_programs: Any) -> None:
     """The job fails with an InternalServerError at the next look, its program dies, its files go."""
-    jobs = every_sandbox
+    jobs = own_programs
     name = jobs.create("import os, time\nprint(os.getpid())\nprint('up')\ntime.sleep(600)\n")
     _up(jobs, name)
     (host,) = jobs.handler._jobs.hosts(jobs.handler._jobs.get(name).id)

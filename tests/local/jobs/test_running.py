@@ -165,9 +165,9 @@ def test_a_failing_program_gives_its_exit_code_and_its_outputs(every_sandbox: An
     assert jobs.keys("out") == ["out/partial"]
 
 
-def test_a_program_ended_by_a_signal_has_the_shells_exit_code(every_sandbox: Any) -> None:
+def test_a_program_ended_by_a_signal_has_the_shells_exit_code(own_programs: Any) -> None:
     """A program that is killed, for want of memory say, ends with 128 plus the signal."""
-    described = every_sandbox.run("import os\nos.kill(os.getpid(), 9)\n")
+    described = own_programs.run("import os\nos.kill(os.getpid(), 9)\n")
     assert described["FailureReason"].endswith("exit code: 137")
 
 
