@@ -71,6 +71,7 @@ class Attendants:
 
     def close(self) -> None:
         """Let all of them go."""
+        self._sampler.stop()
         self._pipes.close()
         if self._gateway is not None:
             self._gateway.close()

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from processing.local.errors import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,12 +90,17 @@ class Sampler(threading.Thread):
 
     def finish(self) -> None:
         """Take a last sample, from what the kernel noted of the processes that have ended."""
-        self._over.set()
-        if not self.ident:
+        self.stop()
+        if not self._root:
             return  # the program never ran
-        self.join()
         self._disk.look_now()
         self._sample(_use_of_ended(self._last.memory))
+
+    def stop(self) -> None:
+        """Take no more samples by itself."""
+        self._over.set()
+        if self.is_alive():
+            self.join()
 
     def _sample(self, use: Use) -> None:
         if not self._memory:
@@ -105,7 +113,8 @@ class Sampler(threading.Thread):
             "DiskUtilization": self._disk.percent,
         }
         self._last, self._last_time = use, now
-        self._store.append(self._host, [(time.time(), values)])
+        with contextlib.suppress(ApiError, sqlite3.Error):  # on a full disk: no job shall fail for want of a figure
+            self._store.append(self._host, [(time.time(), values)])
 
 
 def use_of_tree(root: int) -> Use:

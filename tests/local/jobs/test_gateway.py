@@ -1,0 +1,157 @@
+"""A job's own boto3, and what else it may connect with, reaches the engine without a setting."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from processing.local import hosts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WHO = "import boto3\nprint(boto3.client('sts').get_caller_identity()['Arn'])\n"
+CONNECT = (
+    "import os, socket, time\n"
+    "from urllib.parse import urlsplit\n"
+    "where = urlsplit(os.environ['AWS_ENDPOINT_URL'])\n"
+    "connection = socket.create_connection((where.hostname, where.port))\n"
+    "connection.sendall(b'GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n')\n"
+    "print(where.port, connection.recv(12).decode(), flush=True)\n"
+)
+
+
+@pytest.fixture(params=["bubblewrap", "namespaces", "rewriting"])
+def own_sandboxes(request: pytest.FixtureRequest, make_jobs: Callable[..., Any]) -> Any:
+    """Those in which this machine's Python runs, so that boto3 is there."""
+    return make_jobs(sandbox=request.param)
+
+
+def _serves(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_boto3_in_a_job_is_the_role_on_this_engine(own_sandboxes: Any) -> None:
+    """Without any setting it reads and writes the engine's objects, as the job's role."""
+    jobs = own_sandboxes
+    jobs.objects.put("data", "before", b"from outside")
+    script = WHO + (
+        "s3 = boto3.client('s3')\n"
+        "print(s3.get_object(Bucket='data', Key='before')['Body'].read().decode())\n"
+        "s3.put_object(Bucket='data', Key='made', Body=b'from inside')\n"
+    )
+    described = jobs.run(script, name="inside", RoleArn="arn:aws:iam::000000000000:role/team/etl")
+    assert described["ProcessingJobStatus"] == "Completed", jobs.lines("inside")
+    assert jobs.lines("inside") == ["arn:aws:sts::000000000000:assumed-role/etl/SageMaker", "from outside"]
+    assert jobs.text("made") == "from inside"
+
+
+def test_every_host_has_its_own_gateway(jobs: Any) -> None:
+    """Hosts of one job use the same engine through ports of their own."""
+    script = (
+        "import boto3, json, os\n"
+        "host = json.load(open('/opt/ml/config/resourceconfig.json'))['current_host']\n"
+        "boto3.client('s3').put_object(Bucket='data', Key='hosts/' + host, Body=os.environ['AWS_ENDPOINT_URL'])\n"
+    )
+    described = jobs.run(script, hosts=2)
+    assert described["ProcessingJobStatus"] == "Completed", described
+    assert jobs.keys("hosts/") == ["hosts/algo-1", "hosts/algo-2"]
+    assert jobs.text("hosts/algo-1") != jobs.text("hosts/algo-2")
+
+
+def test_a_job_creates_a_job(own_sandboxes: Any) -> None:
+    """A job that was created from within a job runs like any other, outlives it, and has a gateway, too."""
+    jobs = own_sandboxes
+    inner = jobs.request(WHO + "boto3.client('s3').put_object(Bucket='data', Key='inner', Body=b'x')\n", name="inner")
+    script = (
+        "import boto3, json, sys\nboto3.client('sagemaker').create_processing_job(**json.load(open(sys.argv[1])))\n"
+    )
+    jobs.objects.put("data", "requests/inner.json", json.dumps(inner).encode())
+    described = jobs.run(
+        script,
+        name="outer",
+        inputs={"requests": "s3://data/requests/"},
+        arguments=["/opt/ml/processing/requests/inner.json"],
+    )
+    assert described["ProcessingJobStatus"] == "Completed", jobs.lines("outer")
+    assert jobs.wait("inner")["ProcessingJobStatus"] == "Completed", jobs.lines("inner")
+    assert jobs.keys("inner") == ["inner"]
+
+
+def test_the_package_itself_works_in_a_job(jobs: Any) -> None:
+    """Its Session goes to AWS_ENDPOINT_URL like any other client of boto3."""
+    root = Path(__file__).parents[3]
+    script = (
+        f"import sys\nsys.path.append({str(root)!r})\nimport processing\nprint(processing.Session().account_id())\n"
+    )
+    described = jobs.run(script, name="session")
+    assert described["ProcessingJobStatus"] == "Completed", jobs.lines("session")
+    assert jobs.lines("session") == ["000000000000"]
+
+
+def test_a_job_without_network_has_no_gateway(every_sandbox: Any) -> None:
+    """With network isolation there are neither keys nor an endpoint."""
+    jobs = every_sandbox
+    script = "import os\nprint(sorted(name for name in os.environ if 'ENDPOINT_URL' in name or 'KEY' in name))\n"
+    described = jobs.run(script, name="alone", NetworkConfig={"EnableNetworkIsolation": True})
+    assert described["ProcessingJobStatus"] == "Completed", described
+    assert jobs.lines("alone") == ["[]"]
+
+
+def test_the_request_says_where_to_go(jobs: Any) -> None:
+    """What the request's Environment sets is kept."""
+    script = "import os\nprint(os.environ['AWS_ENDPOINT_URL'], os.environ['AWS_ACCESS_KEY_ID'])\n"
+    name = jobs.create(script, Environment={"AWS_ENDPOINT_URL": "http://elsewhere", "AWS_ACCESS_KEY_ID": "mine"})
+    jobs.wait(name)
+    assert jobs.lines(name) == ["http://elsewhere mine"]
+
+
+def test_nothing_is_started_for_a_job_that_does_not_connect(jobs: Any) -> None:
+    """The port is there, but no process behind it."""
+    name = jobs.create("import time\nprint('up')\ntime.sleep(600)\n")
+    jobs.until(lambda: jobs.lines(name) == ["up"])
+    assert _servers(hosts._children[-1].pid) == []
+    jobs.stop(name)
+    jobs.wait(name)
+
+
+def test_the_gateway_is_gone_with_the_job(every_sandbox: Any) -> None:
+    """It answers while the job runs, refuses who has no key, and nobody listens at its port afterwards."""
+    jobs = every_sandbox
+    name = jobs.create(CONNECT)
+    assert jobs.wait(name)["ProcessingJobStatus"] == "Completed", jobs.lines(name)
+    port, answer = jobs.lines(name)[0].split(" ", 1)
+    assert answer == "HTTP/1.1 403"
+    assert not _serves(int(port))
+
+
+def test_the_gateway_dies_with_a_killed_supervisor(jobs: Any) -> None:
+    """kill -9 of the supervisor leaves no process behind that serves."""
+    name = jobs.create(CONNECT + "time.sleep(600)\n")
+    jobs.until(lambda: len(jobs.lines(name)) == 1)
+    port = int(jobs.lines(name)[0].split()[0])
+    assert _serves(port)
+    supervisor = hosts._children[-1]
+    (server,) = _servers(supervisor.pid)
+    os.kill(supervisor.pid, signal.SIGKILL)
+    supervisor.wait()
+    jobs.until(lambda: not _serves(port))
+    jobs.until(lambda: not Path(f"/proc/{server}/cmdline").exists() or not Path(f"/proc/{server}/cmdline").read_bytes())
+    assert jobs.wait(name)["ProcessingJobStatus"] == "Failed"
+
+
+def _servers(supervisor: int) -> list[int]:
+    """Return the children of a supervisor that are gateways' servers."""
+    tasks = Path(f"/proc/{supervisor}/task").iterdir()
+    children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    return [child for child in children if b"gateway import serve" in Path(f"/proc/{child}/cmdline").read_bytes()]
