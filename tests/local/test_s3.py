@@ -25,7 +25,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from processing.local.stores.bodies import _say_unchecked
+from processing.local.stores.checksums import _crt_function
 from processing.local.transport import InProcessTransport
 
 if TYPE_CHECKING:
@@ -348,7 +348,7 @@ class TestEngine:
     ) -> None:
         """Without awscrt a CRC32C is taken as it is, which the log says once."""
         monkeypatch.setitem(sys.modules, "awscrt.checksums", None)
-        _say_unchecked.cache_clear()
+        _crt_function.cache_clear()
         value = base64.b64encode(b"\0\0\0\0").decode()
         with caplog.at_level("INFO", logger="processing"):
             for _ in range(2):
@@ -447,8 +447,10 @@ class TestEngine:
     def test_what_the_engine_lacks_is_501(self, engine_s3: Any) -> None:
         """By its name, and never taken for another operation."""
         engine_s3.put_object(Bucket=BUCKET, Key="k", Body=b"x")
-        tags = {"TagSet": [{"Key": "a", "Value": "b"}]}
-        assert refused(engine_s3.put_object_tagging, Bucket=BUCKET, Key="k", Tagging=tags) == ("NotImplemented", 501)
+        assert refused(engine_s3.put_bucket_versioning, Bucket=BUCKET, VersioningConfiguration={}) == (
+            "NotImplemented",
+            501,
+        )
         assert refused(engine_s3.get_bucket_policy, Bucket=BUCKET) == ("NotImplemented", 501)
         assert refused(engine_s3.get_object, Bucket=BUCKET, Key="k", VersionId="1") == ("NotImplemented", 501)
         assert engine_s3.get_object(Bucket=BUCKET, Key="k")["Body"].read() == b"x"

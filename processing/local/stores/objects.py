@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from processing.local.errors import ApiError
-from processing.local.stores.bodies import Body, BodyFolder, Source
+from processing.local.stores.bodies import ABANDONED_AFTER, Body, BodyFolder, Source
 from processing.local.stores.database import Database
 
 if TYPE_CHECKING:
@@ -21,28 +21,67 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+_TAGS = "tags TEXT NOT NULL DEFAULT '{}'"
+_PARTS = "parts TEXT NOT NULL DEFAULT ''"
+_CHECKSUMS = "checksums TEXT NOT NULL DEFAULT '{}'"
 _SCHEMA = (
-    "CREATE TABLE buckets (name TEXT PRIMARY KEY, created REAL NOT NULL, region TEXT NOT NULL) WITHOUT ROWID",
-    """CREATE TABLE objects (
+    f"""CREATE TABLE buckets (
+        name TEXT PRIMARY KEY, created REAL NOT NULL, region TEXT NOT NULL, {_TAGS}
+    ) WITHOUT ROWID""",
+    f"""CREATE TABLE objects (
         bucket TEXT NOT NULL, key BLOB NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL, modified REAL NOT NULL,
-        body TEXT NOT NULL, headers TEXT NOT NULL, metadata TEXT NOT NULL, PRIMARY KEY (bucket, key)
+        body TEXT NOT NULL, headers TEXT NOT NULL, metadata TEXT NOT NULL, {_TAGS}, {_PARTS}, PRIMARY KEY (bucket, key)
     ) WITHOUT ROWID""",
-    """CREATE TABLE uploads (
+    f"""CREATE TABLE uploads (
         id TEXT PRIMARY KEY, bucket TEXT NOT NULL, key BLOB NOT NULL, initiated REAL NOT NULL,
-        headers TEXT NOT NULL, metadata TEXT NOT NULL
+        headers TEXT NOT NULL, metadata TEXT NOT NULL, {_TAGS}
     ) WITHOUT ROWID""",
-    """CREATE TABLE parts (
+    f"""CREATE TABLE parts (
         upload TEXT NOT NULL, number INTEGER NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL,
-        modified REAL NOT NULL, body TEXT NOT NULL, PRIMARY KEY (upload, number)
+        modified REAL NOT NULL, body TEXT NOT NULL, {_CHECKSUMS}, PRIMARY KEY (upload, number)
     ) WITHOUT ROWID""",
     # Files that lost their object in a committed transaction, until they are removed from the disk.
     "CREATE TABLE garbage (body TEXT PRIMARY KEY) WITHOUT ROWID",
 )
+_UPGRADES = {
+    1: (
+        f"ALTER TABLE buckets ADD COLUMN {_TAGS}",
+        f"ALTER TABLE objects ADD COLUMN {_TAGS}",
+        f"ALTER TABLE objects ADD COLUMN {_PARTS}",
+        f"ALTER TABLE uploads ADD COLUMN {_TAGS}",
+        f"ALTER TABLE parts ADD COLUMN {_CHECKSUMS}",
+    )
+}
 
-_COLUMNS = "key, size, etag, modified, body, headers, metadata"
+_COLUMNS = "key, size, etag, modified, body, headers, metadata, tags, parts"
+_LISTED = "key, size, etag, modified, body, headers, metadata, tags, ''"
 _ABOVE_ALL_KEYS = b"\xff"  # no UTF-8 text begins with this byte
 _BUCKET_NAME = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9](?:[a-z0-9-]|\.(?![.-])){1,61}[a-z0-9]")
+_SMALL = 1 << 16
 MAX_KEY_BYTES = 1024
+
+
+class Part(NamedTuple):
+    """A part of an object that came in parts: its size in bytes, and its checksums in base64 by algorithm."""
+
+    size: int
+    checksums: Mapping[str, str]
+
+
+class Said(NamedTuple):
+    """What a writer says of an object.
+
+    Attributes:
+        headers: properties that are given back as they are, by boto3's names (`ContentType`, `SSEKMSKeyId`, ...).
+        metadata: the user's own metadata.
+        tags: the object's tags.
+        parts: those that it was made of.
+    """
+
+    headers: Mapping[str, str]
+    metadata: Mapping[str, str]
+    tags: Mapping[str, str]
+    parts: Sequence[Part] = ()
 
 
 class ObjectRecord(NamedTuple):
@@ -57,6 +96,8 @@ class ObjectRecord(NamedTuple):
         path: the file with the body. It never changes; it vanishes soon after the object is replaced or deleted.
         headers: what the writer said of it, by boto3's names (`ContentType`, `SSEKMSKeyId`, ...).
         metadata: the user's own metadata.
+        tags: its tags.
+        parts: those that it was made of, as JSON; empty in listings. See `parts_of`.
     """
 
     bucket: str
@@ -67,14 +108,28 @@ class ObjectRecord(NamedTuple):
     path: Path
     headers: Mapping[str, str]
     metadata: Mapping[str, str]
+    tags: Mapping[str, str]
+    parts: str
+
+    def parts_of(self) -> list[Part]:
+        """Return the parts that the object was made of; none if it came as one."""
+        return [Part(*part) for part in json.loads(self.parts)] if self.parts else []
 
 
 class BucketRecord(NamedTuple):
-    """A bucket: its name, when it was made (seconds since the epoch) and its location constraint ("" for none)."""
+    """A bucket.
+
+    Attributes:
+        name: its name.
+        created: seconds since the epoch.
+        region: its location constraint; "" for none.
+        tags: its tags, as JSON.
+    """
 
     name: str
     created: float
     region: str
+    tags: str
 
 
 class Listing(NamedTuple):
@@ -107,7 +162,8 @@ class ObjectStore:
         self.root = root
         self.now = now
         self.bodies = BodyFolder(root)
-        self.database = Database(root / "objects.sqlite3", _SCHEMA)
+        self.database = Database(root / "objects.sqlite3", _SCHEMA, version=2, upgrades=_UPGRADES)
+        self._swept = False
 
     def check(self) -> None:
         """Open the database, so that a folder that cannot be used is found out now."""
@@ -115,13 +171,13 @@ class ObjectStore:
 
     # Buckets
 
-    def create_bucket(self, bucket: str, region: str = "") -> None:
+    def create_bucket(self, bucket: str, region: str = "", tags: Mapping[str, str] | None = None) -> None:
         """Make a bucket; `BucketAlreadyOwnedByYou` if there is one of that name."""
         if not _BUCKET_NAME.fullmatch(bucket):
-            raise ApiError("InvalidBucketName", "The specified bucket is not valid.", BucketName=bucket)
+            raise _invalid_name(bucket)
         with self.database.write() as connection:
-            statement = "INSERT OR IGNORE INTO buckets VALUES (?, ?, ?)"
-            if not connection.execute(statement, (bucket, self.now(), region)).rowcount:
+            statement = "INSERT OR IGNORE INTO buckets (name, created, region, tags) VALUES (?, ?, ?, ?)"
+            if not connection.execute(statement, (bucket, self.now(), region, _json(tags))).rowcount:
                 message = "Your previous request to create the named bucket succeeded and you already own it."
                 raise ApiError("BucketAlreadyOwnedByYou", message, 409, BucketName=bucket)
 
@@ -130,10 +186,21 @@ class ObjectStore:
         with self.database.read() as connection:
             return self.require_bucket(connection, bucket)
 
-    def list_buckets(self) -> list[BucketRecord]:
-        """Return all buckets by name."""
+    def list_buckets(self, prefix: str = "", after: str = "", limit: int = -1) -> list[BucketRecord]:
+        """Return the buckets behind `after` whose names begin with the prefix, by name, at most `limit` of them."""
+        statement = (
+            "SELECT name, created, region, tags FROM buckets WHERE name > ? AND name >= ? AND name < ? "
+            "ORDER BY name LIMIT ?"
+        )
         with self.database.read() as connection:
-            return [BucketRecord(*row) for row in connection.execute("SELECT * FROM buckets ORDER BY name")]
+            rows = connection.execute(statement, (after, prefix, prefix + "\U0010ffff", limit))
+            return [BucketRecord(*row) for row in rows]
+
+    def tag_bucket(self, bucket: str, tags: Mapping[str, str]) -> None:
+        """Replace the tags of a bucket."""
+        with self.database.write() as connection:
+            self.require_bucket(connection, bucket)
+            connection.execute("UPDATE buckets SET tags = ? WHERE name = ?", (_json(tags), bucket))
 
     def delete_bucket(self, bucket: str) -> None:
         """Delete an empty bucket; uploads that were never completed go with it."""
@@ -151,8 +218,11 @@ class ObjectStore:
     @staticmethod
     def require_bucket(connection: sqlite3.Connection, bucket: str) -> BucketRecord:
         """Return a bucket's record inside a transaction, or raise `NoSuchBucket`."""
-        row = connection.execute("SELECT * FROM buckets WHERE name = ?", (bucket,)).fetchone()
+        statement = "SELECT name, created, region, tags FROM buckets WHERE name = ?"
+        row = connection.execute(statement, (bucket,)).fetchone()
         if row is None:
+            if not _BUCKET_NAME.fullmatch(bucket):
+                raise _invalid_name(bucket)
             raise ApiError("NoSuchBucket", "The specified bucket does not exist", 404, BucketName=bucket)
         return BucketRecord(*row)
 
@@ -167,10 +237,12 @@ class ObjectStore:
         content_type: str | None = None,
         metadata: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
         if_none_match: bool = False,
         if_match: str | None = None,
         length: int | None = None,
         expected: Mapping[str, str] | None = None,
+        wanted: Sequence[str] = (),
     ) -> ObjectRecord:
         """Store an object, in constant memory.
 
@@ -181,57 +253,68 @@ class ObjectStore:
             content_type: short for `headers={"ContentType": ...}`.
             metadata: the user's own metadata.
             headers: further properties by boto3's names, given back as they are.
+            tags: the object's tags.
             if_none_match: only if there is no object of that key: of any number of callers, in any process, one wins.
-            if_match: only if the object has this ETag.
+            if_match: only if the object has this ETag; `*` for any.
             length: the number of bytes that must come, if known.
-            expected: checksums by algorithm (`md5`, `crc32`, `sha256`, ...) in base64. Those that are not MD5 are kept
-                among the headers, as `ChecksumCRC32` and so on.
+            expected: checksums by algorithm (`content-md5`, `crc32`, `sha256`, ...) in base64. Those that are not
+                Content-MD5 are kept among the headers, as `ChecksumCRC32` and so on.
+            wanted: algorithms whose checksums are found and kept although none is expected.
         """
         encoded = encode_key(key)
-        with self.database.read() as connection:  # before the bytes are moved for nothing
-            self._admit(connection, bucket, encoded, if_none_match, if_match)
-        body = self.bodies.receive(source, length=length, expected=expected or {})
+        if length is None or length > _SMALL:
+            with self.database.read() as connection:  # before many bytes are moved for nothing
+                self.admit(connection, bucket, encoded, if_none_match, if_match)
+        self._sweep_once()
+        body = self.bodies.receive(source, length=length, expected=expected or {}, wanted=wanted)
         said = dict(headers or {}) | ({"ContentType": content_type} if content_type else {})
-        # Some checksums come after the body, so only now they are all there.
-        said |= {f"Checksum{name.upper()}": value for name, value in (expected or {}).items() if name != "md5"}
+        said |= {f"Checksum{algorithm.upper()}": value for algorithm, value in body.checksums.items()}
         try:
             with self.database.write() as connection:
-                self._admit(connection, bucket, encoded, if_none_match, if_match)
-                record, freed = self.store(connection, bucket, encoded, body, said, metadata or {})
-        except ApiError:  # nothing was committed
-            self.bodies.discard([body.path.name])
+                self.admit(connection, bucket, encoded, if_none_match, if_match)
+                record, freed = self.store(connection, bucket, encoded, body, Said(said, metadata or {}, tags or {}))
+        except Exception:  # nothing was committed; after an interrupt that is not sure, and the body is left to `sweep`
+            self.bodies.discard([body.name])
             raise
-        finally:
-            body.path.unlink(missing_ok=True)  # it is there only if it was not kept
+        self.bodies.settle(body.name)
         self.bodies.discard(freed)
         return record
 
     def get(self, bucket: str, key: str) -> ObjectRecord:
         """Return an object's record."""
         with self.database.read() as connection:
-            row = self._find(connection, bucket, encode_key(key))
-            if row is None:
-                self.require_bucket(connection, bucket)
-                raise ApiError("NoSuchKey", "The specified key does not exist.", 404, Key=key)
-            return self._record(bucket, row)
+            return self._record(bucket, self._require(connection, bucket, encode_key(key)))
 
     def open(self, bucket: str, key: str) -> tuple[ObjectRecord, int]:
         """Return an object's record and its body as an open file descriptor, whatever happens to the object later."""
         while True:
             record = self.get(bucket, key)
             try:
-                return record, os.open(record.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+                descriptor = self.bodies.open(record.path.name)
             except FileNotFoundError:
                 # Replaced between the look-up and the opening: look again. A body that the index still points to
                 # is lost for good: somebody removed files from the engine's folder.
                 if self.get(bucket, key).path == record.path:
                     raise ApiError("InternalError", f"The file {record.path} is missing.", 500) from None
+                continue
+            if os.fstat(descriptor).st_size == record.size:
+                return record, descriptor
+            os.close(descriptor)
+            raise ApiError("InternalError", f"The file {record.path} is not whole: did the machine fail?", 500)
 
-    def delete(self, bucket: str, key: str) -> None:
-        """Delete an object; that there is none is no error."""
+    def tag(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
+        """Replace the tags of an object."""
         encoded = encode_key(key)
         with self.database.write() as connection:
-            self.require_bucket(connection, bucket)
+            self._require(connection, bucket, encoded)
+            row = (_json(tags), bucket, encoded)
+            connection.execute("UPDATE objects SET tags = ? WHERE bucket = ? AND key = ?", row)
+
+    def delete(self, bucket: str, key: str, *, if_match: str | None = None) -> None:
+        """Delete an object; that there is none is no error, unless it has to have an ETag (`if_match`; `*` for any)."""
+        encoded = encode_key(key)
+        with self.database.write() as connection:
+            self.admit(connection, bucket, encoded, if_match=if_match)
             row = self._find(connection, bucket, encoded)
             if row is None:
                 return
@@ -279,51 +362,87 @@ class ObjectStore:
                 return
             after = page.last
 
+    # What killed processes left
+
+    def sweep(self, older_than: float = ABANDONED_AFTER) -> int:
+        """Put away what killed processes left; done once by each process that writes.
+
+        Args:
+            older_than: seconds since the last write to a body after which nobody can be at work on it any more.
+
+        Returns:
+            how many files were removed.
+        """
+        names = self.bodies.unsettled(time.time() - older_than)
+        return sum(self._put_away(names[start : start + 500]) for start in range(0, len(names), 500))
+
+    def _put_away(self, names: Sequence[str]) -> int:
+        marks = ", ".join("?" * len(names))
+        statement = (
+            f"SELECT body FROM objects WHERE body IN ({marks}) UNION SELECT body FROM parts WHERE body IN ({marks})"  # noqa: S608 — placeholders
+        )
+        with self.database.write() as connection:  # nobody commits one of them meanwhile
+            owned = {name for (name,) in connection.execute(statement, (*names, *names))}
+            lost = [name for name in names if name not in owned]
+            self.bodies.discard(lost)
+        for name in owned:
+            self.bodies.settle(name)
+        return len(lost)
+
+    def _sweep_once(self) -> None:
+        if not self._swept:
+            self._swept = True
+            self.sweep()
+
     # Pieces of transactions, for the multipart uploads too
 
     def store(
-        self,
-        connection: sqlite3.Connection,
-        bucket: str,
-        key: bytes,
-        body: Body,
-        headers: Mapping[str, str],
-        metadata: Mapping[str, str],
+        self, connection: sqlite3.Connection, bucket: str, key: bytes, body: Body, said: Said
     ) -> tuple[ObjectRecord, Sequence[str]]:
-        """Let the index point to a finished body, inside a write transaction.
+        """Let the index point to a finished body, inside a write transaction; when it is committed, settle the body.
 
         Returns:
             the record, and the bodies that it replaces: garbage, to be discarded once the transaction is committed.
         """
+        self.bodies.confirm(body.name)
         self._empty_garbage(connection)
         replaced = self._find(connection, bucket, key)
         freed = [] if replaced is None else [replaced[4]]
         self.throw_away(connection, freed)
-        texts = json.dumps(dict(headers)), json.dumps(dict(metadata))
-        row = (key, body.size, body.md5, self.now(), self.bodies.keep(body.path), *texts)
-        connection.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (bucket, *row))
+        texts = (
+            _json(said.headers),
+            _json(said.metadata),
+            _json(said.tags),
+            json.dumps(said.parts) if said.parts else "",
+        )
+        row = (key, body.size, body.md5, self.now(), body.name, *texts)
+        statement = f"INSERT OR REPLACE INTO objects (bucket, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 — constants
+        connection.execute(statement, (bucket, *row))
         return self._record(bucket, row), freed
-
-    def exists(self, connection: sqlite3.Connection, bucket: str, key: str) -> bool:
-        """Return whether there is such an object, inside a transaction."""
-        return self._find(connection, bucket, encode_key(key)) is not None
 
     @staticmethod
     def throw_away(connection: sqlite3.Connection, bodies: Sequence[str]) -> None:
         """Note files as garbage, inside a write transaction. They may be removed as soon as it is committed."""
-        connection.executemany("INSERT OR IGNORE INTO garbage VALUES (?)", [(body,) for body in bodies])
+        if bodies:
+            connection.executemany("INSERT OR IGNORE INTO garbage VALUES (?)", [(body,) for body in bodies])
 
     def _empty_garbage(self, connection: sqlite3.Connection) -> None:
         """Remove files whose transaction was committed long ago, by this process or by one that was killed since."""
         rows = connection.execute("SELECT body FROM garbage LIMIT 100").fetchall()
         if rows:
             self.bodies.discard([body for (body,) in rows])
-            gone = [row for row in rows if not self.bodies.path(row[0]).exists()]
+            gone = [row for row in rows if not self.bodies.exists(row[0])]
             connection.executemany("DELETE FROM garbage WHERE body = ?", gone)
 
-    def _admit(
-        self, connection: sqlite3.Connection, bucket: str, key: bytes, if_none_match: bool, if_match: str | None
+    def admit(
+        self,
+        connection: sqlite3.Connection,
+        bucket: str,
+        key: bytes,
+        if_none_match: bool = False,
+        if_match: str | None = None,
     ) -> None:
+        """Raise unless there is the bucket, and the object is what a conditional write expects."""
         self.require_bucket(connection, bucket)
         if not if_none_match and if_match is None:
             return
@@ -333,7 +452,7 @@ class ObjectStore:
         if if_match is not None:
             if row is None:
                 raise ApiError("NoSuchKey", "The specified key does not exist.", 404, Key=key.decode())
-            if row[2] != if_match:
+            if if_match not in {"*", row[2]}:
                 raise precondition_failed("If-Match")
 
     @staticmethod
@@ -341,7 +460,7 @@ class ObjectStore:
         connection: sqlite3.Connection, bucket: str, prefix: bytes, after: bytes, delimiter: bytes
     ) -> Iterator[tuple[bytes | None, tuple]]:  # type: ignore[type-arg]
         """Yield (common prefix or None, row) in order; a common prefix is one look-up, however many keys it has."""
-        statement = f"SELECT {_COLUMNS} FROM objects WHERE bucket = ? AND key >= ? AND key < ? ORDER BY key"  # noqa: S608 — constants
+        statement = f"SELECT {_LISTED} FROM objects WHERE bucket = ? AND key >= ? AND key < ? ORDER BY key"  # noqa: S608 — constants
         end = _successor(prefix)
         lower = max(prefix, after + b"\0" if after else b"")  # nothing lies between a key and itself with a zero byte
         while True:
@@ -364,10 +483,18 @@ class ObjectStore:
         row: tuple | None = connection.execute(statement, (bucket, key)).fetchone()  # type: ignore[type-arg]
         return row
 
+    def _require(self, connection: sqlite3.Connection, bucket: str, key: bytes) -> tuple:  # type: ignore[type-arg]
+        row = self._find(connection, bucket, key)
+        if row is None:
+            self.require_bucket(connection, bucket)
+            raise ApiError("NoSuchKey", "The specified key does not exist.", 404, Key=key.decode())
+        return row
+
     def _record(self, bucket: str, row: tuple) -> ObjectRecord:  # type: ignore[type-arg]
-        key, size, etag, modified, body, headers, metadata = row
+        key, size, etag, modified, body, headers, metadata, tags, parts = row
         path = self.bodies.path(body)
-        return ObjectRecord(bucket, key.decode(), size, etag, modified, path, json.loads(headers), json.loads(metadata))
+        said, own, tagged = (json.loads(text) if text != "{}" else {} for text in (headers, metadata, tags))
+        return ObjectRecord(bucket, key.decode(), size, etag, modified, path, said, own, tagged, parts)
 
 
 def encode_key(key: str) -> bytes:
@@ -383,6 +510,14 @@ def precondition_failed(condition: str) -> ApiError:
     """Return S3's error for a condition that does not hold, named as the header is."""
     message = "At least one of the pre-conditions you specified did not hold"
     return ApiError("PreconditionFailed", message, 412, Condition=condition)
+
+
+def _invalid_name(bucket: str) -> ApiError:
+    return ApiError("InvalidBucketName", "The specified bucket is not valid.", BucketName=bucket)
+
+
+def _json(texts: Mapping[str, str] | None) -> str:
+    return json.dumps(dict(texts)) if texts else "{}"
 
 
 def _successor(prefix: bytes) -> bytes:

@@ -1,0 +1,66 @@
+"""Checksums in requests and answers."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from typing import TYPE_CHECKING, Any
+
+from processing.local.errors import ApiError
+from processing.local.stores.checksums import ALGORITHMS, FULL_OBJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
+MEMBERS = {f"Checksum{name.upper()}": name for name in ALGORITHMS}
+"""The algorithms by the members of requests and answers that carry their values."""
+
+
+def expected(params: Mapping[str, Any], body: Any) -> MutableMapping[str, str]:
+    """Return the checksums that a body must have; those that trail it are filled in when it has been read."""
+    given = stated(params)
+    if "ContentMD5" in params:
+        given["content-md5"] = params["ContentMD5"]
+    if len(stated(params)) > 1:
+        message = "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
+        raise ApiError("InvalidRequest", message)
+    return ChainMap(given, getattr(body, "checksums", {}))
+
+
+def stated(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the checksums that are given in parameters, by algorithm."""
+    return {algorithm: params[name] for name, algorithm in MEMBERS.items() if name in params}
+
+
+def members(values: Mapping[str, str]) -> dict[str, str]:
+    """Return checksums by algorithm as members of an answer."""
+    return {name: values[algorithm] for name, algorithm in MEMBERS.items() if values.get(algorithm)}
+
+
+def checksum_names(headers: Mapping[str, str]) -> list[str]:
+    """Return the members with an object's checksums, of what the store keeps of it."""
+    return [name for name in headers if name in MEMBERS]
+
+
+def of_object(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the checksums of an object and their type, as an answer has them."""
+    found = {name: headers[name] for name in checksum_names(headers)}
+    return {**found, "ChecksumType": headers.get("ChecksumType", "FULL_OBJECT")} if found else {}
+
+
+def algorithm_and_type(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the checksums that an upload was begun with: `ChecksumAlgorithm` and `ChecksumType`, or nothing."""
+    name, kind = params.get("ChecksumAlgorithm"), params.get("ChecksumType")
+    if name is None:
+        if kind is not None:
+            message = "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header."
+            raise ApiError("InvalidRequest", message)
+        return {}
+    algorithm = name.lower()
+    if algorithm not in ALGORITHMS:
+        raise ApiError("InvalidRequest", "Checksum algorithm provided is unsupported. Please try again.")
+    kind = kind or ("FULL_OBJECT" if algorithm == "crc64nvme" else "COMPOSITE")
+    impossible = algorithm == "crc64nvme" if kind == "COMPOSITE" else algorithm not in FULL_OBJECT
+    if impossible or kind not in {"COMPOSITE", "FULL_OBJECT"}:
+        message = f"The {kind} checksum type cannot be used with the {algorithm} checksum algorithm."
+        raise ApiError("InvalidRequest", message)
+    return {"ChecksumAlgorithm": name.upper(), "ChecksumType": kind}

@@ -1,0 +1,96 @@
+"""Listings of objects, in both versions."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+from processing.local.errors import ApiError
+from processing.local.handlers.s3.checksums import checksum_names
+from processing.local.handlers.s3.common import OWNER, echo, encoded, limit_of, moment, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from processing.local.handlers.s3.common import Operation, Surroundings
+    from processing.local.stores.objects import ObjectRecord
+
+
+class Listing:
+    """The listings; see `S3Handler`."""
+
+    def __init__(self, engine: Surroundings) -> None:
+        self._objects = engine.objects
+        self.operations: dict[str, Operation] = {
+            "ListObjectsV2": self._list_v2,
+            "ListObjects": self._list_v1,
+        }
+
+    def _list_v2(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer a page of keys, which a continuation token or StartAfter follows on."""
+        token = params.get("ContinuationToken")
+        after = params.get("StartAfter", "") if token is None else _from_token(token)
+        answer, last = self._page(params, after, owner=bool(params.get("FetchOwner")))
+        answer["KeyCount"] = len(answer["Contents"]) + len(answer["CommonPrefixes"])
+        answer |= echo(params, "ContinuationToken")
+        answer |= encoded(params, echo(params, "StartAfter"))
+        if answer["IsTruncated"] and last is not None:
+            answer["NextContinuationToken"] = base64.urlsafe_b64encode(last.encode()).decode()
+        return answer
+
+    def _list_v1(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer a page of keys, which a marker follows on."""
+        answer, last = self._page(params, params.get("Marker", ""), owner=True)
+        answer |= encoded(params, {"Marker": params.get("Marker", "")})
+        if answer["IsTruncated"] and params.get("Delimiter") and last is not None:  # else it is the last key
+            answer |= encoded(params, {"NextMarker": last})
+        return answer
+
+    def _page(self, params: dict[str, Any], after: str, *, owner: bool) -> tuple[dict[str, Any], str | None]:
+        check_encoding(params)
+        limit = limit_of(params, "MaxKeys", "max-keys")
+        bucket, prefix, delimiter = params["Bucket"], params.get("Prefix", ""), params.get("Delimiter")
+        listing = self._objects.list(bucket, prefix, after, delimiter, limit)
+        answer = {
+            "Name": bucket,
+            "MaxKeys": limit,
+            "IsTruncated": listing.truncated,
+            "Contents": [_entry(record, params, owner=owner) for record in listing.objects],
+            "CommonPrefixes": [encoded(params, {"Prefix": common}) for common in listing.prefixes],
+            **encoded(params, {"Prefix": prefix, **echo(params, "Delimiter")}),
+            **echo(params, "EncodingType"),
+        }
+        return answer, listing.last
+
+
+def check_encoding(params: Mapping[str, Any]) -> None:
+    """Refuse an encoding of names that there is not."""
+    if params.get("EncodingType") not in {None, "url"}:
+        message = "Invalid Encoding Method specified in Request"
+        raise ApiError("InvalidArgument", message, ArgumentName="encoding-type", ArgumentValue=params["EncodingType"])
+
+
+def _entry(record: ObjectRecord, params: Mapping[str, Any], *, owner: bool) -> dict[str, Any]:
+    entry = {
+        **encoded(params, {"Key": record.key}),
+        "LastModified": moment(record.last_modified),
+        "ETag": quoted(record.etag),
+        "Size": record.size,
+        "StorageClass": record.headers.get("StorageClass", "STANDARD"),
+    }
+    names = checksum_names(record.headers)
+    if names:
+        entry["ChecksumAlgorithm"] = [name.removeprefix("Checksum") for name in names]
+        entry["ChecksumType"] = record.headers.get("ChecksumType", "FULL_OBJECT")
+    return {**entry, "Owner": OWNER} if owner else entry
+
+
+def _from_token(token: str) -> str:
+    try:
+        after = base64.b64decode(token, altchars=b"-_", validate=True).decode()
+    except ValueError:
+        after = ""
+    if not after:
+        message = "The continuation token provided is incorrect"
+        raise ApiError("InvalidArgument", message, ArgumentName="continuation-token")
+    return after

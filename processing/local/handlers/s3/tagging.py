@@ -1,0 +1,96 @@
+"""Tags of objects and buckets."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from processing.local.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from processing.local.handlers.s3.common import Operation, Surroundings
+
+OBJECT_TAGS = 10
+BUCKET_TAGS = 50
+_KEY_LENGTH, _VALUE_LENGTH = 128, 256
+
+
+class Tagging:
+    """The operations on tags; see `S3Handler`."""
+
+    def __init__(self, engine: Surroundings) -> None:
+        self._objects = engine.objects
+        self.operations: dict[str, Operation] = {
+            "GetObjectTagging": self._get,
+            "PutObjectTagging": self._put,
+            "DeleteObjectTagging": self._delete,
+            "GetBucketTagging": self._get_of_bucket,
+            "PutBucketTagging": self._put_of_bucket,
+            "DeleteBucketTagging": self._delete_of_bucket,
+        }
+
+    def _get(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {"TagSet": _as_set(self._objects.get(params["Bucket"], params["Key"]).tags)}
+
+    def _put(self, params: dict[str, Any]) -> dict[str, Any]:
+        tags = tags_of_set(params.get("Tagging", {}).get("TagSet") or ())
+        self._objects.tag(params["Bucket"], params["Key"], tags)
+        return {}
+
+    def _delete(self, params: dict[str, Any]) -> dict[str, Any]:
+        self._objects.tag(params["Bucket"], params["Key"], {})
+        return {}
+
+    def _get_of_bucket(self, params: dict[str, Any]) -> dict[str, Any]:
+        tags = json.loads(self._objects.head_bucket(params["Bucket"]).tags)
+        if not tags:
+            raise ApiError("NoSuchTagSet", "The TagSet does not exist", 404, BucketName=params["Bucket"])
+        return {"TagSet": _as_set(tags)}
+
+    def _put_of_bucket(self, params: dict[str, Any]) -> dict[str, Any]:
+        tags = tags_of_set(params.get("Tagging", {}).get("TagSet") or (), limit=BUCKET_TAGS)
+        self._objects.tag_bucket(params["Bucket"], tags)
+        return {}
+
+    def _delete_of_bucket(self, params: dict[str, Any]) -> dict[str, Any]:
+        self._objects.tag_bucket(params["Bucket"], {})
+        return {}
+
+
+def tags_of_header(text: str | None) -> dict[str, str]:
+    """Return the tags that a header gives, encoded like the query of a URL."""
+    pairs = parse_qsl(text or "", keep_blank_values=True)
+    if len({key for key, _ in pairs}) < len(pairs):
+        message = (
+            "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag "
+            "name duplicates."
+        )
+        raise ApiError("InvalidArgument", message, ArgumentName="x-amz-tagging", ArgumentValue=str(text))
+    return _checked(pairs, OBJECT_TAGS)
+
+
+def tags_of_set(tags: Iterable[Mapping[str, str]], limit: int = OBJECT_TAGS) -> dict[str, str]:
+    """Return the tags of a `TagSet`."""
+    pairs = [(tag.get("Key", ""), tag.get("Value", "")) for tag in tags]
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ApiError("InvalidTag", "Cannot provide multiple Tags with the same key")
+    return _checked(pairs, limit)
+
+
+def _checked(pairs: list[tuple[str, str]], limit: int) -> dict[str, str]:
+    if len(pairs) > limit:
+        what = "Object" if limit == OBJECT_TAGS else "Bucket"
+        raise ApiError("BadRequest", f"{what} tags cannot be greater than {limit}")
+    for key, value in pairs:
+        if not 1 <= len(key) <= _KEY_LENGTH:
+            raise ApiError("InvalidTag", "The TagKey you have provided is invalid", TagKey=key)
+        if len(value) > _VALUE_LENGTH:
+            raise ApiError("InvalidTag", "The TagValue you have provided is invalid", TagKey=key, TagValue=value)
+    return dict(pairs)
+
+
+def _as_set(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
