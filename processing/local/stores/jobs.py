@@ -1,7 +1,7 @@
 """Processing jobs, their hosts and their tags.
 
-A job is finished by the last of its hosts, in the transaction that notes that host's end. All times are seconds since
-the epoch. Standard library only.
+A job is finished by the last of its hosts, in the transaction that notes that host's end. Every change of a status is
+noted in the outbox by the transaction that makes it. All times are seconds since the epoch. Standard library only.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from processing.container import contract
 from processing.local.errors import ApiError
+from processing.local.stores import outbox
 from processing.local.stores.database import Database
 
 if TYPE_CHECKING:
@@ -60,7 +61,10 @@ _SCHEMA = (
         value TEXT NOT NULL,
         PRIMARY KEY (arn, key)
     )""",
+    *outbox.SCHEMA,
 )
+_VERSION = 2
+_UPGRADES = {1: outbox.SCHEMA}
 _COLUMNS = "id, name, arn, status, created, started, ended, modified, failure_reason, exit_message, folder"
 _SORT_COLUMNS = {"Name": "name", "CreationTime": "created", "Status": "status"}
 
@@ -130,12 +134,20 @@ class JobStore:
 
     Args:
         root: the engine's folder.
+
+    Attributes:
+        outbox: the changes of the jobs' status.
     """
 
     def __init__(self, root: Path) -> None:
-        self._database = Database(Path(root) / "jobs.sqlite3", _SCHEMA)
+        self._database = Database(Path(root) / "jobs.sqlite3", _SCHEMA, _VERSION, _UPGRADES)
+        self.outbox = outbox.Outbox(self._database)
 
     # --- by those who ask
+
+    def check(self) -> None:
+        """Open the database, so that a folder that cannot be used is found out now."""
+        self._database.check()
 
     def create(
         self,
@@ -172,7 +184,9 @@ class JobStore:
                 "INSERT INTO hosts (job, number) VALUES (?, ?)", [(job, number + 1) for number in range(hosts)]
             )
             _put_tags(connection, arn, tags)
-            return _by_id(connection, job or 0)
+            record = _by_id(connection, job or 0)
+            outbox.note(connection, record, now)
+            return record
 
     def get(self, name: str) -> JobRecord:
         """Return the job of that name.
@@ -255,6 +269,7 @@ class JobStore:
                 )
             if job.status != "Stopping":
                 connection.execute("UPDATE jobs SET status = 'Stopping', modified = ? WHERE id = ?", (now, job.id))
+                outbox.note(connection, _by_id(connection, job.id), now)
 
     def delete(self, name: str) -> JobRecord:
         """Forget a finished job and its tags; the name can be used again.
@@ -276,6 +291,20 @@ class JobStore:
             connection.execute("DELETE FROM tags WHERE arn = ?", (job.arn,))
             connection.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
             return job
+
+    def ended_before(self, moment: float) -> Sequence[JobRecord]:
+        """Return the jobs that finished before a moment, oldest first."""
+        with self._database.read() as connection:
+            statement = f"SELECT {_COLUMNS} FROM jobs WHERE ended < ? ORDER BY ended, id"  # noqa: S608
+            return [JobRecord(*row) for row in connection.execute(statement, (moment,))]
+
+    def forget(self, jobs: Iterable[int]) -> None:
+        """Delete finished jobs, by their numbers, and their tags; the others of them stay."""
+        with self._database.write() as connection:
+            for job in jobs:
+                finished = "SELECT arn FROM jobs WHERE id = ? AND ended IS NOT NULL"
+                connection.execute(f"DELETE FROM tags WHERE arn IN ({finished})", (job,))  # noqa: S608
+                connection.execute("DELETE FROM jobs WHERE id = ? AND ended IS NOT NULL", (job,))
 
     def tags(self, arn: str) -> dict[str, str]:
         """Return the tags of the job with that ARN, sorted by key.
@@ -386,6 +415,7 @@ def _finish(connection: sqlite3.Connection, job: int, hosts: list[tuple[Any, ...
         "UPDATE jobs SET status = ?, failure_reason = ?, exit_message = ?, ended = ?, modified = ? WHERE id = ?",
         (status, reason[:TEXT_LIMIT] if reason else None, message or None, now, now, job),
     )
+    outbox.note(connection, _by_id(connection, job), now)
 
 
 def _by_name(connection: sqlite3.Connection, name: str) -> JobRecord:
