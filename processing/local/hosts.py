@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from processing.container import contract
-from processing.local import events, processes
+from processing.local import events, limits, processes
 from processing.local.errors import disk_full
 from processing.local.sandboxes import restore
 from processing.local.sandboxes.base import container_key
@@ -176,6 +176,7 @@ def _bury(store: JobStore, folder: Path, job: JobRecord, number: int) -> bool:
         processes.kill_group(host.process_group, host.group_started)
     processes.kill_marked(folder)  # killed before it could note the group of what it had started
     work = folder / contract.host_name(number)
+    limits.forget_group(work)
     sandbox = store.plan(job.id).get("sandbox")
     if sandbox is not None:
         restore(sandbox).remove(container_key(job.folder, number), str(work / "ml"))
