@@ -12,12 +12,14 @@ from processing.local.folder import engine_home, explained, prepare_home
 from processing.local.stores.logs import LogStore
 from processing.local.stores.metrics import MetricStore
 from processing.local.stores.objects import ObjectStore
+from processing.local.stores.queues import QueueStore
 from processing.request.schema import aws_message, service_model, violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from processing.local.cleaning import Age, Cleaned, Size
     from processing.local.settings import EngineSettings
     from processing.request.schema import Violation
 
@@ -40,6 +42,7 @@ _REFUSALS = {
     "sagemaker": "ValidationException",
     "logs": "InvalidParameterException",
     "cloudwatch": "ValidationError",
+    "sqs": "InvalidParameterValue",
 }
 """The services whose parameters are held against the model before the handler sees them, and their error codes."""
 
@@ -62,6 +65,7 @@ class Engine:
         objects: the object store.
         logs: the log store.
         metrics: the metric store.
+        queues: the queue store.
     """
 
     account = ACCOUNT
@@ -78,6 +82,7 @@ class Engine:
             self.objects = ObjectStore(self.home)
         self.logs = LogStore(self.home)
         self.metrics = MetricStore(self.home)
+        self.queues = QueueStore(self.home)
         self._operations: dict[str, Operations] = {}
         self._lock = threading.Lock()
 
@@ -114,6 +119,15 @@ class Engine:
         for store in stores:
             store.check()
 
+    def clean(
+        self, *, older_than: Age | None = None, larger_than: Size | None = None, dry_run: bool = False
+    ) -> Cleaned:
+        """Remove what is old from the folder: see `LocalSession.clean`."""
+        from processing.local.cleaning import clean
+
+        self.check()
+        return clean(self.home, older_than=older_than, larger_than=larger_than, dry_run=dry_run)
+
     def _operations_of(self, service: str) -> Operations:
         found = self._operations.get(service)
         if found is None:
@@ -145,5 +159,7 @@ def _is_welcome(violation: Violation) -> bool:
     if violation.kind == "unknown":  # a member of a newer client's
         return True
     if violation.kind == "enum":
+        if violation.path[:1] in {("Attributes",), ("AttributeNames",)}:  # SQS has an error of its own for these
+            return True
         return violation.path[-1:] == ("InstanceType",) and violation.value in LOCAL_INSTANCE_TYPES
     return violation.kind == "pattern" and str(violation.value).startswith("file://")

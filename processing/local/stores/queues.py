@@ -111,7 +111,7 @@ class QueueStore:
         """Make a queue, unless there is one of that name and those settings.
 
         Raises:
-            ApiError: `QueueNameExists`, there is one with other settings.
+            ApiError: `QueueAlreadyExists`, there is one with other settings.
         """
         with self._database.write() as connection:
             found = _find(connection, name)
@@ -121,7 +121,7 @@ class QueueStore:
         others = [each for each, value in settings.items() if found.settings[each] != value]
         if others:
             raise ApiError(
-                "QueueNameExists",
+                "QueueAlreadyExists",
                 f"A queue already exists with the same name and a different value for attribute {others[0]}",
             )
 
@@ -129,7 +129,7 @@ class QueueStore:
         """Return the queue of that name.
 
         Raises:
-            ApiError: `QueueDoesNotExist`.
+            ApiError: `AWS.SimpleQueueService.NonExistentQueue`.
         """
         with self._database.read() as connection:
             return _queue(connection, name)
@@ -147,7 +147,7 @@ class QueueStore:
         """Change some of a queue's settings.
 
         Raises:
-            ApiError: `QueueDoesNotExist`.
+            ApiError: `AWS.SimpleQueueService.NonExistentQueue`.
         """
         with self._database.write() as connection:
             queue = _queue(connection, name)
@@ -160,7 +160,7 @@ class QueueStore:
         """Forget a queue and its messages.
 
         Raises:
-            ApiError: `QueueDoesNotExist`.
+            ApiError: `AWS.SimpleQueueService.NonExistentQueue`.
         """
         with self._database.write() as connection:
             connection.execute("DELETE FROM queues WHERE id = ?", (_queue(connection, name).id,))
@@ -169,7 +169,7 @@ class QueueStore:
         """Forget a queue's messages.
 
         Raises:
-            ApiError: `QueueDoesNotExist`.
+            ApiError: `AWS.SimpleQueueService.NonExistentQueue`.
         """
         with self._database.write() as connection:
             connection.execute("DELETE FROM messages WHERE queue = ?", (_queue(connection, name).id,))
@@ -178,7 +178,7 @@ class QueueStore:
         """Return how many messages a queue has.
 
         Raises:
-            ApiError: `QueueDoesNotExist`.
+            ApiError: `AWS.SimpleQueueService.NonExistentQueue`.
         """
         with self._database.read() as connection:
             queue = _queue(connection, name)
@@ -201,7 +201,7 @@ class QueueStore:
             now: the time.
 
         Raises:
-            ApiError: `QueueDoesNotExist`.
+            ApiError: `AWS.SimpleQueueService.NonExistentQueue`.
         """
         with self._database.write() as connection:
             queue = _queue(connection, name)
@@ -226,7 +226,7 @@ class QueueStore:
             now: the time.
 
         Raises:
-            ApiError: `QueueDoesNotExist`.
+            ApiError: `AWS.SimpleQueueService.NonExistentQueue`.
         """
         with self._database.read() as connection:  # who waits for a message comes often: without a write, if he can
             if not _visible(connection, _queue(connection, name), 1, now):
@@ -245,7 +245,7 @@ class QueueStore:
         """Delete a received message; one that is gone, or was received again since, does not matter.
 
         Raises:
-            ApiError: `QueueDoesNotExist`; `ReceiptHandleIsInvalid`, it is no handle of this queue.
+            ApiError: `AWS.SimpleQueueService.NonExistentQueue`; `ReceiptHandleIsInvalid`, no handle of this queue's.
         """
         with self._database.write() as connection:
             message, secret = _read_receipt(receipt, _queue(connection, name))
@@ -255,7 +255,7 @@ class QueueStore:
         """Let a received message be visible again after so many seconds.
 
         Raises:
-            ApiError: `QueueDoesNotExist`; `ReceiptHandleIsInvalid`, it is no handle of this queue;
+            ApiError: `AWS.SimpleQueueService.NonExistentQueue`; `ReceiptHandleIsInvalid`, no handle of this queue's;
                 `InvalidParameterValue`, the message is not with this receiver any more.
         """
         with self._database.write() as connection:
@@ -286,7 +286,7 @@ def _find(connection: sqlite3.Connection, name: str) -> Queue | None:
 def _queue(connection: sqlite3.Connection, name: str) -> Queue:
     found = _find(connection, name)
     if found is None:
-        raise ApiError("QueueDoesNotExist", "The specified queue does not exist.")
+        raise ApiError("AWS.SimpleQueueService.NonExistentQueue", "The specified queue does not exist.")
     return found
 
 

@@ -12,7 +12,7 @@ from attrs import evolve
 
 from processing.local.errors import ApiError
 from processing.local.wire import jsonrpc, query, rest, rpc
-from processing.local.wire.message import ENGINE_DOMAIN, Call, Request, Response
+from processing.local.wire.message import CLIENT_HOST, ENGINE_DOMAIN, Call, Request, Response
 from processing.request.schema import service_model
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def new_request_id() -> str:
 def answer(handle: Handle, request: Request, request_id: str | None = None) -> Response:
     """Carry a request out. Whatever it raises but `ApiError` is a fault of the engine, and goes up to the caller."""
     request_id = request_id or new_request_id()
+    CLIENT_HOST.set(request.host)
     try:
         named = _named(request)
         call = _decode(named, request)

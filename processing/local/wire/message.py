@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zlib
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 ENGINE_DOMAIN = "processing.localhost"
 """The domain of the engine's endpoints. Names under `.localhost` never leave a machine (RFC 6761)."""
+
+CLIENT_HOST: ContextVar[str] = ContextVar("CLIENT_HOST", default=f"sqs.{ENGINE_DOMAIN}")
+"""The host, perhaps with a port, to which the client sent the request that is being answered."""
 
 CHUNK = 1 << 18
 

@@ -1,0 +1,180 @@
+"""The queue store: who gets which message when, in a time of the test's own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from processing.local.errors import ApiError
+from processing.local.stores.queues import Counts, QueueStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = 1_700_000_000.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> QueueStore:
+    queues = QueueStore(tmp_path)
+    queues.create("q", {}, NOW)
+    return queues
+
+
+def send(store: QueueStore, *bodies: str, now: float = NOW, delay: int | None = None) -> None:
+    store.send("q", [(body, {}, delay) for body in bodies], now)
+
+
+def receive(store: QueueStore, now: float, limit: int = 10, visibility: int | None = None) -> list[str]:
+    return [message.body for message in store.receive("q", limit, visibility, now)]
+
+
+def test_messages_come_in_the_order_in_which_they_were_sent(store: QueueStore) -> None:
+    """SQS tries to; the engine does."""
+    send(store, "one", "two", "three")
+    assert receive(store, NOW, limit=2) == ["one", "two"]
+    assert receive(store, NOW) == ["three"]
+
+
+def test_a_received_message_comes_again_after_its_visibility_timeout(store: QueueStore) -> None:
+    """Unless it is deleted, and it says how often it came."""
+    send(store, "x")
+    (first,) = store.receive("q", 1, None, NOW)
+    assert receive(store, NOW + 29) == []
+    (again,) = store.receive("q", 1, None, NOW + 30)
+    assert (first.receives, again.receives, again.received) == (1, 2, NOW)
+    assert first.receipt != again.receipt
+    store.remove("q", again.receipt)
+    assert receive(store, NOW + 1000) == []
+
+
+def test_an_older_receipt_deletes_nothing(store: QueueStore) -> None:
+    """The message is with somebody else by then; the call succeeds, as on AWS."""
+    send(store, "x")
+    (first,) = store.receive("q", 1, 5, NOW)
+    store.receive("q", 1, 5, NOW + 5)
+    store.remove("q", first.receipt)
+    assert receive(store, NOW + 10) == ["x"]
+
+
+def test_a_receipt_deletes_after_its_time_if_nobody_else_has_the_message(store: QueueStore) -> None:
+    """It is the latest one still."""
+    send(store, "x")
+    (message,) = store.receive("q", 1, 5, NOW)
+    store.remove("q", message.receipt)
+    store.remove("q", message.receipt)
+    assert store.counts("q", NOW + 60) == Counts(0, 0, 0)
+
+
+def test_a_delayed_message_comes_later(store: QueueStore) -> None:
+    """By its own delay, or else by the queue's."""
+    store.change("q", {"DelaySeconds": 100}, NOW)
+    send(store, "by the queue")
+    send(store, "at once", delay=0)
+    assert store.counts("q", NOW) == Counts(1, 0, 1)
+    assert receive(store, NOW + 99) == ["at once"]
+    assert receive(store, NOW + 100) == ["by the queue"]
+
+
+def test_messages_are_kept_for_the_retention_period(store: QueueStore) -> None:
+    """Neither received nor counted afterwards."""
+    store.change("q", {"MessageRetentionPeriod": 60}, NOW)
+    send(store, "old")
+    send(store, "new", now=NOW + 30)
+    assert store.counts("q", NOW + 60) == Counts(1, 0, 0)
+    assert receive(store, NOW + 60) == ["new"]
+
+
+def test_visibility_can_be_changed_while_the_message_is_there(store: QueueStore) -> None:
+    """Longer, or no longer at all; afterwards it is somebody else's."""
+    send(store, "x")
+    (message,) = store.receive("q", 1, 10, NOW)
+    store.set_visibility("q", message.receipt, 100, NOW + 9)
+    assert receive(store, NOW + 108) == []
+    store.set_visibility("q", message.receipt, 0, NOW + 108)
+    with pytest.raises(ApiError, match="not available for visibility timeout change"):
+        store.set_visibility("q", message.receipt, 5, NOW + 108)
+    assert receive(store, NOW + 108) == ["x"]
+
+
+@pytest.mark.parametrize("receipt", ["nonsense", "MToyOjM", "MTox", "é", "MTp4Onk="])
+def test_a_made_up_receipt_is_refused(store: QueueStore, receipt: str) -> None:
+    """Also where it can be decoded."""
+    with pytest.raises(ApiError, match="ReceiptHandleIsInvalid"):
+        store.remove("q", receipt)
+
+
+def test_a_receipt_of_another_queue_is_refused(store: QueueStore) -> None:
+    """It deletes nothing there."""
+    store.create("other", {}, NOW)
+    send(store, "x")
+    (message,) = store.receive("q", 1, None, NOW)
+    with pytest.raises(ApiError, match="ReceiptHandleIsInvalid"):
+        store.remove("other", message.receipt)
+
+
+def test_the_engine_makes_the_queue_that_it_posts_to(store: QueueStore) -> None:
+    """So that no event waits for a reader to make it."""
+    store.post("new", "x", NOW)
+    assert [message.body for message in store.receive("new", 1, None, NOW)] == ["x"]
+
+
+def _receive_all(home: Path, got: multiprocessing.Queue[str]) -> None:
+    store = QueueStore(home)
+    while found := store.receive("q", 3, 1000, NOW):
+        for message in found:
+            got.put(message.body)
+            store.remove("q", message.receipt)
+    got.put("")
+
+
+def test_no_two_receivers_get_the_same_message(store: QueueStore, tmp_path: Path) -> None:
+    """Four processes share two hundred messages among them."""
+    send(store, *(str(number) for number in range(200)))
+    store.close()
+    context = multiprocessing.get_context("spawn")
+    got: multiprocessing.Queue[str] = context.Queue()
+    receivers = [context.Process(target=_receive_all, args=(tmp_path, got)) for _ in range(4)]
+    for receiver in receivers:
+        receiver.start()
+    bodies: list[str] = []
+    while bodies.count("") < 4:
+        bodies.append(got.get(timeout=60))
+    for receiver in receivers:
+        receiver.join()
+    assert sorted(body for body in bodies if body) == sorted(str(number) for number in range(200))
+
+
+_SENDER = """
+import sys
+from pathlib import Path
+from processing.local.stores.queues import QueueStore
+store = QueueStore(Path(sys.argv[1]))
+number = 0
+while True:
+    store.send("q", [(f"{number}:" + str(number % 10) * 5000, {}, None)] * 3, 1_700_000_000.0)
+    number += 1
+    print(number, flush=True)
+"""
+
+
+def test_a_killed_sender_leaves_whole_messages(store: QueueStore, tmp_path: Path) -> None:
+    """What it was told is sent is there, and of a batch there is all or nothing."""
+    with subprocess.Popen([sys.executable, "-c", _SENDER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as sender:
+        assert sender.stdout is not None
+        said = [int(sender.stdout.readline()) for _ in range(20)]
+        os.kill(sender.pid, signal.SIGKILL)
+        said += [int(line) for line in sender.stdout if line.endswith("\n")]
+    bodies: list[str] = []
+    while found := receive(store, NOW, visibility=1000):
+        bodies += found
+    numbers = [int(body.partition(":")[0]) for body in bodies]
+    assert [body.partition(":")[2] for body in bodies] == [str(number % 10) * 5000 for number in numbers]
+    assert len(set(numbers)) in {said[-1], said[-1] + 1}  # the last batch may have been sent and not said
+    assert all(numbers.count(number) == 3 for number in numbers)
