@@ -234,7 +234,7 @@ class MultipartUploads:
             self._require(connection, upload_id, bucket, key)
             statement = f"SELECT {_PART} FROM parts WHERE upload = ? ORDER BY number"  # noqa: S608 — constants
             rows = connection.execute(statement, (upload_id,))
-            return [PartRecord(*row[:5], json.loads(row[5])) for row in rows]
+            return [PartRecord(*row)._replace(checksums=json.loads(row[-1])) for row in rows]
 
     def list(self, bucket: str, prefix: str = "") -> list[UploadRecord]:
         """Return a bucket's uploads by key and age."""

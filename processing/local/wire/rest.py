@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 from attrs import frozen
 
 from processing.local.errors import ApiError
+from processing.local.stores.checksums import ALGORITHMS, bad_digest, decoded, new_digest
 from processing.local.wire import xml
 from processing.local.wire.chunked import ChunkedBody
 from processing.local.wire.message import ENGINE_DOMAIN, Request, Response
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SERVICE = "s3"
+_CHECKSUM = "x-amz-checksum-"
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _ROOTS = {
     "ListBuckets": "ListAllMyBucketsResult",
@@ -49,6 +51,10 @@ _SUPERSEDED = {
 }
 """Operations whose requests look like those of another one."""
 
+_OF_CONTENT = frozenset({"content-md5", *(_CHECKSUM + name for name in ALGORITHMS)})
+_NEED_CHECKSUM = {"DeleteObjects"}
+"""Operations that S3 refuses without a checksum of the request's body."""
+
 # bucket.s3.amazonaws.com, bucket.s3.eu-west-1.amazonaws.com, bucket.s3.processing.localhost, bucket.localhost
 _VIRTUAL_HOST = re.compile(
     rf"(.+)\.s3(?:[.-].*)?\.(?:amazonaws\.com(?:\.cn)?|{re.escape(ENGINE_DOMAIN)})|(.+)\.localhost"
@@ -72,15 +78,25 @@ class _Operation:
     name: str
     method: str
     depth: int  # 0: the service, 1: a bucket, 2: an object
-    required_query: frozenset[tuple[str, str | None]]  # None: any value
-    required_headers: frozenset[str]
+    required_query: tuple[tuple[str, str | None], ...]  # None: any value
+    required_headers: tuple[str, ...]
     query: tuple[_Located, ...]
-    headers: tuple[_Located, ...]
+    headers: Mapping[str, _Located]  # by their names in lower case
+    prefixed: tuple[_Located, ...]  # maps: all headers that begin with a prefix
     payload: _Located | None
+    needs_checksum: bool
 
     @property
     def conditions(self) -> int:
+        """How much it asks of a request."""
         return len(self.required_query) + len(self.required_headers)
+
+    def fits(self, request: Request, query: Mapping[str, str]) -> bool:
+        """Return whether a request of the right method and depth is one of this operation."""
+        for name, wanted in self.required_query:
+            if name not in query or wanted not in {None, query[name]}:
+                return False
+        return all(name in request.headers for name in self.required_headers)
 
 
 @frozen
@@ -113,46 +129,81 @@ def decode(request: Request) -> tuple[str, dict[str, Any]]:
     for member in operation.query:
         if member.wire_name in target.query:
             params[member.name] = from_text(member.shape, target.query[member.wire_name])
-    for member in operation.headers:
-        value = _header(request, member)
-        if value is not None:
-            params[member.name] = value
+    _read_headers(request, operation, params)
     if operation.payload is not None:
-        _read_payload(request, operation.payload, params)
+        _read_payload(request, operation, operation.payload, params)
     return operation.name, params
 
 
-def _header(request: Request, member: _Located) -> Any:
-    if member.shape.type_name == "map":
+def _read_headers(request: Request, operation: _Operation, params: dict[str, Any]) -> None:
+    for name, text in request.headers.items():
+        member = operation.headers.get(name)
+        if member is None:
+            continue
+        if member.shape.type_name == "list":
+            params[member.name] = [from_text(member.shape.member, part.strip()) for part in text.split(",")]
+        else:
+            params[member.name] = from_text(member.shape, text)
+    for member in operation.prefixed:
         prefix = member.wire_name
         found = {name[len(prefix) :]: value for name, value in request.headers.items() if name.startswith(prefix)}
-        return found or None
-    text = request.headers.get(member.wire_name)
-    if text is None:
-        return None
-    if member.shape.type_name == "list":
-        return [from_text(member.shape.member, part.strip()) for part in text.split(",")]
-    return from_text(member.shape, text)
+        if found:
+            params[member.name] = found
 
 
-def _read_payload(request: Request, payload: _Located, params: dict[str, Any]) -> None:
+def _read_payload(request: Request, operation: _Operation, payload: _Located, params: dict[str, Any]) -> None:
     if payload.shape.type_name == "structure":
         content = request.content()
+        _check_content(request, content, operation)
         if content:
             params[payload.name] = xml.read(payload.shape, xml.parse(content))
         return
     params[payload.name] = body = request.body
-    decoded_length = request.headers.get("x-amz-decoded-content-length")
-    if "aws-chunked" in request.headers.get("content-encoding", "") or decoded_length is not None:
-        raw = io.BytesIO(body) if isinstance(body, bytes) else body
-        params[payload.name] = ChunkedBody(raw, request.headers.get("x-amz-trailer", ""), request.chunks)
-        params.pop("ContentLength", None)
-        if decoded_length is not None and decoded_length.isdecimal():
-            params["ContentLength"] = int(decoded_length)
-        codings = [part.strip() for part in params.pop("ContentEncoding", "").split(",")]
-        kept = ",".join(part for part in codings if part not in {"", "aws-chunked"})
-        if kept:
-            params["ContentEncoding"] = kept
+    headers = request.headers
+    decoded_length = headers.get("x-amz-decoded-content-length")
+    if decoded_length is None and "aws-chunked" not in headers.get("content-encoding", ""):
+        _require_length(request)
+        return
+    raw = io.BytesIO(body) if isinstance(body, bytes) else body
+    params[payload.name] = ChunkedBody(raw, headers.get("x-amz-trailer", ""))
+    params.pop("ContentLength", None)
+    if decoded_length is not None and decoded_length.isdecimal():
+        params["ContentLength"] = int(decoded_length)
+    codings = [part.strip() for part in params.pop("ContentEncoding", "").split(",")]
+    kept = ",".join(part for part in codings if part not in {"", "aws-chunked"})
+    if kept:
+        params["ContentEncoding"] = kept
+
+
+def _require_length(request: Request) -> None:
+    """Refuse a body of unknown length, as S3 does."""
+    if "content-length" in request.headers:
+        return
+    if "transfer-encoding" in request.headers:
+        message = "A header you provided implies functionality that is not implemented"
+        raise ApiError("NotImplemented", message, 501, Header="Transfer-Encoding")
+    raise ApiError("MissingContentLength", "You must provide the Content-Length HTTP header.", 411)
+
+
+def _check_content(request: Request, content: bytes, operation: _Operation) -> None:
+    """Check the checksums of a body that is read here; some operations need one.
+
+    Those that are parameters mean something else: with CompleteMultipartUpload the object, not the request.
+    """
+    given = {
+        name.removeprefix(_CHECKSUM): value
+        for name, value in request.headers.items()
+        if name in _OF_CONTENT and (name == "content-md5" or name not in operation.headers)
+    }
+    if operation.needs_checksum and not given:
+        message = "Missing required header for this request: Content-MD5 OR x-amz-checksum-*"
+        raise ApiError("InvalidRequest", message)
+    for name, value in given.items():
+        digest = new_digest(name)
+        if digest is not None:
+            digest.update(content)
+            if digest.digest() != decoded(value):
+                raise bad_digest(name)
 
 
 def encode(operation: str, result: Mapping[str, Any], method: str) -> Response:
@@ -173,10 +224,10 @@ def _with_body(operation: str, shape: Any, result: Mapping[str, Any], status: in
         return _document(status, headers, root)
     payload = shape.serialization.get("payload")
     if payload is None:
-        inner = xml.write_members(shape, result, skip_located=True)
         name = _ROOTS.get(operation)
         if name is None:
             return Response(status, headers)
+        inner = xml.write_members(shape, result, skip_located=True)
         return _document(status, headers, f'<{name} xmlns="{_NAMESPACE}">{inner}</{name}>')
     member = shape.members[payload]
     if member.type_name == "structure":
@@ -222,7 +273,7 @@ def _document(status: int, headers: dict[str, str], root: str) -> Response:
 
 def _target(request: Request) -> _Target:
     path = request.decoded_path().removeprefix("/")
-    query = dict(parse_qsl(request.query, keep_blank_values=True))
+    query = dict(parse_qsl(request.query, keep_blank_values=True)) if request.query else {}
     host = request.hostname
     virtual = None if _PLAIN_HOST.fullmatch(host) else _VIRTUAL_HOST.fullmatch(host)
     if virtual:
@@ -234,9 +285,7 @@ def _target(request: Request) -> _Target:
 def _match(request: Request, target: _Target) -> _Operation:
     depth = 2 if target.key else 1 if target.bucket else 0
     for operation in _operations().get((request.method, depth), ()):
-        if all(
-            name in target.query and wanted in {None, target.query[name]} for name, wanted in operation.required_query
-        ) and all(name in request.headers for name in operation.required_headers):
+        if operation.fits(request, target.query):
             return operation
     message = "The specified method is not allowed against this resource."
     raise ApiError("MethodNotAllowed", message, 405, Method=request.method)
@@ -286,9 +335,11 @@ def _compile(name: str, model: Any) -> _Operation:
         name=name,
         method=model.http["method"],
         depth=len(in_path & {"Bucket", "Key"}),
-        required_query=frozenset(query),
-        required_headers=frozenset(needed_headers),
+        required_query=tuple(sorted(query, key=str)),
+        required_headers=tuple(sorted(needed_headers)),
         query=tuple(located["querystring"]),
-        headers=tuple(located["header"] + located["headers"]),
+        headers={member.wire_name: member for member in located["header"]},
+        prefixed=tuple(located["headers"]),
         payload=None if payload is None else _Located(payload, payload, members[payload]),
+        needs_checksum=name in _NEED_CHECKSUM,
     )

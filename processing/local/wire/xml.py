@@ -65,9 +65,9 @@ def write_members(shape: Any, value: Mapping[str, Any], *, skip_located: bool = 
 def _write(shape: Any, value: Any, name: str, pieces: list[str]) -> None:
     kind = shape.type_name
     if kind == "structure":
-        pieces.append(f"<{name}>")
+        pieces.append(f"<{name}{_attributes(shape, value)}>")
         for key, member in shape.members.items():
-            if value.get(key) is not None:
+            if value.get(key) is not None and not member.serialization.get("xmlAttribute"):
                 _write(member, value[key], member_name(member, key), pieces)
         pieces.append(f"</{name}>")
     elif kind == "list":
@@ -90,6 +90,19 @@ def _write(shape: Any, value: Any, name: str, pieces: list[str]) -> None:
         pieces.append("" if flattened else f"</{name}>")
     else:
         pieces.append(element(name, to_text(shape, value)))
+
+
+def _attributes(shape: Any, value: Mapping[str, Any]) -> str:
+    """Return the members of a structure that stand in its tag, such as the type of a grantee."""
+    pieces = []
+    for key, member in shape.members.items():
+        if member.serialization.get("xmlAttribute") and value.get(key) is not None:
+            text = escape(to_text(member, value[key])).replace("\t", "&#9;").replace("\n", "&#10;")
+            pieces.append(f' {member.serialization["name"]}="{text}"')
+    space = shape.serialization.get("xmlNamespace")
+    if pieces and isinstance(space, dict):
+        pieces.insert(0, f' xmlns:{space["prefix"]}="{space["uri"]}"')
+    return "".join(pieces)
 
 
 def parse(text: bytes) -> ET.Element:
