@@ -113,15 +113,21 @@ def exit_message(ml_root: str) -> Optional[str]:
     """Return the first 1 KB of /opt/ml/output/message; None when there is no such file, or nothing in it.
 
     A character that the limit cuts in two is left out. Only a regular file is read, so a pipe of that name cannot
-    hold the end of the job.
+    hold the end of the job, and a link, there or in the place of /opt/ml/output, shows nothing of this machine.
 
     Raises:
         UnicodeDecodeError: the text is not UTF-8.
     """
     try:
-        fd = os.open(os.path.join(ml_root, "output", "message"), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        folder = os.open(os.path.join(ml_root, "output"), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
         return None
+    try:
+        fd = os.open("message", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=folder)
+    except OSError:
+        return None
+    finally:
+        os.close(folder)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return None

@@ -281,19 +281,16 @@ class HostData:
         prefix = prefix.rstrip("/")
         local = contract.inside(self._ml_root, item["LocalPath"])
         failures: list[str] = []
-        if os.path.realpath(local) != os.path.join(
-            os.path.realpath(self._ml_root), os.path.relpath(local, self._ml_root)
-        ):
-            return failures  # the job put a link in its place, or on the way to it
-        for path, mark in _regular_files(local):
+        for file in _regular_files(self._ml_root, local):
+            path, name = f"{local}/{file.name}", file.name
             before = self._seen.get(path)
-            self._seen[path] = mark
-            if self._uploaded.get(path) == mark or (only_settled and before != mark):
+            self._seen[path] = file.mark
+            if self._uploaded.get(path) == file.mark or (only_settled and before != file.mark):
                 continue
-            name = os.path.relpath(path, local).replace(os.sep, "/")
             try:
-                self._objects.put(bucket, f"{prefix}/{name}" if prefix else name, Path(path))
-                self._uploaded[path] = mark
+                with file.open() as body:
+                    self._objects.put(bucket, f"{prefix}/{name}" if prefix else name, body)
+                self._uploaded[path] = file.mark
             except ApiError as error:
                 failures.append(f"{name} could not be uploaded to {item['S3Uri']}: {error.message}")
             except (OSError, ValueError) as error:  # unreadable, or a name that is not UTF-8
@@ -384,15 +381,56 @@ def _copy_body(source: int, target: int) -> None:
         shutil.copyfileobj(body, file, 1 << 20)
 
 
-def _regular_files(root: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield each regular file below a directory with its size and time of change, in order; links are left out."""
-    for folder, folders, names in os.walk(root):
-        folders.sort()
-        for name in sorted(names):
-            path = os.path.join(folder, name)
-            try:
-                found = os.lstat(path)
-            except OSError:
-                continue
-            if stat.S_ISREG(found.st_mode):
-                yield path, (found.st_size, found.st_mtime_ns)
+class _File(NamedTuple):
+    """A regular file below an output's directory.
+
+    Attributes:
+        name: relative to that directory, with `/`.
+        mark: its size and time of change.
+        folder: a descriptor of the directory that it is in, which is open until the next file is asked for.
+    """
+
+    name: str
+    mark: tuple[int, int]
+    folder: int
+
+    def open(self) -> BinaryIO:
+        """Open the file for reading; what has taken its place meanwhile, such as a link, is an error."""
+        fd = os.open(os.path.basename(self.name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self.folder)
+        return open(fd, "rb", buffering=0)
+
+
+def _regular_files(ml_root: str, root: str) -> Iterator[_File]:
+    """Yield each regular file below a directory in `ml_root`, in order.
+
+    Links are left out, and no link is followed that a job puts in the place of a directory, or on the way to one:
+    it would lead to files of this machine.
+    """
+    try:
+        top = _open_directory(ml_root, os.path.relpath(root, ml_root))
+    except OSError:
+        return
+    try:
+        for folder, folders, names, fd in os.fwalk(".", dir_fd=top):
+            folders.sort()
+            for name in sorted(names):
+                try:
+                    found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                except OSError:
+                    continue
+                if stat.S_ISREG(found.st_mode):
+                    yield _File(posixpath.normpath(f"{folder}/{name}"), (found.st_size, found.st_mtime_ns), fd)
+    finally:
+        os.close(top)
+
+
+def _open_directory(root: str, path: str) -> int:
+    """Open a directory below `root`; none of the path's parts may be a link."""
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    for part in path.split("/"):
+        try:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = inner
+    return fd

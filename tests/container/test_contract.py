@@ -80,6 +80,12 @@ def test_only_a_regular_file_is_a_message(tmp_path: Path) -> None:
     place.unlink()
     place.mkdir()
     assert contract.exit_message(str(tmp_path)) is None
+    place.rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "message").write_text("of this machine")
+    (tmp_path / "output").rmdir()
+    (tmp_path / "output").symlink_to(tmp_path / "elsewhere")
+    assert contract.exit_message(str(tmp_path)) is None
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"ok \xc3"])

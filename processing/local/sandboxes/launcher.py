@@ -1,4 +1,4 @@
-"""Run one program in namespaces of its own. A script, started with an order in JSON as its only argument.
+"""Run one program in namespaces of its own. A script, started with an order in JSON and the program's command line.
 
 Order of things: unshare, map the user to itself, mount, and fork the program into a session of its own. With a process
 namespace, a process in between is the namespace's init: whatever the program leaves behind dies with it. Every
@@ -192,7 +192,7 @@ def start(order: dict[str, Any]) -> int:
 
 def main() -> int:
     """Run the order that the command line gives."""
-    order = json.loads(sys.argv[1])
+    order = {**json.loads(sys.argv[1]), "argv": sys.argv[2:]}
     if order["report_fd"] is not None:
         os.set_inheritable(order["report_fd"], False)  # noqa: FBT003 -- it takes no keyword
     try:

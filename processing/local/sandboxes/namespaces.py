@@ -76,7 +76,6 @@ class Namespaces(OwnPrograms):
     ) -> Launch:
         """Return the call of the launcher."""
         order = {
-            "argv": list(argv),
             "cwd": cwd,
             "ml_root": host.ml_root,
             "opt": children_of_opt(),
@@ -89,5 +88,6 @@ class Namespaces(OwnPrograms):
             "processes": self._processes,
             "report_fd": report_fd,
         }
-        argv = [self._python, "-I", "-S", LAUNCHER, json.dumps(order)]
-        return Launch(argv, dict(env), "/", report_fd is not None)
+        # The program's own arguments beside the order, not in it: a single argument must not be longer than 128 KiB.
+        command = [self._python, "-I", "-S", LAUNCHER, json.dumps(order), *argv]
+        return Launch(command, dict(env), "/", report_fd is not None)

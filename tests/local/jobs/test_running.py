@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from processing.local.data import _regular_files
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -141,9 +143,29 @@ def test_an_output_behind_a_link_is_left_out(jobs: Any, tmp_path: Path) -> None:
         "os.symlink(sys.argv[1], '/opt/ml/processing/out')\n"
     )
     arguments = [str(tmp_path / "elsewhere")]
-    described = jobs.run(script, arguments=arguments, outputs={"out/deep": "s3://data/out"})
+    described = jobs.run(script, arguments=arguments, outputs={"out/deep": "s3://data/out", "out": "s3://data/out"})
     assert described["ProcessingJobStatus"] == "Completed", described
     assert jobs.keys("out/") == []
+
+
+def test_a_file_that_becomes_a_link_while_it_is_uploaded_is_not_followed(tmp_path: Path) -> None:
+    """Neither the file itself, nor the directory that it was found in."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/file").write_text("of this machine")
+    (tmp_path / "ml/out/sub").mkdir(parents=True)
+    (tmp_path / "ml/out/file").write_text("of the job")
+    (tmp_path / "ml/out/sub/file").write_text("of the job")
+    files = _regular_files(str(tmp_path / "ml"), str(tmp_path / "ml/out"))
+    first = next(files)
+    (tmp_path / "ml/out/file").unlink()
+    (tmp_path / "ml/out/file").symlink_to(tmp_path / "elsewhere/file")
+    with pytest.raises(OSError, match="symbolic links"):
+        first.open()
+    second = next(files)
+    (tmp_path / "ml/out/sub").rename(tmp_path / "ml/out/gone")
+    (tmp_path / "ml/out/sub").symlink_to(tmp_path / "elsewhere")
+    with second.open() as body:
+        assert (second.name, body.read()) == ("sub/file", b"of the job")
 
 
 def test_a_failing_program_gives_its_exit_code_and_its_outputs(every_sandbox: Any) -> None:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from processing.exceptions import ConfigurationError, EngineError
-from processing.local import sandboxes
+from processing.local import planning, sandboxes
 from processing.local.errors import ApiError
-from processing.local.handlers import sagemaker
 from processing.local.sandboxes import rewriting
 from processing.local.sandboxes.bubblewrap import Bubblewrap
 from processing.local.sandboxes.namespaces import Namespaces
@@ -99,6 +98,20 @@ def test_literal_paths_are_found_in_code_but_not_in_remarks(tmp_path: Path) -> N
     assert rewriting.literal_paths(script) == [(2, "x = '/opt/ml/a'")]
 
 
+def test_arguments_and_variables_of_the_greatest_size_arrive(own_programs: Any) -> None:
+    """A hundred of each, of 256 characters: no sandbox puts them into one argument, which the kernel limits."""
+    script = (
+        "import os, sys\nprint(len(sys.argv), len(set(sys.argv[1:])), len([n for n in os.environ if n[:2] == 'V_']))\n"
+    )
+    name = own_programs.create(
+        script,
+        arguments=["\u20ac\U0001f600" * 128] * 100,
+        Environment={f"V_{number}": "\u20ac\U0001f600" * 128 for number in range(99)},
+    )
+    assert own_programs.wait(name)["ProcessingJobStatus"] == "Completed"
+    assert own_programs.lines(name) == ["101 1 99"]
+
+
 @pytest.mark.parametrize(
     "sandbox",
     [
@@ -171,7 +184,7 @@ def test_a_setting_that_names_no_python_refuses_the_job(make_jobs: Any, tmp_path
 
 def test_the_first_job_says_what_it_runs_on(jobs: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Interpreter and sandbox are logged once in a process, at INFO."""
-    sagemaker._announced.clear()
+    planning._announced.clear()
     with caplog.at_level("INFO", logger="processing"):
         for _ in range(2):
             jobs.wait(jobs.create("pass"))
