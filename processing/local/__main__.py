@@ -1,4 +1,4 @@
-"""The engine's commands: `python -m processing.local serve`."""
+"""The engine's commands: `python -m processing.local serve` and `clean`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from processing.exceptions import ProcessingError
-from processing.local import serving
+from processing.local import cleaning_command, serving
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -15,6 +15,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = _Parser(prog="python -m processing.local", description="The embedded engine.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     serving.add_command(commands)
+    cleaning_command.add_command(commands)
     options = parser.parse_args(arguments)
     try:
         options.run(options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping
 
+    from processing.local.cleaning import Age, Cleaned, Size
     from processing.local.settings import SandboxSetting
+    from processing.local.subscription import Subscription
     from processing.pacing import Pacer
     from processing.request.build import ProcessingRequest
     from processing.retrying import RetryPolicy
@@ -118,6 +121,33 @@ class LocalSession(Session):
         """The engine's folder."""
         return self.engine.home
 
+    def watch_events(
+        self, callback: Callable[[dict[str, Any]], object], *, since: dt.datetime | None = None
+    ) -> Subscription:
+        """Call back for each change of a job's status, whoever created the job, until the answer is closed.
+
+        The callback runs in a thread of its own, and is given EventBridge's "SageMaker Processing Job State Change" as
+        a dict. What it raises is logged, and ends nothing. Use the answer as a context manager, or call its `close()`.
+
+        Args:
+            callback: is given each event, in order.
+            since: events from this time on, as far as the engine keeps them (a day, and the last thousands); by
+                default those from now on. A time without a zone is taken for UTC.
+
+        Raises:
+            ConfigurationError: `callback` cannot be called, or `since` is no time.
+        """
+        from processing.local.subscription import Subscription
+
+        if not callable(callback):
+            raise ConfigurationError(f"callback: {callback!r} cannot be called")
+        if since is not None and not isinstance(since, dt.datetime):
+            raise ConfigurationError(f"since: must be a datetime, not {since!r}")
+        if since is not None and since.tzinfo is None:
+            since = since.replace(tzinfo=dt.timezone.utc)
+        start = None if since is None else since.timestamp()
+        return Subscription(self.home, callback, since=start, clock=self._clock)
+
     def preflight(self, request: ProcessingRequest, plan: StagingPlan) -> None:
         """Refuse what the engine cannot run, before anything is uploaded.
 
@@ -126,7 +156,7 @@ class LocalSession(Session):
             ConfigurationError: the Python for the image is not there.
         """
         from processing.local import sandboxes
-        from processing.local.handlers.sagemaker import check_runnable
+        from processing.local.runnable import check_runnable
 
         self.engine.check()
         try:
@@ -138,6 +168,28 @@ class LocalSession(Session):
             self.engine.settings.interpreter(request.image_uri)
         if sandbox.name == "rewriting":
             _check_paths(request, plan)
+
+    def clean(
+        self, *, older_than: Age | None = None, larger_than: Size | None = None, dry_run: bool = False
+    ) -> Cleaned:
+        """Remove what is old from the engine's folder, and what killed processes left in it.
+
+        Running jobs, what they read, and everything younger stays; so do buckets, queues, and files that are not the
+        engine's. Other processes may use the folder meanwhile.
+
+        Args:
+            older_than: finished jobs with their tags, log lines, metrics, objects (by the time of their last write)
+                and unfinished uploads of this age go: text such as `30d` or `12h`, seconds or a timedelta.
+            larger_than: the oldest of them goes as long as the folder is larger: text such as `5GB`, or bytes.
+            dry_run: remove nothing, and return what would be.
+
+        Returns:
+            how much of each was removed, the bytes that were freed, and the size of what is left.
+
+        Raises:
+            ConfigurationError: the age or the size is none.
+        """
+        return self.engine.clean(older_than=older_than, larger_than=larger_than, dry_run=dry_run)
 
     def ensure_bucket(self, bucket: str) -> None:
         """Make a bucket of the session's own, also one that the user named: here it is but a name in a folder."""

@@ -17,6 +17,7 @@ import base64
 import contextlib
 import errno
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
@@ -32,6 +33,7 @@ CHUNK = 1 << 20
 ABANDONED_AFTER = 24 * 3600.0
 """Seconds without a write after which an unfinished body belongs to nobody."""
 
+_NAME = re.compile(r"[0-9a-f]{32}")
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
@@ -193,7 +195,8 @@ class BodyFolder:
         with contextlib.suppress(FileNotFoundError), os.scandir(self._incoming) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
-                    if entry.stat().st_mtime <= before:
+                    # What somebody else put there is not the engine's.
+                    if _NAME.fullmatch(entry.name) and entry.stat().st_mtime <= before:
                         found.append(entry.name)
         return found
 

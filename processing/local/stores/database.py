@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 30.0
 """How long a transaction waits for another one."""
 
+_VACUUM_PAGES = 1000
+
 _abandoned: list[list[sqlite3.Connection]] = []
 """Connections that a forked child got from its parent. SQLite forbids to use them there, and to close them too."""
 
@@ -203,7 +205,7 @@ class Database:
             self._explain(error)
             raise
         try:
-            if _stored_version(connection) != self._version:
+            if _pragma(connection, "user_version") != self._version:
                 with self._transaction(connection, "BEGIN IMMEDIATE"):
                     self._bring_up_to_date(connection)
         except BaseException:
@@ -213,7 +215,7 @@ class Database:
 
     def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
         """Make the tables, or those that later versions added, inside a write transaction."""
-        stored = _stored_version(connection)  # once more: somebody may have been faster
+        stored = _pragma(connection, "user_version")  # once more: somebody may have been faster
         if stored > self._version:
             raise self._too_new(stored)
         statements = self._schema if stored == 0 else self._steps_from(stored)
@@ -239,11 +241,29 @@ class Database:
         )
 
 
-def _stored_version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
-
-
 def _close_all(connections: list[sqlite3.Connection], pid: int) -> None:
     while connections and pid == os.getpid():
         connections.pop().close()
+
+
+def give_space_back(path: Path) -> None:
+    """Return the pages of deleted rows to the file system, in steps between which others write.
+
+    A file that was made before this was provided for is rewritten once, if a quarter of it is free.
+    """
+    with contextlib.closing(connect(path)) as connection:
+        if _pragma(connection, "auto_vacuum") == 0:
+            if _pragma(connection, "freelist_count") * 4 >= _pragma(connection, "page_count"):
+                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+                with contextlib.suppress(sqlite3.OperationalError):  # no space for the copy: another time
+                    connection.execute("VACUUM")
+        else:
+            while _pragma(connection, "freelist_count"):
+                connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+        connection.execute("PRAGMA busy_timeout=1000")  # not longer, for readers who stay: the next one truncates it
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    (value,) = connection.execute(f"PRAGMA {name}").fetchone()
+    return int(value)

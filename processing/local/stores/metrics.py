@@ -201,6 +201,11 @@ class MetricStore:
                     found.append(metric)
         return found, False
 
+    def count_before(self, moment: float) -> int:
+        """Return how many samples are older; in seconds since the epoch."""
+        with self._database.read() as connection:
+            return int(connection.execute("SELECT COUNT(*) FROM samples WHERE time < ?", (moment,)).fetchone()[0])
+
     def delete_before(self, moment: float) -> int:
         """Delete the samples that are older, and metrics without any; return how many samples there were.
 

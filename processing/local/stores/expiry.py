@@ -1,0 +1,127 @@
+"""Objects and uploads that nobody has written to for long, and their removal.
+
+It goes in small transactions, each of which looks again: what was written or protected meanwhile stays.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator, Sequence
+
+    from processing.local.stores.objects import ObjectStore
+
+    Protected = Callable[[], Sequence[tuple[str, bytes]]]
+    """Returns buckets and prefixes of keys that have to stay, as it is now."""
+
+_BATCH = 500
+_Place = tuple[str, bytes]
+
+
+class Removed(NamedTuple):
+    """How many there were, and the bytes in them."""
+
+    number: int
+    size: int
+
+
+class OldObject(NamedTuple):
+    """An object that could go: when it was written (seconds since the epoch), and its bytes."""
+
+    bucket: str
+    key: bytes
+    modified: float
+    size: int
+    body: str
+
+
+def old_objects(store: ObjectStore, before: float, protected: Protected) -> Iterator[OldObject]:
+    """Yield the objects that were last written before a moment and are not protected."""
+    after: _Place = ("", b"")
+    while True:
+        with store.database.read() as connection:
+            rows = _page(connection, before, after)
+        if not rows:
+            return
+        after = rows[-1][:2]
+        yield from _unprotected(rows, protected())
+
+
+def remove_objects(store: ObjectStore, before: float, protected: Protected) -> Removed:
+    """Delete the objects that were last written before a moment and are not protected."""
+    after: _Place = ("", b"")
+    removed = Removed(0, 0)
+    while True:
+        with store.database.write() as connection:
+            rows = _page(connection, before, after)
+            doomed = list(_unprotected(rows, protected()))
+            statement = "DELETE FROM objects WHERE bucket = ? AND key = ?"
+            connection.executemany(statement, [(each.bucket, each.key) for each in doomed])
+            store.throw_away(connection, [each.body for each in doomed])
+        if not rows:
+            return removed
+        store.bodies.discard([each.body for each in doomed])
+        after = rows[-1][:2]
+        removed = Removed(removed.number + len(doomed), removed.size + sum(each.size for each in doomed))
+
+
+def old_uploads(store: ObjectStore, before: float) -> Removed:
+    """Count the multipart uploads that got nothing since a moment, and the bytes of their parts."""
+    with store.database.read() as connection:
+        found = _abandoned(connection, before)
+    return Removed(len({upload for upload, _, _ in found}), sum(size for _, _, size in found))
+
+
+def remove_uploads(store: ObjectStore, before: float) -> Removed:
+    """Abort the multipart uploads that got nothing since a moment."""
+    with store.database.write() as connection:
+        found = _abandoned(connection, before)
+        uploads = {upload for upload, _, _ in found}
+        bodies = [body for _, body, _ in found if body is not None]
+        store.throw_away(connection, bodies)
+        for table, column in (("parts", "upload"), ("uploads", "id")):
+            statement = f"DELETE FROM {table} WHERE {column} = ?"  # noqa: S608 -- constants
+            connection.executemany(statement, [(upload,) for upload in uploads])
+    store.bodies.discard(bodies)
+    return Removed(len(uploads), sum(size for _, _, size in found))
+
+
+def empty_garbage(store: ObjectStore) -> int:
+    """Remove the files that lost their object, but not yet their place; return how many there were."""
+    removed = 0
+    while True:
+        with store.database.write() as connection:
+            rows = connection.execute("SELECT body FROM garbage LIMIT ?", (_BATCH,)).fetchall()
+            there = [row for row in rows if store.bodies.exists(row[0])]
+            store.bodies.discard([body for (body,) in there])
+            gone = [row for row in rows if not store.bodies.exists(row[0])]
+            connection.executemany("DELETE FROM garbage WHERE body = ?", gone)
+        removed += len(set(there) & set(gone))
+        if not gone:
+            return removed
+
+
+def _page(connection: sqlite3.Connection, before: float, after: _Place) -> list[OldObject]:
+    rows = connection.execute(
+        "SELECT bucket, key, modified, size, body FROM objects WHERE (bucket, key) > (?, ?) AND modified < ? "
+        "ORDER BY bucket, key LIMIT ?",
+        (*after, before, _BATCH),
+    )
+    return [OldObject(*row) for row in rows]
+
+
+def _unprotected(rows: Sequence[OldObject], protected: Sequence[_Place]) -> Iterator[OldObject]:
+    for row in rows:
+        if not any(row.bucket == bucket and row.key.startswith(prefix) for bucket, prefix in protected):
+            yield row
+
+
+def _abandoned(connection: sqlite3.Connection, before: float) -> list[tuple[str, str | None, int]]:
+    """Return upload, body and size of each part of the uploads that got nothing since; one row where there is none."""
+    return connection.execute(
+        "SELECT id, body, COALESCE(size, 0) FROM uploads LEFT JOIN parts ON upload = id WHERE initiated < ?1 "
+        "AND NOT EXISTS (SELECT 1 FROM parts WHERE upload = id AND modified >= ?1)",
+        (before,),
+    ).fetchall()
