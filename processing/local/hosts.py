@@ -13,7 +13,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,9 @@ PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from processing.local.supervisor import main; main(sys.argv[2:])"
 _ENVIRONMENT = ("PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH")  # without the last, some a Python does not start
 _children: list[_Supervisor] = []
+_open_locks: weakref.WeakSet[Locks] = weakref.WeakSet()
+_opening = threading.RLock()
+"""Held while a lock is opened and while the process forks, so that a child knows every lock that it has inherited."""
 
 
 class _Supervisor(subprocess.Popen[bytes]):
@@ -58,12 +63,13 @@ class Locks:
 
     def __init__(self, folder: Path, count: int) -> None:
         self._fds: dict[int, int] = {}
+        _open_locks.add(self)
         unnamed = folder.with_name(f".{folder.name}")
         try:
             unnamed.mkdir(parents=True)
             for number in range(1, count + 1):
-                fd = os.open(_lock_path(unnamed, number), os.O_CREAT | os.O_RDWR, 0o600)
-                self._fds[number] = fd
+                with _opening:
+                    fd = self._fds[number] = os.open(_lock_path(unnamed, number), os.O_CREAT | os.O_RDWR, 0o600)
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             unnamed.rename(folder)  # only now: a folder of that name without a lock has lost its processes
         except BaseException as error:
@@ -81,6 +87,17 @@ class Locks:
         """Let go: each lock is then held by the supervisor alone, if it was started."""
         while self._fds:
             os.close(self._fds.popitem()[1])
+
+
+def _after_fork() -> None:
+    """In a forked child: let go of what its parent is about to hand to supervisors, or the locks would be kept."""
+    for locks in list(_open_locks):
+        locks.close()
+    _opening.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_after_fork)
 
 
 def _lock_path(folder: Path, number: int) -> Path:

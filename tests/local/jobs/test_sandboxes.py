@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from processing.exceptions import ConfigurationError, EngineError
-from processing.local import planning, sandboxes
+from processing.local import hosts, planning, sandboxes
 from processing.local.errors import ApiError
 from processing.local.sandboxes import rewriting
 from processing.local.sandboxes.bubblewrap import Bubblewrap
@@ -96,6 +96,34 @@ def test_literal_paths_are_found_in_code_but_not_in_remarks(tmp_path: Path) -> N
     assert rewriting.literal_paths(tmp_path / "absent") == []
     script.write_text("def f(:\n  x = '/opt/ml/a'\n")
     assert rewriting.literal_paths(script) == [(2, "x = '/opt/ml/a'")]
+
+
+def test_a_forked_child_does_not_keep_the_locks_of_hosts(tmp_path: Path) -> None:
+    """A process that forks while it creates a job must not make the job's dead supervisors look alive."""
+    code = (
+        "import fcntl, os, pathlib, sys\n"
+        "sys.path.append(sys.argv[1])\n"
+        "from processing.local.hosts import Locks\n"
+        "folder = pathlib.Path(sys.argv[2])\n"
+        "locks = Locks(folder, 2)\n"
+        "read, write = os.pipe()\n"
+        "ready, running = os.pipe()\n"
+        "if os.fork() == 0:\n"
+        "    os.close(write)\n"
+        "    os.write(running, b'x')\n"
+        "    os.read(read, 1)\n"
+        "    os._exit(0)\n"
+        "os.read(ready, 1)\n"
+        "locks.close()\n"
+        "for lock in sorted(folder.iterdir()):\n"
+        "    fcntl.flock(os.open(lock, os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "    print(lock.name)\n"
+        "os.close(write)\n"
+        "os.wait()\n"
+    )
+    command = [sys.executable, "-c", code, hosts.PACKAGE_ROOT, str(tmp_path / "job")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["algo-1.lock", "algo-2.lock"], done.stderr
 
 
 def test_arguments_and_variables_of_the_greatest_size_arrive(own_programs: Any) -> None:
