@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from processing.container import contract, runner
-from processing.local import assumed, processes
+from processing.local import assumed, events, processes
+from processing.local.attendants import Attendants
 from processing.local.data import DataError, HostData
 from processing.local.errors import ApiError
 from processing.local.sandboxes import restore
@@ -43,6 +44,8 @@ _FULL_DATABASE = ("is full", "disk I/O error", "unable to open database file")
 """What SQLite says on a full disk: the last two where it cannot make its files to begin with."""
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 _LAST_LINES = 5
+_PROBLEM = "problem"
+"""Why a program is ended that its attendants find something wrong with."""
 
 
 class _InterruptedError(Exception):
@@ -70,6 +73,7 @@ class Supervisor:
         self._plan = self._jobs.plan(job)
         self._count = len(self._jobs.hosts(job))
         self._number = number
+        self._home = home
         self._folder = home / self._record.folder
         self._work = self._folder / contract.host_name(number)
         self._ml_root = str(self._work / "ml")
@@ -77,7 +81,16 @@ class Supervisor:
         self._stream = f"{self._record.name}/{contract.host_name(number)}-{int(time.time() * 1000)}"
         self._sandbox = restore(self._plan["sandbox"])
         self._last_lines: Sequence[str] = ()
-        self._data = HostData(self._request, self._ml_root, number, self._count, ObjectStore(home), self._check)
+        self._objects = ObjectStore(home)
+        self._data = HostData(self._request, self._ml_root, number, self._count, self._objects, self._check)
+        self._attendants = Attendants(
+            home,
+            self._work,
+            f"{self._record.name}/{contract.host_name(number)}",
+            job + number,
+            self._plan,
+            self._request["ProcessingResources"]["ClusterConfig"]["VolumeSizeInGB"],
+        )
         self._terminated = False
         self._next_check = 0.0
         self._next_upload = 0.0
@@ -95,6 +108,7 @@ class Supervisor:
             end = _failure(error, self._folder)
         processes.remove_tree(self._work)
         if self._finish(end):
+            events.deliver(self._jobs, self._home)
             processes.remove_tree(self._folder)
 
     def _finish(self, end: HostEnd) -> bool:
@@ -125,6 +139,8 @@ class Supervisor:
             end = HostEnd("failed", code, f"AlgorithmError: {reason}, exit code: {code}")
         except (DataError, SandboxError) as error:
             return HostEnd("failed", reason=str(error))
+        finally:
+            self._attendants.close()
         return self._add_message(self._upload(end))
 
     def _prepare(self) -> Host:
@@ -134,6 +150,7 @@ class Supervisor:
         _reserve_space(self._reserve)
         self._check()
         binds = self._data.fetch()
+        self._attendants.open_pipes(self._data.streams, self._objects)
         config = contract.job_config(self._request, self._record.arn)
         contract.write_config(self._ml_root, config, self._number, self._count)
         network = not (self._request.get("NetworkConfig") or {}).get("EnableNetworkIsolation", False)
@@ -161,12 +178,13 @@ class Supervisor:
         cwd = str(self._work / "home")
         report = os.pipe() if self._sandbox.reports else None
         launch = self._sandbox.command(argv, host, env=env, cwd=cwd, report_fd=report[1] if report else None)
-        program = runner.Program(launch.argv, launch.env, launch.cwd, report, launch.signal)
+        program = runner.Program(self._attendants.command(launch.argv), launch.env, launch.cwd, report, launch.signal)
         longest = (self._request.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds")
         limits = runner.Limits(self._plan["tick"], self._plan["grace"], longest or assumed.DEFAULT_MAX_RUNTIME)
         self._check(at_once=True)
         try:
             ended = runner.run_program(program, self._emit, limits, self._should_stop, self._on_start)
+            reason = self._attendants.ended(ended.exit_code)
             problem = self._sandbox.problem(host, ended.exit_code, self._last_lines)
         except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
             raise _NoProgramError(
@@ -174,8 +192,10 @@ class Supervisor:
             ) from None
         finally:
             self._sandbox.remove(host.key, host.ml_root)
-        if ended.stopped is not None:
+        if ended.stopped not in {None, _PROBLEM}:
             return _interrupted(ended.stopped, ended.exit_code, self._request)
+        if reason is not None:
+            return HostEnd("failed", ended.exit_code, reason)
         if problem is not None:
             return problem
         if ended.exit_code:
@@ -216,6 +236,7 @@ class Supervisor:
             env["HOME"] = str(self._work / "home")
             env["TMPDIR"] = str(self._work / "tmp")
         env["PROCESSING_JOB_ARN"] = self._record.arn
+        env.update(self._attendants.environment())
         env.update(self._request.get("Environment") or {})
         return env
 
@@ -254,13 +275,14 @@ class Supervisor:
         if self._data.continuous and now >= self._next_upload:
             self._data.upload_settled()
             self._next_upload = now + min(_CONTINUOUS_SECONDS, 20 * self._plan["tick"])
-        return self._interruption()
+        return self._interruption() or (_PROBLEM if self._attendants.problem() else None)
 
     def _interruption(self) -> str | None:
         return "terminated" if self._terminated else self._jobs.interruption(self._record.id)
 
     def _on_start(self, group: int) -> None:
         self._jobs.started(self._record.id, self._number, group, processes.start_mark(group), time.time())
+        self._attendants.started(group)
 
     def _emit(self, messages: Sequence[tuple[int, str]]) -> None:
         """Append to the job's log. When the disk is full, what was kept in reserve makes room for the last lines."""

@@ -6,47 +6,24 @@ the service model (enums, lengths, patterns) have been made before a handler is 
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import logging
-import os
 import uuid
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from processing.container import contract
-from processing.exceptions import ConfigurationError
-from processing.local import hosts, processes, sandboxes
-from processing.local.data import inputs, is_file_uri, outputs, overlap
+from processing.local import events, hosts, processes, remains
 from processing.local.description import completed, description, selected, summary
 from processing.local.errors import ApiError
+from processing.local.planning import make_plan
+from processing.local.runnable import check_runnable
 from processing.local.stores.jobs import JobQuery, JobStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
-    from processing.local.settings import EngineSettings, Interpreter
-
-_log = logging.getLogger(__name__)
-_announced: set[tuple[str, str]] = set()
+    from processing.local.planning import Surroundings
 
 DEFAULT_PAGE = 10
 DEFAULT_TAG_PAGE = 50
-_CREDENTIAL_FILES = (
-    "AWS_SHARED_CREDENTIALS_FILE",
-    "AWS_CONFIG_FILE",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-)
-
-
-class Surroundings(Protocol):
-    """What the handler needs to know of the engine."""
-
-    home: Path
-    settings: EngineSettings
-    account: str
-    region: str
 
 
 class SageMakerHandler:
@@ -79,7 +56,7 @@ class SageMakerHandler:
         check_runnable(request, runs_image=self._engine.settings.runs_images)
         name = request["ProcessingJobName"]
         arn = f"arn:aws:sagemaker:{self._engine.region}:{self._engine.account}:processing-job/{name}"
-        plan = self._plan(request)
+        plan = make_plan(self._engine, request)
         count = selected(request)[1]
         folder = f"jobs/{name}-{uuid.uuid4().hex[:12]}"
         locks = hosts.Locks(self._engine.home / folder, count)
@@ -92,6 +69,7 @@ class SageMakerHandler:
             raise
         finally:
             locks.close()
+        self._deliver()
         return {"ProcessingJobArn": arn}
 
     def describe_processing_job(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -99,11 +77,12 @@ class SageMakerHandler:
         job = self._jobs.get(params["ProcessingJobName"])
         if not job.finished and hosts.bury_dead(self._jobs, self._engine.home, [job]):
             job = self._jobs.get(job.name)
+        self._deliver()
         return description(self._jobs.request(job.id), job)
 
     def list_processing_jobs(self, params: dict[str, Any]) -> dict[str, Any]:
         """Answer a page of job summaries."""
-        hosts.bury_dead(self._jobs, self._engine.home, self._jobs.unfinished())
+        self._clear_away()
         query = JobQuery(
             created_after=_seconds(params.get("CreationTimeAfter")),
             created_before=_seconds(params.get("CreationTimeBefore")),
@@ -115,6 +94,7 @@ class SageMakerHandler:
             descending=params.get("SortOrder") == "Descending",
         )
         page, token = self._jobs.list(query, params.get("MaxResults", DEFAULT_PAGE), params.get("NextToken"))
+        self._deliver()
         answer: dict[str, Any] = {"ProcessingJobSummaries": [summary(job) for job in page]}
         return answer if token is None else {**answer, "NextToken": token}
 
@@ -123,6 +103,7 @@ class SageMakerHandler:
         job = self._jobs.get(params["ProcessingJobName"])
         hosts.bury_dead(self._jobs, self._engine.home, [job])
         self._jobs.request_stop(job.name, _now())
+        self._deliver()
         return {}
 
     def delete_processing_job(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -151,134 +132,15 @@ class SageMakerHandler:
         self._jobs.delete_tags(params["ResourceArn"], params["TagKeys"])
         return {}
 
-    def _plan(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Decide how the job runs on this machine; it is stored with the job, for its supervisors and for readers."""
-        settings = self._engine.settings
-        image = request["AppSpecification"]["ImageUri"]
-        sandbox = sandboxes.suitable(settings)
-        try:
-            python = None if sandbox.runs_image else settings.interpreter(image)
-        except ConfigurationError as error:
-            raise ApiError("ValidationException", str(error)) from error
-        isolated = bool((request.get("NetworkConfig") or {}).get("EnableNetworkIsolation"))
-        _announce(python, sandbox, isolated=isolated)
-        return {
-            "tick": settings.tick,
-            "grace": settings.grace,
-            "sandbox": sandbox.state(),
-            "python": None if python is None else {"executable": python.executable, "venv": python.venv},
-            "gpus": selected(request)[0] == "local_gpu",
-            "environment": {
-                **({} if python is None else {**hosts.machine_environment(), "PYTHONUNBUFFERED": "1"}),
-                "AWS_CONFIG_FILE": os.devnull,
-                "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-                "AWS_EC2_METADATA_DISABLED": "true",
-                "AWS_REGION": self._engine.region,
-                "AWS_DEFAULT_REGION": self._engine.region,
-            },
-            "masks": _credential_files(),
-        }
+    def _clear_away(self) -> None:
+        """Note the ends of hosts that died, and remove what killed processes left."""
+        unfinished = self._jobs.unfinished()
+        hosts.bury_dead(self._jobs, self._engine.home, unfinished)
+        remains.remove_left_folders(self._engine.home, {job.folder for job in unfinished})
 
-
-def check_runnable(request: Mapping[str, Any], *, runs_image: bool = False) -> None:
-    """Refuse what SageMaker refuses beyond the service model, and what the engine cannot do.
-
-    Args:
-        request: CreateProcessingJob's members.
-        runs_image: whether the image runs, so that its entrypoint is there.
-
-    Raises:
-        ApiError: `ValidationException`, with every reason.
-    """
-    problems = [
-        *_application_problems(request, runs_image=runs_image),
-        *_input_problems(request),
-        *_output_problems(request),
-    ]
-    names = [item["InputName"] for item in request.get("ProcessingInputs", ())]
-    problems += [f"The input name {name} is used more than once." for name in sorted(_doubled(names))]
-    paths = [item["S3Input"].get("LocalPath") for item in request.get("ProcessingInputs", ()) if item.get("S3Input")]
-    problems += [f"The LocalPath {path} is used by more than one input." for path in sorted(_doubled(paths))]
-    problems = problems or _place_problems(request)
-    if problems:
-        raise ApiError("ValidationException", " ".join(problems))
-
-
-def _application_problems(request: Mapping[str, Any], *, runs_image: bool) -> list[str]:
-    problems = []
-    if not runs_image and not request["AppSpecification"].get("ContainerEntrypoint"):
-        problems.append(
-            "ContainerEntrypoint is missing: the local engine does not run the image, so it has no entrypoint of "
-            'its own. Give one, such as ["python3", "/opt/ml/processing/input/code/script.py"].'
-        )
-    cluster = request["ProcessingResources"]["ClusterConfig"]
-    preferences = cluster.get("InstancePreferences")
-    if preferences and cluster.get("InstanceType"):
-        problems.append("InstanceType and InstancePreferences exclude each other.")
-    if not preferences and not (cluster.get("InstanceType") and cluster.get("InstanceCount")):
-        problems.append("InstanceType and InstanceCount are required, unless there are InstancePreferences.")
-    return problems
-
-
-def _input_problems(request: Mapping[str, Any]) -> list[str]:
-    problems = []
-    for item in request.get("ProcessingInputs", ()):
-        label = f"The input {item['InputName']}"
-        s3_input = item.get("S3Input")
-        if item.get("DatasetDefinition"):
-            problems.append(f"{label} has a DatasetDefinition: the local engine has neither Athena nor Redshift.")
-        elif not s3_input:
-            problems.append(f"{label} has no S3Input.")
-        else:
-            if s3_input.get("S3InputMode") == "Pipe":
-                problems.append(f"{label} has the S3InputMode Pipe, which the local engine does not have; use File.")
-            problems += _path_problems(label, s3_input, app_managed=bool(item.get("AppManaged")))
-            if s3_input["S3CompressionType"] == "Gzip" and s3_input["S3InputMode"] != "Pipe":
-                problems.append(f"{label}: the S3CompressionType Gzip needs the S3InputMode Pipe.")
-    return problems
-
-
-def _output_problems(request: Mapping[str, Any]) -> list[str]:
-    problems = []
-    items = (request.get("ProcessingOutputConfig") or {}).get("Outputs", ())
-    for item in items:
-        label = f"The output {item['OutputName']}"
-        if item.get("FeatureStoreOutput"):
-            problems.append(f"{label} has a FeatureStoreOutput: the local engine has no feature store.")
-        elif not item.get("S3Output"):
-            problems.append(f"{label} has no S3Output.")
-        else:
-            problems += _path_problems(label, item["S3Output"], app_managed=bool(item.get("AppManaged")))
-    doubled = _doubled([item["OutputName"] for item in items])
-    return problems + [f"The output name {name} is used more than once." for name in sorted(doubled)]
-
-
-def _path_problems(label: str, item: Mapping[str, Any], *, app_managed: bool) -> list[str]:
-    if app_managed:
-        return []
-    problems = []
-    path = item.get("LocalPath") or ""
-    if not path.startswith(f"{contract.PROCESSING}/") or ".." in path.split("/"):
-        problems.append(f"{label}: the LocalPath {path!r} must begin with {contract.PROCESSING}/.")
-    if not item["S3Uri"].startswith(("s3://", "file://")):
-        problems.append(f"{label}: the S3Uri {item['S3Uri']} is neither s3:// nor file://.")
-    return problems
-
-
-def _place_problems(request: Mapping[str, Any]) -> list[str]:
-    """Find what an output would hide that is used in place: all that lies in it."""
-    paths = [item["LocalPath"] for item in (*inputs(request), *outputs(request))]
-    places = [item["LocalPath"] for item in outputs(request) if is_file_uri(item["S3Uri"])]
-    return [
-        f"The LocalPath {place} of an output to file:// overlaps with the LocalPath {path}, which it would hide."
-        for place in places
-        for path in paths
-        if len(path) > len(place) and overlap(place, path)
-    ]
-
-
-def _doubled(values: Sequence[str | None]) -> set[str]:
-    return {value for value in values if value is not None and values.count(value) > 1}
+    def _deliver(self) -> None:
+        """Deliver the events that a change has just made, or that a killed process left: who asks finds them told."""
+        events.deliver(self._jobs, self._engine.home)
 
 
 def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
@@ -296,28 +158,3 @@ def _seconds(moment: Any) -> float | None:
         return moment
     aware = moment if moment.tzinfo else moment.replace(tzinfo=dt.timezone.utc)
     return float(aware.timestamp())
-
-
-def _credential_files() -> list[str]:
-    """Return where this machine may keep AWS credentials: a job sees nothing there."""
-    files = [os.environ[name] for name in _CREDENTIAL_FILES if os.environ.get(name)]
-    homes = {os.path.expanduser("~")}  # noqa: PTH111 -- unlike Path.home(), it does not raise without a home
-    if os.name == "posix":
-        import pwd
-
-        with contextlib.suppress(KeyError):  # a user without an entry, as containers have
-            homes.add(pwd.getpwuid(os.getuid()).pw_dir)
-    return sorted({*files, *(os.path.join(home, ".aws") for home in homes)} - {os.devnull})  # noqa: PTH118
-
-
-def _announce(python: Interpreter | None, sandbox: sandboxes.Sandbox, *, isolated: bool) -> None:
-    """Say once in a process what stands in for images and instances."""
-    if python is not None and (python.executable, sandbox.name) not in _announced:
-        _announced.add((python.executable, sandbox.name))
-        _log.info(
-            "Jobs of the local engine run on %s in the %s sandbox; their images are not used.",
-            python.executable,
-            sandbox.name,
-        )
-    if isolated and not sandbox.isolates_network:
-        _log.warning("The %s sandbox cannot keep a job from the network.", sandbox.name)

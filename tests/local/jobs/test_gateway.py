@@ -7,14 +7,9 @@ import os
 import signal
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import pytest
+from typing import Any
 
 from processing.local import hosts
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 WHO = "import boto3\nprint(boto3.client('sts').get_caller_identity()['Arn'])\n"
 CONNECT = (
@@ -27,12 +22,6 @@ CONNECT = (
 )
 
 
-@pytest.fixture(params=["bubblewrap", "namespaces", "rewriting"])
-def own_sandboxes(request: pytest.FixtureRequest, make_jobs: Callable[..., Any]) -> Any:
-    """Those in which this machine's Python runs, so that boto3 is there."""
-    return make_jobs(sandbox=request.param)
-
-
 def _serves(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port)).close()
@@ -41,9 +30,9 @@ def _serves(port: int) -> bool:
     return True
 
 
-def test_boto3_in_a_job_is_the_role_on_this_engine(own_sandboxes: Any) -> None:
+def test_boto3_in_a_job_is_the_role_on_this_engine(own_programs: Any) -> None:
     """Without any setting it reads and writes the engine's objects, as the job's role."""
-    jobs = own_sandboxes
+    jobs = own_programs
     jobs.objects.put("data", "before", b"from outside")
     script = WHO + (
         "s3 = boto3.client('s3')\n"
@@ -69,9 +58,9 @@ def test_every_host_has_its_own_gateway(jobs: Any) -> None:
     assert jobs.text("hosts/algo-1") != jobs.text("hosts/algo-2")
 
 
-def test_a_job_creates_a_job(own_sandboxes: Any) -> None:
+def test_a_job_creates_a_job(own_programs: Any) -> None:
     """A job that was created from within a job runs like any other, outlives it, and has a gateway, too."""
-    jobs = own_sandboxes
+    jobs = own_programs
     inner = jobs.request(WHO + "boto3.client('s3').put_object(Bucket='data', Key='inner', Body=b'x')\n", name="inner")
     script = (
         "import boto3, json, sys\nboto3.client('sagemaker').create_processing_job(**json.load(open(sys.argv[1])))\n"
