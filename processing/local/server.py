@@ -172,7 +172,7 @@ class Server:
                 selector.select()
                 with contextlib.suppress(OSError):  # it went away again, or there are too many open files
                     self._make_room()
-                    while not self.stopping and len(self._threads) < MAX_CONNECTIONS:
+                    while len(self._threads) < MAX_CONNECTIONS:
                         accepted, _ = self._listener.accept()
                         self._begin(accepted)
 

