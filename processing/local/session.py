@@ -146,7 +146,7 @@ class LocalSession(Session):
         if since is not None and since.tzinfo is None:
             since = since.replace(tzinfo=dt.timezone.utc)
         start = None if since is None else since.timestamp()
-        return Subscription(self.home, callback, since=start, clock=self._clock)
+        return Subscription(self.home, callback, since=start, clock=self.clock)
 
     def preflight(self, request: ProcessingRequest, plan: StagingPlan) -> None:
         """Refuse what the engine cannot run, before anything is uploaded.
@@ -163,6 +163,7 @@ class LocalSession(Session):
             check_runnable(request.to_boto(), runs_image=self.engine.settings.runs_images)
         except ApiError as error:
             raise EngineError(error.message) from error
+        self.engine.settings.check_sinks()
         sandbox = sandboxes.suitable(self.engine.settings)
         if not sandbox.runs_image:
             self.engine.settings.interpreter(request.image_uri)
