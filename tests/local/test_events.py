@@ -30,6 +30,8 @@ from processing.testing.clock import VirtualClock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from processing.local.subscription import Subscription
+
     Event = dict[str, Any]
 
 NOW = 1_700_000_000.25
@@ -483,7 +485,7 @@ def test_a_callback_may_close_its_own_subscription(make_session: Callable[..., L
     session = make_session(clock=clock)
     threads = threading.active_count()
     closed = threading.Event()
-    subscriptions = []
+    subscriptions: list[Subscription] = []
 
     def callback(_: Event) -> None:
         subscriptions[0].close()
