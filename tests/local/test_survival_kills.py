@@ -1,0 +1,275 @@
+"""kill -9 at random moments: afterwards every job is right, and nothing is left over.
+
+The moments come from a seed. `PROCESSING_TEST_KILLS=1000` kills that often, `PROCESSING_TEST_SEED=7` at other moments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from processing.local.engine import Engine
+from processing.local.sandboxes.bubblewrap import Bubblewrap
+from processing.local.sandboxes.namespaces import Namespaces
+from processing.local.settings import EngineSettings
+from processing.local.stores.jobs import JobStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds its victims in /proc")
+
+ROOT = Path(__file__).parents[2]
+KILLS = int(os.environ.get("PROCESSING_TEST_KILLS", "64"))
+SEED = int(os.environ.get("PROCESSING_TEST_SEED", "1"))
+PATIENCE = 60.0
+GROUP = "/aws/sagemaker/ProcessingJobs"
+LINES = [f"line {number}" for number in range(30)]
+FILES = 5
+INPUT = b"x" * 100_000
+# Enough of everything that a kill finds it at each step: inputs, a program with children, lines, outputs.
+PROGRAM = (
+    "set -e; i=0; while [ $i -lt 30 ]; do echo line $i; i=$((i+1)); done; sleep 0.05; "
+    'for i in 0 1 2 3 4; do cp "/opt/ml/processing/in/$i" "$0/$i"; done'
+)
+
+
+class House:
+    """One engine folder, its jobs, and the processes that work for it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.engine = Engine(home, EngineSettings(tick=0.01, grace=0.3))
+        self.engine.objects.create_bucket("data")
+        for number in range(FILES):
+            self.engine.objects.put("data", f"in/{number}", INPUT)
+        self.store = JobStore(home)
+
+    def request(self, name: str, hosts: int = 1, upload: str = "EndOfJob") -> dict[str, Any]:
+        out = "/opt/ml/processing/out"
+        return {
+            "ProcessingJobName": name,
+            "RoleArn": "arn:aws:iam::000000000000:role/local",
+            "AppSpecification": {
+                "ImageUri": "image",
+                "ContainerEntrypoint": ["/bin/sh", "-c", PROGRAM],
+                "ContainerArguments": [out],
+            },
+            "ProcessingResources": {
+                "ClusterConfig": {"InstanceCount": hosts, "InstanceType": "local", "VolumeSizeInGB": 1}
+            },
+            "ProcessingInputs": [
+                {
+                    "InputName": "in",
+                    "S3Input": {
+                        "S3Uri": "s3://data/in/",
+                        "LocalPath": "/opt/ml/processing/in",
+                        "S3DataType": "S3Prefix",
+                        "S3InputMode": "File",
+                    },
+                }
+            ],
+            "ProcessingOutputConfig": {
+                "Outputs": [
+                    {
+                        "OutputName": "out",
+                        "S3Output": {"S3Uri": f"s3://data/{name}", "LocalPath": out, "S3UploadMode": upload},
+                    }
+                ]
+            },
+        }
+
+    def call(self, operation: str, **params: Any) -> Any:
+        return self.engine.handle("sagemaker", operation, params)
+
+    def wait(self, name: str) -> dict[str, Any]:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            described: dict[str, Any] = self.call("DescribeProcessingJob", ProcessingJobName=name)
+            if described["ProcessingJobStatus"] in {"Completed", "Failed", "Stopped"}:
+                return described
+            assert time.monotonic() < deadline, described
+            _pause(0.01)
+
+    def processes(self) -> list[_Process]:
+        """Those of this folder, supervisors and what they started."""
+        found = []
+        mark = os.fsencode(self.home)
+        for place in Path("/proc").glob("[1-9]*"):
+            with contextlib.suppress(OSError):
+                command, environment = (place / "cmdline").read_bytes(), (place / "environ").read_bytes()
+                state, _, group = (place / "stat").read_bytes().rpartition(b")")[2].split()[:3]
+                supervises = b"processing.local.supervisor" in command and mark in command
+                if state != b"Z" and (supervises or mark + b"/jobs/" in environment):
+                    found.append(_Process(int(place.name), int(group), supervisor=supervises))
+        return found
+
+    def check(self, *, may_fail: bool) -> list[dict[str, Any]]:
+        """Wait for all jobs and hold each against what was promised."""
+        names = [job.name for job in self._all()]
+        ended = [self.wait(name) for name in names]
+        for job in ended:
+            self._check_job(job, may_fail=may_fail)
+        self._check_rest()
+        return ended
+
+    def _all(self) -> list[Any]:
+        with self.store._database.read() as connection:
+            names = [name for (name,) in connection.execute("SELECT name FROM jobs ORDER BY id")]
+        return [self.store.get(name) for name in names]
+
+    def _check_job(self, job: dict[str, Any], *, may_fail: bool) -> None:
+        name, status = job["ProcessingJobName"], job["ProcessingJobStatus"]
+        assert job["CreationTime"] <= job["ProcessingEndTime"], job
+        for number in range(job["ProcessingResources"]["ClusterConfig"]["InstanceCount"]):
+            lines = self._lines(f"{name}/algo-{number + 1}-")
+            assert lines == LINES[: len(lines)], (name, lines)
+            assert status != "Completed" or lines == LINES, (name, lines)
+        if status == "Completed":
+            assert self._output(name) == {str(number): INPUT for number in range(FILES)}, name
+            return
+        assert may_fail, job
+        assert status == "Failed", job
+        assert any(text in job["FailureReason"] for text in ("supervisor", "exit code: ", "SIGTERM")), job
+
+    def _lines(self, prefix: str) -> list[str]:
+        try:
+            events, _ = self.engine.logs.filter(GROUP, prefix=prefix)
+        except Exception as error:  # noqa: BLE001 -- there is no group before the first line
+            assert "does not exist" in str(error)  # noqa: PT017
+            return []
+        return [event.message for event in events if event.message != "Killed"]  # a shell says that of its child
+
+    def _output(self, name: str) -> dict[str, bytes]:
+        return {key.rpartition("/")[2]: body for key, body in self._objects(f"{name}/")}
+
+    def _objects(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+        for listed in self.engine.objects.iter_prefix("data", prefix):
+            record, descriptor = self.engine.objects.open("data", listed.key)
+            with os.fdopen(descriptor, "rb") as file:
+                body = file.read()
+            assert len(body) == record.size, listed.key
+            yield listed.key, body
+
+    def _check_rest(self) -> None:
+        """No process, no folder, no object that is not whole, no database that is not."""
+        self.call("ListProcessingJobs")
+        deadline = time.monotonic() + PATIENCE
+        while found := self.processes():
+            assert time.monotonic() < deadline, found
+            _pause(0.01)
+        self.call("ListProcessingJobs")
+        assert list((self.home / "jobs").glob("[!.]*")) == []
+        for _ in self._objects():
+            pass
+        for path in self.home.glob("*.sqlite3"):
+            with contextlib.closing(sqlite3.connect(path)) as connection:
+                assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+class _Process:
+    def __init__(self, pid: int, group: int, *, supervisor: bool) -> None:
+        self.pid = pid
+        self.group = group
+        self.supervisor = supervisor
+
+    def __repr__(self) -> str:
+        with contextlib.suppress(OSError):
+            return f"{self.pid}: {Path(f'/proc/{self.pid}/cmdline').read_bytes()!r}"
+        return f"{self.pid}: gone"
+
+
+def _pause(seconds: float) -> None:
+    """Wait for a moment in which to look again, or to kill: that it is any moment is what these tests are about."""
+    threading.Event().wait(seconds)
+
+
+def _kill(victim: _Process, *, group: bool) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        (os.killpg if group else os.kill)(victim.group if group else victim.pid, signal.SIGKILL)
+        return True
+    return False
+
+
+def _sandboxes() -> list[str]:
+    return ["rewriting", *(kind.name for kind in (Bubblewrap, Namespaces) if not kind.probe()[1])]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path / "engine")
+
+
+@pytest.mark.parametrize("victim", ["supervisor", "program", "group"])
+def test_jobs_are_right_whatever_of_them_is_killed(house: House, victim: str) -> None:
+    """A job whose host was killed fails with a reason; one that was not reached in time completes, whole."""
+    random_ = random.Random(f"{SEED} {victim}")
+    sandboxes = _sandboxes()
+    kills = rounds = 0
+    while kills < KILLS // 4:
+        rounds += 1
+        house.engine.settings = EngineSettings(tick=0.01, grace=0.3, sandbox=random_.choice(sandboxes))  # type: ignore[arg-type]
+        upload = random_.choice(["EndOfJob", "Continuous"])
+        for number in range(3):
+            request = house.request(f"{victim}-{rounds}-{number}", random_.choice([1, 1, 2]), upload)
+            house.engine.handle("sagemaker", "CreateProcessingJob", request)
+        _pause(random_.uniform(0, 0.4))
+        for _ in range(2):
+            wanted = [each for each in house.processes() if each.supervisor == (victim == "supervisor")]
+            if wanted:
+                kills += _kill(random_.choice(wanted), group=victim == "group")
+            _pause(random_.uniform(0, 0.05))
+        assert rounds < 10 * KILLS
+    ended = house.check(may_fail=True)
+    assert {job["ProcessingJobStatus"] for job in ended} == {"Completed", "Failed"}
+
+
+CREATOR = """
+import json, pathlib, sys
+from processing.local.engine import Engine
+from processing.local.settings import EngineSettings
+engine = Engine(pathlib.Path(sys.argv[1]), EngineSettings(tick=0.01, sandbox="rewriting"))
+engine.handle("sagemaker", "ListProcessingJobs", {})  # what takes its time is loaded
+print("ready", flush=True)
+for request in json.load(open(sys.argv[2])):
+    engine.objects.put("data", f"code/{request['ProcessingJobName']}", b"c" * 200_000)
+    engine.handle("sagemaker", "CreateProcessingJob", request)
+    print(request["ProcessingJobName"], flush=True)
+"""
+
+
+def test_jobs_are_right_whenever_their_creator_is_killed(house: House, tmp_path: Path) -> None:
+    """What CreateProcessingJob answered goes on without its creator; what it did not is whole, failed or not there."""
+    import json
+
+    random_ = random.Random(SEED)
+    known: list[str] = []
+    for number in range(max(4, KILLS // 8)):
+        requests = tmp_path / f"requests-{number}"
+        requests.write_text(json.dumps([house.request(f"made-{number}-{each}") for each in range(3)]))
+        command = [sys.executable, "-c", CREATOR, str(house.home), str(requests)]
+        creator = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, start_new_session=True)
+        assert creator.stdout is not None
+        assert creator.stdout.readline() == b"ready\n"
+        _pause(random_.uniform(0, 0.15))
+        os.killpg(creator.pid, signal.SIGKILL)
+        known += creator.stdout.read().decode().split()
+        creator.wait()
+        creator.stdout.close()
+    ended = {job["ProcessingJobName"]: job for job in house.check(may_fail=True)}
+    assert known
+    assert all(ended[name]["ProcessingJobStatus"] == "Completed" for name in known)
+    for job in ended.values():  # it was killed between noting the job and starting its host
+        if job["ProcessingJobStatus"] == "Failed":
+            assert job["FailureReason"].startswith("InternalServerError: the supervisor of the job's host is gone")
