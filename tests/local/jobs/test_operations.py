@@ -1,25 +1,53 @@
-"""The operations on processing jobs: their answers, errors, filters and pages."""
+"""The operations on processing jobs, through each transport: their answers, errors, filters and pages."""
 
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from botocore.exceptions import ClientError
 
-from processing.local.errors import ApiError
+from processing.local.stores.jobs import JobStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from processing.local.stores.jobs import JobStore
+    from processing import LocalSession
 
 ARN = "arn:aws:sagemaker:us-east-1:000000000000:processing-job/"
 
 
+class Refusal(NamedTuple):
+    """An error answer."""
+
+    code: str
+    message: str
+    status: int
+
+
+@pytest.fixture
+def jobs(client: Callable[..., Any], local_session: LocalSession, make_jobs: Callable[..., Any]) -> Any:
+    """The engine that the client reaches, its operations called as a client does."""
+    sagemaker = client("sagemaker")
+    reached = make_jobs(sandbox=local_session.engine.settings.sandbox)
+    assert reached.home == local_session.home
+
+    def call(operation: str, **params: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = getattr(sagemaker, re.sub(r"(?<!^)([A-Z])", r"_\1", operation).lower())(**params)
+        metadata = answer.pop("ResponseMetadata")
+        assert metadata["HTTPStatusCode"] == 200
+        return answer
+
+    reached.call = call
+    return reached
+
+
 def _note(jobs: Any, name: str, now: float, status: str | None = None) -> None:
     """Put a job into the store without running it; with a status it is finished."""
-    store: JobStore = jobs.handler._jobs
+    store = JobStore(jobs.home)
     request = jobs.request("pass", name=name)
     record = store.create(request, arn=ARN + name, folder=f"jobs/{name}", plan={}, hosts=1, tags={}, now=now)
     if status is not None:
@@ -27,10 +55,12 @@ def _note(jobs: Any, name: str, now: float, status: str | None = None) -> None:
             connection.execute("UPDATE jobs SET status = ? WHERE id = ?", (status, record.id))
 
 
-def _error(jobs: Any, operation: str, **params: Any) -> ApiError:
-    with pytest.raises(ApiError) as caught:
+def _error(jobs: Any, operation: str, **params: Any) -> Refusal:
+    with pytest.raises(ClientError) as caught:
         jobs.call(operation, **params)
-    return caught.value
+    answer: Any = caught.value.response
+    status = answer["ResponseMetadata"]["HTTPStatusCode"]
+    return Refusal(answer["Error"]["Code"], answer["Error"]["Message"], status)
 
 
 def test_describe_answers_everything_that_was_asked_for(jobs: Any) -> None:
@@ -98,17 +128,15 @@ def test_only_a_finished_job_can_be_deleted(jobs: Any) -> None:
 
 
 def test_tags_are_added_overwritten_and_removed(jobs: Any) -> None:
-    """Tags live beside the job; pages of them go by key."""
+    """Tags live beside the job, 50 at most, and are listed by key."""
     _note(jobs, "tagged", 1.0, "Completed")
     arn = f"{ARN}tagged"
     jobs.call("AddTags", ResourceArn=arn, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}])
     added = jobs.call("AddTags", ResourceArn=arn, Tags=[{"Key": "a", "Value": "3"}, {"Key": "c", "Value": ""}])
     assert added["Tags"] == [{"Key": "a", "Value": "3"}, {"Key": "b", "Value": "2"}, {"Key": "c", "Value": ""}]
     jobs.call("DeleteTags", ResourceArn=arn, TagKeys=["b", "nothing"])
-    page = jobs.call("ListTags", ResourceArn=arn, MaxResults=1)
-    assert page["Tags"] == [{"Key": "a", "Value": "3"}]
-    rest = jobs.call("ListTags", ResourceArn=arn, NextToken=page["NextToken"])
-    assert rest == {"Tags": [{"Key": "c", "Value": ""}]}
+    listed = jobs.call("ListTags", ResourceArn=arn, MaxResults=50)
+    assert listed == {"Tags": [{"Key": "a", "Value": "3"}, {"Key": "c", "Value": ""}]}
     assert _error(jobs, "ListTags", ResourceArn=f"{ARN}nobody").code == "ValidationException"
     many = [{"Key": f"k{number}", "Value": "v"} for number in range(49)]
     assert _error(jobs, "AddTags", ResourceArn=arn, Tags=many).code == "ResourceLimitExceeded"
@@ -180,14 +208,17 @@ def _change(request: dict[str, Any], path: str, value: Any) -> None:
         ("ProcessingInputs.0.S3Input.LocalPath", "/tmp/x", "must begin with /opt/ml/processing/"),
         ("ProcessingInputs.0.S3Input.LocalPath", "/opt/ml/processing/../../x", "must begin with"),
         ("ProcessingInputs.0.S3Input.S3Uri", "https://x/y", "neither s3:// nor file://"),
-        ("ProcessingInputs.0.S3Input.S3InputMode", "Pipe", "use File"),
         ("ProcessingInputs.0.S3Input.S3CompressionType", "Gzip", "needs the S3InputMode Pipe"),
         ("ProcessingInputs.0.S3Input", None, "has no S3Input"),
-        ("ProcessingInputs.0.DatasetDefinition", {"LocalPath": "/x"}, "neither Athena nor Redshift"),
+        ("ProcessingInputs.0.DatasetDefinition", {"LocalPath": "/opt/ml/processing/x"}, "neither Athena nor Redshift"),
         ("ProcessingOutputConfig.Outputs.0.S3Output", None, "has no S3Output"),
         ("ProcessingOutputConfig.Outputs.0.FeatureStoreOutput", {"FeatureGroupName": "f"}, "no feature store"),
         ("ProcessingResources.ClusterConfig.InstanceType", None, "InstanceType and InstanceCount are required"),
-        ("ProcessingResources.ClusterConfig.InstancePreferences", [{"InstanceType": "x"}], "exclude each other"),
+        (
+            "ProcessingResources.ClusterConfig.InstancePreferences",
+            [{"InstanceType": "ml.c5.xlarge"}],
+            "exclude each other",
+        ),
     ],
 )
 def test_what_cannot_run_is_refused(jobs: Any, path: str, value: Any, words: str) -> None:
@@ -195,9 +226,10 @@ def test_what_cannot_run_is_refused(jobs: Any, path: str, value: Any, words: str
     request = jobs.request("pass", name="bad", outputs={"out": "s3://data/out"})
     _change(request, path, value)
     error = _error(jobs, "CreateProcessingJob", **request)
-    assert error.code == "ValidationException"
+    assert (error.code, error.status) == ("ValidationException", 400)
     assert words in error.message
     assert _error(jobs, "DescribeProcessingJob", ProcessingJobName="bad").code == "ValidationException"
+    assert not (jobs.home / "jobs").exists()
 
 
 def test_names_and_paths_are_used_once(jobs: Any) -> None:
@@ -223,7 +255,7 @@ def test_the_first_instance_preference_is_taken(jobs: Any) -> None:
     """Describe says which preference was selected."""
     cluster = {
         "VolumeSizeInGB": 30,
-        "InstancePreferences": [{"InstanceType": "ml.m5.large", "InstanceCount": 2}, {"InstanceType": "ml.c5.large"}],
+        "InstancePreferences": [{"InstanceType": "ml.m5.large", "InstanceCount": 2}, {"InstanceType": "ml.c5.xlarge"}],
     }
     name = jobs.create("print('x')", ProcessingResources={"ClusterConfig": cluster})
     selected = jobs.wait(name)["ProcessingResources"]["ClusterConfig"]
