@@ -11,7 +11,7 @@ from processing.local.sampling import Sampler
 from processing.local.stores.metrics import MetricStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from processing.local.data import Stream
@@ -50,9 +50,9 @@ class Attendants:
         """Return the command that runs `argv` within the host's limits."""
         return self._limits.command(argv)
 
-    def started(self, process: int) -> None:
-        """Be told that the program runs: that process, and its descendants."""
-        self._sampler.watch(process)
+    def started(self, process: int, find: Callable[[], int] | None = None) -> None:
+        """Be told that the program runs: that process, or the one that is found instead, and its descendants."""
+        self._sampler.watch(process, find)
 
     def problem(self) -> str | None:
         """Return why the program has to be ended, as the FailureReason says it."""

@@ -104,12 +104,15 @@ def _credential_files() -> list[str]:
 
 def _announce(python: Interpreter | None, sandbox: sandboxes.Sandbox, warnings: list[str]) -> None:
     """Say once in a process what stands in for images and instances, and each time what is not as it was asked for."""
-    if python is not None and (python.executable, sandbox.name) not in _announced:
-        _announced.add((python.executable, sandbox.name))
-        _log.info(
-            "Jobs of the local engine run on %s in the %s sandbox; their images are not used.",
-            python.executable,
-            sandbox.name,
+    if python is None:
+        said = f"Jobs of the local engine run their images, in the {sandbox.name} sandbox."
+    else:
+        said = (
+            f"Jobs of the local engine run on {python.executable} in the {sandbox.name} sandbox; their images are not "
+            "used."
         )
+    if said not in _announced:
+        _announced.add(said)
+        _log.info("%s", said)
     for warning in warnings:
         _log.warning("%s", warning)

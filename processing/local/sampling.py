@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from processing.local.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Protocol
 
     from processing.local.limits import DiskWatch
@@ -66,13 +66,21 @@ class Sampler(threading.Thread):
         self._memory = memory or _machine_memory()
         self._seconds = seconds
         self._root = 0
+        self._find: Callable[[], int] | None = None
+        self._found = 0
         self._last = Use(0.0, 0)
         self._last_time = 0.0
         self._over = threading.Event()
 
-    def watch(self, root: int) -> None:
-        """Begin, with the process `root` and all its descendants."""
+    def watch(self, root: int, find: Callable[[], int] | None = None) -> None:
+        """Begin, with the process `root` and all its descendants.
+
+        Args:
+            root: a child of this process.
+            find: finds the id of the process to watch in its place, 0 while it is not there.
+        """
         self._root = root
+        self._find = find
         self._last_time = time.monotonic()
         self.start()
 
@@ -84,7 +92,7 @@ class Sampler(threading.Thread):
             if time.monotonic() >= next_sample:
                 began = time.thread_time()
                 with contextlib.suppress(OSError):
-                    self._sample(use_of_tree(self._root))
+                    self._sample(use_of_tree(self._process()))
                 pause = max(self._seconds, _COST * (time.thread_time() - began))
                 next_sample = time.monotonic() + pause
 
@@ -94,13 +102,22 @@ class Sampler(threading.Thread):
         if not self._root:
             return  # the program never ran
         self._disk.look_now()
-        self._sample(_use_of_ended(self._last.memory))
+        if self._find is None:  # of others than children nothing is noted
+            self._sample(_use_of_ended(self._last.memory))
 
     def stop(self) -> None:
         """Take no more samples by itself."""
         self._over.set()
         if self.is_alive():
             self.join()
+
+    def _process(self) -> int:
+        if self._find is None:
+            return self._root
+        self._found = self._found or self._find()
+        if not self._found:
+            raise ProcessLookupError
+        return self._found
 
     def _sample(self, use: Use) -> None:
         if not self._memory:

@@ -34,6 +34,8 @@ from processing.local.stores.objects import ObjectStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from processing.local.sandboxes.base import Launch
+
 LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
 RESERVE_BYTES = 1 << 20
 """Kept free on the disk for each host, so that what filled it can be logged and the job's end be noted."""
@@ -183,7 +185,9 @@ class Supervisor:
         limits = runner.Limits(self._plan["tick"], self._plan["grace"], longest or assumed.DEFAULT_MAX_RUNTIME)
         self._check(at_once=True)
         try:
-            ended = runner.run_program(program, self._emit, limits, self._should_stop, self._on_start)
+            ended = runner.run_program(
+                program, self._emit, limits, self._should_stop, lambda group: self._on_start(group, launch)
+            )
             reason = self._attendants.ended(ended.exit_code)
             problem = self._sandbox.problem(host, ended.exit_code, self._last_lines)
         except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
@@ -280,9 +284,9 @@ class Supervisor:
     def _interruption(self) -> str | None:
         return "terminated" if self._terminated else self._jobs.interruption(self._record.id)
 
-    def _on_start(self, group: int) -> None:
+    def _on_start(self, group: int, launch: Launch) -> None:
         self._jobs.started(self._record.id, self._number, group, processes.start_mark(group), time.time())
-        self._attendants.started(group)
+        self._attendants.started(group, launch.process)
 
     def _emit(self, messages: Sequence[tuple[int, str]]) -> None:
         """Append to the job's log. When the disk is full, what was kept in reserve makes room for the last lines."""

@@ -78,6 +78,8 @@ class Launch(NamedTuple):
         reports: whether the command writes `{"child-pid": N}` to the report descriptor.
         signal: sends a signal to the program, where that is not in the command's process group; returns whether
             there was a program to take it.
+        process: finds the id of the program's first process, where that is no descendant of the command; 0 while it
+            is not there.
     """
 
     argv: list[str]
@@ -85,6 +87,7 @@ class Launch(NamedTuple):
     cwd: str
     reports: bool
     signal: Callable[[int], bool] | None = None
+    process: Callable[[], int] | None = None
 
 
 class Sandbox(Protocol):

@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from processing.local.limits import OUT_OF_MEMORY
 from processing.local.sandboxes.base import Check, Host, Launch, SandboxError, addresses, make_mount_points
 from processing.local.stores.jobs import HostEnd
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _CALL_SECONDS = 60
 """How long a call of the program may take that moves no data."""
 _PULL_LOOK = 0.05
+_KILLED = 137
 _NO_CONTAINER, _NO_START = 125, (126, 127)
 """What `run` of podman and docker exits with where it started no program; a program may exit with them too."""
 _CLIENT_NAMES = frozenset({"PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS"})
@@ -181,7 +183,14 @@ class Container:
             first = arguments.pop(0)
             options += ["--entrypoint", json.dumps([first]) if self._kind == "podman" else first]
         command = [self._program, "run", *options, *self._options, host.image, *arguments]
-        return Launch(command, inherited, "/", reports=False, signal=lambda number: self._signal(host.key, number))
+        return Launch(
+            command,
+            inherited,
+            "/",
+            reports=False,
+            signal=lambda number: self._signal(host.key, number),
+            process=lambda: int(self._inspect(host.key, "{{.State.Pid}}") or 0),
+        )
 
     def _limits(self, host: Host) -> list[str]:
         options = []
@@ -208,11 +217,13 @@ class Container:
         return self._ask("kill", "--signal", signal.Signals(number).name, key).returncode == 0
 
     def problem(self, host: Host, exit_code: int, said: Sequence[str]) -> HostEnd | None:
-        """Return the end of a host whose program was not started; the exit code is the client's then."""
+        """Return the end of a host whose program was not started (the exit code is the client's) or had no memory."""
+        if exit_code == _KILLED and self._inspect(host.key, "{{.State.OOMKilled}}") == "true":
+            return HostEnd("failed", exit_code, OUT_OF_MEMORY)
         if exit_code not in {_NO_CONTAINER, *_NO_START}:
             return None
-        started = self._ask("inspect", "--type", "container", "--format", "{{.State.StartedAt}}", host.key)
-        if started.returncode == 0 and not started.stdout.startswith("0001-"):
+        started = self._inspect(host.key, "{{.State.StartedAt}}")
+        if started and not started.startswith("0001-"):
             return None
         line = _last_line("\n".join(said))
         if exit_code == _NO_CONTAINER:
@@ -222,9 +233,7 @@ class Container:
 
     def remove(self, key: str, ml_root: str) -> None:
         """Remove the container, whatever it does; make the files that its users left ours."""
-        image = ""
-        if self._reclaim == "chown":
-            image = self._ask("inspect", "--type", "container", "--format", "{{.Image}}", key).stdout.strip()
+        image = self._inspect(key, "{{.Image}}") if self._reclaim == "chown" else ""
         self._ask("rm", "--force", "--volumes", key)
         if self._reclaim == "unshare" and any(_foreign(ml_root)):
             self._ask("unshare", "chown", "-hR", "0:0", ml_root)
@@ -232,6 +241,10 @@ class Container:
             options = ["--rm", "--name", f"{key}-chown", "--user", "0:0", "--network", "none", "--entrypoint", "chown"]
             options += [*_mount(ml_root, "/opt/ml", read_only=False), *self._options]
             self._ask("run", *options, image, "-hR", f"{os.getuid()}:{os.getgid()}", "/opt/ml")
+
+    def _inspect(self, key: str, form: str) -> str:
+        """Return what is known of a container; nothing where there is none."""
+        return self._ask("inspect", "--type", "container", "--format", form, key).stdout.strip()
 
     def _ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return _call([self._program, *arguments], self._environment)

@@ -22,6 +22,7 @@ from processing.local.sandboxes import container
 from processing.local.sandboxes.base import Bind, Host
 from processing.local.sandboxes.container import Container
 from processing.local.settings import CONTAINER_OPTIONS_VARIABLE, EngineSettings
+from processing.local.stores.metrics import Metric, MetricStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -220,6 +221,24 @@ def test_a_killed_client_fails_the_job_and_leaves_no_container(jobs: Any, contai
     described = jobs.wait(name)
     assert described["ProcessingJobStatus"] == "Failed"
     assert not containers.names()
+
+
+def test_what_a_container_uses_is_sampled(make_jobs: Callable[..., Any], containers: Any) -> None:
+    """The program in it, not the client, which does next to nothing once it has made the container."""
+    jobs = make_jobs(
+        sandbox="container", container_program=containers.program, container_options=containers.options, sample=0.05
+    )
+    name = _create(jobs, entrypoint=_shell("echo up; while true; do :; done"))
+    store = MetricStore(jobs.home)
+    metric = Metric.of("/aws/sagemaker/ProcessingJobs", "CPUUtilization", {"Host": f"{name}/algo-1"})
+
+    def busy_samples() -> int:
+        periods = store.values(metric, 0, 1e11, 86_400).values()
+        return sum(int(number) for values in periods for value, number in values if value > 10)
+
+    jobs.until(lambda: busy_samples() > 10)
+    jobs.stop(name)
+    jobs.wait(name)
 
 
 # --- network
