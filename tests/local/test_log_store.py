@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processing.local.errors import ApiError
-from processing.local.stores.logs import MAX_EVENT_BYTES, LogEventRecord, LogStore
+from processing.local.stores.logs import LogStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from processing.local.stores.logpages import LogEventRecord
 
 
 class Ticking:
@@ -118,7 +120,7 @@ def test_times_bound_a_page(store: LogStore) -> None:
 
 def test_a_page_ends_at_a_megabyte(store: LogStore) -> None:
     """However many events were asked for; one event always fits."""
-    store.append("g", "s", [(time, "x" * MAX_EVENT_BYTES) for time in range(6)])
+    store.append("g", "s", [(time, "x" * 262_118) for time in range(6)])
     events, token = store.filter("g")
     assert (len(events), token is None) == (4, False)
     assert len(store.filter("g", token=token)[0]) == 2

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
-    from processing import LocalSession
+    from collections.abc import Callable
 
 GROUP = "/aws/sagemaker/ProcessingJobs"
 WHERE = {"logGroupName": GROUP, "logStreamName": "job/algo-1-1"}
+NOW = int(time.time() * 1000)
+HOUR = 3600 * 1000
+DAY = 24 * HOUR
 
 
 @pytest.fixture
-def logs(local_session: LocalSession) -> Any:
+def logs(client: Callable[..., Any]) -> Any:
     """A client of the engine, with one group."""
-    client = local_session.client("logs")
-    client.create_log_group(logGroupName=GROUP)
-    return client
+    made = client("logs")
+    made.create_log_group(logGroupName=GROUP)
+    return made
 
 
 def put(logs: Any, stream: str, *events: tuple[int, str]) -> None:
-    """Write events to a stream, which is made."""
+    """Write events to a stream, which is made; times in milliseconds from `NOW` on."""
     logs.create_log_stream(logGroupName=GROUP, logStreamName=stream)
-    batch = [{"timestamp": timestamp, "message": message} for timestamp, message in events]
+    batch = [{"timestamp": NOW + timestamp, "message": message} for timestamp, message in events]
     if batch:
         logs.put_log_events(logGroupName=GROUP, logStreamName=stream, logEvents=batch)
 
@@ -48,10 +53,10 @@ def test_what_was_put_is_got(logs: Any) -> None:
     put(logs, "job/algo-1-1", (5, "a"), (5, "b"), (7, "c"))
     answer = logs.get_log_events(**WHERE, startFromHead=True)
     assert messages(answer) == ["a", "b", "c"]
-    assert [event["timestamp"] for event in answer["events"]] == [5, 5, 7]
+    assert [event["timestamp"] - NOW for event in answer["events"]] == [5, 5, 7]
     assert all(event["ingestionTime"] > 1_600_000_000_000 for event in answer["events"])
-    assert answer["nextForwardToken"].startswith("f/")
-    assert answer["nextBackwardToken"].startswith("b/")
+    assert re.fullmatch(r"f/\d{56}", answer["nextForwardToken"])
+    assert re.fullmatch(r"b/\d{56}", answer["nextBackwardToken"])
     again = logs.get_log_events(**WHERE, nextToken=answer["nextForwardToken"])
     assert again["events"] == []
     assert again["nextForwardToken"] == answer["nextForwardToken"]
@@ -75,7 +80,7 @@ def test_events_of_several_streams_come_by_time(logs: Any) -> None:
     assert [event["logStreamName"][4:10] for event in events] == ["algo-1", "algo-2", "algo-2", "algo-1"]
     named = logs.filter_log_events(logGroupName=GROUP, logStreamNames=["job2/algo-1-1"])
     assert messages(named) == ["other"]
-    assert messages(logs.filter_log_events(**params, startTime=2, endTime=3)) == ["2", "3"]
+    assert messages(logs.filter_log_events(**params, startTime=NOW + 2, endTime=NOW + 3)) == ["2", "3"]
     assert messages(logs.filter_log_events(logGroupName=GROUP, logStreamNamePrefix="job3")) == []
 
 
@@ -89,6 +94,7 @@ def test_events_of_several_streams_come_by_time(logs: Any) -> None:
         ("ERROR -warning", ["an ERROR here"]),
         ('"ERROR and"', ["ERROR and warning"]),
         ("error", []),
+        ("%^an?.+r%", ["an ERROR here", "a warning"]),
     ],
 )
 def test_a_pattern_of_terms_filters(logs: Any, pattern: str, found: list[str]) -> None:
@@ -99,7 +105,11 @@ def test_a_pattern_of_terms_filters(logs: Any, pattern: str, found: list[str]) -
 
 def test_other_patterns_are_said_not_to_work(logs: Any) -> None:
     """Instead of matching nothing."""
-    assert refused(logs.filter_log_events, logGroupName=GROUP, filterPattern="{ $.a = 1 }")[0] == "NotImplemented"
+    assert refused(logs.filter_log_events, logGroupName=GROUP, filterPattern="[a, b]")[0] == "NotImplemented"
+    assert refused(logs.filter_log_events, logGroupName=GROUP, filterPattern="{ $.a == 1 }") == (
+        "InvalidParameterException",
+        "Invalid filter pattern",
+    )
 
 
 def test_streams_come_in_pages_of_fifty(logs: Any) -> None:
@@ -129,7 +139,7 @@ def test_streams_are_ordered(logs: Any) -> None:
     assert names(orderBy="LastEventTime") == ["c", "a", "b"]
     assert names(orderBy="LastEventTime", descending=True, limit=1) == ["b"]
     stream = logs.describe_log_streams(logGroupName=GROUP)["logStreams"][1]
-    assert (stream["firstEventTimestamp"], stream["lastEventTimestamp"]) == (1, 9)
+    assert (stream["firstEventTimestamp"] - NOW, stream["lastEventTimestamp"] - NOW) == (1, 9)
     both = {"logGroupName": GROUP, "orderBy": "LastEventTime", "logStreamNamePrefix": "a"}
     assert refused(logs.describe_log_streams, **both)[0] == "InvalidParameterException"
 
@@ -156,15 +166,124 @@ def test_errors_are_the_services(logs: Any) -> None:
     assert refused(logs.filter_log_events, logGroupName="none")[0] == "ResourceNotFoundException"
     assert refused(logs.describe_log_streams, logGroupName="none")[0] == "ResourceNotFoundException"
     assert refused(logs.create_log_group, logGroupName=GROUP)[0] == "ResourceAlreadyExistsException"
-    unordered = [{"timestamp": 2, "message": "a"}, {"timestamp": 1, "message": "b"}]
+    unordered = [{"timestamp": NOW + 2, "message": "a"}, {"timestamp": NOW + 1, "message": "b"}]
     put(logs, "job/algo-1-1")
     code, text = refused(logs.put_log_events, **WHERE, logEvents=unordered)
     assert (code, "chronological" in text) == ("InvalidParameterException", True)
-    large = [{"timestamp": 1, "message": "x" * 200_000}] * 6
-    assert refused(logs.put_log_events, **WHERE, logEvents=large)[0] == "InvalidParameterException"
-    nowhere = [{"timestamp": 1, "message": "a"}]
+    nowhere = [{"timestamp": NOW, "message": "a"}]
     missing_stream = {"logGroupName": GROUP, "logStreamName": "none"}
     assert refused(logs.put_log_events, **missing_stream, logEvents=nowhere)[0] == "ResourceNotFoundException"
+
+
+def test_batches_have_limits(logs: Any) -> None:
+    """1,048,576 bytes with 26 for each event, one event or many; 24 hours; 10,000 events."""
+    put(logs, "job/algo-1-1")
+    most = [{"timestamp": NOW, "message": "x" * (1_048_576 - 26)}]
+    assert logs.put_log_events(**WHERE, logEvents=most)["nextSequenceToken"].isdecimal()
+    larger = [{"timestamp": NOW, "message": "é" * 524_288}]
+    assert refused(logs.put_log_events, **WHERE, logEvents=larger) == (
+        "InvalidParameterException",
+        "Log event too large: 1048602 bytes exceeds limit of 1048576",
+    )
+    many = [{"timestamp": NOW, "message": "x" * 100_000}] * 11
+    assert refused(logs.put_log_events, **WHERE, logEvents=many)[1].startswith("Upload too large: 1100286 bytes")
+    long = [{"timestamp": NOW - DAY - 1, "message": "x"}, {"timestamp": NOW, "message": "x"}]
+    assert refused(logs.put_log_events, **WHERE, logEvents=long) == (
+        "InvalidParameterException",
+        "The batch of log events in a single PutLogEvents request cannot span more than 24 hours.",
+    )
+    numerous = [{"timestamp": NOW, "message": "x"}] * 10_001
+    assert "less than or equal to 10000" in refused(logs.put_log_events, **WHERE, logEvents=numerous)[1]
+
+
+def test_events_of_wrong_times_are_left_out(logs: Any) -> None:
+    """And said so, by their places in the batch; the others are kept, whatever the span between."""
+    put(logs, "job/algo-1-1")
+    logs.put_retention_policy(logGroupName=GROUP, retentionInDays=3)
+    ages = [15 * DAY, 14 * DAY + HOUR, 4 * DAY, HOUR, 0, -3 * HOUR]
+    batch = [{"timestamp": NOW - age, "message": str(age // HOUR)} for age in ages]
+    rejected = logs.put_log_events(**WHERE, logEvents=batch)["rejectedLogEventsInfo"]
+    assert rejected == {"tooOldLogEventEndIndex": 2, "expiredLogEventEndIndex": 3, "tooNewLogEventStartIndex": 5}
+    assert messages(logs.get_log_events(**WHERE)) == ["1", "0"]
+    nothing = logs.put_log_events(**WHERE, logEvents=batch[:1])
+    assert nothing["rejectedLogEventsInfo"] == {"tooOldLogEventEndIndex": 1, "expiredLogEventEndIndex": 1}
+    fine = logs.put_log_events(**WHERE, logEvents=batch[3:5], sequenceToken="ignored")
+    assert "rejectedLogEventsInfo" not in fine
+
+
+def test_newest_events_come_first_if_asked(logs: Any) -> None:
+    """Over pages and streams; the token remembers the order."""
+    put(logs, "a", (1, "1"), (3, "3"), (4, "4"))
+    put(logs, "b", (0, "0"), (2, "2"), (5, "5"))
+    params = {"logGroupName": GROUP, "startFromHead": False, "startTime": NOW, "limit": 2}
+    pages = [logs.filter_log_events(**params)]
+    while "nextToken" in pages[-1]:
+        pages.append(logs.filter_log_events(logGroupName=GROUP, limit=2, nextToken=pages[-1]["nextToken"]))
+    assert [messages(page) for page in pages] == [["5", "4"], ["3", "2"], ["1", "0"]]
+
+
+def test_json_events_are_filtered(logs: Any) -> None:
+    """By their members; other events do not match."""
+    put(logs, "s", (1, '{"level": "error", "took": 7}'), (2, '{"level": "info"}'), (3, "error"))
+    found = logs.filter_log_events(logGroupName=GROUP, filterPattern='{ $.level = "error" && $.took > 5 }')
+    assert messages(found) == ['{"level": "error", "took": 7}']
+
+
+def test_groups_and_streams_are_deleted(logs: Any) -> None:
+    """With what is in them, and nothing else."""
+    put(logs, "a", (1, "a"))
+    put(logs, "b", (1, "b"))
+    logs.delete_log_stream(logGroupName=GROUP, logStreamName="a")
+    assert messages(logs.filter_log_events(logGroupName=GROUP)) == ["b"]
+    assert refused(logs.delete_log_stream, logGroupName=GROUP, logStreamName="a")[0] == "ResourceNotFoundException"
+    logs.create_log_group(logGroupName="other")
+    logs.delete_log_group(logGroupName=GROUP)
+    assert [group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]] == ["other"]
+    assert refused(logs.delete_log_group, logGroupName=GROUP)[0] == "ResourceNotFoundException"
+    logs.create_log_group(logGroupName=GROUP)
+    assert logs.describe_log_streams(logGroupName=GROUP)["logStreams"] == []
+
+
+def test_retention_is_kept(logs: Any) -> None:
+    """Until it is taken back; only certain numbers of days are one."""
+    assert "retentionInDays" not in logs.describe_log_groups()["logGroups"][0]
+    logs.put_retention_policy(logGroupName=GROUP, retentionInDays=14)
+    assert logs.describe_log_groups()["logGroups"][0]["retentionInDays"] == 14
+    logs.delete_retention_policy(logGroupName=GROUP)
+    assert "retentionInDays" not in logs.describe_log_groups()["logGroups"][0]
+    code, text = refused(logs.put_retention_policy, logGroupName=GROUP, retentionInDays=2)
+    assert (code, "Value '2' at 'retentionInDays'" in text) == ("InvalidParameterException", True)
+    for call, more in ((logs.put_retention_policy, {"retentionInDays": 1}), (logs.delete_retention_policy, {})):
+        assert refused(call, logGroupName="none", **more)[0] == "ResourceNotFoundException"
+
+
+def test_groups_have_tags(logs: Any) -> None:
+    """From their creation on, or later."""
+    logs.create_log_group(logGroupName="tagged", tags={"a": "1", "b": "2"})
+    arn = logs.describe_log_groups(logGroupNamePrefix="tagged")["logGroups"][0]["logGroupArn"]
+    logs.untag_resource(resourceArn=arn, tagKeys=["a"])
+    logs.tag_resource(resourceArn=arn, tags={"c": "3"})
+    assert logs.list_tags_for_resource(resourceArn=arn)["tags"] == {"b": "2", "c": "3"}
+
+
+def test_lists_go_on_behind_their_tokens(logs: Any) -> None:
+    """Streams by their last event, in both directions, and groups; what is no token is refused."""
+    for number in range(7):
+        put(logs, f"s{number}", *([(-number, "x")] if number % 3 else []))
+        logs.create_log_group(logGroupName=f"g{number}")
+    for descending in (False, True):
+        params = {"logGroupName": GROUP, "orderBy": "LastEventTime", "descending": descending}
+        whole = logs.describe_log_streams(**params)["logStreams"]
+        pages = logs.get_paginator("describe_log_streams").paginate(**params, PaginationConfig={"PageSize": 2})
+        assert [stream for page in pages for stream in page["logStreams"]] == whole
+        assert len(whole) == 7
+    pages = logs.get_paginator("describe_log_groups").paginate(PaginationConfig={"PageSize": 3})
+    names = [group["logGroupName"] for page in pages for group in page["logGroups"]]
+    assert names == [GROUP, *(f"g{number}" for number in range(7))]
+    for token in ("?", "WyJhIiwgMV0=", "MQ=="):
+        bad = {"logGroupName": GROUP, "nextToken": token}
+        for call in (logs.describe_log_streams, logs.filter_log_events):
+            assert refused(call, **bad) == ("InvalidParameterException", "The specified nextToken is invalid.")
 
 
 def test_parameters_are_held_against_the_model(logs: Any) -> None:

@@ -1,23 +1,37 @@
-"""CloudWatch Logs: reading what jobs wrote, and writing, on the engine's log store.
+"""CloudWatch Logs: reading what jobs wrote, writing, and following, on the engine's log store.
 
-Unlike the service, the engine keeps events of any age, and what was written can be read at once.
+Unlike the service, the engine lets everything be read at once, and forgets nothing by itself.
 """
 
 from __future__ import annotations
 
 import base64
 import itertools
-import re
+import json
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from processing.local.errors import ApiError
-from processing.local.stores.logs import EVENT_OVERHEAD, PAGE_BYTES, PAGE_EVENTS, LogStore
+from processing.local.handlers.livetail import LiveTail
+from processing.local.handlers.patterns import matcher
+from processing.local.stores.logpages import EVENT_OVERHEAD, PAGE_EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from processing.local.stores.logs import LogStore, StreamRecord
 
 PAGE = 50
-_TERM = re.compile(r'([?-]?)(?:"((?:\\.|[^"\\])*)"|([^\s"]+))(?:\s+|$)')
+BATCH_BYTES = 1 << 20
+"""The events of one PutLogEvents, with `EVENT_OVERHEAD` each; the same for one event alone."""
+RETENTIONS = frozenset(
+    {1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653}
+)
+"""Days that a group's events may be kept for."""
+
+_DAY = 24 * 3600 * 1000
+_OLDEST, _NEWEST = 14 * _DAY, 2 * 3600 * 1000  # milliseconds before and after now
+_TOKEN = "0" * 56  # the token of PutLogEvents, which is ignored
 
 
 class Surroundings(Protocol):
@@ -44,16 +58,29 @@ class LogsHandler:
         self.operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "CreateLogGroup": self.create_log_group,
             "CreateLogStream": self.create_log_stream,
+            "DeleteLogGroup": self.delete_log_group,
+            "DeleteLogStream": self.delete_log_stream,
+            "DeleteRetentionPolicy": self.delete_retention_policy,
             "DescribeLogGroups": self.describe_log_groups,
             "DescribeLogStreams": self.describe_log_streams,
             "FilterLogEvents": self.filter_log_events,
             "GetLogEvents": self.get_log_events,
+            "ListTagsForResource": self.list_tags_for_resource,
             "PutLogEvents": self.put_log_events,
+            "PutRetentionPolicy": self.put_retention_policy,
+            "StartLiveTail": self.start_live_tail,
+            "TagResource": self.tag_resource,
+            "UntagResource": self.untag_resource,
         }
 
     def create_log_group(self, params: dict[str, Any]) -> dict[str, Any]:
         """Make a log group."""
-        self._store.create_group(params["logGroupName"])
+        self._store.create_group(params["logGroupName"], params.get("tags"))
+        return {}
+
+    def delete_log_group(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Delete a log group with all that is in it."""
+        self._store.delete_group(params["logGroupName"])
         return {}
 
     def create_log_stream(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -61,17 +88,64 @@ class LogsHandler:
         self._store.create_stream(params["logGroupName"], params["logStreamName"])
         return {}
 
+    def delete_log_stream(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Delete a stream with its events."""
+        self._store.delete_stream(params["logGroupName"], params["logStreamName"])
+        return {}
+
+    def put_retention_policy(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Note for how long the events of a group are wanted. Older ones are no longer taken; none is deleted."""
+        days = params["retentionInDays"]
+        if days not in RETENTIONS:
+            values = ", ".join(map(str, sorted(RETENTIONS)))
+            message = (
+                f"1 validation error detected: Value '{days}' at 'retentionInDays' failed to satisfy constraint: "
+                f"Member must satisfy enum value set: [{values}]"
+            )
+            raise ApiError("InvalidParameterException", message)
+        self._store.set_retention(params["logGroupName"], days)
+        return {}
+
+    def delete_retention_policy(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Want the events of a group for ever."""
+        self._store.set_retention(params["logGroupName"], None)
+        return {}
+
+    def tag_resource(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Add tags to a log group."""
+        self._store.change_tags(_name(params["resourceArn"]), add=params["tags"])
+        return {}
+
+    def untag_resource(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Remove tags from a log group."""
+        self._store.change_tags(_name(params["resourceArn"]), remove=params["tagKeys"])
+        return {}
+
+    def list_tags_for_resource(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer the tags of a log group."""
+        return {"tags": self._store.tags(_name(params["resourceArn"]))}
+
     def put_log_events(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Add a batch of events, in the order of their times."""
+        """Add a batch of events, in the order of their times; those that are too old or too new are left out."""
+        group, stream = params["logGroupName"], params["logStreamName"]
         events = [(event["timestamp"], event["message"]) for event in params["logEvents"]]
         if any(first[0] > second[0] for first, second in itertools.pairwise(events)):
             message = "Log events in a single PutLogEvents request must be in chronological order."
             raise ApiError("InvalidParameterException", message)
-        size = sum(len(message.encode("utf-8", "replace")) + EVENT_OVERHEAD for _, message in events)
-        if size > PAGE_BYTES:
-            raise ApiError("InvalidParameterException", f"Upload too large: {size} bytes exceeds limit of {PAGE_BYTES}")
-        self._store.append(params["logGroupName"], params["logStreamName"], events, create=False)
-        return {"nextSequenceToken": "0" * 56}
+        sizes = [len(message.encode("utf-8", "replace")) + EVENT_OVERHEAD for _, message in events]
+        for what, size in (("Log event", max(sizes)), ("Upload", sum(sizes))):
+            if size > BATCH_BYTES:
+                message = f"{what} too large: {size} bytes exceeds limit of {BATCH_BYTES}"
+                raise ApiError("InvalidParameterException", message)
+        retention = self._store.group(group).retention
+        times = [timestamp for timestamp, _ in events]
+        first, last, rejected = _acceptable(times, int(time.time() * 1000), retention)
+        accepted = events[first:last]
+        if accepted and accepted[-1][0] - accepted[0][0] > _DAY:
+            message = "The batch of log events in a single PutLogEvents request cannot span more than 24 hours."
+            raise ApiError("InvalidParameterException", message)
+        self._store.append(group, stream, accepted, create=False)
+        return {"nextSequenceToken": _TOKEN, **({"rejectedLogEventsInfo": rejected} if rejected else {})}
 
     def get_log_events(self, params: dict[str, Any]) -> dict[str, Any]:
         """Answer a page of one stream."""
@@ -96,15 +170,17 @@ class LogsHandler:
         if streams and prefix is not None:
             message = "Cannot specify both logStreamNames and logStreamNamePrefix"
             raise ApiError("InvalidParameterException", message)
+        token = params.get("nextToken")
         events, token = self._store.filter(
             self._group(params),
             streams=streams,
             prefix=prefix,
             start_time=params.get("startTime"),
             end_time=params.get("endTime"),
-            matches=_matcher(params.get("filterPattern", "")),
+            matches=matcher(params.get("filterPattern", "")),
             limit=params.get("limit", PAGE_EVENTS),
-            token=params.get("nextToken"),
+            token=None if token is None else str(_decoded(token)),
+            from_head=params.get("startFromHead", True),
         )
         found = [
             {
@@ -116,12 +192,31 @@ class LogsHandler:
             }
             for event in events
         ]
-        return {"events": found, "searchedLogStreams": [], **({} if token is None else {"nextToken": token})}
+        return {"events": found, "searchedLogStreams": [], **_next(token)}
+
+    def start_live_tail(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer a session that tells of what is written from now on."""
+        streams, prefixes = params.get("logStreamNames", []), params.get("logStreamNamePrefixes", [])
+        if streams and prefixes:
+            message = "Only one of logStreamNames or logStreamNamePrefixes can be provided."
+            raise ApiError("InvalidParameterException", message)
+        groups = list(dict.fromkeys(_name(identifier) for identifier in params["logGroupIdentifiers"]))
+        if (streams or prefixes) and len(groups) > 1:
+            message = "logStreamNames and logStreamNamePrefixes can only be used with a single log group."
+            raise ApiError("InvalidParameterException", message)
+        for group in groups:
+            self._store.group(group)
+        matches = matcher(params.get("logEventFilterPattern", ""))
+        return {"responseStream": LiveTail(self._store, self._engine.account, params, groups, matches)}
 
     def describe_log_groups(self, params: dict[str, Any]) -> dict[str, Any]:
         """Answer a page of the log groups, by name."""
-        offset, limit = _offset(params), params.get("limit", PAGE)
-        groups, more = self._store.groups(params.get("logGroupNamePrefix", ""), limit=limit, offset=offset)
+        token = params.get("nextToken")
+        groups, more = self._store.groups(
+            params.get("logGroupNamePrefix", ""),
+            limit=params.get("limit", PAGE),
+            after="" if token is None else str(_decoded(token)),
+        )
         found = [
             {
                 "logGroupName": group.name,
@@ -131,10 +226,11 @@ class LogsHandler:
                 "logGroupArn": self._arn(group.name),
                 "storedBytes": 0,
                 "logGroupClass": "STANDARD",
+                **({} if group.retention is None else {"retentionInDays": group.retention}),
             }
             for group in groups
         ]
-        return {"logGroups": found, **_next(offset + limit if more else None)}
+        return {"logGroups": found, **_next(groups[-1].name if more else None)}
 
     def describe_log_streams(self, params: dict[str, Any]) -> dict[str, Any]:
         """Answer a page of a group's streams, by name or by the time of the last event."""
@@ -143,23 +239,32 @@ class LogsHandler:
         if by_last_event and prefix:
             message = "Cannot order by LastEventTime with a logStreamNamePrefix."
             raise ApiError("InvalidParameterException", message)
-        group, offset, limit = self._group(params), _offset(params), params.get("limit", PAGE)
-        descending = params.get("descending", False)
+        group = self._group(params)
         streams, more = self._store.streams(
-            group, prefix, by_last_event=by_last_event, descending=descending, limit=limit, offset=offset
+            group,
+            prefix,
+            by_last_event=by_last_event,
+            descending=params.get("descending", False),
+            limit=params.get("limit", PAGE),
+            after=_stream_key(params.get("nextToken")),
         )
-        found = []
-        for stream in streams:
-            times = {
-                "firstEventTimestamp": stream.first_event,
-                "lastEventTimestamp": stream.last_event,
-                "lastIngestionTime": stream.last_ingestion,
-            }
-            known = {name: value for name, value in times.items() if value is not None}
-            arn = f"{self._arn(group)}:log-stream:{stream.name}"
-            head = {"logStreamName": stream.name, "creationTime": stream.created}
-            found.append({**head, **known, "uploadSequenceToken": "0" * 56, "arn": arn, "storedBytes": 0})
-        return {"logStreams": found, **_next(offset + limit if more else None)}
+        found = [self._described(group, stream) for stream in streams]
+        return {"logStreams": found, **_next(streams[-1].key if more else None)}
+
+    def _described(self, group: str, stream: StreamRecord) -> dict[str, Any]:
+        times = {
+            "firstEventTimestamp": stream.first_event,
+            "lastEventTimestamp": stream.last_event,
+            "lastIngestionTime": stream.last_ingestion,
+        }
+        return {
+            "logStreamName": stream.name,
+            "creationTime": stream.created,
+            **{name: value for name, value in times.items() if value is not None},
+            "uploadSequenceToken": _TOKEN,
+            "arn": f"{self._arn(group)}:log-stream:{stream.name}",
+            "storedBytes": 0,
+        }
 
     def _arn(self, group: str) -> str:
         return f"arn:aws:logs:{self._engine.region}:{self._engine.account}:log-group:{group}"
@@ -170,48 +275,57 @@ class LogsHandler:
         if (name is None) == (identifier is None):
             message = "Exactly one of logGroupName and logGroupIdentifier must be specified."
             raise ApiError("InvalidParameterException", message)
-        return str(name if identifier is None else identifier.rpartition(":log-group:")[2].removesuffix(":*"))
+        return str(name) if identifier is None else _name(identifier)
 
 
-def _offset(params: dict[str, Any]) -> int:
-    token = params.get("nextToken")
-    if token is None:
-        return 0
-    try:
-        return int(base64.b64decode(token, validate=True))
-    except ValueError:
-        raise ApiError("InvalidParameterException", "The specified nextToken is invalid.") from None
+def _name(identifier: str) -> str:
+    """Return the name of a log group of which the ARN, or the name, is given."""
+    return identifier.rpartition(":log-group:")[2].removesuffix(":*")
 
 
-def _next(offset: int | None) -> dict[str, str]:
-    return {} if offset is None else {"nextToken": base64.b64encode(str(offset).encode()).decode()}
+def _acceptable(times: Sequence[int], now: int, retention: int | None) -> tuple[int, int, dict[str, int]]:
+    """Return where the events begin and end that are young and old enough, and what is said of the others.
 
-
-def _matcher(pattern: str) -> Callable[[str], bool] | None:
-    """Return what a filter pattern of plain terms means; None for one that lets everything through.
-
-    `a b` wants both, `?a ?b` one of them, `-a` none of it, quotes hold words together. Case counts.
+    Args:
+        times: in milliseconds since the epoch, in order.
+        now: the same.
+        retention: in days.
     """
-    pattern = pattern.strip()
-    if not pattern:
+    too_old = sum(moment < now - _OLDEST for moment in times)
+    expired = 0 if retention is None else sum(moment < now - retention * _DAY for moment in times)
+    too_new = sum(moment > now + _NEWEST for moment in times)
+    rejected = {}
+    if too_new:
+        rejected["tooNewLogEventStartIndex"] = len(times) - too_new
+    if too_old:
+        rejected["tooOldLogEventEndIndex"] = too_old
+    if expired:
+        rejected["expiredLogEventEndIndex"] = expired
+    return max(too_old, expired), len(times) - too_new, rejected
+
+
+def _next(place: Any) -> dict[str, str]:
+    """Return the token for the page after a place, if there is one."""
+    if place is None:
+        return {}
+    return {"nextToken": base64.urlsafe_b64encode(json.dumps(place).encode()).decode()}
+
+
+def _decoded(token: str) -> Any:
+    try:
+        return json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
+    except ValueError:
+        raise _bad_token() from None
+
+
+def _stream_key(token: str | None) -> tuple[int, str] | None:
+    if token is None:
         return None
-    if pattern[0] in "{[%":
-        raise ApiError("NotImplemented", "The local engine filters logs by plain terms only.", 501)
-    wanted: dict[str, list[str]] = {"": [], "?": [], "-": []}
-    position = 0
-    while position < len(pattern):
-        match = _TERM.match(pattern, position)
-        if match is None:
-            raise ApiError("InvalidParameterException", "Invalid filter pattern")
-        term = match[3] if match[2] is None else re.sub(r"\\(.)", r"\1", match[2])
-        wanted[match[1]].append(term)
-        position = match.end()
+    key = _decoded(token)
+    if not isinstance(key, list) or [type(part) for part in key] != [int, str]:
+        raise _bad_token()
+    return key[0], key[1]
 
-    def matches(message: str) -> bool:
-        return (
-            all(term in message for term in wanted[""])
-            and not any(term in message for term in wanted["-"])
-            and (not wanted["?"] or any(term in message for term in wanted["?"]))
-        )
 
-    return matches
+def _bad_token() -> ApiError:
+    return ApiError("InvalidParameterException", "The specified nextToken is invalid.")

@@ -1,31 +1,38 @@
-"""The log store: CloudWatch Logs' groups, streams and events, in SQLite.
-
-An event's place in its stream is (timestamp, ingestion time, id); ids grow over all streams. A token names a place
-between two events, so a page costs the same wherever it is, and events that arrive meanwhile shift nothing.
-"""
+"""The log store: CloudWatch Logs' groups, streams and events, in SQLite."""
 
 from __future__ import annotations
 
-import heapq
-import re
+import json
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from processing.local.errors import ApiError
+from processing.local.stores import logpages
 from processing.local.stores.database import Database
+from processing.local.stores.logpages import (
+    EVENT_OVERHEAD,
+    FAR,
+    PAGE_EVENTS,
+    LogEventRecord,
+    SearchedStream,
+)
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+_BY_LAST_EVENT = "CREATE INDEX streams_by_last_event ON streams (log_group, coalesce(last_event, -1), name)"
 _SCHEMA = (
-    "CREATE TABLE groups (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL)",
+    """CREATE TABLE groups (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL, retention INTEGER, tags TEXT
+    )""",
     """CREATE TABLE streams (
         id INTEGER PRIMARY KEY, log_group INTEGER NOT NULL REFERENCES groups, name TEXT NOT NULL,
         created INTEGER NOT NULL, first_event INTEGER, last_event INTEGER, last_ingestion INTEGER,
         UNIQUE (log_group, name)
     )""",
+    _BY_LAST_EVENT,
     # AUTOINCREMENT: the id of a deleted event is never given again, so readers may tell events apart by it.
     """CREATE TABLE events (
         id INTEGER PRIMARY KEY AUTOINCREMENT, stream INTEGER NOT NULL REFERENCES streams,
@@ -33,35 +40,14 @@ _SCHEMA = (
     )""",
     "CREATE INDEX events_in_order ON events (stream, timestamp, ingestion, id)",
 )
+_UPGRADES = {
+    1: ("ALTER TABLE groups ADD COLUMN retention INTEGER", "ALTER TABLE groups ADD COLUMN tags TEXT", _BY_LAST_EVENT)
+}
 
-EVENT_OVERHEAD = 26
-"""Bytes that the service counts for an event besides its message."""
-MAX_EVENT_BYTES = 262_144 - EVENT_OVERHEAD
+MAX_EVENT_BYTES = (1 << 20) - EVENT_OVERHEAD
 """The longest message of one event, in UTF-8."""
-PAGE_BYTES = 1 << 20
-PAGE_EVENTS = 10_000
 
-_FAR = (1 << 63) - 1  # SQLite's largest integer
-_START = (-_FAR, 0, 0)
-_END = (_FAR, _FAR, _FAR)
-_TOKEN = re.compile(r"([fb])/(-?\d{1,19})\.(\d{1,19})\.(\d{1,19})")
-
-Place = tuple[int, int, int]
-
-
-class LogEventRecord(NamedTuple):
-    """A stored event; times in milliseconds since the epoch."""
-
-    timestamp: int
-    ingestion: int
-    id: int
-    message: str
-    stream: str
-
-    @property
-    def place(self) -> Place:
-        """Its place among the events of a group."""
-        return self[:3]
+_LAST_CHARACTER = chr(0x10FFFF)  # it is no character, so no name has it
 
 
 class LogPage(NamedTuple):
@@ -81,12 +67,18 @@ class StreamRecord(NamedTuple):
     last_event: int | None
     last_ingestion: int | None
 
+    @property
+    def key(self) -> tuple[int, str]:
+        """Its place among the streams of a group."""
+        return (-1 if self.last_event is None else self.last_event), self.name
+
 
 class GroupRecord(NamedTuple):
-    """A log group; created in milliseconds since the epoch."""
+    """A log group; created in milliseconds since the epoch, retention in days."""
 
     name: str
     created: int
+    retention: int | None = None
 
 
 class LogStore:
@@ -102,18 +94,55 @@ class LogStore:
 
     def __init__(self, root: Path, *, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._database = Database(root / "logs.sqlite3", _SCHEMA)
+        self._database = Database(root / "logs.sqlite3", _SCHEMA, version=2, upgrades=_UPGRADES)
 
     def check(self) -> None:
         """Open the database, so that a folder that cannot be used is found out now."""
         self._database.check()
 
-    def create_group(self, group: str) -> None:
+    def create_group(self, group: str, tags: Mapping[str, str] | None = None) -> None:
         """Make a log group."""
         with self._database.write() as connection:
-            statement = "INSERT OR IGNORE INTO groups (name, created) VALUES (?, ?)"
-            if not connection.execute(statement, (group, self._milliseconds())).rowcount:
+            statement = "INSERT OR IGNORE INTO groups (name, created, tags) VALUES (?, ?, ?)"
+            if not connection.execute(statement, (group, self._milliseconds(), json.dumps(dict(tags or {})))).rowcount:
                 raise ApiError("ResourceAlreadyExistsException", "The specified log group already exists")
+
+    def delete_group(self, group: str) -> None:
+        """Delete a log group with all that is in it."""
+        with self._database.write() as connection:
+            number = (_group_id(connection, group),)
+            connection.execute(
+                "DELETE FROM events WHERE stream IN (SELECT id FROM streams WHERE log_group = ?)", number
+            )
+            connection.execute("DELETE FROM streams WHERE log_group = ?", number)
+            connection.execute("DELETE FROM groups WHERE id = ?", number)
+
+    def set_retention(self, group: str, days: int | None) -> None:
+        """Note for how many days the events of a group are wanted; None: for ever. It deletes none."""
+        with self._database.write() as connection:
+            connection.execute("UPDATE groups SET retention = ? WHERE id = ?", (days, _group_id(connection, group)))
+
+    def group(self, group: str) -> GroupRecord:
+        """Return a log group."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT name, created, retention FROM groups WHERE id = ?", (_group_id(connection, group),)
+            ).fetchone()
+        return GroupRecord._make(row)
+
+    def tags(self, group: str) -> dict[str, str]:
+        """Return the tags of a log group."""
+        with self._database.read() as connection:
+            return _tags(connection, _group_id(connection, group))
+
+    def change_tags(self, group: str, add: Mapping[str, str] | None = None, remove: Iterable[str] = ()) -> None:
+        """Add tags to a log group, and remove others by their keys."""
+        gone = set(remove)
+        with self._database.write() as connection:
+            number = _group_id(connection, group)
+            tags = {key: value for key, value in _tags(connection, number).items() if key not in gone}
+            tags.update(add or {})
+            connection.execute("UPDATE groups SET tags = ? WHERE id = ?", (json.dumps(tags), number))
 
     def create_stream(self, group: str, stream: str) -> None:
         """Make a stream in an existing group."""
@@ -122,6 +151,13 @@ class LogStore:
             row = (_group_id(connection, group), stream, self._milliseconds())
             if not connection.execute(statement, row).rowcount:
                 raise ApiError("ResourceAlreadyExistsException", "The specified log stream already exists")
+
+    def delete_stream(self, group: str, stream: str) -> None:
+        """Delete a stream with its events."""
+        with self._database.write() as connection:
+            (found,) = _named_streams(connection, _group_id(connection, group), [stream])
+            connection.execute("DELETE FROM events WHERE stream = ?", (found.id,))
+            connection.execute("DELETE FROM streams WHERE id = ?", (found.id,))
 
     def append(self, group: str, stream: str, events: Iterable[tuple[int, str]], *, create: bool = True) -> None:
         """Add events, each a timestamp (milliseconds since the epoch) and a message, in one transaction.
@@ -139,18 +175,18 @@ class LogStore:
                 connection.execute("INSERT OR IGNORE INTO groups (name, created) VALUES (?, ?)", (group, now))
                 statement = "INSERT OR IGNORE INTO streams (log_group, name, created) VALUES (?, ?, ?)"
                 connection.execute(statement, (_group_id(connection, group), stream, now))
-            ((stream_id, _),) = _named_streams(connection, _group_id(connection, group), [stream])
+            (found,) = _named_streams(connection, _group_id(connection, group), [stream])
             if not rows:
                 return
             connection.executemany(
                 "INSERT INTO events (stream, timestamp, ingestion, message) VALUES (?, ?, ?, ?)",
-                [(stream_id, timestamp, now, message) for timestamp, message in rows],
+                [(found.id, timestamp, now, message) for timestamp, message in rows],
             )
             times = [timestamp for timestamp, _ in rows]
             connection.execute(
                 """UPDATE streams SET first_event = min(coalesce(first_event, ?1), ?1),
                 last_event = max(coalesce(last_event, ?2), ?2), last_ingestion = ?3 WHERE id = ?4""",
-                (min(times), max(times), now, stream_id),
+                (min(times), max(times), now, found.id),
             )
 
     def read(
@@ -175,20 +211,21 @@ class LogStore:
             limit: at most so many events, and at most 1 MB.
             from_head: without a token, begin with the oldest events.
         """
-        direction, gap = _parse(token) if token else (("f", _START) if from_head else ("b", _END))
+        start = ("f", logpages.START) if from_head else ("b", logpages.END)
+        direction, gap = logpages.parse(token) if token else start
+        bounds = (-FAR if start_time is None else start_time, FAR if end_time is None else end_time - 1)
         with self._database.read() as connection:
-            ((stream_id, name),) = _named_streams(connection, _group_id(connection, group), [stream])
-            bounds = (_FAR * -1 if start_time is None else start_time, _FAR if end_time is None else end_time - 1)
-            found = _scan(connection, stream_id, name, gap, bounds, backward=direction == "b")
-            events, _ = _page(found, limit)
+            (found,) = _named_streams(connection, _group_id(connection, group), [stream])
+            events = logpages.take(
+                logpages.scan(connection, found, gap, bounds, backward=direction == "b"), limit
+            ).events
         if direction == "b":
             events.reverse()
         if not events:
-            gap = _START if gap == _END else gap  # an empty stream: what comes later must be found
-            return LogPage([], _token("f", gap), _token("b", gap))
-        first = events[0]
-        before = (first.timestamp, first.ingestion, first.id - 1)
-        return LogPage(events, _token("f", events[-1].place), _token("b", before))
+            gap = logpages.START if gap == logpages.END else gap  # an empty stream: what comes later must be found
+            return LogPage([], logpages.token("f", gap), logpages.token("b", gap))
+        first, last = logpages.before(events[0].place), events[-1].place
+        return LogPage(events, logpages.token("f", last), logpages.token("b", first))
 
     def filter(
         self,
@@ -201,6 +238,7 @@ class LogStore:
         matches: Callable[[str], bool] | None = None,
         limit: int = PAGE_EVENTS,
         token: str | None = None,
+        from_head: bool = True,
     ) -> tuple[list[LogEventRecord], str | None]:
         """Return a page of the events of several streams, by (timestamp, ingestion time, id), and the next token.
 
@@ -210,27 +248,59 @@ class LogStore:
             prefix: only streams whose name begins with it.
             start_time: only events of this time or later, in milliseconds since the epoch.
             end_time: only events of this time or earlier.
-            matches: only events for whose message it is true.
+            matches: only events for whose message it is true. A page of few matches, or none, may have a token.
             limit: at most so many events, and at most 1 MB.
             token: the token that came with the page before; None for the first page. After the last page it is None.
+            from_head: without a token: the oldest events first, or the newest.
         """
-        gap = _parse(token)[1] if token else _START
-        bounds = (_FAR * -1 if start_time is None else start_time, _FAR if end_time is None else end_time)
+        start = ("f", logpages.START) if from_head else ("b", logpages.END)
+        direction, gap = logpages.parse(token) if token else start
+        backward = direction == "b"
+        bounds = (-FAR if start_time is None else start_time, FAR if end_time is None else end_time)
         with self._database.read() as connection:
             group_id = _group_id(connection, group)
             if streams:
                 chosen = _named_streams(connection, group_id, streams)
             else:
-                chosen = [(row[0], row[1]) for row in _prefixed(connection, group_id, prefix or "")]
-            found: Iterator[LogEventRecord] = heapq.merge(
-                *(_scan(connection, stream_id, name, gap, bounds) for stream_id, name in chosen),
-                key=lambda event: event.place,
-            )
-            if matches is not None:
-                wanted = matches
-                found = (event for event in found if wanted(event.message))
-            events, more = _page(found, limit)
-        return events, _token("f", events[-1].place) if more else None
+                chosen = _prefixed_streams(connection, group_id, prefix or "")
+            page = logpages.take(logpages.merged(connection, chosen, gap, bounds, backward=backward), limit, matches)
+        if not page.more or page.last is None:
+            return page.events, None
+        return page.events, logpages.token(direction, logpages.before(page.last) if backward else page.last)
+
+    def last_id(self) -> int:
+        """Return the id of the newest event of all."""
+        with self._database.read() as connection:
+            return int(connection.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()[0])
+
+    def written(
+        self,
+        after: int,
+        last: int,
+        groups: Sequence[str],
+        *,
+        streams: Sequence[str] = (),
+        prefixes: Sequence[str] = (),
+    ) -> Iterator[tuple[str, LogEventRecord]]:
+        """Yield the events that were written after one and until another, each with its group, in that order.
+
+        Args:
+            after: the id of the one.
+            last: the id of the other, which is the last that can come.
+            groups: only events of these log groups; that one is gone is no error.
+            streams: only events of these streams, if there are any.
+            prefixes: only events of streams whose names begin with one of them, if there are any.
+        """
+        statement = """SELECT timestamp, ingestion, events.id, message, streams.name, groups.name
+            FROM events JOIN streams ON stream = streams.id JOIN groups ON log_group = groups.id
+            WHERE events.id > ? AND events.id <= ? ORDER BY events.id"""
+        with self._database.read() as connection:
+            for *event, group in connection.execute(statement, (after, last)):
+                record = LogEventRecord._make(event)
+                if group not in groups or (streams and record.stream not in streams):
+                    continue
+                if not prefixes or record.stream.startswith(tuple(prefixes)):
+                    yield group, record
 
     def streams(
         self,
@@ -240,24 +310,76 @@ class LogStore:
         by_last_event: bool = False,
         descending: bool = False,
         limit: int = 50,
-        offset: int = 0,
+        after: tuple[int, str] | None = None,
     ) -> tuple[list[StreamRecord], bool]:
-        """Return a page of a group's streams, by name or by the time of the last event, and whether there is more."""
-        with self._database.read() as connection:
-            rows = _prefixed(connection, _group_id(connection, group), prefix)
-        found = [StreamRecord(*row[1:]) for row in rows]
-        if by_last_event:
-            found.sort(key=lambda stream: (-1 if stream.last_event is None else stream.last_event, stream.name))
-        if descending:
-            found.reverse()
-        return found[offset : offset + limit], len(found) > offset + limit
+        """Return a page of a group's streams, by name or by the time of the last event, and whether there is more.
 
-    def groups(self, prefix: str = "", *, limit: int = 50, offset: int = 0) -> tuple[list[GroupRecord], bool]:
-        """Return a page of the log groups by name, and whether there is more."""
+        Args:
+            group: the log group.
+            prefix: only streams whose name begins with it.
+            by_last_event: in the order of the last event; a stream without one comes before all others.
+            descending: in the opposite order.
+            limit: at most so many.
+            after: the `key` of the last stream on the page before.
+        """
+        side, order = ("<", "DESC") if descending else (">", "ASC")
+        keys = ["coalesce(last_event, -1)", "name"] if by_last_event else ["name"]
+        condition = ""
+        values: list[int | str] = []
+        if after is not None:
+            values = list(after[-len(keys) :])
+            condition = f"AND ({', '.join(keys)}) {side} ({', '.join('?' for _ in keys)})"
+        statement = f"""SELECT name, created, first_event, last_event, last_ingestion FROM streams
+            WHERE log_group = ? AND name >= ? AND name < ? {condition}
+            ORDER BY {", ".join(f"{key} {order}" for key in keys)} LIMIT ?"""  # noqa: S608 — constants
         with self._database.read() as connection:
-            rows = connection.execute("SELECT name, created FROM groups ORDER BY name").fetchall()
-        found = [GroupRecord(*row) for row in rows if row[0].startswith(prefix)]
-        return found[offset : offset + limit], len(found) > offset + limit
+            bounds = (_group_id(connection, group), prefix, prefix + _LAST_CHARACTER)
+            rows = connection.execute(statement, (*bounds, *values, limit + 1)).fetchall()
+        return [StreamRecord._make(row) for row in rows[:limit]], len(rows) > limit
+
+    def groups(self, prefix: str = "", *, limit: int = 50, after: str = "") -> tuple[list[GroupRecord], bool]:
+        """Return a page of the log groups by name, those after a name, and whether there is more."""
+        statement = """SELECT name, created, retention FROM groups WHERE name > ? AND name >= ? AND name < ?
+            ORDER BY name LIMIT ?"""
+        with self._database.read() as connection:
+            rows = connection.execute(statement, (after, prefix, prefix + _LAST_CHARACTER, limit + 1)).fetchall()
+        return [GroupRecord._make(row) for row in rows[:limit]], len(rows) > limit
+
+    def count_before(self, moment: int) -> int:
+        """Return how many events are older, by their own time and by their arrival; in milliseconds since the epoch."""
+        with self._database.read() as connection:
+            statement = "SELECT COUNT(*) FROM events WHERE timestamp < ?1 AND ingestion < ?1"
+            return int(connection.execute(statement, (moment,)).fetchone()[0])
+
+    def delete_before(self, moment: int) -> int:
+        """Delete those events, and the older streams that have none; return how many events there were.
+
+        It goes in many transactions, between which others write.
+        """
+        with self._database.read() as connection:
+            statement = "SELECT id FROM streams WHERE created < ?1 AND coalesce(first_event, 0) < ?1"
+            streams = [stream for (stream,) in connection.execute(statement, (moment,))]
+        return sum(self._shorten(stream, moment) for stream in streams)
+
+    def _shorten(self, stream: int, moment: int) -> int:
+        deleted = 0
+        while True:
+            with self._database.write() as connection:
+                rows = connection.execute(
+                    """DELETE FROM events WHERE id IN (SELECT id FROM events
+                    WHERE stream = ?1 AND timestamp < ?2 AND ingestion < ?2 LIMIT ?3)""",
+                    (stream, moment, PAGE_EVENTS),
+                ).rowcount
+                deleted += rows
+                if rows == PAGE_EVENTS:
+                    continue
+                statement = "SELECT min(timestamp) FROM events WHERE stream = ?"
+                (first,) = connection.execute(statement, (stream,)).fetchone()
+                if first is None:
+                    connection.execute("DELETE FROM streams WHERE id = ?", (stream,))
+                elif rows or deleted:
+                    connection.execute("UPDATE streams SET first_event = ? WHERE id = ?", (first, stream))
+                return deleted
 
     def _milliseconds(self) -> int:
         return int(self._now() * 1000)
@@ -270,68 +392,33 @@ def _group_id(connection: sqlite3.Connection, group: str) -> int:
     return int(row[0])
 
 
-def _named_streams(connection: sqlite3.Connection, group_id: int, names: Sequence[str]) -> list[tuple[int, str]]:
+def _tags(connection: sqlite3.Connection, group_id: int) -> dict[str, str]:
+    (text,) = connection.execute("SELECT tags FROM groups WHERE id = ?", (group_id,)).fetchone()
+    return {} if text is None else dict(json.loads(text))
+
+
+def _named_streams(connection: sqlite3.Connection, group_id: int, names: Sequence[str]) -> list[SearchedStream]:
     found = []
     for name in dict.fromkeys(names):
-        statement = "SELECT id, name FROM streams WHERE log_group = ? AND name = ?"
+        statement = "SELECT id, name, first_event, last_event FROM streams WHERE log_group = ? AND name = ?"
         row = connection.execute(statement, (group_id, name)).fetchone()
         if row is None:
             raise ApiError("ResourceNotFoundException", "The specified log stream does not exist.")
-        found.append(row)
+        found.append(SearchedStream._make(row))
     return found
 
 
-def _prefixed(connection: sqlite3.Connection, group_id: int, prefix: str) -> list[tuple]:  # type: ignore[type-arg]
-    statement = """SELECT id, name, created, first_event, last_event, last_ingestion FROM streams
-        WHERE log_group = ?1 AND name >= ?2 AND substr(name, 1, ?3) = ?2 AND name < ?4 ORDER BY name"""
-    # The upper bound keeps the search in the index; the last code point is no character, so no name is lost by it.
-    return connection.execute(statement, (group_id, prefix, len(prefix), prefix + chr(0x10FFFF))).fetchall()
-
-
-def _scan(
-    connection: sqlite3.Connection,
-    stream_id: int,
-    name: str,
-    gap: Place,
-    bounds: tuple[int, int],
-    *,
-    backward: bool = False,
-) -> Iterator[LogEventRecord]:
-    """Yield a stream's events from a gap on, forwards or backwards, within the (inclusive) times."""
-    side, order = ("<=", "DESC") if backward else (">", "ASC")
-    statement = f"""SELECT timestamp, ingestion, id, message FROM events
-        WHERE stream = ? AND (timestamp, ingestion, id) {side} (?, ?, ?) AND timestamp BETWEEN ? AND ?
-        ORDER BY timestamp {order}, ingestion {order}, id {order}"""  # noqa: S608 — four constants
-    for row in connection.execute(statement, (stream_id, *gap, *bounds)):
-        yield LogEventRecord._make((*row, name))
-
-
-def _page(found: Iterator[LogEventRecord], limit: int) -> tuple[list[LogEventRecord], bool]:
-    """Take a page of events, and say whether there is another one."""
-    events: list[LogEventRecord] = []
-    size = 0
-    for event in found:
-        size += len(event.message.encode()) + EVENT_OVERHEAD
-        if len(events) >= min(limit, PAGE_EVENTS) or (events and size > PAGE_BYTES):
-            return events, True
-        events.append(event)
-    return events, False
+def _prefixed_streams(connection: sqlite3.Connection, group_id: int, prefix: str) -> list[SearchedStream]:
+    statement = """SELECT id, name, first_event, last_event FROM streams
+        WHERE log_group = ? AND name >= ? AND name < ?"""
+    rows = connection.execute(statement, (group_id, prefix, prefix + _LAST_CHARACTER))
+    return [SearchedStream._make(row) for row in rows]
 
 
 def _storable(message: str) -> str:
     """Return the message as something that UTF-8 can write: half of a surrogate pair becomes a question mark."""
     encoded = message.encode("utf-8", "replace")
     if len(encoded) > MAX_EVENT_BYTES:
-        raise ApiError("InvalidParameterException", f"Log event too large: {len(encoded) + EVENT_OVERHEAD} bytes")
+        size, most = len(encoded) + EVENT_OVERHEAD, MAX_EVENT_BYTES + EVENT_OVERHEAD
+        raise ApiError("InvalidParameterException", f"Log event too large: {size} bytes exceeds limit of {most}")
     return encoded.decode()
-
-
-def _token(direction: str, gap: Place) -> str:
-    return f"{direction}/{gap[0]}.{gap[1]}.{gap[2]}"
-
-
-def _parse(token: str) -> tuple[str, Place]:
-    match = _TOKEN.fullmatch(token)
-    if match is None:
-        raise ApiError("InvalidParameterException", "The specified nextToken is invalid.")
-    return match[1], (int(match[2]), int(match[3]), int(match[4]))

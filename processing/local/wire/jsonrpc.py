@@ -9,6 +9,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from processing.local.errors import ApiError
+from processing.local.wire import eventstream
+from processing.local.wire.eventstream import Events, EventStreamBody
 from processing.local.wire.message import Request, Response
 from processing.local.wire.names import error_names
 from processing.local.wire.values import to_time
@@ -47,9 +49,18 @@ def decode(service: str, operation: str, request: Request) -> dict[str, Any]:
 
 
 def encode(result: Mapping[str, Any], request: Request) -> Response:
-    """Return the answer; times become seconds since the epoch."""
-    body = json.dumps(result, default=_plain, separators=(",", ":")).encode()
-    return Response(200, {"Content-Type": _content_type(request)}, body)
+    """Return the answer; times become seconds since the epoch, events (see `wire.eventstream`) an endless body."""
+    content_type = _content_type(request)
+    for name, member in result.items():
+        if isinstance(member, Events):
+            initial = {other: value for other, value in result.items() if other != name}
+            body = EventStreamBody(member, initial, _dumps, content_type)
+            return Response(200, {"Content-Type": eventstream.CONTENT_TYPE}, body)
+    return Response(200, {"Content-Type": content_type}, _dumps(result))
+
+
+def _dumps(value: Any) -> bytes:
+    return json.dumps(value, default=_plain, separators=(",", ":")).encode()
 
 
 def encode_error(service: str | None, error: ApiError, request: Request) -> Response:

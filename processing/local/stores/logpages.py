@@ -1,0 +1,155 @@
+"""Pages of log events: places between events, the tokens that name them, and how far a page goes.
+
+An event's place is (timestamp, ingestion time, id); ids grow over all streams. A token names a place between two of
+them, so a page costs the same wherever it is, and events that arrive meanwhile shift nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from processing.local.errors import ApiError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Iterator
+
+EVENT_OVERHEAD = 26
+"""Bytes that the service counts for an event besides its message."""
+PAGE_BYTES = 1 << 20
+PAGE_EVENTS = 10_000
+PAGE_SCAN = 50_000
+"""So many events are looked at for one page, whether they match or not: a page may have few events, or none."""
+
+FAR = (1 << 63) - 1  # SQLite's largest integer
+_INGESTION_DIGITS, _ID_DIGITS = 17, 19
+START = (-FAR, 0, 0)
+END = (FAR, 10**_INGESTION_DIGITS - 1, FAR)
+_TOKEN = re.compile(r"([fb])/(\d{56})")
+
+Place = tuple[int, int, int]
+Bounds = tuple[int, int]
+"""The first and the last timestamp."""
+
+
+class LogEventRecord(NamedTuple):
+    """A stored event; times in milliseconds since the epoch."""
+
+    timestamp: int
+    ingestion: int
+    id: int
+    message: str
+    stream: str
+
+    @property
+    def place(self) -> Place:
+        """Its place among the events of a group."""
+        return self[:3]
+
+
+class SearchedStream(NamedTuple):
+    """A stream to look for events in, and the timestamps of its first and last one."""
+
+    id: int
+    name: str
+    first_event: int | None
+    last_event: int | None
+
+
+class Page(NamedTuple):
+    """A page, the place of the last event that was looked at (None: there was none), and whether there is more."""
+
+    events: list[LogEventRecord]
+    last: Place | None
+    more: bool
+
+
+def token(direction: str, gap: Place) -> str:
+    """Return the token for going on from a gap, `f`orward or `b`ackward: as the service's, a letter and 56 digits."""
+    number = ((gap[0] + FAR + 1) * 10**_INGESTION_DIGITS + gap[1]) * 10**_ID_DIGITS + gap[2]
+    return f"{direction}/{number:056d}"
+
+
+def parse(text: str) -> tuple[str, Place]:
+    """Return the direction and the gap of a token.
+
+    Raises:
+        ApiError: it is none.
+    """
+    match = _TOKEN.fullmatch(text)
+    if match is None:
+        raise ApiError("InvalidParameterException", "The specified nextToken is invalid.")
+    rest, number = divmod(int(match[2]), 10**_ID_DIGITS)
+    timestamp, ingestion = divmod(rest, 10**_INGESTION_DIGITS)
+    return match[1], (min(timestamp - FAR - 1, FAR), ingestion, min(number, FAR))
+
+
+def before(place: Place) -> Place:
+    """Return the gap before the event at a place."""
+    return place[0], place[1], place[2] - 1
+
+
+def scan(
+    connection: sqlite3.Connection, stream: SearchedStream, gap: Place, bounds: Bounds, *, backward: bool = False
+) -> Iterator[LogEventRecord]:
+    """Yield a stream's events from a gap on, forwards or backwards, within the times."""
+    side, order = ("<=", "DESC") if backward else (">", "ASC")
+    statement = f"""SELECT timestamp, ingestion, id, message FROM events
+        WHERE stream = ? AND (timestamp, ingestion, id) {side} (?, ?, ?) AND timestamp BETWEEN ? AND ?
+        ORDER BY timestamp {order}, ingestion {order}, id {order}"""  # noqa: S608 — four constants
+    for row in connection.execute(statement, (stream.id, *gap, *bounds)):
+        yield LogEventRecord._make((*row, stream.name))
+
+
+def merged(
+    connection: sqlite3.Connection,
+    streams: Iterable[SearchedStream],
+    gap: Place,
+    bounds: Bounds,
+    *,
+    backward: bool = False,
+) -> Iterator[LogEventRecord]:
+    """Yield the events of several streams in their order. A stream is looked into only when its time has come."""
+    sign = -1 if backward else 1
+    # An entry is due at a place (as if times ran forward): an event, or the earliest that a stream can have.
+    waiting: list[tuple[Place, int, LogEventRecord | None, Iterator[LogEventRecord]]] = []
+    for stream in streams:
+        first, last = stream.first_event, stream.last_event
+        if first is None or last is None or last < bounds[0] or first > bounds[1]:
+            continue
+        if (last < gap[0]) if not backward else (first > gap[0]):
+            continue
+        due = (-last, -FAR, -FAR) if backward else (first, 0, 0)
+        found = scan(connection, stream, gap, bounds, backward=backward)
+        waiting.append((due, stream.id, None, found))
+    heapq.heapify(waiting)
+    while waiting:
+        _, number, event, rest = waiting[0]
+        if event is not None:
+            yield event
+        following = next(rest, None)
+        if following is None:
+            heapq.heappop(waiting)
+        else:
+            timestamp, ingestion, identity = following.place
+            due = (sign * timestamp, sign * ingestion, sign * identity)
+            heapq.heapreplace(waiting, (due, number, following, rest))
+
+
+def take(found: Iterator[LogEventRecord], limit: int, matches: Callable[[str], bool] | None = None) -> Page:
+    """Take a page of the events that match: at most `limit`, 1 MB, and what `PAGE_SCAN` events hold."""
+    events: list[LogEventRecord] = []
+    last: Place | None = None
+    size = 0
+    for scanned, event in enumerate(found):
+        if scanned >= PAGE_SCAN:
+            return Page(events, last, more=True)
+        if matches is None or matches(event.message):
+            size += len(event.message.encode()) + EVENT_OVERHEAD
+            if len(events) >= min(limit, PAGE_EVENTS) or (events and size > PAGE_BYTES):
+                return Page(events, last, more=True)
+            events.append(event)
+        last = event.place
+    return Page(events, last, more=False)

@@ -1,0 +1,107 @@
+"""Event streams (application/vnd.amazon.eventstream): an answer of messages, each with headers and checksums."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from processing.local.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+CONTENT_TYPE = "application/vnd.amazon.eventstream"
+_TEXT = 7  # the type of a header's value
+
+INITIAL = "initial-response"
+
+
+class Events:
+    """What a handler answers for a stream: an iterator of events, each a mapping of the event's name to its members.
+
+    `ApiError` ends the stream with that error. It is read by one thread, and may be closed by another, which ends it.
+    """
+
+    def __iter__(self) -> Events:
+        return self
+
+    def __next__(self) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End the stream, also while somebody waits for its next event."""
+
+
+def message(headers: Mapping[str, str], payload: bytes) -> bytes:
+    """Return a message: its length and that of the headers, their checksum, headers, payload, a checksum of it all."""
+    packed = b"".join(_header(name, value) for name, value in headers.items())
+    prelude = struct.pack(">II", 16 + len(packed) + len(payload), len(packed))
+    content = prelude + struct.pack(">I", zlib.crc32(prelude)) + packed + payload
+    return content + struct.pack(">I", zlib.crc32(content))
+
+
+def _header(name: str, value: str) -> bytes:
+    label, content = name.encode(), value.encode()
+    return struct.pack(">B", len(label)) + label + struct.pack(">BH", _TEXT, len(content)) + content
+
+
+class EventStreamBody(io.RawIOBase):
+    """Events as the body of an answer: each `read` returns what there is of the next message, and waits for it.
+
+    Args:
+        events: what comes; closed with the body.
+        initial: the answer's members beside the stream.
+        encode: makes bytes of the members of an event.
+        content_type: of these bytes.
+    """
+
+    def __init__(
+        self, events: Events, initial: Mapping[str, Any], encode: Callable[[Any], bytes], content_type: str
+    ) -> None:
+        self._events = events
+        self._encode = encode
+        self._content_type = content_type
+        self._waiting = self._message("event", INITIAL, initial)
+        self._ended = False
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes, at most of one message; b"" at the end."""
+        if not self._waiting and not self._ended:
+            self._waiting = self._next_message()
+        end = len(self._waiting) if size is None or size < 0 else size
+        piece, self._waiting = self._waiting[:end], self._waiting[end:]
+        return piece
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill a buffer with the next bytes and return how many there were."""
+        piece = self.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def close(self) -> None:
+        """End the stream."""
+        self._ended = True
+        self._events.close()
+        super().close()
+
+    def _next_message(self) -> bytes:
+        try:
+            for name, members in next(self._events).items():
+                return self._message("event", name, members)
+        except StopIteration:
+            pass
+        except ApiError as error:
+            self._ended = True
+            return self._message("exception", error.code, {"message": error.message})
+        self._ended = True
+        return b""
+
+    def _message(self, kind: str, name: str, members: Mapping[str, Any]) -> bytes:
+        headers = {f":{kind}-type": name, ":content-type": self._content_type, ":message-type": kind}
+        return message(headers, self._encode(members))
