@@ -11,8 +11,9 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from processing.exceptions import EngineError
 from processing.local.credentials import calling
-from processing.local.errors import ApiError
+from processing.local.errors import ApiError, unusable
 from processing.local.wire import codec, http
 from processing.local.wire.message import CHUNK, MAX_DECOMPRESSED, FileSection, Request, Response
 
@@ -146,6 +147,9 @@ class Connection:
             return codec.refuse(error, request, request_id)
         except (ConnectionLost, ConnectionError):
             raise
+        except EngineError as error:
+            logger.error("%s: %s %s: %s", request_id, request.method, printable(request.path), error)  # noqa: TRY400 -- it says all
+            return codec.refuse(unusable(error), request, request_id)
         except Exception:
             logger.exception("%s: %s %s failed", request_id, request.method, printable(request.path))
             return codec.refuse(ApiError("InternalFailure", _INTERNAL, 500), request, request_id)

@@ -75,6 +75,7 @@ def serve(options: argparse.Namespace) -> None:
         ProcessingError, ValueError, TypeError, OSError: it cannot; the message says why.
     """
     engine = Engine(options.home, _settings(options), region=options.region)
+    engine.check()
     try:
         server = Server(engine, port=options.port)
     except OSError as error:

@@ -10,12 +10,15 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from processing import EngineError, LocalSession, ScriptProcessor
 from processing.local.folder import engine_home
+from processing.local.server import Server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -191,3 +194,45 @@ def test_every_client_in_this_process_is_told_of_a_newer_version(tmp_path: Path)
         connection.execute("PRAGMA user_version=99")
     with pytest.raises(EngineError, match="newer version"):
         LocalSession(home).boto_session.client("s3").list_buckets()
+
+
+def test_clients_of_a_server_are_told_of_a_newer_version_once(tmp_path: Path) -> None:
+    """An error answer with the same words, of a status that no client tries again; the server goes on."""
+    home = tmp_path / "engine"
+    session = LocalSession(home)
+    session.engine.check()
+    with Server(session.engine) as server:
+        with contextlib.closing(sqlite3.connect(home / "jobs.sqlite3")) as connection:
+            connection.execute("PRAGMA user_version=99")
+        client = _client(server, "sagemaker")
+        with pytest.raises(ClientError, match=r"newer version of sm-processing: jobs\.sqlite3 has") as caught:
+            client.list_processing_jobs()
+        answer: Any = caught.value.response
+        assert answer["Error"]["Code"] == "LocalEngineUnusable"
+        assert answer["ResponseMetadata"]["HTTPStatusCode"] == 507
+        assert answer["ResponseMetadata"]["RetryAttempts"] == 0
+        assert _client(server, "s3").list_buckets()["Buckets"] == []
+
+
+def _client(server: Server, service: str) -> Any:
+    environment = server.environment()
+    return boto3.client(
+        service,  # type: ignore[call-overload]
+        endpoint_url=server.endpoint,
+        region_name=environment["AWS_REGION"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+def test_the_server_does_not_start_over_a_newer_versions_folder(tmp_path: Path) -> None:
+    """One line, and exit code 2."""
+    home = tmp_path / "engine"
+    LocalSession(home).engine.check()
+    with contextlib.closing(sqlite3.connect(home / "logs.sqlite3")) as connection:
+        connection.execute("PRAGMA user_version=99")
+    command = [sys.executable, "-m", "processing.local", "serve", "--home", str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "newer version of sm-processing: logs.sqlite3 has format 99" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
