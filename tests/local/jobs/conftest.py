@@ -206,7 +206,7 @@ class Containers:
     """An image with an entrypoint, arguments, a user, a directory and a variable of its own."""
     PYTHON = "image"
     """An empty image, onto which the machine's /usr with its Python can be mounted."""
-    APPLETS = ("cat", "echo", "env", "hostname", "id", "kill", "ls", "mkdir", "pwd", "sh", "sleep", "touch")
+    APPLETS = ("cat", "echo", "env", "hostname", "id", "kill", "ls", "mkdir", "pwd", "sh", "sleep", "tail", "touch")
     # The second for a machine that itself runs in a container, or allows less than podman asks for.
     _WAYS = ((), ("--runtime", "runc", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"))
 

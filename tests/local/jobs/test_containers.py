@@ -18,10 +18,12 @@ import pytest
 from processing import LocalSession, Processor
 from processing.exceptions import ConfigurationError, EngineError
 from processing.local import sandboxes
+from processing.local.limits import OUT_OF_MEMORY
 from processing.local.sandboxes import container
 from processing.local.sandboxes.base import Bind, Host
 from processing.local.sandboxes.container import Container
 from processing.local.settings import CONTAINER_OPTIONS_VARIABLE, EngineSettings
+from processing.local.stores.jobs import HostEnd
 from processing.local.stores.metrics import Metric, MetricStore
 
 if TYPE_CHECKING:
@@ -313,7 +315,7 @@ def test_a_processor_without_entrypoint_runs_the_images_own(containers: Any, tmp
 
 
 def test_limits_are_the_containers(make_jobs: Callable[..., Any], containers: Any) -> None:
-    """Memory and CPUs are limited by podman, where this machine lets it."""
+    """Podman keeps them, where this machine lets it; a program that needs more memory is killed."""
     options = (*containers.options, "--cpus", "1", "--memory", "64m")
     probe = containers.call("run", "--rm", "--network", "host", *options, containers.BUSYBOX)
     if probe.returncode or "not supported" in probe.stderr:
@@ -328,6 +330,10 @@ def test_limits_are_the_containers(make_jobs: Callable[..., Any], containers: An
     name = _create(jobs, entrypoint=_shell("cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes"))
     jobs.wait(name)
     assert str(64 << 20) in jobs.lines(name)
+    assert _failure(jobs, entrypoint=["/bin/tail", "/dev/zero"]) in {
+        OUT_OF_MEMORY,
+        "AlgorithmError: See job logs for more information, exit code: 137",  # podman does not always know why
+    }
 
 
 def test_options_come_from_the_environment_unless_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,6 +374,7 @@ def _program(folder: Path, name: str, script: str) -> str:
 DOCKER = """case "$*" in
 --version) echo "Docker version 28.2.2, build e6534b4" ;;
 version*) {answer} ;;
+*OOMKilled*) echo true ;;
 inspect*) echo image-id ;;
 *) echo "$*" >> {log} ;;
 esac"""
@@ -419,6 +426,13 @@ def test_the_command_line_for_docker(docker: Container, monkeypatch: pytest.Monk
     )
     assert launch.env["TOKEN"] == "secret"
     assert launch.env.get("DOCKER_HOST") != "mine"
+
+
+def test_want_of_memory_is_the_reason_where_it_is_known(docker: Container) -> None:
+    """What Docker says of the container's end is asked only where it may have been that."""
+    host = Host("/w/ml", key="job-1")
+    assert docker.problem(host, 137, []) == HostEnd("failed", 137, OUT_OF_MEMORY)
+    assert docker.problem(host, 1, []) is None
 
 
 def test_files_of_dockers_root_are_given_back_by_a_container(
