@@ -9,6 +9,7 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +18,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from processing.local.engine import Engine
 from processing.local.sandboxes.bubblewrap import Bubblewrap
@@ -149,7 +153,8 @@ class House:
         except Exception as error:  # noqa: BLE001 -- there is no group before the first line
             assert "does not exist" in str(error)  # noqa: PT017
             return []
-        return [event.message for event in events if event.message != "Killed"]  # a shell says that of its child
+        # A shell or a launcher says something of a child that was killed.
+        return [event.message for event in events if event.message.startswith("line ")]
 
     def _output(self, name: str) -> dict[str, bytes]:
         return {key.rpartition("/")[2]: body for key, body in self._objects(f"{name}/")}
@@ -273,3 +278,131 @@ def test_jobs_are_right_whenever_their_creator_is_killed(house: House, tmp_path:
     for job in ended.values():  # it was killed between noting the job and starting its host
         if job["ProcessingJobStatus"] == "Failed":
             assert job["FailureReason"].startswith("InternalServerError: the supervisor of the job's host is gone")
+
+
+@pytest.mark.parametrize("mark", ["another boot:1", "{boot}:1"])
+def test_a_process_group_of_the_same_number_is_left_alone(house: House, mark: str) -> None:
+    """After a restart of the machine, or when the number has gone round: the job fails, the stranger lives."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    stranger = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    try:
+        job = house.store.create(
+            house.request("before"), arn="arn:x", folder="jobs/before-0123456789ab", plan={}, hosts=1, tags={}, now=1.0
+        )
+        house.store.started(job.id, 1, stranger.pid, mark.format(boot=boot), 2.0)
+        ended = house.wait("before")
+        assert ended["ProcessingJobStatus"] == "Failed"
+        assert "(killed, or the machine was restarted)" in ended["FailureReason"]
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_program_whose_group_was_never_noted_dies_with_its_job(house: House) -> None:
+    """The supervisor was killed after it had started the program, and before it could write that down."""
+    folder = house.home / "jobs" / "early-0123456789ab"
+    house.store.create(
+        house.request("early"), arn="arn:x", folder=f"jobs/{folder.name}", plan={}, hosts=1, tags={}, now=1.0
+    )
+    program = subprocess.Popen(["sleep", "600"], start_new_session=True, env={"TMPDIR": f"{folder}/algo-1/tmp"})
+    assert house.wait("early")["ProcessingJobStatus"] == "Failed"
+    assert program.wait() == -signal.SIGKILL
+
+
+class _Server:
+    """`python -m processing.local serve`, on the same port after each start."""
+
+    def __init__(self, home: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        self._command = [sys.executable, "-m", "processing.local", "serve", "--home", str(home)]
+        self._command += ["--port", str(self._port), "--tick", "0.01"]
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, cwd=ROOT, text=True)
+        assert self.process.stdout is not None
+        said: dict[str, str] = {}
+        while "AWS_SECRET_ACCESS_KEY" not in said or "AWS_ACCESS_KEY_ID" not in said:
+            line = self.process.stdout.readline()
+            assert line, "it does not start"
+            if line.startswith("export "):
+                name, _, value = line.removeprefix("export ").strip().partition("=")
+                said[name] = value.strip("'\"")
+        self._keys = said
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def client(self, service: str) -> Any:
+        return boto3.client(
+            service,  # type: ignore[call-overload]
+            endpoint_url=f"http://127.0.0.1:{self._port}",
+            region_name="us-east-1",
+            aws_access_key_id=self._keys["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self._keys["AWS_SECRET_ACCESS_KEY"],
+            config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+        )
+
+
+class _User(threading.Thread):
+    """Puts objects and log lines and creates jobs over HTTP, and remembers what was answered."""
+
+    def __init__(self, house: House, server: _Server, number: int) -> None:
+        super().__init__()
+        self._house = house
+        self._number = number
+        self._clients = [server.client(name) for name in ("s3", "logs", "sagemaker")]
+        self._turn = 0
+        self.objects: list[str] = []
+        self.lines: list[str] = []
+        self.jobs: list[str] = []
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        s3, logs, sagemaker = self._clients
+        while not self.done.is_set():
+            self._turn += 1
+            name = f"user-{self._number}-{self._turn}"
+            with contextlib.suppress(BotoCoreError, ClientError):  # the server is being killed
+                s3.put_object(Bucket="data", Key=f"put/{name}", Body=INPUT)
+                self.objects.append(f"put/{name}")
+                events = [{"timestamp": int(time.time() * 1000), "message": name}]
+                logs.put_log_events(logGroupName="users", logStreamName=str(self._number), logEvents=events)
+                self.lines.append(name)
+                if self._turn % 10 == 0:
+                    sagemaker.create_processing_job(**self._house.request(name))
+                    self.jobs.append(name)
+
+
+def test_what_a_killed_server_answered_is_there(house: House) -> None:
+    """Objects are whole, log lines are there once, jobs go on without it; a new server takes over."""
+    random_ = random.Random(SEED)
+    server = _Server(house.home)
+    for number in range(2):
+        house.engine.logs.append("users", str(number), [])
+    users = [_User(house, server, number) for number in range(2)]
+    for user in users:
+        user.start()
+    for _ in range(max(3, KILLS // 16)):
+        _pause(random_.uniform(0.3, 0.8))
+        server.kill()
+        server.start()
+    _pause(0.5)
+    for user in users:
+        user.done.set()
+        user.join()
+    server.kill()
+    ended = {job["ProcessingJobName"]: job["ProcessingJobStatus"] for job in house.check(may_fail=True)}
+    whole = dict(house._objects("put/"))
+    assert set(whole.values()) == {INPUT}
+    for user in users:
+        assert user.objects
+        assert user.jobs
+        assert set(user.objects) <= set(whole)
+        assert {ended[name] for name in user.jobs} == {"Completed"}
+        said = [event.message for event in house.engine.logs.filter("users", streams=[str(user._number)])[0]]
+        assert set(user.lines) <= set(said)
+        assert len(said) == len(set(said))
