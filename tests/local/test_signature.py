@@ -1,0 +1,482 @@
+"""Signatures: what botocore signs is taken, and nothing else."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import hmac
+import io
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+import pytest
+from attrs import evolve
+from botocore import auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as BotoCredentials
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processing.local.credentials import Credentials, Identity, Keys
+from processing.local.errors import ApiError
+from processing.local.wire.chunked import ChunkedBody
+from processing.local.wire.message import Request
+from processing.local.wire.signature import LONGEST_LIFETIME, Verifier, signing_key
+from processing.testing.clock import VirtualClock
+
+if TYPE_CHECKING:
+    from processing.local.wire.refusals import Protocol
+
+NOW = dt.datetime(2026, 11, 21, 7, 0, 0, tzinfo=dt.timezone.utc)
+KEYS = Keys("AKIAFOLDER", "the+secret/of=it")
+CREDENTIALS = Credentials(KEYS)
+URL = "http://127.0.0.1:8000"
+EMPTY = hashlib.sha256(b"").hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def _botocore_signs_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Botocore's signers take the time from a function of its own."""
+    stop_the_clock(monkeypatch)
+
+
+def stop_the_clock(patch: pytest.MonkeyPatch, moment: dt.datetime = NOW) -> None:
+    """Let botocore sign at that time."""
+    patch.setattr(auth, "get_current_datetime", lambda **_: moment.replace(tzinfo=None))
+
+
+def verifier(moment: dt.datetime = NOW) -> Verifier:
+    """A verifier whose clock stands."""
+    return Verifier(CREDENTIALS, VirtualClock(moment.timestamp()))
+
+
+def boto(keys: Keys = KEYS) -> BotoCredentials:
+    """The keys as botocore takes them."""
+    return BotoCredentials(keys.access_key, keys.secret_key, keys.token)
+
+
+def header_signed(
+    method: str = "GET",
+    url: str = f"{URL}/bucket/key",
+    body: bytes = b"",
+    headers: dict[str, str] | None = None,
+    service: str = "s3",
+    keys: Keys = KEYS,
+) -> Request:
+    """A request with botocore's signature in its header."""
+    request = AWSRequest(method, url, data=body, headers=dict(headers or {}))
+    request.headers["Host"] = urlsplit(url).netloc
+    request.context["payload_signing_enabled"] = True
+    signer: Any = auth.S3SigV4Auth if service == "s3" else auth.SigV4Auth
+    signer(boto(keys), service, "eu-west-1").add_auth(request)
+    return plain(request, body)
+
+
+def presigned(
+    method: str = "GET",
+    url: str = f"{URL}/bucket/key",
+    expires: int = 60,
+    service: str = "s3",
+    keys: Keys = KEYS,
+    headers: dict[str, str] | None = None,
+) -> Request:
+    """A request with botocore's signature in its URL."""
+    request = AWSRequest(method, url, headers=dict(headers or {}))
+    request.headers["Host"] = urlsplit(url).netloc
+    signer: Any = auth.S3SigV4QueryAuth if service == "s3" else auth.SigV4QueryAuth
+    signer(boto(keys), service, "us-east-1", expires=expires).add_auth(request)
+    return plain(request, b"")
+
+
+def plain(request: AWSRequest, body: bytes) -> Request:
+    """The request as the server sees it."""
+    prepared = request.prepare()
+    return Request.from_url(prepared.method, prepared.url, dict(prepared.headers.items()), body)
+
+
+def refused(request: Request, protocol: Protocol = "rest", moment: dt.datetime = NOW) -> tuple[str, int]:
+    """The code and the status with which a request is refused."""
+    with pytest.raises(ApiError) as caught:
+        verifier(moment).verify(request, protocol)[1].content()
+    return caught.value.code, caught.value.status
+
+
+# What is taken
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/", b""),
+        ("GET", "/bucket/a%20b/%C3%BC%2B~%21/../x", b""),
+        ("GET", "/bucket//a/./../b", b""),
+        ("PUT", "/bucket/key", b"some bytes"),
+        ("GET", "/bucket?list-type=2&prefix=a%2Fb%20c&delimiter=%2F&continuation-token=", b""),
+        ("POST", "/bucket?delete", b"<Delete/>"),
+        ("GET", "/bucket?prefix=%2B&prefix=%20&a", b""),
+    ],
+)
+def test_what_botocore_signs_for_s3_is_taken(method: str, path: str, body: bytes) -> None:
+    """Paths are encoded once, the parameters of the query sorted, and the body is what it was."""
+    signed = header_signed(method, URL + path, body, {"x-amz-meta-a": "  two   blanks ", "Content-Type": "a/b"})
+    identity, request = verifier().verify(signed, "rest")
+    assert identity == Identity()
+    assert request.content() == body
+
+
+@pytest.mark.parametrize("path", ["/", "/a%20b/", "/x/../y", "/service/Granite/operation/ListMetrics"])
+@pytest.mark.parametrize("service", ["sagemaker", "logs", "sts", "monitoring"])
+def test_what_botocore_signs_for_other_services_is_taken(service: str, path: str) -> None:
+    """Paths are encoded twice, and the body is hashed to know."""
+    signed = header_signed("POST", URL + path, b'{"a": 1}', {"X-Amz-Target": "SageMaker.X"}, service)
+    assert verifier().verify(signed, "json")[1].content() == b'{"a": 1}'
+    assert refused(evolve(signed, body=b'{"a": 2}'), "json") == ("InvalidSignatureException", 403)
+
+
+def test_presigned_urls_are_taken_until_their_end() -> None:
+    """To the second; and not before their time, but for the skew that every clock may have."""
+    signed = presigned(expires=60)
+    assert verifier(NOW + dt.timedelta(seconds=60)).verify(signed, "rest")[0] == Identity()
+    assert refused(signed, moment=NOW + dt.timedelta(seconds=61)) == ("AccessDenied", 403)
+    assert verifier(NOW - dt.timedelta(minutes=15)).verify(signed, "rest")[0] == Identity()
+    assert refused(signed, moment=NOW - dt.timedelta(minutes=16)) == ("AccessDenied", 403)
+
+
+def test_the_end_of_a_presigned_url_is_told() -> None:
+    """In S3's elements."""
+    with pytest.raises(ApiError) as caught:
+        verifier(NOW + dt.timedelta(hours=1)).verify(presigned(expires=60), "rest")
+    assert caught.value.message == "Request has expired"
+    assert caught.value.details == {
+        "X-Amz-Expires": "60",
+        "Expires": "2026-11-21T07:01:00Z",
+        "ServerTime": "2026-11-21T08:00:00Z",
+    }
+
+
+def test_other_services_have_presigned_urls_too() -> None:
+    """As STS's GetCallerIdentity, which proves to others who somebody is."""
+    signed = presigned(url=f"{URL}/?Action=GetCallerIdentity&Version=2011-06-15", service="sts")
+    assert verifier().verify(signed, "query")[0] == Identity()
+    assert refused(signed, "query", NOW + dt.timedelta(hours=1)) == ("SignatureDoesNotMatch", 403)
+
+
+def test_a_signature_may_go_by_the_date_header() -> None:
+    """Where a client sends no X-Amz-Date."""
+    signed = header_signed(headers={"Date": "Sat, 21 Nov 2026 07:00:00 GMT"})
+    assert "x-amz-date" not in signed.headers
+    assert verifier().verify(signed, "rest")[0] == Identity()
+
+
+# What is refused
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    method=st.sampled_from(["GET", "PUT", "POST", "DELETE", "HEAD"]),
+    key=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20),
+    query=st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), max_size=3),
+    body=st.binary(max_size=50),
+    meta=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20),
+    in_url=st.booleans(),
+)
+def test_any_change_of_what_was_signed_is_refused(
+    method: str, key: str, query: list[tuple[str, str]], body: bytes, meta: str, in_url: bool
+) -> None:
+    """What botocore signs is taken; with another method, path, query, header or body it is not."""
+    text = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query)
+    url = f"{URL}/bucket/{quote(key, safe='/~')}" + (f"?{text}" if text else "")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_the_clock(patch)
+        headers = {"x-amz-meta-a": meta}
+        signed = presigned(method, url, headers=headers) if in_url else header_signed(method, url, body, headers)
+    assert verifier().verify(signed, "rest")[0] == Identity()
+    mismatch = ("SignatureDoesNotMatch", 403)
+    assert refused(evolve(signed, method="PATCH")) == mismatch
+    assert refused(evolve(signed, path=signed.path + "x")) == mismatch
+    assert refused(evolve(signed, query=f"{signed.query}&extra=1".removeprefix("&"))) == mismatch
+    assert refused(evolve(signed, host="127.0.0.1:8001")) == mismatch
+    assert refused(evolve(signed, headers={**signed.headers, "x-amz-meta-a": f"{meta}x"})) == mismatch
+    assert refused(evolve(signed, headers={**signed.headers, "x-amz-acl": "public"})) == ("AccessDenied", 403)
+    if not in_url:
+        assert refused(evolve(signed, body=body + b"x")) == ("XAmzContentSHA256Mismatch", 400)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "service", "expected"),
+    [
+        ("rest", "s3", ("SignatureDoesNotMatch", 403)),
+        ("query", "sts", ("SignatureDoesNotMatch", 403)),
+        ("json", "sagemaker", ("InvalidSignatureException", 403)),
+    ],
+)
+def test_a_wrong_secret_is_refused(protocol: Protocol, service: str, expected: tuple[str, int]) -> None:
+    """By the name that the service's clients know."""
+    keys = KEYS._replace(secret_key="another")
+    assert refused(header_signed(service=service, keys=keys), protocol) == expected
+
+
+def test_s3_tells_what_it_computed() -> None:
+    """So that somebody who writes a signer can compare."""
+    with pytest.raises(ApiError) as caught:
+        verifier().verify(evolve(header_signed(), method="PUT"), "rest")
+    details = caught.value.details
+    assert details["AWSAccessKeyId"] == KEYS.access_key
+    assert details["CanonicalRequest"].startswith("PUT\n/bucket/key\n\nhost:127.0.0.1:8000\n")
+    assert details["StringToSign"].startswith(
+        "AWS4-HMAC-SHA256\n20261121T070000Z\n20261121/eu-west-1/s3/aws4_request\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("protocol", "expected"),
+    [
+        ("rest", ("InvalidAccessKeyId", 403)),
+        ("query", ("InvalidClientTokenId", 403)),
+        ("json", ("UnrecognizedClientException", 403)),
+    ],
+)
+def test_an_unknown_key_is_refused(protocol: Protocol, expected: tuple[str, int]) -> None:
+    """Whoever's it is."""
+    assert refused(header_signed(keys=Keys("AKIAOTHER", "x")), protocol) == expected
+
+
+@pytest.mark.parametrize(
+    ("protocol", "expected"),
+    [
+        ("rest", ("AccessDenied", 403)),
+        ("query", ("MissingAuthenticationToken", 403)),
+        ("json", ("MissingAuthenticationTokenException", 403)),
+    ],
+)
+def test_no_signature_is_refused(protocol: Protocol, expected: tuple[str, int]) -> None:
+    """There is nothing public."""
+    assert refused(Request("GET", "127.0.0.1:8000", "/bucket/key", "", {}), protocol) == expected
+
+
+@pytest.mark.parametrize("minutes", [-16, 16])
+def test_a_clock_that_is_wrong_is_told(minutes: int) -> None:
+    """S3 names both times; the others put them into a sentence."""
+    moment = NOW + dt.timedelta(minutes=minutes)
+    with pytest.raises(ApiError) as caught:
+        verifier(moment).verify(header_signed(), "rest")
+    assert (caught.value.code, caught.value.status) == ("RequestTimeTooSkewed", 403)
+    assert caught.value.details == {
+        "RequestTime": "20261121T070000Z",
+        "ServerTime": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "MaxAllowedSkewMilliseconds": "900000",
+    }
+    with pytest.raises(ApiError) as caught:
+        verifier(moment).verify(header_signed(service="logs"), "json")
+    assert (caught.value.code, caught.value.status) == ("InvalidSignatureException", 403)
+    assert caught.value.message == (
+        "Signature expired: 20261121T070000Z is now earlier than 20261121T070100Z (20261121T071600Z - 15 min.)"
+        if minutes > 0
+        else "Signature not yet current: 20261121T070000Z is still later than 20261121T065900Z "
+        "(20261121T064400Z + 15 min.)"
+    )
+
+
+def test_temporary_keys_work_until_their_end() -> None:
+    """With their token, in a header or in the URL."""
+    who = Identity("arn:aws:sts::000000000000:assumed-role/role/me", "AROA:me")
+    keys = CREDENTIALS.temporary(who, NOW.timestamp() + 100)
+    for signed in (header_signed(keys=keys), presigned(keys=keys)):
+        assert verifier().verify(signed, "rest")[0] == who
+        late = NOW + dt.timedelta(seconds=100)
+        assert refused(signed, moment=late)[0] in {"ExpiredToken", "AccessDenied"}
+    late = NOW + dt.timedelta(seconds=100)
+    assert refused(header_signed(keys=keys), "rest", late) == ("ExpiredToken", 400)
+    assert refused(header_signed(keys=keys, service="sts"), "query", late) == ("ExpiredToken", 403)
+    assert refused(header_signed(keys=keys, service="logs"), "json", late) == ("ExpiredTokenException", 400)
+    other = header_signed(keys=keys._replace(token="bm9uZQ=="))
+    assert refused(other) == ("InvalidToken", 400)
+    assert refused(other, "query") == ("InvalidClientTokenId", 403)
+    assert refused(header_signed(keys=keys._replace(token=None))) == ("InvalidAccessKeyId", 403)
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "AWS AKIAFOLDER:c2lnbmF0dXJl",
+        "AWS4-ECDSA-P256-SHA256 Credential=AKIAFOLDER/20261121/s3/aws4_request, SignedHeaders=host, Signature=00",
+        "Basic dXNlcjpwYXNz",
+        "",
+    ],
+)
+def test_other_kinds_of_signatures_are_named_as_such(authorization: str) -> None:
+    """Version 2, the asymmetric one, and what is none."""
+    request = Request("GET", "127.0.0.1", "/", "", {"authorization": authorization})
+    assert refused(request) == ("InvalidRequest", 400)
+    assert refused(request, "json") == ("IncompleteSignatureException", 400)
+    old = Request("GET", "127.0.0.1", "/", "AWSAccessKeyId=a&Expires=1&Signature=c", {})
+    assert refused(old) == ("InvalidRequest", 400)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Credential=", "Nothing="),
+        ("Signature=", "Other="),
+        ("SignedHeaders=", "Names="),
+        ("SignedHeaders=host;", "SignedHeaders="),
+        ("aws4_request", "aws3_request"),
+        ("20261121/", "20261120/"),
+        ("/s3/", "/"),
+        ("Credential=", "no pair, Credential="),
+    ],
+)
+def test_a_malformed_header_is_refused(old: str, new: str) -> None:
+    """As what it is: not as a wrong signature."""
+    signed = header_signed()
+    headers = {**signed.headers, "authorization": signed.headers["authorization"].replace(old, new, 1)}
+    assert refused(evolve(signed, headers=headers)) == ("AuthorizationHeaderMalformed", 400)
+    assert refused(evolve(signed, headers=headers), "query") == ("IncompleteSignature", 400)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("X-Amz-Expires=60", "X-Amz-Expires=x"),
+        ("X-Amz-Expires=60", "X-Amz-Expires=-1"),
+        ("X-Amz-Expires=60", f"X-Amz-Expires={LONGEST_LIFETIME + 1}"),
+        ("X-Amz-Expires=60", "X-Amz-Expires=" + "9" * 5000),
+        ("X-Amz-Expires=60", "X-Amz-Expires=60&X-Amz-Expires=61"),
+        ("X-Amz-Date=2026", "X-Amz-Date=20"),
+        ("X-Amz-Date=20261121", "X-Amz-Date=20269999"),
+        ("X-Amz-SignedHeaders=host", "X-Amz-SignedHeaders=date"),
+        ("X-Amz-Signature", "X-Amz-Other"),
+    ],
+)
+def test_a_malformed_url_is_refused(old: str, new: str) -> None:
+    """As what it is."""
+    signed = presigned()
+    assert old in signed.query
+    changed = evolve(signed, query=signed.query.replace(old, new))
+    assert refused(changed) == ("AuthorizationQueryParametersError", 400)
+
+
+def test_a_url_and_a_header_at_once_are_refused() -> None:
+    """Nobody could tell which of them counts."""
+    signed = header_signed(url=f"{URL}/b/k?X-Amz-Algorithm=AWS4-HMAC-SHA256")
+    assert refused(signed) == ("InvalidArgument", 400)
+
+
+@pytest.mark.parametrize("signature", ["", "é", "0" * 63, "0" * 64])
+def test_any_text_in_the_signatures_place_is_refused(signature: str) -> None:
+    """Also one that is not ASCII."""
+    signed = header_signed()
+    head = signed.headers["authorization"].rpartition("=")[0]
+    headers = {**signed.headers, "authorization": f"{head}={signature}"}
+    assert refused(evolve(signed, headers=headers)) == ("SignatureDoesNotMatch", 403)
+
+
+# Bodies
+
+
+class Trickle:
+    """A stream that gives a few bytes at a time."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file = io.BytesIO(data)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most seven bytes."""
+        return self._file.read(7 if size < 0 or size > 7 else size)
+
+
+def test_a_stream_is_held_against_its_hash() -> None:
+    """While it is read; at its end it breaks off."""
+    signed = header_signed("PUT", body=b"some more bytes")
+    taken = verifier().verify(evolve(signed, body=Trickle(b"some more bytes")), "rest")[1]
+    assert taken.content() == b"some more bytes"
+    broken = verifier().verify(evolve(signed, body=Trickle(b"some less bytes")), "rest")[1]
+    with pytest.raises(ApiError) as caught:
+        broken.content()
+    assert (caught.value.code, caught.value.status) == ("XAmzContentSHA256Mismatch", 400)
+
+
+def test_an_unsigned_body_may_be_anything() -> None:
+    """The client says so in the header that it signs: botocore does where the connection is encrypted."""
+    request = AWSRequest("PUT", "https://127.0.0.1:8000/b/k", data=b"x", headers={"Content-MD5": "md5"})
+    request.headers["Host"] = "127.0.0.1:8000"
+    request.context["payload_signing_enabled"] = False
+    signer: Any = auth.S3SigV4Auth
+    signer(boto(), "s3", "us-east-1").add_auth(request)
+    signed = plain(request, b"another")
+    assert signed.headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
+    assert verifier().verify(signed, "rest")[1].content() == b"another"
+
+
+@pytest.mark.parametrize("claimed", ["", "x", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", EMPTY.upper()])
+def test_what_stands_for_a_body_is_known(claimed: str) -> None:
+    """A hash, or one of S3's words; nothing else is taken."""
+    signed = header_signed("PUT", body=b"x")
+    assert refused(evolve(signed, headers={**signed.headers, "x-amz-content-sha256": claimed})) == (
+        "InvalidArgument",
+        400,
+    )
+    without = {name: value for name, value in signed.headers.items() if name != "x-amz-content-sha256"}
+    authorization = signed.headers["authorization"].replace(";x-amz-content-sha256", "")
+    assert refused(evolve(signed, headers={**without, "authorization": authorization})) == ("InvalidRequest", 400)
+
+
+def chunk_signed(pieces: list[bytes], trailer: str | None = None) -> tuple[Request, bytes]:
+    """A request whose chunks are signed one by one, as the documentation of S3 has it; and the body."""
+    kind = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" + ("-TRAILER" if trailer else "")
+    headers = {"X-Amz-Content-SHA256": kind, "Content-Encoding": "aws-chunked"}
+    headers["x-amz-decoded-content-length"] = str(sum(map(len, pieces)))
+    if trailer:
+        headers["x-amz-trailer"] = trailer.partition(":")[0]
+    request = AWSRequest("PUT", f"{URL}/b/k", headers=headers)
+    request.headers["Host"] = "127.0.0.1:8000"
+    signer: Any = type(
+        "Chunked", (auth.SigV4Auth,), {"payload": lambda *_: kind, "_normalize_url_path": lambda _, p: p}
+    )
+    signer(boto(), "s3", "us-east-1").add_auth(request)
+    signed = plain(request, b"")
+    previous = signed.headers["authorization"].rpartition("=")[2]
+    scope = "20261121/us-east-1/s3/aws4_request"
+
+    def sign(algorithm: str, digest: str) -> str:
+        text = f"{algorithm}\n20261121T070000Z\n{scope}\n{previous}\n{digest}"
+        return hmac.new(signing_key(KEYS.secret_key, scope), text.encode(), hashlib.sha256).hexdigest()
+
+    body = b""
+    for piece in [*pieces, b""]:
+        previous = sign("AWS4-HMAC-SHA256-PAYLOAD", f"{EMPTY}\n{hashlib.sha256(piece).hexdigest()}")
+        body += b"%x;chunk-signature=%s\r\n" % (len(piece), previous.encode()) + piece + (b"\r\n" if piece else b"")
+    if trailer:
+        previous = sign("AWS4-HMAC-SHA256-TRAILER", hashlib.sha256(f"{trailer}\n".encode()).hexdigest())
+        body += f"{trailer}\r\nx-amz-trailer-signature:{previous}\r\n".encode()
+    return signed, body + b"\r\n"
+
+
+def read_chunks(signed: Request, body: bytes) -> bytes:
+    """What is in the body, once its signatures are checked."""
+    taken = verifier().verify(evolve(signed, body=Trickle(body)), "rest")[1]
+    assert not isinstance(taken.body, bytes)
+    return ChunkedBody(taken.body, signed.headers.get("x-amz-trailer", ""), taken.chunks).read()
+
+
+@pytest.mark.parametrize("trailer", [None, "x-amz-checksum-crc32:AAAAAA=="])
+def test_signed_chunks_are_checked(trailer: str | None) -> None:
+    """Each against its own signature, and the trailing headers against theirs."""
+    signed, body = chunk_signed([b"first chunk", b"second"], trailer)
+    assert read_chunks(signed, body) == b"first chunksecond"
+    changes = [(b"first", b"frost"), (b"second", b"sekond"), (b"chunk-signature=", b"chunk-signature=0")]
+    if trailer:
+        changes += [(b"AAAAAA==", b"AAAAAQ=="), (b"x-amz-trailer-signature", b"x-amz-other")]
+    for old, new in changes:
+        with pytest.raises(ApiError, match=r"SignatureDoesNotMatch|IncompleteBody"):
+            read_chunks(signed, body.replace(old, new, 1))
+
+
+def test_chunks_cannot_be_left_out_or_swapped() -> None:
+    """Each signature covers the one before."""
+    signed, body = chunk_signed([b"aa", b"bb"])
+    first, second, end = (body[start : start + 2 + 17 + 64 + 2 + 4 - 1] for start in (0, 87, 174))
+    for changed in (second + first + end, first + end, second + end):
+        with pytest.raises(ApiError):
+            read_chunks(signed, changed)
+    assert read_chunks(signed, body) == b"aabb"
