@@ -108,12 +108,14 @@ class HostEnd(NamedTuple):
         exit_code: of the program, if it ran.
         reason: why, for a FailureReason.
         exit_message: what the program left in /opt/ml/output/message.
+        ended: when its program ended, or what came before that failed; None for now.
     """
 
     outcome: str
     exit_code: int | None = None
     reason: str | None = None
     exit_message: str | None = None
+    ended: float | None = None
 
 
 class JobQuery(NamedTuple):
@@ -380,7 +382,7 @@ class JobStore:
             changed = connection.execute(
                 "UPDATE hosts SET outcome = ?, exit_code = ?, reason = ?, exit_message = ?, ended = ? "
                 "WHERE job = ? AND number = ? AND outcome IS NULL",
-                (*end, now, job, number),
+                (*end[:-1], end.ended or now, job, number),
             ).rowcount
             if not changed:
                 return False
@@ -407,7 +409,8 @@ def _finish(connection: sqlite3.Connection, job: int, hosts: list[tuple[Any, ...
     if failed:
         status, reason = "Failed", failed[0][2]
         if len(hosts) > 1:
-            reason = f"{reason}, host: {contract.host_name(failed[0][0])}"
+            host = f", host: {contract.host_name(failed[0][0])}"
+            reason = f"{reason[: TEXT_LIMIT - len(host)]}{host}"
     elif stopping or stopped:
         status, reason = "Stopped", stopped[0][2] if stopped else None
     message = "".join(host[3] or "" for host in hosts)[:TEXT_LIMIT]
