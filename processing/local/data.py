@@ -26,6 +26,7 @@ from processing.local.sandboxes.base import Bind
 if TYPE_CHECKING:
     from processing.local.stores.objects import ObjectStore
 
+Mark = tuple[int, int, int]
 Check = Callable[[], None]
 """Called between two files; raises where the work shall end."""
 
@@ -124,8 +125,8 @@ class HostData:
         self._objects = objects
         self._check = check
         self.streams: list[Stream] = []
-        self._uploaded: dict[str, tuple[int, int]] = {}
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._uploaded: dict[str, Mark] = {}
+        self._seen: dict[str, Mark] = {}
 
     # --- inputs
 
@@ -386,12 +387,12 @@ class _File(NamedTuple):
 
     Attributes:
         name: relative to that directory, with `/`.
-        mark: its size and time of change.
+        mark: tells it from another state of it, and from another file that was renamed into its place.
         folder: a descriptor of the directory that it is in, which is open until the next file is asked for.
     """
 
     name: str
-    mark: tuple[int, int]
+    mark: Mark
     folder: int
 
     def open(self) -> BinaryIO:
@@ -419,9 +420,13 @@ def _regular_files(ml_root: str, root: str) -> Iterator[_File]:
                 except OSError:
                     continue
                 if stat.S_ISREG(found.st_mode):
-                    yield _File(posixpath.normpath(f"{folder}/{name}"), (found.st_size, found.st_mtime_ns), fd)
+                    yield _File(posixpath.normpath(f"{folder}/{name}"), _mark(found), fd)
     finally:
         os.close(top)
+
+
+def _mark(found: os.stat_result) -> Mark:
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _open_directory(root: str, path: str) -> int:

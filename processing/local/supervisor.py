@@ -143,7 +143,7 @@ class Supervisor:
             return HostEnd("failed", reason=str(error))
         finally:
             self._attendants.close()
-        return self._add_message(self._upload(end))
+        return self._add_message(self._upload(end._replace(ended=time.time())))
 
     def _prepare(self) -> Host:
         """Provide everything that the program finds when it starts."""
@@ -278,7 +278,9 @@ class Supervisor:
         now = time.monotonic()
         if self._data.continuous and now >= self._next_upload:
             self._data.upload_settled()
-            self._next_upload = now + min(_CONTINUOUS_SECONDS, 20 * self._plan["tick"])
+            # Where a look takes long, because there are many files, it is taken less often.
+            ended = time.monotonic()
+            self._next_upload = ended + max(min(_CONTINUOUS_SECONDS, 20 * self._plan["tick"]), 20 * (ended - now))
         return self._interruption() or (_PROBLEM if self._attendants.problem() else None)
 
     def _interruption(self) -> str | None:

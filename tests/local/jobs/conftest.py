@@ -136,7 +136,9 @@ class Jobs:
         return [record.key for record in self.objects.iter_prefix("data", prefix)]
 
     def text(self, key: str) -> str:
-        return self.objects.get("data", key).path.read_text()
+        _, body = self.objects.open("data", key)  # open, it outlives that the object is replaced
+        with open(body, encoding="utf-8") as file:  # noqa: PTH123
+            return file.read()
 
 
 def _input(path: str, source: str | Mapping[str, Any]) -> dict[str, Any]:
