@@ -29,7 +29,10 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
     Assumption(
         "empty input", "a prefix without objects fails the job with a ClientError; a share without objects does not"
     ),
-    Assumption("stop", "SIGTERM to the program's process group, SIGKILL after the grace (120 seconds by default)"),
+    Assumption(
+        "stop",
+        "SIGTERM to the program's process group, in a container to process 1; SIGKILL after the grace (120 seconds by default)",
+    ),
     Assumption(
         "stop while it ends",
         "a job that was told to stop ends as Stopped, unless its program had failed by itself before it was told",
@@ -48,6 +51,7 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
     Assumption("entrypoint not found", "exit code 127, not executable 126, as in a shell; the reason names it"),
     Assumption("exit message", "the hosts' messages one after another in order of the hosts, 1,024 characters at most"),
     Assumption("working directory", "the job's own empty HOME, which is gone after the job"),
+    Assumption("user of the image", "it may read and write everything below /opt/ml, whoever it is"),
     Assumption("environment", "AWS_REGION, AWS_DEFAULT_REGION, PROCESSING_JOB_ARN and PYTHONUNBUFFERED=1 are set"),
     Assumption("empty line", "one event with a single space, since an event may not be empty"),
 )
