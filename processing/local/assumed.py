@@ -31,7 +31,8 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
     ),
     Assumption(
         "stop",
-        "SIGTERM to the program's process group, in a container to process 1; SIGKILL after the grace (120 seconds by default)",
+        "SIGTERM to the program's process group, in a container to process 1; SIGKILL after the grace (120 seconds by "
+        "default)",
     ),
     Assumption(
         "stop while it ends",
