@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("processing.local.server")
 
-STALL_SECONDS = 30
+STALL_SECONDS = 30.0
 """How long a client may keep the server waiting for the next byte, within a request."""
 
 IDLE_ROUNDS = 20
 """How many times STALL_SECONDS a connection may wait for its next request: clients keep theirs in a pool."""
 
-SEND_SECONDS = 300
+SEND_SECONDS = 300.0
 """How long a client may take to make room for the next byte of an answer."""
 
 HEAD_SECONDS = 30.0
@@ -210,7 +210,7 @@ class Connection:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
             deadline, left = time.monotonic() + LINGER_SECONDS, LINGER_BYTES
-            _set_receive_timeout(self._socket, LINGER_SECONDS)
+            _set_timeout(self._socket, socket.SO_RCVTIMEO, LINGER_SECONDS)
             while left > 0 and time.monotonic() < deadline and (piece := self._socket.recv(CHUNK)):
                 left -= len(piece)
 
@@ -434,9 +434,10 @@ def _set_up(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # The kernel's own time-outs: a socket with Python's would need another system call before each read and write.
     sock.settimeout(None)
-    _set_receive_timeout(sock, STALL_SECONDS)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", SEND_SECONDS, 0))
+    _set_timeout(sock, socket.SO_RCVTIMEO, STALL_SECONDS)
+    _set_timeout(sock, socket.SO_SNDTIMEO, SEND_SECONDS)
 
 
-def _set_receive_timeout(sock: socket.socket, seconds: int) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", seconds, 0))
+def _set_timeout(sock: socket.socket, option: int, seconds: float) -> None:
+    microseconds = round(seconds * 1_000_000)
+    sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", *divmod(microseconds, 1_000_000)))
