@@ -83,7 +83,6 @@ def test_a_roles_keys_work(http_client: Callable[..., Any]) -> None:
     [
         {"RoleArn": "arn:aws:iam::123456789012:user/somebody"},
         {"RoleSessionName": "a session"},
-        {"DurationSeconds": 899},
         {"DurationSeconds": 43_201},
     ],
 )
@@ -96,7 +95,7 @@ def test_what_cannot_be_assumed_is_refused(client: Callable[..., Any], wrong: di
 
 def test_a_presigned_identity_can_be_passed_on(server: Server, http_client: Callable[..., Any]) -> None:
     """Whoever has the URL can ask who made it, and nothing else."""
-    url = http_client("sts").generate_presigned_url("get_caller_identity")
+    url = http_client("sts").generate_presigned_url("get_caller_identity", HttpMethod="GET")
     assert url.startswith(server.endpoint)
     with urllib.request.urlopen(url) as answer:
         assert b"assumed-role/processing-local/local" in answer.read()
