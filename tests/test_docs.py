@@ -61,7 +61,14 @@ def test_the_engine_s_operations_are_listed(tmp_path: Path) -> None:
     """The reference names each operation that the engine has, and no other."""
     engine = Engine(tmp_path)
     text = (ROOT / "docs/reference/engine.md").read_text(encoding="utf-8")
-    services = {"SageMaker": "sagemaker", "S3": "s3", "CloudWatch Logs": "logs", "STS": "sts", "IAM": "iam"}
+    services = {
+        "SageMaker": "sagemaker",
+        "S3": "s3",
+        "CloudWatch Logs": "logs",
+        "SQS": "sqs",
+        "STS": "sts",
+        "IAM": "iam",
+    }
     for title, service in services.items():
         operations = ", ".join(f"`{name}`" for name in sorted(engine._operations_of(service)))
         assert f"| {title} | {operations} |" in text
