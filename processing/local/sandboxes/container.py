@@ -38,6 +38,8 @@ _CLIENT_NAMES = frozenset({"PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "SSH_AUT
 _CLIENT_PREFIXES = ("XDG_", "DOCKER_", "CONTAINER", "REGISTRY_", "PODMAN_", "STORAGE_", "SSL_CERT_")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 _LOADER_PREFIXES = ("LD_", "GO", "NOTIFY_", "LISTEN_", "_")
+_MARK = "PROCESSING_ML_ROOT"
+"""A variable of the client alone, by which it is known to work for a host: see `processes.kill_marked`."""
 _SELINUX = Path("/sys/fs/selinux/enforce")
 
 
@@ -131,13 +133,13 @@ class Container:
         make_mount_points(host)
         _open_to_all(host.ml_root)
         if self._ask("image", "inspect", "--format", "{{.Id}}", host.image).returncode != 0:
-            self._pull(host.image, check)
+            self._pull(host.image, host.ml_root, check)
 
-    def _pull(self, image: str, check: Check) -> None:
+    def _pull(self, image: str, ml_root: str, check: Check) -> None:
         with tempfile.TemporaryFile("w+") as said:
             client = subprocess.Popen(  # noqa: S603 -- the program of the settings
                 [self._program, "pull", image],
-                env=self._environment,
+                env={**self._environment, _MARK: ml_root},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=said,
@@ -172,7 +174,7 @@ class Container:
             options += ["--security-opt", "label=disable"]
         if self._kind == "podman":
             options += ["--http-proxy=false", "--stop-timeout", "0"]
-        inherited = dict(self._environment)
+        inherited = {**self._environment, _MARK: host.ml_root}
         for name, value in env.items():
             if _means_something_to_the_client(name):
                 options += ["--env", f"{name}={value}"]

@@ -426,6 +426,7 @@ def test_the_command_line_for_docker(docker: Container, monkeypatch: pytest.Monk
     )
     assert launch.env["TOKEN"] == "secret"
     assert launch.env.get("DOCKER_HOST") != "mine"
+    assert "/w/ml" in launch.env.values()  # so that it is found where its supervisor died before it noted its group
 
 
 def test_want_of_memory_is_the_reason_where_it_is_known(docker: Container) -> None:
