@@ -40,12 +40,41 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
     ),
     Assumption("maximum runtime", "counted from the start of the program; then a stop, and a FailureReason says so"),
     Assumption("default maximum runtime", "86,400 seconds, enforced"),
-    Assumption("several hosts", "the first host that fails stops the others, and gives the FailureReason and its name"),
+    Assumption(
+        "Pipe mode",
+        "the named pipe of the first pass is `<LocalPath>_0`, then `_1` and so on; the next one appears, and the one "
+        "before is gone, when that was read to its end or was closed by its reader",
+    ),
+    Assumption(
+        "data of a pipe",
+        "the bodies of the objects one after another, by the UTF-8 bytes of their keys, or in the order of the "
+        "manifest; with Gzip each is inflated on its own",
+    ),
+    Assumption(
+        "pipe that breaks",
+        "an object that has gone, or is not in gzip format, fails the job with a ClientError; the reader gets no end "
+        "of file, but a stop",
+    ),
+    Assumption(
+        "several hosts",
+        "the first host whose program fails stops the others, and gives the FailureReason and its name",
+    ),
+    Assumption("network isolation", "each host is alone: the hosts of a job do not reach each other either"),
+    Assumption(
+        "out of memory",
+        "where the kernel kills a process for want of memory and the program fails: `ClientError: Please use an "
+        "instance type with more memory, or reduce the size of job data processed on an instance.`",
+    ),
+    Assumption(
+        "full volume",
+        "a host whose files exceed VolumeSizeInGB (of 2^30 bytes) is stopped, and fails with a ClientError that says "
+        "so; what is used in place does not count",
+    ),
     Assumption("outputs", "uploaded at the end of every job: also after a failure and after a stop"),
     Assumption(
         "Continuous",
         "a file is uploaded when its size and time of change are the same in two looks, and once more at the end "
-        "if it changed since",
+        "if it changed since; a file that the job removes stays in S3",
     ),
     Assumption("same key from two hosts", "the later upload wins"),
     Assumption("FailureReason", "`AlgorithmError: See job logs for more information, exit code: N`"),
@@ -54,5 +83,19 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
     Assumption("working directory", "the job's own empty HOME, which is gone after the job"),
     Assumption("user of the image", "it may read and write everything below /opt/ml, whoever it is"),
     Assumption("environment", "AWS_REGION, AWS_DEFAULT_REGION, PROCESSING_JOB_ARN and PYTHONUNBUFFERED=1 are set"),
+    Assumption(
+        "keys in a job",
+        "temporary keys in the environment, of the role's session `SageMaker`, valid for a day beyond the maximum "
+        "runtime",
+    ),
+    Assumption(
+        "length of a reason",
+        "a FailureReason is cut to 1,024 characters, and the name of the host after it is kept whole",
+    ),
     Assumption("empty line", "one event with a single space, since an event may not be empty"),
+    Assumption("state-change events", "one for each change of the status, beginning with InProgress at the creation"),
+    Assumption(
+        "values in state-change events",
+        "as Describe answers them; the one example that AWS shows has some of the inputs' enums in capitals",
+    ),
 )

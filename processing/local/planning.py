@@ -8,7 +8,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
-from processing.exceptions import ConfigurationError
+from processing.exceptions import ConfigurationError, EngineError
 from processing.local import events, gateway, hosts, limits, sandboxes
 from processing.local.description import selected
 from processing.local.errors import ApiError
@@ -47,15 +47,14 @@ def make_plan(engine: Surroundings, request: Mapping[str, Any]) -> dict[str, Any
         request: the job's request, with its defaults.
 
     Raises:
-        ApiError: `ValidationException`, the settings name something that is not there.
-        EngineError: the sandbox that the settings ask for does not work here.
+        ApiError: `ValidationException`, the settings name something that is not there, or does not work here.
     """
     settings = engine.settings
-    sandbox = sandboxes.suitable(settings)
     try:
+        sandbox = sandboxes.suitable(settings)
         python = None if sandbox.runs_image else settings.interpreter(request["AppSpecification"]["ImageUri"])
         settings.check_sinks()
-    except ConfigurationError as error:
+    except (ConfigurationError, EngineError) as error:
         raise ApiError("ValidationException", str(error)) from error
     isolated = bool((request.get("NetworkConfig") or {}).get("EnableNetworkIsolation"))
     # A container's limits are kept by the program that runs it.

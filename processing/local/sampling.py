@@ -102,7 +102,8 @@ class Sampler(threading.Thread):
         if not self._root:
             return  # the program never ran
         self._disk.look_now()
-        if self._find is None:  # of others than children nothing is noted
+        # Of others than children nothing is noted. Of one that ended before it was seen, its client has to do.
+        if self._find is None or not self._found:
             self._sample(_use_of_ended(self._last.memory))
 
     def stop(self) -> None:
