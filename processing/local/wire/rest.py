@@ -274,12 +274,18 @@ def _document(status: int, headers: dict[str, str], root: str) -> Response:
 def _target(request: Request) -> _Target:
     path = request.decoded_path().removeprefix("/")
     query = dict(parse_qsl(request.query, keep_blank_values=True)) if request.query else {}
-    host = request.hostname
-    virtual = None if _PLAIN_HOST.fullmatch(host) else _VIRTUAL_HOST.fullmatch(host)
-    if virtual:
-        return _Target(virtual[1] or virtual[2], path, query)
+    named = bucket_of_host(request)
+    if named is not None:
+        return _Target(named, path, query)
     bucket, _, key = path.partition("/")
     return _Target(bucket, key, query)
+
+
+def bucket_of_host(request: Request) -> str | None:
+    """Return the bucket that the host names (the virtual-hosted style); None where the path does."""
+    host = request.hostname
+    virtual = None if _PLAIN_HOST.fullmatch(host) else _VIRTUAL_HOST.fullmatch(host)
+    return virtual and (virtual[1] or virtual[2])
 
 
 def _match(request: Request, target: _Target) -> _Operation:

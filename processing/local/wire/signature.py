@@ -20,7 +20,7 @@ from attrs import evolve, frozen
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.local.credentials import InvalidTokenError
 from processing.local.errors import ApiError
-from processing.local.wire import refusals
+from processing.local.wire import refusals, signature2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,8 +91,12 @@ class Verifier:
         Raises:
             ApiError: the request is not signed, or not rightly so.
         """
+        if protocol == "rest" and (url := signature2.read(request)) is not None:
+            keys = self._keys(url.access_key, url.token, protocol)
+            url.check(keys.secret_key, self._clock.time())
+            return keys.identity, url.request
         claim = _claim(request, protocol)
-        keys = self._keys(claim, protocol)
+        keys = self._keys(claim.access_key, claim.token, protocol)
         self._check_time(claim, protocol)
         payload = _payload_hash(request, claim)
         if payload is None:  # the service's clients sign the body and do not tell its hash: small ones, by nature
@@ -116,13 +120,13 @@ class Verifier:
             )
         return keys.identity, _with_checked_body(request, payload)
 
-    def _keys(self, claim: _Claim, protocol: Protocol) -> Keys:
+    def _keys(self, access_key: str, token: str | None, protocol: Protocol) -> Keys:
         try:
-            keys = self._credentials.find(claim.access_key, claim.token)
+            keys = self._credentials.find(access_key, token)
         except InvalidTokenError:
             raise refusals.invalid_token(protocol) from None
         if keys is None:
-            raise refusals.unknown_key(protocol, claim.access_key)
+            raise refusals.unknown_key(protocol, access_key)
         if keys.expires is not None and keys.expires <= self._clock.time():
             raise refusals.expired_token(protocol)
         return keys
@@ -148,8 +152,6 @@ def _claim(request: Request, protocol: Protocol) -> _Claim:
     if authorization is None:
         if presigned:
             return _presigned_claim(request, protocol)
-        if "Signature=" in request.query and "AWSAccessKeyId=" in request.query:  # version 2
-            raise refusals.other_mechanism(protocol)
         raise refusals.missing(protocol)
     if presigned:
         message = "Only one auth mechanism allowed: the X-Amz-Algorithm query parameter or the Authorization header"
