@@ -42,9 +42,13 @@ class Attendants:
         """Make the pipes of inputs in Pipe mode."""
         self._pipes.open(streams, objects)
 
-    def environment(self) -> dict[str, str]:
-        """Return the variables by which the program's clients find the engine; none where it has no network."""
-        return {} if self._gateway is None else self._gateway.environment()
+    def environment(self, requested: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables by which the program's clients find the engine; none where it has no network.
+
+        Args:
+            requested: the variables that the job's request sets.
+        """
+        return {} if self._gateway is None else self._gateway.environment(requested)
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """Return the command that runs `argv` within the host's limits."""

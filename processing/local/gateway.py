@@ -31,6 +31,7 @@ _BOOT = (
 )
 MASKS_VARIABLE = "PROCESSING_LOCAL_MASKS"
 """Tells a gateway's server what the creator of its job keeps from jobs: a list in JSON."""
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _BACKLOG = 128
 _SLACK_SECONDS = 86_400
 """For how long a job's keys hold beyond its longest runtime: for its inputs, its outputs, and clocks that are set."""
@@ -94,9 +95,15 @@ class Gateway:
         self._waiter = threading.Thread(target=self._wait_for_connection, daemon=True)
         self._waiter.start()
 
-    def environment(self) -> dict[str, str]:
-        """Return the variables by which clients find the engine, and may use it."""
+    def environment(self, requested: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables by which clients find the engine, and may use it.
+
+        Args:
+            requested: what the job's request sets: with an access key of its own, none of ours is given, nor any part.
+        """
         environment: dict[str, str] = dict(self._decided["environment"])
+        if _KEYS[0] in requested:
+            environment = {name: value for name, value in environment.items() if name not in _KEYS}
         return {**environment, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._port}"}
 
     def close(self) -> None:

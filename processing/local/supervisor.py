@@ -240,8 +240,9 @@ class Supervisor:
             env["HOME"] = str(self._work / "home")
             env["TMPDIR"] = str(self._work / "tmp")
         env["PROCESSING_JOB_ARN"] = self._record.arn
-        env.update(self._attendants.environment())
-        env.update(self._request.get("Environment") or {})
+        requested = self._request.get("Environment") or {}
+        env.update(self._attendants.environment(requested))
+        env.update(requested)
         return env
 
     def _argv(self) -> list[str]:

@@ -98,11 +98,14 @@ def test_a_job_without_network_has_no_gateway(every_sandbox: Any) -> None:
 
 
 def test_the_request_says_where_to_go(jobs: Any) -> None:
-    """What the request's Environment sets is kept."""
-    script = "import os\nprint(os.environ['AWS_ENDPOINT_URL'], os.environ['AWS_ACCESS_KEY_ID'])\n"
+    """What the request's Environment sets is kept; to keys of its own no part of the role's is added."""
+    script = (
+        "import os\n"
+        "print(os.environ['AWS_ENDPOINT_URL'], os.environ['AWS_ACCESS_KEY_ID'], 'AWS_SESSION_TOKEN' in os.environ)\n"
+    )
     name = jobs.create(script, Environment={"AWS_ENDPOINT_URL": "http://elsewhere", "AWS_ACCESS_KEY_ID": "mine"})
     jobs.wait(name)
-    assert jobs.lines(name) == ["http://elsewhere mine"]
+    assert jobs.lines(name) == ["http://elsewhere mine False"]
 
 
 def test_nothing_is_started_for_a_job_that_does_not_connect(jobs: Any) -> None:
