@@ -81,9 +81,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         environment = {"PATH": os.environ["PATH"]}
-        for line in server.stdout:
-            if not line.startswith("export "):
-                break
+        while "no_proxy" not in environment:  # the last of them
+            line = server.stdout.readline()
+            assert line.startswith("export "), f"not a line for a shell: {line!r}"
             name, _, value = line.removeprefix("export ").partition("=")
             environment[name] = "".join(shlex.split(value))
         yield Served(home, environment)
