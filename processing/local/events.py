@@ -12,7 +12,6 @@ import contextlib
 import datetime as dt
 import errno
 import json
-import logging
 import os
 import sqlite3
 import stat
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
     from processing.local.stores.outbox import Transition
 
-_log = logging.getLogger(__name__)
 _failing: dict[str, str] = {}
 """What was last said of each sink that does not work, so that it is said once."""
 
@@ -90,7 +88,9 @@ def _say(sink: str, error: Exception) -> None:
     said = str(error)
     if _failing.get(sink) != said:
         _failing[sink] = said
-        _log.warning("Events of jobs cannot be delivered to %s now, and wait: %s", sink, said)
+        import logging  # only here: a supervisor starts without it
+
+        logging.getLogger(__name__).warning("Events of jobs cannot be delivered to %s now, and wait: %s", sink, said)
 
 
 def _sender(sink: str, home: Path) -> Callable[[Transition], None]:

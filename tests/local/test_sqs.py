@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
+from processing.local.errors import ApiError
 from processing.local.handlers.sqs import SqsHandler
 from processing.testing.clock import VirtualClock
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from processing import LocalSession
+    from processing.local.server import Server
 
+BATCH_ID = "AWS.SimpleQueueService.InvalidBatchEntryId"
 GONE = "AWS.SimpleQueueService.NonExistentQueue"
 
 
@@ -271,6 +274,58 @@ def test_receipts_that_are_none_are_refused(sqs: Any, url: str) -> None:
         sqs.delete_message(QueueUrl=url, ReceiptHandle="nonsense")
     with pytest.raises(sqs.exceptions.ReceiptHandleIsInvalid):
         sqs.change_message_visibility(QueueUrl=url, ReceiptHandle="nonsense", VisibilityTimeout=1)
+
+
+LONE = "\ud800"
+
+
+@pytest.mark.parametrize(
+    ("operation", "params", "code"),
+    [
+        ("ReceiveMessage", {"QueueUrl": "http://["}, GONE),
+        ("ReceiveMessage", {"QueueUrl": LONE}, GONE),
+        ("ReceiveMessage", {"QueueUrl": 5}, "InvalidParameterValue"),
+        ("ReceiveMessage", {"QueueUrl": "q", "WaitTimeSeconds": "5"}, "InvalidParameterValue"),
+        ("GetQueueUrl", {"QueueName": LONE}, GONE),
+        ("CreateQueue", {"QueueName": LONE}, "InvalidParameterValue"),
+        ("DeleteMessage", {"QueueUrl": "q", "ReceiptHandle": LONE}, "ReceiptHandleIsInvalid"),
+        ("SendMessage", {"QueueUrl": "q", "MessageBody": LONE}, "InvalidMessageContents"),
+        ("SendMessage", {"QueueUrl": "q", "MessageBody": "x", "MessageGroupId": LONE}, "InvalidParameterValue"),
+        (
+            "SendMessage",
+            {
+                "QueueUrl": "q",
+                "MessageBody": "x",
+                "MessageAttributes": {"a": {"DataType": f"String.{LONE}", "StringValue": "1"}},
+            },
+            "InvalidMessageContents",
+        ),
+        (
+            "SendMessage",
+            {
+                "QueueUrl": "q",
+                "MessageBody": "x",
+                "MessageSystemAttributes": {"AWSTraceHeader": {"DataType": "String", "StringValue": LONE}},
+            },
+            "InvalidMessageContents",
+        ),
+        ("SendMessageBatch", {"QueueUrl": "q", "Entries": [{"Id": LONE, "MessageBody": "x"}]}, BATCH_ID),
+    ],
+)
+def test_what_no_client_sends_is_refused_all_the_same(
+    local_session: LocalSession, operation: str, params: dict[str, Any], code: str
+) -> None:
+    """Other programs speak to the engine, too: none of it is a fault of the engine."""
+    local_session.engine.handle("sqs", "CreateQueue", {"QueueName": "q"})
+    with pytest.raises(ApiError) as caught:
+        local_session.engine.handle("sqs", operation, params)
+    assert caught.value.code == code
+
+
+def test_a_url_leads_to_the_server_that_said_it(server: Server, http_client: Callable[..., Any]) -> None:
+    """Some SDKs send their requests there."""
+    sqs = http_client("sqs")
+    assert sqs.create_queue(QueueName="q")["QueueUrl"] == f"{server.endpoint}/000000000000/q"
 
 
 class _Sender(VirtualClock):

@@ -35,11 +35,21 @@ def check(body: str, attributes: Mapping[str, Any]) -> int:
         raise ApiError("InvalidParameterValue", text)
     for name, value in attributes.items():
         _check_attribute(name, value)
-    texts = [body, *(value.get("StringValue") or "" for value in attributes.values())]
-    if not all(_VALID.fullmatch(text) for text in texts):
-        raise ApiError("InvalidMessageContents", _INVALID_TEXT)
+    check_text(body)
+    for value in attributes.values():
+        check_text(value["DataType"] + (value.get("StringValue") or ""))
     sizes = [len(name.encode()) + len(value["DataType"].encode()) for name, value in attributes.items()]
     return len(body.encode()) + sum(sizes) + sum(len(_content(value)) for value in attributes.values())
+
+
+def check_text(text: str) -> None:
+    """Find out whether SQS would take a text.
+
+    Raises:
+        ApiError: `InvalidMessageContents`.
+    """
+    if not _VALID.fullmatch(text):
+        raise ApiError("InvalidMessageContents", _INVALID_TEXT)
 
 
 def _check_attribute(name: str, value: Mapping[str, Any]) -> None:

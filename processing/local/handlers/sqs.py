@@ -9,12 +9,11 @@ from __future__ import annotations
 import functools
 import re
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote, unquote, urlsplit
 
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.local.errors import ApiError
 from processing.local.handlers import messages
-from processing.local.stores.queues import DEFAULTS
+from processing.local.stores.queues import DEFAULTS, no_such_queue
 from processing.local.wire.message import CLIENT_HOST
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ PAGE = 1000
 _POLL_SECONDS = 0.05
 _NAMESPACE = "AWS.SimpleQueueService"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
+_GROUP_ID = re.compile(r"[!-~]{1,128}")
 _ENTRY_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _RANGES = {
     "DelaySeconds": (0, MAX_DELAY),
@@ -121,13 +121,13 @@ class SqsHandler:
 
     def get_queue_url(self, params: dict[str, Any]) -> dict[str, Any]:
         """Answer where a queue is."""
-        return {"QueueUrl": self._url(self._queues.get(_text(params, "QueueName")).name)}
+        return {"QueueUrl": self._url(self._queues.get(_known_name(_text(params, "QueueName"))).name)}
 
     def list_queues(self, params: dict[str, Any]) -> dict[str, Any]:
         """Answer the URLs of queues; the token is the last name of the page before."""
         size = _number(params, "MaxResults", (1, PAGE), PAGE)
         prefix, token = params.get("QueueNamePrefix") or "", params.get("NextToken") or ""
-        names = self._queues.names(prefix, token, size + 1)
+        names = self._queues.names(prefix, token, size + 1) if (prefix + token).isascii() else []
         answer: dict[str, Any] = {"QueueUrls": [self._url(name) for name in names[:size]]} if names else {}
         # Without MaxResults, SQS answers a thousand and no token.
         return {**answer, "NextToken": names[size - 1]} if len(names) > size and params.get("MaxResults") else answer
@@ -227,7 +227,7 @@ class SqsHandler:
 
     def _url(self, name: str) -> str:
         """Return a queue's URL. Its host is the one that the client calls, since some clients send requests there."""
-        return f"http://{CLIENT_HOST.get()}/{self._engine.account}/{quote(name)}"
+        return f"http://{CLIENT_HOST.get()}/{self._engine.account}/{name}"
 
     def _attributes(self, queue: Queue, *, counted: bool) -> dict[str, str]:
         values: dict[str, int | str] = {
@@ -267,7 +267,13 @@ def _number(params: Mapping[str, Any], name: str, limits: tuple[int, int], defau
 
 def _name_of(params: Mapping[str, Any]) -> str:
     """Return the name of the queue that a URL stands for; a bare name does, too."""
-    return unquote(urlsplit(_text(params, "QueueUrl")).path.rpartition("/")[2])
+    return _known_name(_text(params, "QueueUrl").rpartition("/")[2])
+
+
+def _known_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise no_such_queue()
+    return name
 
 
 def _settings(attributes: Mapping[str, str]) -> dict[str, int]:
@@ -309,8 +315,12 @@ def _outgoing(params: Mapping[str, Any], queue: Queue) -> tuple[str, dict[str, A
         )
     extras: dict[str, Any] = {"attributes": messages.to_json(attributes)} if attributes else {}
     system = {name: value.get("StringValue") for name, value in (params.get("MessageSystemAttributes") or {}).items()}
+    messages.check("x", params.get("MessageSystemAttributes") or {})
     if params.get("MessageGroupId"):
         system["MessageGroupId"] = params["MessageGroupId"]
+        if not _GROUP_ID.fullmatch(params["MessageGroupId"]):
+            text = "MessageGroupId can only include alphanumeric and punctuation characters. 1 to 128 in length"
+            raise ApiError("InvalidParameterValue", text)
     if system:
         extras["system"] = system
     delay = params.get("DelaySeconds")

@@ -95,6 +95,11 @@ class Message(NamedTuple):
     receipt: str
 
 
+def no_such_queue() -> ApiError:
+    """Return the error for a queue that is not there."""
+    return ApiError("AWS.SimpleQueueService.NonExistentQueue", "The specified queue does not exist.")
+
+
 class QueueStore:
     """The queues of one engine folder.
 
@@ -286,7 +291,7 @@ def _find(connection: sqlite3.Connection, name: str) -> Queue | None:
 def _queue(connection: sqlite3.Connection, name: str) -> Queue:
     found = _find(connection, name)
     if found is None:
-        raise ApiError("AWS.SimpleQueueService.NonExistentQueue", "The specified queue does not exist.")
+        raise no_such_queue()
     return found
 
 
