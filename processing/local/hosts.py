@@ -189,14 +189,14 @@ def _bury(store: JobStore, folder: Path, job: JobRecord, number: int) -> bool:
     if not current or current[0].outcome is not None:
         return True
     host = current[0]
+    work = folder / contract.host_name(number)
+    sandbox = store.plan(job.id).get("sandbox")
+    if sandbox is not None:  # first: a client of a container ends by itself then, and is better not killed
+        restore(sandbox).remove(container_key(job.folder, number), str(work / "ml"))
     if host.process_group is not None:
         processes.kill_group(host.process_group, host.group_started)
     processes.kill_marked(folder)  # killed before it could note the group of what it had started
-    work = folder / contract.host_name(number)
     limits.forget_group(work)
-    sandbox = store.plan(job.id).get("sandbox")
-    if sandbox is not None:
-        restore(sandbox).remove(container_key(job.folder, number), str(work / "ml"))
     reason = "InternalServerError: the supervisor of the job's host is gone"
     said = _last_words(folder / f"{contract.host_name(number)}.err")
     end = HostEnd("failed", reason=f"{reason}: {said}" if said else f"{reason} (killed, or the machine was restarted)")

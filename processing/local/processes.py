@@ -53,6 +53,25 @@ def kill_marked(folder: Path) -> None:
         killed |= found
 
 
+def with_argument(argument: str) -> dict[int, list[str]]:
+    """Return the number and the command line of each process that has `argument` on it, where /proc shows them."""
+    found = {}
+    for pid in _numbers():
+        with contextlib.suppress(OSError):
+            line = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
+            if argument in line:
+                found[int(pid)] = line
+    return found
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process and its descendants, the youngest first."""
+    with contextlib.suppress(OSError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_bytes().split():
+            kill_tree(int(child))
+        os.kill(pid, signal.SIGKILL)
+
+
 def _numbers() -> set[str]:
     """Return the numbers of all processes but this one."""
     with contextlib.suppress(OSError):

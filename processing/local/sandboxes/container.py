@@ -18,9 +18,11 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from processing.local import processes
 from processing.local.limits import OUT_OF_MEMORY
 from processing.local.sandboxes.base import Check, Host, Launch, SandboxError, addresses, make_mount_points
 from processing.local.stores.jobs import HostEnd
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
 
 _CALL_SECONDS = 60
 """How long a call of the program may take that moves no data."""
-_PULL_LOOK = 0.05
+_START_SECONDS = 20
+"""How long a client whose supervisor was killed is given to finish what it is about."""
+_LOOK = 0.05
 _KILLED = 137
 _NO_CONTAINER, _NO_START = 125, (126, 127)
 """What `run` of podman and docker exits with where it started no program; a program may exit with them too."""
@@ -149,7 +153,7 @@ class Container:
                 while client.poll() is None:
                     check()
                     with contextlib.suppress(subprocess.TimeoutExpired):
-                        client.wait(_PULL_LOOK)
+                        client.wait(_LOOK)
             finally:
                 client.kill()
                 client.wait()
@@ -236,13 +240,30 @@ class Container:
     def remove(self, key: str, ml_root: str) -> None:
         """Remove the container, whatever it does; make the files that its users left ours."""
         image = self._inspect(key, "{{.Image}}") if self._reclaim == "chown" else ""
-        self._ask("rm", "--force", "--volumes", key)
+        self._remove_container(key)
         if self._reclaim == "unshare" and any(_foreign(ml_root)):
             self._ask("unshare", "chown", "-hR", "0:0", ml_root)
         if image and any(_foreign(ml_root)):
             options = ["--rm", "--name", f"{key}-chown", "--user", "0:0", "--network", "none", "--entrypoint", "chown"]
             options += [*_mount(ml_root, "/opt/ml", read_only=False), *self._options]
             self._ask("run", *options, image, "-hR", f"{os.getuid()}:{os.getgid()}", "/opt/ml")
+
+    def _remove_container(self, key: str) -> None:
+        """Remove the container; where its client still works on it, as often as it takes, for it must not be killed.
+
+        One that was killed in an awkward moment leaves a monitor and a program about to start of which podman itself
+        knows nothing; so what is left of it is killed at the end.
+        """
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            working = any("run" in line for line in processes.with_argument(key).values())
+            self._ask("rm", "--force", "--volumes", key)
+            if not working or time.monotonic() > deadline:
+                break
+            time.sleep(_LOOK)
+        for pid, line in processes.with_argument(key).items():
+            if os.path.basename(line[0]) == "conmon":  # noqa: PTH119
+                processes.kill_tree(pid)
 
     def _inspect(self, key: str, form: str) -> str:
         """Return what is known of a container; nothing where there is none."""

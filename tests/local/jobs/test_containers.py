@@ -17,10 +17,10 @@ import pytest
 
 from processing import LocalSession, Processor
 from processing.exceptions import ConfigurationError, EngineError
-from processing.local import sandboxes
+from processing.local import processes, sandboxes
 from processing.local.limits import OUT_OF_MEMORY
 from processing.local.sandboxes import container
-from processing.local.sandboxes.base import Bind, Host
+from processing.local.sandboxes.base import Bind, Host, container_key
 from processing.local.sandboxes.container import Container
 from processing.local.settings import CONTAINER_OPTIONS_VARIABLE, EngineSettings
 from processing.local.stores.jobs import HostEnd
@@ -199,12 +199,16 @@ def test_the_time_limit_ends_the_container(jobs: Any, containers: Any) -> None:
     assert not containers.names()
 
 
-@pytest.mark.parametrize("also_the_client", [False, True], ids=["supervisor", "supervisor-and-client"])
-def test_a_killed_supervisor_leaves_no_container(jobs: Any, containers: Any, also_the_client: bool) -> None:
-    """Whoever asks for the job next fails it, and removes the container and its files."""
+@pytest.mark.parametrize("also_the_client", [False, True], ids=["alone", "and-client"])
+@pytest.mark.parametrize("while_it_starts", [False, True], ids=["running", "starting"])
+def test_a_killed_supervisor_leaves_no_container(
+    jobs: Any, containers: Any, while_it_starts: bool, also_the_client: bool
+) -> None:
+    """Whoever asks for the job next fails it, and removes the container, all of podman's for it, and its files."""
     name = _create(jobs, entrypoint=_shell(SAY_AND_SLEEP))
-    jobs.until(lambda: jobs.lines(name) == ["up"])
-    client = jobs.handler._jobs.hosts(1)[0].process_group
+    key = container_key(jobs.handler._jobs.get(name).folder, 1)
+    jobs.until(lambda: processes.with_argument(key) if while_it_starts else jobs.lines(name) == ["up"])
+    client = next(pid for pid, line in processes.with_argument(key).items() if "run" in line)
     supervisor = int(Path(f"/proc/{client}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(supervisor, signal.SIGKILL)
     if also_the_client:
@@ -212,6 +216,7 @@ def test_a_killed_supervisor_leaves_no_container(jobs: Any, containers: Any, als
     described = jobs.wait(name)
     assert described["FailureReason"].startswith("InternalServerError: the supervisor of the job's host is gone")
     assert not containers.names()
+    jobs.until(lambda: not processes.with_argument(key))
     assert not list((jobs.home / "jobs").iterdir())
 
 
