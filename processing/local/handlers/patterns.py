@@ -21,6 +21,8 @@ MAX_EXPRESSIONS = 2
 
 _TERM = re.compile(r'([?-]?)(?:"((?:\\.|[^"\\])*)"|([^\s"]+))(?:\s+|$)')
 _EXPRESSION = re.compile(r"%([A-Za-z0-9:_#=@/;,^$?\[\]{}|\\*+.-]+)%")
+_SET = re.compile(r"(?P<escaped>\\.)|(?P<open>\[\^?\]?)(?P<inside>(?:\\.|[^\]\\])*)(?P<close>\])|\[")
+_IN_SET = re.compile(r"(\\.)|([\[|]|(?<=-)-)")
 _TOKEN = re.compile(
     r"""\s*(?:(?P<sign>\(|\)|&&|\|\||!=|<=|>=|=|<|>)
     |(?P<selector>\$(?:\.?\[\s*(?:'[^']*'|"[^"]*"|\d+|\*)\s*\]|\.(?:[\w-]+|\*))*)
@@ -69,9 +71,19 @@ def _expression(text: str) -> re.Pattern[str]:
     if match is None:
         raise _invalid()
     try:
-        return re.compile(match[1], re.ASCII)
-    except re.error:
+        return re.compile(_SET.sub(_plain_set, match[1]), re.ASCII)
+    except (re.error, OverflowError):  # of a number of repetitions
         raise _invalid() from None
+
+
+def _plain_set(match: re.Match[str]) -> str:
+    """Return a set with a backslash before what Python warns of, as it may once begin a set in a set."""
+    if match["escaped"] is not None:
+        return match[0]
+    if match["open"] is None:  # and no end
+        raise _invalid()
+    inside = _IN_SET.sub(lambda found: found[1] or rf"\{found[2]}", match["inside"])
+    return match["open"] + inside + match["close"]
 
 
 def _terms(pattern: str) -> Matches:
