@@ -69,8 +69,12 @@ class Outbox:
 
     def waiting(self) -> list[str]:
         """Return the sinks for which there is something to deliver."""
-        with self._database.read() as connection:
-            return [sink for (sink,) in connection.execute("SELECT DISTINCT sink FROM deliveries ORDER BY sink")]
+        found = [""]
+        next_sink = "SELECT sink FROM deliveries WHERE sink > ? ORDER BY sink LIMIT 1"
+        with self._database.read() as connection:  # from one to the next: many events may wait for each
+            while row := connection.execute(next_sink, found[-1:]).fetchone():
+                found.append(row[0])
+        return found[1:]
 
     def hand_over(self, sink: str, send: Callable[[Transition], None]) -> int:
         """Give `send` what the sink has not got yet, oldest first, a hundred at most; return how many there were.
@@ -79,21 +83,22 @@ class Outbox:
         """
         failure: Exception | None = None
         with self._database.write() as connection:
-            rows = connection.execute(
-                "SELECT id, uuid, time, job, request FROM deliveries JOIN events ON id = event "
-                "WHERE sink = ? ORDER BY event LIMIT ?",
-                (sink, _BATCH),
+            waiting = connection.execute(
+                "SELECT event FROM deliveries WHERE sink = ? ORDER BY event LIMIT ?", (sink, _BATCH)
             ).fetchall()
-            for row in rows:
+            for event in waiting:
+                row = connection.execute(
+                    "SELECT id, uuid, time, job, request FROM events WHERE id = ?", event
+                ).fetchone()
                 try:
                     send(_transition(row))
                 except Exception as error:  # noqa: BLE001 -- raised again below, when the others are noted
                     failure = error
                     break
-                connection.execute("DELETE FROM deliveries WHERE sink = ? AND event = ?", (sink, row[0]))
+                connection.execute("DELETE FROM deliveries WHERE sink = ? AND event = ?", (sink, *event))
         if failure is not None:
             raise failure
-        return len(rows)
+        return len(waiting)
 
     def after(self, event: int) -> list[Transition]:
         """Return the changes that followed the one of that number, oldest first, a hundred at most."""
