@@ -136,9 +136,11 @@ def _await_storage(endpoint: Endpoint, server: subprocess.Popen[bytes], log: Pat
                 client.create_bucket(Bucket="first")
             try:
                 client.put_object(Bucket="first", Key="k", Body=b"x" * 5000)
-            except Exception:
+            except Exception:  # noqa: BLE001 — whatever it is, it is not ready
                 if server.poll() is not None or time.monotonic() > deadline:
                     pytest.fail(f"seaweedfs does not start: {log.read_text()[-2000:]}")
                 time.sleep(0.05)
             else:
+                client.delete_object(Bucket="first", Key="k")
+                client.delete_bucket(Bucket="first")
                 return

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MIN_PART_BYTES = 5 << 20
 MAX_PARTS = 10_000
 DEFAULT_ALGORITHM = "crc64nvme"
-"""S3's own, where the client names none: only parts may have it, the object gets a checksum if all of them do."""
+"""S3's own, where the client names none: the object gets one if all of its parts came with one."""
 
 
 _UPLOAD = "id, bucket, key, initiated, headers, metadata, tags"
@@ -53,6 +53,11 @@ class UploadRecord(NamedTuple):
         """The algorithm of the parts' checksums, in lower case."""
         name = self.headers.get("ChecksumAlgorithm")
         return None if name is None else name.lower()
+
+    @property
+    def kept_algorithm(self) -> str:
+        """The algorithm whose checksums of parts are kept; others are checked and forgotten."""
+        return self.algorithm or DEFAULT_ALGORITHM
 
     @property
     def is_composite(self) -> bool:
@@ -146,7 +151,8 @@ class MultipartUploads:
                 self._objects.throw_away(connection, replaced)
                 part = PartRecord(number, body.size, body.md5, self._objects.now(), body.name, body.checksums)
                 statement = f"INSERT OR REPLACE INTO parts (upload, {_PART}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 — constants
-                connection.execute(statement, (upload_id, *part[:-1], json.dumps(part.checksums)))
+                kept = {name: value for name, value in part.checksums.items() if name == upload.kept_algorithm}
+                connection.execute(statement, (upload_id, *part[:-1], json.dumps(kept)))
         except Exception:  # nothing was committed
             self._bodies.discard([body.name])
             raise
@@ -270,13 +276,15 @@ def _upload(row: tuple[str, str, bytes, float, str, str, str]) -> UploadRecord:
 
 
 def _check_algorithm(upload: UploadRecord, given: Sequence[str]) -> None:
-    """Refuse a part whose checksum is of another algorithm than the upload's, or that has none where one is needed."""
-    wrong = [name for name in given if name != (upload.algorithm or DEFAULT_ALGORITHM)]
-    if wrong or (upload.is_composite and not given):
-        actual = wrong[0] if wrong else "null"
+    """Refuse a part whose checksum is of another algorithm than the upload's, or that has none where one is needed.
+
+    Of an upload without an algorithm the parts may have any: clients send one by default.
+    """
+    wrong = [name for name in given if name != upload.algorithm]
+    if upload.algorithm and (wrong or (upload.is_composite and not given)):
         message = (
-            f"Checksum Type mismatch occurred, expected checksum Type: {upload.algorithm or 'null'}, "
-            f"actual checksum Type: {actual}"
+            f"Checksum Type mismatch occurred, expected checksum Type: {upload.algorithm}, "
+            f"actual checksum Type: {wrong[0] if wrong else 'null'}"
         )
         raise ApiError("InvalidRequest", message)
 
@@ -316,7 +324,7 @@ def _check_part(found: PartRecord | None, part: Chosen, upload: UploadRecord) ->
 
 def _whole(upload: UploadRecord, parts: Sequence[PartRecord], expected: Mapping[str, str]) -> dict[str, str]:
     """Return the object's checksum as its header, checked against the client's, or nothing if it cannot be known."""
-    algorithm = upload.algorithm or DEFAULT_ALGORITHM
+    algorithm = upload.kept_algorithm
     values = [part.checksums[algorithm] for part in parts if algorithm in part.checksums]
     if len(values) < len(parts):
         return {}

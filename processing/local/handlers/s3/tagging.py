@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 OBJECT_TAGS = 10
 BUCKET_TAGS = 50
-_KEY_LENGTH, _VALUE_LENGTH = 128, 256
+_KEY = re.compile(r"[\w\s+\-=.:/@]{1,128}")
+_VALUE = re.compile(r"[\w\s+\-=.:/@]{0,256}")
 
 
 class Tagging:
@@ -85,9 +87,9 @@ def _checked(pairs: list[tuple[str, str]], limit: int) -> dict[str, str]:
         what = "Object" if limit == OBJECT_TAGS else "Bucket"
         raise ApiError("BadRequest", f"{what} tags cannot be greater than {limit}")
     for key, value in pairs:
-        if not 1 <= len(key) <= _KEY_LENGTH:
+        if not _KEY.fullmatch(key):
             raise ApiError("InvalidTag", "The TagKey you have provided is invalid", TagKey=key)
-        if len(value) > _VALUE_LENGTH:
+        if not _VALUE.fullmatch(value):
             raise ApiError("InvalidTag", "The TagValue you have provided is invalid", TagKey=key, TagValue=value)
     return dict(pairs)
 
