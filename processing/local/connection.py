@@ -95,6 +95,8 @@ class Connection:
                 pass
         except (ConnectionLost, OSError):
             pass
+        except Exception:  # while an answer was sent: a stream that fails cannot be made an error answer any more
+            logger.exception("a connection broke off")
         finally:
             self._socket.close()
             self._host.leave(self)
@@ -152,7 +154,8 @@ class Connection:
             return codec.refuse(unusable(error), request, request_id)
         except Exception:
             logger.exception("%s: %s %s failed", request_id, request.method, printable(request.path))
-            return codec.refuse(ApiError("InternalFailure", _INTERNAL, 500), request, request_id)
+            code = "InternalError" if codec.protocol_of(request) == "rest" else "InternalFailure"
+            return codec.refuse(ApiError(code, _INTERNAL, 500), request, request_id)
 
     def _send(self, request: Request, response: Response, *, keeps: bool, chunks: bool) -> bool:
         """Send an answer and return whether the client can tell where it ends."""
@@ -240,16 +243,15 @@ class _Inbox:
         """Return the head of the request, and keep what came behind it."""
         deadline = time.monotonic() + HEAD_SECONDS
         while (end := http.end_of_head(self._buffer)) is None:
+            if time.monotonic() > deadline:
+                raise timed_out()
             try:
                 more = self._socket.recv(SMALL)
             except BlockingIOError:
-                more = b""
-                deadline = 0.0
-            if not more and deadline:
+                raise timed_out() from None
+            if not more:
                 raise ApiError("IncompleteRequest", "The request ended within its head.")
             self._buffer += more
-            if time.monotonic() > deadline:
-                raise timed_out()
         head, self._buffer = self._buffer[:end], self._buffer[end:]
         return head
 

@@ -14,7 +14,7 @@ from processing.local.errors import ApiError
 from processing.local.stores.checksums import ALGORITHMS, bad_digest, decoded, new_digest
 from processing.local.wire import xml
 from processing.local.wire.chunked import ChunkedBody
-from processing.local.wire.message import ENGINE_DOMAIN, Request, Response
+from processing.local.wire.message import Request, Response
 from processing.local.wire.values import HEADER_TIME, from_text, to_text
 from processing.request.schema import service_model
 
@@ -55,11 +55,10 @@ _OF_CONTENT = frozenset({"content-md5", *(_CHECKSUM + name for name in ALGORITHM
 _NEED_CHECKSUM = {"DeleteObjects"}
 """Operations that S3 refuses without a checksum of the request's body."""
 
-# bucket.s3.amazonaws.com, bucket.s3.eu-west-1.amazonaws.com, bucket.s3.processing.localhost, bucket.localhost
-_VIRTUAL_HOST = re.compile(
-    rf"(.+)\.s3(?:[.-].*)?\.(?:amazonaws\.com(?:\.cn)?|{re.escape(ENGINE_DOMAIN)})|(.+)\.localhost"
-)
-_PLAIN_HOST = re.compile(rf"s3(?:[.-].*)?\.(?:amazonaws\.com(?:\.cn)?|{re.escape(ENGINE_DOMAIN)})")
+# bucket.s3.amazonaws.com, bucket.s3.eu-west-1.amazonaws.com, bucket.s3.processing.localhost, bucket.s3.localhost,
+# bucket.localhost
+_VIRTUAL_HOST = re.compile(r"(.+)\.s3(?:[.-].*)?\.(?:amazonaws\.com(?:\.cn)?|localhost)|(.+)\.localhost")
+_PLAIN_HOST = re.compile(r"s3(?:[.-].*)?\.amazonaws\.com(?:\.cn)?|s3(?:\..*)?\.localhost")
 
 
 @frozen
