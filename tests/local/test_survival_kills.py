@@ -267,7 +267,8 @@ def test_jobs_are_right_whenever_their_creator_is_killed(house: House, tmp_path:
         creator = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, start_new_session=True)
         assert creator.stdout is not None
         assert creator.stdout.readline() == b"ready\n"
-        _pause(random_.uniform(0, 0.15))
+        known += [creator.stdout.readline().decode().strip() for _ in range(random_.randrange(3))]
+        _pause(random_.uniform(0, 0.03))
         os.killpg(creator.pid, signal.SIGKILL)
         known += creator.stdout.read().decode().split()
         creator.wait()

@@ -368,7 +368,8 @@ class JobStore:
                 (group, group_started, job, number),
             )
             connection.execute(
-                "UPDATE jobs SET started = ?, modified = ? WHERE id = ? AND started IS NULL", (now, now, job)
+                "UPDATE jobs SET started = ?, modified = ? WHERE id = ? AND started IS NULL AND ended IS NULL",
+                (now, now, job),
             )
 
     def interruption(self, job: int) -> str | None:
