@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -26,6 +27,8 @@ BUSY_SECONDS = 30.0
 """How long a transaction waits for another one."""
 
 _VACUUM_PAGES = 1000
+_ROOM_BYTES = 1 << 16
+_WITHOUT_ROOM = ("disk I/O error", "unable to open database file")
 
 _abandoned: list[list[sqlite3.Connection]] = []
 """Connections that a forked child got from its parent. SQLite forbids to use them there, and to close them too."""
@@ -162,7 +165,7 @@ class Database:
     def _explain(self, error: sqlite3.OperationalError) -> None:
         """Raise what lies behind an error of SQLite's, if it is the folder's state."""
         folder = self.path.parent
-        if "is full" in str(error):
+        if "is full" in str(error) or (_has_no_room(folder) and any(text in str(error) for text in _WITHOUT_ROOM)):
             raise disk_full(folder) from error
         if not folder.is_dir():
             raise EngineError(f"the engine's folder {folder} is gone: it was removed while it was in use") from error
@@ -239,6 +242,13 @@ class Database:
             "Upgrade the package (pip install --upgrade sm-processing), or use another folder: "
             "LocalSession(home), or the environment's PROCESSING_LOCAL_HOME"
         )
+
+
+def _has_no_room(folder: Path) -> bool:
+    """Return whether SQLite cannot make the small files beside a database that it works with."""
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(folder).free < _ROOM_BYTES
+    return False
 
 
 def _close_all(connections: list[sqlite3.Connection], pid: int) -> None:
