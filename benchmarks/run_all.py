@@ -11,7 +11,7 @@ from pathlib import Path
 
 from figures import OVER_THE_LIMIT
 
-BENCHMARKS = ("import_time", "footprint", "aws_calls", "local_jobs", "many_jobs", "http_objects")
+BENCHMARKS = ("import_time", "footprint", "aws_calls", "local_jobs", "many_jobs", "http_objects", "log_pages")
 
 
 def main() -> None:

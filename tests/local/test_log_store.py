@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from processing.local.errors import ApiError
-from processing.local.stores.logs import LogStore
+from processing.local.stores import logpages
+from processing.local.stores.logs import LogStore, StreamRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from processing.local.stores.logpages import LogEventRecord
 
@@ -66,15 +68,15 @@ def test_pages_are_those_of_a_model(shared: LogStore, batches: list[tuple[str, l
     def expected(prefix: str) -> list[str]:
         return [str(number) for _, number, stream in sorted(model) if stream.startswith(prefix)]
 
-    for prefix in ("", "a", "b/", "none"):
+    for prefix, from_head in itertools.product(("", "a", "b/", "none"), (True, False)):
         found, token = [], None
         while True:
-            events, token = shared.filter(group, prefix=prefix, limit=limit, token=token)
+            events, token = shared.filter(group, prefix=prefix, limit=limit, token=token, from_head=from_head)
             found += texts(events)
             if token is None:
                 break
             assert len(events) == limit
-        assert found == expected(prefix)
+        assert found == expected(prefix)[:: 1 if from_head else -1]
 
     for stream in {stream for stream, _ in batches}:
         found, page = [], shared.read(group, stream, limit=limit, from_head=True)
@@ -90,6 +92,45 @@ def test_pages_are_those_of_a_model(shared: LogStore, batches: list[tuple[str, l
             page = shared.read(group, stream, limit=limit, token=page.backward)
         assert back == expected(stream)
         assert texts(shared.read(group, stream, limit=limit).events) == expected(stream)[-limit:]
+
+
+@given(
+    batches=BATCHES, start=st.integers(0, 5), end=st.integers(0, 5), from_head=st.booleans(), limit=st.integers(1, 4)
+)
+def test_times_bound_pages_of_a_model(
+    shared: LogStore, batches: list[tuple[str, list[int]]], start: int, end: int, from_head: bool, limit: int
+) -> None:
+    """Every event between them comes once, in either direction; a stream out of time is passed over."""
+    group = os.urandom(8).hex()
+    shared.create_group(group)
+    for stream, times in batches:
+        shared.append(group, stream, [(time, "x") for time in times])
+    found: list[LogEventRecord] = []
+    token: str | None = None
+    while True:
+        events, token = shared.filter(
+            group, start_time=start, end_time=end, from_head=from_head, limit=limit, token=token
+        )
+        found += events
+        if token is None:
+            break
+    places = [event.place for event in found]
+    assert places == sorted(set(places), reverse=not from_head)
+    expected = [(time, stream) for stream, times in batches for time in times if start <= time <= end]
+    assert sorted((event.timestamp, event.stream) for event in found) == sorted(expected)
+
+
+def test_a_page_looks_at_so_many_events(store: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And may then have a token without an event: what matches comes on a later one."""
+    monkeypatch.setattr(logpages, "PAGE_SCAN", 10)
+    store.append("g", "s", [(time, "hay") for time in range(25)] + [(25, "needle")])
+    pages, token = [], None
+    while True:
+        events, token = store.filter("g", matches=lambda message: message == "needle", token=token)
+        pages.append(texts(events))
+        if token is None:
+            break
+    assert pages == [[], [], ["needle"]]
 
 
 def test_what_comes_later_is_found_behind_the_token(store: LogStore) -> None:
@@ -166,17 +207,82 @@ def test_writers_in_parallel_lose_nothing(store: LogStore) -> None:
         assert [event.id for event in own] == sorted(event.id for event in own)
 
 
+class Steps:
+    """Counts how much SQLite does, in its own steps."""
+
+    def __init__(self, store: LogStore) -> None:
+        with store._database.read() as connection:
+            self.connection = connection  # the idle one, which the store takes again
+        self.count = 0
+
+    def of(self, call: Callable[[], object]) -> int:
+        self.count = 0
+        self.connection.set_progress_handler(self.add, 1)
+        call()
+        self.connection.set_progress_handler(None, 1)
+        assert self.count
+        return self.count
+
+    def add(self) -> int:
+        self.count += 1
+        return 0
+
+
 def test_a_page_costs_the_same_wherever_it_is(store: LogStore) -> None:
-    """The search ends where the page does: SQLite looks at the index and sorts nothing."""
-    store.append("g", "s", [(time, str(time)) for time in range(3)])
-    with store._database.read() as connection:
-        plan = connection.execute(
-            "EXPLAIN QUERY PLAN SELECT message FROM events WHERE stream = 1 AND (timestamp, ingestion, id) > (1, 2, 3) "
-            "AND timestamp BETWEEN 0 AND 9 ORDER BY timestamp ASC, ingestion ASC, id ASC"
-        ).fetchall()
-    assert [row[3] for row in plan] == [
-        "SEARCH events USING INDEX events_in_order (stream=? AND timestamp>? AND timestamp<?)"
-    ]
+    """SQLite takes as many steps for the last page as for the first one, whichever way they are read."""
+    store.append("g", "s", [(time, str(time)) for time in range(3000)])
+    steps = Steps(store)
+    whole = store.read("g", "s", from_head=True)
+    middle = store.read("g", "s", from_head=True, limit=10)
+
+    def costs(limit: int, first: str, last: str) -> tuple[int, int, int, int]:
+        return (
+            steps.of(lambda: store.read("g", "s", token=first, limit=limit)),
+            steps.of(lambda: store.read("g", "s", token=last, limit=limit)),
+            steps.of(lambda: store.filter("g", token=first, limit=limit)),
+            steps.of(lambda: store.filter("g", token=last, limit=limit)),
+        )
+
+    near_end = store.read("g", "s", limit=30)
+    forward = costs(10, middle.forward, near_end.backward.replace("b", "f"))
+    assert max(forward) < 1.5 * min(forward)
+    backward = costs(
+        10, near_end.backward, store.read("g", "s", token=middle.forward, limit=10).forward.replace("f", "b")
+    )
+    assert max(backward) < 1.5 * min(backward)
+    assert len(whole.events) == 3000
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("by_last_event", [False, True])
+def test_a_page_of_streams_costs_the_same_wherever_it_is(
+    store: LogStore, by_last_event: bool, descending: bool
+) -> None:
+    """And streams are in order; a prefix is an exception to neither."""
+    for number in range(300):
+        store.append("g", f"{number:03d}", [(number * 7 % 300, "x")] if number % 10 else [])
+    steps = Steps(store)
+    found, costs, after = [], [], None
+    while True:
+        page: list[tuple[list[StreamRecord], bool]] = []
+        options: dict[str, Any] = {"by_last_event": by_last_event, "descending": descending, "limit": 10}
+
+        def read(after: Any = after, page: Any = page, options: Any = options) -> None:
+            page.append(store.streams("g", after=after, **options))
+
+        costs.append(steps.of(read))
+        ((streams, more),) = page
+        found += streams
+        if not more:
+            break
+        after = streams[-1].key
+    key = (lambda stream: stream.key) if by_last_event else (lambda stream: stream.name)
+    assert found == sorted(found, key=key, reverse=descending)
+    assert len(found) == 300
+    assert max(costs) < 1.5 * min(costs)
+    assert [stream.name for stream in store.streams("g", "29", descending=descending, limit=3)[0]] == (
+        ["299", "298", "297"] if descending else ["290", "291", "292"]
+    )
 
 
 def test_unknown_names_and_tokens_are_errors(store: LogStore) -> None:

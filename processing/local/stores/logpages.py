@@ -95,11 +95,16 @@ def scan(
     connection: sqlite3.Connection, stream: SearchedStream, gap: Place, bounds: Bounds, *, backward: bool = False
 ) -> Iterator[LogEventRecord]:
     """Yield a stream's events from a gap on, forwards or backwards, within the times."""
-    side, order = ("<=", "DESC") if backward else (">", "ASC")
+    # One bound on each side, and no other on the same columns: SQLite would look one of them up and try all rows for
+    # the other, which takes the longer the further the page is.
+    if backward:
+        gap, side, order = min(gap, (bounds[1], FAR, FAR)), "<= (?, ?, ?) AND timestamp >= ?", "DESC"
+    else:
+        gap, side, order = max(gap, (bounds[0], -1, -1)), "> (?, ?, ?) AND timestamp <= ?", "ASC"
     statement = f"""SELECT timestamp, ingestion, id, message FROM events
-        WHERE stream = ? AND (timestamp, ingestion, id) {side} (?, ?, ?) AND timestamp BETWEEN ? AND ?
-        ORDER BY timestamp {order}, ingestion {order}, id {order}"""  # noqa: S608 — four constants
-    for row in connection.execute(statement, (stream.id, *gap, *bounds)):
+        WHERE stream = ? AND (timestamp, ingestion, id) {side}
+        ORDER BY timestamp {order}, ingestion {order}, id {order}"""  # noqa: S608 — constants
+    for row in connection.execute(statement, (stream.id, *gap, bounds[0 if backward else 1])):
         yield LogEventRecord._make((*row, stream.name))
 
 

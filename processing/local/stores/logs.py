@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from processing.local.errors import ApiError
 from processing.local.stores import logpages
@@ -322,27 +322,24 @@ class LogStore:
             limit: at most so many.
             after: the `key` of the last stream on the page before.
         """
-        side, order = ("<", "DESC") if descending else (">", "ASC")
         keys = ["coalesce(last_event, -1)", "name"] if by_last_event else ["name"]
-        condition = ""
-        values: list[int | str] = []
-        if after is not None:
-            values = list(after[-len(keys) :])
-            condition = f"AND ({', '.join(keys)}) {side} ({', '.join('?' for _ in keys)})"
+        order = "DESC" if descending else "ASC"
+        conditions, values = _bounds(prefix, after, len(keys), descending=descending)
         statement = f"""SELECT name, created, first_event, last_event, last_ingestion FROM streams
-            WHERE log_group = ? AND name >= ? AND name < ? {condition}
+            WHERE log_group = ? AND {conditions.format(", ".join(keys))}
             ORDER BY {", ".join(f"{key} {order}" for key in keys)} LIMIT ?"""  # noqa: S608 — constants
         with self._database.read() as connection:
-            bounds = (_group_id(connection, group), prefix, prefix + _LAST_CHARACTER)
-            rows = connection.execute(statement, (*bounds, *values, limit + 1)).fetchall()
+            group_id = _group_id(connection, group)
+            rows = connection.execute(statement, (group_id, *values, limit + 1)).fetchall()
         return [StreamRecord._make(row) for row in rows[:limit]], len(rows) > limit
 
     def groups(self, prefix: str = "", *, limit: int = 50, after: str = "") -> tuple[list[GroupRecord], bool]:
         """Return a page of the log groups by name, those after a name, and whether there is more."""
-        statement = """SELECT name, created, retention FROM groups WHERE name > ? AND name >= ? AND name < ?
-            ORDER BY name LIMIT ?"""
+        conditions, values = _bounds(prefix, (0, after) if after else None, 1, descending=False)
+        statement = f"""SELECT name, created, retention FROM groups WHERE {conditions.format("name")}
+            ORDER BY name LIMIT ?"""  # noqa: S608 — constants
         with self._database.read() as connection:
-            rows = connection.execute(statement, (after, prefix, prefix + _LAST_CHARACTER, limit + 1)).fetchall()
+            rows = connection.execute(statement, (*values, limit + 1)).fetchall()
         return [GroupRecord._make(row) for row in rows[:limit]], len(rows) > limit
 
     def count_before(self, moment: int) -> int:
@@ -395,6 +392,22 @@ def _group_id(connection: sqlite3.Connection, group: str) -> int:
 def _tags(connection: sqlite3.Connection, group_id: int) -> dict[str, str]:
     (text,) = connection.execute("SELECT tags FROM groups WHERE id = ?", (group_id,)).fetchone()
     return {} if text is None else dict(json.loads(text))
+
+
+def _bounds(
+    prefix: str, after: tuple[int, str] | None, columns: int, *, descending: bool
+) -> tuple[str, list[int | str]]:
+    """Return the conditions, with a place for the key columns, for names with a prefix that come after a key.
+
+    One on each side: of two lower bounds SQLite looks only one up.
+    """
+    lower, upper = "name >= ?", "name < ?"
+    values: list[Any] = [[prefix], [prefix + _LAST_CHARACTER]]
+    if after is not None:
+        beyond = f"({{}}) {'<' if descending else '>'} ({', '.join('?' for _ in range(columns))})"
+        lower, upper = (lower, beyond) if descending else (beyond, upper)
+        values[descending] = after[-columns:]
+    return f"{lower} AND {upper}", [*values[0], *values[1]]
 
 
 def _named_streams(connection: sqlite3.Connection, group_id: int, names: Sequence[str]) -> list[SearchedStream]:

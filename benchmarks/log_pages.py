@@ -1,0 +1,116 @@
+"""What a page of logs costs at the end of a stream of a million lines, against what it costs at its beginning.
+
+Read page by page to the end: GetLogEvents from the head and from the tail, FilterLogEvents of that stream, with a
+pattern, and of all streams; DescribeLogStreams by name and by last event. Then the first pages and the last ones are
+read again, in turns, and the time of the processor is measured that the engine takes for them: without a transport,
+which adds the same to each.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from figures import Figure, finish
+
+from processing import LocalSession
+
+LINES = 1_000_000
+BATCH = 10_000
+STREAMS = 5_000
+GROUP, STREAM = "/aws/sagemaker/ProcessingJobs", "job/algo-1-1"
+EDGE = 5
+"""Pages at the beginning and at the end that are compared, by their medians."""
+TURNS = 5
+
+
+def fill(session: LocalSession) -> None:
+    """Write the lines, and streams with one line each."""
+    logs = session.engine.logs
+    start = 1_700_000_000_000
+    for first in range(0, LINES, BATCH):
+        lines = range(first, first + BATCH)
+        logs.append(
+            GROUP, STREAM, [(start + line, f"{line:07d} step {line % 100} of the job is done") for line in lines]
+        )
+    for number in range(STREAMS):
+        logs.append(GROUP, f"other-{number:05d}/algo-1-1", [(start + number * 7919 % LINES, "one line")])
+
+
+Call = Callable[[dict[str, Any]], Any]
+
+
+def places(call: Call, token: str) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield what leads to each page, and how many lines or streams are on it."""
+    place: dict[str, Any] = {}
+    while True:
+        answer = call(place)
+        found = len(answer.get("events", answer.get("logStreams", [])))
+        if found:
+            yield place, found
+        following = answer.get(token)
+        if following is None or (not found and token != "nextToken"):  # GetLogEvents has a token on each page
+            return
+        place = {"nextToken": following}
+
+
+def cost(call: Call, place: dict[str, Any]) -> float:
+    """Seconds of the processor for a page."""
+    begun = time.process_time()
+    call(place)
+    return time.process_time() - begun
+
+
+def ratio(name: str, call: Call, expected: int, token: str = "nextToken") -> Figure:
+    """The cost of the last pages against that of the first ones."""
+    pages = list(places(call, token))
+    if sum(found for _, found in pages) != expected:
+        message = f"{name}: {sum(found for _, found in pages)} instead of {expected}"
+        raise AssertionError(message)
+    whole = [place for place, _ in pages[:-1]]
+    edges = (whole[1 : EDGE + 1], whole[-EDGE:])  # the first page is reached without a token
+    costs: tuple[list[float], list[float]] = ([], [])
+    for _ in range(TURNS):
+        for pair in zip(*edges, strict=True):
+            for side, place in enumerate(pair):
+                costs[side].append(cost(call, place))
+    first, last = map(statistics.median, costs)
+    note = f"{len(pages)} pages, {first * 1000:.2g} ms, then {last * 1000:.2g} ms"
+    return Figure(f"{name}: last pages against first", last / first, 1.5, note=note)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        session = LocalSession(Path(folder))
+        fill(session)
+
+        def calling(operation: str, **params: Any) -> Call:
+            return lambda place: session.engine.handle("logs", operation, {**params, **place})
+
+        stream = {"logGroupName": GROUP, "logStreamName": STREAM}
+        one = {"logGroupName": GROUP, "logStreamNames": [STREAM]}
+        group = {"logGroupName": GROUP}
+        head = calling("GetLogEvents", **stream, startFromHead=True)
+        tail = calling("GetLogEvents", **stream)
+        matching = calling("FilterLogEvents", **one, filterPattern='"step 7 "')
+        by_time = calling("DescribeLogStreams", **group, orderBy="LastEventTime")
+        everything = LINES + STREAMS
+        finish(
+            [
+                ratio("GetLogEvents", head, LINES, "nextForwardToken"),
+                ratio("GetLogEvents, backward", tail, LINES, "nextBackwardToken"),
+                ratio("FilterLogEvents", calling("FilterLogEvents", **one), LINES),
+                ratio("FilterLogEvents, a pattern", matching, LINES // 100),
+                ratio("FilterLogEvents, all streams", calling("FilterLogEvents", **group), everything),
+                ratio("DescribeLogStreams", calling("DescribeLogStreams", **group), STREAMS + 1),
+                ratio("DescribeLogStreams, by last event", by_time, STREAMS + 1),
+            ]
+        )
+
+
+if __name__ == "__main__":
+    main()
