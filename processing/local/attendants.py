@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from processing.local.gateway import Gateway
 from processing.local.limits import GIB, OUT_OF_MEMORY, DiskWatch, HostLimits
-from processing.local.pipes import Pipes
 from processing.local.sampling import Sampler
 from processing.local.stores.metrics import MetricStore
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from processing.local.data import Stream
+    from processing.local.pipes import Pipes
     from processing.local.stores.objects import ObjectStore
 
 
@@ -36,11 +36,15 @@ class Attendants:
         self._disk = DiskWatch(work, volume * GIB)
         self._sampler = Sampler(host, MetricStore(home), self._disk, plan["memory"], plan["sample"])
         self._gateway = None if plan["gateway"] is None else Gateway(home, plan["gateway"])
-        self._pipes = Pipes()
+        self._pipes: Pipes | None = None
 
     def open_pipes(self, streams: Sequence[Stream], objects: ObjectStore) -> None:
         """Make the pipes of inputs in Pipe mode."""
-        self._pipes.open(streams, objects)
+        if streams:
+            from processing.local.pipes import Pipes  # few jobs have any, and each would pay for the import
+
+            self._pipes = Pipes()
+            self._pipes.open(streams, objects)
 
     def environment(self, requested: Mapping[str, str]) -> dict[str, str]:
         """Return the variables by which the program's clients find the engine; none where it has no network.
@@ -60,7 +64,7 @@ class Attendants:
 
     def problem(self) -> str | None:
         """Return why the program has to be ended, as the FailureReason says it."""
-        if self._pipes.problem is not None:
+        if self._pipes is not None and self._pipes.problem is not None:
             return self._pipes.problem
         if self._disk.exceeded:
             return f"ClientError: Insufficient disk space: the host's files exceed VolumeSizeInGB ({self._volume})"
@@ -76,7 +80,8 @@ class Attendants:
     def close(self) -> None:
         """Let all of them go."""
         self._sampler.stop()
-        self._pipes.close()
+        if self._pipes is not None:
+            self._pipes.close()
         if self._gateway is not None:
             self._gateway.close()
         self._limits.close()

@@ -7,74 +7,26 @@ that ends. A job with network isolation has no gateway.
 
 from __future__ import annotations
 
+import _socket  # what `socket` itself is made of: importing that takes longer than all that a supervisor does here
 import contextlib
 import json
 import os
 import select
-import socket
 import subprocess
 import sys
 import threading
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-    from processing.local.settings import EngineSettings
-
-PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 _BOOT = (
     "import json, sys; order = json.loads(sys.argv[1]); sys.path[:] = order['path']; "
-    "from processing.local.gateway import serve; serve(order)"
+    "from processing.local.gateway_server import serve; serve(order)"
 )
-MASKS_VARIABLE = "PROCESSING_LOCAL_MASKS"
-"""Tells a gateway's server what the creator of its job keeps from jobs: a list in JSON."""
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _BACKLOG = 128
-_SLACK_SECONDS = 86_400
-"""For how long a job's keys hold beyond its longest runtime: for its inputs, its outputs, and clocks that are set."""
-
-
-def plan(
-    home: Path, region: str, settings: EngineSettings, request: Mapping[str, Any], masks: list[str]
-) -> dict[str, Any]:
-    """Decide how a job reaches the engine.
-
-    Args:
-        home: the engine's folder.
-        region: the engine's region.
-        settings: the engine's settings, which also hold for jobs that this job creates.
-        request: the job's request.
-        masks: the files that such jobs shall not see either.
-
-    Returns:
-        what `Gateway` needs, in JSON's types.
-    """
-    from attrs import evolve
-
-    from processing.local.credentials import job_credentials
-    from processing.local.server import client_environment
-    from processing.local.settings import PYTHON_VARIABLE
-
-    longest = request["StoppingCondition"]["MaxRuntimeInSeconds"]
-    keys = job_credentials(home, _session_of(request["RoleArn"]), time.time() + longest + _SLACK_SECONDS)
-    python = settings.python or os.environ.get(PYTHON_VARIABLE) or sys.executable
-    return {
-        "region": region,
-        "settings": evolve(settings, python=python).to_json(),
-        "masks": masks,
-        # Where the creator's modules come from: the server needs botocore, wherever that is.
-        "path": [*dict.fromkeys([*filter(os.path.isabs, sys.path), PACKAGE_ROOT])],
-        "environment": client_environment("", keys, region),
-    }
-
-
-def _session_of(role: str) -> str:
-    """Return who a job with that role is: what GetCallerIdentity answers in a job on AWS."""
-    prefix, _, name = role.partition(":role/")
-    return f"{prefix.replace(':iam:', ':sts:', 1)}:assumed-role/{name.rpartition('/')[2]}/SageMaker"
 
 
 class Gateway:
@@ -82,13 +34,15 @@ class Gateway:
 
     Args:
         home: the engine's folder.
-        decided: what `plan` decided.
+        decided: what `gateway_server.plan` decided.
     """
 
     def __init__(self, home: Path, decided: Mapping[str, Any]) -> None:
         self._home = home
         self._decided = decided
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+        self._listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(_BACKLOG)
         self._port = self._listener.getsockname()[1]
         self._wake_read, self._wake_write = os.pipe()
         self._server: subprocess.Popen[bytes] | None = None
@@ -135,23 +89,3 @@ class Gateway:
                 pass_fds=(self._listener.fileno(),),
             )
         self._listener.close()  # only the server listens from here on: if it dies, clients learn of it
-
-
-def serve(order: Mapping[str, Any]) -> None:
-    """Serve the engine at the listener that was inherited, until the supervisor is gone."""
-    threading.Thread(target=_end_with_supervisor, daemon=True).start()
-    from processing.local.engine import Engine
-    from processing.local.server import Server
-    from processing.local.settings import EngineSettings
-
-    os.environ[MASKS_VARIABLE] = json.dumps(order["masks"])
-    engine = Engine(Path(order["home"]), EngineSettings.from_json(order["settings"]), region=order["region"])
-    Server(engine, listener=socket.socket(fileno=order["listener"])).serve_forever()
-
-
-def _end_with_supervisor() -> None:
-    """End when the other end of stdin is closed, which the kernel does when the supervisor ends, however it ends."""
-    with contextlib.suppress(OSError):
-        while os.read(0, 1):
-            pass
-    os._exit(0)

@@ -146,4 +146,6 @@ def _servers(supervisor: int) -> list[int]:
     """Return the children of a supervisor that are gateways' servers."""
     tasks = Path(f"/proc/{supervisor}/task").iterdir()
     children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    return [child for child in children if b"gateway import serve" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [
+        child for child in children if b"gateway_server import serve" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]

@@ -1,0 +1,80 @@
+"""What serves at a job's gateway: what it is told when the job is created, and the process itself."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+
+from processing.local.credentials import job_credentials
+from processing.local.server import Server, client_environment
+from processing.local.settings import PYTHON_VARIABLE, EngineSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+MASKS_VARIABLE = "PROCESSING_LOCAL_MASKS"
+"""Tells the process what the creator of its job keeps from jobs: a list in JSON."""
+_SLACK_SECONDS = 86_400
+"""For how long a job's keys hold beyond its longest runtime: for its inputs, its outputs, and clocks that are set."""
+
+
+def plan(
+    home: Path, region: str, settings: EngineSettings, request: Mapping[str, Any], masks: list[str]
+) -> dict[str, Any]:
+    """Decide how a job reaches the engine.
+
+    Args:
+        home: the engine's folder.
+        region: the engine's region.
+        settings: the engine's settings, which also hold for jobs that this job creates.
+        request: the job's request.
+        masks: the files that such jobs shall not see either.
+
+    Returns:
+        what `Gateway` needs, in JSON's types.
+    """
+    longest = request["StoppingCondition"]["MaxRuntimeInSeconds"]
+    keys = job_credentials(home, _session_of(request["RoleArn"]), time.time() + longest + _SLACK_SECONDS)
+    python = settings.python or os.environ.get(PYTHON_VARIABLE) or sys.executable
+    return {
+        "region": region,
+        "settings": evolve(settings, python=python).to_json(),
+        "masks": masks,
+        # Where the creator's modules come from: the server needs botocore, wherever that is.
+        "path": [*dict.fromkeys([*filter(os.path.isabs, sys.path), PACKAGE_ROOT])],
+        "environment": client_environment("", keys, region),
+    }
+
+
+def _session_of(role: str) -> str:
+    """Return who a job with that role is: what GetCallerIdentity answers in a job on AWS."""
+    prefix, _, name = role.partition(":role/")
+    return f"{prefix.replace(':iam:', ':sts:', 1)}:assumed-role/{name.rpartition('/')[2]}/SageMaker"
+
+
+def serve(order: Mapping[str, Any]) -> None:
+    """Serve the engine at the listener that was inherited, until the supervisor is gone."""
+    threading.Thread(target=_end_with_supervisor, daemon=True).start()
+    from processing.local.engine import Engine
+
+    os.environ[MASKS_VARIABLE] = json.dumps(order["masks"])
+    engine = Engine(Path(order["home"]), EngineSettings.from_json(order["settings"]), region=order["region"])
+    Server(engine, listener=socket.socket(fileno=order["listener"])).serve_forever()
+
+
+def _end_with_supervisor() -> None:
+    """End when the other end of stdin is closed, which the kernel does when the supervisor ends, however it ends."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 1):
+            pass
+    os._exit(0)
