@@ -38,6 +38,7 @@ _HANDLERS = {
     "sqs": ("processing.local.handlers.sqs", "SqsHandler"),
     "cloudwatch": ("processing.local.handlers.cloudwatch", "CloudWatchHandler"),
 }
+_ANOTHER_S3 = ("processing.local.elsewhere", "ElsewhereHandler")
 _REFUSALS = {
     "sagemaker": "ValidationException",
     "logs": "InvalidParameterException",
@@ -134,6 +135,8 @@ class Engine:
             with self._lock:
                 if service not in self._operations and service in _HANDLERS:
                     module, name = _HANDLERS[service]
+                    if service == "s3" and self.settings.another_s3 is not None:
+                        module, name = _ANOTHER_S3
                     handler = getattr(importlib.import_module(module), name)(self)
                     self._operations[service] = handler.operations
                 found = self._operations.get(service, {})

@@ -8,8 +8,10 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
+from attrs import evolve
+
 from processing.exceptions import ConfigurationError, EngineError
-from processing.local import events, gateway_server, hosts, limits, sandboxes
+from processing.local import elsewhere, events, gateway_server, hosts, limits, sandboxes
 from processing.local.description import selected
 from processing.local.errors import ApiError
 
@@ -49,8 +51,8 @@ def make_plan(engine: Surroundings, request: Mapping[str, Any]) -> dict[str, Any
     Raises:
         ApiError: `ValidationException`, the settings name something that is not there, or does not work here.
     """
-    settings = engine.settings
     try:
+        settings = evolve(engine.settings, s3_endpoint=engine.settings.another_s3)
         sandbox = sandboxes.suitable(settings)
         python = None if sandbox.runs_image else settings.interpreter(request["AppSpecification"]["ImageUri"])
         settings.check_sinks()
@@ -82,6 +84,7 @@ def make_plan(engine: Surroundings, request: Mapping[str, Any]) -> dict[str, Any
             "AWS_DEFAULT_REGION": engine.region,
         },
         "masks": masks,
+        "s3": elsewhere.plan(settings, engine.region),
         "events": events.sinks(settings.events_file, settings.events_queue),
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -195,8 +194,11 @@ class LocalSession(Session):
     def ensure_bucket(self, bucket: str) -> None:
         """Make a bucket of the session's own, also one that the user named: here it is but a name in a folder."""
         if bucket not in self._ensured and (bucket == self._default_bucket or self.expected_owner(bucket)):
-            with contextlib.suppress(ApiError):  # it is there
-                self.engine.objects.create_bucket(bucket)
+            try:
+                self.engine.handle("s3", "CreateBucket", {"Bucket": bucket})
+            except ApiError as error:
+                if error.status != 409:  # it is there
+                    raise EngineError(f"the bucket {bucket} cannot be made: {error.message}") from error
             self._ensured.add(bucket)
 
     def bucket_without_call(self, role: str | None) -> str:

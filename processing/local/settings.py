@@ -11,10 +11,11 @@ from typing import Any, Literal, get_args
 
 from attrs import asdict, converters, field, frozen, validators
 
-from processing.exceptions import ConfigurationError
+from processing.exceptions import ConfigurationError, EngineError
 
 SandboxSetting = Literal["auto", "bubblewrap", "namespaces", "rewriting", "container"]
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
+S3_VARIABLE = "AWS_ENDPOINT_URL_S3"
 PYTHON_VARIABLE = "PROCESSING_LOCAL_PYTHON"
 CONTAINER_OPTIONS_VARIABLE = "PROCESSING_LOCAL_CONTAINER_OPTIONS"
 
@@ -117,6 +118,20 @@ class EngineSettings:
             raise ConfigurationError(f"events_file: {place} is not a file")
         if not os.access(place if place.exists() else place.parent, os.W_OK):
             raise ConfigurationError(f"events_file: {place} cannot be written to")
+
+    @property
+    def another_s3(self) -> str | None:
+        """The URL of the S3 that takes the place of the engine's own; None for the engine's own.
+
+        Raises:
+            EngineError: it is no URL.
+        """
+        setting, endpoint = "s3_endpoint", self.s3_endpoint
+        if endpoint is None:
+            setting, endpoint = S3_VARIABLE, os.environ.get(S3_VARIABLE) or None
+        if endpoint is not None and not re.match(r"https?://[^/\s]", endpoint):
+            raise EngineError(f"{setting}: {endpoint!r} is not the URL of an S3, such as http://127.0.0.1:9000")
+        return endpoint
 
     def to_json(self) -> str:
         """Return the settings as a JSON object."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import os
 import re
 import shutil
@@ -58,6 +59,14 @@ class _NoProgramError(Exception):
     """The entrypoint cannot be started; carries the reason and the exit code."""
 
 
+def _objects(home: Path, plan: Mapping[str, Any]) -> ObjectStore:
+    """Return the job's S3: the engine's own, or the one in its place."""
+    if plan.get("s3") is None:
+        return ObjectStore(home)
+    other: ObjectStore = importlib.import_module("processing.local.elsewhere").ElsewhereObjects(plan["s3"], home)
+    return other
+
+
 class Supervisor:
     """Runs one host of a job.
 
@@ -83,7 +92,7 @@ class Supervisor:
         self._stream = f"{self._record.name}/{contract.host_name(number)}-{int(time.time() * 1000)}"
         self._sandbox = restore(self._plan["sandbox"])
         self._last_lines: Sequence[str] = ()
-        self._objects = ObjectStore(home)
+        self._objects = _objects(home, self._plan)
         self._data = HostData(self._request, self._ml_root, number, self._count, self._objects, self._check)
         self._attendants = Attendants(
             home,

@@ -10,7 +10,7 @@ import datetime as dt
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from processing.local import events, hosts, processes, remains
+from processing.local import elsewhere, events, hosts, processes, remains
 from processing.local.description import completed, description, selected, summary
 from processing.local.errors import ApiError
 from processing.local.planning import make_plan
@@ -62,7 +62,8 @@ class SageMakerHandler:
         try:
             tags = {tag["Key"]: tag["Value"] for tag in params.get("Tags", ())}
             job = self._jobs.create(request, arn=arn, folder=folder, plan=plan, hosts=count, tags=tags, now=_now())
-            hosts.start_supervisors(self._engine.home, job, count, locks, hosts.machine_environment())
+            environment = hosts.machine_environment() | elsewhere.environment(self._engine.settings)
+            hosts.start_supervisors(self._engine.home, job, count, locks, environment)
         except ApiError:
             processes.remove_tree(self._engine.home / folder)
             raise
