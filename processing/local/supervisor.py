@@ -156,7 +156,7 @@ class Supervisor:
 
     def _prepare(self) -> Host:
         """Provide everything that the program finds when it starts."""
-        for name in ("home", "tmp", "ml/processing", "ml/output"):
+        for name in ("home", "ml/tmp", "ml/processing", "ml/output"):
             (self._work / name).mkdir(parents=True, exist_ok=True)
         _reserve_space(self._reserve)
         self._check()
@@ -247,7 +247,8 @@ class Supervisor:
             if python["venv"]:
                 env["VIRTUAL_ENV"] = python["venv"]
             env["HOME"] = str(self._work / "home")
-            env["TMPDIR"] = str(self._work / "tmp")
+            # Short, because the path of a Unix socket in it has 107 bytes at most: multiprocessing needs one.
+            env["TMPDIR"] = f"{contract.ML}/tmp"  # noqa: S108 -- not the directory that everybody shares
         env["PROCESSING_JOB_ARN"] = self._record.arn
         requested = self._request.get("Environment") or {}
         env.update(self._attendants.environment(requested))

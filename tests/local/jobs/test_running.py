@@ -470,3 +470,18 @@ def _running(*command: str) -> list[int]:
             if [word.decode(errors="replace") for word in words[:-1]] == list(command):
                 found.append(int(entry.name))
     return found
+
+
+@pytest.mark.parametrize("sandbox", ["bubblewrap", "namespaces"])
+def test_the_temporary_directory_has_a_short_name(make_jobs: Callable[..., Any], sandbox: str) -> None:
+    """Programs put Unix sockets into it, as multiprocessing does, whose paths have 107 bytes at most."""
+    script = (
+        "import multiprocessing, tempfile\n"
+        "if __name__ == '__main__':\n"
+        "    print(tempfile.gettempdir())\n"
+        "    print(multiprocessing.Manager().dict(a=1))\n"
+    )
+    jobs = make_jobs(sandbox=sandbox)
+    name = jobs.create(script, name="a-job-with-a-name-as-long-as-those-that-are-generated-2026")
+    assert jobs.wait(name)["ProcessingJobStatus"] == "Completed", jobs.lines(name)
+    assert jobs.lines(name) == ["/opt/ml/tmp", "{'a': 1}"]
