@@ -65,6 +65,7 @@ def test_the_engine_s_operations_are_listed(tmp_path: Path) -> None:
         "SageMaker": "sagemaker",
         "S3": "s3",
         "CloudWatch Logs": "logs",
+        "CloudWatch": "cloudwatch",
         "SQS": "sqs",
         "STS": "sts",
         "IAM": "iam",
