@@ -157,7 +157,7 @@ def _is_timestamp(value: Any) -> bool:
 
     try:
         parse_to_aware_datetime(value)
-    except (TypeError, ValueError, AttributeError, OverflowError):
+    except (TypeError, ValueError, AttributeError, OverflowError, RuntimeError):  # the last: beyond all calendars
         return False
     return True
 

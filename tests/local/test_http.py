@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import logging
 import os
@@ -16,10 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from botocore import auth
-from botocore.awsrequest import AWSRequest
 from botocore.config import Config
-from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from processing.local import connection as connection_module
@@ -30,6 +26,7 @@ from processing.local.server import Server
 from processing.local.wire import http as http_module
 from processing.local.wire.http import end_of_head, head_of_answer, parse_head
 from processing.testing.clock import VirtualClock
+from processing.testing.rawhttp import Wire, signed, signed_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,84 +34,12 @@ if TYPE_CHECKING:
 
     from processing import LocalSession
 
-EMPTY = hashlib.sha256(b"").hexdigest()
-
-
-class Wire:
-    """A connection to a server, for bytes."""
-
-    def __init__(self, server: Server) -> None:
-        split = urlsplit(server.endpoint)
-        self.sock = socket.create_connection((split.hostname, split.port or 80), timeout=30)
-        self._file = self.sock.makefile("rb")
-
-    def send(self, data: bytes) -> None:
-        """Send all of it."""
-        self.sock.sendall(data)
-
-    def answer(self, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
-        """Read the next answer: status, headers by name in lower case, body."""
-        status = int(self._file.readline().split()[1])
-        lines = iter(lambda: self._file.readline().decode().strip(), "")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        if method == "HEAD":
-            return status, headers, b""
-        if "content-length" in headers:
-            return status, headers, self._file.read(int(headers["content-length"]))
-        body = b""
-        while size := int(self._file.readline() or b"0", 16):
-            body += self._file.read(size)
-            self._file.readline()
-        return status, headers, body
-
-    def close(self) -> None:
-        """End the connection."""
-        self._file.close()
-        self.sock.close()
-
-    def is_closed(self) -> bool:
-        """Whether the server has ended the connection."""
-        return self._file.read(1) == b""
-
 
 @pytest.fixture
 def wire(server: Server) -> Iterator[Wire]:
     """A connection to the engine."""
     with contextlib.closing(Wire(server)) as made:
         yield made
-
-
-def signed(
-    server: Server,
-    method: str,
-    path: str,
-    body: bytes = b"",
-    *,
-    headers: dict[str, str] | None = None,
-    service: str = "s3",
-    framed: bool = True,
-) -> bytes:
-    """The head of a signed request, and its body if it is `framed`."""
-    url = server.endpoint + path
-    keys = server.environment()
-    request = AWSRequest(method, url, data=body, headers=dict(headers or {}))
-    request.headers["Host"] = urlsplit(url).netloc
-    if framed:
-        request.headers["Content-Length"] = str(len(body))
-    signer: Any = auth.S3SigV4Auth if service == "s3" else auth.SigV4Auth
-    signer(Credentials(keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"]), service, "us-east-1").add_auth(
-        request
-    )
-    lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-    return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + (body if framed else b"")
-
-
-def json_call(server: Server, operation: str, body: bytes, **options: Any) -> bytes:
-    """A call of SageMaker."""
-    headers = {"X-Amz-Target": f"SageMaker.{operation}", "Content-Type": "application/x-amz-json-1.1"}
-    return signed(
-        server, "POST", "/", body, headers={**headers, **options.pop("headers", {})}, service="sagemaker", **options
-    )
 
 
 @pytest.fixture
@@ -195,7 +120,9 @@ def test_a_body_that_is_not_wanted_is_not_asked_for(server: Server, wire: Wire) 
 def test_a_chunked_body_is_put_together(server: Server, wire: Wire) -> None:
     """With extensions and trailers, which say nothing."""
     body = b'{"MaxResults": 5}'
-    head = json_call(server, "ListProcessingJobs", body, headers={"Transfer-Encoding": "chunked"}, framed=False)
+    head = signed_call(
+        server, "SageMaker.ListProcessingJobs", body, headers={"Transfer-Encoding": "chunked"}, framed=False
+    )
     wire.send(head + b"5\r\n" + body[:5] + b"\r\n0C;x=y\r\n" + body[5:] + b"\r\n0\r\nTrailer: x\r\n\r\n")
     assert wire.answer("POST")[0] == 200
     wire.send(signed(server, "GET", "/"))
@@ -278,7 +205,9 @@ def test_what_is_malformed_is_refused(wire: Wire, data: bytes, status: int, code
 )
 def test_broken_chunks_are_refused(server: Server, wire: Wire, chunks: bytes) -> None:
     """As a fault of the client's."""
-    wire.send(json_call(server, "ListProcessingJobs", b"", headers={"Transfer-Encoding": "chunked"}, framed=False))
+    wire.send(
+        signed_call(server, "SageMaker.ListProcessingJobs", b"", headers={"Transfer-Encoding": "chunked"}, framed=False)
+    )
     wire.send(chunks)
     status, _, body = wire.answer("POST")
     assert (status, b"InvalidChunk" in body) == (400, True)
@@ -286,7 +215,9 @@ def test_broken_chunks_are_refused(server: Server, wire: Wire, chunks: bytes) ->
 
 def test_a_body_that_has_to_be_in_memory_has_a_limit(server: Server, wire: Wire) -> None:
     """It is not even read; where its length is not told, reading stops there."""
-    body = json_call(server, "ListProcessingJobs", b"", headers={"Content-Length": str(1 << 40)}, framed=False)
+    body = signed_call(
+        server, "SageMaker.ListProcessingJobs", b"", headers={"Content-Length": str(1 << 40)}, framed=False
+    )
     wire.send(body)
     status, _, text = wire.answer("POST")
     assert (status, b"RequestEntityTooLarge" in text) == (413, True)
@@ -340,15 +271,8 @@ def test_a_bucket_may_stand_in_the_host(
 ) -> None:
     """As many clients have it; the names lead to this machine wherever they are resolved."""
     http_client("s3").put_object(Bucket=bucket, Key="a/key", Body=b"here")
-    port = urlsplit(server.endpoint).port
-    keys = server.environment()
-    request = AWSRequest("GET", f"http://{host}:{port}/a/key")
-    request.headers["Host"] = f"{host}:{port}"
-    signer: Any = auth.S3SigV4Auth
-    signer(Credentials(keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"]), "s3", "us-east-1").add_auth(request)
     with contextlib.closing(Wire(server)) as made:
-        lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-        made.send(f"GET /a/key HTTP/1.1\r\n{lines}\r\n".encode())
+        made.send(signed(server, "GET", "/a/key", host=f"{host}:{urlsplit(server.endpoint).port}"))
         assert made.answer()[2] == b"here"
 
 
@@ -357,13 +281,7 @@ def test_a_bucket_may_stand_in_the_host(
 )
 def test_any_host_will_do_for_a_path(server: Server, wire: Wire, host: str) -> None:
     """The signature covers it, and is what counts: a stranger's name that leads here has none."""
-    keys = server.environment()
-    request = AWSRequest("GET", "http://x/")
-    request.headers["Host"] = host
-    signer: Any = auth.S3SigV4Auth
-    signer(Credentials(keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"]), "s3", "us-east-1").add_auth(request)
-    lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-    wire.send(f"GET / HTTP/1.1\r\n{lines}\r\n".encode())
+    wire.send(signed(server, "GET", "/", host=host))
     status, _, body = wire.answer()
     assert (status, b"ListAllMyBucketsResult" in body) == (200, True)
 
@@ -482,7 +400,7 @@ def test_a_fault_of_the_engine_is_told_and_logged(
         raise ZeroDivisionError("a fault")
 
     monkeypatch.setattr(local_session.engine, "handle", fail)
-    wire.send(signed(server, "GET", "/bucket/ke%0Ay") + json_call(server, "ListProcessingJobs", b"{}"))
+    wire.send(signed(server, "GET", "/bucket/ke%0Ay") + signed_call(server, "SageMaker.ListProcessingJobs", b"{}"))
     status, headers, body = wire.answer()
     assert (status, b"<Code>InternalError</Code>" in body) == (500, True)
     status, second, body = wire.answer("POST")
@@ -588,7 +506,7 @@ def test_the_clock_of_signatures_can_be_given(tmp_path: Path) -> None:
     """A client whose clock is wrong hears what time it is, in the header that botocore corrects itself by."""
     ahead = VirtualClock(time.time() + 7200)
     with Server(Engine(tmp_path), clock=ahead) as server, contextlib.closing(Wire(server)) as made:
-        made.send(json_call(server, "ListProcessingJobs", b"{}"))
+        made.send(signed_call(server, "SageMaker.ListProcessingJobs", b"{}"))
         status, headers, body = made.answer("POST")
         assert (status, b"InvalidSignatureException" in body, b"Signature expired" in body) == (403, True, True)
         assert headers["date"]

@@ -23,6 +23,7 @@ from processing.local.errors import ApiError
 from processing.local.wire import codec
 from processing.local.wire.chunked import ChunkedBody
 from processing.local.wire.message import Call, Request, endpoint
+from processing.local.wire.values import to_time
 
 SERVICES = {
     "sagemaker": (
@@ -376,3 +377,10 @@ def test_a_chunked_put_is_an_object_without_its_coding() -> None:
     assert call.operation == "PutObject"
     assert (call.params["ContentLength"], call.params["ContentEncoding"]) == (5, "gzip")
     assert call.params["Body"].read() == b"hello"
+
+
+@pytest.mark.parametrize("value", [1e17, 1e300, float("inf"), float("nan"), 2**70, -(2**70), "100000000000000", "x"])
+def test_no_time_is_beyond_all_calendars(value: Any) -> None:
+    """It is a value that is wrong, not a fault of the engine."""
+    with pytest.raises(ValueError, match=r"."):
+        to_time(value)

@@ -177,6 +177,8 @@ def test_the_message_of_a_missing_member() -> None:
         (1.5, True),
         ("x", False),
         (None, False),
+        (1e17, False),
+        ("100000000000000", False),
     ],
 )
 def test_timestamps(value: Any, good: bool) -> None:

@@ -65,9 +65,12 @@ def to_time(value: Any) -> dt.datetime:
     """
     from botocore.utils import parse_timestamp
 
-    if isinstance(value, (int, float)):
-        return dt.datetime.fromtimestamp(value, dt.timezone.utc)
-    moment: dt.datetime = parse_timestamp(value)
+    try:
+        if isinstance(value, (int, float)):
+            return dt.datetime.fromtimestamp(value, dt.timezone.utc)
+        moment: dt.datetime = parse_timestamp(value)
+    except (RuntimeError, OverflowError, OSError) as error:  # a number beyond all calendars
+        raise ValueError(str(error)) from None
     return moment.replace(tzinfo=dt.timezone.utc) if moment.tzinfo is None else moment
 
 

@@ -1,0 +1,114 @@
+"""HTTP byte by byte: a connection that sends whatever it is given, and requests that are signed but not sent."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from processing.local.server import Server
+
+
+class Wire:
+    """A connection to a server, for bytes.
+
+    Args:
+        server: the server.
+        timeout: seconds after which a read that brings nothing is an error.
+    """
+
+    def __init__(self, server: Server, *, timeout: float = 30.0) -> None:
+        split = urlsplit(server.endpoint)
+        self.sock = socket.create_connection((split.hostname, split.port or 80), timeout=timeout)
+        self._file = self.sock.makefile("rb")
+
+    def send(self, data: bytes) -> None:
+        """Send all of it."""
+        self.sock.sendall(data)
+
+    def answer(self, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
+        """Read the next answer: status, headers by name in lower case, body."""
+        status = int(self._file.readline().split()[1])
+        lines = iter(lambda: self._file.readline().decode().strip(), "")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        if method == "HEAD" or status in {204, 304}:
+            return status, headers, b""
+        if "content-length" in headers:
+            return status, headers, self._file.read(int(headers["content-length"]))
+        body = b""
+        while size := int(self._file.readline() or b"0", 16):
+            body += self._file.read(size)
+            self._file.readline()
+        return status, headers, body
+
+    def rest(self) -> bytes:
+        """Say that nothing more is sent, and read until the server ends the connection."""
+        with contextlib.suppress(OSError):  # the server was faster
+            self.sock.shutdown(socket.SHUT_WR)
+        return self._file.read()
+
+    def is_closed(self) -> bool:
+        """Whether the server has ended the connection, and sent nothing more."""
+        return self._file.read(1) == b""
+
+    def close(self) -> None:
+        """End the connection."""
+        self._file.close()
+        self.sock.close()
+
+
+def signed(
+    server: Server,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    *,
+    headers: Mapping[str, str] | None = None,
+    service: str = "s3",
+    host: str | None = None,
+    framed: bool = True,
+) -> bytes:
+    """Return a request with botocore's signature.
+
+    Args:
+        server: whose keys sign it.
+        method: such as `GET`.
+        path: with the query, percent-encoded.
+        body: what is signed as the body.
+        headers: further ones.
+        service: for which it is signed.
+        host: the Host header; by default the server's.
+        framed: whether the length and the body itself are in the result.
+    """
+    from botocore.auth import S3SigV4Auth, SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    keys = server.environment()
+    request = AWSRequest(method, server.endpoint + path, data=body, headers=dict(headers or {}))
+    request.headers["Host"] = host or urlsplit(server.endpoint).netloc
+    if framed:
+        request.headers["Content-Length"] = str(len(body))
+    signer: Any = S3SigV4Auth if service == "s3" else SigV4Auth
+    credentials = Credentials(keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"])
+    signer(credentials, service, "us-east-1").add_auth(request)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + (body if framed else b"")
+
+
+def signed_call(server: Server, target: str, body: bytes, *, service: str = "sagemaker", **options: Any) -> bytes:
+    """Return a signed call of a service that speaks JSON.
+
+    Args:
+        server: whose keys sign it.
+        target: service and operation, as in `SageMaker.ListProcessingJobs`.
+        body: what should be JSON.
+        service: for which it is signed.
+        options: see `signed`.
+    """
+    headers = {"X-Amz-Target": target, "Content-Type": "application/x-amz-json-1.1", **options.pop("headers", {})}
+    return signed(server, "POST", "/", body, headers=headers, service=service, **options)
