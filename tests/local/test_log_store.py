@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sqlite3
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -283,6 +284,37 @@ def test_a_page_of_streams_costs_the_same_wherever_it_is(
     assert [stream.name for stream in store.streams("g", "29", descending=descending, limit=3)[0]] == (
         ["299", "298", "297"] if descending else ["290", "291", "292"]
     )
+
+
+def test_a_database_of_the_first_version_is_upgraded(tmp_path: Path) -> None:
+    """With all that is in it, and with a process that has it open going on."""
+    connection = sqlite3.connect(tmp_path / "logs.sqlite3")
+    connection.executescript(
+        """CREATE TABLE groups (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL);
+        CREATE TABLE streams (
+            id INTEGER PRIMARY KEY, log_group INTEGER NOT NULL REFERENCES groups, name TEXT NOT NULL,
+            created INTEGER NOT NULL, first_event INTEGER, last_event INTEGER, last_ingestion INTEGER,
+            UNIQUE (log_group, name)
+        );
+        CREATE TABLE events (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, stream INTEGER NOT NULL REFERENCES streams,
+            timestamp INTEGER NOT NULL, ingestion INTEGER NOT NULL, message TEXT NOT NULL
+        );
+        CREATE INDEX events_in_order ON events (stream, timestamp, ingestion, id);
+        INSERT INTO groups VALUES (1, 'g', 5);
+        INSERT INTO streams VALUES (1, 1, 's', 5, 7, 7, 8);
+        INSERT INTO events VALUES (1, 1, 7, 8, 'old');
+        PRAGMA user_version=1;"""
+    )
+    store = LogStore(tmp_path)
+    assert texts(store.filter("g")[0]) == ["old"]
+    assert (store.group("g").retention, store.tags("g")) == (None, {})
+    store.set_retention("g", 7)
+    store.change_tags("g", add={"a": "b"})
+    connection.execute("INSERT INTO groups (name, created) VALUES ('h', 6)")
+    connection.commit()
+    connection.close()
+    assert [(group.name, group.retention) for group in store.groups()[0]] == [("g", 7), ("h", None)]
 
 
 def test_unknown_names_and_tokens_are_errors(store: LogStore) -> None:

@@ -232,6 +232,23 @@ def test_a_session_through_boto3(logs: Any) -> None:
     stream.close()
 
 
+def test_a_session_ends_with_its_client(logs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the stream is closed, or the connection breaks."""
+    closed = threading.Event()
+
+    class Watched(LiveTail):
+        def close(self) -> None:
+            super().close()
+            closed.set()
+
+    monkeypatch.setattr("processing.local.handlers.logs.LiveTail", Watched)
+    stream = logs.start_live_tail(logGroupIdentifiers=[GROUP])["responseStream"]
+    next(iter(stream))
+    assert not closed.is_set()
+    stream.close()
+    assert closed.wait(30)
+
+
 def test_a_session_that_times_out_says_so(logs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the stream, as an exception."""
     monkeypatch.setattr(livetail, "LONGEST", 0.0)

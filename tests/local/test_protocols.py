@@ -359,6 +359,23 @@ def test_old_sqs_forms_are_read() -> None:
     assert handled(request)[0] == ("sqs", "SendMessage", {"MessageAttributes": attributes})
 
 
+def test_forms_are_read_however_they_are_filled() -> None:
+    """Numbers in any order, with gaps, and absurd; as many elements as fit, each looked at once."""
+    fields = {"Action": "ListQueues", "Version": "2012-11-05", "QueueUrl.x": "1", ".": "", "": "x"}
+    fields |= {
+        "AttributeName.10": "c",
+        "AttributeName.9": "b",
+        "AttributeName." + "9" * 5000: "z",
+        "AttributeName.": "y",
+    }
+    fields["Action"] = "GetQueueAttributes"
+    request = Request.from_url("POST", "http://h/", {"content-type": FORM}, urlencode(fields))
+    assert handled(request)[0] == ("sqs", "GetQueueAttributes", {"QueueUrl": "", "AttributeNames": ["b", "c"]})
+    data = [{"MetricName": f"m{number}", "Values": [1.0] * 20} for number in range(1000)]
+    params = {"Namespace": "n", "MetricData": data}
+    assert handled(request_of("cloudwatch", "query", "PutMetricData", params))[0][2] == params
+
+
 def test_old_sqs_answers_have_the_documented_elements() -> None:
     """Not only what botocore reads back with our names."""
     result = {"Messages": [{"Body": "b", "Attributes": {"SenderId": "s"}}]}

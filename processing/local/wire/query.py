@@ -37,7 +37,7 @@ def decode(service: str, operation: str, form: Mapping[str, str]) -> dict[str, A
     if operation not in model.operation_names:
         return {}
     shape = model.operation_model(operation).input_shape
-    return {} if shape is None else _read(shape, form, "")
+    return {} if shape is None else _read(shape, _tree(form))
 
 
 def encode(service: str, operation: str, result: Mapping[str, Any], request_id: str) -> Response:
@@ -65,37 +65,36 @@ def encode_error(service: str | None, error: ApiError, request_id: str) -> Respo
     return Response(error.status, {"Content-Type": "text/xml"}, (DECLARATION + body).encode())
 
 
-_NESTED = {"structure", "list", "map"}
+def _tree(form: Mapping[str, str]) -> dict[Any, Any]:
+    """Return the fields by the parts of their names, between dots; the text of each is under None."""
+    root: dict[Any, Any] = {}
+    for name, text in form.items():
+        node = root
+        for part in name.split("."):
+            node = node.setdefault(part, {})
+        node[None] = text
+    return root
 
 
-def _read(shape: Any, form: Mapping[str, str], prefix: str) -> Any:
+def _read(shape: Any, node: Mapping[Any, Any]) -> Any:
     kind = shape.type_name
     if kind == "structure":
-        found = {}
-        for key, member in shape.members.items():
-            name = prefix + member_name(member, key)
-            if name in form or any(field.startswith(f"{name}.") for field in form):
-                found[key] = _read(member, form, _inner(member, name))
-        return found
+        names = {key: member_name(member, key) for key, member in shape.members.items()}
+        return {key: _read(shape.members[key], node[name]) for key, name in names.items() if name in node}
     flattened = shape.serialization.get("flattened")
     if kind == "list":
-        prefix += "" if flattened else shape.member.serialization.get("name", "member") + "."
-        return [_read(shape.member, form, _inner(shape.member, f"{prefix}{n}")) for n in _numbers(form, prefix)]
+        elements = node if flattened else node.get(shape.member.serialization.get("name", "member"), {})
+        return [_read(shape.member, each) for each in _numbered(elements)]
     if kind == "map":
-        prefix += "" if flattened else "entry."
-        key_name, value_name = (
-            shape.key.serialization.get("name", "key"),
-            shape.value.serialization.get("name", "value"),
+        key, value = (
+            each.serialization.get("name", name) for each, name in ((shape.key, "key"), (shape.value, "value"))
         )
-        pairs = [(f"{prefix}{n}.{key_name}", f"{prefix}{n}.{value_name}") for n in _numbers(form, prefix)]
-        return {form.get(key, ""): _read(shape.value, form, _inner(shape.value, value)) for key, value in pairs}
-    return from_text(shape, form.get(prefix, ""))
+        entries = _numbered(node if flattened else node.get("entry", {}))
+        return {each.get(key, {}).get(None, ""): _read(shape.value, each.get(value, {})) for each in entries}
+    return from_text(shape, node.get(None, ""))
 
 
-def _inner(shape: Any, name: str) -> str:
-    return f"{name}." if shape.type_name in _NESTED else name
-
-
-def _numbers(form: Mapping[str, str], prefix: str) -> list[int]:
-    heads = {field[len(prefix) :].partition(".")[0] for field in form if field.startswith(prefix)}
-    return sorted(int(head) for head in heads if head.isdecimal())
+def _numbered(nodes: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
+    """Return what stands under numbers, in their order."""
+    numbers = [name for name in nodes if name is not None and name.isdecimal() and len(name) < 10]
+    return [nodes[name] for name in sorted(numbers, key=int)]
