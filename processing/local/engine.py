@@ -7,7 +7,7 @@ import importlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-from processing.local.errors import ApiError
+from processing.local.errors import ApiError, folder_gone
 from processing.local.folder import engine_home, explained, prepare_home
 from processing.local.stores.logs import LogStore
 from processing.local.stores.metrics import MetricStore
@@ -105,7 +105,12 @@ class Engine:
         code = _REFUSALS.get(service)
         if code is not None:
             _check(service, operation, params, code)
-        return function(params)
+        try:
+            return function(params)
+        except FileNotFoundError as error:
+            if self.home.is_dir():
+                raise
+            raise folder_gone(self.home) from error
 
     def check(self) -> None:
         """Open the stores that every job needs, so that a folder that cannot be used is found out now.

@@ -34,6 +34,11 @@ def unusable(error: EngineError) -> ApiError:
     return ApiError("LocalEngineUnusable", str(error), 507)
 
 
+def folder_gone(folder: object) -> EngineError:
+    """Return the error for an engine's folder that was there before."""
+    return EngineError(f"the engine's folder {folder} is gone: it was removed while it was in use")
+
+
 def disk_full(place: object) -> ApiError:
     """Return the error for a full disk: HTTP 507, which no client takes for a passing fault and tries again."""
     return ApiError("InsufficientStorage", f"There is no space left on the disk of the local engine ({place}).", 507)

@@ -66,7 +66,8 @@ class Locks:
         _open_locks.add(self)
         unnamed = folder.with_name(f".{folder.name}")
         try:
-            unnamed.mkdir(parents=True)
+            folder.parent.mkdir(exist_ok=True)
+            unnamed.mkdir()
             for number in range(1, count + 1):
                 with _opening:
                     fd = self._fds[number] = os.open(_lock_path(unnamed, number), os.O_CREAT | os.O_RDWR, 0o600)

@@ -236,3 +236,45 @@ def test_the_server_does_not_start_over_a_newer_versions_folder(tmp_path: Path) 
     assert done.returncode == 2
     assert "newer version of sm-processing: logs.sqlite3 has format 99" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_folder_that_is_removed_while_in_use_is_said(tmp_path: Path) -> None:
+    """Whatever is tried, by whom it was open before: nothing is written to files that nobody would ever read."""
+    home = tmp_path / "engine"
+    session = LocalSession(home)
+    objects, logs = session.engine.objects, session.engine.logs
+    objects.create_bucket("data")
+    objects.put("data", "k", b"x")
+    logs.append("g", "s", [(1, "x")])
+    script = tmp_path / "script.py"
+    script.touch()
+    processor = ScriptProcessor(
+        image_uri="image", command=["python3"], instance_type="local", instance_count=1, sagemaker_session=session
+    )
+    processor.run(str(script), logs=False)
+    request = processor.request(str(script)).to_boto()
+    shutil.rmtree(home)
+    for attempt in (
+        lambda: objects.put("data", "k", b"x"),
+        lambda: objects.get("data", "k"),
+        lambda: logs.append("g", "s", [(1, "x")]),
+        lambda: session.engine.handle("sagemaker", "ListProcessingJobs", {}),
+        lambda: session.engine.handle("sagemaker", "CreateProcessingJob", request),
+    ):
+        with pytest.raises(
+            EngineError, match=f"the engine's folder {home} is gone: it was removed while it was in use"
+        ):
+            attempt()
+    assert not home.exists()
+
+
+def test_a_folder_that_was_removed_can_be_begun_anew(tmp_path: Path) -> None:
+    """By the session that had it open, too, once the folder is there again."""
+    home = tmp_path / "engine"
+    session = LocalSession(home)
+    session.engine.objects.create_bucket("data")
+    shutil.rmtree(home)
+    LocalSession(home).engine.check()
+    assert session.engine.objects.list_buckets() == []
+    session.engine.objects.create_bucket("data")
+    assert [bucket.name for bucket in LocalSession(home).engine.objects.list_buckets()] == ["data"]

@@ -17,7 +17,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from processing.exceptions import EngineError
-from processing.local.errors import disk_full
+from processing.local.errors import disk_full, folder_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -100,6 +100,7 @@ class Database:
         self._version = version
         self._upgrades = dict(upgrades or {})
         self._pid = os.getpid()
+        self._file: tuple[int, int] | None = None
         self._idle: list[sqlite3.Connection] = []
         self._closer = weakref.finalize(self, _close_all, self._idle, self._pid)
 
@@ -168,7 +169,7 @@ class Database:
         if "is full" in str(error) or (_has_no_room(folder) and any(text in str(error) for text in _WITHOUT_ROOM)):
             raise disk_full(folder) from error
         if not folder.is_dir():
-            raise EngineError(f"the engine's folder {folder} is gone: it was removed while it was in use") from error
+            raise folder_gone(folder) from error
         if "readonly" in str(error) or not os.access(folder, os.W_OK | os.X_OK):
             raise EngineError(
                 f"the engine cannot write to its folder {folder}: {error} ({self.path.name}). "
@@ -179,6 +180,8 @@ class Database:
     def _lend(self) -> Iterator[sqlite3.Connection]:
         if self._pid != os.getpid():
             self._leave_to_parent()
+        if self._idle and self._file != _identity(self.path):
+            self.close()  # it was removed: what is written to it now, nobody would ever read
         idle = self._idle
         try:
             connection = idle.pop()
@@ -204,6 +207,7 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         try:
             connection = connect(self.path)
+            self._file = _identity(self.path)
         except sqlite3.OperationalError as error:
             self._explain(error)
             raise
@@ -242,6 +246,15 @@ class Database:
             "Upgrade the package (pip install --upgrade sm-processing), or use another folder: "
             "LocalSession(home), or the environment's PROCESSING_LOCAL_HOME"
         )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from a later one of its name; None where there is none."""
+    try:
+        state = os.stat(path)  # noqa: PTH116 -- this is part of every transaction
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
 
 
 def _has_no_room(folder: Path) -> bool:
