@@ -222,7 +222,10 @@ class HostLimits:
         """Return whether the kernel killed a process of the host for want of memory."""
         if self._group is None or self._plan is None:
             return False
-        text = (self._group / _FILES[self._plan["version"]].kills).read_text("ascii")
+        try:
+            text = (self._group / _FILES[self._plan["version"]].kills).read_text("ascii")
+        except OSError:  # an older kernel does not count
+            return False
         found = re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)
         return found is not None and found[1] != "0"
 
@@ -239,6 +242,10 @@ class DiskWatch:
         folder: where they are.
         limit: the size of the volume, in bytes.
         clock: tells the time, in seconds.
+
+    Attributes:
+        used: how many bytes it was when it was last looked at.
+        exceeded: whether it was ever more than the volume holds.
     """
 
     def __init__(self, folder: Path, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -247,11 +254,7 @@ class DiskWatch:
         self._next = clock() + _SCAN_SECONDS
         self.limit = limit
         self.used = 0
-
-    @property
-    def exceeded(self) -> bool:
-        """Whether it was more than the volume holds when it was last looked at."""
-        return self.used > self.limit
+        self.exceeded = False
 
     @property
     def percent(self) -> float:
@@ -272,6 +275,7 @@ class DiskWatch:
         """Add up the blocks of all files; links are not followed, and what is used in place does not count."""
         began = self._clock()
         self.used = sum(_blocks(str(self._folder))) * 512
+        self.exceeded |= self.used > self.limit
         ended = self._clock()
         self._next = ended + max(_SCAN_SECONDS, 100 * (ended - began))
 

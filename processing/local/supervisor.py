@@ -193,22 +193,26 @@ class Supervisor:
         longest = (self._request.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds")
         limits = runner.Limits(self._plan["tick"], self._plan["grace"], longest or assumed.DEFAULT_MAX_RUNTIME)
         self._check(at_once=True)
-        try:
-            ended = runner.run_program(
-                program, self._emit, limits, self._should_stop, lambda group: self._on_start(group, launch)
-            )
-            reason = self._attendants.ended(ended.exit_code)
-            problem = self._sandbox.problem(host, ended.exit_code, self._last_lines)
-        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-            raise _NoProgramError(
-                f"the entrypoint {argv[0]!r} cannot be started: {error.strerror}", NOT_EXECUTABLE
-            ) from None
-        finally:
-            self._sandbox.remove(host.key, host.ml_root)
+        with contextlib.ExitStack() as at_the_end:
+            at_the_end.callback(self._sandbox.remove, host.key, host.ml_root)
+            try:
+                ended = runner.run_program(
+                    program, self._emit, limits, self._should_stop, lambda group: self._on_start(group, launch)
+                )
+            except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+                raise _NoProgramError(
+                    f"the entrypoint {argv[0]!r} cannot be started: {error.strerror}", NOT_EXECUTABLE
+                ) from None
+            return self._judge(ended, host)
+
+    def _judge(self, ended: runner.Ended, host: Host) -> HostEnd:
+        """Return what the end of the program means."""
+        reason = self._attendants.ended(ended.exit_code)
         if ended.stopped not in {None, _PROBLEM}:
             return _interrupted(ended.stopped, ended.exit_code, self._request)
         if reason is not None:
             return HostEnd("failed", ended.exit_code, reason)
+        problem = self._sandbox.problem(host, ended.exit_code, self._last_lines)
         if problem is not None:
             return problem
         if ended.exit_code:

@@ -26,11 +26,15 @@ MANY = (
     "sys.exit(any(child.returncode for child in children))\n"
 )
 FILL = (
-    "import os, sys, time\n"
+    "import os, signal, sys, time\n"
+    "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
     "with open(sys.argv[1] + '/big', 'wb') as file:\n"
     "    os.posix_fallocate(file.fileno(), 0, 1100 << 20)\n"
     "    print('full', flush=True)\n"
-    "    time.sleep(600)\n"
+    "    try:\n"
+    "        time.sleep(600)\n"
+    "    finally:\n"
+    "        os.truncate(file.fileno(), 0)\n"
 )
 
 
@@ -138,7 +142,7 @@ def test_a_killed_supervisor_leaves_no_control_group(make_jobs: Callable[..., An
 
 
 def test_a_host_that_exceeds_its_volume_is_ended(every_sandbox: Any) -> None:
-    """VolumeSizeInGB is the most that a host's files may take; the reason says so, and gives the size."""
+    """VolumeSizeInGB is the most that a host's files may take, be it for a while; the reason gives the size."""
     jobs = every_sandbox
     request = jobs.request(FILL, arguments=["/opt/ml/processing/scratch"], inputs={"scratch": "s3://data/code/"})
     request["ProcessingResources"]["ClusterConfig"]["VolumeSizeInGB"] = 1
