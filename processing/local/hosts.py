@@ -196,7 +196,7 @@ def _bury(store: JobStore, folder: Path, job: JobRecord, number: int) -> bool:
         restore(sandbox).remove(container_key(job.folder, number), str(work / "ml"))
     if host.process_group is not None:
         processes.kill_group(host.process_group, host.group_started)
-    processes.kill_marked(folder)  # killed before it could note the group of what it had started
+    processes.kill_marked(work)  # killed before it could note the group of what it had started
     limits.forget_group(work)
     reason = "InternalServerError: the supervisor of the job's host is gone"
     said = _last_words(folder / f"{contract.host_name(number)}.err")
