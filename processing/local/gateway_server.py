@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from processing.local.credentials import job_credentials
+from processing.local.errors import disk_full
 from processing.local.server import Server, client_environment
 from processing.local.settings import PYTHON_VARIABLE, EngineSettings
 
@@ -42,9 +44,17 @@ def plan(
 
     Returns:
         what `Gateway` needs, in JSON's types.
+
+    Raises:
+        ApiError: the disk is full.
     """
     longest = request["StoppingCondition"]["MaxRuntimeInSeconds"]
-    keys = job_credentials(home, _session_of(request["RoleArn"]), time.time() + longest + _SLACK_SECONDS)
+    try:
+        keys = job_credentials(home, _session_of(request["RoleArn"]), time.time() + longest + _SLACK_SECONDS)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise disk_full(home) from error
+        raise
     python = settings.python or os.environ.get(PYTHON_VARIABLE) or sys.executable
     return {
         "region": region,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from botocore.exceptions import ClientError
 
+from processing.local import gateway_server
+from processing.local.errors import ApiError
 from processing.local.stores.jobs import JobStore
 
 if TYPE_CHECKING:
@@ -261,3 +264,23 @@ def test_the_first_instance_preference_is_taken(jobs: Any) -> None:
     selected = jobs.wait(name)["ProcessingResources"]["ClusterConfig"]
     assert (selected["SelectedInstanceType"], selected["SelectedInstanceCount"]) == ("ml.m5.large", 2)
     assert jobs.lines(name) == ["x", "x"]
+
+
+def test_settings_that_do_not_work_here_refuse_the_job(make_jobs: Callable[..., Any]) -> None:
+    """A program that is not there is named at once, not by a job that fails later."""
+    jobs = make_jobs(sandbox="container", container_program="no-such-program")
+    with pytest.raises(ApiError, match="no-such-program") as caught:
+        jobs.create("pass")
+    assert caught.value.code == "ValidationException"
+    assert not (jobs.home / "jobs").exists()
+
+
+def test_a_full_disk_refuses_the_job(jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no room for the keys of a job either, the answer is that of a full disk, which nobody retries."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(gateway_server, "job_credentials", full)
+    error = _error(jobs, "CreateProcessingJob", **jobs.request("pass"))
+    assert (error.code, error.status) == ("InsufficientStorage", 507)
