@@ -194,28 +194,31 @@ class TestConditions:
         assert [store.get("bucket", "k").path.read_bytes()] == [str(number).encode() for number in winners]
         assert len(bodies(store)) == 1
 
-    def test_one_of_many_processes_wins(self, store: ObjectStore) -> None:
-        """The exclusion holds between processes: 4 of them with 16 threads each."""
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are made by fork")
+    def test_one_of_64_processes_wins(self, store: ObjectStore) -> None:
+        """The exclusion holds between processes, which all begin when the last of them is there."""
         code = """
-from concurrent.futures import ThreadPoolExecutor
+import os
 from processing.local.errors import ApiError
-def put(number):
-    try:
-        return store.put("bucket", "k", b"%d" % number, if_none_match=True) and number
-    except ApiError:
-        return None
-print("ready", flush=True)
-while not (Path(sys.argv[1]) / "go").exists():
-    pass
-with ThreadPoolExecutor(16) as pool:
-    print(sum(won is not None for won in pool.map(put, range(1, 17))))
+start, go = os.pipe()
+results, result = os.pipe()
+for number in range(64):
+    if not os.fork():
+        os.close(go)
+        os.read(start, 1)
+        try:
+            store.put("bucket", "k", b"%d" % number, if_none_match=True)
+        except ApiError as error:
+            os.write(result, b"refused " if error.status == 412 else b"failed ")
+        else:
+            os.write(result, b"won ")
+        os._exit(0)
+os.close(go)
+os.close(result)
+print(*sorted(b"".join(iter(lambda: os.read(results, 4096), b"")).decode().split()))
 """
-        processes = [run(code, store.root) for _ in range(4)]
-        for process in processes:
-            assert process.stdout is not None
-            process.stdout.readline()
-        (store.root / "go").touch()
-        assert sum(int(process.communicate()[0]) for process in processes) == 1
+        process = run(code, store.root)
+        assert process.communicate()[0].split() == ["refused"] * 63 + ["won"]
         assert len(bodies(store)) == 1
 
 
