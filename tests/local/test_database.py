@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SCHEMA = ("CREATE TABLE counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL)", "INSERT INTO counts VALUES ('n', 0)")
 
+MANY_THREADS = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # since Python 3.12
+
 
 def count(path: Path, times: int = 1) -> None:
     """Read, then write: wrong if two do it at once."""
@@ -70,6 +72,7 @@ def test_threads_take_turns(tmp_path: Path) -> None:
     assert len(database._idle) <= 16
 
 
+@MANY_THREADS
 def test_a_forked_child_opens_its_own_connection(tmp_path: Path) -> None:
     """SQLite's connections must not cross a fork: the child leaves those of its parent alone, open ones too."""
     database = Database(tmp_path / "db", SCHEMA)
@@ -195,6 +198,7 @@ def test_one_that_is_open_already_goes_on_after_an_upgrade(tmp_path: Path) -> No
     assert value_of(old) == 1
 
 
+@MANY_THREADS
 def test_a_fork_in_the_middle_of_a_write_hands_no_lock_on(tmp_path: Path) -> None:
     """The thread that holds the turn does not exist in the child, which writes as soon as SQLite lets it."""
     database = Database(tmp_path / "db", SCHEMA)
