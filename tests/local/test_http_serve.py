@@ -48,7 +48,8 @@ def serving(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], 
 
 def client(service: str, variables: dict[str, str], **options: Any) -> Any:
     """A client of it."""
-    return boto3.client(
+    make: Any = boto3.client
+    return make(
         service,
         endpoint_url=variables["AWS_ENDPOINT_URL"],
         aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
