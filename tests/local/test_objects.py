@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -285,8 +287,79 @@ store.put("bucket", "k", Source())
         store.put("bucket", "k", b"x")
 
 
+FIRST_VERSION = """
+CREATE TABLE buckets (name TEXT PRIMARY KEY, created REAL NOT NULL, region TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE objects (
+    bucket TEXT NOT NULL, key BLOB NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL, modified REAL NOT NULL,
+    body TEXT NOT NULL, headers TEXT NOT NULL, metadata TEXT NOT NULL, PRIMARY KEY (bucket, key)
+) WITHOUT ROWID;
+CREATE TABLE uploads (
+    id TEXT PRIMARY KEY, bucket TEXT NOT NULL, key BLOB NOT NULL, initiated REAL NOT NULL,
+    headers TEXT NOT NULL, metadata TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE parts (
+    upload TEXT NOT NULL, number INTEGER NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL,
+    modified REAL NOT NULL, body TEXT NOT NULL, PRIMARY KEY (upload, number)
+) WITHOUT ROWID;
+CREATE TABLE garbage (body TEXT PRIMARY KEY) WITHOUT ROWID;
+INSERT INTO buckets VALUES ('bucket', 1.0, '');
+INSERT INTO objects VALUES ('bucket', x'6b', 3, 'etag', 1.0, 'abcdef', '{"ContentType": "x/y"}', '{}');
+INSERT INTO uploads VALUES ('up', 'bucket', x'6b', 1.0, '{}', '{}');
+INSERT INTO parts VALUES ('up', 1, 3, '37b51d194a7513e45b56f6524f2d51f2', 1.0, 'abcdeg');
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_store_of_the_first_version_is_read(tmp_path: Path) -> None:
+    """Objects without tags and parts without checksums, as they were; and an upload of it can be completed."""
+    (tmp_path / "objects" / "ab").mkdir(parents=True)
+    for name in ("abcdef", "abcdeg"):
+        (tmp_path / "objects" / "ab" / name).write_bytes(b"bar")
+    with contextlib.closing(sqlite3.connect(tmp_path / "objects.sqlite3")) as connection:
+        connection.executescript(FIRST_VERSION)
+    store = ObjectStore(tmp_path)
+    record, descriptor = store.open("bucket", "k")
+    assert os.read(descriptor, 10) == b"bar"
+    os.close(descriptor)
+    assert (record.headers, record.tags, record.parts_of()) == ({"ContentType": "x/y"}, {}, [])
+    (part,) = MultipartUploads(store).parts("up", "bucket", "k")
+    assert MultipartUploads(store).complete("up", "bucket", "k", [Chosen(1, part.etag)]).size == 3
+
+
+def test_a_body_that_was_cut_short_is_no_data(store: ObjectStore) -> None:
+    """What a failure of the machine may leave is an error for the reader."""
+    record = store.put("bucket", "k", b"hello")
+    os.truncate(record.path, 3)
+    with pytest.raises(ApiError, match=r"InternalError.*is not whole"):
+        store.open("bucket", "k")
+
+
+def test_a_body_that_was_never_moved_is_read_and_then_is(store: ObjectStore) -> None:
+    """Killed between the commit and the move: readers find it where it is, and a sweep finishes the move."""
+    record = store.put("bucket", "k", b"hello")
+    record.path.rename(store.root / "incoming" / record.path.name)
+    _, descriptor = store.open("bucket", "k")
+    assert os.read(descriptor, 10) == b"hello"
+    os.close(descriptor)
+    assert store.sweep(0.0) == 0
+    assert record.path.read_bytes() == b"hello"
+
+
 class TestUploads:
     """Multipart uploads."""
+
+    def test_a_full_disk_leaves_the_upload_as_it_was(self, store: ObjectStore) -> None:
+        """507 for what finds no room, and the parts that were there still are."""
+        uploads = MultipartUploads(store)
+        upload = uploads.create("bucket", "k", headers={}, metadata={})
+        part = uploads.add_part(upload.id, "bucket", "k", 1, b"x")
+        with store.database.read() as connection:
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(ApiError, match="InsufficientStorage"):
+            uploads.create("bucket", "other", headers={"a": "b" * 100_000}, metadata={})
+        assert [each.number for each in uploads.parts(upload.id, "bucket", "k")] == [part.number]
+        assert len(bodies(store)) == 1
 
     def test_parts_become_one_object(self, store: ObjectStore) -> None:
         """In the order of their numbers; the ETag is the MD5 of the MD5s."""
