@@ -21,8 +21,8 @@ from sybil import Region, Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 from processing import exceptions
-from processing.local.assumed import ASSUMPTIONS
 from processing.local.engine import Engine
+from processing.local.jobs.assumed import ASSUMPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,8 @@ import sys
 from typing import NoReturn
 
 from processing.exceptions import ProcessingError
-from processing.local import cleaning_command, serving
+from processing.local.commands import clean as cleaning_command
+from processing.local.commands import serve as serving
 
 
 def main(arguments: list[str] | None = None) -> None:

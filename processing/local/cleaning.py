@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 
 from processing.exceptions import ConfigurationError
-from processing.local import hosts, processes, remains
-from processing.local.data import inputs, split_uri
+from processing.local import processes
 from processing.local.errors import ApiError
+from processing.local.jobs import hosts, remains
+from processing.local.jobs.data import inputs, split_uri
 from processing.local.stores import expiry
 from processing.local.stores.bodies import ABANDONED_AFTER
 from processing.local.stores.database import give_space_back

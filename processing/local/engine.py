@@ -38,7 +38,7 @@ _HANDLERS = {
     "sqs": ("processing.local.handlers.sqs", "SqsHandler"),
     "cloudwatch": ("processing.local.handlers.cloudwatch", "CloudWatchHandler"),
 }
-_ANOTHER_S3 = ("processing.local.elsewhere", "ElsewhereHandler")
+_ANOTHER_S3 = ("processing.local.handlers.elsewhere", "ElsewhereHandler")
 _REFUSALS = {
     "sagemaker": "ValidationException",
     "logs": "InvalidParameterException",

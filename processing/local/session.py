@@ -11,7 +11,7 @@ from processing.exceptions import ConfigurationError, EngineError
 from processing.local.engine import REGION, Engine
 from processing.local.errors import ApiError
 from processing.local.settings import EngineSettings
-from processing.local.transport import InProcessTransport, Transport
+from processing.local.transports.in_process import InProcessTransport, Transport
 from processing.session import CodeLayout, Session
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class LocalSession(Session):
             ConfigurationError: the Python for the image is not there.
         """
         from processing.local import sandboxes
-        from processing.local.runnable import check_runnable
+        from processing.local.jobs.runnable import check_runnable
 
         self.engine.check()
         try:
@@ -224,7 +224,7 @@ class LocalSession(Session):
     def _make_boto_session(self) -> Any:
         import boto3
 
-        from processing.local.clients import engine_session
+        from processing.local.transports.clients import engine_session
         from processing.request.schema import shared_loader
 
         loader = shared_loader()

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from processing.exceptions import ProcessingError
-from processing.local import events, hosts
+from processing.local.jobs import events, hosts
 from processing.local.stores.jobs import JobStore
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from processing.local.server import Server
+    from processing.local.transports.server import Server
 
 
 class Wire:

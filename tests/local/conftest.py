@@ -17,7 +17,7 @@ import botocore.session
 import pytest
 from botocore.config import Config
 
-from processing.local.server import Server
+from processing.local.transports.server import Server
 from processing.request.schema import shared_loader
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import pytest
 import processing
 from processing import LocalSession
 from processing.exceptions import ConfigurationError
-from processing.local import events, hosts
+from processing.local.jobs import events, hosts
 from processing.local.settings import EngineSettings
 from processing.local.stores import outbox
 from processing.local.stores.jobs import HostEnd, JobStore
@@ -197,7 +197,7 @@ def test_a_sink_that_does_not_work_waits(
     store = JobStore(session.home)
     note_job(store, "one", events.sinks(str(folder / "events.jsonl"), "events"))
     folder.rmdir()
-    with caplog.at_level(logging.WARNING, "processing.local.events"):
+    with caplog.at_level(logging.WARNING, "processing.local.jobs.events"):
         for _ in range(3):
             events.deliver(store, session.home)
         store.finish_host(1, 1, HostEnd("completed"), NOW)
@@ -224,7 +224,7 @@ def test_half_a_line_spoils_no_other(tmp_path: Path) -> None:
 _DELIVER = """
 import resource, sys
 from pathlib import Path
-from processing.local import events
+from processing.local.jobs import events
 from processing.local.stores.jobs import JobStore
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 events.deliver(JobStore(Path(sys.argv[1])), Path(sys.argv[1]))
@@ -253,9 +253,9 @@ def test_a_file_that_has_no_room_for_a_line_gets_nothing_of_it(tmp_path: Path) -
 _BOOT = """
 import os, signal, sys
 sys.path.append(sys.argv[1])
-from processing.local import events
+from processing.local.jobs import events
 events.deliver = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-from processing.local.supervisor import main
+from processing.local.jobs.supervisor import main
 main(sys.argv[2:])
 """
 
@@ -290,7 +290,7 @@ def test_a_job_that_is_deleted_is_told_of_still(tmp_path: Path) -> None:
 _KILLED_AFTER_WRITING = """
 import os, signal, sys
 from pathlib import Path
-from processing.local import events
+from processing.local.jobs import events
 from processing.local.stores.jobs import JobStore
 append = events._append
 def append_and_die(*given):
@@ -325,7 +325,7 @@ def test_a_deliverer_killed_before_it_notes_it_duplicates(tmp_path: Path) -> Non
 _WORKER = """
 import sys
 from pathlib import Path
-from processing.local import events
+from processing.local.jobs import events
 from processing.local.stores.jobs import HostEnd, JobStore
 home, worker = Path(sys.argv[1]), sys.argv[2]
 store = JobStore(home)

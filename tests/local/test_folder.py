@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from processing import EngineError, LocalSession, ScriptProcessor
 from processing.local.folder import engine_home
-from processing.local.server import Server
+from processing.local.transports.server import Server
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from processing.local.engine import Engine
-from processing.local.server import Server
 from processing.local.settings import EngineSettings
+from processing.local.transports.server import Server
 from processing.local.wire import cbor
 from processing.request.schema import service_model
 from processing.testing.rawhttp import Wire, signed, signed_call
@@ -76,7 +76,7 @@ class Target:
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """One engine for all examples: what one of them leaves, the next ones find."""
     faults = Faults()
-    logger = logging.getLogger("processing.local.server")
+    logger = logging.getLogger("processing.local.transports.server")
     logger.addHandler(faults)
     engine = Engine(tmp_path_factory.mktemp("fuzzed") / "engine", EngineSettings(grace=0.1, tick=0.01))
     engine.objects.create_bucket("bucket")

@@ -18,11 +18,11 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from processing.local import connection as connection_module
-from processing.local import server as server_module
 from processing.local.engine import Engine
 from processing.local.errors import ApiError
-from processing.local.server import Server
+from processing.local.transports import connection as connection_module
+from processing.local.transports import server as server_module
+from processing.local.transports.server import Server
 from processing.local.wire import http as http_module
 from processing.local.wire.http import end_of_head, head_of_answer, parse_head
 from processing.testing.clock import VirtualClock
@@ -405,7 +405,7 @@ def test_a_fault_of_the_engine_is_told_and_logged(
     assert (status, b"<Code>InternalError</Code>" in body) == (500, True)
     status, second, body = wire.answer("POST")
     assert (status, b"InternalFailure" in body) == (500, True)
-    entries = [record for record in caplog.records if record.name == "processing.local.server"]
+    entries = [record for record in caplog.records if record.name == "processing.local.transports.server"]
     assert headers["x-amz-request-id"] in entries[0].getMessage()
     assert second["x-amz-request-id"] in entries[1].getMessage()
     assert "GET /bucket/ke%0Ay" in entries[0].getMessage()
@@ -430,7 +430,7 @@ def fail(message: str) -> None:
 
 def test_nobody_makes_up_an_entry_of_the_log(tmp_path: Path) -> None:
     """Lines but the first are indented, control characters escaped; the file is its owner's alone."""
-    logger = logging.getLogger("processing.local.server")
+    logger = logging.getLogger("processing.local.transports.server")
     with server_module.logging_to(tmp_path):
         try:
             fail("x\n2026 ERROR forged\x1b[31m\r")

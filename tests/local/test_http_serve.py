@@ -17,9 +17,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from processing.local.commands.serve import shell_lines
 from processing.local.credentials import install_credentials, job_credentials
-from processing.local.server import client_environment
-from processing.local.serving import shell_lines
+from processing.local.endpoint import client_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,7 +150,7 @@ def test_a_child_serves_on_its_parents_socket(tmp_path: Path) -> None:
     arn = "arn:aws:sts::000000000000:assumed-role/Role/SageMaker"
     keys = job_credentials(tmp_path, arn, 4_000_000_000)
     program = (
-        "import pathlib, sys; from processing.local.server import serve_inherited; "
+        "import pathlib, sys; from processing.local.transports.server import serve_inherited; "
         "serve_inherited(pathlib.Path(sys.argv[1]), int(sys.argv[2]))"
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:

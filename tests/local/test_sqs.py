@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from processing import LocalSession
-    from processing.local.server import Server
+    from processing.local.transports.server import Server
 
 BATCH_ID = "AWS.SimpleQueueService.InvalidBatchEntryId"
 GONE = "AWS.SimpleQueueService.NonExistentQueue"

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from processing.local.server import Server
+    from processing.local.transports.server import Server
 
 
 def test_everybody_is_one_role_of_one_account(client: Callable[..., Any]) -> None:

@@ -115,7 +115,7 @@ class House:
             with contextlib.suppress(OSError):
                 command, environment = (place / "cmdline").read_bytes(), (place / "environ").read_bytes()
                 state, _, group = (place / "stat").read_bytes().rpartition(b")")[2].split()[:3]
-                supervises = b"processing.local.supervisor" in command and mark in command
+                supervises = b"processing.local.jobs.supervisor" in command and mark in command
                 if state != b"Z" and (supervises or mark in command or mark + b"/jobs/" in environment):
                     found.append(_Process(int(place.name), int(group), supervisor=supervises))
         return found

@@ -19,7 +19,7 @@ from processing import LocalSession, Session
 from processing.exceptions import ConfigurationError
 from processing.local.engine import Engine
 from processing.local.settings import EngineSettings
-from processing.local.transport import identify
+from processing.local.transports.in_process import identify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
-    from processing.local.transport import Transport
+    from processing.local.transports.in_process import Transport
 
 
 class Recording:

@@ -10,17 +10,18 @@ import datetime as dt
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from processing.local import elsewhere, events, hosts, processes, remains
-from processing.local.description import completed, description, selected, summary
+from processing.local import elsewhere, processes
 from processing.local.errors import ApiError
-from processing.local.planning import make_plan
-from processing.local.runnable import check_runnable
+from processing.local.jobs import events, hosts, remains
+from processing.local.jobs.description import completed, description, selected, summary
+from processing.local.jobs.planning import make_plan
+from processing.local.jobs.runnable import check_runnable
 from processing.local.stores.jobs import JobQuery, JobStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from processing.local.planning import Surroundings
+    from processing.local.jobs.planning import Surroundings
 
 DEFAULT_PAGE = 10
 

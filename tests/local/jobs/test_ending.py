@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing.local import hosts, processes
+from processing.local import processes
+from processing.local.jobs import hosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

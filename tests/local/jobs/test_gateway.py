@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from processing.local import hosts
+from processing.local.jobs import hosts
 
 WHO = "import boto3\nprint(boto3.client('sts').get_caller_identity()['Arn'])\n"
 CONNECT = (
@@ -146,6 +146,4 @@ def _servers(supervisor: int) -> list[int]:
     """Return the children of a supervisor that are gateways' servers."""
     tasks = Path(f"/proc/{supervisor}/task").iterdir()
     children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    return [
-        child for child in children if b"gateway_server import serve" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+    return [child for child in children if b"gateway import serve" in Path(f"/proc/{child}/cmdline").read_bytes()]

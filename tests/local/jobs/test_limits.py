@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing.local import hosts, limits
+from processing.local import limits
+from processing.local.jobs import hosts
 from processing.local.limits import DiskWatch
 
 if TYPE_CHECKING:

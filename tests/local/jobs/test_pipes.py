@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing.local.data import Source, Stream
-from processing.local.pipes import Pipes
+from processing.local.jobs.data import Source, Stream
+from processing.local.jobs.pipes import Pipes
 
 if TYPE_CHECKING:
     from pathlib import Path

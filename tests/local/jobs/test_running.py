@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing.local.data import _regular_files
+from processing.local.jobs.data import _regular_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable

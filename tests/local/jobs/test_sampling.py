@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing.local import sampling
+from processing.local.jobs import sampling
+from processing.local.jobs.sampling import Sampler, use_of_tree
 from processing.local.limits import DiskWatch
-from processing.local.sampling import Sampler, use_of_tree
 from processing.local.stores.metrics import HOST, JOBS, Metric, MetricStore
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _BOOT = (
     "import json, sys; order = json.loads(sys.argv[1]); sys.path[:] = order['path']; "
-    "from processing.local.gateway_server import serve; serve(order)"
+    "from processing.local.transports.gateway import serve; serve(order)"
 )
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _BACKLOG = 128
@@ -34,7 +34,7 @@ class Gateway:
 
     Args:
         home: the engine's folder.
-        decided: what `gateway_server.plan` decided.
+        decided: what `gateway_plan.plan` decided.
     """
 
     def __init__(self, home: Path, decided: Mapping[str, Any]) -> None:

@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from processing.container import contract
-from processing.local.data import inputs, is_file_uri, outputs, overlap
 from processing.local.errors import ApiError
+from processing.local.jobs.data import inputs, is_file_uri, outputs, overlap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,14 +1,10 @@
-"""What serves at a job's gateway: what it is told when the job is created, and the process itself."""
+"""How a job will reach the engine: decided when it is created, and stored with it."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import json
 import os
-import socket
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from processing.local.credentials import job_credentials
+from processing.local.endpoint import client_environment
 from processing.local.errors import disk_full
-from processing.local.server import Server, client_environment
 from processing.local.settings import PYTHON_VARIABLE, EngineSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
 MASKS_VARIABLE = "PROCESSING_LOCAL_MASKS"
 """Tells the process what the creator of its job keeps from jobs: a list in JSON."""
 _SLACK_SECONDS = 86_400
@@ -70,21 +66,3 @@ def _session_of(role: str) -> str:
     """Return who a job with that role is: what GetCallerIdentity answers in a job on AWS."""
     prefix, _, name = role.partition(":role/")
     return f"{prefix.replace(':iam:', ':sts:', 1)}:assumed-role/{name.rpartition('/')[2]}/SageMaker"
-
-
-def serve(order: Mapping[str, Any]) -> None:
-    """Serve the engine at the listener that was inherited, until the supervisor is gone."""
-    threading.Thread(target=_end_with_supervisor, daemon=True).start()
-    from processing.local.engine import Engine
-
-    os.environ[MASKS_VARIABLE] = json.dumps(order["masks"])
-    engine = Engine(Path(order["home"]), EngineSettings.from_json(order["settings"]), region=order["region"])
-    Server(engine, listener=socket.socket(fileno=order["listener"])).serve_forever()
-
-
-def _end_with_supervisor() -> None:
-    """End when the other end of stdin is closed, which the kernel does when the supervisor ends, however it ends."""
-    with contextlib.suppress(OSError):
-        while os.read(0, 1):
-            pass
-    os._exit(0)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from attrs import evolve
 
 from processing.exceptions import ConfigurationError, EngineError
-from processing.local import elsewhere, events, gateway_server, hosts, limits, sandboxes
-from processing.local.description import selected
+from processing.local import elsewhere, limits, sandboxes
 from processing.local.errors import ApiError
+from processing.local.jobs import events, gateway_plan, hosts
+from processing.local.jobs.description import selected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,7 +75,7 @@ def make_plan(engine: Surroundings, request: Mapping[str, Any]) -> dict[str, Any
         "gpus": selected(request)[0] == "local_gpu",
         "limits": kept,
         "memory": None if settings.memory_gb is None else int(settings.memory_gb * limits.GIB),
-        "gateway": None if isolated else gateway_server.plan(engine.home, engine.region, settings, request, masks),
+        "gateway": None if isolated else gateway_plan.plan(engine.home, engine.region, settings, request, masks),
         "environment": {
             **({} if python is None else {**hosts.machine_environment(), "PYTHONUNBUFFERED": "1"}),
             "AWS_CONFIG_FILE": os.devnull,
@@ -100,7 +101,7 @@ def _credential_files() -> list[str]:
             homes.add(pwd.getpwuid(os.getuid()).pw_dir)
     masks = {*files, *(os.path.join(home, ".aws") for home in homes)}  # noqa: PTH118
     # In a gateway's server: what the creator of the job that now creates another one kept from that.
-    masks.update(json.loads(os.environ.get(gateway_server.MASKS_VARIABLE, "[]")))
+    masks.update(json.loads(os.environ.get(gateway_plan.MASKS_VARIABLE, "[]")))
     return sorted(masks - {os.devnull})
 
 

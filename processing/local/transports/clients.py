@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
     from botocore.loaders import Loader
 
-    from processing.local.transport import Transport
+    from processing.local.transports.in_process import Transport
 
 _CREDENTIAL = "local"  # nobody looks at it; it keeps botocore from asking the machine for one
 

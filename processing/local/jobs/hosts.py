@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from processing.container import contract
-from processing.local import events, limits, processes
+from processing.local import limits, processes
 from processing.local.errors import disk_full
+from processing.local.jobs import events
 from processing.local.sandboxes import restore
 from processing.local.sandboxes.base import container_key
 from processing.local.stores.jobs import HostEnd, HostRecord, JobRecord, JobStore
@@ -29,8 +30,10 @@ from processing.local.stores.jobs import HostEnd, HostRecord, JobRecord, JobStor
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
-_BOOT = "import sys; sys.path.append(sys.argv[1]); from processing.local.supervisor import main; main(sys.argv[2:])"
+PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
+_BOOT = (
+    "import sys; sys.path.append(sys.argv[1]); from processing.local.jobs.supervisor import main; main(sys.argv[2:])"
+)
 _ENVIRONMENT = ("PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH")  # without the last, some a Python does not start
 _children: list[_Supervisor] = []
 _open_locks: weakref.WeakSet[Locks] = weakref.WeakSet()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from processing.local.gateway import Gateway
+from processing.local.jobs.gateway import Gateway
+from processing.local.jobs.sampling import Sampler
 from processing.local.limits import GIB, OUT_OF_MEMORY, DiskWatch, HostLimits
-from processing.local.sampling import Sampler
 from processing.local.stores.metrics import MetricStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from processing.local.data import Stream
-    from processing.local.pipes import Pipes
+    from processing.local.jobs.data import Stream
+    from processing.local.jobs.pipes import Pipes
     from processing.local.stores.objects import ObjectStore
 
 
@@ -41,7 +41,7 @@ class Attendants:
     def open_pipes(self, streams: Sequence[Stream], objects: ObjectStore) -> None:
         """Make the pipes of inputs in Pipe mode."""
         if streams:
-            from processing.local.pipes import Pipes  # few jobs have any, and each would pay for the import
+            from processing.local.jobs.pipes import Pipes  # few jobs have any, and each would pay for the import
 
             self._pipes = Pipes()
             self._pipes.open(streams, objects)

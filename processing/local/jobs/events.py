@@ -19,7 +19,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from processing.exceptions import ProcessingError
-from processing.local.description import description
+from processing.local.jobs.description import description
 from processing.local.stores.jobs import JobRecord, JobStore
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ import time
 from logging.handlers import RotatingFileHandler
 from typing import TYPE_CHECKING
 
-from processing.local.connection import Connection
 from processing.local.credentials import Credentials, install_credentials
+from processing.local.endpoint import ADDRESS, client_environment
+from processing.local.transports.connection import Connection
 from processing.local.wire.signature import Verifier
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from processing.local.settings import EngineSettings
     from processing.local.wire.codec import Handle
 
-ADDRESS = "127.0.0.1"
 MAX_CONNECTIONS = 256
 """Each has a thread. When there are more, the one that waits longest for its next request is closed."""
 
@@ -253,36 +253,6 @@ class _OneEntry(logging.Formatter):
 
 def _escaped(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode()
-
-
-def client_environment(endpoint: str, keys: Keys, region: str) -> dict[str, str]:
-    """Return the environment variables that point any client at an endpoint, and at nothing else.
-
-    Args:
-        endpoint: its URL.
-        keys: what to sign with.
-        region: the region that clients are in.
-    """
-    variables = {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": keys.access_key,
-        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
-        "AWS_REGION": region,
-        "AWS_DEFAULT_REGION": region,
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
-        "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
-        "AWS_USE_DUALSTACK_ENDPOINT": "false",
-        "AWS_USE_FIPS_ENDPOINT": "false",
-    }
-    if keys.token is not None:
-        variables["AWS_SESSION_TOKEN"] = keys.token
-    for name in ("NO_PROXY", "no_proxy"):  # a proxy cannot reach this machine's loopback
-        known = [part for part in os.environ.get(name, "").split(",") if part and part not in {ADDRESS, "localhost"}]
-        variables[name] = ",".join([*known, ADDRESS, "localhost"])
-    return variables
 
 
 def _listen(port: int) -> socket.socket:

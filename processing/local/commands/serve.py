@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from processing.exceptions import ConfigurationError
+from processing.local.endpoint import ADDRESS
 from processing.local.engine import REGION, Engine
-from processing.local.server import ADDRESS, Server, logging_to, serve_until_signal
 from processing.local.settings import EngineSettings, SandboxSetting
+from processing.local.transports.server import Server, logging_to, serve_until_signal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from processing.container import contract, runner
-from processing.local import assumed, events, processes
-from processing.local.attendants import Attendants
-from processing.local.data import DataError, HostData
+from processing.local import processes
 from processing.local.errors import ApiError
+from processing.local.jobs import assumed, events
+from processing.local.jobs.attendants import Attendants
+from processing.local.jobs.data import DataError, HostData
 from processing.local.sandboxes import restore
 from processing.local.sandboxes.base import Bind, Host, SandboxError, addresses, container_key
 from processing.local.stores.jobs import HostEnd, JobStore

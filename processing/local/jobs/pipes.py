@@ -15,12 +15,12 @@ import os
 import threading
 from typing import TYPE_CHECKING, BinaryIO
 
-from processing.local.data import DataError, open_source
+from processing.local.jobs.data import DataError, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from processing.local.data import Source, Stream
+    from processing.local.jobs.data import Source, Stream
     from processing.local.stores.objects import ObjectStore
 
 _CHUNK = 1 << 20

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from processing.local.wire.http import Head
     from processing.local.wire.signature import Verifier
 
-logger = logging.getLogger("processing.local.server")
+logger = logging.getLogger("processing.local.transports.server")
 
 STALL_SECONDS = 30.0
 """How long a client may keep the server waiting for the next byte, within a request."""

@@ -1,0 +1,35 @@
+"""The process that serves the engine to one job, at the gateway that the job's supervisor opened."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from processing.local.engine import Engine
+from processing.local.jobs.gateway_plan import MASKS_VARIABLE
+from processing.local.settings import EngineSettings
+from processing.local.transports.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def serve(order: Mapping[str, Any]) -> None:
+    """Serve the engine at the listener that was inherited, until the supervisor is gone."""
+    threading.Thread(target=_end_with_supervisor, daemon=True).start()
+    os.environ[MASKS_VARIABLE] = json.dumps(order["masks"])
+    engine = Engine(Path(order["home"]), EngineSettings.from_json(order["settings"]), region=order["region"])
+    Server(engine, listener=socket.socket(fileno=order["listener"])).serve_forever()
+
+
+def _end_with_supervisor() -> None:
+    """End when the other end of stdin is closed, which the kernel does when the supervisor ends, however it ends."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 1):
+            pass
+    os._exit(0)
