@@ -91,8 +91,8 @@ def s3(request: pytest.FixtureRequest) -> Iterator[Any]:
         request.node.add_marker(pytest.mark.xfail(reason=f"{server}: {reason}", strict=True))
     with contextlib.ExitStack() as stack:
         client = _client(server, request, stack)
-        if server in {"seaweedfs", "elsewhere"}:
-            _empty(client)
+        if server == "elsewhere":
+            request.getfixturevalue("empty_buckets")(client, (BUCKET, "0-bucket", "far-bucket"))
         with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
             client.create_bucket(Bucket=BUCKET)
         yield client
@@ -120,19 +120,6 @@ def _client(server: str, request: pytest.FixtureRequest, stack: contextlib.ExitS
         config=Config(s3={"addressing_style": "path"}),
     )
     return stack.enter_context(contextlib.closing(client))
-
-
-def _empty(client: Any) -> None:
-    """Leave nothing of an earlier test in a server that lives longer than one."""
-    for bucket in (BUCKET, "0-bucket", "far-bucket"):
-        with contextlib.suppress(client.exceptions.NoSuchBucket):
-            for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()):
-                client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-            for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-                for entry in page.get("Contents", ()):
-                    client.delete_object(Bucket=bucket, Key=entry["Key"])
-            if bucket != BUCKET:
-                client.delete_bucket(Bucket=bucket)
 
 
 def refused(call: Any, /, **params: Any) -> tuple[str, int]:
