@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import boto3
@@ -45,8 +46,9 @@ class Peer:
     pid: int
     requests: int = REQUESTS
 
-    def client(self, service: str) -> object:
-        return boto3.client(
+    def client(self, service: str) -> Any:
+        make: Any = boto3.client  # the type of its result depends on the literal name
+        return make(
             service,
             endpoint_url=self.endpoint,
             aws_access_key_id=self.access_key,
@@ -73,7 +75,7 @@ def free_port() -> int:
     while True:
         with socket.socket() as first, socket.socket() as second:
             first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
+            port: int = first.getsockname()[1]
             with contextlib.suppress(OSError, OverflowError):
                 if port < 55_000:
                     second.bind(("127.0.0.1", port + 10_000))
