@@ -132,6 +132,10 @@ class Jobs:
             assert time.monotonic() < deadline, "it took too long"
             time.sleep(0.005)
 
+    def check_nothing_left(self) -> None:
+        """Hold that no folder of a job stays; a supervisor removes the last one just after the job has ended."""
+        self.until(lambda: not list((self.home / "jobs").iterdir()))
+
     def keys(self, prefix: str = "") -> list[str]:
         return [record.key for record in self.objects.iter_prefix("data", prefix)]
 

@@ -134,7 +134,7 @@ def test_a_user_of_the_image_reads_inputs_and_writes_outputs(jobs: Any, tmp_path
     assert any("Read-only" in line for line in lines)
     assert '"current_host": "algo-1"' in "".join(lines)
     assert [path.name for path in place.iterdir()] == ["b"]
-    assert not list((jobs.home / "jobs").iterdir())
+    jobs.check_nothing_left()
 
 
 # --- how it ends
@@ -217,7 +217,7 @@ def test_a_killed_supervisor_leaves_no_container(
     assert described["FailureReason"].startswith("InternalServerError: the supervisor of the job's host is gone")
     assert not containers.names()
     jobs.until(lambda: not processes.with_argument(key))
-    assert not list((jobs.home / "jobs").iterdir())
+    jobs.check_nothing_left()
 
 
 def test_a_killed_client_fails_the_job_and_leaves_no_container(jobs: Any, containers: Any) -> None:

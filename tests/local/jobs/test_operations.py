@@ -96,7 +96,7 @@ def test_a_name_is_taken_once(jobs: Any) -> None:
         "Job name must be unique within an AWS account and region, and a job with this name already exists "
         f"({ARN}twice)"
     )
-    assert not list((jobs.home / "jobs").iterdir())
+    jobs.check_nothing_left()
 
 
 @pytest.mark.parametrize("operation", ["DescribeProcessingJob", "StopProcessingJob"])

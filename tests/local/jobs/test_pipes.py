@@ -95,7 +95,7 @@ def test_a_job_is_stopped_while_it_reads(every_sandbox: Any) -> None:
     jobs.until(lambda: jobs.lines(name) == ["up"])
     jobs.stop(name)
     assert jobs.wait(name)["ProcessingJobStatus"] == "Stopped"
-    assert not list((jobs.home / "jobs").iterdir())
+    jobs.check_nothing_left()
 
 
 def test_gzip_is_inflated_object_by_object(jobs: Any) -> None:

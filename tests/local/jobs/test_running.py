@@ -45,7 +45,7 @@ def test_a_job_reads_its_input_and_its_output_is_uploaded(every_sandbox: Any) ->
     assert jobs.text("out/sub/names.txt") == "a.csv sub/b.csv"
     assert jobs.lines("reads") == ["done"]
     assert described["CreationTime"] <= described["ProcessingStartTime"] <= described["ProcessingEndTime"]
-    assert not list((jobs.home / "jobs").iterdir())
+    jobs.check_nothing_left()
 
 
 @pytest.mark.parametrize("sandbox", ["bubblewrap", "namespaces"])
