@@ -62,6 +62,10 @@ class Attendants:
         """Be told that the program runs: that process, or the one that is found instead, and its descendants."""
         self._sampler.watch(process, find)
 
+    def said(self) -> list[str]:
+        """Return what the job's log has to say of them since the last call."""
+        return [] if self._gateway is None else self._gateway.said()
+
     def problem(self) -> str | None:
         """Return why the program has to be ended, as the FailureReason says it."""
         if self._pipes is not None and self._pipes.problem is not None:

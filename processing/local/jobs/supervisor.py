@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
 RESERVE_BYTES = 1 << 20
 """Kept free on the disk for each host, so that what filled it can be logged and the job's end be noted."""
-_CONTINUOUS_SECONDS = 1.0
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _NO_SPACE = "InsufficientStorage"
 _FULL_DATABASE = ("is full", "disk I/O error", "unable to open database file")
@@ -105,7 +104,6 @@ class Supervisor:
         )
         self._terminated = False
         self._next_check = 0.0
-        self._next_upload = 0.0
 
     def run(self) -> None:
         """Run the host to its end and note how it ended; nothing is left of its files."""
@@ -196,6 +194,10 @@ class Supervisor:
         self._check(at_once=True)
         with contextlib.ExitStack() as at_the_end:
             at_the_end.callback(self._sandbox.remove, host.key, host.ml_root)
+            if self._data.continuous:
+                from processing.local.jobs.continuous import ContinuousUploads  # few jobs have any
+
+                at_the_end.enter_context(ContinuousUploads(self._data.upload_settled, self._plan["tick"]))
             try:
                 ended = runner.run_program(
                     program, self._emit, limits, self._should_stop, lambda group: self._on_start(group, launch)
@@ -208,6 +210,7 @@ class Supervisor:
 
     def _judge(self, ended: runner.Ended, host: Host) -> HostEnd:
         """Return what the end of the program means."""
+        self._emit_words()
         reason = self._attendants.ended(ended.exit_code)
         if ended.stopped not in {None, _PROBLEM}:
             return _interrupted(ended.stopped, ended.exit_code, self._request)
@@ -291,12 +294,7 @@ class Supervisor:
 
     def _should_stop(self) -> str | None:
         """Once a tick while the program runs."""
-        now = time.monotonic()
-        if self._data.continuous and now >= self._next_upload:
-            self._data.upload_settled()
-            # Where a look takes long, because there are many files, it is taken less often.
-            ended = time.monotonic()
-            self._next_upload = ended + max(min(_CONTINUOUS_SECONDS, 20 * self._plan["tick"]), 20 * (ended - now))
+        self._emit_words()
         return self._interruption() or (_PROBLEM if self._attendants.problem() else None)
 
     def _interruption(self) -> str | None:
@@ -305,6 +303,11 @@ class Supervisor:
     def _on_start(self, group: int, launch: Launch) -> None:
         self._jobs.started(self._record.id, self._number, group, processes.start_mark(group), time.time())
         self._attendants.started(group, launch.process)
+
+    def _emit_words(self) -> None:
+        lines = self._attendants.said()
+        if lines:
+            self._emit([(int(time.time() * 1000), line) for line in lines])
 
     def _emit(self, messages: Sequence[tuple[int, str]]) -> None:
         """Append to the job's log. When the disk is full, what was kept in reserve makes room for the last lines."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import threading
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from processing.local.engine import Engine
 from processing.local.jobs.gateway_plan import MASKS_VARIABLE
 from processing.local.settings import EngineSettings
-from processing.local.transports.server import Server
+from processing.local.transports.server import Server, logging_to
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,8 +24,10 @@ def serve(order: Mapping[str, Any]) -> None:
     """Serve the engine at the listener that was inherited, until the supervisor is gone."""
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     os.environ[MASKS_VARIABLE] = json.dumps(order["masks"])
-    engine = Engine(Path(order["home"]), EngineSettings.from_json(order["settings"]), region=order["region"])
-    Server(engine, listener=socket.socket(fileno=order["listener"])).serve_forever()
+    home = Path(order["home"])
+    with logging_to(home, logging.getLogger("processing")):  # what goes to stderr gets into the job's log
+        engine = Engine(home, EngineSettings.from_json(order["settings"]), region=order["region"])
+        Server(engine, listener=socket.socket(fileno=order["listener"])).serve_forever()
 
 
 def _end_with_supervisor() -> None:

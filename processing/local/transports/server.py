@@ -229,17 +229,17 @@ def serve_until_signal(server: Server, *, begun: Callable[[], None] = lambda: No
 
 
 @contextlib.contextmanager
-def logging_to(home: Path) -> Iterator[None]:
-    """Write the server's log to `server.log` in the engine's folder, within the block."""
+def logging_to(home: Path, of: logging.Logger = logger) -> Iterator[None]:
+    """Write the server's log, or that of another logger, to `server.log` in the engine's folder, within the block."""
     path = home / LOG_FILE
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(_OneEntry("%(asctime)s %(process)d %(levelname)s %(message)s"))
-    logger.addHandler(handler)
+    of.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        of.removeHandler(handler)
         handler.close()
 
 

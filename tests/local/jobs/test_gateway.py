@@ -7,9 +7,12 @@ import os
 import signal
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from processing.local.jobs import hosts
+
+if TYPE_CHECKING:
+    import pytest
 
 WHO = "import boto3\nprint(boto3.client('sts').get_caller_identity()['Arn'])\n"
 CONNECT = (
@@ -140,6 +143,42 @@ def test_the_gateway_dies_with_a_killed_supervisor(jobs: Any) -> None:
     jobs.until(lambda: not _serves(port))
     jobs.until(lambda: not Path(f"/proc/{server}/cmdline").exists() or not Path(f"/proc/{server}/cmdline").read_bytes())
     assert jobs.wait(name)["ProcessingJobStatus"] == "Failed"
+
+
+def test_a_server_that_cannot_start_says_why_in_the_log_of_the_job(
+    jobs: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its last words and its end are lines of the job's log; the job's connection is ended, and does not wait."""
+    broken = tmp_path / "broken" / "attrs"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('this attrs is broken')\n")
+    monkeypatch.syspath_prepend(str(broken.parent))
+    name = jobs.create(CONNECT)
+    jobs.wait(name)
+    lines = jobs.lines(name)
+    assert "ImportError: this attrs is broken" in lines
+    assert "The local engine cannot be reached from this job any more: its server ended with exit code 1" in lines
+
+
+def test_a_killed_server_is_replaced(jobs: Any) -> None:
+    """The next connection starts another one; the job's log says that the first was killed."""
+    again = "while not os.path.exists(sys.argv[1]):\n    time.sleep(0.005)\n"
+    connect = CONNECT.partition("connection = ")[1] + CONNECT.partition("connection = ")[2]
+    name = jobs.create(
+        f"import sys\n{CONNECT}{again}{connect}",
+        arguments=["/opt/ml/processing/out/gate"],
+        outputs={"out": "s3://data/out"},
+    )
+    jobs.until(lambda: len(jobs.lines(name)) == 1)
+    (server,) = _servers(hosts._children[-1].pid)
+    os.kill(server, signal.SIGKILL)
+    killed = "The local engine's server for this job was killed (signal 9): the next connection starts another one"
+    jobs.until(lambda: killed in jobs.lines(name))
+    (out,) = jobs.home.glob("jobs/*/algo-1/ml/processing/out")
+    (out / "gate").touch()
+    assert jobs.wait(name)["ProcessingJobStatus"] == "Completed", jobs.lines(name)
+    first, _, second = jobs.lines(name)
+    assert first == second
 
 
 def _servers(supervisor: int) -> list[int]:
