@@ -201,7 +201,16 @@ def test_what_is_malformed_is_refused(wire: Wire, data: bytes, status: int, code
 
 
 @pytest.mark.parametrize(
-    "chunks", [b"x\r\n", b"-1\r\n", b"2\r\nabc\r\n0\r\n\r\n", b"1_0\r\n", b"f" * 20_000, b"9" * 18 + b"\r\n"]
+    "chunks",
+    [
+        b"x\r\n",
+        b"-1\r\n",
+        b"2\r\nabc\r\n0\r\n\r\n",
+        b"1_0\r\n",
+        b"f" * 20_000,
+        b"9" * 18 + b"\r\n",
+        b"2\n{}\r\n0\r\n\r\n",
+    ],
 )
 def test_broken_chunks_are_refused(server: Server, wire: Wire, chunks: bytes) -> None:
     """As a fault of the client's."""
@@ -302,6 +311,33 @@ def test_presigned_urls_work_without_a_client(http_client: Callable[..., Any], b
     url = s3.generate_presigned_url("get_object", where)
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(url.replace("Signature=", "Signature=0")).close()
+
+
+@pytest.mark.parametrize("version", ["s3", "s3v4"])
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_a_presigned_url_is_good_for_nothing_else(
+    http_client: Callable[..., Any], local_session: LocalSession, bucket: str, version: str, method: str
+) -> None:
+    """Least of all for a call of another service, whatever headers and parameters whoever has the URL adds."""
+    local_session.engine.objects.put(bucket, "k", b"x")
+    s3 = http_client("s3", Config(signature_version=version))
+    operation = {"GET": "get_object", "PUT": "put_object"}[method]
+    url = s3.generate_presigned_url(operation, {"Bucket": bucket, "Key": "k"})
+    json = {"Content-Type": "application/x-amz-json-1.1"}
+    for added, headers in (
+        ("", json | {"X-Amz-Target": "SageMaker.ListProcessingJobs"}),
+        ("", json | {"X-Amz-Target": "AmazonSQS.ListQueues"}),
+        ("", {"smithy-protocol": "rpc-v2-cbor"}),
+        ("", {"x-amz-copy-source": f"{bucket}/k"}),
+        ("&tagging", {}),
+        ("&t%61gging", {}),
+        ("&uploadId=x&partNumber=1", {}),
+        ("&Action=ListQueues&Version=2012-11-05", {}),
+    ):
+        asked = urllib.request.Request(url + added, b"{}" if method == "PUT" else None, headers, method=method)
+        with pytest.raises(urllib.error.HTTPError, match=r"40[03]|501"):
+            urllib.request.urlopen(asked, timeout=30).close()
+    assert local_session.engine.objects.get(bucket, "k").size == 1
 
 
 def test_metadata_goes_both_ways(http_client: Callable[..., Any], bucket: str) -> None:

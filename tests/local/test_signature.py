@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import hmac
@@ -19,12 +20,15 @@ from hypothesis import strategies as st
 
 from processing.local.credentials import Credentials, Identity, Keys
 from processing.local.errors import ApiError
+from processing.local.transports.server import Server
 from processing.local.wire.chunked import ChunkedBody
 from processing.local.wire.message import Request
 from processing.local.wire.signature import LONGEST_LIFETIME, Verifier, signing_key
 from processing.testing.clock import VirtualClock
+from processing.testing.rawhttp import Wire
 
 if TYPE_CHECKING:
+    from processing import LocalSession
     from processing.local.wire.refusals import Protocol
 
 NOW = dt.datetime(2026, 11, 21, 7, 0, 0, tzinfo=dt.timezone.utc)
@@ -161,6 +165,20 @@ def test_other_services_have_presigned_urls_too() -> None:
     assert refused(signed, "query", NOW + dt.timedelta(hours=1)) == ("SignatureDoesNotMatch", 403)
 
 
+def test_parameters_are_sorted_by_name() -> None:
+    """`a.1` comes before `a.10`, although a digit comes before the equal sign."""
+    signed = header_signed(url=f"{URL}/?Action=x&AttributeName.10=b&AttributeName.1=a", service="sqs")
+    assert verifier().verify(signed, "query")[0] == Identity()
+
+
+def test_headers_in_a_url_are_headers_of_the_request() -> None:
+    """The SDKs for Go and JavaScript put those that begin with `x-amz-` there."""
+    signed = presigned("PUT", f"{URL}/bucket/key?x-amz-meta-a=b%20c&x-amz-storage-class=STANDARD_IA&x-id=PutObject")
+    headers = verifier().verify(signed, "rest")[1].headers
+    assert (headers["x-amz-meta-a"], headers["x-amz-storage-class"]) == ("b c", "STANDARD_IA")
+    assert not {"x-id", "x-amz-signature"} & headers.keys()
+
+
 def test_a_signature_may_go_by_the_date_header() -> None:
     """Where a client sends no X-Amz-Date."""
     signed = header_signed(headers={"Date": "Sat, 21 Nov 2026 07:00:00 GMT"})
@@ -169,6 +187,39 @@ def test_a_signature_may_go_by_the_date_header() -> None:
 
 
 # What is refused
+
+
+def test_a_date_beyond_all_calendars_is_none() -> None:
+    """As one that cannot be read."""
+    signed = header_signed(headers={"Date": "Sat, 21 Nov 2026 07:00:00 GMT"})
+    never = {**signed.headers, "date": "Fri, 31 Dec 9999 23:59:59 -0100"}
+    assert refused(evolve(signed, headers=never)) == ("AccessDenied", 403)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "expected"),
+    [
+        ("rest", ("AuthorizationHeaderMalformed", 400)),
+        ("json", ("InvalidSignatureException", 403)),
+        ("query", ("SignatureDoesNotMatch", 403)),
+    ],
+)
+def test_a_signature_is_for_one_service(protocol: Protocol, expected: tuple[str, int]) -> None:
+    """However good it is."""
+    for signed in (header_signed(), presigned()):
+        with pytest.raises(ApiError) as caught:
+            verifier().verify(signed, protocol, "sqs")
+        assert (caught.value.code, caught.value.status) == expected
+        assert verifier().verify(signed, protocol, "s3")[0] == Identity()
+
+
+def test_the_operation_has_to_be_signed() -> None:
+    """Where a header names it: else a URL would be good for all operations of its service."""
+    signed = presigned(service="sqs")
+    added = {**signed.headers, "x-amz-target": "AmazonSQS.PurgeQueue"}
+    assert refused(evolve(signed, headers=added), "json") == ("IncompleteSignatureException", 400)
+    asked = presigned(service="sqs", headers={"X-Amz-Target": "AmazonSQS.ListQueues"})
+    assert verifier().verify(asked, "json")[0] == Identity()
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -419,14 +470,16 @@ def test_what_stands_for_a_body_is_known(claimed: str) -> None:
     assert refused(evolve(signed, headers={**without, "authorization": authorization})) == ("InvalidRequest", 400)
 
 
-def chunk_signed(pieces: list[bytes], trailer: str | None = None) -> tuple[Request, bytes]:
+def chunk_signed(
+    pieces: list[bytes], trailer: str | None = None, encoding: str = "aws-chunked"
+) -> tuple[Request, bytes]:
     """A request whose chunks are signed one by one, as the documentation of S3 has it; and the body."""
     kind = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" + ("-TRAILER" if trailer else "")
-    headers = {"X-Amz-Content-SHA256": kind, "Content-Encoding": "aws-chunked"}
+    headers = {"X-Amz-Content-SHA256": kind, "Content-Encoding": encoding}
     headers["x-amz-decoded-content-length"] = str(sum(map(len, pieces)))
     if trailer:
         headers["x-amz-trailer"] = trailer.partition(":")[0]
-    request = AWSRequest("PUT", f"{URL}/b/k", headers=headers)
+    request = AWSRequest("PUT", f"{URL}/bucket/key", headers=headers)
     request.headers["Host"] = "127.0.0.1:8000"
     signer: Any = type(
         "Chunked", (auth.SigV4Auth,), {"payload": lambda *_: kind, "_normalize_url_path": lambda _, p: p}
@@ -468,6 +521,30 @@ def test_signed_chunks_are_checked(trailer: str | None) -> None:
     for old, new in changes:
         with pytest.raises(ApiError, match=r"SignatureDoesNotMatch|IncompleteBody"):
             read_chunks(signed, body.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("trailer", [None, "x-amz-checksum-crc32:WZOK0A=="])
+def test_the_server_checks_signed_chunks(trailer: str | None, local_session: LocalSession) -> None:
+    """Whether or not Content-Encoding says that there are any; of wrong ones nothing is kept."""
+    local_session.engine.objects.create_bucket("bucket")
+    clock = VirtualClock(NOW.timestamp())
+    with (
+        Server(local_session.engine, credentials=CREDENTIALS, clock=clock) as server,
+        contextlib.closing(Wire(server)) as wire,
+    ):
+        for encoding in ("aws-chunked", "identity"):
+            signed, body = chunk_signed([b"first chunk", b"second"], trailer, encoding)
+            lines = "".join(
+                f"{name}: {value}\r\n" for name, value in signed.headers.items() if name != "content-length"
+            )
+            for sent, status in ((body.replace(b"first", b"frost"), 403), (body, 200)):
+                head = f"PUT /bucket/key HTTP/1.1\r\n{lines}Content-Length: {len(sent)}\r\n\r\n"
+                wire.send(head.encode() + sent)
+                answered, _, said = wire.answer("PUT")
+                assert answered == status, said
+                kept = [record.size for record in local_session.engine.objects.list("bucket").objects]
+                assert kept == ([17] if status == 200 else [])
+            local_session.engine.objects.delete("bucket", "key")
 
 
 def test_chunks_cannot_be_left_out_or_swapped() -> None:

@@ -7,6 +7,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from attrs import evolve
 from botocore import auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
@@ -97,6 +98,13 @@ def test_a_wrong_secret_and_an_unknown_key_are_refused() -> None:
     """As for version 4."""
     assert refused(presigned(keys=KEYS._replace(secret_key="other"))) == ("SignatureDoesNotMatch", 403)
     assert refused(presigned(keys=KEYS._replace(access_key="AKIAOTHER"))) == ("InvalidAccessKeyId", 403)
+
+
+@pytest.mark.parametrize("extra", ["acl", "%61cl", "t%61gging=", "respons%65-content-type=text%2Fhtml"])
+def test_no_way_to_write_a_parameter_gets_around_the_signature(extra: str) -> None:
+    """Those that are signed are so however they are encoded."""
+    signed = presigned()
+    assert refused(evolve(signed, query=f"{signed.query}&{extra}")) == ("SignatureDoesNotMatch", 403)
 
 
 @pytest.mark.parametrize("expires", ["", "x", "-1", "1" * 13, "\u0661"])

@@ -142,7 +142,8 @@ class Connection:
     def _response(self, request: Request, head: Head, body: _Body, request_id: str) -> Response:
         try:
             request = _with_body(request, head, body)
-            identity, request = self._host.verifier.verify(request, codec.protocol_of(request))
+            service = codec.signing_name_of(request)
+            identity, request = self._host.verifier.verify(request, codec.protocol_of(request), service)
             with calling(identity):
                 return codec.answer(self._host.handle, request, request_id)
         except ApiError as error:
@@ -283,7 +284,9 @@ class _Inbox:
                 raise incomplete()
             self._buffer += more
         line, _, self._buffer = self._buffer.partition(b"\n")
-        return line.removesuffix(b"\r")
+        if not line.endswith(b"\r"):
+            raise broken_chunks()
+        return line[:-1]
 
 
 class _Body:

@@ -24,6 +24,8 @@ _SCOPE = re.compile(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/aws4_request")
 _SIGNING_NAMES = {"monitoring": "cloudwatch"}
 """boto3's names of the services that sign with another one."""
 
+_SERVICES = _JSON_SERVICES | _QUERY_SERVICES | {rest.SERVICE}
+
 
 class _Named(NamedTuple):
     """What a request itself says of the operation; "" for an operation that it does not name. S3's follows from all."""
@@ -98,6 +100,14 @@ def protocol_of(request: Request) -> Literal["rest", "json", "query"]:
     if service == rest.SERVICE:
         return "rest"
     return "query" if service in _QUERY_SERVICES or query.form_of(request) else "json" if service else "rest"
+
+
+def signing_name_of(request: Request) -> str | None:
+    """Return the name of the service that a request has to be signed for; None for one that the engine lacks."""
+    service = _named(request).service
+    if service not in _SERVICES:
+        return None
+    return next((signing for signing, name in _SIGNING_NAMES.items() if name == service), service)
 
 
 def is_of_object_service(request: Request) -> bool:

@@ -92,6 +92,13 @@ def mismatch(protocol: Protocol, details: Callable[[], Mapping[str, str]]) -> Ap
     return ApiError(_signature_code(protocol), _QUERY_MISMATCH, 403)
 
 
+def other_service(protocol: Protocol, signed: str, meant: str) -> ApiError:
+    """Return the error for a signature for one service on a request to another one."""
+    if protocol == "rest":
+        return malformed(protocol, f'incorrect service "{signed}". This endpoint belongs to "{meant}".')
+    return ApiError(_signature_code(protocol), f"Credential should be scoped to correct service: '{meant}'.", 403)
+
+
 def skewed(protocol: Protocol, signed: float, now: float) -> ApiError:
     """Return the error for a signature whose time is too far from the engine's."""
     if protocol == "rest":

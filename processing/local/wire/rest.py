@@ -58,6 +58,7 @@ _NEED_CHECKSUM = {"DeleteObjects"}
 # bucket.s3.amazonaws.com, bucket.s3.eu-west-1.amazonaws.com, bucket.s3.processing.localhost, bucket.s3.localhost,
 # bucket.localhost
 _VIRTUAL_HOST = re.compile(r"(.+)\.s3(?:[.-].*)?\.(?:amazonaws\.com(?:\.cn)?|localhost)|(.+)\.localhost")
+_DECODED_LENGTH = re.compile(r"[0-9]{1,18}")
 _PLAIN_HOST = re.compile(r"s3(?:[.-].*)?\.amazonaws\.com(?:\.cn)?|s3(?:\..*)?\.localhost")
 
 
@@ -160,13 +161,14 @@ def _read_payload(request: Request, operation: _Operation, payload: _Located, pa
     params[payload.name] = body = request.body
     headers = request.headers
     decoded_length = headers.get("x-amz-decoded-content-length")
-    if decoded_length is None and "aws-chunked" not in headers.get("content-encoding", ""):
+    is_chunked = request.chunks is not None or "aws-chunked" in headers.get("content-encoding", "")
+    if decoded_length is None and not is_chunked:
         _require_length(request)
         return
     raw = io.BytesIO(body) if isinstance(body, bytes) else body
-    params[payload.name] = ChunkedBody(raw, headers.get("x-amz-trailer", ""))
+    params[payload.name] = ChunkedBody(raw, headers.get("x-amz-trailer", ""), request.chunks)
     params.pop("ContentLength", None)
-    if decoded_length is not None and decoded_length.isdecimal():
+    if decoded_length is not None and _DECODED_LENGTH.fullmatch(decoded_length):
         params["ContentLength"] = int(decoded_length)
     codings = [part.strip() for part in params.pop("ContentEncoding", "").split(",")]
     kept = ",".join(part for part in codings if part not in {"", "aws-chunked"})

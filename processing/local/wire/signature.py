@@ -81,12 +81,14 @@ class Verifier:
         self._credentials = credentials
         self._clock = clock
 
-    def verify(self, request: Request, protocol: Protocol) -> tuple[Identity, Request]:
+    def verify(self, request: Request, protocol: Protocol, service: str | None = None) -> tuple[Identity, Request]:
         """Return who signed a request, and the request with a body that is checked while it is read.
 
         Args:
             request: as it came.
             protocol: in which the error would be told.
+            service: what it has to be signed for, by the name that signatures have; None for anything. So a presigned
+                URL of an object is good for nothing else, whatever headers are sent with it.
 
         Raises:
             ApiError: the request is not signed, or not rightly so.
@@ -96,6 +98,8 @@ class Verifier:
             url.check(keys.secret_key, self._clock.time())
             return keys.identity, url.request
         claim = _claim(request, protocol)
+        if service not in {None, claim.service}:
+            raise refusals.other_service(protocol, claim.service, str(service))
         keys = self._keys(claim.access_key, claim.token, protocol)
         self._check_time(claim, protocol)
         payload = _payload_hash(request, claim)
@@ -114,6 +118,8 @@ class Verifier:
                 "CanonicalRequest": canonical,
             }
             raise refusals.mismatch(protocol, lambda: details)
+        if protocol == "rest" and claim.lifetime is not None:
+            request = _with_headers_of_url(request)
         if payload in _CHUNKED:
             return keys.identity, evolve(
                 request, chunks=ChunkSignatures(key, claim.stamp, claim.scope, claim.signature)
@@ -235,6 +241,9 @@ def _signed_names(request: Request, text: str, protocol: Protocol, *, presigned:
         unsigned = [name for name in request.headers if name.startswith("x-amz-") and name not in names]
         if unsigned:
             raise refusals.unsigned_headers(", ".join(sorted(unsigned)))
+    elif "x-amz-target" in request.headers and "x-amz-target" not in names:
+        message = "'X-Amz-Target' must be a 'SignedHeader' in the AWS Authorization."
+        raise refusals.malformed(protocol, message, presigned=presigned)
     return names
 
 
@@ -243,14 +252,14 @@ def _header_time(request: Request, protocol: Protocol) -> tuple[str, float]:
     if text is None:
         text = request.headers.get("date", "")
         try:
-            moment = parsedate_to_datetime(text)
-        except (TypeError, ValueError):
+            moment = parsedate_to_datetime(text).timestamp()
+            return refusals.stamp(moment), moment
+        except (TypeError, ValueError, OverflowError):
             if protocol == "rest":
                 message = "AWS authentication requires a valid Date or x-amz-date header"
                 raise ApiError("AccessDenied", message, 403) from None
             message = "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header."
             raise refusals.malformed(protocol, message) from None
-        return refusals.stamp(moment.timestamp()), moment.timestamp()
     moment_of_stamp = _moment(text)
     if moment_of_stamp is None:
         message = f"Date must be in ISO-8601 'basic format'. Got '{text}'. See http://en.wikipedia.org/wiki/ISO_8601"
@@ -301,7 +310,8 @@ def _canonical_query(query: str, *, presigned: bool) -> str:
     if not query:
         return ""
     if not presigned and _PLAIN_QUERY.fullmatch(query):
-        return "&".join(sorted(part if "=" in part else f"{part}=" for part in query.split("&") if part))
+        plain = sorted(part.partition("=")[::2] for part in query.split("&") if part)  # `a` comes before `a-b`
+        return "&".join(f"{name}={value}" for name, value in plain)
     pairs = [
         (quote(name, safe="~"), quote(value, safe="~"))
         for name, value in _decoded_bytes(query)
@@ -319,6 +329,16 @@ def _decoded_query(query: str) -> list[tuple[str, str]]:
     return [
         (name.decode("utf-8", "replace"), value.decode("utf-8", "replace")) for name, value in _decoded_bytes(query)
     ]
+
+
+def _with_headers_of_url(request: Request) -> Request:
+    """Return a presigned request with the headers that stand in its URL: some SDKs put those with `x-amz-` there."""
+    found = {
+        name.lower(): value
+        for name, value in _decoded_query(request.query)
+        if name.lower().startswith("x-amz-") and name not in _QUERY_FIELDS
+    }
+    return evolve(request, headers={**request.headers, **found}) if found else request
 
 
 def _payload_hash(request: Request, claim: _Claim) -> str | None:

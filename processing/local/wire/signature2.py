@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hmac
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote_plus
 
 from attrs import evolve, frozen
 
@@ -106,8 +106,9 @@ def _resource(request: Request) -> str:
 
     bucket = rest.bucket_of_host(request)
     path = request.path if bucket is None else f"/{bucket}{request.path}"
-    pairs = (part.partition("=") for part in request.query.split("&"))
+    # As they are understood, not as they are written: `%61cl` is `acl`.
+    pairs = ([unquote_plus(text) for text in part.partition("=")] for part in request.query.split("&"))
     signed = sorted(
-        (name, f"{name}{equals}{unquote(value)}") for name, equals, value in pairs if name in HmacV1Auth.QSAOfInterest
+        (name, f"{name}{equals}{value}") for name, equals, value in pairs if name in HmacV1Auth.QSAOfInterest
     )
     return path + ("?" + "&".join(text for _, text in signed) if signed else "")

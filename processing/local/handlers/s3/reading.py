@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from processing.local.stores.objects import ObjectRecord, Part
 
 _DEFAULT_TYPE = "binary/octet-stream"
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,30})-([0-9]{0,30})")
 
 
 class Reading:
