@@ -1,27 +1,46 @@
 """The outbox: each change of a job's status, noted in the transaction that makes it, and who is still to be told.
 
-A sink is a text, its kind and its place: `file:/path` or `queue:name`. Who delivers holds the write transaction of the
-job store meanwhile, so that others neither overtake it nor deliver the same; where it is killed in between, the next
-one delivers again. Standard library only.
+A sink is a text, its kind and its place: `file:/path` or `queue:name`. Who delivers to it holds a lock of its own, so
+that others neither overtake it nor deliver the same; where it is killed in between, the next one delivers again. The
+job store is not locked meanwhile: a sink that hangs holds up who delivers to it, and no job. Standard library only.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
+import threading
+import time
+import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from processing.local.stores.database import Database
 
 KEPT_SECONDS = 86_400.0
 KEPT_EVENTS = 5_000
-"""An event that nobody waits for any more goes when it is older, or when there are so many newer ones."""
+"""An event goes when it is older, even if a sink waits for it, as EventBridge gives up after a day; one that no sink
+waits for also goes when there are so many newer ones."""
+TURN_SECONDS = 5.0
+"""How long a deliverer waits for another one to the same sink."""
+_LOOK_SECONDS = 0.002
 _PRUNED_EVERY = 64
 _BATCH = 100
+
+_turns: dict[Path, threading.Lock] = {}
+"""For each lock file, what the threads of this process queue at: the system's lock is the process's."""
+_stuck: set[Path] = set()
+"""Locks that were waited for in vain: nobody in this process waits for them again until one was free."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_turns.clear)  # the thread that holds one may not exist in the child
 
 SCHEMA = (
     """CREATE TABLE events (
@@ -80,25 +99,29 @@ class Outbox:
         """Give `send` what the sink has not got yet, oldest first, a hundred at most; return how many there were.
 
         What it raises ends this, and is raised again; what it took before is delivered.
+
+        Raises:
+            OSError: another one has been delivering to this sink for long.
         """
-        failure: Exception | None = None
-        with self._database.write() as connection:
-            waiting = connection.execute(
-                "SELECT event FROM deliveries WHERE sink = ? ORDER BY event LIMIT ?", (sink, _BATCH)
-            ).fetchall()
-            for event in waiting:
-                row = connection.execute(
-                    "SELECT id, uuid, time, job, request FROM events WHERE id = ?", event
-                ).fetchone()
-                try:
-                    send(_transition(row))
-                except Exception as error:  # noqa: BLE001 -- raised again below, when the others are noted
-                    failure = error
-                    break
-                connection.execute("DELETE FROM deliveries WHERE sink = ? AND event = ?", (sink, *event))
-        if failure is not None:
-            raise failure
-        return len(waiting)
+        place = self._database.path
+        with _turn(place.with_name(f"outbox-{zlib.crc32(sink.encode()):08x}.lock")):
+            with self._database.read() as connection:
+                rows = connection.execute(
+                    "SELECT event, id, uuid, time, job, request FROM deliveries LEFT JOIN events ON id = event "
+                    "WHERE sink = ? ORDER BY event LIMIT ?",
+                    (sink, _BATCH),
+                ).fetchall()
+            taken = []
+            try:
+                for event, *row in rows:
+                    if row[0] is not None:
+                        send(_transition(tuple(row)))
+                    taken.append((sink, event))
+            finally:
+                if taken:
+                    with self._database.write() as connection:
+                        connection.executemany("DELETE FROM deliveries WHERE sink = ? AND event = ?", taken)
+        return len(rows)
 
     def after(self, event: int) -> list[Transition]:
         """Return the changes that followed the one of that number, oldest first, a hundred at most."""
@@ -117,7 +140,7 @@ class Outbox:
         return int(number)
 
     def prune(self, now: float) -> None:
-        """Forget what was delivered, and is older than a day or has thousands of newer ones."""
+        """Forget what is older than a day, and what was delivered and has thousands of newer ones."""
         with self._database.write() as connection:
             _prune(connection, now)
 
@@ -148,11 +171,56 @@ def _new_uuid() -> str:
 
 
 def _prune(connection: sqlite3.Connection, now: float) -> None:
+    old = (now - KEPT_SECONDS,)
+    connection.execute("DELETE FROM deliveries WHERE event IN (SELECT id FROM events WHERE time < ?)", old)
+    connection.execute("DELETE FROM events WHERE time < ?", old)
     connection.execute(
-        "DELETE FROM events WHERE (time < ? OR id <= (SELECT MAX(id) FROM events) - ?) "
-        "AND id NOT IN (SELECT event FROM deliveries)",
-        (now - KEPT_SECONDS, KEPT_EVENTS),
+        "DELETE FROM events WHERE id <= (SELECT MAX(id) FROM events) - ? AND id NOT IN (SELECT event FROM deliveries)",
+        (KEPT_EVENTS,),
     )
+
+
+@contextlib.contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    """Hold the lock of that file, which the system takes back from a process that is killed.
+
+    It is one of POSIX, which no child inherits.
+
+    Raises:
+        OSError: it is not to be had.
+    """
+    turn = _turns.setdefault(path, threading.Lock())
+    deadline = time.monotonic() + (0 if path in _stuck else TURN_SECONDS)
+    if not turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        raise _busy(path)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            while not _lock(fd):
+                if time.monotonic() > deadline:
+                    raise _busy(path)
+                time.sleep(_LOOK_SECONDS)
+            _stuck.discard(path)
+            yield
+        finally:
+            os.close(fd)
+    finally:
+        turn.release()
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in {errno.EACCES, errno.EAGAIN}:
+            return False
+        raise
+    return True
+
+
+def _busy(path: Path) -> OSError:
+    _stuck.add(path)
+    return OSError(errno.EBUSY, "Another process or thread has been delivering to it for long: does it hang?")
 
 
 def _transition(row: tuple[Any, ...]) -> Transition:
