@@ -77,6 +77,7 @@ def serve(options: argparse.Namespace) -> None:
     """
     engine = Engine(options.home, _settings(options), region=options.region)
     engine.check()
+    engine.settings.another_s3  # noqa: B018 -- that its URL is none is to be said now, not to each client
     try:
         server = Server(engine, port=options.port)
     except OSError as error:
@@ -130,11 +131,14 @@ def _port(text: str) -> int:
 def _write(path: Path, text: str) -> None:
     """Write the lines whole or not at all, for their owner's eyes only."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ConfigurationError(f"--env-file: {path} cannot be written: {error.strerror}") from error
