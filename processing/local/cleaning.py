@@ -116,7 +116,7 @@ def clean(
     Args:
         home: the folder.
         older_than: finished jobs with their tags, log lines, samples of metrics, objects (by the time of their last
-            write) and unfinished uploads of this age go.
+            write or HeadObject) and unfinished uploads of this age go.
         larger_than: as long as the folder is larger than this, the oldest of them goes.
         dry_run: remove nothing, and return what would be.
 
@@ -233,7 +233,7 @@ class _Cleaner:
         """Yield the time of each thing that may go, and about how many bytes that frees."""
         quiet = min([self.now, *(job.created for job in self._jobs.unfinished())])
         for each in expiry.old_objects(self._objects, self.now, self._read_by_jobs):
-            yield each.modified, _rounded(each.size)
+            yield each.touched, _rounded(each.size)
         yield from self._shares([job.ended or 0 for job in self._jobs.ended_before(self.now)], "jobs", "metrics")
         yield from self._shares([moment for moment in self._last_lines() if moment < quiet], "logs")
 

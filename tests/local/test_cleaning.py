@@ -9,6 +9,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from processing import ConfigurationError, LocalSession
 from processing.local.cleaning import Cleaned, folder_size, parse_age, parse_size
+from processing.local.errors import ApiError
 from processing.local.jobs.hosts import Locks
 from processing.local.stores.database import Database, connect, give_space_back
 from processing.local.stores.jobs import HostEnd, JobStore
@@ -162,6 +164,46 @@ def test_what_a_running_job_reads_stays(folder: Folder) -> None:
         assert folder.keys() == ["in/a", "listed/b", "manifest"]
         assert folder.lines() == ["early"]
         assert folder.names() == ["long"]
+
+
+def test_what_was_found_there_stays(folder: Folder) -> None:
+    """HeadObject makes an object young: who was told that its code is there need not upload it again."""
+    for key in ("asked", "listed", "read"):
+        folder.put(key, days=40)
+    s3 = folder.session.client("s3")
+    written = s3.head_object(Bucket="data", Key="asked")["LastModified"]
+    s3.list_objects_v2(Bucket="data")
+    s3.get_object(Bucket="data", Key="read")["Body"].close()
+    assert folder.session.clean(older_than="1h").objects == 2
+    assert folder.keys() == ["asked"]
+    assert s3.head_object(Bucket="data", Key="asked")["LastModified"] == written
+
+
+def test_what_was_found_long_ago_goes(folder: Folder) -> None:
+    """A use ages like a write, and what is written anew is as old as that write."""
+    folder.put("asked", days=40)
+    ObjectStore(folder.home, now=lambda: folder.now - 20 * DAY).use("data", "asked")
+    assert folder.session.clean(older_than="30d").objects == 0
+    assert folder.session.clean(older_than="10d").objects == 1
+
+
+def test_an_object_is_there_for_who_found_it_beside_clean(folder: Folder) -> None:
+    """Whatever the order in which the two get at the index: a use either fails, or keeps the object."""
+    for number in range(300):
+        folder.put(f"code/{number}", days=40)
+    store = ObjectStore(folder.home)
+    found = []
+
+    def use() -> None:
+        for number in range(300):
+            with contextlib.suppress(ApiError):
+                found.append(store.use("data", f"code/{number}").key)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    folder.session.clean(older_than="30d")
+    thread.join()
+    assert set(found) <= set(folder.keys())
 
 
 def test_the_oldest_goes_until_the_folder_is_small_enough(folder: Folder) -> None:

@@ -424,7 +424,7 @@ def test_listing_is_that_of_a_model(
     with listings.database.write() as connection:
         for key in keys:  # the index alone: listing reads no body
             row = (bucket, key.encode(), 0, "", 0.0, key.encode().hex(), "{}", "{}", "{}", "")
-            connection.execute("INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            connection.execute("INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row)
 
     def entry(key: str) -> str:
         found = key.find(delimiter, len(prefix)) if delimiter else -1

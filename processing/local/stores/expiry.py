@@ -1,6 +1,6 @@
-"""Objects and uploads that nobody has written to for long, and their removal.
+"""Objects and uploads that nobody has written to, or asked for, for long, and their removal.
 
-It goes in small transactions, each of which looks again: what was written or protected meanwhile stays.
+It goes in small transactions, each of which looks again: what was written, used or protected meanwhile stays.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ class Removed(NamedTuple):
 
 
 class OldObject(NamedTuple):
-    """An object that could go: when it was written (seconds since the epoch), and its bytes."""
+    """An object that could go: when it was last written or used (seconds since the epoch), and its bytes."""
 
     bucket: str
     key: bytes
-    modified: float
+    touched: float
     size: int
     body: str
 
 
 def old_objects(store: ObjectStore, before: float, protected: Protected) -> Iterator[OldObject]:
-    """Yield the objects that were last written before a moment and are not protected."""
+    """Yield the objects that were last written or used before a moment and are not protected."""
     after: _Place = ("", b"")
     while True:
         with store.database.read() as connection:
@@ -50,7 +50,7 @@ def old_objects(store: ObjectStore, before: float, protected: Protected) -> Iter
 
 
 def remove_objects(store: ObjectStore, before: float, protected: Protected) -> Removed:
-    """Delete the objects that were last written before a moment and are not protected."""
+    """Delete the objects that were last written or used before a moment and are not protected."""
     after: _Place = ("", b"")
     removed = Removed(0, 0)
     while True:
@@ -105,8 +105,8 @@ def empty_garbage(store: ObjectStore) -> int:
 
 def _page(connection: sqlite3.Connection, before: float, after: _Place) -> list[OldObject]:
     rows = connection.execute(
-        "SELECT bucket, key, modified, size, body FROM objects WHERE (bucket, key) > (?, ?) AND modified < ? "
-        "ORDER BY bucket, key LIMIT ?",
+        "SELECT bucket, key, max(modified, coalesce(used, modified)) AS touched, size, body FROM objects "
+        "WHERE (bucket, key) > (?, ?) AND touched < ? ORDER BY bucket, key LIMIT ?",
         (*after, before, _BATCH),
     )
     return [OldObject(*row) for row in rows]

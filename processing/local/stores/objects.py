@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _TAGS = "tags TEXT NOT NULL DEFAULT '{}'"
 _PARTS = "parts TEXT NOT NULL DEFAULT ''"
+_USED = "used REAL"
 _CHECKSUMS = "checksums TEXT NOT NULL DEFAULT '{}'"
 _SCHEMA = (
     f"""CREATE TABLE buckets (
@@ -30,7 +31,8 @@ _SCHEMA = (
     ) WITHOUT ROWID""",
     f"""CREATE TABLE objects (
         bucket TEXT NOT NULL, key BLOB NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL, modified REAL NOT NULL,
-        body TEXT NOT NULL, headers TEXT NOT NULL, metadata TEXT NOT NULL, {_TAGS}, {_PARTS}, PRIMARY KEY (bucket, key)
+        body TEXT NOT NULL, headers TEXT NOT NULL, metadata TEXT NOT NULL, {_TAGS}, {_PARTS}, {_USED},
+        PRIMARY KEY (bucket, key)
     ) WITHOUT ROWID""",
     f"""CREATE TABLE uploads (
         id TEXT PRIMARY KEY, bucket TEXT NOT NULL, key BLOB NOT NULL, initiated REAL NOT NULL,
@@ -50,7 +52,8 @@ _UPGRADES = {
         f"ALTER TABLE objects ADD COLUMN {_PARTS}",
         f"ALTER TABLE uploads ADD COLUMN {_TAGS}",
         f"ALTER TABLE parts ADD COLUMN {_CHECKSUMS}",
-    )
+    ),
+    2: (f"ALTER TABLE objects ADD COLUMN {_USED}",),
 }
 
 _COLUMNS = "key, size, etag, modified, body, headers, metadata, tags, parts"
@@ -58,6 +61,8 @@ _LISTED = "key, size, etag, modified, body, headers, metadata, tags, ''"
 _ABOVE_ALL_KEYS = b"\xff"  # no UTF-8 text begins with this byte
 _BUCKET_NAME = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9](?:[a-z0-9-]|\.(?![.-])){1,61}[a-z0-9]")
 _SMALL = 1 << 16
+_USE_SECONDS = 60.0
+"""Uses of an object that follow each other faster are not all noted."""
 MAX_KEY_BYTES = 1024
 
 
@@ -162,7 +167,7 @@ class ObjectStore:
         self.root = root
         self.now = now
         self.bodies = BodyFolder(root)
-        self.database = Database(root / "objects.sqlite3", _SCHEMA, version=2, upgrades=_UPGRADES)
+        self.database = Database(root / "objects.sqlite3", _SCHEMA, version=3, upgrades=_UPGRADES)
         self._swept = False
 
     def check(self) -> None:
@@ -284,6 +289,30 @@ class ObjectStore:
         """Return an object's record."""
         with self.database.read() as connection:
             return self._record(bucket, self._require(connection, bucket, encode_key(key)))
+
+    def use(self, bucket: str, key: str) -> ObjectRecord:
+        """Return the record of an object for somebody who is going to rely on its being there.
+
+        That is noted, about once a minute, in a transaction that finds it there: what removes old objects takes it
+        for as young as that. On a full disk it is not.
+        """
+        encoded = encode_key(key)
+        with self.database.read() as connection:
+            record = self._record(bucket, self._require(connection, bucket, encoded))
+            statement = "SELECT used FROM objects WHERE bucket = ? AND key = ?"
+            (used,) = connection.execute(statement, (bucket, encoded)).fetchone()
+        now = self.now()
+        if max(record.last_modified, used or 0) > now - _USE_SECONDS:
+            return record
+        try:
+            with self.database.write() as connection:
+                record = self._record(bucket, self._require(connection, bucket, encoded))
+                statement = "UPDATE objects SET used = ? WHERE bucket = ? AND key = ?"
+                connection.execute(statement, (now, bucket, encoded))
+        except ApiError as error:
+            if error.code != "InsufficientStorage":
+                raise
+        return record
 
     def open(self, bucket: str, key: str) -> tuple[ObjectRecord, int]:
         """Return an object's record and its body as an open file descriptor, whatever happens to the object later."""

@@ -45,7 +45,8 @@ class Reading:
         return {**answer, "Body": FileSection(descriptor, start, length)}
 
     def _head(self, params: dict[str, Any]) -> dict[str, Any]:
-        return _reading(self._objects.get(params["Bucket"], params["Key"]), params)[0]
+        # Who asks whether it is there may rely on that, as for code that need not be uploaded again.
+        return _reading(self._objects.use(params["Bucket"], params["Key"]), params)[0]
 
     def _attributes(self, params: dict[str, Any]) -> dict[str, Any]:
         """Answer those of an object's properties that are asked for."""
