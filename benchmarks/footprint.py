@@ -42,7 +42,10 @@ print(json.dumps(failed))
 
 def main() -> None:
     root = Path(__file__).resolve().parent.parent
-    wheel = sys.argv[1] if len(sys.argv) > 1 else str(next((root / "dist").glob("*.whl")))
+    wheels = sys.argv[1:2] or [str(path) for path in (root / "dist").glob("*.whl")]
+    if not wheels:
+        sys.exit("there is no wheel in dist/: ./scripts/test builds it, or give its path")
+    wheel = wheels[0]
     with tempfile.TemporaryDirectory() as name:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", name], check=True)
         python = str(Path(name, "bin", "python"))

@@ -105,7 +105,8 @@ def engine(folder: Path) -> Iterator[Peer]:
     command = [sys.executable, "-m", "processing.local", "serve", "--home", str(folder / "home")]
     with running([*command, "--port", str(port), "--env-file", str(lines)], folder) as process:
         wait_for(lines.exists)
-        values = dict(line.removeprefix("export ").split("=", 1) for line in lines.read_text().splitlines())
+        exported = [line for line in lines.read_text().splitlines() if line.startswith("export ")]
+        values = dict(line.removeprefix("export ").split("=", 1) for line in exported)
         yield Peer(
             "engine",
             values["AWS_ENDPOINT_URL"],
