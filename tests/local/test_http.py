@@ -271,6 +271,41 @@ def test_more_connections_than_threads_are_served(server: Server, monkeypatch: p
         assert wires[0].is_closed()
 
 
+def test_a_head_that_does_not_end_makes_room(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No client that dawdles keeps others out; it gets no answer, so that it may try again."""
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 2)
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(contextlib.closing(Wire(server))) for _ in range(4)]
+        for each in slow:
+            each.send(b"GET / HTTP/1.1\r\n")
+        made = stack.enter_context(contextlib.closing(Wire(server)))
+        made.send(signed(server, "GET", "/"))
+        assert made.answer()[0] == 200
+        assert slow[0].is_closed()
+
+
+def test_a_thread_that_cannot_start_costs_one_connection(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server goes on: those that come later are served."""
+    start, failed = threading.Thread.start, threading.Event()
+
+    def fail_once(thread: threading.Thread) -> None:
+        if thread.name == "engine-connection" and not failed.is_set():
+            failed.set()
+            message = "can't start new thread"
+            raise RuntimeError(message)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fail_once)
+    with contextlib.closing(Wire(server)) as lost:
+        assert lost.is_closed()
+    with contextlib.closing(Wire(server)) as made:
+        made.send(signed(server, "GET", "/"))
+        assert made.answer()[0] == 200
+    assert "can't start new thread" in caplog.text
+
+
 # Names
 
 

@@ -78,7 +78,8 @@ class Connection:
         host: the server.
 
     Attributes:
-        idle_since: when it began to wait for the next request, by the monotonic clock; None while it has one.
+        idle_since: since when it has waited for the next request, or for the rest of its head, by the monotonic clock;
+            None while it has one.
     """
 
     def __init__(self, sock: socket.socket, host: Host) -> None:
@@ -86,6 +87,7 @@ class Connection:
         self._socket = sock
         self._host = host
         self._inbox = _Inbox(sock)
+        self._interrupted = False
 
     def run(self) -> None:
         """Serve requests until one of the sides ends it."""
@@ -103,6 +105,7 @@ class Connection:
 
     def interrupt(self) -> None:
         """End the wait for the next request; called by another thread."""
+        self._interrupted = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RD)
 
@@ -116,11 +119,15 @@ class Connection:
         self.idle_since = time.monotonic()
         if self._host.stopping or not self._inbox.await_first_byte():
             return False
-        self.idle_since = None
+        self.idle_since = time.monotonic()
         request_id = codec.new_request_id()
         try:
             head = http.parse_head(self._inbox.head())
+            self.idle_since = None
         except ApiError as error:
+            self.idle_since = None
+            if self._interrupted:  # a client tries again where a connection ends, but not after an answer
+                return False
             blank = Request("GET", "", "/", "", {})
             self._send(blank, codec.refuse(error, blank, request_id), keeps=False, chunks=False)
             self._linger()

@@ -170,18 +170,29 @@ class Server:
             selector.register(self._woken, selectors.EVENT_READ)
             while not self.stopping:
                 selector.select()
-                with contextlib.suppress(OSError):  # it went away again, or there are too many open files
+                try:
                     self._make_room()
                     while len(self._threads) < MAX_CONNECTIONS:
                         accepted, _ = self._listener.accept()
                         self._begin(accepted)
+                except BlockingIOError:  # those were all
+                    pass
+                except (OSError, RuntimeError) as error:  # too many open files, or threads: others have to end first
+                    logger.warning("a connection has to wait: %s", error)
+                    with self._changed:
+                        self._changed.wait(0.1)
 
     def _begin(self, accepted: socket.socket) -> None:
         connection = Connection(accepted, self)
         thread = threading.Thread(target=connection.run, name="engine-connection", daemon=True)
         with self._changed:
             self._threads[connection] = thread
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            accepted.close()
+            self.leave(connection)
+            raise
 
     def _make_room(self) -> None:
         """Wait until another connection may be taken."""
@@ -260,7 +271,7 @@ def _listen(port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((ADDRESS, port))
-        listener.listen(128)
+        listener.listen(1024)
     except BaseException:
         listener.close()
         raise
