@@ -104,7 +104,7 @@ def engine(folder: Path) -> Iterator[Peer]:
     lines = folder / "environment"
     command = [sys.executable, "-m", "processing.local", "serve", "--home", str(folder / "home")]
     with running([*command, "--port", str(port), "--env-file", str(lines)], folder) as process:
-        wait_for(lines.exists)
+        wait_for(lines.exists, process, folder)
         exported = [line for line in lines.read_text().splitlines() if line.startswith("export ")]
         values = dict(line.removeprefix("export ").split("=", 1) for line in exported)
         yield Peer(
@@ -125,7 +125,7 @@ def moto(folder: Path) -> Iterator[Peer | None]:
     port = free_port()
     with running([found, "-H", "127.0.0.1", "-p", str(port)], folder) as process:
         peer = Peer("moto", f"http://127.0.0.1:{port}", "testing", "testing", process.pid, REQUESTS // 4)
-        wait_for(lambda: listens(peer) or process.poll() is not None)
+        wait_for(lambda: listens(peer) or process.poll() is not None, process, folder)
         yield peer if process.poll() is None else None  # moto may be there without what its server needs
 
 
@@ -141,7 +141,7 @@ def seaweedfs(folder: Path) -> Iterator[Peer | None]:
     keys = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
     with running([found, "mini", *places, *ports], folder, **keys) as process:
         peer = Peer("seaweedfs", f"http://127.0.0.1:{port}", "bench", "bench", process.pid)
-        wait_for(lambda: listens(peer))
+        wait_for(lambda: listens(peer), process, folder)
         yield peer
 
 
@@ -153,11 +153,13 @@ def listens(peer: Peer) -> bool:
     return True
 
 
-def wait_for(ready: Callable[[], bool]) -> None:
+def wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Wait until a server answers; leave with what it said where it does not."""
     deadline = time.monotonic() + 60
     while not ready():
-        if time.monotonic() > deadline:
-            sys.exit("a server did not come up within a minute")
+        if process.poll() is not None or time.monotonic() > deadline:
+            output = (folder / "output").read_text(errors="replace")
+            sys.exit(f"{folder.name}: the server ended, or did not answer within a minute. It said:\n{output}")
         time.sleep(0.05)
 
 

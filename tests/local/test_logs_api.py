@@ -152,6 +152,25 @@ def test_groups_are_listed(logs: Any) -> None:
     assert group["arn"] == f"arn:aws:logs:us-east-1:000000000000:log-group:{GROUP}:*"
 
 
+def test_groups_are_found(logs: Any) -> None:
+    """By a part of the name, with its case, or by ARNs; one way at a time."""
+    for name in ("/app/one", "/app/One", "/other/one"):
+        logs.create_log_group(logGroupName=name)
+
+    def found(**params: Any) -> list[str]:
+        return [each["logGroupName"] for each in logs.describe_log_groups(**params)["logGroups"]]
+
+    assert found(logGroupNamePattern="p/on") == ["/app/one"]
+    assert found(logGroupNamePattern="one") == ["/app/one", "/other/one"]
+    arns = [f"arn:aws:logs:us-east-1:000000000000:log-group:{name}" for name in ("/other/one", "/none", "/app/One")]
+    assert found(logGroupIdentifiers=arns) == ["/app/One", "/other/one"]
+    assert found(logGroupNamePattern="one", logGroupClass="INFREQUENT_ACCESS") == []
+    first = logs.describe_log_groups(logGroupNamePattern="one", limit=1)
+    assert found(logGroupNamePattern="one", nextToken=first["nextToken"]) == ["/other/one"]
+    with pytest.raises(ClientError, match="mutually exclusive"):
+        found(logGroupNamePrefix="/app", logGroupNamePattern="one")
+
+
 def test_errors_are_the_services(logs: Any) -> None:
     """Codes and texts as clients look for them."""
     missing = {"logGroupName": "none", "logStreamName": "none"}

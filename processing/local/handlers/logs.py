@@ -31,6 +31,7 @@ RETENTIONS = frozenset(
 
 _DAY = 24 * 3600 * 1000
 _OLDEST, _NEWEST = 14 * _DAY, 2 * 3600 * 1000  # milliseconds before and after now
+_CHOOSING = ("logGroupNamePrefix", "logGroupNamePattern", "logGroupIdentifiers")
 _TOKEN = "0" * 56  # the token of PutLogEvents, which is ignored
 
 
@@ -210,10 +211,19 @@ class LogsHandler:
         return {"responseStream": LiveTail(self._store, self._engine.account, params, groups, matches)}
 
     def describe_log_groups(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer a page of the log groups, by name."""
-        token = params.get("nextToken")
+        """Answer a page of the log groups, by name; all of them are of the class STANDARD."""
+        token, identifiers = params.get("nextToken"), params.get("logGroupIdentifiers")
+        names = None if identifiers is None else [_name(each) for each in identifiers]
+        if params.get("logGroupClass", "STANDARD") != "STANDARD":
+            names = []
+        chosen = [each for each in _CHOOSING if params.get(each)]
+        if len(chosen) > 1:
+            message = f"{chosen[0]} and {chosen[1]} are mutually exclusive parameters."
+            raise ApiError("InvalidParameterException", message)
         groups, more = self._store.groups(
             params.get("logGroupNamePrefix", ""),
+            part=params.get("logGroupNamePattern", ""),
+            names=names,
             limit=params.get("limit", PAGE),
             after="" if token is None else str(_decoded(token)),
         )

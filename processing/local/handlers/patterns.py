@@ -42,7 +42,8 @@ _IS = {"NULL": None, "TRUE": True, "FALSE": False}
 def matcher(pattern: str) -> Matches | None:
     """Return what a pattern means; None for one that lets everything through.
 
-    Terms: `a b` wants both, `?a ?b` one of them, `-a` none of it, quotes hold words together; case counts.
+    Terms: `a b` wants both, `?a ?b` one of them, `-a` none of it, quotes hold words together; case counts. Beside other
+    terms, those with a question mark are ignored, as the service does.
     `%...%` is a regular expression. `{ $.level = "error" && $.took > 5 }` wants JSON events with such members.
 
     Raises:
@@ -96,13 +97,11 @@ def _terms(pattern: str) -> Matches:
         term = match[3] if match[2] is None else re.sub(r"\\(.)", r"\1", match[2])
         wanted[match[1]].append(term)
         position = match.end()
+    if not wanted[""] and not wanted["-"]:
+        return lambda message: any(term in message for term in wanted["?"])
 
     def matches(message: str) -> bool:
-        return (
-            all(term in message for term in wanted[""])
-            and not any(term in message for term in wanted["-"])
-            and (not wanted["?"] or any(term in message for term in wanted["?"]))
-        )
+        return all(term in message for term in wanted[""]) and not any(term in message for term in wanted["-"])
 
     return matches
 

@@ -333,9 +333,31 @@ class LogStore:
             rows = connection.execute(statement, (group_id, *values, limit + 1)).fetchall()
         return [StreamRecord._make(row) for row in rows[:limit]], len(rows) > limit
 
-    def groups(self, prefix: str = "", *, limit: int = 50, after: str = "") -> tuple[list[GroupRecord], bool]:
-        """Return a page of the log groups by name, those after a name, and whether there is more."""
+    def groups(
+        self,
+        prefix: str = "",
+        *,
+        part: str = "",
+        names: Sequence[str] | None = None,
+        limit: int = 50,
+        after: str = "",
+    ) -> tuple[list[GroupRecord], bool]:
+        """Return a page of the log groups by name, and whether there is more.
+
+        Args:
+            prefix: only groups whose name begins with it.
+            part: only groups in whose name it is.
+            names: only these groups; that one is not there is no error.
+            limit: at most so many.
+            after: only groups that come after that name.
+        """
         conditions, values = _bounds(prefix, (0, after) if after else None, 1, descending=False)
+        if part:
+            conditions += " AND instr(name, ?)"
+            values.append(part)
+        if names is not None:
+            conditions += f" AND name IN ({', '.join('?' for _ in names)})"
+            values += names
         statement = f"""SELECT name, created, retention FROM groups WHERE {conditions.format("name")}
             ORDER BY name LIMIT ?"""  # noqa: S608 — constants
         with self._database.read() as connection:
