@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
+import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from urllib.parse import unquote
@@ -141,7 +143,7 @@ def refuse(error: ApiError, request: Request, request_id: str) -> Response:
 
 def _finished(response: Response, request: Request, request_id: str) -> Response:
     headers = {
-        "Date": formatdate(usegmt=True),
+        "Date": _date(int(time.time())),
         "Server": "sm-processing",
         "x-amzn-RequestId": request_id,
         "x-amz-request-id": request_id,
@@ -150,6 +152,11 @@ def _finished(response: Response, request: Request, request_id: str) -> Response
     if isinstance(response.body, bytes) and request.method != "HEAD":
         headers["Content-Length"] = str(len(response.body))
     return evolve(response, headers=headers)
+
+
+@functools.lru_cache(maxsize=2)
+def _date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)
 
 
 def _encode(protocol: str, call: Call, result: Mapping[str, Any], request: Request, request_id: str) -> Response:
