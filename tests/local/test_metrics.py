@@ -13,6 +13,8 @@ from processing.local.handlers.statistics import Series, is_statistic, quantile
 from processing.local.stores.metrics import JOBS, Metric, MetricStore, Sample
 
 if TYPE_CHECKING:
+    import sqlite3
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 NOW = 1_700_000_000.0
@@ -114,3 +116,24 @@ def test_old_samples_go(store: MetricStore) -> None:
     assert store.metrics()[0] == [CPU]
     assert [bucket.sum for bucket in store.buckets(CPU, NOW - 60, NOW + 60, 60)] == [2.0]
     assert store.delete_before(NOW) == 0
+
+
+def test_old_samples_go_a_few_at_a_time(store: MetricStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that others write in between: what they write stays, and every old sample goes, wherever it is."""
+    monkeypatch.setattr("processing.local.stores.metrics.DELETED_AT_ONCE", 3)
+    samples = [(NOW - 10 + (number % 4 == 0) * 10, {"CPUUtilization": 1.0}) for number in range(20)]
+    store.append("job/algo-1", samples)
+    write = store._database.write
+    writes: list[None] = []
+
+    def counted() -> AbstractContextManager[sqlite3.Connection]:
+        writes.append(None)
+        if len(writes) == 3:
+            MetricStore(store._database.path.parent).append("new/algo-1", [(NOW, {"CPUUtilization": 5.0})])
+        return write()
+
+    monkeypatch.setattr(store._database, "write", counted)
+    assert store.delete_before(NOW) == 15
+    assert len(writes) > 6
+    assert sum(bucket.number for bucket in store.buckets(CPU, NOW - 60, NOW + 60, 60)) == 5
+    assert len(store.metrics()[0]) == 2

@@ -1,7 +1,7 @@
 """SQS: standard queues on the engine's queue store.
 
 Errors have the codes and the words of the service. What the engine does not have (FIFO queues, dead-letter queues,
-policies, encryption) is refused, never ignored.
+policies, encryption) is refused, never ignored; only the tags of a queue are taken and forgotten.
 """
 
 from __future__ import annotations

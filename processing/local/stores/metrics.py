@@ -24,6 +24,8 @@ HOST = "Host"
 
 RECENT_SECONDS = 3 * 3600
 """So young is the last sample of a metric that is called recently active."""
+DELETED_AT_ONCE = 10_000
+"""Samples that are looked at in one transaction of a deletion."""
 
 _SCHEMA = (
     """CREATE TABLE metrics (
@@ -209,11 +211,20 @@ class MetricStore:
     def delete_before(self, moment: float) -> int:
         """Delete the samples that are older, and metrics without any; return how many samples there were.
 
+        It goes in many transactions, between which others write.
+
         Args:
             moment: in seconds since the epoch.
         """
+        with self._database.read() as connection:
+            statement = "SELECT coalesce(min(rowid), 0), coalesce(max(rowid), -1) FROM samples"
+            first, last = connection.execute(statement).fetchone()
+        statement = "DELETE FROM samples WHERE rowid >= ? AND rowid < ? AND time < ?"
+        deleted = 0
+        for begin in range(first, last + 1, DELETED_AT_ONCE):
+            with self._database.write() as connection:
+                deleted += connection.execute(statement, (begin, begin + DELETED_AT_ONCE, moment)).rowcount
         with self._database.write() as connection:
-            deleted = connection.execute("DELETE FROM samples WHERE time < ?", (moment,)).rowcount
             connection.execute("DELETE FROM metrics WHERE id NOT IN (SELECT DISTINCT metric FROM samples)")
         return deleted
 
