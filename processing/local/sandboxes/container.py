@@ -155,7 +155,8 @@ class Container:
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         client.wait(_LOOK)
             finally:
-                client.kill()
+                if client.poll() is None:  # podman without root does the work in a child, which a kill would leave
+                    os.killpg(client.pid, signal.SIGKILL)
                 client.wait()
             said.seek(0)
             if client.returncode != 0:

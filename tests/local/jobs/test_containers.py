@@ -163,6 +163,31 @@ def test_an_image_that_cannot_be_had_is_named(jobs: Any) -> None:
     assert "exit code" not in reason
 
 
+_PULLING = """#!/bin/sh
+case "$1" in
+    --version) echo podman version 4 ;;
+    info) echo false ;;
+    image) exit 1 ;;
+    pull) (exec sleep 600) & echo $! > "$0.pid.new"; mv "$0.pid.new" "$0.pid"; wait ;;
+esac
+"""
+
+
+def test_a_stop_ends_the_pull_of_an_image(make_jobs: Callable[..., Any], tmp_path: Path) -> None:
+    """It is stopped at once, whatever is still to be pulled, with all processes that pull."""
+    program = tmp_path / "podman"
+    program.write_text(_PULLING)
+    program.chmod(0o755)
+    jobs = make_jobs(sandbox="container", container_program=str(program))
+    name = jobs.create()
+    jobs.until((tmp_path / "podman.pid").exists)
+    puller = int((tmp_path / "podman.pid").read_text())
+    jobs.stop(name)
+    assert jobs.wait(name)["ProcessingJobStatus"] == "Stopped"
+    jobs.until(lambda: puller not in processes.with_argument("600"))
+    jobs.check_nothing_left()
+
+
 def test_an_option_that_podman_does_not_know_is_named(make_jobs: Callable[..., Any], containers: Any) -> None:
     """The container cannot be made: the reason repeats podman's."""
     jobs = make_jobs(sandbox="container", container_program=containers.program, container_options=["--no-such"])
