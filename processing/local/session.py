@@ -16,7 +16,7 @@ from processing.session import CodeLayout, Session
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from processing.local.cleaning import Age, Cleaned, Size
     from processing.local.settings import SandboxSetting
@@ -42,11 +42,14 @@ class LocalSession(Session):
         sandbox: `auto`, `bubblewrap`, `namespaces`, `rewriting` or `container`.
         tick: seconds between two looks of a job at whether it was stopped.
         grace: seconds between SIGTERM and SIGKILL when it was.
+        container_program: what runs containers; by default podman, else docker.
+        container_options: further options of its `run`.
         cpus: how many CPUs each host of a job may use.
         memory_gb: how much memory each host may use, in GiB.
         events_file: a file that gets every state change of a job.
         events_queue: a queue of the engine that gets the same.
         s3_endpoint: another S3 in place of the engine's own.
+        sample: seconds between two samples of a host's CPU, memory and disk.
         default_bucket: the bucket for code, data and outputs; made in the engine if it is missing.
         default_bucket_prefix: a prefix for every key in it.
         code_layout: see `Session`.
@@ -72,11 +75,14 @@ class LocalSession(Session):
         sandbox: SandboxSetting | None = None,
         tick: float | None = None,
         grace: float | None = None,
+        container_program: str | os.PathLike[str] | None = None,
+        container_options: Sequence[str] | None = None,
         cpus: int | None = None,
         memory_gb: float | None = None,
         events_file: str | os.PathLike[str] | None = None,
         events_queue: str | None = None,
         s3_endpoint: str | None = None,
+        sample: float | None = None,
         default_bucket: str | None = None,
         default_bucket_prefix: str | None = None,
         code_layout: CodeLayout | None = None,
@@ -101,11 +107,14 @@ class LocalSession(Session):
             "sandbox": sandbox,
             "tick": tick,
             "grace": grace,
+            "container_program": container_program,
+            "container_options": container_options,
             "cpus": cpus,
             "memory_gb": memory_gb,
             "events_file": events_file,
             "events_queue": events_queue,
             "s3_endpoint": s3_endpoint,
+            "sample": sample,
         }
         self.engine = Engine(
             None if home is None else Path(home),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import inspect
 import os
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import boto3
 import botocore.session
 import pytest
@@ -17,6 +20,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 
 from processing import LocalSession, Session
 from processing.exceptions import ConfigurationError
+from processing.local.commands import serve
 from processing.local.engine import Engine
 from processing.local.settings import EngineSettings
 from processing.local.transports.in_process import identify
@@ -238,6 +242,15 @@ class TestSession:
         monkeypatch.delenv("XDG_DATA_HOME")
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
         assert Engine().home == tmp_path / "home" / ".local" / "share" / "sm-processing"
+
+    def test_every_setting_is_one_of_the_session_and_of_the_command(self) -> None:
+        """Under its own name; of the command those that come several times in the singular."""
+        names = {each.name for each in attrs.fields(EngineSettings)}
+        assert names <= set(inspect.signature(LocalSession).parameters)
+        parser = argparse.ArgumentParser()
+        serve.add_command(parser.add_subparsers())
+        options = vars(parser.parse_args(["serve"]))
+        assert names <= {*options, *(f"{name}s" for name in options)}
 
     def test_settings_are_given_whole_or_in_parts(self, tmp_path: Path) -> None:
         """Not both, and wrong ones are said at once."""
