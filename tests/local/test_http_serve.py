@@ -18,7 +18,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from processing.local.commands.serve import shell_lines
-from processing.local.credentials import install_credentials, job_credentials
+from processing.local.credentials import install_credentials
 from processing.local.endpoint import client_environment
 
 if TYPE_CHECKING:
@@ -144,26 +144,3 @@ def test_a_proxy_is_not_asked_for_this_machine(tmp_path: Path, monkeypatch: pyte
     keys = install_credentials(tmp_path).keys
     variables = client_environment("http://127.0.0.1:1", keys, "us-east-1")
     assert variables["NO_PROXY"] == "example.com,127.0.0.1,localhost"
-
-
-def test_a_child_serves_on_its_parents_socket(tmp_path: Path) -> None:
-    """For the keys of a job, whose role is the caller; SIGTERM ends it."""
-    arn = "arn:aws:sts::000000000000:assumed-role/Role/SageMaker"
-    keys = job_credentials(tmp_path, arn, 4_000_000_000)
-    program = (
-        "import pathlib, sys; from processing.local.transports.server import serve_inherited; "
-        "serve_inherited(pathlib.Path(sys.argv[1]), int(sys.argv[2]))"
-    )
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        number = listener.fileno()
-        command = [sys.executable, "-c", program, str(tmp_path), str(number)]
-        process = subprocess.Popen(command, pass_fds=(number,))
-        variables = client_environment(f"http://127.0.0.1:{listener.getsockname()[1]}", keys, "us-east-1")
-    try:
-        with contextlib.closing(client("sts", variables, aws_session_token=keys.token)) as sts:
-            assert sts.get_caller_identity()["Arn"] == arn
-        process.terminate()
-        assert process.wait(30) == 0
-    finally:
-        process.kill()
-        process.wait()

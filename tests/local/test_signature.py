@@ -445,6 +445,20 @@ def test_a_stream_is_held_against_its_hash() -> None:
     assert (caught.value.code, caught.value.status) == ("XAmzContentSHA256Mismatch", 400)
 
 
+def test_the_hash_of_a_chunked_body_is_checked() -> None:
+    """A body that calls itself chunked, in a header that need not be signed, is read to its end all the same."""
+    chunks = b"3\r\nabc\r\n0\r\n\r\n"
+    signed = header_signed("PUT", body=chunks)
+    for body, more in ((chunks, b""), (chunks.replace(b"b", b"x"), b""), (chunks, b"more")):
+        taken = verifier().verify(evolve(signed, body=Trickle(body + more)), "rest")[1].body
+        assert not isinstance(taken, bytes)
+        if body + more == chunks:
+            assert ChunkedBody(taken).read() == b"abc"
+        else:
+            with pytest.raises(ApiError, match=r"XAmzContentSHA256Mismatch|IncompleteBody"):
+                ChunkedBody(taken).read()
+
+
 def test_an_unsigned_body_may_be_anything() -> None:
     """The client says so in the header that it signs: botocore does where the connection is encrypted."""
     request = AWSRequest("PUT", "https://127.0.0.1:8000/b/k", data=b"x", headers={"Content-MD5": "md5"})

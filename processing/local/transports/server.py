@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from processing.clock import Clock
     from processing.local.credentials import Keys
     from processing.local.engine import Engine
-    from processing.local.settings import EngineSettings
     from processing.local.wire.codec import Handle
 
 MAX_CONNECTIONS = 256
@@ -202,29 +201,6 @@ class Server:
                 if idle:
                     min(idle, key=lambda pair: pair[0])[1].interrupt()
                 self._changed.wait(0.1)
-
-
-def serve_inherited(
-    home: Path, descriptor: int, *, settings: EngineSettings | None = None, region: str | None = None
-) -> None:
-    """Serve an engine on a listening socket that the parent process opened, until SIGTERM or SIGINT.
-
-    What the gateway of a job does in a child process. The keys of the job are temporary ones of the folder
-    (`credentials.job_credentials`), so nothing needs to be told of them. It is the caller who sees to it that the
-    process ends with its parent: by a pipe whose other end the parent holds, since what Linux has for it (prctl) goes
-    by the parent's thread, which may end long before.
-
-    Args:
-        home: the engine's folder.
-        descriptor: of the socket.
-        settings: how jobs run that are created through it.
-        region: the region that ARNs name.
-    """
-    from processing.local.engine import REGION, Engine
-
-    engine = Engine(home, settings, region=REGION if region is None else region)
-    with logging_to(home):
-        serve_until_signal(Server(engine, listener=socket.socket(fileno=descriptor)))
 
 
 def serve_until_signal(server: Server, *, begun: Callable[[], None] = lambda: None) -> None:

@@ -90,8 +90,17 @@ class ChunkedBody:
                 raise _broken()
         if self._signatures is not None:
             self._signatures.check_trailers(trailers)
+        self._require_end()
         for algorithm in self.checksums:
             self.checksums[algorithm] = trailers.get(f"{_CHECKSUM}{algorithm}", "")
+
+    def _require_end(self) -> None:
+        """Read the raw body to its end: something may be checked there, and nothing else may stand before it."""
+        rest = self._buffer
+        while not rest.strip(b"\r\n") and (rest := self._raw.read(_LONGEST_LINE)):
+            pass
+        if rest.strip(b"\r\n"):
+            raise _broken()
 
     def _line(self, *, or_end: bool = False) -> bytes:
         while b"\n" not in self._buffer:
