@@ -437,6 +437,7 @@ def test_the_command_says_what_it_did(folder: Folder) -> None:
         (["--larger-than", "5"], "argument --larger-than: '5' is not a size, such as 5GB, 500MB or 2GiB"),
         (["--oldest"], "unrecognized arguments: --oldest"),
         (["--home", "/dev/null"], "cannot keep its files in /dev/null"),
+        (["--home", "not/there"], "--home: there is no folder not/there"),
     ],
 )
 def test_the_commands_options_are_taken_strictly(arguments: list[str], said: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _clean(options: argparse.Namespace) -> None:
+    if options.home is not None and not os.path.lexists(options.home):  # an engine would make it
+        raise ConfigurationError(f"--home: there is no folder {options.home}")
     cleaned = Engine(options.home).clean(
         older_than=options.older_than, larger_than=options.larger_than, dry_run=options.dry_run
     )
