@@ -241,11 +241,12 @@ def test_a_body_that_has_to_be_in_memory_has_a_limit(server: Server, wire: Wire)
 def test_a_client_that_dawdles_is_let_go(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within a head, within a body; between requests it may wait longer, but not for ever."""
     monkeypatch.setattr(connection_module, "STALL_SECONDS", 0.05)
-    monkeypatch.setattr(connection_module, "IDLE_ROUNDS", 2)
+    monkeypatch.setattr(connection_module, "IDLE_ROUNDS", 1000)
     for data in (b"GET / HT", signed(server, "PUT", "/none/key", b"x")[:-1]):
         with contextlib.closing(Wire(server)) as made:
             made.send(data)
             assert made.answer()[0] == 408
+    monkeypatch.setattr(connection_module, "IDLE_ROUNDS", 2)
     with contextlib.closing(Wire(server)) as idle:
         assert idle.is_closed()
 
@@ -275,9 +276,10 @@ def test_a_head_that_does_not_end_makes_room(server: Server, monkeypatch: pytest
     """No client that dawdles keeps others out; it gets no answer, so that it may try again."""
     monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 2)
     with contextlib.ExitStack() as stack:
-        slow = [stack.enter_context(contextlib.closing(Wire(server))) for _ in range(4)]
-        for each in slow:
-            each.send(b"GET / HTTP/1.1\r\n")
+        slow = []
+        for _ in range(4):
+            slow.append(stack.enter_context(contextlib.closing(Wire(server))))
+            slow[-1].send(b"GET / HTTP/1.1\r\n")
         made = stack.enter_context(contextlib.closing(Wire(server)))
         made.send(signed(server, "GET", "/"))
         assert made.answer()[0] == 200
