@@ -53,7 +53,10 @@ class Wire:
 
     def is_closed(self) -> bool:
         """Whether the server has ended the connection, and sent nothing more."""
-        return self._file.read(1) == b""
+        try:
+            return self._file.read(1) == b""
+        except ConnectionResetError:  # it ended before it had read, or even accepted, everything
+            return True
 
     def close(self) -> None:
         """End the connection."""

@@ -559,7 +559,7 @@ def test_what_does_not_end_is_ended(local_session: LocalSession, endless: Endles
         assert made.sock.recv(1)
         threading.Timer(0.05, endless.go_on.set).start()
         server.stop(0.01)
-    assert endless.closed.is_set()
+    assert endless.closed.wait(30)
 
 
 def test_a_taken_port_is_an_error(server: Server, local_session: LocalSession) -> None:

@@ -12,6 +12,7 @@ import re
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from processing.exceptions import EngineError
 from processing.local.errors import ApiError
 from processing.local.stores.bodies import ABANDONED_AFTER, Body, BodyFolder, Source
 from processing.local.stores.database import Database
@@ -294,7 +295,7 @@ class ObjectStore:
         """Return the record of an object for somebody who is going to rely on its being there.
 
         That is noted, about once a minute, in a transaction that finds it there: what removes old objects takes it
-        for as young as that. On a full disk it is not.
+        for as young as that. On a full disk, or in a folder that cannot be written to, it is not.
         """
         encoded = encode_key(key)
         with self.database.read() as connection:
@@ -309,6 +310,8 @@ class ObjectStore:
                 record = self._record(bucket, self._require(connection, bucket, encoded))
                 statement = "UPDATE objects SET used = ? WHERE bucket = ? AND key = ?"
                 connection.execute(statement, (now, bucket, encoded))
+        except EngineError:  # the folder cannot be written to: nothing removes the object then
+            pass
         except ApiError as error:
             if error.code != "InsufficientStorage":
                 raise
