@@ -180,10 +180,8 @@ def test_a_folder_that_becomes_read_only_is_said(tmp_path: Path) -> None:
         "        attempt()\n"
         "    except processing.EngineError as error:\n"
         "        print(error)\n"
-        "session.engine.objects.now = lambda: 4e9\n"
-        "s3 = session.boto_session.client('s3')\n"
-        "assert s3.head_object(Bucket='data', Key='k')['ContentLength'] == 1\n"
-        "fresh = processing.local.engine.ObjectStore(pathlib.Path(home))\n"
+        "fresh = processing.local.engine.ObjectStore(pathlib.Path(home), now=lambda: 4e9)\n"
+        "assert fresh.use('data', 'k').size == 1\n"
         "told(lambda: fresh.create_bucket('more'))\n"
         "told(lambda: processing.LocalSession(home))\n"
     )
