@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import processing
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """Stop at once where the source tree would be tested instead of the wheel."""
+    """Stop at once where the source tree would be tested instead of the wheel; let hypothesis judge by no clock."""
+    unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("unhurried", parent=unhurried)
+    settings.load_profile("unhurried")
     origin = Path(processing.__file__)
     if os.environ.get("PROCESSING_TEST_INSTALLED") == "1" and "site-packages" not in origin.parts:
         pytest.exit(f"the built wheel is what has to be tested, but `processing` is {origin}", returncode=4)
