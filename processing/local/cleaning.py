@@ -11,10 +11,9 @@ import datetime as dt
 import functools
 import json
 import math
-import os
 import re
+import stat
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
@@ -33,7 +32,9 @@ from processing.local.stores.metrics import MetricStore
 from processing.local.stores.objects import ObjectStore
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from processing.local.stores.jobs import JobRecord
     from processing.local.stores.logs import GroupRecord, StreamRecord
@@ -296,14 +297,23 @@ def _rounded(size: int) -> int:
 
 
 def _disk_bytes(path: Path) -> int:
+    """Return the bytes that a file takes on the disk, or a directory with all that is in it."""
     with contextlib.suppress(OSError):  # it goes in this moment
         state = path.lstat()
-        blocks: int = getattr(state, "st_blocks", 0) * 512 or state.st_size
-        if path.is_dir() and not path.is_symlink():
-            with os.scandir(path) as entries:
-                return blocks + sum(_disk_bytes(Path(entry.path)) for entry in entries)
-        return blocks
+        inside = processes.entries_below(str(path)) if stat.S_ISDIR(state.st_mode) else ()
+        return _taken(state) + sum(_entry_bytes(entry) for entry in inside)
     return 0
+
+
+def _entry_bytes(entry: os.DirEntry[str]) -> int:
+    with contextlib.suppress(OSError):
+        return _taken(entry.stat(follow_symlinks=False))
+    return 0
+
+
+def _taken(state: os.stat_result) -> int:
+    blocks: int = getattr(state, "st_blocks", 0) * 512
+    return blocks or state.st_size
 
 
 def _parse(name: str, text: str, units: Mapping[str, int], kind: str) -> float:

@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from processing.local import processes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -274,18 +276,15 @@ class DiskWatch:
     def look_now(self) -> None:
         """Add up the blocks of all files; links are not followed, and what is used in place does not count."""
         began = self._clock()
-        self.used = sum(_blocks(str(self._folder))) * 512
+        self.used = 512 * sum(map(_blocks, processes.entries_below(str(self._folder))))
         self.exceeded |= self.used > self.limit
         ended = self._clock()
         self._next = ended + max(_SCAN_SECONDS, 100 * (ended - began))
 
 
-def _blocks(folder: str) -> Iterator[int]:
-    """Yield the blocks of each file below a folder; a file with several names counts with each."""
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            with contextlib.suppress(OSError):
-                if entry.is_dir(follow_symlinks=False):
-                    yield from _blocks(entry.path)
-                else:
-                    yield entry.stat(follow_symlinks=False).st_blocks
+def _blocks(entry: os.DirEntry[str]) -> int:
+    """Return the blocks of a file; one with several names counts with each, a directory not at all."""
+    with contextlib.suppress(OSError):
+        if not entry.is_dir(follow_symlinks=False):
+            return entry.stat(follow_symlinks=False).st_blocks
+    return 0

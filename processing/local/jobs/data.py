@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-import shutil
 import stat
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
 
 Mark = tuple[int, int, int]
 Check = Callable[[], None]
-"""Called between two files; raises where the work shall end."""
+"""Called between two files, and within large ones; raises where the work shall end."""
+_COPY_BYTES = 1 << 28
 
 
 class DataError(Exception):
@@ -109,7 +109,7 @@ class HostData:
         number: the host's number, from 1.
         count: how many hosts the job has.
         objects: the engine's S3.
-        check: called between two files.
+        check: called between two files, and within large ones.
 
     Attributes:
         streams: the inputs in Pipe mode, known after `fetch`.
@@ -246,7 +246,7 @@ class HostData:
                 return
             os.makedirs(os.path.dirname(target), exist_ok=True)
             with open_source(source, self._objects) as body, open(target, "wb") as file:
-                _copy_body(body.fileno(), file.fileno())
+                _copy_body(body.fileno(), file.fileno(), self._check)
         except OSError as error:
             raise DataError(f"ClientError: {source.place} cannot be put at {source.name}: {error.strerror}") from None
 
@@ -282,21 +282,31 @@ class HostData:
         prefix = prefix.rstrip("/")
         local = contract.inside(self._ml_root, item["LocalPath"])
         failures: list[str] = []
-        for file in _regular_files(self._ml_root, local):
-            path, name = f"{local}/{file.name}", file.name
-            before = self._seen.get(path)
-            self._seen[path] = file.mark
-            if self._uploaded.get(path) == file.mark or (only_settled and before != file.mark):
-                continue
-            try:
-                with file.open() as body:
-                    self._objects.put(bucket, f"{prefix}/{name}" if prefix else name, body)
-                self._uploaded[path] = file.mark
-            except ApiError as error:
-                failures.append(f"{name} could not be uploaded to {item['S3Uri']}: {error.message}")
-            except (OSError, ValueError) as error:  # unreadable, or a name that is not UTF-8
-                failures.append(f"{name!r} could not be uploaded to {item['S3Uri']}: {error}")
+        try:
+            for file in _regular_files(self._ml_root, local):
+                before = self._seen.get(path := f"{local}/{file.name}")
+                self._seen[path] = file.mark
+                if self._uploaded.get(path) != file.mark and not (only_settled and before != file.mark):
+                    problem = self._upload_file(file, bucket, prefix, item["S3Uri"])
+                    if problem is None:
+                        self._uploaded[path] = file.mark
+                    else:
+                        failures.append(problem)
+        except (OSError, RecursionError) as error:  # no key could be as long as such a path
+            failures.append(f"{item['LocalPath']} is nested too deeply to be looked through: {error}")
         return failures
+
+    def _upload_file(self, file: _File, bucket: str, prefix: str, uri: str) -> str | None:
+        """Upload a file; return what went wrong."""
+        name = file.name
+        try:
+            with file.open() as body:
+                self._objects.put(bucket, f"{prefix}/{name}" if prefix else name, body)
+        except ApiError as error:
+            return f"{name} could not be uploaded to {uri}: {error.message}"
+        except (OSError, ValueError) as error:  # unreadable, or a name that is not UTF-8
+            return f"{name!r} could not be uploaded to {uri}: {error}"
+        return None
 
 
 def _uploads(item: Mapping[str, Any]) -> bool:
@@ -366,12 +376,12 @@ def open_source(source: Source, objects: ObjectStore) -> BinaryIO:
         raise DataError(f"ClientError: {source.place} cannot be read: {error.strerror}") from None
 
 
-def _copy_body(source: int, target: int) -> None:
+def _copy_body(source: int, target: int, check: Check) -> None:
     """Copy a file within the kernel where it can, which on some file systems shares the blocks."""
     if hasattr(os, "copy_file_range"):
         try:
-            while os.copy_file_range(source, target, 1 << 30):
-                pass
+            while os.copy_file_range(source, target, _COPY_BYTES):
+                check()
         except OSError:
             if os.lseek(target, 0, os.SEEK_CUR):
                 raise
@@ -379,7 +389,9 @@ def _copy_body(source: int, target: int) -> None:
         else:
             return
     with open(source, "rb", closefd=False) as body, open(target, "wb", closefd=False) as file:
-        shutil.copyfileobj(body, file, 1 << 20)
+        while chunk := body.read(1 << 20):
+            file.write(chunk)
+            check()
 
 
 class _File(NamedTuple):

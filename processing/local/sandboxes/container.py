@@ -343,8 +343,7 @@ def _reclaim(kind: str, *, rootless: bool) -> str:
 def _foreign(ml_root: str) -> Iterator[str]:
     """Yield what is below a directory and belongs to somebody else."""
     own = os.geteuid()
-    for folder, folders, names in os.walk(ml_root):
-        for name in (*folders, *names):
-            path = os.path.join(folder, name)
-            if os.lstat(path).st_uid != own:
-                yield path
+    for entry in processes.entries_below(ml_root):
+        with contextlib.suppress(OSError):
+            if entry.stat(follow_symlinks=False).st_uid != own:
+                yield entry.path

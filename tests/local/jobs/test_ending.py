@@ -274,6 +274,28 @@ def test_a_job_may_lock_its_own_directories(jobs: Any) -> None:
     jobs.check_nothing_left()
 
 
+@pytest.mark.parametrize("depth", [400, 3000])
+def test_a_job_may_nest_directories_as_deep_as_it_likes(jobs: Any, depth: int) -> None:
+    """Deeper than a path is long or a recursion deep: the job ends, and nothing is left of its files."""
+    script = (
+        "import os\n"
+        "os.chdir('/opt/ml/processing/out')\n"
+        f"for _ in range({depth}):\n"
+        "    os.mkdir('d')\n"
+        "    os.chdir('d')\n"
+        "open('file', 'w').write('1')\n"
+    )
+    described = jobs.run(script, outputs={"out": "s3://data/deep"})
+    if depth == 400:
+        assert described["ProcessingJobStatus"] == "Completed", described
+        assert jobs.keys("deep/") == ["deep/" + depth * "d/" + "file"]
+    else:
+        assert described["ProcessingJobStatus"] == "Failed"
+        reason = described["FailureReason"]  # the second where neither Python nor the system has a limit before S3
+        assert "/opt/ml/processing/out is nested too deeply" in reason or "too long" in reason
+    jobs.check_nothing_left()
+
+
 def test_all_hosts_of_a_stopped_job_stop(make_jobs: Callable[..., Any]) -> None:
     """One stop reaches every host."""
     jobs = make_jobs()
