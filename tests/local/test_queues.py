@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -125,30 +124,27 @@ def test_the_engine_makes_the_queue_that_it_posts_to(store: QueueStore) -> None:
     assert [message.body for message in store.receive("new", 1, None, NOW)] == ["x"]
 
 
-def _receive_all(home: Path, got: multiprocessing.Queue[str]) -> None:
-    store = QueueStore(home)
-    while found := store.receive("q", 3, 1000, NOW):
-        for message in found:
-            got.put(message.body)
-            store.remove("q", message.receipt)
-    got.put("")
+_RECEIVER = """
+import sys
+from pathlib import Path
+from processing.local.stores.queues import QueueStore
+store = QueueStore(Path(sys.argv[1]))
+while found := store.receive("q", 3, 1000, float(sys.argv[2])):
+    for message in found:
+        print(message.body)
+        store.remove("q", message.receipt)
+"""
 
 
 def test_no_two_receivers_get_the_same_message(store: QueueStore, tmp_path: Path) -> None:
     """Four processes share two hundred messages among them."""
     send(store, *(str(number) for number in range(200)))
     store.close()
-    context = multiprocessing.get_context("spawn")
-    got: multiprocessing.Queue[str] = context.Queue()
-    receivers = [context.Process(target=_receive_all, args=(tmp_path, got)) for _ in range(4)]
-    for receiver in receivers:
-        receiver.start()
-    bodies: list[str] = []
-    while bodies.count("") < 4:
-        bodies.append(got.get(timeout=60))
-    for receiver in receivers:
-        receiver.join()
-    assert sorted(body for body in bodies if body) == sorted(str(number) for number in range(200))
+    command = [sys.executable, "-c", _RECEIVER, str(tmp_path), str(NOW)]
+    receivers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    bodies = [body for receiver in receivers for body in receiver.communicate()[0].split()]
+    assert [receiver.returncode for receiver in receivers] == [0] * 4
+    assert sorted(bodies) == sorted(str(number) for number in range(200))
 
 
 _SENDER = """
