@@ -172,7 +172,13 @@ class Launch:
         arn = self._stage_and_submit()
         logger.info("created processing job %s", request.job_name)
         return ProcessingJob(
-            session, request.job_name, request.inputs, request.outputs, request.output_kms_key, arn=arn
+            session,
+            request.job_name,
+            request.inputs,
+            request.outputs,
+            request.output_kms_key,
+            arn=arn,
+            instance_count=request.instance_count,
         )
 
     def claimed(self) -> Launch:
@@ -214,6 +220,7 @@ class ProcessingJob:
         outputs: its outputs, where known.
         output_kms_key: the KMS key that its outputs are encrypted with.
         arn: its ARN, where known; else it is asked for when needed.
+        instance_count: on how many instances it runs, where known.
     """
 
     def __init__(
@@ -225,6 +232,7 @@ class ProcessingJob:
         output_kms_key: str | None = None,
         *,
         arn: str | None = None,
+        instance_count: int | None = None,
     ) -> None:
         self.sagemaker_session: Session = targets.session_for_attach(sagemaker_session)
         self.job_name = job_name
@@ -239,6 +247,7 @@ class ProcessingJob:
         )
         self.output_kms_key = output_kms_key
         self._arn = arn
+        self._instance_count = instance_count
 
     @classmethod
     def start_new(
@@ -303,6 +312,7 @@ class ProcessingJob:
             request.outputs,
             request.output_kms_key,
             arn=described["ProcessingJobArn"],
+            instance_count=request.instance_count,
         )
 
     @property
@@ -385,7 +395,7 @@ class ProcessingJob:
         from processing.watching.events import LogEvent
         from processing.watching.render import Renderer
 
-        renderer = Renderer()
+        renderer = Renderer(instance_count=self._instance_count)  # an ended job's status comes after its lines
         tail: collections.deque[str] = collections.deque(maxlen=_TAIL)
         description: dict[str, Any] = {}
         for event in self.events(logs=logs, timeout=timeout):

@@ -218,6 +218,18 @@ def test_stop(processor: ScriptProcessor, write: Any) -> None:
     assert job.status == "Stopped"
 
 
+def test_lines_of_a_job_that_has_ended_name_their_host(
+    local_session: LocalSession, write: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the first one on, for whoever attaches to it."""
+    processor = ScriptProcessor(
+        command=["python3"], instance_type="local", instance_count=2, sagemaker_session=local_session
+    )
+    job = processor.run(write("print('here')"), logs=False)
+    attach(job.job_name, session=local_session).wait()
+    assert sorted(capsys.readouterr().out.splitlines()) == ["[algo-1] here", "[algo-2] here"]
+
+
 def test_wait_has_a_deadline(processor: ScriptProcessor, write: Any) -> None:
     """A timeout ends the wait, not the job."""
     job = processor.run(write(SLEEP), wait=False)

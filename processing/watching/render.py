@@ -31,12 +31,13 @@ class Renderer:
 
     Args:
         out: where to write; standard output, as it is when a line comes, where not given.
+        instance_count: how many hosts the job has; where not given, what comes tells.
     """
 
-    def __init__(self, out: TextIO | None = None) -> None:
+    def __init__(self, out: TextIO | None = None, *, instance_count: int | None = None) -> None:
         self._out = out
         self._hosts: set[str] = set()
-        self._many_hosts = False
+        self._many_hosts = (instance_count or 1) > 1
         self._broken = False
 
     def show(self, event: Event) -> None:
