@@ -1,24 +1,20 @@
-"""Processes and folders of jobs: telling one process from a later one of the same number, and clearing away."""
+"""Processes of jobs: telling one from a later one of the same number, finding them, and killing what is left."""
 
 # Many small file operations: functions of `os` cost a third of what pathlib does.
-# ruff: noqa: PTH106, PTH208
+# ruff: noqa: PTH208
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-import stat
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-_DEPTH = 50
-_REMOVAL_SECONDS = 60.0
-"""After so long a folder is left in which somebody makes files as fast as they are removed."""
+_LOOKS = 50
+_BETWEEN_LOOKS = 0.005
+"""Seconds between two looks for processes whose environment is not there yet; one that never has any is not awaited
+for longer than a quarter of a second."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -49,11 +45,18 @@ def kill_marked(folder: Path) -> None:
     """Kill the processes that were started with a path inside the folder in their environment, where /proc shows it."""
     mark = os.fsencode(folder) + b"/"
     killed: set[str] = set()
-    while found := {pid for pid in _numbers() - killed if mark in _environment(pid)}:  # again: they may have forked
+    for _ in range(_LOOKS):
+        environments = {pid: _environment(pid) for pid in _numbers() - killed}
+        found = {pid for pid, environment in environments.items() if mark in environment}
         for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(int(pid), signal.SIGKILL)
         killed |= found
+        beginning = any(not environment and _is_program(pid) for pid, environment in environments.items())
+        if not found and not beginning:
+            return
+        if not found:
+            time.sleep(_BETWEEN_LOOKS)
 
 
 def with_argument(argument: str) -> dict[int, list[str]]:
@@ -82,6 +85,17 @@ def _numbers() -> set[str]:
     return set()
 
 
+def _is_program(pid: str) -> bool:
+    """Return whether a process without an environment may have one in a moment: it is none of the kernel's, and lives.
+
+    While a program is put in a process's place, the kernel shows neither the old environment nor the new one.
+    """
+    with contextlib.suppress(OSError, IndexError):
+        Path(f"/proc/{pid}/exe").readlink()
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in b"ZX"
+    return False
+
+
 def _environment(pid: str) -> bytes:
     with contextlib.suppress(OSError):  # it has ended, or is another user's
         return Path(f"/proc/{pid}/environ").read_bytes()
@@ -93,97 +107,3 @@ def _boot() -> str:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
         return ""
-
-
-def entries_below(folder: str) -> Iterator[os.DirEntry[str]]:
-    """Yield all that is below a folder, as far as paths reach; no link is followed, and no depth is too much."""
-    folders = [folder]
-    while folders:
-        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                yield entry
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a folder with all that is in it, as far as possible; directories that a job locked are unlocked.
-
-    A job may nest directories deeper than a path is long, and than functions may call themselves: what is very deep
-    is moved to the top first.
-    """
-    top = _open_directory(str(path))
-    if top is None:
-        return
-    deadline = time.monotonic() + _REMOVAL_SECONDS
-    moved: list[str] = []
-
-    def move_up(name: str, folder: int) -> None:
-        _unlock(name, folder)  # or it could not be moved
-        with contextlib.suppress(OSError):
-            new = f".{os.urandom(8).hex()}"
-            os.rename(name, new, src_dir_fd=folder, dst_dir_fd=top)
-            moved.append(new)
-
-    try:
-        names = os.listdir(top)
-        while names and time.monotonic() < deadline:
-            for name in names:
-                _remove(name, top, _DEPTH, move_up)
-            names, moved = moved, []
-    finally:
-        os.close(top)
-    with contextlib.suppress(OSError):
-        os.rmdir(path)
-
-
-def _remove(name: str, folder: int, depth: int, move_up: Callable[[str, int], None]) -> None:
-    """Remove what has that name in an open folder; directories that are deeper than that in it are moved up."""
-    if _unlinked(name, folder):
-        return
-    fd = _open_directory(name, folder)
-    if fd is None:
-        return
-    try:
-        for inner in os.listdir(fd):
-            if depth:
-                _remove(inner, fd, depth - 1, move_up)
-            elif not _unlinked(inner, fd):
-                move_up(inner, fd)
-    finally:
-        os.close(fd)
-    with contextlib.suppress(OSError):
-        os.rmdir(name, dir_fd=folder)
-
-
-def _unlinked(name: str, folder: int) -> bool:
-    """Remove what is no directory; return whether it is gone."""
-    try:
-        os.unlink(name, dir_fd=folder)
-    except FileNotFoundError:
-        pass
-    except OSError:
-        return False
-    return True
-
-
-def _open_directory(name: str, folder: int | None = None) -> int | None:
-    """Open a directory, and let us do in it as we like; None where that is impossible."""
-    for _ in range(2):
-        try:
-            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-        except PermissionError:  # noqa: PERF203 -- twice at most
-            _unlock(name, folder)
-        except OSError:
-            return None
-        else:
-            with contextlib.suppress(OSError):
-                os.fchmod(fd, 0o700)
-            return fd
-    return None
-
-
-def _unlock(name: str, folder: int | None) -> None:
-    with contextlib.suppress(OSError):
-        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-            os.chmod(name, 0o700, dir_fd=folder)
