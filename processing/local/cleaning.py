@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 
 from processing.exceptions import ConfigurationError
-from processing.local import processes
+from processing.local import trees
 from processing.local.errors import ApiError
 from processing.local.jobs import hosts, remains
 from processing.local.jobs.data import inputs, split_uri
@@ -179,7 +179,7 @@ class _Cleaner:
             found = [*folders, *(self._home / "incoming" / name for name in bodies)]
             return Cleaned(leftovers=len(found), freed=sum(_disk_bytes(path) for path in found))
         for path in half_made:
-            processes.remove_tree(path)
+            trees.remove_tree(path)
         remains.remove_left_folders(self._home, in_use)
         files = self._objects.sweep() + expiry.empty_garbage(self._objects)
         return Cleaned(leftovers=len(folders) + files)
@@ -300,7 +300,7 @@ def _disk_bytes(path: Path) -> int:
     """Return the bytes that a file takes on the disk, or a directory with all that is in it."""
     with contextlib.suppress(OSError):  # it goes in this moment
         state = path.lstat()
-        inside = processes.entries_below(str(path)) if stat.S_ISDIR(state.st_mode) else ()
+        inside = trees.entries_below(str(path)) if stat.S_ISDIR(state.st_mode) else ()
         return _taken(state) + sum(_entry_bytes(entry) for entry in inside)
     return 0
 

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from processing.local import processes
+from processing.local import trees
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -276,7 +276,7 @@ class DiskWatch:
     def look_now(self) -> None:
         """Add up the blocks of all files; links are not followed, and what is used in place does not count."""
         began = self._clock()
-        self.used = 512 * sum(map(_blocks, processes.entries_below(str(self._folder))))
+        self.used = 512 * sum(map(_blocks, trees.entries_below(str(self._folder))))
         self.exceeded |= self.used > self.limit
         ended = self._clock()
         self._next = ended + max(_SCAN_SECONDS, 100 * (ended - began))

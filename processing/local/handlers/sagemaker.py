@@ -10,7 +10,7 @@ import datetime as dt
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from processing.local import elsewhere, processes
+from processing.local import elsewhere, trees
 from processing.local.errors import ApiError
 from processing.local.jobs import events, hosts, remains
 from processing.local.jobs.description import completed, description, selected, summary
@@ -66,7 +66,7 @@ class SageMakerHandler:
             environment = hosts.machine_environment() | elsewhere.environment(self._engine.settings)
             hosts.start_supervisors(self._engine.home, job, count, locks, environment)
         except ApiError:
-            processes.remove_tree(self._engine.home / folder)
+            trees.remove_tree(self._engine.home / folder)
             raise
         finally:
             locks.close()
@@ -112,7 +112,7 @@ class SageMakerHandler:
         name = params["ProcessingJobName"]
         hosts.bury_dead(self._jobs, self._engine.home, [job for job in self._jobs.unfinished() if job.name == name])
         job = self._jobs.delete(name)
-        processes.remove_tree(self._engine.home / job.folder)
+        trees.remove_tree(self._engine.home / job.folder)
         return {}
 
     def add_tags(self, params: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from processing.container import contract
-from processing.local import limits, processes
+from processing.local import limits, processes, trees
 from processing.local.errors import disk_full
 from processing.local.jobs import events
 from processing.local.sandboxes import restore
@@ -78,7 +78,7 @@ class Locks:
             unnamed.rename(folder)  # only now: a folder of that name without a lock has lost its processes
         except BaseException as error:
             self.close()
-            processes.remove_tree(unnamed)
+            trees.remove_tree(unnamed)
             if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise disk_full(folder) from error
             raise
@@ -204,9 +204,9 @@ def _bury(store: JobStore, folder: Path, job: JobRecord, number: int) -> bool:
     reason = "InternalServerError: the supervisor of the job's host is gone"
     said = _last_words(folder / f"{contract.host_name(number)}.err")
     end = HostEnd("failed", reason=f"{reason}: {said}" if said else f"{reason} (killed, or the machine was restarted)")
-    processes.remove_tree(work)
+    trees.remove_tree(work)
     if store.finish_host(job.id, number, end, time.time()):
-        processes.remove_tree(folder)
+        trees.remove_tree(folder)
     return True
 
 

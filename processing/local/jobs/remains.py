@@ -12,7 +12,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from processing.local import processes
+from processing.local import processes, trees
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -41,7 +41,7 @@ def remove_left_folders(home: Path, in_use: Collection[str]) -> int:
     folders = left_folders(home, in_use)
     for folder in folders:
         processes.kill_marked(folder)
-        processes.remove_tree(folder)
+        trees.remove_tree(folder)
     return len(folders)
 
 

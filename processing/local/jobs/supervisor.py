@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from processing.container import contract, runner
-from processing.local import processes
+from processing.local import processes, trees
 from processing.local.errors import ApiError
 from processing.local.jobs import assumed, events
 from processing.local.jobs.attendants import Attendants
@@ -116,10 +116,10 @@ class Supervisor:
             with contextlib.suppress(OSError):  # the disk may be full
                 traceback.print_exc()
             end = _failure(error, self._folder)
-        processes.remove_tree(self._work)
+        trees.remove_tree(self._work)
         if self._finish(end):
             events.deliver(self._jobs, self._home)
-            processes.remove_tree(self._folder)
+            trees.remove_tree(self._folder)
 
     def _finish(self, end: HostEnd) -> bool:
         """Note the end. On a full disk others may take the space that was just freed: then try again for a while."""

@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from processing.local import processes
+from processing.local import processes, trees
 from processing.local.limits import OUT_OF_MEMORY
 from processing.local.sandboxes.base import Check, Host, Launch, SandboxError, addresses, make_mount_points
 from processing.local.stores.jobs import HostEnd
@@ -343,7 +343,7 @@ def _reclaim(kind: str, *, rootless: bool) -> str:
 def _foreign(ml_root: str) -> Iterator[str]:
     """Yield what is below a directory and belongs to somebody else."""
     own = os.geteuid()
-    for entry in processes.entries_below(ml_root):
+    for entry in trees.entries_below(ml_root):
         with contextlib.suppress(OSError):
             if entry.stat(follow_symlinks=False).st_uid != own:
                 yield entry.path
