@@ -16,14 +16,15 @@ from processing.local.stores.queues import QueueStore
 from processing.request.schema import aws_message, service_model, violations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from processing.local.cleaning import Age, Cleaned, Size
+    from processing.local.handlers import Operation
     from processing.local.settings import EngineSettings
     from processing.request.schema import Violation
 
-    Operations = Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]
+    Operations = Mapping[str, Operation]
 
 ACCOUNT = "000000000000"
 REGION = "us-east-1"

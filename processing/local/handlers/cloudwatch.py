@@ -16,7 +16,9 @@ from processing.local.stores.metrics import Metric, MetricStore, Sample
 from processing.local.wire.values import to_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+    from processing.local.handlers import Operation
 
 PAGE = 500
 """Metrics on a page of ListMetrics."""
@@ -51,7 +53,7 @@ class CloudWatchHandler:
 
     def __init__(self, engine: Surroundings) -> None:
         self._store = engine.metrics
-        self.operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+        self.operations: dict[str, Operation] = {
             "GetMetricData": self.get_metric_data,
             "GetMetricStatistics": self.get_metric_statistics,
             "ListMetrics": self.list_metrics,

@@ -15,11 +15,8 @@ from processing.local.errors import ApiError
 from processing.local.handlers.s3.common import copy_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from processing.local.handlers import Operation
     from processing.local.settings import EngineSettings
-
-    Function = Callable[[dict[str, Any]], dict[str, Any]]
 
 _IN_MEMORY = 8 << 20
 _CHUNK = 1 << 20
@@ -47,7 +44,7 @@ class ElsewhereHandler:
         self._account = engine.account
         self._endpoint = str(engine.settings.another_s3)
         self._client = make_client(self._endpoint, engine.region)
-        self.operations: Mapping[str, Function] = _Operations(self)
+        self.operations: Mapping[str, Operation] = _Operations(self)
 
     def carry_out(self, operation: str, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Carry an operation out there; params and results as for the engine's own handler."""
@@ -68,13 +65,13 @@ class ElsewhereHandler:
         return next((method for method, name in methods.items() if name == operation), None)
 
 
-class _Operations(Mapping[str, "Function"]):
+class _Operations(Mapping[str, "Operation"]):
     """Every operation that the client knows."""
 
     def __init__(self, handler: ElsewhereHandler) -> None:
         self._handler = handler
 
-    def __getitem__(self, operation: str) -> Function:
+    def __getitem__(self, operation: str) -> Operation:
         method = self._handler.method_of(operation)
         if method is None:
             raise KeyError(operation)

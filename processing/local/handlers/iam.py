@@ -11,7 +11,7 @@ from urllib.parse import quote
 from processing.local.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from processing.local.handlers import Operation
 
 _NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
 _CREATED = dt.datetime(2017, 11, 29, tzinfo=dt.timezone.utc)  # the day that SageMaker was announced
@@ -41,7 +41,7 @@ class IamHandler:
 
     def __init__(self, engine: Surroundings) -> None:
         self._engine = engine
-        self.operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"GetRole": self.get_role}
+        self.operations: dict[str, Operation] = {"GetRole": self.get_role}
 
     def get_role(self, params: dict[str, Any]) -> dict[str, Any]:
         """Answer the role of that name."""

@@ -17,8 +17,9 @@ from processing.local.handlers.patterns import matcher
 from processing.local.stores.logpages import EVENT_OVERHEAD, PAGE_EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from processing.local.handlers import Operation
     from processing.local.stores.logs import LogStore, StreamRecord
 
 PAGE = 50
@@ -56,7 +57,7 @@ class LogsHandler:
     def __init__(self, engine: Surroundings) -> None:
         self._engine = engine
         self._store = engine.logs
-        self.operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+        self.operations: dict[str, Operation] = {
             "CreateLogGroup": self.create_log_group,
             "CreateLogStream": self.create_log_stream,
             "DeleteLogGroup": self.delete_log_group,

@@ -19,8 +19,9 @@ from processing.local.jobs.runnable import check_runnable
 from processing.local.stores.jobs import JobQuery, JobStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from processing.local.handlers import Operation
     from processing.local.jobs.planning import Surroundings
 
 DEFAULT_PAGE = 10
@@ -39,7 +40,7 @@ class SageMakerHandler:
     def __init__(self, engine: Surroundings) -> None:
         self._engine = engine
         self._jobs = JobStore(engine.home)
-        self.operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+        self.operations: dict[str, Operation] = {
             "CreateProcessingJob": self.create_processing_job,
             "DescribeProcessingJob": self.describe_processing_job,
             "ListProcessingJobs": self.list_processing_jobs,

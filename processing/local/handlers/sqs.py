@@ -19,6 +19,7 @@ from processing.local.wire.message import CLIENT_HOST
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from processing.local.handlers import Operation
     from processing.local.stores.queues import Message, Queue, QueueStore
 
     Entry = dict[str, Any]
@@ -88,7 +89,7 @@ class SqsHandler:
         self._engine = engine
         self._queues = engine.queues
         self._clock = clock
-        self.operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+        self.operations: dict[str, Operation] = {
             "ChangeMessageVisibility": self.change_message_visibility,
             "ChangeMessageVisibilityBatch": functools.partial(self._batch, self.change_message_visibility),
             "CreateQueue": self.create_queue,

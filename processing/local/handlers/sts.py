@@ -11,10 +11,10 @@ from processing.local.credentials import ROLE, assumed_role, caller, install_cre
 from processing.local.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from processing.local.credentials import Identity
+    from processing.local.handlers import Operation
 
 _ROLE = re.compile(r"arn:[\w-]+:iam::\d{12}:role/(?:[\x21-\x7e]*/)?([\w+=,.@-]{1,64})", re.ASCII)
 _SESSION = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
@@ -40,7 +40,7 @@ class StsHandler:
 
     def __init__(self, engine: Surroundings) -> None:
         self._engine = engine
-        self.operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+        self.operations: dict[str, Operation] = {
             "GetCallerIdentity": self.get_caller_identity,
             "AssumeRole": self.assume_role,
             "GetSessionToken": self.get_session_token,

@@ -19,7 +19,7 @@ from processing.local.handlers.s3.tagging import Tagging
 from processing.local.handlers.s3.writing import Writing
 
 if TYPE_CHECKING:
-    from processing.local.handlers.s3.common import Operation
+    from processing.local.handlers import Operation
 
 __all__ = ["S3Handler"]
 

@@ -9,7 +9,8 @@ from processing.local.handlers.s3.common import OWNER, limit_of, moment
 from processing.local.handlers.s3.tagging import BUCKET_TAGS, tags_of_set
 
 if TYPE_CHECKING:
-    from processing.local.handlers.s3.common import Operation, Surroundings
+    from processing.local.handlers import Operation
+    from processing.local.handlers.s3.common import Surroundings
     from processing.local.stores.objects import BucketRecord
 
 _MOST_BUCKETS = 10_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, unquote
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 
     from processing.local.stores.objects import ObjectRecord, ObjectStore
 
-Operation = Callable[[dict[str, Any]], dict[str, Any]]
 
 PAGE = 1000
 """The most entries of any page."""

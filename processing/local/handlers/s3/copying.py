@@ -22,7 +22,8 @@ from processing.local.wire.message import FileSection
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from processing.local.handlers.s3.common import Operation, Surroundings
+    from processing.local.handlers import Operation
+    from processing.local.handlers.s3.common import Surroundings
     from processing.local.stores.objects import ObjectRecord
 
 _ENCRYPTION = ("ServerSideEncryption", "SSEKMSKeyId")

@@ -12,7 +12,8 @@ from processing.local.handlers.s3.common import OWNER, echo, encoded, limit_of, 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from processing.local.handlers.s3.common import Operation, Surroundings
+    from processing.local.handlers import Operation
+    from processing.local.handlers.s3.common import Surroundings
     from processing.local.stores.objects import ObjectRecord
 
 

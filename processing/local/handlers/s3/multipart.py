@@ -32,7 +32,8 @@ from processing.local.wire.message import FileSection
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from processing.local.handlers.s3.common import Operation, Surroundings
+    from processing.local.handlers import Operation
+    from processing.local.handlers.s3.common import Surroundings
 
 _SAID = ("ChecksumAlgorithm", "ChecksumType")
 

@@ -15,7 +15,8 @@ from processing.local.wire.message import FileSection
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from processing.local.handlers.s3.common import Operation, Surroundings
+    from processing.local.handlers import Operation
+    from processing.local.handlers.s3.common import Surroundings
     from processing.local.stores.objects import ObjectRecord, Part
 
 _DEFAULT_TYPE = "binary/octet-stream"

@@ -12,7 +12,8 @@ from processing.local.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from processing.local.handlers.s3.common import Operation, Surroundings
+    from processing.local.handlers import Operation
+    from processing.local.handlers.s3.common import Surroundings
 
 OBJECT_TAGS = 10
 BUCKET_TAGS = 50

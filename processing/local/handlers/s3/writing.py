@@ -22,7 +22,8 @@ from processing.local.handlers.s3.tagging import tags_of_header
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from processing.local.handlers.s3.common import Operation, Surroundings
+    from processing.local.handlers import Operation
+    from processing.local.handlers.s3.common import Surroundings
 
 
 class Writing:
