@@ -290,7 +290,8 @@ def test_operations_that_die_happen_or_do_not() -> None:
             derandomize=True,
             suppress_health_check=list(HealthCheck),
         )
-        run_state_machine_as_test(Machine, settings=quick)
+        run: Any = run_state_machine_as_test  # without types in the versions of hypothesis for Python 3.10
+        run(Machine, settings=quick)
     finally:
         nursery.close()
 
