@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from processing.local.stores.objects import ObjectStore
 
 Mark = tuple[int, int, int]
+_SHOWN = 100
+"""Characters of a name's beginning, and of its end, that stand in a reason."""
+
 Check = Callable[[], None]
 """Called between two files, and within large ones; raises where the work shall end."""
 _COPY_BYTES = 1 << 28
@@ -303,9 +306,9 @@ class HostData:
             with file.open() as body:
                 self._objects.put(bucket, f"{prefix}/{name}" if prefix else name, body)
         except ApiError as error:
-            return f"{name} could not be uploaded to {uri}: {error.message}"
+            return f"{_shortened(name)} could not be uploaded to {uri}: {error.message}"
         except (OSError, ValueError) as error:  # unreadable, or a name that is not UTF-8
-            return f"{name!r} could not be uploaded to {uri}: {error}"
+            return f"{_shortened(name)!r} could not be uploaded to {uri}: {error}"
         return None
 
 
@@ -451,3 +454,8 @@ def _open_directory(root: str, path: str) -> int:
             os.close(fd)
         fd = inner
     return fd
+
+
+def _shortened(name: str) -> str:
+    """Return a name as it stands in a reason: with one of thousands of characters, what went wrong would be cut off."""
+    return name if len(name) <= 2 * _SHOWN else f"{name[:_SHOWN]}...{name[-_SHOWN:]}"
