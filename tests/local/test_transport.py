@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import boto3
+import botocore.awsrequest
 import botocore.session
 import pytest
 from botocore.config import Config
@@ -23,7 +24,7 @@ from processing.exceptions import ConfigurationError
 from processing.local.commands import serve
 from processing.local.engine import Engine
 from processing.local.settings import EngineSettings
-from processing.local.transports.in_process import identify
+from processing.local.transports.in_process import InProcessTransport, identify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -276,3 +277,11 @@ class TestSession:
         assert loaders[0] is loaders[1]
         assert loaders[0] is not botocore.session.Session().get_component("data_loader")
         assert len(loaders[0].search_paths) == len(set(loaders[0].search_paths))
+
+
+def test_no_code_runs_when_an_answer_is_dropped(local_session: LocalSession) -> None:
+    """A Ctrl-C that comes in such a moment is lost, and a wait drops many answers."""
+    request: Any = botocore.awsrequest.AWSPreparedRequest("GET", "http://s3.processing.localhost/", {}, b"", False)
+    answer = InProcessTransport(local_session.engine).send(request)
+    assert answer.status_code == 200
+    assert not hasattr(answer.raw, "__del__")

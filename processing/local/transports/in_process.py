@@ -51,8 +51,12 @@ def _plain(request: AWSPreparedRequest) -> Request:
     return Request.from_url(request.method, request.url, dict(request.headers.items()), request.body)
 
 
-class _Raw(io.RawIOBase):
-    """A body as botocore expects it of urllib3: a file with a `stream` method besides."""
+class _Raw:
+    """A body as botocore expects it of urllib3: a file with a `stream` method besides.
+
+    No subclass of a file: those are closed when they are dropped, and a Ctrl-C that comes while Python code runs for
+    that is lost. A wait drops a body a hundred times a second.
+    """
 
     def __init__(self, body: Any) -> None:
         self._file = io.BytesIO(body) if isinstance(body, bytes) else body
@@ -74,4 +78,3 @@ class _Raw(io.RawIOBase):
 
     def close(self) -> None:
         self._file.close()
-        super().close()
