@@ -281,7 +281,7 @@ class TestSession:
 
 def test_no_code_runs_when_an_answer_is_dropped(local_session: LocalSession) -> None:
     """A Ctrl-C that comes in such a moment is lost, and a wait drops many answers."""
-    request: Any = botocore.awsrequest.AWSPreparedRequest("GET", "http://s3.processing.localhost/", {}, b"", False)
+    request = botocore.awsrequest.AWSRequest("GET", "http://s3.processing.localhost/").prepare()
     answer = InProcessTransport(local_session.engine).send(request)
     assert answer.status_code == 200
     assert not hasattr(answer.raw, "__del__")
