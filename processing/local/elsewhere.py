@@ -9,18 +9,18 @@ import contextlib
 import os
 import sys
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from processing.local.errors import ApiError
+from processing.local.modules import search_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from processing.local.settings import EngineSettings
     from processing.local.stores.bodies import Source
 
-_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 _OF_CLIENTS = ("HOME", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
 
@@ -77,9 +77,7 @@ def plan(settings: EngineSettings, region: str) -> dict[str, Any] | None:
     endpoint = settings.another_s3
     if endpoint is None:
         return None
-    # Where the creator's modules come from: the supervisor needs boto3, wherever that is.
-    path = [*dict.fromkeys([*filter(os.path.isabs, sys.path), _PACKAGE_ROOT])]
-    return {"endpoint": endpoint, "region": region, "path": path}
+    return {"endpoint": endpoint, "region": region, "path": search_path()}
 
 
 def environment(settings: EngineSettings, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

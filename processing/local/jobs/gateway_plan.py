@@ -6,7 +6,6 @@ import errno
 import os
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -14,12 +13,13 @@ from attrs import evolve
 from processing.local.credentials import job_credentials
 from processing.local.endpoint import client_environment
 from processing.local.errors import disk_full
+from processing.local.modules import search_path
 from processing.local.settings import PYTHON_VARIABLE, EngineSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
 MASKS_VARIABLE = "PROCESSING_LOCAL_MASKS"
 """Tells the process what the creator of its job keeps from jobs: a list in JSON."""
 _SLACK_SECONDS = 86_400
@@ -56,8 +56,7 @@ def plan(
         "region": region,
         "settings": evolve(settings, python=python).to_json(),
         "masks": masks,
-        # Where the creator's modules come from: the server needs botocore, wherever that is.
-        "path": [*dict.fromkeys([*filter(os.path.isabs, sys.path), PACKAGE_ROOT])],
+        "path": search_path(),
         "environment": client_environment("", keys, region),
     }
 

@@ -16,21 +16,21 @@ import sys
 import threading
 import time
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from processing.container import contract
 from processing.local import limits, processes, trees
 from processing.local.errors import disk_full
 from processing.local.jobs import events
+from processing.local.modules import PACKAGE_ROOT
 from processing.local.sandboxes import restore
 from processing.local.sandboxes.base import container_key
 from processing.local.stores.jobs import HostEnd, HostRecord, JobRecord, JobStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
-PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
 _BOOT = (
     "import sys; sys.path.append(sys.argv[1]); from processing.local.jobs.supervisor import main; main(sys.argv[2:])"
 )

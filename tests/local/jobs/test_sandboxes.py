@@ -14,7 +14,8 @@ import pytest
 from processing.exceptions import ConfigurationError, EngineError
 from processing.local import sandboxes
 from processing.local.errors import ApiError
-from processing.local.jobs import hosts, planning
+from processing.local.jobs import planning
+from processing.local.modules import PACKAGE_ROOT
 from processing.local.sandboxes import rewriting
 from processing.local.sandboxes.bubblewrap import Bubblewrap
 from processing.local.sandboxes.namespaces import Namespaces
@@ -122,7 +123,7 @@ def test_a_forked_child_does_not_keep_the_locks_of_hosts(tmp_path: Path) -> None
         "os.close(write)\n"
         "os.wait()\n"
     )
-    command = [sys.executable, "-c", code, hosts.PACKAGE_ROOT, str(tmp_path / "job")]
+    command = [sys.executable, "-c", code, PACKAGE_ROOT, str(tmp_path / "job")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["algo-1.lock", "algo-2.lock"], done.stderr
 
