@@ -1,10 +1,4 @@
-"""What users construct and subclass: `Processor` for an image, `ScriptProcessor` for a script.
-
-A processor is a plain, mutable object with the attribute and parameter names of `sagemaker.processing` 2.x, positional
-order included. `run` calls the hooks (the methods that begin with an underscore and are documented here) to turn what
-the user gave into inputs and outputs with names and S3 URIs. Then the processor is read once, into a `Launch`, and from
-there on nothing sees it. The hooks only *note* what has to be uploaded; it is uploaded after all checks.
-"""
+"""`Processor`: runs jobs with an image of the user's; what every other processor builds upon."""
 
 from __future__ import annotations
 
@@ -17,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from processing import targets
 from processing.exceptions import ConfigurationError
-from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput, RunArgs
+from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput
 from processing.request.names import base_name_from_image, unique_job_name
-from processing.request.uris import S3Uri, is_s3
-from processing.staging.sources import LocalSource, file_uri_path, resolve_code, resolve_source
+from processing.request.uris import S3Uri
+from processing.staging.sources import LocalSource, resolve_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -389,203 +383,6 @@ class Processor:
         """Return the plan and forget it: the next run makes its own."""
         plan, self._staging_plan = self._plan(), None
         return plan
-
-
-class ScriptProcessor(Processor):
-    """Runs processing jobs with a script of the user's.
-
-    Args:
-        role: see `Processor`.
-        image_uri: the container image that the script runs in.
-        command: the program that runs the script, and its options, such as `["python3"]`.
-        instance_count: see `Processor`, as for all that follow.
-    """
-
-    _CODE_CONTAINER_BASE_PATH = "/opt/ml/processing/input/"
-    _CODE_CONTAINER_INPUT_NAME = "code"
-
-    command: list[str] | None = None
-
-    def __init__(
-        self,
-        role: str | None = None,
-        image_uri: str | None = None,
-        command: list[str] | None = None,
-        instance_count: int | None = None,
-        instance_type: str | None = None,
-        volume_size_in_gb: int = 30,
-        volume_kms_key: str | None = None,
-        output_kms_key: str | None = None,
-        max_runtime_in_seconds: int | None = None,
-        base_job_name: str | None = None,
-        sagemaker_session: Any = None,
-        env: dict[str, str] | None = None,
-        tags: Tags | None = None,
-        network_config: NetworkConfig | None = None,
-        *,
-        instance_preferences: Sequence[str] | None = None,
-    ) -> None:
-        self.command = command
-        super().__init__(
-            role,
-            image_uri,
-            instance_count,
-            instance_type,
-            None,
-            volume_size_in_gb,
-            volume_kms_key,
-            output_kms_key,
-            max_runtime_in_seconds,
-            base_job_name,
-            sagemaker_session,
-            env,
-            tags,
-            network_config,
-            instance_preferences=instance_preferences,
-        )
-
-    def get_run_args(
-        self,
-        code: Path,
-        inputs: list[ProcessingInput] | None = None,
-        outputs: Sequence[ProcessingOutput | str] | None = None,
-        arguments: list[str] | None = None,
-    ) -> RunArgs:
-        """Return the arguments of `run` as one value."""
-        return RunArgs(code=code, inputs=inputs, outputs=outputs, arguments=arguments)
-
-    def run(  # type: ignore[override]  # v2's order: the script comes first
-        self,
-        code: Path,
-        inputs: list[ProcessingInput] | None = None,
-        outputs: Sequence[ProcessingOutput | str] | None = None,
-        arguments: list[str] | None = None,
-        wait: bool = True,
-        logs: bool | None = None,
-        job_name: str | None = None,
-        experiment_config: dict[str, str] | None = None,
-        kms_key: str | None = None,
-        *,
-        if_exists: IfExists = "fail",
-    ) -> ProcessingJob:
-        """Start a job that runs a script, and wait for its end.
-
-        Args:
-            code: the script: a local file (a string, a `pathlib.Path` or a `file://` URI), or an `s3://` URI.
-            inputs: see `Processor.run`, as for all that follow.
-            outputs: what the job writes; a string is the container path.
-            arguments: the script's arguments, strings.
-            wait: False to return as soon as the job has been created.
-            logs: whether its log lines are written to standard output; None follows `wait`. Without `wait` there are
-                none.
-            job_name: the job's name; generated where none is given.
-            experiment_config: ExperimentName, TrialName, TrialComponentDisplayName, RunName.
-            kms_key: the KMS key that uploads are encrypted with.
-            if_exists: `fail`, `attach` or `suffix`, where a job of the given `job_name` exists.
-
-        Returns:
-            The job.
-
-        Raises:
-            CodeNotFoundError: the script is missing or is a directory.
-            ConfigurationError: what was given cannot work; nothing was uploaded or started.
-            StagingError: an upload failed; nothing was started.
-            SubmissionError: AWS refused the request.
-            EngineError: the embedded engine cannot run it here.
-            JobFailedError, JobStoppedError: with `wait`, the job ended so.
-        """
-        return self._run(
-            {"code": code, "inputs": inputs, "outputs": outputs, "arguments": arguments, "kms_key": kms_key},
-            wait=wait,
-            logs=logs,
-            job_name=job_name,
-            experiment_config=experiment_config,
-            if_exists=if_exists,
-        )
-
-    def request(  # type: ignore[override]  # as run
-        self,
-        code: Path,
-        inputs: list[ProcessingInput] | None = None,
-        outputs: Sequence[ProcessingOutput | str] | None = None,
-        arguments: list[str] | None = None,
-        *,
-        job_name: str | None = None,
-        experiment_config: dict[str, str] | None = None,
-        kms_key: str | None = None,
-    ) -> ProcessingRequest:
-        """Return the request that `run` would send, checked, without a call to AWS and without an upload.
-
-        Raises:
-            CodeNotFoundError: the script is missing or is a directory.
-            ConfigurationError: what was given cannot work, or a call to AWS would be needed: give the role as an ARN.
-        """
-        given = {"code": code, "inputs": inputs, "outputs": outputs, "arguments": arguments, "kms_key": kms_key}
-        return self._request(given, job_name, experiment_config)
-
-    # The hooks.
-
-    def _include_code_in_inputs(
-        self, inputs: list[ProcessingInput] | None, code: Path | None, kms_key: str | None = None
-    ) -> list[ProcessingInput]:
-        """Return the inputs with the script as the last one, and set the entrypoint."""
-        if not code:
-            raise ConfigurationError("code: missing; give the path or the S3 URI of a script")
-        uri = self._handle_user_code_url(code, kms_key)
-        with_code = self._convert_code_and_add_to_inputs(inputs, uri)
-        self._set_entrypoint(self.command, self._get_user_code_name(uri))
-        return with_code
-
-    def _get_user_code_name(self, code: Path) -> str:
-        """Return the script's file name: of a `file://` URI the decoded one, of an S3 key its last part as it is."""
-        if is_s3(code):
-            return str(code).rpartition("/")[2]
-        if os.fspath(code).startswith("file://"):
-            return file_uri_path(os.fspath(code)).name
-        return os.fspath(code).replace("\\", "/").rsplit("/", 1)[-1]
-
-    def _handle_user_code_url(self, code: Path, kms_key: str | None = None) -> str:
-        """Return the script's URI; a local script is checked and noted for upload."""
-        source = resolve_code(code)
-        if not isinstance(source, LocalSource):
-            return str(source)
-        if self.sagemaker_session.is_local and os.fspath(code).startswith("file://"):
-            return source.path.as_uri()
-        return self._upload_code(str(source.path), kms_key)
-
-    def _upload_code(self, code: str, kms_key: str | None = None) -> str:
-        """Note the script for upload and return the URI that it will have.
-
-        The key names the content (`code/<sha256>/<name>`), so unchanged code is not uploaded again; unless the
-        session's `code_layout` is `job`: then it is v2's (`<job name>/input/code/<name>`).
-        """
-        if self.sagemaker_session.code_layout == "job":
-            source = resolve_source(code, "code")
-            assert isinstance(source, LocalSource)
-            return self._plan().add_source(
-                source, self._job_prefix() / "input" / self._CODE_CONTAINER_INPUT_NAME, kms_key
-            )
-        return self._plan().add_code(pathlib.Path(code), self._session_prefix(), kms_key)
-
-    def _convert_code_and_add_to_inputs(
-        self, inputs: list[ProcessingInput] | None, s3_uri: str
-    ) -> list[ProcessingInput]:
-        """Return a new list: the inputs, and the code as the last one."""
-        code = ProcessingInput(
-            source=s3_uri, destination=self._code_directory(), input_name=self._CODE_CONTAINER_INPUT_NAME
-        )
-        return [*(inputs or ()), code]
-
-    def _set_entrypoint(self, command: list[str] | None, user_script_name: str) -> None:
-        """Set the entrypoint: the command, then the script's path in the container."""
-        if not command:
-            raise ConfigurationError('command: missing; give the program that runs the script, such as ["python3"]')
-        if isinstance(command, str):
-            raise ConfigurationError(f"command: must be a list of strings, such as {command.split()!r}, not a string")
-        self.entrypoint = [*command, f"{self._code_directory()}/{user_script_name}"]
-
-    def _code_directory(self) -> str:
-        return str(pathlib.PurePosixPath(self._CODE_CONTAINER_BASE_PATH, self._CODE_CONTAINER_INPUT_NAME))
 
 
 def _copies(values: Any, field: str) -> list[Any] | None:
