@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         RunArgs,
         S3Input,
     )
-    from processing.processors import Processor, ScriptProcessor
+    from processing.processors import FrameworkProcessor, Processor, ScriptProcessor
     from processing.session import Session
 
 __version__ = "0.1.0"
@@ -70,7 +70,7 @@ _HOME_OF = {
         "RunArgs",
         "S3Input",
     ),
-    "processing.processors": ("Processor", "ScriptProcessor"),
+    "processing.processors": ("FrameworkProcessor", "Processor", "ScriptProcessor"),
     "processing.session": ("Session",),
 }
 _MODULE_OF = {name: module for module, names in _HOME_OF.items() for name in names}
@@ -83,6 +83,7 @@ __all__ = [
     "DatasetDefinition",
     "EngineError",
     "FeatureStoreOutput",
+    "FrameworkProcessor",
     "JobError",
     "JobFailedError",
     "JobStoppedError",
