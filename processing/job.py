@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -116,7 +116,10 @@ class Launch:
         outputs: Sequence[ProcessingOutput] | None,
         experiment_config: dict[str, str] | None,
         *,
+        extra: Mapping[str, Any] | None = None,
+        role: str | None = None,
         offline: bool = False,
+        check: bool = True,
     ) -> Launch:
         """Read a processor once, after its hooks have run, and check the whole request.
 
@@ -125,18 +128,22 @@ class Launch:
             inputs: with names and URIs, as `_normalize_inputs` returns them.
             outputs: with names and URIs, as `_normalize_outputs` returns them.
             experiment_config: ExperimentName, TrialName, TrialComponentDisplayName, RunName.
+            extra: further settings in the service's spelling, laid over the processor's own `extra`.
+            role: taken instead of the processor's role.
             offline: True where no call to AWS may be made.
+            check: False where whoever calls looks at the findings itself.
 
         Raises:
             ConfigurationError: what AWS would refuse, every finding in one message.
         """
         from processing.request.build import build_request
         from processing.request.check import check_request
+        from processing.request.extra import merged
 
         session: Session = processor.sagemaker_session
         request = build_request(
             job_name=processor._current_job_name,  # noqa: SLF001 - v2's name for it, part of the subclassing interface
-            role_arn=role_arn(session, processor.role, offline=offline),
+            role_arn=role_arn(session, role or processor.role, offline=offline),
             image_uri=processor.image_uri,
             instance_count=processor.instance_count,
             instance_type=processor.instance_type,
@@ -153,8 +160,10 @@ class Launch:
             tags=processor.tags,
             network_config=processor.network_config,
             experiment_config=experiment_config,
+            extra=merged(processor.extra, extra),
         )
-        check_request(request, file_uris=session.is_local)
+        if check:
+            check_request(request, file_uris=session.is_local)
         return cls(session, request, processor._take_staging_plan())  # noqa: SLF001 - the same
 
     def start(self) -> ProcessingJob:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing.exceptions import SubmissionError
+from processing.request.extra import ANSWERED_ONLY
 from processing.retrying import (
     Failure,
     Kind,
@@ -224,8 +225,6 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "S3InputMode": "File",
     "StoppingCondition": {"MaxRuntimeInSeconds": 86_400},
 }
-# What AWS adds of its own: which of the instance preferences it chose.
-_ANSWERED_ONLY = frozenset({"SelectedInstanceCount", "SelectedInstanceType"})
 _NOT_ANSWERED = frozenset({"Tags"})  # ListTags has them
 
 
@@ -262,7 +261,7 @@ _REQUEST_MEMBERS = frozenset(
 def _plain(member: str, structure: Mapping[str, Any]) -> Any:
     """Return a member without what stands for nothing: defaults, None and empty collections; None if that is all."""
     value = structure.get(member)
-    if member in _ANSWERED_ONLY or value == _DEFAULTS.get(member):
+    if member in ANSWERED_ONLY or value == _DEFAULTS.get(member):
         return None
     if member == "Environment":  # its keys are the user's own, and mean nothing here
         return dict(value) if value else None

@@ -17,10 +17,11 @@ from processing.request.uris import S3Uri
 from processing.staging.sources import LocalSource, resolve_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from processing.job import Launch, ProcessingJob
     from processing.launching import IfExists
+    from processing.planning import RunPlan
     from processing.request.build import ProcessingRequest
     from processing.staging.plan import StagingPlan
 
@@ -52,6 +53,7 @@ class Processor:
         tags: a dictionary, or a list of `{"Key": ..., "Value": ...}`.
         network_config: the network that the containers see.
         instance_preferences: instance types in order of priority, 1 to 5, instead of `instance_type`.
+        extra: settings of CreateProcessingJob that no parameter has, in the service's spelling.
 
     Attributes:
         jobs: the jobs that this processor has started, oldest first.
@@ -76,12 +78,14 @@ class Processor:
     tags: Tags | None = None
     network_config: NetworkConfig | None = None
     instance_preferences: Sequence[str] | None = None
+    extra: Mapping[str, Any] | None = None
     arguments: list[str] | None = None
     jobs: Sequence[ProcessingJob] = ()
     latest_job: ProcessingJob | None = None
     _current_job_name: str | None = None
     _staging_plan: StagingPlan | None = None
     _offline = False
+    _assumed_role: str | None = None  # stands for the role's ARN where only its name is known and no call may be made
 
     def __init__(
         self,
@@ -101,6 +105,7 @@ class Processor:
         network_config: NetworkConfig | None = None,
         *,
         instance_preferences: Sequence[str] | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.sagemaker_session = targets.resolve_session(sagemaker_session, instance_type)
         local = self.sagemaker_session.is_local
@@ -118,6 +123,7 @@ class Processor:
         self.tags = tags
         self.network_config = network_config
         self.instance_preferences = instance_preferences
+        self.extra = extra
         self.jobs = []
 
     def run(
@@ -132,6 +138,7 @@ class Processor:
         kms_key: str | None = None,
         *,
         if_exists: IfExists = "fail",
+        extra: Mapping[str, Any] | None = None,
     ) -> ProcessingJob:
         """Start a job, and wait for its end.
 
@@ -146,6 +153,8 @@ class Processor:
             kms_key: the KMS key that uploads are encrypted with.
             if_exists: where a job of the given `job_name` exists: `fail`; `attach` to it instead of starting one; or
                 start one under the name with a `suffix`: `-2`, `-3`, ...
+            extra: settings of CreateProcessingJob that no parameter has, in the service's spelling; laid over the
+                processor's own `extra`.
 
         Returns:
             The job.
@@ -169,6 +178,7 @@ class Processor:
             job_name=job_name,
             experiment_config=experiment_config,
             if_exists=if_exists,
+            extra=extra,
         )
 
     def request(
@@ -180,6 +190,7 @@ class Processor:
         job_name: str | None = None,
         experiment_config: dict[str, str] | None = None,
         kms_key: str | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> ProcessingRequest:
         """Return the request that `run` would send, checked, without a call to AWS and without an upload.
 
@@ -189,7 +200,25 @@ class Processor:
             ConfigurationError: what was given cannot work, or a call to AWS would be needed: give the role as an ARN.
         """
         given = {"inputs": inputs, "outputs": outputs, "arguments": arguments, "kms_key": kms_key}
-        return self._request(given, job_name, experiment_config)
+        return self._request(given, job_name, experiment_config, extra)
+
+    def plan(
+        self,
+        inputs: list[ProcessingInput] | None = None,
+        outputs: Sequence[ProcessingOutput | str] | None = None,
+        arguments: list[str] | None = None,
+        *,
+        job_name: str | None = None,
+        experiment_config: dict[str, str] | None = None,
+        kms_key: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> RunPlan:
+        """Return what `run` would do: the request, the uploads, what is wrong with it, and what it costs at most.
+
+        Nothing is uploaded, AWS is not called, and what is wrong is not raised but in the plan's `problems`.
+        """
+        given = {"inputs": inputs, "outputs": outputs, "arguments": arguments, "kms_key": kms_key}
+        return self._plan_run(given, job_name, experiment_config, extra)
 
     def _run(
         self,
@@ -200,6 +229,7 @@ class Processor:
         job_name: str | None,
         experiment_config: dict[str, str] | None,
         if_exists: IfExists,
+        extra: Mapping[str, Any] | None,
     ) -> ProcessingJob:
         """Start the job, keep it in `jobs`, and wait for it where asked."""
         from processing.launching import start_generated, start_named
@@ -211,7 +241,7 @@ class Processor:
         self._resolve_session()
 
         def prepare(name: str | None) -> Launch:
-            return self._prepare(given, name, experiment_config)
+            return self._prepare(given, name, experiment_config, extra)
 
         if job_name is None:
             job = start_generated(prepare)
@@ -225,13 +255,43 @@ class Processor:
         return job
 
     def _request(
-        self, given: dict[str, Any], job_name: str | None, experiment_config: dict[str, str] | None
+        self,
+        given: dict[str, Any],
+        job_name: str | None,
+        experiment_config: dict[str, str] | None,
+        extra: Mapping[str, Any] | None,
     ) -> ProcessingRequest:
         self._resolve_session()
         with self._without_calls():
-            return self._prepare(given, job_name, experiment_config).request
+            return self._prepare(given, job_name, experiment_config, extra).request
 
-    def _prepare(self, given: dict[str, Any], job_name: str | None, experiment_config: dict[str, str] | None) -> Launch:
+    def _plan_run(
+        self,
+        given: dict[str, Any],
+        job_name: str | None,
+        experiment_config: dict[str, str] | None,
+        extra: Mapping[str, Any] | None,
+    ) -> RunPlan:
+        from processing.planning import assumed_role, plan_run
+
+        self._resolve_session()
+        assumed = assumed_role(self.sagemaker_session, self.role)
+        with self._without_calls(assumed):
+            return plan_run(
+                self.sagemaker_session,
+                lambda: self._prepare(given, job_name, experiment_config, extra, check=False),
+                assumed,
+            )
+
+    def _prepare(
+        self,
+        given: dict[str, Any],
+        job_name: str | None,
+        experiment_config: dict[str, str] | None,
+        extra: Mapping[str, Any] | None,
+        *,
+        check: bool = True,
+    ) -> Launch:
         """Call the hooks on copies of what the user gave, and read the processor into a `Launch`."""
         from processing.job import Launch
 
@@ -241,17 +301,26 @@ class Processor:
         with _HOOKS:
             self._staging_plan = None
             inputs, outputs = self._normalize_args(job_name=job_name, **given)
-            return Launch.of(self, inputs, outputs, experiment_config, offline=self._offline)
+            return Launch.of(
+                self,
+                inputs,
+                outputs,
+                experiment_config,
+                extra=extra,
+                role=self._assumed_role,
+                offline=self._offline,
+                check=check,
+            )
 
     @contextlib.contextmanager
-    def _without_calls(self) -> Iterator[None]:
-        """Let no hook call AWS for a name."""
+    def _without_calls(self, assumed_role: str | None = None) -> Iterator[None]:
+        """Let no hook call AWS for a name; a role of which only the name is known has the ARN that is given."""
         with _HOOKS:
-            self._offline = True
+            self._offline, self._assumed_role = True, assumed_role
             try:
                 yield
             finally:
-                del self._offline
+                del self._offline, self._assumed_role
 
     # The hooks. A subclass may override any of them.
 
@@ -368,7 +437,8 @@ class Processor:
 
     def _session_prefix(self) -> S3Uri:
         session = self.sagemaker_session
-        bucket = session.bucket_without_call(self.role) if self._offline else session.bucket_for_request(self.role)
+        role = self._assumed_role or self.role
+        bucket = session.bucket_without_call(role) if self._offline else session.bucket_for_request(role)
         return S3Uri(bucket, (session.default_bucket_prefix or "").strip("/"))
 
     def _plan(self) -> StagingPlan:

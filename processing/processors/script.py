@@ -13,11 +13,12 @@ from processing.request.uris import is_s3
 from processing.staging.sources import LocalSource, file_uri_path, resolve_code, resolve_source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from processing.job import ProcessingJob
     from processing.launching import IfExists
     from processing.models import NetworkConfig
+    from processing.planning import RunPlan
     from processing.request.build import ProcessingRequest
 
 
@@ -54,6 +55,7 @@ class ScriptProcessor(Processor):
         network_config: NetworkConfig | None = None,
         *,
         instance_preferences: Sequence[str] | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.command = command
         super().__init__(
@@ -72,6 +74,7 @@ class ScriptProcessor(Processor):
             tags,
             network_config,
             instance_preferences=instance_preferences,
+            extra=extra,
         )
 
     def get_run_args(
@@ -97,6 +100,7 @@ class ScriptProcessor(Processor):
         kms_key: str | None = None,
         *,
         if_exists: IfExists = "fail",
+        extra: Mapping[str, Any] | None = None,
     ) -> ProcessingJob:
         """Start a job that runs a script, and wait for its end.
 
@@ -112,6 +116,7 @@ class ScriptProcessor(Processor):
             experiment_config: ExperimentName, TrialName, TrialComponentDisplayName, RunName.
             kms_key: the KMS key that uploads are encrypted with.
             if_exists: `fail`, `attach` or `suffix`, where a job of the given `job_name` exists.
+            extra: settings of CreateProcessingJob that no parameter has, in the service's spelling.
 
         Returns:
             The job.
@@ -131,6 +136,7 @@ class ScriptProcessor(Processor):
             job_name=job_name,
             experiment_config=experiment_config,
             if_exists=if_exists,
+            extra=extra,
         )
 
     def request(  # type: ignore[override]  # as run
@@ -143,6 +149,7 @@ class ScriptProcessor(Processor):
         job_name: str | None = None,
         experiment_config: dict[str, str] | None = None,
         kms_key: str | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> ProcessingRequest:
         """Return the request that `run` would send, checked, without a call to AWS and without an upload.
 
@@ -151,7 +158,23 @@ class ScriptProcessor(Processor):
             ConfigurationError: what was given cannot work, or a call to AWS would be needed: give the role as an ARN.
         """
         given = {"code": code, "inputs": inputs, "outputs": outputs, "arguments": arguments, "kms_key": kms_key}
-        return self._request(given, job_name, experiment_config)
+        return self._request(given, job_name, experiment_config, extra)
+
+    def plan(  # type: ignore[override]  # as run
+        self,
+        code: Path,
+        inputs: list[ProcessingInput] | None = None,
+        outputs: Sequence[ProcessingOutput | str] | None = None,
+        arguments: list[str] | None = None,
+        *,
+        job_name: str | None = None,
+        experiment_config: dict[str, str] | None = None,
+        kms_key: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> RunPlan:
+        """Return what `run` would do, and what is wrong with it: see `Processor.plan`."""
+        given = {"code": code, "inputs": inputs, "outputs": outputs, "arguments": arguments, "kms_key": kms_key}
+        return self._plan_run(given, job_name, experiment_config, extra)
 
     # The hooks.
 

@@ -23,6 +23,7 @@ from processing.models import (
     ProcessingOutput,
     RedshiftDatasetDefinition,
 )
+from processing.request.extra import merged, unsaid, with_extra
 
 Pairs = tuple[tuple[str, Any], ...]
 
@@ -40,8 +41,8 @@ class InstancePreference:
     instance_count: int | None = None
 
 
-def _deep_copy(network: NetworkConfig | None) -> NetworkConfig | None:
-    return copy.deepcopy(network)
+def _deep_copy(value: Any) -> Any:
+    return copy.deepcopy(value)
 
 
 def _copies(values: Iterable[Any]) -> tuple[Any, ...]:
@@ -74,6 +75,7 @@ class ProcessingRequest:
     _network_config: NetworkConfig | None = attrs.field(default=None, converter=_deep_copy, hash=False)
     experiment_config: Pairs | None = None
     instance_preferences: tuple[InstancePreference, ...] | None = None
+    _extra: Mapping[str, Any] | None = attrs.field(default=None, converter=_deep_copy, hash=False)
 
     @property
     def inputs(self) -> tuple[ProcessingInput, ...]:
@@ -90,12 +92,22 @@ class ProcessingRequest:
         """The network; a copy, as the inputs are."""
         return copy.deepcopy(self._network_config)
 
+    @property
+    def extra(self) -> dict[str, Any] | None:
+        """The settings that no parameter has, in the service's spelling; a copy, as the inputs are."""
+        return None if self._extra is None else dict(copy.deepcopy(self._extra))
+
     def with_name(self, job_name: str) -> ProcessingRequest:
         """Return the same request for a job of another name; URIs that hold the old name keep it."""
         return attrs.evolve(self, job_name=job_name)
 
     def to_boto(self) -> dict[str, Any]:
         """Return the parameters of boto3's `create_processing_job`: a new dictionary each time."""
+        request = self.without_extra()
+        return request if self._extra is None else with_extra(request, self._extra)
+
+    def without_extra(self) -> dict[str, Any]:
+        """Return what the parameters alone make of `to_boto`."""
         request: dict[str, Any] = {
             "ProcessingJobName": self.job_name,
             "ProcessingResources": {"ClusterConfig": self._cluster()},
@@ -159,6 +171,7 @@ def build_request(
     network_config: NetworkConfig | None = None,
     experiment_config: Mapping[str, str] | None = None,
     instance_preferences: Sequence[str | Mapping[str, Any]] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> ProcessingRequest:
     """Return the frozen request for what a user gave; nothing given is kept, so changing it afterwards changes nothing.
 
@@ -166,7 +179,8 @@ def build_request(
 
     The parameters are those of `Processor`. Inputs and outputs have their names and URIs already; tags are a dictionary
     or a list of `{"Key": ..., "Value": ...}`; instance preferences are instance types, or
-    `{"InstanceType": ..., "InstanceCount": ...}`, in order of priority.
+    `{"InstanceType": ..., "InstanceCount": ...}`, in order of priority. `extra` holds what no parameter sets, in the
+    service's spelling.
 
     Raises:
         ConfigurationError: a mapping is none, or a tag, a preference or the network has not its form.
@@ -190,6 +204,7 @@ def build_request(
         network_config=_network(network_config),
         experiment_config=_pairs(experiment_config, "experiment_config"),
         instance_preferences=_preferences(instance_preferences),
+        extra=merged(extra, None),
     )
 
 
@@ -316,13 +331,16 @@ def _copied(values: Any) -> Any:
 def request_from_describe(described: Mapping[str, Any]) -> ProcessingRequest:
     """Return the request that a job was created with, from DescribeProcessingJob's answer.
 
-    The answer does not hold the tags: they are None. For the rest, `to_boto` gives what the job was created with.
+    The answer does not hold the tags: they are None. For the rest, `to_boto` gives what the job was created with; what
+    no parameter says is in `extra`.
     """
+    from processing.request.schema import processing_model
+
     cluster = described["ProcessingResources"]["ClusterConfig"]
     application = described["AppSpecification"]
     output_config = described.get("ProcessingOutputConfig", {})
     network = described.get("NetworkConfig")
-    return build_request(
+    request = build_request(
         job_name=described["ProcessingJobName"],
         role_arn=described["RoleArn"],
         image_uri=application["ImageUri"],
@@ -341,6 +359,8 @@ def request_from_describe(described: Mapping[str, Any]) -> ProcessingRequest:
         network_config=_described_network(network) if network is not None else None,
         experiment_config=described.get("ExperimentConfig"),
     )
+    shape: Any = processing_model().operation_model("CreateProcessingJob").input_shape
+    return attrs.evolve(request, extra=unsaid(described, request.to_boto(), shape))
 
 
 def _described_input(entry: Mapping[str, Any]) -> ProcessingInput:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-import sys
-import warnings
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from processing.exceptions import ConfigurationError
+from processing.request import extra as extras
+from processing.request.notices import notice
 from processing.request.uris import is_s3
 
 if TYPE_CHECKING:
@@ -70,18 +72,37 @@ def check_request(request: ProcessingRequest, *, file_uris: bool = False, servic
     Raises:
         ConfigurationError: what is wrong, every finding on a line of its own, with the field as the user wrote it.
     """
+    problems = find_problems(request, file_uris=file_uris, service_model=service_model)
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+
+
+def find_problems(request: ProcessingRequest, *, file_uris: bool = False, service_model: Any = None) -> tuple[str, ...]:
+    """Return what is wrong with a request, as `check_request` raises it; empty where nothing is."""
     problems = [
         *_instances(request, local=file_uris),
         *_inputs(request.inputs, file_uris=file_uris),
         *_outputs(request.outputs, file_uris=file_uris),
         *_tags(request),
     ]
+    of_extra = list(_extra(request))
+    checked = attrs.evolve(request, extra=None) if of_extra else request
     named = {problem.partition(":")[0] for problem in problems}
-    for field, text in _against_model(request, service_model, file_uris=file_uris):
+    for field, text in _against_model(checked, service_model, file_uris=file_uris):
         if field not in named:  # what is said above is said better there
             problems.append(f"{field}: {text}")
-    if problems:
-        raise ConfigurationError("\n".join(dict.fromkeys(problems)))
+    return tuple(dict.fromkeys([*problems, *of_extra]))
+
+
+def _extra(request: ProcessingRequest) -> Iterator[str]:
+    for place, target, text in extras.problems(request.extra or {}, request.without_extra()):
+        of_parameter = f"is what the parameter {field_name(target)} sets; give it there"
+        yield f"{_extra_name(place)}: {of_parameter if text == extras.PARAMETER else text}"
+
+
+def _extra_name(place: Path) -> str:
+    """Return a place in `extra` in the service's spelling: `extra.ProcessingInputs[0].S3Input`."""
+    return "extra" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
 
 
 # Against the model.
@@ -92,15 +113,18 @@ def _against_model(request: ProcessingRequest, service_model: Any, *, file_uris:
 
     model = service_model or processing_model()
     shape: Any = model.operation_model("CreateProcessingJob").input_shape
-    found = violations(shape, request.to_boto())
+    extra, sent = request.extra or {}, request.to_boto()
+    found = violations(shape, sent)
     sized = {violation.path for violation in found if violation.kind in {"longest", "shortest"}}
     for violation in found:
         if violation.kind == "pattern" and violation.path in sized:
             continue  # patterns hold the length too: once is enough
+        place = extras.place_in_extra(violation.path, extra, sent)
+        field = field_name(violation.path) if place is None else _extra_name(place)
         if violation.path[-1] == "InstanceType" and violation.kind == "enum":
-            _instance_type(violation)
+            _instance_type(field, violation)
         elif not (file_uris and violation.kind == "pattern" and str(violation.value).startswith("file://")):
-            yield field_name(violation.path), _said(violation)
+            yield field, _said(violation)
 
 
 def field_name(path: Path) -> str:
@@ -150,9 +174,10 @@ def _said(violation: Violation) -> str:
         return f"must be {limit}{instead}" + ("" if hidden else f" ({type(value).__name__})")
     if violation.kind == "enum":
         return f"must be {_choice(limit)}{instead}{_meant(value, limit)}"
+    if violation.kind == "unknown":
+        return f"is not known to the installed botocore{_meant(str(violation.path[-1]), limit)}"
     return {
         "required": "missing",
-        "unknown": "is not known to the installed botocore",
         "union": "must have exactly one member set",
         "greatest": f"must be at most {limit}{instead}",
         "least": f"must be at least {limit}{instead}",
@@ -178,26 +203,12 @@ def _meant(value: str, values: Iterable[str]) -> str:
     return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
-def _instance_type(violation: Violation) -> None:
+def _instance_type(field: str, violation: Violation) -> None:
     """Warn of an instance type that the model does not hold: AWS has new ones before botocore does."""
     if violation.value in _LOCAL_TYPES:  # an error of its own where they are not understood
         return
-    warnings.warn(
-        f"{field_name(violation.path)}: {violation.value!r} is not known to the installed botocore"
-        f"{_meant(violation.value, violation.limit)}",
-        UserWarning,
-        stacklevel=_callers_level(),
-    )
-
-
-def _callers_level() -> int:
-    """Return the `stacklevel` that points a warning at the user's line: the first outside this package."""
-    level = 1
-    frame = sys._getframe(1)  # noqa: SLF001 - what warnings itself uses
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "processing":
-        frame = frame.f_back
-        level += 1
-    return level
+    hint = _meant(violation.value, violation.limit)
+    notice(f"{field}: {violation.value!r} is not known to the installed botocore{hint}")
 
 
 # What the model does not say.

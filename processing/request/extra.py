@@ -1,0 +1,240 @@
+"""Settings of CreateProcessingJob that no parameter has: `extra={...}`, in the service's own spelling.
+
+`extra` is laid over the request that the parameters make, structure by structure, and is checked with the rest. What a
+parameter sets can only be set there: two places for one setting would be one too many. Inputs, outputs and instance
+preferences are found by their names: `{"ProcessingInputs": [{"InputName": "data", "S3Input": {...}}]}` adds to the
+input of that name.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from processing.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from processing.request.schema import Path
+
+# The members whose elements have names, and the member that holds the name.
+_NAMED = {"ProcessingInputs": "InputName", "Outputs": "OutputName", "InstancePreferences": "InstanceType"}
+
+# What the parameters set: None for a whole member, else what they set within it. In a list, of each element.
+_S3_INPUT = dict.fromkeys(
+    ("S3Uri", "LocalPath", "S3DataType", "S3InputMode", "S3DataDistributionType", "S3CompressionType")
+)
+_QUERY = ("QueryString", "OutputS3Uri", "KmsKeyId", "OutputFormat", "OutputCompression", "Database")
+_DATASET = {
+    **dict.fromkeys(("LocalPath", "DataDistributionType", "InputMode")),
+    "AthenaDatasetDefinition": dict.fromkeys((*_QUERY, "Catalog", "WorkGroup")),
+    "RedshiftDatasetDefinition": dict.fromkeys((*_QUERY, "ClusterId", "DbUser", "ClusterRoleArn")),
+}
+_PARAMETERS: Mapping[str, Any] = {
+    "ProcessingJobName": None,
+    "RoleArn": None,
+    "AppSpecification": dict.fromkeys(("ImageUri", "ContainerEntrypoint", "ContainerArguments")),
+    "Environment": None,
+    "ProcessingInputs": {"AppManaged": None, "S3Input": _S3_INPUT, "DatasetDefinition": _DATASET},
+    "ProcessingOutputConfig": {
+        "KmsKeyId": None,
+        "Outputs": {
+            "AppManaged": None,
+            "S3Output": dict.fromkeys(("S3Uri", "LocalPath", "S3UploadMode")),
+            "FeatureStoreOutput": {"FeatureGroupName": None},
+        },
+    },
+    "ProcessingResources": {
+        "ClusterConfig": {
+            **dict.fromkeys(("InstanceCount", "InstanceType", "VolumeSizeInGB", "VolumeKmsKeyId")),
+            "InstancePreferences": {"InstanceCount": None},
+        }
+    },
+    "StoppingCondition": {"MaxRuntimeInSeconds": None},
+    "NetworkConfig": {
+        "EnableNetworkIsolation": None,
+        "EnableInterContainerTrafficEncryption": None,
+        "VpcConfig": dict.fromkeys(("SecurityGroupIds", "Subnets")),
+    },
+    "Tags": None,
+    "ExperimentConfig": None,
+}
+
+
+def merged(base: Mapping[str, Any] | None, over: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return one `extra` laid over another: `run`'s over the processor's. Neither is changed; None where both are.
+
+    Raises:
+        ConfigurationError: one of them is no dictionary.
+    """
+    for extra in (base, over):
+        if extra is not None and not isinstance(extra, Mapping):
+            raise ConfigurationError(f"extra: must be a dictionary, not {type(extra).__name__}")
+    if base is None and over is None:
+        return None
+    return _laid_over(base or {}, over or {})
+
+
+def with_extra(request: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request for boto3 with `extra` laid over it; neither is changed.
+
+    Named elements that the request does not have are left out: `problems` says so.
+    """
+    return _laid_over(request, extra, adding=False)
+
+
+def _laid_over(base: Mapping[str, Any], over: Mapping[str, Any], *, adding: bool = True) -> dict[str, Any]:
+    result = dict(base)
+    for name, value in over.items():
+        below = result.get(name)
+        if isinstance(value, Mapping):
+            result[name] = _laid_over(below if isinstance(below, Mapping) else {}, value, adding=adding)
+        elif name in _NAMED and _are_named(value, _NAMED[name]) and isinstance(below or [], list):
+            result[name] = _named_laid_over(below or [], value, _NAMED[name], adding=adding)
+        else:
+            result[name] = copy.deepcopy(value)
+    return result
+
+
+def _named_laid_over(base: list[Any], over: list[Any], key: str, *, adding: bool) -> list[Any]:
+    result = list(base)
+    names = [element.get(key) for element in base]
+    for element in over:
+        if element[key] in names:
+            at = names.index(element[key])
+            result[at] = _laid_over(result[at], element, adding=adding)
+        elif adding:
+            result.append(copy.deepcopy(element))
+    return result
+
+
+def _are_named(elements: Any, key: str) -> bool:
+    return isinstance(elements, list) and all(isinstance(element, Mapping) and key in element for element in elements)
+
+
+def problems(extra: Mapping[str, Any], request: Mapping[str, Any]) -> Iterator[tuple[Path, Path, str]]:
+    """Yield what `extra` may not say: its place in `extra`, in the request, and `parameter`, or what is wrong.
+
+    Args:
+        extra: as given.
+        request: what the parameters alone make, for boto3.
+    """
+    return _problems(extra, request, _PARAMETERS, (), ())
+
+
+def _problems(
+    extra: Mapping[str, Any], request: Any, parameters: Mapping[str, Any], place: Path, target: Path
+) -> Iterator[tuple[Path, Path, str]]:
+    request = request if isinstance(request, Mapping) else {}
+    for name, value in extra.items():
+        here, there = (*place, name), (*target, name)
+        if name not in parameters:
+            continue
+        inner = parameters[name]
+        if inner is None:
+            yield here, there, PARAMETER
+        elif name in _NAMED:
+            yield from _named_problems(value, request.get(name) or [], inner, here, there)
+        elif isinstance(value, Mapping):
+            yield from _problems(value, request.get(name), inner, here, there)
+        else:
+            yield here, there, f"must be a dictionary, not {type(value).__name__}"
+
+
+PARAMETER = "parameter"
+"""What `problems` says of a member that a parameter sets."""
+
+
+def _named_problems(
+    elements: Any, present: list[Any], parameters: Mapping[str, Any], place: Path, target: Path
+) -> Iterator[tuple[Path, Path, str]]:
+    key = _NAMED[str(place[-1])]
+    if not _are_named(elements, key):
+        yield place, target, f"must be a list of dictionaries, each with its {key}"
+        return
+    names = [element.get(key) for element in present]
+    for index, element in enumerate(elements):
+        if element[key] not in names:
+            known = ", ".join(map(str, names)) or "none"
+            yield (*place, index, key), target, f"{element[key]!r} is none of the request's: {known}"
+            continue
+        at = names.index(element[key])
+        yield from _problems(element, present[at], parameters, (*place, index), (*target, at))
+
+
+def place_in_extra(path: Path, extra: Mapping[str, Any], request: Mapping[str, Any]) -> Path | None:
+    """Return where in `extra` a value of the request comes from; None where it comes from a parameter.
+
+    Args:
+        path: the value's place in the request.
+        extra: as given.
+        request: the request for boto3, `extra` included.
+    """
+    place: list[str | int] = []
+    here: Any = extra
+    there: Any = request
+    for depth, part in enumerate(path):
+        at: str | int = part
+        if isinstance(part, int) and place and place[-1] in _NAMED and _are_named(here, _NAMED[str(place[-1])]):
+            key = _NAMED[str(place[-1])]
+            names = [element[key] for element in here]
+            name = there[part].get(key)
+            if name not in names:
+                return None
+            at = names.index(name)
+        if isinstance(here, Mapping) and at not in here:  # what is missing in a structure that `extra` brings
+            return (*place, at) if depth == len(path) - 1 and not _has_parameter(path) else None
+        if not isinstance(here, (Mapping, list)):
+            return None
+        here, there = _below(here, at), _below(there, part)
+        place.append(at)
+    return tuple(place)
+
+
+def _has_parameter(path: Path) -> bool:
+    here: Any = _PARAMETERS
+    for part in path:
+        if isinstance(part, int):
+            continue
+        if here is None:
+            return True
+        if part not in here:
+            return False
+        here = here[part]
+    return True
+
+
+def _below(value: Any, part: str | int) -> Any:
+    try:
+        return value[part]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def unsaid(described: Any, said: Any, shape: Any, *, name: str | None = None) -> Any:
+    """Return what of a description the parameters do not say, as `extra` would say it; None where that is nothing.
+
+    Args:
+        described: a member of DescribeProcessingJob's answer, or the whole.
+        said: the same of the request that the parameters make.
+        shape: the member's shape in CreateProcessingJob: what that does not know is left out.
+        name: the member's name.
+    """
+    if shape.type_name == "structure" and isinstance(described, Mapping):
+        said = said if isinstance(said, Mapping) else {}
+        found = {
+            member: unsaid(value, said.get(member), shape.members[member], name=member)
+            for member, value in described.items()
+            if member in shape.members and member not in ANSWERED_ONLY
+        }
+        return {member: value for member, value in found.items() if value is not None} or None
+    if name in _NAMED and said:
+        key = _NAMED[str(name)]
+        pairs = zip(described, said, strict=True)
+        unsaids = [(element[key], unsaid(element, other, shape.member)) for element, other in pairs]
+        return [{key: of, **left} for of, left in unsaids if left] or None
+    return None if said is not None else copy.deepcopy(described)
+
+
+ANSWERED_ONLY = frozenset({"SelectedInstanceCount", "SelectedInstanceType"})
+"""Members that AWS fills in: which of the instance preferences it chose."""
