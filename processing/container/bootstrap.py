@@ -1,0 +1,156 @@
+"""The one bootstrap: a small shell script that starts code which travels with its files, written for one job.
+
+It unpacks the code, installs what it requires, and becomes the user's command, whose exit code and signals so are the
+job's. It needs a POSIX shell and, only where something has to be installed, Python and pip of the image. It finds its
+files from its own path, so it runs wherever /opt/ml is.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import shlex
+from typing import List, NamedTuple, Optional, Sequence
+
+NAME = "runproc.sh"
+"""The script's name, as in `sagemaker` 2.x."""
+
+ARCHIVE = "sourcedir.tar.gz"
+"""The bundle's name, as in `sagemaker` 2.x."""
+
+_PYTHON = re.compile(r"python[0-9.]*")
+
+_HEAD = """\
+#!/bin/sh
+# Starts the code of a SageMaker Processing job: unpacks it, installs what it requires, runs it.
+# The first step that fails ends the job, with that step's exit code.
+set -e
+step='find the code'
+trap 'code=$?; [ $code -eq 0 ] || echo "{name}: failed to $step (exit code $code)" >&2; exit $code' EXIT
+
+cd "$(dirname "$0")/../code"
+"""
+
+_UNPACK = """\
+step={step}
+if command -v tar >/dev/null 2>&1 && command -v gzip >/dev/null 2>&1; then
+    tar -xzof {archive}
+else
+    "$python" -m tarfile -e {archive}
+fi
+"""
+
+_LOGIN = """\
+step='log in to CodeArtifact'
+if command -v aws >/dev/null 2>&1; then
+    aws codeartifact login --tool pip --domain-owner {owner} --domain {domain} \\
+        --repository {repository} --region {region}
+else
+    PIP_INDEX_URL=$("$python" -c '
+import boto3, sys
+domain, owner, repository, region = sys.argv[1:]
+client = boto3.client("codeartifact", region_name=region)
+named = {{"domain": domain, "domainOwner": owner}}
+token = client.get_authorization_token(**named)["authorizationToken"]
+url = client.get_repository_endpoint(repository=repository, format="pypi", **named)["repositoryEndpoint"]
+print(url.replace("https://", "https://aws:" + token + "@").rstrip("/") + "/simple/")
+' {domain} {owner} {repository} {region})
+    export PIP_INDEX_URL
+fi
+"""
+
+_INSTALL = """\
+step={step}
+"$python" -m pip install --disable-pip-version-check -r {file}
+"""
+
+
+class CodeArtifact(NamedTuple):
+    """A repository of AWS CodeArtifact, which pip installs from."""
+
+    domain: str
+    owner: str
+    repository: str
+    region: str
+
+    @classmethod
+    def parse(cls, arn: str) -> CodeArtifact:
+        """Return the repository of an ARN.
+
+        The form: `arn:<partition>:codeartifact:<region>:<account>:repository/<domain>/<repository>`,
+        https://docs.aws.amazon.com/service-authorization/latest/reference/list_awscodeartifact.html.
+
+        Raises:
+            ValueError: it is not the ARN of a repository.
+        """
+        match = re.fullmatch(r"arn:[^:\s]+:codeartifact:([^:\s]+):(\d+):repository/([^/\s]+)/([^/\s]+)", arn)
+        if match is None:
+            raise ValueError("%r is not the ARN of a CodeArtifact repository" % arn)
+        region, owner, domain, repository = match.groups()
+        return cls(domain, owner, repository, region)
+
+
+class Payload(NamedTuple):
+    """What the script finds in the code's directory, and what to do with it.
+
+    Attributes:
+        script: the user's script, relative to that directory.
+        archive: the name of the bundle to unpack; None where the files may lie there as they are: a `sourcedir.tar.gz`
+            is unpacked then, if there is one.
+        requirements: the requirements file to install; None for `requirements.txt`, if there is one.
+        entry_point: a shell script that is run, in the same shell, before the user's.
+        codeartifact: where pip installs from; None for where it is configured to.
+    """
+
+    script: str
+    archive: Optional[str] = ARCHIVE
+    requirements: Optional[str] = None
+    entry_point: Optional[str] = None
+    codeartifact: Optional[CodeArtifact] = None
+
+
+def bootstrap(command: Sequence[str], payload: Payload) -> str:
+    """Return the script's text.
+
+    Args:
+        command: the program that runs the user's script, and its options. A Python is also the one to install with;
+            for any other program it is the `python3` or `python` on the PATH.
+        payload: what there is to start.
+    """
+    steps = [_HEAD.format(name=NAME), _python(command), _unpack(payload.archive)]
+    if payload.codeartifact is not None:
+        named = {name: shlex.quote(value) for name, value in payload.codeartifact._asdict().items()}
+        steps.append(_LOGIN.format(**named))
+    steps.append(_install(payload.requirements))
+    if payload.entry_point is not None:
+        steps.append("step=%s\n. %s\n" % (_quoted("run", payload.entry_point), shlex.quote("./" + payload.entry_point)))
+    started = " ".join(shlex.quote(word) for word in [*command, payload.script])
+    steps.append('step=%s\nexec %s "$@"\n' % (_quoted("start", command[0]), started))
+    return "\n".join(steps)
+
+
+def _python(command: Sequence[str]) -> str:
+    if _PYTHON.fullmatch(posixpath.basename(command[0])):
+        return "python=%s\n" % shlex.quote(command[0])
+    return "python=$(command -v python3 || command -v python || echo python3)\n"
+
+
+def _unpack(archive: Optional[str]) -> str:
+    if archive is not None:
+        return _UNPACK.format(step=_quoted("unpack", archive), archive=shlex.quote(archive))
+    return _if_there(ARCHIVE, _UNPACK.format(step=_quoted("unpack", ARCHIVE), archive=ARCHIVE))
+
+
+def _install(requirements: Optional[str]) -> str:
+    file = requirements or "requirements.txt"
+    install = _INSTALL.format(step=_quoted("install", file), file=shlex.quote(file))
+    return install if requirements is not None else _if_there(file, install)
+
+
+def _if_there(file: str, step: str) -> str:
+    lines: List[str] = ["    " + line for line in step.splitlines()]
+    return "\n".join(["if [ -f %s ]; then" % file, *lines, "fi\n"])
+
+
+def _quoted(verb: str, what: str) -> str:
+    return shlex.quote("%s %s" % (verb, what))
