@@ -16,6 +16,8 @@ from processing.request.uris import S3Uri, is_s3
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from processing.staging.ignoring import IgnoreRules
+
 # Two letters at least: C:\data is a path, not a URI.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
@@ -32,22 +34,27 @@ class LocalSource:
     path: Path
     is_dir: bool
 
-    def files(self) -> Iterator[tuple[Path, str]]:
+    def files(self, rules: IgnoreRules | None = None) -> Iterator[tuple[Path, str]]:
         """Yield every file as its path and its name relative to the source, with forward slashes, sorted by that name.
 
         Symbolic links are followed; one that leads back to a directory it is in is not entered again. What is neither a
         file nor a directory (a socket, a pipe) is left out.
 
+        Args:
+            rules: what of a directory stays behind; None for nothing.
+
         Raises:
             StagingError: a directory cannot be listed, or a link leads nowhere; raised when it is come to.
         """
         if self.is_dir:
-            yield from _walk(self.path, "", ())
+            yield from _walk(self.path, "", (), rules)
         elif _is_file(self.path):
             yield self.path, self.path.name
 
 
-def _walk(directory: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Path, str]]:
+def _walk(
+    directory: Path, prefix: str, above: tuple[tuple[int, int], ...], rules: IgnoreRules | None
+) -> Iterator[tuple[Path, str]]:
     try:
         status = directory.stat()
         identity = (status.st_dev, status.st_ino)
@@ -57,11 +64,15 @@ def _walk(directory: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> I
             found = sorted((_sorting_name(entry), entry.name, entry.path) for entry in entries)
     except OSError as error:
         raise StagingError("a directory could not be read", [(str(directory), error.strerror or str(error))]) from error
-    for sorting_name, name, path in found:
-        if sorting_name.endswith("/"):
-            yield from _walk(Path(path), f"{prefix}{name}/", (*above, identity))
-        elif _is_file(Path(path)):
-            yield Path(path), prefix + name
+    for sorting_name, name, found_path in found:
+        path, is_dir = Path(found_path), sorting_name.endswith("/")
+        if rules is not None and rules.leaves_out(path, prefix + name, is_dir=is_dir):
+            continue
+        if is_dir:
+            inner = f"{prefix}{name}/"
+            yield from _walk(path, inner, (*above, identity), rules and rules.below(path, inner))
+        elif _is_file(path):
+            yield path, prefix + name
 
 
 def _sorting_name(entry: os.DirEntry[str]) -> str:

@@ -54,7 +54,7 @@ def test_code_is_named_by_its_content(tmp_path: Path) -> None:
 
 def test_large_code_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Code above the limit is hashed, and read again when it is sent."""
-    monkeypatch.setattr(plan_module, "_KEPT", 10)
+    monkeypatch.setattr(plan_module, "KEPT", 10)
     (tmp_path / "x.jar").write_bytes(b"x" * 11)
     plan = StagingPlan()
     plan.add_code(tmp_path / "x.jar", TARGET)

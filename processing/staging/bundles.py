@@ -1,0 +1,333 @@
+"""Code as one file: a `tar.gz` whose bytes depend on nothing but the files' names, contents and executable bits.
+
+The same files give the same bytes on any machine, today and in a year, so that a key made of their hash says whether
+they are in S3 already. Names are sorted; times, owners and the other permissions are not kept. The gzip holds *stored*
+blocks, which copy their content: what compressed blocks look like depends on the library (zlib, zlib-ng, the one that
+macOS has) and on its version. Code is small, and S3 takes it in the same one or two requests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+import weakref
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from processing.exceptions import ConfigurationError, StagingError
+from processing.request.notices import notice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+KEPT = 8 * 1024 * 1024
+"""Bytes up to which content is kept in memory between hashing and upload."""
+
+WARNED = 100 * 1000 * 1000
+"""Bytes above which a bundle is worth a warning."""
+
+_SHOWN = 5  # the largest entries that a message names
+_READ = 1024 * 1024
+_BLOCK = 0xFFFF  # a stored block's longest content, RFC 1951, 3.2.4
+_GZIP_HEAD = b"\x1f\x8b\x08\x00" + bytes(4) + b"\x00\xff"  # no name, no time, no system; RFC 1952, 2.3
+_UNIT = 512  # a tar file is made of blocks of this size
+
+
+@attrs.frozen
+class Member:
+    """A file of a bundle.
+
+    Args:
+        path: the file.
+        name: its path in the bundle, with forward slashes.
+    """
+
+    path: Path
+    name: str
+
+
+@attrs.frozen
+class Bundle:
+    """A bundle that was made: in memory, or in a temporary file.
+
+    Args:
+        path: the temporary file; None where the bundle is in memory. It is removed by `close`, with the value, or at
+            the interpreter's end, whichever comes first.
+        body: the content, where it is in memory.
+        sha256: the content's SHA-256 (hexadecimal).
+        size: its size in bytes.
+        entries: the name and size (bytes) of each file in it, sorted by name.
+    """
+
+    path: Path | None
+    body: bytes | None = attrs.field(repr=False)
+    sha256: str
+    size: int
+    entries: tuple[tuple[str, int], ...] = attrs.field(repr=False)
+
+    def close(self) -> None:
+        """Remove the temporary file, if there is one."""
+        if self.path is not None:
+            _remove(self.path)
+
+
+def make_bundle(members: Iterable[Member], *, limit: int | None = None) -> Bundle:
+    """Make a bundle.
+
+    One of more than 100 MB, and one that would hide this package from what imports it on the other side, get a warning
+    that points at the user's line.
+
+    Args:
+        members: the files. Of two with the same name the later one is taken, as if the bundle had both.
+        limit: bytes that the bundle may have at most; None for any number.
+
+    Raises:
+        ConfigurationError: it would have more bytes than that, or none.
+        StagingError: files that cannot be read, or that change meanwhile, each named; or a full disk.
+    """
+    chosen = sorted({member.name: member for member in members}.values(), key=lambda member: member.name)
+    if not chosen:
+        raise ConfigurationError("source_dir: there is no file to bundle")
+    sizes = _sizes(chosen)
+    entries = tuple((member.name, size) for member, size in zip(chosen, sizes, strict=True))
+    total = _check_size(entries, limit)
+    _warn_of_hiding(chosen)
+    with contextlib.ExitStack() as cleanup:
+        sink = _Sink(_temporary_file() if total > KEPT else None)
+        cleanup.callback(sink.discard)
+        _write(chosen, sizes, _Gzip(sink.write))
+        path, body, sha256, size = sink.close()
+        bundle = Bundle(path, body, sha256, size, entries)
+        if path is not None:
+            weakref.finalize(bundle, _remove, path)
+        cleanup.pop_all()
+    return bundle
+
+
+# What goes in.
+
+
+def _sizes(members: Sequence[Member]) -> list[int]:
+    """Return the files' sizes in bytes; all that cannot go into a bundle are named in one error."""
+    sizes, failures = [], []
+    for member in members:
+        try:
+            status = member.path.stat()
+            member.name.encode()
+        except OSError as error:  # noqa: PERF203 - each is named
+            failures.append((str(member.path), error.strerror or str(error)))
+        except UnicodeEncodeError:
+            failures.append((repr(str(member.path)), "its name is not UTF-8"))
+        else:
+            sizes.append(status.st_size)
+            if not os.access(member.path, os.R_OK):
+                failures.append((str(member.path), "no permission to read it"))
+    if failures:
+        raise StagingError("the code could not be bundled", failures)
+    return sizes
+
+
+def _check_size(entries: Sequence[tuple[str, int]], limit: int | None) -> int:
+    """Return the bundle's size to be, in bytes; refuse one above the limit, warn of a large one."""
+    total = sum(_UNIT + size + -size % _UNIT for _, size in entries)
+    if limit is not None and total > limit:
+        raise ConfigurationError(
+            f"bundle_limit: the code has {_mb(total)}, at most {_mb(limit)} are allowed. {_largest(entries)}"
+        )
+    if total > WARNED:
+        notice(f"source_dir: the code has {_mb(total)}, which travel with every change. {_largest(entries)}")
+    return total
+
+
+def _largest(entries: Sequence[tuple[str, int]]) -> str:
+    """Return a sentence with the largest files and folders, and how to leave them out."""
+    sizes: dict[str, int] = {}
+    for name, size in entries:  # what stands directly in the bundle: a data folder matters, not each of its files
+        top, slash, _ = name.partition("/")
+        sizes[top + slash] = sizes.get(top + slash, 0) + size
+    largest = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN]
+    named = ", ".join(f"{name} ({_mb(size)})" for name, size in largest)
+    return f"The largest: {named}. What the job does not need can be named in a .processingignore"
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1_000_000:.1f} MB" if size >= 100_000 else f"{size} bytes"
+
+
+def _warn_of_hiding(members: Iterable[Member]) -> None:
+    """Warn of what has this package's name: a script imports from its own directory first."""
+    for member in members:
+        if member.name == "processing.py" or member.name.startswith("processing/"):
+            name = member.name[: len("processing.py")] if "/" not in member.name else "processing/"
+            notice(
+                f"source_dir: holds {name}, which hides the package `processing` (sm-processing) from scripts that "
+                "import it in the job; give it another name"
+            )
+            return
+
+
+# How it is written.
+
+
+def _write(members: Sequence[Member], sizes: Sequence[int], gzip: _Gzip) -> None:
+    failures = []
+    for member, size in zip(members, sizes, strict=True):
+        try:
+            _add(gzip.write, member, size)
+        except _ChangedError:
+            failures.append((str(member.path), "it changed while it was bundled"))
+        except OSError as error:
+            failures.append((str(member.path), error.strerror or str(error)))
+        if failures:
+            break
+    if failures:
+        raise StagingError("the code could not be bundled", failures)
+    gzip.write(bytes(2 * _UNIT))  # the end of a tar file
+    gzip.close()
+
+
+class _ChangedError(Exception):
+    """A file is not what it was when its size was looked at."""
+
+
+def _add(write: Callable[[bytes], None], member: Member, size: int) -> None:
+    """Add one file: a header, the content, and zeros up to a whole number of blocks."""
+    descriptor = os.open(member.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        before = os.fstat(descriptor)
+        if before.st_size != size or not stat.S_ISREG(before.st_mode):
+            raise _ChangedError
+        write(_header(member.name, size, executable=bool(before.st_mode & stat.S_IXUSR)))
+        left = size
+        while block := os.read(descriptor, min(left, _READ) or 1):
+            left -= len(block)
+            if left < 0:
+                raise _ChangedError
+            write(block)
+        after = os.fstat(descriptor)
+        if left or (after.st_size, after.st_mtime_ns) != (size, before.st_mtime_ns):
+            raise _ChangedError
+    finally:
+        os.close(descriptor)
+    write(bytes(-size % _UNIT))
+
+
+def _header(name: str, size: int, *, executable: bool) -> bytes:
+    """Return a file's header: ustar's, after one of pax where the name or the size does not fit."""
+    import tarfile  # loaded for bundles only
+
+    entry = tarfile.TarInfo(name)
+    entry.size = size
+    entry.mode = 0o755 if executable else 0o644
+    return entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+
+
+class _Gzip:
+    """Writes a gzip file of stored blocks."""
+
+    def __init__(self, sink: Callable[[bytes], None]) -> None:
+        self._sink = sink
+        self._pending = bytearray()
+        self._crc = 0
+        self._size = 0
+        sink(_GZIP_HEAD)
+
+    def write(self, data: bytes) -> None:
+        """Add to the content."""
+        self._crc = zlib.crc32(data, self._crc)
+        self._size += len(data)
+        self._pending += data
+        if len(self._pending) > _BLOCK:
+            self._send()
+
+    def _send(self) -> None:
+        """Write the whole blocks that are there; one at least stays, to be marked as the last."""
+        whole = (len(self._pending) - 1) // _BLOCK * _BLOCK
+        with memoryview(self._pending) as content:
+            self._sink(
+                b"".join(
+                    part for at in range(0, whole, _BLOCK) for part in (_block_head(_BLOCK), content[at : at + _BLOCK])
+                )
+            )
+        del self._pending[:whole]
+
+    def close(self) -> None:
+        """Write the last block, and what a reader compares the content with."""
+        last = bytes(self._pending)
+        self._sink(_block_head(len(last), last=True) + last)
+        self._sink(self._crc.to_bytes(4, "little") + (self._size & 0xFFFFFFFF).to_bytes(4, "little"))
+
+
+def _block_head(size: int, *, last: bool = False) -> bytes:
+    return bytes([last]) + size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little")
+
+
+# Where it goes.
+
+
+class _Sink:
+    """Takes a bundle's bytes, into memory or a temporary file, and hashes them."""
+
+    def __init__(self, path: Path | None) -> None:
+        import hashlib  # loads OpenSSL
+
+        self._path = path
+        self._file = None if path is None else path.open("wb")
+        self._blocks: list[bytes] = []
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        """Take some more."""
+        self._digest.update(data)
+        self._size += len(data)
+        if self._file is None:
+            self._blocks.append(data)
+        else:
+            with _writing():
+                self._file.write(data)
+
+    def close(self) -> tuple[Path | None, bytes | None, str, int]:
+        """Return where the bundle is, or the bundle; its SHA-256 and its size."""
+        if self._file is not None:
+            with _writing():
+                self._file.close()
+        body = b"".join(self._blocks) if self._file is None else None
+        return self._path, body, self._digest.hexdigest(), self._size
+
+    def discard(self) -> None:
+        """Remove the temporary file."""
+        if self._path is not None and self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            _remove(self._path)
+
+
+def _temporary_file() -> Path:
+    with _writing():
+        descriptor, name = tempfile.mkstemp(".tar.gz", "processing-")
+    os.close(descriptor)
+    return Path(name)
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Say of a failure that it was the temporary file: the disk is full, most likely."""
+    try:
+        yield
+    except OSError as error:
+        place = tempfile.gettempdir()
+        raise StagingError(
+            f"the code could not be bundled: nothing can be written to {place} ({error.strerror or error}); "
+            "TMPDIR in the environment names another folder"
+        ) from error
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
