@@ -254,7 +254,7 @@ def rule_for(error: BaseException) -> Rule:
     facts = _Facts(
         classes=frozenset(f"{base.__module__}.{base.__qualname__}" for base in type(error).__mro__),
         code=details.get("Code"),
-        status=_metadata(error).get("HTTPStatusCode"),
+        status=http_status(error),
         message=str(error),
         operation=getattr(error, "operation_name", None) or "",
     )
@@ -271,6 +271,12 @@ def answer_of(error: BaseException) -> Mapping[str, Any]:
     """Return the parsed error answer; empty where none came (`HTTPClientError` has a `response`, which is None)."""
     answer = getattr(error, "response", None)
     return answer if isinstance(answer, Mapping) else {}
+
+
+def http_status(error: BaseException) -> int | None:
+    """Return the HTTP status of an error answer; None for what is not one."""
+    status: int | None = _metadata(error).get("HTTPStatusCode")
+    return status
 
 
 def is_not_found(error: BaseException) -> bool:
@@ -360,6 +366,8 @@ class RetryingApi:
         clock: the time that waits are measured on.
         random: where the jitter comes from.
         pacers: by operation, what holds calls back before they are sent.
+        boto_session: returns the boto3 session that made the clients, for a transport that signs by itself; None where
+            there is to be no such transport.
     """
 
     def __init__(
@@ -370,8 +378,10 @@ class RetryingApi:
         clock: Clock = SYSTEM_CLOCK,
         random: random_module.Random | None = None,
         pacers: Mapping[str, Pacer] | None = None,
+        boto_session: Callable[[], Any] | None = None,
     ) -> None:
         self.client = client
+        self.boto_session = boto_session
         self.policy = policy or RetryPolicy()
         self.clock = clock
         self._random = random or random_module.Random()  # noqa: S311 - jitter, not a secret
