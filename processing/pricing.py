@@ -1,17 +1,46 @@
-"""What an instance costs an hour."""
+"""What an instance costs an hour: a few prices that come with the package, and all of AWS's where the user asks.
+
+AWS has thousands of prices and changes them; a table that claims to hold them would be wrong soon. So `refresh` reads
+AWS's own price list into the cache folder, when it is called and never otherwise, and a price that is not known is said
+to be unknown.
+"""
 
 from __future__ import annotations
 
+import functools
+import json
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
 import attrs
+
+from processing.caching import cache_home, write_whole
+from processing.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+# AWS Price List, service AmazonSageMaker, usage types USE1-Processing:<instance type>, as published on that day.
+_SHIPPED_AS_OF = "2026-07-30"
+_SHIPPED = {
+    "us-east-1": {"ml.m5.large": 0.115, "ml.m5.xlarge": 0.23, "ml.t3.large": 0.1, "ml.t3.medium": 0.05},
+}
+
+_API_REGION = "us-east-1"  # one of the few that answer, for the prices of all of them
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d+")
 
 
 @attrs.frozen
 class Price:
-    """The price of an instance for processing jobs, on demand.
+    """What one instance costs as a processing job's, on demand, without storage and without taxes.
 
     Args:
         usd: US dollars an hour.
-        as_of: the day on which it was read, such as `2026-11-21`.
+        as_of: the day on which that was AWS's price, such as `2026-07-30`.
     """
 
     usd: float
@@ -22,8 +51,102 @@ class Price:
 
 
 def hourly_price(instance_type: str, region: str) -> Price | None:
-    """Return what an instance type costs an hour in a region; None where that is not known."""
-    return _KNOWN.get((instance_type, region))
+    """Return what an instance type costs an hour in a region, without a call; None where that is not known.
+
+    What `refresh` has read is looked at first, then the prices that come with the package.
+
+    Args:
+        instance_type: such as `ml.m5.xlarge`.
+        region: such as `eu-central-1`.
+    """
+    as_of, usd = _cached(region)
+    if instance_type in usd:
+        return Price(usd[instance_type], as_of)
+    shipped = _SHIPPED.get(region, {})
+    return Price(shipped[instance_type], _SHIPPED_AS_OF) if instance_type in shipped else None
 
 
-_KNOWN: dict[tuple[str, str], Price] = {}
+def refresh(region: str, session: Any = None) -> int:
+    """Read the prices of a region's instances from AWS into the cache folder, and return how many there are.
+
+    Takes a few calls of GetProducts (`pricing:GetProducts`), which AWS does not charge for. The folder is
+    PROCESSING_CACHE_HOME, else the user's cache folder.
+
+    Args:
+        region: such as `eu-central-1`.
+        session: a `boto3.Session` or a `processing.Session` whose credentials are used; a new `boto3.Session` where
+            none is given.
+
+    Raises:
+        ConfigurationError: AWS lists no prices in US dollars for the region.
+        botocore.exceptions.ClientError: AWS refused to answer.
+        OSError: the cache folder cannot be written.
+    """
+    if not _REGION.fullmatch(str(region)):
+        raise ConfigurationError(f"region: must be the name of an AWS region such as 'eu-central-1', not {region!r}")
+    found: dict[str, float] = {}
+    published = ""
+    for entry in _price_list(_pricing_client(session), region):
+        instance_type, usd = _price_of(entry)
+        if instance_type and usd is not None:
+            found[instance_type] = max(usd, found.get(instance_type, 0.0))
+            published = max(published, str(entry.get("publicationDate", ""))[:10])
+    if not found:
+        raise ConfigurationError(f"region: AWS lists no prices of processing jobs in US dollars for {region!r}")
+    write_whole(_cache_file(region), json.dumps({"as_of": published, "usd": dict(sorted(found.items()))}, indent=1))
+    return len(found)
+
+
+def _pricing_client(session: Any) -> Any:
+    if session is None:
+        import boto3
+
+        session = boto3.Session()
+    return getattr(session, "boto_session", session).client("pricing", region_name=_API_REGION)
+
+
+def _price_list(client: Any, region: str) -> Iterator[Mapping[str, Any]]:
+    filters = [
+        {"Type": "TERM_MATCH", "Field": "regionCode", "Value": region},
+        {"Type": "TERM_MATCH", "Field": "component", "Value": "Processing"},
+    ]
+    pages = client.get_paginator("get_products").paginate(ServiceCode="AmazonSageMaker", Filters=filters)
+    for page in pages:
+        yield from map(json.loads, page["PriceList"])
+
+
+def _price_of(entry: Mapping[str, Any]) -> tuple[str | None, float | None]:
+    """Return an entry's instance type and its dearest price an hour; None for what the entry is not about."""
+    usage = entry.get("product", {}).get("attributes", {}).get("usagetype", "")
+    instance_type = re.fullmatch(r"(?:[^:]*-)?Processing:(ml\.[\w.-]+)", usage)
+    prices = [
+        float(dimension["pricePerUnit"]["USD"])
+        for term in entry.get("terms", {}).get("OnDemand", {}).values()
+        for dimension in term["priceDimensions"].values()
+        if dimension.get("unit") in {"Hrs", "Hours", "Hour"} and "USD" in dimension["pricePerUnit"]
+    ]
+    return (instance_type[1] if instance_type else None), max(prices, default=None)
+
+
+def _cache_file(region: str) -> Path:
+    return cache_home() / "prices" / f"{region}.json"
+
+
+def _cached(region: str) -> tuple[str, Mapping[str, float]]:
+    """Return what `refresh` has read of a region, and the day it is of; nothing where that is missing or damaged."""
+    if not _REGION.fullmatch(region):
+        return "", {}
+    try:
+        path = _cache_file(region)
+        return _read(path, path.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return "", {}
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        logger.info("the prices kept for %s could not be read: %s", region, error)
+        return "", {}
+
+
+@functools.lru_cache(maxsize=8)
+def _read(path: Path, _changed: int) -> tuple[str, Mapping[str, float]]:
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return str(kept["as_of"]), {str(name): float(usd) for name, usd in kept["usd"].items()}
