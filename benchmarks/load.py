@@ -1,6 +1,6 @@
-"""A light load: small S3 requests, signed before the clock starts, over 16 connections. Prints the rate a second.
+"""A light load: small S3 requests, signed before the clock starts. Prints the rate a second.
 
-python benchmarks/load.py ENDPOINT ACCESS_KEY SECRET_KEY BUCKET PUT|GET REQUESTS
+python benchmarks/load.py ENDPOINT ACCESS_KEY SECRET_KEY BUCKET PUT|GET REQUESTS [CONNECTIONS [BYTES]]
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ from botocore.credentials import Credentials
 
 CONNECTIONS = 16
 SMALL = 4096
-BODY = os.urandom(SMALL)
 
 
-def signed(url: str, method: str, credentials: Credentials) -> bytes:
+def signed(url: str, method: str, body: bytes, credentials: Credentials) -> bytes:
     """Return a whole request as it goes over the wire."""
-    body = BODY if method == "PUT" else b""
     request = AWSRequest(method, url, data=body)
     request.headers["Host"] = urlsplit(url).netloc
     request.headers["Content-Length"] = str(len(body))
@@ -81,16 +79,18 @@ class Client:
 
 
 def main() -> None:
-    endpoint, access_key, secret_key, bucket, method, count = sys.argv[1:]
+    endpoint, access_key, secret_key, bucket, method, count, *more = sys.argv[1:]
+    connections, size = (*map(int, more), *(CONNECTIONS, SMALL)[len(more) :])
+    body = os.urandom(size) if method == "PUT" else b""
     credentials = Credentials(access_key, secret_key)
     split = urlsplit(endpoint)
-    each = int(count) // CONNECTIONS
+    each = int(count) // connections
     clients = [
         Client(
             (split.hostname or "", split.port or 80),
-            [signed(f"{endpoint}/{bucket}/{number}/{n}", method, credentials) for n in range(each)],
+            [signed(f"{endpoint}/{bucket}/{number}/{n}", method, body, credentials) for n in range(each)],
         )
-        for number in range(CONNECTIONS)
+        for number in range(connections)
     ]
     with selectors.DefaultSelector() as selector:
         start = time.perf_counter()
@@ -104,7 +104,7 @@ def main() -> None:
     for client in clients:
         if client.sock is not None:
             client.sock.close()
-    print(each * CONNECTIONS / elapsed)
+    print(each * connections / elapsed)
 
 
 if __name__ == "__main__":

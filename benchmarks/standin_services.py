@@ -171,7 +171,15 @@ class Services:
         self._bucket(request).pop(_key(request), None)
         return Answer(204)
 
-    def _head_bucket(self, _: Request) -> Answer:
+    def _list_buckets(self, _: Request) -> Answer:
+        when = _iso(time.time())
+        buckets = "".join(
+            f"<Bucket><Name>{name}</Name><CreationDate>{when}</CreationDate></Bucket>" for name in self._objects
+        )
+        return xml(f"<ListAllMyBucketsResult {S3_NAMESPACE}><Buckets>{buckets}</Buckets></ListAllMyBucketsResult>")
+
+    def _head_bucket(self, request: Request) -> Answer:
+        self._bucket(request)
         return Answer(headers={"x-amz-bucket-region": REGION})
 
     def _get_bucket_location(self, _: Request) -> Answer:
@@ -263,6 +271,8 @@ class Services:
 
 def _s3_operation(request: Request) -> str:
     method, query = request.method, request.query
+    if request.path == "/":
+        return "ListBuckets"
     if not _key(request):
         location = "GetBucketLocation" if "location" in query else "ListObjectsV2"
         return {"GET": location, "HEAD": "HeadBucket", "PUT": "CreateBucket"}.get(method, f"{method} of a bucket")

@@ -1,0 +1,89 @@
+"""Two thousand files of 8 KB up to S3: `Session.upload_data`, beside that of `sagemaker` 2.x in the same run.
+
+The stand-in server adds 30 ms to every answer. `sagemaker` goes once, since it takes minutes; we go several times, and
+the median counts. First it is shown what the server can do, with requests that were signed before the clock starts.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import clients
+import standin
+from figures import Figure, finish
+
+FILES, SIZE = 2_000, 8_192
+FOLDERS = 20
+ROUNDS = 3
+LIMITS = {"core": (25, 0.4), "fast": (100, 0.1)}
+"""By transport: how often as fast as `sagemaker` it has to be, and how much of its processor time it may take."""
+
+
+def make_files(folder: Path) -> None:
+    for number in range(FILES):
+        path = folder / f"part-{number % FOLDERS:02}" / f"{number:05}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(f"{number:08}".encode() * (SIZE // 8))
+
+
+def capacity(server: standin.StandIn) -> Figure:
+    """Show that the server, with so many requests in flight, answers them faster than any client is to ask."""
+    load = Path(__file__).parent / "load.py"
+    words = [server.endpoint, "key", "secret", "bench", "PUT", str(FILES), "250", str(SIZE)]
+    done = subprocess.run([sys.executable, load, *words], check=True, capture_output=True, text=True)
+    counted = server.reset()
+    seconds = FILES / float(done.stdout)
+    return Figure(f"the stand-in's own time for {FILES:,} PUTs", seconds, 0.9, "s", note=str(counted))
+
+
+def ours(server: standin.StandIn, folder: Path, transport: str) -> dict[str, float]:
+    """Upload the files so many times over, and return the medians."""
+    found: list[dict[str, Any]] = []
+    for _ in range(ROUNDS):
+        environment = {**server.environment, "PROCESSING_TRANSFERS": transport}
+        found.append(clients.measure(sys.executable, "processing", "upload", folder, environment=environment))
+        check(server, "processing")
+    return {name: statistics.median(one[name] for one in found) for name in found[0]}
+
+
+def check(server: standin.StandIn, client: str) -> standin.Statistics:
+    counted = server.reset()
+    if counted.calls["PutObject"] != FILES:
+        sys.exit(f"{client} has put {counted.calls['PutObject']} objects instead of {FILES}")
+    print(f"{client}: {counted}")
+    return counted
+
+
+def compare(transport: str, us: dict[str, float], them: dict[str, float]) -> list[Figure]:
+    times, share = LIMITS[transport]
+    name = f"{FILES:,} files of {SIZE // 1024} KB, {transport}"
+    seconds = (
+        f"{us['seconds']:.2f} s, sagemaker 2.x {them['seconds']:.1f} s: {them['seconds'] / us['seconds']:.0f} times"
+    )
+    cpu = f"{us['cpu_seconds']:.2f} s, sagemaker 2.x {them['cpu_seconds']:.1f} s; {us['memory_mb']:.0f} MB more memory"
+    return [
+        Figure(f"{name}: time against sagemaker 2.x", us["seconds"] / them["seconds"], 1 / times, note=seconds),
+        Figure(f"{name}: CPU against it", us["cpu_seconds"] / them["cpu_seconds"], share, note=cpu),
+    ]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name, standin.running() as server:
+        folder = Path(name)
+        make_files(folder)
+        figures = [capacity(server)]
+        measured = {transport: ours(server, folder, transport) for transport in LIMITS}
+        them = clients.measure(clients.SAGEMAKER_2, "sagemaker", "upload", folder, environment=server.environment)
+        check(server, "sagemaker")
+        for transport, us in measured.items():
+            figures += compare(transport, us, them)
+    finish(figures)
+
+
+if __name__ == "__main__":
+    main()
