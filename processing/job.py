@@ -136,11 +136,13 @@ class Launch:
         Raises:
             ConfigurationError: what AWS would refuse, every finding in one message.
         """
+        from processing.config import applying
         from processing.request.build import build_request
         from processing.request.check import check_request
         from processing.request.extra import merged
 
         session: Session = processor.sagemaker_session
+        processor._apply_config()  # noqa: SLF001 - again: a hook may have set an attribute to None
         request = build_request(
             job_name=processor._current_job_name,  # noqa: SLF001 - v2's name for it, part of the subclassing interface
             role_arn=role_arn(session, role or processor.role, offline=offline),
@@ -151,13 +153,13 @@ class Launch:
             entrypoint=processor.entrypoint,
             arguments=processor.arguments,
             environment=processor.env,
-            inputs=list(inputs or ()),
+            inputs=applying.inputs(session.config, inputs or ()),
             outputs=list(outputs or ()),
             volume_size_in_gb=processor.volume_size_in_gb,
             volume_kms_key=processor.volume_kms_key,
             output_kms_key=processor.output_kms_key,
             max_runtime_in_seconds=processor.max_runtime_in_seconds,
-            tags=processor.tags,
+            tags=applying.tags(session.config, processor.tags),
             network_config=processor.network_config,
             experiment_config=experiment_config,
             extra=merged(processor.extra, extra),

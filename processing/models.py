@@ -199,13 +199,14 @@ class NetworkConfig:
     """The network that a job's containers see.
 
     Args:
-        enable_network_isolation: True for no network at all, AWS included.
+        enable_network_isolation: True for no network at all, AWS included; None means what the config file says, else
+            False.
         security_group_ids: the VPC's security groups (`sg-...`), at most 5; goes with `subnets`.
         subnets: the VPC's subnets, at most 16.
         encrypt_inter_container_traffic: whether instances talk to each other encrypted; None leaves it to AWS.
     """
 
-    enable_network_isolation: bool | None = False
+    enable_network_isolation: bool | None = None
     security_group_ids: list[str] | None = None
     subnets: list[str] | None = None
     encrypt_inter_container_traffic: bool | None = None

@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from processing.clock import SYSTEM_CLOCK, Clock
+from processing.config.files import places
+from processing.config.values import BUCKET, PREFIX, Config, read_config
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from processing.pacing import Pacer
     from processing.request.build import ProcessingRequest
@@ -35,7 +38,7 @@ CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 60
 """Seconds to wait for an answer."""
 
-_CONNECTIONS = 50  # per client: more than any pool of transfer threads, so that none waits for a connection
+_CONNECTIONS = 80  # per client: more than a transfer has threads, so that none waits for a connection
 
 
 class Session:
@@ -45,8 +48,9 @@ class Session:
         boto_session: a `boto3.Session`; one is made from the environment when first needed.
         sagemaker_client: a boto3 client, used as it is for the calls to SageMaker.
         default_bucket: the bucket for code, data and outputs without a destination. It is never probed or created.
-            None means `sagemaker-<region>-<account>`, created when it is needed and missing.
-        default_bucket_prefix: a prefix for every key in the default bucket.
+            None means that of the config file, else `sagemaker-<region>-<account>`, created when it is needed and
+            missing.
+        default_bucket_prefix: a prefix for every key in the default bucket; None means that of the config file.
         region_name: the AWS region; that of the boto session, the client or the environment where left out.
         code_layout: `content` gives code a key that names its content, so that unchanged code is not uploaded again;
             `job` gives the keys of `sagemaker` 2.x. None reads the environment's PROCESSING_CODE_LAYOUT; else
@@ -54,10 +58,11 @@ class Session:
         clock: what tells the time and waits.
         retry_policy: how failed calls are tried again.
         polling: how often a job is looked at.
+        sagemaker_config: a dictionary in the form of the SageMaker config file, instead of the files; an empty one for
+            none at all.
 
     Attributes:
         is_local: True for the embedded engine.
-        default_bucket_prefix: as given; may be None.
         code_layout: `content` or `job`.
         clock: as given.
     """
@@ -76,11 +81,13 @@ class Session:
         clock: Clock = SYSTEM_CLOCK,
         retry_policy: RetryPolicy | None = None,
         polling: Polling | None = None,
+        sagemaker_config: Mapping[str, Any] | None = None,
     ) -> None:
-        self.default_bucket_prefix = default_bucket_prefix
         self.code_layout = _code_layout(code_layout)
         self.clock = clock
-        self._default_bucket = _bucket_name(default_bucket)
+        self._config = None if sagemaker_config is None else Config.of(sagemaker_config)
+        self._given_bucket = _bucket_name(default_bucket)
+        self._given_prefix = default_bucket_prefix
         self._region_name = region_name
         self._boto_session = boto_session
         self._clients: dict[str, Any] = {} if sagemaker_client is None else {"sagemaker": sagemaker_client}
@@ -91,6 +98,65 @@ class Session:
         self._ensured: set[str] = set()
         # Re-entrant: making a client asks for the boto session, asking for the account makes a client.
         self._lock = threading.RLock()
+
+    # The config file.
+
+    @property
+    def config(self) -> Config:
+        """What the SageMaker config file says; read when first asked for, once in the session's life.
+
+        `print(session.config)` shows every value with the file that it comes from. Assigning the settings of
+        `sagemaker`'s local mode, `{"local": {...}}`, is taken and changes nothing: the engine needs none of them.
+
+        Raises:
+            ConfigurationError: a file is missing, cannot be read or is not valid.
+        """
+        with self._lock:
+            if self._config is None:
+                self._config = read_config(self._read_config_object)
+            return self._config
+
+    @config.setter
+    def config(self, settings: Any) -> None:
+        if not isinstance(settings, Mapping) or set(settings) != {"local"}:
+            raise ConfigurationError(
+                "config: is read from the config file; to give another configuration, write "
+                "Session(sagemaker_config={...})"
+            )
+
+    @property
+    def config_at_hand(self) -> bool:
+        """Whether `config` answers without a call to AWS: False where a file in S3 has not been read yet."""
+        return self._config is not None or not any(place.in_s3 for place in places())
+
+    @property
+    def default_bucket_prefix(self) -> str | None:
+        """The prefix for every key in the default bucket: as given, else that of the config file."""
+        if self._given_prefix is None:
+            return cast("str | None", self.config.get(PREFIX))
+        return self._given_prefix
+
+    @default_bucket_prefix.setter
+    def default_bucket_prefix(self, prefix: str | None) -> None:
+        self._given_prefix = prefix
+
+    @property
+    def _default_bucket(self) -> str | None:
+        """The default bucket that somebody named: the user, or the config file."""
+        return self._given_bucket or cast("str | None", self.config.get(BUCKET))
+
+    def _read_config_object(self, uri: S3Uri) -> bytes | None:
+        from botocore.exceptions import ClientError
+
+        from processing.retrying import error_code
+        from processing.staging.transfers import get_bytes
+
+        try:
+            return get_bytes(self.api, uri, expected_owner=self._owner_where_derived)
+        except ClientError as error:
+            if error_code(error) in {"NoSuchKey", "NoSuchBucket", "404"}:
+                return None
+            raise ConfigurationError(f"{uri}: the SageMaker config file cannot be read: {error}") from error
 
     # What the session is made of.
 
@@ -142,7 +208,13 @@ class Session:
             if self._api is None:
                 from processing.retrying import RetryingApi
 
-                self._api = RetryingApi(self.client, policy=self._retry_policy, clock=self.clock, pacers=self._pacers())
+                self._api = RetryingApi(
+                    self.client,
+                    policy=self._retry_policy,
+                    clock=self.clock,
+                    pacers=self._pacers(),
+                    boto_session=lambda: self.boto_session,
+                )
             return self._api
 
     def client(self, service: str) -> Any:
@@ -212,8 +284,9 @@ class Session:
         Raises:
             ConfigurationError: no bucket was named, and no account is known.
         """
-        if self._default_bucket:
-            return self._default_bucket
+        named = self._default_bucket
+        if named:
+            return named
         if self._identity is not None:
             return self._derived_bucket(self._identity["Account"])
         fields = (role or "").split(":")
@@ -240,10 +313,7 @@ class Session:
 
     def expected_owner(self, bucket: str) -> str | None:
         """Return the account that a bucket has to belong to: ours for the default bucket, None for a user's."""
-        if self._default_bucket is not None or not self._may_be_derived(bucket):
-            return None
-        account = self.account_id()
-        return account if bucket == self._derived_bucket(account) else None
+        return None if self._default_bucket is not None else self._owner_where_derived(bucket)
 
     # Files, as `sagemaker.Session` has them.
 
@@ -409,6 +479,13 @@ class Session:
         """Whether the name has the form of the default bucket's: only then the account is worth a call."""
         prefix, _, account = bucket.rpartition("-")
         return len(account) == 12 and account.isdecimal() and prefix == f"sagemaker-{self.boto_region_name}"
+
+    def _owner_where_derived(self, bucket: str) -> str | None:
+        """Return our account for a bucket whose name is made of it."""
+        if not self._may_be_derived(bucket):
+            return None
+        account = self.account_id()
+        return account if bucket == self._derived_bucket(account) else None
 
     def _under_default_bucket(self, key: str) -> S3Uri:
         from processing.request.uris import S3Uri

@@ -12,6 +12,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from processing.config.files import SETTINGS as CONFIG_SETTINGS
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -39,14 +40,14 @@ _AWS_SETTINGS: tuple[str, ...] = (
     "AWS_ACCESS_KEY_ID",
     "AWS_ENDPOINT_URL",
     "PROCESSING_CODE_LAYOUT",
+    *CONFIG_SETTINGS,
 )
 _LOCAL_SETTINGS: tuple[str, ...] = (
     "PROCESSING_LOCAL_HOME",
     "XDG_DATA_HOME",
-    "HOME",
-    "LOCALAPPDATA",
     "PROCESSING_LOCAL_PYTHON",
     "PROCESSING_CODE_LAYOUT",
+    *CONFIG_SETTINGS,
 )
 
 _lock = threading.RLock()
@@ -165,6 +166,7 @@ def _adapt(given: Any) -> Session:
         default_bucket=bucket,
         default_bucket_prefix=getattr(given, "default_bucket_prefix", None) or None,
         region_name=getattr(given, "boto_region_name", None),
+        sagemaker_config=getattr(given, "sagemaker_config", None),  # read already, by the session
     )
 
 

@@ -44,7 +44,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_account_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test sees this machine's AWS credentials, settings or engine folder, or asks for an instance's role."""
+    """No test sees this machine's AWS credentials, settings, config files or engine folder, or asks for a role."""
     empty = tmp_path_factory.mktemp("no-account")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
@@ -56,6 +56,8 @@ def _no_account_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Ite
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(empty / "credentials"))
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("PROCESSING_LOCAL_HOME", str(empty / "engine"))
+        patch.setenv("XDG_CONFIG_HOME", str(empty / "user"))  # where a SageMaker config file would be
+        patch.setenv("XDG_CONFIG_DIRS", str(empty / "site"))
         yield
 
 

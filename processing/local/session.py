@@ -58,6 +58,7 @@ class LocalSession(Session):
         retry_policy: how failed calls are tried again.
         polling: how often a job is looked at.
         transport: is given the way to the engine and returns the one to use: the place to put in faults.
+        sagemaker_config: see `Session`.
 
     Raises:
         ConfigurationError: `settings` is given together with one of its parts, or a part is no valid setting.
@@ -91,6 +92,7 @@ class LocalSession(Session):
         retry_policy: RetryPolicy | None = None,
         polling: Polling | None = None,
         transport: Callable[[Transport], Transport] | None = None,
+        sagemaker_config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(
             default_bucket=default_bucket,
@@ -100,6 +102,7 @@ class LocalSession(Session):
             clock=clock,
             retry_policy=retry_policy,
             polling=_quick() if polling is None else polling,
+            sagemaker_config=sagemaker_config,
         )
         parts = {
             "python": python,

@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from processing import targets
+from processing.config import applying
 from processing.exceptions import ConfigurationError
 from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput
 from processing.request.names import base_name_from_image, unique_job_name
@@ -35,6 +36,8 @@ _HOOKS = threading.RLock()
 
 class Processor:
     """Runs processing jobs with a container image.
+
+    What is left out of role, keys, env, tags and network comes from the config file, where it says something of them.
 
     Args:
         role: the ARN of the IAM role that SageMaker assumes, or its name (then looked up with IAM GetRole). May be left
@@ -108,9 +111,8 @@ class Processor:
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.sagemaker_session = targets.resolve_session(sagemaker_session, instance_type)
-        local = self.sagemaker_session.is_local
-        self.role = role if role is not None or not local else targets.LOCAL_ROLE
-        self.image_uri = image_uri if image_uri is not None or not local else targets.LOCAL_IMAGE
+        self.role = role
+        self.image_uri = image_uri
         self.instance_count = instance_count
         self.instance_type = instance_type
         self.entrypoint = entrypoint
@@ -125,6 +127,8 @@ class Processor:
         self.instance_preferences = instance_preferences
         self.extra = extra
         self.jobs = []
+        if self.sagemaker_session.config_at_hand:  # else it takes a call, which a constructor does not make
+            self._apply_config()
 
     def run(
         self,
@@ -261,7 +265,7 @@ class Processor:
         experiment_config: dict[str, str] | None,
         extra: Mapping[str, Any] | None,
     ) -> ProcessingRequest:
-        self._resolve_session()
+        self._resolve_session(offline=True)
         with self._without_calls():
             return self._prepare(given, job_name, experiment_config, extra).request
 
@@ -274,7 +278,7 @@ class Processor:
     ) -> RunPlan:
         from processing.planning import assumed_role, plan_run
 
-        self._resolve_session()
+        self._resolve_session(offline=True)
         assumed = assumed_role(self.sagemaker_session, self.role)
         with self._without_calls(assumed):
             return plan_run(
@@ -427,9 +431,29 @@ class Processor:
 
     # What the hooks stand on.
 
-    def _resolve_session(self) -> None:
-        """Make one of ours of a session that was assigned to the attribute, or of none."""
+    def _resolve_session(self, *, offline: bool = False) -> None:
+        """Make one of ours of a session that was assigned to the attribute, or of none, and apply its config file.
+
+        That comes before the hooks, and outside their lock: a file in S3 takes a call.
+        """
         self.sagemaker_session = targets.resolve_session(self.sagemaker_session, self.instance_type)
+        if offline and not self.sagemaker_session.config_at_hand:
+            raise ConfigurationError(
+                "sagemaker_session: its config file is in S3 and has not been read, and no call to AWS is made here; "
+                "read it before, with sagemaker_session.config"
+            )
+        self._apply_config()
+
+    def _apply_config(self) -> None:
+        """Fill in what was not given: from the config file, and on the embedded engine what nobody has to give."""
+        session = self.sagemaker_session
+        for name, path in applying.ATTRIBUTES.items():
+            if getattr(self, name) is None and (value := session.config.get(path)) is not None:
+                setattr(self, name, value)
+        self.network_config = applying.network(session.config, self.network_config)
+        if session.is_local:
+            self.role = targets.LOCAL_ROLE if self.role is None else self.role
+            self.image_uri = targets.LOCAL_IMAGE if self.image_uri is None else self.image_uri
 
     def _job_prefix(self) -> S3Uri:
         """The S3 prefix of the current job: `s3://<bucket>/[prefix/]<job name>`."""

@@ -1,0 +1,164 @@
+"""What a SageMaker config file may say, as far as processing jobs are concerned.
+
+The keys and limits are those that `sagemaker` 2.x and 3.x hold the file to
+(https://sagemaker.readthedocs.io/en/stable/overview.html#list-of-parameters-that-support-default-values). One file
+serves many kinds of jobs: the sections of the others are left alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from processing.exceptions import ConfigurationError
+
+Check = Callable[[Any], str | None]
+"""Says what a value has to be, where it is something else; else None."""
+
+Section = Mapping[str, Any]
+"""The keys of a mapping, each with a `Check`, a `Section`, or a list with the section of its elements."""
+
+
+def _text(what: str, pattern: str = r"[\s\S]*", longest: int = 2048) -> Check:
+    def check(value: Any) -> str | None:
+        fits = isinstance(value, str) and len(value) <= longest and re.fullmatch(pattern, value)
+        return None if fits else f"must be {what}"
+
+    return check
+
+
+def _flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "must be true or false"
+
+
+def _version(value: Any) -> str | None:
+    return None if value == "1.0" else "must be '1.0', in quotes"
+
+
+def _list_of(what: str, check: Check, longest: int, shortest: int = 0) -> Check:
+    def check_list(values: Any) -> str | None:
+        if isinstance(values, list) and shortest <= len(values) <= longest and not any(map(check, values)):
+            return None
+        return f"must be a list of {shortest} to {longest} {what}"
+
+    return check_list
+
+
+def _tag(value: Any) -> str | None:
+    key, text = _text("", r"[\w\s.:/=+\-@]{1,128}"), _text("", r"[\w\s.:/=+\-@]{0,256}")
+    fits = isinstance(value, dict) and set(value) == {"Key", "Value"} and not key(value["Key"])
+    return None if fits and not text(value["Value"]) else "must be a tag"
+
+
+def _environment(value: Any) -> str | None:
+    # As many and as long as a processor takes: what the service does not take itself reaches the job in another way.
+    names = isinstance(value, dict) and all(isinstance(name, str) for name in value)
+    if not names or not all(isinstance(text, str) for text in value.values()):
+        return "must be a mapping of names to strings; write numbers and true in quotes"
+    return None
+
+
+_ROLE = _text("the ARN of an IAM role", r"arn:aws[a-z\-]*:iam::\d{12}:role/?[\w+=,.@\-/]+")
+_KMS_KEY = _text("a KMS key")
+_NETWORK_ID = _text("an ID", r"[-0-9a-zA-Z]+", 32)
+
+_PROCESSING_JOB: Section = {
+    "Environment": _environment,
+    "NetworkConfig": {
+        "EnableInterContainerTrafficEncryption": _flag,
+        "EnableNetworkIsolation": _flag,
+        "VpcConfig": {
+            "SecurityGroupIds": _list_of("IDs of security groups", _NETWORK_ID, 5, 1),
+            "Subnets": _list_of("IDs of subnets", _NETWORK_ID, 16, 1),
+        },
+    },
+    "ProcessingInputs": [
+        {
+            "DatasetDefinition": {
+                "AthenaDatasetDefinition": {"KmsKeyId": _KMS_KEY},
+                "RedshiftDatasetDefinition": {"KmsKeyId": _KMS_KEY, "ClusterRoleArn": _ROLE},
+            }
+        }
+    ],
+    "ProcessingOutputConfig": {"KmsKeyId": _KMS_KEY},
+    "ProcessingResources": {"ClusterConfig": {"VolumeKmsKeyId": _KMS_KEY}},
+    "RoleArn": _ROLE,
+    "Tags": _list_of("tags, each with Key and Value", _tag, 50),
+}
+_SESSION: Section = {
+    "DefaultS3Bucket": _text("the name of a bucket", r"[a-z0-9][.\-a-z0-9]{1,61}[a-z0-9]"),
+    "DefaultS3ObjectKeyPrefix": _text("a prefix of 1 to 1024 characters", r"[\s\S]+", 1024),
+}
+_OTHERS = "..."  # in a section: there are keys for others, which are not looked at
+
+_DOCUMENT: Section = {
+    "SchemaVersion": _version,
+    "CustomParameters": lambda _: None,
+    "SageMaker": {
+        "PythonSDK": {"Modules": {"Session": _SESSION, _OTHERS: None}},
+        "ProcessingJob": _PROCESSING_JOB,
+        _OTHERS: None,
+    },
+}
+
+
+def checked(document: Any, origin: str) -> dict[str, Any]:
+    """Return the document if it is a valid config file.
+
+    Args:
+        document: what the file says.
+        origin: the file, for the errors.
+
+    Raises:
+        ConfigurationError: names the key and the file.
+    """
+    if not isinstance(document, dict):
+        raise ConfigurationError(f"{origin}: must be a mapping with SchemaVersion and SageMaker")
+    if "SchemaVersion" not in document:
+        raise ConfigurationError(f"SchemaVersion: missing; write SchemaVersion: '1.0' (in {origin})")
+    _check_section(document, _DOCUMENT, (), origin)
+    return document
+
+
+def _check_section(given: Any, section: Section, path: tuple[str, ...], origin: str) -> None:
+    if not isinstance(given, dict):
+        raise _error(path, "must be a mapping", given, origin)
+    for key, value in given.items():
+        here = (*path, str(key))
+        rule = section.get(key)
+        if rule is None:
+            _check_unknown(here, section, origin)
+        elif callable(rule):
+            problem = rule(value)
+            if problem is not None:
+                raise _error(here, problem, value, origin)
+        elif isinstance(rule, list):
+            _check_elements(value, rule[0], here, origin)
+        else:
+            _check_section(value, rule, here, origin)
+
+
+def _check_elements(given: Any, section: Section, path: tuple[str, ...], origin: str) -> None:
+    if not isinstance(given, list) or len(given) > 10:  # as many inputs as a job may have
+        raise _error(path, "must be a list of at most 10", given, origin)
+    for index, element in enumerate(given):
+        _check_section(element, section, (*path[:-1], f"{path[-1]}[{index}]"), origin)
+
+
+def _check_unknown(path: tuple[str, ...], section: Section, origin: str) -> None:
+    """Refuse a key that there is not; among the keys of others only one that was meant to be ours."""
+    import difflib  # loaded for a mistake, and for sections of others
+
+    known = [name for name in section if name != _OTHERS]
+    near = difflib.get_close_matches(path[-1], known, 1, 0.8)
+    if near:
+        raise ConfigurationError(f"{'.'.join(path)}: no such key; did you mean {near[0]}? (in {origin})")
+    if _OTHERS not in section:
+        raise ConfigurationError(f"{'.'.join(path)}: no such key; there are {', '.join(known)} (in {origin})")
+
+
+def _error(path: tuple[str, ...], problem: str, value: Any, origin: str) -> ConfigurationError:
+    # The value itself only where it is short: the environment may hold secrets.
+    shown = f", not {value!r}" if isinstance(value, (str, int, float, type(None))) else ""
+    return ConfigurationError(f"{'.'.join(path)}: {problem}{shown} (in {origin})")
