@@ -150,12 +150,13 @@ def _check_unknown(path: tuple[str, ...], section: Section, origin: str) -> None
     """Refuse a key that there is not; among the keys of others only one that was meant to be ours."""
     import difflib  # loaded for a mistake, and for sections of others
 
-    known = [name for name in section if name != _OTHERS]
-    near = difflib.get_close_matches(path[-1], known, 1, 0.8)
+    known = {name.lower(): name for name in section if name != _OTHERS}
+    near = difflib.get_close_matches(path[-1].lower(), known, 1, 0.85)
     if near:
-        raise ConfigurationError(f"{'.'.join(path)}: no such key; did you mean {near[0]}? (in {origin})")
+        meant = known[near[0]]
+        raise ConfigurationError(f"{'.'.join(path)}: no such key; did you mean {meant}? (in {origin})")
     if _OTHERS not in section:
-        raise ConfigurationError(f"{'.'.join(path)}: no such key; there are {', '.join(known)} (in {origin})")
+        raise ConfigurationError(f"{'.'.join(path)}: no such key; there are {', '.join(known.values())} (in {origin})")
 
 
 def _error(path: tuple[str, ...], problem: str, value: Any, origin: str) -> ConfigurationError:
