@@ -7,7 +7,6 @@ the median counts. First it is shown what the server can do, with requests that 
 from __future__ import annotations
 
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -33,11 +32,7 @@ def make_files(folder: Path) -> None:
 
 def capacity(server: standin.StandIn) -> Figure:
     """Show that the server, with so many requests in flight, answers them faster than any client is to ask."""
-    load = Path(__file__).parent / "load.py"
-    words = [server.endpoint, "key", "secret", "bench", "PUT", str(FILES), "250", str(SIZE)]
-    done = subprocess.run([sys.executable, load, *words], check=True, capture_output=True, text=True)
-    counted = server.reset()
-    seconds = FILES / float(done.stdout)
+    seconds, counted = standin.capacity(server, FILES, SIZE, connections=250)
     return Figure(f"the stand-in's own time for {FILES:,} PUTs", seconds, 0.9, "s", note=str(counted))
 
 

@@ -1,0 +1,68 @@
+"""One file of 512 MB up to S3: `Session.upload_data` beside boto3's `upload_file`, in turns, in the same run.
+
+Each goes in a fresh process, after something small: no client has to be made and no module to be loaded. Counted as
+memory is by how much the upload raised the most that the process ever had.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import clients
+import standin
+from figures import Figure, finish
+
+MB = 1 << 20
+SIZE = 512 * MB
+PART = 8 * MB
+ROUNDS = 5
+TRANSPORTS = ("core", "fast")
+
+
+def make_file(path: Path) -> None:
+    block = bytes(range(256)) * (MB // 256)
+    with path.open("wb") as file:
+        for _ in range(SIZE // MB):
+            file.write(block)
+
+
+def measure(server: standin.StandIn, client: str, transport: str, path: Path) -> dict[str, Any]:
+    environment = {**server.environment, "PROCESSING_TRANSFERS": transport}
+    found = clients.measure(sys.executable, client, "upload_warm", path, environment=environment)
+    counted = server.reset()
+    print(f"{client} {transport}: {found['seconds']:.2f} s, {found['memory_mb']:.0f} MB; {counted}")
+    return found
+
+
+def main() -> None:
+    figures = []
+    measured: dict[str, list[dict[str, Any]]] = {each: [] for each in ("boto3", *TRANSPORTS)}
+    with tempfile.TemporaryDirectory() as name, standin.running() as server:
+        path = Path(name, "large.bin")
+        make_file(path)
+        for _ in range(2):  # the first touches memory that the server never had
+            seconds, counted = standin.capacity(server, SIZE // PART, PART, connections=8)
+        figures.append(Figure("the stand-in's own time for 512 MB", seconds, 0.5, "s", note=str(counted)))
+        for _ in range(ROUNDS):
+            measured["boto3"].append(measure(server, "boto3", "", path))
+            for transport in TRANSPORTS:
+                measured[transport].append(measure(server, "processing", transport, path))
+
+    def median(client: str, what: str) -> float:
+        return float(statistics.median(one[what] for one in measured[client]))
+
+    for transport in TRANSPORTS:
+        us, them = median(transport, "seconds"), median("boto3", "seconds")
+        note = f"{us:.2f} s and {them:.2f} s, medians of {ROUNDS}"
+        figures.append(Figure(f"512 MB, {transport}: time against boto3's upload_file", us / them, 1.0, note=note))
+        note = f"boto3's upload_file takes {median('boto3', 'memory_mb'):.0f} MB more"
+        figures.append(Figure(f"512 MB, {transport}: more memory", median(transport, "memory_mb"), 150, "MB", note))
+    finish(figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What a `run` costs whose processor has run before, beside that of `sagemaker` 2.x in the same run.
+
+A script that has not changed, one local input, a role ARN; the job is not waited for. The two clients take turns, each
+in a process of its own; a process's first run is not counted. With the default bucket, as most scripts are written,
+and with a bucket that was named.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import clients
+import standin
+from figures import Figure, finish
+
+TURNS = 3
+RUNS = 11
+LIMITS = {"": 0.35, clients.BUCKET: 0.45}
+"""By the bucket that the session is given. A named one leaves `sagemaker` five round trips and us two: 0.4 at best."""
+
+
+def warm_runs(
+    server: standin.StandIn, python: Path | str, client: str, folder: Path, bucket: str
+) -> tuple[list[float], list[float]]:
+    """Return the seconds, and those of the processor, that the runs after the first took."""
+    words = ("runs", folder / "script.py", folder / "data", bucket, RUNS)
+    found = clients.measure(python, client, *words, environment=server.environment)
+    counted = server.reset()
+    calls = ", ".join(f"{number} {operation}" for operation, number in sorted(counted.calls.items()))
+    print(f"{client}, {'a' if bucket else 'no'} bucket named, {RUNS} runs: {calls}")
+    return found["seconds"][1:], found["cpu_seconds"][1:]
+
+
+def compare(server: standin.StandIn, folder: Path, bucket: str) -> list[Figure]:
+    pythons = {"processing": Path(sys.executable), "sagemaker": clients.SAGEMAKER_2}
+    seconds: dict[str, list[float]] = {client: [] for client in pythons}
+    cpu: dict[str, list[float]] = {client: [] for client in pythons}
+    for _ in range(TURNS):
+        for client, python in pythons.items():
+            found = warm_runs(server, python, client, folder, bucket)
+            seconds[client] += found[0]
+            cpu[client] += found[1]
+    what = f"warm run(), {'a bucket named' if bucket else 'the default bucket'}"
+    return [
+        ratio(f"{what}: time against sagemaker 2.x", seconds["processing"], seconds["sagemaker"], LIMITS[bucket]),
+        ratio(f"{what}: CPU against it", cpu["processing"], cpu["sagemaker"], 1.0),
+    ]
+
+
+def ratio(name: str, ours: Sequence[float], theirs: Sequence[float], limit: float) -> Figure:
+    us, them = statistics.median(ours), statistics.median(theirs)
+    return Figure(name, us / them, limit, note=f"{us * 1000:.0f} ms and {them * 1000:.0f} ms, medians of {len(ours)}")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name, standin.running() as server:
+        folder = Path(name)
+        (folder / "script.py").write_text("print('hello')\n")
+        (folder / "data").mkdir()
+        (folder / "data" / "one.txt").write_text("1\n")
+        finish([figure for bucket in LIMITS for figure in compare(server, folder, bucket)])
+
+
+if __name__ == "__main__":
+    main()
