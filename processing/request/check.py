@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing.exceptions import ConfigurationError
+from processing.hints import meant
 from processing.request import extra as extras
 from processing.request.notices import notice
 from processing.request.uris import is_s3
@@ -173,9 +174,9 @@ def _said(violation: Violation) -> str:
     if violation.kind == "type":
         return f"must be {limit}{instead}" + ("" if hidden else f" ({type(value).__name__})")
     if violation.kind == "enum":
-        return f"must be {_choice(limit)}{instead}{_meant(value, limit)}"
+        return f"must be {_choice(limit)}{instead}{meant(value, limit)}"
     if violation.kind == "unknown":
-        return f"is not known to the installed botocore{_meant(str(violation.path[-1]), limit)}"
+        return f"is not known to the installed botocore{meant(str(violation.path[-1]), limit)}"
     return {
         "required": "missing",
         "union": "must have exactly one member set",
@@ -194,20 +195,11 @@ def _choice(values: Iterable[str]) -> str:
     return " or ".join(repr(value) for value in values)
 
 
-def _meant(value: str, values: Iterable[str]) -> str:
-    """Return a hint at the value that was probably meant."""
-    import difflib  # loaded for a mistake only
-
-    by_lower = {known.lower(): known for known in values}
-    close = difflib.get_close_matches(value.lower(), by_lower, n=1)
-    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
-
-
 def _instance_type(field: str, violation: Violation) -> None:
     """Warn of an instance type that the model does not hold: AWS has new ones before botocore does."""
     if violation.value in _LOCAL_TYPES:  # an error of its own where they are not understood
         return
-    hint = _meant(violation.value, violation.limit)
+    hint = meant(violation.value, violation.limit)
     notice(f"{field}: {violation.value!r} is not known to the installed botocore{hint}")
 
 
