@@ -25,6 +25,7 @@ from processing.exceptions import (
     JobStoppedError,
 )
 from processing.models import ProcessingInput, ProcessingOutput
+from processing.request.capacity import capacity_advice
 from processing.request.uris import S3Uri, is_s3
 from processing.staging.sources import file_uri_path
 
@@ -435,13 +436,15 @@ class ProcessingJob:
         reason = description.get("FailureReason")
         exit_message = description.get("ExitMessage")
         parts = [f"processing job {self.job_name}: {status}" + (f": {reason}" if reason else "")]
+        kind: type[JobFailedError | JobStoppedError] = JobStoppedError
+        if status == "Failed":
+            kind = CapacityError if "CapacityError" in (reason or "") else JobFailedError
+        if kind is CapacityError:
+            parts.append(capacity_advice(description))
         if exit_message:
             parts.append(f"exit message: {exit_message}")
         if tail:
             parts.append("last log lines:\n  " + "\n  ".join(tail))
-        kind: type[JobFailedError | JobStoppedError] = JobStoppedError
-        if status == "Failed":
-            kind = CapacityError if "CapacityError" in (reason or "") else JobFailedError
         return kind(
             "\n".join(parts),
             job_name=self.job_name,

@@ -136,13 +136,9 @@ def _uploads(launch: Launch) -> Iterator[PlannedUpload]:
                 name,
                 sources.get(name) or str(uploads[0].target),
                 len(uploads),
-                sum(map(_size, uploads)),
-                all(upload.content_addressed for upload in uploads),
+                sum(upload.size or 0 for upload in uploads),
+                all(upload.content_addressed or upload.tree is not None for upload in uploads),
             )
-
-
-def _size(upload: Upload) -> int:
-    return len(upload.body) if upload.body is not None else upload.source.stat().st_size
 
 
 def _price(request: ProcessingRequest, session: Session) -> tuple[float | None, str]:

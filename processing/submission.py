@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing.exceptions import SubmissionError
+from processing.request.capacity import capacity_advice
 from processing.request.extra import ANSWERED_ONLY
 from processing.retrying import (
     Failure,
@@ -160,7 +161,7 @@ class _Submission:
     def _refused(self, error: Exception) -> SubmissionError:
         code = error_code(error)
         text = answer_of(error).get("Error", {}).get("Message") or str(error)
-        advice = _advice(error, code, text)
+        advice = _advice(error, code, text, self._request)
         message = f"job {self._name} was not created: {text}" + (f"\n{advice}" if advice else "")
         return SubmissionError(message, job_name=self._name, code=code)
 
@@ -202,14 +203,14 @@ _ADVICE: Final[Mapping[Kind | str | None, str]] = {
 }
 
 
-def _advice(error: Exception, code: str | None, text: str) -> str:
+def _advice(error: Exception, code: str | None, text: str, request: Mapping[str, Any]) -> str:
     """Return what the user can do about a refusal; empty where the text says it all."""
     if code == "ResourceLimitExceeded":
         quota = re.search(r"limit '([^']+)'", text)
         name = f"the quota '{quota[1]}'" if quota else "the quota"
         return f"Ask for more of {name} in Service Quotas, wait for running jobs to end, or use another instance type."
     if "capacity" in f"{code} {text}".lower():
-        return "AWS has no such instance free now: try later, or allow further types with instance_preferences."
+        return capacity_advice(request)
     return _ADVICE.get(classify(error)) or _ADVICE.get(code, "")
 
 

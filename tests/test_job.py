@@ -14,6 +14,7 @@ import attrs
 import pytest
 
 from processing import (
+    CapacityError,
     ConfigurationError,
     JobFailedError,
     JobStoppedError,
@@ -471,3 +472,17 @@ def test_names_of_the_same_instant_differ(processor: ScriptProcessor, write: Any
     script = write("pass")
     names = {processor.request(script).job_name for _ in range(20)}
     assert len(names) == 20
+
+
+def test_a_job_without_capacity_says_what_to_try(local_session: LocalSession) -> None:
+    """The error of a job that AWS had no instance for is a CapacityError, and tells what to try."""
+    cluster = {"InstanceType": "ml.m5.xlarge", "InstanceCount": 2}
+    description = {
+        "ProcessingJobStatus": "Failed",
+        "FailureReason": "CapacityError: Unable to provision requested ML compute capacity.",
+        "ProcessingResources": {"ClusterConfig": cluster},
+    }
+    error = ProcessingJob(local_session, "job")._error(description, [])
+    assert isinstance(error, CapacityError)
+    assert error.failure_reason == description["FailureReason"]
+    assert "instance_preferences=['ml.m5.xlarge', 'ml.m6i.xlarge'" in str(error)

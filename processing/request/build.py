@@ -328,11 +328,15 @@ def _copied(values: Any) -> Any:
     return list(values) if isinstance(values, (list, tuple)) else values
 
 
-def request_from_describe(described: Mapping[str, Any]) -> ProcessingRequest:
+def request_from_describe(described: Mapping[str, Any], *, service_model: Any = None) -> ProcessingRequest:
     """Return the request that a job was created with, from DescribeProcessingJob's answer.
 
     The answer does not hold the tags: they are None. For the rest, `to_boto` gives what the job was created with; what
     no parameter says is in `extra`.
+
+    Args:
+        described: the answer.
+        service_model: botocore's model of SageMaker; the installed one where left out.
     """
     from processing.request.schema import processing_model
 
@@ -359,7 +363,8 @@ def request_from_describe(described: Mapping[str, Any]) -> ProcessingRequest:
         network_config=_described_network(network) if network is not None else None,
         experiment_config=described.get("ExperimentConfig"),
     )
-    shape: Any = processing_model().operation_model("CreateProcessingJob").input_shape
+    model = service_model or processing_model()
+    shape: Any = model.operation_model("CreateProcessingJob").input_shape
     return attrs.evolve(request, extra=unsaid(described, request.to_boto(), shape))
 
 

@@ -1,0 +1,63 @@
+"""What to try where AWS has no instance to give: said at CreateProcessingJob, and of a job that failed for it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TYPE = re.compile(r"ml\.([a-z]+)(\d+)([a-z-]*)\.(\w+)")
+_MOST_PREFERENCES = 5
+
+
+def capacity_advice(request: Mapping[str, Any]) -> str:
+    """Return what to try.
+
+    Args:
+        request: the parameters of CreateProcessingJob, or the answer of DescribeProcessingJob.
+    """
+    cluster = request.get("ProcessingResources", {}).get("ClusterConfig", {})
+    tried = _types(cluster)
+    further = [name for name in _similar(tried) if name not in tried]
+    tries = ["the same again later"]
+    if further and len(tried) < _MOST_PREFERENCES:
+        preferences = [*tried, *further][:_MOST_PREFERENCES]
+        tries.append(f"instance_preferences={preferences}, of which AWS takes the first that it has")
+    else:
+        tries.append(f"other instance types: instance_preferences takes up to {_MOST_PREFERENCES} of them")
+    if cluster.get("InstanceCount", 1) > 1:
+        tries.append(f"fewer instances than {cluster['InstanceCount']}")
+    subnets = request.get("NetworkConfig", {}).get("VpcConfig", {}).get("Subnets")
+    if subnets:
+        tries.append("subnets in further availability zones: the job can only use those of " + ", ".join(subnets))
+    tries.append("another region")
+    of = " or ".join(tried) or "the instance type"
+    return f"AWS has not enough capacity of {of} here and now. Try\n" + "\n".join(f"  - {text}" for text in tries)
+
+
+def _types(cluster: Mapping[str, Any]) -> list[str]:
+    preferences = [entry["InstanceType"] for entry in cluster.get("InstancePreferences") or ()]
+    if preferences or "InstanceType" not in cluster:
+        return preferences
+    return [cluster["InstanceType"]]
+
+
+def _similar(tried: list[str]) -> list[str]:
+    """Return the types of the same kind and size as the first one, the nearest generation first, the newer of two."""
+    from processing.request.schema import processing_model
+
+    first = _TYPE.fullmatch(tried[0]) if tried else None
+    if first is None:
+        return []
+    known: Any = processing_model().shape_for("ProcessingInstanceType")
+    found = [match for match in map(_TYPE.fullmatch, known.enum) if match and _are_alike(first, match)]
+    found.sort(key=lambda match: (abs(int(match[2]) - int(first[2])), -int(match[2]), len(match[3]), match[0]))
+    return [match[0] for match in found]
+
+
+def _are_alike(one: re.Match[str], other: re.Match[str]) -> bool:
+    """Same letter and size; and no change of the processor's architecture, which the image is made for."""
+    arm = ["g" in match[3].partition("-")[0] for match in (one, other)]
+    return (one[1], one[4]) == (other[1], other[4]) and arm[0] == arm[1]
