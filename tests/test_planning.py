@@ -1,0 +1,260 @@
+"""What a run would do, before it is paid for."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from processing import LocalSession, ProcessingInput, Processor, ScriptProcessor, Session
+from processing.planning import PlannedUpload, RunPlan
+
+if TYPE_CHECKING:
+    import pathlib
+
+ROLE = "arn:aws:iam::123456789012:role/etl"
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/etl:1"
+
+
+@pytest.fixture(autouse=True)
+def _no_cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No prices of an earlier refresh on this machine."""
+    monkeypatch.setenv("PROCESSING_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def no_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection of any kind is a failure."""
+
+    def connect(*_: Any) -> None:
+        pytest.fail("a plan makes no call")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture
+def script(tmp_path: pathlib.Path) -> pathlib.Path:
+    path = tmp_path / "clean.py"
+    path.write_text("pass\n")
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: pathlib.Path) -> pathlib.Path:
+    folder = tmp_path / "data"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a.csv").write_bytes(b"1" * 1500)
+    (folder / "deep" / "b.csv").write_bytes(b"2" * 500)
+    return folder
+
+
+def processor(**changes: Any) -> ScriptProcessor:
+    """A processor for AWS with these changes."""
+    given = {
+        "role": ROLE,
+        "image_uri": IMAGE,
+        "command": ["python3"],
+        "instance_count": 2,
+        "instance_type": "ml.m5.xlarge",
+        "sagemaker_session": Session(region_name="us-east-1"),
+        **changes,
+    }
+    return ScriptProcessor(**given)
+
+
+@pytest.mark.usefixtures("no_calls")
+def test_the_whole_plan(script: pathlib.Path, data: pathlib.Path) -> None:
+    """A plan has the request, the uploads of each input and of the code, and no problem, without a call."""
+    plan = processor().plan(
+        script,
+        [ProcessingInput(data, "/opt/ml/processing/input/data", "data")],
+        ["/opt/ml/processing/out"],
+        job_name="clean",
+    )
+    assert plan.request is not None
+    sources = [str(entry.source) for entry in plan.request.inputs]
+    assert plan.uploads == (
+        PlannedUpload("data", sources[0], files=2, size=2000, only_if_missing=False),
+        PlannedUpload("code", sources[1], files=1, size=5, only_if_missing=True),
+    )
+    assert (plan.files, plan.size) == (3, 2005)
+    assert (plan.problems, plan.warnings) == ((), ())
+    assert plan.request.to_boto()["ProcessingInputs"][0]["S3Input"]["S3Uri"] == (
+        "s3://sagemaker-us-east-1-123456789012/clean/input/data"
+    )
+
+
+def test_the_request_is_the_one_that_is_sent(local_session: LocalSession, script: pathlib.Path) -> None:
+    """What a plan shows is what run sends, and planning changes nothing about the run."""
+    local = ScriptProcessor(
+        command=["python3"], instance_count=1, instance_type="local", sagemaker_session=local_session
+    )
+    plan = local.plan(script, outputs=["/opt/ml/processing/out"], arguments=["a"], job_name="clean")
+    job = local.run(script, outputs=["/opt/ml/processing/out"], arguments=["a"], job_name="clean", logs=False)
+    assert plan.request is not None
+    described = job.describe()
+    for member, value in plan.request.to_boto().items():
+        assert described[member] == value
+    assert plan.problems == ()
+
+
+@pytest.mark.usefixtures("no_calls")
+def test_every_problem_is_in_it(script: pathlib.Path) -> None:
+    """What run would refuse is listed, all of it, and nothing is raised."""
+    broken = processor(instance_count=0, max_runtime_in_seconds=10**9, extra={"RoleArn": ROLE})
+    plan = broken.plan(script, outputs=["/tmp/out"])
+    fields = [problem.partition(":")[0] for problem in plan.problems]
+    assert fields == ["outputs[0].source", "instance_count", "max_runtime_in_seconds", "extra.RoleArn"]
+    assert plan.request is not None
+
+
+@pytest.mark.usefixtures("no_calls")
+@pytest.mark.parametrize("code", ["missing.py", "."])
+def test_no_request_at_all(code: str, tmp_path: pathlib.Path) -> None:
+    """Where there is no script there is no request, and the plan says what is wrong."""
+    plan = processor().plan(os.path.join(tmp_path, code))  # noqa: PTH118 - a directory's own name is kept
+    assert plan.request is None
+    assert plan.problems[0].startswith("code ")
+    assert "problems" in str(plan)
+
+
+def test_files_that_cannot_be_read_are_problems(tmp_path: pathlib.Path, script: pathlib.Path) -> None:
+    """What could not be staged is said, file by file."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / ("n" * 200)).mkdir()
+    for depth in range(6):
+        (folder / ("n" * 200)).joinpath(*["d" * 200] * depth).mkdir(exist_ok=True)
+    (folder / ("n" * 200)).joinpath(*["d" * 200] * 5, "file").write_text("x")
+    plan = processor().plan(script, [ProcessingInput(folder, "/opt/ml/processing/input/data")])
+    assert plan.request is None
+    assert "its key would have" in "\n".join(plan.problems)
+
+
+@pytest.mark.usefixtures("no_calls")
+def test_warnings_are_in_the_plan(script: pathlib.Path) -> None:
+    """What run would warn of is in the plan, and no warning is given."""
+    plan = processor(instance_type="ml.m5.xlurge").plan(script)
+    assert plan.warnings == (
+        "instance_type: 'ml.m5.xlurge' is not known to the installed botocore; did you mean 'ml.m5.xlarge'?",
+    )
+
+
+@pytest.mark.usefixtures("no_calls")
+def test_a_role_by_name_is_assumed(script: pathlib.Path) -> None:
+    """Nobody is asked for a role's ARN or the account: the plan shows a made-up one, and says so."""
+    named = processor(role="MyRole")
+    plan = named.plan(script)
+    assert plan.request is not None
+    assert plan.request.role_arn == "arn:aws:iam::000000000000:role/MyRole"
+    assert plan.uploads[0].uri.startswith("s3://sagemaker-us-east-1-000000000000/code/")
+    assert plan.problems == ()
+    (warning,) = plan.warnings
+    assert warning.startswith("role: 'MyRole' is looked up")
+    assert named.role == "MyRole"
+
+
+@pytest.mark.usefixtures("no_calls")
+def test_the_price_ceiling() -> None:
+    """The ceiling is instances times the longest time that they can run; a day where no maximum is given."""
+    image = Processor(ROLE, IMAGE, 2, "ml.m5.xlarge", sagemaker_session=Session(region_name="us-east-1"))
+    plan = image.plan()
+    assert plan.price == pytest.approx(2 * 24 * 0.23)
+    assert plan.price_note == "2 x ml.m5.xlarge x 24 h at 0.23 USD an hour (as of 2026-07-30)"
+    image.max_runtime_in_seconds = 1800
+    assert image.plan().price == pytest.approx(2 * 0.5 * 0.23)
+
+
+@pytest.mark.usefixtures("no_calls")
+def test_the_price_of_preferences_is_that_of_the_dearest() -> None:
+    """Which preference AWS takes is not known: the ceiling is the dearest's, by their own counts."""
+    preferences: list[Any] = [
+        {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1},
+        {"InstanceType": "ml.m5.large", "InstanceCount": 3},
+    ]
+    image = Processor(
+        ROLE,
+        IMAGE,
+        sagemaker_session=Session(region_name="us-east-1"),
+        max_runtime_in_seconds=3600,
+        instance_preferences=preferences,
+    )
+    plan = image.plan()
+    assert plan.problems == ()
+    assert plan.price == pytest.approx(3 * 0.115)
+
+
+@pytest.mark.usefixtures("no_calls")
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"instance_type": "ml.p5.48xlarge"}, "no price is known for ml.p5.48xlarge in us-east-1; processing.pricing"),
+        ({"instance_type": None, "instance_preferences": ["ml.m5.large", "ml.c5.4xlarge"]}, "known for ml.c5.4xlarge"),
+        ({"instance_type": None}, "the instances are not known"),
+        ({"instance_count": None}, "the instances are not known"),
+    ],
+)
+def test_an_unknown_price_blocks_nothing(changes: Any, note: str, script: pathlib.Path) -> None:
+    """Where a price is not known, the plan says why, and is otherwise whole."""
+    plan = processor(**changes).plan(script)
+    assert plan.price is None
+    assert note in plan.price_note
+    assert "price       not known" in str(plan)
+    assert plan.uploads
+
+
+def test_this_machine_costs_nothing(local_session: LocalSession, script: pathlib.Path) -> None:
+    """A job of the embedded engine has a price: none."""
+    local = ScriptProcessor(
+        command=["python3"], instance_count=1, instance_type="local", sagemaker_session=local_session
+    )
+    assert local.plan(script).price == 0
+
+
+def test_what_the_engine_cannot_do_is_a_problem(tmp_path: pathlib.Path, script: pathlib.Path) -> None:
+    """A job that cannot run on this machine as it is set up is told so in the plan."""
+    session = LocalSession(tmp_path / "engine", python="/no/such/python")
+    local = ScriptProcessor(
+        image_uri="local/etl", command=["python3"], instance_count=1, instance_type="local", sagemaker_session=session
+    )
+    assert "/no/such/python" in "\n".join(local.plan(script).problems)
+
+
+@pytest.mark.usefixtures("no_calls")
+def test_it_is_made_for_reading(script: pathlib.Path, data: pathlib.Path) -> None:
+    """The text shows each part on lines of its own, and of the environment the names only."""
+    plan = processor(env={"TOKEN": "secret"}, max_runtime_in_seconds=3600).plan(
+        script,
+        [ProcessingInput(data, "/opt/ml/processing/input/data", "data")],
+        [],
+        arguments=["--n", "1"],
+        job_name="clean",
+    )
+    lines = str(plan).splitlines()
+    bucket = "s3://sagemaker-us-east-1-123456789012"
+    assert lines[:8] == [
+        "job         clean",
+        f"role        {ROLE}",
+        f"image       {IMAGE}",
+        "instances   2 x ml.m5.xlarge, 30 GB each, at most 3,600 s",
+        "entrypoint  python3 /opt/ml/processing/input/code/clean.py",
+        "arguments   --n 1",
+        "env         TOKEN",
+        "inputs",
+    ]
+    assert f"  data: {bucket}/clean/input/data to /opt/ml/processing/input/data" in lines
+    assert "uploads     3 files, 2.0 kB" in lines
+    assert f"  data: 2 files, 2.0 kB to {bucket}/clean/input/data" in lines
+    assert any(
+        line.startswith("  code: 1 file, 5 bytes") and line.endswith("only if it is not there") for line in lines
+    )
+    assert lines[-3] == ("price       at most 0.46 USD: 2 x ml.m5.xlarge x 1 h at 0.23 USD an hour (as of 2026-07-30)")
+    assert lines[-2:] == ["warnings    none", "problems    none"]
+    assert "secret" not in str(plan)
+
+
+def test_an_empty_plan_has_a_text() -> None:
+    """A plan without a request says what is wrong and nothing else."""
+    assert str(RunPlan(problems=("code: missing",))) == "warnings    none\nproblems\n  code: missing"
