@@ -330,7 +330,6 @@ def test_the_callers_values_stay_as_given(
         ),
         ({"outputs": ["/output"]}, r"outputs\[0\]\.source: must begin with /opt/ml/processing/"),
         ({"outputs": [ProcessingOutput("/opt/ml/processing/o", "out/")]}, r"outputs\[0\]\.destination: "),
-        ({"arguments": ["x" * 400]}, r"arguments\[0\]: .*400.*256"),
         ({"arguments": [3]}, r"arguments\[0\]: .*string"),
         ({"arguments": "--all"}, r"arguments: .*list"),
         ({"kms_key": 3}, r"kms_key: must be a string, not int"),

@@ -13,11 +13,14 @@ import codecs
 import json
 import os
 import posixpath
+import re
 import stat
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 ML = "/opt/ml"
 PROCESSING = "/opt/ml/processing"
+ML_PATH = re.compile(r"(?<![\w.~+-])(?<!:/)/opt/ml(?![\w.-])")
+"""Finds in a text each /opt/ml that begins a path, or is one."""
 MESSAGE_LIMIT = 1024
 """Bytes of /opt/ml/output/message that become the exit message."""
 

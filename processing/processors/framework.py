@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from processing.exceptions import ConfigurationError
 from processing.processors.script import ScriptProcessor
+from processing.request.uris import S3Uri, is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from processing.models import NetworkConfig
+    from processing.job import ProcessingJob
+    from processing.launching import IfExists
+    from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput
+    from processing.planning import RunPlan
+    from processing.processors.packing import CodeSettings
     from processing.processors.processor import Tags
+    from processing.request.build import ProcessingRequest
 
 
 class FrameworkProcessor(ScriptProcessor):
@@ -28,6 +34,8 @@ class FrameworkProcessor(ScriptProcessor):
     """
 
     framework_entrypoint_command: list[str] = ["/bin/bash"]  # noqa: RUF012 - v2's name and form; subclasses set their own
+
+    _CODE_CONTAINER_INPUT_NAME = "entrypoint"
 
     code_location: str | None = None
 
@@ -78,6 +86,184 @@ class FrameworkProcessor(ScriptProcessor):
             instance_preferences=instance_preferences,
             extra=extra,
         )
+
+    def run(  # type: ignore[override]  # the order of sagemaker 3
+        self,
+        code: Path,
+        source_dir: Path | None = None,
+        dependencies: Sequence[Path] | None = None,
+        requirements: Path | dict[str, str] | None = None,
+        inputs: list[ProcessingInput] | None = None,
+        outputs: Sequence[ProcessingOutput | str] | None = None,
+        arguments: list[str] | None = None,
+        wait: bool = True,
+        logs: bool | None = None,
+        job_name: str | None = None,
+        experiment_config: dict[str, str] | None = None,
+        kms_key: str | None = None,
+        entry_point: Path | None = None,
+        *,
+        codeartifact_repo_arn: str | None = None,
+        git_config: dict[str, str] | None = None,
+        if_exists: IfExists = "fail",
+        extra: Mapping[str, Any] | None = None,
+    ) -> ProcessingJob:
+        """Start a job that runs a script with the files beside it, and wait for its end.
+
+        By position, a call in the order of `sagemaker` 2.x is understood too: a `git_config` in the place of
+        `requirements`, the ARN of a CodeArtifact repository in the place of `entry_point`.
+
+        Args:
+            code: the script: its path, or its name in `source_dir`; or a directory, with `entry_point`. A script in S3
+                is run as it is, with the command; a shell script (`.sh`) there with the shell.
+            source_dir: a directory whose files travel with the script; then `code` is a file in it. Or an S3 URI: of a
+                `.tar.gz`, or of a prefix with the files; then `code` is a name in it.
+            dependencies: further directories and files for the bundle, each at its root under its own name.
+            requirements: a requirements file that pip installs from before the script starts: its name in
+                `source_dir`, or any path of this machine. A `requirements.txt` at the root of `source_dir` needs not
+                be named.
+            inputs: see `Processor.run`.
+            outputs: what the job writes; a string is the container path.
+            arguments: the script's arguments, strings.
+            wait: False to return as soon as the job has been created.
+            logs: whether its log lines are written to standard output; None follows `wait`.
+            job_name: the job's name; generated where none is given.
+            experiment_config: ExperimentName, TrialName, TrialComponentDisplayName, RunName.
+            kms_key: the KMS key that uploads are encrypted with; for code `output_kms_key` where none is given.
+            entry_point: where `code` is a directory, the script in it; else a shell script that runs before `code`.
+            codeartifact_repo_arn: the CodeArtifact repository that pip installs from.
+            git_config: the Git repository that the paths are in: `{"repo": ..., "branch": ..., "commit": ...}`.
+            if_exists: `fail`, `attach` or `suffix`, where a job of the given `job_name` exists.
+            extra: settings of CreateProcessingJob that no parameter has, in the service's spelling.
+
+        Returns:
+            The job.
+
+        Raises:
+            CodeNotFoundError: the script, or another file that was named, is missing.
+            ConfigurationError: what was given cannot work; nothing was uploaded or started.
+            StagingError: an upload failed; nothing was started.
+            SubmissionError: AWS refused the request.
+            EngineError: the embedded engine cannot run it here.
+            JobFailedError, JobStoppedError: with `wait`, the job ended so.
+        """
+        return self._run(
+            _as_meant(
+                code=code,
+                inputs=inputs,
+                outputs=outputs,
+                arguments=arguments,
+                kms_key=kms_key,
+                source_dir=source_dir,
+                dependencies=dependencies,
+                requirements=requirements,
+                entry_point=entry_point,
+                codeartifact_repo_arn=codeartifact_repo_arn,
+                git_config=git_config,
+            ),
+            wait=wait,
+            logs=logs,
+            job_name=job_name,
+            experiment_config=experiment_config,
+            if_exists=if_exists,
+            extra=extra,
+        )
+
+    def request(  # type: ignore[override]  # as run
+        self,
+        code: Path,
+        source_dir: Path | None = None,
+        dependencies: Sequence[Path] | None = None,
+        requirements: Path | dict[str, str] | None = None,
+        inputs: list[ProcessingInput] | None = None,
+        outputs: Sequence[ProcessingOutput | str] | None = None,
+        arguments: list[str] | None = None,
+        *,
+        job_name: str | None = None,
+        experiment_config: dict[str, str] | None = None,
+        kms_key: str | None = None,
+        entry_point: Path | None = None,
+        codeartifact_repo_arn: str | None = None,
+        git_config: dict[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> ProcessingRequest:
+        """Return the request that `run` would send, checked, without a call to AWS and without an upload.
+
+        Raises:
+            CodeNotFoundError: the script, or another file that was named, is missing.
+            ConfigurationError: what was given cannot work, or a call to AWS would be needed: give the role as an ARN.
+            StagingError: a file cannot be read.
+        """
+        given = _as_meant(
+            code=code,
+            inputs=inputs,
+            outputs=outputs,
+            arguments=arguments,
+            kms_key=kms_key,
+            source_dir=source_dir,
+            dependencies=dependencies,
+            requirements=requirements,
+            entry_point=entry_point,
+            codeartifact_repo_arn=codeartifact_repo_arn,
+            git_config=git_config,
+        )
+        return self._request(given, job_name, experiment_config, extra)
+
+    def plan(  # type: ignore[override]  # as run
+        self,
+        code: Path,
+        source_dir: Path | None = None,
+        dependencies: Sequence[Path] | None = None,
+        requirements: Path | dict[str, str] | None = None,
+        inputs: list[ProcessingInput] | None = None,
+        outputs: Sequence[ProcessingOutput | str] | None = None,
+        arguments: list[str] | None = None,
+        *,
+        job_name: str | None = None,
+        experiment_config: dict[str, str] | None = None,
+        kms_key: str | None = None,
+        entry_point: Path | None = None,
+        codeartifact_repo_arn: str | None = None,
+        git_config: dict[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> RunPlan:
+        """Return what `run` would do, and what is wrong with it: see `Processor.plan`."""
+        given = _as_meant(
+            code=code,
+            inputs=inputs,
+            outputs=outputs,
+            arguments=arguments,
+            kms_key=kms_key,
+            source_dir=source_dir,
+            dependencies=dependencies,
+            requirements=requirements,
+            entry_point=entry_point,
+            codeartifact_repo_arn=codeartifact_repo_arn,
+            git_config=git_config,
+        )
+        return self._plan_run(given, job_name, experiment_config, extra)
+
+    def _packs(self, code: Any, settings: CodeSettings) -> bool:
+        """Say whether the code travels as a bundle: unless it is a script in S3, always."""
+        return not is_s3(code) or super()._packs(code, settings)
+
+    def _command_for(self, script: str) -> list[str] | None:
+        """Return what runs the script that the entrypoint names; a shell script in S3 is one, as in 2.x."""
+        return self.framework_entrypoint_command if script.endswith(".sh") else super()._command_for(script)
+
+    def _code_prefix(self) -> S3Uri:
+        """The S3 prefix that code goes to."""
+        return self._session_prefix() if self.code_location is None else S3Uri.parse(self.code_location)
+
+
+def _as_meant(**given: Any) -> dict[str, Any]:
+    """Return the arguments, those that were given by position in the order of 2.x under their names."""
+    if isinstance(given["requirements"], dict) and given["git_config"] is None:
+        given.update(git_config=given["requirements"], requirements=None)
+    entry_point = given["entry_point"]
+    if isinstance(entry_point, str) and entry_point.startswith("arn:") and given["codeartifact_repo_arn"] is None:
+        given.update(codeartifact_repo_arn=entry_point, entry_point=None)
+    return given
 
 
 _PROCESSORS = ("HuggingFace", "MXNet", "PyTorch", "SKLearn", "TensorFlow", "XGBoost")

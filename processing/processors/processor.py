@@ -26,12 +26,27 @@ if TYPE_CHECKING:
     from processing.request.build import ProcessingRequest
     from processing.staging.plan import StagingPlan
 
+INPUTS = "/opt/ml/processing/input/"
+"""Where inputs of ours are in the container, as those of `sagemaker` 2.x are."""
+
 Tags = dict[str, str] | list[dict[str, str]]
 Entry = TypeVar("Entry", ProcessingInput, ProcessingOutput)
 
-# Hooks write attributes of the processor, and two threads may share one: from the first hook until the processor has
-# been read, a run has it to itself. Nothing is uploaded in there.
-_HOOKS = threading.RLock()
+
+class _Turn:
+    """Held by the run that has a processor to itself. A deep copy of it, or a pickled one, is a new one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[_Turn], tuple[()]]:
+        return _Turn, ()
 
 
 class Processor:
@@ -251,7 +266,7 @@ class Processor:
             job = start_generated(prepare)
         else:
             job = start_named(self.sagemaker_session, prepare, job_name, if_exists)
-        with _HOOKS:
+        with self._turn:
             self.latest_job = job
             self.jobs = [*self.jobs, job]
         if wait:
@@ -302,11 +317,12 @@ class Processor:
         given = {**given, **{name: _copies(given[name], name) for name in ("inputs", "outputs")}}
         if not isinstance(given["kms_key"], (str, type(None))):
             raise ConfigurationError(f"kms_key: must be a string, not {_type_name(given['kms_key'])}")
-        with _HOOKS:
+        with self._turn:
             self._staging_plan = None
-            inputs, outputs = self._normalize_args(job_name=job_name, **given)
+            inputs, outputs = self._normalize_args(**self._with_packed_code(job_name, given))
+            fitting, inputs = self._with_room(inputs, given["kms_key"])
             return Launch.of(
-                self,
+                fitting,
                 inputs,
                 outputs,
                 experiment_config,
@@ -319,7 +335,7 @@ class Processor:
     @contextlib.contextmanager
     def _without_calls(self, assumed_role: str | None = None) -> Iterator[None]:
         """Let no hook call AWS for a name; a role of which only the name is known has the ARN that is given."""
-        with _HOOKS:
+        with self._turn:
             self._offline, self._assumed_role = True, assumed_role
             try:
                 yield
@@ -403,6 +419,8 @@ class Processor:
             return _changed(entry, source=str(source))
         if self.sagemaker_session.is_local and os.fspath(entry.source).startswith("file://"):
             return _changed(entry, source=source.path.as_uri())
+        if getattr(entry, "reuse", False):  # a subclass that has an initialiser of its own may lack it
+            return _changed(entry, source=self._plan().add_reusable(source, self._session_prefix(), kms_key))
         target = self._job_prefix() / "input" / str(entry.input_name)
         uri = self._plan().add_source(source, target, kms_key)
         # "input-1" is also the beginning of "input-10", and S3Prefix means the beginning of the key.
@@ -430,6 +448,40 @@ class Processor:
         return normalized
 
     # What the hooks stand on.
+
+    @property
+    def _turn(self) -> _Turn:
+        """Lets one run at a time have the processor: hooks write its attributes, and two threads may share it.
+
+        Held from the first hook until the processor has been read; nothing is uploaded meanwhile.
+        """
+        turn: _Turn = self.__dict__.setdefault("_own_turn", _Turn())  # here: a subclass may skip the initialiser
+        return turn
+
+    def _with_packed_code(self, job_name: str | None, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of `_normalize_args`; where code has to be packed first, a subclass does it here."""
+        return {"job_name": job_name, **given}
+
+    def _with_room(self, inputs: list[ProcessingInput], kms_key: str | None) -> tuple[Processor, list[ProcessingInput]]:
+        """Return the processor to read, and its inputs.
+
+        Where a request has no room for its variables or arguments, they are a copy with those that it has room for,
+        and an input with the others.
+        """
+        from processing.container.command import FILE
+        from processing.processors.spilling import INPUT_NAME, Command, spill
+
+        directory = f"{INPUTS}{INPUT_NAME}"
+        spilled = spill(Command(self.entrypoint, self.arguments, self.env), f"{directory}/{FILE}")
+        if spilled is None:
+            return self, inputs
+        command, script = spilled
+        target = self._job_prefix() / "input" / INPUT_NAME / FILE  # of this job alone: variables may be secrets
+        uri = self._plan().add_bytes(script, FILE, target, kms_key or self.output_kms_key, at=target)
+        fitting = copy.copy(self)
+        fitting.entrypoint, fitting.arguments, fitting.env = command.entrypoint, command.arguments, command.env
+        self._staging_plan = None
+        return fitting, [*inputs, ProcessingInput(uri, directory, INPUT_NAME)]
 
     def _resolve_session(self, *, offline: bool = False) -> None:
         """Make one of ours of a session that was assigned to the attribute, or of none, and apply its config file.

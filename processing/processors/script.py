@@ -6,10 +6,11 @@ import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
+from processing.container.bootstrap import ARCHIVE, NAME, Payload, bootstrap
 from processing.exceptions import ConfigurationError
 from processing.models import Path, ProcessingInput, ProcessingOutput, RunArgs
-from processing.processors.processor import Processor, Tags
-from processing.request.uris import is_s3
+from processing.processors.processor import INPUTS, Processor, Tags
+from processing.request.uris import S3Uri, is_s3
 from processing.staging.sources import LocalSource, file_uri_path, resolve_code, resolve_source
 
 if TYPE_CHECKING:
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
     from processing.launching import IfExists
     from processing.models import NetworkConfig
     from processing.planning import RunPlan
+    from processing.processors.packing import CodeSettings
     from processing.request.build import ProcessingRequest
+    from processing.staging.bundles import Member
+
+
+_BUNDLE, _ENTRYPOINT = "code", "entrypoint"  # the inputs of code that travels as a bundle, as in sagemaker 2.x
+_CODE_SETTINGS = ("source_dir", "dependencies", "requirements", "entry_point", "codeartifact_repo_arn", "git_config")
 
 
 class ScriptProcessor(Processor):
@@ -32,10 +39,15 @@ class ScriptProcessor(Processor):
         instance_count: see `Processor`, as for all that follow.
     """
 
-    _CODE_CONTAINER_BASE_PATH = "/opt/ml/processing/input/"
+    _CODE_CONTAINER_BASE_PATH = INPUTS
     _CODE_CONTAINER_INPUT_NAME = "code"
 
+    framework_entrypoint_command: list[str] = ["/bin/sh"]  # noqa: RUF012 - v2's name and form; subclasses set their own
+    """What runs the bootstrap, where code travels as a bundle."""
+
     command: list[str] | None = None
+    _payload: Payload | None = None  # what the bootstrap of the current run finds
+    _packed = False  # whether the current run's code is started by the bootstrap
 
     def __init__(
         self,
@@ -100,12 +112,18 @@ class ScriptProcessor(Processor):
         kms_key: str | None = None,
         *,
         if_exists: IfExists = "fail",
+        source_dir: Path | None = None,
+        dependencies: Sequence[Path] | None = None,
+        requirements: Path | None = None,
+        entry_point: Path | None = None,
+        codeartifact_repo_arn: str | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> ProcessingJob:
         """Start a job that runs a script, and wait for its end.
 
         Args:
-            code: the script: a local file (a string, a `pathlib.Path` or a `file://` URI), or an `s3://` URI.
+            code: the script: a local file (a string, a `pathlib.Path` or a `file://` URI), or an `s3://` URI; or a
+                directory, with `entry_point`.
             inputs: see `Processor.run`, as for all that follow.
             outputs: what the job writes; a string is the container path.
             arguments: the script's arguments, strings.
@@ -116,6 +134,14 @@ class ScriptProcessor(Processor):
             experiment_config: ExperimentName, TrialName, TrialComponentDisplayName, RunName.
             kms_key: the KMS key that uploads are encrypted with.
             if_exists: `fail`, `attach` or `suffix`, where a job of the given `job_name` exists.
+            source_dir: a directory whose files travel with the script, as one bundle; then `code` is a file in it. Or
+                an S3 URI: of a `.tar.gz`, or of a prefix with the files; then `code` is a name in it.
+            dependencies: further directories and files for the bundle, each at its root under its own name.
+            requirements: a requirements file that pip installs from before the script starts: its name in
+                `source_dir`, or any path of this machine. A `requirements.txt` at the root of `source_dir` needs not
+                be named.
+            entry_point: where `code` is a directory, the script in it; else a shell script that runs before `code`.
+            codeartifact_repo_arn: the CodeArtifact repository that pip installs from.
             extra: settings of CreateProcessingJob that no parameter has, in the service's spelling.
 
         Returns:
@@ -130,7 +156,18 @@ class ScriptProcessor(Processor):
             JobFailedError, JobStoppedError: with `wait`, the job ended so.
         """
         return self._run(
-            {"code": code, "inputs": inputs, "outputs": outputs, "arguments": arguments, "kms_key": kms_key},
+            {
+                "code": code,
+                "inputs": inputs,
+                "outputs": outputs,
+                "arguments": arguments,
+                "kms_key": kms_key,
+                "source_dir": source_dir,
+                "dependencies": dependencies,
+                "requirements": requirements,
+                "entry_point": entry_point,
+                "codeartifact_repo_arn": codeartifact_repo_arn,
+            },
             wait=wait,
             logs=logs,
             job_name=job_name,
@@ -149,6 +186,11 @@ class ScriptProcessor(Processor):
         job_name: str | None = None,
         experiment_config: dict[str, str] | None = None,
         kms_key: str | None = None,
+        source_dir: Path | None = None,
+        dependencies: Sequence[Path] | None = None,
+        requirements: Path | None = None,
+        entry_point: Path | None = None,
+        codeartifact_repo_arn: str | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> ProcessingRequest:
         """Return the request that `run` would send, checked, without a call to AWS and without an upload.
@@ -157,7 +199,18 @@ class ScriptProcessor(Processor):
             CodeNotFoundError: the script is missing or is a directory.
             ConfigurationError: what was given cannot work, or a call to AWS would be needed: give the role as an ARN.
         """
-        given = {"code": code, "inputs": inputs, "outputs": outputs, "arguments": arguments, "kms_key": kms_key}
+        given = {
+            "code": code,
+            "inputs": inputs,
+            "outputs": outputs,
+            "arguments": arguments,
+            "kms_key": kms_key,
+            "source_dir": source_dir,
+            "dependencies": dependencies,
+            "requirements": requirements,
+            "entry_point": entry_point,
+            "codeartifact_repo_arn": codeartifact_repo_arn,
+        }
         return self._request(given, job_name, experiment_config, extra)
 
     def plan(  # type: ignore[override]  # as run
@@ -170,10 +223,26 @@ class ScriptProcessor(Processor):
         job_name: str | None = None,
         experiment_config: dict[str, str] | None = None,
         kms_key: str | None = None,
+        source_dir: Path | None = None,
+        dependencies: Sequence[Path] | None = None,
+        requirements: Path | None = None,
+        entry_point: Path | None = None,
+        codeartifact_repo_arn: str | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> RunPlan:
         """Return what `run` would do, and what is wrong with it: see `Processor.plan`."""
-        given = {"code": code, "inputs": inputs, "outputs": outputs, "arguments": arguments, "kms_key": kms_key}
+        given = {
+            "code": code,
+            "inputs": inputs,
+            "outputs": outputs,
+            "arguments": arguments,
+            "kms_key": kms_key,
+            "source_dir": source_dir,
+            "dependencies": dependencies,
+            "requirements": requirements,
+            "entry_point": entry_point,
+            "codeartifact_repo_arn": codeartifact_repo_arn,
+        }
         return self._plan_run(given, job_name, experiment_config, extra)
 
     # The hooks.
@@ -186,8 +255,13 @@ class ScriptProcessor(Processor):
             raise ConfigurationError("code: missing; give the path or the S3 URI of a script")
         uri = self._handle_user_code_url(code, kms_key)
         with_code = self._convert_code_and_add_to_inputs(inputs, uri)
-        self._set_entrypoint(self.command, self._get_user_code_name(uri))
+        name = self._get_user_code_name(uri)
+        self._set_entrypoint(self._command_for(name), name)
         return with_code
+
+    def _command_for(self, _script: str) -> list[str] | None:
+        """Return what runs the script that the entrypoint names: the bootstrap, or the user's."""
+        return self.framework_entrypoint_command if self._packed else self.command
 
     def _get_user_code_name(self, code: Path) -> str:
         """Return the script's file name: of a `file://` URI the decoded one, of an S3 key its last part as it is."""
@@ -224,18 +298,146 @@ class ScriptProcessor(Processor):
         self, inputs: list[ProcessingInput] | None, s3_uri: str
     ) -> list[ProcessingInput]:
         """Return a new list: the inputs, and the code as the last one."""
-        code = ProcessingInput(
-            source=s3_uri, destination=self._code_directory(), input_name=self._CODE_CONTAINER_INPUT_NAME
-        )
+        code = ProcessingInput(source=s3_uri, destination=self._code_directory(), input_name=self._code_input_name())
         return [*(inputs or ()), code]
 
     def _set_entrypoint(self, command: list[str] | None, user_script_name: str) -> None:
         """Set the entrypoint: the command, then the script's path in the container."""
-        if not command:
-            raise ConfigurationError('command: missing; give the program that runs the script, such as ["python3"]')
-        if isinstance(command, str):
-            raise ConfigurationError(f"command: must be a list of strings, such as {command.split()!r}, not a string")
-        self.entrypoint = [*command, f"{self._code_directory()}/{user_script_name}"]
+        self.entrypoint = [*_checked_command(command), f"{self._code_directory()}/{user_script_name}"]
+
+    # The hooks for code that travels as a bundle, with the names and positional parameters of 2.x.
+
+    def _with_packed_code(self, job_name: str | None, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of `_normalize_args`; where the code has to be packed, `code` is the bootstrap then."""
+        from processing.processors.packing import CodeSettings
+
+        settings = CodeSettings(**{name: given.pop(name, None) for name in _CODE_SETTINGS})
+        self._packed, self._payload = False, None
+        if not self._packs(given["code"], settings):
+            return {"job_name": job_name, **given}
+        ours = {
+            name: value for name in ("requirements", "entry_point") if (value := getattr(settings, name)) is not None
+        }
+        code, inputs, name = self._pack_and_upload_code(
+            given["code"],
+            settings.source_dir,
+            settings.dependencies,
+            settings.git_config,
+            job_name,
+            given["inputs"],
+            given["kms_key"],
+            settings.codeartifact_repo_arn,
+            **ours,
+        )
+        self._packed = code != given["code"]
+        return {**given, "job_name": name, "code": code, "inputs": inputs}
+
+    def _packs(self, code: Any, settings: CodeSettings) -> bool:
+        """Say whether the code travels as a bundle."""
+        from processing.processors.packing import is_directory
+
+        return bool(settings.given) or is_directory(code)
+
+    def _pack_and_upload_code(
+        self,
+        code: Path,
+        source_dir: Path | None,
+        dependencies: Sequence[Path] | None,
+        git_config: dict[str, str] | None,
+        job_name: str | None,
+        inputs: list[ProcessingInput] | None,
+        kms_key: str | None = None,
+        codeartifact_repo_arn: str | None = None,
+        *,
+        requirements: Path | None = None,
+        entry_point: Path | None = None,
+    ) -> tuple[Path, list[ProcessingInput] | None, str | None]:
+        """Note the bundle and the bootstrap for upload; return the bootstrap's URI, the inputs, and the job's name."""
+        from processing.processors import git, packing
+
+        if is_s3(code) and source_dir is None:
+            given = packing.CodeSettings(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
+            if given.given:
+                raise ConfigurationError(
+                    f"{given.given[0]}: goes with a local script, or with source_dir; `code` is in S3"
+                )
+            return code, inputs, job_name
+        self._current_job_name = job_name = self._generate_current_job_name(job_name)
+        arn = codeartifact_repo_arn or (self.env or {}).get("CA_REPOSITORY_ARN")  # the variable of sagemaker-core
+        settings = packing.CodeSettings(source_dir, dependencies, requirements, entry_point, arn)
+        kms_key = kms_key or self.output_kms_key
+        with git.clone(git_config) as root:
+            packed = packing.pack(code, settings, root)
+            uri = str(packed.uri) if packed.uri is not None else self._package_code(packed.members, kms_key)
+        self._payload = packed.payload
+        bootstrap = str(self._source_prefix() / NAME)
+        extra = (codeartifact_repo_arn,) if codeartifact_repo_arn is not None else ()
+        runproc = self._create_and_upload_runproc(packed.payload.script, kms_key, bootstrap, *extra)
+        return runproc, self._patch_inputs_with_payload(inputs, uri), job_name
+
+    def _package_code(self, members: Sequence[Member], kms_key: str | None) -> str:
+        """Note a bundle of the files for upload, and return the URI that it will have."""
+        at = self._source_prefix() / ARCHIVE if self.sagemaker_session.code_layout == "job" else None
+        limit = self.sagemaker_session.bundle_limit
+        return self._plan().add_bundle(members, self._code_prefix(), kms_key, name=ARCHIVE, limit=limit, at=at)
+
+    def _patch_inputs_with_payload(
+        self, inputs: list[ProcessingInput] | None, s3_payload: str
+    ) -> list[ProcessingInput]:
+        """Return a new list: the inputs, and the bundle as the last one."""
+        directory = f"{self._CODE_CONTAINER_BASE_PATH.rstrip('/')}/{_BUNDLE}"
+        return [*(inputs or ()), ProcessingInput(s3_payload, directory, _BUNDLE)]
+
+    def _create_and_upload_runproc(
+        self,
+        user_script: str,
+        kms_key: str | None,
+        entrypoint_s3_uri: str,
+        codeartifact_repo_arn: str | None = None,
+    ) -> str:
+        """Note the bootstrap for upload, and return the URI that it will have.
+
+        That is the one given where the session's `code_layout` is `job`, else one that names the content.
+        """
+        extra = (codeartifact_repo_arn,) if codeartifact_repo_arn is not None else ()
+        script = self._generate_framework_script(user_script, *extra)
+        at = S3Uri.parse(entrypoint_s3_uri) if self.sagemaker_session.code_layout == "job" else None
+        return self._plan().add_bytes(script.encode(), NAME, self._code_prefix(), kms_key, at=at)
+
+    def _generate_framework_script(self, user_script: str, codeartifact_repo_arn: str | None = None) -> str:
+        """Return the text of the bootstrap.
+
+        Args:
+            user_script: the script's path in the bundle.
+            codeartifact_repo_arn: the CodeArtifact repository that pip installs from.
+        """
+        from processing.processors.packing import codeartifact
+
+        payload = self._payload or Payload(user_script)
+        payload = payload._replace(script=user_script)
+        if codeartifact_repo_arn is not None:
+            payload = payload._replace(codeartifact=codeartifact(codeartifact_repo_arn))
+        return bootstrap(_checked_command(self.command), payload)
+
+    def _code_prefix(self) -> S3Uri:
+        """The S3 prefix that code goes to."""
+        return self._session_prefix()
+
+    def _source_prefix(self) -> S3Uri:
+        """The S3 prefix of the current job's code, where the session's `code_layout` is `job`."""
+        return self._code_prefix() / str(self._current_job_name) / "source"
 
     def _code_directory(self) -> str:
-        return str(pathlib.PurePosixPath(self._CODE_CONTAINER_BASE_PATH, self._CODE_CONTAINER_INPUT_NAME))
+        return str(pathlib.PurePosixPath(self._CODE_CONTAINER_BASE_PATH, self._code_input_name()))
+
+    def _code_input_name(self) -> str:
+        """Return the name of the input with what the entrypoint names."""
+        return _ENTRYPOINT if self._packed else self._CODE_CONTAINER_INPUT_NAME
+
+
+def _checked_command(command: list[str] | None) -> list[str]:
+    if not command:
+        raise ConfigurationError('command: missing; give the program that runs the script, such as ["python3"]')
+    if isinstance(command, str):
+        raise ConfigurationError(f"command: must be a list of strings, such as {command.split()!r}, not a string")
+    return command

@@ -5,7 +5,6 @@ The program itself sees no /opt/ml. A path that is written in its source cannot 
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     import ast
     import os
     from collections.abc import Iterator, Mapping, Sequence
-
-_PATH = re.compile(r"(?<![\w.~+-])(?<!:/)/opt/ml(?![\w.-])")
 
 
 class Rewriting(OwnPrograms):
@@ -58,7 +55,7 @@ class Rewriting(OwnPrograms):
 
 def rewrite(text: str, ml_root: str) -> str:
     """Replace each /opt/ml that begins a path, or is one, with `ml_root`."""
-    return _PATH.sub(lambda _: ml_root, text)
+    return contract.ML_PATH.sub(lambda _: ml_root, text)
 
 
 def literal_paths(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
@@ -84,7 +81,9 @@ def literal_paths(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
         numbers = _python_literals(text)
     if numbers is None:
         numbers = {
-            number for number, line in enumerate(lines, 1) if _PATH.search(line) and not line.lstrip().startswith("#")
+            number
+            for number, line in enumerate(lines, 1)
+            if contract.ML_PATH.search(line) and not line.lstrip().startswith("#")
         }
     return [(number, lines[number - 1].strip()) for number in sorted(numbers) if number <= len(lines)]
 
@@ -104,9 +103,9 @@ def _python_literals(text: str) -> set[int] | None:
     for token in tokens:
         if token.type in {tokenize.COMMENT, tokenize.NL} or token.start in documentation:
             continue
-        if token.type == tokenize.OP or not _PATH.search(token.string):
+        if token.type == tokenize.OP or not contract.ML_PATH.search(token.string):
             continue
-        offsets = (match.start() for match in _PATH.finditer(token.string))
+        offsets = (match.start() for match in contract.ML_PATH.finditer(token.string))
         numbers.update(token.start[0] + token.string.count("\n", 0, offset) for offset in offsets)
     return numbers
 
