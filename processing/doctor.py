@@ -1,0 +1,177 @@
+"""What stands in the way of a script on this machine, looked for without a call to AWS: `processing doctor`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+
+from processing import __version__
+from processing.exceptions import ConfigurationError, EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Severity = Literal["ok", "warning", "problem"]
+
+_PACKAGE = Path(__file__).parent
+_EXTRAS = {"config": ("PyYAML", "platformdirs"), "fast": ("obstore",)}
+
+# Providers that look at the environment and at files only. The rest ask a server, or start a program.
+_QUIET_PROVIDERS = frozenset({"env", "shared-credentials-file", "config-file"})
+_NAMED_SOURCES = {
+    "sso_session": "single sign-on",
+    "sso_start_url": "single sign-on",
+    "login_session": "aws login",
+    "role_arn": "a role to assume",
+    "credential_process": "a program",
+}
+_SERVERS = {
+    "AWS_WEB_IDENTITY_TOKEN_FILE": "a web identity token",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "the container's role",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI": "the container's role",
+}
+
+
+@attrs.frozen
+class Finding:
+    """One thing that was looked at.
+
+    Args:
+        severity: `problem`: something will not work; `warning`: it may surprise; `ok`: how it is.
+        topic: what was looked at, a word or two.
+        text: what was found, and what to do about it.
+    """
+
+    severity: Severity
+    topic: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.severity:<8} {self.topic}: {self.text}"
+
+
+def findings(path: str | os.PathLike[str] | None = None) -> tuple[Finding, ...]:
+    """Return what was found, in the order in which it was looked for. Nothing is changed, and AWS is not called.
+
+    Args:
+        path: the user's script, or the folder that it is in; the current directory where none is given.
+
+    Raises:
+        ConfigurationError: the path does not exist.
+    """
+    return tuple(_all(_folder_of(path)))
+
+
+def _folder_of(path: str | os.PathLike[str] | None) -> Path:
+    given = Path(path if path is not None else ".")
+    if not given.exists():
+        raise ConfigurationError(f"path: {os.fspath(given)!r} does not exist")
+    return given.resolve() if given.is_dir() else given.resolve().parent
+
+
+def _all(folder: Path) -> Iterator[Finding]:
+    yield from _hiding(folder)
+    yield from _versions()
+    yield from _aws()
+    yield _config()
+    yield _sandbox()
+
+
+def _hiding(folder: Path) -> Iterator[Finding]:
+    """Look for what takes this package's place: a script imports from its own folder first."""
+    fix = "hides this package from the scripts beside it, here and in a job; give it another name"
+    module, package = folder / "processing.py", folder / "processing"
+    if module.is_file():
+        yield Finding("problem", "script's folder", f"{module} {fix}")
+    if (package / "__init__.py").is_file() and not package.samefile(_PACKAGE):
+        yield Finding("problem", "script's folder", f"{package}{os.sep} {fix}")
+    elif package.is_dir() and not package.samefile(_PACKAGE):
+        text = (
+            f"{package}{os.sep} hides this package as soon as there is an __init__.py in it, and in a job where this "
+        )
+        yield Finding("warning", "script's folder", text + "package is not installed; give it another name")
+
+
+def _versions() -> Iterator[Finding]:
+    ours = [f"sm-processing {__version__}", *(f"{name} {_version(name)}" for name in ("boto3", "botocore"))]
+    yield Finding("ok", "versions", ", ".join((*ours, "Python " + sys.version.partition(" ")[0])))
+    for extra, names in _EXTRAS.items():
+        missing = [name for name in names if _version(name) is None]
+        how = f"not installed ({', '.join(missing)}): pip install sm-processing[{extra}]" if missing else "installed"
+        yield Finding("ok", f"extra {extra}", how)
+    sagemaker = _version("sagemaker")
+    if sagemaker is not None:
+        text = f"{sagemaker} is installed too: `import sagemaker` means that, and processing.compat.install() leaves it"
+        yield Finding("ok", "sagemaker", text)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _aws() -> Iterator[Finding]:
+    import botocore.exceptions
+    import botocore.session
+
+    session = botocore.session.Session()
+    try:
+        region = session.get_config_variable("region") or os.environ.get("AWS_REGION")
+        credentials = _credentials(session)
+    except botocore.exceptions.BotoCoreError as error:
+        yield Finding("problem", "AWS", str(error))
+        return
+    if region:
+        yield Finding("ok", "AWS region", region)
+    else:
+        text = "none; set AWS_REGION, or `region` of the profile, or give Session(region_name=...)"
+        yield Finding("warning", "AWS region", text)
+    if credentials:
+        yield Finding("ok", "AWS credentials", f"from {credentials}; not tried")
+    else:
+        text = 'none in the environment or a file. instance_type="local" needs none; a machine of AWS may have a role'
+        yield Finding("warning", "AWS credentials", text)
+
+
+def _credentials(session: Any) -> str | None:
+    """Return where credentials would come from; None where neither the environment nor a file says so."""
+    for provider in session.get_component("credential_provider").providers:
+        if provider.METHOD in _QUIET_PROVIDERS and provider.load() is not None:
+            return "the environment" if provider.METHOD == "env" else f"the profile {session.profile or 'default'!r}"
+    settings = session.get_scoped_config()
+    found = [source for name, source in _NAMED_SOURCES.items() if settings.get(name)]
+    found += [source for name, source in _SERVERS.items() if os.environ.get(name)]
+    return found[0] if found else None
+
+
+def _config() -> Finding:
+    from processing.config import load
+
+    try:
+        config = load()
+    except ConfigurationError as error:
+        return Finding("problem", "config file", str(error))
+    read = [file.location for file in config.files if file.found]
+    return Finding("ok", "config file", ", ".join(read) if read else "none")
+
+
+def _sandbox() -> Finding:
+    from processing.local.sandboxes import choose
+
+    try:
+        name = choose().name
+    except EngineError as error:
+        return Finding("problem", "jobs on this machine", str(error))
+    if name == "rewriting":
+        text = (
+            "run without a sandbox: /opt/ml paths reach them as arguments and variables only; bubblewrap gives them one"
+        )
+        return Finding("warning", "jobs on this machine", text)
+    return Finding("ok", "jobs on this machine", f"run in the sandbox {name}")
