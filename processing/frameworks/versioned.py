@@ -69,9 +69,8 @@ class VersionedProcessor(FrameworkProcessor):
         if image_uri is None:
             called = {"version": "framework_version"}
             wanted = wanted_image(session, self.framework, framework_version, py_version=py_version, called=called)
-            image_uri = (
-                image_for(wanted, instance_type, instance_preferences) if self.by_instance else find_image(wanted)
-            )
+            types = (instance_type, instance_preferences) if self.by_instance else (None, None)
+            image_uri = image_for(wanted, *types)
         super().__init__(
             image_uri=image_uri,
             role=role,
