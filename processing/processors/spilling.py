@@ -19,6 +19,7 @@ INPUT_NAME = "processing-command"
 
 _SHELL = "/bin/sh"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BREAK = re.compile("[\n\r\x85\u2028\u2029]")  # what the dot of the service's patterns does not match
 _LONGEST_WORD = 128 * 1024
 """Bytes that Linux lets one variable or argument have, the NUL at its end included (MAX_ARG_STRLEN)."""
 _LONGEST_COMMAND = 15 * _LONGEST_WORD
@@ -91,16 +92,16 @@ def spill(command: Command, path: str) -> tuple[Command, bytes] | None:
     limits = request_limits()
     kept, spilled = _divided(command.env, limits)
     arguments, entrypoint = _texts(command.arguments), _texts(command.entrypoint)
-    long_arguments = _too_long(arguments, limits, limits.words)
-    long_entrypoint = _too_long(entrypoint, limits, limits.words - 2)
-    if not (spilled or long_arguments or (long_entrypoint and _too_long(entrypoint, limits, limits.words))):
+    more_arguments = _unfit(arguments, limits, limits.words)
+    more_entrypoint = _unfit(entrypoint, limits, limits.words - 2)
+    if not (spilled or more_arguments or (more_entrypoint and _unfit(entrypoint, limits, limits.words))):
         return None
     if not entrypoint:
         raise ConfigurationError("\n".join(_no_room(command, arguments, limits)))
-    words = [*(entrypoint if long_entrypoint else ()), *(arguments if long_arguments or long_entrypoint else ())]
+    words = [*(entrypoint if more_entrypoint else ()), *(arguments if more_arguments or more_entrypoint else ())]
     _check(spilled, words)
     fitting = Command(
-        [_SHELL, path, *(() if long_entrypoint else entrypoint)],
+        [_SHELL, path, *(() if more_entrypoint else entrypoint)],
         None if words else command.arguments,
         kept if spilled else command.env,
     )
@@ -136,8 +137,8 @@ def _texts(words: Any) -> list[str]:
     return [os.fspath(word) for word in words]
 
 
-def _too_long(words: Sequence[str], limits: Limits, most: int) -> bool:
-    return len(words) > most or any(len(word) > limits.word for word in words)
+def _unfit(words: Sequence[str], limits: Limits, most: int) -> bool:
+    return len(words) > most or any(len(word) > limits.word or _BREAK.search(word) for word in words)
 
 
 def _no_room(command: Command, arguments: Sequence[str], limits: Limits) -> Iterator[str]:
@@ -148,6 +149,8 @@ def _no_room(command: Command, arguments: Sequence[str], limits: Limits) -> Iter
     for index, word in enumerate(arguments):
         if len(word) > limits.word:
             yield f"arguments[{index}]: has {len(word)} characters, at most {limits.word}; {instead}"
+        elif _BREAK.search(word):
+            yield f"arguments[{index}]: holds a line break, which AWS does not allow; {instead}"
     if len(command.env or ()) > limits.entries:
         yield f"env: has {len(command.env)} entries, at most {limits.entries}; {instead}"
     for name, value in (command.env or {}).items():

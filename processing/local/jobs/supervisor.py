@@ -11,11 +11,13 @@ import contextlib
 import errno
 import importlib
 import os
+import posixpath
 import re
 import shutil
 import signal
 import sqlite3
 import stat
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
 RESERVE_BYTES = 1 << 20
 """Kept free on the disk for each host, so that what filled it can be logged and the job's end be noted."""
+_OVERLAY = str(Path(contract.__file__).with_name("overlay.py"))
+_SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh"})
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _NO_SPACE = "InsufficientStorage"
 _FULL_DATABASE = ("is full", "disk I/O error", "unable to open database file")
@@ -181,8 +185,8 @@ class Supervisor:
         return host
 
     def _run_program(self, host: Host) -> HostEnd:
-        env = self._environment()
         argv = self._argv()
+        env = self._environment(argv[0])
         if not self._sandbox.runs_image:
             _require_program(argv[0], env, host.binds, self._ml_root)
         cwd = str(self._work / "home")
@@ -243,7 +247,7 @@ class Supervisor:
 
     # --- what the program gets
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, program: str) -> dict[str, str]:
         """The environment: a few harmless variables of the machine, ours, and the request's, which win.
 
         An image brings its own PATH and home.
@@ -254,6 +258,8 @@ class Supervisor:
             env["PATH"] = os.pathsep.join([str(Path(python["executable"]).parent), env.get("PATH") or os.defpath])
             if python["venv"]:
                 env["VIRTUAL_ENV"] = python["venv"]
+            if posixpath.basename(program) in _SHELLS:
+                env.update(self._overlay(python["executable"], env))
             env["HOME"] = str(self._work / "home")
             # Short, because the path of a Unix socket in it has 107 bytes at most: multiprocessing needs one.
             env["TMPDIR"] = f"{contract.ML}/tmp"  # noqa: S108 -- not the directory that everybody shares
@@ -262,6 +268,16 @@ class Supervisor:
         env.update(self._attendants.environment(requested))
         env.update(requested)
         return env
+
+    def _overlay(self, python: str, env: Mapping[str, str]) -> dict[str, str]:
+        """Give a shell a Python of the job's own, which sees the packages of the user's: it may install more."""
+        place = str(self._work / "python")
+        made = subprocess.run(  # noqa: S603 -- the interpreter that the job runs on
+            [python, "-I", _OVERLAY, place], env=dict(env), capture_output=True, check=False
+        )
+        if made.returncode == 0:
+            return {"PATH": os.pathsep.join([f"{place}/bin", env["PATH"]]), "VIRTUAL_ENV": place}
+        return {"PIP_TARGET": place, "PYTHONPATH": place}  # a Python without venv: as good, but for what is there
 
     def _argv(self) -> list[str]:
         app = self._request["AppSpecification"]

@@ -58,19 +58,20 @@ def rewrite(text: str, ml_root: str) -> str:
     return contract.ML_PATH.sub(lambda _: ml_root, text)
 
 
-def literal_paths(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
+def literal_paths(path: str | os.PathLike[str], body: bytes | None = None) -> list[tuple[int, str]]:
     """Return the lines of a script that name a path below /opt/ml, which rewriting cannot reach.
 
     In Python only strings count, and not those that document; elsewhere every line that is no comment.
 
     Args:
         path: the script. A file that is not text has no such lines.
+        body: its content, where it is known; else it is read.
 
     Returns:
         pairs of the line's number, from 1, and the line without its indentation.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = (Path(path).read_bytes() if body is None else body).decode()
     except (OSError, UnicodeDecodeError):
         return []
     lines = text.splitlines()
