@@ -105,6 +105,8 @@ class ProcessingInput:
         s3_input: the same six settings as one `S3Input`, instead of the above.
         dataset_definition: an Athena or Redshift query, instead of a source.
         app_managed: True where the container itself fetches the input.
+        reuse: True to upload local data under a prefix that names its content: what is in S3 from an earlier run is not
+            sent again. It stays there, for later runs; by default each job gets a copy of its own.
     """
 
     source: Path | None
@@ -116,6 +118,7 @@ class ProcessingInput:
     s3_compression_type: str | None
     dataset_definition: DatasetDefinition | None
     app_managed: bool
+    reuse: bool
 
     def __init__(
         self,
@@ -129,6 +132,8 @@ class ProcessingInput:
         s3_input: S3Input | None = None,
         dataset_definition: DatasetDefinition | None = None,
         app_managed: bool = False,
+        *,
+        reuse: bool = False,
     ) -> None:
         self.source = source
         self.destination = _posix(destination)
@@ -139,6 +144,7 @@ class ProcessingInput:
         self.s3_compression_type = s3_compression_type
         self.dataset_definition = dataset_definition
         self.app_managed = app_managed
+        self.reuse = reuse
         if s3_input is not None:
             self.s3_input = s3_input
 

@@ -58,16 +58,22 @@ class Session:
         clock: what tells the time and waits.
         retry_policy: how failed calls are tried again.
         polling: how often a job is looked at.
+        bundle_limit: bytes that the bundle of a source directory may have at most; more is an error. None reads the
+            environment's PROCESSING_BUNDLE_LIMIT; else there is no limit, and a warning above 100 MB.
         sagemaker_config: a dictionary in the form of the SageMaker config file, instead of the files; an empty one for
             none at all.
 
     Attributes:
         is_local: True for the embedded engine.
+        yields_to_engine: True where `instance_type="local"` goes to the embedded engine all the same, as with
+            `sagemaker` 2.x; else that is an error.
         code_layout: `content` or `job`.
+        bundle_limit: bytes, or None.
         clock: as given.
     """
 
     is_local = False
+    yields_to_engine = False
 
     def __init__(
         self,
@@ -81,9 +87,11 @@ class Session:
         clock: Clock = SYSTEM_CLOCK,
         retry_policy: RetryPolicy | None = None,
         polling: Polling | None = None,
+        bundle_limit: int | None = None,
         sagemaker_config: Mapping[str, Any] | None = None,
     ) -> None:
         self.code_layout = _code_layout(code_layout)
+        self.bundle_limit = _bundle_limit(bundle_limit)
         self.clock = clock
         self._config = None if sagemaker_config is None else Config.of(sagemaker_config)
         self._given_bucket = _bucket_name(default_bucket)
@@ -343,6 +351,7 @@ class Session:
         """
         from processing.request.uris import S3Uri
         from processing.staging.plan import StagingPlan
+        from processing.staging.progress import bytes_only
         from processing.staging.sources import LocalSource, resolve_source
         from processing.staging.transfers import upload_all
 
@@ -352,7 +361,7 @@ class Session:
         target = S3Uri(bucket, key_prefix) if bucket else self._under_default_bucket(key_prefix)
         plan = StagingPlan()
         uri = plan.add_source(source, target, extra=extra_args)
-        upload_all(self.api, plan.uploads, expected_owner=self.expected_owner, progress=callback)
+        upload_all(self.api, plan.uploads, expected_owner=self.expected_owner, progress=bytes_only(callback))
         return uri
 
     def download_data(
@@ -552,6 +561,19 @@ def _code_layout(given: str | None) -> CodeLayout:
     if layout not in {"content", "job"}:
         raise ConfigurationError(f"{origin}: must be 'content' or 'job', not {layout!r}")
     return cast("CodeLayout", layout)
+
+
+def _bundle_limit(given: int | None) -> int | None:
+    variable = os.environ.get("PROCESSING_BUNDLE_LIMIT") if given is None else None
+    origin = "PROCESSING_BUNDLE_LIMIT" if variable else "bundle_limit"
+    if given is None and not variable:
+        return None
+    limit: Any = given
+    if variable:
+        limit = int(variable) if variable.isdecimal() else None
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise ConfigurationError(f"{origin}: must be a number of bytes above 0, not {variable or given!r}")
+    return limit
 
 
 def _bucket_name(given: str | None) -> str | None:

@@ -40,6 +40,7 @@ _AWS_SETTINGS: tuple[str, ...] = (
     "AWS_ACCESS_KEY_ID",
     "AWS_ENDPOINT_URL",
     "PROCESSING_CODE_LAYOUT",
+    "PROCESSING_BUNDLE_LIMIT",
     *CONFIG_SETTINGS,
 )
 _LOCAL_SETTINGS: tuple[str, ...] = (
@@ -47,6 +48,7 @@ _LOCAL_SETTINGS: tuple[str, ...] = (
     "XDG_DATA_HOME",
     "PROCESSING_LOCAL_PYTHON",
     "PROCESSING_CODE_LAYOUT",
+    "PROCESSING_BUNDLE_LIMIT",
     *CONFIG_SETTINGS,
 )
 
@@ -70,6 +72,8 @@ def resolve_session(sagemaker_session: Any, instance_type: Any) -> Session:
         return default_local_session() if local else default_session()
     session = _session_of(sagemaker_session)
     if local and not session.is_local:
+        if session.yields_to_engine:
+            return default_local_session()
         raise ConfigurationError(
             f"instance_type: {instance_type!r} runs the job on this machine, and sagemaker_session reaches AWS; "
             "leave sagemaker_session out, or give a processing.LocalSession"

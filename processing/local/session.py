@@ -57,6 +57,7 @@ class LocalSession(Session):
         clock: what tells the time and waits, for this session; jobs live in real time.
         retry_policy: how failed calls are tried again.
         polling: how often a job is looked at.
+        bundle_limit: see `Session`.
         transport: is given the way to the engine and returns the one to use: the place to put in faults.
         sagemaker_config: see `Session`.
 
@@ -91,6 +92,7 @@ class LocalSession(Session):
         clock: Clock = SYSTEM_CLOCK,
         retry_policy: RetryPolicy | None = None,
         polling: Polling | None = None,
+        bundle_limit: int | None = None,
         transport: Callable[[Transport], Transport] | None = None,
         sagemaker_config: Mapping[str, Any] | None = None,
     ) -> None:
@@ -102,6 +104,7 @@ class LocalSession(Session):
             clock=clock,
             retry_policy=retry_policy,
             polling=_quick() if polling is None else polling,
+            bundle_limit=bundle_limit,
             sagemaker_config=sagemaker_config,
         )
         parts = {
@@ -271,7 +274,7 @@ def _check_paths(request: ProcessingRequest, plan: StagingPlan) -> None:
 
     named = {PurePosixPath(part).name for part in request.entrypoint or ()}
     for upload in plan.uploads:
-        found = literal_paths(upload.source) if upload.source.name in named else []
+        found = literal_paths(upload.source, upload.body) if upload.source.name in named else []
         if found:
             number, line = found[0]
             raise EngineError(

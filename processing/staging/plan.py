@@ -10,6 +10,7 @@ import attrs
 
 from processing.exceptions import StagingError
 from processing.staging.bundles import KEPT, Bundle, Member, make_bundle
+from processing.staging.trees import Tree, hash_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -48,7 +49,7 @@ class Upload:
         claim: what marks the object as this run's, where there must not be one yet; None to replace what is there.
         extra: more parameters of PutObject.
         size: the content's size in bytes, as it was when the upload was planned.
-        tree: where the key names the content of a whole directory: its prefix. One listing of it says which of its
+        tree: the directory, where the key names the content of the whole of it. One listing then says which of its
             files are there (`processing.staging.reuse`).
         copy_of: what S3 can copy (CopyObject with CopySourceIfMatch) in place of an upload. Where that fails because
             the object has gone or changed (404, 412) or may not be read (403), the file is uploaded.
@@ -63,25 +64,8 @@ class Upload:
     claim: str | None = None
     extra: tuple[tuple[str, Any], ...] = ()
     size: int | None = None
-    tree: S3Uri | None = None
+    tree: Tree | None = attrs.field(default=None, repr=False, eq=False)
     copy_of: Copy | None = None
-
-
-@attrs.frozen
-class Staged:
-    """What one `add_` of a plan comes to.
-
-    Args:
-        uri: where it will be.
-        files: the number of files.
-        size: their size in bytes.
-        only_if_missing: True where it is uploaded only if it is not there already.
-    """
-
-    uri: str
-    files: int
-    size: int
-    only_if_missing: bool
 
 
 class StagingPlan:
@@ -92,7 +76,6 @@ class StagingPlan:
 
     def __init__(self) -> None:
         self._uploads: list[Upload] = []
-        self._staged: list[Staged] = []
         self._bundles: list[Bundle] = []
 
     @property
@@ -111,13 +94,8 @@ class StagingPlan:
         plan._uploads = [
             upload if upload.content_addressed else attrs.evolve(upload, claim=claim) for upload in self._uploads
         ]
-        plan._staged, plan._bundles = self._staged, self._bundles
+        plan._bundles = self._bundles
         return plan
-
-    @property
-    def staged(self) -> tuple[Staged, ...]:
-        """The uploads in sum: a value for each source, script, bundle or body that was added, in that order."""
-        return tuple(self._staged)
 
     def close(self) -> None:
         """Remove temporary files. Uploads of large bundles fail from then on."""
@@ -147,10 +125,12 @@ class StagingPlan:
             StagingError: files that cannot be read, each named.
         """
         parameters = tuple((extra or {}).items())
-        added = [
-            Upload(path, target / name, kms_key, extra=parameters, size=size)
-            for path, name, size in _checked(source, target)
-        ]
+        added, problems = [], []
+        for path, name in source.files():
+            upload = Upload(path, target / name, kms_key, extra=parameters, size=_size(path))
+            problems.append((str(path), _problem(path, upload.target)))
+            added.append(upload)
+        _refuse(problems)
         return self._add(target if source.is_dir else added[0].target, added)
 
     def add_code(self, path: Path, prefix: S3Uri, kms_key: str | None = None) -> str:
@@ -164,7 +144,11 @@ class StagingPlan:
         Raises:
             StagingError: the file cannot be read.
         """
-        return self._add_file(path, prefix / "code", kms_key)
+        try:
+            sha256, size, body = _read(path)
+        except OSError as error:
+            raise StagingError("the code could not be read", [(str(path), error.strerror or str(error))]) from error
+        return self._add_content(path, path.name, sha256, size, body, prefix / "code", kms_key)
 
     def add_bundle(
         self,
@@ -227,16 +211,26 @@ class StagingPlan:
         Raises:
             StagingError: files that cannot be read, each named.
         """
+        files = hash_files(source)
+        folder = prefix / "data"
         if not source.is_dir:
-            return self._add_file(source.path, prefix / "data", kms_key)
-        raise NotImplementedError
-
-    def _add_file(self, path: Path, folder: S3Uri, kms_key: str | None) -> str:
-        try:
-            sha256, size, body = _read(path)
-        except OSError as error:
-            raise StagingError("the code could not be read", [(str(path), error.strerror or str(error))]) from error
-        return self._add_content(path, path.name, sha256, size, body, folder, kms_key)
+            (file,) = files
+            return self._add_content(file.path, file.name, file.sha256, file.size, None, folder, kms_key)
+        tree = Tree(source.path, folder, kms_key, {file.name: file.sha256 for file in files})
+        uploads = [
+            Upload(
+                file.path,
+                tree.target / file.name,
+                kms_key,
+                content_addressed=True,
+                sha256=file.sha256,
+                size=file.size,
+                tree=tree,
+            )
+            for file in files
+        ]
+        _refuse([(str(upload.source), _problem(upload.source, upload.target)) for upload in uploads])
+        return self._add(tree.target, uploads)
 
     def _add_content(
         self,
@@ -255,11 +249,8 @@ class StagingPlan:
         return self._add(target, [upload])
 
     def _add(self, uri: S3Uri, uploads: list[Upload]) -> str:
-        """Take note of uploads that belong together."""
+        """Take note of uploads, and return what they make."""
         self._uploads += uploads
-        size = sum(upload.size or 0 for upload in uploads)
-        only_if_missing = all(upload.content_addressed for upload in uploads)
-        self._staged.append(Staged(str(uri), len(uploads), size, only_if_missing))
         return str(uri)
 
     def __iter__(self) -> Iterator[Upload]:
@@ -269,24 +260,19 @@ class StagingPlan:
         return len(self._uploads)
 
 
-def _checked(source: LocalSource, target: S3Uri) -> Iterator[tuple[Path, str, int]]:
-    """Yield a source's files with their names and sizes in bytes; all that cannot be uploaded are in one error."""
-    unreadable = []
-    for path, name in source.files():
-        problem = _problem(path, target / name)
-        if problem:
-            unreadable.append((str(path), problem))
-        else:
-            yield path, name, _size(path)
-    if unreadable:
-        raise StagingError("files could not be staged", unreadable)
+def _refuse(problems: Iterable[tuple[str, str | None]]) -> None:
+    """Raise one error for all files that have a problem."""
+    failures = [(name, problem) for name, problem in problems if problem is not None]
+    if failures:
+        raise StagingError("files could not be staged", failures)
 
 
-def _size(path: Path) -> int:
+def _size(path: Path) -> int | None:
+    """Return a file's size in bytes; None for one that has just vanished, which is said where it is read."""
     try:
         return path.stat().st_size
-    except OSError as error:
-        raise StagingError("files could not be staged", [(str(path), error.strerror or str(error))]) from error
+    except OSError:
+        return None
 
 
 def _problem(path: Path, target: S3Uri) -> str | None:
