@@ -71,10 +71,15 @@ def upload_warm(client: str, source: str) -> Measured:
     return _measured(work)
 
 
-def download(client: str, target: str) -> Measured:
-    """Download what `upload` has put there."""
+def download(client: str, target: str, *parts: str) -> Measured:
+    """Download what `upload` has put there: all of it, or some of its folders one after another."""
     session = _session(client, BUCKET)
-    return _measured(lambda: session.download_data(target, bucket=BUCKET, key_prefix="data"))
+
+    def work() -> None:
+        for part in parts or ("",):
+            session.download_data(str(Path(target, part)), bucket=BUCKET, key_prefix=f"data/{part}".rstrip("/"))
+
+    return _measured(work)
 
 
 def runs(client: str, script: str, data: str, bucket: str, count: str) -> Measured:
@@ -104,6 +109,23 @@ def runs(client: str, script: str, data: str, bucket: str, count: str) -> Measur
 
     each = [_measured(run) for _ in range(int(count))]
     return {name: [one[name] for one in each] for name in ("seconds", "cpu_seconds")}
+
+
+def run_with_code(client: str, source_dir: str, data: str) -> Measured:
+    """Start a job of `main.py` and the files beside it, with local data that is to be used again; none if empty."""
+    module = _module(client)
+    given = []
+    if data:
+        given = [module.ProcessingInput(source=data, destination="/opt/ml/processing/input/data", reuse=True)]
+    processor = module.FrameworkProcessor(
+        role=ROLE,
+        image_uri="image",
+        command=["python3"],
+        instance_count=1,
+        instance_type="ml.m5.xlarge",
+        sagemaker_session=_session(client, BUCKET),
+    )
+    return _measured(lambda: processor.run(code="main.py", source_dir=source_dir, inputs=given, wait=False))
 
 
 def _module(client: str) -> Any:

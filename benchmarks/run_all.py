@@ -11,7 +11,20 @@ from pathlib import Path
 
 from figures import OVER_THE_LIMIT
 
-BENCHMARKS = ("import_time", "footprint", "aws_calls", "local_jobs", "many_jobs", "http_objects", "log_pages")
+BENCHMARKS = (
+    "import_time",
+    "footprint",
+    "aws_calls",
+    "submission",
+    "unchanged",
+    "uploads",
+    "downloads",
+    "large_file",
+    "local_jobs",
+    "many_jobs",
+    "http_objects",
+    "log_pages",
+)
 
 
 def main() -> None:

@@ -71,9 +71,10 @@ class State:
                 "most_in_flight": self.most_in_flight,
             }
         )
+        if request.method != "GET":
+            self.reset()
         if request.method == "DELETE":
             self.services.clear()
-            self.reset()
         return answer
 
 
@@ -243,11 +244,12 @@ class StandIn:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SAGEMAKER_"))}
         return {**kept, **ours}
 
-    def statistics(self) -> Statistics:
-        return self._ask("GET")
+    def count_anew(self) -> Statistics:
+        """Count from nothing; return what was counted until now."""
+        return self._ask("POST")
 
     def reset(self) -> Statistics:
-        """Forget all objects and jobs, count from nothing; return what was counted until now."""
+        """Forget all objects and jobs as well."""
         return self._ask("DELETE")
 
     def _ask(self, method: str) -> Statistics:

@@ -36,7 +36,7 @@ def capacity(server: standin.StandIn) -> Figure:
     return Figure(f"the stand-in's own time for {FILES:,} PUTs", seconds, 0.9, "s", note=str(counted))
 
 
-def ours(server: standin.StandIn, folder: Path, transport: str) -> dict[str, float]:
+def upload(server: standin.StandIn, folder: Path, transport: str) -> dict[str, float]:
     """Upload the files so many times over, and return the medians."""
     found: list[dict[str, Any]] = []
     for _ in range(ROUNDS):
@@ -54,9 +54,10 @@ def check(server: standin.StandIn, client: str) -> standin.Statistics:
     return counted
 
 
-def compare(transport: str, us: dict[str, float], them: dict[str, float]) -> list[Figure]:
-    times, share = LIMITS[transport]
-    name = f"{FILES:,} files of {SIZE // 1024} KB, {transport}"
+def compare(what: str, us: dict[str, float], them: dict[str, float], limits: tuple[float, float]) -> list[Figure]:
+    """Set a transport beside `sagemaker`: in time and in that of the processor."""
+    times, share = limits
+    name = f"{FILES:,} files of {SIZE // 1024} KB, {what}"
     seconds = (
         f"{us['seconds']:.2f} s, sagemaker 2.x {them['seconds']:.1f} s: {them['seconds'] / us['seconds']:.0f} times"
     )
@@ -72,11 +73,11 @@ def main() -> None:
         folder = Path(name)
         make_files(folder)
         figures = [capacity(server)]
-        measured = {transport: ours(server, folder, transport) for transport in LIMITS}
+        measured = {transport: upload(server, folder, transport) for transport in LIMITS}
         them = clients.measure(clients.SAGEMAKER_2, "sagemaker", "upload", folder, environment=server.environment)
         check(server, "sagemaker")
         for transport, us in measured.items():
-            figures += compare(transport, us, them)
+            figures += compare(transport, us, them, LIMITS[transport])
     finish(figures)
 
 
