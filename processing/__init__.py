@@ -24,6 +24,15 @@ if TYPE_CHECKING:
         UnexpectedStatusException,
         WaitTimeoutError,
     )
+    from processing.frameworks import (
+        DataWranglerProcessor,
+        HuggingFaceProcessor,
+        MXNetProcessor,
+        PyTorchProcessor,
+        SKLearnProcessor,
+        TensorFlowProcessor,
+        XGBoostProcessor,
+    )
     from processing.job import ProcessingJob, attach
     from processing.local.session import LocalSession
     from processing.models import (
@@ -38,6 +47,7 @@ if TYPE_CHECKING:
         S3Input,
     )
     from processing.processors import FrameworkProcessor, Processor, ScriptProcessor
+    from processing.roles import get_execution_role
     from processing.session import Session
 
 __version__ = "0.1.0"
@@ -57,6 +67,15 @@ _HOME_OF = {
         "UnexpectedStatusException",
         "WaitTimeoutError",
     ),
+    "processing.frameworks": (
+        "DataWranglerProcessor",
+        "HuggingFaceProcessor",
+        "MXNetProcessor",
+        "PyTorchProcessor",
+        "SKLearnProcessor",
+        "TensorFlowProcessor",
+        "XGBoostProcessor",
+    ),
     "processing.job": ("ProcessingJob", "attach"),
     "processing.local.session": ("LocalSession",),
     "processing.models": (
@@ -71,8 +90,10 @@ _HOME_OF = {
         "S3Input",
     ),
     "processing.processors": ("FrameworkProcessor", "Processor", "ScriptProcessor"),
+    "processing.roles": ("get_execution_role",),
     "processing.session": ("Session",),
 }
+_MODULES = ("compat", "config", "images", "pricing")  # what is used as `processing.config.explain()`
 _MODULE_OF = {name: module for module, names in _HOME_OF.items() for name in names}
 
 __all__ = [
@@ -80,35 +101,45 @@ __all__ = [
     "CapacityError",
     "CodeNotFoundError",
     "ConfigurationError",
+    "DataWranglerProcessor",
     "DatasetDefinition",
     "EngineError",
     "FeatureStoreOutput",
     "FrameworkProcessor",
+    "HuggingFaceProcessor",
     "JobError",
     "JobFailedError",
     "JobStoppedError",
     "LocalSession",
+    "MXNetProcessor",
     "NetworkConfig",
     "ProcessingError",
     "ProcessingInput",
     "ProcessingJob",
     "ProcessingOutput",
     "Processor",
+    "PyTorchProcessor",
     "RedshiftDatasetDefinition",
     "RunArgs",
     "S3Input",
+    "SKLearnProcessor",
     "ScriptProcessor",
     "Session",
     "StagingError",
     "SubmissionError",
+    "TensorFlowProcessor",
     "UnexpectedStatusException",
     "WaitTimeoutError",
+    "XGBoostProcessor",
     "attach",
+    "get_execution_role",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the module that a public name lives in."""
+    """Load the module that a public name lives in, or a module that is public itself."""
+    if name in _MODULES:
+        return importlib.import_module(f"processing.{name}")
     module = _MODULE_OF.get(name)
     if module is None:
         raise AttributeError(f"module 'processing' has no attribute {name!r}")
@@ -118,4 +149,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -1,0 +1,87 @@
+"""Which names of `sagemaker` 2.x there are, and where they live here."""
+
+from __future__ import annotations
+
+VERSION = "2.257.7"
+"""The version of `sagemaker` whose names these are; programs look at `sagemaker.__version__`."""
+
+_MODELS = "processing.models"
+_SESSION = "processing.compat.session"
+_FRAMEWORKS = "processing.frameworks"
+
+_DATASETS = dict.fromkeys(
+    ("AthenaDatasetDefinition", "DatasetDefinition", "RedshiftDatasetDefinition", "S3Input"), _MODELS
+)
+_SESSIONS = {"Session": _SESSION, "get_execution_role": "processing.roles"}
+
+
+def _framework(name: str, *processors: str) -> dict[str, dict[str, str]]:
+    names = dict.fromkeys(processors, _FRAMEWORKS)
+    return {f"sagemaker.{name}": names, f"sagemaker.{name}.processing": names}
+
+
+MODULES: dict[str, dict[str, str]] = {
+    "sagemaker": {
+        **_SESSIONS,
+        "LocalSession": _SESSION,
+        "Processor": "processing.processors",
+        "ScriptProcessor": "processing.processors",
+    },
+    "sagemaker.processing": {
+        **dict.fromkeys(("FrameworkProcessor", "Processor", "ScriptProcessor"), "processing.processors"),
+        **dict.fromkeys(("FeatureStoreOutput", "ProcessingInput", "ProcessingOutput", "RunArgs"), _MODELS),
+        **dict.fromkeys(("DatasetDefinition", "NetworkConfig", "S3Input"), _MODELS),
+        **dict.fromkeys(("LocalSession", "Session"), _SESSION),
+        "ProcessingJob": "processing.job",
+        "S3Uploader": "processing.compat.s3",
+    },
+    "sagemaker.network": {"NetworkConfig": _MODELS},
+    "sagemaker.dataset_definition": _DATASETS,
+    "sagemaker.dataset_definition.inputs": _DATASETS,
+    "sagemaker.session": _SESSIONS,
+    "sagemaker.local": {"LocalSession": _SESSION},
+    "sagemaker.local.local_session": {"LocalSession": _SESSION},
+    "sagemaker.exceptions": dict.fromkeys(("CapacityError", "UnexpectedStatusException"), "processing.exceptions"),
+    "sagemaker.image_uris": {"retrieve": "processing.compat.image_uris"},
+    "sagemaker.s3": dict.fromkeys(
+        ("S3Downloader", "S3Uploader", "parse_s3_url", "s3_path_join"), "processing.compat.s3"
+    ),
+    "sagemaker.utils": {"name_from_base": "processing.compat.utils"},
+    **_framework("huggingface", "HuggingFaceProcessor"),
+    **_framework("mxnet", "MXNetProcessor"),
+    **_framework("pytorch", "PyTorchProcessor"),
+    **_framework("sklearn", "SKLearnProcessor"),
+    **_framework("tensorflow", "TensorFlowProcessor"),
+    **_framework("xgboost", "XGBoostProcessor"),
+    "sagemaker.wrangler": {},
+    "sagemaker.wrangler.processing": {"DataWranglerProcessor": _FRAMEWORKS},
+}
+"""The modules, and where each of their names lives."""
+
+_REASONS = (
+    ("sagemaker.spark", "the Spark processors are not built yet"),
+    ("sagemaker.remote_function", "remote functions are not built yet"),
+    ("sagemaker.workflow", "this package runs jobs, it records no pipelines"),
+)
+_ESTIMATOR = (
+    "this package has no estimators; instead of FrameworkProcessor(estimator_cls=...) write the framework's processor, "
+    "such as SKLearnProcessor(...)"
+)
+
+
+def why_missing(name: str) -> str:
+    """Return what to tell somebody who imports a name that there is not."""
+    reason = next((reason for prefix, reason in _REASONS if f"{name}.".startswith(f"{prefix}.")), None)
+    if reason is None and _is_estimator(name):
+        reason = _ESTIMATOR
+    reason = reason or "this package has what sagemaker.processing and its neighbours have"
+    return f"{name} is not part of sm-processing: {reason}. For it, install sagemaker itself"
+
+
+def _is_estimator(name: str) -> bool:
+    """Say whether it is `sagemaker.sklearn.estimator`, `sagemaker.sklearn.SKLearn` or the like."""
+    parent, _, last = name.rpartition(".")
+    processors = [
+        each.removesuffix("Processor") for each, home in MODULES.get(parent, {}).items() if home == _FRAMEWORKS
+    ]
+    return last == "estimator" or last in processors
