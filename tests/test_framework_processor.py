@@ -1,0 +1,601 @@
+"""Code that travels with its files: what is bundled, what is sent to AWS, and what really runs."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import subprocess
+import sys
+import tarfile
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import processing
+from processing import (
+    CodeNotFoundError,
+    ConfigurationError,
+    EngineError,
+    FrameworkProcessor,
+    JobFailedError,
+    LocalSession,
+    ProcessingInput,
+    ProcessingOutput,
+    ScriptProcessor,
+    Session,
+    StagingError,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from processing.staging.plan import StagingPlan
+
+ROLE = "arn:aws:iam::123456789012:role/Processing"
+IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/my-image:1"
+ARN = "arn:aws:codeartifact:eu-west-1:111122223333:repository/our-domain/our-repository"
+CODE = "/opt/ml/processing/input/code"
+BOOTSTRAP = "/opt/ml/processing/input/entrypoint/runproc.sh"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A source directory: a script, a package beside it, and what must not travel."""
+    root = tmp_path / "project"
+    (root / "jobs").mkdir(parents=True)
+    (root / "helpers").mkdir()
+    (root / "helpers" / "__init__.py").write_text("NAME = 'helped'\n")
+    (root / "prepare.py").write_text("import sys, helpers\nprint(helpers.NAME, sys.argv[1:])\n")
+    (root / "jobs" / "nightly.py").write_text("print('nightly')\n")
+    (root / ".gitignore").write_text("*.log\n")
+    (root / "big.log").write_text("x")
+    (root / ".env").write_text("SECRET=1")
+    return root
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """A directory of a library elsewhere."""
+    root = tmp_path / "elsewhere" / "library"
+    root.mkdir(parents=True)
+    (root / "__init__.py").write_text("NAME = 'library'\n")
+    return root
+
+
+class Recorded:
+    """A processor of AWS whose staging plans are kept: what would be uploaded can be looked at."""
+
+    def __init__(self, kind: type[ScriptProcessor], **options: Any) -> None:
+        self.plans: list[StagingPlan] = []
+        recorded = self
+
+        class Recording(kind):  # type: ignore[misc, valid-type]
+            def _take_staging_plan(self) -> StagingPlan:
+                recorded.plans.append(self._plan())
+                taken: StagingPlan = super()._take_staging_plan()
+                return taken
+
+        layout = options.pop("code_layout", None)
+        session = Session(default_bucket="data", region_name="eu-central-1", code_layout=layout)
+        given = {"image_uri": IMAGE, "role": ROLE, "instance_count": 1, "instance_type": "ml.m5.xlarge", **options}
+        self.processor = Recording(command=["python3"], sagemaker_session=session, **given)
+
+    def request(self, *args: Any, **options: Any) -> dict[str, Any]:
+        request: dict[str, Any] = self.processor.request(*args, **options).to_boto()
+        return request
+
+    def body(self, name: str) -> bytes:
+        """What would be uploaded under that name."""
+        (upload,) = [upload for upload in self.plans[-1].uploads if upload.target.key.endswith(f"/{name}")]
+        return upload.source.read_bytes() if upload.body is None else upload.body
+
+    def bundled(self) -> dict[str, str]:
+        """The bundle's files."""
+        with tarfile.open(fileobj=io.BytesIO(self.body("sourcedir.tar.gz"))) as archive:
+            return {entry.name: (archive.extractfile(entry) or io.BytesIO()).read().decode() for entry in archive}
+
+    def bootstrap(self) -> str:
+        return self.body("runproc.sh").decode()
+
+
+@pytest.fixture
+def framework() -> Recorded:
+    return Recorded(FrameworkProcessor)
+
+
+def inputs_of(request: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {
+        entry["InputName"]: (entry["S3Input"]["S3Uri"], entry["S3Input"]["LocalPath"])
+        for entry in request["ProcessingInputs"]
+    }
+
+
+def parameters(function: Any) -> list[str]:
+    kinds = inspect.signature(function).parameters.values()
+    return [p.name for p in kinds if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
+
+
+# The surface.
+
+
+def test_positional_order_is_that_of_sagemaker_3() -> None:
+    """Positional calls written for the newer of the two mean the same here."""
+    assert parameters(FrameworkProcessor.__init__) == [
+        "image_uri",
+        "role",
+        "instance_count",
+        "instance_type",
+        "command",
+        "volume_size_in_gb",
+        "volume_kms_key",
+        "output_kms_key",
+        "code_location",
+        "max_runtime_in_seconds",
+        "base_job_name",
+        "sagemaker_session",
+        "env",
+        "tags",
+        "network_config",
+    ]
+    assert parameters(FrameworkProcessor.run) == [
+        "code",
+        "source_dir",
+        "dependencies",
+        "requirements",
+        "inputs",
+        "outputs",
+        "arguments",
+        "wait",
+        "logs",
+        "job_name",
+        "experiment_config",
+        "kms_key",
+        "entry_point",
+    ]
+
+
+class SKLearn:
+    """Stands for the estimator class of `sagemaker` 2.x."""
+
+
+class OfOurs:
+    """An estimator class that nobody knows."""
+
+
+@pytest.mark.parametrize(
+    ("make", "instead"),
+    [
+        (lambda: FrameworkProcessor(SKLearn, "0.23-1", ROLE), r"SKLearnProcessor\(framework_version='0.23-1'"),  # type: ignore[arg-type]
+        (lambda: FrameworkProcessor(estimator_cls=SKLearn, framework_version="1"), "write SKLearnProcessor"),
+        (lambda: FrameworkProcessor(OfOurs, "1", ROLE), r"FrameworkProcessor\(image_uri="),  # type: ignore[arg-type]
+        (lambda: FrameworkProcessor(image_uri=IMAGE, framework_version="1.0"), r"FrameworkProcessor\(image_uri="),
+    ],
+)
+def test_the_form_with_an_estimator_class_is_told_what_to_write(make: Any, instead: str) -> None:
+    """A call in the form of 2.x is an error that names the processor, or the parameter, to write instead."""
+    with pytest.raises(ConfigurationError, match=f"^estimator_cls: .*{instead}"):
+        make()
+
+
+def test_positions_of_sagemaker_2_are_understood(framework: Recorded, source: Path) -> None:
+    """A CodeArtifact ARN where 2.x has it is one, and is no entry script."""
+    session = LocalSession(source.parent / "engine")
+    processor = FrameworkProcessor(IMAGE, instance_count=1, instance_type="local", sagemaker_session=session)
+    given: Any = ("prepare.py", str(source), *[None] * 5, False, None, "a-job", None, None, "arn:aws:nothing")
+    with pytest.raises(ConfigurationError, match=r"^codeartifact_repo_arn: 'arn:aws:nothing'"):
+        processor.run(*given)
+    with pytest.raises(ConfigurationError, match=r"^git_config: "):
+        framework.request("prepare.py", None, None, {"branch": "main"})
+
+
+# The request.
+
+
+def test_the_request_is_that_of_sagemaker_2(framework: Recorded, source: Path) -> None:
+    """The bundle is the input `code`, the bootstrap the input `entrypoint`, and the shell starts it."""
+    given = [ProcessingInput("s3://b/k", "/opt/ml/processing/input/data")]
+    request = framework.request("prepare.py", str(source), inputs=given, arguments=["--all"])
+    found = inputs_of(request)
+    assert list(found) == ["input-1", "code", "entrypoint"]
+    assert found["code"][1] == CODE
+    assert found["code"][0].endswith("/sourcedir.tar.gz")
+    assert found["entrypoint"][1] == "/opt/ml/processing/input/entrypoint"
+    assert request["AppSpecification"] == {
+        "ImageUri": IMAGE,
+        "ContainerEntrypoint": ["/bin/bash", BOOTSTRAP],
+        "ContainerArguments": ["--all"],
+    }
+    assert len(given) == 1
+
+
+def test_the_command_defaults_to_python(source: Path) -> None:
+    """As in 2.x."""
+    processor = FrameworkProcessor(IMAGE, ROLE, 1, "ml.m5.xlarge", sagemaker_session=Session(region_name="eu-west-1"))
+    assert processor.command == ["python"]
+    assert processor.request("prepare.py", source).entrypoint == ("/bin/bash", BOOTSTRAP)
+
+
+def test_unchanged_code_has_the_same_keys(framework: Recorded, source: Path) -> None:
+    """Keys name the content, so that a second run uploads nothing; a changed file gives others."""
+    first = inputs_of(framework.request("prepare.py", source))
+    assert inputs_of(framework.request("prepare.py", source)) == first
+    (source / "helpers" / "__init__.py").write_text("NAME = 'changed'\n")
+    second = inputs_of(framework.request("prepare.py", source))
+    assert second["code"] != first["code"]
+    assert second["entrypoint"] == first["entrypoint"]
+
+
+def test_the_keys_of_sagemaker_2_on_request(source: Path) -> None:
+    """With `code_layout="job"` code is below the job's name, and below `code_location` where that is given."""
+    recorded = Recorded(FrameworkProcessor, code_layout="job", code_location="s3://code/here/")
+    found = inputs_of(recorded.request("prepare.py", source, job_name="a-job"))
+    assert found["code"][0] == "s3://code/here/a-job/source/sourcedir.tar.gz"
+    assert found["entrypoint"][0] == "s3://code/here/a-job/source/runproc.sh"
+    recorded = Recorded(FrameworkProcessor, code_layout="job")
+    found = inputs_of(recorded.request("prepare.py", source, job_name="a-job"))
+    assert found["code"][0] == "s3://data/a-job/source/sourcedir.tar.gz"
+
+
+@pytest.mark.parametrize(("given", "used"), [({"kms_key": "k"}, "k"), ({}, "of-outputs")])
+def test_every_upload_of_code_has_the_kms_key(source: Path, given: dict[str, str], used: str) -> None:
+    """The bundle too, and the outputs' key where no other is given."""
+    recorded = Recorded(FrameworkProcessor, output_kms_key="of-outputs")
+    recorded.request("prepare.py", source, **given)
+    assert {upload.kms_key for upload in recorded.plans[-1].uploads} == {used}
+    assert len(recorded.plans[-1].uploads) == 2
+
+
+def test_a_script_in_s3_is_run_with_the_command(framework: Recorded) -> None:
+    """A Python script is not run by bash, as it is in 2.x; a shell script is, which 2.x users hand in."""
+    request = framework.request("s3://code/x.py")
+    assert request["AppSpecification"]["ContainerEntrypoint"] == ["python3", "/opt/ml/processing/input/entrypoint/x.py"]
+    request = framework.request("s3://code/runproc.sh")
+    assert request["AppSpecification"]["ContainerEntrypoint"] == ["/bin/bash", BOOTSTRAP]
+    assert not framework.plans[-1].uploads
+
+
+# What is bundled.
+
+
+def test_a_source_dir_travels_without_what_must_not(framework: Recorded, source: Path, library: Path) -> None:
+    """The bundle has the directory's files and the dependencies at its root, and what is ignored stays behind."""
+    framework.request("prepare.py", source, [str(library)])
+    assert set(framework.bundled()) == {
+        ".gitignore",
+        "prepare.py",
+        "jobs/nightly.py",
+        "helpers/__init__.py",
+        "library/__init__.py",
+    }
+
+
+def test_without_a_source_dir_the_script_travels_alone(framework: Recorded, source: Path, library: Path) -> None:
+    """As in 2.x: the files beside the script stay where they are."""
+    framework.request(source / "prepare.py", dependencies=[library])
+    assert set(framework.bundled()) == {"prepare.py", "library/__init__.py"}
+
+
+@pytest.mark.parametrize("code", ["jobs/nightly.py", "project/jobs/nightly.py", "{source}/jobs/nightly.py"])
+def test_the_script_is_named_from_the_source_dir_or_from_here(
+    framework: Recorded, source: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """Its name in the directory, its path, and its absolute path mean the same file."""
+    monkeypatch.chdir(source.parent)
+    framework.request(code.format(source=source), "project")
+    assert 'exec python3 jobs/nightly.py "$@"' in framework.bootstrap()
+
+
+def test_a_script_that_is_ignored_travels_all_the_same(framework: Recorded, source: Path) -> None:
+    """Whoever names a file wants it to be there."""
+    (source / ".processingignore").write_text("prepare.py\n")
+    framework.request("prepare.py", source)
+    assert "prepare.py" in framework.bundled()
+
+
+@pytest.mark.parametrize("kind", [FrameworkProcessor, ScriptProcessor])
+def test_code_may_be_a_directory(kind: type[ScriptProcessor], source: Path) -> None:
+    """With the script in it as `entry_point`."""
+    recorded = Recorded(kind)
+    recorded.request(source, entry_point="jobs/nightly.py")
+    assert "helpers/__init__.py" in recorded.bundled()
+    assert 'exec python3 jobs/nightly.py "$@"' in recorded.bootstrap()
+    with pytest.raises(CodeNotFoundError, match=r"must be a file, not a directory.*entry_point"):
+        recorded.request(source)
+
+
+def test_requirements_from_anywhere(framework: Recorded, source: Path, tmp_path: Path) -> None:
+    """Those in the directory are taken from there, others travel under their own name."""
+    (source / "jobs" / "r.txt").write_text("one\n")
+    framework.request("prepare.py", source, requirements="jobs/r.txt")
+    assert "-r jobs/r.txt" in framework.bootstrap()
+    (tmp_path / "outside.txt").write_text("two\n")
+    framework.request("prepare.py", source, requirements=tmp_path / "outside.txt")
+    assert "-r outside.txt" in framework.bootstrap()
+    assert framework.bundled()["outside.txt"] == "two\n"
+
+
+def test_an_entry_script_runs_first(framework: Recorded, source: Path, tmp_path: Path) -> None:
+    """`entry_point` beside a script is the shell script of sagemaker 3, which travels along."""
+    (tmp_path / "set-up.sh").write_text("export A=b\n")
+    framework.request("prepare.py", source, entry_point=tmp_path / "set-up.sh")
+    assert ". ./set-up.sh\n" in framework.bootstrap()
+    assert framework.bundled()["set-up.sh"] == "export A=b\n"
+
+
+def test_a_source_dir_in_s3(framework: Recorded) -> None:
+    """An archive is unpacked by its name, a prefix is mounted, and nothing but the bootstrap is uploaded."""
+    found = inputs_of(framework.request("jobs/x.py", "s3://code/v1/project.tar.gz", requirements="r.txt"))
+    assert found["code"] == ("s3://code/v1/project.tar.gz", CODE)
+    assert "tar -xzof project.tar.gz" in framework.bootstrap()
+    assert 'exec python3 jobs/x.py "$@"' in framework.bootstrap()
+    assert [upload.target.key.rpartition("/")[2] for upload in framework.plans[-1].uploads] == ["runproc.sh"]
+    found = inputs_of(framework.request("x.py", "s3://code/v1"))
+    assert found["code"] == ("s3://code/v1/", CODE)
+
+
+def test_codeartifact_by_parameter_or_variable(framework: Recorded, source: Path) -> None:
+    """The parameter is that of 2.x, the environment variable the one of sagemaker-core."""
+    framework.request("prepare.py", source, codeartifact_repo_arn=ARN)
+    assert "--domain our-domain" in framework.bootstrap()
+    recorded = Recorded(FrameworkProcessor, env={"CA_REPOSITORY_ARN": ARN})
+    recorded.request("prepare.py", source)
+    assert recorded.bootstrap() == framework.bootstrap()
+
+
+@pytest.mark.parametrize(
+    ("code", "options", "message"),
+    [
+        ("nothing.py", {}, "^code nothing.py wasn't found"),
+        ("../other.py", {}, "^code ../other.py wasn't found in .*project"),
+        ("prepare.py", {"source_dir": "no-such"}, "^source_dir: 'no-such' does not exist"),
+        ("prepare.py", {"source_dir": "prepare.py"}, "^source_dir: 'prepare.py' is not a directory"),
+        ("prepare.py", {"requirements": "no.txt"}, "^requirements no.txt wasn't found"),
+        ("prepare.py", {"entry_point": "no.sh"}, "^entry_point no.sh wasn't found"),
+        ("prepare.py", {"dependencies": "library"}, "^dependencies: must be a list of paths, not str"),
+        ("prepare.py", {"dependencies": ["no-such"]}, r"^dependencies\[0\]: 'no-such' does not exist"),
+        ("prepare.py", {"dependencies": ["s3://b/k"]}, r"^dependencies\[0\]: 's3://b/k' must be a directory or file"),
+        ("prepare.py", {"requirements": "../prepare.py"}, "^requirements: the bundle has another prepare.py"),
+        ("prepare.py", {"requirements": ".env"}, "credentials"),
+        ("prepare.py", {"codeartifact_repo_arn": "ours"}, "^codeartifact_repo_arn: 'ours' is not the ARN"),
+        ("s3://b/x.py", {"source_dir": None, "requirements": "r.txt"}, "^requirements: .*`code` is in S3"),
+        ("s3://b/x.py", {}, "^code: 's3://b/x.py' must be a local file"),
+        ("/x.py", {"source_dir": "s3://b/k"}, "^code: must be the name of a file in source_dir"),
+        ("../x.py", {"source_dir": "s3://b/k"}, "^code: must be the name of a file in source_dir"),
+        (
+            "x.py",
+            {"source_dir": "s3://b/k", "dependencies": ["a"]},
+            "^dependencies: cannot be added to a source_dir in S3",
+        ),
+        ("prepare.py", {"git_config": {"repo": "r", "token": "t"}}, r'^git_config\["token"\]: leave it out'),
+        ("prepare.py", {"git_config": {"repo": "r", "tag": "t"}}, r'^git_config\["tag"\]: is not known'),
+        ("prepare.py", {"git_config": {"repo": "r", "branch": "--upload-pack=x"}}, r'^git_config\["branch"\]: must be'),
+        (3, {}, "^code: must be a path"),
+    ],
+)
+def test_bad_input_is_named(
+    framework: Recorded, source: Path, monkeypatch: pytest.MonkeyPatch, code: Any, options: dict[str, Any], message: str
+) -> None:
+    """What cannot work is refused before any call, with the parameter as the user wrote it."""
+    monkeypatch.chdir(source)
+    (source.parent / "other.py").touch()
+    (source.parent / "prepare.py").write_text("another")
+    with pytest.raises(ConfigurationError, match=message):
+        framework.request(code, **{"source_dir": str(source), **options})
+
+
+def test_a_bundle_above_the_sessions_limit_is_refused(source: Path) -> None:
+    """The limit is the session's, and the error names what is large."""
+    session = Session(default_bucket="data", region_name="eu-west-1", bundle_limit=1000)
+    processor = FrameworkProcessor(IMAGE, ROLE, 1, "ml.m5.xlarge", sagemaker_session=session)
+    with pytest.raises(ConfigurationError, match=r"^bundle_limit: .*helpers/"):
+        processor.request("prepare.py", source)
+
+
+def test_code_from_a_repository(framework: Recorded, source: Path, tmp_path: Path) -> None:
+    """`git_config` takes the paths from a commit of a repository, and leaves nothing on this machine."""
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org", "-C", str(source)]
+    try:
+        for arguments in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "first"]):
+            subprocess.run([*git, *arguments], check=True)
+    except FileNotFoundError:
+        pytest.skip("there is no git on this machine")
+    first = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    (source / "jobs" / "nightly.py").write_text("print('changed')\n")
+    subprocess.run([*git, "commit", "-qam", "second"], check=True)
+    config = {"repo": str(source), "branch": "main"}
+    framework.request("nightly.py", "jobs", ["helpers"], config)
+    assert framework.bundled() == {"nightly.py": "print('changed')\n", "helpers/__init__.py": "NAME = 'helped'\n"}
+    framework.request("jobs/nightly.py", git_config={**config, "commit": first})
+    assert framework.bundled() == {"nightly.py": "print('nightly')\n"}
+    with pytest.raises(StagingError, match=r"^git_config: .*no-such-branch"):
+        framework.request("nightly.py", git_config={**config, "branch": "no-such-branch"})
+
+
+# On the engine.
+
+
+@pytest.fixture
+def local(local_session: LocalSession) -> FrameworkProcessor:
+    return FrameworkProcessor(instance_count=1, instance_type="local", sagemaker_session=local_session)
+
+
+def test_it_runs(local: FrameworkProcessor, source: Path, library: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The script sees the files beside it and the dependencies, on the Python that jobs run on, whatever its name."""
+    (source / "prepare.py").write_text(
+        "import sys, helpers, library\nprint(helpers.NAME, library.NAME, sys.argv[1:], sys.version_info[:2])\n"
+    )
+    local.run("prepare.py", str(source), [str(library)], arguments=["a b"])
+    assert f"helped library ['a b'] {sys.version_info[:2]}" in capsys.readouterr().out
+
+
+def test_the_exit_code_is_the_jobs(local: FrameworkProcessor, source: Path) -> None:
+    """A script that fails fails the job with its own exit code."""
+    (source / "prepare.py").write_text("raise SystemExit(7)\n")
+    with pytest.raises(JobFailedError, match="exit code: 7"):
+        local.run("prepare.py", source, logs=False)
+
+
+@pytest.mark.parametrize("kind", [FrameworkProcessor, ScriptProcessor])
+def test_requirements_are_the_jobs_own(
+    kind: type[ScriptProcessor], local_session: LocalSession, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a job installs it can import, over what is installed; the user's own Python stays as it is."""
+    make_wheel(source, "ours_alone", "1.0")
+    (source / "requirements.txt").write_text("./ours_alone-1.0-py3-none-any.whl\n")
+    (source / "prepare.py").write_text("import ours_alone, attrs\nprint(ours_alone.VERSION, attrs.__name__)\n")
+    processor = kind(
+        command=["python3"],
+        instance_count=1,
+        instance_type="local",
+        sagemaker_session=local_session,
+        env={"PIP_NO_INDEX": "1"},
+    )
+    processor.run("prepare.py", source_dir=source)
+    assert "1.0 attrs" in capsys.readouterr().out.splitlines()[-1]
+    assert subprocess.run([sys.executable, "-c", "import ours_alone"], capture_output=True, check=False).returncode == 1
+
+
+def make_wheel(folder: Path, name: str, version: str) -> None:
+    """A package as pip installs it, without any network."""
+    files = {
+        f"{name}.py": f"VERSION = {version!r}\n",
+        f"{name}-{version}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{name}-{version}.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{name}-{version}.dist-info/RECORD"] = "".join(f"{path},,\n" for path in files)
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        for path, text in files.items():
+            wheel.writestr(path, text)
+
+
+def test_a_missing_requirement_ends_the_job(local: FrameworkProcessor, source: Path) -> None:
+    """The failed step is said in the log's tail, and the script does not run."""
+    (source / "requirements.txt").write_text("./no-such.whl\n")
+    with pytest.raises(JobFailedError) as caught:
+        local.run("prepare.py", source, logs=False)
+    assert "runproc.sh: failed to install requirements.txt" in "\n".join(caught.value.log_tail)
+    assert "helped" not in "\n".join(caught.value.log_tail)
+
+
+def test_code_that_lies_in_s3_runs(
+    local: FrameworkProcessor, local_session: LocalSession, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An archive of anybody's making is unpacked, and files below a prefix run as they lie there."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as writing:
+        writing.add(source / "prepare.py", "prepare.py")
+        writing.add(source / "helpers", "helpers")
+    bucket = local_session.default_bucket()
+    local_session.client("s3").put_object(Bucket=bucket, Key="v1/project.tgz", Body=archive.getvalue())
+    local.run("prepare.py", f"s3://{bucket}/v1/project.tgz", arguments=["archive"])
+    local_session.upload_data(source, bucket, "v2")
+    local.run("prepare.py", f"s3://{bucket}/v2", arguments=["prefix"])
+    said = capsys.readouterr().out
+    assert "helped ['archive']" in said
+    assert "helped ['prefix']" in said
+
+
+class OfSagemaker2(FrameworkProcessor):
+    """Overrides the bootstrap with text in the manner of 2.x."""
+
+    def _generate_framework_script(self, user_script: str, codeartifact_repo_arn: str | None = None) -> str:
+        del codeartifact_repo_arn
+        lines = ["#!/bin/bash", "cd /opt/ml/processing/input/code/", "tar -xzf sourcedir.tar.gz", "set -e"]
+        lines += ["if [[ -f 'requirements.txt' ]]; then", "  python -m pip install -r requirements.txt", "fi"]
+        return "\n".join([*lines, f'{" ".join(self.command or ())} {user_script} "$@"\n'])
+
+
+def test_a_bootstrap_in_the_manner_of_sagemaker_2_runs(
+    local_session: LocalSession, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An overridden text with fixed paths works wherever the job has an /opt/ml of its own."""
+    make_wheel(source, "ours_too", "2.0")
+    (source / "requirements.txt").write_text("./ours_too-2.0-py3-none-any.whl\n")
+    (source / "prepare.py").write_text("import ours_too\nprint(ours_too.VERSION)\n")
+    processor = OfSagemaker2(
+        instance_count=1, instance_type="local", sagemaker_session=local_session, env={"PIP_NO_INDEX": "1"}
+    )
+    from processing.local import sandboxes
+
+    if not sandboxes.choose().mounts:
+        pytest.skip("there is no sandbox with an /opt/ml on this machine")
+    processor.run("prepare.py", str(source))
+    assert "2.0" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_fixed_path_in_the_bootstrap_is_refused_where_there_is_none(tmp_path: Path, source: Path) -> None:
+    """Without a sandbox there is no /opt/ml, which is said before anything starts."""
+    session = LocalSession(tmp_path / "engine", sandbox="rewriting")
+    processor = OfSagemaker2(instance_count=1, instance_type="local", sagemaker_session=session)
+    with pytest.raises(EngineError, match="names a path below /opt/ml"):
+        processor.run("prepare.py", str(source))
+
+
+class WithHooks(FrameworkProcessor):
+    """Overrides the hooks for code with the parameters of 2.x."""
+
+    def _pack_and_upload_code(  # type: ignore[override]
+        self,
+        code: Any,
+        source_dir: Any,
+        dependencies: Any,
+        git_config: Any,
+        job_name: Any,
+        inputs: Any,
+        kms_key: Any = None,
+        codeartifact_repo_arn: Any = None,
+    ) -> Any:
+        self.seen = ["pack"]
+        return super()._pack_and_upload_code(
+            code, source_dir, dependencies, git_config, job_name, inputs, kms_key, codeartifact_repo_arn
+        )
+
+    def _patch_inputs_with_payload(self, inputs: Any, s3_payload: str) -> Any:
+        self.seen.append("patch")
+        return super()._patch_inputs_with_payload(inputs, s3_payload)
+
+    def _create_and_upload_runproc(
+        self, user_script: str, kms_key: Any, entrypoint_s3_uri: str, codeartifact_repo_arn: Any = None
+    ) -> str:
+        self.seen.append(entrypoint_s3_uri)
+        return super()._create_and_upload_runproc(user_script, kms_key, entrypoint_s3_uri, codeartifact_repo_arn)
+
+    def _set_entrypoint(self, command: Any, user_script_name: str) -> None:
+        super()._set_entrypoint(command, user_script_name)
+        self.entrypoint = ["/usr/bin/env", *(self.entrypoint or ())]
+
+
+def test_the_hooks_of_sagemaker_2_are_called(source: Path) -> None:
+    """Each with the parameters that it has there, and what they return is used."""
+    recorded = Recorded(WithHooks)
+    request = recorded.request("prepare.py", str(source), job_name="a-job", codeartifact_repo_arn=ARN)
+    assert recorded.processor.seen == ["pack", "s3://data/a-job/source/runproc.sh", "patch"]
+    assert request["AppSpecification"]["ContainerEntrypoint"] == ["/usr/bin/env", "/bin/bash", BOOTSTRAP]
+
+
+def test_a_processor_without_settings_is_as_before(source: Path) -> None:
+    """A ScriptProcessor that is given a script alone uploads that file, and starts it with the command."""
+    recorded = Recorded(ScriptProcessor)
+    recorded.request(source, entry_point="prepare.py")
+    request = recorded.request(str(source / "prepare.py"))
+    assert request["AppSpecification"]["ContainerEntrypoint"] == ["python3", f"{CODE}/prepare.py"]
+    assert list(inputs_of(request)) == ["code"]
+
+
+def test_outputs_and_a_second_run(local: FrameworkProcessor, source: Path, tmp_path: Path) -> None:
+    """A processor may be run again with other code; what it writes is there, and its command stays the user's."""
+    (source / "prepare.py").write_text("import pathlib, sys\npathlib.Path(sys.argv[1], 'a.txt').write_text('out')\n")
+    folder = "/opt/ml/processing/output"
+    outputs = [ProcessingOutput(folder, output_name="o")]
+    first = local.run("prepare.py", str(source), outputs=outputs, arguments=[folder], logs=False)
+    local.run(str(source / "jobs" / "nightly.py"), logs=False)
+    (file,) = first.outputs["o"].download(tmp_path / "got")
+    assert file.read_text() == "out"
+    assert local.command == ["python"]
+    assert len(local.jobs) == 2
+
+
+def test_the_names_are_public() -> None:
+    """It is imported from the package, as its neighbours are."""
+    assert processing.FrameworkProcessor is FrameworkProcessor
