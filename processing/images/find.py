@@ -97,7 +97,7 @@ def image_uri(
         region: the AWS region whose registry it is.
         py_version: such as `py310`. Needed where the version comes with several; `py3` is the Python 3 that it has.
         instance_type: what it will run on: `ml.p*` and `ml.g*` have a GPU, `local_gpu` too. Needed where there are
-            several images for it.
+            several images; where there is one, it has to be one that this image runs on, or `local`.
         image_scope: `processing`, `training`, `inference`, ...; None means the one that a processing job runs:
             `processing` where there is such an image, else `training`, else the only one.
         base_framework_version: what Hugging Face's image builds upon, such as `pytorch2.1.0`.
@@ -219,9 +219,9 @@ def _processor(wanted: Wanted, known: Sequence[Release]) -> str:
         return ""
     image = f"{wanted.framework} {known[0].version}"
     kinds = " and ".join(options)
+    if len(options) == 1 and wanted.instance_type in {None, "local", "local_gpu"}:
+        return options[0]  # on this machine, the only image there is has to do
     if wanted.instance_type is None:
-        if len(options) == 1:
-            return options[0]
         raise wanted.error("instance_type", f"missing; {image} has different images for {kinds}")
     processor = _processor_of(wanted.instance_type, options)
     if processor is None:
