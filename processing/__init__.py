@@ -10,6 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from processing import compat as compat
+    from processing import config as config
+    from processing import doctor as doctor
+    from processing import images as images
+    from processing import pricing as pricing
     from processing.exceptions import (
         CapacityError,
         CodeNotFoundError,
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
         RunArgs,
         S3Input,
     )
+    from processing.planning import RunPlan
     from processing.processors import FrameworkProcessor, Processor, ScriptProcessor
     from processing.roles import get_execution_role
     from processing.session import Session
@@ -89,11 +95,12 @@ _HOME_OF = {
         "RunArgs",
         "S3Input",
     ),
+    "processing.planning": ("RunPlan",),
     "processing.processors": ("FrameworkProcessor", "Processor", "ScriptProcessor"),
     "processing.roles": ("get_execution_role",),
     "processing.session": ("Session",),
 }
-_MODULES = ("compat", "config", "images", "pricing")  # what is used as `processing.config.explain()`
+_MODULES = ("compat", "config", "doctor", "images", "pricing")  # what is used as `processing.config.explain()`
 _MODULE_OF = {name: module for module, names in _HOME_OF.items() for name in names}
 
 __all__ = [
@@ -121,6 +128,7 @@ __all__ = [
     "PyTorchProcessor",
     "RedshiftDatasetDefinition",
     "RunArgs",
+    "RunPlan",
     "S3Input",
     "SKLearnProcessor",
     "ScriptProcessor",
@@ -136,16 +144,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Load the module that a public name lives in, or a module that is public itself."""
-    if name in _MODULES:
-        return importlib.import_module(f"processing.{name}")
-    module = _MODULE_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module 'processing' has no attribute {name!r}")
-    value = getattr(importlib.import_module(module), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker would take every name for one that there is
+
+    def __getattr__(name: str) -> Any:
+        """Load the module that a public name lives in, or a module that is public itself."""
+        if name in _MODULES:
+            return importlib.import_module(f"processing.{name}")
+        module = _MODULE_OF.get(name)
+        if module is None:
+            raise AttributeError(f"module 'processing' has no attribute {name!r}")
+        value = getattr(importlib.import_module(module), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

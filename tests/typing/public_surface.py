@@ -1,0 +1,154 @@
+"""What type checkers see of the public surface. Nothing here runs: mypy reads it, with the rest of the tests.
+
+A line with `type: ignore[...]` is a mistake that a type checker has to find: where it finds none, the unused `ignore`
+is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import assert_type
+
+import processing
+from processing import (
+    JobFailedError,
+    LocalSession,
+    NetworkConfig,
+    ProcessingInput,
+    ProcessingJob,
+    ProcessingOutput,
+    Processor,
+    RunArgs,
+    RunPlan,
+    ScriptProcessor,
+    Session,
+    SubmissionError,
+    attach,
+)
+from processing.doctor import Finding, findings
+from processing.job import JobOutput, JobOutputs
+from processing.planning import PlannedUpload
+from processing.pricing import Price, hourly_price, refresh
+from processing.processors import FrameworkProcessor
+from processing.request.build import ProcessingRequest
+from processing.watching.events import Event, LogEvent
+
+
+def processors(session: Session) -> None:
+    """What is given to processors, and what comes back."""
+    image = Processor("role", "image", 1, "ml.m5.xlarge", ["python3"], env={"A": "b"}, tags={"k": "v"})
+    assert_type(image.run(wait=False), ProcessingJob)
+    assert_type(image.request(), ProcessingRequest)
+    assert_type(image.plan(), RunPlan)
+    assert_type(image.latest_job, ProcessingJob | None)
+    script = ScriptProcessor(
+        "role",
+        "image",
+        ["python3"],
+        1,
+        "ml.m5.xlarge",
+        tags=[{"Key": "k", "Value": "v"}],
+        network_config=NetworkConfig(subnets=["subnet-1"], security_group_ids=["sg-1"]),
+        sagemaker_session=session,
+        instance_preferences=["ml.m5.xlarge"],
+        extra={"AppSpecification": {}},
+    )
+    inputs = [ProcessingInput("data", "/opt/ml/processing/input"), ProcessingInput(Path("data"), Path("/opt"))]
+    outputs: list[ProcessingOutput | str] = [ProcessingOutput("/opt/ml/processing/out"), "/opt/ml/processing/other"]
+    assert_type(script.run("clean.py", inputs, outputs, ["--n", "1"], if_exists="attach"), ProcessingJob)
+    assert_type(script.run(code=Path("clean.py"), outputs=["/opt/ml/processing/out"]), ProcessingJob)
+    assert_type(script.request("clean.py").to_boto(), dict[str, Any])
+    assert_type(script.plan("clean.py", extra={}), RunPlan)
+    assert_type(script.get_run_args("clean.py"), RunArgs)
+    framework = FrameworkProcessor("image", "role", 1, "ml.m5.xlarge")
+    assert_type(framework.run("clean.py", "src", ["lib"], "requirements.txt", inputs), ProcessingJob)
+    assert_type(framework.plan("clean.py", source_dir=Path("src")), RunPlan)
+
+
+def mistakes() -> None:
+    """What a type checker finds before anything runs."""
+    Processor(instance_count="2")  # type: ignore[arg-type]
+    Processor(instance_kind="ml.m5.xlarge")  # type: ignore[call-arg]
+    Processor().run(if_exists="replace")  # type: ignore[arg-type]
+    Processor().run(outputs=[5])  # type: ignore[list-item]
+    ScriptProcessor().run()  # type: ignore[call-arg]
+    ScriptProcessor(command="python3")  # type: ignore[arg-type]
+    ProcessingInput(5)  # type: ignore[arg-type]
+    processing.no_such_name  # type: ignore[attr-defined] # noqa: B018 - this is the mistake
+
+
+def jobs(job: ProcessingJob) -> None:
+    """A job, and everything that can be asked of it."""
+    assert_type(attach("name"), ProcessingJob)
+    assert_type(ProcessingJob.from_processing_name(None, "name"), ProcessingJob)
+    assert_type(job.wait(logs=False, timeout=5, on_stop="return"), ProcessingJob)
+    assert_type((job.name, job.job_name, job.arn, job.status), tuple[str, str, str, str])
+    assert_type(job.describe(), dict[str, Any])
+    assert_type(job.events(), Iterator[Event])
+    assert_type(job.logs(follow=True), Iterator[LogEvent])
+    assert_type(job.outputs, JobOutputs)
+    assert_type(job.outputs[0], JobOutput)
+    assert_type(job.outputs["clean"], JobOutput)
+    assert_type(job.outputs[:1], JobOutputs)
+    assert_type(job.outputs["clean"].download("out"), list[Path])
+    job.wait(on_stop="ignore")  # type: ignore[arg-type]
+
+
+def sessions() -> None:
+    """Sessions, for AWS and for this machine."""
+    session = Session(default_bucket="bucket", region_name="eu-central-1")
+    assert_type(session.default_bucket(), str)
+    assert_type(session.boto_region_name, str)
+    local: Session = LocalSession("folder")
+    assert_type(local.is_local, bool)
+    Session(code_layout="other")  # type: ignore[arg-type]
+
+
+def errors() -> None:
+    """What errors carry."""
+    try:
+        attach("name").wait()
+    except JobFailedError as error:
+        assert_type(error.failure_reason, str | None)
+        assert_type(error.log_tail, tuple[str, ...])
+    except SubmissionError as error:
+        assert_type(error.code, str | None)
+
+
+def plans(plan: RunPlan) -> None:
+    """A plan's parts, prices and the doctor's findings."""
+    assert_type(plan.request, ProcessingRequest | None)
+    assert_type(plan.uploads, tuple[PlannedUpload, ...])
+    assert_type((plan.files, plan.size, plan.price), tuple[int, int, float | None])
+    assert_type((plan.problems, plan.warnings), tuple[tuple[str, ...], tuple[str, ...]])
+    assert_type(processing.pricing.hourly_price("ml.m5.xlarge", "us-east-1"), Price | None)
+    assert_type(hourly_price("ml.m5.xlarge", "us-east-1"), Price | None)
+    assert_type(refresh("us-east-1"), int)
+    assert_type(findings("clean.py"), tuple[Finding, ...])
+
+
+class Custom(ScriptProcessor):
+    """A subclass in the way of public ones: the hooks have types of their own."""
+
+    def _normalize_args(
+        self,
+        job_name: str | None = None,
+        arguments: list[str] | None = None,
+        inputs: list[ProcessingInput] | None = None,
+        outputs: Any = None,
+        code: Any = None,
+        kms_key: str | None = None,
+    ) -> tuple[list[ProcessingInput], list[ProcessingOutput]]:
+        found = super()._normalize_args(job_name, arguments, inputs, outputs, code, kms_key)
+        assert_type(found, tuple[list[ProcessingInput], list[ProcessingOutput]])
+        return found
+
+
+def settings(extra: Mapping[str, Any], environment: dict[str, str]) -> None:
+    """Attributes may be assigned, with their types."""
+    processor = Processor()
+    processor.extra, processor.env, processor.instance_count = extra, environment, 2
+    processor.instance_count = "2"  # type: ignore[assignment]
