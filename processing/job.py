@@ -203,16 +203,20 @@ class Launch:
 
     def _stage_and_submit(self) -> str:
         from processing.staging.objects import ClaimedError, remove_claimed
+        from processing.staging.reuse import missing_uploads, remember_trees
         from processing.staging.transfers import upload_all
         from processing.submission import NameTakenError, submit
 
-        api, owner = self.session.api, self.session.expected_owner
+        api, owner, uploads = self.session.api, self.session.expected_owner, self.plan.uploads
         try:
-            upload_all(api, self.plan.uploads, expected_owner=owner)
+            upload_all(api, missing_uploads(api, uploads, owner), expected_owner=owner)
+            remember_trees(uploads)
             return submit(api, self.request).arn
         except (ClaimedError, NameTakenError):
-            remove_claimed(api, self.plan.uploads, owner)
+            remove_claimed(api, uploads, owner)
             raise
+        finally:
+            self.plan.close()
 
     def _buckets(self) -> set[str]:
         """The buckets that the job reads or writes: the session makes sure of the one that is its own."""
