@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from processing import __version__
 from processing.exceptions import ConfigurationError, EngineError
 
 if TYPE_CHECKING:
@@ -98,8 +97,9 @@ def _hiding(folder: Path) -> Iterator[Finding]:
 
 
 def _versions() -> Iterator[Finding]:
-    ours = [f"sm-processing {__version__}", *(f"{name} {_version(name)}" for name in ("boto3", "botocore"))]
-    yield Finding("ok", "versions", ", ".join((*ours, "Python " + sys.version.partition(" ")[0])))
+    names = ("sm-processing", "boto3", "botocore")
+    versions = [f"{name} {_version(name) or '(not installed, but found)'}" for name in names]
+    yield Finding("ok", "versions", ", ".join((*versions, "Python " + sys.version.partition(" ")[0])))
     for extra, names in _EXTRAS.items():
         missing = [name for name in names if _version(name) is None]
         how = f"not installed ({', '.join(missing)}): pip install sm-processing[{extra}]" if missing else "installed"
