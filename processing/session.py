@@ -104,8 +104,12 @@ class Session:
         self._api: RetryingApi | None = None
         self._identity: Mapping[str, str] | None = None
         self._ensured: set[str] = set()
-        # Re-entrant: making a client asks for the boto session, asking for the account makes a client.
+        self._roles: dict[str, str] = {}
+        # Re-entrant: making a client asks for the boto session.
         self._lock = threading.RLock()
+        # Held while AWS is asked for what is asked once, and never taken below the other: whoever needs but a client
+        # does not wait for an answer.
+        self._asking = threading.RLock()
 
     # The config file.
 
@@ -119,7 +123,7 @@ class Session:
         Raises:
             ConfigurationError: a file is missing, cannot be read or is not valid.
         """
-        with self._lock:
+        with self._asking:
             if self._config is None:
                 self._config = read_config(self._read_config_object)
             return self._config
@@ -256,10 +260,16 @@ class Session:
         return self._caller()["Arn"]
 
     def expand_role(self, role: str) -> str:
-        """Return the ARN of a role; one that holds a "/" is an ARN already, a name is looked up with IAM GetRole."""
+        """Return the ARN of a role; one that holds a "/" is an ARN already, a name is looked up with IAM GetRole.
+
+        Each name is looked up once in the session's life.
+        """
         if "/" in role:
             return role
-        return str(self.api.call("iam", "GetRole", {"RoleName": role})["Role"]["Arn"])
+        with self._asking:
+            if role not in self._roles:
+                self._roles[role] = str(self.api.call("iam", "GetRole", {"RoleName": role})["Role"]["Arn"])
+            return self._roles[role]
 
     def expression(self) -> str:
         """Return what another program may write to reach the same jobs, after `import processing`."""
@@ -311,7 +321,7 @@ class Session:
         Raises:
             ConfigurationError: the name is taken by another account, or the bucket may not be looked at.
         """
-        with self._lock:
+        with self._asking:
             owner = None if bucket in self._ensured else self.expected_owner(bucket)
             if owner is None:
                 return
@@ -476,7 +486,7 @@ class Session:
         return client
 
     def _caller(self) -> Mapping[str, str]:
-        with self._lock:
+        with self._asking:
             if self._identity is None:
                 self._identity = cast("Mapping[str, str]", self.api.call("sts", "GetCallerIdentity"))
             return self._identity
