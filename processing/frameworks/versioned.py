@@ -34,9 +34,6 @@ class VersionedProcessor(FrameworkProcessor):
     framework: ClassVar[str]
     """The framework's name in `processing.images`."""
 
-    by_instance: ClassVar[bool] = True
-    """Whether the instance type has a say in which image it is."""
-
     framework_version: str | None = None
     py_version: str | None = None
 
@@ -69,8 +66,7 @@ class VersionedProcessor(FrameworkProcessor):
         if image_uri is None:
             called = {"version": "framework_version"}
             wanted = wanted_image(session, self.framework, framework_version, py_version=py_version, called=called)
-            types = (instance_type, instance_preferences) if self.by_instance else (None, None)
-            image_uri = image_for(wanted, *types)
+            image_uri = image_for(wanted, instance_type, instance_preferences)
         super().__init__(
             image_uri=image_uri,
             role=role,
@@ -108,7 +104,6 @@ class XGBoostProcessor(VersionedProcessor):
     """Runs processing jobs in AWS's image for XGBoost; see `VersionedProcessor` for the parameters."""
 
     framework = "xgboost"
-    by_instance = False  # as in v2: the first versions have an image for CPUs only, which runs on every instance
 
 
 class MXNetProcessor(VersionedProcessor):

@@ -93,11 +93,9 @@ def test_the_image_follows_from_version_region_and_instance(
 
 
 def test_a_gpu_instance_has_the_gpu_s_image(session: Session) -> None:
-    """The instance type decides between the images; XGBoost's first image, for CPUs, runs on any instance as in v2."""
+    """The instance type decides between the images."""
     processor = PyTorchProcessor("2.5.1", ROLE, 1, "ml.g5.xlarge", sagemaker_session=session)
     assert str(processor.image_uri).endswith("pytorch-training:2.5.1-gpu-py311")
-    first = XGBoostProcessor("0.90-2", ROLE, 1, "ml.g5.xlarge", sagemaker_session=session)
-    assert str(first.image_uri).endswith("sagemaker-xgboost:0.90-2-cpu-py3")
 
 
 def test_preferred_instance_types_share_an_image(session: Session) -> None:
@@ -244,5 +242,5 @@ def test_data_wrangler_takes_another_flow(session: Session) -> None:
     given = [ProcessingInput("s3://data/other.flow", "/opt/ml/processing/flow", "flow")]
     sent = processor.request(given).to_boto()
     assert [entry["S3Input"]["S3Uri"] for entry in sent["ProcessingInputs"]] == ["s3://data/other.flow"]
-    with pytest.raises(ConfigurationError, match="^data_wrangler_flow_source: missing"):
+    with pytest.raises(ConfigurationError, match=r"^data_wrangler_flow_source: missing"):
         processor.request()
