@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pathlib
+import pickle
 import threading
 from typing import Any
 
@@ -457,6 +458,45 @@ def test_two_threads_share_a_processor(processor: ScriptProcessor, tmp_path: pat
         assert boto["AppSpecification"]["ContainerArguments"] == [name]
         assert boto["AppSpecification"]["ContainerEntrypoint"][-1].endswith(f"/{name}.py")
     assert len(requests) == 16
+
+
+class Slow(Session):
+    """A session that gets no answer for a role until it is told to."""
+
+    asked = threading.Event()
+    answer = threading.Event()
+
+    def expand_role(self, role: str) -> str:
+        assert role
+        self.asked.set()
+        assert self.answer.wait(60)
+        return ROLE
+
+
+def test_a_slow_answer_keeps_no_other_processor_waiting(processor: ScriptProcessor, script: pathlib.Path) -> None:
+    """While AWS is asked for one processor's role, another one gets its request ready."""
+    slow = ScriptProcessor(
+        "arn:aws:iam::1:role/x", IMAGE, ["python3"], 1, "ml.m5.xlarge", sagemaker_session=Slow(default_bucket="data")
+    )
+    waiting = threading.Thread(target=slow.request, args=(script,))
+    waiting.start()
+    try:
+        assert Slow.asked.wait(60)
+        other = threading.Thread(target=processor.request, args=(script,))
+        other.start()
+        other.join(60)
+        assert not other.is_alive()
+    finally:
+        Slow.answer.set()
+        waiting.join()
+
+
+def test_a_processor_can_be_copied_and_pickled(processor: ScriptProcessor, script: pathlib.Path) -> None:
+    """Also after a run: whoever keeps it in an attribute of something that is copied meets no lock."""
+    processor.request(script)
+    processor.sagemaker_session = None
+    assert copy.deepcopy(processor).command == ["python3"]
+    assert pickle.loads(pickle.dumps(processor)).command == ["python3"]
 
 
 class Appending(ScriptProcessor):

@@ -1,0 +1,83 @@
+"""The Python environment of a job's own, over the user's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from processing.container import overlay
+
+
+@pytest.fixture
+def below(tmp_path: Path) -> Path:
+    """The user's environment, with the first version of a package; returns its interpreter."""
+    python = over(Path(sys.executable), tmp_path / "below")
+    install(python, wheel(tmp_path, "1.0"))
+    return python
+
+
+def over(python: Path, folder: Path) -> Path:
+    """Make the environment, and return its interpreter."""
+    subprocess.run([str(python), "-I", overlay.__file__, str(folder)], check=True)
+    return folder / "bin" / "python"
+
+
+def wheel(folder: Path, version: str) -> Path:
+    """A package, its version in its file."""
+    path = folder / f"versioned-{version}-py3-none-any.whl"
+    files = {
+        "versioned.py": f"VERSION = {version!r}\n",
+        f"versioned-{version}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: versioned\nVersion: {version}\n",
+        f"versioned-{version}.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"versioned-{version}.dist-info/RECORD"] = "".join(f"{name},,\n" for name in files)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return path
+
+
+def install(python: Path, *what: Path | str) -> str:
+    command = [str(python), "-m", "pip", "install", "--no-index", "--disable-pip-version-check", *map(str, what)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def ask(python: Path, code: str) -> str:
+    done = subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True, cwd="/")
+    return done.stdout.strip()
+
+
+def test_what_is_below_is_seen_and_stays(below: Path, tmp_path: Path) -> None:
+    """What is installed counts as installed, another version is put above it, and below nothing changes."""
+    above = over(below, tmp_path / "above")
+    assert ask(above, "import versioned; print(versioned.VERSION)") == "1.0"
+    assert "already satisfied" in install(above, "versioned")
+    install(above, wheel(tmp_path, "2.0"))
+    assert ask(above, "import versioned; print(versioned.VERSION)") == "2.0"
+    assert ask(below, "import versioned; print(versioned.VERSION)") == "1.0"
+
+
+def test_every_name_of_python_and_pip_is_the_jobs(tmp_path: Path) -> None:
+    """`python`, `python3` and `pip`: none of them reaches what is below."""
+    programs = over(Path(sys.executable), tmp_path / "above").parent
+    for name in ("python", "python3"):
+        assert ask(programs / name, "import sys; print(sys.prefix)") == str(programs.parent)
+    for name in ("pip", "pip3"):
+        done = subprocess.run([programs / name, "--version"], check=True, capture_output=True, text=True)
+        assert done.stdout.startswith("pip ")
+        assert 'exec "${0%/*}/python" -m pip' in (programs / name).read_text()
+
+
+def test_a_path_file_below_is_followed(below: Path, tmp_path: Path) -> None:
+    """An editable installation is a `.pth` file, which counts here too."""
+    (tmp_path / "edited").mkdir()
+    (tmp_path / "edited" / "in_place.py").touch()
+    packages = Path(ask(below, "import sysconfig; print(sysconfig.get_path('purelib'))"))
+    (packages / "edited.pth").write_text(f"{tmp_path / 'edited'}\n")
+    assert ask(over(below, tmp_path / "above"), "import in_place; print(in_place.__file__)").endswith(
+        "edited/in_place.py"
+    )
