@@ -97,8 +97,8 @@ def _hiding(folder: Path) -> Iterator[Finding]:
 
 
 def _versions() -> Iterator[Finding]:
-    names = ("sm-processing", "boto3", "botocore")
-    versions = [f"{name} {_version(name) or '(not installed, but found)'}" for name in names]
+    ours = ("sm-processing", "boto3", "botocore")
+    versions = [f"{name} {_version(name) or '(not installed, but found)'}" for name in ours]
     yield Finding("ok", "versions", ", ".join((*versions, "Python " + sys.version.partition(" ")[0])))
     for extra, names in _EXTRAS.items():
         missing = [name for name in names if _version(name) is None]

@@ -81,35 +81,37 @@ class RunPlan:
         return "\n".join(_lines(self))
 
 
-def assumed_role(session: Session, role: object) -> str | None:
+def plan_run(target: Callable[[], tuple[Session, str | None]], prepare: Callable[[str | None], Launch]) -> RunPlan:
+    """Return what a run would do.
+
+    Args:
+        target: returns where the job would go, and its role.
+        prepare: runs the hooks and reads the processor, without a call and without checking; is given the ARN that
+            stands for the role, where only its name is known.
+    """
+    with collected_notices() as notices:
+        try:
+            session, role = target()
+            region = session.boto_region_name
+            assumed = _assumed_role(session, role)
+            if assumed is not None:
+                notices.append(f"role: {role!r} is looked up with IAM GetRole when run; its account is made up here")
+            launch = prepare(assumed)
+        except (ConfigurationError, StagingError) as error:
+            return RunPlan(problems=tuple(str(error).splitlines()), warnings=tuple(notices))
+        request = launch.request
+        problems = find_problems(request, file_uris=session.is_local) or _refused_here(launch)
+    uploads = tuple(_uploads(launch))
+    launch.plan.close()
+    price, note = (0.0, "it runs on this machine") if session.is_local else _price(request, region)
+    return RunPlan(request, uploads, problems, tuple(notices), price, note)
+
+
+def _assumed_role(session: Session, role: object) -> str | None:
     """Return an ARN that stands for a role of which only the name is given; None where nothing need be assumed."""
     if session.is_local or not isinstance(role, str) or not role or "/" in role:
         return None
     return f"arn:{session.partition}:iam::{_UNKNOWN_ACCOUNT}:role/{role}"
-
-
-def plan_run(session: Session, prepare: Callable[[], Launch], assumed: str | None = None) -> RunPlan:
-    """Return what a run would do.
-
-    Args:
-        session: where the job would go.
-        prepare: runs the hooks and reads the processor, without a call and without checking.
-        assumed: the ARN that stands for the role, where only its name is known.
-    """
-    with collected_notices() as notices:
-        if assumed is not None:
-            name = assumed.rpartition("/")[2]
-            notices.append(f"role: {name!r} is looked up with IAM GetRole when run; its account is made up here")
-        try:
-            launch = prepare()
-        except (ConfigurationError, StagingError) as error:
-            return RunPlan(problems=tuple(str(error).splitlines()), warnings=tuple(notices))
-        request = launch.request
-        problems = find_problems(request, file_uris=session.is_local)
-        if not problems:
-            problems = _refused_here(launch)
-    price, note = _price(request, session)
-    return RunPlan(request, tuple(_uploads(launch)), problems, tuple(notices), price, note)
 
 
 def _refused_here(launch: Launch) -> tuple[str, ...]:
@@ -141,11 +143,8 @@ def _uploads(launch: Launch) -> Iterator[PlannedUpload]:
             )
 
 
-def _price(request: ProcessingRequest, session: Session) -> tuple[float | None, str]:
+def _price(request: ProcessingRequest, region: str) -> tuple[float | None, str]:
     """Return what the job costs at most in USD, and how that comes about; None where a price is not known."""
-    if session.is_local:
-        return 0.0, "it runs on this machine"
-    region = session.boto_region_name
     hours = _number(request.max_runtime_in_seconds or DEFAULT_RUNTIME) / 3600
     wanted: list[tuple[object, object]] = []
     if request.instance_type:

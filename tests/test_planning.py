@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing import LocalSession, ProcessingInput, Processor, ScriptProcessor, Session
+from processing import FrameworkProcessor, LocalSession, ProcessingInput, Processor, ScriptProcessor, Session
 from processing.planning import PlannedUpload, RunPlan
 
 if TYPE_CHECKING:
@@ -118,6 +118,32 @@ def test_no_request_at_all(code: str, tmp_path: pathlib.Path) -> None:
     assert plan.request is None
     assert plan.problems[0].startswith("code ")
     assert "problems" in str(plan)
+
+
+@pytest.mark.usefixtures("no_calls")
+def test_no_region_is_a_problem(script: pathlib.Path) -> None:
+    """Where there is no region the plan says so, and is not an error itself."""
+    plan = ScriptProcessor("MyRole", IMAGE, ["python3"], 1, "ml.m5.xlarge", sagemaker_session=Session()).plan(script)
+    assert plan.problems[0].startswith("region_name: no AWS region is set")
+
+
+@pytest.mark.usefixtures("no_calls")
+def test_a_bundle_is_one_upload(script: pathlib.Path, data: pathlib.Path) -> None:
+    """Code that travels as a bundle, and the script that starts it, are counted as they are sent."""
+    script.rename(data / script.name)
+    session = Session(region_name="us-east-1")
+    plan = FrameworkProcessor(IMAGE, ROLE, 1, "ml.m5.xlarge", sagemaker_session=session).plan(script.name, data)
+    assert [(upload.name, upload.files) for upload in plan.uploads] == [("code", 1), ("entrypoint", 1)]
+    assert plan.uploads[0].size > 2005
+    assert plan.problems == ()
+
+
+@pytest.mark.usefixtures("no_calls")
+def test_what_is_spilled_is_uploaded(script: pathlib.Path) -> None:
+    """Variables that a request has no room for are among the uploads, and no problem."""
+    plan = processor(env={f"NAME_{number}": "v" for number in range(200)}).plan(script)
+    assert plan.problems == ()
+    assert len(plan.uploads) == 2
 
 
 def test_files_that_cannot_be_read_are_problems(tmp_path: pathlib.Path, script: pathlib.Path) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from processing.launching import IfExists
     from processing.planning import RunPlan
     from processing.request.build import ProcessingRequest
+    from processing.session import Session
     from processing.staging.plan import StagingPlan
 
 INPUTS = "/opt/ml/processing/input/"
@@ -291,16 +292,17 @@ class Processor:
         experiment_config: dict[str, str] | None,
         extra: Mapping[str, Any] | None,
     ) -> RunPlan:
-        from processing.planning import assumed_role, plan_run
+        from processing.planning import plan_run
 
-        self._resolve_session(offline=True)
-        assumed = assumed_role(self.sagemaker_session, self.role)
-        with self._without_calls(assumed):
-            return plan_run(
-                self.sagemaker_session,
-                lambda: self._prepare(given, job_name, experiment_config, extra, check=False),
-                assumed,
-            )
+        def target() -> tuple[Session, str | None]:
+            self._resolve_session(offline=True)
+            return self.sagemaker_session, self.role
+
+        def prepare(assumed_role: str | None) -> Launch:
+            with self._without_calls(assumed_role):
+                return self._prepare(given, job_name, experiment_config, extra, check=False)
+
+        return plan_run(target, prepare)
 
     def _prepare(
         self,
