@@ -1,0 +1,248 @@
+"""The import names of `sagemaker` 2.x: which there are, what is said of others, and scripts that use them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+
+import processing
+from processing import ConfigurationError, LocalSession, compat
+from processing.compat.modules import MODULES
+from processing.compat.s3 import parse_s3_url, s3_path_join
+from processing.compat.session import LocalSession as V2LocalSession
+from processing.compat.session import Session as V2Session
+from processing.compat.utils import name_from_base
+from processing.local.transports.server import Server
+from processing.targets import LOCAL_ROLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCRIPTS = sorted(Path(__file__).with_name("v2_scripts").glob("*.py"))
+INSTALL = """
+import runpy, sys, processing.compat
+processing.compat.install()
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+@pytest.fixture
+def installed() -> Iterator[None]:
+    """The names are there during the test."""
+    compat.install()
+    yield
+    compat.uninstall()
+
+
+def results(printed: str) -> list[str]:
+    """What a script says of its results; `sagemaker` puts dots before some of them."""
+    return ["RESULT" + line.partition("RESULT")[2] for line in printed.splitlines() if "RESULT" in line]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_of_sagemaker_2_gives_the_same_results(
+    script: Path, local_session: LocalSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs as it is; the results are those that `sagemaker` 2.x gave (tests/foreign holds that to it)."""
+    with Server(local_session.engine) as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("PYTHONPATH", str(Path(processing.__file__).parent.parent))  # it runs in another folder
+        command = [sys.executable, "-c", INSTALL, str(script)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert results(done.stdout) == script.with_suffix(".expected").read_text().splitlines()
+
+
+@pytest.mark.usefixtures("installed")
+class TestNames:
+    @pytest.mark.parametrize("name", sorted(MODULES))
+    def test_each_module_has_its_names(self, name: str) -> None:
+        """Every name in the table is there, for `from ... import` and in `dir`."""
+        module = importlib.import_module(name)
+        for each in MODULES[name]:
+            assert getattr(module, each) is getattr(importlib.import_module(MODULES[name][each]), each)
+        assert {*MODULES[name]} <= {*dir(module)}
+
+    def test_they_are_this_package_s_classes(self) -> None:
+        """What is imported under the old name is what the package has under its own."""
+        sagemaker = importlib.import_module("sagemaker")
+        assert sagemaker.processing.ScriptProcessor is processing.ScriptProcessor
+        assert sagemaker.network.NetworkConfig is processing.NetworkConfig
+        assert sagemaker.get_execution_role is processing.get_execution_role
+        assert sagemaker.__version__.startswith("2.")
+        assert issubclass(sagemaker.Session, processing.Session)
+        assert issubclass(sagemaker.local.LocalSession, LocalSession)
+
+    @pytest.mark.parametrize(
+        ("statement", "message"),
+        [
+            ("import sagemaker.estimator", "sagemaker.estimator is not part of sm-processing: "),
+            ("from sagemaker import estimator", "sagemaker.estimator is not part of sm-processing: "),
+            ("from sagemaker.spark.processing import PySparkProcessor", "the Spark processors are not built yet"),
+            ("from sagemaker.remote_function import remote", "remote functions are not built yet"),
+            ("from sagemaker.workflow.steps import ProcessingStep", "it records no pipelines"),
+            ("from sagemaker.processing import Nothing", "sagemaker.processing.Nothing is not part of sm-processing: "),
+            ("from sagemaker.sklearn.estimator import SKLearn", "such as SKLearnProcessor"),
+            ("from sagemaker.pytorch import PyTorch", "sagemaker.pytorch.PyTorch is not part of sm-processing: "),
+        ],
+    )
+    def test_a_name_that_is_missing_is_named(self, statement: str, message: str) -> None:
+        """An import of anything else is an ImportError that says so."""
+        with pytest.raises(ImportError) as caught:
+            exec(statement, {})
+        assert message in str(caught.value)
+
+    def test_an_attribute_that_is_missing_is_named(self) -> None:
+        """Looking for one is no import: it is an AttributeError, so that `hasattr` works."""
+        sagemaker = importlib.import_module("sagemaker")
+        assert not hasattr(sagemaker, "estimator")
+        with pytest.raises(AttributeError, match=r"sagemaker\.estimator is not part of sm-processing"):
+            _ = sagemaker.estimator
+
+    def test_a_star_imports_what_there_is(self) -> None:
+        """`from sagemaker.processing import *` gives the names of the table."""
+        names: dict[str, Any] = {}
+        exec("from sagemaker.processing import *", names)
+        assert {*MODULES["sagemaker.processing"]} <= {*names}
+
+
+class TestInstalling:
+    def test_it_can_be_undone(self) -> None:
+        """Installing twice is as once; afterwards nothing of it is left."""
+        before = list(sys.meta_path)
+        compat.install()
+        compat.install()
+        importlib.import_module("sagemaker.processing")
+        compat.uninstall()
+        compat.uninstall()
+        assert sys.meta_path == before
+        assert not [name for name in sys.modules if name.partition(".")[0] == "sagemaker"]
+        assert importlib.util.find_spec("sagemaker") is None
+
+    def test_an_installed_sagemaker_goes_first(self, tmp_path: Path) -> None:
+        """Where it is installed it is imported, and what it lacks is missing as ever."""
+        (tmp_path / "sagemaker").mkdir()
+        (tmp_path / "sagemaker" / "__init__.py").write_text("REAL = True\n")
+        (tmp_path / "sagemaker" / "processing.py").write_text("REAL = True\n")
+        program = (
+            "import processing.compat; processing.compat.install()\n"
+            "import sagemaker.processing\n"
+            "print(sagemaker.REAL, sagemaker.processing.REAL)\n"
+            "try: import sagemaker.estimator\n"
+            "except ModuleNotFoundError as error: print(error)\n"
+        )
+        command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{program}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        assert done.stdout == "True True\nNo module named 'sagemaker.estimator'\n"
+
+    def test_installing_imports_nothing(self) -> None:
+        """Neither boto3 nor a processor is loaded until a name is used."""
+        program = (
+            "import sys, processing.compat; processing.compat.install(); import sagemaker.processing\n"
+            "print([name for name in ('boto3', 'tenacity', 'yaml', 'processing.session') if name in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+        assert done.stdout == "[]\n"
+
+
+@pytest.mark.usefixtures("installed")
+class TestSessions:
+    def test_a_session_takes_what_v2_s_takes(self) -> None:
+        """All its parameters, in their order; what is for endpoints is not needed."""
+        boto_session = boto3.Session(region_name="eu-west-1")
+        client = boto_session.client("sagemaker")
+        made = V2Session(boto_session, client, None, None, "bucket", None, None, {}, "prefix")
+        assert made.boto_session is boto_session
+        assert made.sagemaker_client is client
+        assert (made.default_bucket(), made.default_bucket_prefix) == ("bucket", "prefix")
+        assert made.s3_client.meta.region_name == made.s3_resource.meta.client.meta.region_name == "eu-west-1"
+
+    def test_local_goes_before_a_session(self) -> None:
+        """As in `sagemaker` 2.x an AWS session gives way to `instance_type="local"`; one of ours is an error."""
+        aws = V2Session(boto3.Session(region_name="eu-west-1"), default_bucket="b")
+        made = processing.Processor(instance_type="local", instance_count=1, sagemaker_session=aws)
+        assert made.sagemaker_session.is_local
+        with pytest.raises(ConfigurationError, match="instance_type: 'local'"):
+            processing.Processor(instance_type="local", sagemaker_session=processing.Session(region_name="eu-west-1"))
+
+    def test_a_local_script_runs(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The lines that every example of v2's local mode begins with give a job on the engine."""
+        monkeypatch.setenv("PROCESSING_LOCAL_HOME", str(tmp_path / "engine"))
+        script = tmp_path / "say.py"
+        script.write_text("print('said')\n")
+        sagemaker = importlib.import_module("sagemaker.local")
+        session = sagemaker.LocalSession(boto3.Session(region_name="eu-west-1"), default_bucket="mine")
+        session.config = {"local": {"local_code": True}}
+        sklearn = importlib.import_module("sagemaker.sklearn.processing")
+        processor = sklearn.SKLearnProcessor(
+            "1.2-1", LOCAL_ROLE, instance_count=1, instance_type="local", sagemaker_session=session
+        )
+        job = processor.run(str(script))
+        assert "said" in capsys.readouterr().out
+        assert session.boto_region_name == "eu-west-1"
+        assert ":eu-west-1:" in job.arn
+        assert session.get_caller_identity_arn() == LOCAL_ROLE
+        session.logs_for_processing_job(job.job_name)
+        session.logs_for_processing_job(job.job_name, wait=True)
+        assert capsys.readouterr().out.count("said") == 2
+
+    def test_files_go_up_and_down(self, tmp_path: Path) -> None:
+        """`sagemaker.s3` and the methods of the session move files by URIs."""
+        session = V2LocalSession(s3_endpoint_url=None, default_bucket="files")
+        s3 = importlib.import_module("sagemaker.s3")
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in" / "a.txt").write_text("a")
+        base = f"s3://{session.default_bucket()}/{tmp_path.name}"
+        assert s3.S3Uploader.upload(tmp_path / "in", base, "key", session) == base
+        assert s3.S3Uploader.upload_string_as_file_body("ü", f"{base}/b.txt", sagemaker_session=session)
+        assert s3.S3Uploader.upload_bytes(b"\0", f"{base}/c", sagemaker_session=session) == f"{base}/c"
+        assert s3.S3Downloader.list(base, session) == [f"{base}/a.txt", f"{base}/b.txt", f"{base}/c"]
+        assert session.list_s3_files("files", tmp_path.name)[0] == f"{tmp_path.name}/a.txt"
+        assert s3.S3Downloader.read_file(f"{base}/b.txt", session) == "ü"
+        assert s3.S3Downloader.read_bytes(f"{base}/c", session) == b"\0"
+        assert len(s3.S3Downloader.download(base, str(tmp_path / "out"), sagemaker_session=session)) == 3
+        assert (tmp_path / "out" / "a.txt").read_text() == "a"
+
+
+@pytest.mark.parametrize(
+    ("parts", "joined"),
+    [
+        (("s3://", "//foo/", "/bar///baz"), "s3://foo/bar/baz"),
+        (("/foo", "bar/"), "foo/bar"),
+        (("foo", "", None, "bar"), "foo/bar"),
+        (("s3://bucket/a/", "b"), "s3://bucket/a/b"),
+        (("s3://",), "s3://"),
+        ((), ""),
+    ],
+)
+def test_parts_of_a_uri_are_joined(parts: tuple[str | None, ...], joined: str) -> None:
+    """With one slash between each, as v2 does."""
+    assert s3_path_join(*parts) == joined
+    assert s3_path_join("a", "b", with_end_slash=True) == "a/b/"
+    assert parse_s3_url("s3://bucket/a/b") == ("bucket", "a/b")
+
+
+def test_names_are_made_of_a_base() -> None:
+    """The base is cut to fit, the time is at the end, and no name comes twice."""
+    assert name_from_base("x" * 80) != name_from_base("x" * 80)
+    assert len(name_from_base("x" * 80)) == 63
+    assert len(name_from_base("x" * 80, max_length=30, short=True)) == 30
+
+
+@pytest.mark.usefixtures("installed")
+def test_settings_of_other_images_are_refused() -> None:
+    """`image_uris.retrieve` finds what `images.image_uri` finds, and takes nothing that is not for processing jobs."""
+    retrieve = importlib.import_module("sagemaker.image_uris").retrieve
+    assert retrieve("sklearn", "eu-west-1", "1.2-1") == processing.images.image_uri("sklearn", "1.2-1", "eu-west-1")
+    with pytest.raises(ConfigurationError, match=r"^model_id: "):
+        retrieve("huggingface", "eu-west-1", model_id="some-model")
