@@ -15,6 +15,7 @@ BENCHMARKS = (
     "import_time",
     "footprint",
     "aws_calls",
+    "bundle",
     "submission",
     "unchanged",
     "uploads",
