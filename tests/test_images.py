@@ -162,18 +162,18 @@ def test_py3_is_the_python_3_that_a_version_has() -> None:
         (
             ("sklern", "1.2-1", "us-east-1"),
             {},
-            r"^framework: AWS has no 'sklern'; did you mean 'sklearn'\?; .*autogluon",
+            r"^framework: AWS has no 'sklern'; did you mean 'sklearn'\? .*autogluon",
         ),
         (
             ("sklearn", "1.2", "us-east-1"),
             {},
-            r"^version: sklearn has no '1.2'; did you mean '1.2-1'\?; .* 1.0-1, 0.23-1",
+            r"^version: sklearn has no '1.2'; did you mean '1.2-1'\? .* 1.0-1, 0.23-1",
         ),
         (("sklearn", 1.2, "us-east-1"), {}, r"^version: sklearn has no 1.2; did you mean '1.2-1'"),
         (
             ("sklearn", "1.2-1", "eu-west-11"),
             {},
-            r"^region: .*no 'eu-west-11'; did you mean 'eu-west-1'\?; .*us-gov-west-1",
+            r"^region: .*no 'eu-west-11'; did you mean 'eu-west-1'\? .*us-gov-west-1",
         ),
         (("sklearn", "1.2-1"), {}, r"^region: missing"),
         (("sklearn", "1.2-1", "us-east-1"), {"py_version": "py2"}, r"^py_version: sklearn 1.2-1 has no 'py2'.*: py3$"),

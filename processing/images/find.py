@@ -73,8 +73,7 @@ class Wanted:
         """Return an error that says what there is instead of what was given."""
         given, options = getattr(self, field), list(options)
         said = "missing" if given is None else f"{of} has no {given!r}{meant(str(given), options)}"
-        there_is = ", ".join(options) if options else "none"
-        return self.error(field, f"{said}; {of} has: {there_is}")
+        return self.error(field, f"{said}{'' if said.endswith('?') else ';'} {of} has: {', '.join(options)}")
 
 
 def image_uri(
