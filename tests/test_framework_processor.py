@@ -532,6 +532,15 @@ def test_a_fixed_path_in_the_bootstrap_is_refused_where_there_is_none(tmp_path: 
         processor.run("prepare.py", str(source))
 
 
+def test_a_fixed_path_in_a_bundled_script_is_refused_where_there_is_none(tmp_path: Path, source: Path) -> None:
+    """A script among its files is looked at as one that travels alone is."""
+    session = LocalSession(tmp_path / "engine", sandbox="rewriting")
+    processor = FrameworkProcessor(instance_count=1, instance_type="local", sagemaker_session=session)
+    (source / "prepare.py").write_text("print(open('/opt/ml/processing/input/data/x').read())\n")
+    with pytest.raises(EngineError, match=r"prepare\.py:1: .*names a path below /opt/ml"):
+        processor.run("prepare.py", str(source))
+
+
 class WithHooks(FrameworkProcessor):
     """Overrides the hooks for code with the parameters of 2.x."""
 

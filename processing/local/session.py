@@ -273,12 +273,13 @@ def _check_paths(request: ProcessingRequest, plan: StagingPlan) -> None:
     from processing.local.sandboxes.rewriting import literal_paths
 
     named = {PurePosixPath(part).name for part in request.entrypoint or ()}
-    for upload in plan.uploads:
-        found = literal_paths(upload.source, upload.body) if upload.source.name in named else []
+    scripts = [(upload.source, upload.body) for upload in plan.uploads if upload.source.name in named]
+    for path, body in [*scripts, *((script, None) for script in plan.scripts)]:
+        found = literal_paths(path, body)
         if found:
             number, line = found[0]
             raise EngineError(
-                f"{upload.source}:{number}: `{line}` names a path below /opt/ml, which the job cannot see on this "
+                f"{path}:{number}: `{line}` names a path below /opt/ml, which the job cannot see on this "
                 "machine: without bubblewrap or user namespaces, paths are rewritten in arguments and environment "
                 "only. Pass the path as an argument of the script, or install bubblewrap (bwrap)."
             )

@@ -368,8 +368,8 @@ class ScriptProcessor(Processor):
         kms_key = kms_key or self.output_kms_key
         with git.clone(git_config) as root:
             packed = packing.pack(code, settings, root)
+            self._payload = packed.payload
             uri = str(packed.uri) if packed.uri is not None else self._package_code(packed.members, kms_key)
-        self._payload = packed.payload
         bootstrap = str(self._source_prefix() / NAME)
         extra = (codeartifact_repo_arn,) if codeartifact_repo_arn is not None else ()
         runproc = self._create_and_upload_runproc(packed.payload.script, kms_key, bootstrap, *extra)
@@ -379,7 +379,11 @@ class ScriptProcessor(Processor):
         """Note a bundle of the files for upload, and return the URI that it will have."""
         at = self._source_prefix() / ARCHIVE if self.sagemaker_session.code_layout == "job" else None
         limit = self.sagemaker_session.bundle_limit
-        return self._plan().add_bundle(members, self._code_prefix(), kms_key, name=ARCHIVE, limit=limit, at=at)
+        named = self._payload and self._payload.script
+        script = next((member.path for member in members if member.name == named), None)
+        return self._plan().add_bundle(
+            members, self._code_prefix(), kms_key, name=ARCHIVE, limit=limit, at=at, script=script
+        )
 
     def _patch_inputs_with_payload(
         self, inputs: list[ProcessingInput] | None, s3_payload: str

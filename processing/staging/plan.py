@@ -77,6 +77,7 @@ class StagingPlan:
     def __init__(self) -> None:
         self._uploads: list[Upload] = []
         self._bundles: list[Bundle] = []
+        self._scripts: list[Path] = []
 
     @property
     def uploads(self) -> tuple[Upload, ...]:
@@ -96,6 +97,11 @@ class StagingPlan:
         ]
         plan._bundles = self._bundles
         return plan
+
+    @property
+    def scripts(self) -> tuple[Path, ...]:
+        """The scripts inside of bundles that the job starts."""
+        return tuple(self._scripts)
 
     def close(self) -> None:
         """Remove temporary files. Uploads of large bundles fail from then on."""
@@ -159,6 +165,7 @@ class StagingPlan:
         name: str = "sourcedir.tar.gz",
         limit: int | None = None,
         at: S3Uri | None = None,
+        script: Path | None = None,
     ) -> str:
         """Add a bundle of files, `<prefix>/code/<sha256>/<name>`, and return its URI to be.
 
@@ -169,6 +176,7 @@ class StagingPlan:
             name: the bundle's file name.
             limit: bytes that the bundle may have at most; None for any number.
             at: the object, instead of one whose key names the content; what is there is replaced.
+            script: the file among them that the job starts.
 
         Raises:
             ConfigurationError: the bundle would have more bytes than that, or there is no file.
@@ -176,6 +184,7 @@ class StagingPlan:
         """
         bundle = make_bundle(members, limit=limit)
         self._bundles.append(bundle)
+        self._scripts += [script] if script is not None else []
         path = bundle.path or Path(name)
         return self._add_content(path, name, bundle.sha256, bundle.size, bundle.body, prefix / "code", kms_key, at)
 
