@@ -192,15 +192,17 @@ def test_sklearn_runs_a_script_on_the_engine(engine: LocalSession, tmp_path: pat
     assert (tmp_path / "back" / "out.txt").read_text() == "done"
 
 
-def test_pytorch_runs_a_source_dir_on_the_engine(engine: LocalSession, tmp_path: pathlib.Path) -> None:
-    """A framework processor brings the files beside the script, and runs it in their folder."""
+@pytest.mark.parametrize(("kind", "version"), [(PyTorchProcessor, "2.5.1"), (SKLearnProcessor, "1.2-1")])
+def test_a_source_dir_travels_with_the_script(
+    engine: LocalSession, tmp_path: pathlib.Path, kind: Any, version: str
+) -> None:
+    """The processors of frameworks bring the files beside the script, and run it in their folder."""
     source = tmp_path / "source"
     source.mkdir()
     (source / "train.py").write_text("import helper, sys\nprint(helper.WORD, sys.argv[1:])\n")
     (source / "helper.py").write_text("WORD = 'helped'\n")
-    processor = PyTorchProcessor("2.5.1", instance_count=1, instance_type="local", sagemaker_session=engine)
+    processor = kind(version, instance_count=1, instance_type="local", sagemaker_session=engine)
     job = processor.run("train.py", source_dir=source, arguments=["--epochs", "2"], logs=False)
-    assert job.name.startswith("pytorch-")
     assert "helped ['--epochs', '2']" in [event.message for event in job.logs()]
 
 
