@@ -12,7 +12,6 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from processing.config.files import SETTINGS as CONFIG_SETTINGS
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ _AWS_SETTINGS: tuple[str, ...] = (
     "AWS_ENDPOINT_URL",
     "PROCESSING_CODE_LAYOUT",
     "PROCESSING_BUNDLE_LIMIT",
-    *CONFIG_SETTINGS,
 )
 _LOCAL_SETTINGS: tuple[str, ...] = (
     "PROCESSING_LOCAL_HOME",
@@ -49,7 +47,6 @@ _LOCAL_SETTINGS: tuple[str, ...] = (
     "PROCESSING_LOCAL_PYTHON",
     "PROCESSING_CODE_LAYOUT",
     "PROCESSING_BUNDLE_LIMIT",
-    *CONFIG_SETTINGS,
 )
 
 _lock = threading.RLock()
@@ -127,7 +124,10 @@ def _default(name: str, settings: tuple[Hashable, ...], make: Callable[[], Sessi
 
 
 def _read(names: tuple[str, ...]) -> tuple[str | None, ...]:
-    return tuple(os.environ.get(name) for name in names)
+    """Return the values of environment variables, and of those that say where the config files are."""
+    from processing.config.files import SETTINGS
+
+    return tuple(os.environ.get(name) for name in (*names, *SETTINGS))
 
 
 def _session_of(given: Any) -> Session:

@@ -10,7 +10,6 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from processing import targets
-from processing.config import applying
 from processing.exceptions import ConfigurationError
 from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput
 from processing.request.names import base_name_from_image, unique_job_name
@@ -500,6 +499,8 @@ class Processor:
 
     def _apply_config(self) -> None:
         """Fill in what was not given: from the config file, and on the embedded engine what nobody has to give."""
+        from processing.config import applying
+
         session = self.sagemaker_session
         for name, path in applying.ATTRIBUTES.items():
             if getattr(self, name) is None and (value := session.config.get(path)) is not None:
