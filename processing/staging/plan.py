@@ -95,7 +95,7 @@ class StagingPlan:
         plan._uploads = [
             upload if upload.content_addressed else attrs.evolve(upload, claim=claim) for upload in self._uploads
         ]
-        plan._bundles = self._bundles
+        plan._bundles, plan._scripts = self._bundles, self._scripts
         return plan
 
     @property
