@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from processing.exceptions import StagingError
 from processing.retrying import error_code
 from processing.staging.objects import head, write
+from processing.staging.pool import MB
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Future
 
     from processing.retrying import RetryingApi
     from processing.staging.plan import Upload
+    from processing.staging.pool import Pool
     from processing.staging.reading import Source
 
 logger = logging.getLogger(__name__)
 
-MB = 1024 * 1024
 _PART = 8 * MB
 _MOST_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
-_IN_FLIGHT = 64 * MB  # bytes of one file's parts in memory
 
 
 class Sender(Protocol):
@@ -37,28 +38,30 @@ class Sender(Protocol):
     def settings(self, upload: Upload) -> dict[str, Any]:
         """Return these, the encryption and what else the user wants."""
 
-    def arrived(self, size: int) -> None:
-        """Take note of bytes that have arrived."""
+    @property
+    def pool(self) -> Pool[Upload]:
+        """What the parts are sent by."""
 
 
 class Multipart:
     """One multipart upload: completed, or aborted."""
 
-    def __init__(self, sender: Sender, upload: Upload, source: Source, pool: Executor) -> None:
+    def __init__(self, sender: Sender, upload: Upload, source: Source) -> None:
         self._sender = sender
         self._api = sender.api
         self._upload = upload
         self._source = source
-        self._pool = pool
+        self._pool = sender.pool
         # Parts of a whole number of MB, as many bytes as it takes to stay below the limit of parts.
         self._part_size = max(_PART, -(-source.size // (_MOST_PARTS * MB)) * MB)
-        self._in_flight: set[Future[dict[str, Any]]] = set()
+        self._parts: list[Future[dict[str, Any]]] = []
+        self._failed = False
         self._place: dict[str, Any] = sender.place(upload)
 
     def send(self) -> None:
         """Upload the file."""
-        answer = self._api.call("s3", "CreateMultipartUpload", self._sender.settings(self._upload))
-        self._place["UploadId"] = answer["UploadId"]
+        settings = {**self._sender.settings(self._upload), **self._checksum()}
+        self._place["UploadId"] = self._api.call("s3", "CreateMultipartUpload", settings)["UploadId"]
         try:
             parts = self._send_parts()
             self._source.check_unchanged()
@@ -67,31 +70,50 @@ class Multipart:
             self._abort()
             raise
 
+    def _checksum(self) -> dict[str, str]:
+        """Let S3 keep a checksum of the whole object, as of one that came in one piece: any reader can verify it."""
+        client = self._api.client("s3")
+        if client.meta.config.request_checksum_calculation != "when_supported":  # perhaps another S3, which knows none
+            return {}
+        return {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
+
     def _send_parts(self) -> list[dict[str, Any]]:
         """Read the file once, in order, and upload its parts as they come."""
         import hashlib
-        from concurrent.futures import FIRST_COMPLETED, wait
+        from concurrent.futures import FIRST_EXCEPTION, wait
 
         digest = hashlib.sha256()
-        window = max(2, _IN_FLIGHT // self._part_size)
-        parts: list[dict[str, Any]] = []
-        for number, block in enumerate(self._source.blocks(self._part_size), 1):
+        blocks = self._source.blocks(self._part_size)
+        for number, offset in enumerate(range(0, self._source.size, self._part_size), 1):
+            size = min(self._part_size, self._source.size - offset)
+            self._pool.hold(size)
+            try:
+                block = next(blocks)
+            except BaseException:
+                self._pool.release(size)
+                raise
             if self._upload.sha256 is not None:
                 digest.update(block)
-            if len(self._in_flight) >= window:
-                done, self._in_flight = wait(self._in_flight, return_when=FIRST_COMPLETED)
-                parts += [future.result() for future in done]
-            self._in_flight.add(self._pool.submit(self._send_part, number, block))
-        while self._in_flight:
-            done, self._in_flight = wait(self._in_flight, return_when=FIRST_COMPLETED)
-            parts += [future.result() for future in done]
+            part = self._pool.submit(functools.partial(self._send_part, number, block))
+            part.add_done_callback(functools.partial(self._ended, size))
+            self._parts.append(part)
+            del block
+            if self._failed:
+                break
+        wait(self._parts, return_when=FIRST_EXCEPTION)
+        parts = [part.result() for part in self._parts]
         if self._upload.sha256 not in {None, digest.hexdigest()}:
             raise StagingError("the file changed after its content was named")
-        return sorted(parts, key=lambda part: int(part["PartNumber"]))
+        return parts
+
+    def _ended(self, size: int, part: Future[dict[str, Any]]) -> None:
+        self._pool.release(size)
+        self._failed = self._failed or part.cancelled() or part.exception() is not None
 
     def _send_part(self, number: int, block: bytes) -> dict[str, Any]:
-        answer = self._api.call("s3", "UploadPart", {**self._place, "PartNumber": number, "Body": block})
-        self._sender.arrived(len(block))
+        params = {**self._place, "PartNumber": number, "Body": block}
+        answer = self._api.call("s3", "UploadPart", params, on_failure=self._pool.note)
+        self._pool.arrived(len(block))
         checksums = {
             name: value for name, value in answer.items() if name.startswith("Checksum") and name[-4:] != "Type"
         }
@@ -123,9 +145,9 @@ class Multipart:
         """Leave no parts behind: S3 would keep them, unseen, and charge for them."""
         from concurrent.futures import wait
 
-        for future in self._in_flight:
-            future.cancel()
-        wait(self._in_flight)
+        for part in self._parts:
+            part.cancel()
+        wait([part for part in self._parts if not part.cancelled()])
         try:
             self._api.call("s3", "AbortMultipartUpload", self._place)
         except Exception as error:  # noqa: BLE001 - what made us abort is the news

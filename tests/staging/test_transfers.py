@@ -9,13 +9,14 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from processing import StagingError
 from processing.request.uris import S3Uri
-from processing.staging import multipart, plan, transfers
+from processing.staging import downloads, listing, multipart, plan, pool, transfers
 from processing.staging.objects import same_key
 from processing.staging.plan import StagingPlan, Upload
 from processing.staging.sources import LocalSource
@@ -24,9 +25,11 @@ from processing.testing.wire import respond
 
 if TYPE_CHECKING:
     from processing.session import Session
+    from processing.staging.progress import Progress
 
 BUCKET = "a-users-bucket"
 KB = 1024
+MB = 1024 * KB
 
 
 def nobody(_bucket: str) -> None:
@@ -82,7 +85,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Multipart uploads of files of some MB: S3 wants parts of 5 MB, the last one excepted."""
     monkeypatch.setattr(transfers, "SINGLE_PUT", 6 * 1024 * KB)
     monkeypatch.setattr(multipart, "_PART", 5 * 1024 * KB)
-    monkeypatch.setattr(multipart, "_IN_FLIGHT", 10 * 1024 * KB)
+    monkeypatch.setattr(pool, "MEMORY", 10 * 1024 * KB)
 
 
 BIG = os.urandom(1024) * (12 * KB)  # 12 MB
@@ -130,9 +133,15 @@ class TestUp:
     @pytest.mark.usefixtures("small_parts")
     def test_progress(self, session: Session, tmp_path: Path) -> None:
         """Every byte is reported once, of small files and of parts."""
-        seen: list[int] = []
-        upload(session, files(tmp_path, a=b"1" * 10, b=b"", big=BIG), progress=seen.append)
-        assert sum(seen) == len(BIG) + 10
+        seen: list[Progress] = []
+        sized = [
+            attrs.evolve(each, size=each.source.stat().st_size) for each in files(tmp_path, a=b"1" * 10, b=b"", big=BIG)
+        ]
+        upload(session, sized, progress=seen.append)
+        assert [now.bytes for now in seen] == sorted(now.bytes for now in seen)
+        assert [now.files for now in seen] == sorted(now.files for now in seen)
+        last = seen[-1]
+        assert (last.files, last.total_files, last.bytes, last.total_bytes) == (3, 3, len(BIG) + 10, len(BIG) + 10)
 
     @pytest.mark.parametrize(
         "kind", ["throttle", "error500", "error503", "reset_before", "reset_after", "timeout_after"]
@@ -208,17 +217,14 @@ class TestUp:
         """Ctrl-C reaches the caller once no thread sends any more, and the files left are not sent."""
         arrived = threading.Event()
         wire.instead("PutObject", lambda _: arrived.set())
-        joined = threading.Thread.join
-        interrupts = [KeyboardInterrupt()]
 
-        def join(self: threading.Thread, timeout: float | None = None) -> None:
-            if interrupts:
-                arrived.wait()
-                raise interrupts.pop()
-            joined(self, timeout)
+        def interrupted(self: threading.Condition, _predicate: Any, timeout: float | None = None) -> None:
+            while not arrived.is_set():
+                self.wait(0.001)
+            raise KeyboardInterrupt
 
         uploads = files(tmp_path, **{f"f{i}": b"x" for i in range(300)})
-        monkeypatch.setattr(threading.Thread, "join", join)
+        monkeypatch.setattr(threading.Condition, "wait_for", interrupted)
         with pytest.raises(KeyboardInterrupt):
             upload(session, uploads, workers=2)
         assert len(wire.calls) < 300
@@ -241,12 +247,14 @@ class TestCode:
         upload(session, uploads)
         assert content(session, f"code/{hashlib.sha256(b'before').hexdigest()}/x.py") == b"before"
 
+    @pytest.mark.parametrize("small", [4, MB])
     @pytest.mark.parametrize("changed", [b"other bytes", b"shorter", b"a longer text"])
     def test_large_code_that_changes(
-        self, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bytes
+        self, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bytes, small: int
     ) -> None:
         """Code too large to be kept is hashed again on its way: other bytes never get the name."""
-        monkeypatch.setattr(plan, "_KEPT", 4)
+        monkeypatch.setattr(plan, "KEPT", 4)
+        monkeypatch.setattr(transfers, "SMALL", small)
         uploads = code(tmp_path, b"these bytes")
         (tmp_path / "x.py").write_bytes(changed)
         with pytest.raises(StagingError, match="the file changed after its content was named"):
@@ -254,9 +262,13 @@ class TestCode:
         assert keys(session) == []
         assert unfinished(session) == []
 
-    def test_large_code(self, session: Session, wire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("small", [4, MB])
+    def test_large_code(
+        self, session: Session, wire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int
+    ) -> None:
         """Code too large to be kept arrives, and is not sent again."""
-        monkeypatch.setattr(plan, "_KEPT", 4)
+        monkeypatch.setattr(plan, "KEPT", 4)
+        monkeypatch.setattr(transfers, "SMALL", small)
         upload(session, code(tmp_path, b"these bytes"))
         assert content(session, f"code/{hashlib.sha256(b'these bytes').hexdigest()}/x.py") == b"these bytes"
         before = len(wire.calls)
@@ -431,11 +443,12 @@ def test_parts_are_few_enough(size: int) -> None:
 
     class NoSender:
         api = None
+        pool = None
 
         def place(self, _upload: Upload) -> dict[str, Any]:
             return {}
 
-    sent: Any = multipart.Multipart(NoSender(), None, Sized(size), None)  # type: ignore[arg-type]
+    sent: Any = multipart.Multipart(NoSender(), None, Sized(size))  # type: ignore[arg-type]
     assert -(-size // sent._part_size) <= 10_000
 
 
@@ -477,10 +490,10 @@ class TestDown:
 
     def test_every_page(self, session: Session, wire: Any, tmp_path: Path) -> None:
         """Every page of a listing is read, the owner expected on each call."""
-        self.put(session, **{f"p/{i:04}": b"x" for i in range(1200)})
+        self.put(session, **{f"p/{i:04}": b"x" for i in range(1001)})
         wire.requests.clear()
-        assert len(self.get(session, "p", tmp_path, expected_owner=owner)) == 1200
-        assert Counter(wire.calls) == {"ListObjectsV2": 2, "GetObject": 1200}
+        assert len(self.get(session, "p", tmp_path, expected_owner=owner)) == 1001
+        assert Counter(wire.calls) == {"ListObjectsV2": 2, "GetObject": 1001}
         assert {headers["x-amz-expected-bucket-owner"] for _, headers in wire.requests} == {"123456789012"}
 
     def test_folder_markers(self, session: Session, tmp_path: Path) -> None:
@@ -506,7 +519,7 @@ class TestDown:
 
     def test_a_null_character(self) -> None:
         """No path holds a null character."""
-        assert transfers._problem("a\0b") is not None
+        assert listing.key_problem("a\0b") is not None
 
     def test_an_object_that_is_a_directory_too(self, session: Session, tmp_path: Path) -> None:
         """A key that is also the directory of others cannot be both on a disk."""
@@ -518,7 +531,7 @@ class TestDown:
     @given(name=st.text(min_size=1, max_size=20))
     def test_no_key_leaves_the_directory(self, name: str) -> None:
         """Whatever a key is, the path it gets is below the directory, or it is refused."""
-        if transfers._problem(name) is None:
+        if listing.key_problem(name) is None:
             path = os.path.normpath(Path("/to") / name)
             assert path.startswith("/to/")
             assert path == str(Path("/to") / name)
@@ -526,8 +539,8 @@ class TestDown:
     @pytest.mark.parametrize("name", ["a\\b", "c:x", "con?", "a.", "a "])
     def test_windows_names(self, name: str) -> None:
         """What Windows reads otherwise than it is written is refused there, and is fine elsewhere."""
-        assert transfers._problem(name, windows=True) is not None
-        assert transfers._problem(name, windows=False) is None
+        assert listing.key_problem(name, windows=True) is not None
+        assert listing.key_problem(name, windows=False) is None
 
     @pytest.mark.parametrize("kind", ["throttle", "error503", "reset_before", "truncate"])
     def test_faults(self, session: Session, wire: Any, tmp_path: Path, kind: Any) -> None:
@@ -565,7 +578,7 @@ class TestDown:
         def full(_file: Any, _block: bytes) -> None:
             raise StagingError("cannot be written: No space left on device")
 
-        monkeypatch.setattr(transfers, "_write", full)
+        monkeypatch.setattr(downloads, "write", full)
         self.put(session, x=b"1")
         with pytest.raises(StagingError, match="No space left"):
             self.get(session, "x", tmp_path)

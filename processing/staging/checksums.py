@@ -1,0 +1,159 @@
+"""What S3 says of an object's content, held against the bytes that came.
+
+S3 keeps a checksum of the whole object, or one of its parts' checksums; and an ETag, which is an MD5 of the content, or
+of its parts' MD5s, unless a KMS key encrypts it. The forms: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
+and https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html (ETag).
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import importlib
+import re
+import zlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+MD5 = re.compile(r"[0-9a-f]{32}")
+
+
+class Hash(Protocol):
+    """What the hashes of `hashlib` do."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take in more bytes."""
+
+    def digest(self) -> bytes:
+        """Return the hash of what was taken in."""
+
+
+class Verifier(Protocol):
+    """Takes in an object's bytes in order, and says whether they are the right ones."""
+
+    def update(self, block: bytes) -> None:
+        """Take in more bytes."""
+
+    def matches(self) -> bool:
+        """Whether what was taken in is what S3 keeps."""
+
+
+def verifier_of(found: Mapping[str, Any], part_size: Callable[[], int | None]) -> Verifier | None:
+    """Return what checks an object's bytes; None where S3 says nothing of them that can be computed here.
+
+    Args:
+        found: HeadObject's or GetObject's answer.
+        part_size: asks S3 for the size of the object's first part in bytes; None where that cannot be known.
+    """
+    claims = [*_checksums(found), *_etag(found)]
+    for algorithm, expected in claims:
+        if "-" not in expected:
+            return _Whole(algorithm, expected)
+    for algorithm, expected in claims:
+        size, count = part_size(), int(expected.rpartition("-")[2])
+        # All parts but the last one have the size of the first one, else the boundaries are not known.
+        if size and (count - 1) * size < int(found["ContentLength"]) <= count * size:
+            return _OfParts(algorithm, expected, size)
+    return None
+
+
+class _Whole:
+    def __init__(self, algorithm: Callable[[], Hash], expected: str) -> None:
+        self._hash = algorithm()
+        self._expected = expected
+
+    def update(self, block: bytes) -> None:
+        self._hash.update(block)
+
+    def matches(self) -> bool:
+        return self._expected in _texts(self._hash.digest())
+
+
+class _OfParts:
+    """A checksum of the checksums of the parts."""
+
+    def __init__(self, algorithm: Callable[[], Hash], expected: str, part_size: int) -> None:
+        self._algorithm = algorithm
+        self._expected, _, self._count = expected.rpartition("-")
+        self._part_size = part_size
+        self._digests: list[bytes] = []
+        self._hash = algorithm()
+        self._left = part_size
+
+    def update(self, block: bytes) -> None:
+        position = 0
+        while position < len(block):
+            piece = block[position : position + self._left]
+            self._hash.update(piece)
+            position += len(piece)
+            self._left -= len(piece)
+            if not self._left:
+                self._next_part()
+
+    def matches(self) -> bool:
+        if self._left < self._part_size:
+            self._next_part()
+        whole = self._algorithm()
+        whole.update(b"".join(self._digests))
+        return len(self._digests) == int(self._count) and self._expected in _texts(whole.digest())
+
+    def _next_part(self) -> None:
+        self._digests.append(self._hash.digest())
+        self._hash = self._algorithm()
+        self._left = self._part_size
+
+
+def _texts(digest: bytes) -> tuple[str, str]:
+    """Return the forms in which S3 writes a digest: a checksum in base64, an ETag in hexadecimal digits."""
+    return base64.b64encode(digest).decode(), digest.hex()
+
+
+class _Crc:
+    def __init__(self, function: Callable[..., int], width: int) -> None:
+        self._function = function
+        self._width = width
+        self._value = 0
+
+    def update(self, data: bytes, /) -> None:
+        self._value = self._function(data, self._value)
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(self._width, "big")
+
+
+def _checksums(found: Mapping[str, Any]) -> list[tuple[Callable[[], Hash], str]]:
+    """Return the checksums that S3 keeps and that can be computed here, each with how."""
+    algorithms: dict[str, Callable[[], Hash]] = {
+        "ChecksumCRC32": lambda: _Crc(zlib.crc32, 4),
+        "ChecksumSHA256": hashlib.sha256,
+        "ChecksumSHA1": lambda: hashlib.sha1(usedforsecurity=False),
+    }
+    if found.keys() & {"ChecksumCRC32C", "ChecksumCRC64NVME"}:
+        algorithms |= _native()
+    return [(algorithm, str(found[name])) for name, algorithm in algorithms.items() if found.get(name)]
+
+
+def _native() -> dict[str, Callable[[], Hash]]:
+    """The checksums that take compiled code: in plain Python they do 7 MB a second."""
+    try:
+        native = importlib.import_module("awscrt.checksums")
+    except ImportError:
+        return {}
+    found: dict[str, Callable[[], Hash]] = {}
+    for name, width in (("crc32c", 4), ("crc64nvme", 8)):
+        function = getattr(native, name, None)  # an old awscrt lacks the second
+        if function is not None:
+            found[f"Checksum{name.upper()}"] = functools.partial(_Crc, function, width)
+    return found
+
+
+def _etag(found: Mapping[str, Any]) -> list[tuple[Callable[[], Hash], str]]:
+    """Return the ETag where it is an MD5."""
+    etag = str(found.get("ETag") or "").strip('"')
+    encrypted = found.get("ServerSideEncryption") not in {None, "AES256"} or found.get("SSECustomerAlgorithm")
+    if encrypted or not re.fullmatch(MD5.pattern + r"(-\d+)?", etag):
+        return []
+    return [(lambda: hashlib.md5(usedforsecurity=False), etag)]

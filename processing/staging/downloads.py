@@ -1,0 +1,314 @@
+"""Objects on their way to files: each has its final name only when its bytes are all there, and right.
+
+A small object comes in one request. A large one comes in ranges, many at once, which are written in order: its
+temporary file always holds its beginning. After an interruption the next download goes on from there, if the object is
+still the same and S3 keeps something that the whole can be held against in the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import logging
+import os
+import secrets
+from collections import deque
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+from processing.exceptions import StagingError
+from processing.request.uris import S3Uri
+from processing.retrying import check_answer, error_code
+from processing.staging.checksums import verifier_of
+from processing.staging.objects import head, place
+from processing.staging.pool import MB, SMALL, Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from processing.retrying import Failure, RetryingApi
+    from processing.staging.checksums import Verifier
+    from processing.staging.fast import Fast
+    from processing.staging.listing import Wanted
+    from processing.staging.objects import ExpectedOwner
+    from processing.staging.progress import Meter
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+_RANGE = 8 * MB
+_BLOCK = MB
+
+
+def fetch(
+    api: RetryingApi,
+    params: Mapping[str, Any],
+    use: Callable[[Mapping[str, Any]], T],
+    on_failure: Callable[[Failure], None] | None = None,
+) -> T:
+    """Get an object and use the answer, its body included; both again if either fails on the way.
+
+    botocore compares the length with what arrived, and the checksum that S3 keeps with the bytes.
+    """
+    client = api.client("s3")
+
+    def get() -> T:
+        answer = client.get_object(**params)
+        check_answer(client, "GetObject", answer)
+        try:
+            return use(answer)
+        finally:
+            answer["Body"].close()
+
+    return api.attempt("GetObject", get, on_failure=on_failure)
+
+
+class Receiver:
+    """Downloads the objects of one call of `download_prefix`."""
+
+    def __init__(
+        self,
+        api: RetryingApi,
+        bucket: str,
+        expected_owner: ExpectedOwner,
+        extra: dict[str, Any],
+        fast: Fast,
+        meter: Meter,
+        workers: int | None,
+    ) -> None:
+        self.api = api
+        self.pool: Pool[Wanted] = Pool(self.get, workers or fast.most, meter)
+        self.extra = extra
+        self._bucket = bucket
+        self._expected_owner = expected_owner
+        self._fast = fast
+
+    def place(self, wanted: Wanted) -> dict[str, Any]:
+        """Return the parameters that say where an object is."""
+        return place(S3Uri(self._bucket, wanted.object.key), self._expected_owner)
+
+    def get(self, wanted: Wanted) -> Callable[[], None] | None:
+        """Download an object; where it takes many ranges, return what does so."""
+        wanted.path.parent.mkdir(parents=True, exist_ok=True)
+        if wanted.object.size > SMALL:
+            return functools.partial(self._get_large, wanted)
+        content = None if self.extra else self._fast.get(self._bucket, wanted.object, self.pool.refused)
+        with written(wanted.path) as file:
+            if content is None:
+                self._get_small(wanted, file)
+            else:
+                write(file, content)
+        self.pool.arrived(wanted.object.size, 1)
+        return None
+
+    def _get_small(self, wanted: Wanted, file: BinaryIO) -> None:
+        def save(answer: Mapping[str, Any]) -> None:
+            file.seek(0)
+            file.truncate()
+            # botocore compares the checksums that it can compute; the ETag may say more.
+            verifier = None if answer.keys() & _COMPARED else verifier_of(answer, lambda: None)
+            while block := answer["Body"].read(_BLOCK):
+                write(file, block)
+                if verifier is not None:
+                    verifier.update(block)
+            if verifier is not None and not verifier.matches():
+                raise StagingError(WRONG)
+
+        fetch(self.api, {**self.extra, **self.place(wanted)}, save, self.pool.note)
+
+    def _get_large(self, wanted: Wanted) -> None:
+        found = head(self.api, {**self._head_parameters(), **self.place(wanted), "ChecksumMode": "ENABLED"})
+        if found is None:  # GetObject says why
+            with written(wanted.path) as file:
+                self._get_small(wanted, file)
+            self.pool.arrived(wanted.object.size, 1)
+            return
+        Ranges(self, wanted, found).get()
+        self.pool.arrived(0, 1)
+
+    def _head_parameters(self) -> dict[str, Any]:
+        members = self.api.client("s3").meta.service_model.operation_model("HeadObject").input_shape.members
+        return {name: value for name, value in self.extra.items() if name in members}
+
+    def part_size(self, wanted: Wanted) -> int | None:
+        """Return the size in bytes of the first part of an object that was uploaded in parts."""
+        found = head(self.api, {**self._head_parameters(), **self.place(wanted), "PartNumber": 1})
+        return None if found is None else int(found["ContentLength"])
+
+
+_COMPARED = frozenset({"ChecksumCRC32", "ChecksumSHA1", "ChecksumSHA256"})
+WRONG = "the bytes that came do not match the checksum that S3 keeps"
+
+
+class Ranges:
+    """The download of one large object."""
+
+    def __init__(self, receiver: Receiver, wanted: Wanted, found: Mapping[str, Any]) -> None:
+        self._receiver = receiver
+        self._pool = receiver.pool
+        self._wanted = wanted
+        self._found = found
+        self._size = int(found["ContentLength"])
+        self._etag = str(found["ETag"])
+        self._params = {**receiver.extra, **receiver.place(wanted), "IfMatch": self._etag}
+
+    def get(self) -> None:
+        """Download the object, going on from what an earlier try left."""
+        verifier = self._verifier()
+        if verifier is None:
+            logger.info(
+                "%s: S3 keeps no checksum that can be computed here; only the length is compared", self._wanted.path
+            )
+        name = f"{self._wanted.path.name}\0{self._params['Bucket']}\0{self._params['Key']}\0{self._etag}"
+        with resumable(self._wanted.path, name) as file:
+            there = self._already_there(file, verifier)
+            self._pool.arrived(there)
+            self._append(file, there, verifier)
+            if verifier is not None and not verifier.matches():
+                # Ours, or what an earlier try left: it is of no use to the next one.
+                file.truncate(0)
+                raise StagingError(WRONG)
+
+    def _verifier(self) -> Verifier | None:
+        return verifier_of(self._found, functools.partial(self._receiver.part_size, self._wanted))
+
+    def _already_there(self, file: BinaryIO, verifier: Verifier | None) -> int:
+        """Take in what an earlier try left, and return its length; nothing where it could not be verified."""
+        if verifier is None or file.seek(0, os.SEEK_END) > self._size:
+            file.seek(0)
+            file.truncate()
+            return 0
+        file.seek(0)
+        while block := file.read(_BLOCK):
+            verifier.update(block)
+        return file.tell()
+
+    def _append(self, file: BinaryIO, offset: int, verifier: Verifier | None) -> None:
+        """Fetch what is missing and write it, in order."""
+        ahead: deque[tuple[int, Future[bytes]]] = deque()
+
+        def write_first() -> None:
+            size, future = ahead.popleft()
+            try:
+                block = future.result()
+                write(file, block)
+                if verifier is not None:
+                    verifier.update(block)
+            finally:
+                self._pool.release(size)
+
+        try:
+            for start in range(offset, self._size, _RANGE):
+                size = min(_RANGE, self._size - start)
+                # Memory is waited for only where none is held: what is held here is released by writing.
+                while not self._pool.hold(size, wait=not ahead):
+                    write_first()
+                ahead.append((size, self._pool.submit(functools.partial(self._fetch, start, size))))
+                while ahead and ahead[0][1].done():
+                    write_first()
+            while ahead:
+                write_first()
+        finally:
+            for size, future in ahead:
+                future.cancel()
+                future.add_done_callback(functools.partial(self._drop, size))
+
+    def _drop(self, size: int, _future: object) -> None:
+        self._pool.release(size)
+
+    def _fetch(self, start: int, size: int) -> bytes:
+        """Return a range; a body that breaks off is gone on with where it broke."""
+        api, client = self._receiver.api, self._receiver.api.client("s3")
+        received = bytearray()
+
+        def get() -> None:
+            wanted = f"bytes={start + len(received)}-{start + size - 1}"
+            answer = client.get_object(**self._params, Range=wanted)
+            check_answer(client, "GetObject", answer)
+            with contextlib.closing(answer["Body"]) as body:
+                if answer.get("ContentRange") != f"{wanted.replace('=', ' ')}/{self._size}":
+                    raise StagingError("S3 sent another range than was asked for")
+                for block in _blocks(body):
+                    received.extend(block)
+
+        try:
+            api.attempt("GetObject", get, on_failure=self._pool.note)
+        except Exception as error:
+            if error_code(error) in {"PreconditionFailed", "412"}:
+                raise StagingError("the object changed while it was downloaded") from error
+            raise
+        self._pool.arrived(size)
+        return bytes(received)
+
+
+def _blocks(body: Any) -> Iterator[bytes]:
+    """Yield what comes of a body, however little: it need not come again."""
+    while block := body.read(_BLOCK // 4):
+        yield block
+
+
+def write(file: BinaryIO, block: bytes) -> None:
+    """Write to a file; a full disk is an error for good: no reason to fetch the object again."""
+    try:
+        file.write(block)
+    except OSError as error:
+        raise StagingError(f"cannot be written: {error}") from error
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """Give a new file beside the path, which gets the path's name in the end; whatever else happens, it is removed."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def resumable(path: Path, content: str) -> Iterator[BinaryIO]:
+    """Give a file beside the path, which gets the path's name in the end; whatever else happens, its bytes are kept.
+
+    Args:
+        path: the final name.
+        content: what tells the content from any other: the same one gives the same file again, with the bytes that
+            were written to it. Where another process has that file in hand, it is a new one, and removed.
+    """
+    temporary = path.with_name(f".{hashlib.sha256(content.encode()).hexdigest()[:16]}.part")
+    with contextlib.ExitStack() as stack:
+        file = _locked(temporary)
+        if file is None:
+            yield stack.enter_context(written(path))
+            return
+        stack.enter_context(file)
+        try:
+            yield file
+            file.flush()
+        except BaseException:
+            with contextlib.suppress(OSError):
+                if temporary.stat().st_size == 0:
+                    temporary.unlink()
+            raise
+        temporary.replace(path)
+
+
+def _locked(path: Path) -> BinaryIO | None:
+    """Open a file, made if missing, that is this process's own for as long as it is open; None where it cannot be."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.stat().st_ino == os.fstat(file.fileno()).st_ino:  # else it got its final name just now
+            return file
+    except OSError:
+        pass
+    file.close()
+    return None
