@@ -496,6 +496,17 @@ def test_code_that_lies_in_s3_runs(
     assert "helped ['prefix']" in said
 
 
+def test_run_args_are_code_that_was_uploaded(
+    local: FrameworkProcessor, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What get_run_args returns can be run by whoever gets it, with the files gone from here."""
+    prepared = local.get_run_args("prepare.py", str(source), arguments=["later"])
+    (source / "prepare.py").unlink()
+    assert prepared.code is not None
+    local.run(prepared.code, inputs=prepared.inputs, arguments=prepared.arguments)
+    assert "helped ['later']" in capsys.readouterr().out
+
+
 class OfSagemaker2(FrameworkProcessor):
     """Overrides the bootstrap with text in the manner of 2.x."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from processing.exceptions import ConfigurationError
+from processing.models import RunArgs
 from processing.processors.script import ScriptProcessor
 from processing.request.uris import S3Uri, is_s3
 
@@ -242,6 +243,48 @@ class FrameworkProcessor(ScriptProcessor):
             git_config=git_config,
         )
         return self._plan_run(given, job_name, experiment_config, extra)
+
+    def get_run_args(  # type: ignore[override]  # the order of sagemaker 2
+        self,
+        code: Path,
+        source_dir: Path | None = None,
+        dependencies: Sequence[Path] | None = None,
+        git_config: dict[str, str] | None = None,
+        inputs: list[ProcessingInput] | None = None,
+        outputs: Sequence[ProcessingOutput | str] | None = None,
+        arguments: list[str] | None = None,
+        job_name: str | None = None,
+    ) -> RunArgs:
+        """Upload the code at once, and return the arguments of a `run` that takes it from S3, as `sagemaker` 2.x does.
+
+        Args:
+            code: see `run`, as for all that follow.
+            source_dir: a directory whose files travel with the script.
+            dependencies: further directories and files for the bundle.
+            git_config: the Git repository that the paths are in.
+            inputs: what the job reads; the bundle is added to them.
+            outputs: what the job writes.
+            arguments: the script's arguments.
+            job_name: names the code's place in S3, where the session's `code_layout` is `job`.
+
+        Raises:
+            ConfigurationError, StagingError: as `run`.
+        """
+        from processing.staging.transfers import upload_all
+
+        self._resolve_session()
+        session = self.sagemaker_session
+        with self._turn:
+            self._staging_plan = None
+            uri, with_code, _ = self._pack_and_upload_code(code, source_dir, dependencies, git_config, job_name, inputs)
+            plan = self._take_staging_plan()
+        try:
+            for bucket in sorted(plan.buckets):
+                session.ensure_bucket(bucket)
+            upload_all(session.api, plan.uploads, expected_owner=session.expected_owner)
+        finally:
+            plan.close()
+        return RunArgs(uri, with_code, outputs, arguments)
 
     def _packs(self, code: Any, settings: CodeSettings) -> bool:
         """Say whether the code travels as a bundle: unless it is a script in S3, always."""
