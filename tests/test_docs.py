@@ -20,6 +20,7 @@ import pytest
 from sybil import Region, Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
+import processing
 from processing import exceptions
 from processing.local.engine import Engine
 from processing.local.jobs.assumed import ASSUMPTIONS
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+ALIASES = {"UnexpectedStatusException"}  # in the tree of errors
 FILE = re.compile(r'^```\w+ title="(?P<name>[^"]+)"\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
@@ -86,6 +88,13 @@ def test_the_tree_of_errors_is_shown() -> None:
     """The reference shows the tree that the module draws."""
     tree = (exceptions.__doc__ or "").split("```")[1].strip()
     assert tree in (ROOT / "docs/reference/errors.md").read_text(encoding="utf-8")
+
+
+def test_every_public_name_is_described() -> None:
+    """The reference describes each name that the package exports."""
+    reference = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/reference").glob("*.md"))
+    described = re.findall(r"^\.\. auto\w+:: processing\.(?:\w+\.)*(\w+)$", reference, re.MULTILINE)
+    assert sorted({*processing.__all__} - {*described} - ALIASES) == []
 
 
 def test_the_clients_that_are_tried_are_listed() -> None:
