@@ -21,7 +21,7 @@ from processing import (
 )
 from processing.request.build import build_request, request_from_describe
 from processing.request.check import check_request, find_problems
-from processing.request.extra import merged
+from processing.request.extra import _PARAMETERS, merged
 from processing.request.schema import shared_loader
 
 ROLE = "arn:aws:iam::123456789012:role/etl"
@@ -273,3 +273,24 @@ def test_round_trip_through_describe(newer: ServiceModel) -> None:
     assert found.extra == extra
     assert found.to_boto() == request.to_boto()
     assert request_from_describe(attrs.evolve(request, extra=None).to_boto()).extra is None
+
+
+def spoken_for(parameters: Any, path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
+    """The places that parameters are said to set."""
+    if parameters is None:
+        return {path}
+    return {place for name, inner in parameters.items() for place in spoken_for(inner, (*path, name))}
+
+
+def test_what_is_said_to_have_a_parameter_has_one() -> None:
+    """Each setting that `extra` leaves to a parameter is one that the parameters set, and is in the installed model."""
+    preferences = [{"InstanceType": "ml.m5.xlarge", "InstanceCount": 1}]
+    changes = {"instance_type": None, "instance_count": None, "instance_preferences": preferences}
+    written = {
+        tuple(part for part in path if isinstance(part, str))
+        for given in (FULL, {**FULL, **changes})
+        for path in leaves(build_request(**given).to_boto())
+    }
+    for place in spoken_for(_PARAMETERS):
+        assert any(path[: len(place)] == place for path in written), place
+    assert not problems(None)
