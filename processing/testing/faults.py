@@ -32,6 +32,7 @@ FaultKind: TypeAlias = Literal[
     "throttle",  # refused: too many
     "error500",  # failed, and nothing was done
     "error503",
+    "denied",  # refused: no permission
     "unreachable",  # no connection, or no such host
     "reset_before",  # the connection broke before the service saw the request
     "reset_after",  # the service carried it out, then the connection broke
@@ -162,6 +163,12 @@ def _throttle(transport: Transport, request: AWSPreparedRequest) -> AWSResponse:
     return _refusal(400, "ThrottlingException", "Rate exceeded")(transport, request)
 
 
+def _denied(transport: Transport, request: AWSPreparedRequest) -> AWSResponse:
+    if protocol_of(request) == "json":
+        return _refusal(400, "AccessDeniedException", "Not authorized.")(transport, request)
+    return _refusal(403, "AccessDenied", "Access Denied")(transport, request)
+
+
 def _unreachable(_: Transport, request: AWSPreparedRequest) -> AWSResponse:
     from botocore.exceptions import EndpointConnectionError
 
@@ -197,6 +204,7 @@ _FAULTS: dict[FaultKind, Callable[[Transport, AWSPreparedRequest], AWSResponse]]
     "throttle": _throttle,
     "error500": _refusal(500, "InternalFailure", "The request processing has failed."),
     "error503": _refusal(503, "ServiceUnavailable", "The service is unavailable."),
+    "denied": _denied,
     "unreachable": _unreachable,
     "reset_before": _reset_before,
     "reset_after": _reset_after,

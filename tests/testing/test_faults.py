@@ -74,6 +74,9 @@ def test_broken_connections(protocol: str, kind: FaultKind, error: type[Exceptio
         ("json", "error500", 500, "InternalFailure"),
         ("query", "error503", 503, "ServiceUnavailable"),
         ("rest-xml", "error500", 500, "InternalFailure"),
+        ("json", "denied", 400, "AccessDeniedException"),
+        ("query", "denied", 403, "AccessDenied"),
+        ("rest-xml", "denied", 403, "AccessDenied"),
     ],
 )
 def test_refusals_are_in_the_services_protocol(protocol: str, kind: FaultKind, status: int, code: str) -> None:
