@@ -165,8 +165,9 @@ class Fast:
         self._here.asked, self._here.route = (bucket, key), None
         try:
             yield
-            if self._here.route is not None:
-                self._routes[bucket] = self._here.route
+            route = self._here.route
+            if route is not None and (route.endpoint.startswith("http://") or not _trusts_others(self._api)):
+                self._routes[bucket] = route
         finally:
             self._here.asked = None
 
@@ -278,13 +279,15 @@ def _text(value: Any) -> str:
 
 def _is_plain(api: RetryingApi) -> bool:
     """Whether nothing is configured for the connection that obstore would have to be told of."""
-    if api.boto_session is None or urllib.request.getproxies():
-        return False
     config = api.client("s3").meta.config
+    return api.boto_session is not None and not (config.proxies or config.client_cert or urllib.request.getproxies())
+
+
+def _trusts_others(api: RetryingApi) -> bool:
+    """Whether other certificates than the system's are to be trusted; obstore would trust them beside the system's."""
+    assert api.boto_session is not None
     core = getattr(api.boto_session(), "_session", None)  # boto3 has no public way to botocore's settings
-    if core is None or core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE"):
-        return False
-    return not config.proxies and not config.client_cert
+    return core is None or bool(core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE"))
 
 
 def _make_store(api: RetryingApi, route: Route, bucket: str, kms_key: str | None) -> Any:
