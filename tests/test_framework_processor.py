@@ -276,7 +276,9 @@ def test_without_a_source_dir_the_script_travels_alone(framework: Recorded, sour
     assert set(framework.bundled()) == {"prepare.py", "library/__init__.py"}
 
 
-@pytest.mark.parametrize("code", ["jobs/nightly.py", "project/jobs/nightly.py", "{source}/jobs/nightly.py"])
+@pytest.mark.parametrize(
+    "code", ["jobs/nightly.py", "jobs\\nightly.py", "project/jobs/nightly.py", "{source}/jobs/nightly.py"]
+)
 def test_the_script_is_named_from_the_source_dir_or_from_here(
     framework: Recorded, source: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
@@ -382,6 +384,22 @@ def test_bad_input_is_named(
     (source.parent / "prepare.py").write_text("another")
     with pytest.raises(ConfigurationError, match=message):
         framework.request(code, **{"source_dir": str(source), **options})
+
+
+@pytest.mark.parametrize("name", ["code", "entrypoint", "processing-command"])
+def test_the_names_of_the_inputs_that_are_added_are_taken(source: Path, name: str) -> None:
+    """An input of the user's with such a name is told to take another."""
+    recorded = Recorded(FrameworkProcessor, env={"A": "b" * 300})
+    given = [ProcessingInput("s3://b/k", "/opt/ml/processing/input/mine", name)]
+    with pytest.raises(ConfigurationError, match=rf"^inputs\[0\]\.input_name: '{name}' is the name"):
+        recorded.request("prepare.py", source, inputs=given)
+
+
+def test_a_code_location_that_is_none(source: Path) -> None:
+    """It is named as the parameter that it is."""
+    recorded = Recorded(FrameworkProcessor, code_location="bucket/prefix")
+    with pytest.raises(ConfigurationError, match=r"^code_location: 'bucket/prefix' is not an S3 URI"):
+        recorded.request("prepare.py", source)
 
 
 def test_a_bundle_above_the_sessions_limit_is_refused(source: Path) -> None:

@@ -296,7 +296,12 @@ class FrameworkProcessor(ScriptProcessor):
 
     def _code_prefix(self) -> S3Uri:
         """The S3 prefix that code goes to."""
-        return self._session_prefix() if self.code_location is None else S3Uri.parse(self.code_location)
+        if self.code_location is None:
+            return self._session_prefix()
+        try:
+            return S3Uri.parse(self.code_location)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"code_location: {error}") from None
 
 
 def _as_meant(**given: Any) -> dict[str, Any]:

@@ -162,9 +162,11 @@ class _Files:
 
     def _find(self, given: Any, field: str) -> Path:
         if self._directory is not None and isinstance(given, (str, os.PathLike)):
-            inside = Path(os.path.abspath(self._directory / given))  # noqa: PTH100 - links keep their names
-            if inside.is_file():
-                return inside
+            name = os.fspath(given)
+            for written in (name, name.replace("\\", "/")):  # as on Windows
+                inside = Path(os.path.abspath(self._directory / written))  # noqa: PTH100 - links keep their names
+                if inside.is_file():
+                    return inside
         source = resolve_code(_below(self._root, given), field)
         if not isinstance(source, LocalSource):
             raise ConfigurationError(f"{field}: {given!r} must be a local file, as `source_dir` is not in S3")

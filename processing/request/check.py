@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 CONTAINER_ROOT = "/opt/ml/processing/"
 """What a path of an input or output begins with, https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProcessingS3Input.html."""
 
+_OUR_INPUTS = ("code", "entrypoint", "processing-command")  # what a processor adds, after the user's
 _LOCAL_TYPES = frozenset({"local", "local_gpu"})
 _SHOWN = 80  # characters of a value in a message
 
@@ -258,8 +259,8 @@ def _input_names(names: list[str | None]) -> Iterator[str]:
             yield f"inputs[{index}].input_name: missing"
         elif name in names[:index]:
             first = names.index(name)
-            if name == "code" and index == len(names) - 1:
-                yield f"inputs[{first}].input_name: 'code' is the name of the script's own input; take another"
+            if name in _OUR_INPUTS and index >= len(names) - len(_OUR_INPUTS):
+                yield f"inputs[{first}].input_name: {name!r} is the name of the script's own input; take another"
             else:
                 yield f"inputs[{index}].input_name: {name!r} is also inputs[{first}].input_name"
 
