@@ -11,6 +11,7 @@ Inputs and outputs may be assigned to, as in 2.x. The package itself never chang
 from __future__ import annotations
 
 import os
+import pathlib
 from typing import TYPE_CHECKING
 
 import attrs
@@ -24,7 +25,7 @@ Path = str | os.PathLike[str]
 def _posix(value: Path | None) -> str | None:
     """Return a container path as text: `pathlib` paths are written with forward slashes on every machine."""
     if isinstance(value, os.PathLike):
-        return os.fspath(value).replace(os.sep, "/")
+        return value.as_posix() if isinstance(value, pathlib.PurePath) else os.fspath(value).replace(os.sep, "/")
     return value
 
 

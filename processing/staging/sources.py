@@ -95,7 +95,7 @@ def resolve_source(source: Any, field: str) -> LocalSource | S3Uri:
     """Return what a path or URI means, after a look at the file system.
 
     Args:
-        source: a string or a `pathlib` path; a `file://` URI is percent-decoded.
+        source: a string or a `pathlib` path, also one written as on Windows; a `file://` URI is percent-decoded.
         field: the parameter's name, for messages: `inputs[0].source`.
 
     Raises:
@@ -151,7 +151,7 @@ def file_uri_path(uri: str, *, windows: bool = os.name == "nt") -> Path:
     """Return the path that a `file://` URI names, percent-decoded.
 
     `file://data/x` is read as the relative path `data/x`, as SageMaker's local mode reads it; on Windows it is the
-    share `data` with the path `x`.
+    share `data` with the path `x`, and `file://C:/x` the drive's path.
 
     Args:
         uri: the URI.
@@ -159,9 +159,12 @@ def file_uri_path(uri: str, *, windows: bool = os.name == "nt") -> Path:
     """
     from urllib.parse import unquote
 
-    host, slash, rest = uri[len("file://") :].partition("/")
+    text = uri[len("file://") :]
+    host, slash, rest = (text.replace("\\", "/") if windows else text).partition("/")
     path = unquote(slash + rest)
     if windows:
+        if re.fullmatch(r"[A-Za-z][:|]", host):  # file://C:\data, which is no URI, but what people write
+            host, path = "", f"/{host}{path}"
         drive = re.match(r"/([A-Za-z])[:|](.*)", path, re.DOTALL)
         if drive is not None:
             path = f"{drive[1]}:{drive[2]}"
@@ -196,7 +199,17 @@ def _local_path(text: str, field: str) -> Path | None:
         if len(text) == len("file://") or "\0" in str(path):
             raise ConfigurationError(f"{field}: {text!r} is no path")
         return path
-    return None if scheme else Path(text).absolute()
+    return None if scheme else _path(text)
+
+
+def _path(text: str) -> Path:
+    r"""Return the absolute path. Where `data\x` is no file of that very name, it is `data/x` as Windows writes it."""
+    path = Path(text).absolute()
+    if "\\" in text and not os.path.lexists(path):
+        written = Path(text.replace("\\", "/")).absolute()
+        if written.exists():
+            return written
+    return path
 
 
 def _check_readable(source: LocalSource, field: str) -> None:

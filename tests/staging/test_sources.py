@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 from hypothesis import given
@@ -88,11 +88,32 @@ def test_uri_round_trip(parts: list[str]) -> None:
         ("file:///c|/data", "c:/data"),
         ("file://server/share/x", "//server/share/x"),
         ("file://localhost/C:/x", "C:/x"),
+        ("file://C:/data/x%20y.csv", "C:/data/x y.csv"),
+        (r"file://C:\data\x.csv", "C:/data/x.csv"),
+        (r"file:///C:\data\x.csv", "C:/data/x.csv"),
     ],
 )
 def test_windows_uris(uri: str, path: str) -> None:
     """On Windows a URI may name a drive or a share."""
     assert str(file_uri_path(uri, windows=True)) == path
+
+
+@pytest.mark.parametrize("form", [str, PureWindowsPath, lambda text: PureWindowsPath(text) / "."])
+def test_paths_as_windows_writes_them(tree: Path, monkeypatch: pytest.MonkeyPatch, form: object) -> None:
+    r"""A path with `\` means the same files here, in a source and in code."""
+    assert callable(form)
+    monkeypatch.chdir(tree)
+    assert resolve_source(form(r"b\c"), "f") == LocalSource(tree / "b" / "c", is_dir=True)
+    assert resolve_code(form(r".\b\1.txt")) == LocalSource(tree / "b" / "1.txt", is_dir=False)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_a_name_with_a_backslash(tmp_path: Path) -> None:
+    r"""A file whose very name holds `\` is that file, also where there is another with `/`."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").write_text("")
+    (tmp_path / r"a\b").write_text("")
+    assert resolve_source(str(tmp_path / r"a\b"), "f") == LocalSource(tmp_path / r"a\b", is_dir=False)
 
 
 def test_a_drive_is_no_scheme() -> None:
