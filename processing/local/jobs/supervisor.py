@@ -186,7 +186,7 @@ class Supervisor:
 
     def _run_program(self, host: Host) -> HostEnd:
         argv = self._argv()
-        env = self._environment(argv[0])
+        env = self._environment(argv)
         if not self._sandbox.runs_image:
             _require_program(argv[0], env, host.binds, self._ml_root)
         cwd = str(self._work / "home")
@@ -247,7 +247,7 @@ class Supervisor:
 
     # --- what the program gets
 
-    def _environment(self, program: str) -> dict[str, str]:
+    def _environment(self, argv: Sequence[str]) -> dict[str, str]:
         """The environment: a few harmless variables of the machine, ours, and the request's, which win.
 
         An image brings its own PATH and home.
@@ -258,7 +258,7 @@ class Supervisor:
             env["PATH"] = os.pathsep.join([str(Path(python["executable"]).parent), env.get("PATH") or os.defpath])
             if python["venv"]:
                 env["VIRTUAL_ENV"] = python["venv"]
-            if posixpath.basename(program) in _SHELLS:
+            if posixpath.basename(argv[0]) in _SHELLS:
                 env.update(self._overlay(python["executable"], env))
             env["HOME"] = str(self._work / "home")
             # Short, because the path of a Unix socket in it has 107 bytes at most: multiprocessing needs one.
