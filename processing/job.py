@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from processing.request.build import ProcessingRequest
     from processing.session import Session
     from processing.staging.plan import StagingPlan
+    from processing.staging.progress import Progress
     from processing.watching.events import Event, LogEvent
 
 logger = logging.getLogger(__name__)
@@ -46,11 +47,15 @@ class JobOutput(ProcessingOutput):
 
     _session: Session | None = attrs.field(default=None, eq=False, repr=False, kw_only=True)
 
-    def download(self, path: str | os.PathLike[str]) -> list[Path]:
+    def download(
+        self, path: str | os.PathLike[str], *, progress: Callable[[Progress], object] | None = None
+    ) -> list[Path]:
         """Copy the output's files into a directory, which is made if it is missing.
 
         Args:
             path: the directory; files of the same names in it are replaced, others are left alone.
+            progress: takes a `Progress` whenever a file, or a part of a large one, has arrived. Files that the embedded
+                engine keeps in a place of the user's are copied without.
 
         Returns:
             The files, sorted. Empty where the job wrote nothing.
@@ -69,7 +74,8 @@ class JobOutput(ProcessingOutput):
         from processing.staging.transfers import download_prefix
 
         uri = S3Uri.parse(self.destination)
-        return download_prefix(self._session.api, uri, to, expected_owner=self._session.expected_owner)
+        owner = self._session.expected_owner
+        return download_prefix(self._session.api, uri, to, expected_owner=owner, progress=progress)
 
 
 class JobOutputs(Sequence[JobOutput]):
@@ -108,6 +114,7 @@ class Launch:
     session: Session
     request: ProcessingRequest
     plan: StagingPlan
+    progress: Callable[[Progress], object] | None = None
 
     @classmethod
     def of(
@@ -209,7 +216,8 @@ class Launch:
 
         api, owner, uploads = self.session.api, self.session.expected_owner, self.plan.uploads
         try:
-            upload_all(api, missing_uploads(api, uploads, owner), expected_owner=owner)
+            missing = missing_uploads(api, uploads, owner)
+            upload_all(api, missing, expected_owner=owner, progress=self.progress)
             remember_trees(uploads)
             return submit(api, self.request).arn
         except (ClaimedError, NameTakenError):

@@ -10,7 +10,7 @@ from processing.processors.script import ScriptProcessor
 from processing.request.uris import S3Uri, is_s3
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from processing.job import ProcessingJob
     from processing.launching import IfExists
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from processing.processors.packing import CodeSettings
     from processing.processors.processor import Tags
     from processing.request.build import ProcessingRequest
+    from processing.staging.progress import Progress
 
 
 class FrameworkProcessor(ScriptProcessor):
@@ -108,6 +109,7 @@ class FrameworkProcessor(ScriptProcessor):
         git_config: dict[str, str] | None = None,
         if_exists: IfExists = "fail",
         extra: Mapping[str, Any] | None = None,
+        progress: Callable[[Progress], object] | None = None,
     ) -> ProcessingJob:
         """Start a job that runs a script with the files beside it, and wait for its end.
 
@@ -136,6 +138,7 @@ class FrameworkProcessor(ScriptProcessor):
             git_config: the Git repository that the paths are in: `{"repo": ..., "branch": ..., "commit": ...}`.
             if_exists: `fail`, `attach` or `suffix`, where a job of the given `job_name` exists.
             extra: settings of CreateProcessingJob that no parameter has, in the service's spelling.
+            progress: see `Processor.run`.
 
         Returns:
             The job.
@@ -168,6 +171,7 @@ class FrameworkProcessor(ScriptProcessor):
             experiment_config=experiment_config,
             if_exists=if_exists,
             extra=extra,
+            progress=progress,
         )
 
     def request(  # type: ignore[override]  # as run

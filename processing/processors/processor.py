@@ -9,6 +9,8 @@ import pathlib
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import attrs
+
 from processing import targets
 from processing.exceptions import ConfigurationError
 from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput
@@ -17,7 +19,7 @@ from processing.request.uris import S3Uri
 from processing.staging.sources import LocalSource, resolve_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from processing.job import Launch, ProcessingJob
     from processing.launching import IfExists
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from processing.request.build import ProcessingRequest
     from processing.session import Session
     from processing.staging.plan import StagingPlan
+    from processing.staging.progress import Progress
 
 INPUTS = "/opt/ml/processing/input/"
 """Where inputs of ours are in the container, as those of `sagemaker` 2.x are."""
@@ -158,6 +161,7 @@ class Processor:
         *,
         if_exists: IfExists = "fail",
         extra: Mapping[str, Any] | None = None,
+        progress: Callable[[Progress], object] | None = None,
     ) -> ProcessingJob:
         """Start a job, and wait for its end.
 
@@ -174,6 +178,7 @@ class Processor:
                 start one under the name with a `suffix`: `-2`, `-3`, ...
             extra: settings of CreateProcessingJob that no parameter has, in the service's spelling; laid over the
                 processor's own `extra`.
+            progress: takes a `Progress` whenever a file, or a part of a large one, has been uploaded.
 
         Returns:
             The job.
@@ -198,6 +203,7 @@ class Processor:
             experiment_config=experiment_config,
             if_exists=if_exists,
             extra=extra,
+            progress=progress,
         )
 
     def request(
@@ -249,6 +255,7 @@ class Processor:
         experiment_config: dict[str, str] | None,
         if_exists: IfExists,
         extra: Mapping[str, Any] | None,
+        progress: Callable[[Progress], object] | None = None,
     ) -> ProcessingJob:
         """Start the job, keep it in `jobs`, and wait for it where asked."""
         from processing.launching import start_generated, start_named
@@ -260,7 +267,8 @@ class Processor:
         self._resolve_session()
 
         def prepare(name: str | None) -> Launch:
-            return self._prepare(given, name, experiment_config, extra)
+            launch = self._prepare(given, name, experiment_config, extra)
+            return launch if progress is None else attrs.evolve(launch, progress=progress)
 
         if job_name is None:
             job = start_generated(prepare)

@@ -14,7 +14,7 @@ from processing.request.uris import S3Uri, is_s3
 from processing.staging.sources import LocalSource, file_uri_path, resolve_code, resolve_source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from processing.job import ProcessingJob
     from processing.launching import IfExists
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from processing.processors.packing import CodeSettings
     from processing.request.build import ProcessingRequest
     from processing.staging.bundles import Member
+    from processing.staging.progress import Progress
 
 
 _BUNDLE, _ENTRYPOINT = "code", "entrypoint"  # the inputs of code that travels as a bundle, as in sagemaker 2.x
@@ -118,6 +119,7 @@ class ScriptProcessor(Processor):
         entry_point: Path | None = None,
         codeartifact_repo_arn: str | None = None,
         extra: Mapping[str, Any] | None = None,
+        progress: Callable[[Progress], object] | None = None,
     ) -> ProcessingJob:
         """Start a job that runs a script, and wait for its end.
 
@@ -143,6 +145,7 @@ class ScriptProcessor(Processor):
             entry_point: where `code` is a directory, the script in it; else a shell script that runs before `code`.
             codeartifact_repo_arn: the CodeArtifact repository that pip installs from.
             extra: settings of CreateProcessingJob that no parameter has, in the service's spelling.
+            progress: see `Processor.run`.
 
         Returns:
             The job.
@@ -174,6 +177,7 @@ class ScriptProcessor(Processor):
             experiment_config=experiment_config,
             if_exists=if_exists,
             extra=extra,
+            progress=progress,
         )
 
     def request(  # type: ignore[override]  # as run
@@ -363,16 +367,18 @@ class ScriptProcessor(Processor):
                 )
             return code, inputs, job_name
         self._current_job_name = job_name = self._generate_current_job_name(job_name)
-        arn = codeartifact_repo_arn or (self.env or {}).get("CA_REPOSITORY_ARN")  # the variable of sagemaker-core
+        arn = codeartifact_repo_arn
+        if arn is None and isinstance(self.env, dict):
+            arn = self.env.get("CA_REPOSITORY_ARN") or None  # the variable of sagemaker-core
         settings = packing.CodeSettings(source_dir, dependencies, requirements, entry_point, arn)
         kms_key = kms_key or self.output_kms_key
         with git.clone(git_config) as root:
             packed = packing.pack(code, settings, root)
             self._payload = packed.payload
             uri = str(packed.uri) if packed.uri is not None else self._package_code(packed.members, kms_key)
-        bootstrap = str(self._source_prefix() / NAME)
+        place = str(self._source_prefix() / NAME)
         extra = (codeartifact_repo_arn,) if codeartifact_repo_arn is not None else ()
-        runproc = self._create_and_upload_runproc(packed.payload.script, kms_key, bootstrap, *extra)
+        runproc = self._create_and_upload_runproc(packed.payload.script, kms_key, place, *extra)
         return runproc, self._patch_inputs_with_payload(inputs, uri), job_name
 
     def _package_code(self, members: Sequence[Member], kms_key: str | None) -> str:
