@@ -241,7 +241,8 @@ class StandIn:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SAGEMAKER_"))}
+        others = ("AWS_", "SAGEMAKER_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+        kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(others)}
         return {**kept, **ours}
 
     def count_anew(self) -> Statistics:

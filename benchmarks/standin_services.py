@@ -2,11 +2,13 @@
 
 Nothing is verified, since that would cost time of the processor that the clients need: no signature, no checksum of
 what comes in. Whether bytes arrive as they should is what the tests look at. Objects are kept in memory, in the pieces
-in which they came. An ETag is no MD5 here, as it is none on S3 for an object that has parts or is encrypted with KMS.
+in which they came. A small object's ETag is its MD5, as clients expect; that of a large one and of a part is not, as on
+S3 where an object has parts or is encrypted with KMS.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import re
@@ -22,6 +24,7 @@ import attrs
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
 S3_NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+_SMALL = 1 << 20  # bytes
 _KEPT_HEADERS = ("x-amz-meta-", "x-amz-checksum-crc", "x-amz-checksum-sha", "x-amz-server-side-encryption")
 
 Bytes = bytes | bytearray | memoryview
@@ -118,11 +121,13 @@ class Services:
         """Return the bucket's objects; every bucket is there."""
         return self._objects.setdefault(request.path[1:].partition("/")[0], {})
 
-    def _etag(self) -> str:
+    def _etag(self, pieces: Sequence[Bytes]) -> str:
+        if len(pieces) == 1 and len(pieces[0]) <= _SMALL:
+            return f'"{hashlib.md5(pieces[0], usedforsecurity=False).hexdigest()}"'
         return f'"{next(self._numbers):032x}-1"'
 
     def _store(self, request: Request, pieces: Sequence[Bytes], headers: Headers) -> Stored:
-        stored = Stored(pieces, self._etag(), {k: v for k, v in headers.items() if k.startswith(_KEPT_HEADERS)})
+        stored = Stored(pieces, self._etag(pieces), {k: v for k, v in headers.items() if k.startswith(_KEPT_HEADERS)})
         self._bucket(request)[_key(request)] = stored
         return stored
 
@@ -218,7 +223,7 @@ class Services:
         parts = self._parts.get(request.query["uploadId"])
         if parts is None:
             return s3_error(404, "NoSuchUpload")
-        stored = Stored([request.body], self._etag(), {})
+        stored = Stored([request.body], self._etag([request.body]), {})
         parts[int(request.query["partNumber"])] = stored
         return Answer(headers={"ETag": stored.etag})
 
