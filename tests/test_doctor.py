@@ -74,14 +74,15 @@ def test_nothing_beside_the_script(tmp_path: pathlib.Path) -> None:
     assert of("script's folder", tmp_path) == []
 
 
-def test_versions(tmp_path: pathlib.Path) -> None:
+def test_versions(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The versions of what matters are there, and each extra says whether it is installed."""
     (versions,) = of("versions", tmp_path)
     assert f"botocore {importlib.metadata.version('botocore')}" in versions.text
-    assert [finding.text for finding in (*of("extra config", tmp_path), *of("extra fast", tmp_path))] == [
-        "installed",
-        "installed",
-    ]
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "9.9")
+    found = {finding.topic: finding.text for finding in findings(tmp_path)}
+    assert found["versions"].startswith("sm-processing 9.9, boto3 9.9, botocore 9.9, Python ")
+    assert (found["extra config"], found["extra fast"]) == ("installed", "installed")
+    assert found["sagemaker"].startswith("9.9 is installed too")
 
 
 def test_an_extra_that_is_not_installed(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
