@@ -56,6 +56,7 @@ def _no_account_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Ite
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(empty / "credentials"))
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("PROCESSING_LOCAL_HOME", str(empty / "engine"))
+        patch.setenv("PROCESSING_CACHE_HOME", str(empty / "cache"))
         patch.setenv("XDG_CONFIG_HOME", str(empty / "user"))  # where a SageMaker config file would be
         patch.setenv("XDG_CONFIG_DIRS", str(empty / "site"))
         yield
