@@ -139,6 +139,13 @@ def test_a_bundle_is_one_upload(script: pathlib.Path, data: pathlib.Path) -> Non
 
 
 @pytest.mark.usefixtures("no_calls")
+def test_data_to_be_used_again_is_sent_if_it_is_missing(script: pathlib.Path, data: pathlib.Path) -> None:
+    """The plan says of such an input that only what is missing is sent; how much that is, nobody is asked."""
+    plan = processor().plan(script, [ProcessingInput(data, "/opt/ml/processing/input/data", reuse=True)])
+    assert (plan.uploads[0].files, plan.uploads[0].size, plan.uploads[0].only_if_missing) == (2, 2000, True)
+
+
+@pytest.mark.usefixtures("no_calls")
 def test_what_is_spilled_is_uploaded(script: pathlib.Path) -> None:
     """Variables that a request has no room for are among the uploads, and no problem."""
     plan = processor(env={f"NAME_{number}": "v" for number in range(200)}).plan(script)
