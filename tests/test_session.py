@@ -199,6 +199,25 @@ class TestParts:
         with pytest.raises(ConfigurationError, match="PROCESSING_CODE_LAYOUT: must be"):
             Session()
 
+    def test_bundle_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The argument wins over the environment; without either there is no limit."""
+        assert Session().bundle_limit is None
+        monkeypatch.setenv("PROCESSING_BUNDLE_LIMIT", "500")
+        assert (Session().bundle_limit, Session(bundle_limit=7).bundle_limit) == (500, 7)
+
+    @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "9"])
+    def test_a_wrong_bundle_limit(self, limit: Any) -> None:
+        """A limit is a number of bytes."""
+        with pytest.raises(ConfigurationError, match="bundle_limit: must be a number of bytes above 0, not"):
+            Session(bundle_limit=limit)
+
+    @pytest.mark.parametrize("limit", ["0", "100MB", "-5"])
+    def test_a_wrong_bundle_limit_of_the_environment(self, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+        """The error names the variable."""
+        monkeypatch.setenv("PROCESSING_BUNDLE_LIMIT", limit)
+        with pytest.raises(ConfigurationError, match=f"PROCESSING_BUNDLE_LIMIT: .* not '{limit}'"):
+            Session()
+
 
 class TestAccount:
     def test_one_call(self, make: Callable[..., Session], sent: Sent) -> None:

@@ -87,12 +87,13 @@ def make_bundle(members: Iterable[Member], *, limit: int | None = None) -> Bundl
         limit: bytes that the bundle may have at most; None for any number.
 
     Raises:
-        ConfigurationError: it would have more bytes than that, or none.
+        ConfigurationError: it would have more bytes than that, or none; a name is a file's and also a folder's.
         StagingError: files that cannot be read, or that change meanwhile, each named; or a full disk.
     """
     chosen = sorted({member.name: member for member in members}.values(), key=lambda member: member.name)
     if not chosen:
         raise ConfigurationError("source_dir: there is no file to bundle")
+    _refuse_clashes(chosen)
     sizes = _sizes(chosen)
     entries = tuple((member.name, size) for member, size in zip(chosen, sizes, strict=True))
     total = _check_size(entries, limit)
@@ -110,6 +111,17 @@ def make_bundle(members: Iterable[Member], *, limit: int | None = None) -> Bundl
 
 
 # What goes in.
+
+
+def _refuse_clashes(members: Sequence[Member]) -> None:
+    """Refuse what could not be unpacked: a file in the place of a folder."""
+    folders = {member.name[:at] for member in members for at, letter in enumerate(member.name) if letter == "/"}
+    for member in members:
+        if member.name in folders:
+            raise ConfigurationError(
+                f"dependencies: {member.path} would be {member.name} in the job, which is the folder of other files; "
+                "give one of them another name"
+            )
 
 
 def _sizes(members: Sequence[Member]) -> list[int]:
@@ -175,18 +187,16 @@ def _warn_of_hiding(members: Iterable[Member]) -> None:
 
 
 def _write(members: Sequence[Member], sizes: Sequence[int], gzip: _Gzip) -> None:
-    failures = []
     for member, size in zip(members, sizes, strict=True):
         try:
             _add(gzip.write, member, size)
         except _ChangedError:
-            failures.append((str(member.path), "it changed while it was bundled"))
+            reason = "it changed while it was bundled"
         except OSError as error:
-            failures.append((str(member.path), error.strerror or str(error)))
-        if failures:
-            break
-    if failures:
-        raise StagingError("the code could not be bundled", failures)
+            reason = error.strerror or str(error)
+        else:
+            continue
+        raise StagingError("the code could not be bundled", [(str(member.path), reason)])
     gzip.write(bytes(2 * _UNIT))  # the end of a tar file
     gzip.close()
 

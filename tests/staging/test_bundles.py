@@ -60,7 +60,7 @@ letters = st.characters(exclude_categories=["Cs"], exclude_characters="/\0")
 part = st.text(letters, min_size=1, max_size=40).filter(lambda text: text not in {".", ".."})
 trees = st.dictionaries(
     st.lists(part, min_size=1, max_size=5).map("/".join), st.binary(max_size=3000), min_size=1, max_size=8
-)
+).filter(lambda files: not any(f"{name}/" in other for name in files for other in files))
 
 
 @settings(max_examples=60, deadline=None)
@@ -252,3 +252,10 @@ def test_the_later_of_two(tmp_path: Path) -> None:
     first, second = members(tmp_path, {"a": b"1", "b": b"2"})
     bundle = make_bundle([first, Member(second.path, "a")])
     assert content_of(bundle) == {"a": b"2"}
+
+
+def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
+    """What could not be unpacked is refused."""
+    made = members(tmp_path, {"lib/a.py": b"", "lib": b""})
+    with pytest.raises(ConfigurationError, match="dependencies: .* would be lib in the job, which is the folder of"):
+        make_bundle(made)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
-from processing import StagingError
+from processing import ConfigurationError, StagingError
 from processing.request.uris import S3Uri
+from processing.staging import bundles
 from processing.staging import plan as plan_module
+from processing.staging.bundles import Member
 from processing.staging.plan import StagingPlan
 from processing.staging.sources import LocalSource
 
@@ -90,3 +93,65 @@ def test_names_that_no_key_can_have(tmp_path: Path) -> None:
         "its key would have 1051 bytes, at most 1024",
         "its name is not UTF-8, as an S3 key has to be",
     ]
+
+
+def test_a_bundle_is_named_by_its_content(tmp_path: Path) -> None:
+    """A bundle's key names its content; at a fixed place it replaces what is there."""
+    (tmp_path / "x.py").write_text("print()")
+    plan = StagingPlan()
+    members = [Member(tmp_path / "x.py", "x.py")]
+    uri = plan.add_bundle(members, TARGET, "key")
+    (upload,) = plan.uploads
+    assert upload.body is not None
+    assert uri == str(upload.target) == f"s3://b/p/code/{hashlib.sha256(upload.body).hexdigest()}/sourcedir.tar.gz"
+    assert (upload.content_addressed, upload.kms_key, upload.size) == (True, "key", len(upload.body))
+    assert plan.add_bundle(members, TARGET, at=S3Uri("b", "job/source/x.tar.gz")) == "s3://b/job/source/x.tar.gz"
+    assert not plan.uploads[1].content_addressed
+    with pytest.raises(ConfigurationError, match="bundle_limit: the code has"):
+        plan.add_bundle(members, TARGET, limit=10)
+
+
+def test_content_made_here() -> None:
+    """Content without a file has a key like code's, or a fixed place."""
+    plan = StagingPlan()
+    sha256 = hashlib.sha256(b"set -e").hexdigest()
+    assert plan.add_bytes(b"set -e", "runproc.sh", TARGET, "key") == f"s3://b/p/code/{sha256}/runproc.sh"
+    assert plan.add_bytes(b"x", "env", TARGET, at=S3Uri("b", "job/env")) == "s3://b/job/env"
+    assert [(upload.body, upload.kms_key, upload.size) for upload in plan.uploads] == [
+        (b"set -e", "key", 6),
+        (b"x", None, 1),
+    ]
+
+
+def test_sizes_are_known(tmp_path: Path) -> None:
+    """Every upload says how many bytes it has, before anything is sent."""
+    (tmp_path / "x").write_text("12345")
+    plan = StagingPlan()
+    plan.add_source(LocalSource(tmp_path, is_dir=True), TARGET)
+    plan.add_code(tmp_path / "x", TARGET)
+    assert [upload.size for upload in plan.uploads] == [5, 5]
+
+
+def test_temporary_files_go_with_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan and its claimed copy share a large bundle's file, which `close` removes."""
+    monkeypatch.setattr(bundles, "KEPT", 0)
+    (tmp_path / "x").write_text("1")
+    plan = StagingPlan()
+    plan.add_bundle([Member(tmp_path / "x", "x")], TARGET)
+    claimed = plan.claimed("me")
+    path = claimed.uploads[0].source
+    del plan
+    gc.collect()
+    assert path.exists()
+    claimed.close()
+    assert not path.exists()
+
+
+def test_a_claim_is_for_what_the_job_alone_has(tmp_path: Path) -> None:
+    """What is named by its content may be another run's too: it is not claimed."""
+    (tmp_path / "x").write_text("1")
+    plan = StagingPlan()
+    plan.add_source(LocalSource(tmp_path, is_dir=True), TARGET)
+    plan.add_code(tmp_path / "x", TARGET)
+    plan.add_reusable(LocalSource(tmp_path, is_dir=True), TARGET)
+    assert [upload.claim for upload in plan.claimed("me").uploads] == ["me", None, None]
