@@ -257,5 +257,5 @@ def test_the_later_of_two(tmp_path: Path) -> None:
 def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
     """What could not be unpacked is refused."""
     made = members(tmp_path, {"lib/a.py": b"", "lib": b""})
-    with pytest.raises(ConfigurationError, match="dependencies: .* would be lib in the job, which is the folder of"):
+    with pytest.raises(ConfigurationError, match=r"dependencies: .* would be lib in the job, which is the folder of"):
         make_bundle(made)
