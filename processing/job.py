@@ -150,7 +150,7 @@ class Launch:
         from processing.request.extra import merged
 
         session: Session = processor.sagemaker_session
-        processor._apply_config()  # noqa: SLF001 - again: a hook may have set an attribute to None
+        processor._apply_config()  # noqa: SLF001 - for one that was not prepared by `run`
         request = build_request(
             job_name=processor._current_job_name,  # noqa: SLF001 - v2's name for it, part of the subclassing interface
             role_arn=role_arn(session, role or processor.role, offline=offline),

@@ -166,7 +166,9 @@ class Session:
         try:
             return get_bytes(self.api, uri, expected_owner=self._owner_where_derived)
         except ClientError as error:
-            if error_code(error) in {"NoSuchKey", "NoSuchBucket", "404"}:
+            # Without s3:ListBucket what is missing is denied.
+            if error_code(error) in {"NoSuchKey", "NoSuchBucket", "404", "AccessDenied", "403"}:
+                logger.debug("no config file %s: %s", uri, error)
                 return None
             raise ConfigurationError(f"{uri}: the SageMaker config file cannot be read: {error}") from error
 

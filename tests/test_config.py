@@ -6,7 +6,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 
 import processing.config
 from processing import (
@@ -247,6 +249,21 @@ class TestWhatIsUsed:
         request = Bare().request().to_boto()
         assert seen == [ROLE]
         assert request["Environment"]["STAGE"] == "test"
+
+    def test_an_environment_of_any_size_may_stand_there(self, user_file: Callable[[str], Path], tmp_path: Path) -> None:
+        """What a request has no room for reaches the job in a file, as where it is given directly."""
+        value = "v" * 300
+        user_file(job(f"RoleArn: {ROLE}\n    Environment: {{LONG: {value}, SHORT: s}}"))
+        (tmp_path / "work.py").touch()
+
+        class Forgetful(ScriptProcessor):
+            def _normalize_args(self, *args: Any, **kwargs: Any) -> Any:
+                self.env = None
+                return super()._normalize_args(*args, **kwargs)
+
+        made = Forgetful(ROLE, "image", ["python3"], 1, "ml.m5.large", sagemaker_session=session())
+        request = made.request(tmp_path / "work.py").to_boto()
+        assert request["Environment"] == {"SHORT": "s"}
 
     def test_a_session_of_sagemaker_brings_its_own(self, user_file: Callable[[str], Path]) -> None:
         """A `sagemaker.Session` has read the files already: what it holds is used, the files are not read again."""
@@ -491,6 +508,26 @@ class TestInS3:
         monkeypatch.setenv("SAGEMAKER_ADMIN_CONFIG_OVERRIDE", "s3://no-such-company/gone.yaml")
         with pytest.raises(ConfigurationError, match=r"^SAGEMAKER_ADMIN_CONFIG_OVERRIDE: "):
             _ = bucket.config
+
+    @pytest.mark.parametrize(
+        ("code", "message"),
+        [
+            ("AccessDenied", r"^SAGEMAKER_ADMIN_CONFIG_OVERRIDE: .* or these credentials may not read it"),
+            (
+                "InvalidObjectState",
+                r"^s3://company/c\.yaml: the SageMaker config file cannot be read: .*InvalidObjectState",
+            ),
+        ],
+    )
+    def test_one_that_may_not_be_read_is_named(self, monkeypatch: pytest.MonkeyPatch, code: str, message: str) -> None:
+        """What is missing may be denied instead; any other refusal is shown as it is."""
+        monkeypatch.setenv("SAGEMAKER_ADMIN_CONFIG_OVERRIDE", "s3://company/c.yaml")
+        refused = Session(boto3.Session("key", "secret", region_name="eu-west-1"))
+        with Stubber(refused.client("s3")) as stub:
+            for _ in range(2):
+                stub.add_client_error("get_object", code, http_status_code=403)
+            with pytest.raises(ConfigurationError, match=message):
+                _ = refused.config
 
     def test_without_a_session_it_says_who_reads_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """`load()` alone makes no call."""

@@ -122,7 +122,10 @@ def _from_s3(place: Place, read_s3: ReadS3) -> tuple[str, bytes]:
         content = read_s3(candidate) if candidate.key and not candidate.key.endswith("/") else None
         if content is not None:
             return str(candidate), content
-    raise ConfigurationError(f"{place.variable}: there is neither an object {uri} nor a {_NAME} below it")
+    raise ConfigurationError(
+        f"{place.variable}: there is neither an object {uri} nor a {_NAME} below it, "
+        "or these credentials may not read it"
+    )
 
 
 def _parsed(content: bytes, where: str) -> Any:

@@ -480,6 +480,7 @@ class Processor:
         from processing.container.command import FILE
         from processing.processors.spilling import INPUT_NAME, Command, spill
 
+        self._apply_config()  # again: a hook may have set an attribute to None
         directory = f"{INPUTS}{INPUT_NAME}"
         spilled = spill(Command(self.entrypoint, self.arguments, self.env), f"{directory}/{FILE}")
         if spilled is None:
@@ -490,7 +491,7 @@ class Processor:
         fitting = copy.copy(self)
         fitting.entrypoint, fitting.arguments, fitting.env = command.entrypoint, command.arguments, command.env
         self._staging_plan = None
-        return fitting, [*inputs, ProcessingInput(uri, directory, INPUT_NAME)]
+        return fitting, [*(inputs or ()), ProcessingInput(uri, directory, INPUT_NAME)]
 
     def _resolve_session(self, *, offline: bool = False) -> None:
         """Make one of ours of a session that was assigned to the attribute, or of none, and apply its config file.
