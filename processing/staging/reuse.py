@@ -52,9 +52,9 @@ def missing_uploads(api: RetryingApi, uploads: Sequence[Upload], expected_owner:
         missing = [upload for upload in members if there.get(upload.target.key) != upload.size]
         copies = _copies(api, tree, expected_owner) if missing else {}
         left += [_plain(upload, copies) for upload in missing]
-        surplus = len(there) - len(members) + len(missing)
-        if surplus > 0 and (names := sorted(there.keys() - {upload.target.key for upload in members})):
-            logger.warning("%s holds what is not of %s: %s, ...", tree.target, tree.directory, names[0])
+        surplus = there.keys() - {upload.target.key for upload in members}
+        if surplus:
+            logger.warning("%s holds what is not of %s: %s, ...", tree.target, tree.directory, min(surplus))
         logger.debug("%s: %d of %d files are missing in %s", tree.directory, len(missing), len(members), tree.target)
     return tuple(left)
 
