@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from processing.processors import FrameworkProcessor, Processor, ScriptProcessor
     from processing.roles import get_execution_role
     from processing.session import Session
+    from processing.staging.progress import Progress
 
 __version__ = "0.1.0"
 
@@ -99,6 +100,7 @@ _HOME_OF = {
     "processing.processors": ("FrameworkProcessor", "Processor", "ScriptProcessor"),
     "processing.roles": ("get_execution_role",),
     "processing.session": ("Session",),
+    "processing.staging.progress": ("Progress",),
 }
 _MODULES = ("compat", "config", "doctor", "images", "pricing")  # what is used as `processing.config.explain()`
 _MODULE_OF = {name: module for module, names in _HOME_OF.items() for name in names}
@@ -125,6 +127,7 @@ __all__ = [
     "ProcessingJob",
     "ProcessingOutput",
     "Processor",
+    "Progress",
     "PyTorchProcessor",
     "RedshiftDatasetDefinition",
     "RunArgs",

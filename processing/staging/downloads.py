@@ -263,7 +263,7 @@ def written(path: Path) -> Iterator[BinaryIO]:
     """Give a new file beside the path, which gets the path's name in the end; whatever else happens, it is removed."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        with temporary.open("xb") as file:
+        with temporary.open("x+b") as file:
             yield file
         temporary.replace(path)
     finally:

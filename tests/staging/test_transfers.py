@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import threading
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from processing import StagingError
 from processing.request.uris import S3Uri
 from processing.staging import downloads, listing, multipart, plan, pool, transfers
+from processing.staging.checksums import verifier_of
 from processing.staging.objects import same_key
 from processing.staging.plan import StagingPlan, Upload
 from processing.staging.sources import LocalSource
@@ -592,6 +594,219 @@ class TestDown:
         (tmp_path / "z").write_bytes(b"z")
         self.get(session, "p", tmp_path)
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"new", "z": b"z"}
+
+
+class TestLargeDown:
+    """Objects that come in ranges; here of 256 KB."""
+
+    BODY = os.urandom(KB) * 1500
+
+    @pytest.fixture(autouse=True)
+    def small_ranges(self, monkeypatch: pytest.MonkeyPatch, session: Session) -> None:
+        """Ranges small enough for many of them, and an object that has a checksum of the whole."""
+        monkeypatch.setattr(downloads, "_RANGE", 256 * KB)
+        monkeypatch.setattr(downloads, "_BLOCK", 256 * KB)
+        session.client("s3").put_object(Bucket=BUCKET, Key="x", Body=self.BODY, ChecksumAlgorithm="CRC32")
+
+    def get(self, session: Session, to: Path, **options: Any) -> None:
+        """Download the object."""
+        download_prefix(session.api, S3Uri(BUCKET, "x"), to, **{"expected_owner": owner, **options})
+
+    def names(self, directory: Path) -> list[str]:
+        """What is in the directory."""
+        return sorted(path.name for path in directory.iterdir())
+
+    def test_ranges(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """A large object comes in ranges of one version of it, the owner expected in every call."""
+        wire.requests.clear()
+        seen: list[Progress] = []
+        self.get(session, tmp_path, progress=seen.append)
+        assert (tmp_path / "x").read_bytes() == self.BODY
+        assert Counter(wire.calls) == {"ListObjectsV2": 1, "HeadObject": 1, "GetObject": 6}
+        assert {headers["x-amz-expected-bucket-owner"] for _, headers in wire.requests} == {"123456789012"}
+        ranges = [headers["if-match"] for operation, headers in wire.requests if operation == "GetObject"]
+        assert len(set(ranges)) == 1
+        assert (seen[-1].files, seen[-1].bytes, seen[-1].total_bytes) == (1, len(self.BODY), len(self.BODY))
+
+    def test_little_memory(self, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With memory for one range at a time the object comes all the same."""
+        monkeypatch.setattr(pool, "MEMORY", 1)
+        self.get(session, tmp_path)
+        assert (tmp_path / "x").read_bytes() == self.BODY
+
+    @pytest.mark.parametrize("kind", ["throttle", "error503", "reset_before", "truncate"])
+    def test_faults(self, session: Session, wire: Any, tmp_path: Path, kind: Any) -> None:
+        """A range that breaks off is gone on with; the others are left alone."""
+        wire.faults.on("GetObject", kind, times=2)
+        self.get(session, tmp_path)
+        assert (tmp_path / "x").read_bytes() == self.BODY
+        assert wire.calls.count("GetObject") == 8
+
+    def test_a_broken_body_goes_on(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """What has come of a range is not asked for again."""
+        wire.faults.on("GetObject", "truncate")
+        self.get(session, tmp_path)
+        asked = [headers["range"] for operation, headers in wire.requests if operation == "GetObject"]
+        starts = [int(each.removeprefix("bytes=").partition("-")[0]) for each in asked]
+        assert len(set(starts)) == 7
+        assert [start for start in starts if start % (256 * KB)] == [
+            start for start in starts if start % (256 * KB) == 128 * KB
+        ]
+
+    @pytest.mark.parametrize("left", ["right", "wrong"])
+    def test_an_interrupted_download_goes_on(self, session: Session, wire: Any, tmp_path: Path, left: str) -> None:
+        """What an earlier try left is gone on with, if it is right; nothing half-written has the final name."""
+        wire.error("GetObject", 403, "AccessDenied")
+        with pytest.raises(StagingError, match="AccessDenied"):
+            self.get(session, tmp_path, workers=1)
+        wire.instead("GetObject", lambda _: None, times=2)
+        wire.error("GetObject", 403, "AccessDenied")
+        with pytest.raises(StagingError, match="AccessDenied"):
+            self.get(session, tmp_path, workers=1)
+        (part,) = tmp_path.iterdir()
+        assert part.name.endswith(".part")
+        assert part.read_bytes() == self.BODY[: 512 * KB]
+        if left == "wrong":
+            part.write_bytes(b"x" * 512 * KB)
+            with pytest.raises(StagingError, match="do not match the checksum"):
+                self.get(session, tmp_path)
+            assert self.names(tmp_path) == []
+        wire.requests.clear()
+        self.get(session, tmp_path)
+        assert self.names(tmp_path) == ["x"]
+        assert (tmp_path / "x").read_bytes() == self.BODY
+        assert wire.calls.count("GetObject") == (4 if left == "right" else 6)
+
+    def test_another_version(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """An object that is replaced while it comes is an error; of the new one nothing is mixed with the old one."""
+        wire.error("GetObject", 412, "PreconditionFailed")
+        with pytest.raises(StagingError, match="the object changed while it was downloaded"):
+            self.get(session, tmp_path)
+        assert not (tmp_path / "x").exists()
+
+    def test_wrong_bytes(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """Bytes that do not fit the object's checksum get no name, and are not gone on with."""
+
+        def damage(request: Any) -> Any:
+            first, last = str(request.headers["Range"], "ascii").removeprefix("bytes=").split("-")
+            size = int(last) - int(first) + 1
+            headers = {"ETag": '"x"', "Content-Range": f"bytes {first}-{last}/{len(TestLargeDown.BODY)}"}
+            return respond(request, 206, headers, b"x" * size)
+
+        wire.instead("GetObject", damage)
+        with pytest.raises(StagingError, match="do not match the checksum"):
+            self.get(session, tmp_path)
+        assert self.names(tmp_path) == []
+
+    def test_another_process_has_the_part(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """Two downloads of one object to one place do not write into one file."""
+        wire.instead("GetObject", lambda _: self.get(session, tmp_path))
+        self.get(session, tmp_path)
+        assert self.names(tmp_path) == ["x"]
+        assert (tmp_path / "x").read_bytes() == self.BODY
+
+
+PARTS = [os.urandom(KB) * 300, os.urandom(KB) * 300, b"the end"]
+
+
+def _md5(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+@pytest.mark.parametrize(
+    ("found", "verified"),
+    [
+        ({"ETag": f'"{_md5(b"".join(PARTS)).hex()}"'}, True),
+        ({"ETag": f'"{_md5(b"".join(map(_md5, PARTS))).hex()}-3"'}, True),
+        ({"ETag": f'"{_md5(b"".join(map(_md5, PARTS))).hex()}-4"'}, None),
+        ({"ETag": f'"{"0" * 32}"'}, False),
+        ({"ETag": f'"{"0" * 32}"', "ServerSideEncryption": "aws:kms"}, None),
+        ({"ETag": '"x"', "ChecksumSHA256": base64.b64encode(hashlib.sha256(b"".join(PARTS)).digest()).decode()}, True),
+        ({"ETag": '"x"', "ChecksumCRC32": "AAAAAA=="}, False),
+        ({"ETag": '"x"', "ChecksumCRC32": "AAAAAA==-3"}, False),
+        ({"ETag": '"x"', "ChecksumFUTURE": "AAAAAA=="}, None),
+    ],
+)
+def test_what_verifies_a_download(found: dict[str, Any], verified: bool | None) -> None:
+    """A checksum of the whole or of its parts, or an ETag that is an MD5, is held against the bytes."""
+    whole = b"".join(PARTS)
+    verifier = verifier_of({"ContentLength": len(whole), **found}, lambda: len(PARTS[0]))
+    assert (verifier is None) is (verified is None)
+    if verifier is not None:
+        for start in range(0, len(whole), 100_000):
+            verifier.update(whole[start : start + 100_000])
+        assert verifier.matches() is verified
+
+
+class TestCopies:
+    """Objects that S3 copies instead of taking them again."""
+
+    def copies(self, session: Session, directory: Path, etag: str | None = None) -> list[Upload]:
+        """An upload whose content an object has."""
+        put = session.client("s3").put_object(Bucket=BUCKET, Key="there", Body=b"content")
+        (each,) = files(directory, x=b"content")
+        return [attrs.evolve(each, copy_of=plan.Copy(S3Uri(BUCKET, "there"), etag or put["ETag"]), kms_key="a-key")]
+
+    def test_a_copy(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """One CopyObject of exactly that content, with the KMS key and both owners."""
+        uploads = self.copies(session, tmp_path)
+        wire.requests.clear()
+        upload(session, uploads, expected_owner=owner)
+        ((operation, headers),) = wire.requests
+        assert operation == "CopyObject"
+        assert headers["x-amz-copy-source-if-match"]
+        assert headers["x-amz-expected-bucket-owner"] == headers["x-amz-source-expected-bucket-owner"] == "123456789012"
+        assert headers["x-amz-server-side-encryption-aws-kms-key-id"] == "a-key"
+        assert content(session, "x") == b"content"
+
+    @pytest.mark.parametrize(
+        ("status", "code"), [(412, "PreconditionFailed"), (404, "NoSuchKey"), (403, "AccessDenied")]
+    )
+    def test_what_cannot_be_copied(self, session: Session, wire: Any, tmp_path: Path, status: int, code: str) -> None:
+        """Where the object has gone, changed or may not be read, the file is uploaded."""
+        wire.error("CopyObject", status, code)
+        uploads = self.copies(session, tmp_path)
+        wire.requests.clear()
+        upload(session, uploads)
+        assert wire.calls == ["CopyObject", "PutObject"]
+        assert content(session, "x") == b"content"
+
+
+class TestWindow:
+    """How many requests are in flight."""
+
+    def test_it_doubles_and_halves(self) -> None:
+        """It opens by one for each answer, is halved once for a round of refusals, and then grows slowly."""
+        window = pool.Window(64)
+        for _ in range(100):
+            window.succeeded(int(window.limit))
+        assert window.limit == 64
+        for _ in range(10):
+            window.refused(64)
+        assert window.limit == 32
+        for _ in range(100):
+            window.refused(1)
+        assert window.limit == 1
+        for _ in range(10):
+            window.succeeded(int(window.limit))
+        assert 1 < window.limit < 6
+
+    def test_what_is_not_used_does_not_open(self) -> None:
+        """Answers while the window is not full say nothing."""
+        window = pool.Window(64)
+        for _ in range(100):
+            window.succeeded(1)
+        assert window.limit == 8
+
+    def test_a_report_that_fails_ends_the_transfer(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """What the caller's progress raises reaches the caller, and nothing more is sent."""
+
+        def report(_progress: Progress) -> None:
+            raise LookupError("enough")
+
+        with pytest.raises(LookupError, match="enough"):
+            upload(session, files(tmp_path, **{f"f{i:03}": b"x" for i in range(100)}), progress=report)
+        assert len(wire.calls) < 100
 
 
 def test_bytes(session: Session, wire: Any) -> None:

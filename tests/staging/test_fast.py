@@ -1,0 +1,347 @@
+"""obstore beside botocore: what it sends is the same, and what it cannot do goes through botocore."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import boto3
+import pytest
+from botocore.awsrequest import AWSPreparedRequest
+from botocore.compat import HTTPHeaders
+
+from processing import ConfigurationError, Session, StagingError
+from processing.request.uris import S3Uri
+from processing.retrying import RetryPolicy
+from processing.staging.fast import Fast, route_of
+from processing.staging.plan import Upload
+from processing.staging.transfers import download_prefix, upload_all
+from processing.testing.clock import VirtualClock
+from processing.testing.wire import operation_of, respond
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BUCKET = "a-users-bucket"
+MANY = 40
+
+pytest.importorskip("obstore")
+
+
+def owner(_bucket: str) -> str:
+    """Every bucket has to belong to this account."""
+    return "123456789012"
+
+
+class Recorded:
+    """What came over HTTP: the test's wire answers it, and notes here who asked."""
+
+    def __init__(self, wire: Any) -> None:
+        self.wire = wire
+        self.by_obstore: Counter[str] = Counter()
+        self.requests: list[tuple[str, str, dict[str, str]]] = []  # operation, key, headers: obstore's
+        self.lock = threading.Lock()
+
+
+def _handler(recorded: Recorded) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
+            prepared: Any = AWSPreparedRequest(
+                self.command,
+                f"https://s3.eu-west-1.amazonaws.com{self.path}",
+                HTTPHeaders.from_dict(headers),
+                body,
+                stream_output=False,
+            )
+            operation = operation_of(prepared)
+            if "amz-sdk-request" not in {name.lower() for name in headers}:
+                with recorded.lock:
+                    recorded.by_obstore[operation] += 1
+                    small = {name.lower(): value for name, value in headers.items()}
+                    recorded.requests.append((operation, self.path, small))
+            try:
+                found = recorded.wire.hook(prepared, f"before-send.s3.{operation}")
+            except Exception:  # noqa: BLE001 - a fault of the wire's: the connection breaks
+                self.close_connection = True
+                return
+            self.send_response_only(found.status_code)
+            content = found.content
+            for name, value in found.headers.items():
+                if name.lower() not in {"content-length", "connection", "transfer-encoding"}:
+                    self.send_header(name, value)
+            length = found.headers.get("Content-Length", str(len(content))) if content or self.command == "HEAD" else 0
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(content)
+            self.close_connection = str(length) != str(len(content))
+
+        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = answer  # noqa: N815 - names that the base class looks for
+
+        def log_message(self, *_arguments: object) -> None:
+            """Say nothing."""
+
+    return Handler
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 512
+
+    def handle_error(self, *_arguments: object) -> None:
+        """A client may go away."""
+
+
+@pytest.fixture
+def http(session: Session, wire: Any) -> Iterator[tuple[str, Recorded]]:
+    """The wire's S3 over HTTP: its address, and what came."""
+    recorded = Recorded(wire)
+    server = _Server(("127.0.0.1", 0), _handler(recorded))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", recorded
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def recorded(http: tuple[str, Recorded]) -> Recorded:
+    """What obstore sent."""
+    return http[1]
+
+
+@pytest.fixture
+def reached(http: tuple[str, Recorded], monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    """A session that reaches the wire over HTTP, by obstore where that can."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PROCESSING_TRANSFERS", "fast")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", http[0])
+    made = Session(
+        boto3.Session("test", "test", region_name="eu-west-1"),
+        default_bucket=BUCKET,
+        clock=VirtualClock(),
+        retry_policy=RetryPolicy(attempts=3),
+    )
+    # moto answers every client of this process; here the wire does, behind HTTP.
+    made.client("s3").meta.events.unregister("before-send", moto_stubber())
+    with contextlib.closing(made.client("s3")):
+        yield made
+
+
+def moto_stubber() -> Any:
+    """What moto has put into every client."""
+    from moto.core.models import botocore_stubber
+
+    return botocore_stubber
+
+
+def many(directory: Path, count: int = MANY, **settings: Any) -> list[Upload]:
+    """Small files to be uploaded under their names."""
+    directory.mkdir(exist_ok=True)
+    uploads = []
+    for number in range(count):
+        (directory / f"f{number:03}").write_bytes(b"%d" % number * 100)
+        uploads.append(Upload(directory / f"f{number:03}", S3Uri(BUCKET, f"p/f{number:03}"), **settings))
+    return uploads
+
+
+def stored(session: Session) -> dict[str, bytes]:
+    """What S3 has, by file name."""
+    client = session.client("s3")
+    found = client.list_objects_v2(Bucket=BUCKET).get("Contents", ())
+    return {
+        entry["Key"].rpartition("/")[2]: client.get_object(Bucket=BUCKET, Key=entry["Key"])["Body"].read()
+        for entry in found
+    }
+
+
+EXPECTED = {f"f{number:03}": b"%d" % number * 100 for number in range(MANY)}
+
+
+class TestUp:
+    def test_most_go_by_obstore(self, session: Session, reached: Session, recorded: Recorded, tmp_path: Path) -> None:
+        """After the first answers obstore sends the files, each once, and their bytes are right."""
+        upload_all(reached.api, many(tmp_path), expected_owner=owner)
+        assert stored(session) == EXPECTED
+        assert recorded.by_obstore["PutObject"] > MANY / 2
+        assert recorded.wire.calls.count("PutObject") == MANY
+
+    def test_settings(self, reached: Session, recorded: Recorded, tmp_path: Path) -> None:
+        """The KMS key, the claim, the condition and the checksum are those that botocore would send."""
+        upload_all(reached.api, many(tmp_path, kms_key="a-key", claim="mine"), expected_owner=owner)
+        assert recorded.requests
+        for _, _, headers in recorded.requests:
+            assert headers["x-amz-server-side-encryption"] == "aws:kms"
+            assert headers["x-amz-server-side-encryption-aws-kms-key-id"] == "a-key"
+            assert headers["x-amz-meta-processing-claim"] == "mine"
+            assert headers["if-none-match"] == "*"
+            assert headers["x-amz-checksum-sha256"]
+
+    def test_the_owner_is_asked_first(self, reached: Session, recorded: Recorded, tmp_path: Path) -> None:
+        """Obstore cannot send the expected owner: a bucket of another account is refused before it sends anything."""
+        recorded.wire.error("PutObject", 403, "AccessDenied", times=MANY)
+        with pytest.raises(StagingError, match="belongs to another account"):
+            upload_all(reached.api, many(tmp_path), expected_owner=owner)
+        assert not recorded.by_obstore
+
+    @pytest.mark.parametrize("kind", ["throttle", "error500", "reset_before", "reset_after"])
+    def test_faults(self, session: Session, reached: Session, recorded: Recorded, tmp_path: Path, kind: Any) -> None:
+        """What obstore fails to send goes through botocore, with its tries: every file arrives, no error is seen."""
+        recorded.wire.faults.on("PutObject", kind, probability=0.2)
+        upload_all(reached.api, many(tmp_path), expected_owner=owner)
+        assert stored(session) == EXPECTED
+
+    def test_reasons(self, reached: Session, recorded: Recorded, tmp_path: Path) -> None:
+        """A failure is told in botocore's words, whoever met it first."""
+        uploads = many(tmp_path)
+        recorded.wire.instead("PutObject", lambda _: None, times=30)
+        recorded.wire.error("PutObject", 400, "KMS.DisabledException", times=MANY)
+        with pytest.raises(StagingError) as error:
+            upload_all(reached.api, uploads, expected_owner=owner)
+        assert any("KMS.DisabledException: no" in reason for _, reason in error.value.failures)
+
+    def test_odd_names(self, session: Session, reached: Session, tmp_path: Path) -> None:
+        """Keys are the same letter by letter, and those that are no paths go through botocore."""
+        names = ["a b", "ü é", "plus+and&", "100%", "#", "?q=1", "a//b", "~", "a=b,c;d", "e\\f"]
+        uploads = many(tmp_path)
+        uploads += [attrs.evolve(uploads[0], target=S3Uri(BUCKET, f"odd/{name}")) for name in names]
+        upload_all(reached.api, uploads, expected_owner=owner)
+        listed = session.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="odd/")["Contents"]
+        assert sorted(entry["Key"] for entry in listed) == sorted(f"odd/{name}" for name in names)
+
+    def test_more_parameters(self, reached: Session, recorded: Recorded, tmp_path: Path) -> None:
+        """What obstore has no word for goes through botocore."""
+        upload_all(reached.api, many(tmp_path, extra=(("Tagging", "a=b"),)), expected_owner=owner)
+        assert not recorded.by_obstore
+
+    def test_content_that_is_there(self, reached: Session, recorded: Recorded, tmp_path: Path) -> None:
+        """Of a tree whose key names its content, a file that somebody else just put is no error."""
+        tree: Any = S3Uri(BUCKET, "p")  # any will do: the listing has been made
+        uploads = [
+            attrs.evolve(each, content_addressed=True, tree=tree, sha256=hashlib.sha256(content).hexdigest())
+            for each, content in zip(many(tmp_path), EXPECTED.values(), strict=True)
+        ]
+        for _ in range(2):
+            upload_all(reached.api, uploads, expected_owner=owner)
+        assert recorded.by_obstore["PutObject"] > MANY / 2
+        assert {headers["if-none-match"] for _, _, headers in recorded.requests} == {"*"}
+
+    def test_a_few_are_not_worth_it(
+        self, reached: Session, recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Left to itself, a run with a handful of files does not load obstore; one with many does."""
+        monkeypatch.setenv("PROCESSING_TRANSFERS", "auto")
+        upload_all(reached.api, many(tmp_path, 16), expected_owner=owner)
+        assert not recorded.by_obstore
+        upload_all(reached.api, many(tmp_path), expected_owner=owner)
+        assert recorded.by_obstore
+
+    def test_a_client_with_hooks(self, session: Session, wire: Any, tmp_path: Path, monkeypatch: Any) -> None:
+        """A client that somebody answers for (moto, the embedded engine) is not gone around."""
+        monkeypatch.setenv("PROCESSING_TRANSFERS", "fast")
+        upload_all(session.api, many(tmp_path), expected_owner=owner)
+        assert wire.calls == ["PutObject"] * MANY
+        assert stored(session) == EXPECTED
+
+
+class TestDown:
+    def put(self, session: Session, **settings: Any) -> None:
+        """Put the expected objects."""
+        for name, body in EXPECTED.items():
+            session.client("s3").put_object(Bucket=BUCKET, Key=f"p/{name}", Body=body, **settings)
+
+    def read(self, to: Path) -> dict[str, bytes]:
+        """What has arrived: no other file is there."""
+        return {path.name: path.read_bytes() for path in to.iterdir()}
+
+    def test_all_by_obstore(self, session: Session, reached: Session, recorded: Recorded, tmp_path: Path) -> None:
+        """The listing shows the way: every small object comes by obstore."""
+        self.put(session)
+        download_prefix(reached.api, S3Uri(BUCKET, "p/"), tmp_path / "to", expected_owner=owner)
+        assert self.read(tmp_path / "to") == EXPECTED
+        assert recorded.by_obstore == {"GetObject": MANY}
+        assert all(headers["if-match"] for _, _, headers in recorded.requests)
+
+    def test_etags_that_are_no_hashes(self, session: Session, reached: Session, tmp_path: Path, wire: Any) -> None:
+        """Where an object's ETag does not verify its bytes, botocore gets it again and looks at the checksum."""
+        self.put(session, ChecksumAlgorithm="CRC32")
+        body = session.client("s3").list_objects_v2(Bucket=BUCKET)
+        xml = "".join(
+            f"<Contents><Key>{entry['Key']}</Key><Size>{entry['Size']}</Size>"
+            f"<ETag>&quot;{'0' * 32}&quot;</ETag></Contents>"
+            for entry in body["Contents"]
+        )
+        listing = f"<ListBucketResult><IsTruncated>false</IsTruncated>{xml}</ListBucketResult>".encode()
+        wire.instead("ListObjectsV2", lambda request: respond(request, 200, {}, listing))
+        download_prefix(reached.api, S3Uri(BUCKET, "p/"), tmp_path / "to", expected_owner=owner)
+        assert self.read(tmp_path / "to") == EXPECTED
+
+    def test_wrong_bytes(self, session: Session, reached: Session, recorded: Recorded, tmp_path: Path) -> None:
+        """Bytes that were damaged on their way by obstore are not written; botocore fetches them again."""
+        self.put(session)
+        headers = {"ETag": '"x"', "Last-Modified": "Sat, 21 Nov 2026 10:00:00 GMT"}
+        recorded.wire.instead("GetObject", lambda request: respond(request, 200, headers, b"damaged"))
+        download_prefix(reached.api, S3Uri(BUCKET, "p/"), tmp_path / "to", expected_owner=owner)
+        assert self.read(tmp_path / "to") == EXPECTED
+
+    @pytest.mark.parametrize("kind", ["throttle", "error503", "reset_before", "truncate"])
+    def test_faults(self, session: Session, reached: Session, recorded: Recorded, tmp_path: Path, kind: Any) -> None:
+        """What obstore fails to fetch comes through botocore."""
+        self.put(session)
+        recorded.wire.faults.on("GetObject", kind, probability=0.2)
+        download_prefix(reached.api, S3Uri(BUCKET, "p/"), tmp_path / "to", expected_owner=owner)
+        assert self.read(tmp_path / "to") == EXPECTED
+
+
+class TestChoice:
+    def test_another_word(self, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A word that means nothing is an error that names the variable."""
+        monkeypatch.setenv("PROCESSING_TRANSFERS", "quick")
+        with pytest.raises(ConfigurationError, match=r"^PROCESSING_TRANSFERS: must be 'auto', 'core' or 'fast'"):
+            Fast.of(session.api)
+
+    def test_core(self, reached: Session, recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """`core` is botocore alone."""
+        monkeypatch.setenv("PROCESSING_TRANSFERS", "core")
+        upload_all(reached.api, many(tmp_path), expected_owner=owner)
+        assert not recorded.by_obstore
+
+    def test_a_proxy(
+        self, reached: Session, recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where a proxy is set, botocore decides what goes through it."""
+        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+        upload_all(reached.api, many(tmp_path), expected_owner=owner)
+        assert not recorded.by_obstore
+
+
+SIGNED = {"authorization": "AWS4-HMAC-SHA256 Credential=A/20261121/eu-west-1/s3/aws4_request, SignedHeaders=host"}
+
+
+@pytest.mark.parametrize(
+    ("url", "headers", "route"),
+    [
+        ("https://b.s3.eu-west-1.amazonaws.com/a/k%20x", {}, ("https://b.s3.eu-west-1.amazonaws.com", True)),
+        ("http://127.0.0.1:9000/b/a/k%20x", {}, ("http://127.0.0.1:9000", False)),
+        ("https://s3.example.com/base/b/a/k%20x", {}, None),
+        ("http://127.0.0.1:9000/b/a/k%20x", {"x-amz-request-payer": "requester"}, None),
+        ("http://127.0.0.1:9000/b/a/k%20x", {"x-company-token": "1"}, None),
+        ("http://127.0.0.1:9000/b/a/k%20x", {"authorization": "AWS4-ECDSA-P256-SHA256 Credential=A/"}, None),
+        ("http://127.0.0.1:9000/b/a/k%20x", {"authorization": "AWS A:signature"}, None),
+    ],
+)
+def test_ways(url: str, headers: dict[str, str], route: tuple[str, bool] | None) -> None:
+    """A way is taken only where obstore can send the like of botocore's request."""
+    found = route_of(url, {**SIGNED, **headers}, "b", "a/k x")
+    assert (None if found is None else (found.endpoint, found.virtual)) == route
