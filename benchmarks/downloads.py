@@ -15,8 +15,10 @@ from typing import Any
 import clients
 import standin
 from figures import Figure, finish
-from uploads import FILES, LIMITS, ROUNDS, SIZE, compare, make_files
+from uploads import FILES, ROUNDS, SIZE, compare, make_files
 
+LIMITS = {"core": (15, 0.6), "fast": (40, 0.25)}
+"""As in `uploads.py`: our own, nobody has asked for them. An answer with an object costs botocore more than a PUT's."""
 TENTH = ("part-00", "part-01")
 
 

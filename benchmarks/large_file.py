@@ -32,7 +32,7 @@ def make_file(path: Path) -> None:
 
 def measure(server: standin.StandIn, client: str, transport: str, path: Path) -> dict[str, Any]:
     environment = {**server.environment, "PROCESSING_TRANSFERS": transport}
-    found = clients.measure(sys.executable, client, "upload_warm", path, environment=environment)
+    found = clients.measure(sys.executable, client, "upload", path, environment=environment)
     counted = server.reset()
     print(f"{client} {transport}: {found['seconds']:.2f} s, {found['memory_mb']:.0f} MB; {counted}")
     return found

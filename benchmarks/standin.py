@@ -241,7 +241,7 @@ class StandIn:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
-        others = ("AWS_", "SAGEMAKER_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+        others = ("AWS_", "SAGEMAKER_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE")
         kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(others)}
         return {**kept, **ours}
 
