@@ -12,9 +12,11 @@ from processing.staging.objects import head, write
 from processing.staging.pool import MB
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from processing.retrying import RetryingApi
+    from processing.staging.checksums import Hash
     from processing.staging.plan import Upload
     from processing.staging.pool import Pool
     from processing.staging.reading import Source
@@ -83,21 +85,15 @@ class Multipart:
         from concurrent.futures import FIRST_EXCEPTION, wait
 
         digest = hashlib.sha256()
-        blocks = self._source.blocks(self._part_size)
         for number, offset in enumerate(range(0, self._source.size, self._part_size), 1):
             size = min(self._part_size, self._source.size - offset)
             self._pool.hold(size)
-            try:
-                block = next(blocks)
-            except BaseException:
-                self._pool.release(size)
-                raise
-            if self._upload.sha256 is not None:
-                digest.update(block)
-            part = self._pool.submit(functools.partial(self._send_part, number, block))
+            read: Callable[[], bytes] = functools.partial(self._source.block, offset, size)
+            if self._upload.sha256 is not None:  # hashed in order, and what was hashed is what is sent
+                read = self._hashed(read, digest, size)
+            part = self._pool.submit(functools.partial(self._send_part, number, read))
             part.add_done_callback(functools.partial(self._ended, size))
             self._parts.append(part)
-            del block
             if self._failed:
                 break
         wait(self._parts, return_when=FIRST_EXCEPTION)
@@ -110,7 +106,18 @@ class Multipart:
         self._pool.release(size)
         self._failed = self._failed or part.cancelled() or part.exception() is not None
 
-    def _send_part(self, number: int, block: bytes) -> dict[str, Any]:
+    def _hashed(self, read: Callable[[], bytes], digest: Hash, size: int) -> Callable[[], bytes]:
+        """Read a block now, and return what gives it."""
+        try:
+            block = read()
+        except BaseException:
+            self._pool.release(size)
+            raise
+        digest.update(block)
+        return lambda: block
+
+    def _send_part(self, number: int, read: Callable[[], bytes]) -> dict[str, Any]:
+        block = read()
         params = {**self._place, "PartNumber": number, "Body": block}
         answer = self._api.call("s3", "UploadPart", params, on_failure=self._pool.note)
         self._pool.arrived(len(block))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING, BinaryIO
 
 from processing.exceptions import StagingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -17,6 +17,7 @@ class Source:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._turn = threading.Lock()
 
     def __enter__(self) -> Source:
         self._file: BinaryIO = self._path.open("rb")
@@ -41,14 +42,14 @@ class Source:
         self._file.seek(0)
         return Stream(self._file, self.size)
 
-    def blocks(self, size: int) -> Iterator[bytes]:
-        """Yield the whole file in blocks, the last one shorter."""
-        self._file.seek(0)
-        for offset in range(0, self.size, size):
+    def block(self, offset: int, size: int) -> bytes:
+        """Return a part of the file; any thread may ask for any part."""
+        with self._turn:  # the system call alone: what is done with the block goes on side by side
+            self._file.seek(offset)
             block = self._file.read(size)
-            if len(block) != min(size, self.size - offset):
-                raise StagingError("the file changed while it was read")
-            yield block
+        if len(block) != size:
+            raise StagingError("the file changed while it was read")
+        return block
 
     def check_unchanged(self) -> None:
         """Raise a StagingError if the file has another size or time than at the beginning."""
