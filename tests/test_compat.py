@@ -143,6 +143,55 @@ class TestInstalling:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
         assert done.stdout == "True True\nNo module named 'sagemaker.estimator'\n"
 
+    @pytest.mark.parametrize("first", ["", "import sagemaker\n"])
+    def test_version_3_is_no_obstacle(self, tmp_path: Path, first: str) -> None:
+        """3.x, or its core alone, has none of the names: they are ours, whatever comes first, and its own stay."""
+        (tmp_path / "sagemaker" / "core").mkdir(parents=True)
+        (tmp_path / "sagemaker" / "core" / "__init__.py").write_text("REAL = True\n")
+        (tmp_path / "sagemaker" / "__init__.py").write_text(
+            "import sys\n"
+            "class Removed:\n"
+            "    def find_spec(self, fullname, path=None, target=None):\n"
+            "        if fullname.startswith('sagemaker.') and fullname != 'sagemaker.core':\n"
+            "            raise ModuleNotFoundError(f'{fullname} was removed')\n"
+            "sys.meta_path.append(Removed())\n"
+        )
+        program = (
+            f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{first}"
+            "import processing, processing.compat; processing.compat.install()\n"
+            "import sagemaker\n"
+            "from sagemaker import Session, core, get_execution_role\n"
+            "from sagemaker.processing import ScriptProcessor\n"
+            "print(ScriptProcessor is processing.ScriptProcessor, issubclass(Session, processing.Session), core.REAL)\n"
+            "try: import sagemaker.estimator\n"
+            "except ImportError as error: print(error)\n"
+            "processing.compat.uninstall()\n"
+            "import sagemaker\n"
+            "print(type(sys.modules['sagemaker']).__name__, hasattr(sagemaker, 'Session'))\n"
+            "try: import sagemaker.processing\n"
+            "except ModuleNotFoundError as error: print(error)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+        lines = done.stdout.splitlines()
+        assert lines[0] == "True True True"
+        assert lines[1].startswith("sagemaker.estimator is not part of sm-processing")
+        assert lines[2:] == ["module False", "sagemaker.processing was removed"]
+
+    def test_a_folder_of_that_name_is_no_obstacle(self, tmp_path: Path) -> None:
+        """A folder `sagemaker` beside the script, even with folders of those names in it, is no installed one."""
+        (tmp_path / "sagemaker" / "processing").mkdir(parents=True)
+        (tmp_path / "sagemaker" / "mine.py").write_text("HERE = True\n")
+        program = (
+            f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+            "import processing, processing.compat; processing.compat.install()\n"
+            "from sagemaker import Session\n"
+            "from sagemaker.processing import ScriptProcessor\n"
+            "import sagemaker.mine\n"
+            "print(ScriptProcessor is processing.ScriptProcessor, sagemaker.mine.HERE)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+        assert done.stdout == "True True\n"
+
     def test_installing_imports_nothing(self) -> None:
         """Neither boto3 nor a processor is loaded until a name is used."""
         program = (

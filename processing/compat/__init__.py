@@ -9,7 +9,8 @@ from sagemaker.processing import ScriptProcessor  # is processing.ScriptProcesso
 ```
 
 What `sagemaker.processing` and its neighbours have is there; any other name of `sagemaker` is an ImportError that says
-so. Where `sagemaker` itself is installed, it is what is imported, as before.
+so. Where `sagemaker` 2.x itself is installed, it is what is imported, as before. 3.x, or its core alone, has none of
+these names: there they are this package's, and `sagemaker.core` and the like are what is installed.
 """
 
 from processing.compat.finder import install, uninstall
