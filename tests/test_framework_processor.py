@@ -612,6 +612,31 @@ def test_the_hooks_of_sagemaker_2_are_called(source: Path) -> None:
     assert request["AppSpecification"]["ContainerEntrypoint"] == ["/usr/bin/env", "/bin/bash", BOOTSTRAP]
 
 
+class OfAnOlderRelease(FrameworkProcessor):
+    """Overrides the hooks for code as releases of 2.x did that knew no CodeArtifact, and replaces the bootstrap."""
+
+    def _pack_and_upload_code(  # type: ignore[override]
+        self, code: Any, source_dir: Any, dependencies: Any, git_config: Any, job_name: Any, inputs: Any, kms_key: Any
+    ) -> Any:
+        return super()._pack_and_upload_code(code, source_dir, dependencies, git_config, job_name, inputs, kms_key)
+
+    def _create_and_upload_runproc(self, user_script: str, kms_key: Any, entrypoint_s3_uri: str) -> str:  # type: ignore[override]
+        return super()._create_and_upload_runproc(user_script, kms_key, entrypoint_s3_uri)
+
+    def _generate_framework_script(self, user_script: str) -> str:  # type: ignore[override]
+        return f"{self._get_codeartifact_command(ARN)}\n{' '.join(self.command or ())} {user_script}\n"
+
+
+def test_the_hooks_of_older_releases_are_called(source: Path) -> None:
+    """Without the parameter that came later; and a text that was written for 2.x can ask for the login's command."""
+    recorded = Recorded(OfAnOlderRelease)
+    recorded.request("prepare.py", str(source))
+    assert recorded.bootstrap() == (
+        "aws codeartifact login --tool pip --domain-owner 111122223333 --domain our-domain "
+        "--repository our-repository --region eu-west-1\npython3 prepare.py\n"
+    )
+
+
 def test_a_processor_without_settings_is_as_before(source: Path) -> None:
     """A ScriptProcessor that is given a script alone uploads that file, and starts it with the command."""
     recorded = Recorded(ScriptProcessor)

@@ -43,8 +43,7 @@ fi
 _LOGIN = """\
 step='log in to CodeArtifact'
 if command -v aws >/dev/null 2>&1; then
-    aws codeartifact login --tool pip --domain-owner {owner} --domain {domain} \\
-        --repository {repository} --region {region}
+    {login}
 else
     PIP_INDEX_URL=$("$python" -c '
 import boto3, sys
@@ -89,6 +88,12 @@ class CodeArtifact(NamedTuple):
         region, owner, domain, repository = match.groups()
         return cls(domain, owner, repository, region)
 
+    @property
+    def login(self) -> str:
+        """The shell command that points pip at the repository."""
+        command = "aws codeartifact login --tool pip --domain-owner %s --domain %s --repository %s --region %s"
+        return command % tuple(map(shlex.quote, (self.owner, self.domain, self.repository, self.region)))
+
 
 class Payload(NamedTuple):
     """What the script finds in the code's directory, and what to do with it.
@@ -120,7 +125,7 @@ def bootstrap(command: Sequence[str], payload: Payload) -> str:
     steps = [_HEAD.format(name=NAME), _python(command), _unpack(payload.archive)]
     if payload.codeartifact is not None:
         named = {name: shlex.quote(value) for name, value in payload.codeartifact._asdict().items()}
-        steps.append(_LOGIN.format(**named))
+        steps.append(_LOGIN.format(login=payload.codeartifact.login, **named))
     steps.append(_install(payload.requirements))
     if payload.entry_point is not None:
         steps.append("step=%s\n. %s\n" % (_quoted("run", payload.entry_point), shlex.quote("./" + payload.entry_point)))

@@ -78,7 +78,8 @@ def pack(code: Any, settings: CodeSettings, root: Path | None = None) -> Packed:
         ConfigurationError: the settings exclude each other, or one of them cannot be what it is.
         StagingError: a directory cannot be read.
     """
-    artifact = codeartifact(settings.codeartifact_repo_arn)
+    arn = settings.codeartifact_repo_arn
+    artifact = None if arn is None else codeartifact(arn)
     if is_s3(settings.source_dir):
         return _in_s3(code, settings, artifact)
     script, entry_point, field = code, settings.entry_point, "code"
@@ -175,7 +176,8 @@ class _Files:
 
 def _in_s3(code: Any, settings: CodeSettings, artifact: CodeArtifact | None) -> Packed:
     """Return what there is to say of code that lies in S3: an archive, or a prefix with the files."""
-    uri = S3Uri.parse(settings.source_dir)
+    uri = resolve_source(settings.source_dir, "source_dir")
+    assert isinstance(uri, S3Uri)
     if settings.dependencies:
         raise ConfigurationError(
             "dependencies: cannot be added to a source_dir in S3; put them there, or give it locally"
@@ -201,14 +203,12 @@ def _name_in_s3(given: Any, field: str) -> str:
     return name
 
 
-def codeartifact(arn: str | None) -> CodeArtifact | None:
+def codeartifact(arn: str) -> CodeArtifact:
     """Return the repository of an ARN.
 
     Raises:
         ConfigurationError: it is not the ARN of a CodeArtifact repository.
     """
-    if arn is None:
-        return None
     try:
         return CodeArtifact.parse(arn)
     except (TypeError, ValueError):

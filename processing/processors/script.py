@@ -323,6 +323,7 @@ class ScriptProcessor(Processor):
             name: value for name in ("requirements", "entry_point") if (value := getattr(settings, name)) is not None
         }
         code, inputs, name = self._pack_and_upload_code(
+        arn = settings.codeartifact_repo_arn
             given["code"],
             settings.source_dir,
             settings.dependencies,
@@ -330,7 +331,7 @@ class ScriptProcessor(Processor):
             job_name,
             given["inputs"],
             given["kms_key"],
-            settings.codeartifact_repo_arn,
+            *_if_given(arn),  # the hooks of older releases of 2.x have no such parameter
             **ours,
         )
         self._packed = code != given["code"]
@@ -375,13 +376,14 @@ class ScriptProcessor(Processor):
         with git.clone(git_config) as root:
             packed = packing.pack(code, settings, root)
             self._payload = packed.payload
-            uri = str(packed.uri) if packed.uri is not None else self._package_code(packed.members, kms_key)
+            uri = str(packed.uri) if packed.uri is not None else self._add_bundle(packed.members, kms_key)
         place = str(self._source_prefix() / NAME)
-        extra = (codeartifact_repo_arn,) if codeartifact_repo_arn is not None else ()
-        runproc = self._create_and_upload_runproc(packed.payload.script, kms_key, place, *extra)
+        runproc = self._create_and_upload_runproc(
+            packed.payload.script, kms_key, place, *_if_given(codeartifact_repo_arn)
+        )
         return runproc, self._patch_inputs_with_payload(inputs, uri), job_name
 
-    def _package_code(self, members: Sequence[Member], kms_key: str | None) -> str:
+    def _add_bundle(self, members: Sequence[Member], kms_key: str | None) -> str:
         """Note a bundle of the files for upload, and return the URI that it will have."""
         at = self._source_prefix() / ARCHIVE if self.sagemaker_session.code_layout == "job" else None
         limit = self.sagemaker_session.bundle_limit
@@ -409,8 +411,7 @@ class ScriptProcessor(Processor):
 
         That is the one given where the session's `code_layout` is `job`, else one that names the content.
         """
-        extra = (codeartifact_repo_arn,) if codeartifact_repo_arn is not None else ()
-        script = self._generate_framework_script(user_script, *extra)
+        script = self._generate_framework_script(user_script, *_if_given(codeartifact_repo_arn))
         at = S3Uri.parse(entrypoint_s3_uri) if self.sagemaker_session.code_layout == "job" else None
         return self._plan().add_bytes(script.encode(), NAME, self._code_prefix(), kms_key, at=at)
 
@@ -430,6 +431,12 @@ class ScriptProcessor(Processor):
         return bootstrap(_checked_command(self.command), payload)
 
     def _code_prefix(self) -> S3Uri:
+    def _get_codeartifact_command(self, codeartifact_repo_arn: str) -> str:
+        """Return the command that logs pip in to a repository; for scripts that were written for `sagemaker` 2.x."""
+        from processing.processors.packing import codeartifact
+
+        return codeartifact(codeartifact_repo_arn).login
+
         """The S3 prefix that code goes to."""
         return self._session_prefix()
 
@@ -445,7 +452,12 @@ class ScriptProcessor(Processor):
         return _ENTRYPOINT if self._packed else self._CODE_CONTAINER_INPUT_NAME
 
 
-def _checked_command(command: list[str] | None) -> list[str]:
+def _if_given(value: Any) -> tuple[Any, ...]:
+    return () if value is None else (value,)
+
+
+def _checked_command(command: Any) -> list[str]:
+    """Return the command as a list of strings; a path in it is one."""
     if not command:
         raise ConfigurationError('command: missing; give the program that runs the script, such as ["python3"]')
     if isinstance(command, str):
