@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -410,17 +411,28 @@ def test_a_bundle_above_the_sessions_limit_is_refused(source: Path) -> None:
         processor.request("prepare.py", source)
 
 
-def test_code_from_a_repository(framework: Recorded, source: Path, tmp_path: Path) -> None:
-    """`git_config` takes the paths from a commit of a repository, and leaves nothing on this machine."""
-    git = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org", "-C", str(source)]
-    try:
-        for arguments in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "first"]):
-            subprocess.run([*git, *arguments], check=True)
-    except FileNotFoundError:
+def git(repository: Path, *arguments: str) -> str:
+    """Run Git in a repository; return what it says."""
+    named = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org", "-C", str(repository)]
+    return subprocess.run([*named, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(source: Path) -> Path:
+    """The source directory as a repository of Git's."""
+    if shutil.which("git") is None:
         pytest.skip("there is no git on this machine")
-    first = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    git(source, "init", "-q", "-b", "main")
+    git(source, "add", ".")
+    git(source, "commit", "-q", "-m", "first")
+    return source
+
+
+def test_code_from_a_repository(framework: Recorded, repository: Path) -> None:
+    """`git_config` takes the paths from a commit of a repository."""
+    first, source = git(repository, "rev-parse", "HEAD"), repository
     (source / "jobs" / "nightly.py").write_text("print('changed')\n")
-    subprocess.run([*git, "commit", "-qam", "second"], check=True)
+    git(source, "commit", "-qam", "second")
     config = {"repo": str(source), "branch": "main"}
     framework.request("nightly.py", "jobs", ["helpers"], config)
     assert framework.bundled() == {"nightly.py": "print('changed')\n", "helpers/__init__.py": "NAME = 'helped'\n"}
@@ -428,6 +440,42 @@ def test_code_from_a_repository(framework: Recorded, source: Path, tmp_path: Pat
     assert framework.bundled() == {"nightly.py": "print('nightly')\n"}
     with pytest.raises(StagingError, match=r"^git_config: .*no-such-branch"):
         framework.request("nightly.py", git_config={**config, "branch": "no-such-branch"})
+
+
+def test_the_users_own_repository_is_left_alone(
+    framework: Recorded, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in a hook of Git's, whose variables name it."""
+    first = git(repository, "rev-parse", "HEAD")
+    git(tmp_path, "clone", "-q", str(repository), "own")
+    git(tmp_path / "own", "commit", "-q", "--allow-empty", "-m", "mine")
+    before = git(tmp_path / "own", "rev-parse", "HEAD"), git(tmp_path / "own", "symbolic-ref", "HEAD")
+    with monkeypatch.context() as hook:
+        hook.setenv("GIT_DIR", str(tmp_path / "own" / ".git"))
+        hook.setenv("GIT_INDEX_FILE", str(tmp_path / "own" / ".git" / "index"))
+        framework.request("jobs/nightly.py", git_config={"repo": str(repository), "commit": first})
+    assert framework.bundled() == {"nightly.py": "print('nightly')\n"}
+    assert (git(tmp_path / "own", "rev-parse", "HEAD"), git(tmp_path / "own", "symbolic-ref", "HEAD")) == before
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_repository_takes_no_file_of_this_machine(
+    framework: Recorded, repository: Path, tmp_path: Path, folder: bool
+) -> None:
+    """A link in it that leads out of it is refused; one that stays in it is followed."""
+    (repository / "same.py").symlink_to("prepare.py")
+    git(repository, "add", "same.py")
+    git(repository, "commit", "-q", "-m", "a link")
+    config = {"repo": str(repository)}
+    framework.request("same.py", ".", git_config=config)
+    assert framework.bundled()["same.py"] == framework.bundled()["prepare.py"]
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "settings").write_text("mine")
+    (repository / "leak").symlink_to(tmp_path / "private" / ("" if folder else "settings"))
+    git(repository, "add", "leak")
+    git(repository, "commit", "-q", "-m", "another")
+    with pytest.raises(StagingError, match=r"^git_config: a link leads out of the repository(.|\n)*leak.*private"):
+        framework.request("same.py", ".", git_config=config)
 
 
 # On the engine.

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _KNOWN = frozenset({"repo", "branch", "commit"})
 _CREDENTIALS = frozenset({"2FA_enabled", "username", "password", "token"})
+# What says which repository is meant: set in a hook of Git's and in `git rebase --exec`, for the user's own one.
+_OF_ANOTHER = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
 _IN_URL = re.compile(r"(?<=://)[^/@\s]*@")
 
 
@@ -24,14 +26,14 @@ _IN_URL = re.compile(r"(?<=://)[^/@\s]*@")
 def clone(git_config: Any) -> Iterator[Path | None]:
     """Clone the repository into a directory that is there as long as the context is; yields None where none is given.
 
-    Git's own settings hold for how it authenticates; it asks for nothing.
+    Git's own settings hold for how it authenticates; it asks for no password.
 
     Args:
         git_config: `repo`, an URL or path; `branch`, and `commit`.
 
     Raises:
         ConfigurationError: it is not of that form.
-        StagingError: Git is not there, or could not fetch it.
+        StagingError: Git is not there, or could not fetch it; a link in it leads to a file of this machine.
     """
     if git_config is None:
         yield None
@@ -42,7 +44,21 @@ def clone(git_config: Any) -> Iterator[Path | None]:
         _git("clone", "--quiet", *branch, "--", git_config["repo"], folder)
         if "commit" in git_config:
             _git("-C", folder, "checkout", "--quiet", "--detach", git_config["commit"])
-        yield Path(folder)
+        root = Path(folder)
+        _refuse_links_out_of(root)
+        yield root
+
+
+def _refuse_links_out_of(root: Path) -> None:
+    """Refuse links to what is not in the repository: bundles follow links, and these would take the user's files."""
+    inside = root.resolve()
+    for folder, folders, files in os.walk(root):
+        for path in (Path(folder, name) for name in [*folders, *files]):
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                raise StagingError(
+                    "git_config: a link leads out of the repository",
+                    [(path.relative_to(root).as_posix(), f"leads to {os.readlink(path)}")],  # noqa: PTH115 - as written
+                )
 
 
 def _check(git_config: Any) -> None:
@@ -59,6 +75,10 @@ def _check(git_config: Any) -> None:
             raise ConfigurationError(f'git_config["{name}"]: must be a name, not {value!r}')
 
 
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER}
+
+
 def _git(*arguments: str) -> None:
     try:
         done = subprocess.run(  # noqa: S603 - no shell is between; what could be an option is refused
@@ -66,7 +86,7 @@ def _git(*arguments: str) -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
-            env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
+            env={**_environment(), "GIT_TERMINAL_PROMPT": "0"},
         )
     except OSError as error:
         raise StagingError(f"git_config: git cannot be started: {error.strerror}") from error
