@@ -7,6 +7,8 @@ further down, in Git's own syntax and precedence. Data inputs have no such rules
 from __future__ import annotations
 
 import logging
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -18,7 +20,6 @@ from processing.staging.sources import LocalSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
     from re import Pattern
 
 logger = logging.getLogger(__name__)
@@ -30,15 +31,28 @@ NEVER_FOLDERS = frozenset(
     {
         *(".git", ".hg", ".svn"),  # version control
         *(".venv", ".tox", ".nox", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints"),
-        *(".aws", ".ssh", ".gnupg", ".kube", ".docker"),  # credentials
     }
 )
-"""Folders that never travel, in lower case."""
+"""Folders that never travel, in lower case; beside those of `SECRET_FOLDERS`."""
+
+SECRET_FOLDERS = frozenset({".aws", ".ssh", ".gnupg", ".kube", ".docker"})
+"""Folders with credentials, in lower case: not even a link leads into them."""
 
 NEVER_FILES = frozenset(
     {
         *(".git", ".ds_store"),
-        *(".env", ".netrc", "_netrc", ".pgpass", ".pypirc", ".git-credentials", ".boto", ".s3cfg", ".databrickscfg"),
+        *(
+            ".env",
+            ".envrc",
+            ".netrc",
+            "_netrc",
+            ".pgpass",
+            ".pypirc",
+            ".git-credentials",
+            ".boto",
+            ".s3cfg",
+            ".databrickscfg",
+        ),
         *("credentials", "credentials.json", "credentials.csv", "application_default_credentials.json", "rootkey.csv"),
     }
 )
@@ -123,11 +137,21 @@ def never_travels(path: Path, *, is_dir: bool) -> bool:
     """Say whether a file or directory stays behind whatever the ignore files say.
 
     That is version control, virtual environments, caches of tools, and what holds credentials by its name, or a private
-    key by its content.
+    key by its content. Of a link the name that it leads to counts, too.
     """
+    if path.is_symlink():
+        leads_to = Path(os.path.realpath(path))  # `resolve` raises where a link leads to itself
+        passed = {part.lower() for part in leads_to.parts} - {part.lower() for part in path.parent.parts}
+        if not SECRET_FOLDERS.isdisjoint(passed):
+            return True
+        return _never_travels(path, is_dir=is_dir) or _never_travels(leads_to, is_dir=is_dir)
+    return _never_travels(path, is_dir=is_dir)
+
+
+def _never_travels(path: Path, *, is_dir: bool) -> bool:
     name = path.name.lower()
     if is_dir:
-        return name in NEVER_FOLDERS or (path / "pyvenv.cfg").exists()
+        return name in NEVER_FOLDERS or name in SECRET_FOLDERS or (path / "pyvenv.cfg").exists()
     if name in NEVER_FILES or name.endswith(_NEVER_SUFFIXES):
         return True
     if name.startswith(".env."):

@@ -111,6 +111,7 @@ NEVER = [
     ".pytest_cache/x",
     ".env",
     "sub/.env.production",
+    ".envrc",
     ".aws/credentials",
     "sub/credentials",
     "credentials.json",
@@ -128,6 +129,30 @@ def test_what_never_travels(tmp_path: Path) -> None:
     make(tmp_path, dict.fromkeys([*NEVER, "a.py", ".env.example", "credentials/a.py", "environment.py"], "x"))
     make(tmp_path, {".processingignore": "!*\n!.env\n!.git/\n!credentials\n"})
     assert names(tmp_path) == [".env.example", ".processingignore", "a.py", "credentials/a.py", "environment.py"]
+
+
+def test_links_to_what_never_travels(tmp_path: Path) -> None:
+    """A link of another name does not take credentials along, nor does one to a folder of them, or into it."""
+    make(tmp_path, {".env": "SECRET=1", ".aws/config": "x", ".aws/cli/cache": "x", "key.pem": "PRIVATE KEY-----"})
+    make(tmp_path, {"lib/a.py": "", "b.py": ""})
+    source = make(tmp_path / "src", {"x.py": ""})
+    for name, target in {
+        "settings": ".env",
+        "cloud": ".aws",
+        "cli": ".aws/cli",
+        "config": ".aws/config",
+        "certificate": "key.pem",
+        "lib": "lib",
+        "c.py": "b.py",
+    }.items():
+        (source / name).symlink_to(tmp_path / target)
+    assert names(source) == ["c.py", "lib/a.py", "x.py"]
+    with pytest.raises(ConfigurationError, match="may hold credentials"):
+        code_members(source / "settings", ())
+    (source / "settings").unlink()
+    (source / "itself").symlink_to("itself")
+    with pytest.raises(StagingError, match="itself: a symbolic link that leads nowhere"):
+        names(source)
 
 
 def test_environments_of_any_name(tmp_path: Path) -> None:
