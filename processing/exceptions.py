@@ -33,8 +33,15 @@ class ProcessingError(Exception):
 class ConfigurationError(ProcessingError, ValueError):
     """What the caller gave cannot work. Raised before anything is uploaded or paid for.
 
-    The message begins with the field as the caller wrote it: `inputs[2].destination: must begin with ...`.
+    A problem begins with the field as the caller wrote it: `inputs[2].destination: must begin with ...`.
+
+    Attributes:
+        problems: everything that was found, a text each; the message has them line by line.
     """
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
 
 
 class CodeNotFoundError(ConfigurationError):

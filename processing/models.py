@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from processing.exceptions import ConfigurationError
+from processing.hints import type_name
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -147,6 +150,8 @@ class ProcessingInput:
         self.app_managed = app_managed
         self.reuse = reuse
         if s3_input is not None:
+            if not all(hasattr(s3_input, field.name) for field in attrs.fields(S3Input)):  # v2's own has them too
+                raise ConfigurationError(f"s3_input: must be a processing.S3Input, not {type_name(s3_input)}")
             self.s3_input = s3_input
 
     @property

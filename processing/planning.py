@@ -5,6 +5,7 @@ The hooks run as for `run`, and what they note for upload is counted instead of 
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import attrs
@@ -17,6 +18,7 @@ from processing.request.notices import collected_notices
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from processing.exceptions import ProcessingError
     from processing.job import Launch
     from processing.request.build import ProcessingRequest
     from processing.session import Session
@@ -98,7 +100,7 @@ def plan_run(target: Callable[[], tuple[Session, str | None]], prepare: Callable
                 notices.append(f"role: {role!r} is looked up with IAM GetRole when run; its account is made up here")
             launch = prepare(assumed)
         except (ConfigurationError, StagingError) as error:
-            return RunPlan(problems=tuple(str(error).splitlines()), warnings=tuple(notices))
+            return RunPlan(problems=_problems(error), warnings=tuple(notices))
         request = launch.request
         problems = find_problems(request, file_uris=session.is_local) or _refused_here(launch)
     uploads = tuple(_uploads(launch))
@@ -119,8 +121,12 @@ def _refused_here(launch: Launch) -> tuple[str, ...]:
     try:
         launch.session.preflight(launch.request, launch.plan)
     except (EngineError, ConfigurationError) as error:
-        return tuple(str(error).splitlines())
+        return _problems(error)
     return ()
+
+
+def _problems(error: ProcessingError) -> tuple[str, ...]:
+    return error.problems if isinstance(error, ConfigurationError) else (str(error),)
 
 
 def _uploads(launch: Launch) -> Iterator[PlannedUpload]:
@@ -190,10 +196,9 @@ def _request_lines(request: ProcessingRequest) -> Iterator[str]:
     yield _row("role", request.role_arn)
     yield _row("image", request.image_uri)
     yield _row("instances", _instances(request))
-    if request.entrypoint:
-        yield _row("entrypoint", " ".join(map(str, request.entrypoint)))
-    if request.arguments:
-        yield _row("arguments", " ".join(map(str, request.arguments)))
+    for title, words in (("entrypoint", request.entrypoint), ("arguments", request.arguments)):
+        if isinstance(words, tuple):  # what is none is among the problems
+            yield _row(title, " ".join(map(str, words)))
     if request.environment:
         yield _row("env", ", ".join(str(name) for name, _ in request.environment))  # values may be secrets
     inputs = [f"{entry.input_name}: {entry.source or 'a query'} to {entry.destination}" for entry in request.inputs]
@@ -226,7 +231,7 @@ def _section(title: str, lines: Sequence[str]) -> Iterator[str]:
         yield _row(title, "none")
         return
     yield title
-    yield from (f"  {line}" for line in lines)
+    yield from (textwrap.indent(line, "  ") for line in lines)
 
 
 def _files(count: int) -> str:

@@ -17,6 +17,7 @@ from processing.clock import SYSTEM_CLOCK, Clock
 from processing.config.files import places
 from processing.config.values import BUCKET, PREFIX, Config, read_config
 from processing.exceptions import ConfigurationError
+from processing.hints import type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +91,12 @@ class Session:
         bundle_limit: int | None = None,
         sagemaker_config: Mapping[str, Any] | None = None,
     ) -> None:
+        _check("boto_session", boto_session, callable(getattr(boto_session, "client", None)), "a boto3.Session")
+        _check("sagemaker_client", sagemaker_client, hasattr(sagemaker_client, "meta"), "boto3's client of SageMaker")
+        _check("sagemaker_config", sagemaker_config, isinstance(sagemaker_config, Mapping), "a dictionary")
+        texts = {"default_bucket": default_bucket, "default_bucket_prefix": default_bucket_prefix}
+        for field, text in {**texts, "region_name": region_name}.items():
+            _check(field, text, isinstance(text, str), "a string")
         self.code_layout = _code_layout(code_layout)
         self.bundle_limit = _bundle_limit(bundle_limit)
         self.clock = clock
@@ -567,10 +574,15 @@ def without_expect_header(client: Any) -> None:
         client.meta.events.unregister("before-call.s3", handler)
 
 
+def _check(field: str, given: object, holds: bool, kind: str) -> None:
+    if given is not None and not holds:
+        raise ConfigurationError(f"{field}: must be {kind}, not {type_name(given)}")
+
+
 def _code_layout(given: str | None) -> CodeLayout:
     origin = "code_layout" if given is not None else "PROCESSING_CODE_LAYOUT"
     layout = given if given is not None else os.environ.get("PROCESSING_CODE_LAYOUT") or "content"
-    if layout not in {"content", "job"}:
+    if layout not in ("content", "job"):  # a tuple: what was given may have no hash
         raise ConfigurationError(f"{origin}: must be 'content' or 'job', not {layout!r}")
     return cast("CodeLayout", layout)
 

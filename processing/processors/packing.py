@@ -166,7 +166,7 @@ class _Files:
             name = os.fspath(given)
             for written in (name, name.replace("\\", "/")):  # as on Windows
                 inside = Path(os.path.abspath(self._directory / written))  # noqa: PTH100 - links keep their names
-                if inside.is_file():
+                if os.path.isfile(inside):  # noqa: PTH113 - False, not an error, of what no path can be
                     return inside
         source = resolve_code(_below(self._root, given), field)
         if not isinstance(source, LocalSource):

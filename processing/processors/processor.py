@@ -6,6 +6,7 @@ import contextlib
 import copy
 import os
 import pathlib
+import re
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +14,7 @@ import attrs
 
 from processing import targets
 from processing.exceptions import ConfigurationError
+from processing.hints import type_name
 from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput
 from processing.request.names import base_name_from_image, unique_job_name
 from processing.request.uris import S3Uri
@@ -260,10 +262,11 @@ class Processor:
         """Start the job, keep it in `jobs`, and wait for it where asked."""
         from processing.launching import start_generated, start_named
 
-        if if_exists not in {"fail", "attach", "suffix"}:
+        if if_exists not in ("fail", "attach", "suffix"):  # a tuple: what was given may have no hash
             raise ConfigurationError(f"if_exists: must be 'fail', 'attach' or 'suffix', not {if_exists!r}")
-        if not isinstance(job_name, (str, type(None))):
-            raise ConfigurationError(f"job_name: must be a string, not {type(job_name).__name__}")
+        _check_text("job_name", job_name)
+        if progress is not None and not callable(progress):
+            raise ConfigurationError(f"progress: must be a function that takes a Progress, not {type_name(progress)}")
         self._resolve_session()
 
         def prepare(name: str | None) -> Launch:
@@ -324,8 +327,10 @@ class Processor:
         from processing.job import Launch
 
         given = {**given, **{name: _copies(given[name], name) for name in ("inputs", "outputs")}}
-        if not isinstance(given["kms_key"], (str, type(None))):
-            raise ConfigurationError(f"kms_key: must be a string, not {_type_name(given['kms_key'])}")
+        # What uploads are planned with; the rest is checked when all is there.
+        _check_text("role", self.role)
+        _check_key("kms_key", given["kms_key"])
+        _check_key("output_kms_key", self.output_kms_key)
         with self._turn:
             self._staging_plan = None
             inputs, outputs = self._normalize_args(**self._with_packed_code(job_name, given))
@@ -397,8 +402,7 @@ class Processor:
         if not base:
             image = self.image_uri
             base = base_name_from_image(image) if image and isinstance(image, str) else self.JOB_CLASS_NAME
-        if not isinstance(base, str):
-            raise ConfigurationError(f"base_job_name: must be a string, not {type(base).__name__}")
+        _check_text("base_job_name", base)
         return unique_job_name(base, self.sagemaker_session.clock)
 
     def _normalize_inputs(
@@ -409,7 +413,7 @@ class Processor:
         for index, entry in enumerate(inputs or ()):
             if not isinstance(entry, ProcessingInput):
                 raise ConfigurationError(
-                    f"inputs[{index}]: must be a processing.ProcessingInput, not {_type_name(entry)}"
+                    f"inputs[{index}]: must be a processing.ProcessingInput, not {type_name(entry)}"
                 )
             named.append(_changed(entry, input_name=entry.input_name or f"input-{index + 1}"))
         names = [str(entry.input_name) for entry in named]
@@ -445,7 +449,7 @@ class Processor:
         for index, given in enumerate(outputs or ()):
             entry = ProcessingOutput(given) if isinstance(given, (str, pathlib.PurePath)) else given
             if not isinstance(entry, ProcessingOutput):
-                kind = _type_name(entry)
+                kind = type_name(entry)
                 raise ConfigurationError(
                     f"outputs[{index}]: must be a processing.ProcessingOutput or a container path, not {kind}"
                 )
@@ -552,15 +556,20 @@ def _copies(values: Any, field: str) -> list[Any] | None:
     return [copy.copy(value) for value in values]
 
 
+def _check_text(field: str, value: object) -> None:
+    if not isinstance(value, (str, type(None))):
+        raise ConfigurationError(f"{field}: must be a string, not {type_name(value)}")
+
+
+def _check_key(field: str, value: Any) -> None:
+    _check_text(field, value)
+    if value and not re.fullmatch(r"[a-zA-Z0-9:/_-]+", value):  # as the service model has it for those of a request
+        raise ConfigurationError(f"{field}: must be the ARN, ID or alias of a KMS key, not {value!r}")
+
+
 def _changed(entry: Entry, **changes: Any) -> Entry:
     """Return a copy with other values. Made without the initialiser: a subclass may have one of its own."""
     changed = copy.copy(entry)
     for name, value in changes.items():
         setattr(changed, name, value)
     return changed
-
-
-def _type_name(value: object) -> str:
-    """Return the type with its module: `sagemaker.processing` has classes of the same names."""
-    kind = type(value)
-    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from processing.container.bootstrap import ARCHIVE, NAME, Payload, bootstrap
 from processing.exceptions import ConfigurationError
+from processing.hints import type_name
 from processing.models import Path, ProcessingInput, ProcessingOutput, RunArgs
 from processing.processors.processor import INPUTS, Processor, Tags
 from processing.request.uris import S3Uri, is_s3
@@ -322,8 +323,8 @@ class ScriptProcessor(Processor):
         ours = {
             name: value for name in ("requirements", "entry_point") if (value := getattr(settings, name)) is not None
         }
-        code, inputs, name = self._pack_and_upload_code(
         arn = settings.codeartifact_repo_arn
+        code, inputs, name = self._pack_and_upload_code(
             given["code"],
             settings.source_dir,
             settings.dependencies,
@@ -430,13 +431,13 @@ class ScriptProcessor(Processor):
             payload = payload._replace(codeartifact=codeartifact(codeartifact_repo_arn))
         return bootstrap(_checked_command(self.command), payload)
 
-    def _code_prefix(self) -> S3Uri:
     def _get_codeartifact_command(self, codeartifact_repo_arn: str) -> str:
         """Return the command that logs pip in to a repository; for scripts that were written for `sagemaker` 2.x."""
         from processing.processors.packing import codeartifact
 
         return codeartifact(codeartifact_repo_arn).login
 
+    def _code_prefix(self) -> S3Uri:
         """The S3 prefix that code goes to."""
         return self._session_prefix()
 
@@ -462,4 +463,10 @@ def _checked_command(command: Any) -> list[str]:
         raise ConfigurationError('command: missing; give the program that runs the script, such as ["python3"]')
     if isinstance(command, str):
         raise ConfigurationError(f"command: must be a list of strings, such as {command.split()!r}, not a string")
-    return command
+    if not isinstance(command, (list, tuple)):
+        raise ConfigurationError(f"command: must be a list of strings, not {type_name(command)}")
+    words = [os.fspath(word) if isinstance(word, os.PathLike) else word for word in command]
+    for index, word in enumerate(words):
+        if not isinstance(word, str):
+            raise ConfigurationError(f"command[{index}]: must be a string, not {type_name(word)}")
+    return words

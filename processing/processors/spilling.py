@@ -97,7 +97,7 @@ def spill(command: Command, path: str) -> tuple[Command, bytes] | None:
     if not (spilled or more_arguments or (more_entrypoint and _unfit(entrypoint, limits, limits.words))):
         return None
     if not entrypoint:
-        raise ConfigurationError("\n".join(_no_room(command, arguments, limits)))
+        raise ConfigurationError(*_no_room(command, arguments, limits))
     words = [*(entrypoint if more_entrypoint else ()), *(arguments if more_arguments or more_entrypoint else ())]
     _check(spilled, words)
     fitting = Command(

@@ -14,6 +14,7 @@ from typing import Any, cast
 import attrs
 
 from processing.exceptions import ConfigurationError
+from processing.hints import type_name
 from processing.models import (
     AthenaDatasetDefinition,
     DatasetDefinition,
@@ -183,8 +184,9 @@ def build_request(
     service's spelling.
 
     Raises:
-        ConfigurationError: a mapping is none, or a tag, a preference or the network has not its form.
+        ConfigurationError: a mapping is none, or a tag, a preference, a query or the network has not its form.
     """
+    _check_models(inputs, outputs)
     return ProcessingRequest(
         job_name=job_name,
         role_arn=role_arn,
@@ -211,8 +213,26 @@ def build_request(
 def _network(value: NetworkConfig | None) -> NetworkConfig | None:
     """Return the configuration; one of `sagemaker.network` has the same attributes."""
     if value is not None and not all(hasattr(value, field.name) for field in attrs.fields(NetworkConfig)):
-        raise ConfigurationError(f"network_config: must be a processing.NetworkConfig, not {type(value).__name__}")
+        raise ConfigurationError(f"network_config: must be a processing.NetworkConfig, not {type_name(value)}")
     return value
+
+
+def _check_models(inputs: Sequence[ProcessingInput], outputs: Sequence[ProcessingOutput]) -> None:
+    """Refuse what is no structure of ours in the place of one: such as the one of `sagemaker` that has its name."""
+    for index, entry in enumerate(inputs):
+        definition, field = entry.dataset_definition, f"inputs[{index}].dataset_definition"
+        _check_model(definition, DatasetDefinition, field)
+        if definition is not None:
+            athena, redshift = definition.athena_dataset_definition, definition.redshift_dataset_definition
+            _check_model(athena, AthenaDatasetDefinition, f"{field}.athena_dataset_definition")
+            _check_model(redshift, RedshiftDatasetDefinition, f"{field}.redshift_dataset_definition")
+    for index, output in enumerate(outputs):
+        _check_model(output.feature_store_output, FeatureStoreOutput, f"outputs[{index}].feature_store_output")
+
+
+def _check_model(value: object, model: type[Any], field: str) -> None:
+    if not isinstance(value, (model, type(None))):
+        raise ConfigurationError(f"{field}: must be a processing.{model.__name__}, not {type_name(value)}")
 
 
 def _strings(values: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -76,7 +76,7 @@ def check_request(request: ProcessingRequest, *, file_uris: bool = False, servic
     """
     problems = find_problems(request, file_uris=file_uris, service_model=service_model)
     if problems:
-        raise ConfigurationError("\n".join(problems))
+        raise ConfigurationError(*problems)
 
 
 def find_problems(request: ProcessingRequest, *, file_uris: bool = False, service_model: Any = None) -> tuple[str, ...]:
@@ -213,7 +213,7 @@ def _instances(request: ProcessingRequest, *, local: bool) -> Iterator[str]:
         yield 'instance_type: missing; give an instance type such as "ml.m5.xlarge", or "local" for this machine'
     if request.instance_type is not None and preferences is not None:
         yield "instance_preferences: excludes instance_type; give one of the two"
-    if request.instance_type in _LOCAL_TYPES and not local:
+    if isinstance(request.instance_type, str) and request.instance_type in _LOCAL_TYPES and not local:
         yield f"instance_type: {request.instance_type!r} is only for the embedded engine; this session reaches AWS"
     counted = [preference.instance_count is not None for preference in preferences or ()]
     if any(counted) and not all(counted):

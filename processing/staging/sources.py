@@ -104,16 +104,13 @@ def resolve_source(source: Any, field: str) -> LocalSource | S3Uri:
     """
     text = _text(source, field)
     if is_s3(text):
-        try:
-            return S3Uri.parse(text)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{field}: {error}") from None
+        return _in_s3(text, field)
     path = _local_path(text, field)
     if path is None:
         raise ConfigurationError(
             f"{field}: {text!r} url scheme {_scheme(text)} is not recognized. Please pass a file path or S3 url"
         )
-    if not path.exists():
+    if not _exists(path, field):
         raise ConfigurationError(f"{field}: {text!r} does not exist (looked for {path})")
     local = LocalSource(path, path.is_dir())
     _check_readable(local, field)
@@ -129,7 +126,7 @@ def resolve_code(code: Any, field: str = "code") -> LocalSource | S3Uri:
     """
     text = _text(code, field)
     if is_s3(text):
-        uri = S3Uri.parse(text)
+        uri = _in_s3(text, field)
         if not uri.key or uri.key.endswith("/"):
             raise CodeNotFoundError(f"{field} {text} must be a file, not a directory. Please pass a path to a file.")
         return uri
@@ -138,7 +135,7 @@ def resolve_code(code: Any, field: str = "code") -> LocalSource | S3Uri:
         raise ConfigurationError(
             f"{field} {text} url scheme {_scheme(text)} is not recognized. Please pass a file path or S3 url"
         )
-    if not path.exists():
+    if not _exists(path, field):
         raise CodeNotFoundError(f"{field} {text} wasn't found. Please make sure that the file exists.")
     if not path.is_file():
         raise CodeNotFoundError(f"{field} {text} must be a file, not a directory. Please pass a path to a file.")
@@ -186,6 +183,23 @@ def _text(source: Any, field: str) -> str:
     return source
 
 
+def _in_s3(text: str, field: str) -> S3Uri:
+    try:
+        return S3Uri.parse(text)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{field}: {error}") from None
+
+
+def _exists(path: Path, field: str) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:  # a folder above that may not be entered, a name that is too long
+        raise ConfigurationError(f"{field}: {str(path)!r} cannot be looked at: {error}") from error
+    return True
+
+
 def _scheme(text: str) -> str:
     match = _SCHEME.match(text)
     return match[1].lower() if match is not None else ""
@@ -207,7 +221,7 @@ def _path(text: str) -> Path:
     path = Path(text).absolute()
     if "\\" in text and not os.path.lexists(path):
         written = Path(text.replace("\\", "/")).absolute()
-        if written.exists():
+        if os.path.exists(written):  # noqa: PTH110 - False, not an error, of what no path can be
             return written
     return path
 
