@@ -184,7 +184,7 @@ class Fast:
             return False
         import obstore
 
-        create = upload.claim is not None or (upload.content_addressed and upload.kms_key is None)
+        create = upload.claim is not None or upload.content_addressed
         attributes = {"Content-Type": "binary/octet-stream"}  # what S3 takes it for where nothing is said
         if upload.claim is not None:
             attributes[CLAIM] = upload.claim

@@ -53,22 +53,11 @@ def head(api: RetryingApi, place: Mapping[str, Any]) -> dict[str, Any] | None:
         raise
 
 
-def same_key(asked: str | None, found: Mapping[str, Any]) -> bool:
-    """Whether an object is encrypted with the KMS key that was asked for. An alias cannot be told from here: no."""
-    if asked is None:
-        return True
-    has = str(found.get("SSEKMSKeyId") or "")
-    return has == asked or has.endswith(f":key/{asked}")
-
-
-def unless_there(api: RetryingApi, upload: Upload, put: Callable[[Mapping[str, str]], object]) -> None:
-    """Make an object whose key names the content, unless somebody else just did: either way it is there.
-
-    With a KMS key it may be there under another key; it is then replaced.
-    """
+def unless_there(api: RetryingApi, put: Callable[[Mapping[str, str]], object]) -> None:
+    """Make an object whose key names the content, unless somebody else just did: either way it is there."""
     from botocore.exceptions import ClientError
 
-    condition = {"IfNoneMatch": "*"} if upload.kms_key is None else {}
+    condition = {"IfNoneMatch": "*"}
     for tries in range(1, _CONFLICT_TRIES + 1):
         try:
             put(condition)
@@ -103,7 +92,7 @@ def write(
         ClaimedError: another run has put an object of that key.
     """
     if upload.content_addressed:
-        unless_there(api, upload, put)
+        unless_there(api, put)
     elif upload.claim is not None:
         _unless_claimed(api, upload, place, put)
     else:

@@ -253,7 +253,7 @@ class StagingPlan:
         at: S3Uri | None = None,
     ) -> str:
         """Add one file under a key that names its content, or at a fixed place."""
-        target = at or folder / sha256 / name
+        target = at or folder / _named_by(sha256, kms_key) / name
         upload = Upload(path, target, kms_key, content_addressed=at is None, sha256=sha256, body=body, size=size)
         return self._add(target, [upload])
 
@@ -267,6 +267,16 @@ class StagingPlan:
 
     def __len__(self) -> int:
         return len(self._uploads)
+
+
+def _named_by(sha256: str, kms_key: str | None) -> str:
+    """Return the name for content: its hash, or with a KMS key that of both.
+
+    Under another key it is another object: a job that may use the one only may still be reading.
+    """
+    import hashlib  # loads OpenSSL
+
+    return sha256 if kms_key is None else hashlib.sha256(f"{kms_key}\0{sha256}".encode()).hexdigest()
 
 
 def _refuse(problems: Iterable[tuple[str, str | None]]) -> None:

@@ -18,7 +18,7 @@ from processing.staging.downloads import Receiver, fetch
 from processing.staging.fast import Fast
 from processing.staging.listing import Wanted, list_objects, local_names
 from processing.staging.multipart import Multipart
-from processing.staging.objects import CLAIM, ClaimedError, encryption, head, place, same_key, write
+from processing.staging.objects import CLAIM, ClaimedError, encryption, head, place, write
 from processing.staging.pool import MB, SMALL, Pool
 from processing.staging.progress import Meter
 from processing.staging.reading import Source
@@ -203,14 +203,14 @@ class Sender:
                 self.pool.arrived(0, 1)
 
     def _is_there(self, upload: Upload, size: int) -> bool:
-        """Whether an object whose key names the content is there already, encrypted as asked.
+        """Whether an object whose key names the content, and the KMS key, is there already.
 
         Of a whole directory's files a listing has told so before: what comes here is missing.
         """
         if not upload.content_addressed or upload.tree is not None:
             return False
         found = head(self.api, self.place(upload))
-        return found is not None and found.get("ContentLength") == size and same_key(upload.kms_key, found)
+        return found is not None and found.get("ContentLength") == size
 
     def _put_content(self, upload: Upload, content: bytes) -> None:
         if not self._fast.put(upload, content, self.pool.refused):

@@ -100,11 +100,11 @@ def test_a_bundle_is_named_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "x.py").write_text("print()")
     plan = StagingPlan()
     members = [Member(tmp_path / "x.py", "x.py")]
-    uri = plan.add_bundle(members, TARGET, "key")
+    uri = plan.add_bundle(members, TARGET)
     (upload,) = plan.uploads
     assert upload.body is not None
     assert uri == str(upload.target) == f"s3://b/p/code/{hashlib.sha256(upload.body).hexdigest()}/sourcedir.tar.gz"
-    assert (upload.content_addressed, upload.kms_key, upload.size) == (True, "key", len(upload.body))
+    assert (upload.content_addressed, upload.kms_key, upload.size) == (True, None, len(upload.body))
     assert plan.add_bundle(members, TARGET, at=S3Uri("b", "job/source/x.tar.gz")) == "s3://b/job/source/x.tar.gz"
     assert not plan.uploads[1].content_addressed
     with pytest.raises(ConfigurationError, match="bundle_limit: the code has"):
@@ -115,11 +115,22 @@ def test_content_made_here() -> None:
     """Content without a file has a key like code's, or a fixed place."""
     plan = StagingPlan()
     sha256 = hashlib.sha256(b"set -e").hexdigest()
-    assert plan.add_bytes(b"set -e", "runproc.sh", TARGET, "key") == f"s3://b/p/code/{sha256}/runproc.sh"
-    assert plan.add_bytes(b"x", "env", TARGET, at=S3Uri("b", "job/env")) == "s3://b/job/env"
+    assert plan.add_bytes(b"set -e", "runproc.sh", TARGET) == f"s3://b/p/code/{sha256}/runproc.sh"
+    assert plan.add_bytes(b"x", "env", TARGET, "key", at=S3Uri("b", "job/env")) == "s3://b/job/env"
     assert [(upload.body, upload.kms_key, upload.size) for upload in plan.uploads] == [
-        (b"set -e", "key", 6),
-        (b"x", None, 1),
+        (b"set -e", None, 6),
+        (b"x", "key", 1),
+    ]
+
+
+def test_the_kms_key_is_in_the_name() -> None:
+    """Under another key the same content is another object: a job may still be reading the one there is."""
+    plan = StagingPlan()
+    uris = {plan.add_bytes(b"set -e", "runproc.sh", TARGET, kms_key) for kms_key in (None, "key", "other", "key")}
+    assert len(uris) == 3
+    assert [(upload.kms_key, upload.content_addressed) for upload in plan.uploads][1:3] == [
+        ("key", True),
+        ("other", True),
     ]
 
 
