@@ -75,6 +75,7 @@ class Session:
 
     is_local = False
     yields_to_engine = False
+    _no_config_object = "or these credentials may not read it"
 
     def __init__(
         self,
@@ -132,7 +133,7 @@ class Session:
         """
         with self._asking:
             if self._config is None:
-                self._config = read_config(self._read_config_object)
+                self._config = read_config(self._read_config_object, self._no_config_object)
             return self._config
 
     @config.setter

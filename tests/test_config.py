@@ -503,7 +503,10 @@ class TestInS3:
     def test_an_object_that_is_missing_is_named(self, bucket: LocalSession, monkeypatch: pytest.MonkeyPatch) -> None:
         """The error says which variable names it; so for a bucket that there is not."""
         monkeypatch.setenv("SAGEMAKER_ADMIN_CONFIG_OVERRIDE", "s3://company/gone.yaml")
-        with pytest.raises(ConfigurationError, match=r"^SAGEMAKER_ADMIN_CONFIG_OVERRIDE: .*s3://company/gone\.yaml"):
+        with pytest.raises(
+            ConfigurationError,
+            match=r"^SAGEMAKER_ADMIN_CONFIG_OVERRIDE: .*s3://company/gone\.yaml .* in the engine's S3",
+        ):
             _ = bucket.config
         monkeypatch.setenv("SAGEMAKER_ADMIN_CONFIG_OVERRIDE", "s3://no-such-company/gone.yaml")
         with pytest.raises(ConfigurationError, match=r"^SAGEMAKER_ADMIN_CONFIG_OVERRIDE: "):

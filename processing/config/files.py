@@ -62,13 +62,18 @@ def places() -> tuple[Place, ...]:
     return tuple(found)
 
 
-def read(place: Place, read_s3: ReadS3) -> tuple[str, dict[str, Any]]:
+def read(place: Place, read_s3: ReadS3, hint: str) -> tuple[str, dict[str, Any]]:
     """Return where exactly the file is, and what it says: nothing if it is empty, or missing and need not be there.
+
+    Args:
+        place: where it may be.
+        read_s3: reads an object.
+        hint: what to say where S3 has none.
 
     Raises:
         ConfigurationError: it is missing, cannot be read, or is not valid.
     """
-    where, content = _from_s3(place, read_s3) if place.in_s3 else _from_disk(place)
+    where, content = _from_s3(place, read_s3, hint) if place.in_s3 else _from_disk(place)
     document = None if content is None else _parsed(content, where)
     return where, {} if document is None else checked(document, where)
 
@@ -112,7 +117,7 @@ def _from_disk(place: Place) -> tuple[str, bytes | None]:
         raise ConfigurationError(f"{place.variable or path}: cannot be read: {error}") from error
 
 
-def _from_s3(place: Place, read_s3: ReadS3) -> tuple[str, bytes]:
+def _from_s3(place: Place, read_s3: ReadS3, hint: str) -> tuple[str, bytes]:
     """Read the object, or the config.yaml below it: the likelier first."""
     uri = S3Uri.parse(place.location)
     candidates = [uri, uri / _NAME]
@@ -122,10 +127,7 @@ def _from_s3(place: Place, read_s3: ReadS3) -> tuple[str, bytes]:
         content = read_s3(candidate) if candidate.key and not candidate.key.endswith("/") else None
         if content is not None:
             return str(candidate), content
-    raise ConfigurationError(
-        f"{place.variable}: there is neither an object {uri} nor a {_NAME} below it, "
-        "or these credentials may not read it"
-    )
+    raise ConfigurationError(f"{place.variable}: there is neither an object {uri} nor a {_NAME} below it, {hint}")
 
 
 def _parsed(content: bytes, where: str) -> Any:

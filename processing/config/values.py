@@ -122,18 +122,19 @@ class Config:
         return found
 
 
-def read_config(read_s3: ReadS3) -> Config:
+def read_config(read_s3: ReadS3, hint: str) -> Config:
     """Read the config files and return what they say together; the user's wins over the administrator's, key by key.
 
     Args:
         read_s3: reads an object, where a file is in S3.
+        hint: what to say where there is none.
 
     Raises:
         ConfigurationError: a file that was named is missing, or a file cannot be read or is not valid.
     """
     documents = []
     for place in places():
-        where, document = read(place, read_s3)
+        where, document = read(place, read_s3, hint)
         documents.append((ConfigFile(place.owner, where, place.variable, bool(document)), document))
     return _merged(documents)
 
@@ -153,7 +154,7 @@ def load(session: Any = None) -> Config:
     remote = next((place for place in places() if place.in_s3), None)
     if remote is not None:
         raise _needs_session(remote)
-    return read_config(lambda _uri: None)
+    return read_config(lambda _uri: None, "")
 
 
 def explain(session: Any = None) -> str:

@@ -66,6 +66,7 @@ class LocalSession(Session):
     """
 
     is_local = True
+    _no_config_object = "in the engine's S3, the only one that it reads; LocalSession(sagemaker_config={}) does without"
 
     def __init__(
         self,
