@@ -124,6 +124,7 @@ def test_without_an_entrypoint_it_is_an_error(
         ({"A": "x" * 131072}, None, r'^env\["A"\]: has 131074 bytes, at most 131071'),
         (None, ["x", "y" * 140000], r"^arguments\[1\]: has 140000 bytes, at most 131071"),
         ({"A": "x" * 300 + "\0"}, None, r'^env\["A"\]: holds a NUL character'),
+        ({"A": "x" * 300 + "\ud800"}, None, r"^env\[\"A\"\]: holds '\\ud800', half of a character"),
         (None, ["x" * 100000] * 30, r"^arguments: with env they have 3000030 bytes, at most"),
         ({"a-b": "x" * 300}, None, r'^env\["a-b"\]: '),
         ({"A": 3, "B": "x" * 300}, None, r'^env\["A"\]: must be a string'),

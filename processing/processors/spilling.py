@@ -164,7 +164,10 @@ def _check(env: Mapping[str, str], words: Iterable[str]) -> None:
     named += [(f"arguments[{index}]", word) for index, word in enumerate(words)]
     total = 0
     for field, text in named:
-        size = len(text.encode("utf-8", "surrogateescape")) + 1
+        try:
+            size = len(text.encode("utf-8", "surrogateescape")) + 1
+        except UnicodeEncodeError as error:
+            raise ConfigurationError(f"{field}: holds {text[error.start]!r}, half of a character") from error
         total += size
         if "\0" in text:
             raise ConfigurationError(f"{field}: holds a NUL character, which no process can be given")
