@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from processing.models import NetworkConfig
-    from processing.processors.processor import Tags
+    from processing.processors.processor import Preferences, Tags
 
 
 class DataWranglerProcessor(Processor):
@@ -44,7 +44,7 @@ class DataWranglerProcessor(Processor):
         tags: Tags | None = None,
         network_config: NetworkConfig | None = None,
         *,
-        instance_preferences: Sequence[str] | None = None,
+        instance_preferences: Preferences | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.data_wrangler_flow_source = data_wrangler_flow_source

@@ -12,10 +12,10 @@ from processing.frameworks.image import image_for, wanted_image
 from processing.processors import FrameworkProcessor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from processing.models import NetworkConfig
-    from processing.processors.processor import Tags
+    from processing.processors.processor import Preferences, Tags
     from processing.session import Session
 
 # The end of the tags of the first releases, which AWS's list leaves out; later ones have their own there.
@@ -69,7 +69,7 @@ class HuggingFaceProcessor(FrameworkProcessor):
         tags: Tags | None = None,
         network_config: NetworkConfig | None = None,
         *,
-        instance_preferences: Sequence[str] | None = None,
+        instance_preferences: Preferences | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         session = targets.resolve_session(sagemaker_session, instance_type)
@@ -97,7 +97,7 @@ class HuggingFaceProcessor(FrameworkProcessor):
             extra=extra,
         )
 
-    def _find_image(self, session: Session, instance_type: str | None, preferences: Sequence[str] | None) -> str:
+    def _find_image(self, session: Session, instance_type: str | None, preferences: Preferences | None) -> str:
         if self.tensorflow_version is not None and self.pytorch_version is not None:
             raise ConfigurationError(
                 "tensorflow_version: the image builds upon one framework; pytorch_version is given too"

@@ -8,11 +8,13 @@ import attrs
 
 from processing import images
 from processing.exceptions import ConfigurationError
+from processing.request.build import preferences_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from processing.images import Wanted
+    from processing.processors.processor import Preferences
     from processing.session import Session
 
 
@@ -51,7 +53,7 @@ def wanted_image(
     return wanted
 
 
-def image_for(wanted: Wanted, instance_type: str | None, instance_preferences: Sequence[str] | None) -> str:
+def image_for(wanted: Wanted, instance_type: str | None, instance_preferences: Preferences | None) -> str:
     """Return the image's URI for the instance type, or for the preferred types: they need the same image.
 
     Raises:
@@ -59,7 +61,8 @@ def image_for(wanted: Wanted, instance_type: str | None, instance_preferences: S
     """
     if instance_type is not None or not instance_preferences:
         return images.find_image(attrs.evolve(wanted, instance_type=instance_type))
-    uris = {kind: images.find_image(attrs.evolve(wanted, instance_type=kind)) for kind in instance_preferences}
+    kinds = [preference.instance_type for preference in preferences_of(instance_preferences) or ()]
+    uris = {kind: images.find_image(attrs.evolve(wanted, instance_type=kind)) for kind in kinds}
     if len(set(uris.values())) > 1:
         listed = ", ".join(f"{kind}: {uri.rpartition('/')[2]}" for kind, uri in uris.items())
         raise ConfigurationError(

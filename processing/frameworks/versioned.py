@@ -9,10 +9,10 @@ from processing.frameworks.image import image_for, wanted_image
 from processing.processors import FrameworkProcessor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from processing.models import NetworkConfig
-    from processing.processors.processor import Tags
+    from processing.processors.processor import Preferences, Tags
 
 
 class VersionedProcessor(FrameworkProcessor):
@@ -57,7 +57,7 @@ class VersionedProcessor(FrameworkProcessor):
         tags: Tags | None = None,
         network_config: NetworkConfig | None = None,
         *,
-        instance_preferences: Sequence[str] | None = None,
+        instance_preferences: Preferences | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         session = targets.resolve_session(sagemaker_session, instance_type)

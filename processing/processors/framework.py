@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput
     from processing.planning import RunPlan
     from processing.processors.packing import CodeSettings
-    from processing.processors.processor import Tags
+    from processing.processors.processor import Preferences, Tags
     from processing.request.build import ProcessingRequest
     from processing.staging.progress import Progress
 
@@ -59,7 +59,7 @@ class FrameworkProcessor(ScriptProcessor):
         tags: Tags | None = None,
         network_config: NetworkConfig | None = None,
         *,
-        instance_preferences: Sequence[str] | None = None,
+        instance_preferences: Preferences | None = None,
         extra: Mapping[str, Any] | None = None,
         estimator_cls: type[Any] | None = None,
         framework_version: str | None = None,

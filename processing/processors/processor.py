@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import threading
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -21,7 +22,7 @@ from processing.request.uris import S3Uri
 from processing.staging.sources import LocalSource, resolve_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator
 
     from processing.job import Launch, ProcessingJob
     from processing.launching import IfExists
@@ -35,6 +36,7 @@ INPUTS = "/opt/ml/processing/input/"
 """Where inputs of ours are in the container, as those of `sagemaker` 2.x are."""
 
 Tags = dict[str, str] | list[dict[str, str]]
+Preferences = Sequence[str | Mapping[str, Any]]
 Entry = TypeVar("Entry", ProcessingInput, ProcessingOutput)
 
 
@@ -75,7 +77,8 @@ class Processor:
         env: environment variables of the container.
         tags: a dictionary, or a list of `{"Key": ..., "Value": ...}`.
         network_config: the network that the containers see.
-        instance_preferences: instance types in order of priority, 1 to 5, instead of `instance_type`.
+        instance_preferences: instance types in order of priority, 1 to 5, instead of `instance_type`; or, instead of
+            `instance_count` too, each `{"InstanceType": ..., "InstanceCount": ...}`.
         extra: settings of CreateProcessingJob that no parameter has, in the service's spelling.
 
     Attributes:
@@ -100,7 +103,7 @@ class Processor:
     env: dict[str, str] | None = None
     tags: Tags | None = None
     network_config: NetworkConfig | None = None
-    instance_preferences: Sequence[str] | None = None
+    instance_preferences: Preferences | None = None
     extra: Mapping[str, Any] | None = None
     arguments: list[str] | None = None
     jobs: Sequence[ProcessingJob] = ()
@@ -127,7 +130,7 @@ class Processor:
         tags: Tags | None = None,
         network_config: NetworkConfig | None = None,
         *,
-        instance_preferences: Sequence[str] | None = None,
+        instance_preferences: Preferences | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.sagemaker_session = targets.resolve_session(sagemaker_session, instance_type)

@@ -10,7 +10,7 @@ from processing.container.bootstrap import ARCHIVE, NAME, Payload, bootstrap
 from processing.exceptions import ConfigurationError
 from processing.hints import type_name
 from processing.models import Path, ProcessingInput, ProcessingOutput, RunArgs
-from processing.processors.processor import INPUTS, Processor, Tags
+from processing.processors.processor import INPUTS, Preferences, Processor, Tags
 from processing.request.uris import S3Uri, is_s3
 from processing.staging.sources import LocalSource, file_uri_path, resolve_code, resolve_source
 
@@ -68,7 +68,7 @@ class ScriptProcessor(Processor):
         tags: Tags | None = None,
         network_config: NetworkConfig | None = None,
         *,
-        instance_preferences: Sequence[str] | None = None,
+        instance_preferences: Preferences | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.command = command

@@ -205,7 +205,7 @@ def build_request(
         tags=_tags(tags),
         network_config=_network(network_config),
         experiment_config=_pairs(experiment_config, "experiment_config"),
-        instance_preferences=_preferences(instance_preferences),
+        instance_preferences=preferences_of(instance_preferences),
         extra=merged(extra, None),
     )
 
@@ -263,7 +263,12 @@ def _tags(tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None) -> Pairs
     return tuple((tag["Key"], tag["Value"]) for tag in tags)
 
 
-def _preferences(values: Sequence[str | Mapping[str, Any]] | None) -> tuple[InstancePreference, ...] | None:
+def preferences_of(values: Sequence[str | Mapping[str, Any]] | None) -> tuple[InstancePreference, ...] | None:
+    """Return the preferences that a user gave, as values; None where none were.
+
+    Raises:
+        ConfigurationError: they are no list, or one of them has not its form.
+    """
     if values is None:
         return None
     if not isinstance(values, (list, tuple)):

@@ -24,7 +24,8 @@ def capacity_advice(request: Mapping[str, Any]) -> str:
     tries = ["the same again later"]
     if further and len(tried) < _MOST_PREFERENCES:
         preferences = [*tried, *further][:_MOST_PREFERENCES]
-        tries.append(f"instance_preferences={preferences}, of which AWS takes the first that it has")
+        instead = " in place of instance_type" if "InstanceType" in cluster else ""
+        tries.append(f"instance_preferences={preferences}{instead}, of which AWS takes the first that it has")
     else:
         tries.append(f"other instance types: instance_preferences takes up to {_MOST_PREFERENCES} of them")
     if cluster.get("InstanceCount", 1) > 1:

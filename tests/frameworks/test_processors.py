@@ -103,6 +103,11 @@ def test_preferred_instance_types_share_an_image(session: Session) -> None:
     kinds = ["ml.g5.xlarge", "ml.g4dn.xlarge"]
     processor = PyTorchProcessor("2.5.1", ROLE, 1, sagemaker_session=session, instance_preferences=kinds)
     assert str(processor.image_uri).endswith("pytorch-training:2.5.1-gpu-py311")
+    counted: list[dict[str, Any]] = [{"InstanceType": kind, "InstanceCount": 2} for kind in kinds]
+    processor = PyTorchProcessor("2.5.1", ROLE, sagemaker_session=session, instance_preferences=counted)
+    assert str(processor.image_uri).endswith("pytorch-training:2.5.1-gpu-py311")
+    with pytest.raises(ConfigurationError, match=r"^instance_preferences: must be a list of instance types"):
+        PyTorchProcessor("2.5.1", ROLE, 1, sagemaker_session=session, instance_preferences="ml.g5.xlarge")
     mixed = ["ml.g5.xlarge", "ml.m5.xlarge"]
     with pytest.raises(ConfigurationError, match=r"^instance_preferences: their images differ \(ml\.g5\.xlarge: pyto"):
         PyTorchProcessor("2.5.1", ROLE, 1, sagemaker_session=session, instance_preferences=mixed)

@@ -20,6 +20,7 @@ def test_preferences_to_paste() -> None:
     text = advice(InstanceType="ml.m5.xlarge", InstanceCount=1)
     assert "capacity of ml.m5.xlarge" in text
     assert "instance_preferences=['ml.m5.xlarge', 'ml.m6i.xlarge', 'ml.m4.xlarge', 'ml.m7i.xlarge'," in text
+    assert "] in place of instance_type" in text  # which they exclude
     assert text.count("'ml.") == 5
 
 

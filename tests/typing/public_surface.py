@@ -14,6 +14,7 @@ from typing_extensions import assert_type
 
 import processing
 from processing import (
+    ConfigurationError,
     JobFailedError,
     LocalSession,
     NetworkConfig,
@@ -53,7 +54,7 @@ def processors(session: Session) -> None:
         tags=[{"Key": "k", "Value": "v"}],
         network_config=NetworkConfig(subnets=["subnet-1"], security_group_ids=["sg-1"]),
         sagemaker_session=session,
-        instance_preferences=["ml.m5.xlarge"],
+        instance_preferences=["ml.m5.xlarge", {"InstanceType": "ml.m5.large", "InstanceCount": 2}],
         extra={"AppSpecification": {}},
     )
     inputs = [ProcessingInput("data", "/opt/ml/processing/input"), ProcessingInput(Path("data"), Path("/opt"))]
@@ -116,6 +117,8 @@ def errors() -> None:
         assert_type(error.log_tail, tuple[str, ...])
     except SubmissionError as error:
         assert_type(error.code, str | None)
+    except ConfigurationError as error:
+        assert_type(error.problems, tuple[str, ...])
 
 
 def plans(plan: RunPlan) -> None:
