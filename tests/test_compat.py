@@ -239,6 +239,7 @@ class TestSessions:
         job = processor.run(str(script))
         assert "said" in capsys.readouterr().out
         assert session.boto_region_name == "eu-west-1"
+        assert (session.local_mode, V2Session().local_mode) == (True, False)
         assert ":eu-west-1:" in job.arn
         assert session.get_caller_identity_arn() == LOCAL_ROLE
         session.logs_for_processing_job(job.job_name)

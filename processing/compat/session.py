@@ -21,6 +21,11 @@ class _Methods(_Session):
     """What a session of `sagemaker` 2.x has besides ours, as far as it is about processing jobs and their files."""
 
     @property
+    def local_mode(self) -> bool:
+        """Whether jobs run on this machine."""
+        return self.is_local
+
+    @property
     def sagemaker_client(self) -> Any:
         """The boto3 client of SageMaker."""
         return self.client("sagemaker")
