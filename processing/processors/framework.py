@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from processing.exceptions import ConfigurationError
 from processing.models import RunArgs
-from processing.processors.script import ScriptProcessor
+from processing.processors.script import ScriptProcessor, as_given
+from processing.processors.settings import CodeSettings
 from processing.request.uris import S3Uri, is_s3
 
 if TYPE_CHECKING:
@@ -16,7 +19,6 @@ if TYPE_CHECKING:
     from processing.launching import IfExists
     from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput
     from processing.planning import RunPlan
-    from processing.processors.packing import CodeSettings
     from processing.processors.processor import Preferences, Tags
     from processing.request.build import ProcessingRequest
     from processing.staging.progress import Progress
@@ -151,20 +153,9 @@ class FrameworkProcessor(ScriptProcessor):
             EngineError: the embedded engine cannot run it here.
             JobFailedError, JobStoppedError: with `wait`, the job ended so.
         """
+        settings = CodeSettings(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
         return self._run(
-            _as_meant(
-                code=code,
-                inputs=inputs,
-                outputs=outputs,
-                arguments=arguments,
-                kms_key=kms_key,
-                source_dir=source_dir,
-                dependencies=dependencies,
-                requirements=requirements,
-                entry_point=entry_point,
-                codeartifact_repo_arn=codeartifact_repo_arn,
-                git_config=git_config,
-            ),
+            as_given(code, inputs, outputs, arguments, kms_key, _as_meant(settings)),
             wait=wait,
             logs=logs,
             job_name=job_name,
@@ -199,19 +190,8 @@ class FrameworkProcessor(ScriptProcessor):
             ConfigurationError: what was given cannot work, or a call to AWS would be needed: give the role as an ARN.
             StagingError: a file cannot be read.
         """
-        given = _as_meant(
-            code=code,
-            inputs=inputs,
-            outputs=outputs,
-            arguments=arguments,
-            kms_key=kms_key,
-            source_dir=source_dir,
-            dependencies=dependencies,
-            requirements=requirements,
-            entry_point=entry_point,
-            codeartifact_repo_arn=codeartifact_repo_arn,
-            git_config=git_config,
-        )
+        settings = CodeSettings(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
+        given = as_given(code, inputs, outputs, arguments, kms_key, _as_meant(settings))
         return self._request(given, job_name, experiment_config, extra)
 
     def plan(  # type: ignore[override]  # as run
@@ -233,19 +213,8 @@ class FrameworkProcessor(ScriptProcessor):
         extra: Mapping[str, Any] | None = None,
     ) -> RunPlan:
         """Return what `run` would do, and what is wrong with it: see `Processor.plan`."""
-        given = _as_meant(
-            code=code,
-            inputs=inputs,
-            outputs=outputs,
-            arguments=arguments,
-            kms_key=kms_key,
-            source_dir=source_dir,
-            dependencies=dependencies,
-            requirements=requirements,
-            entry_point=entry_point,
-            codeartifact_repo_arn=codeartifact_repo_arn,
-            git_config=git_config,
-        )
+        settings = CodeSettings(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
+        given = as_given(code, inputs, outputs, arguments, kms_key, _as_meant(settings))
         return self._plan_run(given, job_name, experiment_config, extra)
 
     def get_run_args(  # type: ignore[override]  # the order of sagemaker 2
@@ -308,14 +277,14 @@ class FrameworkProcessor(ScriptProcessor):
             raise ConfigurationError(f"code_location: {error}") from None
 
 
-def _as_meant(**given: Any) -> dict[str, Any]:
-    """Return the arguments, those that were given by position in the order of 2.x under their names."""
-    if isinstance(given["requirements"], dict) and given["git_config"] is None:
-        given.update(git_config=given["requirements"], requirements=None)
-    entry_point = given["entry_point"]
-    if isinstance(entry_point, str) and entry_point.startswith("arn:") and given["codeartifact_repo_arn"] is None:
-        given.update(codeartifact_repo_arn=entry_point, entry_point=None)
-    return given
+def _as_meant(settings: CodeSettings) -> CodeSettings:
+    """Return the settings, those that were given by position in the order of 2.x under their names."""
+    if isinstance(settings.requirements, dict) and settings.git_config is None:
+        settings = attrs.evolve(settings, git_config=settings.requirements, requirements=None)
+    entry_point = settings.entry_point
+    if isinstance(entry_point, str) and entry_point.startswith("arn:") and settings.codeartifact_repo_arn is None:
+        settings = attrs.evolve(settings, codeartifact_repo_arn=entry_point, entry_point=None)
+    return settings
 
 
 _PROCESSORS = ("HuggingFace", "MXNet", "PyTorch", "SKLearn", "TensorFlow", "XGBoost")

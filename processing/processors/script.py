@@ -11,6 +11,7 @@ from processing.exceptions import ConfigurationError
 from processing.hints import type_name
 from processing.models import Path, ProcessingInput, ProcessingOutput, RunArgs
 from processing.processors.processor import INPUTS, Preferences, Processor, Tags
+from processing.processors.settings import CodeSettings
 from processing.request.uris import S3Uri, is_s3
 from processing.staging.sources import LocalSource, file_uri_path, resolve_code, resolve_source
 
@@ -21,14 +22,12 @@ if TYPE_CHECKING:
     from processing.launching import IfExists
     from processing.models import NetworkConfig
     from processing.planning import RunPlan
-    from processing.processors.packing import CodeSettings
     from processing.request.build import ProcessingRequest
     from processing.staging.bundles import Member
     from processing.staging.progress import Progress
 
 
 _BUNDLE, _ENTRYPOINT = "code", "entrypoint"  # the inputs of code that travels as a bundle, as in sagemaker 2.x
-_CODE_SETTINGS = ("source_dir", "dependencies", "requirements", "entry_point", "codeartifact_repo_arn", "git_config")
 
 
 class ScriptProcessor(Processor):
@@ -159,19 +158,9 @@ class ScriptProcessor(Processor):
             EngineError: the embedded engine cannot run it here.
             JobFailedError, JobStoppedError: with `wait`, the job ended so.
         """
+        settings = CodeSettings(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
         return self._run(
-            {
-                "code": code,
-                "inputs": inputs,
-                "outputs": outputs,
-                "arguments": arguments,
-                "kms_key": kms_key,
-                "source_dir": source_dir,
-                "dependencies": dependencies,
-                "requirements": requirements,
-                "entry_point": entry_point,
-                "codeartifact_repo_arn": codeartifact_repo_arn,
-            },
+            as_given(code, inputs, outputs, arguments, kms_key, settings),
             wait=wait,
             logs=logs,
             job_name=job_name,
@@ -204,18 +193,8 @@ class ScriptProcessor(Processor):
             CodeNotFoundError: the script is missing or is a directory.
             ConfigurationError: what was given cannot work, or a call to AWS would be needed: give the role as an ARN.
         """
-        given = {
-            "code": code,
-            "inputs": inputs,
-            "outputs": outputs,
-            "arguments": arguments,
-            "kms_key": kms_key,
-            "source_dir": source_dir,
-            "dependencies": dependencies,
-            "requirements": requirements,
-            "entry_point": entry_point,
-            "codeartifact_repo_arn": codeartifact_repo_arn,
-        }
+        settings = CodeSettings(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
+        given = as_given(code, inputs, outputs, arguments, kms_key, settings)
         return self._request(given, job_name, experiment_config, extra)
 
     def plan(  # type: ignore[override]  # as run
@@ -236,18 +215,8 @@ class ScriptProcessor(Processor):
         extra: Mapping[str, Any] | None = None,
     ) -> RunPlan:
         """Return what `run` would do, and what is wrong with it: see `Processor.plan`."""
-        given = {
-            "code": code,
-            "inputs": inputs,
-            "outputs": outputs,
-            "arguments": arguments,
-            "kms_key": kms_key,
-            "source_dir": source_dir,
-            "dependencies": dependencies,
-            "requirements": requirements,
-            "entry_point": entry_point,
-            "codeartifact_repo_arn": codeartifact_repo_arn,
-        }
+        settings = CodeSettings(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
+        given = as_given(code, inputs, outputs, arguments, kms_key, settings)
         return self._plan_run(given, job_name, experiment_config, extra)
 
     # The hooks.
@@ -314,9 +283,7 @@ class ScriptProcessor(Processor):
 
     def _with_packed_code(self, job_name: str | None, given: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments of `_normalize_args`; where the code has to be packed, `code` is the bootstrap then."""
-        from processing.processors.packing import CodeSettings
-
-        settings = CodeSettings(**{name: given.pop(name, None) for name in _CODE_SETTINGS})
+        settings: CodeSettings = given.pop("settings")
         self._packed, self._payload = False, None
         if not self._packs(given["code"], settings):
             return {"job_name": job_name, **given}
@@ -362,7 +329,7 @@ class ScriptProcessor(Processor):
         from processing.processors import git, packing
 
         if is_s3(code) and source_dir is None:
-            given = packing.CodeSettings(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
+            given = CodeSettings(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
             if given.given:
                 raise ConfigurationError(
                     f"{given.given[0]}: goes with a local script, or with source_dir; `code` is in S3"
@@ -372,7 +339,7 @@ class ScriptProcessor(Processor):
         arn = codeartifact_repo_arn
         if arn is None and isinstance(self.env, dict):
             arn = self.env.get("CA_REPOSITORY_ARN") or None  # the variable of sagemaker-core
-        settings = packing.CodeSettings(source_dir, dependencies, requirements, entry_point, arn)
+        settings = CodeSettings(source_dir, dependencies, requirements, entry_point, arn)
         kms_key = kms_key or self.output_kms_key
         with git.clone(git_config) as root:
             packed = packing.pack(code, settings, root)
@@ -451,6 +418,20 @@ class ScriptProcessor(Processor):
     def _code_input_name(self) -> str:
         """Return the name of the input with what the entrypoint names."""
         return _ENTRYPOINT if self._packed else self._CODE_CONTAINER_INPUT_NAME
+
+
+def as_given(
+    code: Any, inputs: Any, outputs: Any, arguments: Any, kms_key: Any, settings: CodeSettings
+) -> dict[str, Any]:
+    """Return what a user gave to `run`, `request` or `plan`, by name."""
+    return {
+        "code": code,
+        "inputs": inputs,
+        "outputs": outputs,
+        "arguments": arguments,
+        "kms_key": kms_key,
+        "settings": settings,
+    }
 
 
 def _if_given(value: Any) -> tuple[Any, ...]:
