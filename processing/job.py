@@ -7,6 +7,7 @@ what is local, submit exactly once. `attach` and the two `from_` constructors fi
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import os
 import re
@@ -185,10 +186,11 @@ class Launch:
             SubmissionError: AWS refused the request.
         """
         session, request = self.session, self.request
-        session.preflight(request, self.plan)
-        for bucket in sorted(self._buckets()):
-            session.ensure_bucket(bucket)
-        arn = self._stage_and_submit()
+        with contextlib.closing(self.plan):
+            session.preflight(request, self.plan)
+            for bucket in sorted(self._buckets()):
+                session.ensure_bucket(bucket)
+            arn = self._stage_and_submit()
         logger.info("created processing job %s", request.job_name)
         return ProcessingJob(
             session,
@@ -223,8 +225,6 @@ class Launch:
         except (ClaimedError, NameTakenError):
             remove_claimed(api, uploads, owner)
             raise
-        finally:
-            self.plan.close()
 
     def _buckets(self) -> set[str]:
         """The buckets that the job reads or writes: the session makes sure of the one that is its own."""

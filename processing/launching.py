@@ -33,7 +33,7 @@ def start_generated(prepare: Prepare) -> ProcessingJob:
     for _ in range(_NAME_TRIES):
         launch = prepare(None)
         if launch.request.job_name in tried:  # a subclass makes its own names, and this is the one that it has
-            break
+            return launch.start()
         tried.add(launch.request.job_name)
         with contextlib.suppress(ClaimedError, NameTakenError):
             return launch.claimed().start()
@@ -60,7 +60,7 @@ def start_named(session: Session, prepare: Prepare, job_name: str, if_exists: If
     number, name = 1, job_name
     while True:
         launch = prepare(name)
-        with contextlib.suppress(NameTakenError):  # where somebody is quicker
+        with contextlib.closing(launch.plan), contextlib.suppress(NameTakenError):  # where somebody is quicker
             if describe_if_exists(session, name) is None:
                 return launch.start()
         if if_exists == "attach":

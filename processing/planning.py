@@ -101,10 +101,10 @@ def plan_run(target: Callable[[], tuple[Session, str | None]], prepare: Callable
             launch = prepare(assumed)
         except (ConfigurationError, StagingError) as error:
             return RunPlan(problems=_problems(error), warnings=tuple(notices))
+        launch.plan.close()  # what is planned is kept; nothing of it is sent
         request = launch.request
         problems = find_problems(request, file_uris=session.is_local) or _refused_here(launch)
     uploads = tuple(_uploads(launch))
-    launch.plan.close()
     price, note = (0.0, "it runs on this machine") if session.is_local else _price(request, region)
     return RunPlan(request, uploads, problems, tuple(notices), price, note)
 

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing import FrameworkProcessor, LocalSession, ProcessingInput, Processor, ScriptProcessor, Session
+from processing import (
+    ConfigurationError,
+    FrameworkProcessor,
+    LocalSession,
+    ProcessingInput,
+    Processor,
+    ScriptProcessor,
+    Session,
+    SubmissionError,
+)
 from processing.planning import PlannedUpload, RunPlan
+from processing.staging.bundles import KEPT
 
 if TYPE_CHECKING:
     import pathlib
@@ -136,6 +147,38 @@ def test_a_bundle_is_one_upload(script: pathlib.Path, data: pathlib.Path) -> Non
     assert [(upload.name, upload.files) for upload in plan.uploads] == [("code", 1), ("entrypoint", 1)]
     assert plan.uploads[0].size > 2005
     assert plan.problems == ()
+
+
+def test_no_bundle_is_left_behind(
+    local_session: LocalSession, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However a plan, a request or a run ends, the temporary file of a large bundle is gone, not just forgotten."""
+    source, temporary = tmp_path / "src", tmp_path / "temporary"
+    source.mkdir()
+    temporary.mkdir()
+    (source / "clean.py").write_text("pass\n")
+    with (source / "large").open("wb") as file:
+        file.truncate(KEPT + 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    here = FrameworkProcessor(instance_count=1, instance_type="local", sagemaker_session=local_session)
+    kept: list[Any] = []
+    bad: list[Any] = ["/opt/ml/processing/out", 5]
+    kept += [here.plan("clean.py", source, job_name="a"), here.request("clean.py", source, job_name="a")]
+    kept += [here.plan("clean.py", source, outputs=bad), here.plan("clean.py", source, outputs=["/tmp"])]
+    for outputs in (bad, ["/tmp"]):
+        with pytest.raises(ConfigurationError) as refused:
+            here.run("clean.py", source, outputs=outputs)
+        kept.append(refused)
+    kept.append(here.run("clean.py", source, job_name="a", logs=False))
+    kept.append(here.run("clean.py", source, job_name="a", if_exists="attach", logs=False))
+    with pytest.raises(SubmissionError) as taken:
+        here.run("clean.py", source, job_name="a")
+    kept.append(taken)
+    here.env = {f"NAME_{number}": "v" for number in range(200)}
+    with pytest.raises(ConfigurationError) as spilled:
+        here.run("clean.py", source, outputs=["/tmp"])
+    assert [*kept, spilled]
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.usefixtures("no_calls")

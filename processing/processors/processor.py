@@ -296,7 +296,9 @@ class Processor:
     ) -> ProcessingRequest:
         self._resolve_session(offline=True)
         with self._without_calls():
-            return self._prepare(given, job_name, experiment_config, extra).request
+            launch = self._prepare(given, job_name, experiment_config, extra)
+        launch.plan.close()
+        return launch.request
 
     def _plan_run(
         self,
@@ -336,18 +338,25 @@ class Processor:
         _check_key("output_kms_key", self.output_kms_key)
         with self._turn:
             self._staging_plan = None
-            inputs, outputs = self._normalize_args(**self._with_packed_code(job_name, given))
-            fitting, inputs = self._with_room(inputs, given["kms_key"])
-            return Launch.of(
-                fitting,
-                inputs,
-                outputs,
-                experiment_config,
-                extra=extra,
-                role=self._assumed_role,
-                offline=self._offline,
-                check=check,
-            )
+            plan = self._plan()
+            try:
+                inputs, outputs = self._normalize_args(**self._with_packed_code(job_name, given))
+                fitting, inputs = self._with_room(inputs, given["kms_key"])
+                return Launch.of(
+                    fitting,
+                    inputs,
+                    outputs,
+                    experiment_config,
+                    extra=extra,
+                    role=self._assumed_role,
+                    offline=self._offline,
+                    check=check,
+                )
+            except BaseException:
+                plan.close()  # it may have a large bundle
+                raise
+            finally:
+                self._staging_plan = None
 
     @contextlib.contextmanager
     def _without_calls(self, assumed_role: str | None = None) -> Iterator[None]:
@@ -497,7 +506,6 @@ class Processor:
         uri = self._plan().add_bytes(script, FILE, target, kms_key or self.output_kms_key, at=target)
         fitting = copy.copy(self)
         fitting.entrypoint, fitting.arguments, fitting.env = command.entrypoint, command.arguments, command.env
-        self._staging_plan = None
         return fitting, [*(inputs or ()), ProcessingInput(uri, directory, INPUT_NAME)]
 
     def _resolve_session(self, *, offline: bool = False) -> None:
