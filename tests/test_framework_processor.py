@@ -618,6 +618,16 @@ def test_a_fixed_path_in_a_bundled_script_is_refused_where_there_is_none(tmp_pat
         processor.run("prepare.py", str(source))
 
 
+def test_a_fixed_path_in_a_script_of_a_repository_is_refused_too(tmp_path: Path, repository: Path) -> None:
+    """Also where the files of the repository are gone by then."""
+    session = LocalSession(tmp_path / "engine", sandbox="rewriting")
+    processor = FrameworkProcessor(instance_count=1, instance_type="local", sagemaker_session=session)
+    (repository / "prepare.py").write_text("print(open('/opt/ml/processing/input/data/x').read())\n")
+    git(repository, "commit", "-qam", "a fixed path")
+    with pytest.raises(EngineError, match=r"prepare\.py:1: .*names a path below /opt/ml"):
+        processor.run("prepare.py", git_config={"repo": str(repository)})
+
+
 class WithHooks(FrameworkProcessor):
     """Overrides the hooks for code with the parameters of 2.x."""
 

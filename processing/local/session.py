@@ -275,7 +275,7 @@ def _check_paths(request: ProcessingRequest, plan: StagingPlan) -> None:
 
     named = {PurePosixPath(part).name for part in request.entrypoint or ()}
     scripts = [(upload.source, upload.body) for upload in plan.uploads if upload.source.name in named]
-    for path, body in [*scripts, *((script, None) for script in plan.scripts)]:
+    for path, body in [*scripts, *plan.scripts]:
         found = literal_paths(path, body)
         if found:
             number, line = found[0]

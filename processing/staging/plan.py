@@ -77,7 +77,7 @@ class StagingPlan:
     def __init__(self) -> None:
         self._uploads: list[Upload] = []
         self._bundles: list[Bundle] = []
-        self._scripts: list[Path] = []
+        self._scripts: list[tuple[Path, bytes | None]] = []
 
     @property
     def uploads(self) -> tuple[Upload, ...]:
@@ -99,8 +99,11 @@ class StagingPlan:
         return plan
 
     @property
-    def scripts(self) -> tuple[Path, ...]:
-        """The scripts inside of bundles that the job starts."""
+    def scripts(self) -> tuple[tuple[Path, bytes | None], ...]:
+        """The scripts inside of bundles that the job starts, with their content where it is small.
+
+        The file itself may be gone: that of a repository is there only while it is bundled.
+        """
         return tuple(self._scripts)
 
     def close(self) -> None:
@@ -184,7 +187,7 @@ class StagingPlan:
         """
         bundle = make_bundle(members, limit=limit)
         self._bundles.append(bundle)
-        self._scripts += [script] if script is not None else []
+        self._scripts += [(script, _read(script)[2])] if script is not None else []
         path = bundle.path or Path(name)
         return self._add_content(path, name, bundle.sha256, bundle.size, bundle.body, prefix / "code", kms_key, at)
 
