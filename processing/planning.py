@@ -6,7 +6,7 @@ The hooks run as for `run`, and what they note for upload is counted instead of 
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -28,6 +28,7 @@ DEFAULT_RUNTIME = 86_400
 """Seconds after which AWS stops a job that gives no maximum: a day, https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProcessingStoppingCondition.html."""
 
 _UNKNOWN_ACCOUNT = "000000000000"
+_MOST = 10**9  # beyond all instances and seconds, and no number yet that a float cannot hold
 
 
 @attrs.frozen
@@ -151,31 +152,34 @@ def _uploads(launch: Launch) -> Iterator[PlannedUpload]:
 
 def _price(request: ProcessingRequest, region: str) -> tuple[float | None, str]:
     """Return what the job costs at most in USD, and how that comes about; None where a price is not known."""
-    hours = _number(request.max_runtime_in_seconds or DEFAULT_RUNTIME) / 3600
-    wanted: list[tuple[object, object]] = []
+    seconds = DEFAULT_RUNTIME if request.max_runtime_in_seconds is None else request.max_runtime_in_seconds
+    if not _is_count(seconds):
+        return None, "how long it may run is not known"
+    hours = seconds / 3600
+    wanted: list[tuple[Any, Any]] = []
     if request.instance_type:
         wanted.append((request.instance_type, request.instance_count))
     wanted += [
         (preference.instance_type, preference.instance_count or request.instance_count)
         for preference in request.instance_preferences or ()
     ]
-    if not wanted or not all(isinstance(kind, str) and _number(count) for kind, count in wanted):
+    if not wanted or not all(isinstance(kind, str) and _is_count(count) for kind, count in wanted):
         return None, "the instances are not known"
     costs = []
     for kind, count in wanted:
-        price = pricing.hourly_price(str(kind), region)
+        price = pricing.hourly_price(kind, region)
         if price is None:
             return (
                 None,
                 f"no price is known for {kind} in {region}; processing.pricing.refresh({region!r}) fetches them",
             )
-        costs.append((_number(count) * hours * price.usd, f"{count} x {kind} x {hours:g} h at {price}"))
+        costs.append((count * hours * price.usd, f"{count} x {kind} x {hours:g} h at {price}"))
     return max(costs)
 
 
-def _number(value: object) -> float:
-    """Return a number as it is, and 0 for what is none: the checks say that."""
-    return value if isinstance(value, (int, float)) else 0
+def _is_count(value: object) -> bool:
+    """Say whether it is a number to reckon with: what is none is among the problems."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST
 
 
 def _lines(plan: RunPlan) -> Iterator[str]:

@@ -41,7 +41,20 @@ class Odd:
 
 
 ODD: list[Any] = [
-    *(None, 0, -1, 1, 1.5, True, math.nan, math.inf, 10**20, decimal.Decimal(1), dt.datetime.now(dt.timezone.utc)),
+    *(
+        None,
+        0,
+        -1,
+        1,
+        1.5,
+        True,
+        math.nan,
+        math.inf,
+        10**20,
+        10**400,
+        decimal.Decimal(1),
+        dt.datetime.now(dt.timezone.utc),
+    ),
     *("", " ", "x", "a\nb", "\0", "é", "\ud800", "x" * 5000, "s3://", "s3://b", "s3:///k", "ftp://h/x", "file:///no"),
     *(b"x", [b"x"], [], [1], ["x"], [None], [["x"]], [{}], (), ("x",), {"x"}, range(2), iter(["x"])),
     *({}, {"a": 1}, {1: "a"}, {"a": "b"}, {"": ""}, [{"Key": "a"}], [{"Key": 1, "Value": 2}]),

@@ -269,7 +269,8 @@ def test_the_price_of_preferences_is_that_of_the_dearest() -> None:
         ({"instance_type": "ml.p5.48xlarge"}, "no price is known for ml.p5.48xlarge in us-east-1; processing.pricing"),
         ({"instance_type": None, "instance_preferences": ["ml.m5.large", "ml.c5.4xlarge"]}, "known for ml.c5.4xlarge"),
         ({"instance_type": None}, "the instances are not known"),
-        ({"instance_count": None}, "the instances are not known"),
+        *[({"instance_count": count}, "the instances are not known") for count in (None, 0, -1, True, 1.5, 10**400)],
+        *[({"max_runtime_in_seconds": limit}, "how long it may run is not known") for limit in (0, -5, "60", 10**400)],
     ],
 )
 def test_an_unknown_price_blocks_nothing(changes: Any, note: str, script: pathlib.Path) -> None:
