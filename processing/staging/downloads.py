@@ -20,7 +20,7 @@ from processing.exceptions import StagingError
 from processing.request.uris import S3Uri
 from processing.retrying import check_answer, error_code
 from processing.staging.checksums import verifier_of
-from processing.staging.objects import head, place
+from processing.staging.objects import head, known, place
 from processing.staging.pool import MB, SMALL, Pool
 
 if TYPE_CHECKING:
@@ -130,8 +130,7 @@ class Receiver:
         self.pool.arrived(0, 1)
 
     def _head_parameters(self) -> dict[str, Any]:
-        members = self.api.client("s3").meta.service_model.operation_model("HeadObject").input_shape.members
-        return {name: value for name, value in self.extra.items() if name in members}
+        return known(self.api, "HeadObject", self.extra)
 
     def part_size(self, wanted: Wanted) -> int | None:
         """Return the size in bytes of the first part of an object that was uploaded in parts."""
@@ -266,8 +265,9 @@ def written(path: Path) -> Iterator[BinaryIO]:
         with temporary.open("x+b") as file:
             yield file
         temporary.replace(path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing.exceptions import StagingError
-from processing.staging.objects import owner
+from processing.staging.objects import known, owner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from processing.request.uris import S3Uri
@@ -42,9 +42,23 @@ class Wanted:
     path: Path
 
 
-def list_objects(api: RetryingApi, uri: S3Uri, expected_owner: ExpectedOwner) -> list[Listed]:
-    """Return every object whose key begins with the URI's; every page is read."""
-    params: dict[str, Any] = {"Bucket": uri.bucket, "Prefix": uri.key, **owner(uri.bucket, expected_owner)}
+def list_objects(
+    api: RetryingApi, uri: S3Uri, expected_owner: ExpectedOwner, extra: Mapping[str, Any] | None = None
+) -> list[Listed]:
+    """Return every object whose key begins with the URI's; every page is read.
+
+    Args:
+        api: the calls to S3.
+        uri: the bucket, and what the keys begin with.
+        expected_owner: the account that the bucket has to belong to.
+        extra: parameters of GetObject; those that a listing has too go with it, such as who pays.
+    """
+    params: dict[str, Any] = {
+        **known(api, "ListObjectsV2", extra or {}),
+        "Bucket": uri.bucket,
+        "Prefix": uri.key,
+        **owner(uri.bucket, expected_owner),
+    }
     found: list[Listed] = []
     while True:
         answer = api.call("s3", "ListObjectsV2", params)

@@ -8,23 +8,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from processing.exceptions import StagingError
 from processing.retrying import error_code
-from processing.staging.objects import head, write
+from processing.staging.objects import head, known, write
 from processing.staging.pool import MB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
     from processing.retrying import RetryingApi
     from processing.staging.checksums import Hash
     from processing.staging.plan import Upload
     from processing.staging.pool import Pool
-    from processing.staging.reading import Source
+    from processing.staging.reading import Source, Stream
 
 logger = logging.getLogger(__name__)
 
 _PART = 8 * MB
 _MOST_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+_CONDITIONS = frozenset({"IfMatch", "IfNoneMatch"})  # of the last step
 
 
 class Sender(Protocol):
@@ -62,25 +63,36 @@ class Multipart:
 
     def send(self) -> None:
         """Upload the file."""
-        settings = {**self._sender.settings(self._upload), **self._checksum()}
+        settings = {**self._checksum(), **self._sender.settings(self._upload)}
+        settings = {name: value for name, value in settings.items() if name not in _CONDITIONS}
         self._place["UploadId"] = self._api.call("s3", "CreateMultipartUpload", settings)["UploadId"]
         try:
             parts = self._send_parts()
             self._source.check_unchanged()
-            self._complete(parts)
-        except BaseException:
+            completed = self._complete(parts)
+        except BaseException as error:
             self._abort()
+            if isinstance(error, Exception):
+                self._source.check_unchanged()  # it may be why S3 refused a part
             raise
+        if not completed:
+            self._abort()
+
+    def _known(self, operation: str) -> dict[str, Any]:
+        """Return what of the user's own parameters a step of the upload takes."""
+        return known(self._api, operation, dict(self._upload.extra))
 
     def _checksum(self) -> dict[str, str]:
         """Let S3 keep a checksum of the whole object, as of one that came in one piece: any reader can verify it."""
         client = self._api.client("s3")
         if client.meta.config.request_checksum_calculation != "when_supported":  # perhaps another S3, which knows none
             return {}
+        if "ChecksumAlgorithm" in dict(self._upload.extra):
+            return {}
         return {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
 
     def _send_parts(self) -> list[dict[str, Any]]:
-        """Read the file once, in order, and upload its parts as they come."""
+        """Upload the parts, as many at a time as there is memory for."""
         import hashlib
         from concurrent.futures import FIRST_EXCEPTION, wait
 
@@ -88,10 +100,12 @@ class Multipart:
         for number, offset in enumerate(range(0, self._source.size, self._part_size), 1):
             size = min(self._part_size, self._source.size - offset)
             self._pool.hold(size)
-            read: Callable[[], bytes] = functools.partial(self._source.block, offset, size)
-            if self._upload.sha256 is not None:  # hashed in order, and what was hashed is what is sent
-                read = self._hashed(read, digest, size)
-            part = self._pool.submit(functools.partial(self._send_part, number, read))
+            try:
+                body = self._body(offset, size, digest)
+            except BaseException:
+                self._pool.release(size)
+                raise
+            part = self._pool.submit(functools.partial(self._send_part, number, size, body))
             part.add_done_callback(functools.partial(self._ended, size))
             self._parts.append(part)
             if self._failed:
@@ -102,48 +116,49 @@ class Multipart:
             raise StagingError("the file changed after its content was named")
         return parts
 
+    def _body(self, offset: int, size: int, digest: Hash) -> Callable[[], bytes | Stream]:
+        """Return what makes a part's body for each try."""
+        if self._upload.sha256 is None:
+            return functools.partial(self._source.stream, offset, size)
+        block = self._source.block(offset, size)  # in order; and what was hashed is what is sent
+        digest.update(block)
+        return lambda: block
+
     def _ended(self, size: int, part: Future[dict[str, Any]]) -> None:
         self._pool.release(size)
         self._failed = self._failed or part.cancelled() or part.exception() is not None
 
-    def _hashed(self, read: Callable[[], bytes], digest: Hash, size: int) -> Callable[[], bytes]:
-        """Read a block now, and return what gives it."""
-        try:
-            block = read()
-        except BaseException:
-            self._pool.release(size)
-            raise
-        digest.update(block)
-        return lambda: block
-
-    def _send_part(self, number: int, read: Callable[[], bytes]) -> dict[str, Any]:
-        block = read()
-        params = {**self._place, "PartNumber": number, "Body": block}
-        answer = self._api.call("s3", "UploadPart", params, on_failure=self._pool.note)
-        self._pool.arrived(len(block))
+    def _send_part(self, number: int, size: int, body: Callable[[], bytes | Stream]) -> dict[str, Any]:
+        params = {**self._known("UploadPart"), **self._place, "PartNumber": number}
+        answer = self._api.call("s3", "UploadPart", lambda: {**params, "Body": body()}, on_failure=self._pool.note)
+        self._pool.arrived(size)
         checksums = {
             name: value for name, value in answer.items() if name.startswith("Checksum") and name[-4:] != "Type"
         }
         return {"PartNumber": number, "ETag": answer["ETag"], **checksums}
 
-    def _complete(self, parts: list[dict[str, Any]]) -> None:
+    def _complete(self, parts: list[dict[str, Any]]) -> bool:
+        """Make the object of the parts; say whether it was these: where the key is taken already, they are left."""
         from botocore.exceptions import ClientError
 
-        params = {**self._place, "MultipartUpload": {"Parts": parts}}
+        completed = False
+        params = {**self._known("CompleteMultipartUpload"), **self._place, "MultipartUpload": {"Parts": parts}}
+
+        def complete(condition: Mapping[str, str]) -> None:
+            nonlocal completed
+            self._api.call("s3", "CompleteMultipartUpload", {**params, **condition})
+            completed = True
+
         try:
-            write(
-                self._api,
-                self._upload,
-                self._sender.place(self._upload),
-                lambda condition: self._api.call("s3", "CompleteMultipartUpload", {**params, **condition}),
-            )
+            write(self._api, self._upload, self._sender.place(self._upload), complete)
         except ClientError as error:
             # The answer to an earlier try was lost: the upload is gone because it was completed.
             if error_code(error) != "NoSuchUpload" or not self._is_complete(len(parts)):
                 raise
+        return completed
 
     def _is_complete(self, count: int) -> bool:
-        found = head(self._api, self._sender.place(self._upload))
+        found = head(self._api, {**self._known("HeadObject"), **self._sender.place(self._upload)})
         if found is None or found.get("ContentLength") != self._source.size:
             return False
         return str(found.get("ETag", "")).strip('"').endswith(f"-{count}")
@@ -156,7 +171,7 @@ class Multipart:
             part.cancel()
         wait([part for part in self._parts if not part.cancelled()])
         try:
-            self._api.call("s3", "AbortMultipartUpload", self._place)
+            self._api.call("s3", "AbortMultipartUpload", {**self._known("AbortMultipartUpload"), **self._place})
         except Exception as error:  # noqa: BLE001 - what made us abort is the news
             if error_code(error) != "NoSuchUpload":
                 logger.warning(

@@ -35,6 +35,12 @@ def owner(bucket: str, expected_owner: ExpectedOwner) -> dict[str, str]:
     return {} if account is None else {"ExpectedBucketOwner": account}
 
 
+def known(api: RetryingApi, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the user's parameters that another operation has, too: who pays, the user's own key."""
+    members = api.client("s3").meta.service_model.operation_model(operation).input_shape.members
+    return {name: value for name, value in params.items() if name in members}
+
+
 def encryption(kms_key: str | None) -> dict[str, str]:
     """Return the parameters that encrypt an object with a KMS key; empty where that is left to the bucket."""
     return {} if kms_key is None else {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}

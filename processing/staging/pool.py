@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from processing.retrying import Kind, http_status
@@ -29,7 +29,7 @@ SMALL = MB
 """Bytes up to which a file is read, or fetched, at once by one thread; a larger one is streamed, or goes in parts."""
 
 MEMORY = 80 * MB
-"""Bytes of all the large files' parts that are held at a time."""
+"""Bytes of all the large files' parts that are in flight at a time: what is not streamed is held meanwhile."""
 
 _BEGIN = 8  # requests in flight to begin with
 _LARGE_AT_ONCE = 16  # large files whose parts may be in flight at a time; they wait for their parts most of the time
@@ -110,7 +110,8 @@ class Pool(Generic[T]):
             raise
         finally:
             for thread in self._threads:
-                thread.join()
+                if thread.is_alive():
+                    thread.join()
         if self._aborted is not None:
             raise self._aborted
         return self._failures
@@ -166,7 +167,9 @@ class Pool(Generic[T]):
             self.abort(error)
 
     def note(self, failure: Failure) -> None:
-        """Take note of a try that failed: where the server asks for less, less is sent."""
+        """Take note of a try that failed: where the server asks for less, less is sent; after an abort, nothing."""
+        if self._aborted is not None:
+            raise CancelledError
         if failure.kind is Kind.THROTTLED or http_status(failure.error) == 503:
             self.refused()
 
@@ -183,13 +186,32 @@ class Pool(Generic[T]):
         rests = [self._serve_rests] * min(_LARGE_AT_ONCE - self._resting, len(self._rests))
         if not new and not rests:
             return
-        self._running += len(new)
-        self._resting += len(rests)
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        if len(self._threads) > 2 * (self._running + self._resting):
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
         for target in new + rests:
-            thread = threading.Thread(target=target, name="processing-transfer", daemon=True)
-            self._threads.append(thread)
+            if not self._start(target):
+                break
+
+    def _start(self, target: Callable[[], None]) -> bool:
+        """Start a thread. A machine may refuse to have more of them: as long as there is one, that is no error."""
+        thread = threading.Thread(target=target, name="processing-transfer", daemon=True)
+        self._threads.append(thread)
+        self._count(target, 1)
+        try:
             thread.start()
+        except RuntimeError as error:
+            self._threads.remove(thread)
+            self._count(target, -1)
+            if not (self._running if target == self._serve else self._resting):
+                self.abort(error)
+            return False
+        return True
+
+    def _count(self, target: Callable[[], None], change: int) -> None:
+        if target == self._serve:
+            self._running += change
+        else:
+            self._resting += change
 
     def _next(self) -> Callable[[], None] | None:
         if self._running > self._window.limit:

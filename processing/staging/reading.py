@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from processing.exceptions import StagingError
 
@@ -20,7 +20,7 @@ class Source:
         self._turn = threading.Lock()
 
     def __enter__(self) -> Source:
-        self._file: BinaryIO = self._path.open("rb")
+        self._file = self._path.open("rb", buffering=0)
         self._status = os.fstat(self._file.fileno())
         self.size = self._status.st_size
         return self
@@ -36,11 +36,10 @@ class Source:
             raise StagingError("the file changed while it was read")
         return content
 
-    def stream(self) -> Stream:
-        """Return the file from its beginning, as it was: for one attempt."""
+    def stream(self, offset: int = 0, size: int | None = None) -> Stream:
+        """Return the file, or a part of it, as it was at the beginning: for one attempt."""
         self.check_unchanged()
-        self._file.seek(0)
-        return Stream(self._file, self.size)
+        return Stream(self, offset, self.size if size is None else size)
 
     def block(self, offset: int, size: int) -> bytes:
         """Return a part of the file; any thread may ask for any part."""
@@ -59,25 +58,30 @@ class Source:
 
 
 class Stream:
-    """A file of a fixed length, for botocore: what is appended meanwhile does not get into the body."""
+    """A part of a file, for botocore: read when it is sent, so that it takes no memory."""
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file = file
+    def __init__(self, source: Source, offset: int, size: int) -> None:
+        self._source = source
+        self._offset = offset
         self._size = size
+        self._position = 0
 
     def __len__(self) -> int:
         return self._size
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read on, at most to the length at the beginning."""
-        left = max(0, self._size - self._file.tell())
-        return self._file.read(left if size is None or size < 0 else min(size, left))
+        """Read on, at most to the end of the part: what is appended to the file meanwhile does not get in."""
+        left = max(0, self._size - self._position)
+        wanted = left if size is None or size < 0 else min(size, left)
+        block = self._source.block(self._offset + self._position, wanted)
+        self._position += wanted
+        return block
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move, as in a file of that length."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._file.tell(), os.SEEK_END: self._size}[whence]
-        return self._file.seek(base + offset)
+        self._position = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence] + offset
+        return self._position
 
     def tell(self) -> int:
         """Return the position."""
-        return self._file.tell()
+        return self._position

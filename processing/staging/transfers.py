@@ -107,7 +107,7 @@ def download_prefix(
     """
     with Fast.of(api) as fast:
         with fast.learning(uri.bucket, ""):
-            listed = list_objects(api, uri, expected_owner)
+            listed = list_objects(api, uri, expected_owner, extra)
         wanted = local_names(uri, listed, to)
         to.mkdir(parents=True, exist_ok=True)
         fast.expect(len(wanted))
@@ -191,7 +191,11 @@ class Sender:
                 raise StagingError("the file changed after its content was named")
             self._put_content(upload, content)
         else:
-            self._put(upload, lambda: {"Body": source.stream()})
+            try:
+                self._put(upload, lambda: {"Body": source.stream()})
+            except Exception:
+                source.check_unchanged()  # it may be why S3 refused the body
+                raise
         source.check_unchanged()
 
     def _send_large(self, upload: Upload) -> None:

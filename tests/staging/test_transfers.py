@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import threading
@@ -19,12 +20,16 @@ from processing import StagingError
 from processing.request.uris import S3Uri
 from processing.staging import downloads, listing, multipart, plan, pool, transfers
 from processing.staging.checksums import verifier_of
+from processing.staging.fast import Fast
 from processing.staging.plan import StagingPlan, Upload
+from processing.staging.progress import Meter
 from processing.staging.sources import LocalSource
-from processing.staging.transfers import download_prefix, get_bytes, put_bytes, upload_all
+from processing.staging.transfers import Sender, download_prefix, get_bytes, put_bytes, upload_all
 from processing.testing.wire import respond
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from processing.session import Session
     from processing.staging.progress import Progress
 
@@ -81,12 +86,38 @@ def code(directory: Path, body: bytes = b"print()", kms_key: str | None = None) 
     return staged.uploads
 
 
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """The operating system refuses to let a file grow beyond a size, as it does where a disk is full."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Multipart uploads of files of some MB: S3 wants parts of 5 MB, the last one excepted."""
     monkeypatch.setattr(transfers, "SINGLE_PUT", 6 * 1024 * KB)
     monkeypatch.setattr(multipart, "_PART", 5 * 1024 * KB)
     monkeypatch.setattr(pool, "MEMORY", 10 * 1024 * KB)
+
+
+def start_at_most(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Let a transfer start so many threads, and no more."""
+    start, started = threading.Thread.start, 0
+
+    def counted(self: threading.Thread) -> None:
+        nonlocal started
+        started += self.name == "processing-transfer"
+        if self.name == "processing-transfer" and started > most:
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", counted)
 
 
 BIG = os.urandom(1024) * (12 * KB)  # 12 MB
@@ -231,6 +262,41 @@ class TestUp:
         assert len(wire.calls) < 300
         assert not [thread for thread in threading.enumerate() if thread.name == "processing-transfer"]
 
+    def test_an_interrupt_ends_the_tries(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """What fails after Ctrl-C is not tried again: nobody waits for a network that is gone."""
+        (each,) = files(tmp_path, x=b"x")
+        sender = Sender(session.api, nobody, Fast(None), Meter(None, session.clock, 1, None), None)
+
+        def interrupt(request: Any) -> Any:
+            sender.pool.abort(KeyboardInterrupt())
+            return respond(request, 503, {}, b"")
+
+        wire.instead("PutObject", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            sender.pool.run([each])
+        assert wire.calls == ["PutObject"]
+
+    @pytest.mark.parametrize("most", [1, 3])
+    def test_a_machine_that_refuses_threads(
+        self, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+    ) -> None:
+        """Where no more threads may be started, those that there are send it all."""
+        start_at_most(monkeypatch, most)
+        upload(session, files(tmp_path, **{f"f{i}": b"x" for i in range(50)}))
+        assert len(keys(session)) == 50
+
+    @pytest.mark.usefixtures("small_parts")
+    @pytest.mark.parametrize("most", [0, 1])
+    def test_a_machine_without_threads(
+        self, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+    ) -> None:
+        """Where a transfer needs a thread and gets none, that is its error; nobody waits for ever."""
+        start_at_most(monkeypatch, most)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            upload(session, files(tmp_path, big=BIG))
+        assert keys(session) == []
+        assert unfinished(session) == []
+
 
 class TestCode:
     def test_one_head_and_one_put(self, session: Session, wire: Any, tmp_path: Path) -> None:
@@ -289,6 +355,17 @@ class TestCode:
         assert wire.calls == ["HeadObject", "PutObject", "PutObject", "PutObject"]
         assert len(keys(session)) == 1
 
+    @pytest.mark.usefixtures("small_parts")
+    def test_large_and_somebody_else_was_quicker(
+        self, session: Session, wire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The parts of code that came to be meanwhile do not stay: S3 would keep them, and charge for them."""
+        monkeypatch.setattr(plan, "KEPT", 4)
+        wire.error("CompleteMultipartUpload", 412, "PreconditionFailed")
+        upload(session, code(tmp_path, BIG))
+        assert "AbortMultipartUpload" in wire.calls
+        assert unfinished(session) == []
+
     def test_an_answer_that_is_lost(self, session: Session, wire: Any, tmp_path: Path) -> None:
         """A conditional PUT whose answer is lost finds its own object at the next try: fine."""
         wire.faults.on("PutObject", "reset_after")
@@ -333,6 +410,19 @@ class TestLarge:
         upload(session, [Upload(tmp_path / "big", S3Uri(BUCKET, "big"), "a-key")], expected_owner=owner)
         assert {headers["x-amz-expected-bucket-owner"] for _, headers in wire.requests} == {"123456789012"}
         assert wire.requests[0][1]["x-amz-server-side-encryption-aws-kms-key-id"] == "a-key"
+
+    def test_extra_parameters(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """The user's own parameters go with each step that has them."""
+        extra = {"ContentType": "text/csv", "RequestPayer": "requester", "SSECustomerAlgorithm": "AES256"}
+        extra |= {"SSECustomerKey": "k" * 32, "ChecksumAlgorithm": "SHA256", "IfNoneMatch": "*"}
+        (tmp_path / "big").write_bytes(BIG)
+        upload(session, [Upload(tmp_path / "big", S3Uri(BUCKET, "big"), extra=tuple(extra.items()))])
+        sent = dict(wire.requests)
+        assert {headers["x-amz-request-payer"] for headers in sent.values()} == {"requester"}
+        assert {headers["x-amz-server-side-encryption-customer-algorithm"] for headers in sent.values()} == {"AES256"}
+        assert sent["CreateMultipartUpload"]["content-type"] == "text/csv"
+        assert sent["UploadPart"]["x-amz-trailer"] == "x-amz-checksum-sha256"
+        assert sent["CompleteMultipartUpload"]["if-none-match"] == "*"
 
     @pytest.mark.parametrize("kind", ["throttle", "error500", "reset_before", "reset_after"])
     @pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
@@ -409,7 +499,7 @@ class TestLarge:
         """A file that ends before its size does is not completed."""
         uploads = files(tmp_path, big=BIG)
         wire.instead("CreateMultipartUpload", lambda _: os.truncate(tmp_path / "big", 100))
-        with pytest.raises(StagingError, match="the file changed while it was read"):
+        with pytest.raises(StagingError, match="the file changed while it was uploaded"):
             upload(session, uploads)
         assert unfinished(session) == []
 
@@ -476,6 +566,13 @@ class TestDown:
         assert len(self.get(session, "p", tmp_path, expected_owner=owner)) == 1001
         assert Counter(wire.calls) == {"ListObjectsV2": 2, "GetObject": 1001}
         assert {headers["x-amz-expected-bucket-owner"] for _, headers in wire.requests} == {"123456789012"}
+
+    def test_who_pays(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """A bucket whose readers pay is listed at the reader's cost, too."""
+        self.put(session, x=b"1")
+        wire.requests.clear()
+        self.get(session, "x", tmp_path, extra={"RequestPayer": "requester"})
+        assert [headers["x-amz-request-payer"] for _, headers in wire.requests] == ["requester"] * 2
 
     def test_folder_markers(self, session: Session, tmp_path: Path) -> None:
         """The empty objects that consoles make for folders are no files."""
@@ -553,15 +650,10 @@ class TestDown:
             self.get(session, "x", tmp_path)
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_full_disk(self, session: Session, wire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A disk that is full is told at once, and leaves nothing behind."""
-
-        def full(_file: Any, _block: bytes) -> None:
-            raise StagingError("cannot be written: No space left on device")
-
-        monkeypatch.setattr(downloads, "write", full)
-        self.put(session, x=b"1")
-        with pytest.raises(StagingError, match="No space left"):
+    def test_a_full_disk(self, session: Session, wire: Any, tmp_path: Path) -> None:
+        """A disk that takes no more is told at once, and no file is left."""
+        self.put(session, x=b"x" * 300 * KB)
+        with files_of_at_most(100 * KB), pytest.raises(StagingError, match="File too large"):
             self.get(session, "x", tmp_path)
         assert wire.calls.count("GetObject") == 1
         assert list(tmp_path.iterdir()) == []
@@ -677,6 +769,18 @@ class TestLargeDown:
             self.get(session, tmp_path)
         assert self.names(tmp_path) == []
 
+    def test_a_full_disk(self, session: Session, tmp_path: Path) -> None:
+        """What there was room for is gone on with once there is more."""
+        with files_of_at_most(700 * KB), pytest.raises(StagingError, match="File too large"):
+            self.get(session, tmp_path)
+        (part,) = tmp_path.iterdir()
+        assert part.name.endswith(".part")
+        assert part.read_bytes() == self.BODY[: part.stat().st_size]
+        assert part.stat().st_size >= 512 * KB
+        self.get(session, tmp_path)
+        assert self.names(tmp_path) == ["x"]
+        assert (tmp_path / "x").read_bytes() == self.BODY
+
     def test_another_process_has_the_part(self, session: Session, wire: Any, tmp_path: Path) -> None:
         """Two downloads of one object to one place do not write into one file."""
         wire.instead("GetObject", lambda _: self.get(session, tmp_path))
@@ -749,6 +853,35 @@ class TestCopies:
         upload(session, uploads)
         assert wire.calls == ["CopyObject", "PutObject"]
         assert content(session, "x") == b"content"
+
+
+class TestMemory:
+    """How much of large files is in flight."""
+
+    @pytest.fixture
+    def ten(self, monkeypatch: pytest.MonkeyPatch, session: Session) -> pool.Pool[str]:
+        """A pool with memory for ten bytes."""
+        monkeypatch.setattr(pool, "MEMORY", 10)
+        return pool.Pool(lambda _: None, 1, Meter(None, session.clock, 0, None))
+
+    def test_a_bound(self, ten: pool.Pool[str]) -> None:
+        """No more is given out than there is; what is larger than all of it is given out alone."""
+        assert ten.hold(6)
+        assert not ten.hold(5, wait=False)
+        assert ten.hold(4, wait=False)
+        ten.release(10)
+        assert ten.hold(11, wait=False)
+        assert not ten.hold(1, wait=False)
+
+    def test_waiting(self, ten: pool.Pool[str]) -> None:
+        """Who waits gets it as soon as it is given back."""
+        ten.hold(10)
+        waiting = threading.Thread(target=ten.hold, args=(1,), daemon=True)
+        waiting.start()
+        ten.release(1)
+        waiting.join(10)
+        assert not waiting.is_alive()
+        assert not ten.hold(1, wait=False)
 
 
 class TestWindow:
