@@ -1,4 +1,17 @@
-"""`Processor`: runs jobs with an image of the user's; what every other processor builds upon."""
+"""`Processor`: runs jobs with an image of the user's; what every other processor builds upon.
+
+The way of a call, from `run` to the job:
+
+1. `_run` sees to the session and its config file, and asks `processing.launching` for a job under a free name.
+2. That calls `_prepare` with each name it tries. There, and only there, are the hooks called: `_with_packed_code`
+   (a `ScriptProcessor`'s bundle), then `_normalize_args` with those that it calls. They work on copies, set the
+   processor's entrypoint and arguments, and note uploads in the staging plan; nothing is sent.
+3. `_with_room` moves what a request has no room for into a file.
+4. `Launch.of` reads the processor into a frozen request and checks it. From here on no processor is looked at.
+5. `Launch.start` uploads, submits, and returns the job.
+
+`request` and `plan` end before the last step, and let no hook call AWS.
+"""
 
 from __future__ import annotations
 
