@@ -704,6 +704,21 @@ def test_a_processor_without_settings_is_as_before(source: Path) -> None:
     assert list(inputs_of(request)) == ["code"]
 
 
+def test_the_engines_folder_stays_behind(tmp_path: Path, source: Path) -> None:
+    """A session may keep its data below the source directory: no job gets that, and the next one still runs."""
+    session = LocalSession(source / "engine", tick=0.01)
+    processor = FrameworkProcessor(instance_count=1, instance_type="local", sagemaker_session=session)
+    (source / "prepare.py").write_text("import pathlib; print(pathlib.Path('engine').exists())\n")
+    data = [ProcessingInput(source, "/opt/ml/processing/input/data", "data")]
+    for _ in range(2):
+        job = processor.run("prepare.py", source, inputs=data, logs=False)
+        assert [line.message for line in job.logs()] == ["False"]
+    names = {
+        entry["Key"] for entry in session.client("s3").list_objects_v2(Bucket=session.default_bucket())["Contents"]
+    }
+    assert not [name for name in names if "sqlite3" in name]
+
+
 def test_outputs_and_a_second_run(local: FrameworkProcessor, source: Path, tmp_path: Path) -> None:
     """A processor may be run again with other code; what it writes is there, and its command stays the user's."""
     (source / "prepare.py").write_text("import pathlib, sys\npathlib.Path(sys.argv[1], 'a.txt').write_text('out')\n")

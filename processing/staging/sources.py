@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Two letters at least: C:\data is a path, not a URI.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
+_ENGINE = ("jobs.sqlite3", "objects.sqlite3")  # what is in the embedded engine's folder
+
 
 @attrs.frozen
 class LocalSource:
@@ -38,7 +40,7 @@ class LocalSource:
         """Yield every file as its path and its name relative to the source, with forward slashes, sorted by that name.
 
         Symbolic links are followed; one that leads back to a directory it is in is not entered again. What is neither a
-        file nor a directory (a socket, a pipe) is left out.
+        file nor a directory (a socket, a pipe) is left out, and so is the embedded engine's folder.
 
         Args:
             rules: what of a directory stays behind; None for nothing.
@@ -69,10 +71,21 @@ def _walk(
         if rules is not None and rules.leaves_out(path, prefix + name, is_dir=is_dir):
             continue
         if is_dir:
+            if _is_engine(path):
+                continue
             inner = f"{prefix}{name}/"
             yield from _walk(path, inner, (*above, identity), rules and rules.below(path, inner))
         elif _is_file(path):
             yield path, prefix + name
+
+
+def _is_engine(directory: Path) -> bool:
+    """Say whether the embedded engine keeps its data there.
+
+    To read its databases would not only copy all jobs into the next: where a file is closed, a process loses all its
+    locks on it (https://www.sqlite.org/howtocorrupt.html, 2.2), and this one may have the engine open.
+    """
+    return all(os.path.lexists(directory / name) for name in _ENGINE)
 
 
 def _sorting_name(entry: os.DirEntry[str]) -> str:
