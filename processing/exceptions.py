@@ -20,14 +20,25 @@ botocore does are left as botocore's own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 class ProcessingError(Exception):
-    """The root of the tree."""
+    """The root of the tree. Every error can be pickled: a pool of processes hands it on whole."""
+
+    def __reduce__(self) -> tuple[Callable[..., ProcessingError], tuple[Any, ...]]:
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[ProcessingError], args: tuple[Any, ...], attributes: dict[str, Any]) -> ProcessingError:
+    """Return an error as it was pickled, without its initialiser: that takes more than `args`."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigurationError(ProcessingError, ValueError):
@@ -107,12 +118,34 @@ class JobError(ProcessingError):
 class JobFailedError(JobError, ValueError):
     """The job's status is Failed. `UnexpectedStatusException` is the same class under the name of `sagemaker` 2.x.
 
+    It can be made as there too, by who tests what becomes of it: from a message and the two kinds of statuses.
+
     Attributes:
         allowed_statuses: the statuses that would have been a success.
         actual_status: the same as `status`.
     """
 
-    allowed_statuses = ("Completed",)
+    def __init__(
+        self,
+        message: str,
+        allowed_statuses: Iterable[str] = ("Completed",),
+        actual_status: str = "Failed",
+        *,
+        job_name: str = "",
+        status: str | None = None,
+        failure_reason: str | None = None,
+        exit_message: str | None = None,
+        log_tail: Iterable[str] = (),
+    ) -> None:
+        self.allowed_statuses = tuple(allowed_statuses)
+        super().__init__(
+            message,
+            job_name=job_name,
+            status=status or actual_status,
+            failure_reason=failure_reason,
+            exit_message=exit_message,
+            log_tail=log_tail,
+        )
 
     @property
     def actual_status(self) -> str:

@@ -22,9 +22,6 @@ class ApiError(ProcessingError):
         self.details = details
         super().__init__(f"{code}: {message}")
 
-    def __reduce__(self) -> tuple[type[ApiError], tuple[str, str, int], dict[str, object]]:
-        return type(self), (self.code, self.message, self.status), {"details": self.details}
-
 
 def unusable(error: EngineError) -> ApiError:
     """Return the answer for a client of another process, where this one would see the `EngineError`.
