@@ -47,7 +47,9 @@ def remove_left_folders(home: Path, in_use: Collection[str]) -> int:
 
 def _someone_works(folder: Path) -> bool:
     # A folder gets its name when all its locks are held (see hosts.Locks): one without a holder has lost it.
-    return any(_is_locked(path) for path in folder.glob("*.lock"))
+    with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+        return any(_is_locked(path) for path in folder.glob("*.lock"))
+    return False
 
 
 def _is_locked(path: Path) -> bool:

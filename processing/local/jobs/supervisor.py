@@ -273,7 +273,11 @@ class Supervisor:
         """Give a shell a Python of the job's own, which sees the packages of the user's: it may install more."""
         place = str(self._work / "python")
         made = subprocess.run(  # noqa: S603 -- the interpreter that the job runs on
-            [python, "-I", _OVERLAY, place], env=dict(env), capture_output=True, check=False
+            [python, "-I", _OVERLAY, place],
+            env=dict(env),
+            capture_output=True,
+            check=False,
+            start_new_session=True,  # it is the job's: what is sent to its group must not reach the supervisor
         )
         if made.returncode == 0:
             return {"PATH": os.pathsep.join([f"{place}/bin", env["PATH"]]), "VIRTUAL_ENV": place}
