@@ -140,6 +140,13 @@ def test_a_profile_that_is_missing(tmp_path: pathlib.Path, monkeypatch: pytest.M
     assert finding == Finding("problem", "AWS", "The config profile (nobody) could not be found")
 
 
+def test_a_config_file_in_s3(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A config file in S3 is no problem: it is named, and not read, since that takes a call."""
+    monkeypatch.setenv("SAGEMAKER_ADMIN_CONFIG_OVERRIDE", "s3://company/config.yaml")
+    (finding,) = of("config file", tmp_path)
+    assert finding == Finding("ok", "config file", "s3://company/config.yaml, which a run reads; not looked at here")
+
+
 def test_config_files(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The config files that are read are named, and one that cannot be is a problem."""
     config = write(tmp_path / "config.yaml", "SchemaVersion: '1.0'\nSageMaker: {}\n")
