@@ -209,9 +209,9 @@ def _advice(error: Exception, code: str | None, text: str, request: Mapping[str,
         quota = re.search(r"limit '([^']+)'", text)
         name = f"the quota '{quota[1]}'" if quota else "the quota"
         return f"Ask for more of {name} in Service Quotas, wait for running jobs to end, or use another instance type."
-    if "capacity" in f"{code} {text}".lower():
-        return capacity_advice(request)
-    return _ADVICE.get(classify(error)) or _ADVICE.get(code, "")
+    known = _ADVICE.get(classify(error)) or _ADVICE.get(code, "")
+    said = f"{code} {text}".replace(request["ProcessingJobName"], "")  # which may be `capacity-report`
+    return capacity_advice(request) if not known and "capacity" in said.lower() else known
 
 
 # What AWS answers for members that the request left out.

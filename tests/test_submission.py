@@ -328,6 +328,19 @@ def test_refusals_come_with_advice(code: str, text: str, words: str) -> None:
     assert "DescribeProcessingJob" not in world.faults.calls
 
 
+def test_capacity_in_a_name_is_no_want_of_it() -> None:
+    """A job's own name in AWS's words is not what they say."""
+    world = World()
+    text = (
+        "User is not authorized to perform: sagemaker:CreateProcessingJob on resource: processing-job/capacity-report"
+    )
+    for code in ("AccessDeniedException", "ValidationException"):
+        world.sagemaker.refusals = [ServiceError(code, text)] * 9
+        with pytest.raises(SubmissionError) as raised:
+            world.submit(ProcessingJobName="capacity-report")
+        assert "instance_preferences" not in str(raised.value)
+
+
 ROLE = "Could not assume role arn:aws:iam::1:role/r. Please ensure that the role exists and allows principal ..."
 
 
