@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# AWS Price List, service AmazonSageMaker, usage types USE1-Processing:<instance type>, as published on that day.
+# Usage types USE1-Processing:<instance type> of AWS's price list as others published them on that day; AWS itself could
+# not be asked (docs/explanation/what-is-not-checked.md). `refresh` does.
 _SHIPPED_AS_OF = "2026-07-30"
 _SHIPPED = {
-    "us-east-1": {"ml.m5.large": 0.115, "ml.m5.xlarge": 0.23, "ml.t3.large": 0.1, "ml.t3.medium": 0.05},
+    "us-east-1": {"ml.m5.large": 0.115, "ml.m5.xlarge": 0.23, "ml.t3.medium": 0.05},
 }
 
 _API_REGION = "us-east-1"  # one of the few that answer, for the prices of all of them
