@@ -1,23 +1,32 @@
-"""An S3 to stage to: moto's, in this process, with every request on the wire seen and, where wanted, spoilt."""
+"""An S3 to stage to, in this process or over HTTP: every request on the wire is seen and, where wanted, spoilt."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 import moto
 import pytest
+from botocore.awsrequest import AWSPreparedRequest
+from botocore.compat import HTTPHeaders
 from moto.core.models import botocore_stubber
 
+from processing.local.engine import Engine
+from processing.local.transports.in_process import InProcessTransport
 from processing.retrying import RetryPolicy
 from processing.session import Session
 from processing.testing.clock import VirtualClock
 from processing.testing.faults import FaultInjector
-from processing.testing.wire import respond
+from processing.testing.wire import operation_of, respond
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from processing.testing.wire import Transport
 
 BUCKET = "a-users-bucket"
 
@@ -33,10 +42,10 @@ class Moto:
 class Wire:
     """What goes over the wire. `faults` spoils it by kind, `instead` puts something in the place of an answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, transport: Transport) -> None:
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.faults = FaultInjector()
-        self._transport = self.faults.wrap(Moto())
+        self._transport = self.faults.wrap(transport)
         self._instead: list[tuple[str, Callable[[Any], Any]]] = []
         self._lock = threading.Lock()
 
@@ -46,7 +55,7 @@ class Wire:
         return [operation for operation, _ in self.requests]
 
     def instead(self, operation: str, act: Callable[[Any], Any], times: int = 1) -> None:
-        """Let the next requests of an operation be answered by what `act` returns or raises; None is moto's answer."""
+        """Let the next requests of an operation be answered by what `act` returns or raises; None: the server does."""
         self._instead += [(operation, act)] * times
 
     def error(self, operation: str, status: int, code: str, times: int = 1, **headers: str) -> None:
@@ -73,23 +82,121 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
+class Recorded:
+    """What came over HTTP: the test's wire answers it, and notes here who asked."""
+
+    def __init__(self, wire: Any) -> None:
+        self.wire = wire
+        self.by_obstore: Counter[str] = Counter()
+        self.requests: list[tuple[str, str, dict[str, str]]] = []  # operation, key, headers: obstore's
+        self.lock = threading.Lock()
+
+
+def _handler(recorded: Recorded) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
+            prepared: Any = AWSPreparedRequest(
+                self.command,
+                f"https://s3.eu-west-1.amazonaws.com{self.path}",
+                HTTPHeaders.from_dict(headers),
+                body,
+                stream_output=False,
+            )
+            operation = operation_of(prepared)
+            if "amz-sdk-request" not in {name.lower() for name in headers}:
+                with recorded.lock:
+                    recorded.by_obstore[operation] += 1
+                    small = {name.lower(): value for name, value in headers.items()}
+                    recorded.requests.append((operation, self.path, small))
+            try:
+                found = recorded.wire.hook(prepared, f"before-send.s3.{operation}")
+            except Exception:  # noqa: BLE001 - a fault of the wire's: the connection breaks
+                self.close_connection = True
+                return
+            self.send_response_only(found.status_code)
+            content = found.content
+            for name, value in found.headers.items():
+                if name.lower() not in {"content-length", "connection", "transfer-encoding"}:
+                    self.send_header(name, value)
+            length = found.headers.get("Content-Length", str(len(content))) if content or self.command == "HEAD" else 0
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(content)
+            self.close_connection = str(length) != str(len(content))
+
+        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = answer  # noqa: N815 - names that the base class looks for
+
+        def log_message(self, *_arguments: object) -> None:
+            """Say nothing."""
+
+    return Handler
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 512
+
+    def handle_error(self, *_arguments: object) -> None:
+        """A client may go away."""
+
+
 @pytest.fixture
-def wire() -> Wire:
+def server() -> str:
+    """Whose S3 it is, and how it is reached; a module may name others."""
+    return "moto"
+
+
+@pytest.fixture
+def wire(server: str, tmp_path_factory: pytest.TempPathFactory) -> Wire:
     """What the test's session sends."""
-    return Wire()
+    return Wire(Moto() if server == "moto" else InProcessTransport(Engine(tmp_path_factory.mktemp("engine"))))
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch, wire: Wire) -> Iterator[Session]:
-    """A session whose S3 is moto's, with a bucket of the user's in it."""
+def http(wire: Any) -> Iterator[tuple[str, Recorded]]:
+    """The wire's S3 over HTTP: its address, and what came."""
+    recorded = Recorded(wire)
+    server = _Server(("127.0.0.1", 0), _handler(recorded))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", recorded
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def session(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, wire: Wire, server: str
+) -> Iterator[Session]:
+    """A session whose S3 is the server's, with a bucket of the user's in it."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    with moto.mock_aws():
+    with contextlib.ExitStack() as stack:
+        if server == "moto":
+            stack.enter_context(moto.mock_aws())
+        elif server == "engine":
+            monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")  # nothing goes there
+        else:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("http")[0])
+            monkeypatch.setenv("PROCESSING_TRANSFERS", "fast")
+            for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+                monkeypatch.delenv(name, raising=False)
         boto_session = boto3.Session(region_name="eu-west-1")
+        if server == "engine":
+            boto_session.events.register("before-send", wire.hook)
         where: Any = {"LocationConstraint": "eu-west-1"}
-        boto_session.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where)
-        # botocore calls every handler of the event: moto's own would answer, and carry out, a second time.
-        boto_session.events.unregister("before-send", cast("Any", botocore_stubber))
-        boto_session.events.register("before-send", wire.hook)
-        policy = RetryPolicy(attempts=3)
-        yield Session(boto_session, default_bucket=BUCKET, clock=VirtualClock(), retry_policy=policy)
+        with contextlib.closing(boto_session.client("s3")) as client:
+            client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where)
+        if server == "moto":
+            # botocore calls every handler of the event: moto's own would answer, and carry out, a second time.
+            boto_session.events.unregister("before-send", cast("Any", botocore_stubber))
+            boto_session.events.register("before-send", wire.hook)
+        wire.requests.clear()
+        made = Session(boto_session, default_bucket=BUCKET, clock=VirtualClock(), retry_policy=RetryPolicy(attempts=3))
+        stack.enter_context(contextlib.closing(made.client("s3")))
+        yield made

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import threading
-from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import boto3
 import pytest
-from botocore.awsrequest import AWSPreparedRequest
-from botocore.compat import HTTPHeaders
 
 from processing import ConfigurationError, Session, StagingError
 from processing.request.uris import S3Uri
@@ -22,7 +17,7 @@ from processing.staging.fast import Fast, route_of
 from processing.staging.plan import Upload
 from processing.staging.transfers import download_prefix, upload_all
 from processing.testing.clock import VirtualClock
-from processing.testing.wire import operation_of, respond
+from processing.testing.wire import respond
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,90 +34,16 @@ def owner(_bucket: str) -> str:
     return "123456789012"
 
 
-class Recorded:
-    """What came over HTTP: the test's wire answers it, and notes here who asked."""
-
-    def __init__(self, wire: Any) -> None:
-        self.wire = wire
-        self.by_obstore: Counter[str] = Counter()
-        self.requests: list[tuple[str, str, dict[str, str]]] = []  # operation, key, headers: obstore's
-        self.lock = threading.Lock()
-
-
-def _handler(recorded: Recorded) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
-            prepared: Any = AWSPreparedRequest(
-                self.command,
-                f"https://s3.eu-west-1.amazonaws.com{self.path}",
-                HTTPHeaders.from_dict(headers),
-                body,
-                stream_output=False,
-            )
-            operation = operation_of(prepared)
-            if "amz-sdk-request" not in {name.lower() for name in headers}:
-                with recorded.lock:
-                    recorded.by_obstore[operation] += 1
-                    small = {name.lower(): value for name, value in headers.items()}
-                    recorded.requests.append((operation, self.path, small))
-            try:
-                found = recorded.wire.hook(prepared, f"before-send.s3.{operation}")
-            except Exception:  # noqa: BLE001 - a fault of the wire's: the connection breaks
-                self.close_connection = True
-                return
-            self.send_response_only(found.status_code)
-            content = found.content
-            for name, value in found.headers.items():
-                if name.lower() not in {"content-length", "connection", "transfer-encoding"}:
-                    self.send_header(name, value)
-            length = found.headers.get("Content-Length", str(len(content))) if content or self.command == "HEAD" else 0
-            self.send_header("Content-Length", str(length))
-            self.end_headers()
-            self.wfile.write(content)
-            self.close_connection = str(length) != str(len(content))
-
-        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = answer  # noqa: N815 - names that the base class looks for
-
-        def log_message(self, *_arguments: object) -> None:
-            """Say nothing."""
-
-    return Handler
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 512
-
-    def handle_error(self, *_arguments: object) -> None:
-        """A client may go away."""
-
-
 @pytest.fixture
-def http(session: Session, wire: Any) -> Iterator[tuple[str, Recorded]]:
-    """The wire's S3 over HTTP: its address, and what came."""
-    recorded = Recorded(wire)
-    server = _Server(("127.0.0.1", 0), _handler(recorded))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", recorded
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-@pytest.fixture
-def recorded(http: tuple[str, Recorded]) -> Recorded:
+def recorded(http: tuple[str, Any]) -> Any:
     """What obstore sent."""
     return http[1]
 
 
 @pytest.fixture
-def reached(http: tuple[str, Recorded], monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
-    """A session that reaches the wire over HTTP, by obstore where that can."""
+def reached(session: Session, http: tuple[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    """A session that reaches the other session's S3 over HTTP, by obstore where that can."""
+    assert session.default_bucket() == BUCKET
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PROCESSING_TRANSFERS", "fast")
@@ -170,14 +91,14 @@ EXPECTED = {f"f{number:03}": b"%d" % number * 100 for number in range(MANY)}
 
 
 class TestUp:
-    def test_most_go_by_obstore(self, session: Session, reached: Session, recorded: Recorded, tmp_path: Path) -> None:
+    def test_most_go_by_obstore(self, session: Session, reached: Session, recorded: Any, tmp_path: Path) -> None:
         """After the first answers obstore sends the files, each once, and their bytes are right."""
         upload_all(reached.api, many(tmp_path), expected_owner=owner)
         assert stored(session) == EXPECTED
         assert recorded.by_obstore["PutObject"] > MANY / 2
         assert recorded.wire.calls.count("PutObject") == MANY
 
-    def test_settings(self, reached: Session, recorded: Recorded, tmp_path: Path) -> None:
+    def test_settings(self, reached: Session, recorded: Any, tmp_path: Path) -> None:
         """The KMS key, the claim, the condition and the checksum are those that botocore would send."""
         upload_all(reached.api, many(tmp_path, kms_key="a-key", claim="mine"), expected_owner=owner)
         assert recorded.requests
@@ -188,7 +109,7 @@ class TestUp:
             assert headers["if-none-match"] == "*"
             assert headers["x-amz-checksum-sha256"]
 
-    def test_the_owner_is_asked_first(self, reached: Session, recorded: Recorded, tmp_path: Path) -> None:
+    def test_the_owner_is_asked_first(self, reached: Session, recorded: Any, tmp_path: Path) -> None:
         """Obstore cannot send the expected owner: a bucket of another account is refused before it sends anything."""
         recorded.wire.error("PutObject", 403, "AccessDenied", times=MANY)
         with pytest.raises(StagingError, match="belongs to another account"):
@@ -196,13 +117,13 @@ class TestUp:
         assert not recorded.by_obstore
 
     @pytest.mark.parametrize("kind", ["throttle", "error500", "reset_before", "reset_after"])
-    def test_faults(self, session: Session, reached: Session, recorded: Recorded, tmp_path: Path, kind: Any) -> None:
+    def test_faults(self, session: Session, reached: Session, recorded: Any, tmp_path: Path, kind: Any) -> None:
         """What obstore fails to send goes through botocore, with its tries: every file arrives, no error is seen."""
         recorded.wire.faults.on("PutObject", kind, probability=0.2)
         upload_all(reached.api, many(tmp_path), expected_owner=owner)
         assert stored(session) == EXPECTED
 
-    def test_reasons(self, reached: Session, recorded: Recorded, tmp_path: Path) -> None:
+    def test_reasons(self, reached: Session, recorded: Any, tmp_path: Path) -> None:
         """A failure is told in botocore's words, whoever met it first."""
         uploads = many(tmp_path)
         recorded.wire.instead("PutObject", lambda _: None, times=30)
@@ -220,12 +141,12 @@ class TestUp:
         listed = session.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="odd/")["Contents"]
         assert sorted(entry["Key"] for entry in listed) == sorted(f"odd/{name}" for name in names)
 
-    def test_more_parameters(self, reached: Session, recorded: Recorded, tmp_path: Path) -> None:
+    def test_more_parameters(self, reached: Session, recorded: Any, tmp_path: Path) -> None:
         """What obstore has no word for goes through botocore."""
         upload_all(reached.api, many(tmp_path, extra=(("Tagging", "a=b"),)), expected_owner=owner)
         assert not recorded.by_obstore
 
-    def test_content_that_is_there(self, reached: Session, recorded: Recorded, tmp_path: Path) -> None:
+    def test_content_that_is_there(self, reached: Session, recorded: Any, tmp_path: Path) -> None:
         """Of a tree whose key names its content, a file that somebody else just put is no error."""
         tree: Any = S3Uri(BUCKET, "p")  # any will do: the listing has been made
         uploads = [
@@ -238,7 +159,7 @@ class TestUp:
         assert {headers["if-none-match"] for _, _, headers in recorded.requests} == {"*"}
 
     def test_a_few_are_not_worth_it(
-        self, reached: Session, recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, reached: Session, recorded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Left to itself, a run with a handful of files does not load obstore; one with many does."""
         monkeypatch.setenv("PROCESSING_TRANSFERS", "auto")
@@ -265,7 +186,7 @@ class TestDown:
         """What has arrived: no other file is there."""
         return {path.name: path.read_bytes() for path in to.iterdir()}
 
-    def test_all_by_obstore(self, session: Session, reached: Session, recorded: Recorded, tmp_path: Path) -> None:
+    def test_all_by_obstore(self, session: Session, reached: Session, recorded: Any, tmp_path: Path) -> None:
         """The listing shows the way: every small object comes by obstore."""
         self.put(session)
         download_prefix(reached.api, S3Uri(BUCKET, "p/"), tmp_path / "to", expected_owner=owner)
@@ -287,7 +208,7 @@ class TestDown:
         download_prefix(reached.api, S3Uri(BUCKET, "p/"), tmp_path / "to", expected_owner=owner)
         assert self.read(tmp_path / "to") == EXPECTED
 
-    def test_wrong_bytes(self, session: Session, reached: Session, recorded: Recorded, tmp_path: Path) -> None:
+    def test_wrong_bytes(self, session: Session, reached: Session, recorded: Any, tmp_path: Path) -> None:
         """Bytes that were damaged on their way by obstore are not written; botocore fetches them again."""
         self.put(session)
         headers = {"ETag": '"x"', "Last-Modified": "Sat, 21 Nov 2026 10:00:00 GMT"}
@@ -296,7 +217,7 @@ class TestDown:
         assert self.read(tmp_path / "to") == EXPECTED
 
     @pytest.mark.parametrize("kind", ["throttle", "error503", "reset_before", "truncate"])
-    def test_faults(self, session: Session, reached: Session, recorded: Recorded, tmp_path: Path, kind: Any) -> None:
+    def test_faults(self, session: Session, reached: Session, recorded: Any, tmp_path: Path, kind: Any) -> None:
         """What obstore fails to fetch comes through botocore."""
         self.put(session)
         recorded.wire.faults.on("GetObject", kind, probability=0.2)
@@ -311,15 +232,13 @@ class TestChoice:
         with pytest.raises(ConfigurationError, match=r"^PROCESSING_TRANSFERS: must be 'auto', 'core' or 'fast'"):
             Fast.of(session.api)
 
-    def test_core(self, reached: Session, recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_core(self, reached: Session, recorded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """`core` is botocore alone."""
         monkeypatch.setenv("PROCESSING_TRANSFERS", "core")
         upload_all(reached.api, many(tmp_path), expected_owner=owner)
         assert not recorded.by_obstore
 
-    def test_a_proxy(
-        self, reached: Session, recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_proxy(self, reached: Session, recorded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where a proxy is set, botocore decides what goes through it."""
         monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
         upload_all(reached.api, many(tmp_path), expected_owner=owner)

