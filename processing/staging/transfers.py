@@ -210,11 +210,21 @@ class Sender:
         """Whether an object whose key names the content, and the KMS key, is there already.
 
         Of a whole directory's files a listing has told so before: what comes here is missing.
+
+        Raises:
+            StagingError: what is there cannot be that content: a job must not get it, and another may be reading it.
         """
         if not upload.content_addressed or upload.tree is not None:
             return False
         found = head(self.api, self.place(upload))
-        return found is not None and found.get("ContentLength") == size
+        if found is None:
+            return False
+        if found.get("ContentLength") != size:
+            raise StagingError(
+                f"{upload.target} has {found.get('ContentLength')} bytes, and by its name it would have {size}: "
+                "somebody has put something else there; remove it"
+            )
+        return True
 
     def _put_content(self, upload: Upload, content: bytes) -> None:
         if not self._fast.put(upload, content, self.pool.refused):

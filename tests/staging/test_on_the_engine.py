@@ -60,6 +60,17 @@ def test_code_costs_a_head_when_it_is_there(session: LocalSession, faults: Fault
         assert faults.calls == expected
 
 
+def test_what_cannot_be_the_code_is_not_run(session: LocalSession, faults: FaultInjector, tmp_path: Path) -> None:
+    """Something else under a key that names the code is an error that says where, and stays."""
+    (tmp_path / "x.py").write_text("print()")
+    plan = StagingPlan()
+    target = S3Uri.parse(plan.add_code(tmp_path / "x.py", S3Uri(session.default_bucket())))
+    session.upload_string_as_file_body("other", target.bucket, target.key)
+    with pytest.raises(StagingError, match=f"{target} has 5 bytes, and by its name it would have 7"):
+        upload_all(session.api, plan.uploads, expected_owner=session.expected_owner)
+    assert session.read_s3_file(target.bucket, target.key) == "other"
+
+
 def test_faults_everywhere(session: LocalSession, faults: FaultInjector, tmp_path: Path) -> None:
     """With a fault in every sixth call all files arrive whole, and come back whole."""
     for kind in ("throttle", "error500", "reset_before", "reset_after"):
