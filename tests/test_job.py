@@ -23,6 +23,7 @@ from processing import (
     ProcessingJob,
     ProcessingOutput,
     Processor,
+    Progress,
     ScriptProcessor,
     SubmissionError,
     UnexpectedStatusException,
@@ -84,6 +85,28 @@ def test_run_to_download(
     assert "copying a.txt" in capsys.readouterr().out
     assert (job.status, processor.latest_job, list(processor.jobs)) == ("Completed", job, [job])
     assert [event.message for event in job.logs()] == ["copying a.txt"]
+
+
+def test_progress_is_told(processor: ScriptProcessor, write: Any, tmp_path: pathlib.Path) -> None:
+    """A run tells how far its uploads have come, the script's among them, and a download the same."""
+    (tmp_path / "data").mkdir()
+    for number in range(3):
+        (tmp_path / "data" / f"{number}.txt").write_text("abc")
+    script = write(COPY)
+    up: list[Progress] = []
+    job = processor.run(
+        script,
+        inputs=[ProcessingInput(tmp_path / "data", "/opt/ml/processing/input/raw")],
+        outputs=[ProcessingOutput("/opt/ml/processing/output")],
+        arguments=COPY_ARGUMENTS,
+        logs=False,
+        progress=up.append,
+    )
+    size = script.stat().st_size + 9
+    assert (up[-1].files, up[-1].total_files, up[-1].bytes, up[-1].total_bytes) == (4, 4, size, size)
+    down: list[Progress] = []
+    job.outputs[0].download(tmp_path / "out", progress=down.append)
+    assert [value.bytes for value in down] == [3, 6, 9]
 
 
 def test_outputs_are_a_sequence_that_knows_names(processor: ScriptProcessor, write: Any) -> None:
