@@ -7,6 +7,7 @@ Medians.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -29,7 +30,10 @@ print(json.dumps([seconds, [name for name in {heavy!r} if name in sys.modules]])
 def measure(statement: str) -> tuple[float, list[str]]:
     """Run one statement in a fresh interpreter; return its seconds and which heavy modules it loaded."""
     command = [sys.executable, "-c", CHILD.format(statement=statement, heavy=HEAVY)]
-    seconds, loaded = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    # With bytecode for all, whoever installed what: Python must be allowed to write it.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    seconds, loaded = json.loads(done.stdout)
     return seconds, loaded
 
 
