@@ -19,7 +19,7 @@ from figures import Figure, finish
 MB = 1 << 20
 SIZE = 512 * MB
 PART = 8 * MB
-ROUNDS = 5
+ROUNDS = 9
 TRANSPORTS = ("core", "fast")
 
 
