@@ -31,6 +31,8 @@ class Service:
         self.carried_out.append(operation)
         if operation == "ListTags":
             return self.json.send(request)
+        if operation == "HeadObject":
+            return respond(request, 200, {"ETag": '"1"', "Content-Length": "10"}, b"")
         if operation == "GetObject":
             return respond(request, 200, {"ETag": '"1"'}, b"0123456789")
         return respond(request, 200, XML, IDENTITY if operation == "GetCallerIdentity" else LISTING)
@@ -100,6 +102,12 @@ def test_half_an_xml_answer_does_not_parse(protocol: str) -> None:
     """XML that ends early is noticed by botocore itself; of S3's it makes a server error."""
     with pytest.raises((ResponseParserError, botocore_errors.ClientError)):
         call(protocol, FaultInjector().on("*", "truncate").wrap(Service()))
+
+
+def test_a_truncated_head_keeps_its_length() -> None:
+    """A HEAD has no body to be cut: the length that it tells is the object's."""
+    client = make_client("s3", FaultInjector().on("HeadObject", "truncate").wrap(Service()))
+    assert client.head_object(Bucket="bucket", Key="key")["ContentLength"] == 10
 
 
 def test_half_a_body_is_noticed_by_its_length() -> None:
