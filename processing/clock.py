@@ -5,8 +5,12 @@ A test hands in a clock of its own (`processing.testing.VirtualClock`), and an h
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from threading import Condition
 
 
 class Clock(Protocol):
@@ -20,6 +24,14 @@ class Clock(Protocol):
 
     def sleep(self, seconds: float) -> None:
         """Return after that many seconds."""
+
+    def wait(self, condition: Condition, seconds: float) -> None:
+        """Return after that many seconds, or sooner when the condition is notified.
+
+        Args:
+            condition: the caller holds its lock, which is given up meanwhile.
+            seconds: `math.inf` waits for the notification alone.
+        """
 
 
 class SystemClock:
@@ -36,6 +48,10 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         """Call `time.sleep()`; a negative wait is no wait."""
         time.sleep(max(0.0, seconds))
+
+    def wait(self, condition: Condition, seconds: float) -> None:
+        """Call `condition.wait()`; a negative wait is no wait."""
+        condition.wait(min(max(0.0, seconds), threading.TIMEOUT_MAX))
 
 
 SYSTEM_CLOCK: Clock = SystemClock()

@@ -31,6 +31,9 @@ class FixedClock:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
+    def wait(self, condition: threading.Condition, seconds: float) -> None:
+        self.sleep(seconds)
+
 
 def is_valid(name: str) -> bool:
     """Whether the installed service model takes the name."""

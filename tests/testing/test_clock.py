@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
+import pytest
+
+from processing.clock import SYSTEM_CLOCK, Clock
 from processing.testing.clock import VirtualClock
 
 
@@ -32,3 +36,64 @@ def test_threads_share_it() -> None:
     for thread in threads:
         thread.join()
     assert clock.monotonic() == 800
+
+
+def test_a_single_thread_waits_no_real_time() -> None:
+    """Waiting moves the time on at once, is noted, and gives the lock back to the caller."""
+    clock = VirtualClock()
+    condition = threading.Condition()
+    with condition:
+        for _ in range(1000):
+            clock.wait(condition, 3.6)
+        clock.wait(condition, -1.0)
+        assert condition._is_owned()  # type: ignore[attr-defined]
+    assert clock.monotonic() == pytest.approx(3600)
+    assert len(clock.sleeps) == 1001
+
+
+def test_the_earliest_moment_comes_first() -> None:
+    """Of threads that wait for several moments, each returns at its own, in order."""
+    clock = VirtualClock()
+    condition = threading.Condition()
+    ready = threading.Barrier(3)
+    returned: list[tuple[float, float]] = []
+
+    def wait(seconds: float) -> None:
+        clock.monotonic()  # makes the thread known, so that none goes ahead of it
+        ready.wait()
+        with condition:
+            clock.wait(condition, seconds)
+            returned.append((seconds, clock.monotonic()))
+
+    threads = [threading.Thread(target=wait, args=(seconds,)) for seconds in (50.0, 10.0, 3600.0)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert returned == [(10.0, 10.0), (50.0, 50.0), (3600.0, 3600.0)]
+
+
+@pytest.mark.parametrize("clock", [VirtualClock(), SYSTEM_CLOCK])
+def test_a_notification_ends_a_wait(clock: Clock) -> None:
+    """What is notified returns at once, by either clock, and would have waited for ever."""
+    condition = threading.Condition()
+    ready = threading.Event()
+
+    def wait() -> None:
+        with condition:
+            ready.set()
+            clock.wait(condition, math.inf)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    ready.wait()
+    with condition:  # to be had once the thread waits
+        condition.notify_all()
+    thread.join()
+
+
+def test_the_system_clock_waits_no_negative_time() -> None:
+    """A moment that has passed is not waited for."""
+    condition = threading.Condition()
+    with condition:
+        SYSTEM_CLOCK.wait(condition, -5.0)
