@@ -52,13 +52,18 @@ NEVER_FILES = frozenset(
             ".boto",
             ".s3cfg",
             ".databrickscfg",
+            ".npmrc",
         ),
         *("credentials", "credentials.json", "credentials.csv", "application_default_credentials.json", "rootkey.csv"),
+        *("service-account.json", "service_account.json", "service-account-key.json", "service_account_key.json"),
     }
 )
 """Files that never travel, in lower case."""
 
-_NEVER_SUFFIXES = ("_accesskeys.csv", "_credentials.csv")  # as the AWS console names what it hands out
+_NEVER_SUFFIXES = (
+    *("_accesskeys.csv", "_credentials.csv"),  # as the AWS console names what it hands out
+    *(".p12", ".pfx", ".jks"),  # key stores
+)
 _ENV_EXAMPLES = (".example", ".sample", ".template")
 _KEY_SUFFIXES = (".pem", ".key")  # certificates have them too: the content tells
 _KEY_NAMES = frozenset({"id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"})

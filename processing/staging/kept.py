@@ -6,8 +6,11 @@ is not what was written, is as if it were not there: losing it costs time and by
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from processing.caching import cache_home, write_whole
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
+
+_KEPT_FOR = 90 * 86_400.0  # seconds since it was last used
 
 
 def recall(kind: str, about: str) -> dict[str, Any]:
@@ -45,10 +50,22 @@ def remember(kind: str, about: str, value: dict[str, Any]) -> None:
     try:
         text = json.dumps(value, separators=(",", ":"))
         file, checksum = _file(kind, about), _checksum(text)
-        if not _has(file, checksum):
+        if _has(file, checksum):
+            os.utime(file)
+        else:
             write_whole(file, f"{checksum}\n{text}")
+            _forget_old(file.parent)
     except (OSError, ValueError, RuntimeError) as error:
         logger.debug("%s is not remembered: %s", about, error)
+
+
+def _forget_old(folder: Path) -> None:
+    """Remove what nobody has asked for in a long time: directories come and go."""
+    oldest = time.time() - _KEPT_FOR
+    for file in folder.iterdir():
+        with contextlib.suppress(OSError):  # another process was quicker
+            if file.stat().st_mtime < oldest:
+                file.unlink()
 
 
 def _file(kind: str, about: str) -> Path:

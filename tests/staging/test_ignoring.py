@@ -120,6 +120,9 @@ NEVER = [
     ".pypirc",
     "me_accessKeys.csv",
     "rootkey.csv",
+    ".npmrc",
+    "keys/service_account.json",
+    "client.P12",
     ".DS_Store",
 ]
 

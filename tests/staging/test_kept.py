@@ -1,0 +1,42 @@
+"""What is remembered between runs does not grow for ever."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from processing.staging.kept import recall, remember
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give each test a cache folder of its own."""
+    monkeypatch.setenv("PROCESSING_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def grow_old(cache: Path) -> None:
+    """Make it a hundred days ago that anything was used."""
+    for file in cache.rglob("*.json"):
+        then = file.stat().st_mtime - 100 * 86_400
+        os.utime(file, (then, then))
+
+
+def test_what_is_not_used_is_forgotten(cache: Path) -> None:
+    """A directory that nobody has uploaded for months is forgotten when another one is remembered."""
+    remember("hashes", "gone", {"a": 1})
+    grow_old(cache)
+    assert recall("hashes", "gone") == {"a": 1}
+    remember("hashes", "new", {"b": 2})
+    assert (recall("hashes", "gone"), recall("hashes", "new")) == ({}, {"b": 2})
+
+
+def test_what_is_used_is_kept(cache: Path) -> None:
+    """What is remembered again, though nothing has changed, is young again."""
+    remember("hashes", "used", {"a": 1})
+    grow_old(cache)
+    remember("hashes", "used", {"a": 1})
+    remember("hashes", "new", {"b": 2})
+    assert recall("hashes", "used") == {"a": 1}
