@@ -1,0 +1,234 @@
+"""The faults of watching, numbered, through the public API, with the real engine beneath, in process and over HTTP.
+
+The same numbers are in `test_fault_table.py`, where a simulated AWS makes what an engine never does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import boto3
+import botocore.session
+import pytest
+from botocore.httpsession import URLLib3Session
+
+import processing
+from processing import JobStoppedError, LocalSession, ProcessingJob, ScriptProcessor, Session, WaitTimeoutError
+from processing.local.transports.server import Server
+from processing.request.schema import shared_loader
+from processing.retrying import RetryPolicy
+from processing.testing.faults import FaultInjector, FaultKind
+from processing.watching.policy import Polling
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+QUICK = RetryPolicy(base=0.001, cap=0.002, attempts=3)
+LOOKS = Polling(first=0.01, longest=0.1, settle=0.0)
+SLEEP = "import time\nprint('started', flush=True)\ntime.sleep(600)"
+
+
+@attrs.frozen
+class Place:
+    """An engine, and a session that reaches it through faults."""
+
+    engine: LocalSession
+    session: Session
+    faults: FaultInjector
+    folder: Path
+
+    def start(self, code: str, **options: Any) -> ProcessingJob:
+        """Start a job, and return it as the session knows it."""
+        script = self.folder / "script.py"
+        script.write_text(textwrap.dedent(code))
+        processor = ScriptProcessor(
+            command=["python3"], instance_type="local", instance_count=1, sagemaker_session=self.engine
+        )
+        name = processor.run(script, wait=False, **options).job_name
+        return processing.attach(name, self.session)
+
+    def started(self) -> ProcessingJob:
+        """Start a job that sleeps, and return it when it does."""
+        job = self.start(SLEEP)
+        next(job.logs(follow=True))
+        return job
+
+
+@pytest.fixture(params=["in process", "http"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    faults = FaultInjector(seed=3)
+    home = tmp_path / "engine"
+    engine = LocalSession(home, tick=0.01, grace=1.0)
+    if request.param == "in process":
+        session: Session = LocalSession(
+            home, tick=0.01, grace=1.0, retry_policy=QUICK, polling=LOOKS, transport=faults.wrap
+        )
+        yield Place(engine, session, faults, tmp_path)
+        return
+    with Server(engine.engine) as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        core = botocore.session.Session()
+        core.register_component("data_loader", shared_loader())
+        faulty = faults.wrap(URLLib3Session())
+        hooks: Any = core
+        hooks.register("before-send", lambda request, **_: faulty.send(request))
+        session = Session(boto3.Session(botocore_session=core), retry_policy=QUICK, polling=LOOKS)
+        yield Place(engine, session, faults, tmp_path)
+
+
+def test_18_the_deadline_holds_while_nothing_answers(place: Place) -> None:
+    """A deadline is kept to where no call ever comes back."""
+    job = place.started()
+    place.faults.on("*", "unreachable", probability=1.0)
+    with pytest.raises(WaitTimeoutError):
+        job.wait(timeout=0.3)
+    assert place.engine.describe_processing_job(job.job_name)["ProcessingJobStatus"] == "InProgress"
+
+
+def test_27_a_silent_job_is_said_to_be_silent(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """A job that wrote nothing ends without an error, with one word about it."""
+    job = place.start("pass")
+    with caplog.at_level(logging.WARNING, "processing"):
+        job.wait()
+    assert [record.message for record in caplog.records] == [f"{job.job_name} logged nothing"]
+
+
+def test_32_whatever_a_job_writes_is_kept_and_shown_safely(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes that are no UTF-8, NUL and terminal sequences stay in the line, and are written out as escapes."""
+    job = place.start(
+        r"""
+        import sys
+        sys.stdout.buffer.write(b"\xff\xfe|\x00|\x1b[2J|\r|\xc3\xa9\n")
+        """
+    )
+    job.wait()
+    assert [event.message for event in job.logs()] == ["\ufffd\ufffd|\x00|\x1b[2J|\r|é"]
+    assert capsys.readouterr().out == "\ufffd\ufffd|\\x00|\\x1b[2J|\\r|é\n"
+
+
+def test_33_stopping_what_has_ended_tells_how_it_ended(place: Place) -> None:
+    """To stop a finished job is a success, and its status is what it was."""
+    job = place.start("pass")
+    job.wait()
+    job.stop()
+    assert job.status == "Completed"
+    assert job.wait() is job
+
+
+@pytest.mark.parametrize("kind", ["reset_after", "timeout_after", "truncate", "error500", "throttle"])
+def test_34_a_stop_whose_answer_is_lost_stops_once(place: Place, kind: FaultKind) -> None:
+    """Whatever becomes of the call's answer, the job is stopped, and the caller told of a success."""
+    job = place.started()
+    place.faults.on("StopProcessingJob", kind, times=2)
+    job.stop()
+    with pytest.raises(JobStoppedError) as raised:
+        job.wait(timeout=60)
+    assert raised.value.status == "Stopped"
+    assert job.wait(on_stop="return") is job
+
+
+def test_42_denied_logs_do_not_end_the_wait(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """Who may see the status but not the logs waits all the same, and is told so once."""
+    job = place.start("print('secret')")
+    for operation in ("FilterLogEvents", "GetLogEvents", "DescribeLogStreams"):
+        place.faults.on(operation, "denied", probability=1.0)
+    with caplog.at_level(logging.WARNING, "processing"):
+        assert job.wait(timeout=60) is job
+    assert len([record for record in caplog.records if "not allowed" in record.message]) == 1
+    assert job.status == "Completed"
+
+
+# What takes a process of its own.
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> LocalSession:
+    return LocalSession(tmp_path / "engine", tick=0.01, grace=1.0)
+
+
+def client(engine: LocalSession, tmp_path: Path, code: str, *, then: str = "") -> subprocess.Popen[str]:
+    """Start a program that runs `code` as a job and waits for it, then goes on with `then`."""
+    (tmp_path / "script.py").write_text(textwrap.dedent(code))
+    program = f"""
+from processing import LocalSession, ScriptProcessor
+session = LocalSession({str(engine.home)!r}, tick=0.01, grace=1.0)
+processor = ScriptProcessor(command=["python3"], instance_type="local", instance_count=1, sagemaker_session=session)
+job = processor.run({str(tmp_path / "script.py")!r}, job_name="job")
+{then}
+"""
+    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_31_a_closed_output_does_not_end_the_wait(engine: LocalSession, tmp_path: Path) -> None:
+    """When nobody reads the lines any more, as behind `head -1`, the program goes on to the job's end."""
+    gate = tmp_path / "gate"
+    code = f"""
+        import os, time
+        print("first", flush=True)
+        while not os.path.exists({str(gate)!r}):
+            time.sleep(0.01)
+        for number in range(1000):
+            print(number)
+    """
+    process = client(engine, tmp_path, code, then=f"open({str(tmp_path / 'ended')!r}, 'w').write(job.status)")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "first\n"
+    process.stdout.close()
+    gate.touch()
+    assert process.stderr is not None
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(timeout=60), (tmp_path / "ended").read_text()) == (0, "Completed"), errors
+
+
+def test_41_a_deadline_and_a_stop_have_errors_of_their_own(place: Place) -> None:
+    """WaitTimeoutError leaves the job running; JobStoppedError tells of a stop, unless that is no error."""
+    job = place.started()
+    with pytest.raises(WaitTimeoutError, match="goes on"):
+        job.wait(timeout=0.05)
+    assert job.status == "InProgress"
+    job.stop()
+    with pytest.raises(JobStoppedError):
+        job.wait()
+    assert job.wait(on_stop="return") is job
+
+
+def test_41_ctrl_c_detaches_with_commands(engine: LocalSession, tmp_path: Path) -> None:
+    """The first Ctrl-C ends the wait, tells how to attach and how to stop, and leaves the job alone."""
+    process = client(engine, tmp_path, SLEEP)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in errors
+    assert "processing.attach('job'" in errors
+    assert ".stop()" in errors
+    job = processing.attach("job", engine)
+    assert job.status == "InProgress"
+    job.stop()
+    job.wait(on_stop="return")
+
+
+def test_41_a_second_ctrl_c_leaves_at_once(engine: LocalSession, tmp_path: Path) -> None:
+    """Whoever presses it twice is out, whatever the first one was still about to do."""
+    process = client(engine, tmp_path, SLEEP)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    job = processing.attach("job", engine)
+    assert job.status == "InProgress"
+    job.stop()
+    job.wait(on_stop="return")
