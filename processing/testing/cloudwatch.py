@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
+import json
 import random
-from typing import TYPE_CHECKING, Any
+import threading
+from bisect import bisect_left, bisect_right, insort
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from processing.testing.wire import Handler, ServiceError
+from processing.testing.wire import Handler, Rendered, ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from processing.testing.clock import VirtualClock
+
+Place: TypeAlias = tuple[int, int, str]
+"""Where a line stands in the order of FilterLogEvents: timestamp, arrival, id."""
+
+_PAGE_BYTES: Final = 1 << 20
+_STREAMS = 50  # of one page of DescribeLogStreams
+_TOKEN_LIFE = 24 * 3600.0  # seconds that a token is good for
 
 
 @attrs.frozen
@@ -34,23 +46,26 @@ class ScriptedLine:
     message: str
 
     @property
-    def place(self) -> tuple[int, int, str]:
+    def place(self) -> Place:
         """The line's place in FilterLogEvents' order."""
         return (self.timestamp, self.arrival, self.event_id)
 
 
 class ScriptedLogs:
-    """Handlers for a `JsonService`, over lines that arrive as the clock moves.
+    """Handlers for a `JsonService`, over lines that arrive as the clock moves. Safe for threads.
 
-    Pages are short; with a seed their length is random, and some are empty or come twice. A line that arrives during
-    a sweep, before the sweep's place, is not in it: so it is on AWS.
+    With a seed, pages have random lengths, and some are empty or come twice. A line that arrives during a sweep,
+    before the sweep's place, is not in it: so it is on AWS. GetLogEvents reads from the head forward only.
 
     Args:
-        lines: what is ever written.
+        lines: what is ever written; more with `write`.
         clock: says which of it has arrived.
         seed: for the liberties; None for none.
-        page: the most lines of a page.
-        call_seconds: what each call takes on the clock, at most.
+        page: the most lines of a page; a page has a megabyte at most, too.
+        call_seconds: what each call takes on the clock, at most; with a seed only.
+
+    Attributes:
+        denied: the operations that nobody may call; change it at any time.
     """
 
     def __init__(
@@ -62,13 +77,19 @@ class ScriptedLogs:
         page: int = 4,
         call_seconds: float = 0.0,
     ) -> None:
-        self.lines = list(lines)
         self.denied: set[str] = set()
         self._clock = clock
         self._random = None if seed is None else random.Random(seed)  # noqa: S311 - chance in a test
         self._page = page
         self._call_seconds = call_seconds
-        self._tokens: dict[str, tuple[int, int, str]] = {}
+        self._generation = 0  # of tokens
+        self._numbers = itertools.count()
+        self._coming: list[tuple[int, int, ScriptedLine]] = []  # a heap by arrival
+        self._cuts: dict[str, int] = {}
+        self._streams: dict[str, _Stream] = {}
+        self._names: list[str] = []  # of the streams, sorted
+        self._lock = threading.RLock()
+        self.write(lines)
 
     def handlers(self) -> dict[str, Handler]:
         """Return the operations that reading logs takes."""
@@ -78,72 +99,121 @@ class ScriptedLogs:
             "DescribeLogStreams": self.describe_log_streams,
         }
 
+    def write(self, lines: Iterable[ScriptedLine]) -> None:
+        """Add lines; each can be read from its arrival on."""
+        with self._lock:
+            for line in lines:
+                heapq.heappush(self._coming, (line.arrival, next(self._numbers), line))
+
+    def cut(self, stream: str, after: int) -> None:
+        """Let what was to be written to a stream after a moment (ms since the epoch) never be written."""
+        with self._lock:
+            self._cuts[stream] = after
+
     def forget_tokens(self) -> None:
         """Make every token given so far too old."""
-        self._tokens.clear()
+        self._generation += 1
 
-    def filter_log_events(self, params: dict[str, Any]) -> dict[str, Any]:
+    def filter_log_events(self, params: dict[str, Any]) -> Rendered:
         """Answer FilterLogEvents."""
-        prefix = params["logStreamNamePrefix"]
-        arrived = [line for line in self._arrived("FilterLogEvents") if line.stream.startswith(prefix)]
-        if not arrived:
-            raise ServiceError("ResourceNotFoundException", "The specified log group does not exist.")
-        after = self._place(params)
-        rest = sorted((line for line in arrived if line.place > after), key=lambda line: line.place)
-        page = rest[: self._length()]
-        again = self._chance(0.1)  # the page will come once more
-        answer: dict[str, Any] = {
-            "events": [{**_event(line), "logStreamName": line.stream, "eventId": line.event_id} for line in page],
-            "searchedLogStreams": [],
-        }
-        if again or len(page) < len(rest):
-            answer["nextToken"] = self._token(after if again or not page else page[-1].place)
-        return answer
+        with self._lock:
+            self._begin("FilterLogEvents", params)
+            after = self._place(params)
+            streams = self._chosen(params)
+            reaching = [stream.after(after) for stream in streams if stream.places[-1] > after]
+            rest = reaching[0] if len(reaching) == 1 else heapq.merge(*reaching)
+            page, more = self._take(rest, params)
+            again = self._chance(0.1)  # the page will come once more
+            token = self._token(after if again or not page else page[-1][0]) if again or more else None
+        events = ",".join([f"{{{body},{stream}}}" for _, body, stream in page])
+        following = "" if token is None else f',"nextToken":"{token}"'
+        return Rendered(f'{{"events":[{events}],"searchedLogStreams":[]{following}}}')
 
-    def get_log_events(self, params: dict[str, Any]) -> dict[str, Any]:
+    def get_log_events(self, params: dict[str, Any]) -> Rendered:
         """Answer GetLogEvents, from the head forward."""
-        arrived = [line for line in self._arrived("GetLogEvents") if line.stream == params["logStreamName"]]
-        if not arrived:
-            raise ServiceError("ResourceNotFoundException", "The specified log stream does not exist.")
-        after = self._place(params)
-        rest = sorted((line for line in arrived if line.place > after), key=lambda line: line.place)
-        page = rest[: self._length()]
-        token = self._token(page[-1].place) if page else params.get("nextToken", self._token(after))
-        if not page and rest:  # an empty page that is not the end has another token
-            token = self._token(after)
-        return {"events": [_event(line) for line in page], "nextForwardToken": token, "nextBackwardToken": "b/0"}
+        with self._lock:
+            self._begin("GetLogEvents", params)
+            stream = self._streams.get(params["logStreamName"])
+            if stream is None:
+                raise ServiceError("ResourceNotFoundException", "The specified log stream does not exist.")
+            after = self._place(params)
+            page, more = self._take(stream.after(after), params)
+            if page or more:  # an empty page that is not the end has another token
+                token = self._token(page[-1][0] if page else after)
+            else:
+                token = params.get("nextToken") or self._token(after)
+        events = ",".join([f"{{{body}}}" for _, body, _ in page])
+        return Rendered(f'{{"events":[{events}],"nextForwardToken":"{token}","nextBackwardToken":"b/0"}}')
 
     def describe_log_streams(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer DescribeLogStreams: 50 to a page, ordered by name."""
-        prefix = params["logStreamNamePrefix"]
-        arrived = self._arrived("DescribeLogStreams")
-        names = sorted({line.stream for line in arrived if line.stream.startswith(prefix)})
+        """Answer DescribeLogStreams: at most 50 to a page, ordered by name."""
+        with self._lock:
+            self._begin("DescribeLogStreams", params)
+            names = self._with_prefix(params.get("logStreamNamePrefix", ""))
         start = int(params.get("nextToken", 0))
-        answer: dict[str, Any] = {"logStreams": [{"logStreamName": name} for name in names[start : start + 50]]}
-        if len(names) > start + 50:
-            answer["nextToken"] = str(start + 50)
+        end = start + min(_STREAMS, params.get("limit", _STREAMS))
+        answer: dict[str, Any] = {"logStreams": [{"logStreamName": name} for name in names[start:end]]}
+        if len(names) > end:
+            answer["nextToken"] = str(end)
         return answer
 
-    def _arrived(self, operation: str) -> Sequence[ScriptedLine]:
+    def _begin(self, operation: str, params: dict[str, Any]) -> None:
+        """Let what has arrived be read, and refuse what cannot be answered."""
         if operation in self.denied:
             raise ServiceError("AccessDeniedException", f"User is not authorized to perform: logs:{operation}")
+        if params.get("filterPattern"):
+            raise ServiceError("InvalidParameterException", "filterPattern is not simulated")
         if self._random:
             self._clock.advance(self._random.uniform(0.0, self._call_seconds))
         now = self._clock.time() * 1000
-        return [line for line in self.lines if line.arrival <= now]
+        while self._coming and self._coming[0][0] <= now:
+            self._arrive(heapq.heappop(self._coming)[2])
+        if not self._streams:
+            raise ServiceError("ResourceNotFoundException", "The specified log group does not exist.")
 
-    def _place(self, params: dict[str, Any]) -> tuple[int, int, str]:
+    def _arrive(self, line: ScriptedLine) -> None:
+        if line.timestamp > self._cuts.get(line.stream, line.timestamp):
+            return
+        stream = self._streams.get(line.stream)
+        if stream is None:
+            stream = self._streams[line.stream] = _Stream(line.stream)
+            insort(self._names, line.stream)
+        stream.add(line)
+
+    def _chosen(self, params: dict[str, Any]) -> list[_Stream]:
+        named = params.get("logStreamNames")
+        names = self._with_prefix(params.get("logStreamNamePrefix", "")) if named is None else named
+        return [self._streams[name] for name in names if name in self._streams]
+
+    def _with_prefix(self, prefix: str) -> Sequence[str]:
+        first = bisect_left(self._names, prefix)
+        return self._names[first : bisect_right(self._names, f"{prefix}\U0010ffff", first)]
+
+    def _take(self, rest: Iterator[_Entry], params: dict[str, Any]) -> tuple[list[_Entry], bool]:
+        """Return a page, and whether there is more."""
+        end, longest = params.get("endTime"), min(self._length(), params.get("limit", self._page))
+        page: list[_Entry] = []
+        size = 0
+        for entry in rest:
+            if end is not None and entry[0][0] > end:
+                return page, False
+            size += len(entry[1])
+            if len(page) == longest or (page and size > _PAGE_BYTES):
+                return page, True
+            page.append(entry)
+        return page, False
+
+    def _place(self, params: dict[str, Any]) -> Place:
         token = params.get("nextToken")
         if token is None:
             return (params.get("startTime", 0), -1, "")
-        if token not in self._tokens:
+        generation, made, timestamp, arrival, event_id = token.split("/", 4)
+        if int(generation) != self._generation or float(made) + _TOKEN_LIFE < self._clock.time():
             raise ServiceError("InvalidParameterException", "The specified nextToken is invalid.")
-        return self._tokens[token]
+        return (int(timestamp), int(arrival), event_id)
 
-    def _token(self, place: tuple[int, int, str]) -> str:
-        token = f"t{len(self._tokens)}"
-        self._tokens[token] = place
-        return token
+    def _token(self, place: Place) -> str:
+        return "/".join(map(str, (self._generation, self._clock.time(), *place)))
 
     def _length(self) -> int:
         if self._random is None:
@@ -154,5 +224,28 @@ class ScriptedLogs:
         return self._random is not None and self._random.random() < probability
 
 
-def _event(line: ScriptedLine) -> dict[str, Any]:
-    return {"timestamp": line.timestamp, "ingestionTime": line.arrival, "message": line.message}
+_Entry: TypeAlias = tuple[Place, str, str]
+"""A line as it is answered: its place, its members as JSON, and what FilterLogEvents tells besides."""
+
+
+class _Stream:
+    """The lines of a stream that have arrived, in order. They are written as JSON once, whoever reads them."""
+
+    def __init__(self, name: str) -> None:
+        self.places: list[Place] = []
+        self._name = json.dumps(name)
+        self._bodies: list[str] = []
+
+    def add(self, line: ScriptedLine) -> None:
+        """Put a line in its place: mostly the end."""
+        place = line.place
+        at = len(self.places) if not self.places or place > self.places[-1] else bisect_right(self.places, place)
+        body = f'"timestamp":{line.timestamp},"ingestionTime":{line.arrival},"message":{json.dumps(line.message)}'
+        self.places.insert(at, place)
+        self._bodies.insert(at, body)
+
+    def after(self, place: Place) -> Iterator[_Entry]:
+        """Return the lines that stand after a place."""
+        for at in range(bisect_right(self.places, place), len(self.places)):
+            found = self.places[at]
+            yield found, self._bodies[at], f'"logStreamName":{self._name},"eventId":"{found[2]}"'
