@@ -16,7 +16,7 @@ import logging
 import random as random_module
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import attrs
 
@@ -357,6 +357,19 @@ _ALWAYS_ANSWERED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+class Pace(Protocol):
+    """What holds calls back before they are sent, and is told how they went."""
+
+    def acquire(self, clock: Clock) -> float:
+        """Return when a call may be sent; the seconds that it waited."""
+
+    def succeeded(self) -> None:
+        """Take note of a call that went through."""
+
+    def throttled(self) -> None:
+        """Take note of a call that was refused because there were too many."""
+
+
 class RetryingApi:
     """Calls AWS: the clients of a session under one retry policy.
 
@@ -395,6 +408,7 @@ class RetryingApi:
         *,
         on_failure: Callable[[Failure], None] | None = None,
         policy: RetryPolicy | None = None,
+        pacer: Pace | None = None,
     ) -> dict[str, Any]:
         """Call one operation until it is answered, and return the answer.
 
@@ -404,6 +418,7 @@ class RetryingApi:
             params: its parameters, or what makes them anew for each try (a body that a try has read is spent).
             on_failure: told of every try that failed, the last one too.
             policy: in place of the API's own.
+            pacer: what holds the tries back, in place of the operation's own.
 
         Raises:
             botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: the last failure, when no further try
@@ -421,7 +436,7 @@ class RetryingApi:
             check_answer(client, operation, answer)
             return answer
 
-        return self._run(once, on_failure, policy or self.policy, self.pacer(operation))
+        return self._run(once, on_failure, policy or self.policy, pacer or self.pacer(operation))
 
     def pacer(self, operation: str) -> Pacer | None:
         """Return what holds the calls of an operation back before they are sent; None where nothing does."""
@@ -454,7 +469,7 @@ class RetryingApi:
         function: Callable[[], T],
         on_failure: Callable[[Failure], None] | None,
         policy: RetryPolicy,
-        pacer: Pacer | None,
+        pacer: Pace | None,
     ) -> T:
         import tenacity
 
@@ -482,7 +497,7 @@ class _Tries:
         policy: RetryPolicy,
         clock: Clock,
         random: random_module.Random,
-        pacer: Pacer | None,
+        pacer: Pace | None,
         on_failure: Callable[[Failure], None] | None,
     ) -> None:
         self._policy = policy

@@ -7,9 +7,11 @@ in every field that DescribeProcessingJob answers and was created no earlier tha
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -30,7 +32,7 @@ from processing.retrying import (
 
 if TYPE_CHECKING:
     from processing.request.build import ProcessingRequest
-    from processing.retrying import RetryingApi
+    from processing.retrying import Pace, RetryingApi
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,27 @@ class Submitted:
     adopted: bool
 
 
+class NotWantedError(SubmissionError):
+    """Nobody wants the job any more: it was not created."""
+
+
+_pace: contextvars.ContextVar[Pace | None] = contextvars.ContextVar("pace", default=None)
+
+
+@contextlib.contextmanager
+def paced_by(pace: Pace) -> Iterator[None]:
+    """Let everything that is submitted in the block be held back by a pace of its own.
+
+    Args:
+        pace: asked before each CreateProcessingJob is sent. It may raise NotWantedError to have no job created.
+    """
+    token = _pace.set(pace)
+    try:
+        yield
+    finally:
+        _pace.reset(token)
+
+
 def submit(api: RetryingApi, request: ProcessingRequest) -> Submitted:
     """Create the job of a request, exactly once.
 
@@ -60,6 +83,7 @@ def submit(api: RetryingApi, request: ProcessingRequest) -> Submitted:
         request: what to create.
 
     Raises:
+        NotWantedError: what holds submissions back (`paced_by`) says so.
         NameTakenError: the name belongs to another request.
         SubmissionError: AWS refused the request, or it cannot be known whether the job exists; the message says which.
     """
@@ -79,7 +103,13 @@ class _Submission:
 
     def run(self) -> Submitted:
         try:
-            answer = self._api.call("sagemaker", "CreateProcessingJob", self._parameters, on_failure=self._note)
+            answer = self._api.call(
+                "sagemaker", "CreateProcessingJob", self._parameters, on_failure=self._note, pacer=_pace.get()
+            )
+        except NotWantedError as error:
+            if not self._may_exist:
+                raise
+            return self._after(error)
         except Exception as error:  # noqa: BLE001 - whatever it was, a job may be there
             return self._after(error)
         return Submitted(answer["ProcessingJobArn"], adopted=False)
