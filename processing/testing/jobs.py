@@ -1,0 +1,331 @@
+"""A SageMaker whose jobs live as they are told to, on a virtual clock: created, described, listed, stopped, deleted."""
+
+from __future__ import annotations
+
+import base64
+import heapq
+import itertools
+import json
+import threading
+from bisect import bisect_left, bisect_right, insort
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from processing.local.jobs.description import completed
+from processing.testing.wire import Handler, ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from processing.testing.clock import VirtualClock
+
+TERMINAL: Final = frozenset({"Completed", "Failed", "Stopped"})
+_SORT_MEMBERS: Final = {"CreationTime": "CreationTime", "Name": "ProcessingJobName", "Status": "ProcessingJobStatus"}
+_PAGE = 10  # of ListProcessingJobs where nobody says how many
+
+
+@attrs.frozen
+class Life:
+    """What becomes of a job; times are seconds after its creation.
+
+    Args:
+        ends: when it ends by itself; None for never.
+        status: how it ends: `Completed`, `Failed` or `Stopped`.
+        starts: when its container starts.
+        stopping: how long it takes to stop when it is asked to.
+        failure_reason: as Describe answers it.
+        exit_message: as Describe answers it.
+        lines: what it writes.
+    """
+
+    ends: float | None = 60.0
+    status: str = "Completed"
+    starts: float = 0.0
+    stopping: float = 2.0
+    failure_reason: str | None = None
+    exit_message: str | None = None
+    lines: Iterable[SimulatedLine] = ()
+
+
+@attrs.frozen
+class SimulatedLine:
+    """A line that a job writes.
+
+    Args:
+        at: when, in seconds after the job's creation.
+        message: its text.
+        host: the number of the instance that writes it, from 1.
+        delay: seconds until it can be read.
+    """
+
+    at: float
+    message: str
+    host: int = 1
+    delay: float = 0.0
+
+
+@attrs.define
+class _Job:
+    number: int
+    request: Mapping[str, Any]
+    created: float
+    life: Life
+    ends: float
+    stopped: float | None = None
+    deleted: bool = False
+
+    @property
+    def name(self) -> str:
+        return str(self.request["ProcessingJobName"])
+
+    def state(self, moment: float) -> tuple[str, float]:
+        """The status at a moment, and since when it, or the rest of the answer, has been so."""
+        if moment >= self.ends:
+            return ("Stopped" if self.stopped is not None else self.life.status), self.ends
+        if self.stopped is not None and moment >= self.stopped:
+            return "Stopping", self.stopped
+        started = self.created + self.life.starts
+        return "InProgress", started if moment >= started else self.created
+
+    def summary(self, moment: float, arn: str) -> dict[str, Any]:
+        """What List answers of the job; Describe answers it too."""
+        status, modified = self.state(moment)
+        answer: dict[str, Any] = {
+            "ProcessingJobName": self.name,
+            "ProcessingJobArn": arn,
+            "ProcessingJobStatus": status,
+            "CreationTime": round(self.created, 3),
+            "LastModifiedTime": round(modified, 3),
+        }
+        if status in TERMINAL:
+            answer["ProcessingEndTime"] = round(self.ends, 3)
+            if status == "Failed" and self.life.failure_reason:
+                answer["FailureReason"] = self.life.failure_reason
+            if status == self.life.status and self.life.exit_message:
+                answer["ExitMessage"] = self.life.exit_message
+        return answer
+
+
+class SimulatedJobs:
+    """Handlers for a `JsonService`: the operations on processing jobs. Safe for threads.
+
+    Args:
+        clock: what the jobs live on.
+        life: what becomes of a job that CreateProcessingJob makes, by its request.
+        list_lag: how many seconds later than Describe the List knows of a change; or what says so of a job's name.
+        account: the account's number, for ARNs.
+        region: the region, for ARNs.
+        created: told of each new job: its name, request, creation (seconds since the epoch) and life.
+        stopped: told of each job that is stopped: its name, its creation and its end, in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        clock: VirtualClock,
+        life: Callable[[dict[str, Any]], Life],
+        *,
+        list_lag: float | Callable[[str], float] = 0.0,
+        account: str,
+        region: str,
+        created: Callable[[str, Mapping[str, Any], float, Life], None],
+        stopped: Callable[[str, Mapping[str, Any], float, float], None],
+    ) -> None:
+        self._clock = clock
+        self._life = life
+        self._lag = list_lag if callable(list_lag) else lambda _: list_lag
+        self._prefix = f"arn:aws:sagemaker:{region}:{account}:processing-job/"
+        self._on_created = created
+        self._on_stopped = stopped
+        self._jobs: dict[str, _Job] = {}
+        self._numbers = itertools.count(1)
+        self._lock = threading.RLock()
+        self._listing = _Listing()
+        self._generation = 0  # of List's tokens
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the operations."""
+        return {
+            "CreateProcessingJob": self.create,
+            "DescribeProcessingJob": self.describe,
+            "ListProcessingJobs": self.list,
+            "StopProcessingJob": self.stop,
+            "DeleteProcessingJob": self.delete,
+            "ListTags": self.list_tags,
+        }
+
+    def forget_tokens(self) -> None:
+        """Make every token that List has given too old."""
+        self._generation += 1
+
+    def enter(self, request: Mapping[str, Any], created: float, life: Life) -> None:
+        """Let there be a job.
+
+        Args:
+            request: the members of CreateProcessingJob.
+            created: when it is made, in seconds since the epoch; it is not there before.
+            life: what becomes of it.
+        """
+        with self._lock:
+            if request["ProcessingJobName"] in self._jobs:
+                message = f"a job with this name exists: {request['ProcessingJobName']}"
+                raise ServiceError(
+                    "ResourceInUse", f"Job name must be unique within an AWS account and region, and {message}"
+                )
+            ends = float("inf") if life.ends is None else created + life.ends
+            job = _Job(next(self._numbers), request, created, attrs.evolve(life, lines=()), ends)
+            self._jobs[job.name] = job
+            for moment in {created, created + life.starts, ends} - {float("inf")}:
+                self._show(job, moment)
+        self._on_created(job.name, request, created, life)
+
+    def create(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer CreateProcessingJob."""
+        name, now = params["ProcessingJobName"], self._clock.time()
+        self.enter({**completed(params), "Tags": params.get("Tags", [])}, now, self._life(params))
+        return {"ProcessingJobArn": self._prefix + name}
+
+    def describe(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer DescribeProcessingJob."""
+        now = self._clock.time()
+        with self._lock:
+            job = self._get(params, now)
+            request = {member: value for member, value in job.request.items() if member != "Tags"}
+            answer = {**request, **job.summary(now, self._prefix + job.name)}
+            started = job.created + job.life.starts
+            return {**answer, "ProcessingStartTime": round(started, 3)} if started <= now else answer
+
+    def stop(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer StopProcessingJob."""
+        now = self._clock.time()
+        with self._lock:
+            job = self._get(params, now)
+            status, _ = job.state(now)
+            if status in TERMINAL:
+                message = f"The request was rejected because the processing job is in status {status}."
+                raise ServiceError("ValidationException", message)
+            if status == "Stopping":
+                return {}
+            job.stopped, job.ends = now, now + job.life.stopping
+            self._show(job, now)
+            self._show(job, job.ends)
+        self._on_stopped(job.name, job.request, job.created, job.ends)
+        return {}
+
+    def delete(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer DeleteProcessingJob."""
+        now = self._clock.time()
+        with self._lock:
+            job = self._get(params, now)
+            if job.state(now)[0] not in TERMINAL:
+                raise ServiceError("ResourceInUse", f"The processing job {job.name} has not ended.")
+            del self._jobs[job.name]
+            job.deleted = True
+            self._show(job, now)
+        return {}
+
+    def list(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer ListProcessingJobs."""
+        now = self._clock.time()
+        order, descending = _SORT_MEMBERS[params.get("SortBy", "CreationTime")], params.get("SortOrder") == "Descending"
+        with self._lock:
+            self._listing.advance(now, lambda job, moment: job.summary(moment, self._prefix + job.name))
+            token = params.get("NextToken")
+            found = self._listing.find(params, order, descending, None if token is None else self._position(token))
+            page = list(itertools.islice(found, params.get("MaxResults", _PAGE) + 1))
+        more = page[params.get("MaxResults", _PAGE) :]
+        answer: dict[str, Any] = {"ProcessingJobSummaries": [shown for _, shown in page[: len(page) - len(more)]]}
+        if more:
+            answer["NextToken"] = self._token(page[-2][1][order], page[-2][0])
+        return answer
+
+    def list_tags(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer ListTags."""
+        name = str(params["ResourceArn"]).removeprefix(self._prefix)
+        with self._lock:
+            return {"Tags": self._get({"ProcessingJobName": name}, self._clock.time()).request.get("Tags", [])}
+
+    def _get(self, params: Mapping[str, Any], now: float) -> _Job:
+        name = params["ProcessingJobName"]
+        job = self._jobs.get(name)
+        if job is None or job.created > now:
+            raise ServiceError("ValidationException", f"Could not find requested job with name: {name}")
+        return job
+
+    def _show(self, job: _Job, moment: float) -> None:
+        self._listing.expect(job, moment, moment + self._lag(job.name))
+
+    def _token(self, value: Any, number: int) -> str:
+        return base64.b64encode(json.dumps([self._generation, value, number]).encode()).decode()
+
+    def _position(self, token: str) -> tuple[Any, int]:
+        generation, value, number = json.loads(base64.b64decode(token))
+        if generation != self._generation:
+            raise ServiceError("ValidationException", "The NextToken is no longer valid.")
+        return value, number
+
+
+class _Listing:
+    """What List knows: it hears of changes late, and finds jobs by creation and by change without a look at all."""
+
+    def __init__(self) -> None:
+        self._coming: list[tuple[float, int, _Job, float]] = []  # a heap: when it is heard of, the job, the moment
+        self._numbers = itertools.count()
+        self._shown: dict[int, dict[str, Any]] = {}  # by the job's number
+        self._by_creation: list[tuple[float, int]] = []
+        self._by_change: list[tuple[float, int]] = []
+
+    def expect(self, job: _Job, moment: float, heard: float) -> None:
+        """Note that a job changes at a moment, and when the List hears of it."""
+        heapq.heappush(self._coming, (heard, next(self._numbers), job, moment))
+
+    def advance(self, now: float, summary: Callable[[_Job, float], dict[str, Any]]) -> None:
+        """Take in what has been heard by now."""
+        while self._coming and self._coming[0][0] <= now:
+            _, _, job, moment = heapq.heappop(self._coming)
+            before = self._shown.pop(job.number, None)
+            if before is not None:
+                _remove(self._by_change, (before["LastModifiedTime"], job.number))
+            if job.deleted:
+                if before is not None:
+                    _remove(self._by_creation, (before["CreationTime"], job.number))
+                continue
+            after = self._shown[job.number] = summary(job, moment)
+            insort(self._by_change, (after["LastModifiedTime"], job.number))
+            if before is None:
+                insort(self._by_creation, (after["CreationTime"], job.number))
+
+    def find(
+        self, params: Mapping[str, Any], order: str, descending: bool, position: tuple[Any, int] | None
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield number and summary of the jobs that the filters let through, from after a position on."""
+        chosen: Sequence[tuple[Any, int]] = self._by_creation
+        if "LastModifiedTimeAfter" in params:
+            first = bisect_right(self._by_change, (params["LastModifiedTimeAfter"], 1 << 62))
+            chosen = sorted((self._shown[number][order], number) for _, number in self._by_change[first:])
+        elif order != "CreationTime":
+            chosen = sorted((shown[order], number) for number, shown in self._shown.items())
+        if descending:
+            last = len(chosen) if position is None else bisect_left(chosen, position)
+            places: Iterable[int] = range(last - 1, -1, -1)
+        else:
+            places = range(0 if position is None else bisect_right(chosen, position), len(chosen))
+        for place in places:
+            number = chosen[place][1]
+            if _passes(self._shown[number], params):
+                yield number, self._shown[number]
+
+
+def _passes(shown: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+    return (
+        params.get("NameContains", "") in shown["ProcessingJobName"]
+        and shown["ProcessingJobStatus"] == params.get("StatusEquals", shown["ProcessingJobStatus"])
+        and params.get("CreationTimeAfter", 0.0) < shown["CreationTime"]
+        and shown["CreationTime"] < params.get("CreationTimeBefore", float("inf"))
+        and params.get("LastModifiedTimeAfter", 0.0) < shown["LastModifiedTime"]
+        and shown["LastModifiedTime"] < params.get("LastModifiedTimeBefore", float("inf"))
+    )
+
+
+def _remove(ordered: list[tuple[float, int]], member: tuple[float, int]) -> None:
+    del ordered[bisect_left(ordered, member)]
