@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         SubmissionError,
         UnexpectedStatusException,
         WaitTimeoutError,
+        WatchError,
     )
     from processing.frameworks import (
         DataWranglerProcessor,
@@ -73,6 +74,7 @@ _HOME_OF = {
         "SubmissionError",
         "UnexpectedStatusException",
         "WaitTimeoutError",
+        "WatchError",
     ),
     "processing.frameworks": (
         "DataWranglerProcessor",
@@ -141,6 +143,7 @@ __all__ = [
     "TensorFlowProcessor",
     "UnexpectedStatusException",
     "WaitTimeoutError",
+    "WatchError",
     "XGBoostProcessor",
     "attach",
     "get_execution_role",

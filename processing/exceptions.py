@@ -11,6 +11,7 @@ ProcessingError
 │   │   └─ CapacityError
 │   └─ JobStoppedError
 ├─ WaitTimeoutError (TimeoutError)      the caller's deadline passed; the job goes on
+├─ WatchError                           a job's status cannot be had any more; the job itself may go on
 └─ EngineError                          the embedded engine cannot do it here, and what would make it
 ```
 
@@ -173,6 +174,22 @@ class WaitTimeoutError(ProcessingError, TimeoutError):
 
     def __init__(self, message: str, *, job_name: str) -> None:
         self.job_name = job_name
+        super().__init__(message)
+
+
+class WatchError(ProcessingError):
+    """How a job goes on cannot be seen any more: it was deleted, or looking is not allowed.
+
+    The job itself may well go on. The cause is botocore's error, where there is one.
+
+    Attributes:
+        job_name: the job.
+        status: its last known status; None where it was never seen.
+    """
+
+    def __init__(self, message: str, *, job_name: str, status: str | None = None) -> None:
+        self.job_name = job_name
+        self.status = status
         super().__init__(message)
 
 

@@ -6,6 +6,7 @@ are refused. Holding calls back before they are sent costs nothing and loses not
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
@@ -26,17 +27,21 @@ class Pacer:
         rate: calls per second to begin with.
         burst: calls that may go at once after a pause.
         slowest: the rate is never cut below this, in calls per second.
+        fastest: nor is it raised above this.
     """
 
     _STEADY = 100  # successes in a row after which the server may have changed its mind about the ceiling
 
-    def __init__(self, rate: float = 1.0, burst: float = 5.0, *, slowest: float = 0.05) -> None:
+    def __init__(
+        self, rate: float = 1.0, burst: float = 5.0, *, slowest: float = 0.05, fastest: float = math.inf
+    ) -> None:
         self.rate = rate
         self.burst = burst
         self.slowest = slowest
+        self.fastest = fastest
         self._tokens = burst
         self._refilled: float | None = None
-        self._ceiling = float("inf")
+        self._ceiling = math.inf
         self._successes = 0
         self._bursting = False
         self._first_burst = True
@@ -56,6 +61,11 @@ class Pacer:
             self._recent.append(started + waited)
         return waited
 
+    def wait_of(self, clock: Clock) -> float:
+        """Return in how many seconds a token will be there, without taking it: 0 where `acquire` would not wait."""
+        with self._state:
+            return self._missing(clock.monotonic())
+
     def throttled(self) -> None:
         """Slow down: a call was refused."""
         with self._state:
@@ -63,7 +73,7 @@ class Pacer:
             if self._bursting and self._first_burst:  # it was too long for the server, which says nothing of the rate
                 self._first_burst = False
                 return
-            if self._successes or self._ceiling == float("inf"):
+            if self._successes or self._ceiling == math.inf:
                 self._ceiling = min(self.rate, self._measured())
                 self.rate = 0.8 * self._ceiling
             else:  # not one success since the last cut: far too fast still
@@ -76,36 +86,55 @@ class Pacer:
         with self._state:
             self._successes += 1
             if self._successes >= self._STEADY:
-                self._ceiling = float("inf")
+                self._ceiling = math.inf
             if not self._bursting:  # a rate that holds nobody back has not been tried
-                self.rate = max(self.rate, min(self.rate * 1.05, self._ceiling * 0.95))
+                self.rate = max(self.rate, min(self.rate * 1.05, self._ceiling * 0.95, self.fastest))
 
     def _measured(self) -> float:
         """Return the calls per second that were made of late: callers may be slower than the rate allows."""
         if len(self._recent) < 2 or self._recent[-1] <= self._recent[0]:
-            return float("inf")
+            return math.inf
         return (len(self._recent) - 1) / (self._recent[-1] - self._recent[0])
 
     def _take(self, now: float) -> float:
         with self._state:
-            if self._refilled is not None:
-                self._tokens = min(self.burst, self._tokens + (now - self._refilled) * self.rate)
-            self._refilled = now
-            # A wait too short for the clock to show would never end: a missing billionth of a token is none.
-            if self._tokens >= 1.0 - 1e-9:
+            missing = self._missing(now)
+            if not missing:
                 self._tokens -= 1.0
-                return 0.0
-            return (1.0 - self._tokens) / self.rate
+            return missing
+
+    def _missing(self, now: float) -> float:
+        """Fill the bucket up, and return the seconds until a token is in it."""
+        if self._refilled is not None:
+            self._tokens = min(self.burst, self._tokens + (now - self._refilled) * self.rate)
+        self._refilled = now
+        # A wait too short for the clock to show would never end: a missing billionth of a token is none.
+        return 0.0 if self._tokens >= 1.0 - 1e-9 else (1.0 - self._tokens) / self.rate
 
 
 _shared: dict[tuple[str, ...], dict[str, Pacer]] = {}
 _shared_lock = threading.Lock()
 
 
-def shared_pacers(*key: str) -> Mapping[str, Pacer]:
-    """Return the process's pacers for an account and region (any texts that tell them apart), by operation.
+def new_pacers() -> dict[str, Pacer]:
+    """Return a pacer for each operation of the package that AWS limits, by operation.
 
-    CreateProcessingJob's published quota is one call a second; nothing else is paced from the start.
+    CreateProcessingJob's published quota is one call a second. That of ListProcessingJobs is assumed to be two, as
+    ListTrainingJobs' is. Those of Describe and Stop are not published. Those of CloudWatch Logs are between 5 and 25 a
+    second, by region: all of them begin at the lowest, and learn.
     """
+    return {
+        "CreateProcessingJob": Pacer(),
+        "DescribeLogStreams": Pacer(5.0, 5.0, fastest=25.0),
+        "DescribeProcessingJob": Pacer(5.0, 10.0, fastest=20.0),
+        "FilterLogEvents": Pacer(5.0, 5.0, fastest=25.0),
+        "GetLogEvents": Pacer(5.0, 5.0, fastest=25.0),
+        "ListProcessingJobs": Pacer(1.8, 2.0, fastest=1.8),
+        "StopProcessingJob": Pacer(5.0, 10.0, fastest=20.0),
+    }
+
+
+def shared_pacers(*key: str) -> Mapping[str, Pacer]:
+    """Return the process's pacers for an account and region (any texts that tell them apart), by operation."""
     with _shared_lock:
-        return _shared.setdefault(key, {"CreateProcessingJob": Pacer()})
+        return _shared.setdefault(key, new_pacers())

@@ -19,6 +19,7 @@ from processing import (
     SubmissionError,
     UnexpectedStatusException,
     WaitTimeoutError,
+    WatchError,
 )
 from processing.local.errors import ApiError
 
@@ -36,6 +37,7 @@ JOB = {"job_name": "nightly", "failure_reason": "reason", "exit_message": "exit"
         CapacityError("failed", status="Failed", **JOB),  # type: ignore[arg-type]
         JobStoppedError("stopped", status="Stopped", **JOB),  # type: ignore[arg-type]
         WaitTimeoutError("late", job_name="nightly"),
+        WatchError("gone", job_name="nightly", status="InProgress"),
         EngineError("not here"),
         ApiError("NoSuchKey", "gone", 404, Key="a"),
     ],

@@ -119,4 +119,40 @@ def test_pacers_are_shared_by_account_and_region() -> None:
     ours = shared_pacers("111122223333", "us-east-1")
     assert shared_pacers("111122223333", "us-east-1") is ours
     assert shared_pacers("111122223333", "eu-west-1") is not ours
-    assert set(ours) == {"CreateProcessingJob"}
+
+
+def test_what_aws_limits_is_paced() -> None:
+    """Submitting, looking, listing, stopping and reading logs each keep to a rate of their own."""
+    pacers = shared_pacers("111122223333", "us-east-1")
+    assert set(pacers) == {
+        "CreateProcessingJob",
+        "DescribeLogStreams",
+        "DescribeProcessingJob",
+        "FilterLogEvents",
+        "GetLogEvents",
+        "ListProcessingJobs",
+        "StopProcessingJob",
+    }
+    assert pacers["ListProcessingJobs"].rate < 2
+
+
+def test_the_wait_for_a_token_can_be_asked_for() -> None:
+    """Asking takes no token: who is told that there is one, gets it without a wait."""
+    clock = VirtualClock()
+    pacer = Pacer(rate=2.0, burst=1.0)
+    assert pacer.wait_of(clock) == pacer.wait_of(clock) == 0.0
+    pacer.acquire(clock)
+    assert pacer.wait_of(clock) == 0.5
+    clock.advance(0.5)
+    assert pacer.wait_of(clock) == 0.0
+    assert pacer.acquire(clock) == 0.0
+
+
+def test_a_rate_is_not_raised_above_the_fastest() -> None:
+    """However often a call goes through, a known quota is kept to."""
+    clock = VirtualClock()
+    pacer = Pacer(rate=1.0, burst=1.0, fastest=1.5)
+    for _ in range(1000):
+        pacer.acquire(clock)
+        pacer.succeeded()
+    assert pacer.rate == 1.5

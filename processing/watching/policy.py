@@ -1,4 +1,4 @@
-"""How often a job is looked at, and how long its logs are waited for."""
+"""How often jobs are looked at, and how long their logs are waited for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,25 @@ import attrs
 
 @attrs.frozen
 class Polling:
-    """The pace of watching one job; all in seconds, save `factor`.
+    """The pace of watching; all in seconds, save `factor`, `few` and `jitter`.
+
+    A single job, or a few, are looked at one by one (DescribeProcessingJob); many by what changed in the account
+    (ListProcessingJobs), which costs the same whatever their number.
 
     Args:
-        first: the wait after the first look.
+        first: the wait after the first look, and after each news of a job.
         factor: by what each wait is longer than the one before.
-        longest: the longest wait; so the end of a job is seen at most this late.
+        longest: the longest wait since a job was last known to run; so the end of a job is seen at most this late. A
+            log line that was written a moment ago is as good a sign of life as a look.
+        jitter: the part by which a wait may be shorter, at random, so that many programs do not all call at once.
+        few: the most jobs that are looked at one by one.
+        list_every: with more jobs, how often what changed is listed; so the end of a job is seen at most this late.
+        list_overlap: how far each listing goes back before the one that it follows.
+        sweep_every: how often a listing goes back further, for changes that are listed late.
+        sweep_overlap: how far it goes back.
+        full_every: how often it is made sure that every job is still there.
+        renewal: how long credentials that have expired are waited for.
+        quiet_logs: the longest wait between two looks at the logs of jobs that have not written for long.
         lateness: how far behind the newest line CloudWatch may still deliver one while the job runs: each poll reads
             again from there. A line that is later than that is found when the job has ended, and not lost.
         settle: once the job has ended, its logs are read until two sweeps this far apart bring nothing new.
@@ -21,9 +34,18 @@ class Polling:
 
     first: float = 1.0
     factor: float = 1.5
-    longest: float = 10.0
+    longest: float = 13.5
+    jitter: float = 0.05
+    few: int = 8
+    list_every: float = 2.0
+    list_overlap: float = 10.0
+    sweep_every: float = 30.0
+    sweep_overlap: float = 180.0
+    full_every: float = 600.0
+    renewal: float = 60.0
+    quiet_logs: float = 90.0
     lateness: float = 60.0
-    settle: float = 1.0
+    settle: float = 0.6
     settle_limit: float = 30.0
 
     def after(self, wait: float | None) -> float:
