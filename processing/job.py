@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_STARTED_WITH = ("inputs", "outputs", "output_kms_key")
 _TAIL = 20  # log lines that an error carries: a traceback and what led to it
 
 
@@ -317,12 +318,52 @@ class ProcessingJob:
             raise ConfigurationError(f"processing_job_arn: {processing_job_arn!r} is not the ARN of a processing job")
         region, name = match.groups()
         session = targets.session_for_attach(sagemaker_session)
-        if region != session.boto_region_name:
-            raise ConfigurationError(
-                f"processing_job_arn: the job is in {region}, the session in {session.boto_region_name}; "
-                f"give a Session(region_name={region!r})"
-            )
+        _check_region(session, region, "processing_job_arn")
         return cls.from_processing_name(session, name)
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any] | str | bytes, session: Any = None) -> ProcessingJob:
+        """Return the job that an event of EventBridge tells of; no call is made.
+
+        Args:
+            event: a "SageMaker Processing Job State Change": as a Lambda function gets it, or its JSON text, such as
+                the body of a message of SQS.
+            session: the `Session` that reaches the job; None means AWS, unless the environment has
+                PROCESSING_TARGET=local.
+
+        Raises:
+            ConfigurationError: it is no such event, or of another region than the session.
+        """
+        from processing.watching.jobevents import read_event
+
+        found = read_event(event)
+        target = targets.session_for_attach(session)
+        if found is None:
+            raise ConfigurationError('event: must be a "SageMaker Processing Job State Change" of EventBridge')
+        _check_region(target, found.region, "event")
+        return cls.known(target, found.job_name, arn=found.arn)
+
+    @classmethod
+    def known(cls, session: Session, job_name: str, *, arn: str | None = None) -> ProcessingJob:
+        """Return a job that is known to be there, without a call.
+
+        What it was started with (`inputs`, `outputs`, `output_kms_key`) is asked of AWS when it is first looked at.
+        """
+        job = cls(session, job_name, arn=arn)
+        for name in _STARTED_WITH:
+            del job.__dict__[name]
+        return job
+
+    if not TYPE_CHECKING:  # a type checker would take every name for one that there is
+
+        def __getattr__(self, name: str) -> Any:
+            """Ask AWS for what a job was started with, where it is known by its name alone."""
+            if name not in _STARTED_WITH:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            described = self._from_description(self.sagemaker_session, self.describe())
+            for each in _STARTED_WITH:
+                self.__dict__.setdefault(each, getattr(described, each))
+            return self.__dict__[name]
 
     @classmethod
     def _from_description(cls, session: Session, described: dict[str, Any]) -> ProcessingJob:
@@ -552,6 +593,14 @@ def role_arn(session: Session, role: str | None, *, offline: bool) -> str:
     if offline and "/" not in role and not session.is_local:  # the engine knows its roles without a call
         raise ConfigurationError(f"role: request() makes no call to AWS to look {role!r} up; give the role's ARN")
     return session.expand_role(role)
+
+
+def _check_region(session: Session, region: str, field: str) -> None:
+    if region != session.boto_region_name:
+        raise ConfigurationError(
+            f"{field}: the job is in {region}, the session in {session.boto_region_name}; "
+            f"give a Session(region_name={region!r})"
+        )
 
 
 def _tail_line(event: LogEvent) -> str:

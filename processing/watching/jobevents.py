@@ -1,0 +1,57 @@
+"""What EventBridge tells of a processing job: "SageMaker Processing Job State Change", read from its JSON.
+
+Its form: https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html. `detail` has the
+members of DescribeProcessingJob. An event may come twice, late, or not at all: it says where to look, not what is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+DETAIL_TYPE: Final = "SageMaker Processing Job State Change"
+
+
+@attrs.frozen
+class JobEvent:
+    """That the status of a job has changed.
+
+    Args:
+        job_name: the job.
+        arn: its ARN.
+        region: the AWS region that it is in.
+        status: its status when the event was made.
+    """
+
+    job_name: str
+    arn: str
+    region: str
+    status: str
+
+
+def read_event(event: Mapping[str, Any] | str | bytes) -> JobEvent | None:
+    """Return what an event says; None for what is no state change of a processing job.
+
+    Args:
+        event: the event, or its JSON text.
+    """
+    value: Any = event
+    if isinstance(event, (str, bytes)):
+        try:
+            value = json.loads(event)
+        except ValueError:  # UnicodeDecodeError is one
+            return None
+    if not isinstance(value, Mapping) or value.get("detail-type") != DETAIL_TYPE:
+        return None
+    detail = value.get("detail")
+    if not isinstance(detail, Mapping):
+        return None
+    members = ("ProcessingJobName", "ProcessingJobArn", "ProcessingJobStatus")
+    name, arn, status = (detail.get(member) for member in members)
+    region = value.get("region")
+    if not (isinstance(name, str) and isinstance(arn, str) and isinstance(status, str) and isinstance(region, str)):
+        return None
+    return JobEvent(name, arn, region, status)
