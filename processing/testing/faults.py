@@ -14,18 +14,21 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections import Counter
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import attrs
 
-from processing.testing.wire import operation_of, protocol_of, respond
+from processing.testing.refusals import is_refusal, refusal
+from processing.testing.wire import operation_of, respond
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
+    from processing.testing.clock import VirtualClock
     from processing.testing.wire import Transport
 
 FaultKind: TypeAlias = Literal[
@@ -33,35 +36,63 @@ FaultKind: TypeAlias = Literal[
     "error500",  # failed, and nothing was done
     "error503",
     "denied",  # refused: no permission
+    "expired",  # refused: the credentials have run out
+    "skew",  # refused: the signature's time is not the server's, whose Date header says so
     "unreachable",  # no connection, or no such host
     "reset_before",  # the connection broke before the service saw the request
     "reset_after",  # the service carried it out, then the connection broke
+    "hang",  # nothing came back, and nothing was done
     "timeout_after",  # the service carried it out, and its answer never came
+    "slow_body",  # carried out; the answer came whole, but slowly
     "truncate",  # carried out; half of the answer came, under its whole Content-Length
+    "double",  # carried out twice, as by a proxy that sends again what it has sent; the second answer came
 ]
+"""What can go wrong. A refusal, or what breaks before, leaves no trace with the service."""
+
+_SECONDS: Final[Mapping[str, float]] = {"hang": 60.0, "timeout_after": 60.0, "slow_body": 30.0, "skew": 600.0}
+
+
+@attrs.frozen
+class Fault:
+    """Something that is to go wrong.
+
+    Args:
+        kind: what.
+        seconds: how long it takes; of `skew`, how far the server's clock is ahead.
+    """
+
+    kind: FaultKind
+    seconds: float
 
 
 @attrs.define
 class _Plan:
     operation: str
-    kind: FaultKind
+    fault: Fault
     times: int | None
     probability: float
     skip: int
+    when: Callable[[], bool]
 
     def covers(self, operation: str) -> bool:
-        return self.operation in {"*", operation} and self.times != 0
+        return self.operation in {"*", operation} and self.times != 0 and self.when()
 
 
 class FaultInjector:
     """Makes calls fail. Safe for threads; the same seed makes the same faults for the same order of calls.
+
+    Args:
+        seed: for faults by chance.
+        clock: moved on by what takes long, and read for the Date header of refusals. Without one what takes long
+            takes no time in process.
 
     Attributes:
         calls: the operations that were asked for, in order, those that failed too.
         injected: the operation and the kind of each fault, in order.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, *, clock: VirtualClock | None = None) -> None:
+        self.clock = clock
         self.calls: list[str] = []
         self.injected: list[tuple[str, FaultKind]] = []
         self._plans: list[_Plan] = []
@@ -76,6 +107,8 @@ class FaultInjector:
         times: int | None = None,
         probability: float | None = None,
         skip: int = 0,
+        seconds: float | None = None,
+        when: Callable[[], bool] = lambda: True,
     ) -> FaultInjector:
         """Plan a fault, and return the injector itself. Of several plans for a call the first one that fires counts.
 
@@ -85,6 +118,9 @@ class FaultInjector:
             times: how often; once where neither this nor a probability is given.
             probability: the chance of it at each call, from 0 to 1.
             skip: calls of the operation that are left alone first.
+            seconds: how long `hang` and `timeout_after` (60 by default) and `slow_body` (30) take; of `skew`, how far
+                the server's clock is ahead (600).
+            when: says at each call whether the plan counts; a call for which it does not is not skipped either.
 
         Raises:
             ValueError: there is no such kind.
@@ -94,7 +130,8 @@ class FaultInjector:
         if times is None and probability is None:
             times = 1
         with self._lock:
-            self._plans.append(_Plan(operation, kind, times, 1.0 if probability is None else probability, skip))
+            fault = Fault(kind, _SECONDS.get(kind, 0.0) if seconds is None else seconds)
+            self._plans.append(_Plan(operation, fault, times, 1.0 if probability is None else probability, skip, when))
         return self
 
     def count(self) -> Counter[str]:
@@ -106,110 +143,80 @@ class FaultInjector:
         """Return a transport that hands what does not fail on to `transport`."""
         return _FaultyTransport(self, transport)
 
-    def choose(self, operation: str) -> FaultKind | None:
+    def clear(self) -> None:
+        """Let nothing go wrong any more, until the next plan."""
+        with self._lock:
+            self._plans.clear()
+
+    def choose(self, operation: str) -> Fault | None:
         """Note a call, and return what is to go wrong with it."""
         with self._lock:
             self.calls.append(operation)
-            chosen: FaultKind | None = None
+            chosen: Fault | None = None
             for plan in self._plans:
                 if not plan.covers(operation):
                     continue
                 if plan.skip:
                     plan.skip -= 1
                 elif chosen is None and self._random.random() < plan.probability:
-                    chosen = plan.kind
+                    chosen = plan.fault
                     if plan.times is not None:
                         plan.times -= 1
             if chosen:
-                self.injected.append((operation, chosen))
+                self.injected.append((operation, chosen.kind))
             return chosen
 
 
 class _FaultyTransport:
+    """Lets things go wrong in process: what a real connection would raise is raised, and time is virtual."""
+
     def __init__(self, injector: FaultInjector, transport: Transport) -> None:
         self._injector = injector
         self._transport = transport
 
     def send(self, request: AWSPreparedRequest) -> AWSResponse:
-        kind = self._injector.choose(operation_of(request))
-        if kind is None:
+        fault = self._injector.choose(operation_of(request))
+        if fault is None:
             return self._transport.send(request)
-        return _FAULTS[kind](self._transport, request)
+        if is_refusal(fault.kind):
+            return respond(request, *refusal(fault.kind, request, self._server_time(fault)))
+        if fault.kind in {"reset_after", "timeout_after", "double"}:
+            self._carry_out(request)
+        if fault.kind in {"hang", "timeout_after", "slow_body"} and self._injector.clock:
+            self._injector.clock.advance(fault.seconds)
+        if fault.kind == "truncate":
+            return _cut(request, self._transport.send(request))
+        if fault.kind in {"double", "slow_body"}:
+            return self._transport.send(request)
+        raise _broken(fault.kind, request)
+
+    def _carry_out(self, request: AWSPreparedRequest) -> None:
+        # The answer is read to its end: the service is done with the request. It may be sent once more.
+        self._transport.send(request).content  # noqa: B018 - a property that reads
+        request.reset_stream()
+
+    def _server_time(self, fault: Fault) -> float | None:
+        clock = self._injector.clock
+        ahead = fault.seconds if fault.kind == "skew" else 0.0
+        if clock:
+            return clock.time() + ahead
+        return time.time() + ahead if ahead else None
 
 
-def _refusal(status: int, code: str, message: str) -> Callable[[Transport, AWSPreparedRequest], AWSResponse]:
-    def refuse(_: Transport, request: AWSPreparedRequest) -> AWSResponse:
-        headers, body = _error_body(request, code, message)
-        return respond(request, status, headers, body)
+def _broken(kind: FaultKind, request: AWSPreparedRequest) -> Exception:
+    """Return what botocore raises where a connection breaks."""
+    from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
 
-    return refuse
-
-
-def _error_body(request: AWSPreparedRequest, code: str, message: str) -> tuple[dict[str, str], bytes]:
-    """Return the headers and the body of an error in the protocol that the request was made in."""
-    if request.method == "HEAD":
-        return {}, b""
-    protocol = protocol_of(request)
-    if protocol == "json":
-        return {"Content-Type": "application/x-amz-json-1.1"}, f'{{"__type":"{code}","message":"{message}"}}'.encode()
-    error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
-    whole = f"<ErrorResponse>{error}<RequestId>1</RequestId></ErrorResponse>" if protocol == "query" else error
-    return {"Content-Type": "text/xml"}, f'<?xml version="1.0" encoding="UTF-8"?>{whole}'.encode()
+    if kind == "unreachable":
+        return EndpointConnectionError(endpoint_url=request.url, error="injected")
+    if kind in {"hang", "timeout_after"}:
+        return ReadTimeoutError(endpoint_url=request.url, error="injected")
+    return ConnectionClosedError(endpoint_url=request.url, error=ConnectionResetError("injected"), request=request)
 
 
-def _throttle(transport: Transport, request: AWSPreparedRequest) -> AWSResponse:
-    if protocol_of(request) == "rest-xml":
-        return _refusal(503, "SlowDown", "Please reduce your request rate.")(transport, request)
-    return _refusal(400, "ThrottlingException", "Rate exceeded")(transport, request)
-
-
-def _denied(transport: Transport, request: AWSPreparedRequest) -> AWSResponse:
-    if protocol_of(request) == "json":
-        return _refusal(400, "AccessDeniedException", "Not authorized.")(transport, request)
-    return _refusal(403, "AccessDenied", "Access Denied")(transport, request)
-
-
-def _unreachable(_: Transport, request: AWSPreparedRequest) -> AWSResponse:
-    from botocore.exceptions import EndpointConnectionError
-
-    raise EndpointConnectionError(endpoint_url=request.url, error="injected")
-
-
-def _reset_before(_: Transport, request: AWSPreparedRequest) -> AWSResponse:
-    from botocore.exceptions import ConnectionClosedError
-
-    raise ConnectionClosedError(endpoint_url=request.url, error=ConnectionResetError("injected"), request=request)
-
-
-def _reset_after(transport: Transport, request: AWSPreparedRequest) -> AWSResponse:
-    transport.send(request).content  # noqa: B018 - reads the answer to its end: the service is done with the request
-    return _reset_before(transport, request)
-
-
-def _timeout_after(transport: Transport, request: AWSPreparedRequest) -> AWSResponse:
-    from botocore.exceptions import ReadTimeoutError
-
-    transport.send(request).content  # noqa: B018 - as above
-    raise ReadTimeoutError(endpoint_url=request.url, error="injected")
-
-
-def _truncate(transport: Transport, request: AWSPreparedRequest) -> AWSResponse:
-    answer = transport.send(request)
+def _cut(request: AWSPreparedRequest, answer: AWSResponse) -> AWSResponse:
     body = answer.content
     if request.method == "HEAD":  # it has no body to be cut; its length is that of the object
         return answer
     headers = {**dict(answer.headers.items()), "Content-Length": str(len(body))}
     return respond(request, answer.status_code, headers, body[: len(body) // 2])
-
-
-_FAULTS: dict[FaultKind, Callable[[Transport, AWSPreparedRequest], AWSResponse]] = {
-    "throttle": _throttle,
-    "error500": _refusal(500, "InternalFailure", "The request processing has failed."),
-    "error503": _refusal(503, "ServiceUnavailable", "The service is unavailable."),
-    "denied": _denied,
-    "unreachable": _unreachable,
-    "reset_before": _reset_before,
-    "reset_after": _reset_after,
-    "timeout_after": _timeout_after,
-    "truncate": _truncate,
-}

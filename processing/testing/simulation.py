@@ -95,7 +95,7 @@ class SimulatedAws:
         liberties: bool = False,
     ) -> None:
         self.clock = clock
-        self.faults = FaultInjector(seed)
+        self.faults = FaultInjector(seed, clock=clock)
         self.calls: Counter[str] = Counter()
         self.throttled: Counter[str] = Counter()
         self.per_minute: Counter[tuple[str, int]] = Counter()

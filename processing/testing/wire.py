@@ -159,14 +159,34 @@ def _session() -> Any:
     return session
 
 
-def protocol_of(request: AWSPreparedRequest) -> Literal["json", "query", "rest-xml"]:
+class RequestLike(Protocol):
+    """What tells of a request what it asks for: botocore's own requests, and those that a proxy reads."""
+
+    @property
+    def method(self) -> str:
+        """In capitals."""
+
+    @property
+    def url(self) -> str:
+        """The whole URL."""
+
+    @property
+    def headers(self) -> Any:
+        """The headers, a mapping in which capitals do not matter."""
+
+    @property
+    def body(self) -> Any:
+        """The body; it is read only where the Content-Type is a form's."""
+
+
+def protocol_of(request: RequestLike) -> Literal["json", "query", "rest-xml"]:
     """Return the protocol that a request is made in: SageMaker and Logs, STS and IAM, or S3."""
     if "X-Amz-Target" in request.headers:
         return "json"
     return "query" if "form-urlencoded" in _text(request.headers.get("Content-Type")) else "rest-xml"
 
 
-def operation_of(request: AWSPreparedRequest) -> str:
+def operation_of(request: RequestLike) -> str:
     """Return the operation that a request asks for, as AWS spells it."""
     protocol = protocol_of(request)
     if protocol == "json":
@@ -203,7 +223,7 @@ _S3_OPERATIONS: tuple[tuple[str, str, str, str], ...] = (
 )
 
 
-def _s3_operation(request: AWSPreparedRequest) -> str:
+def _s3_operation(request: RequestLike) -> str:
     url = urlsplit(request.url)
     path = url.path.strip("/")
     virtual_host = ".s3." in (url.hostname or "")  # bucket.s3.region.amazonaws.com
