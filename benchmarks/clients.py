@@ -28,22 +28,28 @@ Measured = Mapping[str, Any]
 
 
 def measure(
-    python: Path | str, client: str, action: str, *arguments: object, environment: Mapping[str, str]
+    python: Path | str,
+    client: str,
+    action: str,
+    *arguments: object,
+    environment: Mapping[str, str],
+    script: str = __file__,
 ) -> dict[str, Any]:
     """Let a client do something in a process of its own, and return what it measured.
 
     Args:
         python: its interpreter.
         client: `sagemaker`, `processing` or `boto3`.
-        action: a function of this module.
+        action: a function of the script.
         arguments: the function's, after the client.
         environment: all the variables of the process.
+        script: what knows how each client does it; this module.
     """
     if not Path(python).exists():
         sys.exit(
             f"{python} is missing: ./scripts/foreign-clients installs it, or say where with PROCESSING_TEST_CLIENTS"
         )
-    command = [str(python), __file__, client, action, *map(str, arguments)]
+    command = [str(python), script, client, action, *map(str, arguments)]
     done = subprocess.run(command, env=dict(environment), stdout=subprocess.PIPE, check=False, text=True)
     if done.returncode:
         sys.exit(f"{client} {action} broke\n{done.stdout[-2000:]}")
@@ -142,18 +148,19 @@ def _boto3_upload(source: str) -> Callable[[], object]:
 
 
 def _measured(work: Callable[[], object]) -> Measured:
-    before = _peak_mb()
+    before = peak_mb()
     cpu, start = time.process_time(), time.perf_counter()
     work()
     end = time.perf_counter()
     return {
         "seconds": end - start,
         "cpu_seconds": time.process_time() - cpu,
-        "memory_mb": _peak_mb() - before,
+        "memory_mb": peak_mb() - before,
     }
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
+    """Return the most memory that this process ever had."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 

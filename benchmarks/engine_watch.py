@@ -1,0 +1,77 @@
+"""How long after a job of the embedded engine has ended those who wait for it know, all its lines shown.
+
+Real jobs, one at a time and 64 at a time; the end is the engine's own ProcessingEndTime. Nothing is charged for the
+calls, so this is what the looks cost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from figures import Figure, finish
+
+import processing
+from processing import LocalSession, ProcessingJob, ScriptProcessor
+
+ALONE, TOGETHER = 10, 64
+SCRIPT = """
+import sys, time
+for number in range(20):
+    print("line", number, flush=True)
+    time.sleep(float(sys.argv[1]) / 20)
+"""
+
+
+def start(session: LocalSession, script: Path, seconds: float) -> ProcessingJob:
+    processor = ScriptProcessor(command=["python3"], instance_type="local", sagemaker_session=session)
+    return processor.run(script, arguments=[str(seconds)], wait=False)
+
+
+def late(job: ProcessingJob, now: float) -> float:
+    """Seconds from the end of a job until now."""
+    return float(now - job.describe()["ProcessingEndTime"].timestamp())
+
+
+def alone(session: LocalSession, script: Path) -> list[float]:
+    delays = []
+    for turn in range(ALONE):
+        job = start(session, script, 0.2 + turn * 0.137)
+        with contextlib.redirect_stdout(io.StringIO()):
+            job.wait()
+        delays.append(late(job, time.time()))
+    return delays
+
+
+def together(session: LocalSession, script: Path) -> list[float]:
+    jobs = [start(session, script, 0.5 + number * 0.05) for number in range(TOGETHER)]
+    seen = [(job, time.time()) for job in processing.as_completed(jobs)]
+    return [late(job, moment) for job, moment in seen]
+
+
+def figure(what: str, delays: Sequence[float]) -> Figure:
+    ordered = sorted(delays)
+    note = f"median {statistics.median(delays) * 1000:.0f} ms of {len(delays)}, at most {ordered[-1] * 1000:.0f} ms"
+    return Figure(f"{what}: end to return, 95 %", ordered[len(ordered) * 95 // 100], 0.2, "s", note)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        script = Path(name, "lines.py")
+        script.write_text(SCRIPT)
+        session = LocalSession(Path(name, "engine"))
+        finish(
+            [
+                figure("a job on the engine, with logs", alone(session, script)),
+                figure(f"{TOGETHER} jobs on the engine at one time", together(session, script)),
+            ]
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""What 200,000 log lines cost to show, beside `sagemaker` 2.x: lines per second of the processor, and memory.
+
+Both read the same simulated CloudWatch Logs, in pages of up to 10,000 lines or 1 MB, and print to something that only
+counts: a job that has ended, and one that is followed for ten minutes while it writes. What the simulation itself
+takes of the processor is not counted. They take turns, each in a process of its own; medians.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from pathlib import Path
+
+import clients
+import watchers
+from figures import Figure, finish
+
+LINES = 200_000
+TURNS = 3
+LIMIT = 1 / 1.5
+MODES = {"ended": "of a job that has ended", "running": "of a job that is followed"}
+
+
+def compare(mode: str) -> list[Figure]:
+    pythons: dict[str, Path | str] = {"processing": sys.executable, "sagemaker": clients.SAGEMAKER_2}
+    found: dict[str, list[dict[str, float]]] = {client: [] for client in pythons}
+    for _ in range(TURNS):
+        for client, python in pythons.items():
+            found[client].append(watchers.watch(python, client, "log_lines", mode, LINES))
+    cpu = {client: statistics.median(each["cpu_seconds"] for each in turns) for client, turns in found.items()}
+    rates = {client: LINES / seconds for client, seconds in cpu.items()}
+    ours = found["processing"]
+    what = f"{LINES:,} lines {MODES[mode]}"
+    return [
+        Figure(
+            f"{what}: CPU against sagemaker 2.x",
+            cpu["processing"] / cpu["sagemaker"],
+            LIMIT,
+            note=f"{rates['processing']:,.0f} and {rates['sagemaker']:,.0f} lines per CPU second",
+        ),
+        Figure(f"{what}: lost or doubled", max(abs(each["shown"] - LINES) for each in ours), 0),
+        Figure(
+            f"{what}: memory",
+            max(each["memory_mb"] for each in ours),
+            60,
+            "MB",
+            f"{max(each['memory_mb'] for each in found['sagemaker']):.0f} MB",
+        ),
+    ]
+
+
+def main() -> None:
+    finish([figure for mode in MODES for figure in compare(mode)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Following 1,000 jobs with all their logs by one process for ten minutes, under quotas, while 5 % of all calls fail.
+
+Nothing may be missed, lost or doubled, and the memory must not grow with the time. The ten minutes are virtual. Then
+the same on the embedded engine: 64 real jobs at a time, each with lines that are counted.
+
+    python benchmarks/soak.py [MINUTES]     # of the real jobs; one round of 64 where not given
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import watchers
+from figures import Figure, finish
+
+import processing
+from processing import LocalSession, ScriptProcessor
+from processing.watching.events import LogEvent
+
+JOBS, SECONDS, FAULTS = 1_000, 600, 0.05
+TOGETHER, LINES = 64, 200
+SETTLED = 3
+"""Minutes after which memory is expected to be what it stays."""
+SCRIPT = """
+import sys, time
+for number in range(int(sys.argv[2])):
+    print(f"#{sys.argv[1]}/{number}", flush=number % 50 == 0)
+"""
+
+
+def simulated() -> list[Figure]:
+    found = watchers.watch(sys.executable, "processing", "soak", JOBS, SECONDS, FAULTS)
+    lags, memory = sorted(found["lags"]), found["memory_mb"]
+    number = sum(found["calls"].values())
+    print(
+        f"{found['lines']:,} lines of {JOBS:,} jobs in {found['seconds']:.0f} s: {number:,} calls "
+        f"({', '.join(f'{count} {name}' for name, count in sorted(found['calls'].items()))}); "
+        f"memory by minute {', '.join(f'{each:.0f}' for each in memory)} MB; "
+        f"lag with all lines p50 {lags[len(lags) // 2]:.1f} s, p99 {lags[len(lags) * 99 // 100]:.1f} s"
+    )
+    what = f"{JOBS:,} jobs followed with {found['lines']:,} lines, 5 % faults"
+    return [
+        Figure(f"{what}: ends missed", found["ends_missing"], 0),
+        Figure(f"{what}: ends doubled", found["ends_doubled"], 0),
+        Figure(f"{what}: lines lost", found["lines_missing"], 0),
+        Figure(f"{what}: lines doubled", found["lines_doubled"], 0),
+        Figure(f"{what}: memory gained after minute {SETTLED}", memory[-1] - memory[SETTLED], 20, "MB"),
+    ]
+
+
+def real(minutes: float) -> list[Figure]:
+    """Run real jobs, 64 at a time, until the time is over; follow all of each round by one stream."""
+    wrong, rounds, memory = 0, 0, []
+    until = time.monotonic() + 60 * minutes
+    with tempfile.TemporaryDirectory() as name:
+        script = Path(name, "lines.py")
+        script.write_text(SCRIPT)
+        session = LocalSession(Path(name, "engine"))
+        while not rounds or time.monotonic() < until:
+            wrong += one_round(session, script)
+            rounds += 1
+            memory.append(watchers.resident_mb())
+    what = f"{rounds * TOGETHER:,} real jobs, {TOGETHER} at a time"
+    return [
+        Figure(f"{what}: ends or lines missed or doubled", wrong, 0),
+        Figure(f"{what}: memory gained after the first", memory[-1] - memory[0], 20, "MB"),
+    ]
+
+
+def one_round(session: LocalSession, script: Path) -> int:
+    """Return how many ends and lines of a round were missed or seen more than once."""
+    jobs = []
+    for number in range(TOGETHER):
+        processor = ScriptProcessor(command=["python3"], instance_type="local", sagemaker_session=session)
+        jobs.append(processor.run(script, arguments=[str(number), str(LINES)], wait=False))
+    expected = Counter(f"#{number}/{line}" for number in range(TOGETHER) for line in range(LINES))
+    expected.update(job.name for job in jobs)
+    seen: Counter[str] = Counter()
+    for event in processing.events(jobs, logs=True):
+        if isinstance(event, LogEvent):
+            seen[event.message] += 1
+        elif event.status == "Completed":
+            seen[event.job_name] += 1
+    return (expected - seen).total() + (seen - expected).total()
+
+
+def main() -> None:
+    minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
+    finish([*simulated(), *real(minutes)])
+
+
+if __name__ == "__main__":
+    main()

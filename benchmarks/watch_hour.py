@@ -1,0 +1,68 @@
+"""What it takes to wait for a one-hour job and show its logs, beside `sagemaker` 2.x: calls, and the delay at the end.
+
+Both wait for the same simulated jobs on virtual time: with one host and with four, that log a line a second, a line in
+a few minutes, next to nothing, or hundreds at a time. The jobs end at many different moments between the looks. The
+delay is from when the terminal state can be seen to the return of `wait`, all lines shown; the last line is written
+up to three seconds before the end, and CloudWatch delays it by up to two.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import clients
+import watchers
+from figures import Figure, finish
+
+PHASES = {1: 16, 4: 8}
+"""Jobs by number of hosts, for each pace: 64 ends of one host, 32 of four."""
+TURNS_OF_THE_OTHER = 2
+LIMITS = {1: 0.25, 4: 0.1}
+"""Calls against those of `sagemaker` 2.x, by number of hosts; it asks each host's stream every ten seconds."""
+
+
+def measured(python: Path | str, client: str, pace: str, hosts: int, count: int) -> dict[str, Any]:
+    found = watchers.watch(python, client, "hour", pace, hosts, count)
+    summary = {name: statistics.mean(values) for name, values in found.items()}
+    print(
+        f"{client:<10} {pace:<7} {hosts} hosts: {summary['calls']:.0f} calls, delay {summary['delay']:.1f} s "
+        f"(at most {max(found['delay']):.1f}), lines missing {sum(found['missing'])}, doubled {sum(found['doubled'])}"
+    )
+    return found
+
+
+def compare(hosts: int) -> list[Figure]:
+    ours = {pace: measured(sys.executable, "processing", pace, hosts, PHASES[hosts]) for pace in watchers.PACES}
+    theirs = {
+        pace: measured(clients.SAGEMAKER_2, "sagemaker", pace, hosts, TURNS_OF_THE_OTHER) for pace in watchers.PACES
+    }
+    delays = [delay for each in ours.values() for delay in each["delay"]]
+    others = [delay for each in theirs.values() for delay in each["delay"]]
+    wrong = sum(sum(each["missing"]) + sum(each["doubled"]) for each in ours.values())
+    us = {pace: max(each["calls"]) for pace, each in ours.items()}
+    them = statistics.mean(theirs["chatty"]["calls"])
+    most = max(us, key=lambda pace: us[pace])
+    what = f"one hour with logs, {hosts} host{'s' if hosts > 1 else ''}"
+    return [
+        Figure(
+            f"{what}: calls against sagemaker 2.x",
+            us[most] / them,
+            LIMITS[hosts],
+            note=f"{us[most]} ({most}) and {them:.0f}; "
+            + ", ".join(f"{pace} {number}" for pace, number in us.items() if pace != most),
+        ),
+        Figure(f"{what}: lines lost or doubled", wrong, 0),
+        Figure(f"{what}: end to return, mean", statistics.mean(delays), 8, "s", f"{statistics.mean(others):.1f} s"),
+        Figure(f"{what}: end to return, worst", max(delays), 15, "s", f"{len(delays)} ends; {max(others):.1f} s"),
+    ]
+
+
+def main() -> None:
+    finish([figure for hosts in PHASES for figure in compare(hosts)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,365 @@
+"""What the measured clients do with jobs that are simulated, each in a process of its own with its own Python.
+
+    PYTHON benchmarks/watchers.py CLIENT ACTION ARGUMENT...       # `watch` calls it so
+
+All time is virtual: an hour passes as fast as the clients ask for it. Each client is the real one, with real botocore
+clients; its connection is cut and answered by the same `SimulatedAws`, in process. What the simulation takes of the
+processor is measured, and not counted to the client.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import random
+import re
+import resource
+import sys
+import time
+import types
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import clients
+from turns import Turns
+
+from processing.testing.clock import VirtualClock
+from processing.testing.faults import FaultKind
+from processing.testing.simulation import PUBLISHED_QUOTAS, SimulatedAws, SimulatedLine
+
+ROOT = Path(__file__).resolve().parent.parent
+HOUR = 3600.0
+FAULTS: tuple[FaultKind, ...] = ("throttle", "error500", "error503", "reset_before", "reset_after", "truncate")
+"""What goes wrong by chance: each as often as the others."""
+_MARK = re.compile(r"#\d+/\d+ ")  # what tells a job's lines apart
+
+
+def watch(python: Path | str, client: str, action: str, *arguments: object) -> dict[str, Any]:
+    """Let a client watch in a process of its own, and return what it measured: an action of this module."""
+    variables = {
+        "AWS_ACCESS_KEY_ID": "simulated",
+        "AWS_SECRET_ACCESS_KEY": "simulated",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "SAGEMAKER_SUPPRESS_V2_WARNING": "1",
+        "PYTHONPATH": str(ROOT),  # the simulation, for the other's Python too
+        "PATH": "/usr/bin:/bin",
+    }
+    return clients.measure(python, client, action, *arguments, environment=variables, script=__file__)
+
+
+# Worlds.
+
+
+class World(SimulatedAws):
+    """AWS with jobs that go their way by themselves.
+
+    Attributes:
+        ends: by name, when the job's terminal state can be seen, in seconds since the world began.
+        lines: by name, how many lines the job writes that are its own; they are marked `#<host>/<number>`.
+        own_cpu: what answering took of the processor, in seconds.
+    """
+
+    def __init__(self, clock: VirtualClock, **options: Any) -> None:
+        super().__init__(clock, **options)
+        self.ends: dict[str, float] = {}
+        self.lines: Counter[str] = Counter()
+        self.own_cpu = 0.0
+
+    def send(self, request: Any) -> Any:
+        begun = time.thread_time()
+        try:
+            return super().send(request)
+        finally:
+            self.own_cpu += time.thread_time() - begun
+
+    def add(self, name: str, ends: float, moments: Sequence[float], dice: random.Random, hosts: int = 1) -> None:
+        """Add a job that is there already; each host writes a line at these moments, which CloudWatch delays a bit."""
+        self.ends[name] = self.now + ends
+        self.lines[name] = hosts * len(moments)
+        lines = (
+            SimulatedLine(
+                moment, f"#{host}/{number} of {name}: step {number % 100} is done", host, dice.uniform(0.2, 1.8)
+            )
+            for host in range(1, hosts + 1)
+            for number, moment in enumerate(moments)
+        )
+        self.add_job(name, starts=self.now, ends=self.ends[name], hosts=hosts, lines=lines)
+
+    def inject(self, share: float) -> None:
+        """Let that share of all calls fail."""
+        for kind in FAULTS if share else ():
+            self.faults.on("*", kind, probability=share / len(FAULTS))
+
+
+def _chatty(ends: float, _: random.Random) -> list[float]:
+    return [float(second) for second in range(10, int(ends))]
+
+
+def _sparse(ends: float, dice: random.Random) -> list[float]:
+    moments = [150.0]
+    while moments[-1] < ends - 300:
+        moments.append(moments[-1] + dice.uniform(60, 300))
+    return moments
+
+
+def _silent(_: float, __: random.Random) -> list[float]:
+    return [150.0]
+
+
+def _bursty(ends: float, dice: random.Random) -> list[float]:
+    return [burst + dice.random() * 2 for burst in range(150, int(ends) - 10, 600) for _ in range(300)]
+
+
+PACES: Mapping[str, Callable[[float, random.Random], list[float]]] = {
+    "chatty": _chatty,  # a line a second
+    "sparse": _sparse,  # one in one to five minutes
+    "silent": _silent,  # one when it begins
+    "bursty": _bursty,  # three hundred at a time, every ten minutes
+}
+"""The ways to log, mostly after minutes in which the instance is started; the last line comes when the job ends."""
+
+
+# The actions.
+
+
+def hour(client: str, pace: str, hosts: str, count: str) -> dict[str, Any]:
+    """Wait, with logs, for jobs of about one hour, one after another, that end at different moments.
+
+    Returns:
+        For each the calls, the seconds from the terminal state to the return, the lines lost and those doubled.
+    """
+    found: list[dict[str, Any]] = []
+    for turn in range(int(count)):
+        dice = random.Random(f"{pace}/{hosts}/{turn}")
+        world = World(VirtualClock(), seed=turn)
+        ends = HOUR + dice.uniform(0, 60)
+        moments = sorted([*PACES[pace](ends, dice), ends - dice.uniform(0.2, 3)])
+        world.add("hour", ends, moments, dice, int(hosts))
+        follow = FOLLOWERS[client](world)
+        with _shown() as lines:
+            follow("hour")
+        shown = lines()
+        found.append(
+            {
+                "calls": world.calls.total(),
+                "delay": world.now - world.ends["hour"],
+                "missing": world.lines["hour"] - len(shown),
+                "doubled": shown.total() - len(shown),
+            }
+        )
+    return {name: [each[name] for each in found] for name in found[0]}
+
+
+def log_lines(client: str, mode: str, count: str) -> dict[str, float]:
+    """Show the lines of two hosts: of a job that has ended, or while it runs for ten minutes.
+
+    Returns:
+        The lines shown, the seconds of the processor without those of the simulation, and the memory taken in MB.
+    """
+    world = World(VirtualClock(), seed=1)
+    each = int(count) // 2
+    world.add("lines", 600, [600 * number / each for number in range(each)], random.Random(1), hosts=2)
+    if mode == "ended":
+        world.clock.advance(24 * HOUR)
+    follow = FOLLOWERS[client](world)
+    out = _Counting()
+    cpu, memory = time.process_time() - world.own_cpu, clients.peak_mb()
+    with contextlib.redirect_stdout(out):
+        follow("lines")
+    return {
+        "shown": out.count,
+        "cpu_seconds": time.process_time() - world.own_cpu - cpu,
+        "memory_mb": clients.peak_mb() - memory,
+    }
+
+
+class _Counting(io.TextIOBase):
+    """An output that counts the lines of jobs."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def write(self, text: str) -> int:
+        self.count += text.count("#")
+        return len(text)
+
+
+def many(client: str, count: str, seconds: str, faults: str) -> dict[str, Any]:
+    """Wait for many jobs that run already, without logs, until the last one has ended.
+
+    Args:
+        client: who waits.
+        count: how many jobs.
+        seconds: over how long their ends are spread.
+        faults: the share of calls that fail, from 0 to 1.
+
+    Returns:
+        The lag of each end that was seen, the calls by operation and those of the busiest minute, how many of them were
+        throttled, the simulated seconds, those of the processor, memory in MB.
+    """
+    world = World(Turns(), seed=int(count), quotas=PUBLISHED_QUOTAS)
+    world.inject(float(faults))
+    dice = random.Random(count)
+    for number in range(int(count)):
+        world.add(f"fleet-{number:05d}", dice.uniform(1, float(seconds)), [], dice)
+    lags: dict[str, float] = {}
+    wait = WAITERS[client](world, lags)
+    cpu, memory = time.process_time() - world.own_cpu, clients.peak_mb()
+    wait()
+    return {
+        "lags": list(lags.values()),
+        "calls": world.calls,
+        "busiest_minute": max(by_minute(world.per_minute).values()),
+        "throttled": world.throttled.total(),
+        "seconds": world.now,
+        "cpu_seconds": time.process_time() - world.own_cpu - cpu,
+        "memory_mb": clients.peak_mb() - memory,
+    }
+
+
+def by_minute(calls: Mapping[tuple[str, int], int]) -> Counter[int]:
+    """Return the calls of each minute, whatever their operation."""
+    found: Counter[int] = Counter()
+    for (_, minute), number in calls.items():
+        found[minute] += number
+    return found
+
+
+def soak(client: str, count: str, seconds: str, faults: str) -> dict[str, Any]:
+    """Follow many jobs with all their logs by one stream of events.
+
+    Args:
+        client: `processing`; there is nothing to compare it with.
+        count: how many jobs.
+        seconds: over how long their ends are spread.
+        faults: the share of calls that fail, from 0 to 1.
+
+    Returns:
+        Lines missing and doubled, ends missing and doubled, the lags of the ends, memory by simulated minute in MB.
+    """
+    processing = import_module(client)
+    world = World(VirtualClock(), seed=5, quotas=PUBLISHED_QUOTAS)
+    world.inject(float(faults))
+    dice = random.Random(count)
+    for number in range(int(count)):
+        ends = dice.uniform(30, float(seconds))
+        moments = sorted(dice.uniform(5, ends) for _ in range(dice.randint(0, 60)))
+        world.add(f"soak-{number:04d}", ends, moments, dice)
+    session = world.session()
+    jobs = [processing.ProcessingJob(session, name) for name in world.ends]
+    shown: Counter[tuple[str, str]] = Counter()
+    ends_seen: Counter[str] = Counter()
+    lags: list[float] = []
+    memory: list[float] = []
+    for event in processing.events(jobs, logs=True):
+        if hasattr(event, "message"):
+            shown[event.job_name, event.message] += 1
+        elif event.status == "Completed":
+            ends_seen[event.job_name] += 1
+            lags.append(world.now - world.ends[event.job_name])
+        while world.now > 60 * len(memory):
+            memory.append(resident_mb())
+    return {
+        "lines": world.lines.total(),
+        "lines_missing": world.lines.total() - len(shown),
+        "lines_doubled": shown.total() - len(shown),
+        "ends_missing": len(world.ends) - len(ends_seen),
+        "ends_doubled": ends_seen.total() - len(ends_seen),
+        "lags": lags,
+        "memory_mb": memory,
+        "calls": world.calls,
+        "throttled": world.throttled.total(),
+        "seconds": world.now,
+    }
+
+
+def resident_mb() -> float:
+    """Return the memory that this process has now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / (1 << 20)
+
+
+@contextlib.contextmanager
+def _shown() -> Iterator[Callable[[], Counter[str]]]:
+    """Catch what is printed; what is yielded returns how often each of a job's lines is in it."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        yield lambda: Counter(_MARK.findall(out.getvalue()))
+
+
+# The clients.
+
+
+def _ours(world: World) -> Callable[[str], object]:
+    processing = import_module("processing")
+    session = world.session()
+    return lambda name: processing.ProcessingJob(session, name).wait()
+
+
+def _theirs(world: World) -> Callable[[str], object]:
+    session = sagemaker_session(world)
+    return lambda name: session.logs_for_processing_job(name, wait=True)
+
+
+FOLLOWERS: Mapping[str, Callable[[World], Callable[[str], object]]] = {"processing": _ours, "sagemaker": _theirs}
+"""By client, what makes a function that waits for a job and shows its lines."""
+
+
+def _wait_for_many(world: World, lags: dict[str, float]) -> Callable[[], object]:
+    processing = import_module("processing")
+    session = world.session()
+    jobs = [processing.ProcessingJob(session, name) for name in world.ends]
+
+    def wait() -> None:
+        for job in processing.as_completed(jobs):
+            lags[job.name] = world.now - world.ends[job.name]
+
+    return wait
+
+
+def _wait_for_each(world: World, lags: dict[str, float]) -> Callable[[], object]:
+    """A thread for each job: there is no other way. Some die of what AWS answers."""
+    session = sagemaker_session(world)
+    clock = world.clock
+    assert isinstance(clock, Turns)
+
+    def wait(name: str) -> None:
+        with contextlib.suppress(Exception):
+            session.wait_for_processing_job(name)
+            lags[name] = world.now - world.ends[name]
+
+    def wait_for_all() -> None:
+        with contextlib.redirect_stdout(_Counting()):
+            clock.run([functools.partial(wait, name) for name in world.ends])
+
+    return wait_for_all
+
+
+WAITERS: Mapping[str, Callable[[World, dict[str, float]], Callable[[], object]]] = {
+    "processing": _wait_for_many,
+    "sagemaker": _wait_for_each,
+}
+"""By client, what makes a function that waits for all jobs of a world, and notes by how much each end was seen late."""
+
+
+def sagemaker_session(world: World) -> Any:
+    """Return a session of `sagemaker` 2.x in a world: what it calls goes there, and its time is the world's."""
+    theirs = types.SimpleNamespace(**{**vars(time), "sleep": world.clock.sleep, "time": world.clock.time})
+    for name in ("sagemaker.session", "botocore.endpoint"):
+        vars(import_module(name))["time"] = theirs
+    boto = world.boto_session()
+    client = boto.client("sagemaker")
+    return import_module("sagemaker.session").Session(boto, sagemaker_client=client, sagemaker_config={})
+
+
+if __name__ == "__main__":
+    name, action, *arguments = sys.argv[1:]
+    print(json.dumps(globals()[action](name, *arguments)))
