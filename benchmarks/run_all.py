@@ -25,6 +25,11 @@ BENCHMARKS = (
     "many_jobs",
     "http_objects",
     "log_pages",
+    "watch_hour",
+    "watch_many",
+    "log_lines",
+    "soak",
+    "engine_watch",
 )
 
 
