@@ -29,7 +29,7 @@ for number in range(20):
 
 
 def start(session: LocalSession, script: Path, seconds: float) -> ProcessingJob:
-    processor = ScriptProcessor(command=["python3"], instance_type="local", sagemaker_session=session)
+    processor = ScriptProcessor(command=["python3"], instance_type="local", instance_count=1, sagemaker_session=session)
     return processor.run(script, arguments=[str(seconds)], wait=False)
 
 

@@ -75,7 +75,9 @@ def one_round(session: LocalSession, script: Path) -> int:
     """Return how many ends and lines of a round were missed or seen more than once."""
     jobs = []
     for number in range(TOGETHER):
-        processor = ScriptProcessor(command=["python3"], instance_type="local", sagemaker_session=session)
+        processor = ScriptProcessor(
+            command=["python3"], instance_type="local", instance_count=1, sagemaker_session=session
+        )
         jobs.append(processor.run(script, arguments=[str(number), str(LINES)], wait=False))
     expected = Counter(f"#{number}/{line}" for number in range(TOGETHER) for line in range(LINES))
     expected.update(job.name for job in jobs)
