@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from processing.retrying import RetryingApi, RetryPolicy
     from processing.staging.plan import StagingPlan
     from processing.watching.policy import Polling
+    from processing.watching.poller import Poller, WakeUp
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class Session:
             environment's PROCESSING_BUNDLE_LIMIT; else there is no limit, and a warning above 100 MB.
         sagemaker_config: a dictionary in the form of the SageMaker config file, instead of the files; an empty one for
             none at all.
+        event_source: says that something happened to a job, so that it is looked at at once: a
+            `processing.watching.eventbridge.EventBridgeSource`. None: jobs are looked at as `polling` says.
 
     Attributes:
         is_local: True for the embedded engine.
@@ -91,7 +94,9 @@ class Session:
         polling: Polling | None = None,
         bundle_limit: int | None = None,
         sagemaker_config: Mapping[str, Any] | None = None,
+        event_source: WakeUp | None = None,
     ) -> None:
+        _check("event_source", event_source, callable(getattr(event_source, "wait", None)), "an EventBridgeSource")
         _check("boto_session", boto_session, callable(getattr(boto_session, "client", None)), "a boto3.Session")
         _check("sagemaker_client", sagemaker_client, hasattr(sagemaker_client, "meta"), "boto3's client of SageMaker")
         _check("sagemaker_config", sagemaker_config, isinstance(sagemaker_config, Mapping), "a dictionary")
@@ -109,6 +114,8 @@ class Session:
         self._clients: dict[str, Any] = {} if sagemaker_client is None else {"sagemaker": sagemaker_client}
         self._retry_policy = retry_policy
         self._polling = polling
+        self._event_source = event_source
+        self._poller: tuple[int, Poller] | None = None
         self._api: RetryingApi | None = None
         self._identity: Mapping[str, str] | None = None
         self._ensured: set[str] = set()
@@ -222,6 +229,16 @@ class Session:
 
             self._polling = Polling()
         return self._polling
+
+    @property
+    def poller(self) -> Poller:
+        """What knows the status of every job that is watched through the session; one for all who watch."""
+        with self._lock:
+            if self._poller is None or self._poller[0] != os.getpid():  # no thread of a forked process's parent is here
+                from processing.watching.poller import Poller
+
+                self._poller = (os.getpid(), Poller(self.api, self.polling, wake=self._event_source))
+            return self._poller[1]
 
     @property
     def api(self) -> RetryingApi:

@@ -1,0 +1,188 @@
+"""What changed among many jobs, by ListProcessingJobs: which page is asked for when, and which jobs it did not show.
+
+Four kinds of scans, each a listing to its last page:
+
+- *changes*: what was modified since a little before the last such scan, every two seconds;
+- *sweep*: the same from minutes before, twice a minute, for changes that are listed late;
+- *catch-up*: jobs that are new here, from the first one's creation on;
+- *census*: all that are in progress, every ten minutes, to find those that are not any more and were missed.
+
+The first kind goes on while one of the others is under way, a page now and then.
+"""
+
+from __future__ import annotations
+
+import os.path
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import attrs
+
+if TYPE_CHECKING:
+    import random as random_module
+    from collections.abc import Iterable, Mapping
+
+    from processing.watching.looks import Watched
+    from processing.watching.policy import Polling
+    from processing.watching.servertime import ServerTime
+
+_PAGE: Final = 100
+_SHORTEST_PREFIX: Final = 4  # characters; a shorter part of names tells little apart
+_FEW_LOOKS: Final = 20  # jobs that are looked at one by one sooner than by a scan
+
+
+@attrs.define(eq=False)
+class Scan:
+    """One listing, to its last page.
+
+    Attributes:
+        kind: what it is for.
+        began: AWS's time before its first page was asked for, in seconds since the epoch.
+        after: jobs that were modified before are left out; None for all.
+        prefix: a part that the names have; None for any name.
+        awaited: by name, the jobs that it has not shown yet and should.
+        token: of the next page; None for the first.
+        restarts: how often it began anew because its token was too old.
+    """
+
+    kind: Literal["changes", "sweep", "catch-up", "census"]
+    began: float
+    after: float | None
+    prefix: str | None
+    awaited: dict[str, Watched] = attrs.field(factory=dict)
+    token: str | None = None
+    restarts: int = 0
+
+    def params(self) -> dict[str, Any]:
+        """Return the parameters that ask for the next page."""
+        # Oldest first: what is created meanwhile comes last, and moves no page.
+        params: dict[str, Any] = {"MaxResults": _PAGE, "SortBy": "CreationTime", "SortOrder": "Ascending"}
+        if self.after is not None:
+            params["LastModifiedTimeAfter"] = datetime.fromtimestamp(self.after, tz=timezone.utc)
+        if self.prefix is not None:
+            params["NameContains"] = self.prefix
+        if self.kind == "census":
+            params["StatusEquals"] = "InProgress"
+        if self.token is not None:
+            params["NextToken"] = self.token
+        return params
+
+    def restart(self) -> None:
+        """Begin anew, as the token is not taken any more."""
+        self.token = None
+        self.restarts += 1
+
+
+class Listing:
+    """Decides on the scans.
+
+    Args:
+        polling: how often.
+        server: AWS's time.
+        random: where the jitter comes from.
+        now: the monotonic moment from which on changes are listed, and a little before.
+    """
+
+    def __init__(self, polling: Polling, server: ServerTime, random: random_module.Random, now: float) -> None:
+        self._polling = polling
+        self._server = server
+        self._random = random
+        self._through = server.now() - polling.longest  # before that, jobs were looked at one by one
+        self._next_changes = now
+        self._next_sweep = now + polling.sweep_every
+        self._next_census = now + polling.full_every
+        self._next_page = now
+        self._changes: Scan | None = None
+        self._other: Scan | None = None
+
+    def hasten(self, now: float) -> None:
+        """List the changes now: there are some."""
+        self._next_changes = min(self._next_changes, now)
+
+    def expect(self, jobs: Iterable[Watched], names: Iterable[str]) -> list[Watched]:
+        """Take in jobs of which nothing has been seen yet, and return those that are better looked at one by one.
+
+        Args:
+            jobs: the new ones.
+            names: of all jobs that are watched.
+        """
+        missing = {job.name: job for job in jobs if not self._is_covered(job)}
+        if self._other is not None and self._other.kind == "catch-up":
+            missing = {**self._other.awaited, **missing}
+        if not missing:
+            return []
+        prefix = _common(names)
+        created = [job.created for job in missing.values() if job.created is not None]
+        if len(missing) <= _FEW_LOOKS or (prefix is None and len(created) < len(missing)):
+            return list(missing.values())
+        after = min(created) - self._polling.list_overlap if len(created) == len(missing) else None
+        self._other = Scan("catch-up", self._server.now(), after, prefix, missing)
+        return []
+
+    def due(self) -> float:
+        """Return the monotonic moment at which the next page is to be asked for."""
+        if self._changes:
+            return 0.0
+        other = self._next_page if self._other else min(self._next_sweep, self._next_census)
+        return min(self._next_changes, other)
+
+    def page(self, now: float, jobs: Mapping[str, Watched]) -> Scan:
+        """Return the scan whose next page is to be asked for.
+
+        Args:
+            now: the moment.
+            jobs: all jobs that are watched.
+        """
+        if self._changes is None and now >= self._next_changes:
+            self._changes = self._new("changes", self._through - self._polling.list_overlap, jobs)
+            self._next_changes = now + self._polling.list_every * self._jitter()
+        if self._changes:
+            return self._changes
+        if self._other is None:
+            if now >= self._next_census:
+                self._other = self._new("census", None, jobs)
+                running = {name: job for name, job in jobs.items() if job.status == "InProgress"}
+                self._other.awaited.update(running)
+            else:
+                self._other = self._new("sweep", self._server.now() - self._polling.sweep_overlap, jobs)
+        return self._other
+
+    def answered(self, scan: Scan, token: str | None, now: float) -> list[Watched]:
+        """Take note of a page; return the jobs that a complete scan did not show and should have.
+
+        Args:
+            scan: the scan.
+            token: of the page that follows; None where there is none.
+            now: the moment.
+        """
+        scan.token = token
+        if scan is self._other and scan.kind != "catch-up":
+            self._next_page = now + self._polling.list_every * self._jitter() / 2
+        if token is not None:
+            return []
+        if scan.kind == "changes":
+            self._through = scan.began
+            self._changes = None
+        elif scan is self._other:
+            self._other = None
+            if scan.kind == "sweep":
+                self._next_sweep = now + self._polling.sweep_every * self._jitter()
+            elif scan.kind == "census":
+                self._next_census = now + self._polling.full_every * self._jitter()
+        return list(scan.awaited.values())
+
+    def _is_covered(self, job: Watched) -> bool:
+        """Return whether the changes will show a job: it is known to run, and was created since they are listed."""
+        return not job.seen and job.status is not None and job.created is not None and job.created >= self._through
+
+    def _new(self, kind: Literal["changes", "sweep", "census"], after: float | None, names: Iterable[str]) -> Scan:
+        return Scan(kind, self._server.now(), after, _common(names))
+
+    def _jitter(self) -> float:
+        return self._random.uniform(1.0 - self._polling.jitter, 1.0)
+
+
+def _common(names: Iterable[str]) -> str | None:
+    """Return what all names begin with, where that is worth asking for."""
+    prefix = os.path.commonprefix(list(names))  # noqa: RUF071 - of characters, which names are made of
+    return prefix if len(prefix) >= _SHORTEST_PREFIX else None
