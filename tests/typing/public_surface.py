@@ -30,7 +30,7 @@ from processing import (
     attach,
 )
 from processing.doctor import Finding, findings
-from processing.job import JobOutput, JobOutputs
+from processing.outputs import JobOutput, JobOutputs
 from processing.planning import PlannedUpload
 from processing.pricing import Price, hourly_price, refresh
 from processing.processors import FrameworkProcessor

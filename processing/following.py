@@ -1,0 +1,156 @@
+"""What a wait makes of a job's events: lines to show, the last of them kept, and the error that a job's end means."""
+
+from __future__ import annotations
+
+import collections
+import logging
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from processing.exceptions import CapacityError, ConfigurationError, JobFailedError, JobStoppedError
+from processing.request.capacity import capacity_advice
+from processing.watching.events import LogEvent, StatusChanged
+from processing.watching.logs import read_all
+from processing.watching.status import TERMINAL, Lost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from processing.exceptions import WatchError
+    from processing.session import Session
+    from processing.watching.events import Event
+    from processing.watching.feed import Feed
+
+logger = logging.getLogger(__name__)
+
+TAIL: Final = 20
+"""The number of log lines that an error carries: a traceback and what led to it."""
+
+
+@attrs.frozen
+class Outcome:
+    """How the watch over a job ended.
+
+    Args:
+        description: what said that it had ended: DescribeProcessingJob's answer, or the summary of
+            ListProcessingJobs. Empty where nobody did.
+        tail: its last lines, where they were followed.
+        lost: why it cannot be watched any more, where it is so.
+    """
+
+    description: Mapping[str, Any]
+    tail: tuple[LogEvent, ...] | None = None
+    lost: WatchError | None = None
+
+    def is_error(self, *, stopped: bool = True) -> bool:
+        """Return whether the job did not complete.
+
+        Args:
+            stopped: False where a stopped job is no error.
+        """
+        status = self.description.get("ProcessingJobStatus")
+        return self.lost is not None or status == "Failed" or (stopped and status == "Stopped")
+
+
+class Follower:
+    """Takes the events of jobs as they come, and says how each job ended.
+
+    Args:
+        show: takes what is to be shown; None where nothing is.
+        tails: whether lines are followed, and the last ones kept for an error.
+    """
+
+    def __init__(self, show: Callable[[Event], object] | None, *, tails: bool) -> None:
+        self._show = show
+        self._tails: dict[tuple[Feed, str], collections.deque[LogEvent]] | None = {} if tails else None
+
+    def take(self, feed: Feed, event: Event | Lost) -> Outcome | None:
+        """Take one event; the answer is how its job ended, and None as long as it has not."""
+        job = (feed, event.job_name)
+        if isinstance(event, Lost):
+            return Outcome({}, self._last(job), event.error)
+        if self._show is not None:
+            self._show(event)
+        if isinstance(event, StatusChanged):
+            return Outcome(event.description, self._last(job)) if event.status in TERMINAL else None
+        if self._tails is not None:
+            self._tails.setdefault(job, collections.deque(maxlen=TAIL)).append(event)
+        return None
+
+    def _last(self, job: tuple[Feed, str]) -> tuple[LogEvent, ...] | None:
+        return None if self._tails is None else tuple(self._tails.pop(job, ()))
+
+
+def error_of(
+    session: Session, job_name: str, outcome: Outcome, *, read: bool = True
+) -> JobFailedError | JobStoppedError | WatchError:
+    """Return the error that a job's end means; it is one by `Outcome.is_error`.
+
+    Args:
+        session: where the job is.
+        job_name: the job.
+        outcome: how it ended.
+        read: whether its last lines are read, where they were not followed.
+    """
+    if outcome.lost is not None:
+        return outcome.lost
+    lines = outcome.tail
+    if lines is None and read:
+        lines = _last_lines(session, job_name, outcome.description)
+    return job_error(job_name, outcome.description, _texts(lines or (), outcome.description))
+
+
+def job_error(job_name: str, description: Mapping[str, Any], tail: Sequence[str]) -> JobFailedError | JobStoppedError:
+    """Return the error of a job that failed or was stopped, with everything that is known of why."""
+    status = description["ProcessingJobStatus"]
+    reason = description.get("FailureReason")
+    exit_message = description.get("ExitMessage")
+    parts = [f"processing job {job_name}: {status}" + (f": {reason}" if reason else "")]
+    kind: type[JobFailedError | JobStoppedError] = JobStoppedError
+    if status == "Failed":
+        kind = CapacityError if "CapacityError" in (reason or "") else JobFailedError
+    if kind is CapacityError:
+        parts.append(capacity_advice(description))
+    if exit_message:
+        parts.append(f"exit message: {exit_message}")
+    if tail:
+        parts.append("last log lines:\n  " + "\n  ".join(tail))
+    return kind(
+        "\n".join(parts),
+        job_name=job_name,
+        status=status,
+        failure_reason=reason,
+        exit_message=exit_message,
+        log_tail=tail,
+    )
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """Return a timeout as it was given.
+
+    Raises:
+        ConfigurationError: it is no number of seconds.
+    """
+    given: object = timeout  # not every caller has a type checker
+    if given is None or (isinstance(given, (int, float)) and not isinstance(given, bool) and not math.isnan(given)):
+        return timeout
+    raise ConfigurationError(f"timeout: must be a number of seconds, not {timeout!r}")
+
+
+def _last_lines(session: Session, job_name: str, description: Mapping[str, Any]) -> Sequence[LogEvent]:
+    """The last log lines, for an error; an error without them is better than another error in its place."""
+    try:
+        return list(read_all(session.api, description, tail=TAIL, polling=session.polling, complete=True))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the job's own failure is the news
+        logger.warning("the logs of %s could not be read: %s", job_name, error)
+        return []
+
+
+def _texts(lines: Iterable[LogEvent], description: Mapping[str, Any]) -> list[str]:
+    """Return lines as texts, with the host in front where the job has more than one."""
+    lines = tuple(lines)
+    cluster = description.get("ProcessingResources", {}).get("ClusterConfig", {})
+    several = cluster.get("InstanceCount", 1) > 1 or len({line.host for line in lines}) > 1
+    return [f"[{line.host}] {line.message}" if several else line.message for line in lines]
