@@ -1,27 +1,32 @@
-"""A job's log lines: every one once, while it runs and when it has ended.
+"""The log lines of jobs: every one once, while they run and when they have ended.
 
 CloudWatch delivers late: a line may appear before, in time, lines that were read already. So every poll reads again
-from a while before the newest line, what was delivered is known by its id, and at the end the whole of the job's lines
-is read until nothing new turns up.
+from a while before the newest line, what was given is known by its id, and at the end the whole of a job's lines is
+read once more, then its last ones until nothing new turns up.
 """
 
 from __future__ import annotations
 
 import heapq
 import logging
+import random as random_module
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing.retrying import server_time
+from processing.exceptions import ConfigurationError
+from processing.retrying import Kind, classify, server_time
+from processing.watching.checkpoint import Checkpoint
 from processing.watching.events import LogEvent
+from processing.watching.fleets import Ending, Fleet, FollowedJob, prefix_of
+from processing.watching.joining import Joiner
 from processing.watching.policy import Polling
-from processing.watching.seen import Seen
-from processing.watching.sources import FilteredSource, Line, Source, StreamsSource, is_denied
+from processing.watching.seen import Seen, fingerprint
+from processing.watching.sources import FilteredSource, Record, StreamsSource, is_denied, read_events_quickly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from datetime import datetime
 
     from processing.retrying import RetryingApi, RetryPolicy
@@ -29,129 +34,472 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SETTLED_AFTER = 600.0  # seconds after a job's end when none of its lines is under way any more
+_GRACE = 3.0  # times `Polling.settle` after a job's end before which no sweep is the last
+_HELD = 5.0  # seconds that a piece of a long line waits for the next one
+_EVENTS_A_PAGE = 5_000  # a page has up to 10,000 events, or 1 MB
+_CALL_BUDGET = 20.0  # seconds for one call, while there is more to be done than to read logs
+_PASSING: Final = frozenset({Kind.THROTTLED, Kind.TRANSIENT, Kind.AMBIGUOUS, Kind.EXPIRED})
+
+
+@attrs.frozen
+class LogsComplete:
+    """All lines of a job that has ended have been given.
+
+    Args:
+        job_name: the job.
+        count: how many lines there were.
+        bounded: True where the wait for the last ones was given up: some may be missing.
+    """
+
+    job_name: str
+    count: int
+    bounded: bool
+
+
+@attrs.define(eq=False)
+class _Route:
+    """Where the lines of a stream go."""
+
+    stream: str
+    job: FollowedJob | None = None  # None: not followed
+    host: str = ""
+    floor: int = 0  # lines with an earlier timestamp are left out
+    newest: int = -1  # the newest timestamp so far
+
+
+@attrs.frozen(eq=False)
+class _Sweep:
+    """A reading of all streams of some jobs from a moment on."""
+
+    jobs: list[FollowedJob]
+    start: int
+    whole: bool
+    fleet: Fleet | None = None  # of jobs that run
 
 
 class LogReader:
-    """Reads the lines of one job, and gives each of them once.
+    """Reads the lines of jobs, and gives each of them once.
+
+    It reads when it is asked for lines, a page at a time; it never sleeps. Failures that pass are ridden out; without
+    the permission to read logs there is one warning, and no lines.
 
     Args:
         api: the session's calls.
-        job_name: the job.
-        polling: how late lines may be, and how long to wait for the last ones.
-        since: lines with an earlier timestamp (ms since the epoch) are not the job's.
-        policy: returns how long the next call is tried; the API's own policy where not given.
+        polling: how often to read, how late lines may be, and how long to wait for the last ones.
+        policy: returns how long the next call is tried; by default the API's own policy, cut to 20 seconds.
+        host: only the lines of this instance, such as `algo-1`.
+        checkpoint: lines that were given before it are not given again.
+        random: for a little jitter.
+        strict: True to raise what makes reading fail.
     """
 
     def __init__(
         self,
         api: RetryingApi,
-        job_name: str,
         polling: Polling,
         *,
-        since: int = 0,
         policy: Callable[[], RetryPolicy] | None = None,
+        host: str | None = None,
+        checkpoint: Checkpoint | None = None,
+        random: random_module.Random | None = None,
+        strict: bool = False,
     ) -> None:
         self._api = api
-        self._job_name = job_name
+        self._clock = api.clock
         self._polling = polling
-        self._since = since
-        self._policy = policy or (lambda: api.policy)
-        self._seen = Seen()
-        self._newest: int | None = None
-        self._newest_by_stream: dict[str, int] = {}
-        self._sources: list[Source] = [FilteredSource(self._call, job_name), StreamsSource(self._call, job_name)]
+        self._policy = policy or self._short_policy
+        self._host = host
+        self._restored = dict(checkpoint.jobs) if checkpoint else {}
+        self._random = random or random_module.Random()  # noqa: S311 - jitter, not a secret
+        self._strict = strict
+        self._quick = False
+        self._jobs: dict[str, FollowedJob] = {}
+        self._fleets: list[Fleet] = []
+        self._routes: dict[str, _Route] = {}
+        self._joiner = Joiner()
+        self._source: FilteredSource | StreamsSource | None = FilteredSource(
+            self._call
+        )  # None: the logs cannot be read
+        self._aws_ahead = self._clock.time() - self._clock.monotonic()  # AWS's time less the monotonic one; a guess
+        self._fresh: set[str] = set()
+        self._backoff: float | None = None  # the last wait after a failure; None where all is well
+        self._complete: dict[str, tuple[int, int]] = {}  # since and count of jobs that are complete
+        self._oldest: int | None = None  # the earliest timestamp of what was new in the sweep
 
-    @property
-    def count(self) -> int:
-        """How many lines have been given."""
-        return len(self._seen)
+    # What the consumer does.
+
+    def add(self, job_name: str, since: int) -> None:
+        """Follow a job too; its first lines are due at once.
+
+        Args:
+            job_name: the job.
+            since: lines with an earlier timestamp (ms since the epoch) are of another job that had the name.
+        """
+        job = self._jobs[job_name] = self._restore(job_name, since) or FollowedJob(job_name, since, since)
+        now = self._clock.monotonic()
+        fleet = next((fleet for fleet in self._fleets if fleet.takes(job_name)), None)
+        if fleet is None:
+            fleet = Fleet(self._polling, now)
+            self._fleets.append(fleet)
+        # A fleet that grows by a job a second is not read each time.
+        fleet.due = min(fleet.due, now + self._polling.longest) if fleet.jobs else now
+        fleet.jobs[job_name] = job
+        self._routes.clear()
+
+    def drop(self, job_name: str) -> None:
+        """Follow a job no more: it is gone, and what it wrote last is not waited for."""
+        self._forget(self._jobs[job_name])
+
+    def ended(self, job_name: str, *, ended_at: float | None, settled: bool) -> None:
+        """Wait for the last lines of a job from now on; when they are there, `poll` says so.
+
+        Args:
+            job_name: the job.
+            ended_at: when it ended, in seconds since the epoch; None where that is not known.
+            settled: True for a job that ended so long ago that no line is under way any more: one sweep is enough.
+        """
+        now = self._clock.monotonic()
+        job = self._jobs[job_name]
+        job.ending = Ending(ended_at, settled, now, now + 10 * self._polling.settle_limit)
+        job.resume = job.since  # everything is read once more
+        self._leave_fleet(job)
+
+    def poll(self) -> Generator[LogEvent | LogsComplete, None, None]:
+        """Yield the lines that are new, in order of arrival, and say of jobs that have ended when there are no more.
+
+        What is due now is read, page by page as lines are taken; where it was left, the next poll goes on.
+
+        Raises:
+            botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: only if `strict`.
+        """
+        for sweep in self._due_sweeps():
+            done = yield from self._try(sweep)
+            if done and not sweep.fleet:
+                yield from self._end(sweep)
+        yield from self._end_without_reading()
 
     @property
     def ordered(self) -> bool:
-        """Whether a first sweep gives its lines in the order of time; known when it has begun."""
-        return not self._sources or self._sources[0].ordered
+        """Whether a sweep gives its lines in the order of time; known when it has begun."""
+        return not isinstance(self._source, StreamsSource)
 
-    def poll(self) -> Iterator[LogEvent]:
-        """Yield the lines that are new since the last time, in order of arrival.
+    @property
+    def due(self) -> float | None:
+        """When `poll` has something to do next, as a reading of the monotonic clock; None for never."""
+        endings = [job.ending.due for job in self._jobs.values() if job.ending]
+        if self._source is None:
+            return min(endings, default=None)
+        return min([*endings, *(fleet.due for fleet in self._fleets if fleet.jobs)], default=None)
 
-        Raises:
-            botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: CloudWatch could not be read. What was
-                yielded counts as given; the next poll goes on from there.
-        """
-        if self._newest is None:
-            return self._sweep(self._since, whole=True)
-        lateness = round(self._polling.lateness * 1000)
-        return self._sweep(max(self._since, self._newest - lateness), whole=False)
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything that there was of each job when reading began has been given."""
+        return self._source is None or all(job.swept for job in self._jobs.values())
 
-    def finish(self, *, settled: bool = False) -> Iterator[LogEvent]:
-        """Yield the lines that are still missing, of a job that has ended.
+    def fresh(self) -> Mapping[str, float]:
+        """Return the moments (seconds since the epoch) at which jobs wrote their newest lines, where that has moved."""
+        moved, self._fresh = self._fresh, set()
+        newest = {name: self._jobs[name].newest for name in moved if name in self._jobs}
+        return {name: moment / 1000 for name, moment in newest.items() if moment is not None}
 
-        Everything is read again until two sweeps in a row bring nothing new, or `polling.settle_limit` has passed.
+    def checkpoint(self) -> Checkpoint:
+        """Return which lines have been given by now: another process goes on without a gap or a repeat."""
+        jobs = {name: entry for name, entry in self._restored.items() if name not in self._jobs}
+        jobs.update((name, {"since": since, "count": count}) for name, (since, count) in self._complete.items())
+        jobs.update((name, self._saved(job)) for name, job in self._jobs.items())
+        return Checkpoint(jobs)
 
-        Args:
-            settled: True for a job that ended so long ago that no line is under way any more: one sweep is enough.
-        """
-        clock = self._api.clock
-        limit = clock.monotonic() + self._polling.settle_limit
-        quiet = 0
-        while True:
-            before = self.count
-            yield from self._sweep(self._since, whole=True)
-            quiet = quiet + 1 if self.count == before else 0
-            if quiet == 2 or settled or not self._sources:
-                return
-            if clock.monotonic() >= limit:
+    # What is read.
+
+    def _due_sweeps(self) -> Iterator[_Sweep]:
+        now = self._clock.monotonic()
+        if self._source is None:
+            return
+        ending = [job for job in self._jobs.values() if job.ending and job.ending.due <= now and not job.done]
+        yield from self._last_sweeps([job for job in ending if not job.was_read_whole], whole=True)
+        yield from self._last_sweeps([job for job in ending if job.was_read_whole], whole=False)
+        for fleet in [fleet for fleet in self._fleets if fleet.jobs and fleet.due <= now]:
+            fresh = [job for job in fleet.jobs.values() if not job.swept]
+            swept = [job for job in fleet.jobs.values() if job.swept]
+            if fresh:
+                yield _Sweep(fresh, min(job.resume for job in fresh), whole=True, fleet=fleet)
+            if swept:
+                start = fleet.start() if fleet.swept_at else min(job.resume for job in swept)
+                yield _Sweep(swept, max(start, min(job.since for job in swept)), whole=False, fleet=fleet)
+
+    def _last_sweeps(self, jobs: list[FollowedJob], *, whole: bool) -> Iterator[_Sweep]:
+        """Yield sweeps over jobs that have ended: one over their common prefix, or one each, whichever is shorter."""
+        families: dict[str, list[FollowedJob]] = {}
+        for job in jobs:
+            families.setdefault(job.name[:4], []).append(job)
+        for family in families.values():
+            pages = 2 + sum(job.taken for job in family) / _EVENTS_A_PAGE if whole else 2
+            together = len(family) > pages and isinstance(self._source, FilteredSource)
+            for batch in [family] if together else [[job] for job in family]:
+                yield _Sweep(batch, min(self._last_start(job, whole=whole) for job in batch), whole)
+
+    def _last_start(self, job: FollowedJob, *, whole: bool) -> int:
+        if whole:
+            return job.resume
+        ended_at = job.ending.ended_at if job.ending else None
+        moments = [] if ended_at is None else [round(ended_at * 1000)]
+        if job.newest is not None:
+            moments.append(job.newest)
+        return max(job.since, min(moments, default=job.since) - round(self._polling.lateness * 1000))
+
+    def _try(self, sweep: _Sweep) -> Generator[LogEvent, None, bool]:
+        """Read one sweep, and return whether that went well."""
+        try:
+            yield from self._read(sweep)
+        except Exception as error:
+            if is_denied(error) and isinstance(self._source, FilteredSource):
+                self._read_by_streams(error)
+                return (yield from self._try(sweep))
+            if self._strict and not is_denied(error):
+                raise
+            self._failed(error, sweep)
+            return False
+        self._recovered()
+        return True
+
+    def _read(self, sweep: _Sweep) -> Iterator[LogEvent]:
+        """Read one sweep to its end, and note that."""
+        before = {job.name: job.taken for job in sweep.jobs}
+        first_news = sweep.fleet is not None and sweep.fleet.newest is None
+        self._oldest = None
+        clock_began = self._clock.monotonic()
+        for page in self._pages(sweep):
+            yield from self._take(page)
+            if sweep.whole and page and isinstance(self._source, FilteredSource):
+                self._advance(sweep, page[-1]["timestamp"])
+        began = clock_began + self._aws_ahead
+        for job in sweep.jobs:
+            job.swept, job.resume = True, job.since
+            if job.ending:
+                job.ending.quiet = job.ending.quiet + 1 if job.taken == before[job.name] else 0
+                job.ending.last_began = began
+        if sweep.fleet:
+            self._after(sweep, sweep.fleet, began, first_news)
+        yield from self._counted(self._joiner.release(before=clock_began - _HELD))
+
+    def _pages(self, sweep: _Sweep) -> Iterator[list[Record]]:
+        if isinstance(self._source, FilteredSource):
+            yield from self._source.pages(prefix_of(sweep.jobs, self._host), sweep.start)
+        elif self._source:
+            for job in sweep.jobs:  # a prefix may be that of others' streams too, of which each costs a call
+                start = job.since if sweep.fleet else sweep.start  # a token goes with the start that it was given for
+                from_head = sweep.whole or not sweep.fleet
+                yield from self._source.pages(prefix_of([job], self._host), start, from_head=from_head)
+
+    def _advance(self, sweep: _Sweep, reached: int) -> None:
+        """Note how far a sweep has come: where it is broken off, the next one goes on from there."""
+        place = reached - round(self._polling.lateness * 1000)
+        for job in sweep.jobs:
+            job.resume = max(job.resume, place)
+
+    def _after(self, sweep: _Sweep, fleet: Fleet, began: float, first_news: bool) -> None:
+        newest = [job.newest for job in sweep.jobs if job.newest is not None]
+        fleet.skew = max([fleet.skew, *(job.skew for job in sweep.jobs)])
+        if newest:
+            fleet.newest = max([*newest, fleet.newest or 0])
+        if not sweep.whole or fleet.swept_at is None:
+            fleet.swept(began, sweep.start, self._oldest)
+        now = self._clock.monotonic()
+        fleet.pace(first_news and fleet.newest is not None, now, now + self._aws_ahead, self._random)
+
+    def _take(self, page: list[Record]) -> Iterator[LogEvent]:
+        """Yield the lines of a page that are new."""
+        is_simple, routes = self._joiner.is_simple, self._routes
+        for record in page:
+            stream: str = record["logStreamName"]
+            route = routes.get(stream) or self._route(stream)
+            job = route.job
+            timestamp: int = record["timestamp"]
+            if job is None or timestamp < route.floor:
+                continue
+            event_id = record.get("eventId", "")
+            key = fingerprint(record.get("identity") or event_id)
+            if not job.seen.add(timestamp, key):
+                continue
+            arrival: int = record.get("ingestionTime", timestamp)
+            late = self._note(job, route, timestamp, arrival)
+            event = LogEvent(job.name, route.host, stream, timestamp, arrival, event_id, record["message"], late)
+            if is_simple(event):
+                job.count += 1
+                yield event
+            else:
+                yield from self._counted(self._joiner.take(event, key, self._clock.monotonic()))
+
+    def _note(self, job: FollowedJob, route: _Route, timestamp: int, arrival: int) -> bool:
+        """Note when a line was written, and return whether a later one of its stream has been given."""
+        job.taken += 1
+        late = timestamp < route.newest
+        if not late:
+            route.newest = job.streams[route.stream] = timestamp
+        if self._oldest is None or timestamp < self._oldest:
+            self._oldest = timestamp
+        job.skew = max(job.skew, arrival - timestamp)
+        # A host whose clock is ahead must not move the mark past what the others have yet to write.
+        surely = min(timestamp, arrival)
+        if job.newest is None or surely > job.newest:
+            job.newest = surely
+            self._fresh.add(job.name)
+        return late
+
+    def _counted(self, lines: Iterator[LogEvent]) -> Iterator[LogEvent]:
+        for line in lines:
+            self._jobs[line.job_name].count += 1
+            yield line
+
+    def _route(self, stream: str) -> _Route:
+        """Find out where the lines of a stream go."""
+        job = self._jobs.get(stream.partition("/")[0])
+        host = host_of(stream)
+        if job is None or self._host not in {None, host}:
+            route = _Route(stream)
+        else:
+            floor = max(job.since, job.told.get(stream, -1) + 1)
+            route = _Route(stream, job, host, floor, job.streams.get(stream, -1))
+        self._routes[stream] = route
+        return route
+
+    # What becomes of it.
+
+    def _end(self, sweep: _Sweep) -> Iterator[LogEvent | LogsComplete]:
+        """Say which jobs are complete after a sweep over ended ones, and when the others are read again."""
+        now = self._clock.monotonic()
+        for job in sweep.jobs:
+            ending = job.ending
+            assert ending
+            if ending.limit is None:
+                ending.limit = now + self._polling.settle_limit
+            earliest = (ending.ended_at or 0.0) + _GRACE * self._polling.settle
+            if ending.settled or (ending.quiet >= 2 and ending.last_began >= earliest):
+                yield from self._completed(job, bounded=False)
+            elif now >= ending.limit:
                 logger.warning(
                     "%s: log lines still came in %.0f seconds after the job's end; the last ones may be missing here",
-                    self._job_name,
+                    job.name,
                     self._polling.settle_limit,
                 )
-                return
-            clock.sleep(self._polling.settle)
+                yield from self._completed(job, bounded=True)
+            else:
+                ending.due = now + self._polling.settle
+                if ending.quiet:  # the next sweep may be the last, if it is late enough
+                    ending.due = max(ending.due, earliest - self._aws_ahead)
 
-    def _sweep(self, start: int, *, whole: bool) -> Iterator[LogEvent]:
-        """Yield what is new from `start` on, by the first source that the caller may use."""
-        if not self._sources:
+    def _end_without_reading(self) -> Iterator[LogEvent | LogsComplete]:
+        """Say that ended jobs are complete for which nothing is read any more."""
+        now = self._clock.monotonic()
+        for job in [job for job in self._jobs.values() if job.ending]:
+            assert job.ending
+            if job.done:
+                yield from self._completed(job, bounded=False)
+            elif self._source is None:
+                yield from self._completed(job, bounded=True)
+            elif self._backoff is not None and now >= job.ending.give_up_at:
+                logger.warning("the last log lines of %s could not be read; they may be missing here", job.name)
+                yield from self._completed(job, bounded=True)
+
+    def _completed(self, job: FollowedJob, *, bounded: bool) -> Iterator[LogEvent | LogsComplete]:
+        yield from self._counted(self._joiner.release(job.name))
+        if not job.count and not bounded and self._host is None:
+            logger.warning("%s logged nothing", job.name)
+        self._complete[job.name] = (job.since, job.count)
+        self._forget(job)
+        yield LogsComplete(job.name, job.count, bounded)
+
+    def _forget(self, job: FollowedJob) -> None:
+        del self._jobs[job.name]
+        self._leave_fleet(job)
+        self._routes = {name: route for name, route in self._routes.items() if route.job is not job}
+        if isinstance(self._source, StreamsSource):
+            self._source.forget(f"{job.name}/")
+
+    def _leave_fleet(self, job: FollowedJob) -> None:
+        for fleet in self._fleets:
+            fleet.jobs.pop(job.name, None)
+        self._fleets = [fleet for fleet in self._fleets if fleet.jobs]
+
+    # What goes wrong.
+
+    def _read_by_streams(self, error: Exception) -> None:
+        logger.info("FilterLogEvents is not allowed (%s); reading stream by stream", error)
+        self._source = StreamsSource(self._call)
+        for job in self._jobs.values():
+            job.told = dict(job.streams)  # what was given cannot be told from the rest: these lines have no ids
+        self._routes.clear()
+
+    def _failed(self, error: Exception, sweep: _Sweep) -> None:
+        """Come back later to a sweep that failed, or give up reading logs."""
+        name = sweep.jobs[0].name + (f" and {len(sweep.jobs) - 1} others" if len(sweep.jobs) > 1 else "")
+        if is_denied(error) or classify(error) not in _PASSING:
+            why = "reading them is not allowed" if is_denied(error) else "they cannot be read"
+            logger.warning("the logs of %s cannot be shown, %s: %s", name, why, error)
+            self._source = None
             return
-        try:
-            for page in self._sources[0].pages(start, whole=whole):
-                yield from self._new(page)
-        except Exception as error:
-            if not is_denied(error):
-                raise
-            self._denied(error)
-        else:
-            return
-        yield from self._sweep(self._since, whole=True)
+        if self._backoff is None:
+            logger.warning("the log lines of %s cannot be read at the moment, still trying: %s", name, error)
+        self._backoff = self._polling.after(self._backoff)
+        due = self._clock.monotonic() + self._backoff
+        if sweep.fleet:
+            sweep.fleet.due = due
+        for job in sweep.jobs:
+            if job.ending:
+                job.ending.due = due
 
-    def _denied(self, error: Exception) -> None:
-        self._sources.pop(0)
-        if self._sources:
-            logger.info("FilterLogEvents is not allowed (%s); reading stream by stream", error)
-        else:
-            logger.warning("the logs of %s cannot be shown, reading them is not allowed: %s", self._job_name, error)
-
-    def _new(self, page: list[Line]) -> Iterator[LogEvent]:
-        for line in page:
-            if not self._seen.add(line.identity):
-                continue
-            newest = self._newest_by_stream.get(line.stream)
-            self._newest_by_stream[line.stream] = max(line.timestamp, newest or 0)
-            # A host whose clock is ahead must not move the mark past what the others have yet to write.
-            self._newest = max(self._newest or 0, min(line.timestamp, line.ingestion_time))
-            yield LogEvent(
-                job_name=self._job_name,
-                host=host_of(line.stream),
-                stream=line.stream,
-                timestamp=line.timestamp,
-                ingestion_time=line.ingestion_time,
-                event_id=line.event_id,
-                message=line.message,
-                late=newest is not None and line.timestamp < newest,
-            )
+    def _recovered(self) -> None:
+        if self._backoff is not None:
+            self._backoff = None
+            logger.info("log lines can be read again")
 
     def _call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
-        return self._api.call("logs", operation, params, policy=self._policy())
+        if not self._quick:
+            self._quick = True
+            read_events_quickly(self._api.client("logs"))
+        answer = self._api.call("logs", operation, params, policy=self._policy())
+        moment = server_time(answer.get("ResponseMetadata", {}))
+        ahead = (moment or self._clock.time()) - self._clock.monotonic()
+        # The header has whole seconds, cut off: the largest difference is the truest, unless it was far off.
+        if not -5 < ahead - self._aws_ahead <= 0:
+            self._aws_ahead = ahead
+        return answer
+
+    def _short_policy(self) -> RetryPolicy:
+        return attrs.evolve(self._api.policy, budget=min(self._api.policy.budget, _CALL_BUDGET))
+
+    # What another process goes on with.
+
+    def _saved(self, job: FollowedJob) -> dict[str, Any]:
+        """Return a job's part of a checkpoint: without what was taken and is not yet given."""
+        fleet = next((fleet for fleet in self._fleets if job.name in fleet.jobs), None)
+        resume = fleet.start() if fleet and job.swept else job.resume
+        keys, first = self._joiner.held(job.name)
+        return {
+            "since": job.since,
+            "resume": max(job.since, resume if first is None else min(resume, first)),
+            "count": job.count,
+            "newest": job.newest,
+            "streams": dict(job.streams),
+            "way": type(self._source).__name__,
+            "seen": job.seen.to_texts(without=keys),
+        }
+
+    def _restore(self, job_name: str, since: int) -> FollowedJob | None:
+        """Return a job as the checkpoint has it; None where it has none, or another of the name."""
+        saved = self._restored.get(job_name)
+        if saved is None or saved.get("since") != since:
+            return None
+        try:
+            job = FollowedJob(job_name, since, saved.get("resume", since), count=saved["count"])
+            if "seen" not in saved:
+                return attrs.evolve(job, done=True)
+            job.newest, job.streams = saved["newest"], dict(saved["streams"])
+            job.seen = Seen.from_texts(saved["seen"])
+            job.told = {} if saved["way"] == type(self._source).__name__ else dict(job.streams)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigurationError(f"checkpoint: what it says of {job_name} cannot be read") from error
+        return job
 
 
 def read_all(
@@ -159,6 +507,9 @@ def read_all(
     description: Mapping[str, Any],
     tail: int | None = None,
     *,
+    since: int | None = None,
+    host: str | None = None,
+    pattern: re.Pattern[str] | None = None,
     polling: Polling | None = None,
     complete: bool = False,
 ) -> Iterator[LogEvent]:
@@ -170,15 +521,35 @@ def read_all(
         api: the session's calls.
         description: DescribeProcessingJob's answer. Lines older than the job are of another one that had its name.
         tail: the last so many only.
+        since: only lines with this timestamp (ms since the epoch) or a later one.
+        host: only lines of this instance, such as `algo-1`.
+        pattern: only lines in which this is found.
         polling: the session's.
         complete: True for a job that ended just now: its last lines are waited for.
+
+    Raises:
+        botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: CloudWatch could not be read.
     """
-    name, since = description["ProcessingJobName"], milliseconds(description["CreationTime"])
-    reader = LogReader(api, name, polling or Polling(), since=since)
-    lines = reader.finish(settled=not complete or is_settled(api, description))
+    name, created = description["ProcessingJobName"], milliseconds(description["CreationTime"])
+    reader = LogReader(api, polling or Polling(), host=host, policy=lambda: api.policy, strict=True)
+    reader.add(name, max(created, since or 0))
+    ended = description.get("ProcessingEndTime")
+    settled = not complete or is_settled(api, description)
+    reader.ended(name, ended_at=ended.timestamp() if ended else None, settled=settled)
+    lines = _until_complete(api, reader)
+    if pattern is not None:
+        lines = (line for line in lines if pattern.search(line.message))
     if tail is not None:
         return iter(sorted(heapq.nlargest(tail, lines, key=_order), key=_order))
     return _in_order(reader, lines)
+
+
+def _until_complete(api: RetryingApi, reader: LogReader) -> Iterator[LogEvent]:
+    while (due := reader.due) is not None:
+        api.clock.sleep(due - api.clock.monotonic())
+        for item in reader.poll():
+            if isinstance(item, LogEvent):
+                yield item
 
 
 def _in_order(reader: LogReader, lines: Iterator[LogEvent]) -> Iterator[LogEvent]:

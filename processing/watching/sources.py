@@ -1,6 +1,6 @@
-"""The two ways of reading a job's lines from CloudWatch Logs, a page at a time.
+"""The two ways of reading lines from CloudWatch Logs, a page at a time.
 
-FilterLogEvents reads all streams of a job in one call, ordered by time, each line with an id. It needs a permission
+FilterLogEvents reads all streams of a prefix in one call, ordered by time, each line with an id. It needs a permission
 that not everybody has; GetLogEvents, which does with less, reads one stream and gives no ids, so they are made here.
 https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html
 https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetLogEvents.html
@@ -8,9 +8,10 @@ https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetLogE
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -21,53 +22,30 @@ LOG_GROUP: Final = "/aws/sagemaker/ProcessingJobs"
 Call: TypeAlias = Callable[[str, dict[str, Any]], dict[str, Any]]
 """Calls one operation of CloudWatch Logs with retries: operation, parameters, answer."""
 
+Record: TypeAlias = dict[str, Any]
+"""A line as FilterLogEvents answers it. Where there is no id, `identity` tells it from all others."""
+
 _SAME_TOKEN = 10  # answers in a row with the same token after which a sweep is taken to be at its end
 
 
-@attrs.frozen
-class Line:
-    """One line as CloudWatch answered it; the members are those of `LogEvent`."""
+class FilteredSource:
+    """All streams at once, by the prefix of their names; a sweep is ordered by time."""
 
-    stream: str
-    timestamp: int
-    ingestion_time: int
-    event_id: str
-    identity: str
-    message: str
+    def __init__(self, call: Call) -> None:
+        self._call = call
 
-
-class Source(Protocol):
-    """Reads a job's lines."""
-
-    ordered: bool
-    """Whether one sweep over everything is ordered by time."""
-
-    def pages(self, start: int, *, whole: bool) -> Iterator[list[Line]]:
-        """Yield the lines from `start` (ms since the epoch) on, in pages.
+    def pages(self, prefix: str, start: int) -> Iterator[list[Record]]:
+        """Yield lines in pages; every sweep stands for itself.
 
         Args:
-            start: lines with an earlier timestamp are left out.
-            whole: False where it is enough to go on from where the last sweep ended.
+            prefix: what the names of the streams begin with.
+            start: lines with an earlier timestamp (ms since the epoch) are left out.
         """
-
-
-class FilteredSource:
-    """All streams of a job at once, by the prefix of their names."""
-
-    ordered = True
-
-    def __init__(self, call: Call, job_name: str) -> None:
-        self._call = call
-        self._prefix = f"{job_name}/"
-
-    def pages(self, start: int, *, whole: bool) -> Iterator[list[Line]]:
-        """Yield the lines from `start` on; every sweep stands for itself."""
-        del whole
         token: str | None = None
         repeated, reached = 0, start
         restarted = -1  # how far the sweep had come when it last began anew
         while True:
-            params = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": self._prefix, "startTime": start}
+            params = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": prefix, "startTime": start}
             try:
                 answer = self._call("FilterLogEvents", {**params, **_token(token)})
             except Exception as error:
@@ -77,9 +55,10 @@ class FilteredSource:
                     raise
                 token, start, restarted = None, reached, reached  # it was too old: on from the last line that was read
                 continue
-            page = [_line(event) for event in answer["events"]]
+            page: list[Record] = answer["events"]
             yield page
-            reached = max([reached, *(line.timestamp for line in page)])
+            if page:
+                reached = max(reached, page[-1]["timestamp"])
             following = answer.get("nextToken")
             repeated = repeated + 1 if following == token else 0
             if following is None or repeated >= _SAME_TOKEN:  # an empty page is not the end
@@ -112,27 +91,33 @@ class _Position:
 class StreamsSource:
     """One stream after the other, each to the token that repeats itself."""
 
-    ordered = False
-
-    def __init__(self, call: Call, job_name: str) -> None:
+    def __init__(self, call: Call) -> None:
         self._call = call
-        self._prefix = f"{job_name}/"
         self._positions: dict[str, _Position] = {}
-        self._since: int | None = None
 
-    def pages(self, start: int, *, whole: bool) -> Iterator[list[Line]]:
-        """Yield the lines that follow those read before; `whole` begins at the head of every stream again."""
-        if whole or self._since is None:
-            self._positions.clear()
-            self._since = start
-        for stream in list(self._streams()):
+    def pages(self, prefix: str, start: int, *, from_head: bool) -> Iterator[list[Record]]:
+        """Yield the lines that follow those read before, in pages.
+
+        Args:
+            prefix: what the names of the streams begin with.
+            start: lines with an earlier timestamp (ms since the epoch) are left out; the same in all calls that go on.
+            from_head: begin at the head of every stream again.
+        """
+        for stream in list(self._streams(prefix)):
+            if from_head:
+                self._positions.pop(stream, None)
             position = self._positions.setdefault(stream, _Position())
-            yield from self._stream_pages(stream, position, self._since)
+            yield from self._stream_pages(stream, position, start)
 
-    def _streams(self) -> Iterator[str]:
+    def forget(self, prefix: str) -> None:
+        """Give up the positions of streams that are read no more."""
+        for stream in [name for name in self._positions if name.startswith(prefix)]:
+            del self._positions[stream]
+
+    def _streams(self, prefix: str) -> Iterator[str]:
         token: str | None = None
         while True:
-            params = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": self._prefix}
+            params = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": prefix}
             try:
                 answer = self._call("DescribeLogStreams", {**params, **_token(token)})
             except Exception as error:
@@ -144,7 +129,7 @@ class StreamsSource:
             if token is None:
                 return
 
-    def _stream_pages(self, stream: str, position: _Position, start: int) -> Iterator[list[Line]]:
+    def _stream_pages(self, stream: str, position: _Position, start: int) -> Iterator[list[Record]]:
         restarted = False
         while True:
             params = {"logGroupName": LOG_GROUP, "logStreamName": stream, "startTime": start, "startFromHead": True}
@@ -158,9 +143,10 @@ class StreamsSource:
                 restarted = True
                 self._positions[stream] = position = _Position()
                 continue
-            yield [_line({**event, "logStreamName": stream}, position) for event in answer["events"]]
-            at_end = answer["nextForwardToken"] == position.token
-            position.token = answer["nextForwardToken"]
+            following = attrs.evolve(position, token=answer["nextForwardToken"], alike=Counter(position.alike))
+            yield [_identified(stream, event, following) for event in answer["events"]]
+            at_end = following.token == position.token
+            self._positions[stream] = position = following  # only now: a page that was left half way is read again
             if at_end:
                 return
 
@@ -168,6 +154,28 @@ class StreamsSource:
 def is_denied(error: BaseException) -> bool:
     """Return whether the caller lacks the permission."""
     return error_code(error) in {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+
+
+def read_events_quickly(client: Any) -> None:
+    """Let a client of CloudWatch Logs take the events of an answer as they are in its JSON.
+
+    botocore looks at every member of every event, to find times and blobs; an event has none, and that takes several
+    times as long as parsing the JSON. Where botocore has no such hook, it goes on as before.
+    """
+    for operation in ("FilterLogEvents", "GetLogEvents"):
+        name = f"before-parse.cloudwatch-logs.{operation}"
+        client.meta.events.register(name, _take_events, unique_id=f"processing-{operation}")
+
+
+def _take_events(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    if response_dict["status_code"] != 200:
+        return
+    try:
+        answer = json.loads(response_dict["body"])
+        customized_response_dict["events"] = answer.pop("events")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return  # cut or otherwise odd: botocore shall say what it makes of it
+    response_dict["body"] = json.dumps(answer).encode()
 
 
 def _is_absent(error: BaseException) -> bool:
@@ -183,14 +191,5 @@ def _token(token: str | None) -> dict[str, str]:
     return {} if token is None else {"nextToken": token}
 
 
-def _line(event: Mapping[str, Any], position: _Position | None = None) -> Line:
-    event_id = event.get("eventId", "")
-    stream = event["logStreamName"]
-    return Line(
-        stream=stream,
-        timestamp=event["timestamp"],
-        ingestion_time=event.get("ingestionTime", event["timestamp"]),
-        event_id=event_id,
-        identity=position.identify(stream, event) if position else event_id,
-        message=event["message"],
-    )
+def _identified(stream: str, event: Mapping[str, Any], position: _Position) -> Record:
+    return {**event, "logStreamName": stream, "identity": position.identify(stream, event)}

@@ -10,7 +10,7 @@ import attrs
 from processing.exceptions import WaitTimeoutError
 from processing.retrying import Kind, RetryPolicy, classify, is_not_found
 from processing.watching.events import Event, LogEvent, StatusChanged
-from processing.watching.logs import LogReader, is_settled, milliseconds
+from processing.watching.logs import LogReader, LogsComplete, is_settled, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -135,7 +135,7 @@ class _Watcher:
         if not self._logs:
             return
         try:
-            yield from self._reader_of(description).poll()
+            yield from _lines(self._reader_of(description).poll())
         except Exception as error:
             if not self._passes("log lines", error):
                 raise
@@ -147,18 +147,18 @@ class _Watcher:
             return
         self._deadline = None  # the job has ended in time; its last lines are bounded by the settle limit
         reader = self._reader_of(description)
-        try:
-            yield from reader.finish(settled=is_settled(self._api, description))
-        except Exception as error:  # noqa: BLE001 - whatever it is, how the job ended is the news
-            logger.warning("the last log lines of %s could not be read: %s", self._job_name, error)
-            return
-        if not reader.count:
-            logger.warning("%s logged nothing", self._job_name)
+        ended = description.get("ProcessingEndTime")
+        settled = is_settled(self._api, description)
+        reader.ended(self._job_name, ended_at=ended.timestamp() if ended else None, settled=settled)
+        while (due := reader.due) is not None:
+            self._api.clock.sleep(due - self._api.clock.monotonic())
+            yield from _lines(reader.poll())
 
     def _reader_of(self, description: Mapping[str, Any]) -> LogReader:
         if self._reader is None:
             since = milliseconds(description["CreationTime"]) if self._since is None else self._since
-            self._reader = LogReader(self._api, self._job_name, self._polling, since=since, policy=self._policy)
+            self._reader = LogReader(self._api, self._polling, policy=self._policy)
+            self._reader.add(self._job_name, since)
         return self._reader
 
     def _policy(self) -> RetryPolicy:
@@ -176,3 +176,7 @@ class _Watcher:
             self._failing.add(what)
             logger.warning("the %s of %s cannot be read at the moment, still trying: %s", what, self._job_name, error)
         return passes
+
+
+def _lines(items: Iterator[LogEvent | LogsComplete]) -> Iterator[LogEvent]:
+    return (item for item in items if isinstance(item, LogEvent))

@@ -18,13 +18,13 @@ from processing.testing.clock import VirtualClock
 from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
 from processing.testing.faults import FaultInjector, FaultKind
 from processing.testing.wire import JsonService, ServiceError, make_client
-from processing.watching.logs import LogReader, host_of, read_all
+from processing.watching.events import LogEvent
+from processing.watching.logs import LogReader, LogsComplete, host_of, read_all
 from processing.watching.policy import Polling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from processing.watching.events import LogEvent
 
 JOB = "clean"
 START = 1_700_000_000_000  # ms since the epoch; where the virtual clock begins
@@ -50,17 +50,33 @@ class World:
         client = make_client("logs", self.faults.wrap(self.service))
         self.api = RetryingApi(lambda _: client, clock=self.clock, random=random.Random(2))
         self.polling = polling or Polling()
-        self.reader = LogReader(self.api, JOB, self.polling, since=START)
+        self.reader = LogReader(self.api, self.polling, random=random.Random(3))
+        self.reader.add(JOB, START)
+        self.complete: list[LogsComplete] = []
+
+    def poll(self) -> list[LogEvent]:
+        """Return the lines that a poll gives."""
+        items = list(self.reader.poll())
+        self.complete += [item for item in items if isinstance(item, LogsComplete)]
+        return [item for item in items if isinstance(item, LogEvent)]
 
     def follow(self, seconds: float) -> list[LogEvent]:
-        """Poll for so long, then finish."""
+        """Poll whenever it is due for so long, then until the lines are complete."""
         got: list[LogEvent] = []
-        wait = None
         while self.clock.monotonic() < seconds:
-            got += self.reader.poll()
-            wait = self.polling.after(wait)
-            self.clock.sleep(wait)
-        return [*got, *self.reader.finish()]
+            got += self.poll()
+            due = self.reader.due
+            self.clock.sleep((seconds if due is None else min(seconds, due)) - self.clock.monotonic())
+        return [*got, *self.finish()]
+
+    def finish(self, *, settled: bool = False) -> list[LogEvent]:
+        """End the job now, and return its last lines."""
+        self.reader.ended(JOB, ended_at=self.clock.time(), settled=settled)
+        got: list[LogEvent] = []
+        while (due := self.reader.due) is not None:
+            self.clock.sleep(due - self.clock.monotonic())
+            got += self.poll()
+        return got
 
 
 def texts(events: list[LogEvent]) -> list[str]:
@@ -123,9 +139,9 @@ def test_a_line_that_is_a_little_late_comes_with_the_next_poll() -> None:
     """Within the lateness a line is not kept back until the job has ended."""
     world = World([line(1, at=50), line(2, at=1, delay=55)])
     world.clock.advance(51)
-    assert texts(list(world.reader.poll())) == ["line 1"]
+    assert texts(world.poll()) == ["line 1"]
     world.clock.advance(10)
-    assert texts(list(world.reader.poll())) == ["line 2"]
+    assert texts(world.poll()) == ["line 2"]
 
 
 def test_a_late_line_is_marked() -> None:
@@ -164,7 +180,7 @@ def test_a_group_that_is_not_there_yet_is_no_error() -> None:
     for denied in (set(), {"FilterLogEvents"}):
         world = World([line(1, at=50)])
         world.logs.denied |= denied
-        assert list(world.reader.poll()) == []
+        assert world.poll() == []
         assert texts(world.follow(60)) == ["line 1"]
 
 
@@ -173,9 +189,9 @@ def test_a_clock_that_is_ahead_hides_nobody_elses_lines() -> None:
     ahead = ScriptedLine(f"{JOB}/algo-1-1", START + 86_400_000, START + 1000, "1", "from tomorrow")
     world = World([ahead, line(2, at=200, host=2)])
     world.clock.advance(100)
-    assert texts(list(world.reader.poll())) == ["from tomorrow"]
+    assert texts(world.poll()) == ["from tomorrow"]
     world.clock.advance(101)
-    assert texts(list(world.reader.poll())) == ["line 2"]
+    assert texts(world.poll()) == ["line 2"]
 
 
 def test_polls_read_again_no_more_than_they_have_to() -> None:
@@ -214,7 +230,7 @@ def test_another_refusal_is_an_error() -> None:
     world = World([])
     world.service.handlers["FilterLogEvents"] = refuse
     with pytest.raises(ClientError, match="InvalidParameterException"):
-        list(world.reader.poll())
+        world.poll()
 
 
 @pytest.mark.parametrize("filtered", [True, False])
@@ -229,14 +245,14 @@ def test_tokens_that_expire_are_replaced(filtered: bool) -> None:
     world.logs.forget_tokens()
     assert sorted(texts([first, *polled])) == [f"line {number}" for number in range(10)]
     world.logs.forget_tokens()
-    assert list(world.reader.poll()) == []
+    assert world.poll() == []
 
 
 def test_a_token_that_never_changes_ends_the_sweep() -> None:
     """A service that answers the same empty page for ever is not asked for ever."""
     world = World([])
     world.service.handlers["FilterLogEvents"] = lambda _: {"events": [], "nextToken": "same"}
-    assert list(world.reader.poll()) == []
+    assert world.poll() == []
     assert len(world.faults.calls) < 20
 
 
@@ -244,7 +260,7 @@ def test_the_end_waits_for_the_last_lines() -> None:
     """Lines that come in after the job's end are waited for, until two sweeps are quiet."""
     world = World([line(number, at=1, delay=10 + 0.8 * number) for number in range(10)])
     world.clock.advance(10)
-    assert len(list(world.reader.finish())) == 10
+    assert len(world.finish()) == 10
     assert world.clock.sleeps[-2:] == [1.0, 1.0]
 
 
@@ -253,7 +269,7 @@ def test_the_wait_for_the_last_lines_is_bounded(caplog: pytest.LogCaptureFixture
     world = World([line(number, at=float(number)) for number in range(1000)], page=1000)
     world.clock.advance(5)
     with caplog.at_level(logging.WARNING, "processing"):
-        got = list(world.reader.finish())
+        got = world.finish()
     assert len(got) == 36
     assert world.clock.monotonic() == 35
     assert "still came in 30 seconds after the job's end" in caplog.text
@@ -263,7 +279,7 @@ def test_a_job_that_ended_long_ago_is_read_once() -> None:
     """Where no line can be under way any more, one sweep is enough."""
     world = World([line(number, at=1) for number in range(10)], page=5)
     world.clock.advance(9999)
-    assert len(list(world.reader.finish(settled=True))) == 10
+    assert len(world.finish(settled=True)) == 10
     assert world.faults.count() == {"FilterLogEvents": 2}
 
 
@@ -316,7 +332,7 @@ def test_tokens_that_are_never_taken_end_the_reading(operation: str) -> None:
 
     world.service.handlers[operation] = refuse_tokens
     with pytest.raises(ClientError, match="nextToken"):
-        list(world.reader.poll())
+        world.poll()
 
 
 def test_lines_are_kept_whole() -> None:

@@ -1,0 +1,121 @@
+"""Long lines put together again: a line that is longer than an event arrives as several.
+
+CloudWatch takes at most 256 KiB an event, 26 bytes of them for itself, so writers cut what is longer at 262,118 bytes
+(so does the embedded engine; some cut one byte later). Docker hands lines on in pieces of 16 KiB, which some log
+drivers send as they are: https://github.com/moby/moby/issues/34887, https://github.com/moby/moby/issues/41794.
+Nothing in an event says that it is a piece. What tells is its length, to the byte.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from processing.watching.events import LogEvent
+
+LONGEST: Final = 16 << 20
+"""The most characters of one line that are put together; a longer one comes in parts of about that length."""
+
+_DOCKER: Final = 16_384
+_EVENT: Final = range(262_115, 262_120)  # cut between two characters: up to three bytes short
+_SHORTEST: Final = _DOCKER // 4  # characters; with fewer of them no text has so many bytes
+_BROKEN: Final = "\ufffd"  # what is left of a byte that was cut off its character, three bytes in its place
+# Milliseconds between two pieces: docker gives all pieces of a line one time; an event is a while in the making.
+_DOCKER_GAP: Final = 1_000
+_EVENT_GAP: Final = 10_000
+
+
+@attrs.define
+class _Pending:
+    """A line whose end has yet to come."""
+
+    event: LogEvent  # the first piece
+    keys: list[int]
+    last: LogEvent  # the last piece
+    gap: int
+    taken_at: float
+    texts: list[str]
+    size: int
+
+    def is_followed_by(self, event: LogEvent) -> bool:
+        return 0 <= event.timestamp - self.last.timestamp <= self.gap
+
+    def whole(self) -> LogEvent:
+        return self.event if len(self.texts) == 1 else attrs.evolve(self.event, message="".join(self.texts))
+
+
+class Joiner:
+    """Takes events as they come, and gives lines.
+
+    A piece is held back until the next event of its stream, or until it is released. A line has the timestamp, the id
+    and the mark of its first piece.
+    """
+
+    def __init__(self) -> None:
+        self._pending: dict[str, _Pending] = {}
+
+    def is_simple(self, event: LogEvent) -> bool:
+        """Return whether an event is a line by itself; for such a one `take` need not be called."""
+        return len(event.message) < _SHORTEST and event.stream not in self._pending
+
+    def take(self, event: LogEvent, key: int, now: float) -> Iterator[LogEvent]:
+        """Yield the lines that are whole with this event.
+
+        Args:
+            event: the next one.
+            key: stands for it in `keys`.
+            now: the monotonic time.
+        """
+        pending = self._pending.get(event.stream)
+        if pending and event.timestamp < pending.last.timestamp:  # a late one: it is in the middle of nothing
+            yield event
+            return
+        gap = _gap(event.message)
+        if pending and pending.is_followed_by(event):
+            pending.texts.append(event.message)
+            pending.keys.append(key)
+            pending.last, pending.gap, pending.taken_at = event, gap, now
+            pending.size += len(event.message)
+            if not gap or pending.size >= LONGEST:
+                yield self._pending.pop(event.stream).whole()
+            return
+        if pending:
+            yield self._pending.pop(event.stream).whole()
+        if gap:
+            size = len(event.message)
+            self._pending[event.stream] = _Pending(event, [key], event, gap, now, [event.message], size)
+        else:
+            yield event
+
+    def release(self, job_name: str | None = None, *, before: float | None = None) -> Iterator[LogEvent]:
+        """Yield what is held back, as it is.
+
+        Args:
+            job_name: of this job only.
+            before: only what has got no further piece since that monotonic time.
+        """
+        for stream, pending in list(self._pending.items()):
+            if job_name not in {None, pending.event.job_name} or (before is not None and pending.taken_at >= before):
+                continue
+            yield self._pending.pop(stream).whole()
+
+    def held(self, job_name: str) -> tuple[list[int], int | None]:
+        """Return the keys of the pieces of a job that are held back, and the timestamp of the first of them."""
+        mine = [pending for pending in self._pending.values() if pending.event.job_name == job_name]
+        keys = [key for pending in mine for key in pending.keys]
+        return keys, min((pending.event.timestamp for pending in mine), default=None)
+
+
+def _gap(message: str) -> int:
+    """Return within how many milliseconds the rest of a line follows; 0 for a line that is whole."""
+    if len(message) < _SHORTEST:
+        return 0
+    size = len(message) if message.isascii() else len(message.encode("utf-8", "surrogatepass"))
+    if size in _EVENT:
+        return _EVENT_GAP
+    edges = len(message) - len(message.lstrip(_BROKEN)) + len(message) - len(message.rstrip(_BROKEN))
+    return _DOCKER_GAP if size - 2 * edges == _DOCKER else 0
