@@ -216,8 +216,10 @@ class LogReader:
         if self._source is None:
             return
         ending = [job for job in self._jobs.values() if job.ending and job.ending.due <= now and not job.done]
-        yield from self._last_sweeps([job for job in ending if not job.was_read_whole], whole=True)
-        yield from self._last_sweeps([job for job in ending if job.was_read_whole], whole=False)
+        whole = [job for job in ending if not job.was_read_whole]
+        again = [job for job in ending if job.was_read_whole]
+        yield from self._last_sweeps(whole, whole=True)
+        yield from self._last_sweeps(again, whole=False)
         for fleet in [fleet for fleet in self._fleets if fleet.jobs and fleet.due <= now]:
             fresh = [job for job in fleet.jobs.values() if not job.swept]
             swept = [job for job in fleet.jobs.values() if job.swept]
@@ -239,13 +241,12 @@ class LogReader:
                 yield _Sweep(batch, min(self._last_start(job, whole=whole) for job in batch), whole)
 
     def _last_start(self, job: FollowedJob, *, whole: bool) -> int:
-        if whole:
+        """Return where a sweep over a job that has ended begins: at its first line, where that costs one call."""
+        if whole or job.taken <= _EVENTS_A_PAGE or job.newest is None:
             return job.resume
         ended_at = job.ending.ended_at if job.ending else None
-        moments = [] if ended_at is None else [round(ended_at * 1000)]
-        if job.newest is not None:
-            moments.append(job.newest)
-        return max(job.since, min(moments, default=job.since) - round(self._polling.lateness * 1000))
+        last = job.newest if ended_at is None else min(job.newest, round(ended_at * 1000))
+        return max(job.since, last - max(round(self._polling.lateness * 1000), 2 * job.skew))
 
     def _try(self, sweep: _Sweep) -> Generator[LogEvent, None, bool]:
         """Read one sweep, and return whether that went well."""
@@ -275,7 +276,7 @@ class LogReader:
         began = clock_began + self._aws_ahead
         for job in sweep.jobs:
             job.swept, job.resume = True, job.since
-            if job.ending:
+            if job.ending and not sweep.fleet:
                 job.ending.quiet = job.ending.quiet + 1 if job.taken == before[job.name] else 0
                 job.ending.last_began = began
         if sweep.fleet:
@@ -370,7 +371,8 @@ class LogReader:
         now = self._clock.monotonic()
         for job in sweep.jobs:
             ending = job.ending
-            assert ending
+            if ending is None or self._jobs.get(job.name) is not job:  # dropped meanwhile
+                continue
             if ending.limit is None:
                 ending.limit = now + self._polling.settle_limit
             earliest = (ending.ended_at or 0.0) + _GRACE * self._polling.settle
@@ -546,7 +548,8 @@ def read_all(
 
 def _until_complete(api: RetryingApi, reader: LogReader) -> Iterator[LogEvent]:
     while (due := reader.due) is not None:
-        api.clock.sleep(due - api.clock.monotonic())
+        if (wait := due - api.clock.monotonic()) > 0:
+            api.clock.sleep(wait)
         for item in reader.poll():
             if isinstance(item, LogEvent):
                 yield item
