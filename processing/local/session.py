@@ -254,8 +254,20 @@ class LocalSession(Session):
 def _quick() -> Polling:
     from processing.watching.policy import Polling
 
-    # A look costs a millisecond, and a job's last lines are there before its status changes.
-    return Polling(first=0.01, longest=0.1, settle=0.0)
+    # A look costs a millisecond, a listing two; what changed is listed at once, and a job's last lines are there before
+    # its status changes.
+    return Polling(
+        first=0.01,
+        longest=0.1,
+        few=4,
+        list_every=0.1,
+        list_overlap=1.0,
+        sweep_every=5.0,
+        sweep_overlap=60.0,
+        full_every=60.0,
+        quiet_logs=0.2,
+        settle=0.0,
+    )
 
 
 def _settings(whole: EngineSettings | None, parts: dict[str, Any]) -> EngineSettings:
