@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from typing import Any
 
 import pytest
 from botocore import exceptions as botocore_errors
 from botocore.parsers import ResponseParserError
 
+from processing.retrying import ClockSkewError, RetryingApi
+from processing.testing.clock import VirtualClock
 from processing.testing.faults import FaultInjector, FaultKind
 from processing.testing.wire import JsonService, make_client, operation_of, respond
 
@@ -54,6 +58,7 @@ def call(protocol: str, transport: Any) -> Any:
         ("unreachable", botocore_errors.EndpointConnectionError, 0),
         ("reset_before", botocore_errors.ConnectionClosedError, 0),
         ("reset_after", botocore_errors.ConnectionClosedError, 1),
+        ("hang", botocore_errors.ReadTimeoutError, 0),
         ("timeout_after", botocore_errors.ReadTimeoutError, 1),
     ],
 )
@@ -79,6 +84,12 @@ def test_broken_connections(protocol: str, kind: FaultKind, error: type[Exceptio
         ("json", "denied", 400, "AccessDeniedException"),
         ("query", "denied", 403, "AccessDenied"),
         ("rest-xml", "denied", 403, "AccessDenied"),
+        ("json", "expired", 400, "ExpiredTokenException"),
+        ("query", "expired", 403, "ExpiredToken"),
+        ("rest-xml", "expired", 400, "ExpiredToken"),
+        ("json", "skew", 400, "InvalidSignatureException"),
+        ("query", "skew", 403, "SignatureDoesNotMatch"),
+        ("rest-xml", "skew", 403, "RequestTimeTooSkewed"),
     ],
 )
 def test_refusals_are_in_the_services_protocol(protocol: str, kind: FaultKind, status: int, code: str) -> None:
@@ -117,6 +128,73 @@ def test_half_a_body_is_noticed_by_its_length() -> None:
     with pytest.raises(botocore_errors.IncompleteReadError):
         body.read()
     assert client.get_object(Bucket="bucket", Key="key")["Body"].read() == b"0123456789"
+
+
+@pytest.mark.parametrize("protocol", ["json", "query", "rest-xml"])
+def test_a_doubled_request_is_carried_out_twice(protocol: str) -> None:
+    """The service sees it twice, and the client one answer."""
+    service = Service()
+    assert call(protocol, FaultInjector().on("*", "double").wrap(service))["ResponseMetadata"]["HTTPStatusCode"] == 200
+    assert len(service.carried_out) == 2
+
+
+def test_a_doubled_upload_has_its_body_twice() -> None:
+    """A body that was read once is there again for the second time."""
+    bodies: list[bytes] = []
+
+    class Store:
+        def send(self, request: Any) -> Any:
+            bodies.append(request.body.read())
+            return respond(request, 200, {"ETag": '"1"'}, b"")
+
+    client = make_client("s3", FaultInjector().on("*", "double").wrap(Store()))
+    client.put_object(Bucket="bucket", Key="key", Body=io.BytesIO(b"0123456789"))
+    assert len(bodies) == 2
+    assert bodies[0] == bodies[1]
+    assert b"0123456789" in bodies[0]
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [("hang", 60), ("timeout_after", 60), ("slow_body", 30)])
+def test_what_takes_long_takes_virtual_time(kind: FaultKind, seconds: float) -> None:
+    """The clock moves on by as long as a client would have waited, and nobody really waits."""
+    clock = VirtualClock()
+    faults = FaultInjector(clock=clock).on("*", kind).on("*", kind, seconds=5)
+    for _ in range(2):
+        with contextlib.suppress(botocore_errors.ReadTimeoutError):
+            call("json", faults.wrap(Service()))
+    assert clock.monotonic() == seconds + 5
+    assert clock.sleeps == []
+
+
+def test_a_wrong_clock_is_told_as_one() -> None:
+    """The retry layer reads from the refusal how far the clock is off, and tries no second time."""
+    clock = VirtualClock()
+    faults = FaultInjector(clock=clock).on("*", "skew", seconds=-600, times=9)
+    client = make_client("sagemaker", faults.wrap(Service()))
+    with pytest.raises(ClockSkewError, match="10 minutes ahead of AWS's"):
+        RetryingApi(lambda _: client, clock=clock).call("sagemaker", "ListTags", {"ResourceArn": "arn:aws:x:y:1:z/z"})
+    assert faults.calls == ["ListTags"]
+
+
+def test_without_a_clock_the_machine_s_is_off() -> None:
+    """Where time is real, the Date header is the real time and the fault's seconds."""
+    faults = FaultInjector().on("*", "skew", seconds=3600)
+    client = make_client("sagemaker", faults.wrap(Service()))
+    with pytest.raises(ClockSkewError, match="60 minutes behind AWS's"):
+        RetryingApi(lambda _: client).call("sagemaker", "ListTags", {"ResourceArn": "arn:aws:x:y:1:z/z"})
+
+
+def test_a_plan_can_be_for_a_time() -> None:
+    """A plan counts while its condition holds, and not after all plans were dropped."""
+    clock = VirtualClock()
+    faults = FaultInjector().on("*", "throttle", probability=1.0, when=lambda: 10 <= clock.monotonic() < 20)
+    failed = []
+    for _ in range(3):
+        failed.append(faults.choose("ListTags") is not None)
+        clock.advance(10)
+    assert failed == [False, True, False]
+    faults.on("*", "throttle", probability=1.0).clear()
+    assert faults.choose("ListTags") is None
 
 
 def test_a_plan_has_its_operation_its_times_and_its_turn() -> None:
