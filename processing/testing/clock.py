@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -75,7 +76,10 @@ class VirtualClock:
             self.sleeps.append(seconds)
             self._waiting[ticket] = self._passed + max(0.0, seconds)
         try:
-            self._wait(condition, ticket)
+            if seconds == math.inf:
+                condition.wait()  # one that is not timed never misses a notification
+            else:
+                self._wait(condition, ticket)
         finally:
             with self._lock:
                 del self._waiting[ticket]
