@@ -1,0 +1,312 @@
+"""`submit_all` and what it returns: the jobs of one run, as one thing."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import copy
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from processing import targets
+from processing.exceptions import ConfigurationError, ProcessingError
+from processing.fleet import finding
+from processing.fleet.runs import Runs, checked_name
+from processing.fleet.submitting import Entry, FleetProgress, Gate, Submission, with_tag
+from processing.hints import type_name
+from processing.pacing import Pacer
+
+if TYPE_CHECKING:
+    from processing.job import ProcessingJob
+    from processing.session import Session
+
+logger = logging.getLogger(__name__)
+
+_TERMINAL = frozenset({"Completed", "Failed", "Stopped"})
+_STOPPERS = 8  # threads: a call takes a tenth of a second, and the rate allows for several a second
+
+
+class Fleet(Sequence["ProcessingJob"]):
+    """The jobs of one `submit_all`, in the order of its runs; a key works as an index too: `fleet["2026-11-21"]`.
+
+    While they are still being submitted, it has those that are there by now.
+
+    Attributes:
+        name: the beginning of the jobs' names.
+        session: the `Session` that reaches them.
+    """
+
+    def __init__(self, name: str, session: Session, entries: Sequence[Entry], submission: Submission | None) -> None:
+        self.name = name
+        self.session = session
+        self._found = list(entries)
+        self._submission = submission
+
+    @classmethod
+    def attach(cls, name: str, session: Any = None) -> Fleet:
+        """Return the fleet of that name, whoever submitted it and wherever.
+
+        Its jobs are those whose names begin so and that have its tag. It is what is there now: jobs that are submitted
+        later are found by another `attach`, and by `stop`.
+
+        Args:
+            name: as given to `submit_all`.
+            session: the `Session` that reaches it; None means AWS, unless the environment has PROCESSING_TARGET=local.
+
+        Raises:
+            ConfigurationError: there is no job of such a fleet.
+        """
+        target = targets.session_for_attach(session)
+        entries = _entries_of(target, checked_name(name))
+        if not entries:
+            where = "the embedded engine" if target.is_local else target.boto_region_name
+            raise ConfigurationError(f"name: there is no job of a fleet named {name!r} in {where}")
+        return cls(name, target, entries, None)
+
+    # What is there.
+
+    @property
+    def failures(self) -> Mapping[str, Exception]:
+        """By key, why a job could not be created. Its name was not used: submit again, and it is tried again."""
+        return {} if self._submission is None else self._submission.failures()
+
+    @property
+    def job_names(self) -> list[str]:
+        """The names of the jobs, in the order of the runs."""
+        return [entry.job.job_name for entry in self._entries()]
+
+    @property
+    def submitting(self) -> bool:
+        """Whether jobs are still being submitted, by this process."""
+        return self._submission is not None and self._submission.active
+
+    def keys(self) -> list[str]:
+        """Return the keys of the jobs, in the order of the runs."""
+        return [entry.key for entry in self._entries()]
+
+    @overload
+    def __getitem__(self, index: int | str) -> ProcessingJob: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ProcessingJob]: ...
+    def __getitem__(self, index: int | str | slice) -> ProcessingJob | list[ProcessingJob]:
+        """Return the job at a position or of a key."""
+        entries = self._entries()
+        if isinstance(index, slice):
+            return [entry.job for entry in entries[index]]
+        if isinstance(index, int):
+            return entries[index].job
+        for entry in entries:
+            if entry.key == index:
+                return entry.job
+        raise KeyError(f"{index!r}: {self.name} has no such job; `keys()` has those there are")
+
+    def __len__(self) -> int:
+        return len(self._entries())
+
+    def __repr__(self) -> str:
+        return f"<Fleet {self.name!r}: {len(self)} jobs>"
+
+    def _entries(self) -> list[Entry]:
+        return self._found if self._submission is None else self._submission.entries()
+
+    # What can be done with it.
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until every job has been submitted, or could not be.
+
+        Args:
+            timeout: seconds to wait at most; None waits as long as it takes.
+
+        Raises:
+            TimeoutError: the timeout passed; the submission goes on.
+            SubmissionError: given up, as one job after another could not be created.
+        """
+        if self._submission is None:
+            return
+        if not self._submission.join(timeout):
+            raise TimeoutError(f"{self.name}: {self._submission.counts()}")
+
+    def wait(
+        self,
+        timeout: float | None = None,
+        return_when: Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"] = "ALL_COMPLETED",
+        *,
+        logs: bool = False,
+    ) -> Any:
+        """Wait until all have been submitted, then for their end: see `processing.wait`."""
+        from processing.waiting import wait
+
+        clock = self.session.clock
+        started = clock.monotonic()
+        self.join(timeout)
+        left = None if timeout is None else max(0.0, timeout - (clock.monotonic() - started))
+        return wait(self, left, return_when, logs=logs)
+
+    def statuses(self) -> dict[str, int]:
+        """Return how many of the jobs have which status, by one listing."""
+        names = set(self.job_names)
+        listed = {
+            summary["ProcessingJobName"]: summary["ProcessingJobStatus"]
+            for summary in finding.summaries(self.session, f"{self.name}-")
+        }
+        # A listing may lag: what it does not show yet was created a moment ago.
+        return dict(Counter(listed.get(name, "InProgress") for name in names))
+
+    def stop(self) -> None:
+        """Submit no further job, and stop those that run. When it returns, this process creates none any more.
+
+        Jobs that have ended stay as they are; to stop again is no error. Another process that is submitting the same
+        fleet is not reached: its jobs so far are stopped, those that it creates later are not.
+
+        Raises:
+            ProcessingError: some could not be stopped; all were tried.
+        """
+        if self._submission is not None:
+            self._submission.end()
+            self._wait_for_those_on_their_way()
+        running = self._running()
+        with concurrent.futures.ThreadPoolExecutor(_STOPPERS) as pool:
+            errors = [error for error in pool.map(_stop, running) if error is not None]
+        if errors:
+            raise ProcessingError(
+                f"{len(errors)} of {len(running)} jobs of {self.name} could not be stopped: {errors[0]}"
+            ) from errors[0]
+
+    def _wait_for_those_on_their_way(self) -> None:
+        assert self._submission is not None
+        try:
+            self._submission.join()
+        except Exception as error:  # noqa: BLE001 - whatever ended the submission, the jobs are to be stopped
+            logger.debug("%s: %s", self.name, error)
+
+    def _running(self) -> list[ProcessingJob]:
+        """Return the jobs that have not ended, as far as a listing shows: that may lag, and have old statuses."""
+        ours = {entry.job.job_name: entry.job for entry in self._entries()}
+        if self._submission is None:
+            summaries = finding.of_fleet(self.session, self.name)
+            ours |= {
+                summary["ProcessingJobName"]: finding.known(self.session, summary)
+                for summary in summaries
+                if summary["ProcessingJobName"] not in ours
+            }
+        else:
+            summaries = list(finding.summaries(self.session, f"{self.name}-"))
+        ended = {each["ProcessingJobName"] for each in summaries if each["ProcessingJobStatus"] in _TERMINAL}
+        return [job for name, job in ours.items() if name not in ended]
+
+
+def submit_all(
+    processor: Any,
+    runs: Iterable[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]],
+    *,
+    name: str,
+    rate: float | None = None,
+    block: bool = True,
+    progress: Callable[[FleetProgress], object] | None = None,
+    session: Any = None,
+) -> Fleet:
+    """Submit a job for each run, as fast as the account allows, and each of them once.
+
+    The jobs are named `<name>-<key>`, and these names are what tells a job from one that has still to be submitted:
+    call it again after a crash, Ctrl-C or failures, with the same name and runs, and it goes on where it was. What is
+    there is attached to, nothing is uploaded for it. Two processes may do so at once.
+
+    Failures are collected in `Fleet.failures`; after ten in a row the rest is not tried. Every job gets the tag
+    `sm-processing:fleet` with the name as its value, which takes the permission `sagemaker:AddTags`.
+
+    Args:
+        processor: runs the jobs; it is not changed.
+        runs: mappings of arguments of the processor's `run`,
+            such as `{"code": "prep.py", "arguments": ["--day", "1"]}`;
+            in an iterable, their positions being the keys (a generator is read as far as needed), or in a mapping of
+            keys.
+        name: the beginning of the jobs' names: 1 to 61 letters, digits and hyphens.
+        rate: jobs a second that the account may create, where you know it. None begins with the published one a
+            second, and adapts to what AWS bears.
+        block: False to return at once; the submission goes on in threads, which the interpreter waits for at its end.
+        progress: takes a `FleetProgress` after each job, in one of these threads. What it raises ends the submission.
+        session: the `Session` to go through; None means the processor's.
+
+    Returns:
+        The jobs.
+
+    Raises:
+        ConfigurationError: what was given cannot work; nothing was uploaded. That of a generator's run ends the
+            submission when it comes.
+        SubmissionError: given up, as one job after another could not be created.
+    """
+    given: object = rate  # not every caller has a type checker
+    if given is not None and (isinstance(given, bool) or not isinstance(given, (int, float)) or not given > 0):
+        raise ConfigurationError(f"rate: must be a positive number of jobs a second, not {rate!r}")
+    if progress is not None and not callable(progress):
+        raise ConfigurationError(f"progress: must be a function that takes a FleetProgress, not {type_name(progress)}")
+    checked = Runs(name, runs, processor.run)
+    template = copy.copy(processor)
+    if session is not None:
+        template.sagemaker_session = targets.session_for_attach(session)
+    template._resolve_session()  # noqa: SLF001 - as `run` does
+    template.tags = with_tag(template.tags, name)
+    target: Session = template.sagemaker_session
+    there = {summary["ProcessingJobName"] for summary in finding.summaries(target, f"{name}-")}
+    # Of the bucket of AWS, which holds the calls of a second, one is left: calls do not arrive as evenly as they go.
+    pace = target.api.pacer("CreateProcessingJob") if rate is None else Pacer(rate, max(1.0, rate - 1.0), fastest=rate)
+    submission = Submission(
+        target,
+        template,
+        checked,
+        there=there,
+        gate=Gate(pace),
+        rate=None if pace is None else rate or pace.rate,
+        progress=progress,
+    )
+    fleet = Fleet(name, target, (), submission)
+    submission.start()
+    if block:
+        _wait_for(fleet, submission)
+    return fleet
+
+
+def _wait_for(fleet: Fleet, submission: Submission) -> None:
+    try:
+        submission.join()
+    except KeyboardInterrupt:
+        submission.end()
+        counts = submission.counts()
+        logger.warning(
+            "Interrupted: %d%s jobs of %s are there, and go on; no further one is submitted.\n"
+            "  go on: submit_all(..., name=%r) again: it attaches to these and submits the others\n"
+            "  stop:  processing.Fleet.attach(%r, session=%s).stop()",
+            counts.submitted + counts.attached,
+            "" if counts.total is None else f" of {counts.total}",
+            fleet.name,
+            fleet.name,
+            fleet.name,
+            fleet.session.expression(),
+        )
+        raise
+    if fleet.failures:
+        key, error = next(iter(fleet.failures.items()))
+        logger.warning(
+            "%d jobs of %s could not be submitted; Fleet.failures has them. The first, %s: %s",
+            len(fleet.failures),
+            fleet.name,
+            key,
+            error,
+        )
+
+
+def _entries_of(session: Session, name: str) -> list[Entry]:
+    """Return what is there of a fleet: in the order of numbers where all keys are, else of creation."""
+    keyed = [(each["ProcessingJobName"].removeprefix(f"{name}-"), each) for each in finding.of_fleet(session, name)]
+    if all(key.isdecimal() for key, _ in keyed):
+        keyed.sort(key=lambda pair: int(pair[0]))
+    return [Entry(position, key, finding.known(session, each)) for position, (key, each) in enumerate(keyed)]
+
+
+def _stop(job: ProcessingJob) -> Exception | None:
+    try:
+        job.stop()
+    except Exception as error:  # noqa: BLE001 - the others are to be stopped all the same
+        return error
+    return None
