@@ -57,6 +57,14 @@ if TYPE_CHECKING:
     from processing.roles import get_execution_role
     from processing.session import Session
     from processing.staging.progress import Progress
+    from processing.waiting import (
+        as_completed,
+        as_completed_async,
+        events,
+        events_async,
+        wait,
+        wait_async,
+    )
 
 __version__ = "0.1.0"
 
@@ -103,6 +111,14 @@ _HOME_OF = {
     "processing.roles": ("get_execution_role",),
     "processing.session": ("Session",),
     "processing.staging.progress": ("Progress",),
+    "processing.waiting": (
+        "as_completed",
+        "as_completed_async",
+        "events",
+        "events_async",
+        "wait",
+        "wait_async",
+    ),
 }
 _MODULES = ("compat", "config", "doctor", "images", "pricing")  # what is used as `processing.config.explain()`
 _MODULE_OF = {name: module for module, names in _HOME_OF.items() for name in names}
@@ -145,8 +161,14 @@ __all__ = [
     "WaitTimeoutError",
     "WatchError",
     "XGBoostProcessor",
+    "as_completed",
+    "as_completed_async",
     "attach",
+    "events",
+    "events_async",
     "get_execution_role",
+    "wait",
+    "wait_async",
 ]
 
 

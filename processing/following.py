@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import math
 from typing import TYPE_CHECKING, Any, Final
@@ -11,9 +12,11 @@ import attrs
 
 from processing.exceptions import CapacityError, ConfigurationError, JobFailedError, JobStoppedError
 from processing.request.capacity import capacity_advice
+from processing.watching.checkpoint import Checkpoint
 from processing.watching.events import LogEvent, StatusChanged
 from processing.watching.logs import read_all
 from processing.watching.status import TERMINAL, Lost
+from processing.watching.stream import overdue, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -74,13 +77,49 @@ class Follower:
         if self._show is not None:
             self._show(event)
         if isinstance(event, StatusChanged):
-            return Outcome(event.description, self._last(job)) if event.status in TERMINAL else None
+            if event.status not in TERMINAL:
+                return None
+            # Of ten thousand jobs that completed not everything is kept.
+            kept = {"ProcessingJobStatus": event.status} if event.status == "Completed" else event.description
+            return Outcome(kept, self._last(job))
         if self._tails is not None:
             self._tails.setdefault(job, collections.deque(maxlen=TAIL)).append(event)
         return None
 
     def _last(self, job: tuple[Feed, str]) -> tuple[LogEvent, ...] | None:
         return None if self._tails is None else tuple(self._tails.pop(job, ()))
+
+
+def end_of(feed: Feed, follower: Follower) -> Outcome:
+    """Follow a feed of one job to its end, and return how that was.
+
+    Raises:
+        WaitTimeoutError: the time is up.
+    """
+    outcome: Outcome | None = None
+    with contextlib.closing(tell([feed])) as told:
+        for item in told:
+            if not isinstance(item, list):
+                outcome = follower.take(*item) or outcome
+    if error := overdue([feed]):
+        raise error
+    assert outcome is not None
+    return outcome
+
+
+async def end_of_async(feed: Feed, follower: Follower) -> Outcome:
+    """Do the same as `end_of` in a coroutine."""
+    from processing.watching.coroutines import tell_async
+
+    outcome: Outcome | None = None
+    async with contextlib.aclosing(tell_async([feed])) as told:
+        async for item in told:
+            if not isinstance(item, list):
+                outcome = follower.take(*item) or outcome
+    if error := overdue([feed]):
+        raise error
+    assert outcome is not None
+    return outcome
 
 
 def error_of(
@@ -96,7 +135,7 @@ def error_of(
     """
     if outcome.lost is not None:
         return outcome.lost
-    lines = outcome.tail
+    lines: Sequence[LogEvent] | None = outcome.tail
     if lines is None and read:
         lines = _last_lines(session, job_name, outcome.description)
     return job_error(job_name, outcome.description, _texts(lines or (), outcome.description))
@@ -137,6 +176,17 @@ def check_timeout(timeout: float | None) -> float | None:
     if given is None or (isinstance(given, (int, float)) and not isinstance(given, bool) and not math.isnan(given)):
         return timeout
     raise ConfigurationError(f"timeout: must be a number of seconds, not {timeout!r}")
+
+
+def read_checkpoint(given: Checkpoint | str | None) -> Checkpoint | None:
+    """Return a checkpoint, also where its text was given.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if given is None or isinstance(given, Checkpoint):
+        return given
+    return Checkpoint.from_json(given)
 
 
 def _last_lines(session: Session, job_name: str, description: Mapping[str, Any]) -> Sequence[LogEvent]:

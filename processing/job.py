@@ -6,41 +6,41 @@ what is local, submit exactly once. `attach` and the two `from_` constructors fi
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import logging
 import os
 import re
 import secrets
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import attrs
 
 from processing import targets
-from processing.exceptions import (
-    CapacityError,
-    ConfigurationError,
-    JobFailedError,
-    JobStoppedError,
-)
+from processing.exceptions import ConfigurationError
 from processing.models import ProcessingInput, ProcessingOutput
 from processing.outputs import JobOutput, JobOutputs
-from processing.request.capacity import capacity_advice
 from processing.request.uris import S3Uri, is_s3
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+    from datetime import datetime, timedelta
 
+    from processing.exceptions import JobError, WatchError
+    from processing.following import Follower, Outcome
     from processing.request.build import ProcessingRequest
     from processing.session import Session
     from processing.staging.plan import StagingPlan
     from processing.staging.progress import Progress
+    from processing.watching.checkpoint import Checkpoint
     from processing.watching.events import Event, LogEvent
+    from processing.watching.feed import Feed
+    from processing.watching.selection import Selection
+    from processing.watching.status import Target
+    from processing.watching.stream import EventStream
 
 logger = logging.getLogger(__name__)
 
 _STARTED_WITH = ("inputs", "outputs", "output_kms_key")
-_TAIL = 20  # log lines that an error carries: a traceback and what led to it
 
 
 @attrs.frozen
@@ -207,6 +207,8 @@ class ProcessingJob:
         self.output_kms_key = output_kms_key
         self._arn = arn
         self._instance_count = instance_count
+        self._created: datetime | None = None
+        self._outcome: Outcome | None = None  # how it ended, once that was seen
 
     @classmethod
     def start_new(
@@ -304,7 +306,7 @@ class ProcessingJob:
         from processing.request.build import request_from_describe
 
         request = request_from_describe(described)
-        return cls(
+        job = cls(
             session,
             request.job_name,
             request.inputs,
@@ -313,6 +315,8 @@ class ProcessingJob:
             arn=described["ProcessingJobArn"],
             instance_count=request.instance_count,
         )
+        job._created = described["CreationTime"]
+        return job
 
     @property
     def name(self) -> str:
@@ -335,22 +339,39 @@ class ProcessingJob:
         """Return DescribeProcessingJob's answer, as boto3 gives it."""
         return self.sagemaker_session.describe_processing_job(self.job_name)
 
-    def events(self, *, logs: bool = True, timeout: float | None = None) -> Iterator[Event]:
-        """Yield what happens to the job until it has ended: `StatusChanged` and `LogEvent` values.
+    def events(
+        self,
+        *,
+        logs: bool = True,
+        timeout: float | None = None,
+        checkpoint: Checkpoint | str | None = None,
+    ) -> EventStream[Event]:
+        """Return what happens to the job until it has ended: `StatusChanged` and `LogEvent` values.
 
-        The last value is the `StatusChanged` to the terminal status; before it, every log line has been yielded once.
+        The last value is the `StatusChanged` to the terminal status; before it, every log line has been given once.
 
         Args:
             logs: False for the status alone.
-            timeout: seconds after which WaitTimeoutError is raised; None waits as long as it takes.
-        """
-        from processing.watching.stream import watch
+            timeout: seconds from the call after which WaitTimeoutError is raised; None waits as long as it takes.
+            checkpoint: where another stream of the job's events stopped, maybe in another process: what its
+                `checkpoint()` returned, or the text of it. The lines that it gave are not given again.
 
-        if timeout is not None and not isinstance(timeout, (int, float)):
-            raise ConfigurationError(f"timeout: must be a number of seconds, not {timeout!r}")
-        session = self.sagemaker_session
-        deadline = None if timeout is None else session.clock.monotonic() + timeout
-        return watch(session.api, self.job_name, logs=logs, polling=session.polling, deadline=deadline)
+        Raises:
+            WaitTimeoutError: while iterating: the time is up; the job goes on.
+            WatchError: while iterating: the job cannot be watched any more, such as for want of permission.
+        """
+        from processing.following import read_checkpoint
+        from processing.watching.stream import EventStream
+
+        feed = self._feed(logs=logs, timeout=timeout, checkpoint=read_checkpoint(checkpoint))
+        return EventStream([feed], alone=True)
+
+    def events_async(self, *, logs: bool = True, timeout: float | None = None) -> AsyncGenerator[Event, None]:
+        """Return the same as `events` for `async for`, sharing the session's poller; no thread is held meanwhile."""
+        from processing.watching.coroutines import events_of
+
+        events = events_of([self._feed(logs=logs, timeout=timeout)], alone=True)
+        return cast("AsyncGenerator[Event, None]", events)
 
     def wait(
         self,
@@ -376,101 +397,164 @@ class ProcessingJob:
             JobFailedError: the job failed; carries the reason, the exit message and the last log lines.
             JobStoppedError: the job was stopped.
             WaitTimeoutError: the timeout passed; the job goes on.
+            WatchError: the job cannot be watched any more, such as for want of permission; it may well go on.
         """
-        if on_stop not in {"raise", "return"}:
-            raise ConfigurationError(f"on_stop: must be 'raise' or 'return', not {on_stop!r}")
+        from processing.following import end_of
+
+        _check_on_stop(on_stop)
         try:
-            description, tail = self._follow(logs=logs, timeout=timeout)
+            outcome = end_of(self._feed(logs=logs, timeout=timeout), self._follower(logs=logs))
         except KeyboardInterrupt:
             logger.warning("Detached: the job goes on.\n%s", self._commands())
             raise
-        status = description["ProcessingJobStatus"]
-        if status == "Failed" or (status == "Stopped" and on_stop == "raise"):
-            raise self._error(description, tail if logs else self._log_tail(description))
-        return self
+        return self._ended(outcome, on_stop)
 
-    def _follow(self, *, logs: bool, timeout: float | None) -> tuple[dict[str, Any], list[str]]:
-        """Consume the event stream; return the last description and the last log lines."""
-        from processing.watching.events import LogEvent
+    async def wait_async(
+        self,
+        logs: bool = True,
+        *,
+        timeout: float | None = None,
+        on_stop: Literal["raise", "return"] = "raise",
+    ) -> ProcessingJob:
+        """Return when the job has completed, as `wait` does, without holding a thread.
+
+        However many are awaited, one poller looks at all jobs of the session. Cancelling it leaves the job alone.
+        """
+        from processing.following import end_of_async
+        from processing.watching.coroutines import in_thread
+
+        _check_on_stop(on_stop)
+        outcome = await end_of_async(self._feed(logs=logs, timeout=timeout), self._follower(logs=logs))
+        return await in_thread(lambda: self._ended(outcome, on_stop))
+
+    def exception(self, timeout: float | None = None) -> JobError | WatchError | None:
+        """Return the error that the job's end means, and None for a job that has completed; wait for it silently.
+
+        A job that was waited for already, also by `processing.wait` or `processing.as_completed`, is not looked at
+        again.
+
+        Args:
+            timeout: seconds to wait at most; None waits as long as it takes.
+
+        Raises:
+            WaitTimeoutError: the timeout passed; the job goes on.
+        """
+        from processing.following import end_of
+
+        if self._outcome is None:
+            self._outcome = end_of(self._feed(logs=False, timeout=timeout), self._follower(logs=False))
+        return self._error()
+
+    def _feed(
+        self,
+        *,
+        logs: bool,
+        timeout: float | None = None,
+        selection: Selection | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Feed:
+        from processing.following import check_timeout
+        from processing.watching.feed import Feed
+
+        return Feed(
+            self.sagemaker_session,
+            [self._target()],
+            logs=logs,
+            timeout=check_timeout(timeout),
+            selection=selection,
+            checkpoint=checkpoint,
+        )
+
+    def _target(self) -> Target:
+        """What is known of the job by who watches it."""
+        from processing.watching.status import Target
+
+        return Target(self.job_name, self._created)
+
+    def _follower(self, *, logs: bool) -> Follower:
+        from processing.following import Follower
         from processing.watching.render import Renderer
 
-        renderer = Renderer(instance_count=self._instance_count)  # an ended job's status comes after its lines
-        tail: collections.deque[str] = collections.deque(maxlen=_TAIL)
-        description: dict[str, Any] = {}
-        for event in self.events(logs=logs, timeout=timeout):
-            if logs:
-                renderer.show(event)
-            if isinstance(event, LogEvent):
-                tail.append(_tail_line(event))
-            else:
-                description = dict(event.description)
-        return description, list(tail)
+        # How many hosts there are has to be known with the first line, and an ended job's status comes after its lines.
+        return Follower(Renderer(instance_count=self._instance_count).show if logs else None, tails=logs)
 
-    def _log_tail(self, description: dict[str, Any]) -> list[str]:
-        """The last log lines, for an error; an error without them is better than another error in its place."""
-        from processing.watching.logs import read_all
+    def _ended(self, outcome: Outcome, on_stop: Literal["raise", "return"]) -> ProcessingJob:
+        """Take note of how the job ended, and raise what that means."""
+        self._outcome = outcome
+        error = self._error() if outcome.is_error(stopped=on_stop == "raise") else None
+        if error is not None:
+            raise error
+        return self
 
-        session = self.sagemaker_session
-        try:
-            lines = read_all(session.api, description, tail=_TAIL, polling=session.polling, complete=True)
-            return [_tail_line(event) for event in lines]
-        except Exception as error:  # noqa: BLE001 - whatever it is, the job's own failure is the news
-            logger.warning("the logs of %s could not be read: %s", self.job_name, error)
-            return []
+    def _error(self, *, read: bool = True) -> JobError | WatchError | None:
+        """Return the error that the job's end means, as far as its end was seen.
 
-    def _error(self, description: dict[str, Any], tail: list[str]) -> JobFailedError | JobStoppedError:
-        status = description["ProcessingJobStatus"]
-        reason = description.get("FailureReason")
-        exit_message = description.get("ExitMessage")
-        parts = [f"processing job {self.job_name}: {status}" + (f": {reason}" if reason else "")]
-        kind: type[JobFailedError | JobStoppedError] = JobStoppedError
-        if status == "Failed":
-            kind = CapacityError if "CapacityError" in (reason or "") else JobFailedError
-        if kind is CapacityError:
-            parts.append(capacity_advice(description))
-        if exit_message:
-            parts.append(f"exit message: {exit_message}")
-        if tail:
-            parts.append("last log lines:\n  " + "\n  ".join(tail))
-        return kind(
-            "\n".join(parts),
-            job_name=self.job_name,
-            status=status,
-            failure_reason=reason,
-            exit_message=exit_message,
-            log_tail=tail,
-        )
+        Args:
+            read: whether its last lines are read where they were not followed.
+        """
+        from processing.following import error_of
+
+        if self._outcome is None or not self._outcome.is_error():
+            return None
+        return error_of(self.sagemaker_session, self.job_name, self._outcome, read=read)
 
     def _commands(self) -> str:
         """How to attach to the job and how to stop it, from another process."""
         call = f"processing.attach({self.job_name!r}, session={self.sagemaker_session.expression()})"
         return f"  attach: {call}.wait()\n  stop:   {call}.stop()"
 
-    def logs(self, follow: bool = False, *, tail: int | None = None) -> Iterator[LogEvent]:
+    def logs(
+        self,
+        follow: bool = False,
+        *,
+        tail: int | None = None,
+        since: datetime | timedelta | None = None,
+        host: str | int | None = None,
+        pattern: str | re.Pattern[str] | None = None,
+    ) -> Iterator[LogEvent]:
         """Yield the job's log lines, every one once.
 
         Args:
             follow: True to go on until the job has ended; lines then come in order of arrival. False gives what is
                 there now, ordered by time.
-            tail: the last so many lines only; not with `follow`.
+            tail: the last so many of the lines that there are now; with `follow`, those that come later follow.
+            since: no line that was written before that moment (without a time zone: of this machine's), or longer ago
+                than that.
+            host: the lines of one instance alone: `"algo-1"`, or its number.
+            pattern: the lines in which this regular expression is found; every line is read all the same.
 
         Raises:
-            ConfigurationError: `tail` with `follow`, or not a positive number.
+            ConfigurationError: one of them is not what it has to be.
+            WatchError: while iterating with `follow`: the job cannot be watched any more.
         """
-        from processing.watching.events import LogEvent
         from processing.watching.logs import read_all
+        from processing.watching.selection import Selection
 
-        if tail is not None and (follow or tail < 1):
-            raise ConfigurationError("tail: must be a positive number, and is not for follow=True")
-        if not follow:
-            session = self.sagemaker_session
-            return read_all(session.api, self.describe(), tail=tail, polling=session.polling)
-        return (event for event in self.events() if isinstance(event, LogEvent))
+        session = self.sagemaker_session
+        selection = Selection.of(session.clock, since=since, tail=tail, host=host, pattern=pattern)
+        if follow:
+            return self._followed(selection)
+        return read_all(
+            session.api,
+            self.describe(),
+            tail=selection.tail,
+            since=selection.since,
+            host=selection.host,
+            pattern=selection.pattern,
+            polling=session.polling,
+        )
+
+    def _followed(self, selection: Selection) -> Iterator[LogEvent]:
+        from processing.watching.events import LogEvent
+        from processing.watching.stream import EventStream
+
+        with EventStream[Any]([self._feed(logs=True, selection=selection)], alone=True) as events:
+            yield from (event for event in events if isinstance(event, LogEvent))
 
     def stop(self) -> None:
         """Ask AWS to stop the job; returns at once. A job that has ended already stays as it is, and is no error."""
         from processing.retrying import error_code
-        from processing.watching.stream import TERMINAL
+        from processing.watching.status import TERMINAL
 
         try:
             self.sagemaker_session.stop_processing_job(self.job_name)
@@ -537,5 +621,6 @@ def _check_region(session: Session, region: str, field: str) -> None:
         )
 
 
-def _tail_line(event: LogEvent) -> str:
-    return f"[{event.host}] {event.message}"
+def _check_on_stop(on_stop: str) -> None:
+    if on_stop not in {"raise", "return"}:
+        raise ConfigurationError(f"on_stop: must be 'raise' or 'return', not {on_stop!r}")

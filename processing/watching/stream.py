@@ -1,182 +1,181 @@
-"""One stream of events: what `wait`, `logs(follow=True)` and the command line all consume."""
+"""One stream of events: what `wait`, `logs(follow=True)`, their asynchronous kin and the command line all consume.
+
+Here the steps of feeds (`processing.watching.feed`) are put together and driven by a thread, which takes its part in
+leading the pollers. `processing.watching.coroutines` drives them without one.
+"""
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any, Final
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
 
-import attrs
-
-from processing.exceptions import WaitTimeoutError
-from processing.retrying import Kind, RetryPolicy, classify, is_not_found
-from processing.watching.events import Event, LogEvent, StatusChanged
-from processing.watching.logs import LogReader, LogsComplete, is_settled, milliseconds
+from processing.exceptions import ConfigurationError, WaitTimeoutError
+from processing.watching.feed import Feed, Until, listed
+from processing.watching.status import Lost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Sequence
 
-    from processing.retrying import RetryingApi
-    from processing.watching.policy import Polling
+    from processing.watching.checkpoint import Checkpoint
+    from processing.watching.events import Event
+    from processing.watching.feed import Watchable
+    from processing.watching.selection import Selection
+    from processing.watching.status import Target
 
-logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
-TERMINAL: Final = frozenset({"Completed", "Failed", "Stopped"})
-_ORDER: Final[Mapping[str, int]] = {"InProgress": 0, "Stopping": 1}
-_PASSING: Final = frozenset({Kind.THROTTLED, Kind.TRANSIENT, Kind.AMBIGUOUS})
-_SHOWN_AFTER = 15.0  # seconds in which a job that was just made may not yet be shown
+Told: TypeAlias = "tuple[Feed, Event | Lost]"
+"""One event, and the feed that it is of: jobs of two sessions may have one name."""
+
+Pause: TypeAlias = "list[tuple[Feed, float | None]]"
+"""The feeds that are not at their end, and the moment until which each has nothing to do."""
+
+_SLICE: Final = 0.25  # seconds at most for which the poller of one session waits while those of others are due
+
+
+def steps(feeds: Sequence[Feed]) -> Iterator[Told | Pause]:
+    """Yield the events of several feeds, and a pause wherever none of them has any."""
+    walks = [(feed, feed.steps()) for feed in feeds]
+    while walks:
+        pause: Pause = []
+        for feed, walk in walks:
+            for step in walk:
+                if isinstance(step, Until):
+                    pause.append((feed, step.moment))
+                    break
+                yield feed, step
+        goes_on = {id(feed) for feed, _ in pause}
+        walks = [(feed, walk) for feed, walk in walks if id(feed) in goes_on]
+        if pause:
+            yield pause
+
+
+def tell(feeds: Sequence[Feed]) -> Generator[Told | Pause, None, None]:
+    """Yield the events of feeds, and before each wait the pause; a feed whose time is up comes to its end.
+
+    Closing the iterator closes the feeds.
+    """
+    with contextlib.ExitStack() as stack:
+        for feed in feeds:
+            stack.callback(feed.close)
+        for step in steps(feeds):
+            yield step
+            if isinstance(step, list):
+                wait(step)
+
+
+def wait(pause: Pause) -> None:
+    """Return when one of the feeds has something to do; meanwhile this thread takes part in leading their pollers."""
+    if len(pause) == 1:
+        feed, moment = pause[0]
+        feed.subscription.wait(moment)
+        return
+    # A thread can lead one poller at a time: each gets a slice, in turn.
+    length = min(_SLICE, *(feed.session.polling.longest / 2 for feed, _ in pause))
+    while True:
+        for feed, moment in pause:
+            now = feed.session.clock.monotonic()
+            until = now + length if moment is None else min(moment, now + length)
+            if feed.subscription.wait(until) or (moment is not None and feed.session.clock.monotonic() >= moment):
+                return
+
+
+def overdue(feeds: Sequence[Feed]) -> WaitTimeoutError | None:
+    """Return the error for jobs that had not ended when the time was up; None where there are none."""
+    unfinished = [item for feed in feeds for item in feed.unfinished.items()]
+    if not unfinished:
+        return None
+    names = [name for name, _ in unfinished]
+    if len(unfinished) == 1:
+        text = (
+            f"processing job {names[0]} has not ended in time (status: {unfinished[0][1] or 'not known'}); it goes on"
+        )
+    else:
+        text = f"{len(names)} processing jobs have not ended in time; they go on: {listed(names)}"
+    return WaitTimeoutError(text, job_name=names[0])
+
+
+class EventStream(Iterator[T]):
+    """The events of jobs, one after the other.
+
+    Leaving a `with` block, `close`, or dropping the iterator ends the watch; the jobs go on.
+
+    Args:
+        feeds: where the events come from.
+        alone: True for one job: what ends its watch is raised. False gives it as a `Lost` among the events.
+    """
+
+    def __init__(self, feeds: Sequence[Feed], *, alone: bool) -> None:
+        self._feeds = feeds
+        self._events = cast("Generator[T, None, None]", self._told(alone=alone))
+
+    def __iter__(self) -> EventStream[T]:
+        return self
+
+    def __next__(self) -> T:
+        """Return the next event, waiting for it.
+
+        Raises:
+            WaitTimeoutError: the time is up.
+            WatchError: the job cannot be watched any more.
+        """
+        return next(self._events)
+
+    def __enter__(self) -> EventStream[T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the watch."""
+        self._events.close()
+
+    def checkpoint(self) -> Checkpoint:
+        """Return where the log lines stand: what is given so far is not given again to whom continues from here.
+
+        Raises:
+            ConfigurationError: the stream is without log lines, or of jobs of several sessions.
+        """
+        if len(self._feeds) != 1:
+            raise ConfigurationError("jobs: a checkpoint is of the jobs of one session; make a stream for each session")
+        return self._feeds[0].checkpoint()
+
+    def _told(self, *, alone: bool) -> Iterator[Event | Lost]:
+        with contextlib.closing(tell(self._feeds)) as told:
+            for item in told:
+                if isinstance(item, list):
+                    continue
+                _, event = item
+                if alone and isinstance(event, Lost):
+                    raise event.error
+                yield event
+        if error := overdue(self._feeds):
+            raise error
 
 
 def watch(
-    api: RetryingApi,
-    job_name: str,
+    session: Watchable,
+    targets: Sequence[Target],
     *,
     logs: bool,
-    polling: Polling,
-    deadline: float | None = None,
-    since: int | None = None,
-) -> Iterator[Event]:
-    """Yield what happens to a job until it has ended.
+    timeout: float | None = None,
+    selection: Selection | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> EventStream[Event]:
+    """Return what happens to a job until it has ended; for several jobs, what happens to each of them.
 
-    The job is looked at at once, then at growing intervals. The last value is the `StatusChanged` to the terminal
-    status; before it every line has been yielded, in order of arrival. Failures that pass are waited out.
+    Each is looked at at once, then at growing intervals. A job's last value is the `StatusChanged` to its terminal
+    status; before it every line has been given, in order of arrival. Failures that pass are waited out.
 
     Args:
-        api: the session's calls.
-        job_name: the job.
-        logs: False for the status alone.
-        polling: the intervals.
-        deadline: the reading of the API's monotonic clock after which to give up; None for never.
-        since: lines with an earlier timestamp (ms since the epoch) are left out; by default those that are older than
-            the job, which are of another job that had the name before.
-
-    Raises:
-        WaitTimeoutError: the deadline passed; the job goes on.
-        botocore.exceptions.ClientError: AWS refused to answer for good, such as for want of permission.
+        session: where the jobs are.
+        targets: the jobs.
+        logs: False for the statuses alone.
+        timeout: seconds after which to give up; None for never.
+        selection: the lines that are wanted; all where not given.
+        checkpoint: where another stream about the same jobs stopped.
     """
-    return _Watcher(api, job_name, logs, polling, deadline, since).events()
-
-
-class _Watcher:
-    """One watch over one job."""
-
-    def __init__(
-        self,
-        api: RetryingApi,
-        job_name: str,
-        logs: bool,
-        polling: Polling,
-        deadline: float | None,
-        since: int | None,
-    ) -> None:
-        self._api = api
-        self._job_name = job_name
-        self._logs = logs
-        self._polling = polling
-        self._deadline = deadline
-        self._since = since
-        self._reader: LogReader | None = None
-        self._status: str | None = None
-        self._started = api.clock.monotonic()
-        self._failing: set[str] = set()
-
-    def events(self) -> Iterator[Event]:
-        wait: float | None = None
-        while True:
-            description = self._describe()
-            if description is not None:
-                status = description["ProcessingJobStatus"]
-                if status in TERMINAL:
-                    yield from self._last_lines(description)
-                    yield StatusChanged(self._job_name, status, self._status, description)
-                    return
-                if self._is_news(status):
-                    wait = None  # a job that is being stopped has ended soon
-                    yield StatusChanged(self._job_name, status, self._status, description)
-                    self._status = status
-                yield from self._new_lines(description)
-            wait = self._polling.after(wait)
-            self._sleep(wait)
-
-    def _is_news(self, status: str) -> bool:
-        """Return whether a status is a step forward: AWS may answer an old one after a new one."""
-        if self._status is None:
-            return True
-        return status != self._status and _ORDER.get(status, 2) >= _ORDER.get(self._status, 0)
-
-    def _sleep(self, wait: float) -> None:
-        clock = self._api.clock
-        if self._deadline is not None:
-            left = self._deadline - clock.monotonic()
-            if left <= 0:
-                raise WaitTimeoutError(
-                    f"processing job {self._job_name} has not ended in time (status: {self._status or 'not known'}); "
-                    "it goes on",
-                    job_name=self._job_name,
-                )
-            wait = min(wait, left)
-        clock.sleep(wait)
-
-    def _describe(self) -> dict[str, Any] | None:
-        """Return the job's description; None where it cannot be had at the moment."""
-        params = {"ProcessingJobName": self._job_name}
-        try:
-            answer = self._api.call("sagemaker", "DescribeProcessingJob", params, policy=self._policy())
-        except Exception as error:
-            young = self._api.clock.monotonic() - self._started < _SHOWN_AFTER
-            if is_not_found(error) and self._status is None and young:
-                return None
-            if not self._passes("status", error):
-                raise
-            return None
-        self._failing.discard("status")
-        return answer
-
-    def _new_lines(self, description: Mapping[str, Any]) -> Iterator[LogEvent]:
-        if not self._logs:
-            return
-        try:
-            yield from _lines(self._reader_of(description).poll())
-        except Exception as error:
-            if not self._passes("log lines", error):
-                raise
-        else:
-            self._failing.discard("log lines")
-
-    def _last_lines(self, description: Mapping[str, Any]) -> Iterator[LogEvent]:
-        if not self._logs:
-            return
-        self._deadline = None  # the job has ended in time; its last lines are bounded by the settle limit
-        reader = self._reader_of(description)
-        ended = description.get("ProcessingEndTime")
-        settled = is_settled(self._api, description)
-        reader.ended(self._job_name, ended_at=ended.timestamp() if ended else None, settled=settled)
-        while (due := reader.due) is not None:
-            self._api.clock.sleep(due - self._api.clock.monotonic())
-            yield from _lines(reader.poll())
-
-    def _reader_of(self, description: Mapping[str, Any]) -> LogReader:
-        if self._reader is None:
-            since = milliseconds(description["CreationTime"]) if self._since is None else self._since
-            self._reader = LogReader(self._api, self._polling, policy=self._policy)
-            self._reader.add(self._job_name, since)
-        return self._reader
-
-    def _policy(self) -> RetryPolicy:
-        """Return the API's policy, cut to the time that is left."""
-        policy = self._api.policy
-        if self._deadline is None:
-            return policy
-        left = max(0.0, self._deadline - self._api.clock.monotonic())
-        return attrs.evolve(policy, budget=min(policy.budget, left))
-
-    def _passes(self, what: str, error: Exception) -> bool:
-        """Return whether a failure is worth waiting out, and say so once for each time that it begins."""
-        passes = classify(error) in _PASSING
-        if passes and what not in self._failing:
-            self._failing.add(what)
-            logger.warning("the %s of %s cannot be read at the moment, still trying: %s", what, self._job_name, error)
-        return passes
-
-
-def _lines(items: Iterator[LogEvent | LogsComplete]) -> Iterator[LogEvent]:
-    return (item for item in items if isinstance(item, LogEvent))
+    feed = Feed(session, targets, logs=logs, timeout=timeout, selection=selection, checkpoint=checkpoint)
+    return EventStream([feed], alone=len(targets) == 1)

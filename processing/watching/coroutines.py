@@ -1,0 +1,88 @@
+"""Watching from coroutines: the same feeds as a thread drives, and no thread held while there is nothing to do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from processing.watching.status import Lost
+from processing.watching.stream import overdue, steps
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+
+    from processing.watching.events import Event
+    from processing.watching.feed import Feed
+    from processing.watching.stream import Pause, Told
+
+T = TypeVar("T")
+
+_BATCH: Final = 1000  # events taken at a time
+
+
+async def tell_async(feeds: Sequence[Feed]) -> AsyncGenerator[Told]:
+    """Yield the events of feeds, and before each wait the pause; calls for log lines are made in the loop's executor.
+
+    Where the task is cancelled or the iterator is closed, so are the feeds. A call that is under way comes to its end
+    in its thread, and nothing is made of it.
+    """
+    loop = asyncio.get_running_loop()
+    walk: Iterator[Told | Pause] = steps(feeds)
+    woken = asyncio.Event()
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(woken.set)
+
+    try:
+        await in_thread(lambda: [feed.subscription for feed in feeds])  # the first call of a session makes its clients
+        while True:
+            if any(feed.makes_calls for feed in feeds):
+                told, pause = await in_thread(lambda: _advance(walk))
+            else:
+                told, pause = _advance(walk)
+            for one in told:
+                yield one
+            if pause is None:
+                return
+            if pause:
+                yield pause
+                for feed, moment in pause:
+                    feed.subscription.notify(wake, moment)
+                await woken.wait()
+                woken.clear()
+    finally:
+        for feed in feeds:
+            feed.close()
+
+
+def _advance(walk: Iterator[Told | Pause]) -> tuple[list[Told], Pause | None]:
+    """Return the events up to the next pause, and the pause: an empty one where there is more, None at the end."""
+    told: list[Told] = []
+    for step in walk:
+        if isinstance(step, list):
+            return told, step
+        told.append(step)
+        if len(told) >= _BATCH:
+            return told, []
+    return told, None
+
+
+async def events_of(feeds: Sequence[Feed], *, alone: bool) -> AsyncGenerator[Event | Lost, None]:
+    """Yield the events of feeds; see `processing.watching.stream.EventStream`."""
+    async with contextlib.aclosing(tell_async(feeds)) as told:
+        async for item in told:
+            if isinstance(item, list):
+                continue
+            _, event = item
+            if alone and isinstance(event, Lost):
+                raise event.error
+            yield event
+    if error := overdue(feeds):
+        raise error
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """Call something that takes its time in a thread of the loop's."""
+    return await asyncio.get_running_loop().run_in_executor(None, function)
