@@ -6,7 +6,7 @@ import itertools
 import math
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from threading import Condition
@@ -95,7 +95,7 @@ class VirtualClock:
                     self._at_work.clear()  # they have ended, or wait for something else
                 if self._may_return(ticket):
                     break
-            if condition.wait(turn):
+            if _notified(condition, turn):
                 return
             turn = min(2 * turn, _LONGEST_TURN)
         condition.wait(0)  # others who want the lock have their chance
@@ -110,3 +110,25 @@ class VirtualClock:
     def _sign(self) -> None:
         self._at_work.add(threading.get_ident())
         self._signs += 1
+
+
+def _notified(condition: Condition, seconds: float) -> bool:
+    """Return whether a condition is notified in so many real seconds.
+
+    `Condition.wait` takes a notification that comes just as the time runs out for none.
+    """
+    inside: Any = condition
+    waiter = threading.Lock()
+    waiter.acquire()
+    inside._waiters.append(waiter)  # noqa: SLF001 - what `Condition.wait` does itself
+    state = inside._release_save()  # noqa: SLF001 - as above
+    try:
+        notified = waiter.acquire(timeout=seconds)
+    finally:
+        inside._acquire_restore(state)  # noqa: SLF001 - as above
+    if not notified:
+        try:
+            inside._waiters.remove(waiter)  # noqa: SLF001 - as above
+        except ValueError:
+            return True
+    return notified

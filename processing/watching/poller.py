@@ -168,6 +168,7 @@ class Poller:
         self._policy = attrs.evolve(
             api.policy, attempts=min(_TRIES, api.policy.attempts), budget=min(_BUDGET, api.policy.budget)
         )
+        self._once = attrs.evolve(self._policy, attempts=1, budget=0.0)
         self._roll = Roll(polling, api.clock, random or random_module.Random())  # noqa: S311 - jitter, not a secret
         self._call: Call | None = None  # what is due
         self._mailboxes: dict[str, tuple[Mailbox, ...]] = {}
@@ -273,7 +274,7 @@ class Poller:
         """
         call = self._call
         assert call is not None
-        policy = attrs.evolve(self._policy, budget=min(self._policy.budget, left))
+        policy = self._once if call.once else attrs.evolve(self._policy, budget=min(self._policy.budget, left))
         sent = self._clock.monotonic()
         try:
             answer = self._call_unlocked(call, policy)

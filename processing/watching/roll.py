@@ -36,7 +36,7 @@ _LIST: Final = "ListProcessingJobs"
 _SHOWN_AFTER: Final = 15.0  # seconds in which a job that was just made may not yet be shown
 _SPACING: Final = 0.25  # seconds between looks at jobs that the listings do not show
 _MOST_LOOKS: Final = 10.0  # looks a second where many jobs have to be looked at one by one
-_MOST_RESTARTS: Final = 3  # of a scan whose tokens are not taken
+_MOST_RESTARTS: Final = 3  # of a scan whose tokens are not taken, before it is left alone for a while
 _FEW_WAKES: Final = 4  # jobs that something happened to, above which one listing is cheaper than a look at each
 
 
@@ -48,11 +48,13 @@ class Call:
         operation: as AWS spells it.
         params: its parameters.
         about: the job that is looked at, or the scan whose page is asked for.
+        once: True where the operation failed the last time: one try will show whether it still does.
     """
 
     operation: str
     params: Mapping[str, Any]
     about: Watched | Scan
+    once: bool
 
 
 @attrs.frozen
@@ -159,9 +161,10 @@ class Roll:
             return moment, None
         if self._listing and page_at <= look_at:
             scan = self._listing.page(now, self._jobs)
-            return moment, Call(_LIST, scan.params(), scan)
+            return moment, Call(_LIST, scan.params(), scan, self._weather.is_bad(_LIST))
         assert look is not None
-        return moment, Call(_DESCRIBE, {"ProcessingJobName": look.name}, look)
+        params = {"ProcessingJobName": look.name}
+        return moment, Call(_DESCRIBE, params, look, self._weather.is_bad(_DESCRIBE))
 
     def answered(self, call: Call, answer: Mapping[str, Any], sent: float) -> list[Step | Loss]:
         """Return what an answer says, in order.
@@ -267,10 +270,13 @@ class Roll:
         return self._losses([watched], error)
 
     def _page_failed(self, scan: Scan, error: Exception, now: float) -> list[Loss]:
-        if scan.token is not None and error_code(error) == "ValidationException" and scan.restarts < _MOST_RESTARTS:
-            scan.restart()  # a token that is too old has no error code of its own
+        # A token that is too old has no error code of its own.
+        stale = scan.token is not None and error_code(error) == "ValidationException"
+        if stale:
+            scan.restart()
+        if stale and scan.restarts < _MOST_RESTARTS:
             return []
-        if self._weather.bears(_LIST, error, now):
+        if self._weather.bears(_LIST, error, now, passing=stale):
             return []
         if concerns_all(error):
             return self._losses(self._jobs.values(), error)

@@ -45,11 +45,13 @@ class Weather:
     Args:
         polling: the waits between tries, which grow.
         random: where the jitter comes from.
+        what: what is read, for the log.
     """
 
-    def __init__(self, polling: Polling, random: random_module.Random) -> None:
+    def __init__(self, polling: Polling, random: random_module.Random, what: str = "the status of jobs") -> None:
         self._polling = polling
         self._random = random
+        self._what = what
         self._spells: dict[str, _Spell] = {}
 
     def held_until(self, operation: str) -> float:
@@ -57,7 +59,11 @@ class Weather:
         spell = self._spells.get(operation)
         return spell.until if spell else 0.0
 
-    def bears(self, operation: str, error: Exception, now: float) -> bool:
+    def is_bad(self, operation: str) -> bool:
+        """Return whether an operation failed the last time."""
+        return operation in self._spells
+
+    def bears(self, operation: str, error: Exception, now: float, *, passing: bool = False) -> bool:
         """Note a failure, and return whether the operation is worth another try; where it begins, it is said.
 
         Credentials that have expired may be renewed, and are waited for as long as `Polling.renewal`.
@@ -66,23 +72,24 @@ class Weather:
             operation: what was called.
             error: how it failed.
             now: the moment.
+            passing: True for a failure that is known to pass, whatever it looks like.
         """
         spell = self._spells.get(operation) or _Spell(now)
         if classify(error) is Kind.EXPIRED:
             spell.expired = now if spell.expired is None else spell.expired
             if now - spell.expired >= self._polling.renewal:
                 return False
-        elif not passes(error):
+        elif not (passing or passes(error)):
             return False
         if operation not in self._spells:
             self._spells[operation] = spell
-            logger.warning("the status of jobs cannot be read at the moment, still trying: %s", error)
+            logger.warning("%s cannot be read at the moment, still trying: %s", self._what, error)
         spell.wait = self._polling.after(spell.wait)
-        spell.until = now + spell.wait * self._random.uniform(0.5, 1.0)
+        spell.until = now + spell.wait * self._random.uniform(1.0 - self._polling.jitter, 1.0)
         return True
 
     def cleared(self, operation: str, now: float) -> None:
         """Note that an operation was answered."""
         spell = self._spells.pop(operation, None)
         if spell:
-            logger.info("the status of jobs can be read again, after %.0f seconds", now - spell.began)
+            logger.info("%s can be read again, after %.0f seconds", self._what, now - spell.began)
