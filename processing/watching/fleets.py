@@ -6,6 +6,7 @@ jobs of one run, whose names begin alike, are read with one call.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -100,7 +101,7 @@ class Fleet:
 
     def takes(self, name: str) -> bool:
         """Return whether a job of that name belongs here."""
-        return not self.jobs or len(_common(name, next(iter(self.jobs)))) >= COMMON
+        return not self.jobs or len(_common([name, next(iter(self.jobs))])) >= COMMON
 
     def start(self) -> int:
         """Return where the next sweep over jobs that were swept begins, in ms since the epoch."""
@@ -151,10 +152,8 @@ def prefix_of(jobs: list[FollowedJob], host: str | None = None) -> str:
     if len(jobs) == 1:
         return f"{jobs[0].name}/{host}-" if host else f"{jobs[0].name}/"
     names = [job.name for job in jobs]
-    return _common(min(names), max(names))
+    return _common([min(names), max(names)])
 
 
-def _common(one: str, other: str) -> str:
-    """Return what two texts begin with; of the first and the last of sorted texts, it is what all begin with."""
-    length = next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
-    return one[: min(len(one), len(other)) if length is None else length]
+def _common(names: list[str]) -> str:
+    return os.path.commonprefix(names)  # noqa: RUF071 - of characters, which names are made of

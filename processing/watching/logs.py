@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing.exceptions import ConfigurationError
-from processing.retrying import Kind, classify, server_time
+from processing.retrying import answer_of, server_time
 from processing.watching.checkpoint import Checkpoint
 from processing.watching.events import LogEvent
 from processing.watching.fleets import Ending, Fleet, FollowedJob, prefix_of
 from processing.watching.joining import Joiner
 from processing.watching.policy import Polling
 from processing.watching.seen import Seen, fingerprint
+from processing.watching.servertime import ServerTime
 from processing.watching.sources import FilteredSource, Record, StreamsSource, is_denied, read_events_quickly
+from processing.watching.weather import Weather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -38,7 +40,7 @@ _GRACE = 3.0  # times `Polling.settle` after a job's end before which no sweep i
 _HELD = 5.0  # seconds that a piece of a long line waits for the next one
 _EVENTS_A_PAGE = 5_000  # a page has up to 10,000 events, or 1 MB
 _CALL_BUDGET = 20.0  # seconds for one call, while there is more to be done than to read logs
-_PASSING: Final = frozenset({Kind.THROTTLED, Kind.TRANSIENT, Kind.AMBIGUOUS, Kind.EXPIRED})
+_READING: Final = "FilterLogEvents"  # whose weather is kept: there is one for all ways of reading
 
 
 @attrs.frozen
@@ -111,8 +113,8 @@ class LogReader:
         self._host = host
         self._restored = dict(checkpoint.jobs) if checkpoint else {}
         self._random = random or random_module.Random()  # noqa: S311 - jitter, not a secret
+        self._weather = Weather(polling, self._random, "the log lines of jobs")
         self._strict = strict
-        self._quick = False
         self._jobs: dict[str, FollowedJob] = {}
         self._fleets: list[Fleet] = []
         self._routes: dict[str, _Route] = {}
@@ -120,9 +122,8 @@ class LogReader:
         self._source: FilteredSource | StreamsSource | None = FilteredSource(
             self._call
         )  # None: the logs cannot be read
-        self._aws_ahead = self._clock.time() - self._clock.monotonic()  # AWS's time less the monotonic one; a guess
+        self._server = ServerTime(self._clock)
         self._fresh: set[str] = set()
-        self._backoff: float | None = None  # the last wait after a failure; None where all is well
         self._complete: dict[str, tuple[int, int]] = {}  # since and count of jobs that are complete
         self._oldest: int | None = None  # the earliest timestamp of what was new in the sweep
 
@@ -260,7 +261,7 @@ class LogReader:
                 raise
             self._failed(error, sweep)
             return False
-        self._recovered()
+        self._weather.cleared(_READING, self._clock.monotonic())
         return True
 
     def _read(self, sweep: _Sweep) -> Iterator[LogEvent]:
@@ -273,7 +274,7 @@ class LogReader:
             yield from self._take(page)
             if sweep.whole and page and isinstance(self._source, FilteredSource):
                 self._advance(sweep, page[-1]["timestamp"])
-        began = clock_began + self._aws_ahead
+        began = self._aws_now() - (self._clock.monotonic() - clock_began)
         for job in sweep.jobs:
             job.swept, job.resume = True, job.since
             if job.ending and not sweep.fleet:
@@ -305,8 +306,8 @@ class LogReader:
             fleet.newest = max([*newest, fleet.newest or 0])
         if not sweep.whole or fleet.swept_at is None:
             fleet.swept(began, sweep.start, self._oldest)
-        now = self._clock.monotonic()
-        fleet.pace(first_news and fleet.newest is not None, now, now + self._aws_ahead, self._random)
+        first_news = first_news and fleet.newest is not None
+        fleet.pace(first_news, self._clock.monotonic(), self._aws_now(), self._random)
 
     def _take(self, page: list[Record]) -> Iterator[LogEvent]:
         """Yield the lines of a page that are new."""
@@ -388,7 +389,7 @@ class LogReader:
             else:
                 ending.due = now + self._polling.settle
                 if ending.quiet:  # the next sweep may be the last, if it is late enough
-                    ending.due = max(ending.due, earliest - self._aws_ahead)
+                    ending.due = max(ending.due, now + earliest - self._aws_now())
 
     def _end_without_reading(self) -> Iterator[LogEvent | LogsComplete]:
         """Say that ended jobs are complete for which nothing is read any more."""
@@ -399,7 +400,7 @@ class LogReader:
                 yield from self._completed(job, bounded=False)
             elif self._source is None:
                 yield from self._completed(job, bounded=True)
-            elif self._backoff is not None and now >= job.ending.give_up_at:
+            elif self._weather.held_until(_READING) and now >= job.ending.give_up_at:
                 logger.warning("the last log lines of %s could not be read; they may be missing here", job.name)
                 yield from self._completed(job, bounded=True)
 
@@ -435,37 +436,33 @@ class LogReader:
     def _failed(self, error: Exception, sweep: _Sweep) -> None:
         """Come back later to a sweep that failed, or give up reading logs."""
         name = sweep.jobs[0].name + (f" and {len(sweep.jobs) - 1} others" if len(sweep.jobs) > 1 else "")
-        if is_denied(error) or classify(error) not in _PASSING:
+        if is_denied(error) or not self._weather.bears(_READING, error, self._clock.monotonic()):
             why = "reading them is not allowed" if is_denied(error) else "they cannot be read"
             logger.warning("the logs of %s cannot be shown, %s: %s", name, why, error)
             self._source = None
             return
-        if self._backoff is None:
-            logger.warning("the log lines of %s cannot be read at the moment, still trying: %s", name, error)
-        self._backoff = self._polling.after(self._backoff)
-        due = self._clock.monotonic() + self._backoff
+        due = self._weather.held_until(_READING)
         if sweep.fleet:
             sweep.fleet.due = due
         for job in sweep.jobs:
             if job.ending:
                 job.ending.due = due
 
-    def _recovered(self) -> None:
-        if self._backoff is not None:
-            self._backoff = None
-            logger.info("log lines can be read again")
-
     def _call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
-        if not self._quick:
-            self._quick = True
+        if not self._server.is_told:
             read_events_quickly(self._api.client("logs"))
-        answer = self._api.call("logs", operation, params, policy=self._policy())
-        moment = server_time(answer.get("ResponseMetadata", {}))
-        ahead = (moment or self._clock.time()) - self._clock.monotonic()
-        # The header has whole seconds, cut off: the largest difference is the truest, unless it was far off.
-        if not -5 < ahead - self._aws_ahead <= 0:
-            self._aws_ahead = ahead
+        sent, answer = self._clock.monotonic(), {}
+        try:
+            answer = self._api.call("logs", operation, params, policy=self._policy())
+        except Exception as error:
+            answer = dict(answer_of(error))
+            raise
+        finally:
+            self._server.learn(answer, sent)
         return answer
+
+    def _aws_now(self) -> float:
+        return self._server.now() if self._server.is_told else self._clock.time()
 
     def _short_policy(self) -> RetryPolicy:
         return attrs.evolve(self._api.policy, budget=min(self._api.policy.budget, _CALL_BUDGET))

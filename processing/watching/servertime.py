@@ -46,9 +46,14 @@ class ServerTime:
         else:
             self._least, self._most = max(self._least, least), min(self._most, most)
 
+    @property
+    def is_told(self) -> bool:
+        """Whether an answer has told the time."""
+        return self._least > -math.inf
+
     def now(self) -> float:
         """Return AWS's time, in seconds since the epoch: never later than it is."""
-        if self._least == -math.inf:
+        if not self.is_told:
             return self._clock.time() - _UNTOLD
         return self._clock.monotonic() + self._least
 

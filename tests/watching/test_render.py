@@ -21,6 +21,7 @@ def shown(*messages: str, encoding: str = "utf-8") -> str:
     renderer = Renderer(out)
     for message in messages:
         renderer.show(line(message))
+    renderer.flush()
     return raw.getvalue().decode(encoding)
 
 
