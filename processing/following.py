@@ -19,12 +19,13 @@ from processing.watching.status import TERMINAL, Lost
 from processing.watching.stream import overdue, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from processing.exceptions import WatchError
     from processing.session import Session
     from processing.watching.events import Event
     from processing.watching.feed import Feed
+    from processing.watching.render import Renderer
 
 logger = logging.getLogger(__name__)
 
@@ -58,24 +59,40 @@ class Outcome:
 
 
 class Follower:
-    """Takes the events of jobs as they come, and says how each job ended.
+    """Takes the events of jobs as they come, and says how each job ended. Leave it as a context manager.
 
     Args:
-        show: takes what is to be shown; None where nothing is.
+        renderer: shows the lines; None where they are not shown.
         tails: whether lines are followed, and the last ones kept for an error.
     """
 
-    def __init__(self, show: Callable[[Event], object] | None, *, tails: bool) -> None:
-        self._show = show
+    def __init__(self, renderer: Renderer | None, *, tails: bool) -> None:
+        self._renderer = renderer
         self._tails: dict[tuple[Feed, str], collections.deque[LogEvent]] | None = {} if tails else None
+
+    def __enter__(self) -> Follower:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Write what was kept for a slow output; who is interrupted, or has no time left, does not wait for it."""
+        self.close(patient=kind is None)
+
+    def close(self, *, patient: bool = True) -> None:
+        """Write what was kept for a slow output, waiting for it or not."""
+        if self._renderer is not None:
+            self._renderer.flush(patient=patient)
+
+    def ready(self) -> bool:
+        """Write what the output can take, and return whether it can take more lines."""
+        return self._renderer is None or self._renderer.ready()
 
     def take(self, feed: Feed, event: Event | Lost) -> Outcome | None:
         """Take one event; the answer is how its job ended, and None as long as it has not."""
         job = (feed, event.job_name)
         if isinstance(event, Lost):
             return Outcome({}, self._last(job), event.error)
-        if self._show is not None:
-            self._show(event)
+        if self._renderer is not None:
+            self._renderer.show(event)
         if isinstance(event, StatusChanged):
             if event.status not in TERMINAL:
                 return None
@@ -97,25 +114,35 @@ def end_of(feed: Feed, follower: Follower) -> Outcome:
         WaitTimeoutError: the time is up.
     """
     outcome: Outcome | None = None
-    with contextlib.closing(tell([feed])) as told:
+    with follower, contextlib.closing(tell([feed])) as told:
         for item in told:
-            if not isinstance(item, list):
+            if isinstance(item, list):
+                follower.ready()
+            else:
                 outcome = follower.take(*item) or outcome
-    if error := overdue([feed]):
-        raise error
-    assert outcome is not None
-    return outcome
+        return _checked(outcome, feed)
 
 
 async def end_of_async(feed: Feed, follower: Follower) -> Outcome:
     """Do the same as `end_of` in a coroutine."""
-    from processing.watching.coroutines import tell_async
+    from processing.watching.coroutines import in_thread, tell_async
 
     outcome: Outcome | None = None
     async with contextlib.aclosing(tell_async([feed])) as told:
         async for item in told:
-            if not isinstance(item, list):
+            if isinstance(item, list):
+                follower.ready()
+            else:
                 outcome = follower.take(*item) or outcome
+
+    def finished() -> Outcome:
+        with follower:
+            return _checked(outcome, feed)
+
+    return await in_thread(finished)
+
+
+def _checked(outcome: Outcome | None, feed: Feed) -> Outcome:
     if error := overdue([feed]):
         raise error
     assert outcome is not None

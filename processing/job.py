@@ -402,8 +402,10 @@ class ProcessingJob:
         from processing.following import end_of
 
         _check_on_stop(on_stop)
+        follower = self._follower(logs=logs)
+        feed = self._feed(logs=logs, timeout=timeout, ready=follower.ready)
         try:
-            outcome = end_of(self._feed(logs=logs, timeout=timeout), self._follower(logs=logs))
+            outcome = end_of(feed, follower)
         except KeyboardInterrupt:
             logger.warning("Detached: the job goes on.\n%s", self._commands())
             raise
@@ -424,7 +426,8 @@ class ProcessingJob:
         from processing.watching.coroutines import in_thread
 
         _check_on_stop(on_stop)
-        outcome = await end_of_async(self._feed(logs=logs, timeout=timeout), self._follower(logs=logs))
+        follower = self._follower(logs=logs)
+        outcome = await end_of_async(self._feed(logs=logs, timeout=timeout, ready=follower.ready), follower)
         return await in_thread(lambda: self._ended(outcome, on_stop))
 
     def exception(self, timeout: float | None = None) -> JobError | WatchError | None:
@@ -452,6 +455,7 @@ class ProcessingJob:
         timeout: float | None = None,
         selection: Selection | None = None,
         checkpoint: Checkpoint | None = None,
+        ready: Callable[[], bool] = lambda: True,
     ) -> Feed:
         from processing.following import check_timeout
         from processing.watching.feed import Feed
@@ -463,6 +467,7 @@ class ProcessingJob:
             timeout=check_timeout(timeout),
             selection=selection,
             checkpoint=checkpoint,
+            ready=ready,
         )
 
     def _target(self) -> Target:
@@ -476,7 +481,7 @@ class ProcessingJob:
         from processing.watching.render import Renderer
 
         # How many hosts there are has to be known with the first line, and an ended job's status comes after its lines.
-        return Follower(Renderer(instance_count=self._instance_count).show if logs else None, tails=logs)
+        return Follower(Renderer(instance_count=self._instance_count) if logs else None, tails=logs)
 
     def _ended(self, outcome: Outcome, on_stop: Literal["raise", "return"]) -> ProcessingJob:
         """Take note of how the job ended, and raise what that means."""

@@ -97,7 +97,9 @@ def wait(
         for item in told:
             if not isinstance(item, list):
                 together.take(*item)
-            elif is_enough(together):  # at a pause: what ended with the first one is returned with it
+                continue
+            together.follower.ready()
+            if is_enough(together):  # at a pause: what ended with the first one is returned with it
                 break
     return together.result()
 
@@ -122,7 +124,9 @@ def _as_completed(together: _Together) -> Iterator[ProcessingJob]:
     yield from together.done
     with _detaching(together), contextlib.closing(tell(together.feeds)) as told:
         for item in told:
-            if not isinstance(item, list):
+            if isinstance(item, list):
+                together.follower.ready()
+            else:
                 yield from together.take(*item)
     if error := overdue(together.feeds):
         raise error
@@ -167,9 +171,16 @@ async def wait_async(
         async for item in told:
             if not isinstance(item, list):
                 together.take(*item)
-            elif is_enough(together):
+                continue
+            together.follower.ready()
+            if is_enough(together):
                 break
-    return await in_thread(together.result)
+
+    def finished() -> WaitResult:
+        with together.follower:
+            return together.result()
+
+    return await in_thread(finished)
 
 
 async def as_completed_async(
@@ -183,16 +194,19 @@ async def as_completed_async(
     Raises:
         WaitTimeoutError: the time is up, and some have not ended.
     """
-    from processing.watching.coroutines import tell_async
+    from processing.watching.coroutines import in_thread, tell_async
 
     together = _Together(jobs, timeout, logs=logs)
     for job in list(together.done):
         yield job
     async with contextlib.aclosing(tell_async(together.feeds)) as told:
         async for item in told:
-            if not isinstance(item, list):
+            if isinstance(item, list):
+                together.follower.ready()
+            else:
                 for job in together.take(*item):
                     yield job
+    await in_thread(together.follower.close)
     if error := overdue(together.feeds):
         raise error
 
@@ -233,8 +247,8 @@ class _Together:
             else:
                 self._of.setdefault((job.sagemaker_session, job.job_name), []).append(job)
         sessions = dict.fromkeys(session for session, _ in self._of)
-        self._renderer = Renderer() if logs and show else None
-        self._follower = Follower(self._renderer.show if self._renderer else None, tails=logs and show)
+        renderer = Renderer(several_jobs=len(self._of) > 1) if logs and show else None
+        self.follower = Follower(renderer, tails=logs and show)
         self.feeds = [
             Feed(
                 session,
@@ -242,13 +256,14 @@ class _Together:
                 logs=logs,
                 timeout=timeout,
                 checkpoint=read_checkpoint(checkpoint),
+                ready=self.follower.ready,
             )
             for session in sessions
         ]
 
     def take(self, feed: Feed, event: Event | Lost) -> list[ProcessingJob]:
         """Take an event, and return the jobs that have ended with it: several objects may stand for one job."""
-        outcome = self._follower.take(feed, event)
+        outcome = self.follower.take(feed, event)
         if outcome is None:
             return []
         ended = self._of[cast("Session", feed.session), event.job_name]
@@ -310,9 +325,10 @@ def _enough(return_when: ReturnWhen) -> Callable[[_Together], bool]:
 
 @contextlib.contextmanager
 def _detaching(together: _Together) -> Iterator[None]:
-    """Say at Ctrl-C that the jobs go on, and how to come back to them."""
+    """Show what is left to show; say at Ctrl-C that the jobs go on, and how to come back to them."""
     try:
-        yield
+        with together.follower:
+            yield
     except KeyboardInterrupt:
         logger.warning("Detached: the jobs go on.\n%s", together.commands())
         raise

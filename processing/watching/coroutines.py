@@ -21,7 +21,7 @@ T = TypeVar("T")
 _BATCH: Final = 1000  # events taken at a time
 
 
-async def tell_async(feeds: Sequence[Feed]) -> AsyncGenerator[Told]:
+async def tell_async(feeds: Sequence[Feed]) -> AsyncGenerator[Told | Pause, None]:
     """Yield the events of feeds, and before each wait the pause; calls for log lines are made in the loop's executor.
 
     Where the task is cancelled or the iterator is closed, so are the feeds. A call that is under way comes to its end
