@@ -198,7 +198,7 @@ class Fleet(Sequence["ProcessingJob"]):
 
 def submit_all(
     processor: Any,
-    runs: Iterable[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]],
+    runs: Iterable[Mapping[str, Any]] | Mapping[str, Any],
     *,
     name: str,
     rate: float | None = None,

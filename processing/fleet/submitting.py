@@ -217,7 +217,7 @@ class Submission:
 
     def _next(self) -> Run | None:
         with self._taking:  # a generator has no use for two threads
-            return None if self._gate.closed else next(self._runs, None)
+            return None if self._gate.closed or self._error else next(self._runs, None)
 
     def _take(self, run: Run) -> None:
         job = None
@@ -249,6 +249,7 @@ class Submission:
             self._failed_in_a_row += 1
             hopeless = self._failed_in_a_row >= _HOPELESS_AFTER
         if hopeless:
+            self._gate.close()
             self._give_up(
                 SubmissionError(
                     f"given up after {_HOPELESS_AFTER} failures in a row, the last of them: {error}",
@@ -282,9 +283,9 @@ class Submission:
         return FleetProgress(self._created, attached, len(self._failures), self._total)
 
     def _give_up(self, error: BaseException) -> None:
+        """Take no further run; those on their way come to their end."""
         with self._changed:
             self._error = self._error or error
-        self._gate.close()
 
 
 def _position(entry: Entry) -> int:

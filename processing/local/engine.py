@@ -38,6 +38,7 @@ _HANDLERS = {
     "iam": ("processing.local.handlers.iam", "IamHandler"),
     "sqs": ("processing.local.handlers.sqs", "SqsHandler"),
     "cloudwatch": ("processing.local.handlers.cloudwatch", "CloudWatchHandler"),
+    "resourcegroupstaggingapi": ("processing.local.handlers.tagging", "TaggingHandler"),
 }
 _ANOTHER_S3 = ("processing.local.handlers.elsewhere", "ElsewhereHandler")
 _REFUSALS = {
@@ -45,6 +46,7 @@ _REFUSALS = {
     "logs": "InvalidParameterException",
     "cloudwatch": "ValidationError",
     "sqs": "InvalidParameterValue",
+    "resourcegroupstaggingapi": "InvalidParameterException",
 }
 """The services whose parameters are held against the model before the handler sees them, and their error codes."""
 

@@ -319,6 +319,33 @@ class JobStore:
                 connection.execute(f"DELETE FROM tags WHERE arn IN ({finished})", (job,))  # noqa: S608
                 connection.execute("DELETE FROM jobs WHERE id = ? AND ended IS NOT NULL", (job,))
 
+    def tagged(
+        self, filters: Sequence[tuple[str, Sequence[str]]], limit: int, after: str, arns: Sequence[str] | None = None
+    ) -> Sequence[tuple[str, dict[str, str]]]:
+        """Return a page of the jobs that have tags, by ARN, each with them.
+
+        Args:
+            filters: keys that a job must have, each with the values that it may have; none for any.
+            limit: how many at most.
+            after: the ARN that the page follows; empty for the first one.
+            arns: these jobs alone.
+        """
+        wanted = ["arn > ?"]
+        values: list[Any] = [after]
+        for key, options in filters:
+            among = f" AND value IN ({', '.join('?' * len(options))})" if options else ""
+            wanted.append(f"arn IN (SELECT arn FROM tags WHERE key = ?{among})")  # noqa: S608
+            values += [key, *options]
+        if arns:
+            wanted.append(f"arn IN ({', '.join('?' * len(arns))})")
+            values += arns
+        with self._database.read() as connection:
+            found = connection.execute(
+                f"SELECT DISTINCT arn FROM tags WHERE {' AND '.join(wanted)} ORDER BY arn LIMIT ?",  # noqa: S608
+                (*values, limit),
+            ).fetchall()
+            return [(arn, _tags(connection, arn)) for (arn,) in found]
+
     def tags(self, arn: str) -> dict[str, str]:
         """Return the tags of the job with that ARN, sorted by key.
 

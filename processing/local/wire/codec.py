@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _JSON_SERVICES = frozenset(jsonrpc.TARGETS.values())
 _QUERY_SERVICES = frozenset(query.VERSIONS.values())
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/aws4_request")
-_SIGNING_NAMES = {"monitoring": "cloudwatch"}
+_SIGNING_NAMES = {"monitoring": "cloudwatch", "tagging": "resourcegroupstaggingapi"}
 """boto3's names of the services that sign with another one."""
 
 _SERVICES = _JSON_SERVICES | _QUERY_SERVICES | {rest.SERVICE}

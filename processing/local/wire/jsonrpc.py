@@ -24,6 +24,7 @@ TARGETS = {
     "Logs_20140328": "logs",
     "AmazonSQS": "sqs",
     "GraniteServiceVersion20100801": "cloudwatch",
+    "ResourceGroupsTaggingAPI_20170126": "resourcegroupstaggingapi",
 }
 """The first half of X-Amz-Target, for the services that the engine has."""
 

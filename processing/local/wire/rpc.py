@@ -1,4 +1,4 @@
-"""Smithy RPC v2 with CBOR, CloudWatch's: service and operation in the path, parameters and result as CBOR maps."""
+"""Smithy RPC v2 with CBOR: service and operation in the path, parameters and result as CBOR maps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from processing.local.wire.names import error_names
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SERVICES = {"GraniteServiceVersion20100801": "cloudwatch"}
+SERVICES = {
+    "GraniteServiceVersion20100801": "cloudwatch",
+    "ResourceGroupsTaggingAPI_20170126": "resourcegroupstaggingapi",
+}
 """The service's name in the path, for the services that the engine has."""
 
 _PATH = re.compile(r"/service/([^/]+)/operation/([^/]+)$")

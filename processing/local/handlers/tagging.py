@@ -1,0 +1,63 @@
+"""Resource Groups Tagging: which jobs have which tags. Of all that AWS can tag, jobs are what the engine has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from processing.local.errors import ApiError
+from processing.local.stores.jobs import JobStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Protocol
+
+    from processing.local.handlers import Operation
+
+    class Surroundings(Protocol):
+        """What the handler needs to know of the engine."""
+
+        home: Path
+
+
+MAX_PAGE = 100
+_TYPES = frozenset({"sagemaker", "sagemaker:processing-job"})
+
+
+class TaggingHandler:
+    """GetResources, by its name in the API.
+
+    Args:
+        engine: the engine that it belongs to.
+
+    Attributes:
+        operations: the function for each operation.
+    """
+
+    def __init__(self, engine: Surroundings) -> None:
+        self._jobs = JobStore(engine.home)
+        self.operations: dict[str, Operation] = {"GetResources": self.get_resources}
+
+    def get_resources(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer a page of jobs with their tags; the token is the last ARN of the page before."""
+        arns = params.get("ResourceARNList")
+        if arns and any(params.get(name) for name in ("TagFilters", "ResourceTypeFilters", "ResourcesPerPage")):
+            raise _invalid("ResourceARNList cannot be specified with any other parameter.")
+        if params.get("TagsPerPage") or params.get("IncludeComplianceDetails"):
+            raise _invalid("The local engine does not have TagsPerPage and tag policies.")
+        size = params.get("ResourcesPerPage") or MAX_PAGE
+        if not 1 <= size <= MAX_PAGE:
+            raise _invalid(f"ResourcesPerPage must be between 1 and {MAX_PAGE}.")
+        types = params.get("ResourceTypeFilters")
+        if types and _TYPES.isdisjoint(types):
+            return {"ResourceTagMappingList": [], "PaginationToken": ""}
+        filters = [(entry["Key"], entry.get("Values") or []) for entry in params.get("TagFilters") or ()]
+        found = self._jobs.tagged(filters, size + 1, params.get("PaginationToken") or "", arns)
+        page = [
+            {"ResourceARN": arn, "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+            for arn, tags in found[:size]
+        ]
+        return {"ResourceTagMappingList": page, "PaginationToken": found[size - 1][0] if len(found) > size else ""}
+
+
+def _invalid(message: str) -> ApiError:
+    return ApiError("InvalidParameterException", message)

@@ -1,0 +1,504 @@
+"""Fleets: many jobs under one name, each submitted once, at the account's pace, stopped and found again as a whole."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from processing import ConfigurationError, ProcessingInput, ScriptProcessor, SubmissionError
+from processing.exceptions import ProcessingError, StagingError
+from processing.fleet.finding import jobs
+from processing.fleet.fleet import Fleet, submit_all
+from processing.fleet.runs import Runs
+from processing.fleet.submitting import FleetProgress
+from processing.testing.clock import VirtualClock
+from processing.testing.simulation import Life, SimulatedAws
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from processing import LocalSession, Session
+
+ROLE = "arn:aws:iam::000000000000:role/r"
+
+
+class World:
+    """AWS with a create quota, and what submits to it."""
+
+    def __init__(self, folder: Path, *, quota: float | None = None, **simulated: Any) -> None:
+        self.clock = VirtualClock()
+        quotas = {} if quota is None else {"CreateProcessingJob": quota}
+        self.aws = SimulatedAws(self.clock, quotas=quotas, **simulated)
+        self.script = folder / "prep.py"
+        self.script.write_text("print('hello')")
+        self.session = self.new_session()
+        self.session.client("s3").create_bucket(Bucket="bucket")
+
+    def new_session(self) -> Session:
+        """What another process has."""
+        return self.aws.session(default_bucket="bucket")
+
+    def processor(self, session: Session | None = None, **options: Any) -> ScriptProcessor:
+        return ScriptProcessor(
+            ROLE, "image", ["python3"], 1, "ml.m5.large", sagemaker_session=session or self.session, **options
+        )
+
+    def runs(self, count: int) -> list[dict[str, Any]]:
+        return [{"code": self.script, "arguments": [str(number)]} for number in range(count)]
+
+    def submit(self, count: int, name: str = "etl", **options: Any) -> Fleet:
+        return submit_all(self.processor(), self.runs(count), name=name, **options)
+
+    def names(self) -> list[str]:
+        return sorted(job.job_name for job in jobs(session=self.session))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """AWS without quotas."""
+    return World(tmp_path)
+
+
+def test_each_run_is_a_job_under_its_key(world: World) -> None:
+    """Positions are the keys of a list; jobs are found by position and by key, and have their run's arguments."""
+    fleet = world.submit(12)
+    assert fleet.job_names == [f"etl-{number}" for number in range(12)]
+    assert fleet.keys() == [str(number) for number in range(12)]
+    assert len(fleet) == 12
+    assert fleet[3] is fleet["3"]
+    assert [job.job_name for job in fleet[10:]] == ["etl-10", "etl-11"]
+    assert fleet["7"].describe()["AppSpecification"]["ContainerArguments"] == ["7"]
+    with pytest.raises(KeyError, match="'12': etl has no such job"):
+        fleet["12"]
+    assert world.aws.calls["CreateProcessingJob"] == 12
+    assert world.aws.calls["DescribeProcessingJob"] == 1  # the test's own
+
+
+def test_a_mapping_has_keys_of_its_own(world: World) -> None:
+    """The keys of a mapping end the jobs' names."""
+    fleet = submit_all(
+        world.processor(), {"mon": {"code": world.script}, "tue": {"code": str(world.script)}}, name="day"
+    )
+    assert fleet.job_names == ["day-mon", "day-tue"]
+    assert fleet["tue"].job_name == "day-tue"
+
+
+def test_jobs_have_the_tag_and_the_processor_stays_as_it_was(world: World) -> None:
+    """Every job has the fleet's tag beside the user's; the processor is not changed."""
+    for tags in (None, {"team": "data"}, [{"Key": "team", "Value": "data"}]):
+        processor = world.processor(tags=tags)
+        name = f"t{0 if tags is None else type(tags).__name__}"
+        sent = capture_tags(world)
+        submit_all(processor, world.runs(2), name=name)
+        expected = {"sm-processing:fleet": name, **({} if tags is None else {"team": "data"})}
+        assert sent == [expected] * 2
+        assert (processor.tags, list(processor.jobs)) == (tags, [])
+
+
+def capture_tags(world: World) -> list[dict[str, str]]:
+    """Return a list that gets the tags of each job that is created from now on."""
+    sent: list[dict[str, str]] = []
+    create = world.aws.service.handlers["CreateProcessingJob"]
+
+    def created(params: dict[str, Any]) -> Any:
+        sent.append({tag["Key"]: tag["Value"] for tag in params["Tags"]})
+        return create(params)
+
+    world.aws.service.handlers["CreateProcessingJob"] = created
+    return sent
+
+
+BAD: list[tuple[Mapping[str, Any], str]] = [
+    ({"name": "a b"}, "name: 'a b' cannot begin job names"),
+    ({"name": "x" * 62}, "name: "),
+    ({"name": 3}, "name: must be a string, not int"),
+    ({"runs": "abc"}, "runs: must be mappings"),
+    ({"runs": [3]}, r"runs\[0\]: must be a mapping of run\(\)'s arguments, not int"),
+    ({"runs": {"code": "prep.py"}}, r"runs\['code'\]: must be a mapping"),
+    ({"runs": {"a_b": {}}}, r"runs\['a_b'\]: the key is part of the job's name"),
+    ({"runs": {"x" * 60: {"code": "p"}}}, "the job's name would be .* of 64 characters"),
+    ({"runs": {"Mon": {"code": "p"}, "mon": {"code": "p"}}}, "'Mon' and 'mon' make the same job name"),
+    ({"runs": {1: {"code": "p"}, "1": {"code": "p"}}}, "'1' and '1' make the same job name"),
+    ({"runs": [{"code": "p", "wait": True}]}, r"runs\[0\]\.wait: is set by submit_all"),
+    ({"runs": [{"code": "p", "job_name": "x"}]}, r"runs\[0\]\.job_name: is set by submit_all"),
+    ({"runs": [{"code": "p"}, {"cod": "p"}]}, r"runs\[1\]: run\(\) cannot be called so: .*"),
+    ({"rate": 0}, "rate: must be a positive number"),
+    ({"rate": True}, "rate: must be a positive number"),
+    ({"progress": 3}, "progress: must be a function"),
+]
+
+
+@pytest.mark.parametrize(("given", "words"), BAD)
+def test_what_cannot_work_is_said_before_anything_is_sent(world: World, given: Mapping[str, Any], words: str) -> None:
+    """Names, keys and arguments are checked first; no call is made."""
+    options: Any = {"runs": world.runs(2), "name": "abc", **given}
+    before = world.aws.calls.total()
+    with pytest.raises(ConfigurationError, match=words):
+        submit_all(world.processor(), **options)
+    assert world.aws.calls.total() == before
+
+
+def test_empty_fleets(world: World) -> None:
+    """No runs make no jobs, and are no error."""
+    fleet = world.submit(0)
+    assert (len(fleet), fleet.statuses()) == (0, {})
+    fleet.stop()
+
+
+def test_the_given_rate_is_kept_and_nothing_is_throttled(tmp_path: Path) -> None:
+    """150 jobs at 10 a second: no call is refused, and the time is at most 1.02 of the ideal."""
+    world = World(tmp_path, quota=10)
+    fleet = world.submit(150, rate=10)
+    assert (len(fleet), fleet.failures) == (150, {})
+    assert (world.aws.calls["CreateProcessingJob"], world.aws.throttled["CreateProcessingJob"]) == (150, 0)
+    assert world.clock.monotonic() <= 1.02 * 14
+
+
+def test_without_a_rate_the_accounts_is_learnt(tmp_path: Path) -> None:
+    """A quota below and one above the published rate: all jobs are created, few calls are refused."""
+    for quota, count in ((0.5, 20), (10, 60)):
+        world = World(tmp_path, quota=quota)
+        fleet = world.submit(count)
+        assert (len(fleet), fleet.failures) == (count, {})
+        assert world.aws.throttled["CreateProcessingJob"] <= 0.5 * count
+        assert world.clock.monotonic() <= 2.5 * count / min(quota, 2)
+
+
+def test_a_rate_that_is_too_high_adapts(tmp_path: Path) -> None:
+    """Somebody else uses half of the quota: all jobs are created all the same."""
+    world = World(tmp_path, quota=5)
+    fleet = world.submit(60, rate=10)
+    assert len(fleet) == 60
+    assert world.aws.calls["CreateProcessingJob"] <= 1.5 * 60
+
+
+def test_again_goes_on_where_it_was(world: World) -> None:
+    """What is there is attached to, without an upload; the rest is submitted."""
+    world.submit(3)
+    world.aws.calls.clear()
+    again = world.submit(5)
+    assert again.job_names == [f"etl-{number}" for number in range(5)]
+    assert world.aws.calls["CreateProcessingJob"] == 2
+    assert world.aws.calls["ListProcessingJobs"] == 1
+    assert again["0"].describe()["AppSpecification"]["ContainerArguments"] == ["0"]
+
+
+def test_a_listing_that_lags_doubles_nothing(tmp_path: Path) -> None:
+    """Jobs that List does not show yet are found taken by CreateProcessingJob, and attached to."""
+    world = World(tmp_path, list_lag=600.0)
+    world.submit(4)
+    again = world.submit(6)
+    assert again.job_names == [f"etl-{number}" for number in range(6)]
+    assert again.failures == {}
+
+
+def test_a_name_that_is_taken_keeps_its_files(tmp_path: Path) -> None:
+    """Where uploads could replace the input of a job that List does not show yet, it is looked up first."""
+    world = World(tmp_path, list_lag=600.0)
+    data = tmp_path / "data.txt"
+    for text in ("first", "second"):
+        data.write_text(text)
+        runs = [{"code": world.script, "inputs": [ProcessingInput(data, "/opt/ml/processing/input/x")]}]
+        (job,) = submit_all(world.processor(), runs, name="etl")
+    bucket, key = str(job.inputs[0].source).removeprefix("s3://").split("/", 1)
+    assert world.session.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read() == b"first"
+
+
+@pytest.mark.parametrize("kind", ["reset_before", "reset_after", "timeout_after", "truncate", "error500", "throttle"])
+def test_faults_make_no_second_job(world: World, kind: Any) -> None:
+    """Whatever happens to a third of the calls, each run has one job."""
+    world.aws.faults.on("CreateProcessingJob", kind, probability=0.33)
+    fleet = world.submit(12)
+    assert fleet.failures == {}
+    assert world.names() == sorted(fleet.job_names) == sorted(f"etl-{number}" for number in range(12))
+
+
+@pytest.mark.parametrize("point", range(1, 12))
+def test_a_crash_at_any_point_costs_nothing(world: World, point: int) -> None:
+    """The process dies before or after some call; run again, and each run has one job (fault 7)."""
+    calls = 0
+
+    class Killed(BaseException):
+        """What ends a process in the middle."""
+
+    def dying(params: Any, model: Any, **_: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls >= point:
+            raise Killed(model.name)
+
+    session = world.new_session()
+    for service in ("sagemaker", "s3"):
+        moment = "before-call" if point % 2 else "after-call"
+        session.client(service).meta.events.register(f"{moment}.{service}", dying if point % 2 else late(dying))
+    with pytest.raises((Killed, ProcessingError)):
+        submit_all(world.processor(session), world.runs(4), name="etl")
+    fleet = world.submit(4)
+    assert fleet.failures == {}
+    assert world.names() == [f"etl-{number}" for number in range(4)]
+
+
+def late(dying: Any) -> Any:
+    """Return what dies when the answer is there."""
+    return lambda model, **_: dying(None, model)
+
+
+def test_two_processes_at_once_make_each_job_once(world: World) -> None:
+    """Two that submit the same fleet share its jobs."""
+    fleets: list[Fleet] = []
+    threads = [
+        threading.Thread(
+            target=lambda: fleets.append(submit_all(world.processor(world.new_session()), world.runs(20), name="etl"))
+        )
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert world.names() == sorted(f"etl-{number}" for number in range(20))
+    assert [fleet.job_names for fleet in fleets] == [[f"etl-{number}" for number in range(20)]] * 2
+    assert [dict(fleet.failures) for fleet in fleets] == [{}, {}]
+
+
+def test_failures_are_collected(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A run that cannot be submitted does not keep the others from it, and is told of by its key."""
+    runs = world.runs(5)
+    runs[1] = {"code": "missing.py"}
+    runs[3] = {**runs[3], "inputs": [ProcessingInput(world.script.parent / "none", "/opt/ml/processing/input/x")]}
+    with caplog.at_level(logging.WARNING, "processing"):
+        fleet = submit_all(world.processor(), runs, name="etl")
+    assert fleet.job_names == ["etl-0", "etl-2", "etl-4"]
+    assert sorted(fleet.failures) == ["1", "3"]
+    assert isinstance(fleet.failures["1"], ConfigurationError)
+    assert isinstance(fleet.failures["3"], (ConfigurationError, StagingError))
+    assert "2 jobs of etl could not be submitted" in caplog.text
+
+
+def test_what_cannot_go_well_is_given_up(world: World) -> None:
+    """Where one creation after another is refused, the thousandth is not tried."""
+    world.aws.faults.on("CreateProcessingJob", "denied", times=10_000)
+    with pytest.raises(SubmissionError, match="given up after 10 failures in a row") as raised:
+        world.submit(1_000)
+    assert raised.value.code == "AccessDeniedException"
+    assert world.aws.calls["CreateProcessingJob"] < 40
+
+
+def test_a_generator_is_read_as_far_as_needed(tmp_path: Path) -> None:
+    """Only so many runs are taken as are on their way, and its error ends the submission."""
+    world = World(tmp_path)
+    taken = 0
+
+    def runs() -> Iterator[dict[str, Any]]:
+        nonlocal taken
+        for run in world.runs(100):
+            taken += 1
+            assert taken - world.aws.calls["CreateProcessingJob"] <= 33
+            yield run
+        raise LookupError("no more rows")
+
+    with pytest.raises(LookupError, match="no more rows"):
+        submit_all(world.processor(), runs(), name="etl", rate=50)
+    assert len(world.names()) == 100
+
+
+def test_a_bad_run_of_a_generator_is_told(world: World) -> None:
+    """It is checked when it comes, and ends the submission."""
+    with pytest.raises(ConfigurationError, match=r"runs\[2\]: run\(\) cannot be called so"):
+        submit_all(world.processor(), iter([*world.runs(2), {"nonsense": 1}]), name="etl")
+
+
+def test_progress_is_told(world: World) -> None:
+    """After each job, in order; what it raises ends the submission."""
+    world.submit(2)
+    told: list[FleetProgress] = []
+    world.submit(5, progress=told.append)
+    assert [value.submitted + value.attached for value in told] == [1, 2, 3, 4, 5]
+    assert told[-1] == FleetProgress(3, 2, 0, 5)
+
+    def enough(_: FleetProgress) -> None:
+        raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        world.submit(500, "other", progress=enough)
+    assert len(world.names()) < 100
+
+
+def test_not_blocking(tmp_path: Path) -> None:
+    """With block=False the call returns at once; `join` waits, and a deadline ends only the wait."""
+    world = World(tmp_path, quota=1)
+    go = threading.Event()
+    create = world.aws.service.handlers["CreateProcessingJob"]
+
+    def created(params: dict[str, Any]) -> Any:
+        go.wait(30)
+        return create(params)
+
+    world.aws.service.handlers["CreateProcessingJob"] = created
+    fleet = world.submit(3, block=False)
+    assert fleet.submitting
+    with pytest.raises(TimeoutError, match="etl: "):
+        fleet.join(0)
+    go.set()
+    fleet.join()
+    assert not fleet.submitting
+    assert len(fleet) == 3
+
+
+def test_stop_during_submission_lets_no_job_be_created(tmp_path: Path) -> None:
+    """When `stop` has returned, no job is created any more, and those that there are have been stopped (fault 35)."""
+    world = World(tmp_path, quota=2, life=lambda _: Life(ends=None))
+    reached = threading.Event()
+    fleet = world.submit(
+        10_000, rate=2, block=False, progress=lambda value: reached.set() if value.submitted == 7 else None
+    )
+    reached.wait(30)
+    fleet.stop()
+    created = world.aws.calls["CreateProcessingJob"]
+    assert not fleet.submitting
+    assert 7 <= created < 10_000
+    assert world.names() == sorted(fleet.job_names)
+    world.clock.advance(60)
+    assert world.aws.calls["CreateProcessingJob"] == created
+    assert fleet.statuses() == {"Stopped": created}
+    fleet.stop()
+    assert world.aws.calls["StopProcessingJob"] == created
+
+
+def test_stop_survives_lost_answers(tmp_path: Path) -> None:
+    """Stopping again what is stopped already is no error (faults 33 and 34)."""
+    world = World(tmp_path, life=lambda _: Life(ends=None), list_lag=900.0)
+    fleet = world.submit(6)
+    world.aws.faults.on("StopProcessingJob", "reset_after", probability=0.5)
+    fleet.stop()
+    world.clock.advance(10)
+    fleet.stop()
+    assert {fleet[number].status for number in range(6)} == {"Stopped"}
+
+
+def test_stop_tells_what_could_not_be_stopped(tmp_path: Path) -> None:
+    """All are tried before it is said."""
+    world = World(tmp_path, life=lambda _: Life(ends=None))
+    fleet = world.submit(3)
+    world.aws.faults.on("StopProcessingJob", "denied", times=1)
+    with pytest.raises(ProcessingError, match="1 of 3 jobs of etl could not be stopped"):
+        fleet.stop()
+    assert world.aws.calls["StopProcessingJob"] == 3
+
+
+def test_ctrl_c_ends_the_submission_and_says_how_to_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is submitted goes on; the message has the ways to continue and to stop."""
+    wait = world.clock.wait
+    main = threading.get_ident()
+
+    def interrupted(condition: threading.Condition, seconds: float) -> None:
+        if threading.get_ident() == main:
+            raise KeyboardInterrupt
+        wait(condition, seconds)
+
+    monkeypatch.setattr(world.clock, "wait", interrupted)
+    with caplog.at_level(logging.WARNING, "processing"), pytest.raises(KeyboardInterrupt):
+        world.submit(1_000, rate=1)
+    monkeypatch.undo()
+    for thread in threading.enumerate():
+        if thread.name.startswith("submission-"):
+            thread.join()
+    assert len(world.names()) < 100
+    for words in ("of 1000 jobs of etl are there", "submit_all(..., name='etl') again", "Fleet.attach('etl', session="):
+        assert words in caplog.text
+
+
+# Finding what somebody else submitted, on the engine.
+
+
+@pytest.fixture
+def on_engine(local_session: LocalSession, tmp_path: Path) -> ScriptProcessor:
+    """A processor of the embedded engine, and a script beside it."""
+    (tmp_path / "prep.py").write_text("print('hello')")
+    return ScriptProcessor(
+        command=["python3"], instance_type="local", instance_count=1, sagemaker_session=local_session
+    )
+
+
+def test_a_fleet_is_found_by_its_name(on_engine: ScriptProcessor, tmp_path: Path) -> None:
+    """By name from elsewhere: its own jobs, in order, not those of a fleet whose name begins alike."""
+    runs: list[dict[str, Any]] = [{"code": tmp_path / "prep.py"}] * 11
+    submit_all(on_engine, runs, name="etl")
+    submit_all(on_engine, runs[:1], name="etl-2")
+    on_engine.run(tmp_path / "prep.py", job_name="etl-x", logs=False)
+    session = on_engine.sagemaker_session
+    fleet = Fleet.attach("etl", session)
+    assert fleet.job_names == [f"etl-{number}" for number in range(11)]
+    assert fleet[0].inputs[0].input_name == "code"
+    for job in fleet:
+        job.wait(logs=False)
+    assert fleet.statuses() == {"Completed": 11}
+    fleet.stop()
+    assert Fleet.attach("etl-2", session).job_names == ["etl-2-0"]
+    with pytest.raises(ConfigurationError, match="no job of a fleet named 'nothing'"):
+        Fleet.attach("nothing", session)
+
+
+def test_jobs_are_found_by_what_they_have(on_engine: ScriptProcessor, tmp_path: Path) -> None:
+    """By name prefix, tag, status and age; every condition has to hold."""
+    session = on_engine.sagemaker_session
+    on_engine.tags = {"team": "data", "stage": "test"}
+    first = on_engine.run(tmp_path / "prep.py", job_name="a-first", logs=False)
+    on_engine.tags = {"team": "web"}
+    on_engine.run(tmp_path / "prep.py", job_name="b-second-a", logs=False)
+
+    def names(*args: Any, **conditions: Any) -> list[str]:
+        return [job.job_name for job in jobs(*args, session=session, **conditions)]
+
+    assert names() == ["a-first", "b-second-a"]
+    assert names("a-") == ["a-first"]
+    assert names(tags={"team": "data"}) == ["a-first"]
+    assert names(tags={"team": None}) == ["a-first", "b-second-a"]
+    assert names(tags={"team": "data", "stage": "prod"}) == []
+    assert names(status="Completed") == ["a-first", "b-second-a"]
+    assert names(status="Failed") == []
+    assert names(created_after=first.describe()["CreationTime"]) == ["b-second-a"]
+    assert names(created_after=dt.timedelta(hours=1)) == ["a-first", "b-second-a"]
+    for conditions, words in (
+        ({"status": "Done"}, "status: "),
+        ({"name_prefix": "a b"}, "name_prefix: "),
+        ({"tags": ["x"]}, "tags: "),
+        ({"created_after": "today"}, "created_after: "),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            names(**conditions)
+
+
+def test_long_listings_survive_expired_tokens(world: World) -> None:
+    """A listing whose token has expired is begun anew; each job is yielded once (fault 21)."""
+    for number in range(250):
+        world.aws.add_job(f"old-{number:03}", ends=1.0)
+    world.clock.advance(10)
+    listing = world.aws.service.handlers["ListProcessingJobs"]
+    calls = 0
+
+    def expiring(params: dict[str, Any]) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            from processing.testing.wire import ServiceError
+
+            raise ServiceError("ValidationException", "The token has expired")
+        return listing(params)
+
+    world.aws.service.handlers["ListProcessingJobs"] = expiring
+    assert [job.job_name for job in jobs("old-", session=world.session)] == [f"old-{n:03}" for n in range(250)]
+
+
+def test_many_runs_take_little_memory(world: World) -> None:
+    """Names of ten thousand runs are checked in a moment, and kept for nobody."""
+    runs = Runs("etl", ({"code": "prep.py"} for _ in range(10_000)), world.processor().run)
+    assert runs.total is None
+    assert sum(1 for _ in runs) == 10_000
