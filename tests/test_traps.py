@@ -31,6 +31,8 @@ from processing.testing.faults import FaultInjector
 from processing.testing.wire import JsonService, make_client, operation_of
 from processing.watching.events import LogEvent, StatusChanged
 from processing.watching.policy import Polling
+from processing.watching.poller import Poller
+from processing.watching.status import Target
 from processing.watching.stream import watch
 
 if TYPE_CHECKING:
@@ -297,7 +299,9 @@ class Watched:
         self.faults = FaultInjector()
         transport = self.faults.wrap(service)
         clients = {name: make_client(name, transport) for name in ("sagemaker", "logs")}
-        self._api = RetryingApi(clients.__getitem__, clock=self.clock, random=random.Random(1))
+        self.api = RetryingApi(clients.__getitem__, clock=self.clock, random=random.Random(1))
+        self.polling = Polling()
+        self.poller = Poller(self.api, self.polling, random=random.Random(2))
         self._hosts = hosts
 
     def _describe(self, _: dict[str, Any]) -> dict[str, Any]:
@@ -313,7 +317,7 @@ class Watched:
         }
 
     def follow(self) -> list[LogEvent | StatusChanged]:
-        return list(watch(self._api, "job", logs=True, polling=Polling(), deadline=None))
+        return list(watch(self, [Target("job")], logs=True))
 
 
 def test_an_hour_on_four_hosts_costs_few_calls() -> None:

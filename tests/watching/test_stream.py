@@ -7,9 +7,8 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ClientError
 
-from processing.exceptions import WaitTimeoutError
+from processing.exceptions import WaitTimeoutError, WatchError
 from processing.retrying import RetryingApi
 from processing.testing.clock import VirtualClock
 from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
@@ -17,6 +16,8 @@ from processing.testing.faults import FaultInjector, FaultKind
 from processing.testing.wire import JsonService, ServiceError, make_client
 from processing.watching.events import Event, LogEvent, StatusChanged
 from processing.watching.policy import Polling
+from processing.watching.poller import Poller
+from processing.watching.status import Target
 from processing.watching.stream import watch
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ class World:
         transport = self.faults.wrap(self.service)
         clients = {name: make_client(name, transport) for name in ("sagemaker", "logs")}
         self.api = RetryingApi(clients.__getitem__, clock=self.clock, random=random.Random(9))
+        self.polling = Polling(jitter=0.0)
+
+    @property
+    def poller(self) -> Poller:
+        return Poller(self.api, self.polling, random=random.Random(3))
 
     def describe(self, _: dict[str, Any]) -> dict[str, Any]:
         now = self.clock.monotonic()
@@ -56,9 +62,8 @@ class World:
             **ended,
         }
 
-    def watch(self, *, logs: bool = True, timeout: float | None = None, polling: Polling | None = None) -> list[Event]:
-        deadline = None if timeout is None else self.clock.monotonic() + timeout
-        return list(watch(self.api, JOB, logs=logs, polling=polling or Polling(), deadline=deadline))
+    def watch(self, *, logs: bool = True, timeout: float | None = None) -> list[Event]:
+        return list(watch(self, [Target(JOB)], logs=logs, timeout=timeout))
 
 
 def line(number: int, at: float, delay: float = 0.0) -> ScriptedLine:
@@ -101,17 +106,17 @@ def test_without_logs_nothing_is_read() -> None:
 
 
 def test_the_intervals_grow_to_the_longest() -> None:
-    """An hour of waiting takes about 360 looks, and the end is seen ten seconds late at most."""
+    """An hour of waiting takes about 270 looks, and the end is seen 13.5 seconds late at most."""
     world = World([(0, "InProgress"), (3600, "Completed")])
     world.watch(logs=False)
-    assert world.clock.sleeps[:8] == [1.0, 1.5, 2.25, 3.375, 5.0625, 7.59375, 10.0, 10.0]
-    assert world.clock.monotonic() < 3611
-    assert len(world.faults.calls) < 370
+    assert world.clock.sleeps[:8] == [1.0, 1.5, 2.25, 3.375, 5.0625, 7.59375, 11.390625, 13.5]
+    assert world.clock.monotonic() < 3614
+    assert len(world.faults.calls) < 280
 
 
 def test_a_job_that_is_stopping_is_looked_at_more_often() -> None:
     """A change of status brings the short intervals back."""
-    world = World([(0, "InProgress"), (100, "Stopping"), (112, "Stopped")])
+    world = World([(0, "InProgress"), (100, "Stopping"), (130, "Stopped")])
     assert told(world.watch(logs=False)) == ["InProgress", "Stopping", "Stopped"]
     assert world.clock.sleeps.count(1.0) == 2
 
@@ -176,7 +181,7 @@ def test_a_lasting_failure_is_raised() -> None:
         raise ServiceError("ExpiredTokenException", "The security token included in the request is expired")
 
     world.service.handlers["DescribeProcessingJob"] = expired
-    with pytest.raises(ClientError, match="ExpiredToken"):
+    with pytest.raises(WatchError, match="ExpiredToken"):
         world.watch()
 
 
@@ -189,7 +194,7 @@ def test_a_job_that_is_shown_late_is_waited_for() -> None:
 def test_a_job_that_does_not_exist_is_an_error() -> None:
     """After some seconds a job that is not shown is not there."""
     world = World([])
-    with pytest.raises(ClientError, match="Could not find"):
+    with pytest.raises(WatchError, match="there is none of that name"):
         world.watch()
     assert world.clock.monotonic() < 30
 
@@ -217,7 +222,7 @@ def test_logs_that_fail_at_the_end_do_not_hide_the_end(code: str, caplog: pytest
     world.service.handlers["FilterLogEvents"] = fail_at_the_end
     with caplog.at_level(logging.WARNING, "processing"):
         assert told(world.watch()) == ["InProgress", "line 1", "Completed"]
-    assert "last log lines of clean could not be read" in caplog.text
+    assert "the logs of clean cannot be shown" in caplog.text
 
 
 def test_a_silent_job_is_said_to_be_silent(caplog: pytest.LogCaptureFixture) -> None:
@@ -246,7 +251,7 @@ def test_an_hour_of_following_takes_few_calls() -> None:
 def test_a_sleeping_laptop_resumes_with_the_next_look() -> None:
     """When the machine was asleep for an hour, the next look finds the job ended, and all lines."""
     world = World([(0, "InProgress"), (600, "Completed")], [line(number, at=float(number)) for number in range(600)])
-    stream = watch(world.api, JOB, logs=True, polling=Polling())
+    stream = watch(world, [Target(JOB)], logs=True)
     assert told([next(stream)]) == ["InProgress"]
     world.clock.advance(3600)
     assert len(list(stream)) == 601
