@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from processing import doctor as doctor
     from processing import images as images
     from processing import pricing as pricing
+    from processing import watching as watching
     from processing.exceptions import (
         CapacityError,
         CodeNotFoundError,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
         WaitTimeoutError,
         WatchError,
     )
+    from processing.fleet.finding import jobs
+    from processing.fleet.fleet import Fleet, submit_all
+    from processing.fleet.submitting import FleetProgress
     from processing.frameworks import (
         DataWranglerProcessor,
         HuggingFaceProcessor,
@@ -84,6 +88,9 @@ _HOME_OF = {
         "WaitTimeoutError",
         "WatchError",
     ),
+    "processing.fleet.finding": ("jobs",),
+    "processing.fleet.fleet": ("Fleet", "submit_all"),
+    "processing.fleet.submitting": ("FleetProgress",),
     "processing.frameworks": (
         "DataWranglerProcessor",
         "HuggingFaceProcessor",
@@ -120,7 +127,14 @@ _HOME_OF = {
         "wait_async",
     ),
 }
-_MODULES = ("compat", "config", "doctor", "images", "pricing")  # what is used as `processing.config.explain()`
+_MODULES = (
+    "compat",
+    "config",
+    "doctor",
+    "images",
+    "pricing",
+    "watching",
+)  # what is used as `processing.config.explain()`
 _MODULE_OF = {name: module for module, names in _HOME_OF.items() for name in names}
 
 __all__ = [
@@ -132,6 +146,8 @@ __all__ = [
     "DatasetDefinition",
     "EngineError",
     "FeatureStoreOutput",
+    "Fleet",
+    "FleetProgress",
     "FrameworkProcessor",
     "HuggingFaceProcessor",
     "JobError",
@@ -167,6 +183,8 @@ __all__ = [
     "events",
     "events_async",
     "get_execution_role",
+    "jobs",
+    "submit_all",
     "wait",
     "wait_async",
 ]

@@ -237,6 +237,9 @@ class Session:
             if self._poller is None or self._poller[0] != os.getpid():  # no thread of a forked process's parent is here
                 from processing.watching.poller import Poller
 
+                connect = getattr(self._event_source, "connect", None)
+                if connect is not None:
+                    connect(self.api)
                 self._poller = (os.getpid(), Poller(self.api, self.polling, wake=self._event_source))
             return self._poller[1]
 

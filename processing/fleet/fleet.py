@@ -7,7 +7,7 @@ import copy
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from processing import targets
 from processing.exceptions import ConfigurationError, ProcessingError
@@ -20,6 +20,7 @@ from processing.pacing import Pacer
 if TYPE_CHECKING:
     from processing.job import ProcessingJob
     from processing.session import Session
+    from processing.waiting import ReturnWhen, WaitResult
 
 logger = logging.getLogger(__name__)
 
@@ -130,10 +131,10 @@ class Fleet(Sequence["ProcessingJob"]):
     def wait(
         self,
         timeout: float | None = None,
-        return_when: Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"] = "ALL_COMPLETED",
+        return_when: ReturnWhen = "ALL_COMPLETED",
         *,
         logs: bool = False,
-    ) -> Any:
+    ) -> WaitResult:
         """Wait until all have been submitted, then for their end: see `processing.wait`."""
         from processing.waiting import wait
 

@@ -1,0 +1,267 @@
+"""The event source: what EventBridge tells wakes those who wait; a queue that is broken costs nobody his wait."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import processing
+from processing import ConfigurationError, LocalSession, ProcessingJob, ScriptProcessor, Session
+from processing.retrying import RetryingApi, RetryPolicy
+from processing.testing.clock import VirtualClock
+from processing.testing.wire import JsonService, ServiceError, make_client
+from processing.watching import EventBridgeSource
+from processing.watching.jobevents import read_event
+from processing.watching.policy import Polling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ARN = "arn:aws:sagemaker:us-east-1:000000000000:processing-job/"
+URL = "https://sqs.us-east-1.amazonaws.com/000000000000/jobs"
+
+
+def event(name: str = "clean", status: str = "Completed", **changes: Any) -> dict[str, Any]:
+    """An event as EventBridge delivers it."""
+    detail = {"ProcessingJobName": name, "ProcessingJobArn": ARN + name, "ProcessingJobStatus": status}
+    return {
+        "version": "0",
+        "id": "0a15f67d-aa23-0123-0123-01a23w89r01t",
+        "detail-type": "SageMaker Processing Job State Change",
+        "source": "aws.sagemaker",
+        "region": "us-east-1",
+        "detail": detail,
+        **changes,
+    }
+
+
+class Queue:
+    """A queue of SQS: what was put in it is answered once, and an empty one is waited for."""
+
+    def __init__(self) -> None:
+        self.deleted: list[str] = []
+        self.calls: list[str] = []
+        self.failures: list[ServiceError] = []
+        self._filled = threading.Condition()
+        self._bodies: list[str] = []
+        handlers = {"ReceiveMessage": self.receive, "DeleteMessageBatch": self.delete}
+        self.client = make_client("sqs", JsonService(handlers, clock=VirtualClock()))
+
+    def put(self, *bodies: Any) -> None:
+        with self._filled:
+            self._bodies += [body if isinstance(body, str) else json.dumps(body) for body in bodies]
+            self._filled.notify_all()
+
+    def receive(self, _: dict[str, Any]) -> dict[str, Any]:
+        self.calls.append("ReceiveMessage")
+        if self.failures:
+            raise self.failures.pop(0)
+        with self._filled:
+            self._filled.wait_for(lambda: self._bodies, 0.05)
+            bodies, self._bodies = self._bodies[:10], self._bodies[10:]
+        return {"Messages": [{"MessageId": b, "ReceiptHandle": b, "Body": b} for b in bodies]} if bodies else {}
+
+    def delete(self, params: dict[str, Any]) -> dict[str, Any]:
+        self.deleted += [entry["ReceiptHandle"] for entry in params["Entries"]]
+        return {"Successful": [{"Id": entry["Id"]} for entry in params["Entries"]], "Failed": []}
+
+
+class Waiting:
+    """A source over a queue, and a condition to wait with."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        self.source = EventBridgeSource(URL, queue.client)
+        self.condition = threading.Condition()
+        self.source.connect(RetryingApi(lambda _: None, policy=RetryPolicy(base=0.0, cap=0.0, attempts=3)))
+
+    def wait(self, seconds: float = 30.0) -> set[str]:
+        with self.condition:
+            return set(self.source.wait(self.condition, seconds))
+
+
+@pytest.fixture
+def waiting() -> Waiting:
+    """A source over an empty queue."""
+    return Waiting(Queue())
+
+
+def test_an_event_ends_the_wait_and_is_deleted(waiting: Waiting) -> None:
+    """The names of an event's job are returned; what was read is deleted."""
+    waiting.queue.put(event("a"), event("b", "Failed"))
+    assert waiting.wait() == {"a", "b"}
+    waiting.queue.put(event("c"))
+    assert waiting.wait() == {"c"}
+    assert len(waiting.queue.deleted) >= 2
+
+
+def test_doubled_and_malformed_messages_do_no_harm(waiting: Waiting, caplog: pytest.LogCaptureFixture) -> None:
+    """Twice the same is one name; what is no event is deleted, and said once (fault 26)."""
+    with caplog.at_level(logging.WARNING, "processing"):
+        waiting.queue.put("no json", "[]", "{}", event("a"), event("a"))
+        assert waiting.wait() == {"a"}
+        waiting.queue.put({"detail-type": "other"}, event(detail=3), event(region=None), event("b"))
+        assert waiting.wait() == {"b"}
+        waiting.queue.put(event("c"))  # the messages before it are deleted by now
+        assert waiting.wait() == {"c"}
+    assert len(waiting.queue.deleted) >= 9
+    assert caplog.text.count("no state changes of processing jobs") == 1
+
+
+def test_a_notification_ends_the_wait(waiting: Waiting) -> None:
+    """Whoever notifies the condition is heard at once: nothing has happened to a job."""
+    entered = threading.Event()
+    found: list[set[str]] = []
+
+    def wait() -> None:
+        with waiting.condition:
+            entered.set()
+            found.append(set(waiting.source.wait(waiting.condition, 600.0)))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    entered.wait()
+    with waiting.condition:
+        waiting.condition.notify_all()
+    thread.join()
+    assert found == [set()]
+
+
+def test_every_condition_hears_of_it(waiting: Waiting) -> None:
+    """Two sessions may share a source: each is told, also of what came while it did something else."""
+    other = threading.Condition()
+    with other:
+        assert set(waiting.source.wait(other, 0.0)) == set()
+    waiting.queue.put(event("a"))
+    assert waiting.wait() == {"a"}
+    with other:
+        assert set(waiting.source.wait(other, 30.0)) == {"a"}
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "AWS.SimpleQueueService.NonExistentQueue"])
+def test_a_queue_that_cannot_be_read_is_said_once(code: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The wait goes on without it, for as long as it would have been."""
+    queue = Queue()
+    queue.failures = [ServiceError(code, "no")] * 9
+    waiting = Waiting(queue)
+    with caplog.at_level(logging.WARNING, "processing"):
+        thread = start_reading(waiting)
+        thread.join()
+        assert waiting.wait(0.01) == set()
+        assert waiting.wait(0.01) == set()
+    assert caplog.text.count("jobs are looked at in their turn") == 1
+    assert len(queue.calls) == 1
+
+
+def start_reading(waiting: Waiting) -> threading.Thread:
+    """Wait for no time, and return the thread that this has started."""
+    before = set(threading.enumerate())
+    waiting.wait(0.0)
+    (thread,) = [t for t in threading.enumerate() if t.name == "event-source" and t not in before] or [
+        threading.Thread()
+    ]
+    if not thread.ident:  # it has ended already
+        thread.start()
+    return thread
+
+
+def test_failures_that_pass_are_outlasted() -> None:
+    """Throttling, errors of the server and lost connections cost a try; nothing is said."""
+    queue = Queue()
+    queue.failures = [ServiceError("ThrottlingException", ""), ServiceError("InternalFailure", "", 500)]
+    waiting = Waiting(queue)
+    queue.put(event("a"))
+    assert waiting.wait() == {"a"}
+
+
+def test_nobody_reads_the_queue_when_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread ends when nobody has waited for a while, and a later wait begins another."""
+    monkeypatch.setattr("processing.watching.eventbridge._UNUSED", 0.0)
+    waiting = Waiting(Queue())
+    start_reading(waiting).join()
+    waiting.queue.put(event("a"))
+    assert waiting.wait() == {"a"}
+
+
+def test_what_is_no_url_is_refused() -> None:
+    """It is said where it is given."""
+    for url in ("jobs", "", 3):
+        with pytest.raises(ConfigurationError, match="queue_url: must be the URL of a queue"):
+            EventBridgeSource(url)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="event_source: must be an EventBridgeSource"):
+        Session(event_source=URL)  # type: ignore[arg-type]
+    assert processing.watching.EventBridgeSource is EventBridgeSource
+    with pytest.raises(AttributeError, match="Nothing"):
+        processing.watching.Nothing  # type: ignore[attr-defined] # noqa: B018
+
+
+def test_a_wait_returns_by_the_event_alone(tmp_path: Path) -> None:
+    """On the engine's queue: a session that would look every ten minutes hears of the end at once."""
+    engine = LocalSession(tmp_path / "engine", tick=0.01, events_queue="jobs")
+    (tmp_path / "prep.py").write_text("print('hello')")
+    sqs = engine.client("sqs")
+    url = sqs.create_queue(QueueName="jobs")["QueueUrl"]
+    session = Session(
+        engine.boto_session,
+        default_bucket="bucket",
+        sagemaker_config={},
+        polling=Polling(first=600.0, longest=600.0),
+        event_source=EventBridgeSource(url, sqs),
+    )
+    processor = ScriptProcessor(command=["python3"], instance_type="local", instance_count=1, sagemaker_session=engine)
+    job = processor.run(tmp_path / "prep.py", wait=False)
+    processing.attach(job.job_name, session=session).wait(logs=False, timeout=300.0)
+    assert job.status == "Completed"
+
+
+# Events as values.
+
+
+def give(value: dict[str, Any]) -> dict[str, Any]:
+    """An event as a Lambda function gets it."""
+    return value
+
+
+@pytest.mark.parametrize("form", [give, json.dumps, lambda value: json.dumps(value).encode()])
+def test_a_job_is_found_by_its_event(form: Callable[[Any], Any], local_session: LocalSession) -> None:
+    """As a dictionary, as text and as bytes; no call is made."""
+    job = ProcessingJob.from_event(form(event("clean")), local_session)
+    assert (job.job_name, job.arn) == ("clean", ARN + "clean")
+
+
+def test_a_jobs_inputs_are_asked_for_when_needed(tmp_path: Path) -> None:
+    """What the job was started with is described when it is first looked at; once."""
+    engine = LocalSession(tmp_path / "engine", tick=0.01, events_file=tmp_path / "events")
+    (tmp_path / "prep.py").write_text("print('hello')")
+    processor = ScriptProcessor(command=["python3"], instance_type="local", instance_count=1, sagemaker_session=engine)
+    job = processor.run(tmp_path / "prep.py", outputs=["/opt/ml/processing/o"], logs=False)
+    for line in (tmp_path / "events").read_text().splitlines():
+        found = ProcessingJob.from_event(line, engine)
+        assert (found.job_name, found.arn) == (job.job_name, job.arn)
+        assert [entry.input_name for entry in found.inputs] == ["code"]
+        assert found.outputs is found.outputs
+        assert found.outputs["output-1"].destination == job.outputs[0].destination
+        assert found.output_kms_key is None
+        with pytest.raises(AttributeError, match="nothing"):
+            found.nothing  # type: ignore[attr-defined] # noqa: B018
+
+
+@pytest.mark.parametrize("wrong", [{}, "", "x", b"\xff", 3, None, {"detail-type": "other"}, event(detail={})])
+def test_what_is_no_event_is_refused(wrong: Any, local_session: LocalSession) -> None:
+    """The message says what it must be."""
+    assert read_event(wrong) is None
+    with pytest.raises(ConfigurationError, match='event: must be a "SageMaker Processing Job State Change"'):
+        ProcessingJob.from_event(wrong, local_session)
+
+
+def test_an_event_of_another_region_is_refused(local_session: LocalSession) -> None:
+    """The message says how to reach it."""
+    with pytest.raises(
+        ConfigurationError, match=r"event: the job is in eu-west-3, .*Session\(region_name='eu-west-3'\)"
+    ):
+        ProcessingJob.from_event(event(region="eu-west-3"), local_session)
