@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 _DESCRIBE: Final = "DescribeProcessingJob"
 _LIST: Final = "ListProcessingJobs"
+_FURTHER_PAGES: Final = "ListProcessingJobs with a token"
 _SHOWN_AFTER: Final = 15.0  # seconds in which a job that was just made may not yet be shown
 _SPACING: Final = 0.25  # seconds between looks at jobs that the listings do not show
 _MOST_LOOKS: Final = 10.0  # looks a second where many jobs have to be looked at one by one
@@ -155,7 +156,10 @@ class Roll:
         self._settle(now)
         look = self._looks.first()
         look_at = self._held(_DESCRIBE, look.due, now, hold) if look else math.inf
-        page_at = self._held(_LIST, self._listing.due(), now, hold) if self._listing else math.inf
+        page_at = math.inf
+        if self._listing:
+            page_due = max(self._listing.due(), self._weather.held_until(_FURTHER_PAGES))
+            page_at = self._held(_LIST, page_due, now, hold)
         moment = min(look_at, page_at)
         if moment > now:
             return moment, None
@@ -177,6 +181,8 @@ class Roll:
         now = self._clock.monotonic()
         self._server.learn(answer, sent)
         self._weather.cleared(call.operation, now)
+        if "NextToken" in call.params:
+            self._weather.cleared(_FURTHER_PAGES, now)
         if isinstance(call.about, Watched):
             return list(self._looked(call.about, answer, now))
         return list(self._listed(call.about, answer, now))
@@ -274,9 +280,10 @@ class Roll:
         stale = scan.token is not None and error_code(error) == "ValidationException"
         if stale:
             scan.restart()
-        if stale and scan.restarts < _MOST_RESTARTS:
+            if scan.restarts >= _MOST_RESTARTS:
+                self._weather.bears(_FURTHER_PAGES, error, now, passing=True)
             return []
-        if self._weather.bears(_LIST, error, now, passing=stale):
+        if self._weather.bears(_LIST, error, now):
             return []
         if concerns_all(error):
             return self._losses(self._jobs.values(), error)

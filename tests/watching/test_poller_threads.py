@@ -1,0 +1,288 @@
+"""The poller under threads: one leads, others follow, and nobody is left behind; on virtual time."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import processing.session
+from processing.clock import SYSTEM_CLOCK
+from processing.testing.clock import VirtualClock
+from processing.testing.simulation import SimulatedAws
+from processing.watching.events import StatusChanged
+from processing.watching.policy import Polling
+from processing.watching.poller import Poller
+from processing.watching.status import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from processing.watching.poller import WakeUp
+
+
+class World:
+    """A simulated AWS, a poller, and threads that wait."""
+
+    def __init__(self, *, wake: WakeUp | None = None) -> None:
+        self.clock = VirtualClock()
+        self.aws = SimulatedAws(self.clock)
+        self.poller = Poller(self.aws.api(), Polling(), wake=wake, random=random.Random(5))
+        self.seen: dict[str, float] = {}
+        self.errors: list[BaseException] = []
+
+    def watch(self, name: str, until: float | None = None) -> None:
+        """Wait for a job's end, and note when it was seen."""
+        try:
+            with self.poller.subscribe([Target(name)]) as subscription:
+                while subscription.wait(until):
+                    for news in subscription.take():
+                        if isinstance(news, StatusChanged) and news.status == "Completed":
+                            self.seen[name] = self.clock.monotonic()
+        except BaseException as error:  # noqa: BLE001 - a KeyboardInterrupt, too
+            self.errors.append(error)
+
+    def run(self, *threads: threading.Thread) -> None:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+    def watcher(self, name: str, until: float | None = None) -> threading.Thread:
+        return threading.Thread(target=self.watch, args=(name, until))
+
+    def describe(self, instead: Callable[[dict[str, Any]], Mapping[str, Any] | None]) -> None:
+        """Let something happen in each look; what it returns, if anything, is the answer."""
+        real = self.aws.service.handlers["DescribeProcessingJob"]
+        self.aws.service.handlers["DescribeProcessingJob"] = lambda params: instead(params) or real(params)
+
+
+def test_threads_that_wait_share_the_calls() -> None:
+    """Thirty threads that wait for a job each cost the calls of one, and each sees its own end in time."""
+    world = World()
+    for number in range(30):
+        world.aws.add_job(f"job-{number:02d}", ends=100.0 + number)
+    world.run(*(world.watcher(f"job-{number:02d}") for number in range(30)))
+    assert len(world.seen) == 30
+    assert all(0 <= at - 100 - int(name[-2:]) <= Polling().longest for name, at in world.seen.items())
+    assert world.aws.calls["ListProcessingJobs"] < 100
+    assert world.aws.calls["DescribeProcessingJob"] < 100
+
+
+def test_an_interrupted_leader_is_followed_by_another() -> None:
+    """Ctrl-C amid a call leaves one wait alone; another thread makes the calls from then on."""
+    world = World()
+    for name in ("one", "two"):
+        world.aws.add_job(name, ends=100.0)
+    interrupted: list[int] = []
+
+    def interrupt(_: dict[str, Any]) -> None:
+        if world.clock.monotonic() > 50 and not interrupted:
+            interrupted.append(threading.get_ident())
+            raise KeyboardInterrupt
+
+    world.describe(interrupt)
+    world.run(world.watcher("one"), world.watcher("two"))
+    assert [type(error) for error in world.errors] == [KeyboardInterrupt]
+    assert len(world.seen) == 1
+    assert max(world.seen.values()) <= 100 + Polling().longest
+
+
+def test_an_interrupted_sleep_is_followed_by_another() -> None:
+    """The same where the leader slept."""
+    world = World()
+    for name in ("one", "two"):
+        world.aws.add_job(name, ends=100.0)
+    sleep, interrupted = world.poller.sleep, []
+
+    def interrupt(condition: threading.Condition, seconds: float) -> None:
+        if world.clock.monotonic() > 50 and not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        sleep(condition, seconds)
+
+    world.poller.sleep = interrupt  # type: ignore[method-assign]
+    world.run(world.watcher("one"), world.watcher("two"))
+    assert [type(error) for error in world.errors] == [KeyboardInterrupt]
+    assert len(world.seen) == 1
+
+
+def test_a_leader_that_hangs_holds_no_deadline_up() -> None:
+    """While a call does not come back, who follows leaves at its own deadline."""
+    world = World()
+    for name in ("one", "two"):
+        world.aws.add_job(name, ends=100.0)
+    hanging, over = threading.Event(), threading.Event()
+
+    def hang(_: dict[str, Any]) -> None:
+        if not hanging.is_set():
+            hanging.set()
+            over.wait(60)
+
+    world.describe(hang)
+    leader = world.watcher("one")
+    leader.start()
+    hanging.wait(60)
+    with world.poller.subscribe([Target("two")]) as subscription:
+        assert not subscription.wait(20.0)
+        assert world.clock.monotonic() == 20.0
+    over.set()
+    leader.join(60)
+    assert set(world.seen) == {"one"}
+
+
+def test_a_follower_without_time_has_a_first_look() -> None:
+    """Who may not wait is served by the thread that leads, at once."""
+    world = World()
+    world.aws.add_job("one", ends=500.0)
+    world.aws.add_job("two", ends=1.0)
+    sleeping = threading.Event()
+    sleep = world.poller.sleep
+
+    def note(condition: threading.Condition, seconds: float) -> None:
+        if world.clock.monotonic() > 50:
+            sleeping.set()
+        sleep(condition, seconds)
+
+    world.poller.sleep = note  # type: ignore[method-assign]
+    leader = world.watcher("one")
+    leader.start()
+    sleeping.wait(60)
+    with world.poller.subscribe([Target("two")]) as subscription:
+        assert subscription.wait(0.0)
+        assert [news.job_name for news in subscription.take()] == ["two"]
+    leader.join(60)
+
+
+def test_a_job_that_is_added_is_looked_at_while_the_leader_sleeps() -> None:
+    """On the machine's own clock: a leader that would sleep for ever is woken by what is new to do."""
+    clock = VirtualClock()
+    aws = SimulatedAws(clock)
+    aws.add_job("one", ends=None)
+    aws.add_job("two", ends=0.0)
+    api = aws.api()
+    api.clock = SYSTEM_CLOCK
+    poller = Poller(api, Polling(first=3600.0, longest=3600.0))
+    first = poller.subscribe([Target("one")])
+    assert first.wait(None)
+    first.take()
+    leader = threading.Thread(target=first.wait, args=(None,))
+    leader.start()
+    second = poller.subscribe([Target("two")])
+    assert second.wait(None)
+    assert [getattr(news, "status", None) for news in second.take()] == ["Completed"]
+    first.close()  # nothing is left to wait for
+    leader.join(60)
+    assert not leader.is_alive()
+
+
+class Bell:
+    """Tells of jobs when a moment has come."""
+
+    def __init__(self, clock: VirtualClock, told: dict[float, list[str]]) -> None:
+        self.clock, self.told = clock, told
+
+    def wait(self, condition: threading.Condition, seconds: float) -> Collection[str]:
+        now = self.clock.monotonic()
+        moment = min(self.told, default=math.inf)
+        self.clock.wait(condition, min(seconds, max(0.0, moment - now)))
+        return self.told.pop(moment) if moment <= self.clock.monotonic() else ()
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_wake_up_is_a_look_at_once(count: int) -> None:
+    """What happened to a job is known within a moment of being told, also of one among many."""
+    world = World()
+    names = [f"job-{number:02d}" for number in range(count)]
+    for name in names:
+        world.aws.add_job(name, ends=501.0)
+    world.poller._wake = Bell(world.clock, {501.0: [*names, "another"]})
+    world.poller._roll._polling = world.poller._roll._looks._polling = Polling(list_every=60.0)
+    told: list[tuple[float, str]] = []
+    with world.poller.subscribe(Target(name) for name in names) as subscription:
+        while subscription.wait(None):
+            told += [(world.clock.monotonic(), news.job_name) for news in subscription.take()]
+    assert [at for at, _ in told[-count:]] == pytest.approx([501.0] * count)
+
+
+def test_listeners_are_called() -> None:
+    """Without a thread of its own, a consumer is told of news; the thread that does it ends with the last one."""
+    world = World()
+    names = [f"job-{number}" for number in range(3)]
+    for number, name in enumerate(names):
+        world.aws.add_job(name, ends=50.0 * number + 50)
+    over = threading.Event()
+    told: list[str] = []
+    subscription = world.poller.subscribe(Target(name) for name in names)
+
+    def take() -> None:
+        told.extend(getattr(news, "status", "lost") for news in subscription.take())
+        if not len(subscription):
+            over.set()
+
+    subscription.notify(take)
+    assert over.wait(60)
+    assert told == ["InProgress"] * 3 + ["Completed"] * 3
+    pump = world.poller._pump._thread
+    subscription.close()
+    assert pump is not None
+    pump.join(60)
+    assert not pump.is_alive()
+    assert world.poller._pump._thread is None
+
+
+def test_a_listener_has_an_alarm() -> None:
+    """It is called at its moment even where nothing happened, once, and not after it left."""
+    world = World()
+    world.aws.add_job("job", ends=None)
+    rung: list[float] = []
+    ready = threading.Condition()
+    first, second = (world.poller.subscribe([Target("job")]) for _ in range(2))
+
+    def ring(subscription: Any, until: float | None) -> None:
+        with ready:
+            if not subscription.take():
+                rung.append(world.clock.monotonic())
+                subscription.notify(lambda: ring(subscription, None), until)
+            ready.notify_all()
+
+    first.notify(lambda: ring(first, 300.0), 100.0)
+    second.notify(lambda: ring(second, None), 200.0)
+    with ready:
+        assert ready.wait_for(lambda: len(rung) == 3, 60)
+    first.close()
+    second.close()
+    assert rung == [100.0, 200.0, 300.0]
+
+
+def test_listeners_and_waiting_threads_share_the_calls() -> None:
+    """A job that a thread waits for and a callback listens to is looked at once for both."""
+    world = World()
+    world.aws.add_job("job", ends=300.0)
+    told = threading.Event()
+    listening = world.poller.subscribe([Target("job")])
+    listening.notify(lambda: None if len(listening) else told.set())
+    world.run(world.watcher("job"))
+    assert told.wait(60)
+    assert [getattr(news, "status", "") for news in listening.take()] == ["InProgress", "Completed"]
+    listening.close()
+    assert world.aws.calls["DescribeProcessingJob"] < 40
+
+
+def test_a_session_has_one_poller_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made when first used; a forked process, whose threads are not its parent's, has another."""
+    session = SimulatedAws(VirtualClock()).session()
+    ours = session.poller
+    assert session.poller is ours
+    monkeypatch.setattr(processing.session.os, "getpid", lambda: -1)
+    assert session.poller is not ours
+
+
+def test_an_event_source_has_to_be_one() -> None:
+    """What cannot be waited for is refused when the session is made."""
+    with pytest.raises(processing.ConfigurationError, match=r"^event_source: "):
+        processing.Session(event_source="queue")  # type: ignore[arg-type]
