@@ -71,10 +71,11 @@ class SimulatedAws:
         life: what becomes of jobs that are created by CreateProcessingJob, by its parameters; by default they
             complete after a minute, without a line.
         liberties: True to let log pages be of any length, empty, or come twice, as CloudWatch may.
+        faults: makes calls fail; an injector of its own where not given.
 
     Attributes:
         clock: as given.
-        faults: makes calls fail; see `processing.testing.faults`.
+        faults: as given, or its own.
         calls: how often each operation was asked for, what failed or was refused included.
         throttled: how often the quotas refused each operation.
         per_minute: the calls by operation and minute (from 0) of the simulation.
@@ -93,9 +94,10 @@ class SimulatedAws:
         latency: float = 0.0,
         life: Callable[[dict[str, Any]], Life] = lambda _: Life(),
         liberties: bool = False,
+        faults: FaultInjector | None = None,
     ) -> None:
         self.clock = clock
-        self.faults = FaultInjector(seed, clock=clock)
+        self.faults = faults or FaultInjector(seed, clock=clock)
         self.calls: Counter[str] = Counter()
         self.throttled: Counter[str] = Counter()
         self.per_minute: Counter[tuple[str, int]] = Counter()

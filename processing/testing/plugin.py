@@ -1,0 +1,106 @@
+"""Fixtures for pytest: an engine of the test's own, a simulated AWS, a virtual clock, and faults for all of them.
+
+In the `conftest.py` at the root of your tests:
+
+```python
+pytest_plugins = ["processing.testing.plugin"]
+```
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import attrs
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from processing.local.session import LocalSession
+    from processing.testing.clock import VirtualClock
+    from processing.testing.faults import FaultInjector
+    from processing.testing.simulation import SimulatedAws
+
+
+@attrs.frozen
+class FaultyEndpoint:
+    """The engine over HTTP, behind the fault proxy.
+
+    Args:
+        url: the endpoint for clients.
+        environment: the variables that point any AWS client at it, and at nothing else.
+    """
+
+    url: str
+    environment: Mapping[str, str]
+
+
+@pytest.fixture
+def processing_clock() -> VirtualClock:
+    """A clock whose hours pass in no time; that of `processing_aws`."""
+    from processing.testing.clock import VirtualClock
+
+    return VirtualClock()
+
+
+@pytest.fixture
+def processing_faults(processing_clock: VirtualClock) -> FaultInjector:
+    """Makes calls fail: those to `processing_session`, `processing_aws` and `processing_fault_proxy`."""
+    from processing.testing.faults import FaultInjector
+
+    return FaultInjector(clock=processing_clock)
+
+
+@pytest.fixture
+def processing_session(tmp_path: Path, processing_faults: FaultInjector) -> Iterator[LocalSession]:
+    """A session on an embedded engine of the test's own, with short waits; what runs at the end is stopped.
+
+    Jobs run for real, in real time.
+    """
+    from processing.local.session import LocalSession
+    from processing.retrying import RetryPolicy
+
+    session = LocalSession(
+        tmp_path / "processing-engine",
+        tick=0.01,
+        grace=1.0,
+        retry_policy=RetryPolicy(base=0.001, cap=0.01),
+        transport=processing_faults.wrap,
+    )
+    yield session
+    _stop_all(session)
+
+
+@pytest.fixture
+def processing_aws(processing_clock: VirtualClock, processing_faults: FaultInjector) -> SimulatedAws:
+    """SageMaker Processing and CloudWatch Logs, simulated on `processing_clock`; without quotas."""
+    from processing.testing.simulation import SimulatedAws
+
+    return SimulatedAws(processing_clock, faults=processing_faults)
+
+
+@pytest.fixture
+def processing_fault_proxy(
+    processing_session: LocalSession, processing_faults: FaultInjector
+) -> Iterator[FaultyEndpoint]:
+    """The engine of `processing_session` over HTTP, behind `processing_faults`, for clients of any kind."""
+    from processing.local.transports.server import Server
+    from processing.testing.proxy import FaultProxy
+
+    with Server(processing_session.engine) as server, FaultProxy(processing_faults, server.endpoint) as proxy:
+        yield FaultyEndpoint(proxy.endpoint, {**server.environment(), "AWS_ENDPOINT_URL": proxy.endpoint})
+
+
+def _stop_all(session: LocalSession) -> None:
+    """Ask the jobs that still run to stop, whatever goes wrong with the test's own calls."""
+    from processing.local.errors import ApiError
+
+    handle = session.engine.handle
+    running = {"StatusEquals": "InProgress"}
+    while jobs := handle("sagemaker", "ListProcessingJobs", running)["ProcessingJobSummaries"]:
+        for job in jobs:
+            with contextlib.suppress(ApiError):  # it has ended meanwhile
+                handle("sagemaker", "StopProcessingJob", {"ProcessingJobName": job["ProcessingJobName"]})

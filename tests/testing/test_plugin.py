@@ -1,0 +1,92 @@
+"""The fixtures, as a user's tests have them: in a pytest of their own, with nothing else installed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import processing
+
+CONFTEST = """
+import sys
+from importlib.machinery import PathFinder
+
+pytest_plugins = ["processing.testing.plugin"]
+ABSENT = {"flask", "hypothesis", "moto", "obstore", "platformdirs", "sybil", "xdist", "yaml"}
+
+
+class Finder(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name in ABSENT else super().find_spec(name, path, target)
+
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Finder
+"""
+
+TESTS = """
+import os
+import subprocess
+import sys
+
+import processing
+from processing import ScriptProcessor
+from processing.testing.simulation import SimulatedLine
+
+
+def make(session):
+    return ScriptProcessor(command=["python3"], instance_type="local", instance_count=1, sagemaker_session=session)
+
+
+def test_engine(processing_session, processing_faults, tmp_path):
+    (tmp_path / "script.py").write_text("print('ran')")
+    processing_faults.on("CreateProcessingJob", "reset_after")
+    job = make(processing_session).run(str(tmp_path / "script.py"))
+    assert [event.message for event in job.logs()] == ["ran"]
+    assert processing_faults.count()["CreateProcessingJob"] == 2
+
+
+def test_left_running(processing_session, tmp_path, request):
+    (tmp_path / "script.py").write_text("import time; time.sleep(600)")
+    request.config.left = make(processing_session).run(str(tmp_path / "script.py"), wait=False)
+
+
+def test_what_was_left_running_is_stopped(request):
+    assert request.config.left.status in {"Stopping", "Stopped"}
+
+
+def test_simulation(processing_aws, processing_clock, processing_faults):
+    processing_aws.add_job("clean", ends=3600, lines=[SimulatedLine(10, "hello")])
+    processing_faults.on("*", "hang", skip=1)
+    job = processing.attach("clean", session=processing_aws.session())
+    job.wait()
+    assert processing_clock.monotonic() >= 3600
+    assert processing_faults.injected
+    assert [event.message for event in job.logs()] == ["hello"]
+
+
+def test_proxy(processing_fault_proxy, processing_faults):
+    processing_faults.on("ListBuckets", "throttle")
+    program = "import boto3; boto3.client('s3').list_buckets(); print('listed')"
+    environment = {**os.environ, **processing_fault_proxy.environment}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "listed"
+    assert processing_faults.count()["ListBuckets"] == 2
+    assert processing_fault_proxy.url == processing_fault_proxy.environment["AWS_ENDPOINT_URL"]
+"""
+
+
+def test_the_fixtures_work_in_tests_of_others(tmp_path: Path) -> None:
+    """Each fixture does what it says, and nothing is needed that comes with an extra."""
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "test_mine.py").write_text(TESTS)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(processing.__file__).parent.parent),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "--rootdir", ".", "."]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "5 passed" in done.stdout, done.stdout + done.stderr
