@@ -36,6 +36,7 @@ from processing.pricing import Price, hourly_price, refresh
 from processing.processors import FrameworkProcessor
 from processing.request.build import ProcessingRequest
 from processing.watching.events import Event, LogEvent
+from processing.watching.stream import EventStream
 
 
 def processors(session: Session) -> None:
@@ -88,7 +89,7 @@ def jobs(job: ProcessingJob) -> None:
     assert_type(job.wait(logs=False, timeout=5, on_stop="return"), ProcessingJob)
     assert_type((job.name, job.job_name, job.arn, job.status), tuple[str, str, str, str])
     assert_type(job.describe(), dict[str, Any])
-    assert_type(job.events(), Iterator[Event])
+    assert_type(job.events(), EventStream[Event])
     assert_type(job.logs(follow=True), Iterator[LogEvent])
     assert_type(job.outputs, JobOutputs)
     assert_type(job.outputs[0], JobOutput)
