@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import processing.session
+import processing
 from processing.clock import SYSTEM_CLOCK
 from processing.testing.clock import VirtualClock
 from processing.testing.simulation import SimulatedAws
@@ -97,7 +97,8 @@ def test_an_interrupted_sleep_is_followed_by_another() -> None:
     world = World()
     for name in ("one", "two"):
         world.aws.add_job(name, ends=100.0)
-    sleep, interrupted = world.poller.sleep, []
+    sleep = world.poller.sleep
+    interrupted: list[bool] = []
 
     def interrupt(condition: threading.Condition, seconds: float) -> None:
         if world.clock.monotonic() > 50 and not interrupted:
@@ -278,7 +279,7 @@ def test_a_session_has_one_poller_for_each_process(monkeypatch: pytest.MonkeyPat
     session = SimulatedAws(VirtualClock()).session()
     ours = session.poller
     assert session.poller is ours
-    monkeypatch.setattr(processing.session.os, "getpid", lambda: -1)
+    monkeypatch.setattr("os.getpid", lambda: -1)
     assert session.poller is not ours
 
 
