@@ -48,13 +48,15 @@ class Pacer:
         self._recent: deque[float] = deque(maxlen=10)  # when the last tokens were given
         self._state = threading.Lock()
         self._turn = threading.Lock()
+        self._pause = threading.Condition()  # nobody notifies it
 
     def acquire(self, clock: Clock) -> float:
         """Wait for a token, and return the seconds that the wait took."""
         started = clock.monotonic()
         with self._turn:  # one caller sleeps for the next token, the others stand in line behind it
             while wait := self._take(clock.monotonic()):
-                clock.sleep(wait)
+                with self._pause:  # a wait, since on a virtual clock a sleep would take other threads' time as well
+                    clock.wait(self._pause, wait)
         waited = clock.monotonic() - started
         with self._state:
             self._bursting = not waited
