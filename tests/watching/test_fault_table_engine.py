@@ -1,4 +1,4 @@
-"""The faults of watching, numbered, through the public API, with the real engine beneath, in process and over HTTP.
+"""The faults of watching, numbered, through the public API: real jobs of the engine, in process and on real sockets.
 
 The same numbers are in `test_fault_table.py`, where a simulated AWS makes what an engine never does.
 """
@@ -14,17 +14,14 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import boto3
-import botocore.session
 import pytest
-from botocore.httpsession import URLLib3Session
 
 import processing
 from processing import JobStoppedError, LocalSession, ProcessingJob, ScriptProcessor, Session, WaitTimeoutError
 from processing.local.transports.server import Server
-from processing.request.schema import shared_loader
 from processing.retrying import RetryPolicy
 from processing.testing.faults import FaultInjector, FaultKind
+from processing.testing.proxy import FaultProxy
 from processing.watching.policy import Polling
 
 if TYPE_CHECKING:
@@ -33,6 +30,15 @@ if TYPE_CHECKING:
 
 QUICK = RetryPolicy(base=0.001, cap=0.002, attempts=3)
 LOOKS = Polling(first=0.01, longest=0.1, settle=0.0)
+PASSING: list[FaultKind] = [
+    "throttle",
+    "error500",
+    "error503",
+    "unreachable",
+    "reset_before",
+    "reset_after",
+    "truncate",
+]
 SLEEP = "import time\nprint('started', flush=True)\ntime.sleep(600)"
 
 
@@ -73,16 +79,24 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         )
         yield Place(engine, session, faults, tmp_path)
         return
-    with Server(engine.engine) as server:
-        for name, value in server.environment().items():
+    with Server(engine.engine) as server, FaultProxy(faults, server.endpoint) as proxy:
+        for name, value in {**server.environment(), "AWS_ENDPOINT_URL": proxy.endpoint}.items():
             monkeypatch.setenv(name, value)
-        core = botocore.session.Session()
-        core.register_component("data_loader", shared_loader())
-        faulty = faults.wrap(URLLib3Session())
-        hooks: Any = core
-        hooks.register("before-send", lambda request, **_: faulty.send(request))
-        session = Session(boto3.Session(botocore_session=core), retry_policy=QUICK, polling=LOOKS)
+        session = Session(retry_policy=QUICK, polling=LOOKS)
         yield Place(engine, session, faults, tmp_path)
+        for service in ("sagemaker", "logs"):
+            session.client(service).close()
+
+
+@pytest.mark.parametrize("kind", PASSING)
+def test_18_the_wait_survives_what_passes(place: Place, kind: FaultKind) -> None:
+    """Twenty failures in a row, of each call that a wait makes, cost time and nothing else."""
+    job = place.start("print('one')")
+    for operation in ("DescribeProcessingJob", "FilterLogEvents"):
+        place.faults.on(operation, kind, times=20)
+    assert job.wait(timeout=60) is job
+    assert job.status == "Completed"
+    assert [event.message for event in job.logs()] == ["one"]
 
 
 def test_18_the_deadline_holds_while_nothing_answers(place: Place) -> None:
@@ -115,6 +129,15 @@ def test_32_whatever_a_job_writes_is_kept_and_shown_safely(place: Place, capsys:
     assert capsys.readouterr().out == "\ufffd\ufffd|\\x00|\\x1b[2J|\\r|é\n"
 
 
+def test_32_a_line_of_ten_megabytes_is_kept_whole(place: Place) -> None:
+    """A line that takes forty events is one line, for whoever follows and for whoever comes later."""
+    job = place.start("print('x' * 10_000_000 + 'é')\nprint('after')")
+    expected = "x" * 10_000_000 + "é"
+    for told in (job.logs(follow=True), job.logs()):
+        long, after = (event.message for event in told)
+        assert (len(long), long == expected, after) == (10_000_001, True, "after")
+
+
 def test_33_stopping_what_has_ended_tells_how_it_ended(place: Place) -> None:
     """To stop a finished job is a success, and its status is what it was."""
     job = place.start("pass")
@@ -124,7 +147,7 @@ def test_33_stopping_what_has_ended_tells_how_it_ended(place: Place) -> None:
     assert job.wait() is job
 
 
-@pytest.mark.parametrize("kind", ["reset_after", "timeout_after", "truncate", "error500", "throttle"])
+@pytest.mark.parametrize("kind", ["reset_after", "double", "truncate", "error500", "throttle"])
 def test_34_a_stop_whose_answer_is_lost_stops_once(place: Place, kind: FaultKind) -> None:
     """Whatever becomes of the call's answer, the job is stopped, and the caller told of a success."""
     job = place.started()
