@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SETTLED_AFTER = 600.0  # seconds after a job's end when none of its lines is under way any more
-_GRACE = 3.0  # times `Polling.settle` after a job's end before which no sweep is the last
+_GRACE = 5.0  # times `Polling.settle` after a job's end before which no sweep is the last
 _HELD = 5.0  # seconds that a piece of a long line waits for the next one
 _EVENTS_A_PAGE = 5_000  # a page has up to 10,000 events, or 1 MB
 _CALL_BUDGET = 20.0  # seconds for one call, while there is more to be done than to read logs
@@ -123,7 +123,8 @@ class LogReader:
             self._call
         )  # None: the logs cannot be read
         self._server = ServerTime(self._clock)
-        self._fresh: set[str] = set()
+        self._fresh: dict[str, float] = {}
+        self._hushed: list[str] = []
         self._complete: dict[str, tuple[int, int]] = {}  # since and count of jobs that are complete
         self._oldest: int | None = None  # the earliest timestamp of what was new in the sweep
 
@@ -137,6 +138,8 @@ class LogReader:
             since: lines with an earlier timestamp (ms since the epoch) are of another job that had the name.
         """
         job = self._jobs[job_name] = self._restore(job_name, since) or FollowedJob(job_name, since, since)
+        if job.done:
+            return
         now = self._clock.monotonic()
         fleet = next((fleet for fleet in self._fleets if fleet.takes(job_name)), None)
         if fleet is None:
@@ -198,10 +201,17 @@ class LogReader:
         return self._source is None or all(job.swept for job in self._jobs.values())
 
     def fresh(self) -> Mapping[str, float]:
-        """Return the moments (seconds since the epoch) at which jobs wrote their newest lines, where that has moved."""
-        moved, self._fresh = self._fresh, set()
-        newest = {name: self._jobs[name].newest for name in moved if name in self._jobs}
-        return {name: moment / 1000 for name, moment in newest.items() if moment is not None}
+        """Return the moments (seconds since the epoch) at which jobs surely ran, where they have moved.
+
+        Mostly that is when a job wrote its newest line; where it writes steadily, when its lines were read.
+        """
+        moved, self._fresh = self._fresh, {}
+        return moved
+
+    def hushed(self) -> list[str]:
+        """Return the jobs that wrote steadily, and have fallen silent since the last call: they may have ended."""
+        found, self._hushed = self._hushed, []
+        return found
 
     def checkpoint(self) -> Checkpoint:
         """Return which lines have been given by now: another process goes on without a gap or a repeat."""
@@ -306,8 +316,18 @@ class LogReader:
             fleet.newest = max([*newest, fleet.newest or 0])
         if not sweep.whole or fleet.swept_at is None:
             fleet.swept(began, sweep.start, self._oldest)
+        for job in sweep.jobs if len(self._jobs) <= self._polling.few else ():
+            if job.newest is not None:
+                self._feel(job, job.newest / 1000, began)
         first_news = first_news and fleet.newest is not None
         fleet.pace(first_news, self._clock.monotonic(), self._aws_now(), self._random)
+
+    def _feel(self, job: FollowedJob, newest: float, began: float) -> None:
+        rhythm = job.pulse.feel(began - newest, self._polling.longest)
+        if rhythm == "steady":
+            self._fresh[job.name] = began
+        elif rhythm == "hushed":
+            self._hushed.append(job.name)
 
     def _take(self, page: list[Record]) -> Iterator[LogEvent]:
         """Yield the lines of a page that are new."""
@@ -345,7 +365,7 @@ class LogReader:
         surely = min(timestamp, arrival)
         if job.newest is None or surely > job.newest:
             job.newest = surely
-            self._fresh.add(job.name)
+            self._fresh[job.name] = surely / 1000
         return late
 
     def _counted(self, lines: Iterator[LogEvent]) -> Iterator[LogEvent]:
