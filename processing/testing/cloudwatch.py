@@ -84,7 +84,7 @@ class ScriptedLogs:
         self._call_seconds = call_seconds
         self._generation = 0  # of tokens
         self._numbers = itertools.count()
-        self._coming: list[tuple[int, int, ScriptedLine]] = []  # a heap by arrival
+        self._coming: list[tuple[int, int, str, Place, str]] = []  # a heap by arrival; stream, place and body
         self._cuts: dict[str, int] = {}
         self._streams: dict[str, _Stream] = {}
         self._names: list[str] = []  # of the streams, sorted
@@ -103,7 +103,12 @@ class ScriptedLogs:
         """Add lines; each can be read from its arrival on."""
         with self._lock:
             for line in lines:
-                heapq.heappush(self._coming, (line.arrival, next(self._numbers), line))
+                # Written as JSON once, whoever reads it.
+                body = (
+                    f'"timestamp":{line.timestamp},"ingestionTime":{line.arrival},"message":{json.dumps(line.message)}'
+                )
+                entry = (line.arrival, next(self._numbers), line.stream, line.place, body)
+                heapq.heappush(self._coming, entry)
 
     def cut(self, stream: str, after: int) -> None:
         """Let what was to be written to a stream after a moment (ms since the epoch) never be written."""
@@ -167,18 +172,18 @@ class ScriptedLogs:
             self._clock.advance(self._random.uniform(0.0, self._call_seconds))
         now = self._clock.time() * 1000
         while self._coming and self._coming[0][0] <= now:
-            self._arrive(heapq.heappop(self._coming)[2])
+            self._arrive(*heapq.heappop(self._coming)[2:])
         if not self._streams:
             raise ServiceError("ResourceNotFoundException", "The specified log group does not exist.")
 
-    def _arrive(self, line: ScriptedLine) -> None:
-        if line.timestamp > self._cuts.get(line.stream, line.timestamp):
+    def _arrive(self, name: str, place: Place, body: str) -> None:
+        if place[0] > self._cuts.get(name, place[0]):
             return
-        stream = self._streams.get(line.stream)
+        stream = self._streams.get(name)
         if stream is None:
-            stream = self._streams[line.stream] = _Stream(line.stream)
-            insort(self._names, line.stream)
-        stream.add(line)
+            stream = self._streams[name] = _Stream(name)
+            insort(self._names, name)
+        stream.add(place, body)
 
     def _chosen(self, params: dict[str, Any]) -> list[_Stream]:
         named = params.get("logStreamNames")
@@ -229,18 +234,16 @@ _Entry: TypeAlias = tuple[Place, str, str]
 
 
 class _Stream:
-    """The lines of a stream that have arrived, in order. They are written as JSON once, whoever reads them."""
+    """The lines of a stream that have arrived, in order."""
 
     def __init__(self, name: str) -> None:
         self.places: list[Place] = []
         self._name = json.dumps(name)
         self._bodies: list[str] = []
 
-    def add(self, line: ScriptedLine) -> None:
+    def add(self, place: Place, body: str) -> None:
         """Put a line in its place: mostly the end."""
-        place = line.place
         at = len(self.places) if not self.places or place > self.places[-1] else bisect_right(self.places, place)
-        body = f'"timestamp":{line.timestamp},"ingestionTime":{line.arrival},"message":{json.dumps(line.message)}'
         self.places.insert(at, place)
         self._bodies.insert(at, body)
 

@@ -79,6 +79,14 @@ class _Job:
     def name(self) -> str:
         return str(self.request["ProcessingJobName"])
 
+    @property
+    def tags(self) -> dict[str, str]:
+        return {tag["Key"]: tag["Value"] for tag in self.request.get("Tags", ())}
+
+    def is_tagged(self, filters: Iterable[tuple[str, set[str]]]) -> bool:
+        """Whether there is each of the keys, with one of its values; no values are all."""
+        return all(key in self.tags and (not values or self.tags[key] in values) for key, values in filters)
+
     def state(self, moment: float) -> tuple[str, float]:
         """The status at a moment, and since when it, or the rest of the answer, has been so."""
         if moment >= self.ends:
@@ -152,6 +160,7 @@ class SimulatedJobs:
             "StopProcessingJob": self.stop,
             "DeleteProcessingJob": self.delete,
             "ListTags": self.list_tags,
+            "GetResources": self.get_resources,
         }
 
     def forget_tokens(self) -> None:
@@ -244,6 +253,17 @@ class SimulatedJobs:
         name = str(params["ResourceArn"]).removeprefix(self._prefix)
         with self._lock:
             return {"Tags": self._get({"ProcessingJobName": name}, self._clock.time()).request.get("Tags", [])}
+
+    def get_resources(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer Resource Groups Tagging's GetResources: jobs by their tags, in pages by name."""
+        now, size = self._clock.time(), params.get("ResourcesPerPage", 100)
+        filters = [(each["Key"], set(each.get("Values", ()))) for each in params.get("TagFilters", ())]
+        with self._lock:
+            there = [job for job in self._jobs.values() if job.created <= now and job.tags and job.is_tagged(filters)]
+        names = sorted(job.name for job in there if job.name > params.get("PaginationToken", ""))
+        tags = {job.name: [{"Key": key, "Value": value} for key, value in job.tags.items()] for job in there}
+        page = [{"ResourceARN": self._prefix + name, "Tags": tags[name]} for name in names[:size]]
+        return {"ResourceTagMappingList": page, "PaginationToken": names[size - 1] if len(names) > size else ""}
 
     def _get(self, params: Mapping[str, Any], now: float) -> _Job:
         name = params["ProcessingJobName"]

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["PUBLISHED_QUOTAS", "Life", "SimulatedAws", "SimulatedLine"]
 
 _ROLE: Final = f"arn:aws:iam::{ACCOUNT}:role/processing"
+_SIMULATED: Final = ("SageMaker.", "Logs_", "ResourceGroupsTaggingAPI_")  # what their targets begin with
 _PAGE = 10_000  # lines of FilterLogEvents and GetLogEvents
 
 
@@ -258,6 +259,8 @@ class SimulatedAws:
         return due
 
     def _admit(self, operation: str) -> None:
+        if operation not in self.service.handlers:
+            raise ServiceError("UnknownOperationException", f"{operation} is not simulated")
         with self._lock:
             if self._quotas.allows(operation):
                 return
@@ -290,7 +293,7 @@ class _Services:
 
     def send(self, request: AWSPreparedRequest) -> AWSResponse:
         target = request.headers.get("X-Amz-Target") or b""
-        simulated = (target.decode() if isinstance(target, bytes) else target).startswith(("SageMaker.", "Logs_"))
+        simulated = (target.decode() if isinstance(target, bytes) else target).startswith(_SIMULATED)
         return (self._simulated if simulated else self._engine).send(request)
 
     @functools.cached_property

@@ -160,6 +160,31 @@ def test_tags_are_those_of_the_request() -> None:
     assert tags == [{"Key": "team", "Value": "etl"}]
 
 
+def test_jobs_are_found_by_their_tags() -> None:
+    """Every filter has to fit, a key without values fits any; jobs without tags, or yet to come, are not there."""
+    aws = simulated()
+    tags = {
+        "a": {"team": "etl", "run": "1"},
+        "b": {"team": "etl", "run": "2"},
+        "c": {"team": "ml"},
+        "later": {"team": "ml"},
+    }
+    for name, given in tags.items():
+        request = {"Tags": [{"Key": key, "Value": value} for key, value in given.items()]}
+        aws.add_job(name, request=request, starts=10 if name == "later" else 0)
+    aws.add_job("plain")
+    client = aws.client("resourcegroupstaggingapi")
+
+    def found(*filters: dict[str, Any]) -> str:
+        pages = client.get_paginator("get_resources").paginate(TagFilters=filters, ResourcesPerPage=1)
+        arns = [mapping["ResourceARN"] for page in pages for mapping in page["ResourceTagMappingList"]]
+        return "".join(arn.rpartition("/")[2] for arn in arns)
+
+    assert found() == "abc"
+    assert found({"Key": "team", "Values": ["etl", "other"]}) == "ab"
+    assert found({"Key": "team"}, {"Key": "run", "Values": ["2"]}) == "b"
+
+
 # Lists.
 
 
@@ -328,6 +353,8 @@ def test_what_is_not_simulated_is_refused() -> None:
     aws = simulated()
     with pytest.raises(ClientError, match="not simulated"):
         aws.client("logs").filter_log_events(logGroupName=GROUP, filterPattern="ERROR")
+    with pytest.raises(ClientError, match="DescribeTrainingJob is not simulated"):
+        aws.client("sagemaker").describe_training_job(TrainingJobName="train")
 
 
 # Quotas, time and counts.
