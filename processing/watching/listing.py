@@ -5,7 +5,7 @@ Four kinds of scans, each a listing to its last page:
 - *changes*: what was modified since a little before the last such scan, every two seconds;
 - *sweep*: the same from minutes before, twice a minute, for changes that are listed late;
 - *catch-up*: jobs that are new here, from the first one's creation on;
-- *census*: all that are in progress, every ten minutes, to find those that are not any more and were missed.
+- *census*: all that are in progress, every ten minutes, to find those that are not any more, or not there at all.
 
 The first kind goes on while one of the others is under way, a page now and then.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os.path
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from processing.watching.policy import Polling
     from processing.watching.servertime import ServerTime
 
+ScanKind: TypeAlias = Literal["changes", "sweep", "catch-up", "census"]
+
 _PAGE: Final = 100
 _SHORTEST_PREFIX: Final = 4  # characters; a shorter part of names tells little apart
-_FEW_LOOKS: Final = 20  # jobs that are looked at one by one sooner than by a scan
+_FEW_LOOKS: Final = 20  # new jobs that are looked at one by one sooner than by a scan
+_LOOKS_EVERY: Final = 1.0  # seconds after which one more of them is
 
 
 @attrs.define(eq=False)
@@ -45,7 +48,7 @@ class Scan:
         restarts: how often it began anew because its token was too old.
     """
 
-    kind: Literal["changes", "sweep", "catch-up", "census"]
+    kind: ScanKind
     began: float
     after: float | None
     prefix: str | None
@@ -94,34 +97,36 @@ class Listing:
         self._next_page = now
         self._changes: Scan | None = None
         self._other: Scan | None = None
+        self._waiting: dict[str, Watched] = {}  # for the next catch-up
+        self._looks = float(_FEW_LOOKS)
+        self._looks_counted = now
 
     def hasten(self, now: float) -> None:
         """List the changes now: there are some."""
         self._next_changes = min(self._next_changes, now)
 
-    def expect(self, jobs: Iterable[Watched], names: Iterable[str]) -> list[Watched]:
-        """Take in jobs of which nothing has been seen yet, and return those that are better looked at one by one.
+    def expect(self, jobs: Iterable[Watched], names: Iterable[str], now: float) -> list[Watched]:
+        """Take in jobs of which somebody waits for first news, and return those that are better looked at one by one.
 
         Args:
             jobs: the new ones.
             names: of all jobs that are watched.
+            now: the moment.
         """
-        missing = {job.name: job for job in jobs if not self._is_covered(job)}
-        if self._other is not None and self._other.kind == "catch-up":
-            missing = {**self._other.awaited, **missing}
-        if not missing:
-            return []
-        prefix = _common(names)
-        created = [job.created for job in missing.values() if job.created is not None]
-        if len(missing) <= _FEW_LOOKS or (prefix is None and len(created) < len(missing)):
-            return list(missing.values())
-        after = min(created) - self._polling.list_overlap if len(created) == len(missing) else None
-        self._other = Scan("catch-up", self._server.now(), after, prefix, missing)
+        new = [job for job in jobs if not self._is_covered(job)]
+        self._looks = min(_FEW_LOOKS, self._looks + (now - self._looks_counted) / _LOOKS_EVERY)
+        self._looks_counted = now
+        if len(new) <= self._looks:
+            self._looks -= len(new)
+            return new
+        if _common(names) is None and any(job.created is None for job in new):
+            return new  # a scan would be of all jobs that there ever were
+        self._waiting.update((job.name, job) for job in new)
         return []
 
     def due(self) -> float:
         """Return the monotonic moment at which the next page is to be asked for."""
-        if self._changes:
+        if self._changes or self._waiting:
             return 0.0
         other = self._next_page if self._other else min(self._next_sweep, self._next_census)
         return min(self._next_changes, other)
@@ -138,11 +143,12 @@ class Listing:
             self._next_changes = now + self._polling.list_every * self._jitter()
         if self._changes:
             return self._changes
+        if self._waiting and (self._other is None or self._other.kind != "catch-up"):
+            self._other = self._catch_up(jobs)
         if self._other is None:
             if now >= self._next_census:
                 self._other = self._new("census", None, jobs)
-                running = {name: job for name, job in jobs.items() if job.status == "InProgress"}
-                self._other.awaited.update(running)
+                self._other.awaited.update(jobs)
             else:
                 self._other = self._new("sweep", self._server.now() - self._polling.sweep_overlap, jobs)
         return self._other
@@ -156,8 +162,9 @@ class Listing:
             now: the moment.
         """
         scan.token = token
-        if scan is self._other and scan.kind != "catch-up":
-            self._next_page = now + self._polling.list_every * self._jitter() / 2
+        if scan is self._other:
+            pause = 0.0 if scan.kind == "catch-up" else self._polling.list_every * self._jitter() / 2
+            self._next_page = now + pause
         if token is not None:
             return []
         if scan.kind == "changes":
@@ -173,9 +180,18 @@ class Listing:
 
     def _is_covered(self, job: Watched) -> bool:
         """Return whether the changes will show a job: it is known to run, and was created since they are listed."""
-        return not job.seen and job.status is not None and job.created is not None and job.created >= self._through
+        if job.seen or job.status is None or job.created is None:
+            return False
+        return job.created >= self._through - self._polling.list_overlap / 2  # it is known to some seconds only
 
-    def _new(self, kind: Literal["changes", "sweep", "census"], after: float | None, names: Iterable[str]) -> Scan:
+    def _catch_up(self, names: Iterable[str]) -> Scan:
+        waiting, self._waiting = self._waiting, {}
+        created = [job.created for job in waiting.values() if job.created is not None]
+        after = min(created) - self._polling.list_overlap if len(created) == len(waiting) else None
+        self._next_page = 0.0
+        return attrs.evolve(self._new("catch-up", after, names), awaited=waiting)
+
+    def _new(self, kind: ScanKind, after: float | None, names: Iterable[str]) -> Scan:
         return Scan(kind, self._server.now(), after, _common(names))
 
     def _jitter(self) -> float:

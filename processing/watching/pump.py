@@ -62,11 +62,11 @@ class Pump:
     def _run(self) -> None:
         with self._turns.lock:
             while self._listeners:
+                self._ring()
                 if self._turns.led:
                     self._turns.follow(self, self._next_alarm())
                 else:
                     self._turns.lead(lambda: not self._listeners, self._next_alarm)
-                self._ring()
             self._thread = None
 
     def _next_alarm(self) -> float:

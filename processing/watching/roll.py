@@ -212,7 +212,7 @@ class Roll:
         if self._new:
             new = list(self._new.values())
             self._new.clear()
-            self._looks.plan_all(self._listing.expect(new, self._jobs) if self._listing else new, now, 0.0)
+            self._looks.plan_all(self._listing.expect(new, self._jobs, now) if self._listing else new, now, 0.0)
 
     def _held(self, operation: str, due: float, now: float, hold: Callable[[str], float]) -> float:
         """Return when an operation that is due may be called."""

@@ -31,7 +31,7 @@ class FixedClock:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def wait(self, condition: threading.Condition, seconds: float) -> None:
+    def wait(self, condition: threading.Condition, seconds: float) -> None:  # noqa: ARG002 - nobody notifies it
         self.sleep(seconds)
 
 

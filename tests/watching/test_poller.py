@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import logging
 import random
 from typing import TYPE_CHECKING, Any
@@ -466,6 +467,26 @@ def test_jobs_that_ended_long_ago_are_found_by_pages() -> None:
     with world.subscribe(*names) as subscription:
         assert len(ends(world.follow(subscription, until=world.clock.monotonic() + 60))) == 1000
     assert sum(world.aws.calls.values()) < 20
+
+
+def test_jobs_that_come_one_by_one_are_caught_up_with_together() -> None:
+    """A thousand jobs that somebody begins to watch between the calls cost pages, and no look each."""
+    world = World()
+    names = iter(fleet(world, 1000, lambda number: 100_200.0 if number < 20 else 5.0))
+    world.clock.advance(100_000.0)
+    listed = world.aws.service.handlers["ListProcessingJobs"]
+    subscription = world.subscribe(*itertools.islice(names, 30))
+
+    def add_some(params: dict[str, Any]) -> Mapping[str, Any]:
+        for name in itertools.islice(names, 15):
+            subscription.add(Target(name))
+        return listed(params)
+
+    world.aws.service.handlers["ListProcessingJobs"] = add_some
+    with subscription:
+        assert len(ends(world.follow(subscription))) == 1000
+    assert world.calls() < 300
+    assert world.calls("ListProcessingJobs") < 400
 
 
 def test_jobs_without_a_common_name_are_looked_at_one_by_one() -> None:
