@@ -40,7 +40,7 @@ class World:
         transport = self.faults.wrap(self.service)
         clients = {name: make_client(name, transport) for name in ("sagemaker", "logs")}
         self.api = RetryingApi(clients.__getitem__, clock=self.clock, random=random.Random(9))
-        self.polling = Polling(jitter=0.0)
+        self.polling = Polling(jitter=0.0, longest=13.5)
 
     @property
     def poller(self) -> Poller:
