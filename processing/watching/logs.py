@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 import random as random_module
 import re
 from typing import TYPE_CHECKING, Any, Final
@@ -426,7 +427,7 @@ class LogReader:
 
     def _completed(self, job: FollowedJob, *, bounded: bool) -> Iterator[LogEvent | LogsComplete]:
         yield from self._counted(self._joiner.release(job.name))
-        if not job.count and not bounded and self._host is None:
+        if not job.count and not bounded and self._host is None and not self._strict:
             logger.warning("%s logged nothing", job.name)
         self._complete[job.name] = (job.since, job.count)
         self._forget(job)
@@ -531,6 +532,7 @@ def read_all(
     pattern: re.Pattern[str] | None = None,
     polling: Polling | None = None,
     complete: bool = False,
+    patience: float = math.inf,
 ) -> Iterator[LogEvent]:
     """Return the lines that a job has written by now, ordered by time.
 
@@ -545,12 +547,19 @@ def read_all(
         pattern: only lines in which this is found.
         polling: the session's.
         complete: True for a job that ended just now: its last lines are waited for.
+        patience: seconds after which a call that fails is not tried again.
 
     Raises:
         botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: CloudWatch could not be read.
     """
+    limit = api.clock.monotonic() + patience
+
+    def policy() -> RetryPolicy:
+        left = max(0.0, limit - api.clock.monotonic())
+        return attrs.evolve(api.policy, budget=min(api.policy.budget, left))
+
     name, created = description["ProcessingJobName"], milliseconds(description["CreationTime"])
-    reader = LogReader(api, polling or Polling(), host=host, policy=lambda: api.policy, strict=True)
+    reader = LogReader(api, polling or Polling(), host=host, policy=policy, strict=True)
     reader.add(name, max(created, since or 0))
     ended = description.get("ProcessingEndTime")
     settled = not complete or is_settled(api, description)
