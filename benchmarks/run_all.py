@@ -30,6 +30,7 @@ BENCHMARKS = (
     "log_lines",
     "soak",
     "engine_watch",
+    "create_quota",
 )
 
 

@@ -39,8 +39,8 @@ FAULTS: tuple[FaultKind, ...] = ("throttle", "error500", "error503", "reset_befo
 _MARK = re.compile(r"#\d+/\d+ ")  # what tells a job's lines apart
 
 
-def watch(python: Path | str, client: str, action: str, *arguments: object) -> dict[str, Any]:
-    """Let a client watch in a process of its own, and return what it measured: an action of this module."""
+def watch(python: Path | str, client: str, action: str, *arguments: object, script: str = __file__) -> dict[str, Any]:
+    """Let a client watch in a process of its own, and return what it measured: an action of this module, or another."""
     variables = {
         "AWS_ACCESS_KEY_ID": "simulated",
         "AWS_SECRET_ACCESS_KEY": "simulated",
@@ -52,7 +52,7 @@ def watch(python: Path | str, client: str, action: str, *arguments: object) -> d
         "PYTHONPATH": str(ROOT),  # the simulation, for the other's Python too
         "PATH": "/usr/bin:/bin",
     }
-    return clients.measure(python, client, action, *arguments, environment=variables, script=__file__)
+    return clients.measure(python, client, action, *arguments, environment=variables, script=script)
 
 
 # Worlds.
