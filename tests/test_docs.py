@@ -69,6 +69,7 @@ def test_the_engine_s_operations_are_listed(tmp_path: Path) -> None:
         "CloudWatch Logs": "logs",
         "CloudWatch": "cloudwatch",
         "SQS": "sqs",
+        "Resource Groups Tagging": "resourcegroupstaggingapi",
         "STS": "sts",
         "IAM": "iam",
     }
