@@ -72,6 +72,7 @@ class _Methods(_Session):
             renderer = Renderer()
             for line in job.logs():
                 renderer.show(line)
+            renderer.flush()
 
     def was_processing_job_successful(self, job_name: str) -> bool:
         """Say whether a job has completed."""

@@ -97,7 +97,7 @@ def histories(drawn: list[tuple[int, float, int]], end: float) -> list[ScriptedL
     return lines
 
 
-@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.settings(max_examples=25, deadline=None)
 @hypothesis.given(drawn=HISTORIES, seed=st.integers(0, 10_000), filtered=st.booleans())
 def test_every_line_is_given_once(drawn: list[tuple[int, float, int]], seed: int, filtered: bool) -> None:
     """For any history, paging and delay, what was given is what was written, by either way of reading."""
@@ -114,7 +114,7 @@ def test_every_line_is_given_once(drawn: list[tuple[int, float, int]], seed: int
         newest[event.stream] = max(event.timestamp, newest.get(event.stream, 0))
 
 
-@hypothesis.settings(max_examples=20, deadline=None)
+@hypothesis.settings(max_examples=10, deadline=None)
 @hypothesis.given(drawn=HISTORIES, seed=st.integers(0, 10_000))
 def test_every_line_is_given_once_under_faults(drawn: list[tuple[int, float, int]], seed: int) -> None:
     """The same with a tenth of the calls failing in every way."""
@@ -245,7 +245,7 @@ def test_tokens_that_expire_are_replaced(filtered: bool) -> None:
     if not filtered:
         world.logs.denied.add("FilterLogEvents")
     world.clock.advance(5)
-    polled = world.reader.poll()
+    polled = (item for item in world.reader.poll() if isinstance(item, LogEvent))
     first = next(polled)
     world.logs.forget_tokens()
     assert sorted(texts([first, *polled])) == [f"line {number}" for number in range(10)]
@@ -266,18 +266,19 @@ def test_the_end_waits_for_the_last_lines() -> None:
     world = World([line(number, at=1, delay=10 + 0.8 * number) for number in range(10)])
     world.clock.advance(10)
     assert len(world.finish()) == 10
-    assert world.clock.sleeps[-2:] == pytest.approx([0.6, 0.6])
+    assert world.clock.sleeps[-2:] == pytest.approx([world.polling.settle] * 2)
 
 
 def test_the_wait_for_the_last_lines_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     """A stream that is written to for ever does not hold the end up for ever, and that is said."""
-    world = World([line(number, at=float(number)) for number in range(1000)], page=1000)
+    world = World([line(number, at=number / 10) for number in range(1000)], page=1000)
     world.clock.advance(5)
     with caplog.at_level(logging.WARNING, "processing"):
         got = world.finish()
-    assert len(got) == 36
+    assert 350 <= len(got) <= 360
     assert 35 <= world.clock.monotonic() < 36
     assert "still came in 30 seconds after the job's end" in caplog.text
+    assert world.complete == [LogsComplete(JOB, len(got), bounded=True)]
 
 
 def test_a_job_that_ended_long_ago_is_read_once() -> None:

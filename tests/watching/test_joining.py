@@ -1,0 +1,106 @@
+"""Long lines: cut by whoever sends them, and put together again."""
+
+from __future__ import annotations
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from processing.container.lines import EVENT_LIMIT, LineSplitter
+from processing.watching.events import LogEvent
+from processing.watching.joining import LONGEST, Joiner
+
+DOCKER = 16_384
+
+
+def event(message: str, number: int = 0, timestamp: int = 0, stream: str = "clean/algo-1-1") -> LogEvent:
+    job, _, name = stream.partition("/")
+    return LogEvent(job, name[:6], stream, timestamp, timestamp, str(number), message)
+
+
+def joined(messages: list[str], *, gap: int = 0) -> list[str]:
+    """Return the lines that messages of one stream make."""
+    joiner = Joiner()
+    lines = []
+    for number, message in enumerate(messages):
+        made = event(message, number, number * gap)
+        lines += [made] if joiner.is_simple(made) else list(joiner.take(made, number, 0.0))
+    return [line.message for line in [*lines, *joiner.release()]]
+
+
+@hypothesis.settings(deadline=None, max_examples=30)
+@hypothesis.given(
+    st.lists(st.tuples(st.sampled_from(["x", "é", "日", "🙂"]), st.integers(1, 300_000)), min_size=1, max_size=4)
+)
+def test_what_the_engine_cuts_is_put_together(parts: list[tuple[str, int]]) -> None:
+    """Whatever lines a program writes, they come out as they went in."""
+    lines = [character * count for character, count in parts]
+    messages = LineSplitter().feed(("\n".join(lines) + "\n").encode())
+    assert joined(messages) == lines
+
+
+@pytest.mark.parametrize("length", [DOCKER + 1, 3 * DOCKER, 10_000_000])
+def test_what_docker_cuts_is_put_together(length: int) -> None:
+    """Pieces of 16 KiB with one time make a line, ten megabytes as well."""
+    line = "x" * (length - 1) + "."
+    pieces = [line[start : start + DOCKER] for start in range(0, length, DOCKER)]
+    assert joined(["before", *pieces]) == ["before", line]
+
+
+def test_a_character_that_was_cut_does_not_end_the_line() -> None:
+    """Docker cuts between bytes: what is left of a character is three bytes long on either side."""
+    first = "x" * (DOCKER - 1) + "\ufffd"  # one byte of two
+    assert joined([first, "\ufffdrest"]) == [first + "\ufffdrest"]
+
+
+@pytest.mark.parametrize("length", [DOCKER - 1, DOCKER + 1, EVENT_LIMIT - 10, 100_000])
+def test_a_line_of_another_length_is_a_line(length: int) -> None:
+    """Only what has the length of a piece is one."""
+    assert joined(["x" * length, "next"]) == ["x" * length, "next"]
+
+
+def test_pieces_of_different_times_are_lines() -> None:
+    """A line that happens to be as long as a piece does not swallow what was written a while later."""
+    assert joined(["x" * DOCKER, "next"], gap=1_001) == ["x" * DOCKER, "next"]
+    assert joined(["x" * EVENT_LIMIT, "next"], gap=10_001) == ["x" * EVENT_LIMIT, "next"]
+
+
+def test_streams_do_not_mix() -> None:
+    """The rest of a line is looked for in its own stream."""
+    joiner = Joiner()
+    assert list(joiner.take(event("x" * DOCKER, 1), 1, 0.0)) == []
+    other = event("other", 2, stream="clean/algo-2-1")
+    assert joiner.is_simple(other)
+    assert not joiner.is_simple(event("rest", 3))
+    (line,) = joiner.take(event("rest", 3), 3, 0.0)
+    assert line.message == "x" * DOCKER + "rest"
+    assert line.event_id == "1"
+
+
+def test_a_late_line_is_in_the_middle_of_nothing() -> None:
+    """What was written before the first piece passes by."""
+    joiner = Joiner()
+    assert list(joiner.take(event("x" * DOCKER, 1, timestamp=100), 1, 0.0)) == []
+    assert [line.message for line in joiner.take(event("late", 2, timestamp=50), 2, 0.0)] == ["late"]
+    assert [line.message for line in joiner.take(event(".", 3, timestamp=100), 3, 0.0)] == ["x" * DOCKER + "."]
+
+
+def test_a_line_without_end_is_bounded() -> None:
+    """Of a line that never ends no more than the bound is held, and nothing is lost."""
+    count = 2 * LONGEST // EVENT_LIMIT + 2
+    lines = joined(["x" * EVENT_LIMIT] * count)
+    assert len(lines) == 2
+    assert max(map(len, lines)) < LONGEST + EVENT_LIMIT
+    assert sum(map(len, lines)) == count * EVENT_LIMIT
+
+
+def test_what_waits_too_long_is_released() -> None:
+    """A line of just the length of a piece is given as it is when nothing follows."""
+    joiner = Joiner()
+    assert list(joiner.take(event("x" * DOCKER, 1, timestamp=7), 11, 5.0)) == []
+    assert joiner.held("clean") == ([11], 7)
+    assert joiner.held("other") == ([], None)
+    assert list(joiner.release(before=5.0)) == []
+    assert list(joiner.release("other")) == []
+    assert [line.message for line in joiner.release(before=5.1)] == ["x" * DOCKER]
+    assert list(joiner.release()) == []
