@@ -106,6 +106,7 @@ class Feed:
         self._deadline = None if timeout is None else session.clock.monotonic() + timeout
         self._left: dict[str, str | None] = {target.name: target.status for target in targets}
         self._closed = False
+        self._has_read = False
         self._looked = timeout is not None and timeout <= 0  # the first look is the last one too
         self._subscription: Subscription | None = None
         self._lines: _Lines | None = None
@@ -147,7 +148,8 @@ class Feed:
         while True:
             for news in self.subscription.take():
                 yield from self._heard(news)
-            if self._lines is not None:
+            if self._lines is not None and (self._lines.ending or not self._has_read or not self._time_is_up()):
+                self._has_read = True
                 yield from self._read(self._lines)
             if self._closed or not self._left:
                 return
@@ -192,6 +194,8 @@ class Feed:
                     yield step
         for name, moment in lines.reader.fresh().items():
             self.subscription.alive(name, moment)
+        if lines.reader.hushed():
+            self.subscription.look()
 
     def _time_is_up(self) -> bool:
         return self._deadline is not None and self.session.clock.monotonic() >= self._deadline
@@ -208,7 +212,7 @@ class Feed:
         """Give up those that still run, and return whether no job is left whose last lines are under way."""
         lines = self._lines
         self.unfinished = {
-            name: status for name, status in self._left.items() if lines is None or not lines.are_ending(name)
+            name: status for name, status in self._left.items() if lines is None or name not in lines.ending
         }
         for name in self.unfinished:
             del self._left[name]
@@ -242,7 +246,7 @@ class _Lines:
         self._checkpoint = checkpoint
         self._reader: LogReader | None = None
         self._known: set[str] = set()
-        self._ending: dict[str, News] = {}  # what is told after a job's last line
+        self.ending: dict[str, News] = {}  # jobs whose last lines are being read, and what is told after them
         self._tail = None if selection.tail is None else Tail(selection.tail)
         self._not_before = 0.0
 
@@ -269,7 +273,7 @@ class _Lines:
             self.reader.add(name, max(created, self._selection.since or 0))
         if not over or name not in self._known:
             return False
-        self._ending[name] = news
+        self.ending[name] = news
         if isinstance(news, StatusChanged):
             ended = news.description.get("ProcessingEndTime")
             settled = is_settled(self._session.api, news.description)
@@ -277,10 +281,6 @@ class _Lines:
         else:  # what there is now is all that is asked for
             self.reader.ended(name, ended_at=None, settled=True)
         return True
-
-    def are_ending(self, name: str) -> bool:
-        """Return whether a job has ended, and its last lines are being read."""
-        return name in self._ending
 
     def due(self) -> float | None:
         """Return the moment before which there is nothing to read; None where nothing is."""
@@ -321,7 +321,7 @@ class _Lines:
             yield from tail.lines()
 
     def _completed(self, complete: LogsComplete) -> Iterator[News]:
-        news = self._ending.pop(complete.job_name, None)
+        news = self.ending.pop(complete.job_name, None)
         if news is not None:
             yield news
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from processing.watching.pulse import Pulse
 from processing.watching.seen import Seen
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ COMMON: Final = 4
 
 _NARROW = 10.0  # seconds that are read again at least: CloudWatch's usual delay is below that
 _WIDE_EVERY = 4.0  # times the lateness after which all of it is read again
+_FIRST = 3.0  # times `Polling.first`: the first wait
+_UNTIL_THE_FIRST = 30.0  # seconds between two readings before the first line
 
 
 @attrs.define
@@ -70,6 +73,7 @@ class FollowedJob:
     taken: int = 0  # events of which they are made
     newest: int | None = None  # ms: the newest moment at which it surely wrote
     skew: int = 0  # ms: the longest time between a line's timestamp and its arrival
+    pulse: Pulse = attrs.field(factory=Pulse)
     ending: Ending | None = None
     done: bool = False  # all its lines were given by who made the checkpoint
 
@@ -137,14 +141,20 @@ class Fleet:
             random: shortens the wait a little.
         """
         polling = self.polling
-        growing = polling.first if self.wait is None or first_news else self.wait * polling.factor
-        if self.newest is None:
-            longest = polling.quiet_logs / 3  # the program may start any minute
+        if self.wait is None or first_news:
+            growing = _FIRST * polling.first
         else:
-            age = aws_now - self.newest / 1000
-            longest = min(polling.quiet_logs, max(polling.longest, 6 * age))
+            growing = self.wait * polling.factor**2
+        # As often as a job is looked at, but a little before: lines that show that it runs save the look.
+        often = polling.longest * (1 - 2 * polling.jitter)
+        if self.newest is None:
+            longest = max(often, min(_UNTIL_THE_FIRST, polling.quiet_logs / 3))  # the program may start any minute
+        elif any(job.pulse.steady for job in self.jobs.values()):
+            longest = often
+        else:
+            longest = min(polling.quiet_logs, max(often, 6 * (aws_now - self.newest / 1000)))
         self.wait = min(growing, longest)
-        self.due = now + self.wait * (1 - polling.jitter * random.random())
+        self.due = now + self.wait * (1 - 0.5 * polling.jitter * random.random())
 
 
 def prefix_of(jobs: list[FollowedJob], host: str | None = None) -> str:

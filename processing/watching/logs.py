@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SETTLED_AFTER = 600.0  # seconds after a job's end when none of its lines is under way any more
-_GRACE = 5.0  # times `Polling.settle` after a job's end before which no sweep is the last
+_GRACE = 8.0  # times `Polling.settle` after a job's end before which no sweep is the last
 _HELD = 5.0  # seconds that a piece of a long line waits for the next one
 _EVENTS_A_PAGE = 5_000  # a page has up to 10,000 events, or 1 MB
 _CALL_BUDGET = 20.0  # seconds for one call, while there is more to be done than to read logs

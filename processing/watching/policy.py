@@ -34,8 +34,8 @@ class Polling:
 
     first: float = 1.0
     factor: float = 1.5
-    longest: float = 13.5
-    jitter: float = 0.05
+    longest: float = 13.8
+    jitter: float = 0.02
     few: int = 8
     list_every: float = 2.0
     list_overlap: float = 10.0
@@ -43,9 +43,9 @@ class Polling:
     sweep_overlap: float = 180.0
     full_every: float = 600.0
     renewal: float = 60.0
-    quiet_logs: float = 90.0
+    quiet_logs: float = 240.0
     lateness: float = 60.0
-    settle: float = 0.6
+    settle: float = 0.25
     settle_limit: float = 30.0
 
     def after(self, wait: float | None) -> float:

@@ -263,7 +263,7 @@ def test_a_token_that_never_changes_ends_the_sweep() -> None:
 
 def test_the_end_waits_for_the_last_lines() -> None:
     """Lines that come in after the job's end are waited for, until two sweeps are quiet."""
-    world = World([line(number, at=1, delay=10 + 0.8 * number) for number in range(10)])
+    world = World([line(number, at=1, delay=10 + 0.4 * number) for number in range(10)])
     world.clock.advance(10)
     assert len(world.finish()) == 10
     assert world.clock.sleeps[-2:] == pytest.approx([world.polling.settle] * 2)
