@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 
+from processing.testing.clock import VirtualClock
 from processing.watching.events import LogEvent, StatusChanged
 from processing.watching.render import Renderer, safe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def line(message: str, host: str = "algo-1") -> LogEvent:
@@ -107,6 +114,91 @@ def test_a_broken_pipe_is_given_up() -> None:
     renderer.show(line("two"))
     with pytest.raises(BrokenPipeError):
         out.close()
+
+
+class FullPipe:
+    """A pipe that nobody reads from."""
+
+    def __init__(self) -> None:
+        self.reading, writing = os.pipe()
+        self.out = os.fdopen(writing, "w")
+
+    def read(self) -> str:
+        """Return what is in it."""
+        return os.read(self.reading, 1 << 20).decode()
+
+    def close(self) -> None:
+        os.close(self.reading)
+        with contextlib.suppress(BrokenPipeError):
+            self.out.close()
+
+
+@pytest.fixture
+def pipe() -> Iterator[FullPipe]:
+    made = FullPipe()
+    yield made
+    made.close()
+
+
+def test_an_output_that_takes_nothing_holds_nobody_up(pipe: FullPipe) -> None:
+    """What a full pipe does not take is kept up to a bound, then lines are not asked for; and nothing is lost."""
+    renderer = Renderer(pipe.out)
+    shown = 0
+    while renderer.ready():
+        renderer.show(line(f"{shown:099d}"))
+        shown += 1
+    assert 1 << 20 <= shown * 100 <= 2 << 20
+    assert not renderer.ready()
+    read = ""
+    while len(read) < shown * 100:
+        read += pipe.read()
+        renderer.ready()
+    assert read == "".join(f"{number:099d}\n" for number in range(shown))
+    renderer.flush()
+
+
+def test_an_output_that_takes_nothing_any_more_is_given_up(pipe: FullPipe, caplog: pytest.LogCaptureFixture) -> None:
+    """After five minutes there is one warning, which says where the lines are; then events are taken and dropped."""
+    clock = VirtualClock()
+    renderer = Renderer(pipe.out, clock=clock)
+    renderer.show(line("x" * 3_000_000))
+    with caplog.at_level(logging.WARNING, "processing"):
+        while not renderer.ready():
+            clock.advance(10)
+        renderer.show(line("more"))
+        renderer.flush()
+    assert 300 < clock.monotonic() <= 330
+    (record,) = caplog.records
+    assert "processing.attach('clean').logs()" in record.getMessage()
+
+
+def test_an_impatient_flush_does_not_wait(pipe: FullPipe) -> None:
+    """Who leaves does not wait for an output that takes nothing."""
+    renderer = Renderer(pipe.out)
+    renderer.show(line("x" * 1_000_000))
+    renderer.flush(patient=False)
+    assert 0 < len(pipe.read()) < 1_000_000
+
+
+def test_lines_are_written_in_batches(pipe: FullPipe) -> None:
+    """Lines that come together are written together; the first at once, the others when somebody asks, or soon."""
+    clock = VirtualClock()
+    renderer = Renderer(pipe.out, clock=clock)
+    for number in range(9):
+        renderer.show(line(str(number)))
+    assert pipe.read() == "0\n"
+    assert renderer.ready()
+    assert pipe.read() == "".join(f"{number}\n" for number in range(1, 9))
+    clock.advance(1)
+    renderer.show(line("later"))
+    assert pipe.read() == "later\n"
+
+
+def test_several_jobs_are_named() -> None:
+    """With more than one job, each line says whose it is."""
+    out = io.StringIO()
+    Renderer(out, several_jobs=True).show(line("text"))
+    assert out.getvalue() == "[clean/algo-1] text\n"
 
 
 def test_standard_output_is_looked_up_when_it_is_written_to(capsys: pytest.CaptureFixture[str]) -> None:
