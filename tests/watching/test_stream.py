@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing.exceptions import WaitTimeoutError, WatchError
+from processing.exceptions import ConfigurationError, WaitTimeoutError, WatchError
 from processing.retrying import RetryingApi
 from processing.testing.clock import VirtualClock
 from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
 from processing.testing.faults import FaultInjector, FaultKind
 from processing.testing.wire import JsonService, ServiceError, make_client
+from processing.watching.checkpoint import Checkpoint
 from processing.watching.events import Event, LogEvent, StatusChanged
+from processing.watching.feed import Feed
 from processing.watching.policy import Polling
 from processing.watching.poller import Poller
 from processing.watching.status import Target
-from processing.watching.stream import watch
+from processing.watching.stream import tell, watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -256,3 +258,62 @@ def test_a_sleeping_laptop_resumes_with_the_next_look() -> None:
     assert told([next(stream)]) == ["InProgress"]
     world.clock.advance(3600)
     assert len(list(stream)) == 601
+
+
+def test_a_checkpoint_needs_lines() -> None:
+    """A stream without lines has nothing to go on from."""
+    world = World([(0, "InProgress")])
+    with pytest.raises(ConfigurationError, match="logs: a checkpoint is about log lines"):
+        watch(world, [Target(JOB)], logs=False).checkpoint()
+
+
+def test_another_process_goes_on_from_a_checkpoint() -> None:
+    """Whatever line a stream is left at, the next one begins with the line after it."""
+    lines = [line(number, at=number / 10) for number in range(300)]
+    for left_at in (1, 57, 200, 300):
+        world = World([(0, "InProgress"), (60, "Completed")], lines)
+        first: list[str] = []
+        with watch(world, [Target(JOB)], logs=True) as stream:
+            while len(first) < left_at:
+                event = next(stream)
+                first += [event.message] if isinstance(event, LogEvent) else []
+            kept = stream.checkpoint().to_json()
+        rest = watch(world, [Target(JOB)], logs=True, checkpoint=Checkpoint.from_json(kept))
+        assert first + [event.message for event in rest if isinstance(event, LogEvent)] == [
+            f"line {number}" for number in range(300)
+        ]
+
+
+def test_lines_wait_for_an_output_and_statuses_do_not() -> None:
+    """While nobody can take lines none are read; the status goes on, and then all lines come."""
+    world = World([(0, "InProgress"), (100, "Stopping"), (200, "Stopped")], [line(n, at=n) for n in range(50)])
+    feed = Feed(world, [Target(JOB)], logs=True, ready=lambda: world.clock.monotonic() >= 150)
+    at: dict[str, float] = {}
+    for item in tell([feed]):
+        if not isinstance(item, list):
+            event = item[1]
+            at[event.message if isinstance(event, LogEvent) else str(getattr(event, "status", ""))] = (
+                world.clock.monotonic()
+            )
+    assert at["Stopping"] < 120
+    assert min(at[f"line {n}"] for n in range(50)) >= 150
+    assert list(at)[-1] == "Stopped"
+
+
+def test_a_long_reading_does_not_hold_statuses_up() -> None:
+    """While hundreds of pages are read, each of which takes its time, the status is looked at."""
+    world = World([(0, "InProgress"), (1e6, "Completed")], [line(n, at=n / 1000) for n in range(20_000)])
+    world.clock.advance(3600)
+    read = world.service.handlers["FilterLogEvents"]
+
+    def slow(params: dict[str, Any]) -> Mapping[str, Any]:
+        world.clock.advance(0.5)
+        return read(params)
+
+    world.service.handlers["FilterLogEvents"] = slow
+    with pytest.raises(WaitTimeoutError):
+        world.watch(timeout=60.0)
+    calls = world.faults.calls
+    longest = max(len(part) for part in "".join("d" if call[0] == "D" else "f" for call in calls).split("d"))
+    assert longest <= 40  # pages: twenty seconds
+    assert world.clock.monotonic() < 3600 + 65
