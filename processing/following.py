@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 TAIL: Final = 20
 """The number of log lines that an error carries: a traceback and what led to it."""
 
+_PATIENCE: Final = 10.0  # seconds for which calls for the last lines of an error are tried again
+
 
 @attrs.frozen
 class Outcome:
@@ -219,7 +221,8 @@ def read_checkpoint(given: Checkpoint | str | None) -> Checkpoint | None:
 def _last_lines(session: Session, job_name: str, description: Mapping[str, Any]) -> Sequence[LogEvent]:
     """The last log lines, for an error; an error without them is better than another error in its place."""
     try:
-        return list(read_all(session.api, description, tail=TAIL, polling=session.polling, complete=True))
+        polling = session.polling
+        return list(read_all(session.api, description, TAIL, polling=polling, complete=True, patience=_PATIENCE))
     except Exception as error:  # noqa: BLE001 - whatever it is, the job's own failure is the news
         logger.warning("the logs of %s could not be read: %s", job_name, error)
         return []

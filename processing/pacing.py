@@ -114,6 +114,9 @@ class Pacer:
         return 0.0 if self._tokens >= 1.0 - 1e-9 else (1.0 - self._tokens) / self.rate
 
 
+# However long AWS refuses everything: what watches makes few calls, and is not to see ends minutes late afterwards.
+_WATCHING = 0.5  # calls per second
+
 _shared: dict[tuple[str, ...], dict[str, Pacer]] = {}
 _shared_lock = threading.Lock()
 
@@ -127,12 +130,12 @@ def new_pacers() -> dict[str, Pacer]:
     """
     return {
         "CreateProcessingJob": Pacer(),
-        "DescribeLogStreams": Pacer(5.0, 5.0, fastest=25.0),
-        "DescribeProcessingJob": Pacer(5.0, 10.0, fastest=20.0),
-        "FilterLogEvents": Pacer(5.0, 5.0, fastest=25.0),
-        "GetLogEvents": Pacer(5.0, 5.0, fastest=25.0),
-        "ListProcessingJobs": Pacer(1.8, 2.0, fastest=1.8),
-        "StopProcessingJob": Pacer(5.0, 10.0, fastest=20.0),
+        "DescribeLogStreams": Pacer(5.0, 5.0, fastest=25.0, slowest=_WATCHING),
+        "DescribeProcessingJob": Pacer(5.0, 10.0, fastest=20.0, slowest=_WATCHING),
+        "FilterLogEvents": Pacer(5.0, 5.0, fastest=25.0, slowest=_WATCHING),
+        "GetLogEvents": Pacer(5.0, 5.0, fastest=25.0, slowest=_WATCHING),
+        "ListProcessingJobs": Pacer(1.8, 2.0, fastest=1.8, slowest=_WATCHING),
+        "StopProcessingJob": Pacer(5.0, 10.0, fastest=20.0, slowest=_WATCHING),
     }
 
 

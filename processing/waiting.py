@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 ReturnWhen: TypeAlias = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"]
 
 _TAILS = 10  # failed jobs whose last lines are read for their errors: each takes a call or two
+_TAILS_SECONDS = 10.0  # after which no further ones are read: they are not what was waited for
 _SPELLED_OUT = 10  # jobs that a message names
 _SHORTEST_PREFIX = 4  # characters that jobs' names have in common, to be found by them
 
@@ -280,8 +281,11 @@ class _Together:
     def result(self) -> WaitResult:
         """Return who has ended and who has not; the last lines of failed jobs are read here."""
         failed: dict[ProcessingJob, Exception] = {}
+        ended: dict[Session, float] = {}
         for job in self.failed():
-            error = job._error(read=len(failed) < _TAILS)  # noqa: SLF001 - as above
+            clock = job.sagemaker_session.clock
+            limit = ended.setdefault(job.sagemaker_session, clock.monotonic()) + _TAILS_SECONDS
+            error = job._error(read=len(failed) < _TAILS and clock.monotonic() < limit)  # noqa: SLF001 - as above
             if error is not None:
                 failed[job] = error
         return WaitResult(set(self.done), {job for job in self.jobs if job not in self.done}, failed)
