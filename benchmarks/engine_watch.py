@@ -20,17 +20,19 @@ import processing
 from processing import LocalSession, ProcessingJob, ScriptProcessor
 
 ALONE, TOGETHER = 10, 64
+STARTED = 30.0  # seconds in which all jobs are started
 SCRIPT = """
 import sys, time
+wait = float(sys.argv[1]) - time.time()
 for number in range(20):
     print("line", number, flush=True)
-    time.sleep(float(sys.argv[1]) / 20)
+    time.sleep(max(0.0, wait) / 20)
 """
 
 
-def start(session: LocalSession, script: Path, seconds: float) -> ProcessingJob:
+def start(session: LocalSession, script: Path, ends: float) -> ProcessingJob:
     processor = ScriptProcessor(command=["python3"], instance_type="local", instance_count=1, sagemaker_session=session)
-    return processor.run(script, arguments=[str(seconds)], wait=False)
+    return processor.run(script, arguments=[str(ends)], wait=False)
 
 
 def late(job: ProcessingJob, now: float) -> float:
@@ -41,7 +43,7 @@ def late(job: ProcessingJob, now: float) -> float:
 def alone(session: LocalSession, script: Path) -> list[float]:
     delays = []
     for turn in range(ALONE):
-        job = start(session, script, 0.2 + turn * 0.137)
+        job = start(session, script, time.time() + 0.4 + turn * 0.137)
         with contextlib.redirect_stdout(io.StringIO()):
             job.wait()
         delays.append(late(job, time.time()))
@@ -49,7 +51,9 @@ def alone(session: LocalSession, script: Path) -> list[float]:
 
 
 def together(session: LocalSession, script: Path) -> list[float]:
-    jobs = [start(session, script, 0.5 + number * 0.05) for number in range(TOGETHER)]
+    ends = time.time() + STARTED
+    jobs = [start(session, script, ends + number * 0.1) for number in range(TOGETHER)]
+    assert time.time() < ends, "the first job may have ended before the last one was started"
     seen = [(job, time.time()) for job in processing.as_completed(jobs)]
     return [late(job, moment) for job, moment in seen]
 

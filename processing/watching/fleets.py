@@ -141,10 +141,8 @@ class Fleet:
             random: shortens the wait a little.
         """
         polling = self.polling
-        if self.wait is None or first_news:
-            growing = _FIRST * polling.first
-        else:
-            growing = self.wait * polling.factor**2
+        waited = None if first_news else self.wait
+        growing = _FIRST * polling.first if waited is None else waited * polling.factor**2
         # As often as a job is looked at, but a little before: lines that show that it runs save the look.
         often = polling.longest * (1 - 2 * polling.jitter)
         if self.newest is None:
