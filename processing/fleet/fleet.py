@@ -262,14 +262,17 @@ def submit_all(
         progress=progress,
     )
     fleet = Fleet(name, target, (), submission)
-    submission.start()
     if block:
-        _wait_for(fleet, submission)
+        _submit(fleet, submission)
+    else:
+        submission.start()
     return fleet
 
 
-def _wait_for(fleet: Fleet, submission: Submission) -> None:
+def _submit(fleet: Fleet, submission: Submission) -> None:
+    """Submit all, and say what became of it where that is not what was wanted."""
     try:
+        submission.start()
         submission.join()
     except KeyboardInterrupt:
         submission.end()
