@@ -34,6 +34,7 @@ from processing.following import job_error
 from processing.job import Launch
 from processing.staging.transfers import upload_all
 from processing.submission import submit
+from processing.watching.events import LogEvent
 
 if TYPE_CHECKING:
     import pathlib
@@ -241,6 +242,38 @@ def test_stop(processor: ScriptProcessor, write: Any) -> None:
     assert job.wait(logs=False, on_stop="return") is job
     job.stop()
     assert job.status == "Stopped"
+
+
+def test_exception_is_the_error_of_the_end(processor: ScriptProcessor, write: Any, capsys: Any) -> None:
+    """It waits silently, answers None for a job that completed, and asks once."""
+    good = processor.run(write("print('fine')"), wait=False)
+    bad = processor.run(write("print('no rows'); raise SystemExit(4)", "bad.py"), wait=False)
+    assert good.exception() is None
+    error = bad.exception()
+    assert isinstance(error, JobFailedError)
+    assert error.log_tail == ("no rows",)
+    processor.sagemaker_session.client("sagemaker").delete_processing_job(ProcessingJobName=bad.name)
+    assert isinstance(bad.exception(), JobFailedError)
+    assert capsys.readouterr().out == ""
+    slow = processor.run(write(SLEEP, "slow.py"), wait=False)
+    with pytest.raises(WaitTimeoutError):
+        slow.exception(timeout=0.05)
+    slow.stop()
+    assert isinstance(slow.exception(), JobStoppedError)
+
+
+def test_another_process_goes_on_with_the_events(processor: ScriptProcessor, write: Any) -> None:
+    """A checkpoint, or its text, is where another stream goes on."""
+    job = processor.run(write("for n in range(30): print(n)"), logs=False)
+    with job.events() as events:
+        first = [next(events) for _ in range(12)]
+        checkpoint = events.checkpoint()
+    for given in (checkpoint, checkpoint.to_json()):
+        rest = list(job.events(checkpoint=given))
+        lines = [event.message for event in [*first, *rest] if isinstance(event, LogEvent)]
+        assert lines == [str(n) for n in range(30)]
+    with pytest.raises(ConfigurationError, match="checkpoint: "):
+        job.events(checkpoint="{}")
 
 
 def test_lines_of_a_job_that_has_ended_name_their_host(

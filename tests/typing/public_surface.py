@@ -7,6 +7,7 @@ is an error.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from typing_extensions import assert_type
 import processing
 from processing import (
     ConfigurationError,
+    JobError,
     JobFailedError,
     LocalSession,
     NetworkConfig,
@@ -27,6 +29,7 @@ from processing import (
     ScriptProcessor,
     Session,
     SubmissionError,
+    WatchError,
     attach,
 )
 from processing.doctor import Finding, findings
@@ -35,7 +38,9 @@ from processing.planning import PlannedUpload
 from processing.pricing import Price, hourly_price, refresh
 from processing.processors import FrameworkProcessor
 from processing.request.build import ProcessingRequest
+from processing.waiting import WaitResult
 from processing.watching.events import Event, LogEvent
+from processing.watching.status import Lost
 from processing.watching.stream import EventStream
 
 
@@ -96,7 +101,25 @@ def jobs(job: ProcessingJob) -> None:
     assert_type(job.outputs["clean"], JobOutput)
     assert_type(job.outputs[:1], JobOutputs)
     assert_type(job.outputs["clean"].download("out"), list[Path])
+    assert_type(job.logs(since=timedelta(hours=1), host=1, pattern="x"), Iterator[LogEvent])
+    assert_type(job.exception(), JobError | WatchError | None)
     job.wait(on_stop="ignore")  # type: ignore[arg-type]
+
+
+async def many(jobs: list[ProcessingJob]) -> None:
+    """Several jobs at once, in threads and coroutines."""
+    done, not_done = processing.wait(jobs, timeout=5, return_when="FIRST_COMPLETED", logs=True)
+    assert_type((done, not_done), tuple[set[ProcessingJob], set[ProcessingJob]])
+    assert_type(processing.wait(jobs).failed, Mapping[ProcessingJob, Exception])
+    assert_type(processing.as_completed(jobs), Iterator[ProcessingJob])
+    assert_type(processing.events(jobs), EventStream[Event | Lost])
+    assert_type(await jobs[0].wait_async(), ProcessingJob)
+    assert_type(await processing.wait_async(jobs), WaitResult)
+    async for event in jobs[0].events_async():
+        assert_type(event, Event)
+    async for job in processing.as_completed_async(jobs):
+        assert_type(job, ProcessingJob)
+    processing.wait(jobs, return_when="LAST")  # type: ignore[arg-type]
 
 
 def sessions() -> None:
