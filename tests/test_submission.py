@@ -9,7 +9,7 @@ import pytest
 
 from processing.exceptions import SubmissionError
 from processing.retrying import RetryingApi
-from processing.submission import NameTakenError, Submitted, differences, submit
+from processing.submission import NameTakenError, NotWantedError, Submitted, differences, paced_by, submit
 from processing.testing.clock import VirtualClock
 from processing.testing.faults import FaultInjector, FaultKind
 from processing.testing.wire import JsonService, ServiceError, make_client
@@ -396,3 +396,53 @@ def test_the_instance_type_that_aws_chose_is_no_difference() -> None:
         "ProcessingResources.ClusterConfig", lambda value: {**value, "SelectedInstanceType": "ml.m5.large"}
     )
     assert differences(REQUEST, chosen) == []
+
+
+class Pace:
+    """Lets so many tries through, and then has nothing created any more."""
+
+    def __init__(self, tries: int) -> None:
+        self.left = tries
+
+    def acquire(self, _: object) -> float:
+        if not self.left:
+            raise NotWantedError("enough", job_name="clean")
+        self.left -= 1
+        return 0.0
+
+    def succeeded(self) -> None:
+        """Nothing is learnt."""
+
+    def throttled(self) -> None:
+        """Nothing is learnt."""
+
+
+def test_what_is_not_wanted_any_more_is_not_sent() -> None:
+    """What holds submissions back may call one off, before the first try or before another."""
+    for tries in (0, 2):
+        world = World()
+        world.faults.on("CreateProcessingJob", "throttle", times=99)
+        with paced_by(Pace(tries)), pytest.raises(NotWantedError, match="enough"):
+            world.submit()
+        assert world.faults.calls == ["CreateProcessingJob"] * tries
+
+
+def test_what_may_be_there_is_looked_for_although_it_is_not_wanted() -> None:
+    """A job whose answer was lost is told of, so that it can be stopped; one that was never made is an error."""
+    for kind, is_there in (("reset_after", True), ("error500", False)):
+        world = World()
+        world.faults.on("CreateProcessingJob", cast("FaultKind", kind))
+        with paced_by(Pace(1)):
+            if is_there:
+                assert world.submit() == Submitted(ARN + "clean", adopted=True)
+            else:
+                with pytest.raises(SubmissionError, match="was not created: enough"):
+                    world.submit()
+
+
+def test_a_pace_holds_for_its_block_alone() -> None:
+    """After the block, submissions go as before."""
+    world = World()
+    with paced_by(Pace(0)), pytest.raises(NotWantedError):
+        world.submit()
+    assert world.submit() == Submitted(ARN + "clean", adopted=False)
