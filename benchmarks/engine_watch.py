@@ -20,19 +20,26 @@ import processing
 from processing import LocalSession, ProcessingJob, ScriptProcessor
 
 ALONE, TOGETHER = 10, 64
-STARTED = 30.0  # seconds in which all jobs are started
 SCRIPT = """
-import sys, time
-wait = float(sys.argv[1]) - time.time()
+import os, sys, time
 for number in range(20):
     print("line", number, flush=True)
-    time.sleep(max(0.0, wait) / 20)
+while not os.path.exists(sys.argv[1]):  # until all jobs are started
+    time.sleep(0.2)
+time.sleep(max(0.0, float(open(sys.argv[1]).read()) + float(sys.argv[2]) - time.time()))
 """
+GATE = "gate"  # holds the moment that the jobs' ends count from
 
 
 def start(session: LocalSession, script: Path, ends: float) -> ProcessingJob:
     processor = ScriptProcessor(command=["python3"], instance_type="local", instance_count=1, sagemaker_session=session)
-    return processor.run(script, arguments=[str(ends)], wait=False)
+    return processor.run(script, arguments=[str(script.with_name(GATE)), str(ends)], wait=False)
+
+
+def open_gate(script: Path) -> None:
+    moment = script.with_name("moment")
+    moment.write_text(str(time.time() + 1.0))
+    moment.replace(script.with_name(GATE))
 
 
 def late(job: ProcessingJob, now: float) -> float:
@@ -43,7 +50,8 @@ def late(job: ProcessingJob, now: float) -> float:
 def alone(session: LocalSession, script: Path) -> list[float]:
     delays = []
     for turn in range(ALONE):
-        job = start(session, script, time.time() + 0.4 + turn * 0.137)
+        job = start(session, script, turn * 0.137)
+        open_gate(script)
         with contextlib.redirect_stdout(io.StringIO()):
             job.wait()
         delays.append(late(job, time.time()))
@@ -51,9 +59,9 @@ def alone(session: LocalSession, script: Path) -> list[float]:
 
 
 def together(session: LocalSession, script: Path) -> list[float]:
-    ends = time.time() + STARTED
-    jobs = [start(session, script, ends + number * 0.1) for number in range(TOGETHER)]
-    assert time.time() < ends, "the first job may have ended before the last one was started"
+    script.with_name(GATE).unlink()
+    jobs = [start(session, script, number * 0.1) for number in range(TOGETHER)]
+    open_gate(script)
     seen = [(job, time.time()) for job in processing.as_completed(jobs)]
     return [late(job, moment) for job, moment in seen]
 
