@@ -1,0 +1,352 @@
+"""What watching promises, against a model: random lives and log histories, in any weather, for any number of watchers.
+
+The promises, whatever happens in between:
+
+- the statuses of a job only go forward, each is told once, and the last one is the truth;
+- every line that could be read by a moment after the job's end is told, or it is said that some may be missing; no line
+  comes twice, none is of another job, and all come before the job's end does;
+- who goes on from a checkpoint is told what is missing, and nothing again;
+- a job that is deleted ends the watch with an error, and the next job of its name is not taken for it;
+- a deadline is kept to; nothing loops, nothing stays behind.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+import processing
+from processing import ProcessingJob, WatchError
+from processing.testing.clock import VirtualClock
+from processing.testing.simulation import SimulatedAws, SimulatedLine
+from processing.watching.checkpoint import Checkpoint
+from processing.watching.events import LogEvent, StatusChanged
+from processing.watching.policy import Polling
+from processing.watching.status import Lost
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from processing.testing.faults import FaultKind
+    from processing.watching.events import Event
+    from processing.watching.stream import EventStream
+
+NAMES = ["clean", "clean-2", "train"]  # one begins as another one does
+END = {"Completed", "Failed", "Stopped"}
+ORDER = ["InProgress", "Stopping", "Completed", "Failed", "Stopped"]
+GRACE = 1.0  # seconds after a job's end in which lines may still arrive and are waited for
+OVERTIME = 150.0  # seconds: the call that is under way when the time is up, and those for the last lines of an error
+FOREVER = 1e9
+
+# Most lines can be read at once, some minutes late; many share a moment.
+LINES = st.lists(
+    st.tuples(
+        st.integers(0, 20),
+        st.integers(1, 3),
+        st.one_of(st.just(0.0), st.integers(0, 30).map(lambda tenths: tenths / 10), st.integers(0, 400)),
+    ),
+    max_size=25,
+)
+WEATHER: list[FaultKind] = [
+    "throttle",
+    "error500",
+    "error503",
+    "unreachable",
+    "reset_before",
+    "reset_after",
+    "timeout_after",
+    "truncate",
+]
+OPERATIONS = ["*", "DescribeProcessingJob", "ListProcessingJobs", "FilterLogEvents"]
+
+
+class Limited(VirtualClock):
+    """A clock on which whoever loops is found out."""
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        assert len(self.sleeps) < 100_000, "somebody loops"
+
+    def wait(self, condition: Any, seconds: float) -> None:
+        super().wait(condition, seconds)
+        assert len(self.sleeps) < 100_000, "somebody loops"
+
+
+@attrs.define(eq=False)
+class Life:
+    """A job as the model knows it; times are seconds of the simulation."""
+
+    job: ProcessingJob = attrs.field(repr=False)
+    begins: float
+    ends: float
+    status: str
+    lines: Sequence[SimulatedLine] = attrs.field(repr=False)
+    stopped: float = FOREVER
+    deleted: float = FOREVER
+
+    def is_running(self, now: float) -> bool:
+        return now < self.ends
+
+    def messages(self, *, by: float | None = None) -> set[str]:
+        """What was written before the end; with `by`, what could be read by then."""
+        return {
+            line.message
+            for line in self.lines
+            if (self.begins + line.at <= self.ends if by is None else self.begins + line.at < self.ends - 0.001)
+            and (by is None or self.begins + line.at + line.delay <= by)
+        }
+
+
+@attrs.define(eq=False)
+class Watcher:
+    """Somebody who follows jobs, and what was told."""
+
+    lives: dict[str, Life]
+    stream: EventStream[Any] = attrs.field(init=False, repr=False)
+    told: list[Event] = attrs.field(factory=list, repr=False)
+    lost: dict[str, WatchError] = attrs.field(factory=dict, repr=False)
+    is_done: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.go_on(None)
+
+    def go_on(self, checkpoint: Checkpoint | None) -> None:
+        """Begin, or continue: the statuses come anew, the lines go on."""
+        jobs = [life.job for life in self.lives.values()]
+        if len(jobs) == 1:
+            self.stream = jobs[0].events(checkpoint=checkpoint)
+        else:
+            self.stream = processing.events(jobs, checkpoint=checkpoint)
+        self.told = [event for event in self.told if isinstance(event, LogEvent)]
+        self.lost.clear()
+
+    def read(self, count: int) -> None:
+        """Take at most so many events."""
+        for _ in range(count):
+            try:
+                event = next(self.stream, None)
+            except WatchError as error:  # of a single job
+                self.lost[error.job_name] = error
+                event = None
+            if event is None:
+                self.is_done = True
+                return
+            assert event.job_name not in self.lost
+            if isinstance(event, Lost):
+                self.lost[event.job_name] = event.error
+            else:
+                self.told.append(event)
+
+    def check(self) -> None:
+        """Hold what was told so far to what may be told."""
+        for name, life in self.lives.items():
+            told = [event for event in self.told if event.job_name == name]
+            lines = [event for event in told if isinstance(event, LogEvent)]
+            messages = Counter(line.message for line in lines)
+            assert not [message for message, count in messages.items() if count > 1]
+            assert not set(messages) - life.messages()
+            statuses = [event for event in told if isinstance(event, StatusChanged)]
+            ranks = [ORDER.index(event.status) for event in statuses]
+            assert ranks == sorted(set(ranks))
+            ended = [event for event in statuses if event.status in END]
+            assert not ended or told[-1] is ended[0]
+            assert name not in self.lost or (life.deleted < FOREVER and not ended)
+            check_late_marks(lines)
+
+    def check_end(self, said: Sequence[str]) -> None:
+        """Hold what was told in all to what had to be told, or else to be said."""
+        for name, life in self.lives.items():
+            if name in self.lost:
+                continue
+            told = [event for event in self.told if event.job_name == name]
+            end = told[-1]
+            assert isinstance(end, StatusChanged)
+            assert end.status == ("Stopped" if life.stopped < FOREVER else life.status)
+            messages = {event.message for event in told if isinstance(event, LogEvent)}
+            missing = life.messages(by=life.ends + GRACE) - messages
+            assert not missing or any(name in text and "missing" in text for text in said)
+
+
+def check_late_marks(lines: Sequence[LogEvent]) -> None:
+    """A line is late where one of its stream with a later time was told before."""
+    newest: dict[str, int] = {}
+    for line in lines:
+        assert line.late == (line.timestamp < newest.get(line.stream, 0))
+        newest[line.stream] = max(line.timestamp, newest.get(line.stream, 0))
+
+
+class Said(logging.Handler):
+    """The warnings."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+class Promises(RuleBasedStateMachine):
+    """Jobs begin, end and vanish; watchers come, read on, hand over and wait; calls fail."""
+
+    @initialize(
+        seed=st.integers(0, 99), lag=st.sampled_from([0.0, 5.0, 60.0]), few=st.sampled_from([1, 8]), short=st.booleans()
+    )
+    def begin(self, seed: int, lag: float, few: int, *, short: bool) -> None:
+        self.clock = Limited()
+        self.aws = SimulatedAws(self.clock, seed=seed, list_lag=lag, latency=0.05, liberties=True)
+        self.aws.logs._page = 5 if short else 1000
+        self.session = self.aws.session(polling=Polling(few=few))
+        self.said = Said()
+        logging.getLogger("processing").addHandler(self.said)
+        self.lives: dict[str, Life] = {}
+        self.watchers: list[Watcher] = []
+        self.number = 0
+
+    # Jobs.
+
+    @precondition(lambda self: self._free())
+    @rule(
+        data=st.data(),
+        runs=st.integers(1, 600),
+        status=st.sampled_from(["Completed", "Failed", "Stopped"]),
+        written=LINES,
+    )
+    def a_job_begins(self, data: st.DataObject, runs: int, status: str, written: list[tuple[int, int, float]]) -> None:
+        name, now = data.draw(st.sampled_from(self._free())), self.aws.now
+        self.number += 1
+        lines = [
+            SimulatedLine(place * runs / 20, f"{self.number}.{number}", host, delay)
+            for number, (place, host, delay) in enumerate(written)
+        ]
+        self.aws.add_job(name, starts=now, ends=now + runs, status=status, lines=lines, hosts=3)
+        job = self._calmly(lambda: processing.attach(name, self.session))
+        self.lives[name] = Life(job, now, now + runs, status, lines)
+
+    @precondition(lambda self: self._there(running=True))
+    @rule(data=st.data(), ours=st.booleans())
+    def a_job_is_stopped(self, data: st.DataObject, *, ours: bool) -> None:
+        life = data.draw(st.sampled_from(self._there(running=True)))
+        name = life.job.job_name
+        self._calmly(life.job.stop if ours else lambda: self.aws.stop_job(name))
+        simulated = self.aws.jobs._jobs[name]
+        if simulated.stopped is not None:  # it did not end before the call arrived
+            life.stopped, life.ends = self.aws.now, simulated.ends - self.aws._began
+
+    @precondition(lambda self: self._there(running=False))
+    @rule(data=st.data())
+    def a_job_is_deleted(self, data: st.DataObject) -> None:
+        life = data.draw(st.sampled_from(self._there(running=False)))
+        self.aws.delete_job(life.job.job_name)
+        life.deleted = self.aws.now
+
+    # Watchers.
+
+    @precondition(lambda self: self._there())
+    @rule(data=st.data())
+    def somebody_watches_a_job(self, data: st.DataObject) -> None:
+        life = data.draw(st.sampled_from(self._there()))
+        self.watchers.append(Watcher({life.job.job_name: life}))
+
+    @precondition(lambda self: len(self._there()) > 1)
+    @rule()
+    def somebody_watches_all(self) -> None:
+        self.watchers.append(Watcher({life.job.job_name: life for life in self._there()}))
+
+    @precondition(lambda self: self.watchers)
+    @rule(data=st.data(), count=st.integers(1, 12))
+    def somebody_reads_on(self, data: st.DataObject, count: int) -> None:
+        data.draw(st.sampled_from(self.watchers)).read(count)
+
+    @precondition(lambda self: self._reading())
+    @rule(data=st.data())
+    def somebody_hands_over(self, data: st.DataObject) -> None:
+        """Another process goes on where one stopped."""
+        watcher = data.draw(st.sampled_from(self._reading()))
+        checkpoint = Checkpoint.from_json(watcher.stream.checkpoint().to_json())
+        watcher.stream.close()
+        watcher.go_on(checkpoint)
+
+    @precondition(lambda self: self._there())
+    @rule(timeout=st.floats(0.0, 900.0))
+    def somebody_waits(self, timeout: float) -> None:
+        begun = self.aws.now
+        lives = {life.job: life for life in self._there()}
+        done, not_done = result = processing.wait(list(lives), timeout=timeout)
+        assert self.aws.now <= begun + timeout + OVERTIME
+        assert set(done) | set(not_done) == set(lives)
+        assert not set(done) & set(not_done)
+        for job in set(done) - set(result.failed):
+            assert not lives[job].is_running(self.aws.now)
+        for job in not_done:
+            assert lives[job].deleted < FOREVER or self.aws.now - begun > timeout - 0.001
+
+    # The world.
+
+    @rule(
+        kind=st.sampled_from(WEATHER),
+        operation=st.sampled_from(OPERATIONS),
+        probability=st.sampled_from([0.1, 0.5, 1.0]),
+        times=st.integers(1, 30),
+    )
+    def the_weather_turns(self, kind: FaultKind, operation: str, probability: float, times: int) -> None:
+        self.aws.faults.on(operation, kind, probability=probability, times=times)
+
+    @rule(seconds=st.floats(0.0, 2000.0))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule()
+    def tokens_run_out(self) -> None:
+        self.aws.logs.forget_tokens()
+        self.aws.jobs.forget_tokens()
+
+    # What holds.
+
+    @invariant()
+    def nobody_was_told_anything_wrong(self) -> None:
+        for watcher in getattr(self, "watchers", ()):
+            watcher.check()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "watchers"):
+            return
+        for watcher in self.watchers:
+            while not watcher.is_done:
+                watcher.read(1000)
+            watcher.check()
+            watcher.check_end(self.said.texts)
+        logging.getLogger("processing").removeHandler(self.said)
+
+    def _free(self) -> list[str]:
+        """The names that a job may have."""
+        return [name for name in NAMES if name not in self.lives or self.lives[name].deleted < FOREVER]
+
+    def _there(self, *, running: bool | None = None) -> list[Life]:
+        """The jobs that are not deleted; all, or those that run, or those that do not."""
+        there = [life for life in self.lives.values() if life.deleted == FOREVER]
+        return [life for life in there if running is None or (life.is_running(self.aws.now) == running)]
+
+    def _reading(self) -> list[Watcher]:
+        return [watcher for watcher in self.watchers if not watcher.is_done]
+
+    def _calmly(self, action: Any) -> Any:
+        """Do something without faults."""
+        plans = self.aws.faults._plans[:]
+        self.aws.faults._plans.clear()
+        try:
+            return action()
+        finally:
+            self.aws.faults._plans.extend(plans)
+
+
+TestPromises = Promises.TestCase
+TestPromises.settings = settings(
+    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
