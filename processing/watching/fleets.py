@@ -67,7 +67,8 @@ class FollowedJob:
     resume: int
     seen: Seen = attrs.field(factory=Seen)
     streams: dict[str, int] = attrs.field(factory=dict)  # the newest timestamp of each stream
-    told: dict[str, int] = attrs.field(factory=dict)  # by stream, up to when another way of reading gave the lines
+    way: str | None = None  # the way of reading that gave the lines so far
+    told: dict[str, int] = attrs.field(factory=dict)  # by stream, up to when another way gave them
     swept: bool = False  # everything has been read once
     count: int = 0  # lines that were given
     taken: int = 0  # events of which they are made

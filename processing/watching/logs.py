@@ -381,6 +381,10 @@ class LogReader:
         if job is None or self._host not in {None, host}:
             route = _Route(stream)
         else:
+            way = type(self._source).__name__
+            if job.way not in {None, way}:  # what was given cannot be told from the rest: these lines have other ids
+                job.told = dict(job.streams)
+            job.way = way
             floor = max(job.since, job.told.get(stream, -1) + 1)
             route = _Route(stream, job, host, floor, job.streams.get(stream, -1))
         self._routes[stream] = route
@@ -450,8 +454,6 @@ class LogReader:
     def _read_by_streams(self, error: Exception) -> None:
         logger.info("FilterLogEvents is not allowed (%s); reading stream by stream", error)
         self._source = StreamsSource(self._call)
-        for job in self._jobs.values():
-            job.told = dict(job.streams)  # what was given cannot be told from the rest: these lines have no ids
         self._routes.clear()
 
     def _failed(self, error: Exception, sweep: _Sweep) -> None:
@@ -501,7 +503,8 @@ class LogReader:
             "count": job.count,
             "newest": job.newest,
             "streams": dict(job.streams),
-            "way": type(self._source).__name__,
+            "way": job.way,
+            "told": dict(job.told),
             "seen": job.seen.to_texts(without=keys),
         }
 
@@ -516,7 +519,7 @@ class LogReader:
                 return attrs.evolve(job, done=True)
             job.newest, job.streams = saved["newest"], dict(saved["streams"])
             job.seen = Seen.from_texts(saved["seen"])
-            job.told = {} if saved["way"] == type(self._source).__name__ else dict(job.streams)
+            job.way, job.told = saved["way"], dict(saved["told"])
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigurationError(f"checkpoint: what it says of {job_name} cannot be read") from error
         return job
