@@ -395,15 +395,7 @@ def test_ctrl_c_ends_the_submission_and_says_how_to_go_on(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What is submitted goes on; the message has the ways to continue and to stop."""
-    wait = world.clock.wait
-    main = threading.get_ident()
-
-    def interrupted(condition: threading.Condition, seconds: float) -> None:
-        if threading.get_ident() == main:
-            raise KeyboardInterrupt
-        wait(condition, seconds)
-
-    monkeypatch.setattr(world.clock, "wait", interrupted)
+    interrupt(world, monkeypatch)
     with caplog.at_level(logging.WARNING, "processing"), pytest.raises(KeyboardInterrupt):
         world.submit(1_000, rate=1)
     monkeypatch.undo()
@@ -413,6 +405,32 @@ def test_ctrl_c_ends_the_submission_and_says_how_to_go_on(
     assert len(world.names()) < 100
     for words in ("of 1000 jobs of etl are there", "submit_all(..., name='etl') again", "Fleet.attach('etl', session="):
         assert words in caplog.text
+
+
+def interrupt(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Ctrl-C come when this thread waits."""
+    wait, main = world.clock.wait, threading.get_ident()
+
+    def interrupted(condition: threading.Condition, seconds: float) -> None:
+        if threading.get_ident() == main:
+            raise KeyboardInterrupt
+        wait(condition, seconds)
+
+    monkeypatch.setattr(world.clock, "wait", interrupted)
+
+
+def test_ctrl_c_in_a_later_wait_leaves_the_submission(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a submission that goes on by itself, the message says how to end it."""
+    fleet = world.submit(40, rate=2, block=False)
+    interrupt(world, monkeypatch)
+    with caplog.at_level(logging.WARNING, "processing"), pytest.raises(KeyboardInterrupt):
+        fleet.wait()
+    monkeypatch.undo()
+    assert "the jobs of etl are still being submitted; stop() ends that" in caplog.text
+    fleet.join()
+    assert len(fleet) == 40
 
 
 # Finding what somebody else submitted, on the engine.

@@ -114,7 +114,7 @@ class Fleet(Sequence["ProcessingJob"]):
     # What can be done with it.
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until every job has been submitted, or could not be.
+        """Wait until every job has been submitted, or could not be. Ctrl-C ends the wait, not the submission.
 
         Args:
             timeout: seconds to wait at most; None waits as long as it takes.
@@ -125,7 +125,12 @@ class Fleet(Sequence["ProcessingJob"]):
         """
         if self._submission is None:
             return
-        if not self._submission.join(timeout):
+        try:
+            ended = self._submission.join(timeout)
+        except KeyboardInterrupt:
+            logger.warning("Interrupted: the jobs of %s are still being submitted; stop() ends that.", self.name)
+            raise
+        if not ended:
             raise TimeoutError(f"{self.name}: {self._submission.counts()}")
 
     def wait(
