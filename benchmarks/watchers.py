@@ -140,7 +140,7 @@ def hour(client: str, pace: str, hosts: str, count: str) -> dict[str, Any]:
     for turn in range(int(count)):
         dice = random.Random(f"{pace}/{hosts}")
         world = World(VirtualClock(), seed=1)
-        ends = HOUR - 14 * turn / int(count)
+        ends = HOUR - 60 * turn / int(count)
         last = ends - dice.uniform(0.2, 3)  # the container ends before that can be seen
         moments = sorted([*(moment for moment in PACES[pace](ends, dice) if moment < last), last])
         world.add("hour", ends, moments, dice, int(hosts))

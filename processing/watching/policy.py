@@ -34,7 +34,7 @@ class Polling:
 
     first: float = 1.0
     factor: float = 1.5
-    longest: float = 13.8
+    longest: float = 14.0
     jitter: float = 0.02
     few: int = 8
     list_every: float = 2.0
