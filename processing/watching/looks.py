@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from processing.watching.policy import Polling
 
 _SAME: Final = 1.0  # seconds by which two answers about one job's creation may differ
-_ABOUT: Final = 10.0  # the same, where the one is not AWS's own answer
 
 
 @attrs.define(eq=False)
@@ -29,7 +28,6 @@ class Watched:
         name: the job's name.
         created: when it was created, by AWS's clock in seconds since the epoch; None where that is not known.
         added: the monotonic moment since which it is watched.
-        exact: whether `created` was answered by AWS.
         seen: whether AWS has answered anything about it.
         status: the status that is known.
         wait: how long a look is to follow a sign of life; None before the first look, and after news.
@@ -41,7 +39,6 @@ class Watched:
     name: str
     created: float | None
     added: float
-    exact: bool = False
     seen: bool = False
     status: str | None = None
     wait: float | None = None
@@ -51,11 +48,9 @@ class Watched:
 
     def identify(self, created: float) -> Literal["ours", "older", "newer"]:
         """Return whether an answer is about this job, by its creation, or about another one of the same name."""
-        if self.created is not None:
-            tolerance = _SAME if self.exact else _ABOUT
-            if abs(created - self.created) > tolerance:
-                return "older" if created < self.created else "newer"
-        self.created, self.exact = created, True
+        if self.created is not None and abs(created - self.created) > _SAME:
+            return "older" if created < self.created else "newer"
+        self.created = created
         return "ours"
 
     def step(self, status: str) -> bool:

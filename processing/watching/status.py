@@ -37,8 +37,8 @@ class Target:
 
     Args:
         name: its name.
-        created: when it was created by AWS's clock, to within some seconds; None where that is not known. It tells the
-            job from another one that has, or had, the name.
+        created: its CreationTime, as AWS answered it; None where that is not known. It tells the job from another one
+            that has, or had, the name.
         status: its status, where AWS has just said so. A job that is known to be InProgress takes no look of its own
             to begin with when many are watched.
     """
