@@ -83,14 +83,18 @@ class Listing:
         polling: how often.
         server: AWS's time.
         random: where the jitter comes from.
-        now: the monotonic moment from which on changes are listed, and a little before.
+        now: the monotonic moment.
+        looked: the moment of the oldest look at a job that is listed from now on; changes are listed since a little
+            before.
     """
 
-    def __init__(self, polling: Polling, server: ServerTime, random: random_module.Random, now: float) -> None:
+    def __init__(
+        self, polling: Polling, server: ServerTime, random: random_module.Random, now: float, looked: float
+    ) -> None:
         self._polling = polling
         self._server = server
         self._random = random
-        self._through = server.now() - polling.longest  # before that, jobs were looked at one by one
+        self._through = server.now() - (now - looked) - polling.longest
         self._next_changes = now
         self._next_sweep = now + polling.sweep_every
         self._next_census = now + polling.full_every

@@ -107,11 +107,8 @@ class Roll:
         self._listing: Listing | None = None
         self._refused = False  # listing is not for these credentials
 
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-    def add(self, target: Target) -> Watched:
-        """Watch a job, or look at it anew if it is watched already, and return it."""
+    def add(self, target: Target) -> None:
+        """Watch a job, or look at it anew if it is watched already."""
         watched = self._jobs.get(target.name)
         if watched is None:
             created = target.created.timestamp() if target.created else None
@@ -119,7 +116,6 @@ class Roll:
             watched = Watched(target.name, created, self._clock.monotonic(), status=status)
             self._jobs[target.name] = watched
         self._new[target.name] = watched
-        return watched
 
     def remove(self, name: str) -> None:
         """Do not watch a job any longer."""
@@ -141,6 +137,8 @@ class Roll:
         """Look at jobs now: something happened to them."""
         now = self._clock.monotonic()
         jobs = [self._jobs[name] for name in names if name in self._jobs]
+        for watched in jobs:
+            watched.wait = None  # where it does not show yet, it will soon
         if self._listing and len(jobs) > _FEW_WAKES:
             self._listing.hasten(now)
         else:
@@ -200,19 +198,21 @@ class Roll:
     def _settle(self, now: float) -> None:
         """Choose between looks and listings, and see to the jobs that are new."""
         many = len(self._jobs) > self._polling.few and not self._refused
+        spacing = 1.0 / _MOST_LOOKS if self._refused else 0.0
         if many and self._listing is None:
-            self._listing = Listing(self._polling, self._server, self._random, now)
+            looked = min((watched.alive for watched in self._jobs.values() if watched.seen), default=now)
+            self._listing = Listing(self._polling, self._server, self._random, now, looked)
             for watched in self._jobs.values():
                 self._looks.cancel(watched)
                 if not watched.seen:
                     self._new[watched.name] = watched
         elif not many and self._listing is not None:
             self._listing = None
-            self._looks.plan_all(self._jobs.values(), now, 1.0 / _MOST_LOOKS if self._refused else 0.0)
+            self._looks.plan_all(self._jobs.values(), now, spacing)
         if self._new:
             new = list(self._new.values())
             self._new.clear()
-            self._looks.plan_all(self._listing.expect(new, self._jobs, now) if self._listing else new, now, 0.0)
+            self._looks.plan_all(self._listing.expect(new, self._jobs, now) if self._listing else new, now, spacing)
 
     def _held(self, operation: str, due: float, now: float, hold: Callable[[str], float]) -> float:
         """Return when an operation that is due may be called."""

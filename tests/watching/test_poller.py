@@ -571,6 +571,19 @@ def test_jobs_may_come_and_go() -> None:
     assert all(at - 85 - int(name[-2:]) * 10 <= LONGEST for name, at in ends(told).items())
 
 
+def test_an_end_in_bad_weather_is_found_though_more_jobs_come() -> None:
+    """A job that ended while nothing could be read is seen at once where the list takes over from the looks."""
+    world = World()
+    world.aws.add_job("fleet-first", ends=200.0)
+    names = fleet(world, 30, lambda _: 3000.0)
+    world.aws.faults.on("*", "unreachable", probability=1.0, when=lambda: 100 < world.clock.monotonic() < 1000)
+    with world.subscribe("fleet-first") as subscription:
+        world.follow(subscription, until=995.0)
+        for name in names:
+            subscription.add(Target(name))
+        assert ends(world.follow(subscription, until=1030.0)).keys() == {"fleet-first"}
+
+
 def test_names_are_asked_for_by_what_they_have_in_common() -> None:
     """The changes of the fleet alone are listed, of an account with many others."""
     world = World()
