@@ -214,7 +214,7 @@ class Promises(RuleBasedStateMachine):
     @precondition(lambda self: self._free())
     @rule(
         data=st.data(),
-        runs=st.integers(1, 600),
+        runs=st.integers(2, 600),
         status=st.sampled_from(["Completed", "Failed", "Stopped"]),
         written=LINES,
     )
