@@ -19,7 +19,7 @@ from figures import Figure, finish
 
 import processing
 from processing import LocalSession, ScriptProcessor
-from processing.watching.events import LogEvent
+from processing.watching.events import LogEvent, StatusChanged
 
 JOBS, SECONDS, FAULTS = 1_000, 600, 0.05
 TOGETHER, LINES = 64, 200
@@ -85,7 +85,7 @@ def one_round(session: LocalSession, script: Path) -> int:
     for event in processing.events(jobs, logs=True):
         if isinstance(event, LogEvent):
             seen[event.message] += 1
-        elif event.status == "Completed":
+        elif isinstance(event, StatusChanged) and event.status == "Completed":
             seen[event.job_name] += 1
     return (expected - seen).total() + (seen - expected).total()
 
