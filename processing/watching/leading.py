@@ -70,8 +70,8 @@ class Turns:
         try:
             hurried = until() <= self._clock.monotonic()
             while not done():
-                now = self._clock.monotonic()  # before the next: what is due by then is at hand in any case
                 due = self._work.due()
+                now = self._clock.monotonic()
                 left = until() - now
                 if due <= now and (hurried or left > 0):
                     if not self._work.do(max(0.0, left)) and hurried:

@@ -273,7 +273,8 @@ class Poller:
             left: the seconds that the leader has.
         """
         call = self._call
-        assert call is not None
+        if call is None:  # the moment came after it was asked what is due: it is asked again
+            return True
         policy = self._once if call.once else attrs.evolve(self._policy, budget=min(self._policy.budget, left))
         sent = self._clock.monotonic()
         try:
