@@ -7,6 +7,7 @@ the embedded engine, may be waited for together.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from processing.session import Session
     from processing.watching.checkpoint import Checkpoint
     from processing.watching.events import Event
-    from processing.watching.status import Lost
+    from processing.watching.status import Lost, Target
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,31 @@ def wait(
         The jobs that have ended and those that have not, and the errors of the former. The errors of the first ten
         carry the jobs' last log lines; for others `job.exception()` reads them.
     """
-    together = _Together(jobs, timeout, logs=logs)
+    return _wait(_Together(jobs, timeout, logs=logs), return_when)
+
+
+def wait_as_they_come(
+    session: Session,
+    arrivals: Callable[[], Sequence[ProcessingJob] | None],
+    timeout: float | None = None,
+    return_when: ReturnWhen = "ALL_COMPLETED",
+    *,
+    logs: bool = False,
+) -> WaitResult:
+    """Wait, as `wait` does, for jobs of which some are still to come.
+
+    Args:
+        session: the jobs' own.
+        arrivals: returns the jobs that have come since it was called last, and None when none will come any more. What
+            it raises ends the wait.
+        timeout: see `wait`, as of the others.
+        return_when: with `ALL_COMPLETED`, those that are still to come are waited for.
+        logs: see `wait`.
+    """
+    return _wait(_Together((), timeout, logs=logs, coming=(session, arrivals)), return_when)
+
+
+def _wait(together: _Together, return_when: ReturnWhen) -> WaitResult:
     is_enough = _enough(return_when)
     with _detaching(together), contextlib.closing(tell(together.feeds)) as told:
         for item in told:
@@ -236,19 +261,18 @@ class _Together:
         logs: bool,
         show: bool = True,
         checkpoint: Checkpoint | str | None = None,
+        coming: tuple[Session, Callable[[], Sequence[ProcessingJob] | None]] | None = None,
     ) -> None:
         check_timeout(timeout)
         self.jobs = _checked(jobs)
         self.done: dict[ProcessingJob, None] = {}
         self._of: dict[tuple[Session, str], list[ProcessingJob]] = {}
+        self._logs = logs
         for job in self.jobs:
-            seen = job._outcome  # noqa: SLF001 - what a job's own methods keep too
-            if seen is not None and seen.lost is None and not logs:  # that is final
-                self.done[job] = None
-            else:
+            if not self._is_done(job):
                 self._of.setdefault((job.sagemaker_session, job.job_name), []).append(job)
-        sessions = dict.fromkeys(session for session, _ in self._of)
-        renderer = Renderer(several_jobs=len(self._of) > 1) if logs and show else None
+        sessions = dict.fromkeys(session for session, _ in self._of) if coming is None else [coming[0]]
+        renderer = Renderer(several_jobs=len(self._of) > 1 or coming is not None) if logs and show else None
         self.follower = Follower(renderer, tails=logs and show)
         self.feeds = [
             Feed(
@@ -258,9 +282,29 @@ class _Together:
                 timeout=timeout,
                 checkpoint=read_checkpoint(checkpoint),
                 ready=self.follower.ready,
+                arrivals=None if coming is None else functools.partial(self._arrived, coming[1]),
             )
             for session in sessions
         ]
+
+    def _arrived(self, arrivals: Callable[[], Sequence[ProcessingJob] | None]) -> list[Target] | None:
+        """Take in the jobs that have come, and return them for the feed."""
+        jobs = arrivals()
+        if jobs is None:
+            return None
+        self.jobs += tuple(jobs)
+        watched = [job for job in jobs if not self._is_done(job)]
+        for job in watched:
+            self._of[job.sagemaker_session, job.job_name] = [job]
+        return [job._target() for job in watched]  # noqa: SLF001 - as above
+
+    def _is_done(self, job: ProcessingJob) -> bool:
+        """Return whether it is known already how a job ended, having noted that; its lines are not shown then."""
+        seen = job._outcome  # noqa: SLF001 - what a job's own methods keep too
+        if seen is None or seen.lost is not None or self._logs:
+            return False
+        self.done[job] = None
+        return True
 
     def take(self, feed: Feed, event: Event | Lost) -> list[ProcessingJob]:
         """Take an event, and return the jobs that have ended with it: several objects may stand for one job."""

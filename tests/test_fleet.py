@@ -350,6 +350,36 @@ def test_not_blocking(tmp_path: Path) -> None:
     assert len(fleet) == 3
 
 
+def test_a_wait_sees_jobs_as_they_come(tmp_path: Path) -> None:
+    """Of a fleet that is still being submitted, the first job to end is told at once, and all are waited for."""
+    world = World(tmp_path, quota=2, life=lambda _: Life(ends=5.0))
+    fleet = world.submit(30, rate=1, block=False)
+    first = fleet.wait(return_when="FIRST_COMPLETED")
+    assert fleet.submitting
+    assert {job.job_name for job in first.done} <= {f"etl-{number}" for number in range(20)}
+    in_time = fleet.wait(timeout=2)
+    assert fleet.submitting
+    assert len(in_time.done) + len(in_time.not_done) < 30
+    result = fleet.wait()
+    assert not fleet.submitting
+    assert (len(result.done), len(result.not_done), dict(result.failed)) == (30, 0, {})
+    calls = world.aws.calls.total()
+    assert fleet.wait().done == result.done
+    assert world.aws.calls.total() == calls  # how they ended is known
+
+
+def test_a_wait_tells_what_ended_the_submission(world: World) -> None:
+    """An error of the runs ends the wait: the other jobs will not come."""
+
+    def runs() -> Iterator[dict[str, Any]]:
+        yield from world.runs(3)
+        raise LookupError("no more rows")
+
+    fleet = submit_all(world.processor(), runs(), name="etl", block=False)
+    with pytest.raises(LookupError, match="no more rows"):
+        fleet.wait()
+
+
 def test_stop_during_submission_lets_no_job_be_created(tmp_path: Path) -> None:
     """When `stop` has returned, no job is created any more, and those that there are have been stopped (fault 35)."""
     world = World(tmp_path, quota=2, life=lambda _: Life(ends=None))

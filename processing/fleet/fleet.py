@@ -128,7 +128,7 @@ class Fleet(Sequence["ProcessingJob"]):
         try:
             ended = self._submission.join(timeout)
         except KeyboardInterrupt:
-            logger.warning("Interrupted: the jobs of %s are still being submitted; stop() ends that.", self.name)
+            self._say_that_submission_goes_on()
             raise
         if not ended:
             raise TimeoutError(f"{self.name}: {self._submission.counts()}")
@@ -140,14 +140,37 @@ class Fleet(Sequence["ProcessingJob"]):
         *,
         logs: bool = False,
     ) -> WaitResult:
-        """Wait until all have been submitted, then for their end: see `processing.wait`."""
-        from processing.waiting import wait
+        """Wait for the jobs to end: see `processing.wait`.
 
-        clock = self.session.clock
-        started = clock.monotonic()
-        self.join(timeout)
-        left = None if timeout is None else max(0.0, timeout - (clock.monotonic() - started))
-        return wait(self, left, return_when, logs=logs)
+        Those that are still being submitted count as well, from when they are there: with `ALL_COMPLETED` all are
+        waited for, and those that had not been submitted when the time was up are in neither set of the answer.
+
+        Raises:
+            SubmissionError: the submission was given up, as one job after another could not be created.
+        """
+        from processing.waiting import wait_as_they_come
+
+        try:
+            return wait_as_they_come(self.session, self._arrivals(), timeout, return_when, logs=logs)
+        except KeyboardInterrupt:
+            self._say_that_submission_goes_on()
+            raise
+
+    def _arrivals(self) -> Callable[[], list[ProcessingJob] | None]:
+        """Return what gives the jobs that have come since it was called last; None when there will be no more."""
+        known: set[str] = set()
+
+        def arrived() -> list[ProcessingJob] | None:
+            complete = self._submission is None or self._submission.join(0)
+            found = [entry for entry in self._entries() if entry.key not in known]
+            known.update(entry.key for entry in found)
+            return None if complete and not found else [entry.job for entry in found]
+
+        return arrived
+
+    def _say_that_submission_goes_on(self) -> None:
+        if self.submitting:
+            logger.warning("Interrupted: the jobs of %s are still being submitted; stop() ends that.", self.name)
 
     def statuses(self) -> dict[str, int]:
         """Return how many of the jobs have which status, by one listing."""

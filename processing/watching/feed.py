@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _BUDGET = 20.0  # seconds for the tries of one call: the feed comes back to it, and statuses are not to wait for it
 _TURN = 1.0  # seconds of reading lines after which statuses get their turn
 _LOOK_UP = 256  # lines after which the clock is read
+_ARRIVALS_EVERY = 1.0  # seconds after which it is asked again which jobs have come: about as fast as AWS creates them
 _READY_AGAIN = 0.2  # seconds after which an output that was full is asked again
 _SHOWN = 5  # names that a message spells out
 
@@ -81,6 +82,8 @@ class Feed:
         selection: the lines that are wanted.
         checkpoint: where another feed over the same jobs stopped.
         ready: tells whether lines can be taken at the moment; they are not read where they cannot.
+        arrivals: returns the jobs that have come since it was called last, which are watched too, and None when none
+            will come any more; until then the feed does not end. It makes no call.
 
     Attributes:
         session: as given.
@@ -98,6 +101,7 @@ class Feed:
         selection: Selection | None = None,
         checkpoint: Checkpoint | None = None,
         ready: Callable[[], bool] = lambda: True,
+        arrivals: Callable[[], Sequence[Target] | None] | None = None,
     ) -> None:
         self.session = session
         self.unfinished: Mapping[str, str | None] = {}
@@ -109,6 +113,7 @@ class Feed:
         self._has_read = False
         self._looked = timeout is not None and timeout <= 0  # the first look is the last one too
         self._subscription: Subscription | None = None
+        self._arrivals = arrivals
         self._lines: _Lines | None = None
         if logs:
             self._lines = _Lines(session, selection or Selection(), checkpoint, self._policy, ready)
@@ -144,14 +149,16 @@ class Feed:
         Whoever drives comes back when the moment has come, or when the subscription has news. Calls to AWS for log
         lines are made in between; without logs nothing here takes time.
         """
-        yield Until(self._deadline)  # the poller's first look
+        self._take_in()
+        yield Until(_earliest(self._deadline, self._next_arrivals()))  # the poller's first look
         while True:
+            self._take_in()
             for news in self.subscription.take():
                 yield from self._heard(news)
             if self._lines is not None and (self._lines.ending or not self._has_read or not self._time_is_up()):
                 self._has_read = True
                 yield from self._read(self._lines)
-            if self._closed or not self._left:
+            if self._closed or not (self._left or self._arrivals):
                 return
             if self._time_is_up():
                 if self._last_look():
@@ -159,7 +166,22 @@ class Feed:
                     continue
                 if self._gives_up():
                     return
-            yield Until(_earliest(self._deadline, self._lines.due() if self._lines else None))
+            lines_due = self._lines.due() if self._lines else None
+            yield Until(_earliest(self._deadline, lines_due, self._next_arrivals()))
+
+    def _take_in(self) -> None:
+        """Watch the jobs that have come."""
+        if self._arrivals is None:
+            return
+        targets = self._arrivals()
+        if targets is None:
+            self._arrivals = None
+        for target in targets or ():
+            self._left[target.name] = target.status
+            self.subscription.add(target)
+
+    def _next_arrivals(self) -> float | None:
+        return None if self._arrivals is None else self.session.clock.monotonic() + _ARRIVALS_EVERY
 
     def _heard(self, news: News) -> Iterator[Step]:
         if news.job_name not in self._left:
@@ -216,6 +238,7 @@ class Feed:
         }
         for name in self.unfinished:
             del self._left[name]
+        self._arrivals = None
         self._deadline = None  # the others ended in time; waiting for their last lines is bounded by itself
         return not self._left
 
