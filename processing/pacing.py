@@ -124,12 +124,12 @@ _shared_lock = threading.Lock()
 def new_pacers() -> dict[str, Pacer]:
     """Return a pacer for each operation of the package that AWS limits, by operation.
 
-    CreateProcessingJob's published quota is one call a second. That of ListProcessingJobs is assumed to be two, as
+    CreateProcessingJob's published quota is one call a second, which says nothing of more at once. That of ListProcessingJobs is assumed to be two, as
     ListTrainingJobs' is. Those of Describe and Stop are not published. Those of CloudWatch Logs are between 5 and 25 a
     second, by region: all of them begin at the lowest, and learn.
     """
     return {
-        "CreateProcessingJob": Pacer(),
+        "CreateProcessingJob": Pacer(1.0, 1.0),
         "DescribeLogStreams": Pacer(5.0, 5.0, fastest=25.0, slowest=_WATCHING),
         "DescribeProcessingJob": Pacer(5.0, 10.0, fastest=20.0, slowest=_WATCHING),
         "FilterLogEvents": Pacer(5.0, 5.0, fastest=25.0, slowest=_WATCHING),

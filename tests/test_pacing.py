@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from processing.pacing import Pacer, shared_pacers
+from processing.pacing import Pacer, new_pacers, shared_pacers
 from processing.retrying import RetryingApi
 from processing.testing.clock import VirtualClock
 from processing.testing.wire import JsonService, ServiceError, make_client
@@ -50,12 +50,24 @@ def test_many_submissions_are_hardly_ever_throttled(rate: float, burst: float) -
     clock = VirtualClock()
     service = LimitedService(clock, rate, burst, seconds=0.05)
     client = make_client("sagemaker", service.transport)
-    api = RetryingApi(lambda _: client, clock=clock, pacers={"CreateProcessingJob": Pacer()})
+    api = RetryingApi(lambda _: client, clock=clock, pacers=new_pacers())
     for number in range(150):
         api.call("sagemaker", "CreateProcessingJob", parameters(f"job-{number}"))
     assert service.created == [f"job-{number}" for number in range(150)]
     assert len(service.transport.calls) <= 165
     assert clock.monotonic() < 2.5 * 150 / rate
+
+
+def test_a_few_submissions_begin_at_the_published_rate() -> None:
+    """A server that takes one call a second, never two at once, refuses one of ten: the first that comes faster."""
+    clock = VirtualClock()
+    service = LimitedService(clock, 1.0, 1.0, seconds=0.05)
+    client = make_client("sagemaker", service.transport)
+    api = RetryingApi(lambda _: client, clock=clock, pacers=new_pacers())
+    for number in range(10):
+        api.call("sagemaker", "CreateProcessingJob", parameters(f"job-{number}"))
+    assert len(service.transport.calls) == 11
+    assert clock.monotonic() < 12
 
 
 def test_threads_share_a_pacer() -> None:
