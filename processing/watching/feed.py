@@ -123,6 +123,8 @@ class Feed:
         """What to wait on; made when first asked for, without a call."""
         if self._subscription is None:
             self._subscription = self.session.poller.subscribe(self._targets)
+            if self._closed:  # by another thread, meanwhile
+                self._subscription.close()
         return self._subscription
 
     def checkpoint(self) -> Checkpoint:

@@ -317,3 +317,11 @@ def test_a_long_reading_does_not_hold_statuses_up() -> None:
     longest = max(len(part) for part in "".join("d" if call[0] == "D" else "f" for call in calls).split("d"))
     assert longest <= 40  # pages: twenty seconds
     assert world.clock.monotonic() < 3600 + 65
+
+
+def test_a_feed_that_is_closed_watches_nothing() -> None:
+    """Also where it is closed by one thread before another first asked for what to wait on."""
+    world = World([(0.0, "InProgress")])
+    feed = Feed(world, [Target(JOB)])
+    feed.close()
+    assert not len(feed.subscription)
