@@ -80,7 +80,15 @@ class World(SimulatedAws):
         finally:
             self.own_cpu += time.thread_time() - begun
 
-    def add(self, name: str, ends: float, moments: Sequence[float], dice: random.Random, hosts: int = 1) -> None:
+    def add(
+        self,
+        name: str,
+        ends: float,
+        moments: Sequence[float],
+        dice: random.Random,
+        hosts: int = 1,
+        created: float = 0.0,
+    ) -> None:
         """Add a job that is there already; each host writes a line at these moments, which CloudWatch delays a bit."""
         self.ends[name] = self.now + ends
         self.lines[name] = hosts * len(moments)
@@ -91,7 +99,7 @@ class World(SimulatedAws):
             for host in range(1, hosts + 1)
             for number, moment in enumerate(moments)
         )
-        self.add_job(name, starts=self.now, ends=self.ends[name], hosts=hosts, lines=lines)
+        self.add_job(name, starts=self.now + created, ends=self.ends[name], hosts=hosts, lines=lines)
 
     def inject(self, share: float) -> None:
         """Let that share of all calls fail."""
@@ -196,6 +204,8 @@ class _Counting(io.TextIOBase):
 def many(client: str, count: str, seconds: str, faults: str) -> dict[str, Any]:
     """Wait for many jobs that run already, without logs, until the last one has ended.
 
+    They were created one a second, as AWS lets them be, the last one when the wait begins.
+
     Args:
         client: who waits.
         count: how many jobs.
@@ -210,7 +220,7 @@ def many(client: str, count: str, seconds: str, faults: str) -> dict[str, Any]:
     world.inject(float(faults))
     dice = random.Random(count)
     for number in range(int(count)):
-        world.add(f"fleet-{number:05d}", dice.uniform(1, float(seconds)), [], dice)
+        world.add(f"fleet-{number:05d}", dice.uniform(1, float(seconds)), [], dice, created=number - float(count))
     lags: dict[str, float] = {}
     wait = WAITERS[client](world, lags)
     cpu, memory = time.process_time() - world.own_cpu, clients.peak_mb()
