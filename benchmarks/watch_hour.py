@@ -17,8 +17,8 @@ import clients
 import watchers
 from figures import Figure, finish
 
-PHASES = {1: 24, 4: 12}
-"""Jobs by number of hosts, for each pace: 96 ends of one host, 48 of four."""
+PHASES = {1: 13, 4: 6}
+"""Jobs by number of hosts, for each pace: 52 ends of one host, 24 of four."""
 TURNS_OF_THE_OTHER = 1
 LIMITS = {1: 0.25, 4: 0.1}
 """Calls against those of `sagemaker` 2.x, by number of hosts; it asks each host's stream every ten seconds."""
