@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from threading import Condition
+
+T = TypeVar("T")
+
+_LONGEST_CALL: Final = 90.0  # seconds after which a call to AWS that hangs is given up by its client
 
 
 class Clock(Protocol):
@@ -33,6 +38,13 @@ class Clock(Protocol):
             seconds: `math.inf` waits for the notification alone.
         """
 
+    def within(self, seconds: float, function: Callable[[], T]) -> T:
+        """Return what a function returns, if it does so in that many seconds.
+
+        Raises:
+            TimeoutError: it did not. It goes on in a thread of its own, and nothing is made of what it returns.
+        """
+
 
 class SystemClock:
     """The machine's own clock."""
@@ -52,6 +64,28 @@ class SystemClock:
     def wait(self, condition: Condition, seconds: float) -> None:
         """Call `condition.wait()`; a negative wait is no wait."""
         condition.wait(min(max(0.0, seconds), threading.TIMEOUT_MAX))
+
+    def within(self, seconds: float, function: Callable[[], T]) -> T:
+        """Call the function in a thread, unless there is more time than any call to AWS takes."""
+        if seconds > _LONGEST_CALL:
+            return function()
+        answers: list[T] = []
+        errors: list[BaseException] = []
+
+        def call() -> None:
+            try:
+                answers.append(function())
+            except BaseException as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+
+        thread = threading.Thread(target=call, name="processing-call", daemon=True)
+        thread.start()
+        thread.join(max(0.0, seconds))
+        for error in errors:
+            raise error
+        if not answers:
+            raise TimeoutError(f"no answer in {seconds:.0f} seconds")
+        return answers[0]
 
 
 SYSTEM_CLOCK: Clock = SystemClock()

@@ -13,6 +13,7 @@ import email.utils
 import enum
 import functools
 import logging
+import math
 import random as random_module
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -313,6 +314,8 @@ class RetryPolicy:
         cap: the longest wait, in seconds.
         budget: seconds for all tries together, without the time in which a pacer held them back.
         propagation: seconds in which a role may become known.
+        patience: seconds after which no answer is waited for, though the call may still be carried out: for calls that
+            change nothing.
     """
 
     attempts: int = 8
@@ -320,6 +323,7 @@ class RetryPolicy:
     cap: float = 20.0
     budget: float = 180.0
     propagation: float = 60.0
+    patience: float = math.inf
 
 
 @attrs.frozen
@@ -522,7 +526,8 @@ class _Tries:
                 self._started = self._clock.monotonic()
             else:
                 self._held += held
-            result = function()
+            left = self._policy.patience - (self._clock.monotonic() - self._started)
+            result = self._clock.within(left, function)
             if self._pacer:
                 self._pacer.succeeded()
             return result

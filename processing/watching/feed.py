@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from processing.watching.status import News, Target
 
 _BUDGET = 20.0  # seconds for the tries of one call: the feed comes back to it, and statuses are not to wait for it
+_GRACE = 5.0  # seconds that a call has in any case, however near the deadline
 _TURN = 1.0  # seconds of reading lines after which statuses get their turn
 _LOOK_UP = 256  # lines after which the clock is read
 _ARRIVALS_EVERY = 1.0  # seconds after which it is asked again which jobs have come: about as fast as AWS creates them
@@ -122,7 +123,7 @@ class Feed:
     def subscription(self) -> Subscription:
         """What to wait on; made when first asked for, without a call."""
         if self._subscription is None:
-            self._subscription = self.session.poller.subscribe(self._targets)
+            self._subscription = self.session.poller.subscribe(self._targets, deadline=self._deadline)
             if self._closed:  # by another thread, meanwhile
                 self._subscription.close()
         return self._subscription
@@ -247,10 +248,11 @@ class Feed:
     def _policy(self) -> RetryPolicy:
         """Return how long a call for lines is tried: no longer than there is time."""
         policy = self.session.api.policy
-        budget = min(policy.budget, _BUDGET)
+        budget, patience = min(policy.budget, _BUDGET), policy.patience
         if self._deadline is not None:
-            budget = min(budget, max(0.0, self._deadline - self.session.clock.monotonic()))
-        return attrs.evolve(policy, budget=budget)
+            left = self._deadline - self.session.clock.monotonic()
+            budget, patience = min(budget, max(0.0, left)), max(_GRACE, left)
+        return attrs.evolve(policy, budget=budget, patience=patience)
 
 
 class _Lines:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _TRIES: Final = 3  # of one call in a row; what fails longer is called again in its turn
 _BUDGET: Final = 1.0  # seconds for them
+_GRACE: Final = 5.0  # seconds that a call has in any case, however near the deadline
 _PATIENCE: Final = 2.0  # seconds that a follower without any time gives the leader for its first look
 
 
@@ -58,6 +59,7 @@ class Mailbox:
         served: whether there ever was news.
         callback: told of news; None where somebody waits for them.
         alarm: the monotonic moment at which the callback is called in any case; infinite for none.
+        deadline: the monotonic moment after which no call that hangs is waited for; infinite for none.
     """
 
     told: dict[str, str | None] = attrs.field(factory=dict)
@@ -65,6 +67,7 @@ class Mailbox:
     served: bool = False
     callback: Callable[[], None] | None = None
     alarm: float = math.inf
+    deadline: float = math.inf
 
 
 class Subscription:
@@ -172,13 +175,19 @@ class Poller:
         self._roll = Roll(polling, api.clock, random or random_module.Random())  # noqa: S311 - jitter, not a secret
         self._call: Call | None = None  # what is due
         self._mailboxes: dict[str, tuple[Mailbox, ...]] = {}
+        self._leader: Mailbox | None = None  # None also where the pump leads
         self._turns = Turns(self, api.clock)
         self._lock = self._turns.lock
-        self._pump = Pump(self._turns, api.clock)
+        self._pump: Pump[Mailbox] = Pump(self._turns, api.clock)
 
-    def subscribe(self, targets: Iterable[Target]) -> Subscription:
-        """Return a subscription to news of jobs. Nothing is called yet: the first `wait` looks at them at once."""
-        mailbox = Mailbox()
+    def subscribe(self, targets: Iterable[Target], *, deadline: float | None = None) -> Subscription:
+        """Return a subscription to news of jobs. Nothing is called yet: the first `wait` looks at them at once.
+
+        Args:
+            targets: the jobs.
+            deadline: a monotonic moment after which a call that hangs holds nobody up for long; None for none.
+        """
+        mailbox = Mailbox(deadline=math.inf if deadline is None else deadline)
         self.add(mailbox, targets)
         return Subscription(self, mailbox)
 
@@ -233,12 +242,19 @@ class Poller:
             followed = end if mailbox.served else max(end, self._clock.monotonic() + _PATIENCE)
             while not done():
                 if not self._turns.led:
-                    self._turns.lead(done, lambda: end)
+                    self._lead(mailbox, done, end)
                     break
                 if followed <= self._clock.monotonic():
                     break
                 self._turns.follow(mailbox, followed)
             return bool(mailbox.news)
+
+    def _lead(self, mailbox: Mailbox, done: Callable[[], bool], end: float) -> None:
+        self._leader = mailbox
+        try:
+            self._turns.lead(done, lambda: end)
+        finally:
+            self._leader = None
 
     def notify(self, mailbox: Mailbox, callback: Callable[[], None] | None, alarm: float) -> None:
         """Call back for a subscription from now on."""
@@ -275,8 +291,9 @@ class Poller:
         call = self._call
         if call is None:  # the moment came after it was asked what is due: it is asked again
             return True
-        policy = self._once if call.once else attrs.evolve(self._policy, budget=min(self._policy.budget, left))
         sent = self._clock.monotonic()
+        policy = self._once if call.once else attrs.evolve(self._policy, budget=min(self._policy.budget, left))
+        policy = attrs.evolve(policy, patience=max(_GRACE, self._deadline() - sent))
         try:
             answer = self._call_unlocked(call, policy)
         except Exception as error:  # noqa: BLE001 - whatever it is, who watches the job is to know
@@ -291,6 +308,11 @@ class Poller:
             self._clock.wait(condition, seconds)
         else:
             self._roll.wake(self._wake.wait(condition, seconds))
+
+    def _deadline(self) -> float:
+        """Return the earliest deadline of those who depend on the thread that leads."""
+        mailboxes = self._pump.listeners if self._leader is None else (self._leader,)
+        return min((mailbox.deadline for mailbox in mailboxes), default=math.inf)
 
     def _hold(self, operation: str) -> float:
         """Return for how many seconds an operation is held back by the account's rate."""

@@ -6,7 +6,7 @@ import heapq
 import itertools
 import math
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,46 +27,52 @@ class Listener(Protocol):
     alarm: float
 
 
-class Pump:
+ListenerT = TypeVar("ListenerT", bound=Listener)
+
+
+class Pump(Generic[ListenerT]):
     """A daemon thread that leads or follows like any other, as long as somebody listens.
 
     Args:
         turns: whose turn it is; its lock is held by the callers of `listen`.
         clock: the time.
+
+    Attributes:
+        listeners: who listens.
     """
 
     def __init__(self, turns: Turns, clock: Clock) -> None:
         self._turns = turns
         self._clock = clock
-        self._listeners: set[Listener] = set()
-        self._alarms: list[tuple[float, int, Listener]] = []
+        self.listeners: set[ListenerT] = set()
+        self._alarms: list[tuple[float, int, ListenerT]] = []
         self._tickets = itertools.count()
         self._thread: threading.Thread | None = None
 
-    def listen(self, listener: Listener) -> None:
+    def listen(self, listener: ListenerT) -> None:
         """Take note of a listener's callback and alarm, which have changed."""
         if listener.callback is None:
             listener.alarm = math.inf
-            self._listeners.discard(listener)
+            self.listeners.discard(listener)
         else:
-            self._listeners.add(listener)
+            self.listeners.add(listener)
         if listener.alarm < math.inf:
             heapq.heappush(self._alarms, (listener.alarm, next(self._tickets), listener))
-        if self._thread is None and self._listeners:
+        if self._thread is None and self.listeners:
             self._thread = threading.Thread(target=self._run, name="processing-poller", daemon=True)
             self._thread.start()
-        elif not self._listeners or self._next_alarm() == listener.alarm:
+        elif not self.listeners or self._next_alarm() == listener.alarm:
             self._turns.call(self)
             self._turns.stir()
 
     def _run(self) -> None:
         with self._turns.lock:
-            while self._listeners:
+            while self.listeners:
                 self._ring()
                 if self._turns.led:
                     self._turns.follow(self, self._next_alarm())
                 else:
-                    self._turns.lead(lambda: not self._listeners, self._next_alarm)
+                    self._turns.lead(lambda: not self.listeners, self._next_alarm)
             self._thread = None
 
     def _next_alarm(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,13 @@ from processing.clock import SYSTEM_CLOCK
 from processing.request.names import LONGEST_NAME, JobNames, base_name_from_image, sanitize, unique_job_name
 from processing.request.schema import processing_model
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 STAMP = re.compile(r"-\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d-\d{3}$")
+
+
+T = TypeVar("T")
 
 
 class FixedClock:
@@ -33,6 +40,9 @@ class FixedClock:
 
     def wait(self, condition: threading.Condition, seconds: float) -> None:  # noqa: ARG002 - nobody notifies it
         self.sleep(seconds)
+
+    def within(self, seconds: float, function: Callable[[], T]) -> T:  # noqa: ARG002 - it stands still
+        return function()
 
 
 def is_valid(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import threading
@@ -13,6 +14,7 @@ import processing
 from processing.clock import SYSTEM_CLOCK
 from processing.testing.clock import VirtualClock
 from processing.testing.simulation import SimulatedAws
+from processing.watching import poller
 from processing.watching.events import StatusChanged
 from processing.watching.policy import Polling
 from processing.watching.poller import Poller
@@ -287,3 +289,29 @@ def test_an_event_source_has_to_be_one() -> None:
     """What cannot be waited for is refused when the session is made."""
     with pytest.raises(processing.ConfigurationError, match=r"^event_source: "):
         processing.Session(event_source="queue")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ["wait", "coroutine"])
+def test_a_call_that_hangs_holds_no_deadline_up(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """On the machine's own clock: a wait with little time returns while its first call is still without an answer."""
+    monkeypatch.setattr(poller, "_GRACE", 0.01)
+    aws = SimulatedAws(VirtualClock())
+    aws.add_job("job", ends=None)
+    over = threading.Event()
+    described = aws.service.handlers["DescribeProcessingJob"]
+
+    def hanging(params: dict[str, Any]) -> Any:
+        over.wait()
+        return described(params)
+
+    aws.service.handlers["DescribeProcessingJob"] = hanging
+    job = processing.ProcessingJob(aws.session(clock=SYSTEM_CLOCK), "job")
+    waits: dict[str, Callable[[], object]] = {
+        "wait": lambda: job.wait(timeout=0.01, logs=False),
+        "coroutine": lambda: asyncio.run(job.wait_async(timeout=0.01, logs=False)),
+    }
+    try:
+        with pytest.raises(processing.WaitTimeoutError):
+            waits[how]()
+    finally:
+        over.set()
