@@ -212,13 +212,14 @@ class ScriptedLogs:
         token = params.get("nextToken")
         if token is None:
             return (params.get("startTime", 0), -1, "")
-        generation, made, timestamp, arrival, event_id = token.split("/", 4)
+        generation, made, _, timestamp, arrival, event_id = token.split("/", 5)
         if int(generation) != self._generation or float(made) + _TOKEN_LIFE < self._clock.time():
             raise ServiceError("InvalidParameterException", "The specified nextToken is invalid.")
         return (int(timestamp), int(arrival), event_id)
 
     def _token(self, place: Place) -> str:
-        return "/".join(map(str, (self._generation, self._clock.time(), *place)))
+        # No two are the same, even of one place and moment: GetLogEvents says by the same one that it is at its end.
+        return "/".join(map(str, (self._generation, self._clock.time(), next(self._numbers), *place)))
 
     def _length(self) -> int:
         if self._random is None:
