@@ -273,7 +273,7 @@ class ProcessingJob:
         from processing.watching.jobevents import read_event
 
         found = read_event(event)
-        target = targets.session_for_attach(session)
+        target = targets.session_for_attach(session, "session")
         if found is None:
             raise ConfigurationError('event: must be a "SageMaker Processing Job State Change" of EventBridge')
         _check_region(target, found.region, "event")

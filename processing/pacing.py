@@ -124,9 +124,9 @@ _shared_lock = threading.Lock()
 def new_pacers() -> dict[str, Pacer]:
     """Return a pacer for each operation of the package that AWS limits, by operation.
 
-    CreateProcessingJob's published quota is one call a second, which says nothing of more at once. That of ListProcessingJobs is assumed to be two, as
-    ListTrainingJobs' is. Those of Describe and Stop are not published. Those of CloudWatch Logs are between 5 and 25 a
-    second, by region: all of them begin at the lowest, and learn.
+    CreateProcessingJob's published quota is one call a second, which says nothing of more at once. That of
+    ListProcessingJobs is assumed to be two, as ListTrainingJobs' is. Those of Describe and Stop are not published.
+    Those of CloudWatch Logs are between 5 and 25 a second, by region: all of them begin at the lowest, and learn.
     """
     return {
         "CreateProcessingJob": Pacer(1.0, 1.0),

@@ -239,6 +239,11 @@ def _advice(error: Exception, code: str | None, text: str, request: Mapping[str,
         quota = re.search(r"limit '([^']+)'", text)
         name = f"the quota '{quota[1]}'" if quota else "the quota"
         return f"Ask for more of {name} in Service Quotas, wait for running jobs to end, or use another instance type."
+    if "sagemaker:AddTags" in text:
+        return (
+            "The job has tags: the caller needs sagemaker:AddTags as well, or has to leave them out (submit_all gives "
+            "its jobs one; with tagged=False it does not)."
+        )
     known = _ADVICE.get(classify(error)) or _ADVICE.get(code, "")
     said = f"{code} {text}".replace(request["ProcessingJobName"], "")  # which may be `capacity-report`
     return capacity_advice(request) if not known and "capacity" in said.lower() else known

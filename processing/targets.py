@@ -78,17 +78,18 @@ def resolve_session(sagemaker_session: Any, instance_type: Any) -> Session:
     return session
 
 
-def session_for_attach(session: Any = None) -> Session:
+def session_for_attach(session: Any = None, field: str = "sagemaker_session") -> Session:
     """Return the session that reaches a job known by its name alone: AWS, unless the environment or the caller says.
 
     Args:
         session: as `sagemaker_session` of a processor. None means AWS, or with PROCESSING_TARGET=local the engine.
+        field: what the user calls it.
 
     Raises:
         ConfigurationError: it is no session, or PROCESSING_TARGET is neither `aws` nor `local`.
     """
     if session is not None:
-        return _session_of(session)
+        return _session_of(session, field)
     target = os.environ.get("PROCESSING_TARGET") or "aws"
     if target not in {"aws", "local"}:
         raise ConfigurationError(f"PROCESSING_TARGET: must be 'aws' or 'local', not {target!r}")
@@ -130,20 +131,20 @@ def _read(names: tuple[str, ...]) -> tuple[str | None, ...]:
     return tuple(os.environ.get(name) for name in (*names, *SETTINGS))
 
 
-def _session_of(given: Any) -> Session:
+def _session_of(given: Any, field: str = "sagemaker_session") -> Session:
     from processing.session import Session
 
     if isinstance(given, Session):
         return given
     if not hasattr(given, "boto_session") or not callable(getattr(given, "default_bucket", None)):
         raise ConfigurationError(
-            "sagemaker_session: must be a processing.Session, a processing.LocalSession or a sagemaker.Session, "
+            f"{field}: must be a processing.Session, a processing.LocalSession or a sagemaker.Session, "
             f"not {_described(given)}"
         )
     if getattr(given, "local_mode", False):
         raise ConfigurationError(
-            "sagemaker_session: sagemaker's local mode runs containers; to run on this machine without them, leave "
-            'sagemaker_session out and give instance_type="local"'
+            f"{field}: sagemaker's local mode runs containers; to run on this machine without them, leave "
+            f'{field} out and give instance_type="local"'
         )
     if "Pipeline" in type(given).__name__:
         raise ConfigurationError(

@@ -17,6 +17,7 @@ from processing.fleet.runs import Runs
 from processing.fleet.submitting import FleetProgress
 from processing.testing.clock import VirtualClock
 from processing.testing.simulation import Life, SimulatedAws
+from processing.testing.wire import ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -121,14 +122,20 @@ BAD: list[tuple[Mapping[str, Any], str]] = [
     ({"runs": [3]}, r"runs\[0\]: must be a mapping of run\(\)'s arguments, not int"),
     ({"runs": {"code": "prep.py"}}, r"runs\['code'\]: must be a mapping"),
     ({"runs": {"a_b": {}}}, r"runs\['a_b'\]: the key is part of the job's name"),
-    ({"runs": {"x" * 60: {"code": "p"}}}, "the job's name would be .* of 64 characters"),
-    ({"runs": {"Mon": {"code": "p"}, "mon": {"code": "p"}}}, "'Mon' and 'mon' make the same job name"),
-    ({"runs": {1: {"code": "p"}, "1": {"code": "p"}}}, "'1' and '1' make the same job name"),
+    ({"runs": {"x" * 60: {"code": "p"}}}, ".*the job's name would be .* of 64 characters"),
+    ({"runs": {"Mon": {"code": "p"}, "mon": {"code": "p"}}}, "runs: the keys 'Mon' and 'mon' make the same job name"),
+    ({"runs": {1: {"code": "p"}, "1": {"code": "p"}}}, "runs: the keys '1' and '1' make the same job name"),
     ({"runs": [{"code": "p", "wait": True}]}, r"runs\[0\]\.wait: is set by submit_all"),
     ({"runs": [{"code": "p", "job_name": "x"}]}, r"runs\[0\]\.job_name: is set by submit_all"),
     ({"runs": [{"code": "p"}, {"cod": "p"}]}, r"runs\[1\]: run\(\) cannot be called so: .*"),
     ({"rate": 0}, "rate: must be a positive number"),
     ({"rate": True}, "rate: must be a positive number"),
+    ({"rate": float("inf")}, "rate: must be a positive number"),
+    ({"rate": "1"}, "rate: must be a positive number"),
+    ({"runs": {True: {"code": "p"}}}, r"runs\[True\]: the key is part of the job's name"),
+    ({"processor": None}, "processor: must be a processor, such as a ScriptProcessor, not NoneType"),
+    ({"processor": ScriptProcessor}, "processor: must be a processor, such as a ScriptProcessor, not "),
+    ({"session": 3}, "session: must be a processing.Session"),
     ({"progress": 3}, "progress: must be a function"),
 ]
 
@@ -136,10 +143,10 @@ BAD: list[tuple[Mapping[str, Any], str]] = [
 @pytest.mark.parametrize(("given", "words"), BAD)
 def test_what_cannot_work_is_said_before_anything_is_sent(world: World, given: Mapping[str, Any], words: str) -> None:
     """Names, keys and arguments are checked first; no call is made."""
-    options: Any = {"runs": world.runs(2), "name": "abc", **given}
+    options: Any = {"processor": world.processor(), "runs": world.runs(2), "name": "abc", **given}
     before = world.aws.calls.total()
-    with pytest.raises(ConfigurationError, match=words):
-        submit_all(world.processor(), **options)
+    with pytest.raises(ConfigurationError, match=f"^{words}"):
+        submit_all(**options)
     assert world.aws.calls.total() == before
 
 
@@ -277,7 +284,7 @@ def test_failures_are_collected(world: World, caplog: pytest.LogCaptureFixture) 
     assert sorted(fleet.failures) == ["1", "3"]
     assert isinstance(fleet.failures["1"], ConfigurationError)
     assert isinstance(fleet.failures["3"], (ConfigurationError, StagingError))
-    assert "2 jobs of etl could not be submitted" in caplog.text
+    assert "2 of the jobs of etl could not be submitted" in caplog.text
 
 
 def test_what_cannot_go_well_is_given_up(world: World) -> None:
@@ -431,6 +438,80 @@ def test_stop_tells_what_could_not_be_stopped(tmp_path: Path) -> None:
     assert world.aws.calls["StopProcessingJob"] == 3
 
 
+def test_stop_reaches_what_another_process_submitted(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The jobs of another process are stopped too, and it is said where there are ever more of them."""
+    world.aws.jobs.life = lambda _: Life(ends=None, stopping=3600.0)
+    mine, name = world.submit(2), "etl"
+    submit_all(world.processor(world.new_session()), world.runs(4), name=name)
+    world.submit(1, "etl-9")  # of another fleet
+    mine.stop()
+    assert Fleet.attach(name, world.session).statuses() == {"Stopping": 4}
+    stop = world.aws.service.handlers["StopProcessingJob"]
+
+    def submit_one_more() -> None:
+        count = len(world.names())
+        submit_all(world.processor(world.new_session()), {f"more-{count}": world.runs(1)[0]}, name=name)
+
+    def stopped(params: dict[str, Any]) -> Any:
+        submit_one_more()
+        return stop(params)
+
+    world.aws.service.handlers["StopProcessingJob"] = stopped
+
+    submit_one_more()
+    with caplog.at_level(logging.WARNING, "processing"):
+        Fleet.attach(name, world.session).stop()
+    assert "another process has submitted further ones: end that one, and stop again" in caplog.text
+    world.aws.service.handlers["StopProcessingJob"] = stop
+    caplog.clear()
+    Fleet.attach(name, world.session).stop()
+    assert not caplog.text
+    assert "InProgress" not in Fleet.attach(name, world.session).statuses()
+    assert Fleet.attach("etl-9", world.session).statuses() == {"InProgress": 1}
+
+
+def test_without_permission_to_tag(world: World) -> None:
+    """The error says what is missing and what helps: a fleet without tags, which is found by its name alone."""
+    create = world.aws.service.handlers["CreateProcessingJob"]
+
+    def created(params: dict[str, Any]) -> Any:
+        if params.get("Tags"):
+            text = "User: arn:aws:iam::1:user/u is not authorized to perform: sagemaker:AddTags on resource: x"
+            raise ServiceError("AccessDeniedException", text, 400)
+        return create(params)
+
+    world.aws.service.handlers["CreateProcessingJob"] = created
+    fleet = world.submit(2)
+    assert "needs sagemaker:AddTags as well" in str(fleet.failures["0"])
+    assert "tagged=False" in str(fleet.failures["0"])
+    fleet = world.submit(2, tagged=False)
+    assert (len(fleet), fleet.failures) == (2, {})
+    with pytest.raises(ConfigurationError, match=r"no job of a fleet named 'etl' .*; tagged=False takes all"):
+        Fleet.attach("etl", world.session)
+    attached = Fleet.attach("etl", world.session, tagged=False)
+    assert attached.job_names == ["etl-0", "etl-1"]
+    attached.stop()
+    assert attached.statuses() == {"Stopping": 2}
+
+
+def test_an_untagged_fleet_stops_its_own_jobs_alone(world: World) -> None:
+    """Another job whose name begins alike is not stopped with it."""
+    world.aws.jobs.life = lambda _: Life(ends=None)
+    world.submit(1, "etl-x")
+    world.submit(2, tagged=False).stop()
+    assert Fleet.attach("etl-x", world.session).statuses() == {"InProgress": 1}
+
+
+def test_without_permission_to_list(world: World) -> None:
+    """Submission, going on and the stop do without a listing."""
+    world.submit(2)
+    world.aws.faults.on("ListProcessingJobs", "denied", times=1_000)
+    fleet = world.submit(4)
+    assert fleet.job_names == [f"etl-{number}" for number in range(4)]
+    fleet.stop()
+    assert world.aws.calls["StopProcessingJob"] == 4
+
+
 def test_ctrl_c_ends_the_submission_and_says_how_to_go_on(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -523,11 +604,14 @@ def test_jobs_are_found_by_what_they_have(on_engine: ScriptProcessor, tmp_path: 
     assert names(status="Completed") == ["a-first", "b-second-a"]
     assert names(status="Failed") == []
     assert names(created_after=first.describe()["CreationTime"]) == ["b-second-a"]
-    assert names(created_after=dt.timedelta(hours=1)) == ["a-first", "b-second-a"]
+    for long_ago in (dt.timedelta(hours=1), dt.timedelta.max, dt.datetime.min.replace(tzinfo=dt.timezone.utc)):
+        assert names(created_after=long_ago) == ["a-first", "b-second-a"]
     for conditions, words in (
         ({"status": "Done"}, "status: "),
         ({"name_prefix": "a b"}, "name_prefix: "),
         ({"tags": ["x"]}, "tags: "),
+        ({"tags": {"team": 3}}, r"tags\['team'\]: "),
+        ({"tags": {3: "data"}}, r"tags\[3\]: "),
         ({"created_after": "today"}, "created_after: "),
     ):
         with pytest.raises(ConfigurationError, match=words):
@@ -546,8 +630,6 @@ def test_long_listings_survive_expired_tokens(world: World) -> None:
         nonlocal calls
         calls += 1
         if calls == 2:
-            from processing.testing.wire import ServiceError
-
             raise ServiceError("ValidationException", "The token has expired")
         return listing(params)
 

@@ -12,10 +12,11 @@ from processing import targets
 from processing.exceptions import ConfigurationError
 from processing.hints import type_name
 from processing.job import ProcessingJob
-from processing.retrying import Kind, classify, error_code, server_time
+from processing.retrying import error_code, server_time
+from processing.watching.sources import is_denied
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from processing.session import Session
 
@@ -24,12 +25,12 @@ logger = logging.getLogger(__name__)
 FLEET_TAG: Final = "sm-processing:fleet"
 """The key of the tag that every job of a fleet has; its value is the fleet's name."""
 
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)  # no job is older, and no request has earlier times
 STATUSES: Final = ("InProgress", "Completed", "Failed", "Stopping", "Stopped")
 
 _PAGE = 100  # the most that ListProcessingJobs and GetResources answer at a time
 _SCANS = 5  # a token may expire while a long listing is read; then it is begun anew
 _TAGS_LAG = 900.0  # seconds in which GetResources may not yet show the tags of a new job; generous, AWS gives no bound
-_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 
 
 def jobs(
@@ -62,13 +63,24 @@ def jobs(
         raise ConfigurationError(f"name_prefix: {name_prefix!r} cannot begin a job's name")
     if status is not None and status not in STATUSES:
         raise ConfigurationError(f"status: must be one of {', '.join(STATUSES)}, not {status!r}")
-    if tags is not None and not isinstance(tags, Mapping):
-        raise ConfigurationError(f"tags: must be a mapping of keys to values, not {type_name(tags)}")
-    target = targets.session_for_attach(session)
+    _check_tags(tags)
+    target = targets.session_for_attach(session, "session")
     filters: dict[str, Any] = {} if status is None else {"StatusEquals": status}
     if created_after is not None:
         filters["CreationTimeAfter"] = _moment(target, created_after)
     return _found(target, name_prefix or "", tags, filters)
+
+
+def _check_tags(tags: object) -> None:
+    if tags is None:
+        return
+    if not isinstance(tags, Mapping):
+        raise ConfigurationError(f"tags: must be a mapping of keys to values, not {type_name(tags)}")
+    for key, value in tags.items():
+        if not isinstance(key, str) or not (value is None or isinstance(value, str)):
+            raise ConfigurationError(
+                f"tags[{key!r}]: a tag has strings for its key and its value, or None for any value"
+            )
 
 
 def _found(
@@ -110,6 +122,21 @@ def summaries(session: Session, prefix: str, filters: Mapping[str, Any] | None =
             if summary["ProcessingJobName"].startswith(prefix) and identity not in seen:
                 seen.add(identity)
                 yield summary
+
+
+def listed(session: Session, prefix: str) -> list[dict[str, Any]]:
+    """Return the summaries as far as they may be listed: where that is denied, there are none.
+
+    For who can do without: CreateProcessingJob finds a name that is taken, and to stop a job that has ended is no
+    error.
+    """
+    try:
+        return list(summaries(session, prefix))
+    except Exception as error:
+        if not is_denied(error):
+            raise
+        logger.info("going on without a listing of the jobs %s*, as sagemaker:ListProcessingJobs is denied", prefix)
+        return []
 
 
 def _pages(session: Session, params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -154,25 +181,36 @@ def tagged(session: Session, tags: Mapping[str, str | None]) -> set[str]:
         params["PaginationToken"] = token
 
 
-def of_fleet(session: Session, name: str) -> list[dict[str, Any]]:
+def of_fleet(session: Session, name: str, known: Collection[str] = ()) -> list[dict[str, Any]]:
     """Return the summaries of a fleet's jobs, oldest first.
 
     Those whose names begin like the fleet's, and which have its tag: another fleet's name may begin with this one's.
+
+    Args:
+        session: where they are.
+        name: the fleet's.
+        known: the names of jobs that are known to be the fleet's.
     """
-    listed = list(summaries(session, f"{name}-"))
-    if not listed:
+    found = listed(session, f"{name}-") if known else list(summaries(session, f"{name}-"))
+    others = [summary for summary in found if summary["ProcessingJobName"] not in known]
+    ours = {summary["ProcessingJobName"] for summary in _with_tag(session, others, name)}.union(known)
+    return [summary for summary in found if summary["ProcessingJobName"] in ours]
+
+
+def _with_tag(session: Session, found: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    if not found:
         return []
     try:
         marked = tagged(session, {FLEET_TAG: name})
     except Exception as error:
-        if classify(error) is not Kind.FATAL or error_code(error) not in _DENIED:
+        if not is_denied(error):
             raise
-        logger.info("looking at the tags of %d jobs one by one, as tag:GetResources is denied", len(listed))
-        return [summary for summary in listed if _has_tag(session, summary, name)]
+        logger.info("looking at the tags of %d jobs one by one, as tag:GetResources is denied", len(found))
+        return [summary for summary in found if _has_tag(session, summary, name)]
     now = _now(session)
     return [
         summary
-        for summary in listed
+        for summary in found
         if summary["ProcessingJobArn"] in marked
         or (summary["CreationTime"].timestamp() > now - _TAGS_LAG and _has_tag(session, summary, name))
     ]
@@ -191,7 +229,9 @@ def _now(session: Session) -> float:
 
 def _moment(session: Session, given: object) -> dt.datetime:
     if isinstance(given, dt.timedelta):
-        return dt.datetime.fromtimestamp(_now(session), dt.timezone.utc) - given
+        now = dt.datetime.fromtimestamp(_now(session), dt.timezone.utc)
+        return now - given if given < now - _EPOCH else _EPOCH
     if not isinstance(given, dt.datetime):
         raise ConfigurationError(f"created_after: must be a datetime or a timedelta, not {type_name(given)}")
-    return given.astimezone()  # boto3 would take a naive one for UTC
+    # boto3 would take a naive one for UTC.
+    return _EPOCH if given.year <= _EPOCH.year else given.astimezone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import copy
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
@@ -14,6 +15,7 @@ from processing.exceptions import ConfigurationError, ProcessingError
 from processing.fleet import finding
 from processing.fleet.runs import Runs, checked_name
 from processing.fleet.submitting import Entry, FleetProgress, Gate, Submission, with_tag
+from processing.following import check_timeout
 from processing.hints import type_name
 from processing.pacing import Pacer
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TERMINAL = frozenset({"Completed", "Failed", "Stopped"})
+_ROUNDS = 3  # of stopping: what another process submits meanwhile shows in the next
 _STOPPERS = 8  # threads: a call takes a tenth of a second, and the rate allows for several a second
 
 
@@ -38,32 +41,44 @@ class Fleet(Sequence["ProcessingJob"]):
         session: the `Session` that reaches them.
     """
 
-    def __init__(self, name: str, session: Session, entries: Sequence[Entry], submission: Submission | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        session: Session,
+        entries: Sequence[Entry],
+        submission: Submission | None,
+        *,
+        tagged: bool = True,
+    ) -> None:
         self.name = name
         self.session = session
         self._found = list(entries)
         self._submission = submission
+        self._tagged = tagged
 
     @classmethod
-    def attach(cls, name: str, session: Any = None) -> Fleet:
+    def attach(cls, name: str, session: Any = None, *, tagged: bool = True) -> Fleet:
         """Return the fleet of that name, whoever submitted it and wherever.
 
-        Its jobs are those whose names begin so and that have its tag. It is what is there now: jobs that are submitted
-        later are found by another `attach`, and by `stop`.
+        Its jobs are those whose names begin with `<name>-` and that have its tag. It is what is there now: jobs that
+        are submitted later are found by another `attach`, and by `stop`.
 
         Args:
             name: as given to `submit_all`.
             session: the `Session` that reaches it; None means AWS, unless the environment has PROCESSING_TARGET=local.
+            tagged: False takes every job whose name begins so, with the tag or without: where it was submitted with
+                `tagged=False`. Look first that no other job is named so.
 
         Raises:
             ConfigurationError: there is no job of such a fleet.
         """
-        target = targets.session_for_attach(session)
-        entries = _entries_of(target, checked_name(name))
+        target = targets.session_for_attach(session, "session")
+        entries = _entries_of(target, checked_name(name), tagged=tagged)
         if not entries:
             where = "the embedded engine" if target.is_local else target.boto_region_name
-            raise ConfigurationError(f"name: there is no job of a fleet named {name!r} in {where}")
-        return cls(name, target, entries, None)
+            hint = f"; tagged=False takes all jobs whose names begin with '{name}-'" if tagged else ""
+            raise ConfigurationError(f"name: there is no job of a fleet named {name!r} in {where}{hint}")
+        return cls(name, target, entries, None, tagged=tagged)
 
     # What is there.
 
@@ -123,6 +138,7 @@ class Fleet(Sequence["ProcessingJob"]):
             TimeoutError: the timeout passed; the submission goes on.
             SubmissionError: given up, as one job after another could not be created.
         """
+        check_timeout(timeout)
         if self._submission is None:
             return
         try:
@@ -186,7 +202,8 @@ class Fleet(Sequence["ProcessingJob"]):
         """Submit no further job, and stop those that run. When it returns, this process creates none any more.
 
         Jobs that have ended stay as they are; to stop again is no error. Another process that is submitting the same
-        fleet is not reached: its jobs so far are stopped, those that it creates later are not.
+        fleet is not reached: its jobs so far are stopped, and a warning says that there are ever more. End that process
+        first, or afterwards and stop again.
 
         Raises:
             ProcessingError: some could not be stopped; all were tried.
@@ -194,12 +211,24 @@ class Fleet(Sequence["ProcessingJob"]):
         if self._submission is not None:
             self._submission.end()
             self._wait_for_those_on_their_way()
-        running = self._running()
-        with concurrent.futures.ThreadPoolExecutor(_STOPPERS) as pool:
-            errors = [error for error in pool.map(_stop, running) if error is not None]
+        asked: set[str] = set()
+        errors: list[Exception] = []
+        for _ in range(_ROUNDS):
+            running = [job for job in self._running() if job.job_name not in asked]
+            if not running:
+                break
+            asked.update(job.job_name for job in running)
+            with concurrent.futures.ThreadPoolExecutor(_STOPPERS) as pool:
+                errors += [error for error in pool.map(_stop, running) if error is not None]
+        else:
+            logger.warning(
+                "While the jobs of %s were stopped, another process has submitted further ones: "
+                "end that one, and stop again",
+                self.name,
+            )
         if errors:
             raise ProcessingError(
-                f"{len(errors)} of {len(running)} jobs of {self.name} could not be stopped: {errors[0]}"
+                f"{len(errors)} of {len(asked)} jobs of {self.name} could not be stopped: {errors[0]}"
             ) from errors[0]
 
     def _wait_for_those_on_their_way(self) -> None:
@@ -212,15 +241,13 @@ class Fleet(Sequence["ProcessingJob"]):
     def _running(self) -> list[ProcessingJob]:
         """Return the jobs that have not ended, as far as a listing shows: that may lag, and have old statuses."""
         ours = {entry.job.job_name: entry.job for entry in self._entries()}
-        if self._submission is None:
-            summaries = finding.of_fleet(self.session, self.name)
-            ours |= {
-                summary["ProcessingJobName"]: finding.known(self.session, summary)
-                for summary in summaries
-                if summary["ProcessingJobName"] not in ours
-            }
+        if self._tagged:
+            summaries = finding.of_fleet(self.session, self.name, ours)
         else:
-            summaries = list(finding.summaries(self.session, f"{self.name}-"))
+            summaries = finding.listed(self.session, f"{self.name}-")
+        for summary in summaries if self._tagged or self._submission is None else ():
+            if summary["ProcessingJobName"] not in ours:
+                ours[summary["ProcessingJobName"]] = finding.known(self.session, summary)
         ended = {each["ProcessingJobName"] for each in summaries if each["ProcessingJobStatus"] in _TERMINAL}
         return [job for name, job in ours.items() if name not in ended]
 
@@ -234,6 +261,7 @@ def submit_all(
     block: bool = True,
     progress: Callable[[FleetProgress], object] | None = None,
     session: Any = None,
+    tagged: bool = True,
 ) -> Fleet:
     """Submit a job for each run, as fast as the account allows, and each of them once.
 
@@ -241,8 +269,7 @@ def submit_all(
     call it again after a crash, Ctrl-C or failures, with the same name and runs, and it goes on where it was. What is
     there is attached to, nothing is uploaded for it. Two processes may do so at once.
 
-    Failures are collected in `Fleet.failures`; after ten in a row the rest is not tried. Every job gets the tag
-    `sm-processing:fleet` with the name as its value, which takes the permission `sagemaker:AddTags`.
+    Failures are collected in `Fleet.failures`; after ten in a row the rest is not tried.
 
     Args:
         processor: runs the jobs; it is not changed.
@@ -256,6 +283,9 @@ def submit_all(
         block: False to return at once; the submission goes on in threads, which the interpreter waits for at its end.
         progress: takes a `FleetProgress` after each job, in one of these threads. What it raises ends the submission.
         session: the `Session` to go through; None means the processor's.
+        tagged: True gives every job the tag `sm-processing:fleet`, whose value is the name: by it `Fleet.attach` and
+            `Fleet.stop` tell this fleet from others whose names begin alike. It takes the permission
+            `sagemaker:AddTags`; with False, attach by `Fleet.attach(name, tagged=False)`.
 
     Returns:
         The jobs.
@@ -266,18 +296,24 @@ def submit_all(
         SubmissionError: given up, as one job after another could not be created.
     """
     given: object = rate  # not every caller has a type checker
-    if given is not None and (isinstance(given, bool) or not isinstance(given, (int, float)) or not given > 0):
+    number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    if given is not None and not (number and 0 < rate < math.inf):  # type: ignore[operator]
         raise ConfigurationError(f"rate: must be a positive number of jobs a second, not {rate!r}")
     if progress is not None and not callable(progress):
         raise ConfigurationError(f"progress: must be a function that takes a FleetProgress, not {type_name(progress)}")
+    if isinstance(processor, type) or not hasattr(processor, "_resolve_session"):
+        raise ConfigurationError(
+            f"processor: must be a processor, such as a ScriptProcessor, not {type_name(processor)}"
+        )
     checked = Runs(name, runs, processor.run)
     template = copy.copy(processor)
     if session is not None:
-        template.sagemaker_session = targets.session_for_attach(session)
+        template.sagemaker_session = targets.session_for_attach(session, "session")
     template._resolve_session()  # noqa: SLF001 - as `run` does
-    template.tags = with_tag(template.tags, name)
+    if tagged:
+        template.tags = with_tag(template.tags, name)
     target: Session = template.sagemaker_session
-    there = {summary["ProcessingJobName"] for summary in finding.summaries(target, f"{name}-")}
+    there = {summary["ProcessingJobName"] for summary in finding.listed(target, f"{name}-")}
     # Of the bucket of AWS, which holds the calls of a second, one is left: calls do not arrive as evenly as they go.
     pace = target.api.pacer("CreateProcessingJob") if rate is None else Pacer(rate, max(1.0, rate - 1.0), fastest=rate)
     submission = Submission(
@@ -289,15 +325,15 @@ def submit_all(
         rate=None if pace is None else rate or pace.rate,
         progress=progress,
     )
-    fleet = Fleet(name, target, (), submission)
+    fleet = Fleet(name, target, (), submission, tagged=tagged)
     if block:
-        _submit(fleet, submission)
+        _submit(fleet, submission, tagged=tagged)
     else:
         submission.start()
     return fleet
 
 
-def _submit(fleet: Fleet, submission: Submission) -> None:
+def _submit(fleet: Fleet, submission: Submission, *, tagged: bool) -> None:
     """Submit all, and say what became of it where that is not what was wanted."""
     try:
         submission.start()
@@ -308,19 +344,20 @@ def _submit(fleet: Fleet, submission: Submission) -> None:
         logger.warning(
             "Interrupted: %d%s jobs of %s are there, and go on; no further one is submitted.\n"
             "  go on: submit_all(..., name=%r) again: it attaches to these and submits the others\n"
-            "  stop:  processing.Fleet.attach(%r, session=%s).stop()",
+            "  stop:  processing.Fleet.attach(%r, session=%s%s).stop()",
             counts.submitted + counts.attached,
             "" if counts.total is None else f" of {counts.total}",
             fleet.name,
             fleet.name,
             fleet.name,
             fleet.session.expression(),
+            "" if tagged else ", tagged=False",
         )
         raise
     if fleet.failures:
         key, error = next(iter(fleet.failures.items()))
         logger.warning(
-            "%d jobs of %s could not be submitted; Fleet.failures has them. The first, %s: %s",
+            "%d of the jobs of %s could not be submitted; Fleet.failures says why. The first, %s: %s",
             len(fleet.failures),
             fleet.name,
             key,
@@ -328,9 +365,10 @@ def _submit(fleet: Fleet, submission: Submission) -> None:
         )
 
 
-def _entries_of(session: Session, name: str) -> list[Entry]:
+def _entries_of(session: Session, name: str, *, tagged: bool) -> list[Entry]:
     """Return what is there of a fleet: in the order of numbers where all keys are, else of creation."""
-    keyed = [(each["ProcessingJobName"].removeprefix(f"{name}-"), each) for each in finding.of_fleet(session, name)]
+    found = finding.of_fleet(session, name) if tagged else finding.summaries(session, f"{name}-")
+    keyed = [(each["ProcessingJobName"].removeprefix(f"{name}-"), each) for each in found]
     if all(key.isdecimal() for key, _ in keyed):
         keyed.sort(key=lambda pair: int(pair[0]))
     return [Entry(position, key, finding.known(session, each)) for position, (key, each) in enumerate(keyed)]

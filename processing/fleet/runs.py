@@ -83,9 +83,10 @@ class Runs(Iterable[Run]):
 
     def _run(self, position: int, key: object, arguments: object) -> Run:
         field = f"runs[{key!r}]"
-        if not isinstance(key, (str, int)) or not _NAME.fullmatch(str(key)):
+        if not isinstance(key, (str, int)) or isinstance(key, bool) or not _NAME.fullmatch(str(key)):
             raise ConfigurationError(
-                f"{field}: the key is part of the job's name: letters, digits and hyphens, none of these at an end"
+                f"{field}: the key is part of the job's name: a string of letters, digits and hyphens, none of these "
+                "at an end, or a number from 0"
             )
         job_name = f"{self._name}-{key}"
         if len(job_name) > LONGEST_NAME:

@@ -140,7 +140,7 @@ class SimulatedJobs:
         stopped: Callable[[str, Mapping[str, Any], float, float], None],
     ) -> None:
         self._clock = clock
-        self._life = life
+        self.life = life
         self._lag = list_lag if callable(list_lag) else lambda _: list_lag
         self._prefix = f"arn:aws:sagemaker:{region}:{account}:processing-job/"
         self._on_created = created
@@ -191,7 +191,7 @@ class SimulatedJobs:
     def create(self, params: dict[str, Any]) -> dict[str, Any]:
         """Answer CreateProcessingJob."""
         name, now = params["ProcessingJobName"], self._clock.time()
-        self.enter({**completed(params), "Tags": params.get("Tags", [])}, now, self._life(params))
+        self.enter({**completed(params), "Tags": params.get("Tags", [])}, now, self.life(params))
         return {"ProcessingJobArn": self._prefix + name}
 
     def describe(self, params: dict[str, Any]) -> dict[str, Any]:
