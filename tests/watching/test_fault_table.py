@@ -6,15 +6,20 @@ The same numbers are in `test_fault_table_engine.py`, where jobs really run.
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
+import heapq
 import io
 import itertools
+import json
 import logging
+import os
 import random
+import statistics
 import sys
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
 import pytest
@@ -23,10 +28,13 @@ import processing
 from processing import ProcessingJob, Processor, WaitTimeoutError
 from processing.testing.clock import VirtualClock
 from processing.testing.simulation import PUBLISHED_QUOTAS, Life, SimulatedAws, SimulatedLine
+from processing.testing.wire import JsonService, make_client
+from processing.watching import EventBridgeSource
 from processing.watching.events import LogEvent, StatusChanged
+from processing.watching.policy import Polling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from processing.session import Session
     from processing.testing.faults import FaultKind
@@ -296,6 +304,83 @@ def test_26_old_answers_are_not_told(count: int) -> None:
     assert ends == {job.job_name: "Stopped" if job.job_name in stop else "Completed" for job in jobs}
 
 
+class Queue:
+    """A queue of SQS on the clock of a world: EventBridge fills it, and an empty one is waited for."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._filled = threading.Condition()
+        self._is_read = threading.Event()
+        self._coming: list[tuple[float, str, str]] = []
+        handlers = {"ReceiveMessage": self.receive, "DeleteMessageBatch": self.delete}
+        self.client = make_client("sqs", JsonService(handlers, clock=clock))
+
+    def put(self, moment: float, name: str, status: str) -> None:
+        """Let an event arrive at a moment."""
+        heapq.heappush(self._coming, (moment, name, status))
+
+    def receive(self, params: dict[str, Any]) -> dict[str, Any]:
+        now, found = self._clock.monotonic(), []
+        until = min([now + params["WaitTimeSeconds"], *(moment for moment, _, _ in self._coming[:1])])
+        self._is_read.set()
+        with self._filled:
+            self._clock.wait(self._filled, until - now)
+        while self._coming and self._coming[0][0] <= self._clock.monotonic() and len(found) < 10:
+            _, name, status = heapq.heappop(self._coming)
+            found.append({"MessageId": name, "ReceiptHandle": name, "Body": self._body(name, status)})
+        return {"Messages": found}
+
+    def delete(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {"Successful": [{"Id": entry["Id"]} for entry in params["Entries"]], "Failed": []}
+
+    def read_by(self, source: EventBridgeSource, session: Session) -> None:
+        """Return when a source has begun to read; time does not go on without it then."""
+        assert session.poller  # connects the source
+        with (condition := threading.Condition()):
+            source.wait(condition, 0.0)
+        assert self._is_read.wait(60)
+
+    @staticmethod
+    def _body(name: str, status: str) -> str:
+        detail = {
+            "ProcessingJobName": name,
+            "ProcessingJobArn": f"arn:aws:sagemaker:us-east-1:000000000000:processing-job/{name}",
+            "ProcessingJobStatus": status,
+        }
+        kind = "SageMaker Processing Job State Change"
+        return json.dumps({"source": "aws.sagemaker", "detail-type": kind, "region": "us-east-1", "detail": detail})
+
+
+@pytest.mark.parametrize("count", [8, 30])
+def test_26_events_of_a_queue_are_hints(count: int) -> None:
+    """Doubled, early, late and missing, of other jobs and of no job: each status is told once, and is the truth."""
+    clock = VirtualClock()
+    aws, queue = SimulatedAws(clock), Queue(clock)
+    source = EventBridgeSource("https://sqs.us-east-1.amazonaws.com/000000000000/jobs", queue.client)
+    slow = Polling(first=300.0, longest=300.0, list_every=300.0, sweep_every=300.0)
+    world = World(clock, aws, aws.session(event_source=source, polling=slow))
+    jobs = world.jobs(count, lambda number: 100.0 + 40.0 * number)
+    ends = {job.job_name: 100.0 + 40.0 * number for number, job in enumerate(jobs)}
+    silent = {job.job_name for job in jobs[1::3]}  # their events are lost
+    for name, end in ends.items():
+        queue.put(end - 50, name, "Completed")  # it has not
+        queue.put(end - 30, f"{name}-of-somebody-else", "Completed")
+        for late in (0.1, 0.1, 0.2, 30.0) if name not in silent else ():
+            queue.put(end + late, name, "Completed")
+            queue.put(end + late + 0.1, name, "InProgress")  # overtaken by the one before
+    queue.read_by(source, world.session)
+    lags: dict[str, float] = {}
+    told = []
+    for event in processing.events(jobs, logs=False):
+        told.append(event)
+        lags[event.job_name] = aws.now - ends[event.job_name]
+    for job in jobs:
+        check_stream([event for event in told if event.job_name == job.job_name])
+    assert all(0 <= lag <= 310 for lag in lags.values()), lags
+    heard = [lag for name, lag in lags.items() if name not in silent]
+    assert statistics.median(heard) <= 2, lags
+
+
 # 27 to 32: log lines.
 
 
@@ -364,6 +449,51 @@ def test_31_a_closed_output_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
     job = world.job(ends=60, lines=lines(50))
     monkeypatch.setattr(sys, "stdout", Closed())
     assert job.wait() is job
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, TextIO]]:
+    """Both ends of a pipe, which is full when 64 KB are in it."""
+    reading, writing = os.pipe()
+    out = os.fdopen(writing, "w")
+    yield reading, out
+    os.close(reading)
+    with contextlib.suppress(BrokenPipeError):
+        out.close()
+
+
+def test_31_a_deadline_holds_while_the_output_is_stuck(
+    pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the output takes nothing, a wait of ten minutes takes ten minutes, whatever there is to show."""
+    world = World.of()
+    job = world.job(ends=None, lines=[SimulatedLine(float(number), "x" * 50_000) for number in range(500)])
+    monkeypatch.setattr(sys, "stdout", pipe[1])
+    with pytest.raises(WaitTimeoutError):
+        job.wait(timeout=600)
+    assert 600 <= world.aws.now <= 601
+    assert 0 < len(os.read(pipe[0], 1 << 20)) < 1 << 20
+
+
+def test_31_a_slow_output_loses_nothing(pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever scrolls back while the job ends has every line afterwards, in order."""
+    world = World.of()
+    written = [SimulatedLine(number / 10, f"{number} {'x' * 50_000}") for number in range(500)]
+    job = world.job(ends=60, lines=written)
+    shown: list[str] = []
+
+    def read() -> None:
+        with (condition := threading.Condition()):
+            world.clock.wait(condition, 300.0)
+        with os.fdopen(os.dup(pipe[0])) as lines:
+            shown.extend(itertools.islice(lines, len(written)))
+
+    monkeypatch.setattr(sys, "stdout", pipe[1])
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert job.wait() is job
+    reader.join(60)
+    assert [line.split()[0] for line in shown] == [str(number) for number in range(500)]
 
 
 def test_32_what_a_line_may_hold(capsys: pytest.CaptureFixture[str]) -> None:
