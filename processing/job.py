@@ -235,11 +235,14 @@ class ProcessingJob:
         Raises:
             ConfigurationError: there is no job of that name.
         """
-        session = targets.session_for_attach(sagemaker_session)
-        described = describe_if_exists(session, processing_job_name)
+        return cls._named(targets.session_for_attach(sagemaker_session), processing_job_name, "processing_job_name")
+
+    @classmethod
+    def _named(cls, session: Session, name: str, field: str) -> ProcessingJob:
+        described = describe_if_exists(session, name)
         if described is None:
-            where = "the embedded engine" if session.is_local else f"{session.boto_region_name}"
-            raise ConfigurationError(f"processing_job_name: no processing job {processing_job_name!r} in {where}")
+            where = "the embedded engine" if session.is_local else session.boto_region_name
+            raise ConfigurationError(f"{field}: no processing job {name!r} in {where}")
         return cls._from_description(session, described)
 
     @classmethod
@@ -249,13 +252,16 @@ class ProcessingJob:
         Raises:
             ConfigurationError: the text is not such an ARN, is of another region, or the job does not exist.
         """
-        match = re.fullmatch(r"arn:[^:]+:sagemaker:([^:]+):\d{12}:processing-job/([^/]+)", processing_job_arn)
+        return cls._at(targets.session_for_attach(sagemaker_session), processing_job_arn, "processing_job_arn")
+
+    @classmethod
+    def _at(cls, session: Session, arn: str, field: str) -> ProcessingJob:
+        match = re.fullmatch(r"arn:[^:]+:sagemaker:([^:]+):\d{12}:processing-job/([^/]+)", arn)
         if match is None:
-            raise ConfigurationError(f"processing_job_arn: {processing_job_arn!r} is not the ARN of a processing job")
+            raise ConfigurationError(f"{field}: {arn!r} is not the ARN of a processing job")
         region, name = match.groups()
-        session = targets.session_for_attach(sagemaker_session)
-        _check_region(session, region, "processing_job_arn")
-        return cls.from_processing_name(session, name)
+        _check_region(session, region, field)
+        return cls._named(session, name, field)
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any] | str | bytes, session: Any = None) -> ProcessingJob:
@@ -532,7 +538,7 @@ class ProcessingJob:
             ConfigurationError: one of them is not what it has to be.
             WatchError: while iterating with `follow`: the job cannot be watched any more.
         """
-        from processing.watching.logs import read_all
+        from processing.watching.reading import read_all
         from processing.watching.selection import Selection
 
         session = self.sagemaker_session
@@ -586,9 +592,10 @@ def attach(name: str, session: Any = None) -> ProcessingJob:
     given: object = name  # not every caller has a type checker
     if not isinstance(given, str) or not re.fullmatch(r"arn:.*|[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", given):
         raise ConfigurationError(f"name: must be a job's name or ARN, not {name!r}")
+    target = targets.session_for_attach(session, "session")
     if name.startswith("arn:"):
-        return ProcessingJob.from_processing_arn(session, name)
-    return ProcessingJob.from_processing_name(session, name)
+        return ProcessingJob._at(target, name, "name")  # noqa: SLF001 - of this module
+    return ProcessingJob._named(target, name, "name")  # noqa: SLF001 - the same
 
 
 def describe_if_exists(session: Session, job_name: str) -> dict[str, Any] | None:

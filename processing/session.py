@@ -96,7 +96,8 @@ class Session:
         sagemaker_config: Mapping[str, Any] | None = None,
         event_source: WakeUp | None = None,
     ) -> None:
-        _check("event_source", event_source, callable(getattr(event_source, "wait", None)), "an EventBridgeSource")
+        waits = callable(getattr(event_source, "wait", None)) and not isinstance(event_source, type)
+        _check("event_source", event_source, waits, "an EventBridgeSource")
         _check("boto_session", boto_session, callable(getattr(boto_session, "client", None)), "a boto3.Session")
         _check("sagemaker_client", sagemaker_client, hasattr(sagemaker_client, "meta"), "boto3's client of SageMaker")
         _check("sagemaker_config", sagemaker_config, isinstance(sagemaker_config, Mapping), "a dictionary")

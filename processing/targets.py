@@ -136,7 +136,11 @@ def _session_of(given: Any, field: str = "sagemaker_session") -> Session:
 
     if isinstance(given, Session):
         return given
-    if not hasattr(given, "boto_session") or not callable(getattr(given, "default_bucket", None)):
+    if (
+        isinstance(given, type)
+        or not hasattr(given, "boto_session")
+        or not callable(getattr(given, "default_bucket", None))
+    ):
         raise ConfigurationError(
             f"{field}: must be a processing.Session, a processing.LocalSession or a sagemaker.Session, "
             f"not {_described(given)}"

@@ -103,6 +103,7 @@ def wait_as_they_come(
     return_when: ReturnWhen = "ALL_COMPLETED",
     *,
     logs: bool = False,
+    commands: Callable[[], str],
 ) -> WaitResult:
     """Wait, as `wait` does, for jobs of which some are still to come.
 
@@ -113,13 +114,14 @@ def wait_as_they_come(
         timeout: see `wait`, as of the others.
         return_when: with `ALL_COMPLETED`, those that are still to come are waited for.
         logs: see `wait`.
+        commands: returns what is said at Ctrl-C: how to come back to the jobs.
     """
-    return _wait(_Together((), timeout, logs=logs, coming=(session, arrivals)), return_when)
+    return _wait(_Together((), timeout, logs=logs, coming=(session, arrivals)), return_when, commands)
 
 
-def _wait(together: _Together, return_when: ReturnWhen) -> WaitResult:
+def _wait(together: _Together, return_when: ReturnWhen, commands: Callable[[], str] | None = None) -> WaitResult:
     is_enough = _enough(return_when)
-    with _detaching(together), contextlib.closing(tell(together.feeds)) as told:
+    with _detaching(together, commands), contextlib.closing(tell(together.feeds)) as told:
         for item in told:
             if not isinstance(item, list):
                 together.take(*item)
@@ -372,13 +374,13 @@ def _enough(return_when: ReturnWhen) -> Callable[[_Together], bool]:
 
 
 @contextlib.contextmanager
-def _detaching(together: _Together) -> Iterator[None]:
+def _detaching(together: _Together, commands: Callable[[], str] | None = None) -> Iterator[None]:
     """Show what is left to show; say at Ctrl-C that the jobs go on, and how to come back to them."""
     try:
         with together.follower:
             yield
     except KeyboardInterrupt:
-        logger.warning("Detached: the jobs go on.\n%s", together.commands())
+        logger.warning("Detached: the jobs go on.\n%s", (commands or together.commands)())
         raise
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing import ConfigurationError, ProcessingInput, ScriptProcessor, SubmissionError
+from processing import ConfigurationError, ProcessingInput, ScriptProcessor, Session, SubmissionError
 from processing.exceptions import ProcessingError, StagingError
 from processing.fleet.finding import jobs
 from processing.fleet.fleet import Fleet, submit_all
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from processing import LocalSession, Session
+    from processing import LocalSession
 
 ROLE = "arn:aws:iam::000000000000:role/r"
 
@@ -136,6 +136,7 @@ BAD: list[tuple[Mapping[str, Any], str]] = [
     ({"processor": None}, "processor: must be a processor, such as a ScriptProcessor, not NoneType"),
     ({"processor": ScriptProcessor}, "processor: must be a processor, such as a ScriptProcessor, not "),
     ({"session": 3}, "session: must be a processing.Session"),
+    ({"session": Session}, "session: must be a processing.Session"),
     ({"progress": 3}, "progress: must be a function"),
 ]
 
@@ -397,6 +398,27 @@ def test_a_wait_tells_what_ended_the_submission(world: World) -> None:
         fleet.wait()
 
 
+def test_a_submission_that_nobody_waits_for_says_what_is_missing(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Runs that could not be submitted, and an error that ended all, are in the log."""
+
+    def runs() -> Iterator[dict[str, Any]]:
+        yield {"code": "missing.py"}
+        yield from world.runs(1)
+        raise LookupError("no more rows")
+
+    with caplog.at_level(logging.WARNING, "processing"):
+        submit_all(world.processor(), runs(), name="etl", block=False)
+        for thread in threading.enumerate():
+            if thread.name.startswith("submission-"):
+                thread.join()
+    assert (
+        "Not all jobs of etl have been submitted; submit them again to go on: LookupError: no more rows" in caplog.text
+    )
+    assert "1 of the jobs of etl could not be submitted" in caplog.text
+
+
 def test_stop_during_submission_lets_no_job_be_created(tmp_path: Path) -> None:
     """When `stop` has returned, no job is created any more, and those that there are have been stopped (fault 35)."""
     world = World(tmp_path, quota=2, life=lambda _: Life(ends=None))
@@ -550,6 +572,7 @@ def test_ctrl_c_in_a_later_wait_leaves_the_submission(
         fleet.wait()
     monkeypatch.undo()
     assert "the jobs of etl are still being submitted; stop() ends that" in caplog.text
+    assert "attach: processing.Fleet.attach('etl', session=processing.Session(" in caplog.text
     fleet.join()
     assert len(fleet) == 40
 
@@ -604,6 +627,7 @@ def test_jobs_are_found_by_what_they_have(on_engine: ScriptProcessor, tmp_path: 
     assert names(status="Completed") == ["a-first", "b-second-a"]
     assert names(status="Failed") == []
     assert names(created_after=first.describe()["CreationTime"]) == ["b-second-a"]
+    assert names(created_after=dt.timedelta.min) == []
     for long_ago in (dt.timedelta(hours=1), dt.timedelta.max, dt.datetime.min.replace(tzinfo=dt.timezone.utc)):
         assert names(created_after=long_ago) == ["a-first", "b-second-a"]
     for conditions, words in (

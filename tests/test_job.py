@@ -325,13 +325,15 @@ def test_attach(processor: ScriptProcessor, write: Any, tmp_path: pathlib.Path, 
 
 def test_attach_to_nothing(local_session: LocalSession) -> None:
     """An unknown name or a wrong ARN is an error that says so."""
-    with pytest.raises(ConfigurationError, match="no processing job 'nothing'"):
+    with pytest.raises(ConfigurationError, match=r"^name: no processing job 'nothing'"):
         attach("nothing", local_session)
     for name in ("", "a b/c", "a" * 64):
         with pytest.raises(ConfigurationError, match="name: must be a job's name or ARN"):
             attach(name, local_session)
-    with pytest.raises(ConfigurationError, match="is not the ARN of a processing job"):
+    with pytest.raises(ConfigurationError, match=r"^name: .* is not the ARN of a processing job"):
         attach("arn:aws:s3:::bucket", local_session)
+    with pytest.raises(ConfigurationError, match=r"^session: "):
+        attach("nothing", 3)
     with pytest.raises(ConfigurationError, match="eu-west-3"):
         attach("arn:aws:sagemaker:eu-west-3:000000000000:processing-job/x", local_session)
 

@@ -230,7 +230,8 @@ def _now(session: Session) -> float:
 def _moment(session: Session, given: object) -> dt.datetime:
     if isinstance(given, dt.timedelta):
         now = dt.datetime.fromtimestamp(_now(session), dt.timezone.utc)
-        return now - given if given < now - _EPOCH else _EPOCH
+        longest = now - _EPOCH
+        return now - max(min(given, longest), -longest)  # so that it is a date
     if not isinstance(given, dt.datetime):
         raise ConfigurationError(f"created_after: must be a datetime or a timedelta, not {type_name(given)}")
     # boto3 would take a naive one for UTC.

@@ -167,7 +167,9 @@ class Fleet(Sequence["ProcessingJob"]):
         from processing.waiting import wait_as_they_come
 
         try:
-            return wait_as_they_come(self.session, self._arrivals(), timeout, return_when, logs=logs)
+            return wait_as_they_come(
+                self.session, self._arrivals(), timeout, return_when, logs=logs, commands=self._commands
+            )
         except KeyboardInterrupt:
             self._say_that_submission_goes_on()
             raise
@@ -186,7 +188,43 @@ class Fleet(Sequence["ProcessingJob"]):
 
     def _say_that_submission_goes_on(self) -> None:
         if self.submitting:
-            logger.warning("Interrupted: the jobs of %s are still being submitted; stop() ends that.", self.name)
+            logger.warning(
+                "Interrupted: the jobs of %s are still being submitted; stop() ends that, and so does Ctrl-C at the "
+                "program's end, which waits for it.",
+                self.name,
+            )
+
+    def _commands(self) -> str:
+        """How to attach to the fleet and how to stop it, from another process."""
+        attach = self._expression()
+        return f"  attach: {attach}.wait()\n  stop:   {attach}.stop()"
+
+    def _expression(self) -> str:
+        """What another program may write to reach the fleet, after `import processing`."""
+        tagged = "" if self._tagged else ", tagged=False"
+        return f"processing.Fleet.attach({self.name!r}, session={self.session.expression()}{tagged})"
+
+    def _say_failures(self) -> None:
+        if failures := self.failures:
+            key, error = next(iter(failures.items()))
+            logger.warning(
+                "%d of the jobs of %s could not be submitted; Fleet.failures says why. The first, %s: %s",
+                len(failures),
+                self.name,
+                key,
+                error,
+            )
+
+    def _say_how_it_ended(self, error: BaseException | None) -> None:
+        """Say what nobody may ask for: that not all jobs are there."""
+        if error is not None:
+            logger.warning(
+                "Not all jobs of %s have been submitted; submit them again to go on: %s: %s",
+                self.name,
+                type(error).__name__,
+                error,
+            )
+        self._say_failures()
 
     def statuses(self) -> dict[str, int]:
         """Return how many of the jobs have which status, by one listing."""
@@ -327,13 +365,13 @@ def submit_all(
     )
     fleet = Fleet(name, target, (), submission, tagged=tagged)
     if block:
-        _submit(fleet, submission, tagged=tagged)
+        _submit(fleet, submission)
     else:
-        submission.start()
+        submission.start(fleet._say_how_it_ended)  # noqa: SLF001 - of this module
     return fleet
 
 
-def _submit(fleet: Fleet, submission: Submission, *, tagged: bool) -> None:
+def _submit(fleet: Fleet, submission: Submission) -> None:
     """Submit all, and say what became of it where that is not what was wanted."""
     try:
         submission.start()
@@ -344,25 +382,15 @@ def _submit(fleet: Fleet, submission: Submission, *, tagged: bool) -> None:
         logger.warning(
             "Interrupted: %d%s jobs of %s are there, and go on; no further one is submitted.\n"
             "  go on: submit_all(..., name=%r) again: it attaches to these and submits the others\n"
-            "  stop:  processing.Fleet.attach(%r, session=%s%s).stop()",
+            "  stop:  %s.stop()",
             counts.submitted + counts.attached,
             "" if counts.total is None else f" of {counts.total}",
             fleet.name,
             fleet.name,
-            fleet.name,
-            fleet.session.expression(),
-            "" if tagged else ", tagged=False",
+            fleet._expression(),  # noqa: SLF001 - of this module
         )
         raise
-    if fleet.failures:
-        key, error = next(iter(fleet.failures.items()))
-        logger.warning(
-            "%d of the jobs of %s could not be submitted; Fleet.failures says why. The first, %s: %s",
-            len(fleet.failures),
-            fleet.name,
-            key,
-            error,
-        )
+    fleet._say_failures()  # noqa: SLF001 - the same
 
 
 def _entries_of(session: Session, name: str, *, tagged: bool) -> list[Entry]:

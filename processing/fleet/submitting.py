@@ -149,10 +149,16 @@ class Submission:
         wanted = _UNPACED_THREADS if rate is None else min(_MOST_THREADS, max(4, math.ceil(rate * _ON_THEIR_WAY)))
         count = wanted if self._total is None else min(wanted, self._total)
         self._threads = [threading.Thread(target=self._work, name=f"submission-{n}") for n in range(count)]
-        self._working = count
+        self._working = count  # threads
+        self._active = count > 0
 
-    def start(self) -> None:
-        """Begin, in threads that the interpreter waits for at its end."""
+    def start(self, ended: Callable[[BaseException | None], object] = lambda _: None) -> None:
+        """Begin, in threads that the interpreter waits for at its end.
+
+        Args:
+            ended: called in one of them at the end, with what ended the submission before its time.
+        """
+        self._ended = ended
         for thread in self._threads:
             thread.start()
 
@@ -160,7 +166,7 @@ class Submission:
     def active(self) -> bool:
         """Whether jobs may still be created."""
         with self._changed:
-            return self._working > 0
+            return self._active
 
     def entries(self) -> list[Entry]:
         """Return the jobs that are there by now, in the order of the runs."""
@@ -193,7 +199,7 @@ class Submission:
         clock = self._session.clock
         deadline = math.inf if timeout is None else clock.monotonic() + timeout
         with self._changed:
-            while self._working:
+            while self._active:
                 left = deadline - clock.monotonic() if timeout is not None else math.inf
                 if left <= 0:
                     return False
@@ -213,6 +219,16 @@ class Submission:
         finally:
             with self._changed:
                 self._working -= 1
+                last = not self._working
+            if last:
+                self._finish()
+
+    def _finish(self) -> None:
+        try:
+            self._ended(self._error)
+        finally:
+            with self._changed:
+                self._active = False
                 self._changed.notify_all()
 
     def _next(self) -> Run | None:

@@ -12,6 +12,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from processing.exceptions import ConfigurationError
+from processing.hints import type_name
 from processing.retrying import Kind, RetryingApi, classify
 from processing.watching.jobevents import read_event
 
@@ -40,13 +41,15 @@ class EventBridgeSource:
         sqs_client: a boto3 client of SQS, where it is not to be one of the session that this is given to.
 
     Raises:
-        ConfigurationError: `queue_url` is no URL.
+        ConfigurationError: `queue_url` is no URL, or `sqs_client` no client of SQS.
     """
 
     def __init__(self, queue_url: str, sqs_client: Any = None) -> None:
         given: object = queue_url  # not every caller has a type checker
         if not isinstance(given, str) or not given.startswith(("https://", "http://")):
             raise ConfigurationError(f"queue_url: must be the URL of a queue, not {queue_url!r}")
+        if sqs_client is not None and not hasattr(sqs_client, "receive_message"):
+            raise ConfigurationError(f"sqs_client: must be boto3's client of SQS, not {type_name(sqs_client)}")
         self.queue_url = queue_url
         self._client = sqs_client
         self._api: RetryingApi | None = None

@@ -7,12 +7,15 @@ members of DescribeProcessingJob. An event may come twice, late, or not at all: 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
 
 DETAIL_TYPE: Final = "SageMaker Processing Job State Change"
+
+_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 
 
 @attrs.frozen
@@ -42,7 +45,7 @@ def read_event(event: Mapping[str, Any] | str | bytes) -> JobEvent | None:
     if isinstance(event, (str, bytes)):
         try:
             value = json.loads(event)
-        except ValueError:  # UnicodeDecodeError is one
+        except (ValueError, RecursionError):  # UnicodeDecodeError is one of the former
             return None
     if not isinstance(value, Mapping) or value.get("detail-type") != DETAIL_TYPE:
         return None
@@ -53,5 +56,7 @@ def read_event(event: Mapping[str, Any] | str | bytes) -> JobEvent | None:
     name, arn, status = (detail.get(member) for member in members)
     region = value.get("region")
     if not (isinstance(name, str) and isinstance(arn, str) and isinstance(status, str) and isinstance(region, str)):
+        return None
+    if not _NAME.fullmatch(name):
         return None
     return JobEvent(name, arn, region, status)

@@ -105,11 +105,11 @@ def test_doubled_and_malformed_messages_do_no_harm(waiting: Waiting, caplog: pyt
     with caplog.at_level(logging.WARNING, "processing"):
         waiting.queue.put("no json", "[]", "{}", event("a"), event("a"))
         assert waiting.wait() == {"a"}
-        waiting.queue.put({"detail-type": "other"}, event(detail=3), event(region=None), event("b"))
+        waiting.queue.put("[" * 100_000, {"detail-type": "other"}, event(detail=3), event(region=None), event("b"))
         assert waiting.wait() == {"b"}
         waiting.queue.put(event("c"))  # the messages before it are deleted by now
         assert waiting.wait() == {"c"}
-    assert len(waiting.queue.deleted) >= 9
+    assert len(waiting.queue.deleted) >= 10
     assert caplog.text.count("no state changes of processing jobs") == 1
 
 
@@ -195,6 +195,10 @@ def test_what_is_no_url_is_refused() -> None:
             EventBridgeSource(url)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="event_source: must be an EventBridgeSource"):
         Session(event_source=URL)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="event_source: must be an EventBridgeSource"):
+        Session(event_source=EventBridgeSource)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="sqs_client: must be boto3's client of SQS"):
+        EventBridgeSource(URL, "sqs")
     assert processing.watching.EventBridgeSource is EventBridgeSource
     with pytest.raises(AttributeError, match="Nothing"):
         processing.watching.Nothing  # type: ignore[attr-defined] # noqa: B018
@@ -251,7 +255,22 @@ def test_a_jobs_inputs_are_asked_for_when_needed(tmp_path: Path) -> None:
             found.nothing  # type: ignore[attr-defined] # noqa: B018
 
 
-@pytest.mark.parametrize("wrong", [{}, "", "x", b"\xff", 3, None, {"detail-type": "other"}, event(detail={})])
+WRONG: tuple[Any, ...] = (
+    {},
+    "",
+    "x",
+    b"\xff",
+    3,
+    None,
+    {"detail-type": "other"},
+    event(detail={}),
+    event("a b"),
+    event(""),
+    "[" * 100_000,
+)
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=range(len(WRONG)))
 def test_what_is_no_event_is_refused(wrong: Any, local_session: LocalSession) -> None:
     """The message says what it must be."""
     assert read_event(wrong) is None
