@@ -13,8 +13,8 @@ import attrs
 from processing.exceptions import CapacityError, ConfigurationError, JobFailedError, JobStoppedError
 from processing.request.capacity import capacity_advice
 from processing.watching.checkpoint import Checkpoint
-from processing.watching.events import LogEvent, StatusChanged
-from processing.watching.logs import read_all
+from processing.watching.lines import Lines
+from processing.watching.reading import read_all
 from processing.watching.status import TERMINAL, Lost
 from processing.watching.stream import overdue, tell
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from processing.exceptions import WatchError
     from processing.session import Session
-    from processing.watching.events import Event
+    from processing.watching.events import LogEvent, StatusChanged
     from processing.watching.feed import Feed
     from processing.watching.render import Renderer
 
@@ -88,22 +88,25 @@ class Follower:
         """Write what the output can take, and return whether it can take more lines."""
         return self._renderer is None or self._renderer.ready()
 
-    def take(self, feed: Feed, event: Event | Lost) -> Outcome | None:
-        """Take one event; the answer is how its job ended, and None as long as it has not."""
+    def take(self, feed: Feed, event: StatusChanged | Lines | Lost) -> Outcome | None:
+        """Take what a feed tells; the answer is how a job ended, and None as long as it has not."""
+        if isinstance(event, Lines):
+            if self._renderer is not None:
+                self._renderer.show(event)
+            if self._tails is not None:
+                for line in event.last(TAIL):
+                    self._tails.setdefault((feed, line.job_name), collections.deque(maxlen=TAIL)).append(line)
+            return None
         job = (feed, event.job_name)
         if isinstance(event, Lost):
             return Outcome({}, self._last(job), event.error)
         if self._renderer is not None:
             self._renderer.show(event)
-        if isinstance(event, StatusChanged):
-            if event.status not in TERMINAL:
-                return None
-            # Of ten thousand jobs that completed not everything is kept.
-            kept = {"ProcessingJobStatus": event.status} if event.status == "Completed" else event.description
-            return Outcome(kept, self._last(job))
-        if self._tails is not None:
-            self._tails.setdefault(job, collections.deque(maxlen=TAIL)).append(event)
-        return None
+        if event.status not in TERMINAL:
+            return None
+        # Of ten thousand jobs that completed not everything is kept.
+        kept = {"ProcessingJobStatus": event.status} if event.status == "Completed" else event.description
+        return Outcome(kept, self._last(job))
 
     def _last(self, job: tuple[Feed, str]) -> tuple[LogEvent, ...] | None:
         return None if self._tails is None else tuple(self._tails.pop(job, ()))

@@ -17,6 +17,7 @@ from processing.following import Follower, check_timeout, read_checkpoint
 from processing.hints import type_name
 from processing.job import ProcessingJob
 from processing.watching.feed import Feed
+from processing.watching.lines import Lines
 from processing.watching.render import Renderer
 from processing.watching.stream import EventStream, overdue, tell
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from processing.session import Session
     from processing.watching.checkpoint import Checkpoint
-    from processing.watching.events import Event
+    from processing.watching.events import Event, StatusChanged
     from processing.watching.status import Lost, Target
 
 logger = logging.getLogger(__name__)
@@ -308,10 +309,10 @@ class _Together:
         self.done[job] = None
         return True
 
-    def take(self, feed: Feed, event: Event | Lost) -> list[ProcessingJob]:
-        """Take an event, and return the jobs that have ended with it: several objects may stand for one job."""
+    def take(self, feed: Feed, event: StatusChanged | Lines | Lost) -> list[ProcessingJob]:
+        """Take what a feed tells, and return the jobs that end with it: several objects may stand for one."""
         outcome = self.follower.take(feed, event)
-        if outcome is None:
+        if outcome is None or isinstance(event, Lines):
             return []
         ended = self._of[cast("Session", feed.session), event.job_name]
         for job in ended:

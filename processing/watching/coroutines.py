@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from processing.watching.lines import Lines
 from processing.watching.status import Lost
 from processing.watching.stream import overdue, steps
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_BATCH: Final = 1000  # events taken at a time
+_BATCH: Final = 1000  # events and lines after which those taken at a time are enough
 
 
 async def tell_async(feeds: Sequence[Feed]) -> AsyncGenerator[Told | Pause, None]:
@@ -60,11 +61,13 @@ async def tell_async(feeds: Sequence[Feed]) -> AsyncGenerator[Told | Pause, None
 def _advance(walk: Iterator[Told | Pause]) -> tuple[list[Told], Pause | None]:
     """Return the events up to the next pause, and the pause: an empty one where there is more, None at the end."""
     told: list[Told] = []
+    size = 0
     for step in walk:
         if isinstance(step, list):
             return told, step
         told.append(step)
-        if len(told) >= _BATCH:
+        size += len(step[1]) if isinstance(step[1], Lines) else 1
+        if size >= _BATCH:
             return told, []
     return told, None
 
@@ -78,7 +81,11 @@ async def events_of(feeds: Sequence[Feed], *, alone: bool) -> AsyncGenerator[Eve
             _, event = item
             if alone and isinstance(event, Lost):
                 raise event.error
-            yield event
+            if isinstance(event, Lines):
+                for line in event:
+                    yield line
+            else:
+                yield event
     if error := overdue(feeds):
         raise error
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import attrs
 
 from processing.exceptions import ConfigurationError
-from processing.watching.events import LogEvent, StatusChanged
+from processing.watching.events import StatusChanged
+from processing.watching.lines import Lines
 from processing.watching.logs import LogReader, is_settled, milliseconds
 from processing.watching.selection import Selection, Tail
 from processing.watching.status import TERMINAL, Lost
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 _BUDGET = 20.0  # seconds for the tries of one call: the feed comes back to it, and statuses are not to wait for it
 _GRACE = 5.0  # seconds that a call has in any case, however near the deadline
 _TURN = 1.0  # seconds of reading lines after which statuses get their turn
-_LOOK_UP = 256  # lines after which the clock is read
 _ARRIVALS_EVERY = 1.0  # seconds after which it is asked again which jobs have come: about as fast as AWS creates them
 _READY_AGAIN = 0.2  # seconds after which an output that was full is asked again
 _SHOWN = 5  # names that a message spells out
@@ -65,7 +65,7 @@ class Until:
     moment: float | None
 
 
-Step: TypeAlias = StatusChanged | LogEvent | Lost | Until
+Step: TypeAlias = StatusChanged | Lines | Lost | Until
 
 
 class Feed:
@@ -202,13 +202,12 @@ class Feed:
         """Yield the lines that are due, and how jobs ended whose last line was among them."""
         clock, turn = self.session.clock, self.session.clock.monotonic() + _TURN
         with contextlib.closing(lines.read()) as steps:
-            for count, step in enumerate(steps, 1):
+            for step in steps:
                 if self._closed:
                     return
-                if isinstance(step, LogEvent):
-                    if step.job_name in self._left:
-                        yield step
-                    if count % _LOOK_UP or clock.monotonic() < turn:
+                if isinstance(step, Lines):
+                    yield from self._of_those_left(step)
+                    if clock.monotonic() < turn:
                         continue
                     if self._time_is_up():
                         break
@@ -221,6 +220,12 @@ class Feed:
             self.subscription.alive(name, moment)
         if lines.reader.hushed():
             self.subscription.look()
+
+    def _of_those_left(self, lines: Lines) -> Iterator[Lines]:
+        if not lines.job_names <= self._left.keys():
+            lines.keep(lambda name, _: name in self._left)
+        if lines:
+            yield lines
 
     def _time_is_up(self) -> bool:
         return self._deadline is not None and self.session.clock.monotonic() >= self._deadline
@@ -314,7 +319,7 @@ class _Lines:
         due = self.reader.due
         return None if due is None else max(due, self._not_before)
 
-    def read(self) -> Generator[LogEvent | News, None, None]:
+    def read(self) -> Generator[Lines | News, None, None]:
         """Yield the lines that are due, and the news that were held back for them."""
         clock = self._session.clock
         due = self.due()
@@ -323,9 +328,9 @@ class _Lines:
         if not self._ready():
             self._not_before = clock.monotonic() + _READY_AGAIN
             return
-        with contextlib.closing(self.reader.poll()) as found:
+        with contextlib.closing(self.reader.read()) as found:
             for item in found:
-                if isinstance(item, LogEvent):
+                if isinstance(item, Lines):
                     yield from self._selected(item)
                 else:
                     yield from self._all_told()
@@ -333,19 +338,18 @@ class _Lines:
         if self.reader.caught_up:
             yield from self._all_told()
 
-    def _selected(self, line: LogEvent) -> Iterator[LogEvent]:
-        if not self._selection.wants(line):
-            return
+    def _selected(self, lines: Lines) -> Iterator[Lines]:
+        self._selection.narrow(lines)
         if self._tail is None:
-            yield line
+            yield lines
         else:
-            self._tail.add(line)
+            self._tail.add(lines)
 
-    def _all_told(self) -> Iterator[LogEvent]:
+    def _all_told(self) -> Iterator[Lines]:
         """Yield the last of the lines that there were when reading began; those that follow are given as they come."""
         if self._tail is not None:
             tail, self._tail = self._tail, None
-            yield from tail.lines()
+            yield from map(Lines.of, tail.lines())
 
     def _completed(self, complete: LogsComplete) -> Iterator[News]:
         news = self.ending.pop(complete.job_name, None)

@@ -8,12 +8,13 @@ Nothing in an event says that it is a piece. What tells is its length, to the by
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from processing.watching.events import LogEvent
 
@@ -53,43 +54,53 @@ class Joiner:
 
     A piece is held back until the next event of its stream, or until it is released. A line has the timestamp, the id
     and the mark of its first piece.
+
+    Attributes:
+        saved: by job, by how many its lines are fewer than its events.
     """
 
     def __init__(self) -> None:
+        self.saved: Counter[str] = Counter()
         self._pending: dict[str, _Pending] = {}
 
-    def is_simple(self, event: LogEvent) -> bool:
-        """Return whether an event is a line by itself; for such a one `take` need not be called."""
-        return len(event.message) < _SHORTEST and event.stream not in self._pending
-
-    def take(self, event: LogEvent, key: int, now: float) -> Iterator[LogEvent]:
-        """Yield the lines that are whole with this event.
+    def are_simple(self, messages: Iterable[str], streams: Iterable[str]) -> bool:
+        """Return whether events are lines by themselves; for such ones `take` need not be called.
 
         Args:
-            event: the next one.
+            messages: what they say.
+            streams: where they come from.
+        """
+        return max(map(len, messages), default=0) < _SHORTEST and self._pending.keys().isdisjoint(streams)
+
+    def ended_by(self, event: LogEvent) -> LogEvent | None:
+        """Return the line that was held back and that an event, which is not its rest, shows to be whole."""
+        pending = self._pending.get(event.stream)
+        if pending is None or event.timestamp < pending.last.timestamp or pending.is_followed_by(event):
+            return None
+        return self._end(pending)
+
+    def take(self, event: LogEvent, key: int, now: float) -> LogEvent | None:
+        """Return the line that is whole with this event; None where it is held back.
+
+        Args:
+            event: the next one; what it ends has been asked for.
             key: stands for it in `keys`.
             now: the monotonic time.
         """
         pending = self._pending.get(event.stream)
         if pending and event.timestamp < pending.last.timestamp:  # a late one: it is in the middle of nothing
-            yield event
-            return
+            return event
         gap = _gap(event.message)
-        if pending and pending.is_followed_by(event):
+        if pending:
             pending.texts.append(event.message)
             pending.keys.append(key)
             pending.last, pending.gap, pending.taken_at = event, gap, now
             pending.size += len(event.message)
-            if not gap or pending.size >= LONGEST:
-                yield self._pending.pop(event.stream).whole()
-            return
-        if pending:
-            yield self._pending.pop(event.stream).whole()
-        if gap:
-            size = len(event.message)
-            self._pending[event.stream] = _Pending(event, [key], event, gap, now, [event.message], size)
-        else:
-            yield event
+            return None if gap and pending.size < LONGEST else self._end(pending)
+        if not gap:
+            return event
+        self._pending[event.stream] = _Pending(event, [key], event, gap, now, [event.message], len(event.message))
+        return None
 
     def release(self, job_name: str | None = None, *, before: float | None = None) -> Iterator[LogEvent]:
         """Yield what is held back, as it is.
@@ -98,10 +109,14 @@ class Joiner:
             job_name: of this job only.
             before: only what has got no further piece since that monotonic time.
         """
-        for stream, pending in list(self._pending.items()):
-            if job_name not in {None, pending.event.job_name} or (before is not None and pending.taken_at >= before):
-                continue
-            yield self._pending.pop(stream).whole()
+        for pending in list(self._pending.values()):
+            if job_name in {None, pending.event.job_name} and (before is None or pending.taken_at < before):
+                yield self._end(pending)
+
+    def _end(self, pending: _Pending) -> LogEvent:
+        del self._pending[pending.event.stream]
+        self.saved[pending.event.job_name] += len(pending.texts) - 1
+        return pending.whole()
 
     def held(self, job_name: str) -> tuple[list[int], int | None]:
         """Return the keys of the pieces of a job that are held back, and the timestamp of the first of them."""

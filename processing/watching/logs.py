@@ -7,11 +7,8 @@ read once more, then its last ones until nothing new turns up.
 
 from __future__ import annotations
 
-import heapq
 import logging
-import math
 import random as random_module
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -19,13 +16,14 @@ import attrs
 from processing.exceptions import ConfigurationError
 from processing.retrying import answer_of, server_time
 from processing.watching.checkpoint import Checkpoint
-from processing.watching.events import LogEvent
 from processing.watching.fleets import Ending, Fleet, FollowedJob, prefix_of
+from processing.watching.intake import Intake
 from processing.watching.joining import Joiner
-from processing.watching.policy import Polling
-from processing.watching.seen import Seen, fingerprint
+from processing.watching.lines import Lines
+from processing.watching.pages import keep_pages
+from processing.watching.seen import Seen
 from processing.watching.servertime import ServerTime
-from processing.watching.sources import FilteredSource, Record, StreamsSource, is_denied, read_events_quickly
+from processing.watching.sources import FilteredSource, StreamsSource, is_denied
 from processing.watching.weather import Weather
 
 if TYPE_CHECKING:
@@ -33,6 +31,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from processing.retrying import RetryingApi, RetryPolicy
+    from processing.watching.events import LogEvent
+    from processing.watching.pages import Page
+    from processing.watching.policy import Polling
 
 logger = logging.getLogger(__name__)
 
@@ -57,17 +58,6 @@ class LogsComplete:
     job_name: str
     count: int
     bounded: bool
-
-
-@attrs.define(eq=False)
-class _Route:
-    """Where the lines of a stream go."""
-
-    stream: str
-    job: FollowedJob | None = None  # None: not followed
-    host: str = ""
-    floor: int = 0  # lines with an earlier timestamp are left out
-    newest: int = -1  # the newest timestamp so far
 
 
 @attrs.frozen(eq=False)
@@ -118,16 +108,14 @@ class LogReader:
         self._strict = strict
         self._jobs: dict[str, FollowedJob] = {}
         self._fleets: list[Fleet] = []
-        self._routes: dict[str, _Route] = {}
+        self._intake = Intake(self._jobs, host)
         self._joiner = Joiner()
-        self._source: FilteredSource | StreamsSource | None = FilteredSource(
-            self._call
-        )  # None: the logs cannot be read
+        self._open: Lines | None = None  # being given; what is left of it is what was not taken
+        self._source: FilteredSource | StreamsSource | None = None  # None: the logs cannot be read
+        self._read_by(FilteredSource(self._call))
         self._server = ServerTime(self._clock)
-        self._fresh: dict[str, float] = {}
         self._hushed: list[str] = []
         self._complete: dict[str, tuple[int, int]] = {}  # since and count of jobs that are complete
-        self._oldest: int | None = None  # the earliest timestamp of what was new in the sweep
 
     # What the consumer does.
 
@@ -149,7 +137,7 @@ class LogReader:
         # A fleet that grows by a job a second is not read each time.
         fleet.due = min(fleet.due, now + self._polling.longest) if fleet.jobs else now
         fleet.jobs[job_name] = job
-        self._routes.clear()
+        self._intake.forget()
 
     def drop(self, job_name: str) -> None:
         """Follow a job no more: it is gone, and what it wrote last is not waited for."""
@@ -170,13 +158,28 @@ class LogReader:
         self._leave_fleet(job)
 
     def poll(self) -> Generator[LogEvent | LogsComplete, None, None]:
-        """Yield the lines that are new, in order of arrival, and say of jobs that have ended when there are no more.
-
-        What is due now is read, page by page as lines are taken; where it was left, the next poll goes on.
+        """Yield the lines that are new, as `read` does, one by one.
 
         Raises:
             botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: only if `strict`.
         """
+        for item in self.read():
+            if isinstance(item, Lines):
+                yield from item
+            else:
+                yield item
+
+    def read(self) -> Generator[Lines | LogsComplete, None, None]:
+        """Yield the lines that are new, in order of arrival, and say of jobs that have ended when there are no more.
+
+        What is due now is read, page by page as lines are taken; where it was left, the next call goes on. Lines that
+        were yielded count as given when the next ones are asked for, before that as far as they were taken.
+
+        Raises:
+            botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: only if `strict`.
+        """
+        if self._open is not None:
+            yield from self._give(self._open)
         for sweep in self._due_sweeps():
             done = yield from self._try(sweep)
             if done and not sweep.fleet:
@@ -206,7 +209,7 @@ class LogReader:
 
         Mostly that is when a job wrote its newest line; where it writes steadily, when its lines were read.
         """
-        moved, self._fresh = self._fresh, {}
+        moved, self._intake.fresh = self._intake.fresh, {}
         return moved
 
     def hushed(self) -> list[str]:
@@ -260,10 +263,10 @@ class LogReader:
         last = job.newest if ended_at is None else min(job.newest, round(ended_at * 1000))
         return max(job.since, last - max(round(self._polling.lateness * 1000), 2 * job.skew))
 
-    def _try(self, sweep: _Sweep) -> Generator[LogEvent, None, bool]:
+    def _try(self, sweep: _Sweep) -> Generator[Lines, None, bool]:
         """Read one sweep, and return whether that went well."""
         try:
-            yield from self._read(sweep)
+            yield from self._sweep(sweep)
         except Exception as error:
             if is_denied(error) and isinstance(self._source, FilteredSource):
                 self._read_by_streams(error)
@@ -275,16 +278,18 @@ class LogReader:
         self._weather.cleared(_READING, self._clock.monotonic())
         return True
 
-    def _read(self, sweep: _Sweep) -> Iterator[LogEvent]:
+    def _sweep(self, sweep: _Sweep) -> Iterator[Lines]:
         """Read one sweep to its end, and note that."""
         before = {job.name: job.taken for job in sweep.jobs}
         first_news = sweep.fleet is not None and sweep.fleet.newest is None
-        self._oldest = None
+        self._intake.oldest = None
         clock_began = self._clock.monotonic()
         for page in self._pages(sweep):
-            yield from self._take(page)
-            if sweep.whole and page and isinstance(self._source, FilteredSource):
-                self._advance(sweep, page[-1]["timestamp"])
+            if sweep.fleet or not self._intake.knows(page, sweep.jobs):
+                for lines in self._intake.take(page):
+                    yield from self._give(lines)
+            if sweep.whole and page.last is not None and isinstance(self._source, FilteredSource):
+                self._advance(sweep, page.last)
         began = self._aws_now() - (self._clock.monotonic() - clock_began)
         for job in sweep.jobs:
             job.swept, job.resume = True, job.since
@@ -293,9 +298,9 @@ class LogReader:
                 job.ending.last_began = began
         if sweep.fleet:
             self._after(sweep, sweep.fleet, began, first_news)
-        yield from self._counted(self._joiner.release(before=clock_began - _HELD))
+        yield from map(Lines.of, self._joiner.release(before=clock_began - _HELD))
 
-    def _pages(self, sweep: _Sweep) -> Iterator[list[Record]]:
+    def _pages(self, sweep: _Sweep) -> Iterator[Page]:
         if isinstance(self._source, FilteredSource):
             yield from self._source.pages(prefix_of(sweep.jobs, self._host), sweep.start)
         elif self._source:
@@ -316,7 +321,7 @@ class LogReader:
         if newest:
             fleet.newest = max([*newest, fleet.newest or 0])
         if not sweep.whole or fleet.swept_at is None:
-            fleet.swept(began, sweep.start, self._oldest)
+            fleet.swept(began, sweep.start, self._intake.oldest)
         for job in sweep.jobs if len(self._jobs) <= self._polling.few else ():
             if job.newest is not None:
                 self._feel(job, job.newest / 1000, began)
@@ -326,73 +331,28 @@ class LogReader:
     def _feel(self, job: FollowedJob, newest: float, began: float) -> None:
         rhythm = job.pulse.feel(began - newest, self._polling.longest)
         if rhythm == "steady":
-            self._fresh[job.name] = began
+            self._intake.fresh[job.name] = began
         elif rhythm == "hushed":
             self._hushed.append(job.name)
 
-    def _take(self, page: list[Record]) -> Iterator[LogEvent]:
-        """Yield the lines of a page that are new."""
-        is_simple, routes = self._joiner.is_simple, self._routes
-        for record in page:
-            stream: str = record["logStreamName"]
-            route = routes.get(stream) or self._route(stream)
-            job = route.job
-            timestamp: int = record["timestamp"]
-            if job is None or timestamp < route.floor:
-                continue
-            event_id = record.get("eventId", "")
-            key = fingerprint(record.get("identity") or event_id)
-            if not job.seen.add(timestamp, key):
-                continue
-            arrival: int = record.get("ingestionTime", timestamp)
-            late = self._note(job, route, timestamp, arrival)
-            event = LogEvent(job.name, route.host, stream, timestamp, arrival, event_id, record["message"], late)
-            if is_simple(event):
-                job.count += 1
-                yield event
-            else:
-                yield from self._counted(self._joiner.take(event, key, self._clock.monotonic()))
-
-    def _note(self, job: FollowedJob, route: _Route, timestamp: int, arrival: int) -> bool:
-        """Note when a line was written, and return whether a later one of its stream has been given."""
-        job.taken += 1
-        late = timestamp < route.newest
-        if not late:
-            route.newest = job.streams[route.stream] = timestamp
-        if self._oldest is None or timestamp < self._oldest:
-            self._oldest = timestamp
-        job.skew = max(job.skew, arrival - timestamp)
-        # A host whose clock is ahead must not move the mark past what the others have yet to write.
-        surely = min(timestamp, arrival)
-        if job.newest is None or surely > job.newest:
-            job.newest = surely
-            self._fresh[job.name] = surely / 1000
-        return late
-
-    def _counted(self, lines: Iterator[LogEvent]) -> Iterator[LogEvent]:
-        for line in lines:
-            self._jobs[line.job_name].count += 1
-            yield line
-
-    def _route(self, stream: str) -> _Route:
-        """Find out where the lines of a stream go."""
-        job = self._jobs.get(stream.partition("/")[0])
-        host = host_of(stream)
-        if job is None or self._host not in {None, host}:
-            route = _Route(stream)
+    def _give(self, lines: Lines) -> Iterator[Lines]:
+        """Yield lines, with long ones put together; what is not taken is left for the next poll."""
+        self._open = lines
+        if self._joiner.are_simple(lines.messages, lines.streams):
+            yield lines
         else:
-            way = type(self._source).__name__
-            if job.way not in {None, way}:  # what was given cannot be told from the rest: these lines have other ids
-                job.told = dict(job.streams)
-            job.way = way
-            floor = max(job.since, job.told.get(stream, -1) + 1)
-            route = _Route(stream, job, host, floor, job.streams.get(stream, -1))
-        self._routes[stream] = route
-        return route
+            for place in range(lines.taken, len(lines.records)):
+                event = lines.event(place)
+                if ended := self._joiner.ended_by(event):
+                    yield Lines.of(ended)
+                lines.taken = place + 1
+                if whole := self._joiner.take(event, lines.keys[place], self._clock.monotonic()):
+                    yield Lines.of(whole)
+        self._open = None
 
     # What becomes of it.
 
-    def _end(self, sweep: _Sweep) -> Iterator[LogEvent | LogsComplete]:
+    def _end(self, sweep: _Sweep) -> Iterator[Lines | LogsComplete]:
         """Say which jobs are complete after a sweep over ended ones, and when the others are read again."""
         now = self._clock.monotonic()
         for job in sweep.jobs:
@@ -416,7 +376,7 @@ class LogReader:
                 if ending.quiet:  # the next sweep may be the last, if it is late enough
                     ending.due = max(ending.due, now + earliest - self._aws_now())
 
-    def _end_without_reading(self) -> Iterator[LogEvent | LogsComplete]:
+    def _end_without_reading(self) -> Iterator[Lines | LogsComplete]:
         """Say that ended jobs are complete for which nothing is read any more."""
         now = self._clock.monotonic()
         for job in [job for job in self._jobs.values() if job.ending]:
@@ -429,8 +389,9 @@ class LogReader:
                 logger.warning("the last log lines of %s could not be read; they may be missing here", job.name)
                 yield from self._completed(job, bounded=True)
 
-    def _completed(self, job: FollowedJob, *, bounded: bool) -> Iterator[LogEvent | LogsComplete]:
-        yield from self._counted(self._joiner.release(job.name))
+    def _completed(self, job: FollowedJob, *, bounded: bool) -> Iterator[Lines | LogsComplete]:
+        yield from map(Lines.of, self._joiner.release(job.name))
+        job.count -= self._joiner.saved.pop(job.name, 0)
         if not job.count and not bounded and self._host is None and not self._strict:
             logger.warning("%s logged nothing", job.name)
         self._complete[job.name] = (job.since, job.count)
@@ -440,7 +401,7 @@ class LogReader:
     def _forget(self, job: FollowedJob) -> None:
         del self._jobs[job.name]
         self._leave_fleet(job)
-        self._routes = {name: route for name, route in self._routes.items() if route.job is not job}
+        self._intake.forget()
         if isinstance(self._source, StreamsSource):
             self._source.forget(f"{job.name}/")
 
@@ -453,8 +414,11 @@ class LogReader:
 
     def _read_by_streams(self, error: Exception) -> None:
         logger.info("FilterLogEvents is not allowed (%s); reading stream by stream", error)
-        self._source = StreamsSource(self._call)
-        self._routes.clear()
+        self._read_by(StreamsSource(self._call))
+
+    def _read_by(self, source: FilteredSource | StreamsSource) -> None:
+        self._source, self._intake.way = source, type(source).__name__
+        self._intake.forget()
 
     def _failed(self, error: Exception, sweep: _Sweep) -> None:
         """Come back later to a sweep that failed, or give up reading logs."""
@@ -473,7 +437,7 @@ class LogReader:
 
     def _call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
         if not self._server.is_told:
-            read_events_quickly(self._api.client("logs"))
+            keep_pages(self._api.client("logs"))
         sent, answer = self._clock.monotonic(), {}
         try:
             answer = self._api.call("logs", operation, params, policy=self._policy())
@@ -496,16 +460,18 @@ class LogReader:
         """Return a job's part of a checkpoint: without what was taken and is not yet given."""
         fleet = next((fleet for fleet in self._fleets if job.name in fleet.jobs), None)
         resume = fleet.start() if fleet and job.swept else job.resume
-        keys, first = self._joiner.held(job.name)
+        held, first = self._joiner.held(job.name)
+        left, streams = self._open.left(job.name) if self._open else ({}, {})
+        earliest = [moment for moment in (first, *left.values()) if moment is not None]
         return {
             "since": job.since,
-            "resume": max(job.since, resume if first is None else min(resume, first)),
-            "count": job.count,
+            "resume": max(job.since, min([resume, *earliest])),
+            "count": job.count - self._joiner.saved[job.name] - len(held) - len(left),
             "newest": job.newest,
-            "streams": dict(job.streams),
+            "streams": {**job.streams, **streams},
             "way": job.way,
             "told": dict(job.told),
-            "seen": job.seen.to_texts(without=keys),
+            "seen": job.seen.to_texts(without=[*held, *left]),
         }
 
     def _restore(self, job_name: str, since: int) -> FollowedJob | None:
@@ -525,78 +491,6 @@ class LogReader:
         return job
 
 
-def read_all(
-    api: RetryingApi,
-    description: Mapping[str, Any],
-    tail: int | None = None,
-    *,
-    since: int | None = None,
-    host: str | None = None,
-    pattern: re.Pattern[str] | None = None,
-    polling: Polling | None = None,
-    complete: bool = False,
-    patience: float = math.inf,
-) -> Iterator[LogEvent]:
-    """Return the lines that a job has written by now, ordered by time.
-
-    They are read a page at a time, as they are asked for.
-
-    Args:
-        api: the session's calls.
-        description: DescribeProcessingJob's answer. Lines older than the job are of another one that had its name.
-        tail: the last so many only.
-        since: only lines with this timestamp (ms since the epoch) or a later one.
-        host: only lines of this instance, such as `algo-1`.
-        pattern: only lines in which this is found.
-        polling: the session's.
-        complete: True for a job that ended just now: its last lines are waited for.
-        patience: seconds after which a call that fails is not tried again.
-
-    Raises:
-        botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: CloudWatch could not be read.
-    """
-    limit = api.clock.monotonic() + patience
-
-    def policy() -> RetryPolicy:
-        left = max(0.0, limit - api.clock.monotonic())
-        return attrs.evolve(api.policy, budget=min(api.policy.budget, left))
-
-    name, created = description["ProcessingJobName"], milliseconds(description["CreationTime"])
-    reader = LogReader(api, polling or Polling(), host=host, policy=policy, strict=True)
-    reader.add(name, max(created, since or 0))
-    ended = description.get("ProcessingEndTime")
-    settled = not complete or is_settled(api, description)
-    reader.ended(name, ended_at=ended.timestamp() if ended else None, settled=settled)
-    lines = _until_complete(api, reader)
-    if pattern is not None:
-        lines = (line for line in lines if pattern.search(line.message))
-    if tail is not None:
-        return iter(sorted(heapq.nlargest(tail, lines, key=_order), key=_order))
-    return _in_order(reader, lines)
-
-
-def _until_complete(api: RetryingApi, reader: LogReader) -> Iterator[LogEvent]:
-    while (due := reader.due) is not None:
-        if (wait := due - api.clock.monotonic()) > 0:
-            api.clock.sleep(wait)
-        for item in reader.poll():
-            if isinstance(item, LogEvent):
-                yield item
-
-
-def _in_order(reader: LogReader, lines: Iterator[LogEvent]) -> Iterator[LogEvent]:
-    for first in lines:  # with the first line it is known how they are read
-        if reader.ordered:
-            yield first
-            yield from lines
-        else:  # stream by stream: the hosts have to be merged
-            yield from sorted((attrs.evolve(line, late=False) for line in (first, *lines)), key=_order)
-
-
-def _order(event: LogEvent) -> tuple[int, int, str]:
-    return (event.timestamp, event.ingestion_time, event.event_id)
-
-
 def is_settled(api: RetryingApi, description: Mapping[str, Any]) -> bool:
     """Return whether a job ended so long ago that none of its lines is under way any more."""
     ended = description.get("ProcessingEndTime")
@@ -607,10 +501,3 @@ def is_settled(api: RetryingApi, description: Mapping[str, Any]) -> bool:
 def milliseconds(moment: datetime) -> int:
     """Return a moment as CloudWatch writes it: in milliseconds since the epoch."""
     return int(moment.timestamp() * 1000)
-
-
-def host_of(stream: str) -> str:
-    """Return the instance that a stream belongs to: `algo-1` of `<job>/algo-1-<number>`."""
-    name = stream.rpartition("/")[2]
-    match = re.match(r"algo-\d+", name)
-    return match[0] if match else name

@@ -12,12 +12,14 @@ import sys
 from typing import TYPE_CHECKING, Final, TextIO
 
 from processing.clock import SYSTEM_CLOCK, Clock
-from processing.watching.events import StatusChanged
+from processing.watching.events import LogEvent, StatusChanged
+from processing.watching.lines import Lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from processing.watching.events import Event, LogEvent
+    from processing.watching.events import Event
+    from processing.watching.lines import Origin
 
 logger = logging.getLogger(__name__)
 
@@ -70,26 +72,27 @@ class Renderer:
         self._broken = False
         self._job_name = ""
 
-    def show(self, event: Event) -> None:
-        """Write one event; of status changes only the number of hosts is of interest."""
+    def show(self, event: Event | Lines) -> None:
+        """Write a line, or several; of status changes only the number of hosts is of interest."""
         if isinstance(event, StatusChanged):
             cluster = event.description.get("ProcessingResources", {}).get("ClusterConfig", {})
             self._many_hosts = self._many_hosts or cluster.get("InstanceCount", 1) > 1
             return
-        if event.host not in self._hosts:
-            self._hosts.add(event.host)
-            self._many_hosts = self._many_hosts or len(self._hosts) > 1
+        lines = Lines.of(event) if isinstance(event, LogEvent) else event
+        streams = lines.streams
+        origins = {stream: lines.origins[stream] for stream in dict.fromkeys(streams)}
+        self._hosts.update(origin.host for origin in origins.values())
+        self._many_hosts = self._many_hosts or len(self._hosts) > 1
         out = self._out or sys.stdout
         if self._broken or out is None:  # under pythonw there is no standard output
             return
-        self._job_name = event.job_name
+        self._job_name = next(iter(origins.values())).job_name
         if self._writer and self._writer.is_full:  # whoever shows does not ask whether we are ready
             self.flush()
         with self._giving_up():
             writer = self._writer_to(out)
-            prefix = self._prefix(event)
-            for line in event.message.rstrip("\r\n").split("\n"):
-                writer.add(f"{prefix}{_encodable(safe(line, colours=writer.colours), out)}\n")
+            prefixes = {stream: self._prefix(origin) for stream, origin in origins.items()}
+            writer.add(_text(lines.messages, [prefixes[stream] for stream in streams], writer))
 
     def ready(self) -> bool:
         """Write what can be written, and return whether more lines can be taken; where not, ask again later."""
@@ -135,10 +138,10 @@ class Renderer:
             self._writer = _Writer(out, self._clock)
         return self._writer
 
-    def _prefix(self, event: LogEvent) -> str:
+    def _prefix(self, origin: Origin) -> str:
         if self._several_jobs:
-            return f"[{event.job_name}/{event.host}] "
-        return f"[{event.host}] " if self._many_hosts else ""
+            return f"[{origin.job_name}/{origin.host}] "
+        return f"[{origin.host}] " if self._many_hosts else ""
 
 
 class _BlockedError(Exception):
@@ -155,19 +158,17 @@ class _Writer:
         self._descriptor = _may_block(out)
         self._parts: list[str] = []
         self._size = 0  # characters
-        self._added = 0  # texts since the last push; a clock is read for one of sixteen
         self._pushed = float("-inf")
         self._blocked_since: float | None = None
 
     def add(self, text: str) -> None:
         """Write a text, at once or soon."""
-        self._added += 1
         if self._descriptor is None:
             self.out.write(text)
         else:
             self._parts.append(text)
             self._size += len(text)
-        if self._size >= _BATCH or (self._added & 15 == 1 and self._clock.monotonic() - self._pushed > _SOON):
+        if self._size >= _BATCH or self._clock.monotonic() - self._pushed > _SOON:
             self.push()
 
     @property
@@ -178,7 +179,6 @@ class _Writer:
     def push(self, *, all_of_it: bool = False) -> bool:
         """Write what the output can take, and return whether little enough is left to go on; or nothing at all."""
         self._pushed = self._clock.monotonic()
-        self._added = 0
         if self._descriptor is None:
             self.out.flush()
             return True
@@ -219,6 +219,21 @@ def _may_block(out: TextIO) -> int | None:
         return None if stat.S_ISREG(os.fstat(descriptor).st_mode) else descriptor
     except (AttributeError, OSError, ValueError):
         return None
+
+
+def _text(messages: Sequence[str], prefixes: Sequence[str], writer: _Writer) -> str:
+    """Return lines as they are written, each behind its prefix."""
+    whole = "".join(messages)
+    if not (whole.isprintable() and _encodable(whole, writer.out) == whole):  # mostly it is, and no line is looked at
+        messages, prefixes = zip(
+            *(
+                (_encodable(safe(line, colours=writer.colours), writer.out), prefix)
+                for message, prefix in zip(messages, prefixes, strict=True)
+                for line in message.rstrip("\r\n").split("\n")
+            ),
+            strict=True,
+        )
+    return "".join([f"{prefix}{line}\n" for prefix, line in zip(prefixes, messages, strict=True)])
 
 
 def safe(line: str, *, colours: bool = False) -> str:

@@ -8,7 +8,7 @@ from array import array
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 _MODULUS: Final = 0x6A09E667F3BCC91D  # a prime with nothing special about it: from the digits of the root of 2
 _SPAN: Final = 60_000  # milliseconds of timestamps that share a part
@@ -23,6 +23,20 @@ def fingerprint(text: str) -> int:
     return int.from_bytes(text.encode("utf-8", "surrogatepass"), "big") % _MODULUS
 
 
+def fingerprints(texts: Collection[str]) -> list[int]:
+    """Return the `fingerprint` of each of many texts."""
+    try:
+        return fingerprints_of_bytes([text.encode() for text in texts])
+    except UnicodeEncodeError:
+        return [fingerprint(text) for text in texts]
+
+
+def fingerprints_of_bytes(texts: Iterable[bytes]) -> list[int]:
+    """Return the `fingerprint` of each of many texts that are in UTF-8."""
+    number = int.from_bytes
+    return [number(text, "big") % _MODULUS for text in texts]
+
+
 class Seen:
     """Remembers which lines it was told of, by timestamp and fingerprint.
 
@@ -34,7 +48,7 @@ class Seen:
 
     def __init__(self) -> None:
         self._open: dict[int, set[int]] = {}  # in the order of last use
-        self._closed: dict[int, array[int]] = {}
+        self._closed: dict[int, array[int]] = {}  # also of those open parts that have not grown since
         self._span = 0
         self._current: set[int] | None = None
         self._count = 0
@@ -42,21 +56,29 @@ class Seen:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, timestamp: int, key: int) -> bool:
-        """Remember a line, and return whether it is new.
+    def add(self, timestamps: Sequence[int], keys: Sequence[int]) -> set[int]:
+        """Remember lines, and return the keys of those that are new.
 
         Args:
-            timestamp: the line's, in milliseconds since the epoch.
-            key: its `fingerprint`.
+            timestamps: the lines', in milliseconds since the epoch.
+            keys: their fingerprints.
         """
-        if timestamp // _SPAN != self._span or self._current is None:
-            self._turn_to(timestamp // _SPAN)
-        current = self._current
-        if key in current:  # type: ignore[operator]
-            return False
-        current.add(key)  # type: ignore[union-attr]
-        self._count += 1
-        return True
+        if not keys:
+            return set()
+        span = timestamps[0] // _SPAN
+        if min(timestamps) // _SPAN == max(timestamps) // _SPAN == span:
+            return self._add(span, keys)
+        by_span: dict[int, list[int]] = {}
+        for timestamp, key in zip(timestamps, keys, strict=True):
+            by_span.setdefault(timestamp // _SPAN, []).append(key)
+        return set().union(*(self._add(span, some) for span, some in by_span.items()))
+
+    def unknown(self, keys: set[int], first: int, last: int) -> set[int]:
+        """Return those keys that are of no line that was remembered with a timestamp from `first` to `last`."""
+        for span in range(first // _SPAN, last // _SPAN + 1):
+            if keys and (span in self._open or span in self._closed):
+                keys = keys - (keys & self._part(span))  # of two sets, the smaller one is gone through
+        return keys
 
     def to_texts(self, without: Iterable[int] = ()) -> dict[str, str]:
         """Return what is remembered as texts, for a checkpoint.
@@ -87,18 +109,29 @@ class Seen:
             seen._count += len(keys)
         return seen
 
-    def _turn_to(self, span: int) -> None:
-        self._span = span
-        self._current = self._open.pop(span, None)
-        if self._current is None:
-            self._current = set(self._closed.pop(span, ()))
+    def _add(self, span: int, keys: Iterable[int]) -> set[int]:
+        part = self._part(span)
+        new = set(keys) - part
+        if new:
+            part |= new
+            self._closed.pop(span, None)
+            self._count += len(new)
+        return new
+
+    def _part(self, span: int) -> set[int]:
+        """Return the keys of a span of time, and keep them open."""
+        if span == self._span and self._current is not None:
+            return self._current
+        part = self._open.pop(span, None)
+        self._span, self._current = span, set(self._closed.get(span, ())) if part is None else part
         self._open[span] = self._current
         if len(self._open) > _OPEN:
             self._close(next(iter(self._open)))
+        return self._current
 
     def _close(self, span: int) -> None:
         keys = self._open.pop(span)
-        if keys:
+        if keys and span not in self._closed:
             self._closed[span] = array("q", sorted(keys))
 
 

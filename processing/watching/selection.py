@@ -11,8 +11,11 @@ import attrs
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from processing.clock import Clock
     from processing.watching.events import LogEvent
+    from processing.watching.lines import Lines
 
 Since: TypeAlias = datetime | timedelta
 Host: TypeAlias = str | int
@@ -59,9 +62,10 @@ class Selection:
         """
         return cls(_since(since, clock), _tail(tail), _host(host), _pattern(pattern))
 
-    def wants(self, line: LogEvent) -> bool:
-        """Return whether a line has the text that is looked for."""
-        return self.pattern is None or self.pattern.search(line.message) is not None
+    def narrow(self, lines: Lines) -> None:
+        """Leave out the lines that do not have the text that is looked for."""
+        if (pattern := self.pattern) is not None:
+            lines.keep(lambda _, message: pattern.search(message))
 
 
 class Tail:
@@ -75,15 +79,15 @@ class Tail:
         self._number = number
         self._lines: list[LogEvent] = []
 
-    def add(self, line: LogEvent) -> None:
-        """Take a line in."""
-        self._lines.append(line)
+    def add(self, lines: Iterable[LogEvent]) -> None:
+        """Take lines in."""
+        self._lines += lines
         if len(self._lines) > 2 * self._number + 1000:
             self._lines = self.lines()
 
     def lines(self) -> list[LogEvent]:
         """Return the last lines, ordered by time."""
-        return sorted(self._lines, key=_in_time)[-self._number :]
+        return sorted(self._lines, key=in_time)[-self._number :]
 
 
 def _since(given: object, clock: Clock) -> int | None:
@@ -123,6 +127,6 @@ def _pattern(given: Pattern | None) -> re.Pattern[str] | None:
     return pattern
 
 
-def _in_time(line: LogEvent) -> tuple[int, int, str]:
+def in_time(line: LogEvent) -> tuple[int, int, str]:
     """Return what lines are sorted by: when they were written, when they came in, and their id."""
     return (line.timestamp, line.ingestion_time, line.event_id)

@@ -8,7 +8,6 @@ https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetLogE
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
@@ -16,14 +15,12 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from processing.retrying import error_code
+from processing.watching.pages import Page, Record
 
 LOG_GROUP: Final = "/aws/sagemaker/ProcessingJobs"
 
 Call: TypeAlias = Callable[[str, dict[str, Any]], dict[str, Any]]
 """Calls one operation of CloudWatch Logs with retries: operation, parameters, answer."""
-
-Record: TypeAlias = dict[str, Any]
-"""A line as FilterLogEvents answers it. Where there is no id, `identity` tells it from all others."""
 
 _SAME_TOKEN = 10  # answers in a row with the same token after which a sweep is taken to be at its end
 
@@ -34,7 +31,7 @@ class FilteredSource:
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    def pages(self, prefix: str, start: int) -> Iterator[list[Record]]:
+    def pages(self, prefix: str, start: int) -> Iterator[Page]:
         """Yield lines in pages; every sweep stands for itself.
 
         Args:
@@ -55,10 +52,10 @@ class FilteredSource:
                     raise
                 token, start, restarted = None, reached, reached  # it was too old: on from the last line that was read
                 continue
-            page: list[Record] = answer["events"]
+            events = answer["events"]
+            page = events if isinstance(events, Page) else Page(records=events)
             yield page
-            if page:
-                reached = max(reached, page[-1]["timestamp"])
+            reached = max(reached, page.last or reached)
             following = answer.get("nextToken")
             repeated = repeated + 1 if following == token else 0
             if following is None or repeated >= _SAME_TOKEN:  # an empty page is not the end
@@ -95,7 +92,7 @@ class StreamsSource:
         self._call = call
         self._positions: dict[str, _Position] = {}
 
-    def pages(self, prefix: str, start: int, *, from_head: bool) -> Iterator[list[Record]]:
+    def pages(self, prefix: str, start: int, *, from_head: bool) -> Iterator[Page]:
         """Yield the lines that follow those read before, in pages.
 
         Args:
@@ -129,7 +126,7 @@ class StreamsSource:
             if token is None:
                 return
 
-    def _stream_pages(self, stream: str, position: _Position, start: int) -> Iterator[list[Record]]:
+    def _stream_pages(self, stream: str, position: _Position, start: int) -> Iterator[Page]:
         restarted = False
         while True:
             params = {"logGroupName": LOG_GROUP, "logStreamName": stream, "startTime": start, "startFromHead": True}
@@ -144,7 +141,7 @@ class StreamsSource:
                 self._positions[stream] = position = _Position()
                 continue
             following = attrs.evolve(position, token=answer["nextForwardToken"], alike=Counter(position.alike))
-            yield [_identified(stream, event, following) for event in answer["events"]]
+            yield Page(records=[_identified(stream, event, following) for event in answer["events"]])
             at_end = following.token == position.token
             self._positions[stream] = position = following  # only now: a page that was left half way is read again
             if at_end:
@@ -154,28 +151,6 @@ class StreamsSource:
 def is_denied(error: BaseException) -> bool:
     """Return whether the caller lacks the permission."""
     return error_code(error) in {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
-
-
-def read_events_quickly(client: Any) -> None:
-    """Let a client of CloudWatch Logs take the events of an answer as they are in its JSON.
-
-    botocore looks at every member of every event, to find times and blobs; an event has none, and that takes several
-    times as long as parsing the JSON. Where botocore has no such hook, it goes on as before.
-    """
-    for operation in ("FilterLogEvents", "GetLogEvents"):
-        name = f"before-parse.cloudwatch-logs.{operation}"
-        client.meta.events.register(name, _take_events, unique_id=f"processing-{operation}")
-
-
-def _take_events(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
-    if response_dict["status_code"] != 200:
-        return
-    try:
-        answer = json.loads(response_dict["body"])
-        customized_response_dict["events"] = answer.pop("events")
-    except (ValueError, KeyError, AttributeError, TypeError):
-        return  # cut or otherwise odd: botocore shall say what it makes of it
-    response_dict["body"] = json.dumps(answer).encode()
 
 
 def _is_absent(error: BaseException) -> bool:

@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
 
 from processing.exceptions import ConfigurationError, WaitTimeoutError
 from processing.watching.feed import Feed, Until, listed
+from processing.watching.lines import Lines
 from processing.watching.status import Lost
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from processing.watching.checkpoint import Checkpoint
-    from processing.watching.events import Event
+    from processing.watching.events import Event, StatusChanged
     from processing.watching.feed import Watchable
     from processing.watching.selection import Selection
     from processing.watching.status import Target
 
 T = TypeVar("T")
 
-Told: TypeAlias = "tuple[Feed, Event | Lost]"
-"""One event, and the feed that it is of: jobs of two sessions may have one name."""
+Told: TypeAlias = "tuple[Feed, StatusChanged | Lines | Lost]"
+"""What a feed tells, and the feed: jobs of two sessions may have one name."""
 
 Pause: TypeAlias = "list[tuple[Feed, float | None]]"
 """The feeds that are not at their end, and the moment until which each has nothing to do."""
@@ -150,7 +151,10 @@ class EventStream(Iterator[T]):
                 _, event = item
                 if alone and isinstance(event, Lost):
                     raise event.error
-                yield event
+                if isinstance(event, Lines):
+                    yield from event
+                else:
+                    yield event
         if error := overdue(self._feeds):
             raise error
 

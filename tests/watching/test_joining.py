@@ -18,13 +18,20 @@ def event(message: str, number: int = 0, timestamp: int = 0, stream: str = "clea
     return LogEvent(job, name[:6], stream, timestamp, timestamp, str(number), message)
 
 
+def take(joiner: Joiner, made: LogEvent, key: int, now: float = 0.0) -> list[LogEvent]:
+    """Give a joiner an event, as a reader does, and return the lines that come of it."""
+    if joiner.are_simple([made.message], [made.stream]):
+        return [made]
+    return [line for line in (joiner.ended_by(made), joiner.take(made, key, now)) if line]
+
+
 def joined(messages: list[str], *, gap: int = 0) -> list[str]:
     """Return the lines that messages of one stream make."""
     joiner = Joiner()
-    lines = []
+    lines: list[LogEvent] = []
     for number, message in enumerate(messages):
         made = event(message, number, number * gap)
-        lines += [made] if joiner.is_simple(made) else list(joiner.take(made, number, 0.0))
+        lines += take(joiner, made, number)
     return [line.message for line in [*lines, *joiner.release()]]
 
 
@@ -68,11 +75,11 @@ def test_pieces_of_different_times_are_lines() -> None:
 def test_streams_do_not_mix() -> None:
     """The rest of a line is looked for in its own stream."""
     joiner = Joiner()
-    assert list(joiner.take(event("x" * DOCKER, 1), 1, 0.0)) == []
+    assert take(joiner, event("x" * DOCKER, 1), 1, 0.0) == []
     other = event("other", 2, stream="clean/algo-2-1")
-    assert joiner.is_simple(other)
-    assert not joiner.is_simple(event("rest", 3))
-    (line,) = joiner.take(event("rest", 3), 3, 0.0)
+    assert joiner.are_simple([other.message], [other.stream])
+    assert not joiner.are_simple(["rest"], [event("rest", 3).stream])
+    (line,) = take(joiner, event("rest", 3), 3, 0.0)
     assert line.message == "x" * DOCKER + "rest"
     assert line.event_id == "1"
 
@@ -80,9 +87,9 @@ def test_streams_do_not_mix() -> None:
 def test_a_late_line_is_in_the_middle_of_nothing() -> None:
     """What was written before the first piece passes by."""
     joiner = Joiner()
-    assert list(joiner.take(event("x" * DOCKER, 1, timestamp=100), 1, 0.0)) == []
-    assert [line.message for line in joiner.take(event("late", 2, timestamp=50), 2, 0.0)] == ["late"]
-    assert [line.message for line in joiner.take(event(".", 3, timestamp=100), 3, 0.0)] == ["x" * DOCKER + "."]
+    assert take(joiner, event("x" * DOCKER, 1, timestamp=100), 1, 0.0) == []
+    assert [line.message for line in take(joiner, event("late", 2, timestamp=50), 2, 0.0)] == ["late"]
+    assert [line.message for line in take(joiner, event(".", 3, timestamp=100), 3, 0.0)] == ["x" * DOCKER + "."]
 
 
 def test_a_line_without_end_is_bounded() -> None:
@@ -97,7 +104,7 @@ def test_a_line_without_end_is_bounded() -> None:
 def test_what_waits_too_long_is_released() -> None:
     """A line of just the length of a piece is given as it is when nothing follows."""
     joiner = Joiner()
-    assert list(joiner.take(event("x" * DOCKER, 1, timestamp=7), 11, 5.0)) == []
+    assert take(joiner, event("x" * DOCKER, 1, timestamp=7), 11, 5.0) == []
     assert joiner.held("clean") == ([11], 7)
     assert joiner.held("other") == ([], None)
     assert list(joiner.release(before=5.0)) == []

@@ -19,8 +19,10 @@ from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
 from processing.testing.faults import FaultInjector, FaultKind
 from processing.testing.wire import JsonService, ServiceError, make_client
 from processing.watching.events import LogEvent
-from processing.watching.logs import LogReader, LogsComplete, host_of, read_all
+from processing.watching.intake import host_of
+from processing.watching.logs import LogReader, LogsComplete
 from processing.watching.policy import Polling
+from processing.watching.reading import read_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -22,7 +22,7 @@ def test_it_is_a_set(lines: list[tuple[int, int]], saved_after: int) -> None:
     for number, (timestamp, key) in enumerate(lines):
         if number == saved_after:
             seen = Seen.from_texts(seen.to_texts())
-        assert seen.add(timestamp, key) == ((timestamp // 60_000, key) not in model)
+        assert bool(seen.add([timestamp], [key])) == ((timestamp // 60_000, key) not in model)
         model.add((timestamp // 60_000, key))
     assert len(seen) == len(model)
     assert Seen.from_texts(seen.to_texts()).to_texts() == seen.to_texts()
@@ -34,22 +34,22 @@ def test_it_is_small() -> None:
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     for number in range(60_000):
-        seen.add(number * 60, fingerprint(f"{number:056d}"))
+        seen.add([number * 60], [fingerprint(f"{number:056d}")])
     taken = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert taken / 60_000 < 16
-    assert not any(seen.add(number * 60, fingerprint(f"{number:056d}")) for number in range(0, 60_000, 7))
+    assert not any(seen.add([number * 60], [fingerprint(f"{number:056d}")]) for number in range(0, 60_000, 7))
 
 
 def test_what_is_left_out_is_not_written_down() -> None:
     """A line that was read and not yet given is new to the next process."""
     seen = Seen()
-    assert seen.add(0, 1)
-    assert seen.add(0, 2)
+    assert seen.add([0], [1])
+    assert seen.add([0], [2])
     again = Seen.from_texts(seen.to_texts(without=[2]))
     assert len(again) == 1
-    assert again.add(0, 2)
-    assert not again.add(0, 1)
+    assert again.add([0], [2])
+    assert not again.add([0], [1])
 
 
 @pytest.mark.parametrize("texts", [{"x": "AAAAAAAAAAA="}, {"1": "?"}, {"1": "AAAA"}])

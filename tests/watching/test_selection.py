@@ -56,7 +56,7 @@ def test_a_tail_holds_little() -> None:
     tail, numbers = Tail(10), list(range(20_000))
     random.Random(5).shuffle(numbers)
     for number in numbers:
-        tail.add(line(number))
+        tail.add([line(number)])
         assert len(tail._lines) <= 1020
     assert [each.timestamp for each in tail.lines()] == list(range(19_990, 20_000))
 

@@ -18,6 +18,7 @@ from processing.testing.wire import JsonService, ServiceError, make_client
 from processing.watching.checkpoint import Checkpoint
 from processing.watching.events import Event, LogEvent, StatusChanged
 from processing.watching.feed import Feed
+from processing.watching.lines import Lines
 from processing.watching.policy import Polling
 from processing.watching.poller import Poller
 from processing.watching.status import Target
@@ -291,10 +292,9 @@ def test_lines_wait_for_an_output_and_statuses_do_not() -> None:
     at: dict[str, float] = {}
     for item in tell([feed]):
         if not isinstance(item, list):
-            event = item[1]
-            at[event.message if isinstance(event, LogEvent) else str(getattr(event, "status", ""))] = (
-                world.clock.monotonic()
-            )
+            told = item[1]
+            names = [line.message for line in told] if isinstance(told, Lines) else [getattr(told, "status", "lost")]
+            at.update(dict.fromkeys(names, world.clock.monotonic()))
     assert at["Stopping"] < 120
     assert min(at[f"line {n}"] for n in range(50)) >= 150
     assert list(at)[-1] == "Stopped"

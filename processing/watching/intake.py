@@ -1,0 +1,165 @@
+"""What becomes of the lines of a page: whose they are, which of them are new, and which are late."""
+
+from __future__ import annotations
+
+import operator
+import re
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from processing.watching.lines import Lines
+from processing.watching.seen import fingerprints, fingerprints_of_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from processing.watching.fleets import FollowedJob
+    from processing.watching.pages import Page, Record
+
+_TOGETHER: Final = 256  # lines that are given together at most: between them statuses and deadlines get their turn
+
+_stream = operator.itemgetter("logStreamName")
+_timestamp = operator.itemgetter("timestamp")
+
+
+@attrs.frozen(eq=False)
+class _Route:
+    """Where the lines of a stream go."""
+
+    job: FollowedJob | None = None  # None: not followed
+    job_name: str = ""
+    host: str = ""
+    floor: int = 0  # lines with an earlier timestamp are left out
+
+
+class Intake:
+    """Takes pages, and gives the lines of the followed jobs that are new.
+
+    Args:
+        jobs: the jobs by name; they may change, which `forget` has to be told of.
+        host: the instance whose lines alone are taken; None for all.
+
+    Attributes:
+        way: the way in which lines are read: those of another one have other identities.
+        fresh: by job, a moment (seconds since the epoch) at which it surely ran; where that has moved.
+        oldest: the earliest timestamp (ms since the epoch) of what was new; set it to None to begin anew.
+    """
+
+    def __init__(self, jobs: Mapping[str, FollowedJob], host: str | None) -> None:
+        self.way = ""
+        self.fresh: dict[str, float] = {}
+        self.oldest: int | None = None
+        self._jobs = jobs
+        self._host = host
+        self._routes: dict[str, _Route] = {}
+
+    def forget(self) -> None:
+        """Find out anew where lines go."""
+        self._routes = {}
+
+    def knows(self, page: Page, jobs: Sequence[FollowedJob]) -> bool:
+        """Return whether all lines of a page are of these jobs, and none of them is new; False where it is not sure."""
+        outline = page.outline()
+        if outline is None:
+            return False
+        left = set(fingerprints_of_bytes(outline.ids))
+        for job in jobs:
+            left = job.seen.unknown(left, outline.first, outline.last)
+            if not left:
+                return True
+        return False
+
+    def take(self, page: Page) -> Iterator[Lines]:
+        """Yield the lines of a page that are new; those that are yielded are known from then on."""
+        for first in range(0, len(page), _TOGETHER):
+            if lines := self._new(page[first : first + _TOGETHER]):
+                yield lines
+
+    def _new(self, records: Sequence[Record]) -> Lines | None:
+        routes = self._routes
+        streams = set(map(_stream, records))
+        for stream in streams - routes.keys():
+            routes[stream] = self._route(stream)
+        earliest = min(map(_timestamp, records))
+        if any(routes[stream].job is None or routes[stream].floor > earliest for stream in streams):
+            records = [record for record in records if self._wants(record)]
+        identity = "identity" if records and "identity" in records[0] else "eventId"
+        found = dict(zip(fingerprints([record.get(identity, "") for record in records]), records, strict=True))
+        new: set[int] = set()
+        for job, part in self._by_job(found):
+            new |= job.seen.add(list(map(_timestamp, part.values())), list(part))
+        if not new:
+            return None
+        if len(new) < len(found):
+            found = {key: record for key, record in found.items() if key in new}
+        for job, part in self._by_job(found):
+            self._note(job, list(part.values()))
+        records = list(found.values())
+        newest, late = self._in_time(records)
+        return Lines(records, routes, keys=list(found), newest=newest, late=late)
+
+    def _wants(self, record: Record) -> bool:
+        route = self._routes[record["logStreamName"]]
+        return route.job is not None and record["timestamp"] >= route.floor
+
+    def _by_job(self, found: Mapping[int, Record]) -> Iterator[tuple[FollowedJob, Mapping[int, Record]]]:
+        """Yield the lines of each job, by their fingerprints."""
+        parts: dict[FollowedJob | None, dict[int, Record]] = {}
+        routes = self._routes
+        jobs = {routes[stream].job for stream in set(map(_stream, found.values()))}
+        if len(jobs) == 1:  # mostly, and then they need not be taken apart
+            parts[jobs.pop()] = dict(found)
+        else:
+            for key, record in found.items():
+                parts.setdefault(routes[record["logStreamName"]].job, {})[key] = record
+        return ((job, part) for job, part in parts.items() if job is not None)
+
+    def _note(self, job: FollowedJob, records: Sequence[Record]) -> None:
+        """Note when a job's lines were written, and when they arrived."""
+        timestamps = list(map(_timestamp, records))
+        arrivals = [record.get("ingestionTime", record["timestamp"]) for record in records]
+        job.taken += len(records)
+        job.count += len(records)
+        job.skew = max(job.skew, *map(operator.sub, arrivals, timestamps))
+        oldest = min(timestamps)
+        self.oldest = oldest if self.oldest is None else min(self.oldest, oldest)
+        # A host whose clock is ahead must not move the mark past what the others have yet to write.
+        surely = max(map(min, timestamps, arrivals))
+        if job.newest is None or surely > job.newest:
+            job.newest = surely
+            self.fresh[job.name] = surely / 1000
+
+    def _in_time(self, records: Sequence[Record]) -> tuple[dict[str, int], set[int]]:
+        """Return the newest timestamps of streams before these lines, and the places of the late ones among them."""
+        streams = list(map(_stream, records))
+        jobs = {stream: self._routes[stream].job for stream in set(streams)}
+        before = {stream: job.streams.get(stream, -1) for stream, job in jobs.items() if job}
+        newest, late = dict(before), set()
+        for place, (stream, timestamp) in enumerate(zip(streams, map(_timestamp, records), strict=True)):
+            if timestamp < newest[stream]:
+                late.add(place)
+            else:
+                newest[stream] = timestamp
+        for stream, job in jobs.items():
+            if job:
+                job.streams[stream] = newest[stream]
+        return before, late
+
+    def _route(self, stream: str) -> _Route:
+        """Find out where the lines of a stream go."""
+        job = self._jobs.get(stream.partition("/")[0])
+        host = host_of(stream)
+        if job is None or self._host not in {None, host}:
+            return _Route()
+        if job.way not in {None, self.way}:  # what was given cannot be told from the rest: these lines have other ids
+            job.told = dict(job.streams)
+        job.way = self.way
+        return _Route(job, job.name, host, max(job.since, job.told.get(stream, -1) + 1))
+
+
+def host_of(stream: str) -> str:
+    """Return the instance that a stream belongs to: `algo-1` of `<job>/algo-1-<number>`."""
+    name = stream.rpartition("/")[2]
+    match = re.match(r"algo-\d+", name)
+    return match[0] if match else name
