@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """Stop at once where the source tree would be tested instead of the wheel; let hypothesis judge by no clock."""
+    """Stop at once where the source tree would be tested instead of the wheel; let hypothesis judge by no clock.
+
+    A shell that starts the tests in the background has them ignore Ctrl-C, and so would the programs that they start.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.register_profile("unhurried", parent=unhurried)
     settings.load_profile("unhurried")

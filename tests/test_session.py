@@ -434,6 +434,6 @@ def test_calls_to_aws_are_paced_and_calls_to_a_stand_in_are_not(monkeypatch: pyt
     assert pacer is not None
     assert two.api.pacer("CreateProcessingJob") is pacer
     assert elsewhere.api.pacer("CreateProcessingJob") is not pacer
-    assert one.api.pacer("DescribeProcessingJob") is None
+    assert one.api.pacer("PutObject") is None
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     assert Session(region_name="eu-west-1").api.pacer("CreateProcessingJob") is None
