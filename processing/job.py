@@ -1,16 +1,13 @@
-"""A submitted job: how it starts, and everything that can be asked of it afterwards.
+"""A submitted job, and everything that can be asked of it.
 
-`ProcessingJob.start_new` is the one way from a processor to AWS: read the processor once into a frozen request, stage
-what is local, submit exactly once. `attach` and the two `from_` constructors find a job that somebody else started.
+`start` makes one of what is about to start; `attach` and the two `from_` constructors find one that somebody else
+started.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import re
-import secrets
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import attrs
@@ -19,7 +16,7 @@ from processing import targets
 from processing.exceptions import ConfigurationError
 from processing.models import ProcessingInput, ProcessingOutput
 from processing.outputs import JobOutput, JobOutputs
-from processing.request.uris import S3Uri, is_s3
+from processing.starting import Launch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
@@ -27,10 +24,7 @@ if TYPE_CHECKING:
 
     from processing.exceptions import JobError, WatchError
     from processing.following import Follower, Outcome
-    from processing.request.build import ProcessingRequest
     from processing.session import Session
-    from processing.staging.plan import StagingPlan
-    from processing.staging.progress import Progress
     from processing.watching.checkpoint import Checkpoint
     from processing.watching.events import Event, LogEvent
     from processing.watching.feed import Feed
@@ -41,132 +35,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _STARTED_WITH = ("inputs", "outputs", "output_kms_key")
-
-
-@attrs.frozen
-class Launch:
-    """A job about to start: the request, what has to be staged for it, and the session that it goes through."""
-
-    session: Session
-    request: ProcessingRequest
-    plan: StagingPlan
-    progress: Callable[[Progress], object] | None = None
-
-    @classmethod
-    def of(
-        cls,
-        processor: Any,
-        inputs: Sequence[ProcessingInput] | None,
-        outputs: Sequence[ProcessingOutput] | None,
-        experiment_config: dict[str, str] | None,
-        *,
-        extra: Mapping[str, Any] | None = None,
-        role: str | None = None,
-        offline: bool = False,
-        check: bool = True,
-    ) -> Launch:
-        """Read a processor once, after its hooks have run, and check the whole request.
-
-        Args:
-            processor: the processor; nothing looks at it again.
-            inputs: with names and URIs, as `_normalize_inputs` returns them.
-            outputs: with names and URIs, as `_normalize_outputs` returns them.
-            experiment_config: ExperimentName, TrialName, TrialComponentDisplayName, RunName.
-            extra: further settings in the service's spelling, laid over the processor's own `extra`.
-            role: taken instead of the processor's role.
-            offline: True where no call to AWS may be made.
-            check: False where whoever calls looks at the findings itself.
-
-        Raises:
-            ConfigurationError: what AWS would refuse, every finding in one message.
-        """
-        from processing.config import applying
-        from processing.request.build import build_request
-        from processing.request.check import check_request
-        from processing.request.extra import merged
-
-        session: Session = processor.sagemaker_session
-        processor._apply_config()  # noqa: SLF001 - for one that was not prepared by `run`
-        request = build_request(
-            job_name=processor._current_job_name,  # noqa: SLF001 - v2's name for it, part of the subclassing interface
-            role_arn=role_arn(session, role or processor.role, offline=offline),
-            image_uri=processor.image_uri,
-            instance_count=processor.instance_count,
-            instance_type=processor.instance_type,
-            instance_preferences=processor.instance_preferences,
-            entrypoint=processor.entrypoint,
-            arguments=processor.arguments,
-            environment=processor.env,
-            inputs=applying.inputs(session.config, inputs or ()),
-            outputs=list(outputs or ()),
-            volume_size_in_gb=processor.volume_size_in_gb,
-            volume_kms_key=processor.volume_kms_key,
-            output_kms_key=processor.output_kms_key,
-            max_runtime_in_seconds=processor.max_runtime_in_seconds,
-            tags=applying.tags(session.config, processor.tags),
-            network_config=processor.network_config,
-            experiment_config=experiment_config,
-            extra=merged(processor.extra, extra),
-        )
-        if check:
-            check_request(request, file_uris=session.is_local)
-        return cls(session, request, processor._take_staging_plan())  # noqa: SLF001 - the same
-
-    def start(self) -> ProcessingJob:
-        """Stage, submit, and return the job.
-
-        Raises:
-            EngineError: the embedded engine cannot run it here.
-            StagingError: an upload failed; nothing was submitted.
-            SubmissionError: AWS refused the request.
-        """
-        session, request = self.session, self.request
-        with contextlib.closing(self.plan):
-            session.preflight(request, self.plan)
-            for bucket in sorted(self._buckets()):
-                session.ensure_bucket(bucket)
-            arn = self._stage_and_submit()
-        logger.info("created processing job %s", request.job_name)
-        return ProcessingJob(
-            session,
-            request.job_name,
-            request.inputs,
-            request.outputs,
-            request.output_kms_key,
-            arn=arn,
-            instance_count=request.instance_count,
-        )
-
-    def claimed(self) -> Launch:
-        """Return the same launch for a name that another run may have come upon too.
-
-        Its uploads replace nothing, and are taken back where the name turns out to be the other's: the other's job
-        must not find them among its files.
-        """
-        return attrs.evolve(self, plan=self.plan.claimed(secrets.token_hex(8)))
-
-    def _stage_and_submit(self) -> str:
-        from processing.staging.objects import ClaimedError, remove_claimed
-        from processing.staging.reuse import missing_uploads, remember_trees
-        from processing.staging.transfers import upload_all
-        from processing.submission import NameTakenError, submit
-
-        api, owner, uploads = self.session.api, self.session.expected_owner, self.plan.uploads
-        try:
-            missing = missing_uploads(api, uploads, owner)
-            upload_all(api, missing, expected_owner=owner, progress=self.progress)
-            remember_trees(uploads)
-            return submit(api, self.request).arn
-        except (ClaimedError, NameTakenError):
-            remove_claimed(api, uploads, owner)
-            raise
-
-    def _buckets(self) -> set[str]:
-        """The buckets that the job reads or writes: the session makes sure of the one that is its own."""
-        uris = [entry.source for entry in self.request.inputs] + [entry.destination for entry in self.request.outputs]
-        return {S3Uri.parse(os.fspath(uri)).bucket for uri in uris if uri and is_s3(uri)} | {
-            upload.target.bucket for upload in self.plan.uploads
-        }
 
 
 class ProcessingJob:
@@ -226,7 +94,7 @@ class ProcessingJob:
             StagingError: an upload failed; nothing was submitted.
             SubmissionError: AWS refused the request.
         """
-        return Launch.of(processor, inputs, outputs, experiment_config).start()
+        return start(Launch.of(processor, inputs, outputs, experiment_config))
 
     @classmethod
     def from_processing_name(cls, sagemaker_session: Any, processing_job_name: str) -> ProcessingJob:
@@ -598,6 +466,26 @@ def attach(name: str, session: Any = None) -> ProcessingJob:
     return ProcessingJob._named(target, name, "name")  # noqa: SLF001 - the same
 
 
+def start(launch: Launch) -> ProcessingJob:
+    """Stage and submit what is about to start, and return the job.
+
+    Raises:
+        EngineError: the embedded engine cannot run it here.
+        StagingError: an upload failed; nothing was submitted.
+        SubmissionError: AWS refused the request.
+    """
+    submitted, request = launch.submitted(), launch.request
+    return ProcessingJob(
+        launch.session,
+        request.job_name,
+        request.inputs,
+        request.outputs,
+        request.output_kms_key,
+        arn=submitted.arn,
+        instance_count=request.instance_count,
+    )
+
+
 def describe_if_exists(session: Session, job_name: str) -> dict[str, Any] | None:
     """Return DescribeProcessingJob's answer, or None where there is no job of that name."""
     from processing.retrying import is_not_found
@@ -608,21 +496,6 @@ def describe_if_exists(session: Session, job_name: str) -> dict[str, Any] | None
         if is_not_found(error):
             return None
         raise
-
-
-def role_arn(session: Session, role: str | None, *, offline: bool) -> str:
-    """Return the role's ARN: the role as given where it holds a "/", else looked up with IAM GetRole.
-
-    Raises:
-        ConfigurationError: no role, or only a name where no call may be made.
-    """
-    if not role:
-        raise ConfigurationError("role: missing; give the ARN of an IAM role that SageMaker can assume")
-    if not isinstance(role, str):
-        raise ConfigurationError(f"role: must be a string, not {type(role).__name__}")
-    if offline and "/" not in role and not session.is_local:  # the engine knows its roles without a call
-        raise ConfigurationError(f"role: request() makes no call to AWS to look {role!r} up; give the role's ARN")
-    return session.expand_role(role)
 
 
 def _check_region(session: Session, region: str, field: str) -> None:

@@ -6,13 +6,14 @@ import contextlib
 import contextvars
 from typing import TYPE_CHECKING, Literal
 
-from processing.job import Launch, ProcessingJob, describe_if_exists
+from processing.job import ProcessingJob, describe_if_exists, start
 from processing.request.names import LONGEST_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from processing.session import Session
+    from processing.starting import Launch
 
     Prepare = Callable[[str | None], Launch]
     """Makes a job ready to start under a name; under a generated one for None."""
@@ -51,11 +52,11 @@ def start_generated(prepare: Prepare) -> ProcessingJob:
     for _ in range(_NAME_TRIES):
         launch = prepare(None)
         if launch.request.job_name in tried:  # a subclass makes its own names, and this is the one that it has
-            return launch.start()
+            return start(launch)
         tried.add(launch.request.job_name)
         with contextlib.suppress(ClaimedError, NameTakenError):
-            return launch.claimed().start()
-    return prepare(None).start()
+            return start(launch.claimed())
+    return start(prepare(None))
 
 
 def start_named(session: Session, prepare: Prepare, job_name: str, if_exists: IfExists) -> ProcessingJob:
@@ -80,7 +81,7 @@ def start_named(session: Session, prepare: Prepare, job_name: str, if_exists: If
         launch = prepare(name)
         with contextlib.closing(launch.plan), contextlib.suppress(NameTakenError):  # where somebody is quicker
             if not _has_to_be_looked_up(launch) or describe_if_exists(session, name) is None:
-                return launch.start()
+                return start(launch)
         if if_exists == "attach":
             return ProcessingJob.from_processing_name(session, name)
         if if_exists == "fail":

@@ -2,7 +2,7 @@
 
 The clients that this package makes do not retry by themselves. Everything that is sent goes through `RetryingApi`,
 which knows three things that a client does not: whether a failed call may have been carried out (`Kind`), whether an
-answer is whole (botocore takes a truncated JSON body for an empty success), and how fast an operation may be called
+answer is whole (`processing.answers`), and how fast an operation may be called
 (`processing.pacing`). This is the one module that imports tenacity, and only when something is called.
 """
 
@@ -16,11 +16,12 @@ import logging
 import math
 import random as random_module
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import attrs
 
+from processing.answers import check_answer
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.exceptions import ProcessingError
 
@@ -49,20 +50,6 @@ class Kind(enum.Enum):
     """The credentials ran out, or could not be had: once more, as botocore may renew them."""
     FATAL = "fatal"
     """The same call would fail the same way."""
-
-
-class TruncatedAnswerError(ProcessingError):
-    """An answer came with a success status, but without a member that the operation always answers.
-
-    Attributes:
-        operation: the operation that was called.
-        missing: the members that were not there.
-    """
-
-    def __init__(self, operation: str, missing: tuple[str, ...]) -> None:
-        self.operation = operation
-        self.missing = missing
-        super().__init__(f"the answer to {operation} is not whole: {', '.join(missing)} is missing")
 
 
 class ClockSkewError(ProcessingError):
@@ -221,7 +208,7 @@ RULES: Final[tuple[Rule, ...]] = (
         "answer not whole",
         Kind.AMBIGUOUS,
         errors=(
-            __name__ + ".TruncatedAnswerError",
+            "processing.answers.TruncatedAnswerError",
             "botocore.parsers.ResponseParserError",  # XML that ends early
             _BOTOCORE + "IncompleteReadError",
             _BOTOCORE + "ChecksumError",
@@ -339,26 +326,6 @@ class Failure:
     kind: Kind
     error: BaseException
     attempt: int
-
-
-# Members that AWS always answers though the service model does not require them. S3 answers in headers and in XML;
-# an empty body would pass for an empty listing.
-_ALWAYS_ANSWERED: Final[Mapping[str, tuple[str, ...]]] = {
-    "CompleteMultipartUpload": ("ETag",),
-    "CopyObject": ("CopyObjectResult",),
-    "CreateMultipartUpload": ("UploadId",),
-    "DescribeLogStreams": ("logStreams",),
-    "FilterLogEvents": ("events",),
-    "GetCallerIdentity": ("Account", "Arn"),
-    "GetLogEvents": ("events", "nextForwardToken"),
-    "GetObject": ("Body", "ETag"),
-    "HeadObject": ("ContentLength", "ETag"),
-    "ListObjectsV2": ("IsTruncated",),
-    "ListParts": ("IsTruncated",),
-    "ListTags": ("Tags",),
-    "PutObject": ("ETag",),
-    "UploadPart": ("ETag",),
-}
 
 
 class Pace(Protocol):
@@ -572,24 +539,6 @@ class _Tries:
             "no further try" if over else f"again in {state.upcoming_sleep:.2f} s",
         )
         return over
-
-
-def check_answer(client: Any, operation: str, answer: Mapping[str, Any]) -> None:
-    """Check that an answer has every member that the operation always answers.
-
-    Raises:
-        TruncatedAnswerError: it has not.
-    """
-    missing = tuple(member for member in _required(client, operation) if member not in answer)
-    if missing:
-        raise TruncatedAnswerError(operation, missing)
-
-
-def _required(client: Any, operation: str) -> Iterator[str]:
-    shape = client.meta.service_model.operation_model(operation).output_shape
-    if shape is not None:
-        yield from shape.required_members
-    yield from _ALWAYS_ANSWERED.get(operation, ())
 
 
 def _retry_after(error: BaseException, clock: Clock) -> float:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from processing.buckets import bucket_exists, create_bucket
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.config.files import places
 from processing.config.values import BUCKET, PREFIX, Config, read_config
@@ -356,8 +357,8 @@ class Session:
             owner = None if bucket in self._ensured else self.expected_owner(bucket)
             if owner is None:
                 return
-            if not self._bucket_exists(bucket, owner):
-                self._create_bucket(bucket)
+            if not bucket_exists(self.api, bucket, owner):
+                create_bucket(self.api, bucket, self.boto_region_name)
             self._ensured.add(bucket)
 
     def expected_owner(self, bucket: str) -> str | None:
@@ -542,49 +543,6 @@ class Session:
 
         prefix = S3Uri(self.default_bucket(), (self.default_bucket_prefix or "").strip("/"))
         return prefix / key if key else prefix
-
-    def _bucket_exists(self, bucket: str, owner: str) -> bool:
-        from botocore.exceptions import ClientError
-
-        try:
-            self.api.call("s3", "HeadBucket", {"Bucket": bucket, "ExpectedBucketOwner": owner})
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code")
-            if code in {"404", "NoSuchBucket"}:
-                return False
-            if code in {"403", "AccessDenied", "Forbidden"}:
-                raise ConfigurationError(
-                    f"default_bucket: access to {bucket} is denied. Either it belongs to another account than {owner}, "
-                    "or these credentials lack s3:ListBucket on it. Give a bucket of your own: "
-                    "Session(default_bucket=...)"
-                ) from error
-            raise
-        return True
-
-    def _create_bucket(self, bucket: str) -> None:
-        from botocore.exceptions import ClientError
-
-        params: dict[str, Any] = {"Bucket": bucket}
-        if self.boto_region_name != "us-east-1":  # the one region that must not be named
-            params["CreateBucketConfiguration"] = {"LocationConstraint": self.boto_region_name}
-        try:
-            self.api.call("s3", "CreateBucket", params)
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code")
-            if code == "BucketAlreadyOwnedByYou":  # somebody of ours was quicker
-                return
-            if code == "BucketAlreadyExists":
-                raise ConfigurationError(
-                    f"default_bucket: {bucket} belongs to another account. Give a bucket of your own: "
-                    "Session(default_bucket=...)"
-                ) from error
-            if code in {"403", "AccessDenied"}:
-                raise ConfigurationError(
-                    f"default_bucket: {bucket} does not exist, and these credentials may not create it. Give a bucket "
-                    "that exists: Session(default_bucket=...)"
-                ) from error
-            raise
-        logger.info("created bucket %s", bucket)
 
 
 def without_expect_header(client: Any) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from processing.answers import check_answer
 from processing.exceptions import SubmissionError
 from processing.request.capacity import capacity_advice
 from processing.request.extra import ANSWERED_ONLY
@@ -23,7 +24,6 @@ from processing.retrying import (
     Failure,
     Kind,
     answer_of,
-    check_answer,
     classify,
     error_code,
     is_not_found,

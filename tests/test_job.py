@@ -31,9 +31,9 @@ from processing import (
     attach,
 )
 from processing.following import job_error
-from processing.job import Launch
 from processing.staging.transfers import upload_all
-from processing.submission import submit
+from processing.starting import Launch
+from processing.submission import Submitted, submit
 from processing.watching.events import LogEvent
 
 if TYPE_CHECKING:
@@ -392,12 +392,12 @@ def test_two_runs_of_one_generated_name_keep_their_files_apart(
     winner_started: list[ProcessingJob] = []
     create = Launch._stage_and_submit
 
-    def staged_then_overtaken(launch: Launch) -> str:
+    def staged_then_overtaken(launch: Launch) -> Submitted:
         # The loser comes in when the winner has uploaded, and has not created its job yet.
         upload_all(launch.session.api, launch.plan.uploads, expected_owner=launch.session.expected_owner)
         monkeypatch.setattr(Launch, "_stage_and_submit", create)
         winner_started.append(start("loser"))
-        return submit(launch.session.api, launch.request).arn
+        return submit(launch.session.api, launch.request)
 
     monkeypatch.setattr(Launch, "_stage_and_submit", staged_then_overtaken)
     winner, loser = start("winner"), winner_started[0]

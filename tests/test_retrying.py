@@ -13,6 +13,7 @@ import urllib3.exceptions
 from botocore import exceptions as botocore_errors
 from botocore.parsers import ResponseParserError
 
+from processing.answers import TruncatedAnswerError
 from processing.retrying import (
     RULES,
     ClockSkewError,
@@ -20,7 +21,6 @@ from processing.retrying import (
     Kind,
     RetryingApi,
     RetryPolicy,
-    TruncatedAnswerError,
     classify,
     rule_for,
 )

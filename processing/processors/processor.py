@@ -8,7 +8,7 @@ The way of a call, from `run` to the job:
    processor's entrypoint and arguments, and note uploads in the staging plan; nothing is sent.
 3. `_with_room` moves what a request has no room for into a file.
 4. `Launch.of` reads the processor into a frozen request and checks it. From here on no processor is looked at.
-5. `Launch.start` uploads, submits, and returns the job.
+5. `Launch.submitted` uploads and submits; `job.start` returns the job.
 
 `request` and `plan` end before the last step, and let no hook call AWS.
 """
@@ -37,13 +37,14 @@ from processing.staging.sources import LocalSource, resolve_source
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from processing.job import Launch, ProcessingJob
+    from processing.job import ProcessingJob
     from processing.launching import IfExists
     from processing.planning import RunPlan
     from processing.request.build import ProcessingRequest
     from processing.session import Session
     from processing.staging.plan import StagingPlan
     from processing.staging.progress import Progress
+    from processing.starting import Launch
 
 INPUTS = "/opt/ml/processing/input/"
 """Where inputs of ours are in the container, as those of `sagemaker` 2.x are."""
@@ -342,7 +343,7 @@ class Processor:
         check: bool = True,
     ) -> Launch:
         """Call the hooks on copies of what the user gave, and read the processor into a `Launch`."""
-        from processing.job import Launch
+        from processing.starting import Launch
 
         given = {**given, **{name: _copies(given[name], name) for name in ("inputs", "outputs")}}
         # What uploads are planned with; the rest is checked when all is there.

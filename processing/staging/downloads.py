@@ -16,9 +16,10 @@ import secrets
 from collections import deque
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from processing.answers import check_answer
 from processing.exceptions import StagingError
 from processing.request.uris import S3Uri
-from processing.retrying import check_answer, error_code
+from processing.retrying import error_code
 from processing.staging.checksums import verifier_of
 from processing.staging.objects import head, known, place
 from processing.staging.pool import MB, SMALL, Pool
