@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from processing.watching.fleets import FollowedJob
     from processing.watching.pages import Page, Record
 
-_TOGETHER: Final = 256  # lines that are given together at most: between them statuses and deadlines get their turn
+_TOGETHER: Final = 500  # lines that are given together at most: between them statuses and deadlines get their turn
 
 _stream = operator.itemgetter("logStreamName")
 _timestamp = operator.itemgetter("timestamp")
@@ -85,35 +85,41 @@ class Intake:
         if any(routes[stream].job is None or routes[stream].floor > earliest for stream in streams):
             records = [record for record in records if self._wants(record)]
         identity = "identity" if records and "identity" in records[0] else "eventId"
-        found = dict(zip(fingerprints([record.get(identity, "") for record in records]), records, strict=True))
+        keys = fingerprints([record.get(identity, "") for record in records])
         new: set[int] = set()
-        for job, part in self._by_job(found):
-            new |= job.seen.add(list(map(_timestamp, part.values())), list(part))
+        for job, mine, known_by in self._by_job(records, keys):
+            new |= job.seen.add(list(map(_timestamp, mine)), known_by)
         if not new:
             return None
-        if len(new) < len(found):
-            found = {key: record for key, record in found.items() if key in new}
-        for job, part in self._by_job(found):
-            self._note(job, list(part.values()))
-        records = list(found.values())
+        if len(new) < len(keys):  # one of them may be there twice
+            found = {key: record for key, record in zip(keys, records, strict=True) if key in new}
+            keys, records = list(found), list(found.values())
+        for job, mine, _ in self._by_job(records, keys):
+            self._note(job, mine)
         newest, late = self._in_time(records)
-        return Lines(records, routes, keys=list(found), newest=newest, late=late)
+        return Lines(records, routes, keys=keys, newest=newest, late=late)
 
     def _wants(self, record: Record) -> bool:
         route = self._routes[record["logStreamName"]]
         return route.job is not None and record["timestamp"] >= route.floor
 
-    def _by_job(self, found: Mapping[int, Record]) -> Iterator[tuple[FollowedJob, Mapping[int, Record]]]:
-        """Yield the lines of each job, by their fingerprints."""
-        parts: dict[FollowedJob | None, dict[int, Record]] = {}
+    def _by_job(
+        self, records: Sequence[Record], keys: Sequence[int]
+    ) -> Iterator[tuple[FollowedJob, Sequence[Record], Sequence[int]]]:
+        """Yield the lines of each job, and their fingerprints."""
         routes = self._routes
-        jobs = {routes[stream].job for stream in set(map(_stream, found.values()))}
+        jobs = {routes[stream].job for stream in set(map(_stream, records))}
+        parts: dict[FollowedJob | None, tuple[Sequence[Record], Sequence[int]]]
         if len(jobs) == 1:  # mostly, and then they need not be taken apart
-            parts[jobs.pop()] = dict(found)
+            parts = {jobs.pop(): (records, keys)}
         else:
-            for key, record in found.items():
-                parts.setdefault(routes[record["logStreamName"]].job, {})[key] = record
-        return ((job, part) for job, part in parts.items() if job is not None)
+            lists: dict[FollowedJob | None, tuple[list[Record], list[int]]] = {job: ([], []) for job in jobs}
+            for record, key in zip(records, keys, strict=True):
+                mine, known_by = lists[routes[record["logStreamName"]].job]
+                mine.append(record)
+                known_by.append(key)
+            parts = {**lists}
+        return ((job, *part) for job, part in parts.items() if job is not None)
 
     def _note(self, job: FollowedJob, records: Sequence[Record]) -> None:
         """Note when a job's lines were written, and when they arrived."""
@@ -133,8 +139,8 @@ class Intake:
     def _in_time(self, records: Sequence[Record]) -> tuple[dict[str, int], set[int]]:
         """Return the newest timestamps of streams before these lines, and the places of the late ones among them."""
         streams = list(map(_stream, records))
-        jobs = {stream: self._routes[stream].job for stream in set(streams)}
-        before = {stream: job.streams.get(stream, -1) for stream, job in jobs.items() if job}
+        jobs = {stream: job for stream in set(streams) if (job := self._routes[stream].job)}
+        before = {stream: job.streams.get(stream, -1) for stream, job in jobs.items()}
         newest, late = dict(before), set()
         for place, (stream, timestamp) in enumerate(zip(streams, map(_timestamp, records), strict=True)):
             if timestamp < newest[stream]:
@@ -142,8 +148,7 @@ class Intake:
             else:
                 newest[stream] = timestamp
         for stream, job in jobs.items():
-            if job:
-                job.streams[stream] = newest[stream]
+            job.streams[stream] = newest[stream]
         return before, late
 
     def _route(self, stream: str) -> _Route:

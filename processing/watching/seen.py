@@ -41,7 +41,7 @@ class Seen:
     """Remembers which lines it was told of, by timestamp and fingerprint.
 
     A job may write millions of lines, and one that comes very late must still be told from those that were given hours
-    ago. So fingerprints are kept in sorted arrays, one for each minute of timestamps. As logs are read in the order of
+    ago. So fingerprints are kept in arrays, one for each minute of timestamps. As logs are read in the order of
     time, a few parts are open at a time, as sets; the others are closed. Two of a million lines of one minute have the
     same fingerprint once in twenty million runs.
     """
@@ -132,7 +132,7 @@ class Seen:
     def _close(self, span: int) -> None:
         keys = self._open.pop(span)
         if keys and span not in self._closed:
-            self._closed[span] = array("q", sorted(keys))
+            self._closed[span] = array("q", keys)
 
 
 def _little_endian(keys: array[int]) -> array[int]:
