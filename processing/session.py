@@ -229,7 +229,7 @@ class Session:
         if self._polling is None:
             from processing.watching.policy import Polling
 
-            self._polling = Polling()
+            self._polling = Polling() if self._event_source is None else Polling.prompt()
         return self._polling
 
     @property

@@ -267,6 +267,7 @@ def _quick() -> Polling:
         full_every=60.0,
         quiet_logs=0.2,
         settle=0.0,
+        grace=0.0,
     )
 
 

@@ -201,6 +201,7 @@ class Feed:
     def _read(self, lines: _Lines) -> Iterator[Step]:
         """Yield the lines that are due, and how jobs ended whose last line was among them."""
         clock, turn = self.session.clock, self.session.clock.monotonic() + _TURN
+        lines.reader.await_look(self.subscription.next_look())
         with contextlib.closing(lines.read()) as steps:
             for step in steps:
                 if self._closed:
@@ -218,8 +219,6 @@ class Feed:
                     yield step
         for name, moment in lines.reader.fresh().items():
             self.subscription.alive(name, moment)
-        if lines.reader.hushed():
-            self.subscription.look()
 
     def _of_those_left(self, lines: Lines) -> Iterator[Lines]:
         if not lines.job_names <= self._left.keys():

@@ -26,6 +26,10 @@ _NARROW = 10.0  # seconds that are read again at least: CloudWatch's usual delay
 _WIDE_EVERY = 4.0  # times the lateness after which all of it is read again
 _FIRST = 3.0  # times `Polling.first`: the first wait
 _UNTIL_THE_FIRST = 30.0  # seconds between two readings before the first line
+_SOONEST = 0.75  # times `Polling.longest` between two readings; the next look puts off by the rest
+_TIMES_USUAL = 9.0  # how often the newest line's usual age: the older it is, the less does a reading tell
+_TIMES_AGE = (6.0, 20.0)  # the same of its age now, at least and at most
+_LATEST = 10.0  # seconds by which lines may come late that are waited for in any case
 
 
 @attrs.define
@@ -79,6 +83,20 @@ class FollowedJob:
     done: bool = False  # all its lines were given by who made the checkpoint
 
     @property
+    def lateness(self) -> float:
+        """How late its lines came, in seconds; beyond a bound it is a clock that is wrong."""
+        return min(max(0, self.skew) / 1000, _LATEST)
+
+    def is_quiet(self, began: float, grace: float) -> bool:
+        """Return whether, by its newest line and by how late they come, none came of late.
+
+        Args:
+            began: seconds since the epoch, by AWS's clock.
+            grace: how long no line must have come.
+        """
+        return self.newest is None or (self.newest + max(0, self.skew)) / 1000 <= began - grace
+
+    @property
     def was_read_whole(self) -> bool:
         """Whether everything has been read once since it ended."""
         return self.ending is not None and self.ending.limit is not None
@@ -96,6 +114,7 @@ class Fleet:
     polling: Polling
     due: float
     jobs: dict[str, FollowedJob] = attrs.field(factory=dict)
+    awaits: bool = False  # the reading that is due was put off until a job would be looked at
     newest: int | None = None  # ms, as of a job
     swept_at: float | None = None  # when the last sweep began: seconds since the epoch, by AWS's clock
     wide_at: float = float("-inf")  # the same of the last sweep that went back all the lateness
@@ -133,7 +152,7 @@ class Fleet:
         self.swept_at = began
 
     def pace(self, first_news: bool, now: float, aws_now: float, random: random_module.Random) -> None:
-        """Set when to read next: soon while a job may be about to start, then as often as it writes.
+        """Set from when on to read next: soon while a job may be about to start, then as often as it is worth it.
 
         Args:
             first_news: whether the first lines of the fleet have just come.
@@ -144,16 +163,25 @@ class Fleet:
         polling = self.polling
         waited = None if first_news else self.wait
         growing = _FIRST * polling.first if waited is None else waited * polling.factor**2
-        # As often as a job is looked at, but a little before: lines that show that it runs save the look.
-        often = polling.longest * (1 - 2 * polling.jitter)
-        if self.newest is None:
-            longest = max(often, min(_UNTIL_THE_FIRST, polling.quiet_logs / 3))  # the program may start any minute
-        elif any(job.pulse.steady for job in self.jobs.values()):
-            longest = often
-        else:
-            longest = min(polling.quiet_logs, max(often, 6 * (aws_now - self.newest / 1000)))
-        self.wait = min(growing, longest)
+        self.wait = min(growing, self._longest(aws_now))
         self.due = now + self.wait * (1 - 0.5 * polling.jitter * random.random())
+        self.awaits = False
+
+    def _longest(self, aws_now: float) -> float:
+        """Return the longest wait: the older the newest line mostly is, the less does it tell."""
+        polling = self.polling
+        if self.newest is None:  # the program may start any minute
+            return max(polling.longest, min(_UNTIL_THE_FIRST, polling.quiet_logs / 3))
+        age = aws_now - self.newest / 1000
+        usual = min((job.pulse.usual for job in self.jobs.values() if job.pulse.usual is not None), default=age)
+        least, most = _TIMES_AGE
+        worth_it = max(least * age, min(_TIMES_USUAL * usual, most * age))
+        return min(polling.quiet_logs, max(_SOONEST * polling.longest, worth_it))
+
+    def await_look(self, moment: float, now: float) -> None:
+        """Put off the reading that is due, once, until a job would be looked at."""
+        if now < moment <= now + self.polling.longest and not self.awaits and self.newest is not None:
+            self.due, self.awaits = moment, True
 
 
 def prefix_of(jobs: list[FollowedJob], host: str | None = None) -> str:

@@ -42,13 +42,11 @@ class Intake:
 
     Attributes:
         way: the way in which lines are read: those of another one have other identities.
-        fresh: by job, a moment (seconds since the epoch) at which it surely ran; where that has moved.
         oldest: the earliest timestamp (ms since the epoch) of what was new; set it to None to begin anew.
     """
 
     def __init__(self, jobs: Mapping[str, FollowedJob], host: str | None) -> None:
         self.way = ""
-        self.fresh: dict[str, float] = {}
         self.oldest: int | None = None
         self._jobs = jobs
         self._host = host
@@ -134,7 +132,6 @@ class Intake:
         surely = max(map(min, timestamps, arrivals))
         if job.newest is None or surely > job.newest:
             job.newest = surely
-            self.fresh[job.name] = surely / 1000
 
     def _in_time(self, records: Sequence[Record]) -> tuple[dict[str, int], set[int]]:
         """Return the newest timestamps of streams before these lines, and the places of the late ones among them."""

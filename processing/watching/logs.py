@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SETTLED_AFTER = 600.0  # seconds after a job's end when none of its lines is under way any more
-_GRACE = 8.0  # times `Polling.settle` after a job's end before which no sweep is the last
+_ALIVE_FOR = 0.4  # seconds after its newest line that a job which writes as usual is taken to have lived
 _HELD = 5.0  # seconds that a piece of a long line waits for the next one
 _EVENTS_A_PAGE = 5_000  # a page has up to 10,000 events, or 1 MB
 _CALL_BUDGET = 20.0  # seconds for one call, while there is more to be done than to read logs
@@ -114,7 +114,7 @@ class LogReader:
         self._source: FilteredSource | StreamsSource | None = None  # None: the logs cannot be read
         self._read_by(FilteredSource(self._call))
         self._server = ServerTime(self._clock)
-        self._hushed: list[str] = []
+        self._fresh: dict[str, float] = {}
         self._complete: dict[str, tuple[int, int]] = {}  # since and count of jobs that are complete
 
     # What the consumer does.
@@ -205,17 +205,20 @@ class LogReader:
         return self._source is None or all(job.swept for job in self._jobs.values())
 
     def fresh(self) -> Mapping[str, float]:
-        """Return the moments (seconds since the epoch) at which jobs surely ran, where they have moved.
-
-        Mostly that is when a job wrote its newest line; where it writes steadily, when its lines were read.
-        """
-        moved, self._intake.fresh = self._intake.fresh, {}
+        """Return moments (seconds since the epoch) until which jobs ran that write as usual, since the last call."""
+        moved, self._fresh = self._fresh, {}
         return moved
 
-    def hushed(self) -> list[str]:
-        """Return the jobs that wrote steadily, and have fallen silent since the last call: they may have ended."""
-        found, self._hushed = self._hushed, []
-        return found
+    def await_look(self, moment: float) -> None:
+        """Put off what is due of jobs that run until one of them would be looked at: young lines may save the look.
+
+        Args:
+            moment: the monotonic moment of that look.
+        """
+        now = self._clock.monotonic()
+        for fleet in self._fleets:
+            if fleet.due <= now:
+                fleet.await_look(moment, now)
 
     def checkpoint(self) -> Checkpoint:
         """Return which lines have been given by now: another process goes on without a gap or a repeat."""
@@ -295,7 +298,9 @@ class LogReader:
         for job in sweep.jobs:
             job.swept, job.resume = True, job.since
             if job.ending and not sweep.fleet:
-                job.ending.quiet = job.ending.quiet + 1 if job.taken == before[job.name] else 0
+                # Lines that came long ago, and were just not asked for, do not tell that more are under way.
+                quiet = job.taken == before[job.name] or (sweep.whole and job.is_quiet(began, self._polling.grace))
+                job.ending.quiet = job.ending.quiet + 1 if quiet else 0
                 job.ending.last_began = began
         if sweep.fleet:
             self._after(sweep, sweep.fleet, began, first_news)
@@ -330,11 +335,8 @@ class LogReader:
         fleet.pace(first_news, self._clock.monotonic(), self._aws_now(), self._random)
 
     def _feel(self, job: FollowedJob, newest: float, began: float) -> None:
-        rhythm = job.pulse.feel(began - newest, self._polling.longest)
-        if rhythm == "steady":
-            self._intake.fresh[job.name] = began
-        elif rhythm == "hushed":
-            self._hushed.append(job.name)
+        if job.pulse.feel(began - newest, self._polling.longest):
+            self._fresh[job.name] = min(began, newest + _ALIVE_FOR)
 
     def _give(self, lines: Lines) -> Iterator[Lines]:
         """Yield lines, with long ones put together; what is not taken is left for the next poll."""
@@ -362,7 +364,7 @@ class LogReader:
                 continue
             if ending.limit is None:
                 ending.limit = now + self._polling.settle_limit
-            earliest = (ending.ended_at or 0.0) + _GRACE * self._polling.settle
+            earliest = (ending.ended_at or 0.0) + max(self._polling.grace, job.lateness)
             if ending.settled or (ending.quiet >= 2 and ending.last_began >= earliest):
                 yield from self._completed(job, bounded=False)
             elif now >= ending.limit:

@@ -62,6 +62,11 @@ class Watched:
         return True
 
     @property
+    def moment(self) -> float:
+        """When it is looked at, if it gives no further sign of life."""
+        return max(self.due, self.alive + self.pause) if self.pause else self.due
+
+    @property
     def ended(self) -> bool:
         """Whether its last status is known."""
         return self.status in TERMINAL
@@ -111,10 +116,9 @@ class Looks:
         while self._heap:
             due, _, watched = self._heap[0]
             if watched.due == due:
-                later = watched.alive + watched.pause
-                if not watched.pause or later <= due:
+                if watched.moment <= due:
                     return watched
-                self.plan(watched, later, watched.pause)
+                self.plan(watched, watched.moment, watched.pause)
             heapq.heappop(self._heap)
         return None
 

@@ -29,6 +29,8 @@ class Polling:
         lateness: how far behind the newest line CloudWatch may still deliver one while the job runs: each poll reads
             again from there. A line that is later than that is found when the job has ended, and not lost.
         settle: once the job has ended, its logs are read until two sweeps this far apart bring nothing new.
+        grace: and at least until its end is so long ago, by AWS's clock. Where lines were later than that while it
+            ran, they are waited for as long, up to ten seconds.
         settle_limit: after so long the logs are taken as complete even if lines still came in; a warning says so.
     """
 
@@ -45,8 +47,14 @@ class Polling:
     renewal: float = 60.0
     quiet_logs: float = 240.0
     lateness: float = 60.0
-    settle: float = 0.25
+    settle: float = 0.4
+    grace: float = 2.5
     settle_limit: float = 30.0
+
+    @classmethod
+    def prompt(cls) -> Polling:
+        """Return the pace of a session that is told of ends at once: who waits is to know within two seconds."""
+        return cls(grace=1.75)
 
     def after(self, wait: float | None) -> float:
         """Return the wait that follows `wait`; the first one for None."""

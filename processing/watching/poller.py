@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _TRIES: Final = 3  # of one call in a row; what fails longer is called again in its turn
 _BUDGET: Final = 1.0  # seconds for them
 _GRACE: Final = 5.0  # seconds that a call has in any case, however near the deadline
+_AHEAD: Final = 0.25  # seconds that lines may take to be read
 _PATIENCE: Final = 2.0  # seconds that a follower without any time gives the leader for its first look
 
 
@@ -136,6 +137,10 @@ class Subscription:
     def look(self) -> None:
         """Have the jobs looked at as soon as somebody leads, whenever they are due: for who cannot wait longer."""
         self._poller.look(self._mailbox)
+
+    def next_look(self) -> float:
+        """Return the monotonic moment of the next look at one of the jobs; infinite where none is planned."""
+        return self._poller.next_look(self._mailbox)
 
     def alive(self, name: str, moment: float) -> None:
         """Take note that a job was running then, so that it need not be looked at for a while.
@@ -269,6 +274,13 @@ class Poller:
         with self._lock:
             self._roll.wake(mailbox.told)
             self._turns.stir()
+
+    def next_look(self, mailbox: Mailbox) -> float:
+        """Return when the next of a subscription's jobs is looked at by itself."""
+        with self._lock:
+            # Who leads makes that look; what another thread does instead of it has to be done a little before.
+            ahead = _AHEAD if self._turns.led else 0.0
+            return self._roll.next_look(mailbox.told) - ahead
 
     def alive(self, name: str, moment: float) -> None:
         """Take note that a job was running at a moment of AWS's time."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import attrs
 
-Rhythm: TypeAlias = Literal["steady", "hushed", "unknown"]
-
-_AS_YOUNG: Final = 1.5  # times its usual age, that the newest line of a job which writes as usual may have
-_MARGIN: Final = 0.5  # seconds more
 _WEIGHT: Final = 0.2  # of the newest age in the usual one
+_SPREADS: Final = 3.0  # from the usual age to the oldest that is as usual: nearly all are younger
+_MARGIN: Final = 0.25  # seconds more
 
 
 @attrs.define
@@ -22,26 +20,25 @@ class Pulse:
 
     Args:
         usual: that age, in seconds; None before it is known.
-        steady: whether the job wrote as usual when its lines were last read.
+        spread: by how much ages differ from it on the average.
     """
 
     usual: float | None = None
-    steady: bool = False
+    spread: float = 0.0
 
-    def feel(self, age: float, longest: float) -> Rhythm:
-        """Take the age of the newest line, in seconds, after reading, and return what it tells.
+    def feel(self, age: float, longest: float) -> bool:
+        """Take the age of the newest line, in seconds, after reading, and return whether it is as usual: the job runs.
 
         Args:
             age: the age.
-            longest: a job whose newest line is not younger than a third of it does not write steadily.
-
-        Returns:
-            `steady`: the job runs. `hushed`: it was steady until now, and may have ended. Else `unknown`.
+            longest: the longest wait between two looks. A line that is older than half of that tells nothing, as the
+                job's end may be about as long ago; beyond twice that it is all the same how old it is.
         """
-        bound = longest / 3
-        was, self.steady = self.steady, False
-        if self.usual is not None and age <= min(bound, _AS_YOUNG * self.usual + _MARGIN):
-            self.steady = True
-        if age <= bound:
-            self.usual = age if self.usual is None else self.usual + _WEIGHT * (age - self.usual)
-        return "steady" if self.steady else "hushed" if was else "unknown"
+        age = min(max(0.0, age), 2 * longest)
+        if self.usual is None:
+            self.usual, self.spread = age, age / 2
+            return False
+        bound = min(longest / 2, self.usual + _SPREADS * self.spread + _MARGIN)
+        self.spread += _WEIGHT * (abs(age - self.usual) - self.spread)
+        self.usual += _WEIGHT * (age - self.usual)
+        return age <= bound

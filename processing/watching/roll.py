@@ -133,6 +133,12 @@ class Roll:
         if watched is not None:
             watched.alive = max(watched.alive, self._server.reading_at(moment))
 
+    def next_look(self, names: Iterable[str]) -> float:
+        """Return when the next of some jobs is looked at by itself; infinite where that is not how they are known."""
+        if self._listing:
+            return math.inf
+        return min((self._jobs[name].moment for name in names if name in self._jobs), default=math.inf)
+
     def wake(self, names: Iterable[str]) -> None:
         """Look at jobs now: something happened to them."""
         now = self._clock.monotonic()

@@ -265,10 +265,18 @@ def test_a_token_that_never_changes_ends_the_sweep() -> None:
 
 def test_the_end_waits_for_the_last_lines() -> None:
     """Lines that come in after the job's end are waited for, until two sweeps are quiet."""
-    world = World([line(number, at=1, delay=10 + 0.4 * number) for number in range(10)])
+    world = World([line(number, at=1, delay=10 + 0.8 * number) for number in range(10)])
     world.clock.advance(10)
     assert len(world.finish()) == 10
     assert world.clock.sleeps[-2:] == pytest.approx([world.polling.settle] * 2)
+
+
+@pytest.mark.parametrize(("delay", "least"), [(0.2, 2.5), (4.0, 4.0), (60.0, 10.0)])
+def test_no_sweep_is_the_last_before_a_line_may_have_come(delay: float, least: float) -> None:
+    """After a job's end its lines are waited for a while, or as long as they were late while it ran, within reason."""
+    world = World([line(number, at=float(number), delay=delay) for number in range(20)], page=1000)
+    assert len(world.follow(100.0)) == 20
+    assert least <= world.clock.monotonic() - 100.0 <= least + 1.0 + world.polling.settle
 
 
 def test_the_wait_for_the_last_lines_is_bounded(caplog: pytest.LogCaptureFixture) -> None:

@@ -241,9 +241,9 @@ def test_a_job_that_comes_later_is_read_from_its_beginning() -> None:
     reader.drop("run-3")
     world.clock.advance(49.5)
     assert Counter(item.job_name for item in reader.poll()) == {"run-1": 17, "run-2": 33}
-    fresh = reader.fresh()
-    assert START / 1000 + 99 <= fresh["run-1"] <= START / 1000 + 100
-    assert START / 1000 + 97 <= fresh["run-2"] <= START / 1000 + 100
+    assert reader.fresh().keys() == {"run-1"}  # of the other it is not known yet how it writes
+    world.clock.advance(50)
+    assert list(reader.poll()) == []
     assert reader.fresh() == {}
 
 
@@ -255,8 +255,8 @@ def test_one_host_alone() -> None:
 
 
 def test_a_chatty_job_is_read_often_and_a_silent_one_seldom() -> None:
-    """An hour costs up to 290 calls where it writes every second, and half of that where it writes nothing."""
-    for lines, bounds in [([line(n, "clean", at=float(n)) for n in range(3600)], (200, 290)), ([], (10, 145))]:
+    """An hour costs up to 360 calls where it writes every second, and less than half where it writes nothing."""
+    for lines, bounds in [([line(n, "clean", at=float(n)) for n in range(3600)], (200, 360)), ([], (10, 145))]:
         world = World(lines, page=10_000)
         world.follow(world.reader(["clean"]), {"clean": 3600.0})
         assert bounds[0] < len(world.prefixes) < bounds[1]
