@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COMMON: Final = 4
 """Characters that names have to share for their lines to be read together; else those of all the account would be."""
 
-_NARROW = 10.0  # seconds that are read again at least: CloudWatch's usual delay is below that
+_NARROW = 5.0  # seconds that are read again at least: CloudWatch's usual delay is below that
 _WIDE_EVERY = 4.0  # times the lateness after which all of it is read again
 _FIRST = 3.0  # times `Polling.first`: the first wait
 _UNTIL_THE_FIRST = 30.0  # seconds between two readings before the first line
@@ -120,7 +120,7 @@ class Fleet:
     wide_at: float = float("-inf")  # the same of the last sweep that went back all the lateness
     skew: int = 0  # ms, as of a job
     wait: float | None = None  # the last wait while waits grow
-    delay: float = attrs.field(default=attrs.Factory(lambda self: self.polling.lateness, takes_self=True))
+    delay: float = attrs.field(default=attrs.Factory(lambda self: self.polling.lateness / 4, takes_self=True))
     """Seconds after which a line can be read, at worst of late."""
 
     def takes(self, name: str) -> bool:
@@ -132,7 +132,7 @@ class Fleet:
         assert self.swept_at is not None
         lateness = self.polling.lateness
         wide = self.swept_at - self.wide_at >= _WIDE_EVERY * lateness
-        window = lateness if wide else min(lateness, max(_NARROW, 2 * self.delay + 5.0))
+        window = lateness if wide else min(lateness, max(_NARROW, 2 * self.delay + 2.0))
         # What could not be read at the last sweep was written the lateness before it, by the slowest clock, or later.
         earliest = round((self.swept_at - lateness) * 1000) - self.skew
         return earliest if self.newest is None else max(earliest, self.newest - round(window * 1000))

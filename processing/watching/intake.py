@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from processing.watching.lines import Lines
-from processing.watching.seen import fingerprints, fingerprints_of_bytes
+from processing.watching.seen import fingerprints, fingerprints_of_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -61,7 +61,7 @@ class Intake:
         outline = page.outline()
         if outline is None:
             return False
-        left = set(fingerprints_of_bytes(outline.ids))
+        left = set(fingerprints_of_numbers(outline.ids))
         for job in jobs:
             left = job.seen.unknown(left, outline.first, outline.last)
             if not left:

@@ -20,21 +20,23 @@ def fingerprint(text: str) -> int:
 
     Not for texts of somebody who wants two of them to be the same: lines have ids that CloudWatch gives.
     """
-    return int.from_bytes(text.encode("utf-8", "surrogatepass"), "big") % _MODULUS
+    try:
+        return int(text) % _MODULUS  # CloudWatch's are numbers of 56 digits
+    except ValueError:
+        return int.from_bytes(text.encode("utf-8", "surrogatepass"), "big") % _MODULUS
 
 
 def fingerprints(texts: Collection[str]) -> list[int]:
     """Return the `fingerprint` of each of many texts."""
     try:
-        return fingerprints_of_bytes([text.encode() for text in texts])
-    except UnicodeEncodeError:
-        return [fingerprint(text) for text in texts]
+        return fingerprints_of_numbers(texts)
+    except ValueError:
+        return list(map(fingerprint, texts))
 
 
-def fingerprints_of_bytes(texts: Iterable[bytes]) -> list[int]:
-    """Return the `fingerprint` of each of many texts that are in UTF-8."""
-    number = int.from_bytes
-    return [number(text, "big") % _MODULUS for text in texts]
+def fingerprints_of_numbers(digits: Iterable[str | bytes]) -> list[int]:
+    """Return the `fingerprint` of each of many texts that are numbers."""
+    return list(map(_MODULUS.__rmod__, map(int, digits)))
 
 
 class Seen:
