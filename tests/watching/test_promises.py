@@ -12,12 +12,17 @@ The promises, whatever happens in between:
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import functools
 import logging
+import selectors
+import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -31,11 +36,13 @@ from processing.watching.policy import Polling
 from processing.watching.status import Lost
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from processing.testing.faults import FaultKind
     from processing.watching.events import Event
     from processing.watching.stream import EventStream
+
+T = TypeVar("T")
 
 NAMES = ["clean", "clean-2", "train"]  # one begins as another one does
 END = {"Completed", "Failed", "Stopped"}
@@ -104,44 +111,20 @@ class Life:
 
 
 @attrs.define(eq=False)
-class Watcher:
-    """Somebody who follows jobs, and what was told."""
+class Account:
+    """What somebody who follows jobs was told."""
 
     lives: dict[str, Life]
-    stream: EventStream[Any] = attrs.field(init=False, repr=False)
     told: list[Event] = attrs.field(factory=list, repr=False)
     lost: dict[str, WatchError] = attrs.field(factory=dict, repr=False)
-    is_done: bool = False
 
-    def __attrs_post_init__(self) -> None:
-        self.go_on(None)
-
-    def go_on(self, checkpoint: Checkpoint | None) -> None:
-        """Begin, or continue: the statuses come anew, the lines go on."""
-        jobs = [life.job for life in self.lives.values()]
-        if len(jobs) == 1:
-            self.stream = jobs[0].events(checkpoint=checkpoint)
+    def take(self, event: Event | Lost) -> None:
+        """Note an event."""
+        assert event.job_name not in self.lost
+        if isinstance(event, Lost):
+            self.lost[event.job_name] = event.error
         else:
-            self.stream = processing.events(jobs, checkpoint=checkpoint)
-        self.told = [event for event in self.told if isinstance(event, LogEvent)]
-        self.lost.clear()
-
-    def read(self, count: int) -> None:
-        """Take at most so many events."""
-        for _ in range(count):
-            try:
-                event = next(self.stream, None)
-            except WatchError as error:  # of a single job
-                self.lost[error.job_name] = error
-                event = None
-            if event is None:
-                self.is_done = True
-                return
-            assert event.job_name not in self.lost
-            if isinstance(event, Lost):
-                self.lost[event.job_name] = event.error
-            else:
-                self.told.append(event)
+            self.told.append(event)
 
     def check(self) -> None:
         """Hold what was told so far to what may be told."""
@@ -171,6 +154,40 @@ class Watcher:
             messages = {event.message for event in told if isinstance(event, LogEvent)}
             missing = life.messages(by=life.ends + GRACE) - messages
             assert not missing or any(name in text and "missing" in text for text in said)
+
+
+@attrs.define(eq=False)
+class Watcher(Account):
+    """Somebody who follows jobs, in a thread."""
+
+    stream: EventStream[Any] = attrs.field(init=False, repr=False)
+    is_done: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.go_on(None)
+
+    def go_on(self, checkpoint: Checkpoint | None) -> None:
+        """Begin, or continue: the statuses come anew, the lines go on."""
+        jobs = [life.job for life in self.lives.values()]
+        if len(jobs) == 1:
+            self.stream = jobs[0].events(checkpoint=checkpoint)
+        else:
+            self.stream = processing.events(jobs, checkpoint=checkpoint)
+        self.told = [event for event in self.told if isinstance(event, LogEvent)]
+        self.lost.clear()
+
+    def read(self, count: int) -> None:
+        """Take at most so many events."""
+        for _ in range(count):
+            try:
+                event = next(self.stream, None)
+            except WatchError as error:  # of a single job
+                self.lost[error.job_name] = error
+                event = None
+            if event is None:
+                self.is_done = True
+                return
+            self.take(event)
 
 
 def check_late_marks(lines: Sequence[LogEvent]) -> None:
@@ -350,3 +367,203 @@ TestPromises = Promises.TestCase
 TestPromises.settings = settings(
     max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+# The same in coroutines. Their loop and the thread that polls for them run side by side, so what a machine would decide
+# on in between is drawn beforehand.
+
+
+@attrs.frozen
+class Plan:
+    """A job's life before it is lived; moments are parts of the time that it runs."""
+
+    runs: int
+    status: str
+    written: Sequence[tuple[int, int, float]]
+    stopped: float | None
+    deleted: bool
+
+
+PLANS = st.lists(
+    st.builds(
+        Plan,
+        st.integers(2, 600),
+        st.sampled_from(["Completed", "Failed", "Stopped"]),
+        LINES,
+        st.none() | st.sampled_from([0.1, 0.9]),
+        st.sampled_from([False, False, False, True]),
+    ),
+    min_size=1,
+    max_size=len(NAMES),
+)
+STORMS = st.lists(
+    st.tuples(
+        st.floats(0.0, 500.0),
+        st.sampled_from(OPERATIONS),
+        st.sampled_from(WEATHER),
+        st.sampled_from([0.1, 0.5, 1.0]),
+        st.integers(1, 30),
+    ),
+    max_size=3,
+)
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """A loop whose thread keeps a virtual clock from moving on as long as it has something to do, and no longer.
+
+    What takes its time is done at once, in the loop's own thread: `test_async.py` has it in others.
+    """
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._thread = threading.get_ident()
+        super().__init__(Resting(clock))
+
+    def call_soon_threadsafe(self, *args: Any, **options: Any) -> asyncio.Handle:  # type: ignore[override]
+        with self._clock._lock:
+            self._clock._at_work.add(self._thread)
+            self._clock._signs += 1
+        return super().call_soon_threadsafe(*args, **options)
+
+    def run_in_executor(self, _: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is whoever awaits it that is told
+            future.set_exception(error)
+        return future
+
+    def finish(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end, and close the loop."""
+        try:
+            return self.run_until_complete(asyncio.wait_for(coroutine, 30))
+        finally:
+            self.run_until_complete(self.shutdown_asyncgens())
+            self.close()
+
+
+class Resting(selectors.DefaultSelector):
+    """Where a loop waits for what comes: the time does not wait for it meanwhile."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        super().__init__()
+
+    def select(self, timeout: float | None = None) -> Any:
+        if timeout != 0:
+            with self._clock._lock:
+                self._clock._at_work.discard(threading.get_ident())
+        return super().select(timeout)
+
+
+class Afternoon:
+    """A simulated AWS in which everything that will happen is planned.
+
+    Args:
+        seed: of the simulation.
+        lag: of the List.
+        plans: the jobs'.
+        storms: when which calls fail, how, with which probability and how often.
+    """
+
+    def __init__(self, seed: int, lag: float, plans: Sequence[Plan], storms: Sequence[Any]) -> None:
+        self.aws = SimulatedAws(Limited(), seed=seed, list_lag=lag, latency=0.05, liberties=True)
+        self.session = self.aws.session(polling=Polling(few=1 + seed % 3))
+        self.lives = {name: self._begin(name, plan) for name, plan in zip(NAMES, plans, strict=False)}
+        for moment, operation, kind, probability, times in storms:
+            plant = functools.partial(self.aws.faults.on, operation, kind, probability=probability, times=times)
+            self.aws.at(moment, plant)
+
+    def _begin(self, name: str, plan: Plan) -> Life:
+        lines = [
+            SimulatedLine(place * plan.runs / 20, f"{name}.{number}", host, delay)
+            for number, (place, host, delay) in enumerate(plan.written)
+        ]
+        self.aws.add_job(name, ends=float(plan.runs), status=plan.status, lines=lines, hosts=3)
+        life = Life(processing.attach(name, self.session), 0.0, float(plan.runs), plan.status, lines)
+        if plan.stopped is not None:
+            self.aws.at(plan.stopped * plan.runs, functools.partial(self._stop, life))
+        if plan.deleted:
+            self.aws.at(plan.runs + 5.0, functools.partial(self._delete, life))
+        return life
+
+    def _stop(self, life: Life) -> None:
+        if life.is_running(self.aws.now):
+            self.aws.stop_job(life.job.job_name)
+            life.stopped = self.aws.now
+            life.ends = self.aws.jobs._jobs[life.job.job_name].ends - self.aws._began
+
+    def _delete(self, life: Life) -> None:
+        self.aws.delete_job(life.job.job_name)
+        life.deleted = self.aws.now
+
+    async def follow(self, lives: dict[str, Life], leaves_after: int | None) -> Account:
+        """Follow jobs to their ends, or leave after so many events."""
+        account = Account(lives)
+        jobs = [life.job for life in lives.values()]
+        events: Any = jobs[0].events_async() if len(jobs) == 1 else processing.events_async(jobs)
+        async with contextlib.aclosing(events):
+            try:
+                async for event in events:
+                    account.take(event)
+                    account.check()
+                    if len(account.told) == leaves_after:
+                        return Account({})
+            except WatchError as error:  # of a single job
+                account.lost[error.job_name] = error
+        return account
+
+    async def wait(self, timeout: float) -> None:
+        """Wait for all jobs for so long."""
+        begun, lives = self.aws.now, {life.job: life for life in self.lives.values()}
+        done, not_done = result = await processing.wait_async(list(lives), timeout=timeout)
+        assert self.aws.now <= begun + timeout + 5 * OVERTIME  # the calls of all five are made one after the other
+        assert (set(done) | set(not_done), set(done) & set(not_done)) == (set(lives), set())
+        assert not [job for job in set(done) - set(result.failed) if lives[job].is_running(self.aws.now)]
+        assert not not_done or self.aws.now - begun > timeout - 0.001
+
+    async def complete(self) -> None:
+        """Take all jobs as they end."""
+        lives = {life.job: life for life in self.lives.values()}
+        ended = []
+        async for job in processing.as_completed_async(list(lives)):
+            assert not lives[job].is_running(self.aws.now)
+            ended.append(job)
+        assert (set(ended), len(ended)) == (set(lives), len(lives))
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 99),
+    lag=st.sampled_from([0.0, 5.0, 60.0]),
+    plans=PLANS,
+    storms=STORMS,
+    timeout=st.floats(0.0, 900.0),
+    leaves_after=st.integers(1, 12),
+)
+def test_the_promises_hold_in_coroutines(
+    seed: int, lag: float, plans: list[Plan], storms: list[Any], timeout: float, leaves_after: int
+) -> None:
+    """Who follows one job or all, waits, takes them as they end, or leaves: all side by side are told the truth."""
+    world = Afternoon(seed, lag, plans, storms)
+    (first, *_) = world.lives
+    said = Said()
+    logging.getLogger("processing").addHandler(said)
+
+    async def everybody() -> Sequence[Any]:
+        return await asyncio.gather(
+            world.follow({first: world.lives[first]}, None),
+            world.follow(world.lives, None),
+            world.follow(world.lives, leaves_after),
+            world.wait(timeout),
+            world.complete(),
+        )
+
+    try:
+        accounts = Loop(world.aws.clock).finish(everybody())[:2]
+    finally:
+        logging.getLogger("processing").removeHandler(said)
+    for account in accounts:
+        account.check()
+        account.check_end(said.texts)
+    assert not world.session.poller._mailboxes
