@@ -50,6 +50,13 @@ class Outcome:
     tail: tuple[LogEvent, ...] | None = None
     lost: WatchError | None = None
 
+    @classmethod
+    def of(cls, description: Mapping[str, Any], tail: tuple[LogEvent, ...] | None = None) -> Outcome:
+        """Return how a job ended that is described, or listed, with a terminal status."""
+        status = description["ProcessingJobStatus"]
+        # Of ten thousand jobs that completed not everything is kept.
+        return cls({"ProcessingJobStatus": status} if status == "Completed" else description, tail)
+
     def is_error(self, *, stopped: bool = True) -> bool:
         """Return whether the job did not complete.
 
@@ -104,9 +111,7 @@ class Follower:
             self._renderer.show(event)
         if event.status not in TERMINAL:
             return None
-        # Of ten thousand jobs that completed not everything is kept.
-        kept = {"ProcessingJobStatus": event.status} if event.status == "Completed" else event.description
-        return Outcome(kept, self._last(job))
+        return Outcome.of(event.description, self._last(job))
 
     def _last(self, job: tuple[Feed, str]) -> tuple[LogEvent, ...] | None:
         return None if self._tails is None else tuple(self._tails.pop(job, ()))

@@ -76,6 +76,7 @@ class ProcessingJob:
         self._arn = arn
         self._instance_count = instance_count
         self._created: datetime | None = None
+        self._ran: float | None = None  # a moment of AWS's time before which its status has not changed
         self._outcome: Outcome | None = None  # how it ended, once that was seen
 
     @classmethod
@@ -160,9 +161,35 @@ class ProcessingJob:
         What it was started with (`inputs`, `outputs`, `output_kms_key`) is asked of AWS when it is first looked at.
         """
         job = cls(session, job_name, arn=arn)
-        for name in _STARTED_WITH:
-            del job.__dict__[name]
+        job._ask_later()
         return job
+
+    @classmethod
+    def listed(cls, session: Session, summary: Mapping[str, Any], *, at: float | None) -> ProcessingJob:
+        """Return a job that ListProcessingJobs shows, without a call.
+
+        Args:
+            session: where it is.
+            summary: what the listing says of it. A job that has ended by that needs no look any more.
+            at: a moment of AWS's time whose changes the listing shows, in seconds since the epoch; None where AWS did
+                not tell the time.
+        """
+        from processing.following import Outcome
+        from processing.watching.status import TERMINAL
+
+        job = cls(session, summary["ProcessingJobName"], arn=summary["ProcessingJobArn"])
+        job._ask_later()
+        job._created = summary["CreationTime"]
+        if summary["ProcessingJobStatus"] in TERMINAL:
+            job._outcome = Outcome.of(summary)
+        elif summary["ProcessingJobStatus"] == "InProgress":
+            job._ran = at
+        return job
+
+    def _ask_later(self) -> None:
+        """Let what the job was started with be asked of AWS when it is first looked at."""
+        for name in _STARTED_WITH:
+            del self.__dict__[name]
 
     if not TYPE_CHECKING:  # a type checker would take every name for one that there is
 
@@ -344,11 +371,17 @@ class ProcessingJob:
             ready=ready,
         )
 
-    def _target(self) -> Target:
-        """What is known of the job by who watches it."""
+    def _target(self, *, look: bool = True) -> Target:
+        """What is known of the job by who watches it.
+
+        Args:
+            look: whether its status is to be looked at first, though it is known that it ran a while ago.
+        """
         from processing.watching.status import Target
 
-        return Target(self.job_name, self._created)
+        if look or self._ran is None:
+            return Target(self.job_name, self._created)
+        return Target(self.job_name, self._created, "InProgress", self._ran)
 
     def _follower(self, *, logs: bool) -> Follower:
         from processing.following import Follower
@@ -475,7 +508,7 @@ def start(launch: Launch) -> ProcessingJob:
         SubmissionError: AWS refused the request.
     """
     submitted, request = launch.submitted(), launch.request
-    return ProcessingJob(
+    job = ProcessingJob(
         launch.session,
         request.job_name,
         request.inputs,
@@ -484,6 +517,8 @@ def start(launch: Launch) -> ProcessingJob:
         arn=submitted.arn,
         instance_count=request.instance_count,
     )
+    job._ran = submitted.since  # noqa: SLF001 - of this module
+    return job
 
 
 def describe_if_exists(session: Session, job_name: str) -> dict[str, Any] | None:

@@ -48,10 +48,13 @@ class Submitted:
     Args:
         arn: the job's ARN.
         adopted: True where the answer to CreateProcessingJob was lost, and the job was found to be there.
+        since: a moment of AWS's time shortly before the job was created, in seconds since the epoch; None where AWS
+            did not tell the time.
     """
 
     arn: str
     adopted: bool
+    since: float | None = attrs.field(default=None, eq=False)
 
 
 class NotWantedError(SubmissionError):
@@ -112,7 +115,9 @@ class _Submission:
             return self._after(error)
         except Exception as error:  # noqa: BLE001 - whatever it was, a job may be there
             return self._after(error)
-        return Submitted(answer["ProcessingJobArn"], adopted=False)
+        told = server_time(answer.get("ResponseMetadata", {})) is not None
+        since = self._first_try(answer) - _TOLERANCE if told else None
+        return Submitted(answer["ProcessingJobArn"], adopted=False, since=since)
 
     def _parameters(self) -> dict[str, Any]:
         if not self._sent:  # called when the pacer has let the first try through
@@ -140,7 +145,7 @@ class _Submission:
             raise (self._unknown(error, None) if taken else self._refused(error)) from error
         if not self._is_ours(described):
             raise self._taken() from error
-        return Submitted(described["ProcessingJobArn"], adopted=True)
+        return Submitted(described["ProcessingJobArn"], adopted=True, since=described["CreationTime"].timestamp())
 
     def _find(self, patience: float) -> dict[str, Any] | None:
         """Return the description of the job of our name; None where it is not there within `patience` seconds."""
@@ -171,9 +176,9 @@ class _Submission:
             return False
         return bool(described["CreationTime"].timestamp() >= self._first_try(described) - _TOLERANCE)
 
-    def _first_try(self, described: Mapping[str, Any]) -> float:
-        """Return when the first try was sent, in AWS's time: its clock and ours may differ."""
-        now = server_time(described.get("ResponseMetadata", {}))
+    def _first_try(self, answer: Mapping[str, Any]) -> float:
+        """Return when the first try was sent, in AWS's time as the answer tells it: its clock and ours may differ."""
+        now = server_time(answer.get("ResponseMetadata", {}))
         if now is None:
             return self._started[0]
         clock = self._api.clock

@@ -271,6 +271,7 @@ class _Together:
         self.done: dict[ProcessingJob, None] = {}
         self._of: dict[tuple[Session, str], list[ProcessingJob]] = {}
         self._logs = logs
+        self._look = not show  # who asks for events is told what there is to begin with
         for job in self.jobs:
             if not self._is_done(job):
                 self._of.setdefault((job.sagemaker_session, job.job_name), []).append(job)
@@ -280,7 +281,7 @@ class _Together:
         self.feeds = [
             Feed(
                 session,
-                [same[0]._target() for (owner, _), same in self._of.items() if owner is session],  # noqa: SLF001 - as above
+                [same[0]._target(look=self._look) for (owner, _), same in self._of.items() if owner is session],  # noqa: SLF001 - as above
                 logs=logs,
                 timeout=timeout,
                 checkpoint=read_checkpoint(checkpoint),
@@ -299,12 +300,12 @@ class _Together:
         watched = [job for job in jobs if not self._is_done(job)]
         for job in watched:
             self._of[job.sagemaker_session, job.job_name] = [job]
-        return [job._target() for job in watched]  # noqa: SLF001 - as above
+        return [job._target(look=self._look) for job in watched]  # noqa: SLF001 - as above
 
     def _is_done(self, job: ProcessingJob) -> bool:
         """Return whether it is known already how a job ended, having noted that; its lines are not shown then."""
         seen = job._outcome  # noqa: SLF001 - what a job's own methods keep too
-        if seen is None or seen.lost is not None or self._logs:
+        if seen is None or seen.lost is not None or self._logs or self._look:
             return False
         self.done[job] = None
         return True

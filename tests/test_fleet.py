@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import processing
 from processing import ConfigurationError, ProcessingInput, ScriptProcessor, Session, SubmissionError
 from processing.exceptions import ProcessingError, StagingError
 from processing.fleet.finding import jobs
@@ -94,24 +95,24 @@ def test_jobs_have_the_tag_and_the_processor_stays_as_it_was(world: World) -> No
     for tags in (None, {"team": "data"}, [{"Key": "team", "Value": "data"}]):
         processor = world.processor(tags=tags)
         name = f"t{0 if tags is None else type(tags).__name__}"
-        sent = capture_tags(world)
+        sent = capture(world, "CreateProcessingJob")
         submit_all(processor, world.runs(2), name=name)
         expected = {"sm-processing:fleet": name, **({} if tags is None else {"team": "data"})}
-        assert sent == [expected] * 2
+        assert [{tag["Key"]: tag["Value"] for tag in params["Tags"]} for params in sent] == [expected] * 2
         assert (processor.tags, list(processor.jobs)) == (tags, [])
 
 
-def capture_tags(world: World) -> list[dict[str, str]]:
-    """Return a list that gets the tags of each job that is created from now on."""
-    sent: list[dict[str, str]] = []
-    create = world.aws.service.handlers["CreateProcessingJob"]
+def capture(world: World, operation: str) -> list[dict[str, Any]]:
+    """Return a list that gets the parameters of each call of an operation from now on."""
+    asked: list[dict[str, Any]] = []
+    handler = world.aws.service.handlers[operation]
 
-    def created(params: dict[str, Any]) -> Any:
-        sent.append({tag["Key"]: tag["Value"] for tag in params["Tags"]})
-        return create(params)
+    def called(params: dict[str, Any]) -> Any:
+        asked.append(params)
+        return handler(params)
 
-    world.aws.service.handlers["CreateProcessingJob"] = created
-    return sent
+    world.aws.service.handlers[operation] = called
+    return asked
 
 
 BAD: list[tuple[Mapping[str, Any], str]] = [
@@ -396,6 +397,43 @@ def test_a_wait_tells_what_ended_the_submission(world: World) -> None:
     fleet = submit_all(world.processor(), runs(), name="etl", block=False)
     with pytest.raises(LookupError, match="no more rows"):
         fleet.wait()
+
+
+def test_a_wait_for_new_jobs_needs_no_look_at_each(tmp_path: Path) -> None:
+    """Of jobs that were just created it is known that they run: what has changed since is listed, and nothing else."""
+    world = World(tmp_path, life=lambda _: Life(ends=100.0))
+    asked, looked = capture(world, "ListProcessingJobs"), capture(world, "DescribeProcessingJob")
+    fleet = world.submit(60, rate=1, block=False)
+    assert len(fleet.wait().done) == 60
+    assert all("LastModifiedTimeAfter" in params for params in asked[1:])  # the first is that of what is there
+    few = 8  # as long as there are not more, they are looked at one by one
+    assert {params["ProcessingJobName"] for params in looked}.isdisjoint(f"etl-{n}" for n in range(few + 1, 60 - few))
+    several = [
+        world.processor().run(world.script, job_name=f"{number:02}-x", wait=False, logs=False) for number in range(30)
+    ]
+    looked.clear()
+    assert len(processing.wait(several).done) == 30
+    assert len({params["ProcessingJobName"] for params in looked}) <= few
+
+
+def test_a_wait_for_jobs_that_were_found_begins_with_what_was_listed(tmp_path: Path) -> None:
+    """Of those that had ended nothing is asked any more, of the others what has changed since."""
+    world = World(tmp_path, life=lambda _: Life(ends=5000.0))
+    world.submit(150)
+    world.aws.jobs.life = lambda _: Life(ends=10.0, status="Failed", failure_reason="AlgorithmError: bad")
+    submit_all(world.processor(), {f"f{number}": run for number, run in enumerate(world.runs(20))}, name="etl")
+    world.clock.advance(4000)
+    for found in (Fleet.attach("etl", world.session), list(jobs("etl-", session=world.session))):
+        world.aws.calls.clear()
+        asked = capture(world, "ListProcessingJobs")
+        result = processing.wait(found, timeout=20)
+        assert (len(result.done), len(result.failed), len(result.not_done)) == (20, 20, 150)
+        assert all("LastModifiedTimeAfter" in params for params in asked)
+        assert 0 < len(asked) < 20
+        assert world.aws.calls["DescribeProcessingJob"] == 0
+    assert {error.failure_reason for error in result.failed.values()} == {"AlgorithmError: bad"}  # type: ignore[attr-defined]
+    assert len(processing.wait(found).done) == 170
+    assert [event.status for event in processing.events(found[:10], logs=False)] == ["Completed"] * 10  # type: ignore[union-attr]
 
 
 def test_a_submission_that_nobody_waits_for_says_what_is_missing(

@@ -76,6 +76,8 @@ def test_what_has_ended_is_not_asked_for_again(aws: SimulatedAws) -> None:
     assert jobs[0].exception() is None
     assert isinstance(jobs[1].exception(), JobFailedError)
     assert aws.calls["DescribeProcessingJob"] == calls
+    told = [getattr(event, "status", None) for event in processing.events(jobs, logs=False)]  # who asks is told
+    assert sorted(map(str, told)) == ["Completed", "Failed"]
 
 
 def test_a_timeout_returns_what_there_is(aws: SimulatedAws) -> None:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
+
 from processing import targets
 from processing.exceptions import ConfigurationError
 from processing.hints import type_name
@@ -89,18 +91,52 @@ def _found(
     marked = tagged(session, tags) if tags else None
     if marked is not None and not marked:
         return
-    for summary in summaries(session, prefix, filters):
-        if marked is None or summary["ProcessingJobArn"] in marked:
-            yield known(session, summary)
+    for each in listing(session, prefix, filters):
+        if marked is None or each.arn in marked:
+            yield each.job(session)
 
 
-def known(session: Session, summary: Mapping[str, Any]) -> ProcessingJob:
-    """Return the job of a summary of ListProcessingJobs."""
-    return ProcessingJob.known(session, summary["ProcessingJobName"], arn=summary["ProcessingJobArn"])
+@attrs.frozen
+class Listed:
+    """What ListProcessingJobs says of a job.
+
+    Args:
+        summary: its words.
+        answered: when, by AWS's clock in seconds since the epoch; None where AWS did not tell the time.
+    """
+
+    summary: Mapping[str, Any]
+    answered: float | None
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return str(self.summary["ProcessingJobName"])
+
+    @property
+    def arn(self) -> str:
+        """Its ARN."""
+        return str(self.summary["ProcessingJobArn"])
+
+    @property
+    def status(self) -> str:
+        """Its status, as far as the listing does not lag."""
+        return str(self.summary["ProcessingJobStatus"])
+
+    @property
+    def created(self) -> dt.datetime:
+        """Its CreationTime."""
+        moment: dt.datetime = self.summary["CreationTime"]
+        return moment
+
+    def job(self, session: Session) -> ProcessingJob:
+        """Return the job."""
+        at = None if self.answered is None else self.answered - session.polling.sweep_overlap  # listings lag
+        return ProcessingJob.listed(session, self.summary, at=at)
 
 
-def summaries(session: Session, prefix: str, filters: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-    """Yield ListProcessingJobs's summaries of the jobs whose names begin so, oldest first, each job once.
+def listing(session: Session, prefix: str, filters: Mapping[str, Any] | None = None) -> Iterator[Listed]:
+    """Yield what ListProcessingJobs says of the jobs whose names begin so, oldest first, each job once.
 
     Args:
         session: where to ask.
@@ -117,21 +153,22 @@ def summaries(session: Session, prefix: str, filters: Mapping[str, Any] | None =
         params["NameContains"] = prefix
     seen: set[tuple[str, Any]] = set()
     for page in _pages(session, params):
-        for summary in page["ProcessingJobSummaries"]:
-            identity = summary["ProcessingJobArn"], summary["CreationTime"]
-            if summary["ProcessingJobName"].startswith(prefix) and identity not in seen:
+        answered = server_time(page.get("ResponseMetadata", {}))
+        for each in (Listed(summary, answered) for summary in page["ProcessingJobSummaries"]):
+            identity = each.arn, each.created
+            if each.name.startswith(prefix) and identity not in seen:
                 seen.add(identity)
-                yield summary
+                yield each
 
 
-def listed(session: Session, prefix: str) -> list[dict[str, Any]]:
-    """Return the summaries as far as they may be listed: where that is denied, there are none.
+def listing_if_allowed(session: Session, prefix: str) -> list[Listed]:
+    """Return the same as far as they may be listed: where that is denied, there are none.
 
     For who can do without: CreateProcessingJob finds a name that is taken, and to stop a job that has ended is no
     error.
     """
     try:
-        return list(summaries(session, prefix))
+        return list(listing(session, prefix))
     except Exception as error:
         if not is_denied(error):
             raise
@@ -181,8 +218,8 @@ def tagged(session: Session, tags: Mapping[str, str | None]) -> set[str]:
         params["PaginationToken"] = token
 
 
-def of_fleet(session: Session, name: str, known: Collection[str] = ()) -> list[dict[str, Any]]:
-    """Return the summaries of a fleet's jobs, oldest first.
+def of_fleet(session: Session, name: str, known: Collection[str] = ()) -> list[Listed]:
+    """Return what is listed of a fleet's jobs, oldest first.
 
     Those whose names begin like the fleet's, and which have its tag: another fleet's name may begin with this one's.
 
@@ -191,33 +228,32 @@ def of_fleet(session: Session, name: str, known: Collection[str] = ()) -> list[d
         name: the fleet's.
         known: the names of jobs that are known to be the fleet's.
     """
-    found = listed(session, f"{name}-") if known else list(summaries(session, f"{name}-"))
-    others = [summary for summary in found if summary["ProcessingJobName"] not in known]
-    ours = {summary["ProcessingJobName"] for summary in _with_tag(session, others, name)}.union(known)
-    return [summary for summary in found if summary["ProcessingJobName"] in ours]
+    found = listing_if_allowed(session, f"{name}-") if known else list(listing(session, f"{name}-"))
+    others = [each for each in found if each.name not in known]
+    ours = {each.name for each in _with_tag(session, others, name)}.union(known)
+    return [each for each in found if each.name in ours]
 
 
-def _with_tag(session: Session, found: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+def _with_tag(session: Session, found: Sequence[Listed], name: str) -> Sequence[Listed]:
     if not found:
-        return []
+        return found
     try:
         marked = tagged(session, {FLEET_TAG: name})
     except Exception as error:
         if not is_denied(error):
             raise
         logger.info("looking at the tags of %d jobs one by one, as tag:GetResources is denied", len(found))
-        return [summary for summary in found if _has_tag(session, summary, name)]
+        return [each for each in found if _has_tag(session, each, name)]
     now = _now(session)
     return [
-        summary
-        for summary in found
-        if summary["ProcessingJobArn"] in marked
-        or (summary["CreationTime"].timestamp() > now - _TAGS_LAG and _has_tag(session, summary, name))
+        each
+        for each in found
+        if each.arn in marked or (each.created.timestamp() > now - _TAGS_LAG and _has_tag(session, each, name))
     ]
 
 
-def _has_tag(session: Session, summary: Mapping[str, Any], name: str) -> bool:
-    answer = session.api.call("sagemaker", "ListTags", {"ResourceArn": summary["ProcessingJobArn"]})
+def _has_tag(session: Session, listed: Listed, name: str) -> bool:
+    answer = session.api.call("sagemaker", "ListTags", {"ResourceArn": listed.arn})
     return {"Key": FLEET_TAG, "Value": name} in answer["Tags"]
 
 

@@ -18,6 +18,7 @@ from processing.fleet.submitting import Entry, FleetProgress, Gate, Submission, 
 from processing.following import check_timeout
 from processing.hints import type_name
 from processing.pacing import Pacer
+from processing.watching.status import TERMINAL
 
 if TYPE_CHECKING:
     from processing.job import ProcessingJob
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_TERMINAL = frozenset({"Completed", "Failed", "Stopped"})
 _ROUNDS = 3  # of stopping: what another process submits meanwhile shows in the next
 _STOPPERS = 8  # threads: a call takes a tenth of a second, and the rate allows for several a second
 
@@ -229,10 +229,7 @@ class Fleet(Sequence["ProcessingJob"]):
     def statuses(self) -> dict[str, int]:
         """Return how many of the jobs have which status, by one listing."""
         names = set(self.job_names)
-        listed = {
-            summary["ProcessingJobName"]: summary["ProcessingJobStatus"]
-            for summary in finding.summaries(self.session, f"{self.name}-")
-        }
+        listed = {each.name: each.status for each in finding.listing(self.session, f"{self.name}-")}
         # A listing may lag: what it does not show yet was created a moment ago.
         return dict(Counter(listed.get(name, "InProgress") for name in names))
 
@@ -280,13 +277,13 @@ class Fleet(Sequence["ProcessingJob"]):
         """Return the jobs that have not ended, as far as a listing shows: that may lag, and have old statuses."""
         ours = {entry.job.job_name: entry.job for entry in self._entries()}
         if self._tagged:
-            summaries = finding.of_fleet(self.session, self.name, ours)
+            found = finding.of_fleet(self.session, self.name, ours)
         else:
-            summaries = finding.listed(self.session, f"{self.name}-")
-        for summary in summaries if self._tagged or self._submission is None else ():
-            if summary["ProcessingJobName"] not in ours:
-                ours[summary["ProcessingJobName"]] = finding.known(self.session, summary)
-        ended = {each["ProcessingJobName"] for each in summaries if each["ProcessingJobStatus"] in _TERMINAL}
+            found = finding.listing_if_allowed(self.session, f"{self.name}-")
+        for each in found if self._tagged or self._submission is None else ():
+            if each.name not in ours:
+                ours[each.name] = each.job(self.session)
+        ended = {each.name for each in found if each.status in TERMINAL}
         return [job for name, job in ours.items() if name not in ended]
 
 
@@ -351,7 +348,7 @@ def submit_all(
     if tagged:
         template.tags = with_tag(template.tags, name)
     target: Session = template.sagemaker_session
-    there = {summary["ProcessingJobName"] for summary in finding.listed(target, f"{name}-")}
+    there = {each.name: each for each in finding.listing_if_allowed(target, f"{name}-")}
     # Of the bucket of AWS, which holds the calls of a second, one is left: calls do not arrive as evenly as they go.
     pace = target.api.pacer("CreateProcessingJob") if rate is None else Pacer(rate, max(1.0, rate - 1.0), fastest=rate)
     submission = Submission(
@@ -395,11 +392,11 @@ def _submit(fleet: Fleet, submission: Submission) -> None:
 
 def _entries_of(session: Session, name: str, *, tagged: bool) -> list[Entry]:
     """Return what is there of a fleet: in the order of numbers where all keys are, else of creation."""
-    found = finding.of_fleet(session, name) if tagged else finding.summaries(session, f"{name}-")
-    keyed = [(each["ProcessingJobName"].removeprefix(f"{name}-"), each) for each in found]
+    found = finding.of_fleet(session, name) if tagged else finding.listing(session, f"{name}-")
+    keyed = [(each.name.removeprefix(f"{name}-"), each) for each in found]
     if all(key.isdecimal() for key, _ in keyed):
         keyed.sort(key=lambda pair: int(pair[0]))
-    return [Entry(position, key, finding.known(session, each)) for position, (key, each) in enumerate(keyed)]
+    return [Entry(position, key, each.job(session)) for position, (key, each) in enumerate(keyed)]
 
 
 def _stop(job: ProcessingJob) -> Exception | None:

@@ -24,9 +24,10 @@ from processing.launching import names_listed
 from processing.submission import NameTakenError, NotWantedError, paced_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from processing.clock import Clock
+    from processing.fleet.finding import Listed
     from processing.fleet.runs import Run, Runs
     from processing.retrying import Pace
     from processing.session import Session
@@ -115,7 +116,7 @@ class Submission:
         session: where they go.
         processor: what runs them; copies of it are used.
         runs: in order.
-        there: the names of those that are known to be there already.
+        there: by name, those that are known to be there already.
         gate: what lets creations through.
         rate: how many a second that will be, about; None where nothing holds them back.
         progress: takes a `FleetProgress` after each job.
@@ -127,7 +128,7 @@ class Submission:
         processor: Any,
         runs: Runs,
         *,
-        there: Collection[str],
+        there: Mapping[str, Listed],
         gate: Gate,
         rate: float | None,
         progress: Callable[[FleetProgress], object] | None,
@@ -282,7 +283,9 @@ class Submission:
 
     def _arrived(self, run: Run, created: ProcessingJob | None) -> None:
         """Note a job that was created, or is there already."""
-        job = created or ProcessingJob.known(self._session, run.job_name)
+        listed = self._there.get(run.job_name)
+        found = listed.job(self._session) if listed else ProcessingJob.known(self._session, run.job_name)
+        job = created or found
         with self._changed:
             bisect.insort(self._entries, Entry(run.position, run.key, job), key=_position)
             self._created += created is not None

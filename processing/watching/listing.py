@@ -32,6 +32,7 @@ _PAGE: Final = 100
 _SHORTEST_PREFIX: Final = 4  # characters; a shorter part of names tells little apart
 _FEW_LOOKS: Final = 20  # new jobs that are looked at one by one sooner than by a scan
 _LOOKS_EVERY: Final = 1.0  # seconds after which one more of them is
+_RECENT: Final = 900.0  # seconds over which the first listing of changes may reach back; more would hold up the next
 
 
 @attrs.define(eq=False)
@@ -86,15 +87,24 @@ class Listing:
         now: the monotonic moment.
         looked: the moment of the oldest look at a job that is listed from now on; changes are listed since a little
             before.
+        told: moments of AWS's time at which it was known of jobs that they run; changes are listed since the oldest of
+            late.
     """
 
     def __init__(
-        self, polling: Polling, server: ServerTime, random: random_module.Random, now: float, looked: float
+        self,
+        polling: Polling,
+        server: ServerTime,
+        random: random_module.Random,
+        now: float,
+        looked: float,
+        told: Iterable[float] = (),
     ) -> None:
         self._polling = polling
         self._server = server
         self._random = random
-        self._through = server.now() - (now - looked) - polling.longest
+        recent = (moment for moment in told if moment >= server.now() - _RECENT)
+        self._through = min((server.now() - (now - looked) - polling.longest, *recent))
         self._next_changes = now
         self._next_sweep = now + polling.sweep_every
         self._next_census = now + polling.full_every
@@ -123,7 +133,7 @@ class Listing:
         if len(new) <= self._looks:
             self._looks -= len(new)
             return new
-        if _common(names) is None and any(job.created is None for job in new):
+        if _common(names) is None and any(job.first is None for job in new):
             return new  # a scan would be of all jobs that there ever were
         self._waiting.update((job.name, job) for job in new)
         return []
@@ -183,15 +193,15 @@ class Listing:
         return list(scan.awaited.values())
 
     def _is_covered(self, job: Watched) -> bool:
-        """Return whether the changes will show a job: it is known to run, and was created since they are listed."""
-        if job.seen or job.status is None or job.created is None:
+        """Return whether the changes will show a job: it is known that it ran when they began to be listed."""
+        if job.seen or job.status is None or job.told is None:
             return False
-        return job.created >= self._through - self._polling.list_overlap / 2  # it is known to some seconds only
+        return job.told >= self._through - self._polling.list_overlap / 2  # it is known to some seconds only
 
     def _catch_up(self, names: Iterable[str]) -> Scan:
         waiting, self._waiting = self._waiting, {}
-        created = [job.created for job in waiting.values() if job.created is not None]
-        after = min(created) - self._polling.list_overlap if len(created) == len(waiting) else None
+        first = [moment for job in waiting.values() if (moment := job.first) is not None]
+        after = min(first) - self._polling.list_overlap if len(first) == len(waiting) else None
         self._next_page = 0.0
         return attrs.evolve(self._new("catch-up", after, names), awaited=waiting)
 

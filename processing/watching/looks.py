@@ -30,6 +30,7 @@ class Watched:
         added: the monotonic moment since which it is watched.
         seen: whether AWS has answered anything about it.
         status: the status that is known.
+        told: since when, by AWS's clock, a listing of what has changed shows another one; None where that is not known.
         wait: how long a look is to follow a sign of life; None before the first look, and after news.
         pause: the same for the look that is planned, with its jitter; 0 for one that no sign of life puts off.
         alive: the monotonic moment at which it was last known to run.
@@ -41,6 +42,7 @@ class Watched:
     added: float
     seen: bool = False
     status: str | None = None
+    told: float | None = None
     wait: float | None = None
     pause: float = 0.0
     alive: float = -math.inf
@@ -65,6 +67,11 @@ class Watched:
     def moment(self) -> float:
         """When it is looked at, if it gives no further sign of life."""
         return max(self.due, self.alive + self.pause) if self.pause else self.due
+
+    @property
+    def first(self) -> float | None:
+        """A moment, by AWS's clock, before which the job was not there; None where none is known."""
+        return self.told if self.created is None else self.created
 
     @property
     def ended(self) -> bool:

@@ -113,7 +113,8 @@ class Roll:
         if watched is None:
             created = target.created.timestamp() if target.created else None
             status = None if target.status in TERMINAL else target.status
-            watched = Watched(target.name, created, self._clock.monotonic(), status=status)
+            told = created if target.told is None else target.told
+            watched = Watched(target.name, created, self._clock.monotonic(), status=status, told=told)
             self._jobs[target.name] = watched
         self._new[target.name] = watched
 
@@ -207,7 +208,8 @@ class Roll:
         spacing = 1.0 / _MOST_LOOKS if self._refused else 0.0
         if many and self._listing is None:
             looked = min((watched.alive for watched in self._jobs.values() if watched.seen), default=now)
-            self._listing = Listing(self._polling, self._server, self._random, now, looked)
+            told = [watched.told for watched in self._jobs.values() if watched.status and watched.told is not None]
+            self._listing = Listing(self._polling, self._server, self._random, now, looked, told)
             for watched in self._jobs.values():
                 self._looks.cancel(watched)
                 if not watched.seen:

@@ -41,11 +41,14 @@ class Target:
             that has, or had, the name.
         status: its status, where AWS has just said so. A job that is known to be InProgress takes no look of its own
             to begin with when many are watched.
+        told: since when, in seconds since the epoch of AWS's time, a listing of what has changed would show another
+            status. Where `created` is not known, the job is no older.
     """
 
     name: str
     created: datetime | None = None
     status: str | None = None
+    told: float | None = None
 
 
 @attrs.frozen
