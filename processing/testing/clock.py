@@ -61,7 +61,13 @@ class VirtualClock:
             self._passed += max(0.0, seconds)
 
     def advance(self, seconds: float) -> None:
-        """Move the time on without a sleep: the world outside took that long."""
+        """Move the time on without a sleep: the world outside took that long.
+
+        Raises:
+            ValueError: the seconds are negative; `monotonic()` never goes back.
+        """
+        if seconds < 0:
+            raise ValueError(f"seconds: must be at least 0, not {seconds!r}")
         with self._lock:
             self._sign()
             self._passed += seconds

@@ -119,14 +119,23 @@ class FaultInjector:
             probability: the chance of it at each call, from 0 to 1.
             skip: calls of the operation that are left alone first.
             seconds: how long `hang` and `timeout_after` (60 by default) and `slow_body` (30) take; of `skew`, how far
-                the server's clock is ahead (600).
+                the server's clock is ahead (600), or behind where negative.
             when: says at each call whether the plan counts; a call for which it does not is not skipped either.
 
         Raises:
-            ValueError: there is no such kind.
+            ValueError: there is no such kind, or the plan would never fire.
         """
         if kind not in get_args(FaultKind):
             raise ValueError(f"kind: must be one of {', '.join(get_args(FaultKind))}, not {kind!r}")
+        if operation != "*" and not operation[:1].isupper():
+            raise ValueError(f"operation: must be as AWS spells it, such as PutObject, or *, not {operation!r}")
+        if probability is not None and not 0 <= probability <= 1:
+            raise ValueError(f"probability: must be between 0 and 1, not {probability!r}")
+        _check_not_below("times", times, 1)
+        _check_not_below("skip", skip, 0)
+        _check_not_below("seconds", None if kind == "skew" else seconds, 0)
+        if not callable(when):
+            raise TypeError(f"when: must be a function without arguments, not {when!r}")
         if times is None and probability is None:
             times = 1
         with self._lock:
@@ -201,6 +210,11 @@ class _FaultyTransport:
         if clock:
             return clock.time() + ahead
         return time.time() + ahead if ahead else None
+
+
+def _check_not_below(name: str, value: float | None, least: int) -> None:
+    if value is not None and value < least:
+        raise ValueError(f"{name}: must be at least {least}, not {value!r}")
 
 
 def _broken(kind: FaultKind, request: AWSPreparedRequest) -> Exception:

@@ -37,6 +37,9 @@ class Life:
         failure_reason: as Describe answers it.
         exit_message: as Describe answers it.
         lines: what it writes.
+
+    Raises:
+        ValueError: a job cannot end so, or before it is there.
     """
 
     ends: float | None = 60.0
@@ -46,6 +49,12 @@ class Life:
     failure_reason: str | None = None
     exit_message: str | None = None
     lines: Iterable[SimulatedLine] = ()
+
+    def __attrs_post_init__(self) -> None:
+        if self.ends is not None and self.ends < 0:
+            raise ValueError(f"ends: must not be before the job is there, {-self.ends:g} seconds later")
+        if self.status not in TERMINAL:
+            raise ValueError(f"status: must be one of {', '.join(sorted(TERMINAL))}, not {self.status!r}")
 
 
 @attrs.frozen

@@ -161,6 +161,8 @@ class SimulatedAws:
 
         Raises:
             ServiceError: there is a job of that name.
+            ValueError: it would end before it starts, or in no way that a job ends, or a line is of a host that it has
+                not.
         """
         life = Life(
             ends=None if ends is None else ends - starts,
@@ -268,10 +270,16 @@ class SimulatedAws:
         raise ServiceError("ThrottlingException", "Rate exceeded")
 
     def _write(self, name: str, request: Mapping[str, Any], created: float, life: Life) -> None:
-        streams = _streams(name, request, created)
+        streams = dict(enumerate(_streams(name, request, created), 1))
+
+        def stream_of(line: SimulatedLine) -> str:
+            if line.host not in streams:
+                raise ValueError(f"lines: {name} has {len(streams)} instances, and a line is of host {line.host}")
+            return streams[line.host]
+
         self.logs.write(
             ScriptedLine(
-                stream=streams[line.host - 1],
+                stream=stream_of(line),
                 timestamp=round((created + line.at) * 1000),
                 arrival=round((created + line.at + line.delay) * 1000),
                 event_id=f"{next(self._event_ids):056d}",

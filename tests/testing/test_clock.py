@@ -22,6 +22,14 @@ def test_it_moves_only_when_told() -> None:
     assert clock.sleeps == [3600, -1]
 
 
+def test_it_never_goes_back() -> None:
+    """A step back is a mistake in the test: whoever measures by it would wait for ever."""
+    clock = VirtualClock()
+    with pytest.raises(ValueError, match="seconds: must be at least 0, not -1"):
+        clock.advance(-1)
+    assert clock.monotonic() == 0
+
+
 def test_threads_share_it() -> None:
     """No sleep is lost between threads."""
     clock = VirtualClock()

@@ -223,6 +223,26 @@ def test_an_unknown_kind_is_refused() -> None:
         FaultInjector().on("ListTags", "explode")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ({"operation": "put_object"}, "operation: must be as AWS spells it, such as PutObject"),
+        ({"probability": 5}, "probability: must be between 0 and 1, not 5"),
+        ({"probability": -0.1}, "probability: must be between"),
+        ({"times": 0}, "times: must be at least 1, not 0"),
+        ({"times": -1}, "times: must be at least 1"),
+        ({"skip": -1}, "skip: must be at least 0"),
+        ({"kind": "hang", "seconds": -1}, "seconds: must be at least 0"),
+    ],
+)
+def test_a_plan_that_cannot_be_meant_is_refused(plan: dict[str, Any], said: str) -> None:
+    """It would never fire, or for ever, and the test that has it would prove nothing."""
+    with pytest.raises(ValueError, match=said):
+        FaultInjector().on(**{"operation": "ListTags", "kind": "throttle", **plan})
+    with pytest.raises(TypeError, match="when: must be a function"):
+        FaultInjector().on("ListTags", "throttle", when=True)  # type: ignore[arg-type]
+
+
 CALLS: list[tuple[str, dict[str, Any], str]] = [
     ("list_buckets", {}, "ListBuckets"),
     ("head_bucket", {"Bucket": "b"}, "HeadBucket"),

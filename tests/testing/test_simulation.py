@@ -436,3 +436,17 @@ def test_a_session_has_what_a_session_on_aws_has() -> None:
     assert aws.session(pacers={}).api.pacer("CreateProcessingJob") is None
     assert first.account_id() == "000000000000"
     assert first.client("sagemaker").meta.config.retries["total_max_attempts"] == 1
+
+
+@pytest.mark.parametrize(
+    ("job", "said"),
+    [
+        ({"starts": 100, "ends": 50}, "ends: must not be before the job is there, 50 seconds later"),
+        ({"status": "completed"}, "status: must be one of Completed, Failed, Stopped, not 'completed'"),
+        ({"lines": [SimulatedLine(1, "text", host=2)]}, "lines: job has 1 instances, and a line is of host 2"),
+    ],
+)
+def test_a_life_that_no_job_has_is_refused(job: dict[str, Any], said: str) -> None:
+    """What is mistyped is said where it is given, and not by a wait that never ends."""
+    with pytest.raises(ValueError, match=said):
+        SimulatedAws(VirtualClock()).add_job("job", **job)
