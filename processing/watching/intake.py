@@ -58,8 +58,8 @@ class Intake:
 
     def knows(self, page: Page, jobs: Sequence[FollowedJob]) -> bool:
         """Return whether all lines of a page are of these jobs, and none of them is new; False where it is not sure."""
-        outline = page.outline()
-        if outline is None:
+        newest = max((job.newest for job in jobs if job.newest is not None), default=-1)
+        if page.last is None or page.last > newest or (outline := page.outline()) is None:
             return False
         left = set(fingerprints_of_numbers(outline.ids))
         for job in jobs:

@@ -284,12 +284,11 @@ class LogReader:
     def _sweep(self, sweep: _Sweep) -> Iterator[Lines]:
         """Read one sweep to its end, and note that."""
         before = {job.name: job.taken for job in sweep.jobs}
-        again = sweep.fleet is None and all(job.swept for job in sweep.jobs)
         first_news = sweep.fleet is not None and sweep.fleet.newest is None
         self._intake.oldest = None
         clock_began = self._clock.monotonic()
         for page in self._pages(sweep):
-            if not (again and self._intake.knows(page, sweep.jobs)):
+            if not self._intake.knows(page, sweep.jobs):
                 for lines in self._intake.take(page):
                     yield from self._give(lines)
             if sweep.whole and page.last is not None and isinstance(self._source, FilteredSource):

@@ -18,7 +18,7 @@ Record: TypeAlias = dict[str, Any]
 """A line as FilterLogEvents answers it. Where there is no id, `identity` tells it from all others."""
 
 # A quote within a text is written \" in JSON, so these are the members' names, whatever lines there are.
-_ID: Final = re.compile(rb'"eventId"\s*:\s*"(\d+)"')
+_ID: Final = re.compile(rb'"eventId": ?"(\d+)"')
 _TIMESTAMP: Final = re.compile(rb'"timestamp"\s*:\s*(\d+)')
 _TOKEN: Final = re.compile(rb'"nextToken"\s*:\s*("(?:[^"\\]|\\.)*")')
 
@@ -72,7 +72,9 @@ class Page(Sequence[Record]):
         body = self._body
         ids = _ID.findall(body)
         first = _TIMESTAMP.match(body, max(0, body.find(b'"timestamp"')))
-        if not ids or first is None or body.count(b'"timestamp"') != len(ids):
+        # A line that is JSON has braces of its own; the other count takes longer.
+        has_all = body.count(b"{") == len(ids) + 1 or body.count(b'"timestamp"') == len(ids)
+        if not ids or first is None or not has_all:
             return None
         return Outline(ids, int(first[1]), self.last or 0)
 

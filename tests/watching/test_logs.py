@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import logging
 import random
 from collections import Counter
@@ -18,6 +19,7 @@ from processing.testing.clock import VirtualClock
 from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
 from processing.testing.faults import FaultInjector, FaultKind
 from processing.testing.wire import JsonService, ServiceError, make_client
+from processing.watching.checkpoint import Checkpoint
 from processing.watching.events import LogEvent
 from processing.watching.intake import host_of
 from processing.watching.logs import LogReader, LogsComplete
@@ -25,7 +27,10 @@ from processing.watching.policy import Polling
 from processing.watching.reading import read_all
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from processing.watching.lines import Lines
+    from processing.watching.pages import Page
 
 
 JOB = "clean"
@@ -365,3 +370,42 @@ def test_lines_are_kept_whole() -> None:
 def test_the_host_is_read_from_the_stream(stream: str, host: str) -> None:
     """SageMaker names streams by instance; another name is shown as it is."""
     assert host_of(stream) == host
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+@pytest.mark.parametrize("taken", [1, 7, 300, 999, 1000])
+def test_a_checkpoint_amid_a_page_is_exact(filtered: bool, taken: int) -> None:
+    """Whoever stops at any line of a page goes on from there, in another process or with the same reader."""
+    lines = [line(number, at=number // 3 / 100, host=number % 2 + 1) for number in range(1000)]
+    for same in (True, False):
+        world = World(lines, page=1000)
+        if not filtered:
+            world.logs.denied.add("FilterLogEvents")
+        world.clock.advance(15)
+        polled = world.reader.poll()
+        first = texts([item for item in itertools.islice(polled, taken) if isinstance(item, LogEvent)])
+        polled.close()
+        if not same:
+            saved = Checkpoint.from_json(world.reader.checkpoint().to_json())
+            world.reader = LogReader(world.api, world.polling, checkpoint=saved)
+            world.reader.add(JOB, START)
+        rest = texts(world.finish())
+        assert sorted([*first, *rest]) == sorted(f"line {number}" for number in range(1000))
+        assert [each.count for each in world.complete] == [1000]
+
+
+def test_known_pages_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The readings after a job's end look at ids, and take apart only what has something new in it."""
+    world = World([line(number, at=number / 100) for number in range(1000)] + [line(2000, at=5, delay=15.5)], page=100)
+    world.clock.advance(20)
+    assert len(world.poll()) == 1000
+    read: list[int] = []
+    take = world.reader._intake.take
+
+    def counted(page: Page) -> Iterator[Lines]:
+        read.append(len(page))
+        return take(page)
+
+    monkeypatch.setattr(world.reader._intake, "take", counted)
+    assert texts(world.finish()) == ["line 2000"]
+    assert sum(read) <= 400
