@@ -4,6 +4,9 @@ Both wait for the same simulated jobs on virtual time: with one host and with fo
 a few minutes, next to nothing, or hundreds at a time. The jobs end at many different moments between the looks. The
 delay is from when the terminal state can be seen to the return of `wait`, all lines shown; the last line is written
 up to three seconds before the end, and CloudWatch delays it by up to two.
+
+With an event source the end is told of by a queue, which is assumed to take half a second to a second. The queue's own
+calls are not simulated: a long poll each twenty seconds, which is added.
 """
 
 from __future__ import annotations
@@ -17,8 +20,12 @@ import clients
 import watchers
 from figures import Figure, finish
 
-PHASES = {1: 13, 4: 6}
-"""Jobs by number of hosts, for each pace: 52 ends of one host, 24 of four."""
+PHASES = {1: 26, 4: 13}
+"""Jobs by number of hosts, for each pace: 104 ends of one host, 52 of four."""
+PHASES_TOLD = 6
+"""The same with an event source."""
+LONG_POLLS = 180
+"""Calls an hour that it takes to listen to a queue."""
 TURNS_OF_THE_OTHER = 1
 LIMITS = {1: 0.25, 4: 0.1}
 """Calls against those of `sagemaker` 2.x, by number of hosts; it asks each host's stream every ten seconds."""
@@ -28,7 +35,7 @@ def measured(python: Path | str, client: str, pace: str, hosts: int, count: int)
     found = watchers.watch(python, client, "hour", pace, hosts, count)
     summary = {name: statistics.mean(values) for name, values in found.items()}
     print(
-        f"{client:<10} {pace:<7} {hosts} hosts: {summary['calls']:.0f} calls, delay {summary['delay']:.1f} s "
+        f"{client:<22} {pace:<7} {hosts} hosts: {summary['calls']:.0f} calls, delay {summary['delay']:.1f} s "
         f"(at most {max(found['delay']):.1f}), lines missing {sum(found['missing'])}, doubled {sum(found['doubled'])}"
     )
     return found
@@ -72,8 +79,33 @@ def compare(hosts: int) -> list[Figure]:
     ]
 
 
+def told() -> list[Figure]:
+    found = [measured(sys.executable, "processing with events", pace, 1, PHASES_TOLD) for pace in watchers.PACES]
+    delays = [delay for each in found for delay in each["delay"]]
+    calls = statistics.mean(number for each in found for number in each["calls"])
+    early, late = watchers.EVENT_DELAY
+    what = "one hour with logs and an event source"
+    return [
+        Figure(f"{what}: lines lost or doubled", sum(sum(each["missing"]) + sum(each["doubled"]) for each in found), 0),
+        Figure(
+            f"{what}: end to return, mean",
+            statistics.mean(delays),
+            2,
+            "s",
+            f"events come {early:g} to {late:g} s after the end; {calls:.0f} calls and {LONG_POLLS} long polls",
+        ),
+        Figure(
+            f"{what}: end to return, worst",
+            max(delays),
+            3,
+            "s",
+            f"of {len(delays)} ends; above 2 s where a line came in just before",
+        ),
+    ]
+
+
 def main() -> None:
-    finish([figure for hosts in PHASES for figure in compare(hosts)])
+    finish([*(figure for hosts in PHASES for figure in compare(hosts)), *told()])
 
 
 if __name__ == "__main__":

@@ -14,11 +14,13 @@ import functools
 import gc
 import io
 import json
+import math
 import random
 import re
 import resource
 import sys
 import tempfile
+import threading
 import time
 import types
 from collections import Counter
@@ -38,6 +40,10 @@ ROOT = Path(__file__).resolve().parent.parent
 HOUR = 3600.0
 FAULTS: tuple[FaultKind, ...] = ("throttle", "error500", "error503", "reset_before", "reset_after", "truncate")
 """What goes wrong by chance: each as often as the others."""
+ENDS_OVER = 56.0
+"""Seconds over which the ends of the jobs are spread evenly: some times the longest interval between two looks."""
+EVENT_DELAY = 0.5, 1.0
+"""Seconds after which the event of a job's end is there, at least and at most: an assumption, on the slow side."""
 _MARK = re.compile(r"#\d+/\d+ ")  # what tells a job's lines apart
 
 
@@ -148,9 +154,9 @@ def hour(client: str, pace: str, hosts: str, count: str) -> dict[str, Any]:
     """
     found: list[dict[str, Any]] = []
     for turn in range(int(count)):
-        dice = random.Random(f"{pace}/{hosts}")
-        world = World(VirtualClock(), seed=1)
-        ends = HOUR - 60 * turn / int(count)
+        dice = random.Random(f"{pace}/{hosts}/{turn}")
+        world = World(VirtualClock(), seed=turn)
+        ends = HOUR + ENDS_OVER * ((turn + 0.5) / int(count) - 0.5)
         last = ends - dice.uniform(0.2, 3)  # the container ends before that can be seen
         moments = sorted([*(moment for moment in PACES[pace](ends, dice) if moment < last), last])
         world.add("hour", ends, moments, dice, int(hosts))
@@ -323,12 +329,44 @@ def _ours(world: World) -> Callable[[str], object]:
     return lambda name: processing.ProcessingJob(session, name).wait()
 
 
+def _ours_told(world: World) -> Callable[[str], object]:
+    processing = import_module("processing")
+    session = world.session(event_source=Events(world))
+    return lambda name: processing.ProcessingJob(session, name).wait()
+
+
+class Events:
+    """An event source, which tells of each job's end once: as late as EventBridge and a queue that is asked always.
+
+    Args:
+        world: where the jobs are.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._clock = world.clock
+        dice = random.Random("events")
+        self._due = {name: end + dice.uniform(*EVENT_DELAY) for name, end in world.ends.items()}
+
+    def wait(self, condition: threading.Condition, seconds: float) -> list[str]:
+        """Wait, at most until the next event, and return whose have come."""
+        until = min(self._due.values(), default=math.inf) - self._clock.monotonic()
+        self._clock.wait(condition, min(seconds, max(0.0, until)))
+        told = [name for name, moment in self._due.items() if moment <= self._clock.monotonic()]
+        for name in told:
+            del self._due[name]
+        return told
+
+
 def _theirs(world: World) -> Callable[[str], object]:
     session = sagemaker_session(world)
     return lambda name: session.logs_for_processing_job(name, wait=True)
 
 
-FOLLOWERS: Mapping[str, Callable[[World], Callable[[str], object]]] = {"processing": _ours, "sagemaker": _theirs}
+FOLLOWERS: Mapping[str, Callable[[World], Callable[[str], object]]] = {
+    "processing": _ours,
+    "processing with events": _ours_told,
+    "sagemaker": _theirs,
+}
 """By client, what makes a function that waits for a job and shows its lines."""
 
 

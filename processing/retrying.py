@@ -368,7 +368,7 @@ class RetryingApi:
         self.boto_session = boto_session
         self.policy = policy or RetryPolicy()
         self.clock = clock
-        self._random = random or random_module.Random()  # noqa: S311 - jitter, not a secret
+        self.random = random or random_module.Random()  # noqa: S311 - jitter, not a secret
         self._pacers = dict(pacers or {})
 
     def call(
@@ -444,7 +444,7 @@ class RetryingApi:
     ) -> T:
         import tenacity
 
-        tries = _Tries(policy, self.clock, self._random, pacer, on_failure)
+        tries = _Tries(policy, self.clock, self.random, pacer, on_failure)
         retrying = tenacity.Retrying(
             sleep=self.clock.sleep,
             retry=tenacity.retry_if_exception(tries.is_worth_another),

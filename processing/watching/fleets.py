@@ -27,7 +27,7 @@ _WIDE_EVERY = 4.0  # times the lateness after which all of it is read again
 _FIRST = 3.0  # times `Polling.first`: the first wait
 _UNTIL_THE_FIRST = 30.0  # seconds between two readings before the first line
 _SOONEST = 0.75  # times `Polling.longest` between two readings; the next look puts off by the rest
-_TIMES_USUAL = 9.0  # how often the newest line's usual age: the older it is, the less does a reading tell
+_TIMES_USUAL = 10.0  # how often the newest line's usual age: the older it is, the less does a reading tell
 _TIMES_AGE = (6.0, 20.0)  # the same of its age now, at least and at most
 _LATEST = 10.0  # seconds by which lines may come late that are waited for in any case
 

@@ -8,7 +8,6 @@ read once more, then its last ones until nothing new turns up.
 from __future__ import annotations
 
 import logging
-import random as random_module
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -27,6 +26,7 @@ from processing.watching.sources import FilteredSource, StreamsSource, is_denied
 from processing.watching.weather import Weather
 
 if TYPE_CHECKING:
+    import random as random_module
     from collections.abc import Callable, Generator, Iterator, Mapping
     from datetime import datetime
 
@@ -82,7 +82,7 @@ class LogReader:
         policy: returns how long the next call is tried; by default the API's own policy, cut to 20 seconds.
         host: only the lines of this instance, such as `algo-1`.
         checkpoint: lines that were given before it are not given again.
-        random: for a little jitter.
+        random: for a little jitter; by default the same as for the calls.
         strict: True to raise what makes reading fail.
     """
 
@@ -103,7 +103,7 @@ class LogReader:
         self._policy = policy or self._short_policy
         self._host = host
         self._restored = dict(checkpoint.jobs) if checkpoint else {}
-        self._random = random or random_module.Random()  # noqa: S311 - jitter, not a secret
+        self._random = random or api.random
         self._weather = Weather(polling, self._random, "the log lines of jobs")
         self._strict = strict
         self._jobs: dict[str, FollowedJob] = {}

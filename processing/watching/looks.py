@@ -125,16 +125,18 @@ class Looks:
             if watched.due == due:
                 if watched.moment <= due:
                     return watched
-                self.plan(watched, watched.moment, watched.pause)
+                self.plan_next(
+                    watched, watched.alive, at_least=watched.wait or 0.0
+                )  # the sign of life was as good as a look
             heapq.heappop(self._heap)
         return None
 
     def plan_next(self, watched: Watched, now: float, *, at_least: float = 0.0) -> None:
-        """Plan the look that follows one, which found the job alive.
+        """Plan the look that follows one, or a sign of life: the job was alive.
 
         Args:
             watched: the job.
-            now: the moment of the look.
+            now: the moment of the look, or of the sign.
             at_least: a bound on the wait from below, where there are too many jobs for the usual one.
         """
         watched.wait = max(at_least, self._polling.after(watched.wait))

@@ -7,7 +7,6 @@ calls of one. For consumers that cannot wait in a thread of their own there is o
 from __future__ import annotations
 
 import math
-import random as random_module
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
@@ -19,6 +18,7 @@ from processing.watching.roll import Loss, Roll, Step
 from processing.watching.status import Lost, News, is_step
 
 if TYPE_CHECKING:
+    import random as random_module
     import threading
     from collections.abc import Callable, Collection, Iterable
     from types import TracebackType
@@ -159,7 +159,7 @@ class Poller:
         api: the session's calls.
         polling: how often.
         wake: what says that something happened to a job; None where nothing does.
-        random: where the jitter comes from.
+        random: where the jitter comes from; by default the same as for the calls.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class Poller:
             api.policy, attempts=min(_TRIES, api.policy.attempts), budget=min(_BUDGET, api.policy.budget)
         )
         self._once = attrs.evolve(self._policy, attempts=1, budget=0.0)
-        self._roll = Roll(polling, api.clock, random or random_module.Random())  # noqa: S311 - jitter, not a secret
+        self._roll = Roll(polling, api.clock, random or api.random)
         self._call: Call | None = None  # what is due
         self._mailboxes: dict[str, tuple[Mailbox, ...]] = {}
         self._leader: Mailbox | None = None  # None also where the pump leads
