@@ -600,6 +600,24 @@ def interrupt(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world.clock, "wait", interrupted)
 
 
+def test_ctrl_c_before_anybody_has_the_fleet_ends_the_submission(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has begun with some of its threads does not go on behind everybody's back."""
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if thread.name == "submission-2":
+            raise KeyboardInterrupt
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        world.submit(1_000, block=False)
+    for thread in threading.enumerate():
+        if thread.name.startswith("submission-"):
+            thread.join()
+    assert len(world.names()) < 1_000
+
+
 def test_ctrl_c_in_a_later_wait_leaves_the_submission(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -160,8 +160,12 @@ class Submission:
             ended: called in one of them at the end, with what ended the submission before its time.
         """
         self._ended = ended
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:  # Ctrl-C, or no further thread is to be had: nobody would know of what goes on
+            self.end()
+            raise
 
     @property
     def active(self) -> bool:
