@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
@@ -19,13 +19,14 @@ from processing.outputs import JobOutput, JobOutputs
 from processing.starting import Launch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from processing.exceptions import JobError, WatchError
     from processing.following import Follower, Outcome
     from processing.session import Session
     from processing.watching.checkpoint import Checkpoint
+    from processing.watching.coroutines import AsyncEventStream
     from processing.watching.events import Event, LogEvent
     from processing.watching.feed import Feed
     from processing.watching.selection import Selection
@@ -267,12 +268,19 @@ class ProcessingJob:
         feed = self._feed(logs=logs, timeout=timeout, checkpoint=read_checkpoint(checkpoint))
         return EventStream([feed], alone=True)
 
-    def events_async(self, *, logs: bool = True, timeout: float | None = None) -> AsyncGenerator[Event, None]:
+    def events_async(
+        self,
+        *,
+        logs: bool = True,
+        timeout: float | None = None,
+        checkpoint: Checkpoint | str | None = None,
+    ) -> AsyncEventStream[Event]:
         """Return the same as `events` for `async for`, sharing the session's poller; no thread is held meanwhile."""
-        from processing.watching.coroutines import events_of
+        from processing.following import read_checkpoint
+        from processing.watching.coroutines import AsyncEventStream
 
-        events = events_of([self._feed(logs=logs, timeout=timeout)], alone=True)
-        return cast("AsyncGenerator[Event, None]", events)
+        feed = self._feed(logs=logs, timeout=timeout, checkpoint=read_checkpoint(checkpoint))
+        return AsyncEventStream([feed], alone=True)
 
     def wait(
         self,

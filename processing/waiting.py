@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from processing.session import Session
     from processing.watching.checkpoint import Checkpoint
+    from processing.watching.coroutines import AsyncEventStream
     from processing.watching.events import Event, StatusChanged
     from processing.watching.status import Lost, Target
 
@@ -241,16 +242,24 @@ async def as_completed_async(
 
 
 def events_async(
-    jobs: Iterable[ProcessingJob], *, logs: bool = True, timeout: float | None = None
-) -> AsyncGenerator[Event | Lost, None]:
-    """Yield what happens to jobs until all have ended, as `events` does, without holding a thread.
+    jobs: Iterable[ProcessingJob],
+    *,
+    logs: bool = True,
+    timeout: float | None = None,
+    checkpoint: Checkpoint | str | None = None,
+) -> AsyncEventStream[Event | Lost]:
+    """Return what happens to jobs until all have ended, as `events` does, for `async for` and without holding a thread.
 
-    Raises:
-        WaitTimeoutError: the time is up, and some have not ended.
+    Args:
+        jobs: see `events`, as of the others.
+        logs: False for the statuses alone.
+        timeout: seconds from the call after which WaitTimeoutError is raised; None waits as long as it takes.
+        checkpoint: where another stream over the same jobs stopped.
     """
-    from processing.watching.coroutines import events_of
+    from processing.watching.coroutines import AsyncEventStream
 
-    return events_of(_Together(jobs, timeout, logs=logs, show=False).feeds, alone=False)
+    together = _Together(jobs, timeout, logs=logs, show=False, checkpoint=checkpoint)
+    return AsyncEventStream(together.feeds, alone=False)
 
 
 class _Together:

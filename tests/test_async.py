@@ -197,6 +197,27 @@ def test_leaving_an_iteration_ends_the_watch(aws: SimulatedAws) -> None:
     run(leave())
 
 
+@pytest.mark.parametrize("cut", [0, 1, 33, 99, 100])
+def test_another_process_goes_on_from_a_checkpoint(aws: SimulatedAws, cut: int) -> None:
+    """Wherever one stopped, amid lines that came together as well, there is no gap and no repeat."""
+    for name in ("run-a", "run-b"):
+        aws.add_job(name, ends=60, lines=[SimulatedLine(n, f"{name} {n}") for n in range(50)])
+
+    async def read(limit: int, checkpoint: str | None = None) -> tuple[list[str], str]:
+        seen: list[str] = []
+        async with processing.events_async(jobs_of(aws, "run-a", "run-b"), checkpoint=checkpoint) as stream:
+            async for event in stream:
+                seen += [event.message] if isinstance(event, LogEvent) else []
+                if len(seen) == limit:
+                    break
+            return seen, stream.checkpoint().to_json()
+
+    first, checkpoint = run(read(cut))
+    assert len(first) == cut
+    rest, _ = run(read(-1, checkpoint))
+    assert sorted(first + rest) == sorted(f"{name} {n}" for name in ("run-a", "run-b") for n in range(50))
+
+
 def test_threads_and_loops_share_a_poller(aws: SimulatedAws) -> None:
     """Two loops in two threads and a synchronous wait: all of them come to the end."""
     aws.add_job("run-a", ends=300)

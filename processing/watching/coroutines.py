@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from processing.watching.lines import Lines
 from processing.watching.status import Lost
-from processing.watching.stream import overdue, steps
+from processing.watching.stream import checkpoint_of, overdue, steps
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
+    from processing.watching.checkpoint import Checkpoint
     from processing.watching.events import Event
     from processing.watching.feed import Feed
     from processing.watching.stream import Pause, Told
 
 T = TypeVar("T")
 
-_BATCH: Final = 1000  # events and lines after which those taken at a time are enough
+_BATCH: Final = 1000  # changes of status that are taken at a time
 
 
 async def tell_async(feeds: Sequence[Feed]) -> AsyncGenerator[Told | Pause, None]:
@@ -59,21 +61,67 @@ async def tell_async(feeds: Sequence[Feed]) -> AsyncGenerator[Told | Pause, None
 
 
 def _advance(walk: Iterator[Told | Pause]) -> tuple[list[Told], Pause | None]:
-    """Return the events up to the next pause, and the pause: an empty one where there is more, None at the end."""
+    """Return the events up to lines or a pause, and the pause: an empty one where there is more, None at the end.
+
+    Lines count as given when it is asked for what follows them, and a checkpoint may be wanted before.
+    """
     told: list[Told] = []
-    size = 0
     for step in walk:
         if isinstance(step, list):
             return told, step
         told.append(step)
-        size += len(step[1]) if isinstance(step[1], Lines) else 1
-        if size >= _BATCH:
+        if isinstance(step[1], Lines) or len(told) >= _BATCH:
             return told, []
     return told, None
 
 
-async def events_of(feeds: Sequence[Feed], *, alone: bool) -> AsyncGenerator[Event | Lost, None]:
-    """Yield the events of feeds; see `processing.watching.stream.EventStream`."""
+class AsyncEventStream(AsyncIterator[T]):
+    """The events of jobs, one after the other, for `async for`.
+
+    Leaving an `async with` block, `aclose`, or cancelling the task that waits for the next event ends the watch; the
+    jobs go on.
+
+    Args:
+        feeds: where the events come from.
+        alone: True for one job: what ends its watch is raised. False gives it as a `Lost` among the events.
+    """
+
+    def __init__(self, feeds: Sequence[Feed], *, alone: bool) -> None:
+        self._feeds = feeds
+        self._events = cast("AsyncGenerator[T, None]", _events_of(feeds, alone=alone))
+
+    def __aiter__(self) -> AsyncEventStream[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        """Return the next event, when it has come.
+
+        Raises:
+            WaitTimeoutError: the time is up.
+            WatchError: the job cannot be watched any more.
+        """
+        return await anext(self._events)
+
+    async def __aenter__(self) -> AsyncEventStream[T]:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the watch."""
+        await self._events.aclose()
+
+    def checkpoint(self) -> Checkpoint:
+        """Return where the log lines stand, as `EventStream.checkpoint` does; call it between two events.
+
+        Raises:
+            ConfigurationError: the stream is without log lines, or of jobs of several sessions.
+        """
+        return checkpoint_of(self._feeds)
+
+
+async def _events_of(feeds: Sequence[Feed], *, alone: bool) -> AsyncGenerator[Event | Lost, None]:
     async with contextlib.aclosing(tell_async(feeds)) as told:
         async for item in told:
             if isinstance(item, list):

@@ -97,6 +97,17 @@ def overdue(feeds: Sequence[Feed]) -> WaitTimeoutError | None:
     return WaitTimeoutError(text, job_name=names[0])
 
 
+def checkpoint_of(feeds: Sequence[Feed]) -> Checkpoint:
+    """Return where the log lines of a stream stand.
+
+    Raises:
+        ConfigurationError: the stream is without log lines, or of jobs of several sessions.
+    """
+    if len(feeds) != 1:
+        raise ConfigurationError("jobs: a checkpoint is of the jobs of one session; make a stream for each session")
+    return feeds[0].checkpoint()
+
+
 class EventStream(Iterator[T]):
     """The events of jobs, one after the other.
 
@@ -139,9 +150,7 @@ class EventStream(Iterator[T]):
         Raises:
             ConfigurationError: the stream is without log lines, or of jobs of several sessions.
         """
-        if len(self._feeds) != 1:
-            raise ConfigurationError("jobs: a checkpoint is of the jobs of one session; make a stream for each session")
-        return self._feeds[0].checkpoint()
+        return checkpoint_of(self._feeds)
 
     def _told(self, *, alone: bool) -> Iterator[Event | Lost]:
         with contextlib.closing(tell(self._feeds)) as told:
