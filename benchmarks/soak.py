@@ -1,9 +1,9 @@
 """Following 1,000 jobs with all their logs by one process for ten minutes, under quotas, while 5 % of all calls fail.
 
 Nothing may be missed, lost or doubled, and the memory must not grow with the time. The ten minutes are virtual. Then
-the same on the embedded engine: 64 real jobs at a time, each with lines that are counted.
+the same on the embedded engine, which has no quotas: 64 real jobs at a time, each with lines that are counted.
 
-    python benchmarks/soak.py [MINUTES]     # of the real jobs; one round of 64 where not given
+    python benchmarks/soak.py [MINUTES]     # of the real jobs, such as 10; three rounds of 64 where not given
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from figures import Figure, finish
 
 import processing
 from processing import LocalSession, ScriptProcessor
+from processing.testing.faults import FaultInjector
 from processing.watching.events import LogEvent, StatusChanged
 
 JOBS, SECONDS, FAULTS = 1_000, 600, 0.05
 TOGETHER, LINES = 64, 200
+ROUNDS = 3
+"""At least so many of the real jobs; memory is expected to stay what it is after the first."""
 SETTLED = 3
 """Minutes after which memory is expected to be what it stays."""
 SCRIPT = """
@@ -55,16 +58,23 @@ def simulated() -> list[Figure]:
 def real(minutes: float) -> list[Figure]:
     """Run real jobs, 64 at a time, until the time is over; follow all of each round by one stream."""
     wrong, rounds, memory = 0, 0, []
+    faults = FaultInjector(seed=TOGETHER)
+    for kind in watchers.FAULTS:
+        faults.on("*", kind, probability=FAULTS / len(watchers.FAULTS))
     until = time.monotonic() + 60 * minutes
     with tempfile.TemporaryDirectory() as name:
         script = Path(name, "lines.py")
         script.write_text(SCRIPT)
-        session = LocalSession(Path(name, "engine"))
-        while not rounds or time.monotonic() < until:
+        session = LocalSession(Path(name, "engine"), transport=faults.wrap)
+        while rounds < ROUNDS or time.monotonic() < until:
             wrong += one_round(session, script)
             rounds += 1
             memory.append(watchers.resident_mb())
-    what = f"{rounds * TOGETHER:,} real jobs, {TOGETHER} at a time"
+    print(
+        f"{rounds} rounds of {TOGETHER} real jobs: {len(faults.injected):,} of {len(faults.calls):,} calls failed; "
+        f"memory by round {', '.join(f'{each:.0f}' for each in memory)} MB"
+    )
+    what = f"{rounds * TOGETHER:,} real jobs, {TOGETHER} at a time, 5 % faults"
     return [
         Figure(f"{what}: ends or lines missed or doubled", wrong, 0),
         Figure(f"{what}: memory gained after the first", memory[-1] - memory[0], 20, "MB"),
