@@ -363,7 +363,8 @@ class LogReader:
                 continue
             if ending.limit is None:
                 ending.limit = now + self._polling.settle_limit
-            earliest = (ending.ended_at or 0.0) + max(self._polling.grace, job.lateness)
+            grace = self._polling.grace and max(self._polling.grace, job.lateness)  # none: no line comes late
+            earliest = (ending.ended_at or 0.0) + grace
             if ending.settled or (ending.quiet >= 2 and ending.last_began >= earliest):
                 yield from self._completed(job, bounded=False)
             elif now >= ending.limit:

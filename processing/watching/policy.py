@@ -30,7 +30,7 @@ class Polling:
             again from there. A line that is later than that is found when the job has ended, and not lost.
         settle: once the job has ended, its logs are read until two sweeps this far apart bring nothing new.
         grace: and at least until its end is so long ago, by AWS's clock. Where lines were later than that while it
-            ran, they are waited for as long, up to ten seconds.
+            ran, they are waited for as long, up to ten seconds. 0 where none comes after the end, as on the engine.
         settle_limit: after so long the logs are taken as complete even if lines still came in; a warning says so.
     """
 

@@ -276,6 +276,13 @@ def test_the_end_waits_for_the_last_lines() -> None:
     assert world.clock.sleeps[-2:] == pytest.approx([world.polling.settle] * 2)
 
 
+def test_without_a_grace_the_end_is_instant() -> None:
+    """Where no line comes after a job's end, as on the engine, nothing is waited for, however late lines were."""
+    world = World([line(number, at=float(number), delay=4.0) for number in range(20)], Polling(settle=0.0, grace=0.0))
+    assert len(world.follow(100.0)) == 20
+    assert world.clock.monotonic() <= 101.0
+
+
 @pytest.mark.parametrize(("delay", "least"), [(0.2, 2.5), (4.0, 4.0), (60.0, 10.0)])
 def test_no_sweep_is_the_last_before_a_line_may_have_come(delay: float, least: float) -> None:
     """After a job's end its lines are waited for a while, or as long as they were late while it ran, within reason."""
