@@ -155,7 +155,7 @@ def hour(client: str, pace: str, hosts: str, count: str) -> dict[str, Any]:
     found: list[dict[str, Any]] = []
     for turn in range(int(count)):
         dice = random.Random(f"{pace}/{hosts}/{turn}")
-        world = World(VirtualClock(), seed=turn)
+        world = World(VirtualClock(), seed=dice.randrange(1 << 32))
         ends = HOUR + ENDS_OVER * ((turn + 0.5) / int(count) - 0.5)
         last = ends - dice.uniform(0.2, 3)  # the container ends before that can be seen
         moments = sorted([*(moment for moment in PACES[pace](ends, dice) if moment < last), last])
