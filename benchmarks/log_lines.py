@@ -1,8 +1,8 @@
 """What 200,000 log lines cost to show, beside `sagemaker` 2.x: lines per second of the processor, and memory.
 
-Both read the same simulated CloudWatch Logs, in pages of up to 10,000 lines or 1 MB, and print to a file: a job that has
-ended, and one that is followed for ten minutes while it writes. What the simulation itself takes of the processor is
-not counted. They take turns, each in a process of its own; medians.
+Both read the same simulated CloudWatch Logs, in pages of up to 10,000 lines or 1 MB, and print to a file: a job that
+has ended, and one that is followed for ten minutes while it writes. What the simulation itself takes of the processor
+is not counted. They take turns, each in a process of its own; medians.
 """
 
 from __future__ import annotations
@@ -38,7 +38,12 @@ def compare(mode: str) -> list[Figure]:
             LIMIT,
             note=f"{rates['processing']:,.0f} and {rates['sagemaker']:,.0f} lines per CPU second",
         ),
-        Figure(f"{what}: lost or doubled", max(each["missing"] + each["doubled"] for each in ours), 0),
+        Figure(
+            f"{what}: lost or doubled",
+            max(each["missing"] + each["doubled"] for each in ours),
+            0,
+            note=f"{max(each['missing'] + each['doubled'] for each in found['sagemaker']):,.0f}",
+        ),
         Figure(
             f"{what}: memory",
             max(each["memory_mb"] for each in ours),
