@@ -55,6 +55,15 @@ class Ending:
     last_began: float = 0.0
     limit: float | None = None
 
+    def is_over(self, grace: float) -> bool:
+        """Return whether no line comes any more: by two sweeps, or by one that began long after the job's end.
+
+        Args:
+            grace: how long after the end lines may come, in seconds.
+        """
+        since = self.last_began - (self.ended_at or 0.0)
+        return since >= grace and self.quiet >= (1 if self.ended_at is not None and since >= 2 * grace else 2)
+
 
 @attrs.define(eq=False)
 class FollowedJob:

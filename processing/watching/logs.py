@@ -365,7 +365,7 @@ class LogReader:
                 ending.limit = now + self._polling.settle_limit
             grace = self._polling.grace and max(self._polling.grace, job.lateness)  # none: no line comes late
             earliest = (ending.ended_at or 0.0) + grace
-            if ending.settled or (ending.quiet >= 2 and ending.last_began >= earliest):
+            if ending.settled or ending.is_over(grace):
                 yield from self._completed(job, bounded=False)
             elif now >= ending.limit:
                 logger.warning(

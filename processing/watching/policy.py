@@ -28,7 +28,8 @@ class Polling:
         quiet_logs: the longest wait between two looks at the logs of jobs that have not written for long.
         lateness: how far behind the newest line CloudWatch may still deliver one while the job runs: each poll reads
             again from there. A line that is later than that is found when the job has ended, and not lost.
-        settle: once the job has ended, its logs are read until two sweeps this far apart bring nothing new.
+        settle: once the job has ended, its logs are read until two sweeps this far apart bring nothing new; one is
+            enough where its end is twice the grace ago.
         grace: and at least until its end is so long ago, by AWS's clock. Where lines were later than that while it
             ran, they are waited for as long, up to ten seconds. 0 where none comes after the end, as on the engine.
         settle_limit: after so long the logs are taken as complete even if lines still came in; a warning says so.
@@ -54,7 +55,7 @@ class Polling:
     @classmethod
     def prompt(cls) -> Polling:
         """Return the pace of a session that is told of ends at once: who waits is to know within two seconds."""
-        return cls(grace=1.75)
+        return cls(settle=0.05, grace=1.6)
 
     def after(self, wait: float | None) -> float:
         """Return the wait that follows `wait`; the first one for None."""

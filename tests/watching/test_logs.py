@@ -76,9 +76,9 @@ class World:
             self.clock.sleep((seconds if due is None else min(seconds, due)) - self.clock.monotonic())
         return [*got, *self.finish()]
 
-    def finish(self, *, settled: bool = False) -> list[LogEvent]:
-        """End the job now, and return its last lines."""
-        self.reader.ended(JOB, ended_at=self.clock.time(), settled=settled)
+    def finish(self, *, ended_at: float | None = None, settled: bool = False) -> list[LogEvent]:
+        """End the job, by default now, and return its last lines."""
+        self.reader.ended(JOB, ended_at=self.clock.time() if ended_at is None else ended_at, settled=settled)
         got: list[LogEvent] = []
         while (due := self.reader.due) is not None:
             self.clock.sleep(due - self.clock.monotonic())
@@ -281,6 +281,16 @@ def test_without_a_grace_the_end_is_instant() -> None:
     world = World([line(number, at=float(number), delay=4.0) for number in range(20)], Polling(settle=0.0, grace=0.0))
     assert len(world.follow(100.0)) == 20
     assert world.clock.monotonic() <= 101.0
+
+
+@pytest.mark.parametrize(("after", "sweeps"), [(4.0, 2), (6.0, 1)])
+def test_long_after_the_end_one_sweep_is_enough(after: float, sweeps: int) -> None:
+    """Where twice the grace has passed when the end is seen, another sweep in an instant would tell nothing more."""
+    world = World([line(number, at=-1.0, delay=0.2) for number in range(20)], page=1000)
+    world.reader.add(JOB, START - 5000)
+    world.clock.advance(after)
+    assert len(world.finish(ended_at=START / 1000)) == 20
+    assert len(world.service.calls) == sweeps
 
 
 @pytest.mark.parametrize(("delay", "least"), [(0.2, 2.5), (4.0, 4.0), (60.0, 10.0)])
