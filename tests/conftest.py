@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -66,6 +67,15 @@ def _no_account_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Ite
         patch.setenv("XDG_CONFIG_HOME", str(empty / "user"))  # where a SageMaker config file would be
         patch.setenv("XDG_CONFIG_DIRS", str(empty / "site"))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_session_of_another_test() -> Iterator[None]:
+    """No test gets boto3's default session, which the first `boto3.client()` makes, with another test's keys in it."""
+    yield
+    boto3: Any = sys.modules.get("boto3")
+    if boto3 is not None:
+        boto3.DEFAULT_SESSION = None
 
 
 @pytest.fixture
