@@ -95,6 +95,7 @@ class Recorded:
 def _handler(recorded: Recorded) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are sent one after the other
 
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -126,7 +127,8 @@ def _handler(recorded: Recorded) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(length))
             self.end_headers()
             self.wfile.write(content)
-            self.close_connection = str(length) != str(len(content))
+            # Half an answer ends with its connection; to end another unsaid would fail the next request on it.
+            self.close_connection = self.command != "HEAD" and str(length) != str(len(content))
 
         do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = answer  # noqa: N815 - names that the base class looks for
 
