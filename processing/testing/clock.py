@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import math
 import threading
 import time
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _GRACE = 0.02  # real seconds without a sign of the other threads after which time moves on without them
-_TURN = 0.001  # real seconds after which a waiting thread first looks what the others did; it doubles
+_RETURN = 1.0  # the same for those who were woken: they do return, unless another waits while it has their lock
+_TURN = 0.001  # real seconds after which a waiting thread first looks whether the others have ended; it doubles
 _LONGEST_TURN = 0.016
 
 
@@ -23,8 +24,9 @@ class VirtualClock:
     """A `processing.clock.Clock` that moves only when it is slept or waited on, or told to.
 
     It may be shared by threads. Each `sleep` moves the one common time on. A `wait` does so when no other thread waits
-    for an earlier moment, and none that has asked for the time of late is still at work: so that what one thread does
-    in no time is done before another's hour is over. A single thread never really waits.
+    for an earlier moment, and none is still at work that has asked for the time of late or was notified while it
+    waited: so that what one thread does in no time is done before another's hour is over. A single thread never really
+    waits.
 
     Args:
         start: what `time()` says first, in seconds since the epoch.
@@ -34,13 +36,13 @@ class VirtualClock:
     """
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # may be taken while a condition's is held, never the other way round
         self._start = start
         self._passed = 0.0
-        self._waiting: dict[int, float] = {}  # by ticket, the moment that a thread waits for
-        self._tickets = itertools.count()
-        self._at_work: set[int] = set()  # threads that have asked for the time, and do not wait
-        self._signs = 0  # how often anybody asked for the time
+        self._waiting: list[_Waiter] = []  # whom nobody has woken yet
+        self._returning: set[threading.Thread] = set()  # those who were woken
+        self._at_work: set[threading.Thread] = set()  # those who have asked for the time, and do not wait
+        self._signed = 0.0  # when any of them last did, in real time
         self.sleeps: list[float] = []
 
     def time(self) -> float:
@@ -58,7 +60,7 @@ class VirtualClock:
         with self._lock:
             self._sign()
             self.sleeps.append(seconds)
-            self._passed += max(0.0, seconds)
+            self._move(self._passed + max(0.0, seconds))
 
     def advance(self, seconds: float) -> None:
         """Move the time on without a sleep: the world outside took that long.
@@ -70,7 +72,7 @@ class VirtualClock:
             raise ValueError(f"seconds: must be at least 0, not {seconds!r}")
         with self._lock:
             self._sign()
-            self._passed += seconds
+            self._move(self._passed + seconds)
 
     def wait(self, condition: Condition, seconds: float) -> None:
         """Move the time on by that much, or return earlier when the condition is notified; note the wait in `sleeps`.
@@ -79,69 +81,86 @@ class VirtualClock:
             condition: the caller holds its lock; other threads may take it meanwhile.
             seconds: `math.inf` waits for the notification alone.
         """
+        inside: Any = condition
         with self._lock:
-            self._at_work.discard(threading.get_ident())
-            ticket = next(self._tickets)
             self.sleeps.append(seconds)
-            self._waiting[ticket] = self._passed + max(0.0, seconds)
+            waiter = _Waiter(self, self._passed + max(0.0, seconds))
+            self._waiting.append(waiter)
+        inside._waiters.append(waiter)  # noqa: SLF001 - what `Condition.wait` does itself, with a lock
+        state = inside._release_save()  # noqa: SLF001 - as above
         try:
-            if seconds == math.inf:
-                condition.wait()  # one that is not timed never misses a notification
-            else:
-                self._wait(condition, ticket)
+            self._wait(waiter)
         finally:
+            inside._acquire_restore(state)  # noqa: SLF001 - as above
+            with contextlib.suppress(ValueError):  # it was notified
+                inside._waiters.remove(waiter)  # noqa: SLF001 - as above
             with self._lock:
-                del self._waiting[ticket]
+                self._wake(waiter)  # where it was interrupted
+                self._returning.discard(waiter.thread)
                 self._sign()
+
+    def wake(self, waiter: _Waiter) -> None:
+        """Let a thread return from its `wait`: it was notified."""
+        with self._lock:
+            self._wake(waiter)
 
     def within(self, seconds: float, function: Callable[[], T]) -> T:  # noqa: ARG002 - the protocol's
         """Call the function: however long it says it took, on this clock it returned at once."""
         return function()
 
-    def _wait(self, condition: Condition, ticket: int) -> None:
-        turn, signs, since = _TURN, -1, 0.0
-        while True:
-            with self._lock:
-                if signs != self._signs:
-                    signs, since = self._signs, time.monotonic()
-                elif time.monotonic() - since > _GRACE:
-                    self._at_work.clear()  # they have ended, or wait for something else
-                if self._may_return(ticket):
-                    break
-            if _notified(condition, turn):
-                return
+    def _wait(self, waiter: _Waiter) -> None:
+        with self._lock:
+            self._at_work.discard(waiter.thread)
+            self._move_if_idle()
+        turn = _TURN
+        while not waiter.woken.acquire(timeout=turn if waiter.moment < math.inf else -1):
             turn = min(2 * turn, _LONGEST_TURN)
-        condition.wait(0)  # others who want the lock have their chance
+            with self._lock:
+                self._move_if_idle()
 
-    def _may_return(self, ticket: int) -> bool:
-        """Return whether a thread's moment has come, having moved the time to it where it is its turn."""
-        moment = self._waiting[ticket]
-        if moment > self._passed and not self._at_work and moment == min(self._waiting.values()) < float("inf"):
-            self._passed = moment
-        return moment <= self._passed
+    def _move_if_idle(self) -> None:
+        """Move the time on to the earliest moment that is waited for, unless somebody is at work."""
+        silence = time.monotonic() - self._signed
+        if silence > _GRACE:  # they wait for something else
+            self._at_work.clear()
+        if silence > _RETURN:
+            self._returning.clear()
+        self._at_work = {thread for thread in self._at_work if thread.is_alive()}
+        busy = self._at_work or self._returning
+        earliest = min((waiter.moment for waiter in self._waiting), default=math.inf)
+        if earliest <= self._passed or (earliest < math.inf and not busy):
+            self._move(earliest)
+
+    def _move(self, moment: float) -> None:
+        self._passed = max(self._passed, moment)
+        for waiter in [waiter for waiter in self._waiting if waiter.moment <= self._passed]:
+            self._wake(waiter)
+
+    def _wake(self, waiter: _Waiter) -> None:
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)
+            self._returning.add(waiter.thread)
+            self._signed = time.monotonic()
+            waiter.woken.release()
 
     def _sign(self) -> None:
-        self._at_work.add(threading.get_ident())
-        self._signs += 1
+        self._at_work.add(threading.current_thread())
+        self._signed = time.monotonic()
 
 
-def _notified(condition: Condition, seconds: float) -> bool:
-    """Return whether a condition is notified in so many real seconds.
+class _Waiter:
+    """A thread in `VirtualClock.wait`: stands in the condition's list where `Condition.wait` has a lock.
 
-    `Condition.wait` takes a notification that comes just as the time runs out for none.
+    So a notification is known at once, and not when the thread comes to run, which may take long on a busy machine.
     """
-    inside: Any = condition
-    waiter = threading.Lock()
-    waiter.acquire()
-    inside._waiters.append(waiter)  # noqa: SLF001 - what `Condition.wait` does itself
-    state = inside._release_save()  # noqa: SLF001 - as above
-    try:
-        notified = waiter.acquire(timeout=seconds)
-    finally:
-        inside._acquire_restore(state)  # noqa: SLF001 - as above
-    if not notified:
-        try:
-            inside._waiters.remove(waiter)  # noqa: SLF001 - as above
-        except ValueError:
-            return True
-    return notified
+
+    def __init__(self, clock: VirtualClock, moment: float) -> None:
+        self._clock = clock
+        self.moment = moment
+        self.thread = threading.current_thread()
+        self.woken = threading.Lock()
+        self.woken.acquire()
+
+    def release(self) -> None:
+        """Wake the thread: `Condition.notify` calls this."""
+        self._clock.wake(self)

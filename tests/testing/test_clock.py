@@ -81,6 +81,45 @@ def test_the_earliest_moment_comes_first() -> None:
     assert returned == [(10.0, 10.0), (50.0, 50.0), (3600.0, 3600.0)]
 
 
+def test_time_waits_for_a_thread_that_was_notified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is notified returns at that moment, however late it comes to run."""
+    monkeypatch.setattr("processing.testing.clock._GRACE", math.inf)
+    clock, told, other = VirtualClock(), threading.Condition(), threading.Condition()
+    ready = threading.Semaphore(0)
+    returned: list[float] = []
+
+    def wait() -> None:
+        with told:
+            for _ in range(100):
+                ready.release()
+                clock.wait(told, 3600)
+                returned.append(clock.monotonic())
+
+    clock.monotonic()  # makes this thread known, so that the other does not go ahead
+    thread = threading.Thread(target=wait)
+    thread.start()
+    for _ in range(100):
+        ready.acquire()
+        with told:  # to be had once the thread waits
+            told.notify()
+        with other:
+            clock.wait(other, 1)
+    thread.join()
+    assert returned == list(range(100))
+
+
+def test_a_thread_that_has_ended_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a sign of it."""
+    monkeypatch.setattr("processing.testing.clock._GRACE", math.inf)
+    clock, condition = VirtualClock(), threading.Condition()
+    thread = threading.Thread(target=clock.monotonic)
+    thread.start()
+    thread.join()
+    with condition:
+        clock.wait(condition, 5)
+    assert clock.monotonic() == 5
+
+
 @pytest.mark.parametrize("clock", [VirtualClock(), SYSTEM_CLOCK])
 def test_a_notification_ends_a_wait(clock: Clock) -> None:
     """What is notified returns at once, by either clock, and would have waited for ever."""

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import random
+import statistics
 import sys
 import threading
 from collections import Counter
@@ -380,7 +381,7 @@ def test_26_events_of_a_queue_are_hints(count: int, monkeypatch: pytest.MonkeyPa
         check_stream([event for event in told if event.job_name == job.job_name])
     assert all(0 <= lag <= 310 for lag in lags.values()), lags
     heard = [lag for name, lag in lags.items() if name not in silent]
-    assert min(heard) <= 2, lags  # of some at least: the looks come every five minutes
+    assert statistics.median(heard) <= 2, lags
 
 
 # 27 to 32: log lines.
