@@ -6,15 +6,40 @@ are refused. Holding calls back before they are sent costs nothing and loses not
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from processing.clock import Clock
+
+
+class Line:
+    """Threads that stand in line, one of which is let in at a time; unlike at a lock, they wait by the clock."""
+
+    def __init__(self) -> None:
+        self._moved = threading.Condition()
+        self._taken = False
+
+    @contextlib.contextmanager
+    def turn(self, clock: Clock) -> Iterator[None]:
+        """Wait for one's turn, which ends with the block."""
+        mine = False
+        try:
+            with self._moved:
+                while self._taken:
+                    clock.wait(self._moved, math.inf)
+                mine = self._taken = True
+            yield
+        finally:
+            with self._moved:
+                if mine:
+                    self._taken = False
+                self._moved.notify()  # in any case: an interrupt may have come after another's notification
 
 
 class Pacer:
@@ -47,13 +72,13 @@ class Pacer:
         self._first_burst = True
         self._recent: deque[float] = deque(maxlen=10)  # when the last tokens were given
         self._state = threading.Lock()
-        self._turn = threading.Lock()
+        self._line = Line()
         self._pause = threading.Condition()  # nobody notifies it
 
     def acquire(self, clock: Clock) -> float:
         """Wait for a token, and return the seconds that the wait took."""
         started = clock.monotonic()
-        with self._turn:  # one caller sleeps for the next token, the others stand in line behind it
+        with self._line.turn(clock):  # one caller sleeps for the next token, the others stand in line behind it
             while wait := self._take(clock.monotonic()):
                 with self._pause:  # a wait, since on a virtual clock a sleep would take other threads' time as well
                     clock.wait(self._pause, wait)

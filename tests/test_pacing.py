@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
 import pytest
 
-from processing.pacing import Pacer, new_pacers, shared_pacers
+from processing.pacing import Line, Pacer, new_pacers, shared_pacers
 from processing.retrying import RetryingApi
 from processing.testing.clock import VirtualClock
 from processing.testing.wire import JsonService, ServiceError, make_client
@@ -104,6 +105,37 @@ def test_without_a_pacer_nothing_is_held_back() -> None:
     for number in range(150):
         api.call("sagemaker", "CreateProcessingJob", parameters(f"job-{number}"))
     assert clock.sleeps == []
+
+
+def test_those_in_line_wait_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One waits for its token, the others for their turn: none of them holds the time up."""
+    monkeypatch.setattr("processing.testing.clock._GRACE", math.inf)
+    clock, pacer = VirtualClock(), Pacer(1.0, 1.0)
+
+    def acquire() -> None:
+        for _ in range(10):
+            pacer.acquire(clock)
+
+    threads = [threading.Thread(target=acquire) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert clock.monotonic() == pytest.approx(39)
+
+
+def test_an_interrupt_in_the_line_lets_the_next_one_in() -> None:
+    """Ctrl-C while a thread stands in line costs nobody behind it his turn."""
+    line = Line()
+
+    class Interrupting(VirtualClock):
+        def wait(self, *_: object) -> None:
+            raise KeyboardInterrupt
+
+    with line.turn(VirtualClock()), pytest.raises(KeyboardInterrupt), line.turn(Interrupting()):
+        pytest.fail("it was another's turn")
+    with line.turn(Interrupting()):  # does not wait
+        pass
 
 
 def test_a_pause_earns_a_burst() -> None:

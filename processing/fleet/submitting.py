@@ -21,6 +21,7 @@ from processing.fleet.finding import FLEET_TAG
 from processing.fleet.runs import SET_BY_FLEET
 from processing.job import ProcessingJob, describe_if_exists
 from processing.launching import names_listed
+from processing.pacing import Line
 from processing.submission import NameTakenError, NotWantedError, paced_by
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Gate:
 
     def __init__(self, pace: Pace | None) -> None:
         self._pace = pace
-        self._turn = threading.Lock()
+        self._line = Line()
         self.closed = False
 
     def close(self) -> None:
@@ -88,7 +89,7 @@ class Gate:
         Raises:
             NotWantedError: the gate is closed.
         """
-        with self._turn:  # so that one alone waits for the pace, and the others need not when it is closed
+        with self._line.turn(clock):  # so that one alone waits for the pace, and the others need not when it is closed
             self._check()
             waited = self._pace.acquire(clock) if self._pace else 0.0
             self._check()
