@@ -176,7 +176,7 @@ def hour(client: str, pace: str, hosts: str, count: str) -> dict[str, Any]:
 
 
 def log_lines(client: str, mode: str, count: str) -> dict[str, float]:
-    """Show the lines of two hosts: of a job that has ended, or while it runs for ten minutes.
+    """Show the lines of two hosts: of a job that has ended (`ended`), or while it runs for so many minutes (`60`).
 
     A job of one line comes first, so that modules and clients are there when measuring begins.
 
@@ -194,8 +194,10 @@ def log_lines(client: str, mode: str, count: str) -> dict[str, float]:
     with contextlib.redirect_stdout(io.StringIO()):
         follow("first")
     each = int(count) // 2
-    world.add("lines", 600, [600 * number / each for number in range(each)], random.Random(1), hosts=2)
-    if mode == "ended":
+    ended = mode == "ended"
+    seconds = 600.0 if ended else 60.0 * int(mode)
+    world.add("lines", seconds, [seconds * number / each for number in range(each)], random.Random(1), hosts=2)
+    if ended:
         world.clock.advance(24 * HOUR)
     gc.collect()
     gc.freeze()

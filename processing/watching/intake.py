@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import operator
 import re
 from typing import TYPE_CHECKING, Final
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from processing.watching.fleets import FollowedJob
-    from processing.watching.pages import Page, Record
+    from processing.watching.pages import Page, Part, Record
 
 _TOGETHER: Final = 500  # lines that are given together at most: between them statuses and deadlines get their turn
 
 _stream = operator.itemgetter("logStreamName")
 _timestamp = operator.itemgetter("timestamp")
+_arrival = operator.itemgetter("ingestionTime")
+_id = operator.itemgetter("eventId")
 
 
 @attrs.frozen(eq=False)
@@ -56,23 +59,31 @@ class Intake:
         """Find out anew where lines go."""
         self._routes = {}
 
-    def knows(self, page: Page, jobs: Sequence[FollowedJob]) -> bool:
-        """Return whether all lines of a page are of these jobs, and none of them is new; False where it is not sure."""
-        newest = max((job.newest for job in jobs if job.newest is not None), default=-1)
-        if page.last is None or page.last > newest or (outline := page.outline()) is None:
-            return False
-        left = set(fingerprints_of_numbers(outline.ids))
-        for job in jobs:
-            left = job.seen.unknown(left, outline.first, outline.last)
-            if not left:
-                return True
-        return False
+    def take(self, page: Page, jobs: Sequence[FollowedJob]) -> Iterator[Lines]:
+        """Yield the lines of a page that are new; those that are yielded are known from then on.
 
-    def take(self, page: Page) -> Iterator[Lines]:
-        """Yield the lines of a page that are new; those that are yielded are known from then on."""
-        for first in range(0, len(page), _TOGETHER):
-            if lines := self._new(page[first : first + _TOGETHER]):
+        Args:
+            page: the lines.
+            jobs: those that they are looked for of.
+        """
+        news = self._with_news(page, jobs)
+        if news is None:
+            return
+        for first in range(0, len(news), _TOGETHER):
+            if lines := self._new(news[first : first + _TOGETHER]):
                 yield lines
+
+    def _with_news(self, page: Page, jobs: Sequence[FollowedJob]) -> Page | None:
+        """Return the page without the known lines that it begins with; None where all are known, by their ids."""
+        part: Part | None = None
+        for part in page.parts():
+            left = set(fingerprints_of_numbers(part.ids))
+            for job in jobs:
+                if left:
+                    left = job.seen.unknown(left, part.first, part.last)
+            if left or not part.ids:
+                return page.beginning_with(part)
+        return None if part else page
 
     def _new(self, records: Sequence[Record]) -> Lines | None:
         routes = self._routes
@@ -82,8 +93,7 @@ class Intake:
         earliest = min(map(_timestamp, records))
         if any(routes[stream].job is None or routes[stream].floor > earliest for stream in streams):
             records = [record for record in records if self._wants(record)]
-        identity = "identity" if records and "identity" in records[0] else "eventId"
-        keys = fingerprints([record.get(identity, "") for record in records])
+        keys = fingerprints(_identities(records))
         new: set[int] = set()
         for job, mine, known_by in self._by_job(records, keys):
             new |= job.seen.add(list(map(_timestamp, mine)), known_by)
@@ -122,28 +132,33 @@ class Intake:
     def _note(self, job: FollowedJob, records: Sequence[Record]) -> None:
         """Note when a job's lines were written, and when they arrived."""
         timestamps = list(map(_timestamp, records))
-        arrivals = [record.get("ingestionTime", record["timestamp"]) for record in records]
+        arrivals = _arrivals(records)
+        delays = list(map(operator.sub, arrivals, timestamps))
         job.taken += len(records)
         job.count += len(records)
-        job.skew = max(job.skew, *map(operator.sub, arrivals, timestamps))
+        job.skew = max(job.skew, *delays)
         oldest = min(timestamps)
         self.oldest = oldest if self.oldest is None else min(self.oldest, oldest)
         # A host whose clock is ahead must not move the mark past what the others have yet to write.
-        surely = max(map(min, timestamps, arrivals))
+        surely = max(timestamps) if min(delays) >= 0 else max(map(min, timestamps, arrivals))
         if job.newest is None or surely > job.newest:
             job.newest = surely
 
     def _in_time(self, records: Sequence[Record]) -> tuple[dict[str, int], set[int]]:
         """Return the newest timestamps of streams before these lines, and the places of the late ones among them."""
-        streams = list(map(_stream, records))
+        streams, timestamps = list(map(_stream, records)), list(map(_timestamp, records))
         jobs = {stream: job for stream in set(streams) if (job := self._routes[stream].job)}
         before = {stream: job.streams.get(stream, -1) for stream, job in jobs.items()}
         newest, late = dict(before), set()
-        for place, (stream, timestamp) in enumerate(zip(streams, map(_timestamp, records), strict=True)):
+        # Mostly they are in the order of time, and then but the first ones can be late.
+        ordered = timestamps == sorted(timestamps)
+        doubtful = bisect.bisect_left(timestamps, max(before.values())) if ordered else len(timestamps)
+        for place, stream, timestamp in zip(range(doubtful), streams, timestamps, strict=False):
             if timestamp < newest[stream]:
                 late.add(place)
             else:
                 newest[stream] = timestamp
+        newest.update(zip(streams[doubtful:], timestamps[doubtful:], strict=True))
         for stream, job in jobs.items():
             job.streams[stream] = newest[stream]
         return before, late
@@ -158,6 +173,20 @@ class Intake:
             job.told = dict(job.streams)
         job.way = self.way
         return _Route(job, job.name, host, max(job.since, job.told.get(stream, -1) + 1))
+
+
+def _identities(records: Sequence[Record]) -> list[str]:
+    try:
+        return list(map(_id, records))
+    except KeyError:  # GetLogEvents gives no ids
+        return [record.get("identity") or record.get("eventId", "") for record in records]
+
+
+def _arrivals(records: Sequence[Record]) -> list[int]:
+    try:
+        return list(map(_arrival, records))
+    except KeyError:
+        return [record["ingestionTime" if "ingestionTime" in record else "timestamp"] for record in records]
 
 
 def host_of(stream: str) -> str:

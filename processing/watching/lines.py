@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from typing import TYPE_CHECKING, Protocol
 
@@ -95,12 +96,12 @@ class Lines:
         """The jobs of which there are lines."""
         return {self.origins[stream].job_name for stream in set(self.streams)}
 
-    @property
+    @functools.cached_property
     def streams(self) -> list[str]:
         """The stream of each line that is wanted."""
         return list(map(_stream, self._chosen()))
 
-    @property
+    @functools.cached_property
     def messages(self) -> list[str]:
         """What each line that is wanted says."""
         return list(map(_message, self._chosen()))
@@ -111,11 +112,15 @@ class Lines:
         Args:
             wants: tells by the job's name and the line.
         """
-        self._wanted = [
+        wanted = [
             place
             for place in self._places()
             if wants(self.origins[_stream(self.records[place])].job_name, _message(self.records[place]))
         ]
+        if len(wanted) < len(self):
+            self._wanted = wanted
+            vars(self).pop("streams", None)
+            vars(self).pop("messages", None)
 
     def last(self, number: int) -> Iterator[LogEvent]:
         """Yield the last so many lines of each job."""

@@ -288,9 +288,8 @@ class LogReader:
         self._intake.oldest = None
         clock_began = self._clock.monotonic()
         for page in self._pages(sweep):
-            if not self._intake.knows(page, sweep.jobs):
-                for lines in self._intake.take(page):
-                    yield from self._give(lines)
+            for lines in self._intake.take(page, sweep.jobs):
+                yield from self._give(lines)
             if sweep.whole and page.last is not None and isinstance(self._source, FilteredSource):
                 self._advance(sweep, page.last)
         began = self._aws_now() - (self._clock.monotonic() - clock_began)

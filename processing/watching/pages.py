@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias, overload
 
 import attrs
+
+_EVENTS: Final = b'{"events":['
+_PART: Final = 32_768  # bytes of an answer that are told of together, or a few more
 
 Record: TypeAlias = dict[str, Any]
 """A line as FilterLogEvents answers it. Where there is no id, `identity` tells it from all others."""
@@ -20,19 +23,23 @@ Record: TypeAlias = dict[str, Any]
 # A quote within a text is written \" in JSON, so these are the members' names, whatever lines there are.
 _ID: Final = re.compile(rb'"eventId": ?"(\d+)"')
 _TIMESTAMP: Final = re.compile(rb'"timestamp"\s*:\s*(\d+)')
+# The end of one event and the beginning of the next: in a text, the quote of `},{"` could only be its end.
+_BETWEEN: Final = re.compile(rb'\}\s*,\s*(?=\{\s*"(?:eventId|ingestionTime|logStreamName|message|timestamp)")')
 _TOKEN: Final = re.compile(rb'"nextToken"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
 @attrs.frozen
-class Outline:
-    """What is told of a page without reading its lines.
+class Part:
+    """What is told of some lines of a page without reading them.
 
     Args:
-        ids: the ids of all its lines.
+        begins: where in the answer.
+        ids: of all its lines; empty where that is not sure.
         first: the timestamp of the first line, in ms since the epoch.
         last: the timestamp of the last one.
     """
 
+    begins: int
     ids: list[bytes]
     first: int
     last: int
@@ -67,16 +74,28 @@ class Page(Sequence[Record]):
             return int(found[1])
         return self[-1]["timestamp"] if self._read() else None
 
-    def outline(self) -> Outline | None:
-        """Return what is told of the page without reading it; None where it has to be read."""
+    def parts(self) -> Iterator[Part]:
+        """Yield what is told of the lines, some after others, up to the last; nothing of a page that has been read."""
+        begins = 0
+        while begins < len(self._body):
+            found = _BETWEEN.search(self._body, begins + _PART)
+            ends = found.end() if found else len(self._body)
+            yield self._part(begins, ends)
+            begins = ends
+
+    def _part(self, begins: int, ends: int) -> Part:
         body = self._body
-        ids = _ID.findall(body)
-        first = _TIMESTAMP.match(body, max(0, body.find(b'"timestamp"')))
-        # A line that is JSON has braces of its own; the other count takes longer.
-        has_all = body.count(b"{") == len(ids) + 1 or body.count(b'"timestamp"') == len(ids)
-        if not ids or first is None or not has_all:
-            return None
-        return Outline(ids, int(first[1]), self.last or 0)
+        ids = _ID.findall(body, begins, ends)
+        first = _TIMESTAMP.search(body, begins, ends)
+        last = _TIMESTAMP.match(body, max(begins, body.rfind(b'"timestamp"', begins, ends)))
+        # Lines that are JSON have braces of their own; the other count takes longer.
+        braces = body.count(b"{", begins, ends) - (not begins)
+        has_all = len(ids) == braces or len(ids) == body.count(b'"timestamp"', begins, ends)
+        return Part(begins, ids, int(first[1]), int(last[1])) if first and last and has_all else Part(begins, [], 0, 0)
+
+    def beginning_with(self, part: Part) -> Page:
+        """Return the page without what comes before a part of it, which is not read then."""
+        return Page(_EVENTS + self._body[part.begins :]) if part.begins else self
 
     def _read(self) -> Sequence[Record]:
         if self._records is None:
@@ -99,9 +118,12 @@ def _take_page(response_dict: dict[str, Any], customized_response_dict: dict[str
     body: bytes = response_dict["body"]
     if response_dict["status_code"] != 200:
         return
-    at = body.find(b'"nextToken"')
+    events = body.find(b'"events"')
+    at = body.find(b'"nextToken"', 0, max(0, events))
+    if at < 0:  # it is none of the lines' members
+        at = body.find(b'"nextToken"', max(0, body.rfind(b'"timestamp"')))
     token = _TOKEN.match(body, at) if at >= 0 else None
-    if not _is_whole(response_dict["headers"], body) or b'"events"' not in body or (at >= 0 and token is None):
+    if not _is_whole(response_dict["headers"], body) or events < 0 or (at >= 0 and token is None):
         _take_events(response_dict, customized_response_dict, **rest)
         return
     customized_response_dict["events"] = Page(body)

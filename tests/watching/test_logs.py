@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import json
 import logging
 import random
+import types
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +29,7 @@ from processing.watching.policy import Polling
 from processing.watching.reading import read_all
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from processing.watching.lines import Lines
-    from processing.watching.pages import Page
+    from collections.abc import Mapping
 
 
 JOB = "clean"
@@ -417,12 +416,13 @@ def test_known_pages_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None
     world.clock.advance(20)
     assert len(world.poll()) == 1000
     read: list[int] = []
-    take = world.reader._intake.take
+    loads = json.loads
 
-    def counted(page: Page) -> Iterator[Lines]:
-        read.append(len(page))
-        return take(page)
+    def counted(body: bytes) -> Any:
+        answer = loads(body)
+        read.append(len(answer.get("events", ())))
+        return answer
 
-    monkeypatch.setattr(world.reader._intake, "take", counted)
+    monkeypatch.setattr("processing.watching.pages.json", types.SimpleNamespace(loads=counted))
     assert texts(world.finish()) == ["line 2000"]
     assert sum(read) <= 400

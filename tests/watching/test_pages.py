@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from processing.retrying import RetryingApi
 from processing.testing.clock import VirtualClock
 from processing.testing.wire import JsonService, make_client
+from processing.watching import pages
 from processing.watching.pages import Page, keep_pages
 
 NASTY = [
@@ -28,39 +29,47 @@ NASTY = [
 MESSAGES = st.lists(st.sampled_from(NASTY) | st.text(max_size=5), max_size=5).map(" ".join)
 
 
-def body(messages: list[str], **more: Any) -> bytes:
+def body(messages: list[str], *, compact: bool = True, **more: Any) -> bytes:
     events = [
         {"message": message, "timestamp": number, "eventId": f"{number:056d}", "logStreamName": "clean/algo-1-1"}
         for number, message in enumerate(messages)
     ]
-    return json.dumps({"events": events, **more}).encode()
+    return json.dumps({"events": events, **more}, separators=(",", ":") if compact else None).encode()
 
 
-@hypothesis.given(st.lists(MESSAGES, max_size=5), st.booleans())
-def test_an_outline_is_true(messages: list[str], searched: bool) -> None:
-    """A page's outline has the ids of all its lines, and the times of the first and the last; or there is none."""
-    page = Page(body(messages, **({"searchedLogStreams": [{}]} if searched else {})))
-    outline, last = page.outline(), page.last
+@hypothesis.given(st.lists(MESSAGES, max_size=9), st.booleans(), st.booleans(), st.integers(1, 400))
+def test_what_is_told_of_parts_is_true(messages: list[str], compact: bool, searched: bool, size: int) -> None:
+    """The parts of a page have the ids and times of its lines; what begins with one has all lines from there on."""
+    page = Page(body(messages, compact=compact, **({"searchedLogStreams": [{}]} if searched else {})))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "_PART", size)
+        parts = list(page.parts())
+    places = [len(messages) - len(page.beginning_with(part)) for part in parts]
+    assert places[:1] == [0]
+    for part, place, following in zip(parts, places, [*places[1:], len(messages)], strict=True):
+        assert [record["message"] for record in page.beginning_with(part)] == messages[place:]
+        if part.ids:
+            assert [int(each) for each in part.ids] == list(range(place, following))
+            assert (part.first, part.last) == (place, following - 1)
+    assert page.last == (len(messages) - 1 if messages else None)
     assert [record["message"] for record in page] == messages
-    assert last == (len(messages) - 1 if messages else None)
-    if outline is not None:
-        assert [int(each) for each in outline.ids] == list(range(len(messages)))
-        assert (outline.first, outline.last) == (0, last)
 
 
-def test_an_ordinary_page_has_an_outline() -> None:
-    """Also where its lines are JSON, with braces and quotes."""
-    assert Page(body(["one", '{"level": "info"}'])).outline() is not None
-    assert Page(body([])).outline() is None
+@pytest.mark.parametrize("compact", [True, False])
+def test_ids_are_told_of_ordinary_pages(compact: bool) -> None:
+    """Also where lines are JSON, with braces and quotes."""
+    (part,) = Page(body(["one", '{"level": "info"}'], compact=compact)).parts()
+    assert list(map(int, part.ids)) == [0, 1]
 
 
 @pytest.mark.parametrize("missing", [[0], [1], [0, 1]])
 def test_a_line_without_an_id_is_not_overlooked(missing: list[int]) -> None:
-    """A page of which not every line has an id has no outline."""
+    """Of a part of which not every line has an id, no ids are told."""
     answer = json.loads(body(["one", "two"]))
     for number in missing:
         del answer["events"][number]["eventId"]
-    assert Page(json.dumps(answer).encode()).outline() is None
+    (part,) = Page(json.dumps(answer).encode()).parts()
+    assert not part.ids
 
 
 @pytest.mark.parametrize("token", [None, "abc", 'quoted "\\ é'])
