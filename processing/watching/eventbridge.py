@@ -11,6 +11,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
+
 from processing.exceptions import ConfigurationError
 from processing.hints import type_name
 from processing.retrying import Kind, RetryingApi, classify
@@ -125,14 +127,21 @@ class EventBridgeSource:
             messages = api.call("sqs", "ReceiveMessage", params).get("Messages", [])
             if messages:
                 self._tell(self._names([message.get("Body", "") for message in messages]))
-                entries = [
-                    {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
-                    for number, message in enumerate(messages)
-                ]
-                api.call("sqs", "DeleteMessageBatch", {"QueueUrl": self.queue_url, "Entries": entries})
+                self._delete(api, messages)
         except Exception as error:  # noqa: BLE001 - whatever it is, jobs are looked at in their turn
             return error
         return None
+
+    def _delete(self, api: RetryingApi, messages: list[dict[str, Any]]) -> None:
+        """Delete messages that have been read; those that are there still come again, and cost a look."""
+        entries = [{"Id": str(number), "ReceiptHandle": each["ReceiptHandle"]} for number, each in enumerate(messages)]
+        once = attrs.evolve(api.policy, attempts=1, budget=0.0)
+        try:
+            api.call("sqs", "DeleteMessageBatch", {"QueueUrl": self.queue_url, "Entries": entries}, policy=once)
+        except Exception as error:
+            if classify(error) in {Kind.FATAL, Kind.PROPAGATING}:
+                raise
+            logger.debug("messages of %s were not deleted: %s", self.queue_url, error)
 
     def _names(self, bodies: Iterable[str]) -> set[str]:
         """Return the names of the jobs that messages tell of."""

@@ -47,6 +47,7 @@ class Queue:
         self.deleted: list[str] = []
         self.calls: list[str] = []
         self.failures: list[ServiceError] = []
+        self.deletions: list[ServiceError] = []
         self._filled = threading.Condition()
         self._bodies: list[str] = []
         handlers = {"ReceiveMessage": self.receive, "DeleteMessageBatch": self.delete}
@@ -67,8 +68,10 @@ class Queue:
         return {"Messages": [{"MessageId": b, "ReceiptHandle": b, "Body": b} for b in bodies]} if bodies else {}
 
     def delete(self, params: dict[str, Any]) -> dict[str, Any]:
+        if self.deletions:
+            raise self.deletions.pop(0)
         self.deleted += [entry["ReceiptHandle"] for entry in params["Entries"]]
-        return {"Successful": [{"Id": entry["Id"]} for entry in params["Entries"]], "Failed": []}
+        return {"Successful": [{"Id": entry["Id"]} for entry in params["Entries"]]}
 
 
 class Waiting:
@@ -177,6 +180,31 @@ def test_failures_that_pass_are_outlasted() -> None:
     waiting = Waiting(queue)
     queue.put(event("a"))
     assert waiting.wait() == {"a"}
+
+
+def test_a_deletion_that_fails_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read is told, and the next messages are read at once: no pause, no further try."""
+    monkeypatch.setattr("processing.watching.eventbridge._PAUSE", 3600.0)
+    queue = Queue()
+    queue.deletions = [ServiceError("InternalFailure", "", 500)] * 9
+    waiting = Waiting(queue)
+    for name in ("a", "b", "c"):
+        queue.put(event(name))
+        assert waiting.wait() == {name}
+    assert len(queue.deletions) >= 6
+
+
+def test_the_engine_takes_what_was_read_from_its_queue(tmp_path: Path) -> None:
+    """SQS leaves the list of failures out of its answer where there are none: the answer is whole all the same."""
+    engine = LocalSession(tmp_path / "engine")
+    sqs = engine.client("sqs")
+    url = sqs.create_queue(QueueName="jobs")["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="x")
+    (message,) = sqs.receive_message(QueueUrl=url)["Messages"]
+    entries = [{"Id": "0", "ReceiptHandle": message["ReceiptHandle"]}]
+    answer = engine.api.call("sqs", "DeleteMessageBatch", {"QueueUrl": url, "Entries": entries})
+    assert [entry["Id"] for entry in answer["Successful"]] == ["0"]
+    assert "Failed" not in answer
 
 
 def test_nobody_reads_the_queue_when_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -332,7 +332,7 @@ class Queue:
         return {"Messages": found}
 
     def delete(self, params: dict[str, Any]) -> dict[str, Any]:
-        return {"Successful": [{"Id": entry["Id"]} for entry in params["Entries"]], "Failed": []}
+        return {"Successful": [{"Id": entry["Id"]} for entry in params["Entries"]]}
 
     def read_by(self, source: EventBridgeSource, session: Session) -> None:
         """Return when a source has begun to read; time does not go on without it then."""
