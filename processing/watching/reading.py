@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from processing.retrying import server_time
 from processing.watching.lines import Lines
 from processing.watching.logs import LogReader, is_settled, milliseconds
 from processing.watching.policy import Polling
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from processing.retrying import RetryingApi, RetryPolicy
     from processing.watching.events import LogEvent
+
+_FIRST_LOOK_BACK: Final = 60.0  # seconds before the end in which the last lines are looked for first
+_LONGER: Final = 8  # times as far back as before: what is read again is little then
 
 
 def read_all(
@@ -34,7 +38,7 @@ def read_all(
 ) -> Iterator[LogEvent]:
     """Return the lines that a job has written by now, ordered by time.
 
-    They are read a page at a time, as they are asked for.
+    They are read a page at a time, as they are asked for; the last so many from the end, as far back as they go.
 
     Args:
         api: the session's calls.
@@ -56,19 +60,36 @@ def read_all(
         left = max(0.0, limit - api.clock.monotonic())
         return attrs.evolve(api.policy, budget=min(api.policy.budget, left))
 
-    name, created = description["ProcessingJobName"], milliseconds(description["CreationTime"])
-    reader = LogReader(api, polling or Polling(), host=host, policy=policy, strict=True)
-    reader.add(name, max(created, since or 0))
-    ended = description.get("ProcessingEndTime")
+    def reader(begin: int, *, settled: bool) -> LogReader:
+        made = LogReader(api, polling or Polling(), host=host, policy=policy, strict=True)
+        made.add(description["ProcessingJobName"], begin)
+        ended = description.get("ProcessingEndTime")
+        made.ended(description["ProcessingJobName"], ended_at=ended.timestamp() if ended else None, settled=settled)
+        return made
+
+    begin = max(milliseconds(description["CreationTime"]), since or 0)
     settled = not complete or is_settled(api, description)
-    reader.ended(name, ended_at=ended.timestamp() if ended else None, settled=settled)
-    lines = _until_complete(api, reader, pattern)
     if tail is None:
-        return _in_order(reader, lines)
-    last = Tail(tail)
-    for some in lines:
-        last.add(some)
-    return iter(last.lines())
+        whole = reader(begin, settled=settled)
+        return _in_order(whole, _until_complete(api, whole, pattern))
+    for start in _starts(begin, api, description):
+        last = Tail(tail + 1)  # the first of them may have begun before
+        for lines in _until_complete(api, reader(start, settled=settled), pattern):
+            last.add(lines)
+        settled = True
+        if start == begin or len(last.lines()) > tail:
+            break
+    return iter(last.lines()[-tail:])
+
+
+def _starts(begin: int, api: RetryingApi, description: Mapping[str, Any]) -> Iterator[int]:
+    """Yield ever earlier moments from which on the last lines of a job may be, in ms since the epoch."""
+    ended, back = description.get("ProcessingEndTime"), _FIRST_LOOK_BACK
+    end = ended.timestamp() if ended else server_time(description.get("ResponseMetadata", {})) or api.clock.time()
+    while (start := round((end - back) * 1000)) > begin:
+        yield start
+        back *= _LONGER
+    yield begin
 
 
 def _until_complete(api: RetryingApi, reader: LogReader, pattern: re.Pattern[str] | None) -> Iterator[Lines]:

@@ -332,6 +332,37 @@ def test_reading_all_is_ordered_by_time(filtered: bool) -> None:
     assert texts(list(read_all(world.api, DESCRIPTION, tail=3))) == ["line 2", "line 1", "line 0"]
 
 
+@pytest.mark.parametrize("filtered", [True, False])
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("tail", [1, 50, 120, 2000])
+def test_the_last_lines_are_read_from_the_end(filtered: bool, ended: bool, tail: int) -> None:
+    """However long a log is: as far back as the last lines go, and little further."""
+    lines = [line(number, at=number, host=number % 2 + 1) for number in range(1000)]
+    world = World(lines, page=10)
+    if not filtered:
+        world.logs.denied.add("FilterLogEvents")
+    world.clock.advance(1000)
+    description = {
+        **DESCRIPTION,
+        "ProcessingEndTime": dt.datetime.fromtimestamp(world.clock.time(), tz=dt.timezone.utc),
+    }
+    if not ended:
+        del description["ProcessingEndTime"]
+    found = texts(list(read_all(world.api, description, tail=tail)))
+    assert found == [f"line {number}" for number in range(max(0, 1000 - tail), 1000)]
+    assert len(world.service.calls) <= {1: 12, 50: 12, 120: 65, 2000: 170}[tail]
+
+
+@pytest.mark.parametrize("tail", [1, 2])
+def test_a_last_line_is_whole_that_began_long_before(tail: int) -> None:
+    """Of a line in pieces the first one may be further back than is looked."""
+    pieces = [line(1, at=904.9, text="a" * 16_384), line(2, at=905.4, text="b")]
+    world = World([line(0, at=1), *pieces])
+    world.clock.advance(965.2)
+    found = texts(list(read_all(world.api, {"ProcessingJobName": JOB, "CreationTime": CREATED}, tail=tail)))
+    assert found[-1] == "a" * 16_384 + "b"
+
+
 def test_reading_all_leaves_out_an_older_job() -> None:
     """Lines from before the job are of another one that had its name."""
     world = World([line(1, at=-50, text="of another job"), line(2, at=1)])
