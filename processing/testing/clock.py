@@ -110,8 +110,7 @@ class VirtualClock:
 
     def _wait(self, waiter: _Waiter) -> None:
         with self._lock:
-            self._at_work.discard(waiter.thread)
-            self._move_if_idle()
+            self._rest(waiter.thread)
         turn = _TURN
         while not waiter.woken.acquire(timeout=turn if waiter.moment < math.inf else -1):
             turn = min(2 * turn, _LONGEST_TURN)
@@ -143,8 +142,12 @@ class VirtualClock:
             self._signed = time.monotonic()
             waiter.woken.release()
 
-    def _sign(self) -> None:
-        self._at_work.add(threading.current_thread())
+    def _rest(self, thread: threading.Thread) -> None:
+        self._at_work.discard(thread)
+        self._move_if_idle()
+
+    def _sign(self, thread: threading.Thread | None = None) -> None:
+        self._at_work.add(thread or threading.current_thread())
         self._signed = time.monotonic()
 
 

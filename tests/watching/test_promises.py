@@ -416,13 +416,12 @@ class Loop(asyncio.SelectorEventLoop):
 
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
-        self._thread = threading.get_ident()
+        self._thread = threading.current_thread()
         super().__init__(Resting(clock))
 
     def call_soon_threadsafe(self, *args: Any, **options: Any) -> asyncio.Handle:  # type: ignore[override]
         with self._clock._lock:
-            self._clock._at_work.add(self._thread)
-            self._clock._signs += 1
+            self._clock._sign(self._thread)
         return super().call_soon_threadsafe(*args, **options)
 
     def run_in_executor(self, _: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
@@ -452,7 +451,7 @@ class Resting(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> Any:
         if timeout != 0:
             with self._clock._lock:
-                self._clock._at_work.discard(threading.get_ident())
+                self._clock._rest(threading.current_thread())
         return super().select(timeout)
 
 
