@@ -70,16 +70,18 @@ def program(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}{os.pathsep}{Path(sys.executable).parent}")
 
 
-def free_port() -> int:
-    """Return a port that is free, and free again 10,000 above: there seaweedfs puts its second ones."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
+def free_ports(number: int) -> list[int]:
+    """Return ports that are free, and free again 10,000 above: there seaweedfs puts its second ones."""
+    ports: list[int] = []
+    with contextlib.ExitStack() as stack:  # all are held until the last is found, so that they differ
+        while len(ports) < number:
+            first, second = (stack.enter_context(socket.socket()) for _ in range(2))
             first.bind(("127.0.0.1", 0))
             port: int = first.getsockname()[1]
             with contextlib.suppress(OSError, OverflowError):
-                if port < 55_000:
-                    second.bind(("127.0.0.1", port + 10_000))
-                    return port
+                second.bind(("127.0.0.1", port + 10_000))
+                ports.append(port)
+    return ports
 
 
 @contextlib.contextmanager
@@ -100,7 +102,7 @@ def running(command: list[str], folder: Path, **variables: str) -> Iterator[subp
 
 @contextlib.contextmanager
 def engine(folder: Path) -> Iterator[Peer]:
-    port = free_port()
+    (port,) = free_ports(1)
     lines = folder / "environment"
     command = [sys.executable, "-m", "processing.local", "serve", "--home", str(folder / "home")]
     with running([*command, "--port", str(port), "--env-file", str(lines)], folder) as process:
@@ -122,7 +124,7 @@ def moto(folder: Path) -> Iterator[Peer | None]:
     if found is None:
         yield None
         return
-    port = free_port()
+    (port,) = free_ports(1)
     with running([found, "-H", "127.0.0.1", "-p", str(port)], folder) as process:
         peer = Peer("moto", f"http://127.0.0.1:{port}", "testing", "testing", process.pid, REQUESTS // 4)
         wait_for(lambda: listens(peer) or process.poll() is not None, process, folder)
@@ -135,9 +137,10 @@ def seaweedfs(folder: Path) -> Iterator[Peer | None]:
     if found is None:
         yield None
         return
-    port = free_port()
-    ports = [f"-{part}.port={free_port()}" for part in ("master", "volume", "filer", "webdav", "admin")]
-    places = ["-dir=.", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={port}", f"-s3.port.iceberg={free_port()}"]
+    parts = ("s3", "master", "volume", "filer", "webdav", "admin")
+    port, *others = free_ports(len(parts) + 1)
+    ports = [f"-{part}.port={each}" for part, each in zip(parts, (port, *others), strict=False)]
+    places = ["-dir=.", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port.iceberg={others[-1]}"]
     keys = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
     with running([found, "mini", *places, *ports], folder, **keys) as process:
         peer = Peer("seaweedfs", f"http://127.0.0.1:{port}", "bench", "bench", process.pid)

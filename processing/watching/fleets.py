@@ -59,8 +59,10 @@ class Ending:
         """Return whether no line comes any more: by two sweeps, or by one that began long after the job's end.
 
         Args:
-            grace: how long after the end lines may come, in seconds.
+            grace: how long after the end lines may come, in seconds; 0 where none comes.
         """
+        if not grace:
+            return self.quiet >= 1
         since = self.last_began - (self.ended_at or 0.0)
         return since >= grace and self.quiet >= (1 if self.ended_at is not None and since >= 2 * grace else 2)
 
