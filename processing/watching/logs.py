@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from processing.retrying import RetryingApi, RetryPolicy
-    from processing.watching.events import LogEvent
     from processing.watching.pages import Page
     from processing.watching.policy import Polling
 
@@ -144,7 +143,7 @@ class LogReader:
         self._forget(self._jobs[job_name])
 
     def ended(self, job_name: str, *, ended_at: float | None, settled: bool) -> None:
-        """Wait for the last lines of a job from now on; when they are there, `poll` says so.
+        """Wait for the last lines of a job from now on; when they are there, `read` says so.
 
         Args:
             job_name: the job.
@@ -156,18 +155,6 @@ class LogReader:
         job.ending = Ending(ended_at, settled, now, now + 10 * self._polling.settle_limit)
         job.resume = job.since  # everything is read once more
         self._leave_fleet(job)
-
-    def poll(self) -> Generator[LogEvent | LogsComplete, None, None]:
-        """Yield the lines that are new, as `read` does, one by one.
-
-        Raises:
-            botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: only if `strict`.
-        """
-        for item in self.read():
-            if isinstance(item, Lines):
-                yield from item
-            else:
-                yield item
 
     def read(self) -> Generator[Lines | LogsComplete, None, None]:
         """Yield the lines that are new, in order of arrival, and say of jobs that have ended when there are no more.
@@ -193,7 +180,7 @@ class LogReader:
 
     @property
     def due(self) -> float | None:
-        """When `poll` has something to do next, as a reading of the monotonic clock; None for never."""
+        """When `read` has something to do next, as a reading of the monotonic clock; None for never."""
         endings = [job.ending.due for job in self._jobs.values() if job.ending]
         if self._source is None:
             return min(endings, default=None)

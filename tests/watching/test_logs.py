@@ -24,12 +24,13 @@ from processing.testing.wire import JsonService, ServiceError, make_client
 from processing.watching.checkpoint import Checkpoint
 from processing.watching.events import LogEvent
 from processing.watching.intake import host_of
+from processing.watching.lines import Lines
 from processing.watching.logs import LogReader, LogsComplete
 from processing.watching.policy import Polling
 from processing.watching.reading import read_all
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 JOB = "clean"
@@ -43,6 +44,15 @@ def line(number: int, *, at: float, delay: float = 0.0, host: int = 1, text: str
     written = START + round(at * 1000)
     stream = f"{JOB}/algo-{host}-1700000000"
     return ScriptedLine(stream, written, written + round(delay * 1000), f"{number:056d}", text or f"line {number}")
+
+
+def poll(reader: LogReader) -> Iterator[LogEvent | LogsComplete]:
+    """Yield what a reader gives, line by line."""
+    for item in reader.read():
+        if isinstance(item, Lines):
+            yield from item
+        else:
+            yield item
 
 
 class World:
@@ -62,7 +72,7 @@ class World:
 
     def poll(self) -> list[LogEvent]:
         """Return the lines that a poll gives."""
-        items = list(self.reader.poll())
+        items = list(poll(self.reader))
         self.complete += [item for item in items if isinstance(item, LogsComplete)]
         return [item for item in items if isinstance(item, LogEvent)]
 
@@ -251,7 +261,7 @@ def test_tokens_that_expire_are_replaced(filtered: bool) -> None:
     if not filtered:
         world.logs.denied.add("FilterLogEvents")
     world.clock.advance(5)
-    polled = (item for item in world.reader.poll() if isinstance(item, LogEvent))
+    polled = (item for item in poll(world.reader) if isinstance(item, LogEvent))
     first = next(polled)
     world.logs.forget_tokens()
     assert sorted(texts([first, *polled])) == [f"line {number}" for number in range(10)]
@@ -430,7 +440,7 @@ def test_a_checkpoint_amid_a_page_is_exact(filtered: bool, taken: int) -> None:
         if not filtered:
             world.logs.denied.add("FilterLogEvents")
         world.clock.advance(15)
-        polled = world.reader.poll()
+        polled = poll(world.reader)
         first = texts([item for item in itertools.islice(polled, taken) if isinstance(item, LogEvent)])
         polled.close()
         if not same:
