@@ -30,7 +30,7 @@ from processing.watching.policy import Polling
 from processing.watching.reading import read_all
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Mapping
 
 
 JOB = "clean"
@@ -46,7 +46,7 @@ def line(number: int, *, at: float, delay: float = 0.0, host: int = 1, text: str
     return ScriptedLine(stream, written, written + round(delay * 1000), f"{number:056d}", text or f"line {number}")
 
 
-def poll(reader: LogReader) -> Iterator[LogEvent | LogsComplete]:
+def poll(reader: LogReader) -> Generator[LogEvent | LogsComplete, None, None]:
     """Yield what a reader gives, line by line."""
     for item in reader.read():
         if isinstance(item, Lines):

@@ -24,7 +24,7 @@ from processing.watching.logs import LogReader, LogsComplete
 from processing.watching.policy import Polling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
 START = 1_700_000_000_000  # ms since the epoch; where the virtual clock begins
 
@@ -36,7 +36,7 @@ def line(number: int, job: str, *, at: float, delay: float = 0.0, host: int = 1,
     return ScriptedLine(stream, written, written + round(delay * 1000), f"{number:056d}", text or f"{job} {number}")
 
 
-def poll(reader: LogReader) -> Iterator[LogEvent | LogsComplete]:
+def poll(reader: LogReader) -> Generator[LogEvent | LogsComplete, None, None]:
     """Yield what a reader gives, line by line."""
     for item in reader.read():
         if isinstance(item, Lines):
