@@ -31,10 +31,10 @@ if TYPE_CHECKING:
         WaitTimeoutError,
         WatchError,
     )
-    from processing.fleet.finding import jobs
-    from processing.fleet.fleet import Fleet, submit_all
-    from processing.fleet.submitting import FleetProgress
-    from processing.frameworks import (
+    from processing.job.fleet.search import jobs
+    from processing.job.fleet.fleet import Fleet, submit_all
+    from processing.job.fleet.submission import FleetProgress
+    from processing.processors.frameworks import (
         DataWranglerProcessor,
         HuggingFaceProcessor,
         MXNetProcessor,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         TensorFlowProcessor,
         XGBoostProcessor,
     )
-    from processing.job import ProcessingJob, attach
+    from processing.job.job import ProcessingJob, attach
     from processing.local.session import LocalSession
     from processing.models import (
         AthenaDatasetDefinition,
@@ -56,12 +56,12 @@ if TYPE_CHECKING:
         RunArgs,
         S3Input,
     )
-    from processing.planning import RunPlan
+    from processing.job.plan import RunPlan
     from processing.processors import FrameworkProcessor, Processor, ScriptProcessor
-    from processing.roles import get_execution_role
-    from processing.session import Session
+    from processing.execution_role import get_execution_role
+    from processing.session.session import Session
     from processing.staging.progress import Progress
-    from processing.waiting import (
+    from processing.job.wait import (
         as_completed,
         as_completed_async,
         events,
@@ -88,10 +88,10 @@ _HOME_OF = {
         "WaitTimeoutError",
         "WatchError",
     ),
-    "processing.fleet.finding": ("jobs",),
-    "processing.fleet.fleet": ("Fleet", "submit_all"),
-    "processing.fleet.submitting": ("FleetProgress",),
-    "processing.frameworks": (
+    "processing.job.fleet.search": ("jobs",),
+    "processing.job.fleet.fleet": ("Fleet", "submit_all"),
+    "processing.job.fleet.submission": ("FleetProgress",),
+    "processing.processors.frameworks": (
         "DataWranglerProcessor",
         "HuggingFaceProcessor",
         "MXNetProcessor",
@@ -100,7 +100,7 @@ _HOME_OF = {
         "TensorFlowProcessor",
         "XGBoostProcessor",
     ),
-    "processing.job": ("ProcessingJob", "attach"),
+    "processing.job.job": ("ProcessingJob", "attach"),
     "processing.local.session": ("LocalSession",),
     "processing.models": (
         "AthenaDatasetDefinition",
@@ -113,12 +113,12 @@ _HOME_OF = {
         "RunArgs",
         "S3Input",
     ),
-    "processing.planning": ("RunPlan",),
+    "processing.job.plan": ("RunPlan",),
     "processing.processors": ("FrameworkProcessor", "Processor", "ScriptProcessor"),
-    "processing.roles": ("get_execution_role",),
-    "processing.session": ("Session",),
+    "processing.execution_role": ("get_execution_role",),
+    "processing.session.session": ("Session",),
     "processing.staging.progress": ("Progress",),
-    "processing.waiting": (
+    "processing.job.wait": (
         "as_completed",
         "as_completed_async",
         "events",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from processing.exceptions import ConfigurationError
-from processing.hints import type_name
+from processing._utils import type_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

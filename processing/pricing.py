@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from processing.caching import cache_home, write_whole
+from processing._utils import cache_home, write_whole
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

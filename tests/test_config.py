@@ -25,7 +25,7 @@ from processing import (
     Session,
 )
 from processing.config.files import SETTINGS, places
-from processing.targets import default_local_session, default_session, resolve_session
+from processing.default_sessions import default_local_session, default_session, resolve_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 import processing
 from processing import exceptions
 from processing.local.engine import Engine
-from processing.local.jobs.assumed import ASSUMPTIONS
+from processing.local.jobs.assumptions import ASSUMPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ import pytest
 from processing import LocalSession, ProcessingInput, ProcessingJob, ScriptProcessor
 from processing.exceptions import SubmissionError
 from processing.request.build import build_request
-from processing.retrying import RetryPolicy
-from processing.submission import NameTakenError, submit
+from processing.aws.retry import RetryPolicy
+from processing.job.submit import NameTakenError, submit
 from processing.testing.faults import FaultInjector, FaultKind
 
 if TYPE_CHECKING:

@@ -30,10 +30,10 @@ from processing import (
     WaitTimeoutError,
     attach,
 )
-from processing.following import job_error
+from processing.job.outcome import job_error
 from processing.staging.transfers import upload_all
-from processing.starting import Launch
-from processing.submission import Submitted, submit
+from processing.job.launch import Launch
+from processing.job.submit import Submitted, submit
 from processing.watching.events import LogEvent
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from processing.pacing import Line, Pacer, new_pacers, shared_pacers
-from processing.retrying import RetryingApi
+from processing.aws.rate_limit import Line, Pacer, new_pacers, shared_pacers
+from processing.aws.retry import RetryingApi
 from processing.testing.clock import VirtualClock
 from processing.testing.wire import JsonService, ServiceError, make_client
 

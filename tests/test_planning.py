@@ -19,7 +19,7 @@ from processing import (
     Session,
     SubmissionError,
 )
-from processing.planning import PlannedUpload, RunPlan
+from processing.job.plan import PlannedUpload, RunPlan
 from processing.staging.bundles import KEPT
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from processing import ConfigurationError
-from processing.caching import cache_home
+from processing._utils import cache_home
 from processing.pricing import Price, hourly_price, refresh
 from processing.testing.wire import JsonService, make_client
 

@@ -13,8 +13,8 @@ import urllib3.exceptions
 from botocore import exceptions as botocore_errors
 from botocore.parsers import ResponseParserError
 
-from processing.answers import TruncatedAnswerError
-from processing.retrying import (
+from processing.aws.truncation import TruncatedAnswerError
+from processing.aws.retry import (
     RULES,
     ClockSkewError,
     Failure,

@@ -9,8 +9,9 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from processing import ConfigurationError, LocalSession, Session, get_execution_role, roles
-from processing.targets import LOCAL_ROLE
+from processing import ConfigurationError, LocalSession, Session, get_execution_role
+from processing import execution_role as roles
+from processing.default_sessions import LOCAL_ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

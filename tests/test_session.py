@@ -15,8 +15,8 @@ import pytest
 
 import processing
 from processing import ConfigurationError, Session
-from processing.request.schema import shared_loader
-from processing.retrying import RetryPolicy
+from processing.request.service_model import shared_loader
+from processing.aws.retry import RetryPolicy
 from processing.testing.clock import VirtualClock
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class TestParts:
 
     def test_polling(self) -> None:
         """Polling is the package's own, unless given."""
-        from processing.watching.policy import Polling
+        from processing.watching.polling import Polling
 
         assert Session().polling == Polling()
         assert Session(polling=Polling(first=9.0)).polling.first == 9.0

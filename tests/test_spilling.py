@@ -25,7 +25,7 @@ from processing import (
 )
 from processing.container.command import FILE, command_script
 from processing.local import sandboxes
-from processing.processors.spilling import Command, Limits, request_limits, spill
+from processing.processors.oversized_command import Command, Limits, request_limits, spill
 
 ROLE = "arn:aws:iam::123456789012:role/Processing"
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/my-image:1"
@@ -175,7 +175,7 @@ def test_what_is_left_fits(env: dict[str, str], arguments: list[str], entrypoint
     """Whatever is given, the request that is left is within the limits, and nothing is lost or doubled."""
     small = Limits(entries=3, value=10, words=5, word=10)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("processing.processors.spilling.request_limits", lambda: small)
+        patch.setattr("processing.processors.oversized_command.request_limits", lambda: small)
         spilled = spill(Command(entrypoint, arguments, env), "/p")
     left, script = (Command(entrypoint, arguments, env), b"") if spilled is None else spilled
     words = [*left.entrypoint, *(left.arguments or ())]

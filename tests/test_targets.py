@@ -11,11 +11,12 @@ from typing import Any
 import boto3
 import pytest
 
-from processing import ConfigurationError, LocalSession, Session, targets
+from processing import ConfigurationError, LocalSession, Session
+from processing import default_sessions as targets
 from processing.request.build import build_request
-from processing.request.check import check_request
-from processing.request.names import base_name_from_image
-from processing.targets import resolve_session, session_for_attach
+from processing.request.validate import check_request
+from processing.request.job_names import base_name_from_image
+from processing.default_sessions import resolve_session, session_for_attach
 
 
 class V2Session:

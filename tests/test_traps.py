@@ -24,15 +24,15 @@ from processing import (
 from processing.local.sandboxes.base import Host
 from processing.local.sandboxes.container import Container
 from processing.processors import FrameworkProcessor
-from processing.retrying import RetryingApi
+from processing.aws.retry import RetryingApi
 from processing.testing.clock import VirtualClock
 from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
 from processing.testing.faults import FaultInjector
 from processing.testing.wire import JsonService, make_client, operation_of
 from processing.watching.events import LogEvent, StatusChanged
-from processing.watching.policy import Polling
-from processing.watching.poller import Poller
-from processing.watching.status import Target
+from processing.watching.polling import Polling
+from processing.watching.status.poller import Poller
+from processing.watching.status.model import Target
 from processing.watching.stream import watch
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from processing import (
 from processing.testing.clock import VirtualClock
 from processing.testing.simulation import SimulatedAws, SimulatedLine
 from processing.watching.events import LogEvent, StatusChanged
-from processing.watching.status import Lost
+from processing.watching.status.model import Lost
 
 if TYPE_CHECKING:
     import pathlib

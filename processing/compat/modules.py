@@ -7,12 +7,12 @@ VERSION = "2.257.7"
 
 _MODELS = "processing.models"
 _SESSION = "processing.compat.session"
-_FRAMEWORKS = "processing.frameworks"
+_FRAMEWORKS = "processing.processors.frameworks"
 
 _DATASETS = dict.fromkeys(
     ("AthenaDatasetDefinition", "DatasetDefinition", "RedshiftDatasetDefinition", "S3Input"), _MODELS
 )
-_SESSIONS = {"Session": _SESSION, "get_execution_role": "processing.roles"}
+_SESSIONS = {"Session": _SESSION, "get_execution_role": "processing.execution_role"}
 
 
 def _framework(name: str, *processors: str) -> dict[str, dict[str, str]]:
@@ -32,7 +32,7 @@ MODULES: dict[str, dict[str, str]] = {
         **dict.fromkeys(("FeatureStoreOutput", "ProcessingInput", "ProcessingOutput", "RunArgs"), _MODELS),
         **dict.fromkeys(("DatasetDefinition", "NetworkConfig", "S3Input"), _MODELS),
         **dict.fromkeys(("LocalSession", "Session"), _SESSION),
-        "ProcessingJob": "processing.job",
+        "ProcessingJob": "processing.job.job",
         "S3Uploader": "processing.compat.s3",
     },
     "sagemaker.network": {"NetworkConfig": _MODELS},

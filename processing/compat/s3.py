@@ -6,14 +6,14 @@ import io
 import re
 from typing import TYPE_CHECKING, Any
 
-from processing import targets
-from processing.request.uris import S3Uri
+from processing import default_sessions as targets
+from processing.request.s3_uri import S3Uri
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    from processing.session import Session
+    from processing.session.session import Session
 
 
 class S3Uploader:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from processing.clock import SYSTEM_CLOCK
-from processing.request.names import unique_job_name
+from processing.request.job_names import unique_job_name
 
 
 def name_from_base(base: str, max_length: int = 63, short: bool = False) -> str:

@@ -17,7 +17,7 @@ import attrs
 
 from processing.config.schema import checked
 from processing.exceptions import ConfigurationError
-from processing.request.uris import S3Uri, is_s3
+from processing.request.s3_uri import S3Uri, is_s3
 
 ReadS3 = Callable[[S3Uri], bytes | None]
 """Reads an object; None where there is none."""

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 
 from processing.exceptions import ConfigurationError
-from processing.local import trees
+from processing.local import file_trees as trees
 from processing.local.errors import ApiError
-from processing.local.jobs import hosts, remains
+from processing.local.jobs import host_processes as hosts
+from processing.local.jobs import leftovers as remains
 from processing.local.jobs.data import inputs, split_uri
 from processing.local.stores import expiry
 from processing.local.stores.bodies import ABANDONED_AFTER

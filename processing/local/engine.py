@@ -8,12 +8,12 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from processing.local.errors import ApiError, folder_gone
-from processing.local.folder import engine_home, explained, prepare_home
+from processing.local.home import engine_home, explained, prepare_home
 from processing.local.stores.logs import LogStore
 from processing.local.stores.metrics import MetricStore
 from processing.local.stores.objects import ObjectStore
 from processing.local.stores.queues import QueueStore
-from processing.request.schema import aws_message, service_model, violations
+from processing.request.service_model import aws_message, service_model, violations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from processing.local.cleaning import Age, Cleaned, Size
     from processing.local.handlers import Operation
     from processing.local.settings import EngineSettings
-    from processing.request.schema import Violation
+    from processing.request.service_model import Violation
 
     Operations = Mapping[str, Operation]
 
@@ -40,7 +40,7 @@ _HANDLERS = {
     "cloudwatch": ("processing.local.handlers.cloudwatch", "CloudWatchHandler"),
     "resourcegroupstaggingapi": ("processing.local.handlers.tagging", "TaggingHandler"),
 }
-_ANOTHER_S3 = ("processing.local.handlers.elsewhere", "ElsewhereHandler")
+_ANOTHER_S3 = ("processing.local.handlers.remote_s3", "ElsewhereHandler")
 _REFUSALS = {
     "sagemaker": "ValidationException",
     "logs": "InvalidParameterException",

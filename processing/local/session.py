@@ -12,7 +12,7 @@ from processing.local.engine import REGION, Engine
 from processing.local.errors import ApiError
 from processing.local.settings import EngineSettings
 from processing.local.transports.in_process import InProcessTransport, Transport
-from processing.session import CodeLayout, Session
+from processing.session.session import CodeLayout, Session
 
 if TYPE_CHECKING:
     import os
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from processing.local.cleaning import Age, Cleaned, Size
     from processing.local.settings import SandboxSetting
-    from processing.local.subscription import Subscription
-    from processing.pacing import Pacer
+    from processing.local.event_callbacks import Subscription
+    from processing.aws.rate_limit import Pacer
     from processing.request.build import ProcessingRequest
-    from processing.retrying import RetryPolicy
+    from processing.aws.retry import RetryPolicy
     from processing.staging.plan import StagingPlan
-    from processing.watching.policy import Polling
+    from processing.watching.polling import Polling
 
 
 class LocalSession(Session):
@@ -152,7 +152,7 @@ class LocalSession(Session):
         Raises:
             ConfigurationError: `callback` cannot be called, or `since` is no time.
         """
-        from processing.local.subscription import Subscription
+        from processing.local.event_callbacks import Subscription
 
         if not callable(callback):
             raise ConfigurationError(f"callback: {callback!r} cannot be called")
@@ -171,7 +171,7 @@ class LocalSession(Session):
             ConfigurationError: the Python for the image is not there.
         """
         from processing.local import sandboxes
-        from processing.local.jobs.runnable import check_runnable
+        from processing.local.jobs.validation import check_runnable
 
         self.engine.check()
         try:
@@ -241,7 +241,7 @@ class LocalSession(Session):
         import boto3
 
         from processing.local.transports.clients import engine_session
-        from processing.request.schema import shared_loader
+        from processing.request.service_model import shared_loader
 
         loader = shared_loader()
         core = engine_session(self._transport, loader)
@@ -252,7 +252,7 @@ class LocalSession(Session):
 
 
 def _quick() -> Polling:
-    from processing.watching.policy import Polling
+    from processing.watching.polling import Polling
 
     # A look costs a millisecond, a listing two; what changed is listed at once, and a job's last lines are there before
     # its status changes.

@@ -2,7 +2,7 @@
 
 The way of a call, from `run` to the job:
 
-1. `_run` sees to the session and its config file, and asks `processing.launching` for a job under a free name.
+1. `_run` sees to the session and its config file, and asks `processing.job.start` for a job under a free name.
 2. That calls `_prepare` with each name it tries. There, and only there, are the hooks called: `_with_packed_code`
    (a `ScriptProcessor`'s bundle), then `_normalize_args` with those that it calls. They work on copies, set the
    processor's entrypoint and arguments, and note uploads in the staging plan; nothing is sent.
@@ -26,25 +26,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from processing import targets
+from processing import default_sessions as targets
 from processing.exceptions import ConfigurationError
-from processing.hints import type_name
+from processing._utils import type_name
 from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput
-from processing.request.names import base_name_from_image, unique_job_name
-from processing.request.uris import S3Uri
+from processing.request.job_names import base_name_from_image, unique_job_name
+from processing.request.s3_uri import S3Uri
 from processing.staging.sources import LocalSource, resolve_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from processing.job import ProcessingJob
-    from processing.launching import IfExists
-    from processing.planning import RunPlan
+    from processing.job.job import ProcessingJob
+    from processing.job.start import IfExists
+    from processing.job.plan import RunPlan
     from processing.request.build import ProcessingRequest
-    from processing.session import Session
+    from processing.session.session import Session
     from processing.staging.plan import StagingPlan
     from processing.staging.progress import Progress
-    from processing.starting import Launch
+    from processing.job.launch import Launch
 
 INPUTS = "/opt/ml/processing/input/"
 """Where inputs of ours are in the container, as those of `sagemaker` 2.x are."""
@@ -277,7 +277,7 @@ class Processor:
         progress: Callable[[Progress], object] | None = None,
     ) -> ProcessingJob:
         """Start the job, keep it in `jobs`, and wait for it where asked."""
-        from processing.launching import start_generated, start_named
+        from processing.job.start import start_generated, start_named
 
         if if_exists not in ("fail", "attach", "suffix"):  # a tuple: what was given may have no hash
             raise ConfigurationError(f"if_exists: must be 'fail', 'attach' or 'suffix', not {if_exists!r}")
@@ -321,7 +321,7 @@ class Processor:
         experiment_config: dict[str, str] | None,
         extra: Mapping[str, Any] | None,
     ) -> RunPlan:
-        from processing.planning import plan_run
+        from processing.job.plan import plan_run
 
         def target() -> tuple[Session, str | None]:
             self._resolve_session(offline=True)
@@ -343,7 +343,7 @@ class Processor:
         check: bool = True,
     ) -> Launch:
         """Call the hooks on copies of what the user gave, and read the processor into a `Launch`."""
-        from processing.starting import Launch
+        from processing.job.launch import Launch
 
         given = {**given, **{name: _copies(given[name], name) for name in ("inputs", "outputs")}}
         # What uploads are planned with; the rest is checked when all is there.
@@ -508,7 +508,7 @@ class Processor:
         and an input with the others.
         """
         from processing.container.command import FILE
-        from processing.processors.spilling import INPUT_NAME, Command, spill
+        from processing.processors.oversized_command import INPUT_NAME, Command, spill
 
         self._apply_config()  # again: a hook may have set an attribute to None
         directory = f"{INPUTS}{INPUT_NAME}"

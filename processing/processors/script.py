@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from processing.container.bootstrap import ARCHIVE, NAME, Payload, bootstrap
 from processing.exceptions import ConfigurationError
-from processing.hints import type_name
+from processing._utils import type_name
 from processing.models import Path, ProcessingInput, ProcessingOutput, RunArgs
 from processing.processors.processor import INPUTS, Preferences, Processor, Tags
-from processing.processors.settings import CodeSettings
-from processing.request.uris import S3Uri, is_s3
+from processing.processors.code_options import CodeSettings
+from processing.request.s3_uri import S3Uri, is_s3
 from processing.staging.sources import LocalSource, file_uri_path, resolve_code, resolve_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from processing.job import ProcessingJob
-    from processing.launching import IfExists
+    from processing.job.job import ProcessingJob
+    from processing.job.start import IfExists
     from processing.models import NetworkConfig
-    from processing.planning import RunPlan
+    from processing.job.plan import RunPlan
     from processing.request.build import ProcessingRequest
     from processing.staging.bundles import Member
     from processing.staging.progress import Progress
@@ -307,7 +307,7 @@ class ScriptProcessor(Processor):
 
     def _packs(self, code: Any, settings: CodeSettings) -> bool:
         """Say whether the code travels as a bundle."""
-        from processing.processors.packing import is_directory
+        from processing.processors.code_bundle import is_directory
 
         return bool(settings.given) or is_directory(code)
 
@@ -326,7 +326,8 @@ class ScriptProcessor(Processor):
         entry_point: Path | None = None,
     ) -> tuple[Path, list[ProcessingInput] | None, str | None]:
         """Note the bundle and the bootstrap for upload; return the bootstrap's URI, the inputs, and the job's name."""
-        from processing.processors import git, packing
+        from processing.processors import git_source as git
+        from processing.processors import code_bundle as packing
 
         if is_s3(code) and source_dir is None:
             given = CodeSettings(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
@@ -390,7 +391,7 @@ class ScriptProcessor(Processor):
             user_script: the script's path in the bundle.
             codeartifact_repo_arn: the CodeArtifact repository that pip installs from.
         """
-        from processing.processors.packing import codeartifact
+        from processing.processors.code_bundle import codeartifact
 
         payload = self._payload or Payload(user_script)
         payload = payload._replace(script=user_script)
@@ -400,7 +401,7 @@ class ScriptProcessor(Processor):
 
     def _get_codeartifact_command(self, codeartifact_repo_arn: str) -> str:
         """Return the command that logs pip in to a repository; for scripts that were written for `sagemaker` 2.x."""
-        from processing.processors.packing import codeartifact
+        from processing.processors.code_bundle import codeartifact
 
         return codeartifact(codeartifact_repo_arn).login
 

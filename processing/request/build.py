@@ -14,7 +14,7 @@ from typing import Any, cast
 import attrs
 
 from processing.exceptions import ConfigurationError
-from processing.hints import type_name
+from processing._utils import type_name
 from processing.models import (
     AthenaDatasetDefinition,
     DatasetDefinition,
@@ -363,7 +363,7 @@ def request_from_describe(described: Mapping[str, Any], *, service_model: Any = 
         described: the answer.
         service_model: botocore's model of SageMaker; the installed one where left out.
     """
-    from processing.request.schema import processing_model
+    from processing.request.service_model import processing_model
 
     cluster = described["ProcessingResources"]["ClusterConfig"]
     application = described["AppSpecification"]

@@ -47,7 +47,7 @@ def _types(cluster: Mapping[str, Any]) -> list[str]:
 
 def _similar(tried: list[str]) -> list[str]:
     """Return the types of the same kind and size as the first one, the nearest generation first, the newer of two."""
-    from processing.request.schema import processing_model
+    from processing.request.service_model import processing_model
 
     first = _TYPE.fullmatch(tried[0]) if tried else None
     if first is None:

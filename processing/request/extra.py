@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from processing.request.schema import Path
+    from processing.request.service_model import Path
 
 # The members whose elements have names, and the member that holds the name.
 _NAMED = {"ProcessingInputs": "InputName", "Outputs": "OutputName", "InstancePreferences": "InstanceType"}

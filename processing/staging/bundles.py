@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from processing.exceptions import ConfigurationError, StagingError
-from processing.request.notices import notice
+from processing.request.warnings import notice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -16,22 +16,22 @@ import secrets
 from collections import deque
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from processing.answers import check_answer
+from processing.aws.truncation import check_answer
 from processing.exceptions import StagingError
-from processing.request.uris import S3Uri
-from processing.retrying import error_code
+from processing.request.s3_uri import S3Uri
+from processing.aws.retry import error_code
 from processing.staging.checksums import verifier_of
 from processing.staging.objects import head, known, place
-from processing.staging.pool import MB, SMALL, Pool
+from processing.staging.thread_pool import MB, SMALL, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Future
     from pathlib import Path
 
-    from processing.retrying import Failure, RetryingApi
+    from processing.aws.retry import Failure, RetryingApi
     from processing.staging.checksums import Verifier
-    from processing.staging.fast import Fast
+    from processing.staging.obstore import Fast
     from processing.staging.listing import Wanted
     from processing.staging.objects import ExpectedOwner
     from processing.staging.progress import Meter

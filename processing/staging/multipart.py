@@ -7,19 +7,19 @@ import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from processing.exceptions import StagingError
-from processing.retrying import error_code
+from processing.aws.retry import error_code
 from processing.staging.objects import head, known, write
-from processing.staging.pool import MB
+from processing.staging.thread_pool import MB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
-    from processing.retrying import RetryingApi
+    from processing.aws.retry import RetryingApi
     from processing.staging.checksums import Hash
     from processing.staging.plan import Upload
-    from processing.staging.pool import Pool
-    from processing.staging.reading import Source, Stream
+    from processing.staging.thread_pool import Pool
+    from processing.staging.source_file import Source, Stream
 
 logger = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from processing.exceptions import StagingError
-from processing.retrying import error_code
+from processing.aws.retry import error_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from processing.request.uris import S3Uri
-    from processing.retrying import RetryingApi
+    from processing.request.s3_uri import S3Uri
+    from processing.aws.retry import RetryingApi
     from processing.staging.plan import Upload
 
 logger = logging.getLogger(__name__)

@@ -10,12 +10,12 @@ import attrs
 
 from processing.exceptions import StagingError
 from processing.staging.bundles import KEPT, Bundle, Member, make_bundle
-from processing.staging.trees import Tree, hash_files
+from processing.staging.tree_hash import Tree, hash_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from processing.request.uris import S3Uri
+    from processing.request.s3_uri import S3Uri
     from processing.staging.sources import LocalSource
 
 _BLOCK = 1024 * 1024
@@ -50,7 +50,7 @@ class Upload:
         extra: more parameters of PutObject.
         size: the content's size in bytes, as it was when the upload was planned.
         tree: the directory, where the key names the content of the whole of it. One listing then says which of its
-            files are there (`processing.staging.reuse`).
+            files are there (`processing.staging.deduplication`).
         copy_of: what S3 can copy (CopyObject with CopySourceIfMatch) in place of an upload. Where that fails because
             the object has gone or changed (404, 412) or may not be read (403), the file is uploaded.
     """
@@ -173,7 +173,7 @@ class StagingPlan:
         """Add a bundle of files, `<prefix>/code/<sha256>/<name>`, and return its URI to be.
 
         Args:
-            members: the files, as `processing.staging.ignoring.code_members` returns them.
+            members: the files, as `processing.staging.ignore_rules.code_members` returns them.
             prefix: where `code/` goes.
             kms_key: the KMS key to encrypt with.
             name: the bundle's file name.
@@ -213,7 +213,7 @@ class StagingPlan:
 
         `<prefix>/data/<sha256>/...` for a directory, whose hash is that of all names and contents, so that no two
         trees share a prefix; `<prefix>/data/<sha256>/<name>` for a file. What is there already is not sent again: see
-        `processing.staging.reuse`.
+        `processing.staging.deduplication`.
 
         Args:
             source: a directory's files keep their relative names, a file its own.

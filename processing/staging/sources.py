@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing.exceptions import CodeNotFoundError, ConfigurationError, StagingError
-from processing.request.uris import S3Uri, is_s3
+from processing.request.s3_uri import S3Uri, is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from processing.staging.ignoring import IgnoreRules
+    from processing.staging.ignore_rules import IgnoreRules
 
 # Two letters at least: C:\data is a path, not a URI.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")

@@ -61,7 +61,7 @@ def processing_session(tmp_path: Path, processing_faults: FaultInjector) -> Iter
     Jobs run for real, in real time.
     """
     from processing.local.session import LocalSession
-    from processing.retrying import RetryPolicy
+    from processing.aws.retry import RetryPolicy
 
     session = LocalSession(
         tmp_path / "processing-engine",

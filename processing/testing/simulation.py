@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING, Any, Final
 from processing.local.engine import ACCOUNT, REGION, Engine
 from processing.local.jobs.description import selected
 from processing.local.transports.in_process import InProcessTransport
-from processing.pacing import shared_pacers
-from processing.retrying import RetryingApi
-from processing.session import Session
+from processing.aws.rate_limit import shared_pacers
+from processing.aws.retry import RetryingApi
+from processing.session.session import Session
 from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
 from processing.testing.faults import FaultInjector
 from processing.testing.jobs import Life, SimulatedJobs, SimulatedLine
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
     from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
-    from processing.pacing import Pacer
-    from processing.retrying import RetryPolicy
+    from processing.aws.rate_limit import Pacer
+    from processing.aws.retry import RetryPolicy
     from processing.testing.clock import VirtualClock
 
 __all__ = ["PUBLISHED_QUOTAS", "Life", "SimulatedAws", "SimulatedLine"]
@@ -199,7 +199,7 @@ class SimulatedAws:
         import boto3
         import botocore.session
 
-        from processing.request.schema import shared_loader
+        from processing.request.service_model import shared_loader
 
         core = botocore.session.Session()
         core.register_component("data_loader", shared_loader())

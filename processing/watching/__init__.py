@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from processing.watching.eventbridge import EventBridgeSource
+    from processing.watching.status.eventbridge import EventBridgeSource
 
 __all__ = ["EventBridgeSource"]
 
@@ -15,6 +15,6 @@ if not TYPE_CHECKING:  # loaded when it is used: all of watching stands on this 
         """Load the one public name."""
         if name != "EventBridgeSource":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from processing.watching.eventbridge import EventBridgeSource
+        from processing.watching.status.eventbridge import EventBridgeSource
 
         return EventBridgeSource

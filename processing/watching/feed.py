@@ -14,21 +14,21 @@ import attrs
 
 from processing.exceptions import ConfigurationError
 from processing.watching.events import StatusChanged
-from processing.watching.lines import Lines
-from processing.watching.logs import LogReader, is_settled, milliseconds
-from processing.watching.selection import Selection, Tail
-from processing.watching.status import TERMINAL, Lost
+from processing.watching.logs.batch import Lines
+from processing.watching.logs.reader import LogReader, is_settled, milliseconds
+from processing.watching.logs.filters import Selection, Tail
+from processing.watching.status.model import TERMINAL, Lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from processing.clock import Clock
-    from processing.retrying import RetryingApi, RetryPolicy
+    from processing.aws.retry import RetryingApi, RetryPolicy
     from processing.watching.checkpoint import Checkpoint
-    from processing.watching.logs import LogsComplete
-    from processing.watching.policy import Polling
-    from processing.watching.poller import Poller, Subscription
-    from processing.watching.status import News, Target
+    from processing.watching.logs.reader import LogsComplete
+    from processing.watching.polling import Polling
+    from processing.watching.status.poller import Poller, Subscription
+    from processing.watching.status.model import News, Target
 
 _BUDGET = 20.0  # seconds for the tries of one call: the feed comes back to it, and statuses are not to wait for it
 _GRACE = 5.0  # seconds that a call has in any case, however near the deadline

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.watching.events import LogEvent, StatusChanged
-from processing.watching.lines import Lines
+from processing.watching.logs.batch import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from processing.watching.events import Event
-    from processing.watching.lines import Origin
+    from processing.watching.logs.batch import Origin
 
 logger = logging.getLogger(__name__)
 

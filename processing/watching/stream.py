@@ -1,7 +1,7 @@
 """One stream of events: what `wait`, `logs(follow=True)`, their asynchronous kin and the command line all consume.
 
 Here the steps of feeds (`processing.watching.feed`) are put together and driven by a thread, which takes its part in
-leading the pollers. `processing.watching.coroutines` drives them without one.
+leading the pollers. `processing.watching.aio` drives them without one.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
 
 from processing.exceptions import ConfigurationError, WaitTimeoutError
 from processing.watching.feed import Feed, Until, listed
-from processing.watching.lines import Lines
-from processing.watching.status import Lost
+from processing.watching.logs.batch import Lines
+from processing.watching.status.model import Lost
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from processing.watching.checkpoint import Checkpoint
     from processing.watching.events import Event, StatusChanged
     from processing.watching.feed import Watchable
-    from processing.watching.selection import Selection
-    from processing.watching.status import Target
+    from processing.watching.logs.filters import Selection
+    from processing.watching.status.model import Target
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ import pytest
 from botocore.config import Config
 
 from processing.local.transports.server import Server
-from processing.request.schema import shared_loader
+from processing.request.service_model import shared_loader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

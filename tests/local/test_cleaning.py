@@ -18,7 +18,7 @@ import pytest
 from processing import ConfigurationError, LocalSession
 from processing.local.cleaning import Cleaned, folder_size, parse_age, parse_size
 from processing.local.errors import ApiError
-from processing.local.jobs.hosts import Locks
+from processing.local.jobs.host_processes import Locks
 from processing.local.stores.database import Database, connect, give_space_back
 from processing.local.stores.jobs import HostEnd, JobStore
 from processing.local.stores.logs import LogStore

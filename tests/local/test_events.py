@@ -20,7 +20,8 @@ import pytest
 import processing
 from processing import LocalSession
 from processing.exceptions import ConfigurationError
-from processing.local.jobs import events, hosts
+from processing.local.jobs import events
+from processing.local.jobs import host_processes as hosts
 from processing.local.settings import EngineSettings
 from processing.local.stores import outbox
 from processing.local.stores.jobs import HostEnd, JobStore
@@ -30,7 +31,7 @@ from processing.testing.clock import VirtualClock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from processing.local.subscription import Subscription
+    from processing.local.event_callbacks import Subscription
 
     Event = dict[str, Any]
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from processing.local.engine import Engine
 from processing.local.settings import EngineSettings
 from processing.local.transports.server import Server
-from processing.local.wire import cbor
-from processing.request.schema import service_model
+from processing.local.protocols import cbor
+from processing.request.service_model import service_model
 from processing.testing.rawhttp import Wire, signed, signed_call
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processing.local.errors import ApiError
-from processing.local.stores import logpages
+from processing.local.stores import log_paging as logpages
 from processing.local.stores.logs import LogStore, StreamRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from processing.local.stores.logpages import LogEventRecord
+    from processing.local.stores.log_paging import LogEventRecord
 
 
 class Ticking:

@@ -17,15 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processing.local.errors import ApiError
-from processing.local.wire import cbor, codec
-from processing.local.wire.message import Request, endpoint
-from processing.local.wire.names import query_model
-from processing.request.schema import service_model
+from processing.local.protocols import cbor
+from processing.local.protocols import codec
+from processing.local.protocols.message import Request, endpoint
+from processing.local.protocols.query_names import query_model
+from processing.request.service_model import service_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from processing.local.wire.message import Response
+    from processing.local.protocols.message import Response
 
 SERVICES = {"cloudwatch": "monitoring", "sqs": "sqs"}
 PROTOCOLS = [

@@ -25,7 +25,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from processing.request.schema import shared_loader
+from processing.request.service_model import shared_loader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,15 +21,15 @@ from hypothesis import strategies as st
 from processing.local.credentials import Credentials, Identity, Keys
 from processing.local.errors import ApiError
 from processing.local.transports.server import Server
-from processing.local.wire.chunked import ChunkedBody
-from processing.local.wire.message import Request
-from processing.local.wire.signature import LONGEST_LIFETIME, Verifier, signing_key
+from processing.local.protocols.aws_chunked import ChunkedBody
+from processing.local.protocols.message import Request
+from processing.local.protocols.sigv4 import LONGEST_LIFETIME, Verifier, signing_key
 from processing.testing.clock import VirtualClock
 from processing.testing.rawhttp import Wire
 
 if TYPE_CHECKING:
     from processing import LocalSession
-    from processing.local.wire.refusals import Protocol
+    from processing.local.protocols.auth_errors import Protocol
 
 NOW = dt.datetime(2026, 11, 21, 7, 0, 0, tzinfo=dt.timezone.utc)
 KEYS = Keys("AKIAFOLDER", "the+secret/of=it")

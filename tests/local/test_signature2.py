@@ -14,8 +14,8 @@ from botocore.credentials import Credentials as BotoCredentials
 
 from processing.local.credentials import Credentials, Identity, Keys
 from processing.local.errors import ApiError
-from processing.local.wire.message import Request
-from processing.local.wire.signature import Verifier
+from processing.local.protocols.message import Request
+from processing.local.protocols.sigv4 import Verifier
 from processing.testing.clock import VirtualClock
 
 if TYPE_CHECKING:

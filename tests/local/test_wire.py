@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from processing.local.errors import ApiError
-from processing.local.wire import codec
-from processing.local.wire.chunked import ChunkedBody
-from processing.local.wire.message import Call, Request, endpoint
-from processing.local.wire.values import to_time
+from processing.local.protocols import codec
+from processing.local.protocols.aws_chunked import ChunkedBody
+from processing.local.protocols.message import Call, Request, endpoint
+from processing.local.protocols.values import to_time
 
 SERVICES = {
     "sagemaker": (

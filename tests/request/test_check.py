@@ -19,7 +19,7 @@ from processing import (
     RedshiftDatasetDefinition,
 )
 from processing.request.build import build_request
-from processing.request.check import check_request, field_name
+from processing.request.validate import check_request, field_name
 
 MINIMAL: dict[str, Any] = {
     "job_name": "job",
@@ -288,5 +288,5 @@ def test_a_member_without_a_name_of_ours() -> None:
 
 def test_importing_it_is_light() -> None:
     """The check loads botocore when it checks, not when it is imported."""
-    code = "import sys, processing.request.check, processing.request.build; print('botocore' in sys.modules)"
+    code = "import sys, processing.request.validate, processing.request.build; print('botocore' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

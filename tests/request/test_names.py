@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processing.clock import SYSTEM_CLOCK
-from processing.request.names import LONGEST_NAME, JobNames, base_name_from_image, sanitize, unique_job_name
-from processing.request.schema import processing_model
+from processing.request.job_names import LONGEST_NAME, JobNames, base_name_from_image, sanitize, unique_job_name
+from processing.request.service_model import processing_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from botocore.validate import ParamValidator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from processing.request.schema import (
+from processing.request.service_model import (
     Violation,
     aws_message,
     compile_pattern,

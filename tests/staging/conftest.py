@@ -17,8 +17,8 @@ from moto.core.models import botocore_stubber
 
 from processing.local.engine import Engine
 from processing.local.transports.in_process import InProcessTransport
-from processing.retrying import RetryPolicy
-from processing.session import Session
+from processing.aws.retry import RetryPolicy
+from processing.session.session import Session
 from processing.testing.clock import VirtualClock
 from processing.testing.faults import FaultInjector
 from processing.testing.wire import operation_of, respond

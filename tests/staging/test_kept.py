@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from processing.staging.kept import recall, remember
+from processing.staging.cache import recall, remember
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from processing import LocalSession, StagingError
-from processing.request.uris import S3Uri
+from processing.request.s3_uri import S3Uri
 from processing.staging import transfers
 from processing.staging.plan import StagingPlan, Upload
 from processing.staging.transfers import download_prefix, upload_all

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from processing import ConfigurationError, StagingError
-from processing.request.uris import S3Uri
+from processing.request.s3_uri import S3Uri
 from processing.staging import bundles
 from processing.staging import plan as plan_module
 from processing.staging.bundles import Member

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from processing import LocalSession, ProcessingInput, Processor, StagingError
-from processing.request.uris import S3Uri
-from processing.staging import kept
+from processing.request.s3_uri import S3Uri
+from processing.staging import cache as kept
 from processing.staging.plan import StagingPlan
-from processing.staging.reuse import missing_uploads, remember_trees
+from processing.staging.deduplication import missing_uploads, remember_trees
 from processing.staging.sources import LocalSource
 from processing.staging.transfers import download_prefix, upload_all
-from processing.staging.trees import Tree, hash_files
+from processing.staging.tree_hash import Tree, hash_files
 from processing.testing.clock import VirtualClock
 from processing.testing.faults import FaultInjector
 
@@ -283,7 +283,7 @@ def test_hashes_are_remembered(data: Path, cache: Path, monkeypatch: pytest.Monk
     source = LocalSource(data, is_dir=True)
     first = hash_files(source)
     read: list[str] = []
-    from processing.staging import trees
+    from processing.staging import tree_hash as trees
 
     hashed = trees._hash
 
@@ -313,7 +313,7 @@ def test_a_file_just_changed_is_hashed_again(data: Path, monkeypatch: pytest.Mon
 
 def test_files_that_cannot_be_hashed(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that vanish or change while they are read are named together."""
-    from processing.staging import trees
+    from processing.staging import tree_hash as trees
 
     hashed = trees._hash
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processing import CodeNotFoundError, ConfigurationError, StagingError
-from processing.request.uris import S3Uri
+from processing.request.s3_uri import S3Uri
 from processing.staging.sources import LocalSource, file_uri_path, resolve_code, resolve_source
 
 

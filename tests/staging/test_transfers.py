@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processing import StagingError
-from processing.request.uris import S3Uri
-from processing.staging import downloads, listing, multipart, plan, pool, transfers
+from processing.request.s3_uri import S3Uri
+from processing.staging import downloads, listing, multipart, plan, transfers
+from processing.staging import thread_pool as pool
 from processing.staging.checksums import verifier_of
-from processing.staging.fast import Fast
+from processing.staging.obstore import Fast
 from processing.staging.plan import StagingPlan, Upload
 from processing.staging.progress import Meter
 from processing.staging.sources import LocalSource
@@ -30,7 +31,7 @@ from processing.testing.wire import respond
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from processing.session import Session
+    from processing.session.session import Session
     from processing.staging.progress import Progress
 
 BUCKET = "a-users-bucket"

@@ -10,7 +10,7 @@ import pytest
 from botocore import exceptions as botocore_errors
 from botocore.parsers import ResponseParserError
 
-from processing.retrying import ClockSkewError, RetryingApi
+from processing.aws.retry import ClockSkewError, RetryingApi
 from processing.testing.clock import VirtualClock
 from processing.testing.faults import FaultInjector, FaultKind
 from processing.testing.wire import JsonService, make_client, operation_of, respond

@@ -33,14 +33,14 @@ from processing import (
     attach,
 )
 from processing.doctor import Finding, findings
-from processing.outputs import JobOutput, JobOutputs
-from processing.planning import PlannedUpload
+from processing.job.outputs import JobOutput, JobOutputs
+from processing.job.plan import PlannedUpload
 from processing.pricing import Price, hourly_price, refresh
 from processing.processors import FrameworkProcessor
 from processing.request.build import ProcessingRequest
-from processing.waiting import WaitResult
+from processing.job.wait import WaitResult
 from processing.watching.events import Event, LogEvent
-from processing.watching.status import Lost
+from processing.watching.status.model import Lost
 from processing.watching.stream import EventStream
 
 

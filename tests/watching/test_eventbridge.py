@@ -11,12 +11,12 @@ import pytest
 
 import processing
 from processing import ConfigurationError, LocalSession, ProcessingJob, ScriptProcessor, Session
-from processing.retrying import RetryingApi, RetryPolicy
+from processing.aws.retry import RetryingApi, RetryPolicy
 from processing.testing.clock import VirtualClock
 from processing.testing.wire import JsonService, ServiceError, make_client
 from processing.watching import EventBridgeSource
-from processing.watching.jobevents import read_event
-from processing.watching.policy import Polling
+from processing.watching.status.eventbridge_event import read_event
+from processing.watching.polling import Polling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,7 +184,7 @@ def test_failures_that_pass_are_outlasted() -> None:
 
 def test_a_deletion_that_fails_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was read is told, and the next messages are read at once: no pause, no further try."""
-    monkeypatch.setattr("processing.watching.eventbridge._PAUSE", 3600.0)
+    monkeypatch.setattr("processing.watching.status.eventbridge._PAUSE", 3600.0)
     queue = Queue()
     queue.deletions = [ServiceError("InternalFailure", "", 500)] * 9
     waiting = Waiting(queue)
@@ -209,7 +209,7 @@ def test_the_engine_takes_what_was_read_from_its_queue(tmp_path: Path) -> None:
 
 def test_nobody_reads_the_queue_when_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread ends when nobody has waited for a while, and a later wait begins another."""
-    monkeypatch.setattr("processing.watching.eventbridge._UNUSED", 0.0)
+    monkeypatch.setattr("processing.watching.status.eventbridge._UNUSED", 0.0)
     waiting = Waiting(Queue())
     start_reading(waiting).join()
     waiting.queue.put(event("a"))

@@ -31,12 +31,12 @@ from processing.testing.simulation import PUBLISHED_QUOTAS, Life, SimulatedAws, 
 from processing.testing.wire import JsonService, make_client
 from processing.watching import EventBridgeSource
 from processing.watching.events import LogEvent, StatusChanged
-from processing.watching.policy import Polling
+from processing.watching.polling import Polling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from processing.session import Session
+    from processing.session.session import Session
     from processing.testing.faults import FaultKind
 
 PASSING: list[FaultKind] = ["throttle", "error500", "error503", "unreachable", "reset_before", "hang", "truncate"]

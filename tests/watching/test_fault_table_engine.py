@@ -19,10 +19,10 @@ import pytest
 import processing
 from processing import JobStoppedError, LocalSession, ProcessingJob, ScriptProcessor, Session, WaitTimeoutError
 from processing.local.transports.server import Server
-from processing.retrying import RetryPolicy
+from processing.aws.retry import RetryPolicy
 from processing.testing.faults import FaultInjector, FaultKind
 from processing.testing.proxy import FaultProxy
-from processing.watching.policy import Polling
+from processing.watching.polling import Polling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from processing.container.lines import EVENT_LIMIT, LineSplitter
 from processing.watching.events import LogEvent
-from processing.watching.joining import LONGEST, Joiner
+from processing.watching.logs.reassembly import LONGEST, Joiner
 
 DOCKER = 16_384
 

@@ -16,18 +16,18 @@ import pytest
 from botocore.exceptions import ClientError
 from hypothesis import strategies as st
 
-from processing.retrying import RetryingApi
+from processing.aws.retry import RetryingApi
 from processing.testing.clock import VirtualClock
 from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
 from processing.testing.faults import FaultInjector, FaultKind
 from processing.testing.wire import JsonService, ServiceError, make_client
 from processing.watching.checkpoint import Checkpoint
 from processing.watching.events import LogEvent
-from processing.watching.intake import host_of
-from processing.watching.lines import Lines
-from processing.watching.logs import LogReader, LogsComplete
-from processing.watching.policy import Polling
-from processing.watching.reading import read_all
+from processing.watching.logs.router import host_of
+from processing.watching.logs.batch import Lines
+from processing.watching.logs.reader import LogReader, LogsComplete
+from processing.watching.polling import Polling
+from processing.watching.logs.history import read_all
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -465,6 +465,6 @@ def test_known_pages_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None
         read.append(len(answer.get("events", ())))
         return answer
 
-    monkeypatch.setattr("processing.watching.pages.json", types.SimpleNamespace(loads=counted))
+    monkeypatch.setattr("processing.watching.logs.page.json", types.SimpleNamespace(loads=counted))
     assert texts(world.finish()) == ["line 2000"]
     assert sum(read) <= 400

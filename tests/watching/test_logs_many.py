@@ -12,16 +12,16 @@ import pytest
 from hypothesis import strategies as st
 
 from processing.exceptions import ConfigurationError
-from processing.retrying import RetryingApi
+from processing.aws.retry import RetryingApi
 from processing.testing.clock import VirtualClock
 from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
 from processing.testing.faults import FaultInjector
 from processing.testing.wire import JsonService, make_client
 from processing.watching.checkpoint import Checkpoint
 from processing.watching.events import LogEvent
-from processing.watching.lines import Lines
-from processing.watching.logs import LogReader, LogsComplete
-from processing.watching.policy import Polling
+from processing.watching.logs.batch import Lines
+from processing.watching.logs.reader import LogReader, LogsComplete
+from processing.watching.polling import Polling
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence

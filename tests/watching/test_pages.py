@@ -9,11 +9,11 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from processing.retrying import RetryingApi
+from processing.aws.retry import RetryingApi
 from processing.testing.clock import VirtualClock
 from processing.testing.wire import JsonService, make_client
-from processing.watching import pages
-from processing.watching.pages import Page, keep_pages
+from processing.watching.logs import page as pages
+from processing.watching.logs.page import Page, keep_pages
 
 NASTY = [
     '"timestamp"',

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing.pacing import new_pacers
-from processing.retrying import classify
+from processing.aws.rate_limit import new_pacers
+from processing.aws.retry import classify
 from processing.testing.clock import VirtualClock
 from processing.testing.simulation import PUBLISHED_QUOTAS, SimulatedAws
 from processing.testing.wire import ServiceError
 from processing.watching.events import StatusChanged
-from processing.watching.policy import Polling
-from processing.watching.poller import Poller
-from processing.watching.status import Lost, News, Target
+from processing.watching.polling import Polling
+from processing.watching.status.poller import Poller
+from processing.watching.status.model import Lost, News, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from processing.testing.faults import FaultKind
-    from processing.watching.poller import Subscription
+    from processing.watching.status.poller import Subscription
 
 LONGEST = Polling().longest
 

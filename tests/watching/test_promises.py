@@ -32,8 +32,8 @@ from processing.testing.clock import VirtualClock
 from processing.testing.simulation import SimulatedAws, SimulatedLine
 from processing.watching.checkpoint import Checkpoint
 from processing.watching.events import LogEvent, StatusChanged
-from processing.watching.policy import Polling
-from processing.watching.status import Lost
+from processing.watching.polling import Polling
+from processing.watching.status.model import Lost
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence

@@ -10,8 +10,8 @@ import pytest
 from processing import ProcessingJob
 from processing.testing.clock import VirtualClock
 from processing.testing.simulation import SimulatedAws, SimulatedLine
-from processing.watching.policy import Polling
-from processing.watching.pulse import Pulse
+from processing.watching.polling import Polling
+from processing.watching.logs.liveness import Pulse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

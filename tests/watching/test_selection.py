@@ -14,7 +14,7 @@ from processing import ConfigurationError, ProcessingJob
 from processing.testing.clock import VirtualClock
 from processing.testing.simulation import SimulatedAws, SimulatedLine
 from processing.watching.events import LogEvent
-from processing.watching.selection import Selection, Tail
+from processing.watching.logs.filters import Selection, Tail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

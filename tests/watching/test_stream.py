@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from processing.exceptions import ConfigurationError, WaitTimeoutError, WatchError
-from processing.retrying import RetryingApi
+from processing.aws.retry import RetryingApi
 from processing.testing.clock import VirtualClock
 from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
 from processing.testing.faults import FaultInjector, FaultKind
@@ -18,10 +18,10 @@ from processing.testing.wire import JsonService, ServiceError, make_client
 from processing.watching.checkpoint import Checkpoint
 from processing.watching.events import Event, LogEvent, StatusChanged
 from processing.watching.feed import Feed
-from processing.watching.lines import Lines
-from processing.watching.policy import Polling
-from processing.watching.poller import Poller
-from processing.watching.status import Target
+from processing.watching.logs.batch import Lines
+from processing.watching.polling import Polling
+from processing.watching.status.poller import Poller
+from processing.watching.status.model import Target
 from processing.watching.stream import tell, watch
 
 if TYPE_CHECKING:

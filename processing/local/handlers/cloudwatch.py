@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from processing.local.errors import ApiError
 from processing.local.handlers.statistics import Series, is_statistic
 from processing.local.stores.metrics import Metric, MetricStore, Sample
-from processing.local.wire.values import to_time
+from processing.local.protocols.values import to_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from processing.clock import SYSTEM_CLOCK
 from processing.local.errors import ApiError
-from processing.local.wire.eventstream import Events
+from processing.local.protocols.event_stream import Events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from processing.local.errors import ApiError
 from processing.local.handlers.livetail import LiveTail
 from processing.local.handlers.patterns import matcher
-from processing.local.stores.logpages import EVENT_OVERHEAD, PAGE_EVENTS
+from processing.local.stores.log_paging import EVENT_OVERHEAD, PAGE_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

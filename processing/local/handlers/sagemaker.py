@@ -10,19 +10,22 @@ import datetime as dt
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from processing.local import elsewhere, trees
+from processing.local import remote_s3 as elsewhere
+from processing.local import file_trees as trees
 from processing.local.errors import ApiError
-from processing.local.jobs import events, hosts, remains
+from processing.local.jobs import events
+from processing.local.jobs import host_processes as hosts
+from processing.local.jobs import leftovers as remains
 from processing.local.jobs.description import completed, description, selected, summary
-from processing.local.jobs.planning import make_plan
-from processing.local.jobs.runnable import check_runnable
+from processing.local.jobs.execution_plan import make_plan
+from processing.local.jobs.validation import check_runnable
 from processing.local.stores.jobs import JobQuery, JobStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from processing.local.handlers import Operation
-    from processing.local.jobs.planning import Surroundings
+    from processing.local.jobs.execution_plan import Surroundings
 
 DEFAULT_PAGE = 10
 

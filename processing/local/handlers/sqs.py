@@ -14,7 +14,7 @@ from processing.clock import SYSTEM_CLOCK, Clock
 from processing.local.errors import ApiError
 from processing.local.handlers import messages
 from processing.local.stores.queues import DEFAULTS, no_such_queue
-from processing.local.wire.message import CLIENT_HOST
+from processing.local.protocols.message import CLIENT_HOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from processing.local.jobs import assumed
+from processing.local.jobs import assumptions as assumed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

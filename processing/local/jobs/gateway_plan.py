@@ -13,7 +13,7 @@ from attrs import evolve
 from processing.local.credentials import job_credentials
 from processing.local.endpoint import client_environment
 from processing.local.errors import disk_full
-from processing.local.modules import search_path
+from processing.local.import_path import search_path
 from processing.local.settings import PYTHON_VARIABLE, EngineSettings
 
 if TYPE_CHECKING:

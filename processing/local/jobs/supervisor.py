@@ -24,10 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from processing.container import contract, runner
-from processing.local import processes, trees
+from processing.local import processes
+from processing.local import file_trees as trees
 from processing.local.errors import ApiError
-from processing.local.jobs import assumed, events
-from processing.local.jobs.attendants import Attendants
+from processing.local.jobs import events
+from processing.local.jobs import assumptions as assumed
+from processing.local.jobs.host_services import Attendants
 from processing.local.jobs.data import DataError, HostData
 from processing.local.sandboxes import restore
 from processing.local.sandboxes.base import Bind, Host, SandboxError, addresses, container_key
@@ -67,7 +69,7 @@ def _objects(home: Path, plan: Mapping[str, Any]) -> ObjectStore:
     """Return the job's S3: the engine's own, or the one in its place."""
     if plan.get("s3") is None:
         return ObjectStore(home)
-    other: ObjectStore = importlib.import_module("processing.local.elsewhere").ElsewhereObjects(plan["s3"], home)
+    other: ObjectStore = importlib.import_module("processing.local.remote_s3").ElsewhereObjects(plan["s3"], home)
     return other
 
 
@@ -199,7 +201,7 @@ class Supervisor:
         with contextlib.ExitStack() as at_the_end:
             at_the_end.callback(self._sandbox.remove, host.key, host.ml_root)
             if self._data.continuous:
-                from processing.local.jobs.continuous import ContinuousUploads  # few jobs have any
+                from processing.local.jobs.continuous_upload import ContinuousUploads  # few jobs have any
 
                 at_the_end.enter_context(ContinuousUploads(self._data.upload_settled, self._plan["tick"]))
             try:

@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from processing.local.errors import ApiError
-from processing.local.stores import logpages
+from processing.local.stores import log_paging as logpages
 from processing.local.stores.database import Database
-from processing.local.stores.logpages import (
+from processing.local.stores.log_paging import (
     EVENT_OVERHEAD,
     FAR,
     PAGE_EVENTS,

@@ -9,7 +9,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.session import Session
 
-from processing.local.wire.message import endpoint
+from processing.local.protocols.message import endpoint
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from processing.exceptions import EngineError
 from processing.local.credentials import calling
 from processing.local.errors import ApiError, unusable
-from processing.local.wire import codec, http
-from processing.local.wire.message import CHUNK, MAX_DECOMPRESSED, FileSection, Request, Response
+from processing.local.protocols import codec
+from processing.local.protocols import http1 as http
+from processing.local.protocols.message import CHUNK, MAX_DECOMPRESSED, FileSection, Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from processing.local.stores.bodies import Readable
-    from processing.local.wire.http import Head
-    from processing.local.wire.signature import Verifier
+    from processing.local.protocols.http1 import Head
+    from processing.local.protocols.sigv4 import Verifier
 
 logger = logging.getLogger("processing.local.transports.server")
 

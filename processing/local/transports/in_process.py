@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any, Protocol
 
-from processing.local.wire import codec
-from processing.local.wire.message import CHUNK, Request
+from processing.local.protocols import codec
+from processing.local.protocols.message import CHUNK, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

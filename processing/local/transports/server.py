@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from processing.local.credentials import Credentials, install_credentials
 from processing.local.endpoint import ADDRESS, client_environment
 from processing.local.transports.connection import Connection
-from processing.local.wire.signature import Verifier
+from processing.local.protocols.sigv4 import Verifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from processing.clock import Clock
     from processing.local.credentials import Keys
     from processing.local.engine import Engine
-    from processing.local.wire.codec import Handle
+    from processing.local.protocols.codec import Handle
 
 MAX_CONNECTIONS = 256
 """Each has a thread. When there are more, the one that waits longest for its next request is closed."""

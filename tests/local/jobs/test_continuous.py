@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from processing.local.jobs.continuous import ContinuousUploads
+from processing.local.jobs.continuous_upload import ContinuousUploads
 
 PATIENCE = 60.0
 

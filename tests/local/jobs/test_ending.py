@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from processing.local import processes
-from processing.local.jobs import hosts
+from processing.local.jobs import host_processes as hosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from processing.local.jobs import hosts
+from processing.local.jobs import host_processes as hosts
 
 if TYPE_CHECKING:
     import pytest

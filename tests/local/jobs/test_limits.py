@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from processing.local import limits
-from processing.local.jobs import hosts
+from processing.local.jobs import host_processes as hosts
 from processing.local.limits import DiskWatch
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing.local.jobs import sampling
-from processing.local.jobs.sampling import Sampler, use_of_tree
+from processing.local.jobs import resource_sampler as sampling
+from processing.local.jobs.resource_sampler import Sampler, use_of_tree
 from processing.local.limits import DiskWatch
 from processing.local.stores.metrics import HOST, JOBS, Metric, MetricStore
 

@@ -14,8 +14,8 @@ import pytest
 from processing.exceptions import ConfigurationError, EngineError
 from processing.local import sandboxes
 from processing.local.errors import ApiError
-from processing.local.jobs import planning
-from processing.local.modules import PACKAGE_ROOT
+from processing.local.jobs import execution_plan as planning
+from processing.local.import_path import PACKAGE_ROOT
 from processing.local.sandboxes import rewriting
 from processing.local.sandboxes.bubblewrap import Bubblewrap
 from processing.local.sandboxes.namespaces import Namespaces
@@ -105,7 +105,7 @@ def test_a_forked_child_does_not_keep_the_locks_of_hosts(tmp_path: Path) -> None
     code = (
         "import fcntl, os, pathlib, sys\n"
         "sys.path.append(sys.argv[1])\n"
-        "from processing.local.jobs.hosts import Locks\n"
+        "from processing.local.jobs.host_processes import Locks\n"
         "folder = pathlib.Path(sys.argv[2])\n"
         "locks = Locks(folder, 2)\n"
         "read, write = os.pipe()\n"

@@ -17,7 +17,7 @@ from processing.local.handlers.s3.common import (
 )
 from processing.local.handlers.s3.conditions import check_conditions, writing_conditions
 from processing.local.handlers.s3.tagging import tags_of_header
-from processing.local.wire.message import FileSection
+from processing.local.protocols.message import FileSection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -27,7 +27,7 @@ from processing.local.handlers.s3.listing import check_encoding
 from processing.local.handlers.s3.reading import copied_range
 from processing.local.handlers.s3.tagging import tags_of_header
 from processing.local.stores.uploads import Chosen, MultipartUploads, PartRecord, UploadRecord
-from processing.local.wire.message import FileSection
+from processing.local.protocols.message import FileSection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,7 +10,7 @@ from processing.local.errors import ApiError
 from processing.local.handlers.s3 import checksums
 from processing.local.handlers.s3.common import KEPT, header_text, limit_of, moment, quoted
 from processing.local.handlers.s3.conditions import check_conditions
-from processing.local.wire.message import FileSection
+from processing.local.protocols.message import FileSection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,0 +1,185 @@
+"""Which session a call means: the user's, AWS's default one, or the embedded engine.
+
+`instance_type="local"` means the engine. A session that the user gives is taken as it is; a `sagemaker.Session` (v2 or
+v3) is read once and used through a `Session` of ours, with its client, bucket and prefix.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from processing.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from processing.session.session import Session
+
+LOCAL_ROLE = "arn:aws:iam::000000000000:role/processing-local"
+"""The role of a job on the embedded engine, where the user gave none. Nobody assumes it."""
+
+LOCAL_IMAGE = "local/processing-job:latest"
+"""The image of a job on the embedded engine, where the user gave none. There is no such image: a Python here runs."""
+
+LOCAL_INSTANCE_TYPES = frozenset({"local", "local_gpu"})
+"""The instance types that mean this machine."""
+
+# What the default sessions are made of. Where one of these changes, so does the session.
+_AWS_SETTINGS: tuple[str, ...] = (
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_ENDPOINT_URL",
+    "PROCESSING_CODE_LAYOUT",
+    "PROCESSING_BUNDLE_LIMIT",
+)
+_LOCAL_SETTINGS: tuple[str, ...] = (
+    "PROCESSING_LOCAL_HOME",
+    "XDG_DATA_HOME",
+    "PROCESSING_LOCAL_PYTHON",
+    "PROCESSING_CODE_LAYOUT",
+    "PROCESSING_BUNDLE_LIMIT",
+)
+
+_lock = threading.RLock()
+_defaults: dict[str, tuple[Hashable, Session]] = {}
+_adapted: weakref.WeakKeyDictionary[Any, Session] = weakref.WeakKeyDictionary()
+
+
+def resolve_session(sagemaker_session: Any, instance_type: Any) -> Session:
+    """Return the session that a processor's parameters mean.
+
+    Args:
+        sagemaker_session: a `Session`, a `LocalSession`, a `sagemaker.Session`, or None for the default one.
+        instance_type: `local` and `local_gpu` mean the embedded engine.
+
+    Raises:
+        ConfigurationError: the two do not go together, or the first is no session.
+    """
+    local = isinstance(instance_type, str) and instance_type in LOCAL_INSTANCE_TYPES
+    if sagemaker_session is None:
+        return default_local_session() if local else default_session()
+    session = _session_of(sagemaker_session)
+    if local and not session.is_local:
+        if session.yields_to_engine:
+            return default_local_session()
+        raise ConfigurationError(
+            f"instance_type: {instance_type!r} runs the job on this machine, and sagemaker_session reaches AWS; "
+            "leave sagemaker_session out, or give a processing.LocalSession"
+        )
+    return session
+
+
+def session_for_attach(session: Any = None, field: str = "sagemaker_session") -> Session:
+    """Return the session that reaches a job known by its name alone: AWS, unless the environment or the caller says.
+
+    Args:
+        session: as `sagemaker_session` of a processor. None means AWS, or with PROCESSING_TARGET=local the engine.
+        field: what the user calls it.
+
+    Raises:
+        ConfigurationError: it is no session, or PROCESSING_TARGET is neither `aws` nor `local`.
+    """
+    if session is not None:
+        return _session_of(session, field)
+    target = os.environ.get("PROCESSING_TARGET") or "aws"
+    if target not in {"aws", "local"}:
+        raise ConfigurationError(f"PROCESSING_TARGET: must be 'aws' or 'local', not {target!r}")
+    return default_local_session() if target == "local" else default_session()
+
+
+def default_session() -> Session:
+    """Return the process's session for AWS, made of the environment; a new one where the environment has changed."""
+    from processing.session.session import Session
+
+    boto3 = sys.modules.get("boto3")  # a default session of the user's can only be there if it is loaded
+    return _default("aws", (*_read(_AWS_SETTINGS), id(getattr(boto3, "DEFAULT_SESSION", None))), Session)
+
+
+def default_local_session() -> Session:
+    """Return the process's session for the embedded engine; a new one where the environment has changed."""
+
+    def make() -> Session:
+        from processing.local.session import LocalSession
+
+        return LocalSession()
+
+    return _default("local", _read(_LOCAL_SETTINGS), make)
+
+
+def _default(name: str, settings: tuple[Hashable, ...], make: Callable[[], Session]) -> Session:
+    settings = (*settings, os.getpid())  # connections do not survive a fork
+    with _lock:
+        known = _defaults.get(name)
+        if known is None or known[0] != settings:
+            known = _defaults[name] = (settings, make())
+        return known[1]
+
+
+def _read(names: tuple[str, ...]) -> tuple[str | None, ...]:
+    """Return the values of environment variables, and of those that say where the config files are."""
+    from processing.config.files import SETTINGS
+
+    return tuple(os.environ.get(name) for name in (*names, *SETTINGS))
+
+
+def _session_of(given: Any, field: str = "sagemaker_session") -> Session:
+    from processing.session.session import Session
+
+    if isinstance(given, Session):
+        return given
+    if (
+        isinstance(given, type)
+        or not hasattr(given, "boto_session")
+        or not callable(getattr(given, "default_bucket", None))
+    ):
+        raise ConfigurationError(
+            f"{field}: must be a processing.Session, a processing.LocalSession or a sagemaker.Session, "
+            f"not {_described(given)}"
+        )
+    if getattr(given, "local_mode", False):
+        raise ConfigurationError(
+            f"{field}: sagemaker's local mode runs containers; to run on this machine without them, leave "
+            f'{field} out and give instance_type="local"'
+        )
+    if "Pipeline" in type(given).__name__:
+        raise ConfigurationError(
+            "sagemaker_session: a pipeline session records steps instead of running jobs; give a sagemaker.Session"
+        )
+    with _lock:
+        session = _adapted.get(given)
+        if session is None:
+            session = _adapted[given] = _adapt(given)
+        return session
+
+
+def _adapt(given: Any) -> Session:
+    """Return a session of ours that calls AWS as a `sagemaker.Session` does."""
+    from processing.session.session import Session
+
+    bucket = getattr(given, "_default_bucket_name_override", None)
+    if bucket is None and not getattr(given, "_default_bucket_set_by_sdk", False):
+        bucket = getattr(given, "_default_bucket", None)
+    # The client is the user's, endpoint and all; without one, a client for the same region is made.
+    return Session(
+        given.boto_session,
+        getattr(given, "sagemaker_client", None),
+        default_bucket=bucket,
+        default_bucket_prefix=getattr(given, "default_bucket_prefix", None) or None,
+        region_name=getattr(given, "boto_region_name", None),
+        sagemaker_config=getattr(given, "sagemaker_config", None),  # read already, by the session
+    )
+
+
+def _described(given: Any) -> str:
+    kind = type(given)
+    hint = "; Session(boto_session=...) takes it" if kind.__module__.startswith("boto3") else ""
+    return f"{kind.__module__}.{kind.__qualname__}{hint}"

@@ -1,0 +1,128 @@
+r"""The aws-chunked body: `<size in hex>[;chunk-signature=...]\r\n<bytes>\r\n`, ended by size 0 and trailing headers.
+
+Clients use it to send a checksum after the body, when they know it, and to sign the body piece by piece.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from processing.local.errors import ApiError
+
+if TYPE_CHECKING:
+    from processing.local.stores.bodies import Readable
+    from processing.local.protocols.sigv4 import ChunkSignatures
+
+_CHECKSUM = "x-amz-checksum-"
+_LONGEST_LINE = 16_384
+_MOST_TRAILERS = 20
+_SIZE = re.compile(rb"[0-9a-fA-F]{1,16}")
+
+
+class ChunkedBody:
+    """The bytes inside an aws-chunked body, as a stream.
+
+    Args:
+        raw: the body as it came.
+        trailer: the header that announces the names of the trailing headers.
+        signatures: checks the chunks, where they are signed.
+
+    Attributes:
+        checksums: the checksums that trail the body, by algorithm. The names are there at once, the values when the
+            last byte has been read.
+    """
+
+    def __init__(self, raw: Readable, trailer: str = "", signatures: ChunkSignatures | None = None) -> None:
+        self._raw = raw
+        self._signatures = signatures
+        self._buffer = b""
+        self._left = 0
+        self._ended = False
+        names = (name.strip().lower() for name in trailer.split(","))
+        self.checksums = {name[len(_CHECKSUM) :]: "" for name in names if name.startswith(_CHECKSUM)}
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` bytes (all for -1), empty at the end."""
+        pieces: list[bytes] = []
+        got = 0
+        while size < 0 or got < size:
+            if not self._left and not self._next_chunk():
+                break
+            piece = self._take(self._left if size < 0 else min(self._left, size - got))
+            self._left -= len(piece)
+            got += len(piece)
+            pieces.append(piece)
+            if self._signatures is not None:
+                self._signatures.update(piece)
+            if not self._left:
+                self._end_chunk()
+        return b"".join(pieces)
+
+    def _next_chunk(self) -> bool:
+        if self._ended:
+            return False
+        size, _, extension = self._line().partition(b";")
+        if not _SIZE.fullmatch(size.strip()):
+            raise _broken()
+        self._left = int(size, 16)
+        if self._signatures is not None:
+            self._signatures.begin(extension.decode("latin-1"))
+        if not self._left:
+            self._ended = True
+            if self._signatures is not None:
+                self._signatures.end()
+            self._read_trailers()
+        return not self._ended
+
+    def _end_chunk(self) -> None:
+        if self._line():
+            raise _broken()
+        if self._signatures is not None:
+            self._signatures.end()
+
+    def _read_trailers(self) -> None:
+        trailers: dict[str, str] = {}
+        while line := self._line(or_end=True):
+            name, _, value = line.decode("latin-1").partition(":")
+            trailers[name.strip().lower()] = value.strip()
+            if len(trailers) > _MOST_TRAILERS:
+                raise _broken()
+        if self._signatures is not None:
+            self._signatures.check_trailers(trailers)
+        self._require_end()
+        for algorithm in self.checksums:
+            self.checksums[algorithm] = trailers.get(f"{_CHECKSUM}{algorithm}", "")
+
+    def _require_end(self) -> None:
+        """Read the raw body to its end: something may be checked there, and nothing else may stand before it."""
+        rest = self._buffer
+        while not rest.strip(b"\r\n") and (rest := self._raw.read(_LONGEST_LINE)):
+            pass
+        if rest.strip(b"\r\n"):
+            raise _broken()
+
+    def _line(self, *, or_end: bool = False) -> bytes:
+        while b"\n" not in self._buffer:
+            more = self._raw.read(_LONGEST_LINE) if len(self._buffer) < _LONGEST_LINE else b""
+            if not more:
+                if or_end:
+                    line, self._buffer = self._buffer, b""
+                    return line.strip()
+                raise _broken()
+            self._buffer += more
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.rstrip(b"\r")
+
+    def _take(self, size: int) -> bytes:
+        """Return between 1 and `size` bytes of the current chunk."""
+        if not self._buffer:
+            self._buffer = self._raw.read(min(size, 1 << 20))
+            if not self._buffer:
+                raise _broken()
+        piece, self._buffer = self._buffer[:size], self._buffer[size:]
+        return piece
+
+
+def _broken() -> ApiError:
+    return ApiError("IncompleteBody", "The request body terminated unexpectedly")

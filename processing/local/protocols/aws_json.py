@@ -1,0 +1,136 @@
+"""JSON 1.0 and 1.1: the operation in the X-Amz-Target header, parameters and result as JSON objects."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import functools
+import json
+from typing import TYPE_CHECKING, Any
+
+from processing.local.errors import ApiError
+from processing.local.protocols import event_stream as eventstream
+from processing.local.protocols.event_stream import Events, EventStreamBody
+from processing.local.protocols.message import Request, Response
+from processing.local.protocols.query_names import error_names
+from processing.local.protocols.values import to_time
+from processing.request.service_model import service_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TARGETS = {
+    "SageMaker": "sagemaker",
+    "Logs_20140328": "logs",
+    "AmazonSQS": "sqs",
+    "GraniteServiceVersion20100801": "cloudwatch",
+    "ResourceGroupsTaggingAPI_20170126": "resourcegroupstaggingapi",
+}
+"""The first half of X-Amz-Target, for the services that the engine has."""
+
+_CONTENT_TYPES = ("application/x-amz-json-1.1", "application/x-amz-json-1.0")
+
+
+def target_of(request: Request) -> tuple[str, str] | None:
+    """Return the service's prefix and the operation that X-Amz-Target names."""
+    prefix, dot, operation = request.headers.get("x-amz-target", "").rpartition(".")
+    return (prefix, operation) if dot else None
+
+
+def decode(service: str, operation: str, request: Request) -> dict[str, Any]:
+    """Return the parameters of a request."""
+    try:
+        params = json.loads(request.content() or b"{}")
+    except ValueError:
+        raise ApiError("SerializationException", "The request body is not valid JSON.") from None
+    if not isinstance(params, dict):
+        raise ApiError("SerializationException", "The request body is not a JSON object.")
+    shape = _with_special_members(service, operation)
+    return params if shape is None else _read(shape, params)
+
+
+def encode(result: Mapping[str, Any], request: Request) -> Response:
+    """Return the answer; times become seconds since the epoch, events (see `wire.eventstream`) an endless body."""
+    content_type = _content_type(request)
+    for name, member in result.items():
+        if isinstance(member, Events):
+            initial = {other: value for other, value in result.items() if other != name}
+            body = EventStreamBody(member, initial, _dumps, content_type)
+            return Response(200, {"Content-Type": eventstream.CONTENT_TYPE}, body)
+    return Response(200, {"Content-Type": content_type}, _dumps(result))
+
+
+def _dumps(value: Any) -> bytes:
+    return json.dumps(value, default=_plain, separators=(",", ":")).encode()
+
+
+def encode_error(service: str | None, error: ApiError, request: Request) -> Response:
+    """Return the error answer."""
+    names = error_names(service, error)
+    body = json.dumps({"__type": names.qualified, "message": error.message, **error.details}).encode()
+    headers = {"Content-Type": _content_type(request), "x-amzn-ErrorType": names.shape, **names.headers}
+    return Response(error.status, headers, body)
+
+
+def _content_type(request: Request) -> str:
+    """Return the content type of an answer: the version of JSON that the request is in."""
+    return _CONTENT_TYPES[request.headers.get("content-type", "").startswith(_CONTENT_TYPES[1])]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dt.datetime):
+        moment = value.replace(tzinfo=dt.timezone.utc) if value.tzinfo is None else value
+        return round(moment.timestamp(), 3)
+    if isinstance(value, (bytes, bytearray)):
+        return base64.b64encode(value).decode()
+    message = f"{type(value).__name__} is no type of a service's answer"
+    raise TypeError(message)
+
+
+_NUMBERS_AS_TEXT = {"NaN", "Infinity", "-Infinity"}
+
+
+@functools.cache
+def _with_special_members(service: str, operation: str) -> Any:
+    """Return the shape of the parameters if any may be other than JSON says it (a time, bytes, NaN); most have none."""
+    model = service_model(service)
+    if operation not in model.operation_names:
+        return None
+    shape = model.operation_model(operation).input_shape
+    return shape if shape is not None and _is_special(shape, frozenset()) else None
+
+
+def _is_special(shape: Any, above: frozenset[str]) -> bool:
+    if shape.type_name in {"timestamp", "blob", "float", "double"}:
+        return True
+    if shape.name in above:  # a shape inside itself
+        return False
+    members: dict[str, Any] = {"structure": "members", "list": "member", "map": "value"}
+    inside = getattr(shape, members.get(shape.type_name, ""), {})
+    shapes = inside.values() if shape.type_name == "structure" else [inside] if inside else []
+    return any(_is_special(each, above | {shape.name}) for each in shapes)
+
+
+def _read(shape: Any, value: Any) -> Any:
+    """Return the value with times and bytes made of their JSON; of the wrong type it stays, for the schema to find."""
+    kind = shape.type_name
+    if kind == "structure" and isinstance(value, dict):
+        return {key: _read(shape.members[key], each) if key in shape.members else each for key, each in value.items()}
+    if kind == "list" and isinstance(value, list):
+        return [_read(shape.member, each) for each in value]
+    if kind == "map" and isinstance(value, dict):
+        return {key: _read(shape.value, each) for key, each in value.items()}
+    return _read_scalar(kind, value)
+
+
+def _read_scalar(kind: str, value: Any) -> Any:
+    try:
+        if kind == "timestamp" and value is not None:
+            return to_time(value)
+        if kind == "blob" and isinstance(value, str):
+            return base64.b64decode(value, validate=True)
+    except (ValueError, OverflowError):
+        raise ApiError("SerializationException", f"{value!r} is not a valid {kind}.") from None
+    if kind in {"float", "double"} and isinstance(value, str) and value in _NUMBERS_AS_TEXT:
+        return float(value)
+    return value

@@ -1,0 +1,217 @@
+"""What the codec reads and writes."""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from attrs import field, frozen
+
+from processing.local.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from processing.local.stores.bodies import Readable
+    from processing.local.protocols.sigv4 import ChunkSignatures
+
+ENGINE_DOMAIN = "processing.localhost"
+"""The domain of the engine's endpoints. Names under `.localhost` never leave a machine (RFC 6761)."""
+
+CLIENT_HOST: ContextVar[str] = ContextVar("CLIENT_HOST", default=f"sqs.{ENGINE_DOMAIN}")
+"""The host, perhaps with a port, to which the client sent the request that is being answered."""
+
+CHUNK = 1 << 18
+
+MAX_DECOMPRESSED = 1 << 24
+"""So large may a compressed body become. Only S3 takes more, and it decompresses nothing."""
+
+
+def endpoint(service: str) -> str:
+    """Return the URL under which a service is known to clients in this process; nobody listens there."""
+    return f"http://{service}.{ENGINE_DOMAIN}"
+
+
+@frozen
+class Request:
+    """A request as it came.
+
+    Attributes:
+        method: `GET`, `PUT`, ...
+        host: the Host header, perhaps with a port.
+        path: percent-encoded, from the first slash on.
+        query: percent-encoded, without the question mark.
+        headers: by name in lower case.
+        body: bytes, or a stream of which exactly the body is to be read.
+        chunks: checks the chunks of an aws-chunked body that are signed one by one.
+    """
+
+    method: str
+    host: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes | Readable = b""
+    chunks: ChunkSignatures | None = None
+
+    @classmethod
+    def from_url(cls, method: str, url: str, headers: Mapping[str, Any], body: Any) -> Request:
+        """Return the request that a client was about to send to a URL."""
+        split = urlsplit(url)
+        plain = {_text(name).lower(): _text(value) for name, value in headers.items()}
+        if isinstance(body, str):
+            body = body.encode()
+        elif isinstance(body, (bytearray, memoryview)):
+            body = bytes(body)
+        return cls(method, plain.get("host", split.netloc), split.path or "/", split.query, plain, body or b"")
+
+    @property
+    def hostname(self) -> str:
+        """The host in lower case, without a port."""
+        name, _, port = self.host.lower().rpartition(":")
+        return name if name and port.isdecimal() else self.host.lower()
+
+    def content(self) -> bytes:
+        """Return the whole body, decompressed; for requests that are small by nature.
+
+        Raises:
+            ApiError: it is too large, or is said to be compressed, and is not, or grows too large.
+        """
+        content = self.raw_content()
+        return _decompressed(content) if self.headers.get("content-encoding", "").lower() == "gzip" else content
+
+    def raw_content(self) -> bytes:
+        """Return the whole body as it came.
+
+        Raises:
+            ApiError: it is too large.
+        """
+        return self.body if isinstance(self.body, bytes) else _whole(self.body)
+
+    def decoded_path(self) -> str:
+        """Return the path with percent-encoding undone."""
+        try:
+            return unquote(self.path, errors="strict")
+        except UnicodeDecodeError:
+            raise ApiError("InvalidURI", "Couldn't parse the specified URI.") from None
+
+
+@frozen
+class Call:
+    """An operation and its parameters, by boto3's names."""
+
+    service: str
+    operation: str
+    params: dict[str, Any]
+
+
+@frozen
+class Response:
+    """An answer: a status, headers, and a body of bytes or a stream of `Content-Length` bytes."""
+
+    status: int
+    headers: dict[str, str] = field(factory=dict)
+    body: bytes | Readable = b""
+
+
+class FileSection(io.RawIOBase):
+    """A part of a file as a stream of its own; it owns the descriptor and closes it when it is read or dropped.
+
+    Args:
+        descriptor: an open file.
+        start: the offset of the first byte.
+        length: the number of bytes.
+    """
+
+    def __init__(self, descriptor: int, start: int, length: int) -> None:
+        self._descriptor: int | None = descriptor
+        self._position = start
+        self._left = length
+
+    @property
+    def left(self) -> int:
+        """The number of bytes not read yet."""
+        return self._left
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def send(self, target: int, size: int) -> int:
+        """Let the kernel copy up to `size` bytes to a descriptor, and return how many it were; 0 at the end."""
+        wanted = min(size, self._left)
+        if wanted <= 0 or self._descriptor is None:
+            return 0
+        sent = os.sendfile(target, self._descriptor, self._position, wanted)
+        self._position += sent
+        self._left -= sent
+        return sent
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes, all of them for None or -1; empty at the end."""
+        wanted = self._left if size is None or size < 0 else min(size, self._left)
+        pieces: list[bytes] = []
+        while wanted > 0 and self._descriptor is not None:
+            piece = _read_at(self._descriptor, min(wanted, 1 << 30), self._position)
+            if not piece:
+                break
+            pieces.append(piece)
+            wanted -= len(piece)
+            self._position += len(piece)
+            self._left -= len(piece)
+        if self._left <= 0:
+            self._release()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill a buffer and return how many bytes there were."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._release()
+        super().close()
+
+    def _release(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _read_at(descriptor: int, size: int, position: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, size, position)
+    os.lseek(descriptor, position, os.SEEK_SET)  # Windows: the section has the descriptor for itself
+    return os.read(descriptor, size)
+
+
+def _whole(body: Readable) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while piece := body.read(CHUNK):
+        size += len(piece)
+        if size > MAX_DECOMPRESSED:
+            raise ApiError("MaxMessageLengthExceeded", "Your request was too big.", 413)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _decompressed(content: bytes) -> bytes:
+    decompressor = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        plain = decompressor.decompress(content, MAX_DECOMPRESSED)
+    except zlib.error:
+        plain = b""
+    if not decompressor.eof:
+        raise ApiError("SerializationException", "The request body cannot be decompressed.")
+    return plain
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,129 @@
+"""What the services that once spoke the query protocol alone (SQS, CloudWatch) call things in it and outside of it.
+
+Both name an error twice. The code of the query protocol is what users look for, and so what handlers raise; the name of
+the shape stands in the bodies of the newer protocols, and the code in a header beside them (`awsQueryCompatible`).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+from processing.request.service_model import service_model
+
+if TYPE_CHECKING:
+    from botocore.model import ServiceModel
+
+    from processing.local.errors import ApiError
+
+_SQS_ERRORS = {
+    "AWS.SimpleQueueService.NonExistentQueue": "QueueDoesNotExist",
+    "QueueAlreadyExists": "QueueNameExists",
+    **{
+        f"AWS.SimpleQueueService.{name}": name
+        for name in (
+            "BatchEntryIdsNotDistinct",
+            "BatchRequestTooLong",
+            "EmptyBatchRequest",
+            "InvalidBatchEntryId",
+            "MessageNotInflight",
+            "PurgeQueueInProgress",
+            "QueueDeletedRecently",
+            "TooManyEntriesInBatchRequest",
+            "UnsupportedOperation",
+        )
+    },
+}
+_CLOUDWATCH_ERRORS = {
+    "InternalServiceError": "InternalServiceFault",
+    "InvalidParameterCombination": "InvalidParameterCombinationException",
+    "InvalidParameterValue": "InvalidParameterValueException",
+    "MissingParameter": "MissingRequiredParameterException",
+    "ValidationError": "ValidationException",
+}
+_SHAPES = {"sqs": _SQS_ERRORS, "cloudwatch": _CLOUDWATCH_ERRORS}
+_NAMESPACES = {"sqs": "com.amazonaws.sqs", "cloudwatch": "com.amazonaws.cloudwatch"}
+
+
+@frozen
+class ErrorNames:
+    """An error's names in the protocols that came after query.
+
+    Attributes:
+        shape: the name of the error's shape.
+        qualified: the same, with the namespace of a service that writes it.
+        headers: what tells clients the code of the query protocol.
+    """
+
+    shape: str
+    qualified: str
+    headers: dict[str, str] = field(factory=dict)
+
+
+def error_names(service: str | None, error: ApiError) -> ErrorNames:
+    """Return the names of an error of a service; None for one that the engine does not have."""
+    if service not in _SHAPES:
+        return ErrorNames(error.code, error.code)
+    shape = _SHAPES[service].get(error.code, error.code)
+    side = "Sender" if error.status < 500 else "Receiver"
+    return ErrorNames(shape, f"{_NAMESPACES[service]}#{shape}", {"x-amzn-query-error": f"{error.code};{side}"})
+
+
+@functools.cache
+def query_model(service: str) -> ServiceModel:
+    """Return the model of a service with all that the query protocol needs; SQS's has lost it."""
+    model = service_model(service)
+    if service != "sqs":
+        return model
+    from botocore.model import ServiceModel
+
+    from processing.request.service_model import shared_loader
+
+    return ServiceModel(_with_query_names(shared_loader().load_service_model(service, "service-2")), service)
+
+
+_SQS_NAMESPACE = "http://queue.amazonaws.com/doc/2012-11-05/"
+_SQS_LISTS = {
+    "BinaryList": "BinaryListValue",
+    "ListMessageMoveTasksResultEntryList": "ListMessageMoveTasksResultEntry",
+    "MessageSystemAttributeList": "MessageSystemAttributeName",
+    "StringList": "StringListValue",
+}
+"""Elements of lists that are not called as the list, less the `List` at the end of its name."""
+_SQS_MAPS = {
+    "MessageBodyAttributeMap": ("MessageAttribute", "Name", "Value"),
+    "MessageBodySystemAttributeMap": ("MessageSystemAttribute", "Name", "Value"),
+    "MessageSystemAttributeMap": ("Attribute", "Name", "Value"),
+    "QueueAttributeMap": ("Attribute", "Name", "Value"),
+    "TagMap": ("Tag", "Key", "Value"),
+}
+
+
+def _with_query_names(description: Any) -> dict[str, Any]:
+    """Return SQS's description with the names that its forms and its XML have."""
+    shapes = {name: _named_shape(name, shape) for name, shape in description["shapes"].items()}
+    operations = {
+        name: {**operation, "output": {**operation["output"], "resultWrapper": f"{name}Result"}}
+        if "output" in operation
+        else operation
+        for name, operation in description["operations"].items()
+    }
+    metadata = {**description["metadata"], "protocol": "query", "xmlNamespace": _SQS_NAMESPACE}
+    return {**description, "metadata": metadata, "operations": operations, "shapes": shapes}
+
+
+def _named_shape(name: str, shape: Any) -> Any:
+    if shape["type"] == "list":
+        element = _SQS_LISTS.get(name, name.removesuffix("List"))
+        return {**shape, "flattened": True, "member": {**shape["member"], "locationName": element}}
+    if shape["type"] == "map":
+        _, key, value = _SQS_MAPS[name]
+        entries = {"key": {**shape["key"], "locationName": key}, "value": {**shape["value"], "locationName": value}}
+        return {**shape, "flattened": True, **entries}
+    members = {
+        each: {**member, "locationName": _SQS_MAPS[member["shape"]][0]} if member["shape"] in _SQS_MAPS else member
+        for each, member in shape.get("members", {}).items()
+    }
+    return {**shape, "members": members} if members else shape

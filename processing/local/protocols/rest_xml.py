@@ -1,0 +1,352 @@
+"""REST-XML, for S3: the operation in method, path, query and headers; bodies as XML or as they are."""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from attrs import frozen
+
+from processing.local.errors import ApiError
+from processing.local.stores.checksums import ALGORITHMS, bad_digest, decoded, new_digest
+from processing.local.protocols import xml
+from processing.local.protocols.aws_chunked import ChunkedBody
+from processing.local.protocols.message import Request, Response
+from processing.local.protocols.values import HEADER_TIME, from_text, to_text
+from processing.request.service_model import service_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SERVICE = "s3"
+_CHECKSUM = "x-amz-checksum-"
+_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+_ROOTS = {
+    "ListBuckets": "ListAllMyBucketsResult",
+    "ListObjects": "ListBucketResult",
+    "ListObjectsV2": "ListBucketResult",
+    "DeleteObjects": "DeleteResult",
+    "CreateMultipartUpload": "InitiateMultipartUploadResult",
+    "CompleteMultipartUpload": "CompleteMultipartUploadResult",
+    "ListParts": "ListPartsResult",
+    "ListMultipartUploads": "ListMultipartUploadsResult",
+    "GetObjectAttributes": "GetObjectAttributesResponse",
+    "GetObjectTagging": "Tagging",
+    "GetBucketTagging": "Tagging",
+    "GetBucketVersioning": "VersioningConfiguration",
+    "GetBucketAcl": "AccessControlPolicy",
+    "GetObjectAcl": "AccessControlPolicy",
+}
+"""Names of root elements, which are not in the service model; botocore ignores them, other clients may not."""
+
+_SUPERSEDED = {
+    "GetBucketLifecycle",
+    "GetBucketNotification",
+    "PutBucketLifecycle",
+    "PutBucketNotification",
+    "ListDirectoryBuckets",
+}
+"""Operations whose requests look like those of another one."""
+
+_OF_CONTENT = frozenset({"content-md5", *(_CHECKSUM + name for name in ALGORITHMS)})
+_NEED_CHECKSUM = {"DeleteObjects"}
+"""Operations that S3 refuses without a checksum of the request's body."""
+
+# bucket.s3.amazonaws.com, bucket.s3.eu-west-1.amazonaws.com, bucket.s3.processing.localhost, bucket.s3.localhost,
+# bucket.localhost
+_VIRTUAL_HOST = re.compile(r"(.+)\.s3(?:[.-].*)?\.(?:amazonaws\.com(?:\.cn)?|localhost)|(.+)\.localhost")
+_DECODED_LENGTH = re.compile(r"[0-9]{1,18}")
+_PLAIN_HOST = re.compile(r"s3(?:[.-].*)?\.amazonaws\.com(?:\.cn)?|s3(?:\..*)?\.localhost")
+
+
+@frozen
+class _Located:
+    """A parameter outside the body: its name in the API, in the request, and its shape."""
+
+    name: str
+    wire_name: str
+    shape: Any
+
+
+@frozen
+class _Operation:
+    """How an operation's request is recognised and read."""
+
+    name: str
+    method: str
+    depth: int  # 0: the service, 1: a bucket, 2: an object
+    required_query: tuple[tuple[str, str | None], ...]  # None: any value
+    required_headers: tuple[str, ...]
+    query: tuple[_Located, ...]
+    headers: Mapping[str, _Located]  # by their names in lower case
+    prefixed: tuple[_Located, ...]  # maps: all headers that begin with a prefix
+    payload: _Located | None
+    needs_checksum: bool
+
+    @property
+    def conditions(self) -> int:
+        """How much it asks of a request."""
+        return len(self.required_query) + len(self.required_headers)
+
+    def fits(self, request: Request, query: Mapping[str, str]) -> bool:
+        """Return whether a request of the right method and depth is one of this operation."""
+        for name, wanted in self.required_query:
+            if name not in query or wanted not in {None, query[name]}:
+                return False
+        return all(name in request.headers for name in self.required_headers)
+
+
+@frozen
+class _Target:
+    """What a request is about."""
+
+    bucket: str
+    key: str
+    query: dict[str, str]
+
+
+def identify(request: Request) -> str:
+    """Return the name of the operation, whether the engine has it or not.
+
+    Raises:
+        ApiError: `MethodNotAllowed`, if there is none.
+    """
+    return _match(request, _target(request)).name
+
+
+def decode(request: Request) -> tuple[str, dict[str, Any]]:
+    """Return the operation and its parameters."""
+    target = _target(request)
+    operation = _match(request, target)
+    params: dict[str, Any] = {}
+    if operation.depth:
+        params["Bucket"] = target.bucket
+    if operation.depth == 2:
+        params["Key"] = target.key
+    for member in operation.query:
+        if member.wire_name in target.query:
+            params[member.name] = from_text(member.shape, target.query[member.wire_name])
+    _read_headers(request, operation, params)
+    if operation.payload is not None:
+        _read_payload(request, operation, operation.payload, params)
+    return operation.name, params
+
+
+def _read_headers(request: Request, operation: _Operation, params: dict[str, Any]) -> None:
+    for name, text in request.headers.items():
+        member = operation.headers.get(name)
+        if member is None:
+            continue
+        if member.shape.type_name == "list":
+            params[member.name] = [from_text(member.shape.member, part.strip()) for part in text.split(",")]
+        else:
+            params[member.name] = from_text(member.shape, text)
+    for member in operation.prefixed:
+        prefix = member.wire_name
+        found = {name[len(prefix) :]: value for name, value in request.headers.items() if name.startswith(prefix)}
+        if found:
+            params[member.name] = found
+
+
+def _read_payload(request: Request, operation: _Operation, payload: _Located, params: dict[str, Any]) -> None:
+    if payload.shape.type_name == "structure":
+        content = request.content()
+        _check_content(request, content, operation)
+        if content:
+            params[payload.name] = xml.read(payload.shape, xml.parse(content))
+        return
+    params[payload.name] = body = request.body
+    headers = request.headers
+    decoded_length = headers.get("x-amz-decoded-content-length")
+    is_chunked = request.chunks is not None or "aws-chunked" in headers.get("content-encoding", "")
+    if decoded_length is None and not is_chunked:
+        _require_length(request)
+        return
+    raw = io.BytesIO(body) if isinstance(body, bytes) else body
+    params[payload.name] = ChunkedBody(raw, headers.get("x-amz-trailer", ""), request.chunks)
+    params.pop("ContentLength", None)
+    if decoded_length is not None and _DECODED_LENGTH.fullmatch(decoded_length):
+        params["ContentLength"] = int(decoded_length)
+    codings = [part.strip() for part in params.pop("ContentEncoding", "").split(",")]
+    kept = ",".join(part for part in codings if part not in {"", "aws-chunked"})
+    if kept:
+        params["ContentEncoding"] = kept
+
+
+def _require_length(request: Request) -> None:
+    """Refuse a body of unknown length, as S3 does."""
+    if "content-length" in request.headers:
+        return
+    if "transfer-encoding" in request.headers:
+        message = "A header you provided implies functionality that is not implemented"
+        raise ApiError("NotImplemented", message, 501, Header="Transfer-Encoding")
+    raise ApiError("MissingContentLength", "You must provide the Content-Length HTTP header.", 411)
+
+
+def _check_content(request: Request, content: bytes, operation: _Operation) -> None:
+    """Check the checksums of a body that is read here; some operations need one.
+
+    Those that are parameters mean something else: with CompleteMultipartUpload the object, not the request.
+    """
+    given = {
+        name.removeprefix(_CHECKSUM): value
+        for name, value in request.headers.items()
+        if name in _OF_CONTENT and (name == "content-md5" or name not in operation.headers)
+    }
+    if operation.needs_checksum and not given:
+        message = "Missing required header for this request: Content-MD5 OR x-amz-checksum-*"
+        raise ApiError("InvalidRequest", message)
+    for name, value in given.items():
+        digest = new_digest(name)
+        if digest is not None:
+            digest.update(content)
+            if digest.digest() != decoded(value):
+                raise bad_digest(name)
+
+
+def encode(operation: str, result: Mapping[str, Any], method: str) -> Response:
+    """Return the answer. `result["ResponseMetadata"]["HTTPStatusCode"]` stands for another status than the usual."""
+    model = service_model(SERVICE).operation_model(operation)
+    status = result.get("ResponseMetadata", {}).get("HTTPStatusCode", model.http.get("responseCode", 200))
+    shape: Any = model.output_shape
+    if shape is None:
+        return Response(status)
+    headers = _encode_headers(shape, result)
+    return Response(status, headers) if method == "HEAD" else _with_body(operation, shape, result, status, headers)
+
+
+def _with_body(operation: str, shape: Any, result: Mapping[str, Any], status: int, headers: dict[str, str]) -> Response:
+    if operation == "GetBucketLocation":  # the one answer whose root is a text
+        text = xml.escape(result.get("LocationConstraint") or "")
+        root = f'<LocationConstraint xmlns="{_NAMESPACE}">{text}</LocationConstraint>'
+        return _document(status, headers, root)
+    payload = shape.serialization.get("payload")
+    if payload is None:
+        name = _ROOTS.get(operation)
+        if name is None:
+            return Response(status, headers)
+        inner = xml.write_members(shape, result, skip_located=True)
+        return _document(status, headers, f'<{name} xmlns="{_NAMESPACE}">{inner}</{name}>')
+    member = shape.members[payload]
+    if member.type_name == "structure":
+        return _document(status, headers, xml.write(member, result.get(payload, {}), payload))
+    return Response(status, headers, result[payload])
+
+
+def _encode_headers(shape: Any, result: Mapping[str, Any]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for located in _located_members(shape.name):
+        value = result.get(located.name)
+        if value is None:
+            continue
+        if located.shape.type_name == "map":
+            headers |= {located.wire_name + key: each for key, each in value.items()}
+        else:
+            headers[located.wire_name] = to_text(located.shape, value, HEADER_TIME)
+    return headers
+
+
+@functools.cache
+def _located_members(shape_name: str) -> tuple[_Located, ...]:
+    shape: Any = service_model(SERVICE).shape_for(shape_name)
+    members = [(name, member) for name, member in shape.members.items() if "location" in member.serialization]
+    return tuple(_Located(name, member.serialization["name"], member) for name, member in members)
+
+
+def encode_error(error: ApiError, request: Request, request_id: str) -> Response:
+    """Return the error answer; to a HEAD it has no body, so clients see the status alone."""
+    if request.method == "HEAD" or error.status == 304:
+        return Response(error.status)
+    details = {"Code": error.code, "Message": error.message, **error.details, "Resource": request.path}
+    inner = "".join(xml.element(name, value) for name, value in details.items())
+    return _document(error.status, {}, f"<Error>{inner}{xml.element('RequestId', request_id)}</Error>")
+
+
+def _document(status: int, headers: dict[str, str], root: str) -> Response:
+    return Response(status, {**headers, "Content-Type": "application/xml"}, (xml.DECLARATION + root).encode())
+
+
+# Which operation a request is
+
+
+def _target(request: Request) -> _Target:
+    path = request.decoded_path().removeprefix("/")
+    query = dict(parse_qsl(request.query, keep_blank_values=True)) if request.query else {}
+    named = bucket_of_host(request)
+    if named is not None:
+        return _Target(named, path, query)
+    bucket, _, key = path.partition("/")
+    return _Target(bucket, key, query)
+
+
+def bucket_of_host(request: Request) -> str | None:
+    """Return the bucket that the host names (the virtual-hosted style); None where the path does."""
+    host = request.hostname
+    virtual = None if _PLAIN_HOST.fullmatch(host) else _VIRTUAL_HOST.fullmatch(host)
+    return virtual and (virtual[1] or virtual[2])
+
+
+def _match(request: Request, target: _Target) -> _Operation:
+    depth = 2 if target.key else 1 if target.bucket else 0
+    for operation in _operations().get((request.method, depth), ()):
+        if operation.fits(request, target.query):
+            return operation
+    message = "The specified method is not allowed against this resource."
+    raise ApiError("MethodNotAllowed", message, 405, Method=request.method)
+
+
+@functools.cache
+def _operations() -> dict[tuple[str, int], list[_Operation]]:
+    """Return the operations of the model by method and depth, those with the most conditions first.
+
+    All of them, so that one that the engine lacks is not taken for another one: PutObjectTagging is no PutObject.
+    """
+    model = service_model(SERVICE)
+    table: dict[tuple[str, int], list[_Operation]] = {}
+    for name in model.operation_names:
+        if name not in _SUPERSEDED:
+            operation = _compile(name, model.operation_model(name))
+            table.setdefault((operation.method, operation.depth), []).append(operation)
+    for operations in table.values():
+        operations.sort(key=lambda operation: -operation.conditions)
+    return table
+
+
+def _compile(name: str, model: Any) -> _Operation:
+    # The path of requestUri says nothing: a client takes the bucket out of it, in the model that all share, when it
+    # first calls an operation.
+    literal = model.http["requestUri"].partition("?")[2]
+    shape = model.input_shape
+    members = {} if shape is None else dict(shape.members)
+    required = set() if shape is None else set(shape.required_members)
+    located: dict[str, list[_Located]] = {"querystring": [], "header": [], "headers": []}
+    in_path = {
+        member.serialization["name"] for member in members.values() if member.serialization.get("location") == "uri"
+    }
+    query = {(key, value or None) for key, value in parse_qsl(literal, keep_blank_values=True)}
+    needed_headers = set()
+    for key, member in members.items():
+        place, wire_name = member.serialization.get("location"), member.serialization.get("name", key)
+        if place in located:
+            wire_name = wire_name if place == "querystring" else wire_name.lower()
+            located[place].append(_Located(key, wire_name, member))
+            if key in required and place == "querystring":
+                query.add((wire_name, None))
+            elif key in required:
+                needed_headers.add(wire_name)
+    payload = None if shape is None else shape.serialization.get("payload")
+    return _Operation(
+        name=name,
+        method=model.http["method"],
+        depth=len(in_path & {"Bucket", "Key"}),
+        required_query=tuple(sorted(query, key=str)),
+        required_headers=tuple(sorted(needed_headers)),
+        query=tuple(located["querystring"]),
+        headers={member.wire_name: member for member in located["header"]},
+        prefixed=tuple(located["headers"]),
+        payload=None if payload is None else _Located(payload, payload, members[payload]),
+        needs_checksum=name in _NEED_CHECKSUM,
+    )

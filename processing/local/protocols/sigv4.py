@@ -1,0 +1,462 @@
+"""AWS Signature Version 4: whether a request comes from somebody who has the secret, and as it was signed.
+
+Read: the Authorization header, and presigned URLs. The body is held against its signed hash while it streams, the
+chunks of an aws-chunked body each against their own signature. Any region is taken: the engine is all of them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import hashlib
+import hmac
+import re
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote_to_bytes
+
+from attrs import evolve, frozen
+
+from processing.clock import SYSTEM_CLOCK, Clock
+from processing.local.credentials import InvalidTokenError
+from processing.local.errors import ApiError
+from processing.local.protocols import auth_errors as refusals
+from processing.local.protocols import sigv2 as signature2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from processing.local.credentials import Credentials, Identity, Keys
+    from processing.local.stores.bodies import Readable
+    from processing.local.protocols.message import Request
+    from processing.local.protocols.auth_errors import Protocol
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+LONGEST_LIFETIME = 7 * 24 * 3600
+"""Seconds that a presigned URL may be good for."""
+
+_EMPTY_HASH = hashlib.sha256(b"").hexdigest()
+_UNSIGNED = frozenset({"UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"})
+_CHUNKED = frozenset({"STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"})
+_HASH = re.compile(r"[0-9a-f]{64}")
+_STAMP = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
+_PLAIN_PATH = re.compile(r"[\w/.~-]*", re.ASCII)  # is the same encoded and decoded
+_PLAIN_QUERY = re.compile(r"[\w.~=&-]*", re.ASCII)
+_QUERY_FIELDS = (
+    "X-Amz-Algorithm",
+    "X-Amz-Credential",
+    "X-Amz-Signature",
+    "X-Amz-Date",
+    "X-Amz-SignedHeaders",
+    "X-Amz-Expires",
+)
+
+
+@frozen
+class _Claim:
+    """What a request says of its signature."""
+
+    access_key: str
+    scope: str  # date/region/service/aws4_request
+    signed_headers: tuple[str, ...]
+    signature: str
+    stamp: str
+    moment: float
+    token: str | None
+    lifetime: int | None = None  # of a presigned URL, in seconds
+
+    @property
+    def service(self) -> str:
+        return self.scope.split("/")[2]
+
+
+class Verifier:
+    """Checks the signatures of requests to one engine.
+
+    Args:
+        credentials: the keys of the engine's folder.
+        clock: tells the time that signatures are held against.
+    """
+
+    def __init__(self, credentials: Credentials, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._credentials = credentials
+        self._clock = clock
+
+    def verify(self, request: Request, protocol: Protocol, service: str | None = None) -> tuple[Identity, Request]:
+        """Return who signed a request, and the request with a body that is checked while it is read.
+
+        Args:
+            request: as it came.
+            protocol: in which the error would be told.
+            service: what it has to be signed for, by the name that signatures have; None for anything. So a presigned
+                URL of an object is good for nothing else, whatever headers are sent with it.
+
+        Raises:
+            ApiError: the request is not signed, or not rightly so.
+        """
+        if protocol == "rest" and (url := signature2.read(request)) is not None:
+            keys = self._keys(url.access_key, url.token, protocol)
+            url.check(keys.secret_key, self._clock.time())
+            return keys.identity, url.request
+        claim = _claim(request, protocol)
+        if service not in {None, claim.service}:
+            raise refusals.other_service(protocol, claim.service, str(service))
+        keys = self._keys(claim.access_key, claim.token, protocol)
+        self._check_time(claim, protocol)
+        payload = _payload_hash(request, claim)
+        if payload is None:  # the service's clients sign the body and do not tell its hash: small ones, by nature
+            content = request.raw_content()
+            request = evolve(request, body=content)
+            payload = hashlib.sha256(content).hexdigest()
+        canonical = _canonical_request(request, claim, payload)
+        text = f"{ALGORITHM}\n{claim.stamp}\n{claim.scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+        key = signing_key(keys.secret_key, claim.scope)
+        if not hmac.compare_digest(_sign(key, text).encode(), claim.signature.encode()):  # what came need not be ASCII
+            details = {
+                "AWSAccessKeyId": claim.access_key,
+                "StringToSign": text,
+                "SignatureProvided": claim.signature,
+                "CanonicalRequest": canonical,
+            }
+            raise refusals.mismatch(protocol, lambda: details)
+        if protocol == "rest" and claim.lifetime is not None:
+            request = _with_headers_of_url(request)
+        if payload in _CHUNKED:
+            return keys.identity, evolve(
+                request, chunks=ChunkSignatures(key, claim.stamp, claim.scope, claim.signature)
+            )
+        return keys.identity, _with_checked_body(request, payload)
+
+    def _keys(self, access_key: str, token: str | None, protocol: Protocol) -> Keys:
+        try:
+            keys = self._credentials.find(access_key, token)
+        except InvalidTokenError:
+            raise refusals.invalid_token(protocol) from None
+        if keys is None:
+            raise refusals.unknown_key(protocol, access_key)
+        if keys.expires is not None and keys.expires <= self._clock.time():
+            raise refusals.expired_token(protocol)
+        return keys
+
+    def _check_time(self, claim: _Claim, protocol: Protocol) -> None:
+        now, lifetime = self._clock.time(), claim.lifetime
+        if lifetime is None:
+            if abs(now - claim.moment) > refusals.ALLOWED_SKEW:
+                raise refusals.skewed(protocol, claim.moment, now)
+        elif claim.moment > now + refusals.ALLOWED_SKEW:
+            raise refusals.early_url(protocol, claim.moment, lifetime, now)
+        elif claim.moment + lifetime < now:
+            raise refusals.expired_url(protocol, claim.moment, lifetime, now)
+
+
+# What the request says
+
+
+def _claim(request: Request, protocol: Protocol) -> _Claim:
+    authorization = request.headers.get("authorization")
+    # A parameter of another name that contains one of these is harmless: the fields are read by their whole names.
+    presigned = "X-Amz-Algorithm=" in request.query or "X-Amz-Signature=" in request.query
+    if authorization is None:
+        if presigned:
+            return _presigned_claim(request, protocol)
+        raise refusals.missing(protocol)
+    if presigned:
+        message = "Only one auth mechanism allowed: the X-Amz-Algorithm query parameter or the Authorization header"
+        raise ApiError("InvalidArgument", message)
+    return _header_claim(request, authorization, protocol)
+
+
+def _header_claim(request: Request, authorization: str, protocol: Protocol) -> _Claim:
+    algorithm, _, rest = authorization.strip().partition(" ")
+    if algorithm != ALGORITHM:
+        raise refusals.other_mechanism(protocol)
+    fields = dict(_pair(part, protocol) for part in rest.split(",") if part.strip())
+    for name in ("Credential", "SignedHeaders", "Signature"):
+        if name not in fields:
+            raise refusals.malformed(protocol, f"Authorization header requires '{name}' parameter.")
+    stamp, moment = _header_time(request, protocol)
+    access_key, scope = _credential(fields["Credential"], stamp, protocol, presigned=False)
+    names = _signed_names(request, fields["SignedHeaders"], protocol, presigned=False)
+    token = request.headers.get("x-amz-security-token")
+    return _Claim(access_key, scope, names, fields["Signature"], stamp, moment, token)
+
+
+def _pair(part: str, protocol: Protocol) -> tuple[str, str]:
+    name, equals, value = part.strip().partition("=")
+    if not equals:
+        raise refusals.malformed(protocol, f"'{part}' not a valid key=value pair (missing equal-sign).")
+    return name, value
+
+
+def _presigned_claim(request: Request, protocol: Protocol) -> _Claim:
+    fields: dict[str, str] = {}
+    for name, value in _decoded_query(request.query):
+        if name in fields and name.startswith("X-Amz-"):
+            raise refusals.malformed(protocol, f"The parameter {name} is there twice.", presigned=True)
+        fields[name] = value
+    if any(name not in fields for name in _QUERY_FIELDS):
+        message = f"Query-string authentication version 4 requires the {', '.join(_QUERY_FIELDS)} parameters."
+        raise refusals.malformed(protocol, message, presigned=True)
+    if fields["X-Amz-Algorithm"] != ALGORITHM:
+        raise refusals.other_mechanism(protocol)
+    stamp, lifetime = fields["X-Amz-Date"], _lifetime(fields["X-Amz-Expires"], protocol)
+    moment = _moment(stamp)
+    if moment is None:
+        message = "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\""
+        raise refusals.malformed(protocol, message, presigned=True)
+    access_key, scope = _credential(fields["X-Amz-Credential"], stamp, protocol, presigned=True)
+    names = _signed_names(request, fields["X-Amz-SignedHeaders"], protocol, presigned=True)
+    token = fields.get("X-Amz-Security-Token", request.headers.get("x-amz-security-token"))
+    return _Claim(access_key, scope, names, fields["X-Amz-Signature"], stamp, moment, token, lifetime)
+
+
+def _lifetime(text: str, protocol: Protocol) -> int:
+    if not text.lstrip("-").isdecimal():
+        raise refusals.malformed(protocol, "X-Amz-Expires should be a number", presigned=True)
+    if text.startswith("-"):
+        raise refusals.malformed(protocol, "X-Amz-Expires must be non-negative", presigned=True)
+    if len(text) > 9 or int(text) > LONGEST_LIFETIME:
+        message = "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less"
+        raise refusals.malformed(protocol, f"{message} than {LONGEST_LIFETIME} seconds", presigned=True)
+    return int(text)
+
+
+def _credential(text: str, stamp: str, protocol: Protocol, *, presigned: bool) -> tuple[str, str]:
+    access_key, _, scope = text.partition("/")
+    parts = scope.split("/")
+    if len(parts) != 4 or not all(parts) or parts[3] != "aws4_request":
+        message = 'the Credential is mal-formed; expecting "<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".'
+        raise refusals.malformed(protocol, message, presigned=presigned)
+    if parts[0] != stamp[:8]:
+        message = f'Invalid credential date "{parts[0]}". This date is not the same as X-Amz-Date: "{stamp[:8]}".'
+        raise refusals.malformed(protocol, message, presigned=presigned)
+    return access_key, scope
+
+
+def _signed_names(request: Request, text: str, protocol: Protocol, *, presigned: bool) -> tuple[str, ...]:
+    names = tuple(text.split(";"))
+    if "host" not in names:
+        message = "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization."
+        raise refusals.malformed(protocol, message, presigned=presigned)
+    if protocol == "rest":
+        unsigned = [name for name in request.headers if name.startswith("x-amz-") and name not in names]
+        if unsigned:
+            raise refusals.unsigned_headers(", ".join(sorted(unsigned)))
+    elif "x-amz-target" in request.headers and "x-amz-target" not in names:
+        message = "'X-Amz-Target' must be a 'SignedHeader' in the AWS Authorization."
+        raise refusals.malformed(protocol, message, presigned=presigned)
+    return names
+
+
+def _header_time(request: Request, protocol: Protocol) -> tuple[str, float]:
+    text = request.headers.get("x-amz-date")
+    if text is None:
+        text = request.headers.get("date", "")
+        try:
+            moment = parsedate_to_datetime(text).timestamp()
+            return refusals.stamp(moment), moment
+        except (TypeError, ValueError, OverflowError):
+            if protocol == "rest":
+                message = "AWS authentication requires a valid Date or x-amz-date header"
+                raise ApiError("AccessDenied", message, 403) from None
+            message = "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header."
+            raise refusals.malformed(protocol, message) from None
+    moment_of_stamp = _moment(text)
+    if moment_of_stamp is None:
+        message = f"Date must be in ISO-8601 'basic format'. Got '{text}'. See http://en.wikipedia.org/wiki/ISO_8601"
+        raise refusals.malformed(protocol, message)
+    return text, moment_of_stamp
+
+
+@functools.lru_cache(maxsize=64)
+def _moment(stamp: str) -> float | None:
+    if not _STAMP.fullmatch(stamp):
+        return None
+    try:
+        return dt.datetime.strptime(stamp, "%Y%m%dT%H%M%S%z").timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+# What was signed
+
+
+def _canonical_request(request: Request, claim: _Claim, payload: str) -> str:
+    lines = [f"{name}:{_squeezed(_header(request, name))}" for name in claim.signed_headers]
+    path = _canonical_path(request.path, claim.service)
+    query = _canonical_query(request.query, presigned=claim.lifetime is not None)
+    headers, names = "\n".join(lines), ";".join(claim.signed_headers)
+    return f"{request.method}\n{path}\n{query}\n{headers}\n\n{names}\n{payload}"
+
+
+def _header(request: Request, name: str) -> str:
+    return request.host if name == "host" else request.headers.get(name, "")
+
+
+def _squeezed(value: str) -> str:
+    return " ".join(value.split()) if "  " in value or "\t" in value else value.strip()
+
+
+def _canonical_path(path: str, service: str) -> str:
+    if _PLAIN_PATH.fullmatch(path) and (service == "s3" or ("/." not in path and "//" not in path)):
+        return path
+    if service == "s3":  # whose keys may have dots and slashes anywhere
+        return quote(unquote_to_bytes(path), safe="/~")
+    from botocore.utils import normalize_url_path
+
+    return quote(normalize_url_path(path), safe="/~")
+
+
+def _canonical_query(query: str, *, presigned: bool) -> str:
+    if not query:
+        return ""
+    if not presigned and _PLAIN_QUERY.fullmatch(query):
+        plain = sorted(part.partition("=")[::2] for part in query.split("&") if part)  # `a` comes before `a-b`
+        return "&".join(f"{name}={value}" for name, value in plain)
+    pairs = [
+        (quote(name, safe="~"), quote(value, safe="~"))
+        for name, value in _decoded_bytes(query)
+        if not (presigned and name == b"X-Amz-Signature")
+    ]
+    return "&".join(f"{name}={value}" for name, value in sorted(pairs))
+
+
+def _decoded_bytes(query: str) -> list[tuple[bytes, bytes]]:
+    parts = (part.replace("+", " ").partition("=") for part in query.split("&") if part)
+    return [(unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in parts]
+
+
+def _decoded_query(query: str) -> list[tuple[str, str]]:
+    return [
+        (name.decode("utf-8", "replace"), value.decode("utf-8", "replace")) for name, value in _decoded_bytes(query)
+    ]
+
+
+def _with_headers_of_url(request: Request) -> Request:
+    """Return a presigned request with the headers that stand in its URL: some SDKs put those with `x-amz-` there."""
+    found = {
+        name.lower(): value
+        for name, value in _decoded_query(request.query)
+        if name.lower().startswith("x-amz-") and name not in _QUERY_FIELDS
+    }
+    return evolve(request, headers={**request.headers, **found}) if found else request
+
+
+def _payload_hash(request: Request, claim: _Claim) -> str | None:
+    """Return what stands for the body in the canonical request; None if the body has to be hashed to know it."""
+    claimed = request.headers.get("x-amz-content-sha256")
+    if claim.service != "s3":
+        return claimed if claimed is not None and _HASH.fullmatch(claimed) else None
+    if claimed is None:
+        if claim.lifetime is None:
+            message = "Missing required header for this request: x-amz-content-sha256"
+            raise ApiError("InvalidRequest", message)
+        fields = dict(_decoded_query(request.query))
+        claimed = fields.get("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
+    if claimed in _UNSIGNED or claimed in _CHUNKED or _HASH.fullmatch(claimed):
+        return claimed
+    message = "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, a STREAMING- value or a valid sha256 value."
+    details = {"ArgumentName": "x-amz-content-sha256", "ArgumentValue": claimed}
+    raise ApiError("InvalidArgument", message, 400, **details)
+
+
+# Keys and signatures
+
+
+@functools.lru_cache(maxsize=256)
+def signing_key(secret: str, scope: str) -> bytes:
+    """Return the key that signs all requests of one day to one service."""
+    key = f"AWS4{secret}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
+
+
+def _sign(key: bytes, text: str) -> str:
+    return hmac.digest(key, text.encode(), "sha256").hex()
+
+
+# Bodies
+
+
+def _with_checked_body(request: Request, payload: str) -> Request:
+    if payload in _UNSIGNED:
+        return request
+    if isinstance(request.body, bytes):
+        computed = hashlib.sha256(request.body).hexdigest() if request.body else _EMPTY_HASH
+        if computed != payload:
+            raise refusals.content_mismatch(payload, computed)
+        return request
+    return evolve(request, body=_HashedBody(request.body, payload))
+
+
+class _HashedBody:
+    """A body that breaks off at its end if it is not what was signed."""
+
+    def __init__(self, raw: Readable, expected: str) -> None:
+        self._raw = raw
+        self._expected = expected
+        self._hash = hashlib.sha256()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` bytes (all for -1), empty at the end."""
+        data = self._raw.read(size)
+        self._hash.update(data)
+        if size and (size < 0 or not data):
+            computed = self._hash.hexdigest()
+            if computed != self._expected:
+                raise refusals.content_mismatch(self._expected, computed)
+        return data
+
+
+class ChunkSignatures:
+    """The signatures of the chunks of an aws-chunked body: each covers the one before, the first the request's.
+
+    Args:
+        key: the signing key.
+        stamp: the time of the request's signature.
+        scope: the scope of it.
+        seed: the request's signature.
+    """
+
+    def __init__(self, key: bytes, stamp: str, scope: str, seed: str) -> None:
+        self._key = key
+        self._prefix = f"\n{stamp}\n{scope}\n"
+        self._previous = seed
+        self._claimed = ""
+        self._hash = hashlib.sha256()
+
+    def begin(self, extension: str) -> None:
+        """Start a chunk, with what stands behind the size in its first line: `chunk-signature=...`."""
+        self._claimed = extension.partition("chunk-signature=")[2].strip()
+        self._hash = hashlib.sha256()
+
+    def update(self, data: bytes) -> None:
+        """Add bytes of the chunk."""
+        self._hash.update(data)
+
+    def end(self) -> None:
+        """Check the chunk.
+
+        Raises:
+            ApiError: it is not as it was signed.
+        """
+        self._check("AWS4-HMAC-SHA256-PAYLOAD", f"{_EMPTY_HASH}\n{self._hash.hexdigest()}", self._claimed)
+
+    def check_trailers(self, trailers: Mapping[str, str]) -> None:
+        """Check the headers behind the last chunk, by name in lower case, their signature among them.
+
+        Raises:
+            ApiError: they are not as they were signed.
+        """
+        lines = "".join(f"{name}:{value}\n" for name, value in trailers.items() if name != "x-amz-trailer-signature")
+        if lines or "x-amz-trailer-signature" in trailers:
+            digest = hashlib.sha256(lines.encode()).hexdigest()
+            self._check("AWS4-HMAC-SHA256-TRAILER", digest, trailers.get("x-amz-trailer-signature", ""))
+
+    def _check(self, kind: str, digest: str, claimed: str) -> None:
+        text = f"{kind}{self._prefix}{self._previous}\n{digest}"
+        expected = _sign(self._key, text)
+        if not hmac.compare_digest(expected.encode(), claimed.encode()):
+            raise refusals.mismatch("rest", lambda: {"StringToSign": text, "SignatureProvided": claimed})
+        self._previous = expected

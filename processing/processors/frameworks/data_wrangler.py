@@ -1,0 +1,89 @@
+"""`DataWranglerProcessor`: runs a flow of SageMaker Data Wrangler."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from processing import images
+from processing import default_sessions as targets
+from processing.exceptions import ConfigurationError
+from processing.models import Path, ProcessingInput, ProcessingOutput
+from processing.processors import Processor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from processing.models import NetworkConfig
+    from processing.processors.processor import Preferences, Tags
+
+
+class DataWranglerProcessor(Processor):
+    """Runs processing jobs that apply a Data Wrangler flow, in AWS's newest image for it.
+
+    The flow is an input named `flow` at `/opt/ml/processing/flow`; an input of that name in `run` takes its place.
+
+    Args:
+        role: see `Processor`, as for all that is not described here.
+        data_wrangler_flow_source: the flow: a local file, which is uploaded, or an S3 URI.
+    """
+
+    data_wrangler_flow_source: Path | None = None
+
+    def __init__(
+        self,
+        role: str | None = None,
+        data_wrangler_flow_source: Path | None = None,
+        instance_count: int | None = None,
+        instance_type: str | None = None,
+        volume_size_in_gb: int = 30,
+        volume_kms_key: str | None = None,
+        output_kms_key: str | None = None,
+        max_runtime_in_seconds: int | None = None,
+        base_job_name: str | None = None,
+        sagemaker_session: Any = None,
+        env: dict[str, str] | None = None,
+        tags: Tags | None = None,
+        network_config: NetworkConfig | None = None,
+        *,
+        instance_preferences: Preferences | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.data_wrangler_flow_source = data_wrangler_flow_source
+        session = targets.resolve_session(sagemaker_session, instance_type)
+        super().__init__(
+            role=role,
+            image_uri=images.image_uri("data-wrangler", region=session.boto_region_name),
+            instance_count=instance_count,
+            instance_type=instance_type,
+            volume_size_in_gb=volume_size_in_gb,
+            volume_kms_key=volume_kms_key,
+            output_kms_key=output_kms_key,
+            max_runtime_in_seconds=max_runtime_in_seconds,
+            base_job_name=base_job_name,
+            sagemaker_session=session,
+            env=env,
+            tags=tags,
+            network_config=network_config,
+            instance_preferences=instance_preferences,
+            extra=extra,
+        )
+
+    def _extend_processing_args(
+        self,
+        inputs: list[ProcessingInput] | None,
+        outputs: Sequence[ProcessingOutput | str] | None,
+        **kwargs: Any,
+    ) -> tuple[list[ProcessingInput] | None, Sequence[ProcessingOutput | str] | None]:
+        """Return the inputs with the flow as the last one, unless one of them is named so."""
+        inputs, outputs = super()._extend_processing_args(inputs, outputs, **kwargs)
+        if not any(getattr(entry, "input_name", None) == "flow" for entry in inputs or ()):
+            inputs = [*(inputs or ()), self._get_recipe_input()]
+        return inputs, outputs
+
+    def _get_recipe_input(self) -> ProcessingInput:
+        """Return the input that brings the flow."""
+        if not self.data_wrangler_flow_source:
+            raise ConfigurationError("data_wrangler_flow_source: missing; give the path or the S3 URI of a flow")
+        return ProcessingInput(
+            source=self.data_wrangler_flow_source, destination="/opt/ml/processing/flow", input_name="flow"
+        )

@@ -1,0 +1,311 @@
+"""Checks a request before anything is paid for, and says what is wrong in the words that the user wrote it in.
+
+Limits, enums and patterns come from the installed service model (`processing.request.service_model`); the rest is what the
+service's documentation says in prose. Every finding is in the one error, a line each.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from processing.exceptions import ConfigurationError
+from processing._utils import meant
+from processing.request import extra as extras
+from processing.request.warnings import notice
+from processing.request.s3_uri import is_s3
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from processing.models import ProcessingInput, ProcessingOutput
+    from processing.request.build import ProcessingRequest
+    from processing.request.service_model import Path, Violation
+
+CONTAINER_ROOT = "/opt/ml/processing/"
+"""What a path of an input or output begins with, https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProcessingS3Input.html."""
+
+_OUR_INPUTS = ("code", "entrypoint", "processing-command")  # what a processor adds, after the user's
+_LOCAL_TYPES = frozenset({"local", "local_gpu"})
+_SHOWN = 80  # characters of a value in a message
+
+# From the service's path to the user's: the first that matches. `#` is a position, `*` a name.
+_FIELDS = {
+    "ProcessingJobName": "job_name",
+    "RoleArn": "role",
+    "AppSpecification.ImageUri": "image_uri",
+    "AppSpecification.ContainerEntrypoint": "entrypoint",
+    "AppSpecification.ContainerArguments": "arguments",
+    "Environment": "env",
+    "ProcessingInputs.#.S3Input.S3Uri": "inputs[#].source",
+    "ProcessingInputs.#.S3Input.LocalPath": "inputs[#].destination",
+    "ProcessingInputs.#.S3Input": "inputs[#]",
+    "ProcessingInputs": "inputs",
+    "ProcessingOutputConfig.KmsKeyId": "output_kms_key",
+    "ProcessingOutputConfig.Outputs.#.S3Output.S3Uri": "outputs[#].destination",
+    "ProcessingOutputConfig.Outputs.#.S3Output.LocalPath": "outputs[#].source",
+    "ProcessingOutputConfig.Outputs.#.S3Output": "outputs[#]",
+    "ProcessingOutputConfig.Outputs": "outputs",
+    "ProcessingResources.ClusterConfig.VolumeSizeInGB": "volume_size_in_gb",
+    "ProcessingResources.ClusterConfig.VolumeKmsKeyId": "volume_kms_key",
+    "ProcessingResources.ClusterConfig.InstancePreferences.#.InstanceType": "instance_preferences[#]",
+    "ProcessingResources.ClusterConfig": "",
+    "StoppingCondition": "",
+    "NetworkConfig.VpcConfig": "network_config",
+    "NetworkConfig.EnableInterContainerTrafficEncryption": "network_config.encrypt_inter_container_traffic",
+    "NetworkConfig": "network_config",
+    "Tags": "tags",
+    "ExperimentConfig": "experiment_config",
+}
+
+
+def check_request(request: ProcessingRequest, *, file_uris: bool = False, service_model: Any = None) -> None:
+    """Refuse a request that cannot work. An instance type that botocore does not know yet is a warning only.
+
+    Args:
+        request: what would be sent.
+        file_uris: True where `file://` sources and destinations and the instance types `local` and `local_gpu` are
+            understood: on the embedded engine.
+        service_model: botocore's model of SageMaker; the installed one where left out.
+
+    Raises:
+        ConfigurationError: what is wrong, every finding on a line of its own, with the field as the user wrote it.
+    """
+    problems = find_problems(request, file_uris=file_uris, service_model=service_model)
+    if problems:
+        raise ConfigurationError(*problems)
+
+
+def find_problems(request: ProcessingRequest, *, file_uris: bool = False, service_model: Any = None) -> tuple[str, ...]:
+    """Return what is wrong with a request, as `check_request` raises it; empty where nothing is."""
+    problems = [
+        *_instances(request, local=file_uris),
+        *_inputs(request.inputs, file_uris=file_uris),
+        *_outputs(request.outputs, file_uris=file_uris),
+        *_tags(request),
+    ]
+    of_extra = list(_extra(request))
+    checked = attrs.evolve(request, extra=None) if of_extra else request
+    named = {problem.partition(":")[0] for problem in problems}
+    for field, text in _against_model(checked, service_model, file_uris=file_uris):
+        if field not in named:  # what is said above is said better there
+            problems.append(f"{field}: {text}")
+    return tuple(dict.fromkeys([*problems, *of_extra]))
+
+
+def _extra(request: ProcessingRequest) -> Iterator[str]:
+    for place, target, text in extras.problems(request.extra or {}, request.without_extra()):
+        of_parameter = f"is what the parameter {field_name(target)} sets; give it there"
+        yield f"{_extra_name(place)}: {of_parameter if text == extras.PARAMETER else text}"
+
+
+def _extra_name(place: Path) -> str:
+    """Return a place in `extra` in the service's spelling: `extra.ProcessingInputs[0].S3Input`."""
+    return "extra" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+
+
+# Against the model.
+
+
+def _against_model(request: ProcessingRequest, service_model: Any, *, file_uris: bool) -> Iterator[tuple[str, str]]:
+    from processing.request.service_model import processing_model, violations
+
+    model = service_model or processing_model()
+    shape: Any = model.operation_model("CreateProcessingJob").input_shape
+    extra, sent = request.extra or {}, request.to_boto()
+    found = violations(shape, sent)
+    sized = {violation.path for violation in found if violation.kind in {"longest", "shortest"}}
+    for violation in found:
+        if violation.kind == "pattern" and violation.path in sized:
+            continue  # patterns hold the length too: once is enough
+        place = extras.place_in_extra(violation.path, extra, sent)
+        field = field_name(violation.path) if place is None else _extra_name(place)
+        if violation.path[-1] == "InstanceType" and violation.kind == "enum":
+            _instance_type(field, violation)
+        elif not (file_uris and violation.kind == "pattern" and str(violation.value).startswith("file://")):
+            yield field, _said(violation)
+
+
+def field_name(path: Path) -> str:
+    """Return the user's name of a place in a request: `inputs[2].s3_input_mode`, `env["X"]`, `instance_count`."""
+    for length in range(len(path), 0, -1):
+        head = path[:length]
+        known = _FIELDS.get(".".join("#" if isinstance(part, int) else str(part) for part in head))
+        if known is None:
+            continue
+        for position in (part for part in head if isinstance(part, int)):
+            known = known.replace("#", str(position), 1)
+        return _extended(known, path[length:])
+    return _extended("", path)
+
+
+def _extended(field: str, rest: Path) -> str:
+    """Return the field with what comes below it: a position, a key of the user's, or an attribute."""
+    keyed = field in {"env", "experiment_config"}
+    for part in rest:
+        if isinstance(part, int):
+            field += f"[{part}]"
+        elif keyed:
+            field += f'["{part}"]'
+        elif field.startswith("tags["):
+            field += f".{part}"
+        else:
+            field += ("." if field else "") + _snake(part)
+    return field
+
+
+def _snake(name: str) -> str:
+    """Return an API name as an attribute: `S3DataType` is `s3_data_type`, `VolumeSizeInGB` is `volume_size_in_gb`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _said(violation: Violation) -> str:
+    value, limit = violation.value, violation.limit
+    hidden = violation.path[0] == "Environment" and violation.place == "entry"  # it may be a secret
+    instead = "" if hidden else f", not {_shown(value)}"
+    if violation.kind in {"longest", "shortest"}:
+        unit = "characters" if isinstance(value, str) else "entries"
+        bound = "at most" if violation.kind == "longest" else "at least"
+        return f"has {len(value)} {unit}, {bound} {limit}"
+    if violation.kind == "pattern" and "\n" in value and "." in limit:
+        return "holds a line break, which AWS does not allow"
+    if violation.kind == "type":
+        return f"must be {limit}{instead}" + ("" if hidden else f" ({type(value).__name__})")
+    if violation.kind == "enum":
+        return f"must be {_choice(limit)}{instead}{meant(value, limit)}"
+    if violation.kind == "unknown":
+        return f"is not known to the installed botocore{meant(str(violation.path[-1]), limit)}"
+    return {
+        "required": "missing",
+        "union": "must have exactly one member set",
+        "greatest": f"must be at most {limit}{instead}",
+        "least": f"must be at least {limit}{instead}",
+        "pattern": f"must match {limit}{instead}",
+    }[violation.kind]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _choice(values: Iterable[str]) -> str:
+    return " or ".join(repr(value) for value in values)
+
+
+def _instance_type(field: str, violation: Violation) -> None:
+    """Warn of an instance type that the model does not hold: AWS has new ones before botocore does."""
+    if violation.value in _LOCAL_TYPES:  # an error of its own where they are not understood
+        return
+    hint = meant(violation.value, violation.limit)
+    notice(f"{field}: {violation.value!r} is not known to the installed botocore{hint}")
+
+
+# What the model does not say.
+
+
+def _instances(request: ProcessingRequest, *, local: bool) -> Iterator[str]:
+    preferences = request.instance_preferences
+    if request.instance_type is None and preferences is None:
+        yield 'instance_type: missing; give an instance type such as "ml.m5.xlarge", or "local" for this machine'
+    if request.instance_type is not None and preferences is not None:
+        yield "instance_preferences: excludes instance_type; give one of the two"
+    if isinstance(request.instance_type, str) and request.instance_type in _LOCAL_TYPES and not local:
+        yield f"instance_type: {request.instance_type!r} is only for the embedded engine; this session reaches AWS"
+    counted = [preference.instance_count is not None for preference in preferences or ()]
+    if any(counted) and not all(counted):
+        yield "instance_preferences: give InstanceCount in each of them, or in none"
+    if any(counted) and request.instance_count is not None:
+        yield "instance_count: excludes counts in instance_preferences; give one of the two"
+    if not any(counted) and request.instance_count is None:
+        yield "instance_count: missing; give the number of instances"
+    types = [preference.instance_type for preference in preferences or ()]
+    for index, name in enumerate(types):
+        if name in types[:index]:
+            yield f"instance_preferences[{index}]: {name!r} is also instance_preferences[{types.index(name)}]"
+
+
+def _inputs(inputs: tuple[ProcessingInput, ...], *, file_uris: bool) -> Iterator[str]:
+    for index, entry in enumerate(inputs):
+        field = f"inputs[{index}]"
+        dataset = entry.dataset_definition
+        path = entry.destination if entry.source is not None or dataset is None else dataset.local_path
+        path_field = "destination" if entry.source is not None or dataset is None else "dataset_definition.local_path"
+        if entry.source is None and dataset is None and not entry.app_managed:
+            yield f"{field}.source: missing; give a path or an S3 URI"
+        if entry.source is not None and dataset is not None:
+            yield f"{field}.dataset_definition: excludes source; give one of the two"
+        if entry.source is not None and not _reachable(entry.source, file_uris=file_uris):
+            yield f"{field}.source: must be an S3 URI, not {_shown(entry.source)}"
+        if dataset is not None and (dataset.athena_dataset_definition is None) == (
+            dataset.redshift_dataset_definition is None
+        ):
+            yield f"{field}.dataset_definition: exactly one of athena_dataset_definition, redshift_dataset_definition"
+        if path is not None or not entry.app_managed:
+            yield from _container_path(path, f"{field}.{path_field}")
+        if entry.s3_compression_type == "Gzip" and entry.s3_input_mode != "Pipe":
+            yield f"{field}.s3_compression_type: Data can only be gzipped when the input mode is Pipe."
+    names = [entry.input_name for entry in inputs]
+    yield from _input_names(names)
+    yield from _same([entry.destination for entry in inputs], "inputs", "destination")
+
+
+def _input_names(names: list[str | None]) -> Iterator[str]:
+    for index, name in enumerate(names):
+        if not name:
+            yield f"inputs[{index}].input_name: missing"
+        elif name in names[:index]:
+            first = names.index(name)
+            if name in _OUR_INPUTS and index >= len(names) - len(_OUR_INPUTS):
+                yield f"inputs[{first}].input_name: {name!r} is the name of the script's own input; take another"
+            else:
+                yield f"inputs[{index}].input_name: {name!r} is also inputs[{first}].input_name"
+
+
+def _outputs(outputs: tuple[ProcessingOutput, ...], *, file_uris: bool) -> Iterator[str]:
+    for index, entry in enumerate(outputs):
+        field = f"outputs[{index}]"
+        if entry.source is not None or not (entry.app_managed or entry.feature_store_output is not None):
+            yield from _container_path(entry.source, f"{field}.source")
+        if entry.source is not None and not _reachable(entry.destination, file_uris=file_uris):
+            found = "missing" if entry.destination is None else f"must be an S3 URI, not {_shown(entry.destination)}"
+            yield f"{field}.destination: {found}"
+    names = [entry.output_name for entry in outputs]
+    for index, name in enumerate(names):
+        if not name:
+            yield f"outputs[{index}].output_name: missing"
+        elif name in names[:index]:
+            yield f"outputs[{index}].output_name: {name!r} is also outputs[{names.index(name)}].output_name"
+    yield from _same([entry.source for entry in outputs], "outputs", "source")
+
+
+def _reachable(uri: Any, *, file_uris: bool) -> bool:
+    return is_s3(uri) or (file_uris and isinstance(uri, str) and uri.startswith("file://"))
+
+
+def _container_path(path: Any, field: str) -> Iterator[str]:
+    if path is None:
+        yield f"{field}: missing; give a directory in the container, such as {CONTAINER_ROOT}data"
+    elif isinstance(path, str) and not posixpath.normpath(path).startswith(CONTAINER_ROOT):
+        yield f"{field}: must begin with {CONTAINER_ROOT}, and name a directory below it, not {_shown(path)}"
+
+
+def _same(paths: list[Any], field: str, attribute: str) -> Iterator[str]:
+    """Two entries of the same container path would hide each other's files."""
+    normal = [posixpath.normpath(path) if isinstance(path, str) else None for path in paths]
+    for index, path in enumerate(normal):
+        if path is not None and path in normal[:index]:
+            first = normal.index(path)
+            yield f"{field}[{index}].{attribute}: {_shown(paths[index])} is also {field}[{first}].{attribute}"
+
+
+def _tags(request: ProcessingRequest) -> Iterator[str]:
+    keys: list[Any] = [key for key, _ in request.tags or ()]
+    for index, key in enumerate(keys):
+        if key in keys[:index]:
+            yield f"tags[{index}].Key: {key!r} is also tags[{keys.index(key)}].Key"
+        if isinstance(key, str) and key.lower().startswith("aws:"):
+            yield f"tags[{index}].Key: {key!r} begins with aws:, which only AWS may set"

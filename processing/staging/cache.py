@@ -1,0 +1,87 @@
+"""What is remembered of a directory between runs: its files' hashes, and the tree that it was uploaded as.
+
+All of it could be found out again. It is kept in the user's cache folder with a checksum, and what cannot be read, or
+is not what was written, is as if it were not there: losing it costs time and bytes, never correctness.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from processing._utils import cache_home, write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_KEPT_FOR = 90 * 86_400.0  # seconds since it was last used
+
+
+def recall(kind: str, about: str) -> dict[str, Any]:
+    """Return what was remembered, or an empty dictionary.
+
+    Args:
+        kind: what it is; the name of a folder.
+        about: what it is about, any text.
+    """
+    try:
+        checksum, _, text = _file(kind, about).read_text(encoding="utf-8").partition("\n")
+        found = json.loads(text) if checksum == _checksum(text) else {}
+    except (OSError, ValueError, RuntimeError) as error:
+        logger.debug("nothing is remembered of %s: %s", about, error)
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def remember(kind: str, about: str, value: dict[str, Any]) -> None:
+    """Remember a value of JSON's in place of what was remembered; where that is not possible, do not.
+
+    Args:
+        kind: as for `recall`.
+        about: as for `recall`.
+        value: the value.
+    """
+    try:
+        text = json.dumps(value, separators=(",", ":"))
+        file, checksum = _file(kind, about), _checksum(text)
+        if _has(file, checksum):
+            os.utime(file)
+        else:
+            write_whole(file, f"{checksum}\n{text}")
+            _forget_old(file.parent)
+    except (OSError, ValueError, RuntimeError) as error:
+        logger.debug("%s is not remembered: %s", about, error)
+
+
+def _forget_old(folder: Path) -> None:
+    """Remove what nobody has asked for in a long time: directories come and go."""
+    oldest = time.time() - _KEPT_FOR
+    for file in folder.iterdir():
+        with contextlib.suppress(OSError):  # another process was quicker
+            if file.stat().st_mtime < oldest:
+                file.unlink()
+
+
+def _file(kind: str, about: str) -> Path:
+    return cache_home() / kind / f"{_checksum(about)}.json"
+
+
+def _has(file: Path, checksum: str) -> bool:
+    """Say whether a file begins with the checksum."""
+    try:
+        with file.open(encoding="utf-8") as there:
+            return there.readline().rstrip("\n") == checksum
+    except (OSError, ValueError):
+        return False
+
+
+def _checksum(text: str) -> str:
+    import hashlib  # loads OpenSSL
+
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

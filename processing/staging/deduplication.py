@@ -1,0 +1,111 @@
+"""Data that is in S3 already: which files of a directory need not travel, and which S3 can copy itself.
+
+A directory goes to a prefix that names the content of the whole tree (`processing.staging.tree_hash`), so no file of a
+running job's is ever written again, and one listing says what is there: what it shows with the right size was put there
+whole. Where the tree is new, the one that the same directory was last uploaded as may hold most of its files; S3 copies
+those. The names and hashes of that one are remembered on this machine; where it is in S3 follows from them, so what is
+remembered wrongly leads to no object at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import attrs
+
+from processing.exceptions import StagingError
+from processing.request.s3_uri import S3Uri
+from processing.aws.retry import error_code
+from processing.staging import cache as kept
+from processing.staging.listing import list_objects
+from processing.staging.plan import Copy, Upload
+from processing.staging.tree_hash import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from processing.aws.retry import RetryingApi
+    from processing.staging.listing import Listed
+    from processing.staging.objects import ExpectedOwner
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_COPY = 5 * 1024**3  # bytes, https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
+
+
+def missing_uploads(api: RetryingApi, uploads: Sequence[Upload], expected_owner: ExpectedOwner) -> tuple[Upload, ...]:
+    """Return the uploads that are left after a look at what is there: one listing for each unchanged tree.
+
+    Args:
+        api: the calls to S3.
+        uploads: what a plan holds.
+        expected_owner: as for `upload_all`.
+
+    Raises:
+        StagingError: a prefix could not be listed.
+    """
+    left = [upload for upload in uploads if upload.tree is None]
+    for tree in _trees(uploads):
+        members = [upload for upload in uploads if upload.tree is tree]
+        there = {entry.key: entry.size for entry in _listed(api, tree, expected_owner)}
+        missing = [upload for upload in members if there.get(upload.target.key) != upload.size]
+        copies = _copies(api, tree, expected_owner) if missing else {}
+        left += [_plain(upload, copies) for upload in missing]
+        surplus = there.keys() - {upload.target.key for upload in members}
+        if surplus:
+            logger.warning("%s holds what is not of %s: %s, ...", tree.target, tree.directory, min(surplus))
+        logger.debug("%s: %d of %d files are missing in %s", tree.directory, len(missing), len(members), tree.target)
+    return tuple(left)
+
+
+def remember_trees(uploads: Iterable[Upload]) -> None:
+    """Remember the trees that have been uploaded, so that S3 can copy from them when their directory has changed."""
+    for tree in _trees(uploads):
+        kept.remember("trees", _about(tree), dict(tree.files))
+
+
+def _trees(uploads: Iterable[Upload]) -> list[Tree]:
+    return list({id(upload.tree): upload.tree for upload in uploads if upload.tree is not None}.values())
+
+
+def _about(tree: Tree) -> str:
+    return f"{tree.directory}\0{tree.folder}\0{tree.kms_key or ''}"
+
+
+def _plain(upload: Upload, copies: dict[str, tuple[int, Copy]]) -> Upload:
+    """Return the upload of a file of which it is known that it is not there."""
+    size, copy = copies.get(upload.sha256 or "", (None, None))
+    return attrs.evolve(upload, content_addressed=False, tree=None, copy_of=copy if size == upload.size else None)
+
+
+def _copies(api: RetryingApi, tree: Tree, expected_owner: ExpectedOwner) -> dict[str, tuple[int, Copy]]:
+    """Return, by hash, the size of each object that the directory was last uploaded as, and how to copy it."""
+    files = kept.recall("trees", _about(tree))
+    if not files:
+        return {}
+    earlier = Tree(tree.directory, tree.folder, tree.kms_key, files)
+    if earlier.target == tree.target:
+        return {}
+    found = {}
+    for entry in _listed(api, earlier, expected_owner):
+        sha256 = files.get(entry.key[len(earlier.target.key) + 1 :])
+        if sha256 is not None and entry.size <= _LONGEST_COPY:
+            found[sha256] = entry.size, Copy(S3Uri(tree.target.bucket, entry.key), entry.etag)
+    return found
+
+
+def _listed(api: RetryingApi, tree: Tree, expected_owner: ExpectedOwner) -> list[Listed]:
+    """Return the objects of a tree; none where they may not be listed."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    place = S3Uri(tree.target.bucket, tree.target.key + "/")
+    try:
+        return list_objects(api, place, expected_owner)
+    except ClientError as error:
+        if error_code(error) in {"AccessDenied", "403"}:
+            logger.warning("%s: all of %s is uploaded; to see what is there takes s3:ListBucket", place, tree.directory)
+            return []
+        raise StagingError("what is in S3 already could not be listed", [(str(place), str(error))]) from error
+    except BotoCoreError as error:
+        raise StagingError("what is in S3 already could not be listed", [(str(place), str(error))]) from error

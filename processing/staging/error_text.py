@@ -1,0 +1,41 @@
+"""What went wrong with a file, in one line: what AWS said, and what it means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from processing.aws.retry import error_code
+
+if TYPE_CHECKING:
+    from processing.staging.plan import Upload
+
+
+def upload_reason(upload: Upload, error: Exception) -> str:
+    """Say in one line why a file was not uploaded."""
+    reason = reason_of(error)
+    if upload.kms_key is not None and "kms" in reason.lower():
+        return f"{reason} (KMS key {upload.kms_key})"
+    return reason
+
+
+def reason_of(error: Exception) -> str:
+    """Say in one line why a file was not moved."""
+    if isinstance(error, FileNotFoundError):
+        return "the file has vanished"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    code = error_code(error)
+    response: dict[str, Any] = getattr(error, "response", None) or {}
+    text = str(response.get("Error", {}).get("Message") or error) if code else str(error)
+    reason = f"{code}: {text}" if code and code not in text else text
+    region = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region")
+    if code in _OTHER_REGION:
+        return f"{reason} (the bucket is in {region or 'another region'})"
+    if code in {"AccessDenied", "403"}:
+        return f"{reason} (no permission, or the bucket belongs to another account)"
+    return reason
+
+
+_OTHER_REGION = frozenset(
+    {"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+)

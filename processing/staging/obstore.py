@@ -1,0 +1,329 @@
+"""obstore beside botocore: small files at a tenth of the CPU time, where it can do exactly what botocore does.
+
+The first request to a bucket always goes through botocore. Where it went, and how, is looked at once it is signed: the
+address, the region, the headers. If obstore can send the like, it sends the other small files; each that it fails to
+send goes through botocore after all, with all tries that there are. So retries, conditions and errors are decided on in
+one place, and whatever a user has configured holds (another endpoint, a proxy, hooks on the client, a test's stand-in
+for AWS): what obstore cannot do like botocore, botocore does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import importlib.util
+import logging
+import os
+import re
+import threading
+import urllib.request
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+import attrs
+
+from processing.exceptions import ConfigurationError
+from processing.staging.checksums import MD5
+from processing.staging.objects import CLAIM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from obstore.store import S3Config, S3Credential
+
+    from processing.aws.retry import RetryingApi
+    from processing.staging.listing import Listed
+    from processing.staging.plan import Upload
+
+logger = logging.getLogger(__name__)
+
+CORE_MOST = 64
+"""Requests in flight with botocore: each takes a millisecond of CPU time, so that more of them only stand in line."""
+
+FAST_MOST = 256
+"""Requests in flight with obstore."""
+
+_FEW = 16  # files that are sent before obstore would be ready
+_BROKEN = 8  # failures in a row after which obstore is not tried any more
+
+# What a signed request of botocore's may carry for obstore to be able to send the like.
+_KNOWN_HEADERS = re.compile(
+    r"accept-encoding|amz-sdk-.*|authorization|content-(encoding|length|md5|type)|expect|host|if-none-match|"
+    r"transfer-encoding|user-agent|x-amz-(checksum-.*|content-sha256|date|decoded-content-length|"
+    r"expected-bucket-owner|meta-processing-claim|sdk-checksum-algorithm|security-token|trailer|"
+    r"server-side-encryption(-aws-kms-key-id)?)"
+)
+_SIGNATURE = re.compile(r"AWS4-HMAC-SHA256 Credential=[^/]+/\d+/([a-z0-9-]+)/s3/aws4_request,")
+
+
+@attrs.frozen
+class Route:
+    """How a bucket is reached: what a request of botocore's shows.
+
+    Args:
+        endpoint: scheme and host; with the bucket's name in it where `virtual`.
+        virtual: whether the host has the bucket's name, else the path begins with it.
+        region: the region that the request is signed for.
+        checksum: whether botocore sends a checksum with what it uploads.
+    """
+
+    endpoint: str
+    virtual: bool
+    region: str
+    checksum: bool
+
+
+def route_of(url: str, headers: Mapping[str, str], bucket: str, key: str) -> Route | None:
+    """Return the way that a signed request took to a bucket; None for one that obstore cannot take.
+
+    Args:
+        url: where it went.
+        headers: its headers, their names in small letters.
+        bucket: the bucket that it was for.
+        key: the object that it was for; empty for the bucket itself.
+    """
+    parts = urlsplit(url)
+    signature = _SIGNATURE.match(headers.get("authorization", ""))
+    if signature is None or not all(_KNOWN_HEADERS.fullmatch(name) for name in headers):
+        return None
+    object_path = quote(key, safe="/~")
+    virtual = parts.netloc.startswith(f"{bucket}.")
+    if parts.path.rstrip("/") != (f"/{object_path}" if virtual else f"/{bucket}/{object_path}").rstrip("/"):
+        return None
+    checksum = any(name.startswith("x-amz-checksum-") or name == "x-amz-trailer" for name in headers)
+    return Route(f"{parts.scheme}://{parts.netloc}", virtual, signature[1], checksum)
+
+
+class Fast:
+    """The small files of one transfer by obstore, as far as it can. A context manager.
+
+    Args:
+        api: the calls to S3; None where botocore is to do it all.
+        few: the number of files up to which it does, too.
+    """
+
+    def __init__(self, api: RetryingApi | None, *, few: int = 0) -> None:
+        self._api = api
+        self._few = few
+        self._routes: dict[str, Route] = {}
+        self._stores: dict[tuple[str, str | None], Any] = {}
+        self._lock = threading.Lock()
+        self._here = threading.local()
+        self._failed_in_a_row = 0
+        self._unverified: set[str] = set()  # buckets whose ETags are no MD5s
+
+    @classmethod
+    def of(cls, api: RetryingApi) -> Fast:
+        """Return what the environment's PROCESSING_TRANSFERS says: `core`, `fast`, or `auto` (where it can be).
+
+        Args:
+            api: the calls to S3.
+
+        Raises:
+            ConfigurationError: another word, or `fast` without obstore.
+        """
+        choice = os.environ.get("PROCESSING_TRANSFERS") or "auto"
+        if choice not in {"auto", "core", "fast"}:
+            raise ConfigurationError(f"PROCESSING_TRANSFERS: must be 'auto', 'core' or 'fast', not {choice!r}")
+        installed = importlib.util.find_spec("obstore") is not None
+        if choice == "fast" and not installed:
+            raise ConfigurationError(
+                "PROCESSING_TRANSFERS: 'fast' needs obstore; install it with `pip install sm-processing[fast]`"
+            )
+        if choice == "core" or not installed or not _is_plain(api):
+            return cls(None)
+        return cls(api, few=_FEW if choice == "auto" else 0)
+
+    def __enter__(self) -> Fast:
+        if self._api is not None:
+            # The last of all: another handler that answers the request ends the line before this one.
+            self._api.client("s3").meta.events.register_last("before-send", self._look, unique_id=id(self))
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._api is not None:
+            self._api.client("s3").meta.events.unregister("before-send", self._look, unique_id=id(self))
+
+    @property
+    def most(self) -> int:
+        """Requests that may be in flight."""
+        return CORE_MOST if self._api is None else FAST_MOST
+
+    def expect(self, count: int) -> None:
+        """Take note of how many files there are: for a few, obstore is not worth loading."""
+        if count <= self._few:
+            self.__exit__()
+            self._api = None
+
+    @contextlib.contextmanager
+    def learning(self, bucket: str, key: str) -> Iterator[None]:
+        """Learn the way to a bucket from the request that botocore makes within the block, if it succeeds."""
+        if self._api is None or bucket in self._routes:
+            yield
+            return
+        self._here.asked, self._here.route = (bucket, key), None
+        try:
+            yield
+            route = self._here.route
+            if route is not None and (route.endpoint.startswith("http://") or not _trusts_others(self._api)):
+                self._routes[bucket] = route
+        finally:
+            self._here.asked = None
+
+    def put(self, upload: Upload, content: bytes, refused: Callable[[], None]) -> bool:
+        """Put a small file; False where botocore has to.
+
+        Args:
+            upload: the file.
+            content: its bytes.
+            refused: called where S3 asks for less.
+        """
+        store = None if upload.extra else self._store(upload.target.bucket, upload.target.key, upload.kms_key)
+        if store is None:
+            return False
+        import obstore
+
+        create = upload.claim is not None or upload.content_addressed
+        attributes = {"Content-Type": "binary/octet-stream"}  # what S3 takes it for where nothing is said
+        if upload.claim is not None:
+            attributes[CLAIM] = upload.claim
+        with self._trying(refused) as tried:
+            obstore.put(
+                store,
+                upload.target.key,
+                content,
+                attributes=attributes,
+                mode="create" if create else "overwrite",
+                use_multipart=False,
+            )
+        return tried.succeeded
+
+    def get(self, bucket: str, listed: Listed, refused: Callable[[], None]) -> bytes | None:
+        """Return a small object that its ETag verifies; None where botocore has to get it.
+
+        Args:
+            bucket: its bucket.
+            listed: the object.
+            refused: called where S3 asks for less.
+        """
+        etag = listed.etag.strip('"')
+        if bucket in self._unverified or not MD5.fullmatch(etag):
+            return None
+        store = self._store(bucket, listed.key, None)
+        if store is None:
+            return None
+        import obstore
+
+        content = b""
+        with self._trying(refused) as tried:
+            content = bytes(obstore.get(store, listed.key, options={"if_match": listed.etag}).bytes())
+        if not tried.succeeded:
+            return None
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != etag:
+            self._unverified.add(bucket)  # encrypted by a KMS key, most likely; botocore looks at the checksum
+            return None
+        return content
+
+    def _look(self, request: Any, **_rest: object) -> None:
+        """Look at a request that botocore is about to send."""
+        asked = getattr(self._here, "asked", None)
+        if asked is not None:
+            headers = {name.lower(): _text(value) for name, value in request.headers.items()}
+            self._here.route = route_of(request.url, headers, *asked)
+
+    def _store(self, bucket: str, key: str, kms_key: str | None) -> Any:
+        """Return what obstore reaches an object by; None where it is not to."""
+        route = self._routes.get(bucket)
+        if route is None or self._api is None or self._failed_in_a_row >= _BROKEN or not _is_path(key):
+            return None
+        with self._lock:
+            if (bucket, kms_key) not in self._stores:
+                self._stores[bucket, kms_key] = _make_store(self._api, route, bucket, kms_key)
+            return self._stores[bucket, kms_key]
+
+    @contextlib.contextmanager
+    def _trying(self, refused: Callable[[], None]) -> Iterator[_Try]:
+        """Take what obstore raises for the news that botocore has to do it."""
+        tried = _Try()
+        try:
+            yield tried
+        except Exception as error:  # noqa: BLE001 - botocore's error is the one that is told
+            logger.debug("obstore: %s", error)
+            if _asks_for_less(error):
+                refused()
+            else:
+                self._failed_in_a_row += 1
+        else:
+            self._failed_in_a_row = 0
+            tried.succeeded = True
+
+
+@attrs.define
+class _Try:
+    succeeded: bool = False
+
+
+def _asks_for_less(error: Exception) -> bool:
+    return re.search(r"\b(503|429|509)\b|SlowDown", str(error)) is not None
+
+
+def _is_path(key: str) -> bool:
+    """Whether obstore takes a key as it is: it thinks of paths."""
+    return not {"", ".", ".."} & set(key.split("/"))
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _is_plain(api: RetryingApi) -> bool:
+    """Whether nothing is configured for the connection that obstore would have to be told of."""
+    config = api.client("s3").meta.config
+    return api.boto_session is not None and not (config.proxies or config.client_cert or urllib.request.getproxies())
+
+
+def _trusts_others(api: RetryingApi) -> bool:
+    """Whether other certificates than the system's are to be trusted; obstore would trust them beside the system's."""
+    assert api.boto_session is not None
+    core = getattr(api.boto_session(), "_session", None)  # boto3 has no public way to botocore's settings
+    return core is None or bool(core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE"))
+
+
+def _make_store(api: RetryingApi, route: Route, bucket: str, kms_key: str | None) -> Any:
+    from obstore.store import S3Store
+
+    assert api.boto_session is not None
+    client = api.client("s3")
+    credentials = api.boto_session().get_credentials()
+    config: S3Config = {"region": route.region, "virtual_hosted_style_request": route.virtual}
+    if route.checksum:
+        config["checksum_algorithm"] = "sha256"
+    if kms_key is not None:
+        config |= {"server_side_encryption": "aws:kms", "sse_kms_key_id": kms_key}
+
+    def current() -> S3Credential:
+        frozen = credentials.get_frozen_credentials()
+        # botocore renews credentials ten minutes before they expire; obstore asks five minutes before this time.
+        expires = dt.datetime.now(dt.timezone.utc) + dt.timedelta(minutes=9)
+        return {
+            "access_key_id": frozen.access_key,
+            "secret_access_key": frozen.secret_key,
+            "token": frozen.token,
+            "expires_at": expires,
+        }
+
+    return S3Store(
+        bucket,
+        endpoint=route.endpoint,
+        config=config,
+        client_options={
+            "allow_http": route.endpoint.startswith("http://"),
+            "connect_timeout": f"{client.meta.config.connect_timeout} s",
+            "read_timeout": f"{client.meta.config.read_timeout} s",
+            "timeout": "600 s",
+            "user_agent": client.meta.config.user_agent,
+        },
+        retry_config={"max_retries": 0},
+        credential_provider=current,
+    )
