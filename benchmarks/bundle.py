@@ -20,7 +20,7 @@ from random import Random
 from figures import Figure, finish
 
 from processing.staging.bundles import make_bundle
-from processing.staging.ignore_rules import code_members
+from processing.staging.code_files import code_members
 
 FILES = 5_000
 ROUNDS = 5

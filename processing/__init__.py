@@ -31,19 +31,20 @@ if TYPE_CHECKING:
         WaitTimeoutError,
         WatchError,
     )
-    from processing.job.fleet.search import jobs
+    from processing.execution_role import get_execution_role
     from processing.job.fleet.fleet import Fleet, submit_all
+    from processing.job.fleet.search import jobs
     from processing.job.fleet.submission import FleetProgress
-    from processing.processors.frameworks import (
-        DataWranglerProcessor,
-        HuggingFaceProcessor,
-        MXNetProcessor,
-        PyTorchProcessor,
-        SKLearnProcessor,
-        TensorFlowProcessor,
-        XGBoostProcessor,
-    )
     from processing.job.job import ProcessingJob, attach
+    from processing.job.plan import RunPlan
+    from processing.job.wait import (
+        as_completed,
+        as_completed_async,
+        events,
+        events_async,
+        wait,
+        wait_async,
+    )
     from processing.local.session import LocalSession
     from processing.models import (
         AthenaDatasetDefinition,
@@ -56,19 +57,18 @@ if TYPE_CHECKING:
         RunArgs,
         S3Input,
     )
-    from processing.job.plan import RunPlan
     from processing.processors import FrameworkProcessor, Processor, ScriptProcessor
-    from processing.execution_role import get_execution_role
+    from processing.processors.frameworks import (
+        DataWranglerProcessor,
+        HuggingFaceProcessor,
+        MXNetProcessor,
+        PyTorchProcessor,
+        SKLearnProcessor,
+        TensorFlowProcessor,
+        XGBoostProcessor,
+    )
     from processing.session.session import Session
     from processing.staging.progress import Progress
-    from processing.job.wait import (
-        as_completed,
-        as_completed_async,
-        events,
-        events_async,
-        wait,
-        wait_async,
-    )
 
 __version__ = "0.1.0"
 

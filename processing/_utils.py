@@ -53,10 +53,6 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
-
-
-
-
 def meant(value: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` with the known value that is closest, in any case; empty where none is close.
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from processing.exceptions import ConfigurationError
 from processing._utils import type_name
+from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,8 +19,8 @@ from processing.compat.s3 import parse_s3_url, s3_path_join
 from processing.compat.session import LocalSession as V2LocalSession
 from processing.compat.session import Session as V2Session
 from processing.compat.utils import name_from_base
-from processing.local.transports.server import Server
 from processing.default_sessions import LOCAL_ROLE
+from processing.local.transports.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -196,7 +196,7 @@ class TestInstalling:
         """Neither boto3 nor a processor is loaded until a name is used."""
         program = (
             "import sys, processing.compat; processing.compat.install(); import sagemaker.processing\n"
-            "print([name for name in ('boto3', 'tenacity', 'yaml', 'processing.session.session') if name in sys.modules])"
+            "print([n for n in ('boto3', 'tenacity', 'yaml', 'processing.session.session') if n in sys.modules])"
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
         assert done.stdout == "[]\n"

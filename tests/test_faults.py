@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from processing import LocalSession, ProcessingInput, ProcessingJob, ScriptProcessor
-from processing.exceptions import SubmissionError
-from processing.request.build import build_request
 from processing.aws.retry import RetryPolicy
+from processing.exceptions import SubmissionError
 from processing.job.submit import NameTakenError, submit
+from processing.request.build import build_request
 from processing.testing.faults import FaultInjector, FaultKind
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import pytest
 import processing
 from processing import ConfigurationError, ProcessingInput, ScriptProcessor, Session, SubmissionError
 from processing.exceptions import ProcessingError, StagingError
-from processing.job.fleet.search import jobs
 from processing.job.fleet.fleet import Fleet, submit_all
 from processing.job.fleet.runs import Runs
+from processing.job.fleet.search import jobs
 from processing.job.fleet.submission import FleetProgress
 from processing.testing.clock import VirtualClock
 from processing.testing.simulation import Life, SimulatedAws

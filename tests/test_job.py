@@ -30,10 +30,10 @@ from processing import (
     WaitTimeoutError,
     attach,
 )
-from processing.job.outcome import job_error
-from processing.staging.transfers import upload_all
 from processing.job.launch import Launch
+from processing.job.outcome import job_error
 from processing.job.submit import Submitted, submit
+from processing.staging.transfers import upload_all
 from processing.watching.events import LogEvent
 
 if TYPE_CHECKING:

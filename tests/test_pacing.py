@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from processing.aws.rate_limit import Line, Pacer, new_pacers, shared_pacers
+from processing.aws.rate_limit import FairLock, Pacer, new_pacers, shared_pacers
 from processing.aws.retry import RetryingApi
 from processing.testing.clock import VirtualClock
 from processing.testing.wire import JsonService, ServiceError, make_client
@@ -126,7 +126,7 @@ def test_those_in_line_wait_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_an_interrupt_in_the_line_lets_the_next_one_in() -> None:
     """Ctrl-C while a thread stands in line costs nobody behind it his turn."""
-    line = Line()
+    line = FairLock()
 
     class Interrupting(VirtualClock):
         def wait(self, *_: object) -> None:

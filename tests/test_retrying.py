@@ -13,7 +13,6 @@ import urllib3.exceptions
 from botocore import exceptions as botocore_errors
 from botocore.parsers import ResponseParserError
 
-from processing.aws.truncation import TruncatedAnswerError
 from processing.aws.retry import (
     RULES,
     ClockSkewError,
@@ -24,6 +23,7 @@ from processing.aws.retry import (
     classify,
     rule_for,
 )
+from processing.aws.truncation import TruncatedAnswerError
 from processing.testing.clock import VirtualClock
 from processing.testing.faults import FaultInjector, FaultKind
 from processing.testing.wire import JsonService, ServiceError, make_client, respond

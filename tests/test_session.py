@@ -15,8 +15,8 @@ import pytest
 
 import processing
 from processing import ConfigurationError, Session
-from processing.request.service_model import shared_loader
 from processing.aws.retry import RetryPolicy
+from processing.request.service_model import shared_loader
 from processing.testing.clock import VirtualClock
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import pytest
 
 from processing import ConfigurationError, LocalSession, Session
 from processing import default_sessions as targets
-from processing.request.build import build_request
-from processing.request.validate import check_request
-from processing.request.job_names import base_name_from_image
 from processing.default_sessions import resolve_session, session_for_attach
+from processing.request.build import build_request
+from processing.request.job_names import base_name_from_image
+from processing.request.validate import check_request
 
 
 class V2Session:

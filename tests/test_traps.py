@@ -21,18 +21,18 @@ from processing import (
     ScriptProcessor,
     Session,
 )
+from processing.aws.retry import RetryingApi
 from processing.local.sandboxes.base import Host
 from processing.local.sandboxes.container import Container
 from processing.processors import FrameworkProcessor
-from processing.aws.retry import RetryingApi
 from processing.testing.clock import VirtualClock
 from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
 from processing.testing.faults import FaultInjector
 from processing.testing.wire import JsonService, make_client, operation_of
 from processing.watching.events import LogEvent, StatusChanged
 from processing.watching.polling import Polling
-from processing.watching.status.poller import Poller
 from processing.watching.status.model import Target
+from processing.watching.status.poller import Poller
 from processing.watching.stream import watch
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from processing.clock import Clock
 
 
-class Line:
+class FairLock:
     """Threads that stand in line, one of which is let in at a time; unlike at a lock, they wait by the clock."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Line:
 
 
 class Pacer:
-    """An adaptive token bucket: it lets a burst through, then finds the rate that the server bears.
+    """An adaptive token bucket: it lets a burst through, then finds the rate that the server record_failure.
 
     A throttled call cuts the rate, and remembers it as a ceiling that is approached again but not passed for a while;
     successes raise it. One pacer serves one operation of one account and region, and may be shared by threads.
@@ -72,7 +72,7 @@ class Pacer:
         self._first_burst = True
         self._recent: deque[float] = deque(maxlen=10)  # when the last tokens were given
         self._state = threading.Lock()
-        self._line = Line()
+        self._line = FairLock()
         self._pause = threading.Condition()  # nobody notifies it
 
     def acquire(self, clock: Clock) -> float:

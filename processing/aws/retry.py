@@ -273,6 +273,11 @@ def is_not_found(error: BaseException) -> bool:
     return code == "ResourceNotFound" or (code == "ValidationException" and "could not find" in str(error).lower())
 
 
+def is_denied(error: BaseException) -> bool:
+    """Return whether the caller lacks the permission."""
+    return error_code(error) in {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+
+
 def server_time(metadata: Mapping[str, Any]) -> float | None:
     """Return the `Date` header of an answer's ResponseMetadata as seconds since the epoch; None where it has none."""
     return _http_date((metadata.get("HTTPHeaders") or {}).get("date"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from processing.execution_role import get_execution_role
 from processing.job.job import attach
 from processing.local.engine import REGION
 from processing.local.session import LocalSession as _LocalSession
 from processing.request.s3_uri import S3Uri
-from processing.execution_role import get_execution_role
 from processing.session.session import Session as _Session
 from processing.staging.listing import list_objects
 from processing.watching.render import Renderer

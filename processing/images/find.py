@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from processing.exceptions import ConfigurationError
 from processing._utils import meant
+from processing.exceptions import ConfigurationError
 from processing.images import table
 from processing.images.releases import filled, newest_first, number_of_base
 

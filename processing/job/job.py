@@ -14,19 +14,19 @@ import attrs
 
 from processing import default_sessions as targets
 from processing.exceptions import ConfigurationError
-from processing.models import ProcessingInput, ProcessingOutput
-from processing.job.outputs import JobOutput, JobOutputs
 from processing.job.launch import Launch
+from processing.job.outputs import JobOutput, JobOutputs
+from processing.models import ProcessingInput, ProcessingOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from processing.exceptions import JobError, WatchError
-    from processing.job.outcome import Follower, Outcome
+    from processing.job.outcome import EventHandler, Outcome
     from processing.session.session import Session
-    from processing.watching.checkpoint import Checkpoint
     from processing.watching.aio import AsyncEventStream
+    from processing.watching.checkpoint import Checkpoint
     from processing.watching.events import Event, LogEvent
     from processing.watching.feed import Feed
     from processing.watching.logs.filters import Selection
@@ -391,12 +391,12 @@ class ProcessingJob:
             return Target(self.job_name, self._created)
         return Target(self.job_name, self._created, "InProgress", self._ran)
 
-    def _follower(self, *, logs: bool) -> Follower:
-        from processing.job.outcome import Follower
+    def _follower(self, *, logs: bool) -> EventHandler:
+        from processing.job.outcome import EventHandler
         from processing.watching.render import Renderer
 
         # How many hosts there are has to be known with the first line, and an ended job's status comes after its lines.
-        return Follower(Renderer(instance_count=self._instance_count) if logs else None, tails=logs)
+        return EventHandler(Renderer(instance_count=self._instance_count) if logs else None, tails=logs)
 
     def _ended(self, outcome: Outcome, on_stop: Literal["raise", "return"]) -> ProcessingJob:
         """Take note of how the job ended, and raise what that means."""
@@ -447,8 +447,8 @@ class ProcessingJob:
             ConfigurationError: one of them is not what it has to be.
             WatchError: while iterating with `follow`: the job cannot be watched any more.
         """
-        from processing.watching.logs.history import read_all
         from processing.watching.logs.filters import Selection
+        from processing.watching.logs.history import read_all
 
         session = self.sagemaker_session
         selection = Selection.of(session.clock, since=since, tail=tail, host=host, pattern=pattern)

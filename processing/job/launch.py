@@ -19,12 +19,12 @@ from processing.request.s3_uri import S3Uri, is_s3
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from processing.job.submit import Submitted
     from processing.models import ProcessingInput, ProcessingOutput
     from processing.request.build import ProcessingRequest
     from processing.session.session import Session
     from processing.staging.plan import StagingPlan
     from processing.staging.progress import Progress
-    from processing.job.submit import Submitted
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +68,8 @@ class Launch:
         """
         from processing.config import applying
         from processing.request.build import build_request
-        from processing.request.validate import check_request
         from processing.request.extra import merged
+        from processing.request.validate import check_request
 
         session: Session = processor.sagemaker_session
         processor._apply_config()  # noqa: SLF001 - for one that was not prepared by `run`
@@ -124,10 +124,10 @@ class Launch:
         return attrs.evolve(self, plan=self.plan.claimed(secrets.token_hex(8)))
 
     def _stage_and_submit(self) -> Submitted:
-        from processing.staging.objects import ClaimedError, remove_claimed
-        from processing.staging.deduplication import missing_uploads, remember_trees
-        from processing.staging.transfers import upload_all
         from processing.job.submit import NameTakenError, submit
+        from processing.staging.deduplication import missing_uploads, remember_trees
+        from processing.staging.objects import ClaimedError, remove_claimed
+        from processing.staging.transfers import upload_all
 
         api, owner, uploads = self.session.api, self.session.expected_owner, self.plan.uploads
         try:

@@ -13,7 +13,7 @@ import attrs
 from processing.exceptions import CapacityError, ConfigurationError, JobFailedError, JobStoppedError
 from processing.request.capacity import capacity_advice
 from processing.watching.checkpoint import Checkpoint
-from processing.watching.logs.batch import Lines
+from processing.watching.logs.batch import LogBatch
 from processing.watching.logs.history import read_all
 from processing.watching.status.model import TERMINAL, Lost
 from processing.watching.stream import overdue, tell
@@ -67,7 +67,7 @@ class Outcome:
         return self.lost is not None or status == "Failed" or (stopped and status == "Stopped")
 
 
-class Follower:
+class EventHandler:
     """Takes the events of jobs as they come, and says how each job ended. Leave it as a context manager.
 
     Args:
@@ -79,7 +79,7 @@ class Follower:
         self._renderer = renderer
         self._tails: dict[tuple[Feed, str], collections.deque[LogEvent]] | None = {} if tails else None
 
-    def __enter__(self) -> Follower:
+    def __enter__(self) -> EventHandler:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -95,9 +95,9 @@ class Follower:
         """Write what the output can take, and return whether it can take more lines."""
         return self._renderer is None or self._renderer.ready()
 
-    def take(self, feed: Feed, event: StatusChanged | Lines | Lost) -> Outcome | None:
+    def take(self, feed: Feed, event: StatusChanged | LogBatch | Lost) -> Outcome | None:
         """Take what a feed tells; the answer is how a job ended, and None as long as it has not."""
-        if isinstance(event, Lines):
+        if isinstance(event, LogBatch):
             if self._renderer is not None:
                 self._renderer.show(event)
             if self._tails is not None:
@@ -117,7 +117,7 @@ class Follower:
         return None if self._tails is None else tuple(self._tails.pop(job, ()))
 
 
-def end_of(feed: Feed, follower: Follower) -> Outcome:
+def end_of(feed: Feed, follower: EventHandler) -> Outcome:
     """Follow a feed of one job to its end, and return how that was.
 
     Raises:
@@ -133,7 +133,7 @@ def end_of(feed: Feed, follower: Follower) -> Outcome:
         return _checked(outcome, feed)
 
 
-async def end_of_async(feed: Feed, follower: Follower) -> Outcome:
+async def end_of_async(feed: Feed, follower: EventHandler) -> Outcome:
     """Do the same as `end_of` in a coroutine."""
     from processing.watching.aio import in_thread, tell_async
 

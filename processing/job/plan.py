@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from processing.exceptions import ProcessingError
+    from processing.job.launch import Launch
     from processing.request.build import ProcessingRequest
     from processing.session.session import Session
     from processing.staging.plan import Upload
-    from processing.job.launch import Launch
 
 DEFAULT_RUNTIME = 86_400
 """Seconds after which AWS stops a job that gives no maximum: a day, https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProcessingStoppingCondition.html."""

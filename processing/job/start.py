@@ -12,8 +12,8 @@ from processing.request.job_names import LONGEST_NAME
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from processing.session.session import Session
     from processing.job.launch import Launch
+    from processing.session.session import Session
 
     Prepare = Callable[[str | None], Launch]
     """Makes a job ready to start under a name; under a generated one for None."""
@@ -45,8 +45,8 @@ def start_generated(prepare: Prepare) -> ProcessingJob:
 
     Two machines can come upon the same name in the same millisecond. Then the first job keeps it, and its files.
     """
-    from processing.staging.objects import ClaimedError
     from processing.job.submit import NameTakenError
+    from processing.staging.objects import ClaimedError
 
     tried: set[str] = set()
     for _ in range(_NAME_TRIES):

@@ -16,10 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing.aws.truncation import check_answer
-from processing.exceptions import SubmissionError
-from processing.request.capacity import capacity_advice
-from processing.request.extra import ANSWERED_ONLY
 from processing.aws.retry import (
     Failure,
     Kind,
@@ -29,10 +25,14 @@ from processing.aws.retry import (
     is_not_found,
     server_time,
 )
+from processing.aws.truncation import check_answer
+from processing.exceptions import SubmissionError
+from processing.request.capacity import capacity_advice
+from processing.request.extra import ANSWERED_ONLY
 
 if TYPE_CHECKING:
-    from processing.request.build import ProcessingRequest
     from processing.aws.retry import Pace, RetryingApi
+    from processing.request.build import ProcessingRequest
 
 logger = logging.getLogger(__name__)
 

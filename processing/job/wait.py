@@ -12,12 +12,12 @@ import logging
 import os
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast
 
-from processing.exceptions import ConfigurationError
-from processing.job.outcome import Follower, check_timeout, read_checkpoint
 from processing._utils import type_name
+from processing.exceptions import ConfigurationError
 from processing.job.job import ProcessingJob
+from processing.job.outcome import EventHandler, check_timeout, read_checkpoint
 from processing.watching.feed import Feed
-from processing.watching.logs.batch import Lines
+from processing.watching.logs.batch import LogBatch
 from processing.watching.render import Renderer
 from processing.watching.stream import EventStream, overdue, tell
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from processing.session.session import Session
-    from processing.watching.checkpoint import Checkpoint
     from processing.watching.aio import AsyncEventStream
+    from processing.watching.checkpoint import Checkpoint
     from processing.watching.events import Event, StatusChanged
     from processing.watching.status.model import Lost, Target
 
@@ -95,7 +95,7 @@ def wait(
         The jobs that have ended and those that have not, and the errors of the former. The errors of the first ten
         carry the jobs' last log lines; for others `job.exception()` reads them.
     """
-    return _wait(_Together(jobs, timeout, logs=logs), return_when)
+    return _wait(WaitGroup(jobs, timeout, logs=logs), return_when)
 
 
 def wait_as_they_come(
@@ -118,10 +118,10 @@ def wait_as_they_come(
         logs: see `wait`.
         commands: returns what is said at Ctrl-C: how to come back to the jobs.
     """
-    return _wait(_Together((), timeout, logs=logs, coming=(session, arrivals)), return_when, commands)
+    return _wait(WaitGroup((), timeout, logs=logs, coming=(session, arrivals)), return_when, commands)
 
 
-def _wait(together: _Together, return_when: ReturnWhen, commands: Callable[[], str] | None = None) -> WaitResult:
+def _wait(together: WaitGroup, return_when: ReturnWhen, commands: Callable[[], str] | None = None) -> WaitResult:
     is_enough = _enough(return_when)
     with _detaching(together, commands), contextlib.closing(tell(together.feeds)) as told:
         for item in told:
@@ -147,10 +147,10 @@ def as_completed(
     Raises:
         WaitTimeoutError: the time is up, and some have not ended.
     """
-    return _as_completed(_Together(jobs, timeout, logs=logs))
+    return _as_completed(WaitGroup(jobs, timeout, logs=logs))
 
 
-def _as_completed(together: _Together) -> Iterator[ProcessingJob]:
+def _as_completed(together: WaitGroup) -> Iterator[ProcessingJob]:
     yield from together.done
     with _detaching(together), contextlib.closing(tell(together.feeds)) as told:
         for item in told:
@@ -181,7 +181,7 @@ def events(
         checkpoint: where another stream over the same jobs stopped, by its `checkpoint()`: the lines that it gave are
             not given again.
     """
-    together = _Together(jobs, timeout, logs=logs, show=False, checkpoint=checkpoint)
+    together = WaitGroup(jobs, timeout, logs=logs, show=False, checkpoint=checkpoint)
     return EventStream(together.feeds, alone=False)
 
 
@@ -195,7 +195,7 @@ async def wait_async(
     """Wait for jobs to end, as `wait` does, without holding a thread. Cancelling it leaves the jobs alone."""
     from processing.watching.aio import in_thread, tell_async
 
-    together = _Together(jobs, timeout, logs=logs)
+    together = WaitGroup(jobs, timeout, logs=logs)
     is_enough = _enough(return_when)
     async with contextlib.aclosing(tell_async(together.feeds)) as told:
         async for item in told:
@@ -226,7 +226,7 @@ async def as_completed_async(
     """
     from processing.watching.aio import in_thread, tell_async
 
-    together = _Together(jobs, timeout, logs=logs)
+    together = WaitGroup(jobs, timeout, logs=logs)
     for job in list(together.done):
         yield job
     async with contextlib.aclosing(tell_async(together.feeds)) as told:
@@ -258,11 +258,11 @@ def events_async(
     """
     from processing.watching.aio import AsyncEventStream
 
-    together = _Together(jobs, timeout, logs=logs, show=False, checkpoint=checkpoint)
+    together = WaitGroup(jobs, timeout, logs=logs, show=False, checkpoint=checkpoint)
     return AsyncEventStream(together.feeds, alone=False)
 
 
-class _Together:
+class WaitGroup:
     """Jobs that are waited for together: a feed for each session, and who has ended by now."""
 
     def __init__(
@@ -286,7 +286,7 @@ class _Together:
                 self._of.setdefault((job.sagemaker_session, job.job_name), []).append(job)
         sessions = dict.fromkeys(session for session, _ in self._of) if coming is None else [coming[0]]
         renderer = Renderer(several_jobs=len(self._of) > 1 or coming is not None) if logs and show else None
-        self.follower = Follower(renderer, tails=logs and show)
+        self.follower = EventHandler(renderer, tails=logs and show)
         self.feeds = [
             Feed(
                 session,
@@ -319,10 +319,10 @@ class _Together:
         self.done[job] = None
         return True
 
-    def take(self, feed: Feed, event: StatusChanged | Lines | Lost) -> list[ProcessingJob]:
+    def take(self, feed: Feed, event: StatusChanged | LogBatch | Lost) -> list[ProcessingJob]:
         """Take what a feed tells, and return the jobs that end with it: several objects may stand for one."""
         outcome = self.follower.take(feed, event)
-        if outcome is None or isinstance(event, Lines):
+        if outcome is None or isinstance(event, LogBatch):
             return []
         ended = self._of[cast("Session", feed.session), event.job_name]
         for job in ended:
@@ -370,7 +370,7 @@ def _checked(jobs: Iterable[ProcessingJob]) -> tuple[ProcessingJob, ...]:
     return tuple(dict.fromkeys(cast("tuple[ProcessingJob, ...]", found)))
 
 
-def _enough(return_when: ReturnWhen) -> Callable[[_Together], bool]:
+def _enough(return_when: ReturnWhen) -> Callable[[WaitGroup], bool]:
     """Return what tells whether a wait is over before all jobs have ended."""
     given: object = return_when
     if given == "ALL_COMPLETED":
@@ -385,7 +385,7 @@ def _enough(return_when: ReturnWhen) -> Callable[[_Together], bool]:
 
 
 @contextlib.contextmanager
-def _detaching(together: _Together, commands: Callable[[], str] | None = None) -> Iterator[None]:
+def _detaching(together: WaitGroup, commands: Callable[[], str] | None = None) -> Iterator[None]:
     """Show what is left to show; say at Ctrl-C that the jobs go on, and how to come back to them."""
     try:
         with together.follower:

@@ -170,7 +170,7 @@ class _Cleaner:
     def leftovers(self) -> Cleaned:
         """Remove what killed processes left, however young: nobody is going to need it."""
         unfinished = self._jobs.unfinished()
-        hosts.bury_dead(self._jobs, self._home, unfinished)
+        hosts.reap_dead_hosts(self._jobs, self._home, unfinished)
         in_use = {job.folder for job in unfinished}
         abandoned = self.now - ABANDONED_AFTER
         bodies = self._objects.bodies.unsettled(abandoned)

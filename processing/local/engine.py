@@ -40,7 +40,7 @@ _HANDLERS = {
     "cloudwatch": ("processing.local.handlers.cloudwatch", "CloudWatchHandler"),
     "resourcegroupstaggingapi": ("processing.local.handlers.tagging", "TaggingHandler"),
 }
-_ANOTHER_S3 = ("processing.local.handlers.remote_s3", "ElsewhereHandler")
+_ANOTHER_S3 = ("processing.local.handlers.remote_s3", "RemoteS3Handler")
 _REFUSALS = {
     "sagemaker": "ValidationException",
     "logs": "InvalidParameterException",

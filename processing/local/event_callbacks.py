@@ -84,7 +84,7 @@ class Subscription:
 
     def _look(self) -> None:
         # Who only listens is to hear of a job whose host was killed, too.
-        hosts.bury_dead(self._jobs, self._home, self._jobs.unfinished())
+        hosts.reap_dead_hosts(self._jobs, self._home, self._jobs.unfinished())
         while changes := self._jobs.outbox.after(self._seen):
             for change in changes:
                 self._seen = change.id

@@ -30,7 +30,7 @@ class Found(NamedTuple):
     key: str
 
 
-class ElsewhereObjects:
+class RemoteS3Objects:
     """The objects of another S3, as far as the data of a job goes: what `ObjectStore` does there.
 
     Args:

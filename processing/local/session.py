@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from processing.local.cleaning import Age, Cleaned, Size
-    from processing.local.settings import SandboxSetting
-    from processing.local.event_callbacks import Subscription
     from processing.aws.rate_limit import Pacer
-    from processing.request.build import ProcessingRequest
     from processing.aws.retry import RetryPolicy
+    from processing.local.cleaning import Age, Cleaned, Size
+    from processing.local.event_callbacks import Subscription
+    from processing.local.settings import SandboxSetting
+    from processing.request.build import ProcessingRequest
     from processing.staging.plan import StagingPlan
     from processing.watching.polling import Polling
 

@@ -12,7 +12,7 @@ import attrs
 from processing.container.bootstrap import ARCHIVE, CodeArtifact, Payload
 from processing.exceptions import CodeNotFoundError, ConfigurationError
 from processing.request.s3_uri import S3Uri, is_s3
-from processing.staging.ignore_rules import code_members
+from processing.staging.code_files import code_members
 from processing.staging.sources import LocalSource, resolve_code, resolve_source
 
 if TYPE_CHECKING:

@@ -8,17 +8,17 @@ import attrs
 
 from processing.exceptions import ConfigurationError
 from processing.models import RunArgs
-from processing.processors.script import ScriptProcessor, as_given
 from processing.processors.code_options import CodeSettings
+from processing.processors.script import ScriptProcessor, as_given
 from processing.request.s3_uri import S3Uri, is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from processing.job.job import ProcessingJob
+    from processing.job.plan import RunPlan
     from processing.job.start import IfExists
     from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput
-    from processing.job.plan import RunPlan
     from processing.processors.processor import Preferences, Tags
     from processing.request.build import ProcessingRequest
     from processing.staging.progress import Progress

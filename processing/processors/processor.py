@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from processing import default_sessions as targets
-from processing.exceptions import ConfigurationError
 from processing._utils import type_name
+from processing.exceptions import ConfigurationError
 from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput
 from processing.request.job_names import base_name_from_image, unique_job_name
 from processing.request.s3_uri import S3Uri
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from processing.job.job import ProcessingJob
-    from processing.job.start import IfExists
+    from processing.job.launch import Launch
     from processing.job.plan import RunPlan
+    from processing.job.start import IfExists
     from processing.request.build import ProcessingRequest
     from processing.session.session import Session
     from processing.staging.plan import StagingPlan
     from processing.staging.progress import Progress
-    from processing.job.launch import Launch
 
 INPUTS = "/opt/ml/processing/input/"
 """Where inputs of ours are in the container, as those of `sagemaker` 2.x are."""
@@ -54,7 +54,7 @@ Preferences = Sequence[str | Mapping[str, Any]]
 Entry = TypeVar("Entry", ProcessingInput, ProcessingOutput)
 
 
-class _Turn:
+class RunLock:
     """Held by the run that has a processor to itself. A deep copy of it, or a pickled one, is a new one."""
 
     def __init__(self) -> None:
@@ -66,8 +66,8 @@ class _Turn:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
-    def __reduce__(self) -> tuple[type[_Turn], tuple[()]]:
-        return _Turn, ()
+    def __reduce__(self) -> tuple[type[RunLock], tuple[()]]:
+        return RunLock, ()
 
 
 class Processor:
@@ -489,12 +489,12 @@ class Processor:
     # What the hooks stand on.
 
     @property
-    def _turn(self) -> _Turn:
+    def _turn(self) -> RunLock:
         """Lets one run at a time have the processor: hooks write its attributes, and two threads may share it.
 
         Held from the first hook until the processor has been read; nothing is uploaded meanwhile.
         """
-        turn: _Turn = self.__dict__.setdefault("_own_turn", _Turn())  # here: a subclass may skip the initialiser
+        turn: RunLock = self.__dict__.setdefault("_own_turn", RunLock())  # here: a subclass may skip the initialiser
         return turn
 
     def _with_packed_code(self, job_name: str | None, given: dict[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,12 @@ import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
+from processing._utils import type_name
 from processing.container.bootstrap import ARCHIVE, NAME, Payload, bootstrap
 from processing.exceptions import ConfigurationError
-from processing._utils import type_name
 from processing.models import Path, ProcessingInput, ProcessingOutput, RunArgs
-from processing.processors.processor import INPUTS, Preferences, Processor, Tags
 from processing.processors.code_options import CodeSettings
+from processing.processors.processor import INPUTS, Preferences, Processor, Tags
 from processing.request.s3_uri import S3Uri, is_s3
 from processing.staging.sources import LocalSource, file_uri_path, resolve_code, resolve_source
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from processing.job.job import ProcessingJob
+    from processing.job.plan import RunPlan
     from processing.job.start import IfExists
     from processing.models import NetworkConfig
-    from processing.job.plan import RunPlan
     from processing.request.build import ProcessingRequest
     from processing.staging.bundles import Member
     from processing.staging.progress import Progress
@@ -326,8 +326,8 @@ class ScriptProcessor(Processor):
         entry_point: Path | None = None,
     ) -> tuple[Path, list[ProcessingInput] | None, str | None]:
         """Note the bundle and the bootstrap for upload; return the bootstrap's URI, the inputs, and the job's name."""
-        from processing.processors import git_source as git
         from processing.processors import code_bundle as packing
+        from processing.processors import git_source as git
 
         if is_s3(code) and source_dir is None:
             given = CodeSettings(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)

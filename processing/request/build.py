@@ -13,8 +13,8 @@ from typing import Any, cast
 
 import attrs
 
-from processing.exceptions import ConfigurationError
 from processing._utils import type_name
+from processing.exceptions import ConfigurationError
 from processing.models import (
     AthenaDatasetDefinition,
     DatasetDefinition,

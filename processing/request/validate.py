@@ -1,7 +1,7 @@
 """Checks a request before anything is paid for, and says what is wrong in the words that the user wrote it in.
 
-Limits, enums and patterns come from the installed service model (`processing.request.service_model`); the rest is what the
-service's documentation says in prose. Every finding is in the one error, a line each.
+Limits, enums and patterns come from the installed service model (`processing.request.service_model`); the rest is what
+the service's documentation says in prose. Every finding is in the one error, a line each.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from processing.exceptions import ConfigurationError
 from processing._utils import meant
+from processing.exceptions import ConfigurationError
 from processing.request import extra as extras
-from processing.request.warnings import notice
 from processing.request.s3_uri import is_s3
+from processing.request.warnings import notice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

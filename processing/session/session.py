@@ -13,20 +13,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from processing.session.default_bucket import bucket_exists, create_bucket
+from processing._utils import type_name
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.config.files import places
 from processing.config.values import BUCKET, PREFIX, Config, read_config
 from processing.exceptions import ConfigurationError
-from processing._utils import type_name
+from processing.session.default_bucket import bucket_exists, create_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from processing.aws.rate_limit import Pacer
+    from processing.aws.retry import RetryingApi, RetryPolicy
     from processing.request.build import ProcessingRequest
     from processing.request.s3_uri import S3Uri
-    from processing.aws.retry import RetryingApi, RetryPolicy
     from processing.staging.plan import StagingPlan
     from processing.watching.polling import Polling
     from processing.watching.status.poller import Poller, WakeUp

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from processing.aws.retry import error_code
 from processing.exceptions import StagingError
 from processing.request.s3_uri import S3Uri
-from processing.aws.retry import error_code
 from processing.staging import cache as kept
 from processing.staging.listing import list_objects
 from processing.staging.plan import Copy, Upload

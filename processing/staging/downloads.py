@@ -16,10 +16,10 @@ import secrets
 from collections import deque
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from processing.aws.retry import error_code
 from processing.aws.truncation import check_answer
 from processing.exceptions import StagingError
 from processing.request.s3_uri import S3Uri
-from processing.aws.retry import error_code
 from processing.staging.checksums import verifier_of
 from processing.staging.objects import head, known, place
 from processing.staging.thread_pool import MB, SMALL, Pool
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     from processing.aws.retry import Failure, RetryingApi
     from processing.staging.checksums import Verifier
-    from processing.staging.obstore import Fast
     from processing.staging.listing import Wanted
     from processing.staging.objects import ExpectedOwner
+    from processing.staging.obstore import Fast
     from processing.staging.progress import Meter
 
 T = TypeVar("T")

@@ -14,12 +14,9 @@ from typing import TYPE_CHECKING
 import attrs
 
 from processing.exceptions import ConfigurationError, StagingError
-from processing.request.warnings import notice
-from processing.staging.bundles import Member
-from processing.staging.sources import LocalSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from re import Pattern
 
 logger = logging.getLogger(__name__)
@@ -162,49 +159,6 @@ def _never_travels(path: Path, *, is_dir: bool) -> bool:
     if name.startswith(".env."):
         return not name.endswith(_ENV_EXAMPLES)
     return (name in _KEY_NAMES or name.endswith(_KEY_SUFFIXES)) and _holds_private_key(path)
-
-
-def code_members(source_dir: Path | None, dependencies: Sequence[Path], field: str = "source_dir") -> list[Member]:
-    """Return the files of a bundle of code.
-
-    Args:
-        source_dir: a directory, whose files are at the bundle's root; or a single file, or None.
-        dependencies: directories and files, each at the root under its own name. Of two files with the same name the
-            later one is taken, as in `sagemaker` 2.x, with a warning.
-        field: the first parameter's name as the user wrote it.
-
-    Raises:
-        ConfigurationError: nothing is left of a directory; a file is one that never travels.
-        StagingError: a directory or an ignore file cannot be read.
-    """
-    members: dict[str, Member] = {}
-    given = [] if source_dir is None else [(field, source_dir, "")]
-    given += [(f"dependencies[{index}]", path, f"{path.name}/") for index, path in enumerate(dependencies)]
-    for name, path, prefix in given:
-        found = _members_of(path, prefix, name)
-        for member in found:
-            there = members.get(member.name)
-            if there is not None and not there.path.samefile(member.path):
-                notice(f"{name}: {member.path} takes the place of {there.path}: both are {member.name} in the job")
-            members[member.name] = member
-    return list(members.values())
-
-
-def _members_of(path: Path, prefix: str, field: str) -> list[Member]:
-    if not path.is_dir():
-        if never_travels(path, is_dir=False):
-            raise ConfigurationError(
-                f"{field}: {str(path)!r} may hold credentials, and never travels with code; give the job a role, "
-                "or keep the secret in AWS Secrets Manager"
-            )
-        return [Member(path, path.name)]
-    rules = rules_of(path)
-    found = [Member(file, prefix + name) for file, name in LocalSource(path, is_dir=True).files(rules)]
-    if not found:
-        raise ConfigurationError(
-            f"{field}: of {str(path)!r} no file is left after {rules.file_name} and what never travels"
-        )
-    return found
 
 
 # Ignore files.

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from processing.request.s3_uri import S3Uri
     from processing.aws.retry import RetryingApi
+    from processing.request.s3_uri import S3Uri
     from processing.staging.objects import ExpectedOwner
 
 

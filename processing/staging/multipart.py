@@ -6,8 +6,8 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
-from processing.exceptions import StagingError
 from processing.aws.retry import error_code
+from processing.exceptions import StagingError
 from processing.staging.objects import head, known, write
 from processing.staging.thread_pool import MB
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from processing.aws.retry import RetryingApi
     from processing.staging.checksums import Hash
     from processing.staging.plan import Upload
-    from processing.staging.thread_pool import Pool
     from processing.staging.source_file import Source, Stream
+    from processing.staging.thread_pool import Pool
 
 logger = logging.getLogger(__name__)
 

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from processing.exceptions import StagingError
 from processing.aws.retry import error_code
+from processing.exceptions import StagingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from processing.request.s3_uri import S3Uri
     from processing.aws.retry import RetryingApi
+    from processing.request.s3_uri import S3Uri
     from processing.staging.plan import Upload
 
 logger = logging.getLogger(__name__)

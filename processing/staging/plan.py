@@ -173,7 +173,7 @@ class StagingPlan:
         """Add a bundle of files, `<prefix>/code/<sha256>/<name>`, and return its URI to be.
 
         Args:
-            members: the files, as `processing.staging.ignore_rules.code_members` returns them.
+            members: the files, as `processing.staging.code_files.code_members` returns them.
             prefix: where `code/` goes.
             kms_key: the KMS key to encrypt with.
             name: the bundle's file name.

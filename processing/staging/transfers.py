@@ -1,7 +1,7 @@
 """The one S3 transfer of the package: files up, prefixes down.
 
-Small files and the parts of large ones share one pool of threads (`processing.staging.thread_pool`), so that latency costs
-little whatever the files' sizes; memory is bounded by the pool, not by files or sizes. A file that changes while it is
+Small files and the parts of large ones share one pool of threads (`processing.staging.thread_pool`), so that latency
+costs little whatever the sizes; memory is bounded by the pool, not by files or sizes. A file that changes while it is
 read is an error. Whatever happens, Ctrl-C included, a multipart upload that was begun is completed or aborted, and
 nothing half-written is seen under its final name. Where obstore is installed, it sends and fetches the small files.
 """
@@ -12,24 +12,24 @@ import functools
 import hashlib
 from typing import TYPE_CHECKING, Any, cast
 
-from processing.exceptions import StagingError
 from processing.aws.retry import error_code
+from processing.exceptions import StagingError
 from processing.staging.downloads import Receiver, fetch
-from processing.staging.obstore import Fast
+from processing.staging.error_text import reason_of, upload_reason
 from processing.staging.listing import Wanted, list_objects, local_names
 from processing.staging.multipart import Multipart
 from processing.staging.objects import CLAIM, ClaimedError, encryption, head, place, write
-from processing.staging.thread_pool import MB, SMALL, Pool
+from processing.staging.obstore import Fast
 from processing.staging.progress import Meter
 from processing.staging.source_file import Source
-from processing.staging.error_text import reason_of, upload_reason
+from processing.staging.thread_pool import MB, SMALL, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from processing.request.s3_uri import S3Uri
     from processing.aws.retry import RetryingApi
+    from processing.request.s3_uri import S3Uri
     from processing.staging.objects import ExpectedOwner
     from processing.staging.plan import Upload
     from processing.staging.progress import Report

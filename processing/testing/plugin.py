@@ -60,8 +60,8 @@ def processing_session(tmp_path: Path, processing_faults: FaultInjector) -> Iter
 
     Jobs run for real, in real time.
     """
-    from processing.local.session import LocalSession
     from processing.aws.retry import RetryPolicy
+    from processing.local.session import LocalSession
 
     session = LocalSession(
         tmp_path / "processing-engine",

@@ -28,11 +28,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from processing.aws.rate_limit import shared_pacers
+from processing.aws.retry import RetryingApi
 from processing.local.engine import ACCOUNT, REGION, Engine
 from processing.local.jobs.description import selected
 from processing.local.transports.in_process import InProcessTransport
-from processing.aws.rate_limit import shared_pacers
-from processing.aws.retry import RetryingApi
 from processing.session.session import Session
 from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
 from processing.testing.faults import FaultInjector

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from processing.watching.logs.batch import Lines
+from processing.watching.logs.batch import LogBatch
 from processing.watching.status.model import Lost
 from processing.watching.stream import checkpoint_of, overdue, steps
 
@@ -70,7 +70,7 @@ def _advance(walk: Iterator[Told | Pause]) -> tuple[list[Told], Pause | None]:
         if isinstance(step, list):
             return told, step
         told.append(step)
-        if isinstance(step[1], Lines) or len(told) >= _BATCH:
+        if isinstance(step[1], LogBatch) or len(told) >= _BATCH:
             return told, []
     return told, None
 
@@ -129,7 +129,7 @@ async def _events_of(feeds: Sequence[Feed], *, alone: bool) -> AsyncGenerator[Ev
             _, event = item
             if alone and isinstance(event, Lost):
                 raise event.error
-            if isinstance(event, Lines):
+            if isinstance(event, LogBatch):
                 for line in event:
                     yield line
             else:

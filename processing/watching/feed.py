@@ -14,21 +14,21 @@ import attrs
 
 from processing.exceptions import ConfigurationError
 from processing.watching.events import StatusChanged
-from processing.watching.logs.batch import Lines
-from processing.watching.logs.reader import LogReader, is_settled, milliseconds
+from processing.watching.logs.batch import LogBatch
 from processing.watching.logs.filters import Selection, Tail
+from processing.watching.logs.reader import LogReader, is_settled, milliseconds
 from processing.watching.status.model import TERMINAL, Lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
-    from processing.clock import Clock
     from processing.aws.retry import RetryingApi, RetryPolicy
+    from processing.clock import Clock
     from processing.watching.checkpoint import Checkpoint
     from processing.watching.logs.reader import LogsComplete
     from processing.watching.polling import Polling
-    from processing.watching.status.poller import Poller, Subscription
     from processing.watching.status.model import News, Target
+    from processing.watching.status.poller import Poller, Subscription
 
 _BUDGET = 20.0  # seconds for the tries of one call: the feed comes back to it, and statuses are not to wait for it
 _GRACE = 5.0  # seconds that a call has in any case, however near the deadline
@@ -65,7 +65,7 @@ class Until:
     moment: float | None
 
 
-Step: TypeAlias = StatusChanged | Lines | Lost | Until
+Step: TypeAlias = StatusChanged | LogBatch | Lost | Until
 
 
 class Feed:
@@ -206,7 +206,7 @@ class Feed:
             for step in steps:
                 if self._closed:
                     return
-                if isinstance(step, Lines):
+                if isinstance(step, LogBatch):
                     yield from self._of_those_left(step)
                     if clock.monotonic() < turn:
                         continue
@@ -220,7 +220,7 @@ class Feed:
         for name, moment in lines.reader.fresh().items():
             self.subscription.alive(name, moment)
 
-    def _of_those_left(self, lines: Lines) -> Iterator[Lines]:
+    def _of_those_left(self, lines: LogBatch) -> Iterator[LogBatch]:
         if not lines.job_names <= self._left.keys():
             lines.keep(lambda name, _: name in self._left)
         if lines:
@@ -318,7 +318,7 @@ class _Lines:
         due = self.reader.due
         return None if due is None else max(due, self._not_before)
 
-    def read(self) -> Generator[Lines | News, None, None]:
+    def read(self) -> Generator[LogBatch | News, None, None]:
         """Yield the lines that are due, and the news that were held back for them."""
         clock = self._session.clock
         due = self.due()
@@ -329,7 +329,7 @@ class _Lines:
             return
         with contextlib.closing(self.reader.read()) as found:
             for item in found:
-                if isinstance(item, Lines):
+                if isinstance(item, LogBatch):
                     yield from self._selected(item)
                 else:
                     yield from self._all_told()
@@ -337,18 +337,18 @@ class _Lines:
         if self.reader.caught_up:
             yield from self._all_told()
 
-    def _selected(self, lines: Lines) -> Iterator[Lines]:
+    def _selected(self, lines: LogBatch) -> Iterator[LogBatch]:
         self._selection.narrow(lines)
         if self._tail is None:
             yield lines
         else:
             self._tail.add(lines)
 
-    def _all_told(self) -> Iterator[Lines]:
+    def _all_told(self) -> Iterator[LogBatch]:
         """Yield the last of the lines that there were when reading began; those that follow are given as they come."""
         if self._tail is not None:
             tail, self._tail = self._tail, None
-            yield from map(Lines.of, tail.lines())
+            yield from map(LogBatch.of, tail.lines())
 
     def _completed(self, complete: LogsComplete) -> Iterator[News]:
         news = self.ending.pop(complete.job_name, None)

@@ -30,7 +30,7 @@ def concerns_all(error: BaseException) -> bool:
 
 
 @attrs.define
-class _Spell:
+class _Outage:
     """An operation's failures in a row: since when, how long it is left alone, since when the credentials are old."""
 
     began: float
@@ -39,8 +39,8 @@ class _Spell:
     expired: float | None = None
 
 
-class Weather:
-    """Keeps account of the failures of operations; a success of an operation ends its bad weather.
+class Outages:
+    """Keeps account of the failures of operations; a success of an operation ends its bad outages.
 
     Args:
         polling: the waits between tries, which grow.
@@ -52,9 +52,9 @@ class Weather:
         self._polling = polling
         self._random = random
         self._what = what
-        self._spells: dict[str, _Spell] = {}
+        self._spells: dict[str, _Outage] = {}
 
-    def held_until(self, operation: str) -> float:
+    def retry_at(self, operation: str) -> float:
         """Return the moment before which an operation is better left alone; 0 for none."""
         spell = self._spells.get(operation)
         return spell.until if spell else 0.0
@@ -63,7 +63,7 @@ class Weather:
         """Return whether an operation failed the last time."""
         return operation in self._spells
 
-    def bears(self, operation: str, error: Exception, now: float, *, passing: bool = False) -> bool:
+    def record_failure(self, operation: str, error: Exception, now: float, *, passing: bool = False) -> bool:
         """Note a failure, and return whether the operation is worth another try; where it begins, it is said.
 
         Credentials that have expired may be renewed, and are waited for as long as `Polling.renewal`.
@@ -74,7 +74,7 @@ class Weather:
             now: the moment.
             passing: True for a failure that is known to pass, whatever it looks like.
         """
-        spell = self._spells.get(operation) or _Spell(now)
+        spell = self._spells.get(operation) or _Outage(now)
         if classify(error) is Kind.EXPIRED:
             spell.expired = now if spell.expired is None else spell.expired
             if now - spell.expired >= self._polling.renewal:
@@ -88,7 +88,7 @@ class Weather:
         spell.until = now + spell.wait * self._random.uniform(1.0 - self._polling.jitter, 1.0)
         return True
 
-    def cleared(self, operation: str, now: float) -> None:
+    def record_success(self, operation: str, now: float) -> None:
         """Note that an operation was answered."""
         spell = self._spells.pop(operation, None)
         if spell:

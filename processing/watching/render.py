@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.watching.events import LogEvent, StatusChanged
-from processing.watching.logs.batch import Lines
+from processing.watching.logs.batch import LogBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,13 +72,13 @@ class Renderer:
         self._broken = False
         self._job_name = ""
 
-    def show(self, event: Event | Lines) -> None:
+    def show(self, event: Event | LogBatch) -> None:
         """Write a line, or several; of status changes only the number of hosts is of interest."""
         if isinstance(event, StatusChanged):
             cluster = event.description.get("ProcessingResources", {}).get("ClusterConfig", {})
             self._many_hosts = self._many_hosts or cluster.get("InstanceCount", 1) > 1
             return
-        lines = Lines.of(event) if isinstance(event, LogEvent) else event
+        lines = LogBatch.of(event) if isinstance(event, LogEvent) else event
         streams = lines.streams
         origins = {stream: lines.origins[stream] for stream in dict.fromkeys(streams)}
         self._hosts.update(origin.host for origin in origins.values())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
 
 from processing.exceptions import ConfigurationError, WaitTimeoutError
 from processing.watching.feed import Feed, Until, listed
-from processing.watching.logs.batch import Lines
+from processing.watching.logs.batch import LogBatch
 from processing.watching.status.model import Lost
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Told: TypeAlias = "tuple[Feed, StatusChanged | Lines | Lost]"
+Told: TypeAlias = "tuple[Feed, StatusChanged | LogBatch | Lost]"
 """What a feed tells, and the feed: jobs of two sessions may have one name."""
 
 Pause: TypeAlias = "list[tuple[Feed, float | None]]"
@@ -160,7 +160,7 @@ class EventStream(Iterator[T]):
                 _, event = item
                 if alone and isinstance(event, Lost):
                     raise event.error
-                if isinstance(event, Lines):
+                if isinstance(event, LogBatch):
                     yield from event
                 else:
                     yield event

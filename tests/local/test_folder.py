@@ -17,9 +17,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from processing import EngineError, LocalSession, ScriptProcessor
+from processing.local.file_trees import remove_tree
 from processing.local.home import engine_home
 from processing.local.transports.server import Server
-from processing.local.file_trees import remove_tree
 
 if TYPE_CHECKING:
     from pathlib import Path

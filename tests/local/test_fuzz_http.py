@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from processing.local.engine import Engine
+from processing.local.protocols import cbor
 from processing.local.settings import EngineSettings
 from processing.local.transports.server import Server
-from processing.local.protocols import cbor
 from processing.request.service_model import service_model
 from processing.testing.rawhttp import Wire, signed, signed_call
 

@@ -20,11 +20,11 @@ from botocore.exceptions import ClientError
 
 from processing.local.engine import Engine
 from processing.local.errors import ApiError
+from processing.local.protocols import http1 as http_module
+from processing.local.protocols.http1 import end_of_head, head_of_answer, parse_head
 from processing.local.transports import connection as connection_module
 from processing.local.transports import server as server_module
 from processing.local.transports.server import Server
-from processing.local.protocols import http1 as http_module
-from processing.local.protocols.http1 import end_of_head, head_of_answer, parse_head
 from processing.testing.clock import VirtualClock
 from processing.testing.rawhttp import Wire, signed, signed_call
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from processing.local.errors import ApiError
 from processing.local.handlers import livetail
 from processing.local.handlers.livetail import LONGEST, LiveTail, thinned
-from processing.local.stores.logs import LogStore
 from processing.local.protocols.event_stream import Events, EventStreamBody, message
+from processing.local.stores.logs import LogStore
 from processing.testing.clock import VirtualClock
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processing.local.errors import ApiError
-from processing.local.protocols import cbor
-from processing.local.protocols import codec
+from processing.local.protocols import cbor, codec
 from processing.local.protocols.message import Request, endpoint
 from processing.local.protocols.query_names import query_model
 from processing.request.service_model import service_model

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from processing.local.credentials import Credentials, Identity, Keys
 from processing.local.errors import ApiError
-from processing.local.transports.server import Server
 from processing.local.protocols.aws_chunked import ChunkedBody
 from processing.local.protocols.message import Request
 from processing.local.protocols.sigv4 import LONGEST_LIFETIME, Verifier, signing_key
+from processing.local.transports.server import Server
 from processing.testing.clock import VirtualClock
 from processing.testing.rawhttp import Wire
 

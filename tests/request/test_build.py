@@ -23,8 +23,8 @@ from processing import (
     S3Input,
 )
 from processing.request.build import ProcessingRequest, build_request, request_from_describe
-from processing.request.validate import check_request
 from processing.request.service_model import processing_model, violations
+from processing.request.validate import check_request
 
 REQUEST: Any = processing_model().operation_model("CreateProcessingJob").input_shape
 ROLE = "arn:aws:iam::123456789012:role/etl"

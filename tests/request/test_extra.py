@@ -20,9 +20,9 @@ from processing import (
     RedshiftDatasetDefinition,
 )
 from processing.request.build import build_request, request_from_describe
-from processing.request.validate import check_request, find_problems
 from processing.request.extra import _PARAMETERS, merged
 from processing.request.service_model import shared_loader
+from processing.request.validate import check_request, find_problems
 
 ROLE = "arn:aws:iam::123456789012:role/etl"
 FULL: dict[str, Any] = {

@@ -15,9 +15,9 @@ from botocore.awsrequest import AWSPreparedRequest
 from botocore.compat import HTTPHeaders
 from moto.core.models import botocore_stubber
 
+from processing.aws.retry import RetryPolicy
 from processing.local.engine import Engine
 from processing.local.transports.in_process import InProcessTransport
-from processing.aws.retry import RetryPolicy
 from processing.session.session import Session
 from processing.testing.clock import VirtualClock
 from processing.testing.faults import FaultInjector

@@ -11,8 +11,8 @@ import boto3
 import pytest
 
 from processing import ConfigurationError, Session, StagingError
-from processing.request.s3_uri import S3Uri
 from processing.aws.retry import RetryPolicy
+from processing.request.s3_uri import S3Uri
 from processing.staging.obstore import Fast, route_of
 from processing.staging.plan import Upload
 from processing.staging.transfers import download_prefix, upload_all

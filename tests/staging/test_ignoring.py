@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processing import ConfigurationError, StagingError
-from processing.staging.ignore_rules import code_members
+from processing.staging.code_files import code_members
 from processing.staging.sources import LocalSource
 
 

@@ -13,8 +13,8 @@ import pytest
 from processing import LocalSession, ProcessingInput, Processor, StagingError
 from processing.request.s3_uri import S3Uri
 from processing.staging import cache as kept
-from processing.staging.plan import StagingPlan
 from processing.staging.deduplication import missing_uploads, remember_trees
+from processing.staging.plan import StagingPlan
 from processing.staging.sources import LocalSource
 from processing.staging.transfers import download_prefix, upload_all
 from processing.staging.tree_hash import Tree, hash_files

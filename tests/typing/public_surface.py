@@ -35,10 +35,10 @@ from processing import (
 from processing.doctor import Finding, findings
 from processing.job.outputs import JobOutput, JobOutputs
 from processing.job.plan import PlannedUpload
+from processing.job.wait import WaitResult
 from processing.pricing import Price, hourly_price, refresh
 from processing.processors import FrameworkProcessor
 from processing.request.build import ProcessingRequest
-from processing.job.wait import WaitResult
 from processing.watching.events import Event, LogEvent
 from processing.watching.status.model import Lost
 from processing.watching.stream import EventStream

@@ -15,8 +15,8 @@ from processing.aws.retry import RetryingApi, RetryPolicy
 from processing.testing.clock import VirtualClock
 from processing.testing.wire import JsonService, ServiceError, make_client
 from processing.watching import EventBridgeSource
-from processing.watching.status.eventbridge_event import read_event
 from processing.watching.polling import Polling
+from processing.watching.status.eventbridge_event import read_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,8 +18,8 @@ import pytest
 
 import processing
 from processing import JobStoppedError, LocalSession, ProcessingJob, ScriptProcessor, Session, WaitTimeoutError
-from processing.local.transports.server import Server
 from processing.aws.retry import RetryPolicy
+from processing.local.transports.server import Server
 from processing.testing.faults import FaultInjector, FaultKind
 from processing.testing.proxy import FaultProxy
 from processing.watching.polling import Polling

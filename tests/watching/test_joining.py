@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from processing.container.lines import EVENT_LIMIT, LineSplitter
 from processing.watching.events import LogEvent
-from processing.watching.logs.reassembly import LONGEST, Joiner
+from processing.watching.logs.reassembly import LONGEST, LineAssembler
 
 DOCKER = 16_384
 
@@ -18,7 +18,7 @@ def event(message: str, number: int = 0, timestamp: int = 0, stream: str = "clea
     return LogEvent(job, name[:6], stream, timestamp, timestamp, str(number), message)
 
 
-def take(joiner: Joiner, made: LogEvent, key: int, now: float = 0.0) -> list[LogEvent]:
+def take(joiner: LineAssembler, made: LogEvent, key: int, now: float = 0.0) -> list[LogEvent]:
     """Give a joiner an event, as a reader does, and return the lines that come of it."""
     if joiner.are_simple([made.message], [made.stream]):
         return [made]
@@ -27,7 +27,7 @@ def take(joiner: Joiner, made: LogEvent, key: int, now: float = 0.0) -> list[Log
 
 def joined(messages: list[str], *, gap: int = 0) -> list[str]:
     """Return the lines that messages of one stream make."""
-    joiner = Joiner()
+    joiner = LineAssembler()
     lines: list[LogEvent] = []
     for number, message in enumerate(messages):
         made = event(message, number, number * gap)
@@ -74,7 +74,7 @@ def test_pieces_of_different_times_are_lines() -> None:
 
 def test_streams_do_not_mix() -> None:
     """The rest of a line is looked for in its own stream."""
-    joiner = Joiner()
+    joiner = LineAssembler()
     assert take(joiner, event("x" * DOCKER, 1), 1, 0.0) == []
     other = event("other", 2, stream="clean/algo-2-1")
     assert joiner.are_simple([other.message], [other.stream])
@@ -86,7 +86,7 @@ def test_streams_do_not_mix() -> None:
 
 def test_a_late_line_is_in_the_middle_of_nothing() -> None:
     """What was written before the first piece passes by."""
-    joiner = Joiner()
+    joiner = LineAssembler()
     assert take(joiner, event("x" * DOCKER, 1, timestamp=100), 1, 0.0) == []
     assert [line.message for line in take(joiner, event("late", 2, timestamp=50), 2, 0.0)] == ["late"]
     assert [line.message for line in take(joiner, event(".", 3, timestamp=100), 3, 0.0)] == ["x" * DOCKER + "."]
@@ -103,7 +103,7 @@ def test_a_line_without_end_is_bounded() -> None:
 
 def test_what_waits_too_long_is_released() -> None:
     """A line of just the length of a piece is given as it is when nothing follows."""
-    joiner = Joiner()
+    joiner = LineAssembler()
     assert take(joiner, event("x" * DOCKER, 1, timestamp=7), 11, 5.0) == []
     assert joiner.held("clean") == ([11], 7)
     assert joiner.held("other") == ([], None)

@@ -23,11 +23,11 @@ from processing.testing.faults import FaultInjector, FaultKind
 from processing.testing.wire import JsonService, ServiceError, make_client
 from processing.watching.checkpoint import Checkpoint
 from processing.watching.events import LogEvent
-from processing.watching.logs.router import host_of
-from processing.watching.logs.batch import Lines
-from processing.watching.logs.reader import LogReader, LogsComplete
-from processing.watching.polling import Polling
+from processing.watching.logs.batch import LogBatch
 from processing.watching.logs.history import read_all
+from processing.watching.logs.reader import LogReader, LogsComplete
+from processing.watching.logs.router import host_of
+from processing.watching.polling import Polling
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -49,7 +49,7 @@ def line(number: int, *, at: float, delay: float = 0.0, host: int = 1, text: str
 def poll(reader: LogReader) -> Generator[LogEvent | LogsComplete, None, None]:
     """Yield what a reader gives, line by line."""
     for item in reader.read():
-        if isinstance(item, Lines):
+        if isinstance(item, LogBatch):
             yield from item
         else:
             yield item

@@ -11,15 +11,15 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from processing.exceptions import ConfigurationError
 from processing.aws.retry import RetryingApi
+from processing.exceptions import ConfigurationError
 from processing.testing.clock import VirtualClock
 from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
 from processing.testing.faults import FaultInjector
 from processing.testing.wire import JsonService, make_client
 from processing.watching.checkpoint import Checkpoint
 from processing.watching.events import LogEvent
-from processing.watching.logs.batch import Lines
+from processing.watching.logs.batch import LogBatch
 from processing.watching.logs.reader import LogReader, LogsComplete
 from processing.watching.polling import Polling
 
@@ -39,7 +39,7 @@ def line(number: int, job: str, *, at: float, delay: float = 0.0, host: int = 1,
 def poll(reader: LogReader) -> Generator[LogEvent | LogsComplete, None, None]:
     """Yield what a reader gives, line by line."""
     for item in reader.read():
-        if isinstance(item, Lines):
+        if isinstance(item, LogBatch):
             yield from item
         else:
             yield item

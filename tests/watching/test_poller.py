@@ -17,8 +17,8 @@ from processing.testing.simulation import PUBLISHED_QUOTAS, SimulatedAws
 from processing.testing.wire import ServiceError
 from processing.watching.events import StatusChanged
 from processing.watching.polling import Polling
-from processing.watching.status.poller import Poller
 from processing.watching.status.model import Lost, News, Target
+from processing.watching.status.poller import Poller
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

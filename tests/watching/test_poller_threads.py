@@ -14,11 +14,11 @@ import processing
 from processing.clock import SYSTEM_CLOCK
 from processing.testing.clock import VirtualClock
 from processing.testing.simulation import SimulatedAws
-from processing.watching.status import poller
 from processing.watching.events import StatusChanged
 from processing.watching.polling import Polling
-from processing.watching.status.poller import Poller
+from processing.watching.status import poller
 from processing.watching.status.model import Target
+from processing.watching.status.poller import Poller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

@@ -10,8 +10,8 @@ import pytest
 from processing import ProcessingJob
 from processing.testing.clock import VirtualClock
 from processing.testing.simulation import SimulatedAws, SimulatedLine
+from processing.watching.logs.liveness import Liveness
 from processing.watching.polling import Polling
-from processing.watching.logs.liveness import Pulse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,8 +49,8 @@ class Waited:
         self.readings = aws.calls["FilterLogEvents"]
 
 
-def ages(pulse: Pulse, values: Sequence[float]) -> list[bool]:
-    return [pulse.feel(value, LONGEST) for value in values]
+def ages(pulse: Liveness, values: Sequence[float]) -> list[bool]:
+    return [pulse.observe(value, LONGEST) for value in values]
 
 
 # What an age tells.
@@ -58,18 +58,18 @@ def ages(pulse: Pulse, values: Sequence[float]) -> list[bool]:
 
 def test_the_first_age_tells_nothing() -> None:
     """Before it is known how a job writes, a young line is no sign that it still does."""
-    assert not Pulse().feel(0.1, LONGEST)
+    assert not Liveness().observe(0.1, LONGEST)
 
 
 def test_an_age_as_usual_is_a_sign_of_life_and_one_that_is_not_is_none() -> None:
     """A job that writes every second runs while its newest line is a second old, and not when it is five."""
-    pulse = Pulse()
+    pulse = Liveness()
     assert ages(pulse, [1.0, 1.2, 0.8, 1.1, 0.1, 1.3, 5.0]) == [False, True, True, True, True, True, False]
 
 
 def test_an_old_line_tells_nothing_however_usual() -> None:
     """Half the longest interval is the most: the job may have ended since."""
-    pulse = Pulse()
+    pulse = Liveness()
     assert ages(pulse, [LONGEST * 0.7] * 20) == [False] * 20
     assert ages(pulse, [LONGEST * 0.4]) == [True]
 
@@ -77,7 +77,7 @@ def test_an_old_line_tells_nothing_however_usual() -> None:
 def test_hardly_an_age_of_a_steady_job_is_unusual() -> None:
     """Of a job that writes regularly nearly every reading is a sign of life."""
     dice = random.Random(4)
-    pulse = Pulse()
+    pulse = Liveness()
     told = ages(pulse, [dice.uniform(0.2, 3.0) for _ in range(500)])
     assert told.count(True) > 0.97 * len(told)
 
@@ -85,12 +85,12 @@ def test_hardly_an_age_of_a_steady_job_is_unusual() -> None:
 @pytest.mark.parametrize("age", [-3600.0, 1e9])
 def test_a_clock_that_is_wrong_for_once_is_forgotten(age: float) -> None:
     """A line of the future, or of long ago, does not change for good what is usual."""
-    pulse = Pulse()
+    pulse = Liveness()
     ages(pulse, [1.0] * 10)
-    pulse.feel(age, LONGEST)
+    pulse.observe(age, LONGEST)
     ages(pulse, [1.0] * 20)
     assert pulse.usual == pytest.approx(1.0, abs=0.5)
-    assert not pulse.feel(LONGEST / 2, LONGEST)
+    assert not pulse.observe(LONGEST / 2, LONGEST)
 
 
 # What that saves, and that it hides no end.
@@ -98,7 +98,7 @@ def test_a_clock_that_is_wrong_for_once_is_forgotten(age: float) -> None:
 
 @pytest.mark.parametrize("gap", [0.3, 1.0, 3.0, 10.0, 20.0, 60.0, 4000.0])
 def test_half_an_hour_keeps_to_its_calls_however_often_it_writes(gap: float) -> None:
-    """Looks and readings together are hardly more than looks alone would be: one in less than 14 seconds, and a few."""
+    """Looks and readings together are hardly more than looks alone: one in less than 14 seconds, and a few."""
     waited = Waited(1800.0, steady(1799.0, gap))
     assert waited.looks + waited.readings <= 1800 / 13 + 24
     assert waited.delay <= WORST

@@ -62,7 +62,9 @@ def test_another_text_is_refused(texts: dict[str, str]) -> None:
 def test_fingerprints_are_the_same_in_every_process() -> None:
     """Python's own hashes of texts differ from process to process; these do not, and odd texts have one too."""
     texts = ["", "34810311100843586390261359008406652003083034459645739009", "\ud800 \x00 é"]
-    program = f"from processing.watching.logs.dedup import fingerprint; print([fingerprint(text) for text in {texts!a}])"
+    program = (
+        f"from processing.watching.logs.dedup import fingerprint; print([fingerprint(text) for text in {texts!a}])"
+    )
     printed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     assert printed.strip() == str([fingerprint(text) for text in texts])
     assert len({fingerprint(f"{number:056d}") for number in range(10_000)}) == 10_000

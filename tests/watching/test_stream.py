@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing.exceptions import ConfigurationError, WaitTimeoutError, WatchError
 from processing.aws.retry import RetryingApi
+from processing.exceptions import ConfigurationError, WaitTimeoutError, WatchError
 from processing.testing.clock import VirtualClock
 from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
 from processing.testing.faults import FaultInjector, FaultKind
@@ -18,10 +18,10 @@ from processing.testing.wire import JsonService, ServiceError, make_client
 from processing.watching.checkpoint import Checkpoint
 from processing.watching.events import Event, LogEvent, StatusChanged
 from processing.watching.feed import Feed
-from processing.watching.logs.batch import Lines
+from processing.watching.logs.batch import LogBatch
 from processing.watching.polling import Polling
-from processing.watching.status.poller import Poller
 from processing.watching.status.model import Target
+from processing.watching.status.poller import Poller
 from processing.watching.stream import tell, watch
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ def test_lines_wait_for_an_output_and_statuses_do_not() -> None:
     for item in tell([feed]):
         if not isinstance(item, list):
             told = item[1]
-            names = [line.message for line in told] if isinstance(told, Lines) else [getattr(told, "status", "lost")]
+            names = [line.message for line in told] if isinstance(told, LogBatch) else [getattr(told, "status", "lost")]
             at.update(dict.fromkeys(names, world.clock.monotonic()))
     assert at["Stopping"] < 120
     assert min(at[f"line {n}"] for n in range(50)) >= 150

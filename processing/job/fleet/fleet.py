@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from processing import default_sessions as targets
+from processing._utils import type_name
+from processing.aws.rate_limit import Pacer
 from processing.exceptions import ConfigurationError, ProcessingError
 from processing.job.fleet import search as finding
 from processing.job.fleet.runs import Runs, checked_name
 from processing.job.fleet.submission import Entry, FleetProgress, Gate, Submission, with_tag
 from processing.job.outcome import check_timeout
-from processing._utils import type_name
-from processing.aws.rate_limit import Pacer
 from processing.watching.status.model import TERMINAL
 
 if TYPE_CHECKING:
     from processing.job.job import ProcessingJob
-    from processing.session.session import Session
     from processing.job.wait import ReturnWhen, WaitResult
+    from processing.session.session import Session
 
 logger = logging.getLogger(__name__)
 
@@ -314,7 +314,7 @@ def submit_all(
             keys.
         name: the beginning of the jobs' names: 1 to 61 letters, digits and hyphens.
         rate: jobs a second that the account may create, where you know it. None begins with the published one a
-            second, and adapts to what AWS bears.
+            second, and adapts to what AWS record_failure.
         block: False to return at once; the submission goes on in threads, which the interpreter waits for at its end.
         progress: takes a `FleetProgress` after each job, in one of these threads. What it raises ends the submission.
         session: the `Session` to go through; None means the processor's.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing.exceptions import ConfigurationError
 from processing._utils import type_name
+from processing.exceptions import ConfigurationError
 from processing.request.job_names import LONGEST_NAME
 
 if TYPE_CHECKING:

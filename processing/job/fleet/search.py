@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing import default_sessions as targets
-from processing.exceptions import ConfigurationError
 from processing._utils import type_name
+from processing.aws.retry import error_code, is_denied, server_time
+from processing.exceptions import ConfigurationError
 from processing.job.job import ProcessingJob
-from processing.aws.retry import error_code, server_time
-from processing.watching.logs.sources import is_denied
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from processing.aws.rate_limit import FairLock
 from processing.exceptions import SubmissionError
-from processing.job.fleet.search import FLEET_TAG
 from processing.job.fleet.runs import SET_BY_FLEET
+from processing.job.fleet.search import FLEET_TAG
 from processing.job.job import ProcessingJob, describe_if_exists
 from processing.job.start import names_listed
-from processing.aws.rate_limit import Line
 from processing.job.submit import NameTakenError, NotWantedError, paced_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from processing.clock import Clock
-    from processing.job.fleet.search import Listed
-    from processing.job.fleet.runs import Run, Runs
     from processing.aws.retry import Pace
+    from processing.clock import Clock
+    from processing.job.fleet.runs import Run, Runs
+    from processing.job.fleet.search import Listed
     from processing.session.session import Session
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Gate:
 
     def __init__(self, pace: Pace | None) -> None:
         self._pace = pace
-        self._line = Line()
+        self._line = FairLock()
         self.closed = False
 
     def close(self) -> None:

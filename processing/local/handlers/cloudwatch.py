@@ -8,16 +8,17 @@ import json
 import math
 import re
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from processing.local.errors import ApiError
 from processing.local.handlers.statistics import Series, is_statistic
-from processing.local.stores.metrics import Metric, MetricStore, Sample
 from processing.local.protocols.values import to_time
+from processing.local.stores.metrics import Metric, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from processing.local.context import EngineContext
     from processing.local.handlers import Operation
 
 PAGE = 500
@@ -35,12 +36,6 @@ _PAST_SECONDS = 14 * 24 * 3600
 _FUTURE_SECONDS = 2 * 3600
 
 
-class Surroundings(Protocol):
-    """What the handler needs to know of the engine."""
-
-    metrics: MetricStore
-
-
 class CloudWatchHandler:
     """The metric operations, by their names in the API. Params and results have boto3's names and types.
 
@@ -51,7 +46,7 @@ class CloudWatchHandler:
         operations: the function for each operation.
     """
 
-    def __init__(self, engine: Surroundings) -> None:
+    def __init__(self, engine: EngineContext) -> None:
         self._store = engine.metrics
         self.operations: dict[str, Operation] = {
             "GetMetricData": self.get_metric_data,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from processing.local.errors import ApiError
 
 if TYPE_CHECKING:
+    from processing.local.context import EngineContext
     from processing.local.handlers import Operation
 
 _NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
@@ -23,12 +24,6 @@ _TRUST = {
 }
 
 
-class Surroundings(Protocol):
-    """What the handler needs to know of the engine."""
-
-    account: str
-
-
 class IamHandler:
     """GetRole, by its name in the API.
 
@@ -39,7 +34,7 @@ class IamHandler:
         operations: the function for each operation.
     """
 
-    def __init__(self, engine: Surroundings) -> None:
+    def __init__(self, engine: EngineContext) -> None:
         self._engine = engine
         self.operations: dict[str, Operation] = {"GetRole": self.get_role}
 

@@ -9,7 +9,7 @@ import base64
 import itertools
 import json
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from processing.local.errors import ApiError
 from processing.local.handlers.livetail import LiveTail
@@ -19,8 +19,9 @@ from processing.local.stores.log_paging import EVENT_OVERHEAD, PAGE_EVENTS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from processing.local.context import EngineContext
     from processing.local.handlers import Operation
-    from processing.local.stores.logs import LogStore, StreamRecord
+    from processing.local.stores.logs import StreamRecord
 
 PAGE = 50
 BATCH_BYTES = 1 << 20
@@ -36,14 +37,6 @@ _CHOOSING = ("logGroupNamePrefix", "logGroupNamePattern", "logGroupIdentifiers")
 _TOKEN = "0" * 56  # the token of PutLogEvents, which is ignored
 
 
-class Surroundings(Protocol):
-    """What the handler needs to know of the engine."""
-
-    account: str
-    region: str
-    logs: LogStore
-
-
 class LogsHandler:
     """The log operations, by their names in the API. Params and results have boto3's names and types.
 
@@ -54,7 +47,7 @@ class LogsHandler:
         operations: the function for each operation.
     """
 
-    def __init__(self, engine: Surroundings) -> None:
+    def __init__(self, engine: EngineContext) -> None:
         self._engine = engine
         self._store = engine.logs
         self.operations: dict[str, Operation] = {

@@ -8,29 +8,21 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from processing.local.remote_s3 import explained, make_client
 from processing.local.errors import ApiError
 from processing.local.handlers.s3.common import copy_source
+from processing.local.remote_s3 import explained, make_client
 
 if TYPE_CHECKING:
+    from processing.local.context import EngineContext
     from processing.local.handlers import Operation
-    from processing.local.settings import EngineSettings
 
 _IN_MEMORY = 8 << 20
 _CHUNK = 1 << 20
 
 
-class Surroundings(Protocol):
-    """What the handler needs to know of the engine."""
-
-    settings: EngineSettings
-    region: str
-    account: str
-
-
-class ElsewhereHandler:
+class RemoteS3Handler:
     """S3's operations, each given on to the other S3.
 
     Args:
@@ -40,7 +32,7 @@ class ElsewhereHandler:
         operations: the function for each operation.
     """
 
-    def __init__(self, engine: Surroundings) -> None:
+    def __init__(self, engine: EngineContext) -> None:
         self._account = engine.account
         self._endpoint = str(engine.settings.another_s3)
         self._client = make_client(self._endpoint, engine.region)
@@ -68,7 +60,7 @@ class ElsewhereHandler:
 class _Operations(Mapping[str, "Operation"]):
     """Every operation that the client knows."""
 
-    def __init__(self, handler: ElsewhereHandler) -> None:
+    def __init__(self, handler: RemoteS3Handler) -> None:
         self._handler = handler
 
     def __getitem__(self, operation: str) -> Operation:

@@ -10,8 +10,8 @@ import datetime as dt
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from processing.local import remote_s3 as elsewhere
 from processing.local import file_trees as trees
+from processing.local import remote_s3 as elsewhere
 from processing.local.errors import ApiError
 from processing.local.jobs import events
 from processing.local.jobs import host_processes as hosts
@@ -24,8 +24,8 @@ from processing.local.stores.jobs import JobQuery, JobStore
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from processing.local.context import EngineContext
     from processing.local.handlers import Operation
-    from processing.local.jobs.execution_plan import Surroundings
 
 DEFAULT_PAGE = 10
 
@@ -40,7 +40,7 @@ class SageMakerHandler:
         operations: the function for each operation, by its name in the API.
     """
 
-    def __init__(self, engine: Surroundings) -> None:
+    def __init__(self, engine: EngineContext) -> None:
         self._engine = engine
         self._jobs = JobStore(engine.home)
         self.operations: dict[str, Operation] = {
@@ -80,7 +80,7 @@ class SageMakerHandler:
     def describe_processing_job(self, params: dict[str, Any]) -> dict[str, Any]:
         """Answer everything that was asked for, and how it stands."""
         job = self._jobs.get(params["ProcessingJobName"])
-        if not job.finished and hosts.bury_dead(self._jobs, self._engine.home, [job]):
+        if not job.finished and hosts.reap_dead_hosts(self._jobs, self._engine.home, [job]):
             job = self._jobs.get(job.name)
         self._deliver()
         return description(self._jobs.request(job.id), job)
@@ -106,7 +106,7 @@ class SageMakerHandler:
     def stop_processing_job(self, params: dict[str, Any]) -> dict[str, Any]:
         """Ask a job's hosts to stop; they do so at their next tick."""
         job = self._jobs.get(params["ProcessingJobName"])
-        hosts.bury_dead(self._jobs, self._engine.home, [job])
+        hosts.reap_dead_hosts(self._jobs, self._engine.home, [job])
         self._jobs.request_stop(job.name, _now())
         self._deliver()
         return {}
@@ -114,7 +114,9 @@ class SageMakerHandler:
     def delete_processing_job(self, params: dict[str, Any]) -> dict[str, Any]:
         """Forget a finished job; its log stays, as on AWS."""
         name = params["ProcessingJobName"]
-        hosts.bury_dead(self._jobs, self._engine.home, [job for job in self._jobs.unfinished() if job.name == name])
+        hosts.reap_dead_hosts(
+            self._jobs, self._engine.home, [job for job in self._jobs.unfinished() if job.name == name]
+        )
         job = self._jobs.delete(name)
         trees.remove_tree(self._engine.home / job.folder)
         return {}
@@ -136,7 +138,7 @@ class SageMakerHandler:
     def _clear_away(self) -> None:
         """Note the ends of hosts that died, and remove what killed processes left."""
         unfinished = self._jobs.unfinished()
-        hosts.bury_dead(self._jobs, self._engine.home, unfinished)
+        hosts.reap_dead_hosts(self._jobs, self._engine.home, unfinished)
         remains.remove_left_folders(self._engine.home, {job.folder for job in unfinished})
 
     def _deliver(self) -> None:

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.local.errors import ApiError
 from processing.local.handlers import messages
-from processing.local.stores.queues import DEFAULTS, no_such_queue
 from processing.local.protocols.message import CLIENT_HOST
+from processing.local.stores.queues import DEFAULTS, no_such_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from processing.local.context import EngineContext
     from processing.local.handlers import Operation
-    from processing.local.stores.queues import Message, Queue, QueueStore
+    from processing.local.stores.queues import Message, Queue
 
     Entry = dict[str, Any]
 
@@ -66,14 +67,6 @@ _SENDER = "AIDALOCALENGINE"
 """The SenderId of every message: on AWS, the id of the user who sent it."""
 
 
-class Surroundings(Protocol):
-    """What the handler needs to know of the engine."""
-
-    account: str
-    region: str
-    queues: QueueStore
-
-
 class SqsHandler:
     """The queue operations, by their names in the API. Params and results have boto3's names and types.
 
@@ -85,7 +78,7 @@ class SqsHandler:
         operations: the function for each operation.
     """
 
-    def __init__(self, engine: Surroundings, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, engine: EngineContext, clock: Clock = SYSTEM_CLOCK) -> None:
         self._engine = engine
         self._queues = engine.queues
         self._clock = clock

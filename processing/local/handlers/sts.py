@@ -5,27 +5,19 @@ from __future__ import annotations
 import datetime as dt
 import re
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from processing.local.credentials import ROLE, assumed_role, caller, install_credentials
 from processing.local.errors import ApiError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from processing.local.context import EngineContext
     from processing.local.credentials import Identity
     from processing.local.handlers import Operation
 
 _ROLE = re.compile(r"arn:[\w-]+:iam::\d{12}:role/(?:[\x21-\x7e]*/)?([\w+=,.@-]{1,64})", re.ASCII)
 _SESSION = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 _SHORTEST, _LONGEST_ROLE, _LONGEST_TOKEN = 900, 43_200, 129_600
-
-
-class Surroundings(Protocol):
-    """What the handler needs to know of the engine."""
-
-    account: str
-    home: Path
 
 
 class StsHandler:
@@ -38,7 +30,7 @@ class StsHandler:
         operations: the function for each operation.
     """
 
-    def __init__(self, engine: Surroundings) -> None:
+    def __init__(self, engine: EngineContext) -> None:
         self._engine = engine
         self.operations: dict[str, Operation] = {
             "GetCallerIdentity": self.get_caller_identity,

@@ -8,15 +8,8 @@ from processing.local.errors import ApiError
 from processing.local.stores.jobs import JobStore
 
 if TYPE_CHECKING:
-    from pathlib import Path
-    from typing import Protocol
-
+    from processing.local.context import EngineContext
     from processing.local.handlers import Operation
-
-    class Surroundings(Protocol):
-        """What the handler needs to know of the engine."""
-
-        home: Path
 
 
 MAX_PAGE = 100
@@ -33,7 +26,7 @@ class TaggingHandler:
         operations: the function for each operation.
     """
 
-    def __init__(self, engine: Surroundings) -> None:
+    def __init__(self, engine: EngineContext) -> None:
         self._jobs = JobStore(engine.home)
         self.operations: dict[str, Operation] = {"GetResources": self.get_resources}
 

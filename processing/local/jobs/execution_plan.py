@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
@@ -20,9 +20,9 @@ from processing.local.jobs.description import selected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
-    from processing.local.settings import EngineSettings, Interpreter
+    from processing.local.context import EngineContext
+    from processing.local.settings import Interpreter
 
 _log = logging.getLogger(__name__)
 _announced: set[object] = set()
@@ -35,16 +35,7 @@ _CREDENTIAL_FILES = (
 )
 
 
-class Surroundings(Protocol):
-    """What has to be known of the engine."""
-
-    home: Path
-    settings: EngineSettings
-    account: str
-    region: str
-
-
-def make_plan(engine: Surroundings, request: Mapping[str, Any]) -> dict[str, Any]:
+def make_plan(engine: EngineContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the plan of a job.
 
     Args:

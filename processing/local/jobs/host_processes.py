@@ -19,11 +19,11 @@ import weakref
 from typing import TYPE_CHECKING
 
 from processing.container import contract
-from processing.local import limits, processes
 from processing.local import file_trees as trees
+from processing.local import limits, processes
 from processing.local.errors import disk_full
-from processing.local.jobs import events
 from processing.local.import_path import PACKAGE_ROOT
+from processing.local.jobs import events
 from processing.local.sandboxes import restore
 from processing.local.sandboxes.base import container_key
 from processing.local.stores.jobs import HostEnd, HostRecord, JobRecord, JobStore
@@ -145,7 +145,7 @@ def _reap_children() -> None:
                 _children.remove(child)
 
 
-def bury_dead(store: JobStore, home: Path, jobs: Iterable[JobRecord]) -> bool:
+def reap_dead_hosts(store: JobStore, home: Path, jobs: Iterable[JobRecord]) -> bool:
     """Fail the hosts whose supervisor died without noting an end, and kill what their programs left.
 
     Events that a killed process did not deliver are delivered, too.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from processing.local.stores.objects import ObjectStore
 
 
-class Attendants:
+class HostServices:
     """Those of one host. Each has its beginning in one of the methods here, and all have their end in `close`.
 
     Args:

@@ -12,8 +12,8 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from processing.local import processes
 from processing.local import file_trees as trees
+from processing.local import processes
 
 if TYPE_CHECKING:
     from collections.abc import Collection

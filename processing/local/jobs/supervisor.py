@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from processing.container import contract, runner
-from processing.local import processes
 from processing.local import file_trees as trees
+from processing.local import processes
 from processing.local.errors import ApiError
-from processing.local.jobs import events
 from processing.local.jobs import assumptions as assumed
-from processing.local.jobs.host_services import Attendants
+from processing.local.jobs import events
 from processing.local.jobs.data import DataError, HostData
+from processing.local.jobs.host_services import HostServices
 from processing.local.sandboxes import restore
 from processing.local.sandboxes.base import Bind, Host, SandboxError, addresses, container_key
 from processing.local.stores.jobs import HostEnd, JobStore
@@ -69,7 +69,7 @@ def _objects(home: Path, plan: Mapping[str, Any]) -> ObjectStore:
     """Return the job's S3: the engine's own, or the one in its place."""
     if plan.get("s3") is None:
         return ObjectStore(home)
-    other: ObjectStore = importlib.import_module("processing.local.remote_s3").ElsewhereObjects(plan["s3"], home)
+    other: ObjectStore = importlib.import_module("processing.local.remote_s3").RemoteS3Objects(plan["s3"], home)
     return other
 
 
@@ -100,7 +100,7 @@ class Supervisor:
         self._last_lines: Sequence[str] = ()
         self._objects = _objects(home, self._plan)
         self._data = HostData(self._request, self._ml_root, number, self._count, self._objects, self._check)
-        self._attendants = Attendants(
+        self._attendants = HostServices(
             home,
             self._work,
             f"{self._record.name}/{contract.host_name(number)}",

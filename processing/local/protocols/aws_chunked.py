@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from processing.local.errors import ApiError
 
 if TYPE_CHECKING:
+    from processing.local.protocols.chunk_signatures import ChunkSignatures
     from processing.local.stores.bodies import Readable
-    from processing.local.protocols.sigv4 import ChunkSignatures
 
 _CHECKSUM = "x-amz-checksum-"
 _LONGEST_LINE = 16_384

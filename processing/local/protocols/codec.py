@@ -14,9 +14,9 @@ from attrs import evolve
 
 from processing.local.errors import ApiError
 from processing.local.protocols import aws_json as jsonrpc
+from processing.local.protocols import cbor_rpc as rpc
 from processing.local.protocols import query
 from processing.local.protocols import rest_xml as rest
-from processing.local.protocols import cbor_rpc as rpc
 from processing.local.protocols.message import CLIENT_HOST, ENGINE_DOMAIN, Call, Request, Response
 from processing.request.service_model import service_model
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zlib
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,8 @@ from processing.local.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from processing.local.protocols.chunk_signatures import ChunkSignatures
     from processing.local.stores.bodies import Readable
-    from processing.local.protocols.sigv4 import ChunkSignatures
 
 ENGINE_DOMAIN = "processing.localhost"
 """The domain of the engine's endpoints. Names under `.localhost` never leave a machine (RFC 6761)."""
@@ -29,6 +30,12 @@ CHUNK = 1 << 18
 
 MAX_DECOMPRESSED = 1 << 24
 """So large may a compressed body become. Only S3 takes more, and it decompresses nothing."""
+
+
+# bucket.s3.amazonaws.com, bucket.s3.eu-west-1.amazonaws.com, bucket.s3.processing.localhost, bucket.s3.localhost,
+# bucket.localhost
+_VIRTUAL_HOST = re.compile(r"(.+)\.s3(?:[.-].*)?\.(?:amazonaws\.com(?:\.cn)?|localhost)|(.+)\.localhost")
+_PLAIN_HOST = re.compile(r"s3(?:[.-].*)?\.amazonaws\.com(?:\.cn)?|s3(?:\..*)?\.localhost")
 
 
 def endpoint(service: str) -> str:
@@ -98,6 +105,13 @@ class Request:
             return unquote(self.path, errors="strict")
         except UnicodeDecodeError:
             raise ApiError("InvalidURI", "Couldn't parse the specified URI.") from None
+
+
+def bucket_of_host(request: Request) -> str | None:
+    """Return the bucket that the host names (the virtual-hosted style); None where the path does."""
+    host = request.hostname
+    virtual = None if _PLAIN_HOST.fullmatch(host) else _VIRTUAL_HOST.fullmatch(host)
+    return virtual and (virtual[1] or virtual[2])
 
 
 @frozen

@@ -11,11 +11,11 @@ from urllib.parse import parse_qsl
 from attrs import frozen
 
 from processing.local.errors import ApiError
-from processing.local.stores.checksums import ALGORITHMS, bad_digest, decoded, new_digest
 from processing.local.protocols import xml
 from processing.local.protocols.aws_chunked import ChunkedBody
-from processing.local.protocols.message import Request, Response
+from processing.local.protocols.message import Request, Response, bucket_of_host
 from processing.local.protocols.values import HEADER_TIME, from_text, to_text
+from processing.local.stores.checksums import ALGORITHMS, bad_digest, decoded, new_digest
 from processing.request.service_model import service_model
 
 if TYPE_CHECKING:
@@ -55,11 +55,7 @@ _OF_CONTENT = frozenset({"content-md5", *(_CHECKSUM + name for name in ALGORITHM
 _NEED_CHECKSUM = {"DeleteObjects"}
 """Operations that S3 refuses without a checksum of the request's body."""
 
-# bucket.s3.amazonaws.com, bucket.s3.eu-west-1.amazonaws.com, bucket.s3.processing.localhost, bucket.s3.localhost,
-# bucket.localhost
-_VIRTUAL_HOST = re.compile(r"(.+)\.s3(?:[.-].*)?\.(?:amazonaws\.com(?:\.cn)?|localhost)|(.+)\.localhost")
 _DECODED_LENGTH = re.compile(r"[0-9]{1,18}")
-_PLAIN_HOST = re.compile(r"s3(?:[.-].*)?\.amazonaws\.com(?:\.cn)?|s3(?:\..*)?\.localhost")
 
 
 @frozen
@@ -280,13 +276,6 @@ def _target(request: Request) -> _Target:
         return _Target(named, path, query)
     bucket, _, key = path.partition("/")
     return _Target(bucket, key, query)
-
-
-def bucket_of_host(request: Request) -> str | None:
-    """Return the bucket that the host names (the virtual-hosted style); None where the path does."""
-    host = request.hostname
-    virtual = None if _PLAIN_HOST.fullmatch(host) else _VIRTUAL_HOST.fullmatch(host)
-    return virtual and (virtual[1] or virtual[2])
 
 
 def _match(request: Request, target: _Target) -> _Operation:

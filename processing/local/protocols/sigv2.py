@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl, unquote_plus
 from attrs import evolve, frozen
 
 from processing.local.errors import ApiError
-from processing.local.protocols import auth_errors as refusals
-from processing.local.protocols import rest_xml as rest
+from processing.local.protocols import auth_errors
+from processing.local.protocols.message import bucket_of_host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +52,7 @@ class SignedUrl:
             ApiError: `AccessDenied` (it has ended), `SignatureDoesNotMatch`.
         """
         if self.expires < now:
-            details = {"Expires": refusals.iso_time(self.expires), "ServerTime": refusals.iso_time(now)}
+            details = {"Expires": auth_errors.iso_time(self.expires), "ServerTime": auth_errors.iso_time(now)}
             raise ApiError("AccessDenied", "Request has expired", 403, **details)
         expected = base64.b64encode(hmac.digest(secret.encode(), self.text.encode(), "sha1")).decode()
         if not hmac.compare_digest(expected.encode(), self.signature.encode()):
@@ -61,7 +61,7 @@ class SignedUrl:
                 "StringToSign": self.text,
                 "SignatureProvided": self.signature,
             }
-            raise refusals.mismatch("rest", lambda: details)
+            raise auth_errors.mismatch("rest", lambda: details)
 
 
 def read(request: Request) -> SignedUrl | None:
@@ -105,7 +105,7 @@ def _resource(request: Request) -> str:
     """Return the path as it came, with the bucket although the host may name it, and the parameters that are signed."""
     from botocore.auth import HmacV1Auth
 
-    bucket = rest.bucket_of_host(request)
+    bucket = bucket_of_host(request)
     path = request.path if bucket is None else f"/{bucket}{request.path}"
     # As they are understood, not as they are written: `%61cl` is `acl`.
     pairs = ([unquote_plus(text) for text in part.partition("=")] for part in request.query.split("&"))

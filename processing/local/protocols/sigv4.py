@@ -20,22 +20,18 @@ from attrs import evolve, frozen
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.local.credentials import InvalidTokenError
 from processing.local.errors import ApiError
-from processing.local.protocols import auth_errors as refusals
-from processing.local.protocols import sigv2 as signature2
+from processing.local.protocols import auth_errors, sigv2
+from processing.local.protocols.chunk_signatures import ALGORITHM, EMPTY_HASH, ChunkSignatures, sign
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from processing.local.credentials import Credentials, Identity, Keys
-    from processing.local.stores.bodies import Readable
-    from processing.local.protocols.message import Request
     from processing.local.protocols.auth_errors import Protocol
+    from processing.local.protocols.message import Request
+    from processing.local.stores.bodies import Readable
 
-ALGORITHM = "AWS4-HMAC-SHA256"
 LONGEST_LIFETIME = 7 * 24 * 3600
 """Seconds that a presigned URL may be good for."""
 
-_EMPTY_HASH = hashlib.sha256(b"").hexdigest()
 _UNSIGNED = frozenset({"UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"})
 _CHUNKED = frozenset({"STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"})
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -94,13 +90,13 @@ class Verifier:
         Raises:
             ApiError: the request is not signed, or not rightly so.
         """
-        if protocol == "rest" and (url := signature2.read(request)) is not None:
+        if protocol == "rest" and (url := sigv2.read(request)) is not None:
             keys = self._keys(url.access_key, url.token, protocol)
             url.check(keys.secret_key, self._clock.time())
             return keys.identity, url.request
         claim = _claim(request, protocol)
         if service not in {None, claim.service}:
-            raise refusals.other_service(protocol, claim.service, str(service))
+            raise auth_errors.other_service(protocol, claim.service, str(service))
         keys = self._keys(claim.access_key, claim.token, protocol)
         self._check_time(claim, protocol)
         payload = _payload_hash(request, claim)
@@ -111,14 +107,14 @@ class Verifier:
         canonical = _canonical_request(request, claim, payload)
         text = f"{ALGORITHM}\n{claim.stamp}\n{claim.scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
         key = signing_key(keys.secret_key, claim.scope)
-        if not hmac.compare_digest(_sign(key, text).encode(), claim.signature.encode()):  # what came need not be ASCII
+        if not hmac.compare_digest(sign(key, text).encode(), claim.signature.encode()):  # what came need not be ASCII
             details = {
                 "AWSAccessKeyId": claim.access_key,
                 "StringToSign": text,
                 "SignatureProvided": claim.signature,
                 "CanonicalRequest": canonical,
             }
-            raise refusals.mismatch(protocol, lambda: details)
+            raise auth_errors.mismatch(protocol, lambda: details)
         if protocol == "rest" and claim.lifetime is not None:
             request = _with_headers_of_url(request)
         if payload in _CHUNKED:
@@ -131,22 +127,22 @@ class Verifier:
         try:
             keys = self._credentials.find(access_key, token)
         except InvalidTokenError:
-            raise refusals.invalid_token(protocol) from None
+            raise auth_errors.invalid_token(protocol) from None
         if keys is None:
-            raise refusals.unknown_key(protocol, access_key)
+            raise auth_errors.unknown_key(protocol, access_key)
         if keys.expires is not None and keys.expires <= self._clock.time():
-            raise refusals.expired_token(protocol)
+            raise auth_errors.expired_token(protocol)
         return keys
 
     def _check_time(self, claim: _Claim, protocol: Protocol) -> None:
         now, lifetime = self._clock.time(), claim.lifetime
         if lifetime is None:
-            if abs(now - claim.moment) > refusals.ALLOWED_SKEW:
-                raise refusals.skewed(protocol, claim.moment, now)
-        elif claim.moment > now + refusals.ALLOWED_SKEW:
-            raise refusals.early_url(protocol, claim.moment, lifetime, now)
+            if abs(now - claim.moment) > auth_errors.ALLOWED_SKEW:
+                raise auth_errors.skewed(protocol, claim.moment, now)
+        elif claim.moment > now + auth_errors.ALLOWED_SKEW:
+            raise auth_errors.early_url(protocol, claim.moment, lifetime, now)
         elif claim.moment + lifetime < now:
-            raise refusals.expired_url(protocol, claim.moment, lifetime, now)
+            raise auth_errors.expired_url(protocol, claim.moment, lifetime, now)
 
 
 # What the request says
@@ -159,7 +155,7 @@ def _claim(request: Request, protocol: Protocol) -> _Claim:
     if authorization is None:
         if presigned:
             return _presigned_claim(request, protocol)
-        raise refusals.missing(protocol)
+        raise auth_errors.missing(protocol)
     if presigned:
         message = "Only one auth mechanism allowed: the X-Amz-Algorithm query parameter or the Authorization header"
         raise ApiError("InvalidArgument", message)
@@ -169,11 +165,11 @@ def _claim(request: Request, protocol: Protocol) -> _Claim:
 def _header_claim(request: Request, authorization: str, protocol: Protocol) -> _Claim:
     algorithm, _, rest = authorization.strip().partition(" ")
     if algorithm != ALGORITHM:
-        raise refusals.other_mechanism(protocol)
+        raise auth_errors.other_mechanism(protocol)
     fields = dict(_pair(part, protocol) for part in rest.split(",") if part.strip())
     for name in ("Credential", "SignedHeaders", "Signature"):
         if name not in fields:
-            raise refusals.malformed(protocol, f"Authorization header requires '{name}' parameter.")
+            raise auth_errors.malformed(protocol, f"Authorization header requires '{name}' parameter.")
     stamp, moment = _header_time(request, protocol)
     access_key, scope = _credential(fields["Credential"], stamp, protocol, presigned=False)
     names = _signed_names(request, fields["SignedHeaders"], protocol, presigned=False)
@@ -184,7 +180,7 @@ def _header_claim(request: Request, authorization: str, protocol: Protocol) -> _
 def _pair(part: str, protocol: Protocol) -> tuple[str, str]:
     name, equals, value = part.strip().partition("=")
     if not equals:
-        raise refusals.malformed(protocol, f"'{part}' not a valid key=value pair (missing equal-sign).")
+        raise auth_errors.malformed(protocol, f"'{part}' not a valid key=value pair (missing equal-sign).")
     return name, value
 
 
@@ -192,18 +188,18 @@ def _presigned_claim(request: Request, protocol: Protocol) -> _Claim:
     fields: dict[str, str] = {}
     for name, value in _decoded_query(request.query):
         if name in fields and name.startswith("X-Amz-"):
-            raise refusals.malformed(protocol, f"The parameter {name} is there twice.", presigned=True)
+            raise auth_errors.malformed(protocol, f"The parameter {name} is there twice.", presigned=True)
         fields[name] = value
     if any(name not in fields for name in _QUERY_FIELDS):
         message = f"Query-string authentication version 4 requires the {', '.join(_QUERY_FIELDS)} parameters."
-        raise refusals.malformed(protocol, message, presigned=True)
+        raise auth_errors.malformed(protocol, message, presigned=True)
     if fields["X-Amz-Algorithm"] != ALGORITHM:
-        raise refusals.other_mechanism(protocol)
+        raise auth_errors.other_mechanism(protocol)
     stamp, lifetime = fields["X-Amz-Date"], _lifetime(fields["X-Amz-Expires"], protocol)
     moment = _moment(stamp)
     if moment is None:
         message = "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\""
-        raise refusals.malformed(protocol, message, presigned=True)
+        raise auth_errors.malformed(protocol, message, presigned=True)
     access_key, scope = _credential(fields["X-Amz-Credential"], stamp, protocol, presigned=True)
     names = _signed_names(request, fields["X-Amz-SignedHeaders"], protocol, presigned=True)
     token = fields.get("X-Amz-Security-Token", request.headers.get("x-amz-security-token"))
@@ -212,12 +208,12 @@ def _presigned_claim(request: Request, protocol: Protocol) -> _Claim:
 
 def _lifetime(text: str, protocol: Protocol) -> int:
     if not text.lstrip("-").isdecimal():
-        raise refusals.malformed(protocol, "X-Amz-Expires should be a number", presigned=True)
+        raise auth_errors.malformed(protocol, "X-Amz-Expires should be a number", presigned=True)
     if text.startswith("-"):
-        raise refusals.malformed(protocol, "X-Amz-Expires must be non-negative", presigned=True)
+        raise auth_errors.malformed(protocol, "X-Amz-Expires must be non-negative", presigned=True)
     if len(text) > 9 or int(text) > LONGEST_LIFETIME:
         message = "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less"
-        raise refusals.malformed(protocol, f"{message} than {LONGEST_LIFETIME} seconds", presigned=True)
+        raise auth_errors.malformed(protocol, f"{message} than {LONGEST_LIFETIME} seconds", presigned=True)
     return int(text)
 
 
@@ -226,10 +222,10 @@ def _credential(text: str, stamp: str, protocol: Protocol, *, presigned: bool) -
     parts = scope.split("/")
     if len(parts) != 4 or not all(parts) or parts[3] != "aws4_request":
         message = 'the Credential is mal-formed; expecting "<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".'
-        raise refusals.malformed(protocol, message, presigned=presigned)
+        raise auth_errors.malformed(protocol, message, presigned=presigned)
     if parts[0] != stamp[:8]:
         message = f'Invalid credential date "{parts[0]}". This date is not the same as X-Amz-Date: "{stamp[:8]}".'
-        raise refusals.malformed(protocol, message, presigned=presigned)
+        raise auth_errors.malformed(protocol, message, presigned=presigned)
     return access_key, scope
 
 
@@ -237,14 +233,14 @@ def _signed_names(request: Request, text: str, protocol: Protocol, *, presigned:
     names = tuple(text.split(";"))
     if "host" not in names:
         message = "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization."
-        raise refusals.malformed(protocol, message, presigned=presigned)
+        raise auth_errors.malformed(protocol, message, presigned=presigned)
     if protocol == "rest":
         unsigned = [name for name in request.headers if name.startswith("x-amz-") and name not in names]
         if unsigned:
-            raise refusals.unsigned_headers(", ".join(sorted(unsigned)))
+            raise auth_errors.unsigned_headers(", ".join(sorted(unsigned)))
     elif "x-amz-target" in request.headers and "x-amz-target" not in names:
         message = "'X-Amz-Target' must be a 'SignedHeader' in the AWS Authorization."
-        raise refusals.malformed(protocol, message, presigned=presigned)
+        raise auth_errors.malformed(protocol, message, presigned=presigned)
     return names
 
 
@@ -254,17 +250,17 @@ def _header_time(request: Request, protocol: Protocol) -> tuple[str, float]:
         text = request.headers.get("date", "")
         try:
             moment = parsedate_to_datetime(text).timestamp()
-            return refusals.stamp(moment), moment
+            return auth_errors.stamp(moment), moment
         except (TypeError, ValueError, OverflowError):
             if protocol == "rest":
                 message = "AWS authentication requires a valid Date or x-amz-date header"
                 raise ApiError("AccessDenied", message, 403) from None
             message = "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header."
-            raise refusals.malformed(protocol, message) from None
+            raise auth_errors.malformed(protocol, message) from None
     moment_of_stamp = _moment(text)
     if moment_of_stamp is None:
         message = f"Date must be in ISO-8601 'basic format'. Got '{text}'. See http://en.wikipedia.org/wiki/ISO_8601"
-        raise refusals.malformed(protocol, message)
+        raise auth_errors.malformed(protocol, message)
     return text, moment_of_stamp
 
 
@@ -372,10 +368,6 @@ def signing_key(secret: str, scope: str) -> bytes:
     return key
 
 
-def _sign(key: bytes, text: str) -> str:
-    return hmac.digest(key, text.encode(), "sha256").hex()
-
-
 # Bodies
 
 
@@ -383,9 +375,9 @@ def _with_checked_body(request: Request, payload: str) -> Request:
     if payload in _UNSIGNED:
         return request
     if isinstance(request.body, bytes):
-        computed = hashlib.sha256(request.body).hexdigest() if request.body else _EMPTY_HASH
+        computed = hashlib.sha256(request.body).hexdigest() if request.body else EMPTY_HASH
         if computed != payload:
-            raise refusals.content_mismatch(payload, computed)
+            raise auth_errors.content_mismatch(payload, computed)
         return request
     return evolve(request, body=_HashedBody(request.body, payload))
 
@@ -405,58 +397,5 @@ class _HashedBody:
         if size and (size < 0 or not data):
             computed = self._hash.hexdigest()
             if computed != self._expected:
-                raise refusals.content_mismatch(self._expected, computed)
+                raise auth_errors.content_mismatch(self._expected, computed)
         return data
-
-
-class ChunkSignatures:
-    """The signatures of the chunks of an aws-chunked body: each covers the one before, the first the request's.
-
-    Args:
-        key: the signing key.
-        stamp: the time of the request's signature.
-        scope: the scope of it.
-        seed: the request's signature.
-    """
-
-    def __init__(self, key: bytes, stamp: str, scope: str, seed: str) -> None:
-        self._key = key
-        self._prefix = f"\n{stamp}\n{scope}\n"
-        self._previous = seed
-        self._claimed = ""
-        self._hash = hashlib.sha256()
-
-    def begin(self, extension: str) -> None:
-        """Start a chunk, with what stands behind the size in its first line: `chunk-signature=...`."""
-        self._claimed = extension.partition("chunk-signature=")[2].strip()
-        self._hash = hashlib.sha256()
-
-    def update(self, data: bytes) -> None:
-        """Add bytes of the chunk."""
-        self._hash.update(data)
-
-    def end(self) -> None:
-        """Check the chunk.
-
-        Raises:
-            ApiError: it is not as it was signed.
-        """
-        self._check("AWS4-HMAC-SHA256-PAYLOAD", f"{_EMPTY_HASH}\n{self._hash.hexdigest()}", self._claimed)
-
-    def check_trailers(self, trailers: Mapping[str, str]) -> None:
-        """Check the headers behind the last chunk, by name in lower case, their signature among them.
-
-        Raises:
-            ApiError: they are not as they were signed.
-        """
-        lines = "".join(f"{name}:{value}\n" for name, value in trailers.items() if name != "x-amz-trailer-signature")
-        if lines or "x-amz-trailer-signature" in trailers:
-            digest = hashlib.sha256(lines.encode()).hexdigest()
-            self._check("AWS4-HMAC-SHA256-TRAILER", digest, trailers.get("x-amz-trailer-signature", ""))
-
-    def _check(self, kind: str, digest: str, claimed: str) -> None:
-        text = f"{kind}{self._prefix}{self._previous}\n{digest}"
-        expected = _sign(self._key, text)
-        if not hmac.compare_digest(expected.encode(), claimed.encode()):
-            raise refusals.mismatch("rest", lambda: {"StringToSign": text, "SignatureProvided": claimed})
-        self._previous = expected

@@ -22,8 +22,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from processing.local import processes
 from processing.local import file_trees as trees
+from processing.local import processes
 from processing.local.limits import OUT_OF_MEMORY
 from processing.local.sandboxes.base import Check, Host, Launch, SandboxError, addresses, make_mount_points
 from processing.local.stores.jobs import HostEnd

@@ -74,7 +74,7 @@ class Part(NamedTuple):
     checksums: Mapping[str, str]
 
 
-class Said(NamedTuple):
+class ObjectMetadata(NamedTuple):
     """What a writer says of an object.
 
     Attributes:
@@ -278,7 +278,9 @@ class ObjectStore:
         try:
             with self.database.write() as connection:
                 self.admit(connection, bucket, encoded, if_none_match, if_match)
-                record, freed = self.store(connection, bucket, encoded, body, Said(said, metadata or {}, tags or {}))
+                record, freed = self.store(
+                    connection, bucket, encoded, body, ObjectMetadata(said, metadata or {}, tags or {})
+                )
         except Exception:  # nothing was committed; after an interrupt that is not sure, and the body is left to `sweep`
             self.bodies.discard([body.name])
             raise
@@ -429,7 +431,7 @@ class ObjectStore:
     # Pieces of transactions, for the multipart uploads too
 
     def store(
-        self, connection: sqlite3.Connection, bucket: str, key: bytes, body: Body, said: Said
+        self, connection: sqlite3.Connection, bucket: str, key: bytes, body: Body, said: ObjectMetadata
     ) -> tuple[ObjectRecord, Sequence[str]]:
         """Let the index point to a finished body, inside a write transaction; when it is committed, settle the body.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from processing.local.errors import ApiError
 from processing.local.stores.bodies import Body, Source
 from processing.local.stores.checksums import bad_digest, combine, composite, decoded
-from processing.local.stores.objects import ObjectRecord, ObjectStore, Part, Said, encode_key
+from processing.local.stores.objects import ObjectMetadata, ObjectRecord, ObjectStore, Part, encode_key
 
 if TYPE_CHECKING:
     import sqlite3
@@ -199,7 +199,9 @@ class MultipartUploads:
         headers = {name: value for name, value in upload.headers.items() if name != "ChecksumAlgorithm"}
         if not checksums:
             headers.pop("ChecksumType", None)
-        said = Said(headers | checksums, upload.metadata, upload.tags, [Part(p.size, p.checksums) for p in parts])
+        said = ObjectMetadata(
+            headers | checksums, upload.metadata, upload.tags, [Part(p.size, p.checksums) for p in parts]
+        )
         try:
             with self._database.write() as connection:
                 self._require(connection, upload_id, bucket, key)

@@ -21,9 +21,9 @@ from processing.local.protocols.message import CHUNK, MAX_DECOMPRESSED, FileSect
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from processing.local.stores.bodies import Readable
     from processing.local.protocols.http1 import Head
     from processing.local.protocols.sigv4 import Verifier
+    from processing.local.stores.bodies import Readable
 
 logger = logging.getLogger("processing.local.transports.server")
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from processing.local.credentials import Credentials, install_credentials
 from processing.local.endpoint import ADDRESS, client_environment
-from processing.local.transports.connection import Connection
 from processing.local.protocols.sigv4 import Verifier
+from processing.local.transports.connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,12 @@ is the same one: there it names the image without being pulled, and `LocalSessio
 from processing.processors.frameworks.data_wrangler import DataWranglerProcessor
 from processing.processors.frameworks.huggingface import HuggingFaceProcessor
 from processing.processors.frameworks.sklearn import SKLearnProcessor
-from processing.processors.frameworks.versioned import MXNetProcessor, PyTorchProcessor, TensorFlowProcessor, XGBoostProcessor
+from processing.processors.frameworks.versioned import (
+    MXNetProcessor,
+    PyTorchProcessor,
+    TensorFlowProcessor,
+    XGBoostProcessor,
+)
 
 __all__ = [
     "DataWranglerProcessor",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from processing import images
 from processing import default_sessions as targets
+from processing import images
 from processing.exceptions import ConfigurationError
 from processing.models import Path, ProcessingInput, ProcessingOutput
 from processing.processors import Processor

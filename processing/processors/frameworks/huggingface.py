@@ -8,8 +8,8 @@ import attrs
 
 from processing import default_sessions as targets
 from processing.exceptions import ConfigurationError
-from processing.processors.frameworks.image import image_for, wanted_image
 from processing.processors import FrameworkProcessor
+from processing.processors.frameworks.image import image_for, wanted_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

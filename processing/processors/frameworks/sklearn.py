@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from processing import default_sessions as targets
-from processing.processors.frameworks.image import image_for, wanted_image
 from processing.processors import ScriptProcessor
+from processing.processors.frameworks.image import image_for, wanted_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -37,7 +37,7 @@ class _Origin:
     host: str
 
 
-class Lines:
+class LogBatch:
     """Lines in their order, of which it is known how many have been taken.
 
     Iterating takes them, one after another, as events; what was not taken is there at the next iteration. Whoever
@@ -69,7 +69,7 @@ class Lines:
         self._wanted: Sequence[int] | None = None  # places; None for all of them
 
     @classmethod
-    def of(cls, event: LogEvent) -> Lines:
+    def of(cls, event: LogEvent) -> LogBatch:
         """Return one line."""
         record = {
             "logStreamName": event.stream,

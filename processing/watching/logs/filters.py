@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from processing.clock import Clock
     from processing.watching.events import LogEvent
-    from processing.watching.logs.batch import Lines
+    from processing.watching.logs.batch import LogBatch
 
 Since: TypeAlias = datetime | timedelta
 Host: TypeAlias = str | int
@@ -62,7 +62,7 @@ class Selection:
         """
         return cls(_since(since, clock), _tail(tail), _host(host), _pattern(pattern))
 
-    def narrow(self, lines: Lines) -> None:
+    def narrow(self, lines: LogBatch) -> None:
         """Leave out the lines that do not have the text that is looked for."""
         if (pattern := self.pattern) is not None:
             lines.keep(lambda _, message: pattern.search(message))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing.aws.retry import server_time
-from processing.watching.logs.batch import Lines
+from processing.watching.logs.batch import LogBatch
+from processing.watching.logs.filters import Tail, in_time
 from processing.watching.logs.reader import LogReader, is_settled, milliseconds
 from processing.watching.polling import Polling
-from processing.watching.logs.filters import Tail, in_time
 
 if TYPE_CHECKING:
     import re
@@ -92,18 +92,18 @@ def _starts(begin: int, api: RetryingApi, description: Mapping[str, Any]) -> Ite
     yield begin
 
 
-def _until_complete(api: RetryingApi, reader: LogReader, pattern: re.Pattern[str] | None) -> Iterator[Lines]:
+def _until_complete(api: RetryingApi, reader: LogReader, pattern: re.Pattern[str] | None) -> Iterator[LogBatch]:
     while (due := reader.due) is not None:
         if (wait := due - api.clock.monotonic()) > 0:
             api.clock.sleep(wait)
         for item in reader.read():
-            if isinstance(item, Lines):
+            if isinstance(item, LogBatch):
                 if pattern is not None:
                     item.keep(lambda _, message: pattern.search(message))
                 yield item
 
 
-def _in_order(reader: LogReader, lines: Iterator[Lines]) -> Iterator[LogEvent]:
+def _in_order(reader: LogReader, lines: Iterator[LogBatch]) -> Iterator[LogEvent]:
     for first in lines:  # with the first lines it is known how they are read
         if reader.ordered:
             yield from first

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from processing.watching.logs.liveness import Pulse
 from processing.watching.logs.dedup import Seen
+from processing.watching.logs.liveness import Liveness
 
 if TYPE_CHECKING:
     import random as random_module
@@ -89,7 +89,7 @@ class FollowedJob:
     taken: int = 0  # events of which they are made
     newest: int | None = None  # ms: the newest moment at which it surely wrote
     skew: int = 0  # ms: the longest time between a line's timestamp and its arrival
-    pulse: Pulse = attrs.field(factory=Pulse)
+    pulse: Liveness = attrs.field(factory=Liveness)
     ending: Ending | None = None
     done: bool = False  # all its lines were given by who made the checkpoint
 
@@ -114,7 +114,7 @@ class FollowedJob:
 
 
 @attrs.define(eq=False)
-class Fleet:
+class JobGroup:
     """Jobs whose names begin alike, read together while they run.
 
     Args:
@@ -166,7 +166,7 @@ class Fleet:
         """Set from when on to read next: soon while a job may be about to start, then as often as it is worth it.
 
         Args:
-            first_news: whether the first lines of the fleet have just come.
+            first_news: whether the first lines of the group have just come.
             now: the monotonic time.
             aws_now: seconds since the epoch, by AWS's clock.
             random: shortens the wait a little.

@@ -12,7 +12,7 @@ _MARGIN: Final = 0.25  # seconds more
 
 
 @attrs.define
-class Pulse:
+class Liveness:
     """How old a job's newest line usually is when its lines are read.
 
     A job that writes every second has a newest line of a second or two whenever it is read, by its own pace and by
@@ -26,7 +26,7 @@ class Pulse:
     usual: float | None = None
     spread: float = 0.0
 
-    def feel(self, age: float, longest: float) -> bool:
+    def observe(self, age: float, longest: float) -> bool:
         """Take the age of the newest line, in seconds, after reading, and return whether it is as usual: the job runs.
 
         Args:

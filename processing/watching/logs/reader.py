@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing.exceptions import ConfigurationError
-from processing.aws.retry import answer_of, server_time
-from processing.watching.checkpoint import Checkpoint
-from processing.watching.logs.job_groups import Ending, Fleet, FollowedJob, prefix_of
-from processing.watching.logs.router import Intake
-from processing.watching.logs.reassembly import Joiner
-from processing.watching.logs.batch import Lines
-from processing.watching.logs.page import keep_pages
-from processing.watching.logs.dedup import Seen
+from processing.aws.retry import answer_of, is_denied, server_time
 from processing.aws.server_time import ServerTime
-from processing.watching.logs.sources import FilteredSource, StreamsSource, is_denied
-from processing.watching.outages import Weather
+from processing.exceptions import ConfigurationError
+from processing.watching.checkpoint import Checkpoint
+from processing.watching.logs.batch import LogBatch
+from processing.watching.logs.dedup import Seen
+from processing.watching.logs.job_groups import Ending, FollowedJob, JobGroup, prefix_of
+from processing.watching.logs.page import keep_pages
+from processing.watching.logs.reassembly import LineAssembler
+from processing.watching.logs.router import LogRouter
+from processing.watching.logs.sources import FilteredSource, StreamsSource
+from processing.watching.outages import Outages
 
 if TYPE_CHECKING:
     import random as random_module
@@ -41,7 +41,7 @@ _ALIVE_FOR = 0.4  # seconds after its newest line that a job which writes as usu
 _HELD = 5.0  # seconds that a piece of a long line waits for the next one
 _EVENTS_A_PAGE = 5_000  # a page has up to 10,000 events, or 1 MB
 _CALL_BUDGET = 20.0  # seconds for one call, while there is more to be done than to read logs
-_READING: Final = "FilterLogEvents"  # whose weather is kept: there is one for all ways of reading
+_READING: Final = "FilterLogEvents"  # whose outages is kept: there is one for all ways of reading
 
 
 @attrs.frozen
@@ -66,7 +66,7 @@ class _Sweep:
     jobs: list[FollowedJob]
     start: int
     whole: bool
-    fleet: Fleet | None = None  # of jobs that run
+    group: JobGroup | None = None  # of jobs that run
 
 
 class LogReader:
@@ -103,13 +103,13 @@ class LogReader:
         self._host = host
         self._restored = dict(checkpoint.jobs) if checkpoint else {}
         self._random = random or api.random
-        self._weather = Weather(polling, self._random, "the log lines of jobs")
+        self._outages = Outages(polling, self._random, "the log lines of jobs")
         self._strict = strict
         self._jobs: dict[str, FollowedJob] = {}
-        self._fleets: list[Fleet] = []
-        self._intake = Intake(self._jobs, host)
-        self._joiner = Joiner()
-        self._open: Lines | None = None  # being given; what is left of it is what was not taken
+        self._groups: list[JobGroup] = []
+        self._intake = LogRouter(self._jobs, host)
+        self._joiner = LineAssembler()
+        self._open: LogBatch | None = None  # being given; what is left of it is what was not taken
         self._source: FilteredSource | StreamsSource | None = None  # None: the logs cannot be read
         self._read_by(FilteredSource(self._call))
         self._server = ServerTime(self._clock)
@@ -129,13 +129,13 @@ class LogReader:
         if job.done:
             return
         now = self._clock.monotonic()
-        fleet = next((fleet for fleet in self._fleets if fleet.takes(job_name)), None)
-        if fleet is None:
-            fleet = Fleet(self._polling, now)
-            self._fleets.append(fleet)
-        # A fleet that grows by a job a second is not read each time.
-        fleet.due = min(fleet.due, now + self._polling.longest) if fleet.jobs else now
-        fleet.jobs[job_name] = job
+        group = next((group for group in self._groups if group.takes(job_name)), None)
+        if group is None:
+            group = JobGroup(self._polling, now)
+            self._groups.append(group)
+        # A group that grows by a job a second is not read each time.
+        group.due = min(group.due, now + self._polling.longest) if group.jobs else now
+        group.jobs[job_name] = job
         self._intake.forget()
 
     def drop(self, job_name: str) -> None:
@@ -154,9 +154,9 @@ class LogReader:
         job = self._jobs[job_name]
         job.ending = Ending(ended_at, settled, now, now + 10 * self._polling.settle_limit)
         job.resume = job.since  # everything is read once more
-        self._leave_fleet(job)
+        self._leave_group(job)
 
-    def read(self) -> Generator[Lines | LogsComplete, None, None]:
+    def read(self) -> Generator[LogBatch | LogsComplete, None, None]:
         """Yield the lines that are new, in order of arrival, and say of jobs that have ended when there are no more.
 
         What is due now is read, page by page as lines are taken; where it was left, the next call goes on. Lines that
@@ -169,7 +169,7 @@ class LogReader:
             yield from self._give(self._open)
         for sweep in self._due_sweeps():
             done = yield from self._try(sweep)
-            if done and not sweep.fleet:
+            if done and not sweep.group:
                 yield from self._end(sweep)
         yield from self._end_without_reading()
 
@@ -184,7 +184,7 @@ class LogReader:
         endings = [job.ending.due for job in self._jobs.values() if job.ending]
         if self._source is None:
             return min(endings, default=None)
-        return min([*endings, *(fleet.due for fleet in self._fleets if fleet.jobs)], default=None)
+        return min([*endings, *(group.due for group in self._groups if group.jobs)], default=None)
 
     @property
     def caught_up(self) -> bool:
@@ -203,9 +203,9 @@ class LogReader:
             moment: the monotonic moment of that look.
         """
         now = self._clock.monotonic()
-        for fleet in self._fleets:
-            if fleet.due <= now:
-                fleet.await_look(moment, now)
+        for group in self._groups:
+            if group.due <= now:
+                group.await_look(moment, now)
 
     def checkpoint(self) -> Checkpoint:
         """Return which lines have been given by now: another process goes on without a gap or a repeat."""
@@ -225,14 +225,14 @@ class LogReader:
         again = [job for job in ending if job.was_read_whole]
         yield from self._last_sweeps(whole, whole=True)
         yield from self._last_sweeps(again, whole=False)
-        for fleet in [fleet for fleet in self._fleets if fleet.jobs and fleet.due <= now]:
-            fresh = [job for job in fleet.jobs.values() if not job.swept]
-            swept = [job for job in fleet.jobs.values() if job.swept]
+        for group in [group for group in self._groups if group.jobs and group.due <= now]:
+            fresh = [job for job in group.jobs.values() if not job.swept]
+            swept = [job for job in group.jobs.values() if job.swept]
             if fresh:
-                yield _Sweep(fresh, min(job.resume for job in fresh), whole=True, fleet=fleet)
+                yield _Sweep(fresh, min(job.resume for job in fresh), whole=True, group=group)
             if swept:
-                start = fleet.start() if fleet.swept_at else min(job.resume for job in swept)
-                yield _Sweep(swept, max(start, min(job.since for job in swept)), whole=False, fleet=fleet)
+                start = group.start() if group.swept_at else min(job.resume for job in swept)
+                yield _Sweep(swept, max(start, min(job.since for job in swept)), whole=False, group=group)
 
     def _last_sweeps(self, jobs: list[FollowedJob], *, whole: bool) -> Iterator[_Sweep]:
         """Yield sweeps over jobs that have ended: one over their common prefix, or one each, whichever is shorter."""
@@ -253,7 +253,7 @@ class LogReader:
         last = job.newest if ended_at is None else min(job.newest, round(ended_at * 1000))
         return max(job.since, last - max(round(self._polling.lateness * 1000), 2 * job.skew))
 
-    def _try(self, sweep: _Sweep) -> Generator[Lines, None, bool]:
+    def _try(self, sweep: _Sweep) -> Generator[LogBatch, None, bool]:
         """Read one sweep, and return whether that went well."""
         try:
             yield from self._sweep(sweep)
@@ -265,13 +265,13 @@ class LogReader:
                 raise
             self._failed(error, sweep)
             return False
-        self._weather.cleared(_READING, self._clock.monotonic())
+        self._outages.record_success(_READING, self._clock.monotonic())
         return True
 
-    def _sweep(self, sweep: _Sweep) -> Iterator[Lines]:
+    def _sweep(self, sweep: _Sweep) -> Iterator[LogBatch]:
         """Read one sweep to its end, and note that."""
         before = {job.name: job.taken for job in sweep.jobs}
-        first_news = sweep.fleet is not None and sweep.fleet.newest is None
+        first_news = sweep.group is not None and sweep.group.newest is None
         self._intake.oldest = None
         clock_began = self._clock.monotonic()
         for page in self._pages(sweep):
@@ -282,22 +282,22 @@ class LogReader:
         began = self._aws_now() - (self._clock.monotonic() - clock_began)
         for job in sweep.jobs:
             job.swept, job.resume = True, job.since
-            if job.ending and not sweep.fleet:
+            if job.ending and not sweep.group:
                 # Lines that came long ago, and were just not asked for, do not tell that more are under way.
                 quiet = job.taken == before[job.name] or (sweep.whole and job.is_quiet(began, self._polling.grace))
                 job.ending.quiet = job.ending.quiet + 1 if quiet else 0
                 job.ending.last_began = began
-        if sweep.fleet:
-            self._after(sweep, sweep.fleet, began, first_news)
-        yield from map(Lines.of, self._joiner.release(before=clock_began - _HELD))
+        if sweep.group:
+            self._after(sweep, sweep.group, began, first_news)
+        yield from map(LogBatch.of, self._joiner.release(before=clock_began - _HELD))
 
     def _pages(self, sweep: _Sweep) -> Iterator[Page]:
         if isinstance(self._source, FilteredSource):
             yield from self._source.pages(prefix_of(sweep.jobs, self._host), sweep.start)
         elif self._source:
             for job in sweep.jobs:  # a prefix may be that of others' streams too, of which each costs a call
-                start = job.since if sweep.fleet else sweep.start  # a token goes with the start that it was given for
-                from_head = sweep.whole or not sweep.fleet
+                start = job.since if sweep.group else sweep.start  # a token goes with the start that it was given for
+                from_head = sweep.whole or not sweep.group
                 yield from self._source.pages(prefix_of([job], self._host), start, from_head=from_head)
 
     def _advance(self, sweep: _Sweep, reached: int) -> None:
@@ -306,24 +306,24 @@ class LogReader:
         for job in sweep.jobs:
             job.resume = max(job.resume, place)
 
-    def _after(self, sweep: _Sweep, fleet: Fleet, began: float, first_news: bool) -> None:
+    def _after(self, sweep: _Sweep, group: JobGroup, began: float, first_news: bool) -> None:
         newest = [job.newest for job in sweep.jobs if job.newest is not None]
-        fleet.skew = max([fleet.skew, *(job.skew for job in sweep.jobs)])
+        group.skew = max([group.skew, *(job.skew for job in sweep.jobs)])
         if newest:
-            fleet.newest = max([*newest, fleet.newest or 0])
-        if not sweep.whole or fleet.swept_at is None:
-            fleet.swept(began, sweep.start, self._intake.oldest)
+            group.newest = max([*newest, group.newest or 0])
+        if not sweep.whole or group.swept_at is None:
+            group.swept(began, sweep.start, self._intake.oldest)
         for job in sweep.jobs if len(self._jobs) <= self._polling.few else ():
             if job.newest is not None:
                 self._feel(job, job.newest / 1000, began)
-        first_news = first_news and fleet.newest is not None
-        fleet.pace(first_news, self._clock.monotonic(), self._aws_now(), self._random)
+        first_news = first_news and group.newest is not None
+        group.pace(first_news, self._clock.monotonic(), self._aws_now(), self._random)
 
     def _feel(self, job: FollowedJob, newest: float, began: float) -> None:
-        if job.pulse.feel(began - newest, self._polling.longest):
+        if job.pulse.observe(began - newest, self._polling.longest):
             self._fresh[job.name] = min(began, newest + _ALIVE_FOR)
 
-    def _give(self, lines: Lines) -> Iterator[Lines]:
+    def _give(self, lines: LogBatch) -> Iterator[LogBatch]:
         """Yield lines, with long ones put together; what is not taken is left for the next poll."""
         self._open = lines
         if self._joiner.are_simple(lines.messages, lines.streams):
@@ -332,15 +332,15 @@ class LogReader:
             for place in range(lines.taken, len(lines.records)):
                 event = lines.event(place)
                 if ended := self._joiner.ended_by(event):
-                    yield Lines.of(ended)
+                    yield LogBatch.of(ended)
                 lines.taken = place + 1
                 if whole := self._joiner.take(event, lines.keys[place], self._clock.monotonic()):
-                    yield Lines.of(whole)
+                    yield LogBatch.of(whole)
         self._open = None
 
     # What becomes of it.
 
-    def _end(self, sweep: _Sweep) -> Iterator[Lines | LogsComplete]:
+    def _end(self, sweep: _Sweep) -> Iterator[LogBatch | LogsComplete]:
         """Say which jobs are complete after a sweep over ended ones, and when the others are read again."""
         now = self._clock.monotonic()
         for job in sweep.jobs:
@@ -365,7 +365,7 @@ class LogReader:
                 if ending.quiet:  # the next sweep may be the last, if it is late enough
                     ending.due = max(ending.due, now + earliest - self._aws_now())
 
-    def _end_without_reading(self) -> Iterator[Lines | LogsComplete]:
+    def _end_without_reading(self) -> Iterator[LogBatch | LogsComplete]:
         """Say that ended jobs are complete for which nothing is read any more."""
         now = self._clock.monotonic()
         for job in [job for job in self._jobs.values() if job.ending]:
@@ -374,12 +374,12 @@ class LogReader:
                 yield from self._completed(job, bounded=False)
             elif self._source is None:
                 yield from self._completed(job, bounded=True)
-            elif self._weather.held_until(_READING) and now >= job.ending.give_up_at:
+            elif self._outages.retry_at(_READING) and now >= job.ending.give_up_at:
                 logger.warning("the last log lines of %s could not be read; they may be missing here", job.name)
                 yield from self._completed(job, bounded=True)
 
-    def _completed(self, job: FollowedJob, *, bounded: bool) -> Iterator[Lines | LogsComplete]:
-        yield from map(Lines.of, self._joiner.release(job.name))
+    def _completed(self, job: FollowedJob, *, bounded: bool) -> Iterator[LogBatch | LogsComplete]:
+        yield from map(LogBatch.of, self._joiner.release(job.name))
         job.count -= self._joiner.saved.pop(job.name, 0)
         if not job.count and not bounded and self._host is None and not self._strict:
             logger.warning("%s logged nothing", job.name)
@@ -389,15 +389,15 @@ class LogReader:
 
     def _forget(self, job: FollowedJob) -> None:
         del self._jobs[job.name]
-        self._leave_fleet(job)
+        self._leave_group(job)
         self._intake.forget()
         if isinstance(self._source, StreamsSource):
             self._source.forget(f"{job.name}/")
 
-    def _leave_fleet(self, job: FollowedJob) -> None:
-        for fleet in self._fleets:
-            fleet.jobs.pop(job.name, None)
-        self._fleets = [fleet for fleet in self._fleets if fleet.jobs]
+    def _leave_group(self, job: FollowedJob) -> None:
+        for group in self._groups:
+            group.jobs.pop(job.name, None)
+        self._groups = [group for group in self._groups if group.jobs]
 
     # What goes wrong.
 
@@ -412,14 +412,14 @@ class LogReader:
     def _failed(self, error: Exception, sweep: _Sweep) -> None:
         """Come back later to a sweep that failed, or give up reading logs."""
         name = sweep.jobs[0].name + (f" and {len(sweep.jobs) - 1} others" if len(sweep.jobs) > 1 else "")
-        if is_denied(error) or not self._weather.bears(_READING, error, self._clock.monotonic()):
+        if is_denied(error) or not self._outages.record_failure(_READING, error, self._clock.monotonic()):
             why = "reading them is not allowed" if is_denied(error) else "they cannot be read"
             logger.warning("the logs of %s cannot be shown, %s: %s", name, why, error)
             self._source = None
             return
-        due = self._weather.held_until(_READING)
-        if sweep.fleet:
-            sweep.fleet.due = due
+        due = self._outages.retry_at(_READING)
+        if sweep.group:
+            sweep.group.due = due
         for job in sweep.jobs:
             if job.ending:
                 job.ending.due = due
@@ -447,8 +447,8 @@ class LogReader:
 
     def _saved(self, job: FollowedJob) -> dict[str, Any]:
         """Return a job's part of a checkpoint: without what was taken and is not yet given."""
-        fleet = next((fleet for fleet in self._fleets if job.name in fleet.jobs), None)
-        resume = fleet.start() if fleet and job.swept else job.resume
+        group = next((group for group in self._groups if job.name in group.jobs), None)
+        resume = group.start() if group and job.swept else job.resume
         held, first = self._joiner.held(job.name)
         left, streams = self._open.left(job.name) if self._open else ({}, {})
         earliest = [moment for moment in (first, *left.values()) if moment is not None]

@@ -49,7 +49,7 @@ class _Pending:
         return self.event if len(self.texts) == 1 else attrs.evolve(self.event, message="".join(self.texts))
 
 
-class Joiner:
+class LineAssembler:
     """Takes events as they come, and gives lines.
 
     A piece is held back until the next event of its stream, or until it is released. A line has the timestamp, the id

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from processing.watching.logs.batch import Lines
+from processing.watching.logs.batch import LogBatch
 from processing.watching.logs.dedup import fingerprints, fingerprints_of_numbers
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class _Route:
     floor: int = 0  # lines with an earlier timestamp are left out
 
 
-class Intake:
+class LogRouter:
     """Takes pages, and gives the lines of the followed jobs that are new.
 
     Args:
@@ -59,7 +59,7 @@ class Intake:
         """Find out anew where lines go."""
         self._routes = {}
 
-    def take(self, page: Page, jobs: Sequence[FollowedJob]) -> Iterator[Lines]:
+    def take(self, page: Page, jobs: Sequence[FollowedJob]) -> Iterator[LogBatch]:
         """Yield the lines of a page that are new; those that are yielded are known from then on.
 
         Args:
@@ -85,7 +85,7 @@ class Intake:
                 return page.beginning_with(part)
         return None if part else page
 
-    def _new(self, records: Sequence[Record]) -> Lines | None:
+    def _new(self, records: Sequence[Record]) -> LogBatch | None:
         routes = self._routes
         streams = set(map(_stream, records))
         for stream in streams - routes.keys():
@@ -105,7 +105,7 @@ class Intake:
         for job, mine, _ in self._by_job(records, keys):
             self._note(job, mine)
         newest, late = self._in_time(records)
-        return Lines(records, routes, keys=keys, newest=newest, late=late)
+        return LogBatch(records, routes, keys=keys, newest=newest, late=late)
 
     def _wants(self, record: Record) -> bool:
         route = self._routes[record["logStreamName"]]

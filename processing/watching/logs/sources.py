@@ -148,11 +148,6 @@ class StreamsSource:
                 return
 
 
-def is_denied(error: BaseException) -> bool:
-    """Return whether the caller lacks the permission."""
-    return error_code(error) in {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
-
-
 def _is_absent(error: BaseException) -> bool:
     """Return whether the group or the stream is not there yet: they are made with the first line."""
     return error_code(error) == "ResourceNotFoundException"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from processing.clock import Clock
-    from processing.watching.status.leader import Turns
+    from processing.watching.status.leader import LeaderElection
 
 
 class Listener(Protocol):
@@ -30,7 +30,7 @@ class Listener(Protocol):
 ListenerT = TypeVar("ListenerT", bound=Listener)
 
 
-class Pump(Generic[ListenerT]):
+class CallbackThread(Generic[ListenerT]):
     """A daemon thread that leads or follows like any other, as long as somebody listens.
 
     Args:
@@ -41,7 +41,7 @@ class Pump(Generic[ListenerT]):
         listeners: who listens.
     """
 
-    def __init__(self, turns: Turns, clock: Clock) -> None:
+    def __init__(self, turns: LeaderElection, clock: Clock) -> None:
         self._turns = turns
         self._clock = clock
         self.listeners: set[ListenerT] = set()

@@ -21,7 +21,7 @@ _SAME: Final = 1.0  # seconds by which two answers about one job's creation may 
 
 
 @attrs.define(eq=False)
-class Watched:
+class JobState:
     """One job that is watched.
 
     Attributes:
@@ -84,7 +84,7 @@ def creation(answer: Mapping[str, Any]) -> float:
     return float(answer["CreationTime"].timestamp())
 
 
-class Looks:
+class DescribeSchedule:
     """When jobs are looked at one by one: soon at first, then at growing intervals after each sign of life.
 
     Args:
@@ -95,10 +95,10 @@ class Looks:
     def __init__(self, polling: Polling, random: random_module.Random) -> None:
         self._polling = polling
         self._random = random
-        self._heap: list[tuple[float, int, Watched]] = []
+        self._heap: list[tuple[float, int, JobState]] = []
         self._tickets = itertools.count()
 
-    def plan(self, watched: Watched, due: float, pause: float = 0.0) -> None:
+    def plan(self, watched: JobState, due: float, pause: float = 0.0) -> None:
         """Look at a job at that moment, and not when it was planned before.
 
         Args:
@@ -109,16 +109,16 @@ class Looks:
         watched.due, watched.pause = due, pause
         heapq.heappush(self._heap, (due, next(self._tickets), watched))
 
-    def plan_all(self, jobs: Iterable[Watched], now: float, spacing: float) -> None:
+    def plan_all(self, jobs: Iterable[JobState], now: float, spacing: float) -> None:
         """Look at jobs from now on, one after the other."""
         for number, watched in enumerate(jobs):
             self.plan(watched, now + number * spacing)
 
-    def cancel(self, watched: Watched) -> None:
+    def cancel(self, watched: JobState) -> None:
         """Do not look at a job until it is planned anew."""
         watched.due = math.inf
 
-    def first(self) -> Watched | None:
+    def first(self) -> JobState | None:
         """Return the job that is to be looked at first, at its `due`; None where none is planned."""
         while self._heap:
             due, _, watched = self._heap[0]
@@ -131,7 +131,7 @@ class Looks:
             heapq.heappop(self._heap)
         return None
 
-    def plan_next(self, watched: Watched, now: float, *, at_least: float = 0.0) -> None:
+    def plan_next(self, watched: JobState, now: float, *, at_least: float = 0.0) -> None:
         """Plan the look that follows one, or a sign of life: the job was alive.
 
         Args:

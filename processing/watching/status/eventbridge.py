@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing.exceptions import ConfigurationError
 from processing._utils import type_name
 from processing.aws.retry import Kind, RetryingApi, classify
+from processing.exceptions import ConfigurationError
 from processing.watching.status.eventbridge_event import read_event
 
 if TYPE_CHECKING:

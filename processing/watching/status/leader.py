@@ -24,7 +24,7 @@ class Work(Protocol):
         """Return after that many seconds, or sooner: when the condition is notified, or there is something to do."""
 
 
-class Turns:
+class LeaderElection:
     """Whose turn it is to do the work.
 
     Who comes and finds that nobody leads, leads: does what is due, and sleeps until the next piece is. It stops when it

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     import random as random_module
     from collections.abc import Iterable, Mapping
 
-    from processing.watching.status.describe_schedule import Watched
-    from processing.watching.polling import Polling
     from processing.aws.server_time import ServerTime
+    from processing.watching.polling import Polling
+    from processing.watching.status.describe_schedule import JobState
 
 ScanKind: TypeAlias = Literal["changes", "sweep", "catch-up", "census"]
 
@@ -53,7 +53,7 @@ class Scan:
     began: float
     after: float | None
     prefix: str | None
-    awaited: dict[str, Watched] = attrs.field(factory=dict)
+    awaited: dict[str, JobState] = attrs.field(factory=dict)
     token: str | None = None
     restarts: int = 0
 
@@ -111,7 +111,7 @@ class Listing:
         self._next_page = now
         self._changes: Scan | None = None
         self._other: Scan | None = None
-        self._waiting: dict[str, Watched] = {}  # for the next catch-up
+        self._waiting: dict[str, JobState] = {}  # for the next catch-up
         self._looks = float(_FEW_LOOKS)
         self._looks_counted = now
 
@@ -119,7 +119,7 @@ class Listing:
         """List the changes now: there are some."""
         self._next_changes = min(self._next_changes, now)
 
-    def expect(self, jobs: Iterable[Watched], names: Iterable[str], now: float) -> list[Watched]:
+    def expect(self, jobs: Iterable[JobState], names: Iterable[str], now: float) -> list[JobState]:
         """Take in jobs of which somebody waits for first news, and return those that are better looked at one by one.
 
         Args:
@@ -145,7 +145,7 @@ class Listing:
         other = self._next_page if self._other else min(self._next_sweep, self._next_census)
         return min(self._next_changes, other)
 
-    def page(self, now: float, jobs: Mapping[str, Watched]) -> Scan:
+    def page(self, now: float, jobs: Mapping[str, JobState]) -> Scan:
         """Return the scan whose next page is to be asked for.
 
         Args:
@@ -167,7 +167,7 @@ class Listing:
                 self._other = self._new("sweep", self._server.now() - self._polling.sweep_overlap, jobs)
         return self._other
 
-    def answered(self, scan: Scan, token: str | None, now: float) -> list[Watched]:
+    def answered(self, scan: Scan, token: str | None, now: float) -> list[JobState]:
         """Take note of a page; return the jobs that a complete scan did not show and should have.
 
         Args:
@@ -192,7 +192,7 @@ class Listing:
                 self._next_census = now + self._polling.full_every * self._jitter()
         return list(scan.awaited.values())
 
-    def _is_covered(self, job: Watched) -> bool:
+    def _is_covered(self, job: JobState) -> bool:
         """Return whether the changes will show a job: it is known that it ran when they began to be listed."""
         if job.seen or job.status is None or job.told is None:
             return False

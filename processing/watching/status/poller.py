@@ -1,7 +1,7 @@
 """One poller for all jobs that are watched through a session, whoever watches them.
 
-Nobody polls but who waits (`Turns`): so no thread runs in the background, Ctrl-C works, and a hundred waits cost the
-calls of one. For consumers that cannot wait in a thread of their own there is one daemon thread (`Pump`).
+Only waiting threads poll (`LeaderElection`): no thread runs in the background, Ctrl-C works, and a hundred waits
+cost the calls of one. For consumers that cannot wait in a thread of their own there is one daemon thread (`CallbackThread`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import attrs
 
 from processing.watching.events import StatusChanged
-from processing.watching.status.leader import Turns
-from processing.watching.status.callback_thread import Pump
-from processing.watching.status.scheduler import Loss, Roll, Step
+from processing.watching.status.callback_thread import CallbackThread
+from processing.watching.status.leader import LeaderElection
 from processing.watching.status.model import Lost, News, is_step
+from processing.watching.status.scheduler import Loss, StatusScheduler, Step
 
 if TYPE_CHECKING:
     import random as random_module
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from processing.aws.retry import RetryingApi, RetryPolicy
     from processing.watching.polling import Polling
-    from processing.watching.status.scheduler import Call
     from processing.watching.status.model import Target
+    from processing.watching.status.scheduler import Call
 
 _TRIES: Final = 3  # of one call in a row; what fails longer is called again in its turn
 _BUDGET: Final = 1.0  # seconds for them
@@ -51,7 +51,7 @@ class WakeUp(Protocol):
 
 
 @attrs.define(eq=False)
-class Mailbox:
+class SubscriptionState:
     """What the poller keeps for a subscription.
 
     Attributes:
@@ -79,7 +79,7 @@ class Subscription:
 
     __slots__ = ("_mailbox", "_poller")
 
-    def __init__(self, poller: Poller, mailbox: Mailbox) -> None:
+    def __init__(self, poller: Poller, mailbox: SubscriptionState) -> None:
         self._poller = poller
         self._mailbox = mailbox
 
@@ -177,13 +177,13 @@ class Poller:
             api.policy, attempts=min(_TRIES, api.policy.attempts), budget=min(_BUDGET, api.policy.budget)
         )
         self._once = attrs.evolve(self._policy, attempts=1, budget=0.0)
-        self._roll = Roll(polling, api.clock, random or api.random)
+        self._roll = StatusScheduler(polling, api.clock, random or api.random)
         self._call: Call | None = None  # what is due
-        self._mailboxes: dict[str, tuple[Mailbox, ...]] = {}
-        self._leader: Mailbox | None = None  # None also where the pump leads
-        self._turns = Turns(self, api.clock)
+        self._mailboxes: dict[str, tuple[SubscriptionState, ...]] = {}
+        self._leader: SubscriptionState | None = None  # None also where the pump leads
+        self._turns = LeaderElection(self, api.clock)
         self._lock = self._turns.lock
-        self._pump: Pump[Mailbox] = Pump(self._turns, api.clock)
+        self._pump: CallbackThread[SubscriptionState] = CallbackThread(self._turns, api.clock)
 
     def subscribe(self, targets: Iterable[Target], *, deadline: float | None = None) -> Subscription:
         """Return a subscription to news of jobs. Nothing is called yet: the first `wait` looks at them at once.
@@ -192,13 +192,13 @@ class Poller:
             targets: the jobs.
             deadline: a monotonic moment after which a call that hangs holds nobody up for long; None for none.
         """
-        mailbox = Mailbox(deadline=math.inf if deadline is None else deadline)
+        mailbox = SubscriptionState(deadline=math.inf if deadline is None else deadline)
         self.add(mailbox, targets)
         return Subscription(self, mailbox)
 
     # What subscriptions do.
 
-    def add(self, mailbox: Mailbox, targets: Iterable[Target]) -> None:
+    def add(self, mailbox: SubscriptionState, targets: Iterable[Target]) -> None:
         """Watch jobs for a subscription."""
         with self._lock:
             for target in targets:
@@ -208,7 +208,7 @@ class Poller:
                     self._roll.add(target)
             self._turns.stir()
 
-    def drop(self, mailbox: Mailbox, names: Iterable[str]) -> None:
+    def drop(self, mailbox: SubscriptionState, names: Iterable[str]) -> None:
         """Watch jobs for a subscription no longer."""
         with self._lock:
             for name in names:
@@ -224,19 +224,19 @@ class Poller:
             self._turns.call(mailbox)  # there may be nothing left to wait for
             self._turns.stir()
 
-    def close(self, mailbox: Mailbox) -> None:
+    def close(self, mailbox: SubscriptionState) -> None:
         """End a subscription."""
         with self._lock:
             self.drop(mailbox, list(mailbox.told))
             self.notify(mailbox, None, math.inf)
 
-    def take(self, mailbox: Mailbox) -> list[News]:
+    def take(self, mailbox: SubscriptionState) -> list[News]:
         """Return a subscription's news."""
         with self._lock:
             news, mailbox.news = mailbox.news, []
             return news
 
-    def wait(self, mailbox: Mailbox, until: float | None) -> bool:
+    def wait(self, mailbox: SubscriptionState, until: float | None) -> bool:
         """Return when a subscription has news, having led or followed; or at that moment."""
         end = math.inf if until is None else until
 
@@ -254,14 +254,14 @@ class Poller:
                 self._turns.follow(mailbox, followed)
             return bool(mailbox.news)
 
-    def _lead(self, mailbox: Mailbox, done: Callable[[], bool], end: float) -> None:
+    def _lead(self, mailbox: SubscriptionState, done: Callable[[], bool], end: float) -> None:
         self._leader = mailbox
         try:
             self._turns.lead(done, lambda: end)
         finally:
             self._leader = None
 
-    def notify(self, mailbox: Mailbox, callback: Callable[[], None] | None, alarm: float) -> None:
+    def notify(self, mailbox: SubscriptionState, callback: Callable[[], None] | None, alarm: float) -> None:
         """Call back for a subscription from now on."""
         with self._lock:
             mailbox.callback, mailbox.alarm = callback, alarm
@@ -269,13 +269,13 @@ class Poller:
             if callback and mailbox.news:
                 callback()
 
-    def look(self, mailbox: Mailbox) -> None:
+    def look(self, mailbox: SubscriptionState) -> None:
         """Look at a subscription's jobs soon."""
         with self._lock:
             self._roll.wake(mailbox.told)
             self._turns.stir()
 
-    def next_look(self, mailbox: Mailbox) -> float:
+    def next_look(self, mailbox: SubscriptionState) -> float:
         """Return when the next of a subscription's jobs is looked at by itself."""
         with self._lock:
             # Who leads makes that look; what another thread does instead of it has to be done a little before.
@@ -353,7 +353,7 @@ class Poller:
                         mailbox.told[name] = status
                     self._post(mailbox, StatusChanged(name, status, previous, piece.description))
 
-    def _post(self, mailbox: Mailbox, news: News) -> None:
+    def _post(self, mailbox: SubscriptionState, news: News) -> None:
         mailbox.news.append(news)
         mailbox.served = True
         self._turns.call(mailbox)

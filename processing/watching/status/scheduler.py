@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing.exceptions import WatchError
-from processing.aws.retry import Kind, classify, error_code, is_not_found
-from processing.watching.status.list_scans import Listing, Scan
-from processing.watching.status.describe_schedule import Looks, Watched, creation
+from processing.aws.retry import Kind, classify, error_code, is_denied, is_not_found
 from processing.aws.server_time import ServerTime
-from processing.watching.logs.sources import is_denied
+from processing.exceptions import WatchError
+from processing.watching.outages import Outages, concerns_all
+from processing.watching.status.describe_schedule import DescribeSchedule, JobState, creation
+from processing.watching.status.list_scans import Listing, Scan
 from processing.watching.status.model import TERMINAL
-from processing.watching.outages import Weather, concerns_all
 
 if TYPE_CHECKING:
     import random as random_module
@@ -54,7 +53,7 @@ class Call:
 
     operation: str
     params: Mapping[str, Any]
-    about: Watched | Scan
+    about: JobState | Scan
     once: bool
 
 
@@ -62,7 +61,7 @@ class Call:
 class Step:
     """A job's status is known, or is another one: the answer said so."""
 
-    watched: Watched
+    watched: JobState
     description: Mapping[str, Any]
 
 
@@ -70,7 +69,7 @@ class Step:
 class Loss:
     """A job cannot be watched any longer."""
 
-    watched: Watched
+    watched: JobState
     reason: str
     cause: Exception | None
 
@@ -86,7 +85,7 @@ class Loss:
         return error
 
 
-class Roll:
+class StatusScheduler:
     """The jobs that are watched, and what is to be called about them.
 
     Args:
@@ -99,11 +98,11 @@ class Roll:
         self._polling = polling
         self._clock = clock
         self._random = random
-        self._jobs: dict[str, Watched] = {}
-        self._new: dict[str, Watched] = {}  # jobs of which somebody waits for the first news
+        self._jobs: dict[str, JobState] = {}
+        self._new: dict[str, JobState] = {}  # jobs of which somebody waits for the first news
         self._server = ServerTime(clock)
-        self._looks = Looks(polling, random)
-        self._weather = Weather(polling, random)
+        self._looks = DescribeSchedule(polling, random)
+        self._outages = Outages(polling, random)
         self._listing: Listing | None = None
         self._refused = False  # listing is not for these credentials
 
@@ -114,7 +113,7 @@ class Roll:
             created = target.created.timestamp() if target.created else None
             status = None if target.status in TERMINAL else target.status
             told = created if target.told is None else target.told
-            watched = Watched(target.name, created, self._clock.monotonic(), status=status, told=told)
+            watched = JobState(target.name, created, self._clock.monotonic(), status=status, told=told)
             self._jobs[target.name] = watched
         self._new[target.name] = watched
 
@@ -122,7 +121,7 @@ class Roll:
         """Do not watch a job any longer."""
         self._remove(self._jobs[name])
 
-    def _remove(self, watched: Watched) -> None:
+    def _remove(self, watched: JobState) -> None:
         self._looks.cancel(watched)
         for jobs in (self._jobs, self._new):
             if jobs.get(watched.name) is watched:
@@ -163,17 +162,17 @@ class Roll:
         look_at = self._held(_DESCRIBE, look.due, now, hold) if look else math.inf
         page_at = math.inf
         if self._listing:
-            page_due = max(self._listing.due(), self._weather.held_until(_FURTHER_PAGES))
+            page_due = max(self._listing.due(), self._outages.retry_at(_FURTHER_PAGES))
             page_at = self._held(_LIST, page_due, now, hold)
         moment = min(look_at, page_at)
         if moment > now:
             return moment, None
         if self._listing and page_at <= look_at:
             scan = self._listing.page(now, self._jobs)
-            return moment, Call(_LIST, scan.params(), scan, self._weather.is_bad(_LIST))
+            return moment, Call(_LIST, scan.params(), scan, self._outages.is_bad(_LIST))
         assert look is not None
         params = {"ProcessingJobName": look.name}
-        return moment, Call(_DESCRIBE, params, look, self._weather.is_bad(_DESCRIBE))
+        return moment, Call(_DESCRIBE, params, look, self._outages.is_bad(_DESCRIBE))
 
     def answered(self, call: Call, answer: Mapping[str, Any], sent: float) -> list[Step | Loss]:
         """Return what an answer says, in order.
@@ -185,17 +184,17 @@ class Roll:
         """
         now = self._clock.monotonic()
         self._server.learn(answer, sent)
-        self._weather.cleared(call.operation, now)
+        self._outages.record_success(call.operation, now)
         if "NextToken" in call.params:
-            self._weather.cleared(_FURTHER_PAGES, now)
-        if isinstance(call.about, Watched):
+            self._outages.record_success(_FURTHER_PAGES, now)
+        if isinstance(call.about, JobState):
             return list(self._looked(call.about, answer, now))
         return list(self._listed(call.about, answer, now))
 
     def failed(self, call: Call, error: Exception) -> list[Loss]:
         """Return the jobs that cannot be watched any longer because a call failed."""
         now = self._clock.monotonic()
-        lost = self._look_failed(call.about, error, now) if isinstance(call.about, Watched) else []
+        lost = self._look_failed(call.about, error, now) if isinstance(call.about, JobState) else []
         if isinstance(call.about, Scan):
             lost = self._page_failed(call.about, error, now)
         for loss in lost:
@@ -224,10 +223,10 @@ class Roll:
 
     def _held(self, operation: str, due: float, now: float, hold: Callable[[str], float]) -> float:
         """Return when an operation that is due may be called."""
-        moment = max(due, self._weather.held_until(operation))
+        moment = max(due, self._outages.retry_at(operation))
         return moment if moment > now else now + hold(operation)
 
-    def _looked(self, watched: Watched, answer: Mapping[str, Any], now: float) -> Iterator[Step | Loss]:
+    def _looked(self, watched: JobState, answer: Mapping[str, Any], now: float) -> Iterator[Step | Loss]:
         """Say what a description tells."""
         if self._jobs.get(watched.name) is not watched:
             return  # nobody watches it any longer
@@ -253,7 +252,7 @@ class Roll:
             here = [watched for watched in missing if self._jobs.get(watched.name) is watched]
             self._looks.plan_all(here, now, _SPACING)
 
-    def _told(self, watched: Watched, description: Mapping[str, Any]) -> Iterator[Step | Loss]:
+    def _told(self, watched: JobState, description: Mapping[str, Any]) -> Iterator[Step | Loss]:
         """Say what a description or a summary tells of a job; nothing where it is of an older one of the name."""
         whose = watched.identify(creation(description))
         if whose == "newer":
@@ -266,17 +265,17 @@ class Roll:
                 self._remove(watched)
             yield Step(watched, description)
 
-    def _look_failed(self, watched: Watched, error: Exception, now: float) -> list[Loss]:
+    def _look_failed(self, watched: JobState, error: Exception, now: float) -> list[Loss]:
         if self._jobs.get(watched.name) is not watched:
             return []
         if is_not_found(error):
-            self._weather.cleared(_DESCRIBE, now)
+            self._outages.record_success(_DESCRIBE, now)
             if not watched.seen and now - watched.added < _SHOWN_AFTER:
                 watched.wait = self._polling.after(watched.wait)
                 self._looks.plan(watched, now + watched.wait)
                 return []
             return [Loss(watched, "there is none of that name in this account and region (any more)", error)]
-        if self._weather.bears(_DESCRIBE, error, now):
+        if self._outages.record_failure(_DESCRIBE, error, now):
             self._looks.plan(watched, now)
             return []
         if concerns_all(error):
@@ -289,9 +288,9 @@ class Roll:
         if stale:
             scan.restart()
             if scan.restarts >= _MOST_RESTARTS:
-                self._weather.bears(_FURTHER_PAGES, error, now, passing=True)
+                self._outages.record_failure(_FURTHER_PAGES, error, now, passing=True)
             return []
-        if self._weather.bears(_LIST, error, now):
+        if self._outages.record_failure(_LIST, error, now):
             return []
         if concerns_all(error):
             return self._losses(self._jobs.values(), error)
@@ -299,7 +298,7 @@ class Roll:
         self._refused = True
         return []
 
-    def _losses(self, jobs: Iterable[Watched], error: Exception) -> list[Loss]:
+    def _losses(self, jobs: Iterable[JobState], error: Exception) -> list[Loss]:
         advice = ""
         if is_denied(error):
             advice = "; ask for the permission sagemaker:DescribeProcessingJob"

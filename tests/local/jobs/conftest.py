@@ -20,7 +20,9 @@ from processing.local.sandboxes.bubblewrap import Bubblewrap
 from processing.local.sandboxes.namespaces import Namespaces
 from processing.local.settings import EngineSettings
 from processing.local.stores.logs import LogStore
+from processing.local.stores.metrics import MetricStore
 from processing.local.stores.objects import ObjectStore
+from processing.local.stores.queues import QueueStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,9 +42,11 @@ class Jobs:
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
         self.settings = settings
-        self.handler = SageMakerHandler(self)
         self.objects = ObjectStore(home)
         self.logs = LogStore(home)
+        self.metrics = MetricStore(home)
+        self.queues = QueueStore(home)
+        self.handler = SageMakerHandler(self)
         self.objects.create_bucket("data")
 
     def call(self, operation: str, **params: Any) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import pytest
 from processing.exceptions import ConfigurationError, EngineError
 from processing.local import sandboxes
 from processing.local.errors import ApiError
-from processing.local.jobs import execution_plan as planning
 from processing.local.import_path import PACKAGE_ROOT
+from processing.local.jobs import execution_plan as planning
 from processing.local.sandboxes import rewriting
 from processing.local.sandboxes.bubblewrap import Bubblewrap
 from processing.local.sandboxes.namespaces import Namespaces

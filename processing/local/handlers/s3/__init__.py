@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from processing.local.errors import ApiError
 from processing.local.handlers.s3.buckets import Buckets
-from processing.local.handlers.s3.common import Surroundings, not_implemented
+from processing.local.handlers.s3.common import not_implemented
 from processing.local.handlers.s3.copying import Copying
 from processing.local.handlers.s3.listing import Listing
 from processing.local.handlers.s3.multipart import Multipart
@@ -19,6 +19,7 @@ from processing.local.handlers.s3.tagging import Tagging
 from processing.local.handlers.s3.writing import Writing
 
 if TYPE_CHECKING:
+    from processing.local.context import EngineContext
     from processing.local.handlers import Operation
 
 __all__ = ["S3Handler"]
@@ -56,7 +57,7 @@ class S3Handler:
         operations: the function for each operation.
     """
 
-    def __init__(self, engine: Surroundings) -> None:
+    def __init__(self, engine: EngineContext) -> None:
         self._engine = engine
         groups = (Buckets, Listing, Reading, Writing, Copying, Multipart, Tagging)
         self.operations: dict[str, Operation] = {

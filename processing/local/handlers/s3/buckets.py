@@ -9,8 +9,8 @@ from processing.local.handlers.s3.common import OWNER, limit_of, moment
 from processing.local.handlers.s3.tagging import BUCKET_TAGS, tags_of_set
 
 if TYPE_CHECKING:
+    from processing.local.context import EngineContext
     from processing.local.handlers import Operation
-    from processing.local.handlers.s3.common import Surroundings
     from processing.local.stores.objects import BucketRecord
 
 _MOST_BUCKETS = 10_000
@@ -23,7 +23,7 @@ _ACL: dict[str, Any] = {
 class Buckets:
     """The operations on buckets; see `S3Handler`."""
 
-    def __init__(self, engine: Surroundings) -> None:
+    def __init__(self, engine: EngineContext) -> None:
         self._engine = engine
         self._objects = engine.objects
         self.operations: dict[str, Operation] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from email.utils import format_datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from processing.local.errors import ApiError
@@ -12,7 +12,7 @@ from processing.local.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from processing.local.stores.objects import ObjectRecord, ObjectStore
+    from processing.local.stores.objects import ObjectRecord
 
 
 PAGE = 1000
@@ -36,14 +36,6 @@ KEPT = (
     "WebsiteRedirectLocation",
 )
 """What a writer says of an object and a reader gets back."""
-
-
-class Surroundings(Protocol):
-    """What the handler needs to know of the engine."""
-
-    account: str
-    region: str
-    objects: ObjectStore
 
 
 def headers_of(params: Mapping[str, Any]) -> dict[str, str]:

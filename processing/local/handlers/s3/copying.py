@@ -22,8 +22,8 @@ from processing.local.protocols.message import FileSection
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from processing.local.context import EngineContext
     from processing.local.handlers import Operation
-    from processing.local.handlers.s3.common import Surroundings
     from processing.local.stores.objects import ObjectRecord
 
 _ENCRYPTION = ("ServerSideEncryption", "SSEKMSKeyId")
@@ -34,7 +34,7 @@ _OWN = ("StorageClass", "WebsiteRedirectLocation", *_ENCRYPTION)
 class Copying:
     """The operation that copies an object; see `S3Handler`."""
 
-    def __init__(self, engine: Surroundings) -> None:
+    def __init__(self, engine: EngineContext) -> None:
         self._objects = engine.objects
         self.operations: dict[str, Operation] = {"CopyObject": self._copy}
 

@@ -12,15 +12,15 @@ from processing.local.handlers.s3.common import OWNER, echo, encoded, limit_of, 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from processing.local.context import EngineContext
     from processing.local.handlers import Operation
-    from processing.local.handlers.s3.common import Surroundings
     from processing.local.stores.objects import ObjectRecord
 
 
 class Listing:
     """The listings; see `S3Handler`."""
 
-    def __init__(self, engine: Surroundings) -> None:
+    def __init__(self, engine: EngineContext) -> None:
         self._objects = engine.objects
         self.operations: dict[str, Operation] = {
             "ListObjectsV2": self._list_v2,

@@ -26,14 +26,14 @@ from processing.local.handlers.s3.conditions import check_conditions, writing_co
 from processing.local.handlers.s3.listing import check_encoding
 from processing.local.handlers.s3.reading import copied_range
 from processing.local.handlers.s3.tagging import tags_of_header
-from processing.local.stores.uploads import Chosen, MultipartUploads, PartRecord, UploadRecord
 from processing.local.protocols.message import FileSection
+from processing.local.stores.uploads import Chosen, MultipartUploads, PartRecord, UploadRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from processing.local.context import EngineContext
     from processing.local.handlers import Operation
-    from processing.local.handlers.s3.common import Surroundings
 
 _SAID = ("ChecksumAlgorithm", "ChecksumType")
 
@@ -41,7 +41,7 @@ _SAID = ("ChecksumAlgorithm", "ChecksumType")
 class Multipart:
     """The operations on multipart uploads; see `S3Handler`."""
 
-    def __init__(self, engine: Surroundings) -> None:
+    def __init__(self, engine: EngineContext) -> None:
         self._objects = engine.objects
         self._uploads = MultipartUploads(engine.objects)
         self.operations: dict[str, Operation] = {

@@ -15,8 +15,8 @@ from processing.local.protocols.message import FileSection
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from processing.local.context import EngineContext
     from processing.local.handlers import Operation
-    from processing.local.handlers.s3.common import Surroundings
     from processing.local.stores.objects import ObjectRecord, Part
 
 _DEFAULT_TYPE = "binary/octet-stream"
@@ -26,7 +26,7 @@ _RANGE = re.compile(r"bytes=([0-9]{0,30})-([0-9]{0,30})")
 class Reading:
     """The operations that read an object; see `S3Handler`."""
 
-    def __init__(self, engine: Surroundings) -> None:
+    def __init__(self, engine: EngineContext) -> None:
         self._objects = engine.objects
         self.operations: dict[str, Operation] = {
             "GetObject": self._get,

@@ -12,8 +12,8 @@ from processing.local.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from processing.local.context import EngineContext
     from processing.local.handlers import Operation
-    from processing.local.handlers.s3.common import Surroundings
 
 OBJECT_TAGS = 10
 BUCKET_TAGS = 50
@@ -24,7 +24,7 @@ _VALUE = re.compile(r"[\w\s+\-=.:/@]{0,256}")
 class Tagging:
     """The operations on tags; see `S3Handler`."""
 
-    def __init__(self, engine: Surroundings) -> None:
+    def __init__(self, engine: EngineContext) -> None:
         self._objects = engine.objects
         self.operations: dict[str, Operation] = {
             "GetObjectTagging": self._get,

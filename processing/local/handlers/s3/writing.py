@@ -22,14 +22,14 @@ from processing.local.handlers.s3.tagging import tags_of_header
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from processing.local.context import EngineContext
     from processing.local.handlers import Operation
-    from processing.local.handlers.s3.common import Surroundings
 
 
 class Writing:
     """The operations that write or delete objects; see `S3Handler`."""
 
-    def __init__(self, engine: Surroundings) -> None:
+    def __init__(self, engine: EngineContext) -> None:
         self._objects = engine.objects
         self.operations: dict[str, Operation] = {
             "PutObject": self._put,

@@ -1,0 +1,38 @@
+"""The engine as its handlers and jobs see it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from processing.local.settings import EngineSettings
+    from processing.local.stores.logs import LogStore
+    from processing.local.stores.metrics import MetricStore
+    from processing.local.stores.objects import ObjectStore
+    from processing.local.stores.queues import QueueStore
+
+
+class EngineContext(Protocol):
+    """The stores and settings of one engine.
+
+    Attributes:
+        home: the engine's folder.
+        settings: how jobs run.
+        account: the account's number.
+        region: the AWS region that ARNs name.
+        objects: the object store.
+        logs: the log store.
+        metrics: the metric store.
+        queues: the queue store.
+    """
+
+    account: str
+    home: Path
+    settings: EngineSettings
+    region: str
+    objects: ObjectStore
+    logs: LogStore
+    metrics: MetricStore
+    queues: QueueStore
