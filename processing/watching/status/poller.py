@@ -1,7 +1,7 @@
 """One poller for all jobs that are watched through a session, whoever watches them.
 
 Only waiting threads poll (`LeaderElection`): no thread runs in the background, Ctrl-C works, and a hundred waits
-cost the calls of one. For consumers that cannot wait in a thread of their own there is one daemon thread (`CallbackThread`).
+cost the calls of one. Consumers that cannot wait in a thread of their own share one daemon thread (`CallbackThread`).
 """
 
 from __future__ import annotations
