@@ -1,4 +1,4 @@
-"""Where the package keeps what it could fetch or compute again: losing it costs time, never correctness."""
+"""Small helpers without a home of their own: the type of a path, the cache folder, words for error messages."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+StrPath: TypeAlias = str | os.PathLike[str]
+"""A path, as the functions of `os` and `pathlib` accept it."""
 
 CACHE_VARIABLE = "PROCESSING_CACHE_HOME"
 

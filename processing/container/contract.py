@@ -21,6 +21,8 @@ ML = "/opt/ml"
 PROCESSING = "/opt/ml/processing"
 ML_PATH = re.compile(r"(?<![\w.~+-])(?<!:/)/opt/ml(?![\w.-])")
 """Finds in a text each /opt/ml that begins a path, or is one."""
+TERMINAL = frozenset({"Completed", "Failed", "Stopped"})
+"""The statuses that end a job; its status does not change afterwards."""
 MESSAGE_LIMIT = 1024
 """Bytes of /opt/ml/output/message that become the exit message."""
 

@@ -175,8 +175,8 @@ class ProcessingJob:
             at: a moment of AWS's time whose changes the listing shows, in seconds since the epoch; None where AWS did
                 not tell the time.
         """
+        from processing.container.contract import TERMINAL
         from processing.job.outcome import Outcome
-        from processing.watching.status.model import TERMINAL
 
         job = cls(session, summary["ProcessingJobName"], arn=summary["ProcessingJobArn"])
         job._ask_later()
@@ -474,7 +474,7 @@ class ProcessingJob:
     def stop(self) -> None:
         """Ask AWS to stop the job; returns at once. A job that has ended already stays as it is, and is no error."""
         from processing.aws.retry import error_code
-        from processing.watching.status.model import TERMINAL
+        from processing.container.contract import TERMINAL
 
         try:
             self.sagemaker_session.stop_processing_job(self.job_name)

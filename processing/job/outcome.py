@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from processing.container.contract import TERMINAL
 from processing.exceptions import CapacityError, ConfigurationError, JobFailedError, JobStoppedError
 from processing.request.capacity import capacity_advice
 from processing.watching.checkpoint import Checkpoint
 from processing.watching.logs.batch import LogBatch
 from processing.watching.logs.history import read_all
-from processing.watching.status.model import TERMINAL, Lost
+from processing.watching.status.model import Lost
 from processing.watching.stream import overdue, tell
 
 if TYPE_CHECKING:

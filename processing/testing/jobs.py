@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from processing.container.contract import TERMINAL
 from processing.local.jobs.description import completed
 from processing.testing.wire import Handler, ServiceError
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from processing.testing.clock import VirtualClock
 
-TERMINAL: Final = frozenset({"Completed", "Failed", "Stopped"})
 _SORT_MEMBERS: Final = {"CreationTime": "CreationTime", "Name": "ProcessingJobName", "Status": "ProcessingJobStatus"}
 _PAGE = 10  # of ListProcessingJobs where nobody says how many
 

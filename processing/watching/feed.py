@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
 
+from processing.container.contract import TERMINAL
 from processing.exceptions import ConfigurationError
 from processing.watching.events import StatusChanged
 from processing.watching.logs.batch import LogBatch
 from processing.watching.logs.filters import Selection, Tail
 from processing.watching.logs.reader import LogReader, is_settled, milliseconds
-from processing.watching.status.model import TERMINAL, Lost
+from processing.watching.status.model import Lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence

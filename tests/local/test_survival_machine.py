@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from processing.container.contract import TERMINAL
 from processing.local.errors import ApiError
 from processing.local.stores import database
-from processing.local.stores.jobs import TERMINAL, HostEnd, JobQuery, JobStore
+from processing.local.stores.jobs import HostEnd, JobQuery, JobStore
 
 if TYPE_CHECKING:
     import sqlite3

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, overload
 from processing import default_sessions as targets
 from processing._utils import type_name
 from processing.aws.rate_limit import Pacer
+from processing.container.contract import TERMINAL
 from processing.exceptions import ConfigurationError, ProcessingError
 from processing.job.fleet import search as finding
 from processing.job.fleet.runs import Runs, checked_name
 from processing.job.fleet.submission import Entry, FleetProgress, Gate, Submission, with_tag
 from processing.job.outcome import check_timeout
-from processing.watching.status.model import TERMINAL
 
 if TYPE_CHECKING:
     from processing.job.job import ProcessingJob

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping, Sequence
 
-TERMINAL = frozenset({"Completed", "Failed", "Stopped"})
 TEXT_LIMIT = 1024
 """Characters of a FailureReason and of an ExitMessage."""
 MAX_TAGS = 50
@@ -96,7 +95,7 @@ class JobRecord(NamedTuple):
     @property
     def finished(self) -> bool:
         """Whether the status will not change any more."""
-        return self.status in TERMINAL
+        return self.status in contract.TERMINAL
 
 
 class HostRecord(NamedTuple):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from processing.watching.status.model import TERMINAL, is_step
+from processing.container.contract import TERMINAL
+from processing.watching.status.model import is_step
 
 if TYPE_CHECKING:
     import random as random_module

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     from processing.exceptions import WatchError
 
-TERMINAL: Final = frozenset({"Completed", "Failed", "Stopped"})
-"""The statuses that a job ends with, and keeps."""
-
 _STEPS: Final[Mapping[str | None, int]] = {None: 0, "InProgress": 1, "Stopping": 2}
 _LAST: Final = 3
 

@@ -14,11 +14,11 @@ import attrs
 
 from processing.aws.retry import Kind, classify, error_code, is_denied, is_not_found
 from processing.aws.server_time import ServerTime
+from processing.container.contract import TERMINAL
 from processing.exceptions import WatchError
 from processing.watching.outages import Outages, concerns_all
 from processing.watching.status.describe_schedule import DescribeSchedule, JobState, creation
 from processing.watching.status.list_scans import Listing, Scan
-from processing.watching.status.model import TERMINAL
 
 if TYPE_CHECKING:
     import random as random_module
