@@ -30,10 +30,11 @@ from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
 from processing.testing.faults import FaultInjector
 from processing.testing.wire import JsonService, make_client, operation_of
 from processing.watching.events import LogEvent, StatusChanged
+from processing.watching.feed import Feed
 from processing.watching.polling import Polling
 from processing.watching.status.model import Target
 from processing.watching.status.poller import Poller
-from processing.watching.stream import watch
+from processing.watching.stream import EventStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -317,7 +318,7 @@ class Watched:
         }
 
     def follow(self) -> list[LogEvent | StatusChanged]:
-        return list(watch(self, [Target("job")], logs=True))
+        return list(EventStream([Feed(self, [Target("job")], logs=True)], alone=True))
 
 
 def test_an_hour_on_four_hosts_costs_few_calls() -> None:

@@ -17,7 +17,7 @@ from processing.watching.checkpoint import Checkpoint
 from processing.watching.logs.batch import LogBatch
 from processing.watching.logs.history import read_all
 from processing.watching.status.model import Lost
-from processing.watching.stream import overdue, tell
+from processing.watching.stream import Idle, drive, timeout_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -125,26 +125,26 @@ def end_of(feed: Feed, follower: EventHandler) -> Outcome:
         WaitTimeoutError: the time is up.
     """
     outcome: Outcome | None = None
-    with follower, contextlib.closing(tell([feed])) as told:
-        for item in told:
-            if isinstance(item, list):
+    with follower, contextlib.closing(drive([feed])) as items:
+        for item in items:
+            if isinstance(item, Idle):
                 follower.ready()
             else:
-                outcome = follower.take(*item) or outcome
+                outcome = follower.take(item.feed, item.event) or outcome
         return _checked(outcome, feed)
 
 
 async def end_of_async(feed: Feed, follower: EventHandler) -> Outcome:
     """Do the same as `end_of` in a coroutine."""
-    from processing.watching.aio import in_thread, tell_async
+    from processing.watching.aio import drive_async, in_thread
 
     outcome: Outcome | None = None
-    async with contextlib.aclosing(tell_async([feed])) as told:
-        async for item in told:
-            if isinstance(item, list):
+    async with contextlib.aclosing(drive_async([feed])) as items:
+        async for item in items:
+            if isinstance(item, Idle):
                 follower.ready()
             else:
-                outcome = follower.take(*item) or outcome
+                outcome = follower.take(item.feed, item.event) or outcome
 
     def finished() -> Outcome:
         with follower:
@@ -154,7 +154,7 @@ async def end_of_async(feed: Feed, follower: EventHandler) -> Outcome:
 
 
 def _checked(outcome: Outcome | None, feed: Feed) -> Outcome:
-    if error := overdue([feed]):
+    if error := timeout_error([feed]):
         raise error
     assert outcome is not None
     return outcome

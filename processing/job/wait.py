@@ -19,7 +19,7 @@ from processing.job.outcome import EventHandler, check_timeout, read_checkpoint
 from processing.watching.feed import Feed
 from processing.watching.logs.batch import LogBatch
 from processing.watching.render import Renderer
-from processing.watching.stream import EventStream, overdue, tell
+from processing.watching.stream import EventStream, Idle, drive, timeout_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -123,10 +123,10 @@ def wait_as_they_come(
 
 def _wait(together: WaitGroup, return_when: ReturnWhen, commands: Callable[[], str] | None = None) -> WaitResult:
     is_enough = _enough(return_when)
-    with _detaching(together, commands), contextlib.closing(tell(together.feeds)) as told:
-        for item in told:
-            if not isinstance(item, list):
-                together.take(*item)
+    with _detaching(together, commands), contextlib.closing(drive(together.feeds)) as items:
+        for item in items:
+            if not isinstance(item, Idle):
+                together.take(item.feed, item.event)
                 continue
             together.follower.ready()
             if is_enough(together):  # at a pause: what ended with the first one is returned with it
@@ -152,13 +152,13 @@ def as_completed(
 
 def _as_completed(together: WaitGroup) -> Iterator[ProcessingJob]:
     yield from together.done
-    with _detaching(together), contextlib.closing(tell(together.feeds)) as told:
-        for item in told:
-            if isinstance(item, list):
+    with _detaching(together), contextlib.closing(drive(together.feeds)) as items:
+        for item in items:
+            if isinstance(item, Idle):
                 together.follower.ready()
             else:
-                yield from together.take(*item)
-    if error := overdue(together.feeds):
+                yield from together.take(item.feed, item.event)
+    if error := timeout_error(together.feeds):
         raise error
 
 
@@ -193,14 +193,14 @@ async def wait_async(
     logs: bool = False,
 ) -> WaitResult:
     """Wait for jobs to end, as `wait` does, without holding a thread. Cancelling it leaves the jobs alone."""
-    from processing.watching.aio import in_thread, tell_async
+    from processing.watching.aio import drive_async, in_thread
 
     together = WaitGroup(jobs, timeout, logs=logs)
     is_enough = _enough(return_when)
-    async with contextlib.aclosing(tell_async(together.feeds)) as told:
-        async for item in told:
-            if not isinstance(item, list):
-                together.take(*item)
+    async with contextlib.aclosing(drive_async(together.feeds)) as items:
+        async for item in items:
+            if not isinstance(item, Idle):
+                together.take(item.feed, item.event)
                 continue
             together.follower.ready()
             if is_enough(together):
@@ -224,20 +224,20 @@ async def as_completed_async(
     Raises:
         WaitTimeoutError: the time is up, and some have not ended.
     """
-    from processing.watching.aio import in_thread, tell_async
+    from processing.watching.aio import drive_async, in_thread
 
     together = WaitGroup(jobs, timeout, logs=logs)
     for job in list(together.done):
         yield job
-    async with contextlib.aclosing(tell_async(together.feeds)) as told:
-        async for item in told:
-            if isinstance(item, list):
+    async with contextlib.aclosing(drive_async(together.feeds)) as items:
+        async for item in items:
+            if isinstance(item, Idle):
                 together.follower.ready()
             else:
-                for job in together.take(*item):
+                for job in together.take(item.feed, item.event):
                     yield job
     await in_thread(together.follower.close)
-    if error := overdue(together.feeds):
+    if error := timeout_error(together.feeds):
         raise error
 
 

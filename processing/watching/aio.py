@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from processing.watching.logs.batch import LogBatch
 from processing.watching.status.model import Lost
-from processing.watching.stream import checkpoint_of, overdue, steps
+from processing.watching.stream import Idle, checkpoint_of, merge, timeout_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from processing.watching.checkpoint import Checkpoint
     from processing.watching.events import Event
     from processing.watching.feed import Feed
-    from processing.watching.stream import Pause, Told
+    from processing.watching.stream import FeedEvent
 
 T = TypeVar("T")
 
 _BATCH: Final = 1000  # changes of status that are taken at a time
 
 
-async def tell_async(feeds: Sequence[Feed]) -> AsyncGenerator[Told | Pause, None]:
-    """Yield the events of feeds, and before each wait the pause; calls for log lines are made in the loop's executor.
+async def drive_async(feeds: Sequence[Feed]) -> AsyncGenerator[FeedEvent | Idle, None]:
+    """Yield the events of feeds, and an `Idle` before each wait. Calls for log lines run in the loop's executor.
 
-    Where the task is cancelled or the iterator is closed, so are the feeds. A call that is under way comes to its end
-    in its thread, and nothing is made of it.
+    Cancelling the task or closing the iterator closes the feeds. A call that is under way then ends in its thread, and
+    its result is dropped.
     """
     loop = asyncio.get_running_loop()
-    walk: Iterator[Told | Pause] = steps(feeds)
+    merged = merge(feeds)
     woken = asyncio.Event()
 
     def wake() -> None:
@@ -40,39 +40,32 @@ async def tell_async(feeds: Sequence[Feed]) -> AsyncGenerator[Told | Pause, None
 
     try:
         await in_thread(lambda: [feed.subscription for feed in feeds])  # the first call of a session makes its clients
-        while True:
-            if any(feed.makes_calls for feed in feeds):
-                told, pause = await in_thread(lambda: _advance(walk))
-            else:
-                told, pause = _advance(walk)
-            for one in told:
-                yield one
-            if pause is None:
-                return
-            if pause:
-                yield pause
-                for feed, moment in pause:
-                    feed.subscription.notify(wake, moment)
-                await woken.wait()
-                woken.clear()
+        blocking = any(feed.makes_calls for feed in feeds)
+        while items := await in_thread(lambda: _next_items(merged)) if blocking else _next_items(merged):
+            for item in items:
+                yield item
+                if isinstance(item, Idle):
+                    for feed, moment in item.due.items():
+                        feed.subscription.notify(wake, moment)
+                    await woken.wait()
+                    woken.clear()
     finally:
         for feed in feeds:
             feed.close()
 
 
-def _advance(walk: Iterator[Told | Pause]) -> tuple[list[Told], Pause | None]:
-    """Return the events up to lines or a pause, and the pause: an empty one where there is more, None at the end.
+def _next_items(merged: Iterator[FeedEvent | Idle]) -> list[FeedEvent | Idle]:
+    """Return the next items, up to the first `Idle` or batch of lines. Return an empty list at the end.
 
-    Lines count as given when it is asked for what follows them, and a checkpoint may be wanted before.
+    Lines count as delivered once the item after them is asked for. A batch of lines is therefore always the last item:
+    the caller may take a checkpoint before it goes on.
     """
-    told: list[Told] = []
-    for step in walk:
-        if isinstance(step, list):
-            return told, step
-        told.append(step)
-        if isinstance(step[1], LogBatch) or len(told) >= _BATCH:
-            return told, []
-    return told, None
+    items: list[FeedEvent | Idle] = []
+    for item in merged:
+        items.append(item)
+        if isinstance(item, Idle) or isinstance(item.event, LogBatch) or len(items) >= _BATCH:
+            break
+    return items
 
 
 class AsyncEventStream(AsyncIterator[T]):
@@ -122,11 +115,11 @@ class AsyncEventStream(AsyncIterator[T]):
 
 
 async def _events_of(feeds: Sequence[Feed], *, alone: bool) -> AsyncGenerator[Event | Lost, None]:
-    async with contextlib.aclosing(tell_async(feeds)) as told:
-        async for item in told:
-            if isinstance(item, list):
+    async with contextlib.aclosing(drive_async(feeds)) as items:
+        async for item in items:
+            if isinstance(item, Idle):
                 continue
-            _, event = item
+            event = item.event
             if alone and isinstance(event, Lost):
                 raise event.error
             if isinstance(event, LogBatch):
@@ -134,7 +127,7 @@ async def _events_of(feeds: Sequence[Feed], *, alone: bool) -> AsyncGenerator[Ev
                     yield line
             else:
                 yield event
-    if error := overdue(feeds):
+    if error := timeout_error(feeds):
         raise error
 
 

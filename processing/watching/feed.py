@@ -66,7 +66,7 @@ class Until:
     moment: float | None
 
 
-Step: TypeAlias = StatusChanged | LogBatch | Lost | Until
+FeedItem: TypeAlias = StatusChanged | LogBatch | Lost | Until
 
 
 class Feed:
@@ -147,7 +147,7 @@ class Feed:
         if self._subscription is not None:
             self._subscription.close()
 
-    def steps(self) -> Iterator[Step]:
+    def items(self) -> Iterator[FeedItem]:
         """Yield the events, and an `Until` wherever there is nothing to give.
 
         Whoever drives comes back when the moment has come, or when the subscription has news. Calls to AWS for log
@@ -187,7 +187,7 @@ class Feed:
     def _next_arrivals(self) -> float | None:
         return None if self._arrivals is None else self.session.clock.monotonic() + _ARRIVALS_EVERY
 
-    def _heard(self, news: News) -> Iterator[Step]:
+    def _heard(self, news: News) -> Iterator[FeedItem]:
         if news.job_name not in self._left:
             return
         over = isinstance(news, Lost) or news.status in TERMINAL
@@ -199,7 +199,7 @@ class Feed:
             del self._left[news.job_name]
         yield news
 
-    def _read(self, lines: _Lines) -> Iterator[Step]:
+    def _read(self, lines: _Lines) -> Iterator[FeedItem]:
         """Yield the lines that are due, and how jobs ended whose last line was among them."""
         clock, turn = self.session.clock, self.session.clock.monotonic() + _TURN
         lines.reader.await_look(self.subscription.next_look())

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+import attrs
 
 from processing.exceptions import ConfigurationError, WaitTimeoutError
 from processing.watching.feed import Feed, Until, listed
@@ -16,73 +18,85 @@ from processing.watching.logs.batch import LogBatch
 from processing.watching.status.model import Lost
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from processing.watching.checkpoint import Checkpoint
     from processing.watching.events import Event, StatusChanged
-    from processing.watching.feed import Watchable
-    from processing.watching.logs.filters import Selection
-    from processing.watching.status.model import Target
 
 T = TypeVar("T")
 
-Told: TypeAlias = "tuple[Feed, StatusChanged | LogBatch | Lost]"
-"""What a feed tells, and the feed: jobs of two sessions may have one name."""
-
-Pause: TypeAlias = "list[tuple[Feed, float | None]]"
-"""The feeds that are not at their end, and the moment until which each has nothing to do."""
-
-_SLICE: Final = 0.25  # seconds at most for which the poller of one session waits while those of others are due
+# The poller of one session waits at most this long while those of other sessions are due. A quarter of a second is
+# short beside the poller's shortest interval (one second), and long beside the cost of changing the leader.
+_SLICE: Final = 0.25
 
 
-def steps(feeds: Sequence[Feed]) -> Iterator[Told | Pause]:
-    """Yield the events of several feeds, and a pause wherever none of them has any."""
-    walks = [(feed, feed.steps()) for feed in feeds]
-    while walks:
-        pause: Pause = []
-        for feed, walk in walks:
-            for step in walk:
-                if isinstance(step, Until):
-                    pause.append((feed, step.moment))
+@attrs.frozen
+class FeedEvent:
+    """One event, and the feed that it comes from: jobs of two sessions may have the same name."""
+
+    feed: Feed
+    event: StatusChanged | LogBatch | Lost
+
+
+@attrs.frozen
+class Idle:
+    """A moment at which no feed has an event.
+
+    Args:
+        due: the feeds that have not ended, and the monotonic moment at which each has to be asked again. None means
+            that only news of its subscription make it due.
+    """
+
+    due: Mapping[Feed, float | None]
+
+
+def merge(feeds: Sequence[Feed]) -> Iterator[FeedEvent | Idle]:
+    """Yield the events of several feeds, and an `Idle` each time that none of them has any. Never waits."""
+    running = {feed: feed.items() for feed in feeds}
+    while running:
+        due: dict[Feed, float | None] = {}
+        for feed, items in running.items():
+            for item in items:
+                if isinstance(item, Until):
+                    due[feed] = item.moment
                     break
-                yield feed, step
-        goes_on = {id(feed) for feed, _ in pause}
-        walks = [(feed, walk) for feed, walk in walks if id(feed) in goes_on]
-        if pause:
-            yield pause
+                yield FeedEvent(feed, item)
+        running = {feed: running[feed] for feed in due}
+        if due:
+            yield Idle(due)
 
 
-def tell(feeds: Sequence[Feed]) -> Generator[Told | Pause, None, None]:
-    """Yield the events of feeds, and before each wait the pause; a feed whose time is up comes to its end.
+def drive(feeds: Sequence[Feed]) -> Generator[FeedEvent | Idle, None, None]:
+    """Yield the events of feeds, and an `Idle` before each wait, until all feeds have ended.
 
     Closing the iterator closes the feeds.
     """
     with contextlib.ExitStack() as stack:
         for feed in feeds:
             stack.callback(feed.close)
-        for step in steps(feeds):
-            yield step
-            if isinstance(step, list):
-                wait(step)
+        for item in merge(feeds):
+            yield item
+            if isinstance(item, Idle):
+                wait_until_due(item)
 
 
-def wait(pause: Pause) -> None:
-    """Return when one of the feeds has something to do; meanwhile this thread takes part in leading their pollers."""
-    if len(pause) == 1:
-        feed, moment = pause[0]
+def wait_until_due(idle: Idle) -> None:
+    """Return when one of the feeds is due. Meanwhile this thread may lead the feeds' pollers."""
+    if len(idle.due) == 1:
+        [(feed, moment)] = idle.due.items()
         feed.subscription.wait(moment)
         return
-    # A thread can lead one poller at a time: each gets a slice, in turn.
-    length = min(_SLICE, *(feed.session.polling.longest / 2 for feed, _ in pause))
+    # A thread can lead only one poller at a time, so each poller gets a slice, one after the other.
+    length = min(_SLICE, *(feed.session.polling.longest / 2 for feed in idle.due))
     while True:
-        for feed, moment in pause:
+        for feed, moment in idle.due.items():
             now = feed.session.clock.monotonic()
             until = now + length if moment is None else min(moment, now + length)
             if feed.subscription.wait(until) or (moment is not None and feed.session.clock.monotonic() >= moment):
                 return
 
 
-def overdue(feeds: Sequence[Feed]) -> WaitTimeoutError | None:
+def timeout_error(feeds: Sequence[Feed]) -> WaitTimeoutError | None:
     """Return the error for jobs that had not ended when the time was up; None where there are none."""
     unfinished = [item for feed in feeds for item in feed.unfinished.items()]
     if not unfinished:
@@ -120,7 +134,7 @@ class EventStream(Iterator[T]):
 
     def __init__(self, feeds: Sequence[Feed], *, alone: bool) -> None:
         self._feeds = feeds
-        self._events = cast("Generator[T, None, None]", self._told(alone=alone))
+        self._events = cast("Generator[T, None, None]", self._iterate(alone=alone))
 
     def __iter__(self) -> EventStream[T]:
         return self
@@ -152,43 +166,17 @@ class EventStream(Iterator[T]):
         """
         return checkpoint_of(self._feeds)
 
-    def _told(self, *, alone: bool) -> Iterator[Event | Lost]:
-        with contextlib.closing(tell(self._feeds)) as told:
-            for item in told:
-                if isinstance(item, list):
+    def _iterate(self, *, alone: bool) -> Iterator[Event | Lost]:
+        with contextlib.closing(drive(self._feeds)) as items:
+            for item in items:
+                if isinstance(item, Idle):
                     continue
-                _, event = item
+                event = item.event
                 if alone and isinstance(event, Lost):
                     raise event.error
                 if isinstance(event, LogBatch):
                     yield from event
                 else:
                     yield event
-        if error := overdue(self._feeds):
+        if error := timeout_error(self._feeds):
             raise error
-
-
-def watch(
-    session: Watchable,
-    targets: Sequence[Target],
-    *,
-    logs: bool,
-    timeout: float | None = None,
-    selection: Selection | None = None,
-    checkpoint: Checkpoint | None = None,
-) -> EventStream[Event]:
-    """Return what happens to a job until it has ended; for several jobs, what happens to each of them.
-
-    Each is looked at at once, then at growing intervals. A job's last value is the `StatusChanged` to its terminal
-    status; before it every line has been given, in order of arrival. Failures that pass are waited out.
-
-    Args:
-        session: where the jobs are.
-        targets: the jobs.
-        logs: False for the statuses alone.
-        timeout: seconds after which to give up; None for never.
-        selection: the lines that are wanted; all where not given.
-        checkpoint: where another stream about the same jobs stopped.
-    """
-    feed = Feed(session, targets, logs=logs, timeout=timeout, selection=selection, checkpoint=checkpoint)
-    return EventStream([feed], alone=len(targets) == 1)

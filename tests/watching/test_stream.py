@@ -22,7 +22,7 @@ from processing.watching.logs.batch import LogBatch
 from processing.watching.polling import Polling
 from processing.watching.status.model import Target
 from processing.watching.status.poller import Poller
-from processing.watching.stream import tell, watch
+from processing.watching.stream import EventStream, FeedEvent, drive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,7 +67,13 @@ class World:
         }
 
     def watch(self, *, logs: bool = True, timeout: float | None = None) -> list[Event]:
-        return list(watch(self, [Target(JOB)], logs=logs, timeout=timeout))
+        return list(self.stream(logs=logs, timeout=timeout))
+
+    def stream(
+        self, *, logs: bool = True, timeout: float | None = None, checkpoint: Checkpoint | None = None
+    ) -> EventStream[Event]:
+        feed = Feed(self, [Target(JOB)], logs=logs, timeout=timeout, checkpoint=checkpoint)
+        return EventStream([feed], alone=True)
 
 
 def line(number: int, at: float, delay: float = 0.0) -> ScriptedLine:
@@ -255,7 +261,7 @@ def test_an_hour_of_following_takes_few_calls() -> None:
 def test_a_sleeping_laptop_resumes_with_the_next_look() -> None:
     """When the machine was asleep for an hour, the next look finds the job ended, and all lines."""
     world = World([(0, "InProgress"), (600, "Completed")], [line(number, at=float(number)) for number in range(600)])
-    stream = watch(world, [Target(JOB)], logs=True)
+    stream = world.stream()
     assert told([next(stream)]) == ["InProgress"]
     world.clock.advance(3600)
     assert len(list(stream)) == 601
@@ -265,7 +271,7 @@ def test_a_checkpoint_needs_lines() -> None:
     """A stream without lines has nothing to go on from."""
     world = World([(0, "InProgress")])
     with pytest.raises(ConfigurationError, match="logs: a checkpoint is about log lines"):
-        watch(world, [Target(JOB)], logs=False).checkpoint()
+        world.stream(logs=False).checkpoint()
 
 
 def test_another_process_goes_on_from_a_checkpoint() -> None:
@@ -274,12 +280,12 @@ def test_another_process_goes_on_from_a_checkpoint() -> None:
     for left_at in (1, 57, 200, 300):
         world = World([(0, "InProgress"), (60, "Completed")], lines)
         first: list[str] = []
-        with watch(world, [Target(JOB)], logs=True) as stream:
+        with world.stream() as stream:
             while len(first) < left_at:
                 event = next(stream)
                 first += [event.message] if isinstance(event, LogEvent) else []
             kept = stream.checkpoint().to_json()
-        rest = watch(world, [Target(JOB)], logs=True, checkpoint=Checkpoint.from_json(kept))
+        rest = world.stream(checkpoint=Checkpoint.from_json(kept))
         assert first + [event.message for event in rest if isinstance(event, LogEvent)] == [
             f"line {number}" for number in range(300)
         ]
@@ -290,10 +296,12 @@ def test_lines_wait_for_an_output_and_statuses_do_not() -> None:
     world = World([(0, "InProgress"), (100, "Stopping"), (200, "Stopped")], [line(n, at=n) for n in range(50)])
     feed = Feed(world, [Target(JOB)], logs=True, ready=lambda: world.clock.monotonic() >= 150)
     at: dict[str, float] = {}
-    for item in tell([feed]):
-        if not isinstance(item, list):
-            told = item[1]
-            names = [line.message for line in told] if isinstance(told, LogBatch) else [getattr(told, "status", "lost")]
+    for item in drive([feed]):
+        if isinstance(item, FeedEvent):
+            event = item.event
+            names = (
+                [line.message for line in event] if isinstance(event, LogBatch) else [getattr(event, "status", "lost")]
+            )
             at.update(dict.fromkeys(names, world.clock.monotonic()))
     assert at["Stopping"] < 120
     assert min(at[f"line {n}"] for n in range(50)) >= 150
