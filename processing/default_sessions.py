@@ -126,9 +126,9 @@ def _default(name: str, settings: tuple[Hashable, ...], make: Callable[[], Sessi
 
 def _read(names: tuple[str, ...]) -> tuple[str | None, ...]:
     """Return the values of environment variables, and of those that say where the config files are."""
-    from processing.config.files import SETTINGS
+    from processing.config.files import LOCATION_VARIABLES
 
-    return tuple(os.environ.get(name) for name in (*names, *SETTINGS))
+    return tuple(os.environ.get(name) for name in (*names, *LOCATION_VARIABLES))
 
 
 def _session_of(given: Any, field: str = "sagemaker_session") -> Session:

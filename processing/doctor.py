@@ -153,9 +153,9 @@ def _credentials(session: Any) -> str | None:
 
 def _config() -> Finding:
     from processing.config import load
-    from processing.config.files import places
+    from processing.config.files import config_sources
 
-    remote = [place.location for place in places() if place.in_s3]
+    remote = [place.location for place in config_sources() if place.in_s3]
     if remote:
         return Finding("ok", "config file", f"{', '.join(remote)}, which a run reads; not looked at here")
     try:

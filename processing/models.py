@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from processing._utils import type_name
+from processing._utils import StrPath, type_name
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Path = str | os.PathLike[str]
 
-
-def _posix(value: Path | None) -> str | None:
+def _posix(value: StrPath | None) -> str | None:
     """Return a container path as text: `pathlib` paths are written with forward slashes on every machine."""
     if isinstance(value, os.PathLike):
         return value.as_posix() if isinstance(value, pathlib.PurePath) else os.fspath(value).replace(os.sep, "/")
@@ -113,7 +111,7 @@ class ProcessingInput:
             sent again. It stays there, for later runs; by default each job gets a copy of its own.
     """
 
-    source: Path | None
+    source: StrPath | None
     destination: str | None
     input_name: str | None
     s3_data_type: str
@@ -126,8 +124,8 @@ class ProcessingInput:
 
     def __init__(
         self,
-        source: Path | None = None,
-        destination: Path | None = None,
+        source: StrPath | None = None,
+        destination: StrPath | None = None,
         input_name: str | None = None,
         s3_data_type: str = "S3Prefix",
         s3_input_mode: str = "File",
@@ -228,7 +226,7 @@ class NetworkConfig:
 class RunArgs:
     """What `ScriptProcessor.get_run_args` returns: the normalised arguments of `run`."""
 
-    code: Path | None = None
+    code: StrPath | None = None
     inputs: list[ProcessingInput] | None = None
     outputs: Sequence[ProcessingOutput | str] | None = None
     arguments: list[str] | None = None

@@ -24,7 +24,7 @@ from processing import (
     ScriptProcessor,
     Session,
 )
-from processing.config.files import SETTINGS, places
+from processing.config.files import LOCATION_VARIABLES, config_sources
 from processing.default_sessions import default_local_session, default_session, resolve_session
 
 if TYPE_CHECKING:
@@ -447,14 +447,14 @@ class TestWithoutTheExtra:
         self, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
     ) -> None:
         """They are found without it as with it."""
-        for name in SETTINGS:
+        for name in LOCATION_VARIABLES:
             if name != "HOME":
                 monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        known = places()
+        known = config_sources()
         monkeypatch.setitem(sys.modules, "platformdirs", None)
-        assert places() == known
+        assert config_sources() == known
 
 
 class TestInS3:

@@ -72,9 +72,9 @@ class Recorded:
         recorded = self
 
         class Recording(kind):  # type: ignore[misc, valid-type]
-            def _take_staging_plan(self) -> StagingPlan:
+            def _pop_staging_plan(self) -> StagingPlan:
                 recorded.plans.append(self._plan())
-                taken: StagingPlan = super()._take_staging_plan()
+                taken: StagingPlan = super()._pop_staging_plan()
                 return taken
 
         layout = options.pop("code_layout", None)

@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from processing.config.schema import checked
+from processing.config.schema import validate_config
 from processing.exceptions import ConfigurationError
 from processing.request.s3_uri import S3Uri, is_s3
 
@@ -26,12 +26,12 @@ _NAME = "config.yaml"
 _APPLICATION = "sagemaker"
 _VARIABLES = {"admin": "SAGEMAKER_ADMIN_CONFIG_OVERRIDE", "user": "SAGEMAKER_USER_CONFIG_OVERRIDE"}
 
-SETTINGS = (*_VARIABLES.values(), "XDG_CONFIG_DIRS", "XDG_CONFIG_HOME", "HOME", "PROGRAMDATA", "LOCALAPPDATA")
+LOCATION_VARIABLES = (*_VARIABLES.values(), "XDG_CONFIG_DIRS", "XDG_CONFIG_HOME", "HOME", "PROGRAMDATA", "LOCALAPPDATA")
 """The environment variables that say where the files are."""
 
 
 @attrs.frozen
-class Place:
+class ConfigSource:
     """Where a config file may be.
 
     Args:
@@ -50,19 +50,19 @@ class Place:
         return is_s3(self.location)
 
 
-def places() -> tuple[Place, ...]:
+def config_sources() -> tuple[ConfigSource, ...]:
     """Return where the config files may be, the one that wins last."""
     found = []
     for owner, variable in _VARIABLES.items():
         location = os.environ.get(variable)
         if location:
-            found.append(Place(owner, location, variable))
+            found.append(ConfigSource(owner, location, variable))
         else:
-            found.append(Place(owner, os.path.join(_standard_directory(owner), _NAME)))  # noqa: PTH118 - text as given
+            found.append(ConfigSource(owner, os.path.join(_standard_directory(owner), _NAME)))  # noqa: PTH118 - text as given
     return tuple(found)
 
 
-def read(place: Place, read_s3: ReadS3, hint: str) -> tuple[str, dict[str, Any]]:
+def read(place: ConfigSource, read_s3: ReadS3, hint: str) -> tuple[str, dict[str, Any]]:
     """Return where exactly the file is, and what it says: nothing if it is empty, or missing and need not be there.
 
     Args:
@@ -75,7 +75,7 @@ def read(place: Place, read_s3: ReadS3, hint: str) -> tuple[str, dict[str, Any]]
     """
     where, content = _from_s3(place, read_s3, hint) if place.in_s3 else _from_disk(place)
     document = None if content is None else _parsed(content, where)
-    return where, {} if document is None else checked(document, where)
+    return where, {} if document is None else validate_config(document, where)
 
 
 def _standard_directory(owner: str) -> str:
@@ -103,7 +103,7 @@ def _directory_without_platformdirs(owner: str) -> str:
     return str(Path(os.environ.get("XDG_CONFIG_HOME", "").strip() or home / ".config") / _APPLICATION)
 
 
-def _from_disk(place: Place) -> tuple[str, bytes | None]:
+def _from_disk(place: ConfigSource) -> tuple[str, bytes | None]:
     path = Path(place.location).expanduser()
     try:
         if path.is_dir():
@@ -117,7 +117,7 @@ def _from_disk(place: Place) -> tuple[str, bytes | None]:
         raise ConfigurationError(f"{place.variable or path}: cannot be read: {error}") from error
 
 
-def _from_s3(place: Place, read_s3: ReadS3, hint: str) -> tuple[str, bytes]:
+def _from_s3(place: ConfigSource, read_s3: ReadS3, hint: str) -> tuple[str, bytes]:
     """Read the object, or the config.yaml below it: the likelier first."""
     uri = S3Uri.parse(place.location)
     candidates = [uri, uri / _NAME]

@@ -103,7 +103,7 @@ _DOCUMENT: Section = {
 }
 
 
-def checked(document: Any, origin: str) -> dict[str, Any]:
+def validate_config(document: Any, origin: str) -> dict[str, Any]:
     """Return the document if it is a valid config file.
 
     Args:

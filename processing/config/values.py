@@ -9,8 +9,8 @@ from typing import Any
 
 import attrs
 
-from processing.config.files import Place, ReadS3, places, read
-from processing.config.schema import checked
+from processing.config.files import ConfigSource, ReadS3, config_sources, read
+from processing.config.schema import validate_config
 from processing.exceptions import ConfigurationError
 
 _SESSION, _JOB = "SageMaker.PythonSDK.Modules.Session", "SageMaker.ProcessingJob"
@@ -89,7 +89,7 @@ class Config:
             ConfigurationError: it is not valid.
         """
         file = ConfigFile("session", origin, None, bool(document))
-        return _merged([(file, checked(copy.deepcopy(dict(document)), origin) if document else {})])
+        return _merged([(file, validate_config(copy.deepcopy(dict(document)), origin) if document else {})])
 
     def get(self, path: str) -> Any:
         """Return a copy of the value at a path such as `SageMaker.ProcessingJob.Tags`; None where there is none."""
@@ -133,7 +133,7 @@ def read_config(read_s3: ReadS3, hint: str) -> Config:
         ConfigurationError: a file that was named is missing, or a file cannot be read or is not valid.
     """
     documents = []
-    for place in places():
+    for place in config_sources():
         where, document = read(place, read_s3, hint)
         documents.append((ConfigFile(place.owner, where, place.variable, bool(document)), document))
     return _merged(documents)
@@ -151,7 +151,7 @@ def load(session: Any = None) -> Config:
     if session is not None:
         config: Config = session.config
         return config
-    remote = next((place for place in places() if place.in_s3), None)
+    remote = next((place for place in config_sources() if place.in_s3), None)
     if remote is not None:
         raise _needs_session(remote)
     return read_config(lambda _uri: None, "")
@@ -166,7 +166,7 @@ def explain(session: Any = None) -> str:
     return load(session).explain()
 
 
-def _needs_session(place: Place) -> ConfigurationError:
+def _needs_session(place: ConfigSource) -> ConfigurationError:
     return ConfigurationError(
         f"{place.variable}: {place.location} is in S3; give the session that reads it: "
         "processing.config.load(processing.Session())"

@@ -1,6 +1,6 @@
 """The images that AWS publishes for frameworks: their URIs, by version and region, without a call to AWS."""
 
-from processing.images.find import Wanted, find_image, image_uri, versions
+from processing.images.find import ImageQuery, find_image, image_uri, versions
 from processing.images.table import frameworks
 
-__all__ = ["Wanted", "find_image", "frameworks", "image_uri", "versions"]
+__all__ = ["ImageQuery", "find_image", "frameworks", "image_uri", "versions"]

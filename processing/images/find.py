@@ -48,7 +48,7 @@ _P4D_TAGS = {
 
 
 @attrs.frozen(kw_only=True)
-class Wanted:
+class ImageQuery:
     """What an image is wanted for; see `image_uri`.
 
     Attributes:
@@ -108,7 +108,7 @@ def image_uri(
     if not isinstance(region, str) or not region:
         raise ConfigurationError("region: missing; give the AWS region of the job, such as 'eu-west-1'")
     return find_image(
-        Wanted(
+        ImageQuery(
             framework=framework,
             version=version,
             region=region,
@@ -131,11 +131,11 @@ def versions(framework: str, image_scope: str | None = None) -> list[str]:
     Raises:
         ConfigurationError: there is no such framework, or no such scope.
     """
-    wanted = Wanted(framework=framework, version=None, region="", image_scope=image_scope)
+    wanted = ImageQuery(framework=framework, version=None, region="", image_scope=image_scope)
     return newest_first(release.version for release in _in_scope(wanted))
 
 
-def find_image(wanted: Wanted) -> str:
+def find_image(wanted: ImageQuery) -> str:
     """Return the URI of the image that is wanted.
 
     Raises:
@@ -161,7 +161,7 @@ def find_image(wanted: Wanted) -> str:
     return f"{registry}/{filled(release.repository, values)}" + (f":{tag}" if tag else "")
 
 
-def _in_scope(wanted: Wanted) -> list[Release]:
+def _in_scope(wanted: ImageQuery) -> list[Release]:
     known = table.releases(str(wanted.framework))
     if not known:
         raise wanted.refusal("framework", table.frameworks(), "AWS")
@@ -174,7 +174,7 @@ def _in_scope(wanted: Wanted) -> list[Release]:
     return [release for release in known if scope in release.scopes]
 
 
-def _of_version(wanted: Wanted, known: Sequence[Release]) -> list[Release]:
+def _of_version(wanted: ImageQuery, known: Sequence[Release]) -> list[Release]:
     there_are = newest_first(release.version for release in known)
     if wanted.version is None:
         return [release for release in known if release.version == there_are[0]]
@@ -186,7 +186,7 @@ def _of_version(wanted: Wanted, known: Sequence[Release]) -> list[Release]:
     return [release for release in found if release.version == found[0].version]
 
 
-def _of_base(wanted: Wanted, known: list[Release]) -> list[Release]:
+def _of_base(wanted: ImageQuery, known: list[Release]) -> list[Release]:
     bases = newest_first(release.base for release in known if release.base is not None)
     if not bases:
         return known
@@ -196,7 +196,7 @@ def _of_base(wanted: Wanted, known: list[Release]) -> list[Release]:
     return found
 
 
-def _python(wanted: Wanted, known: Sequence[Release]) -> str | None:
+def _python(wanted: ImageQuery, known: Sequence[Release]) -> str | None:
     """Return the Python that stands in the tag, or None where none does."""
     options = list(dict.fromkeys(python for release in known for python in release.pythons))
     given = wanted.py_version
@@ -211,7 +211,7 @@ def _python(wanted: Wanted, known: Sequence[Release]) -> str | None:
     return candidates[0]
 
 
-def _processor(wanted: Wanted, known: Sequence[Release]) -> str:
+def _processor(wanted: ImageQuery, known: Sequence[Release]) -> str:
     """Return the processor that the image is for; an empty string where one image serves all."""
     options = list(dict.fromkeys(processor for release in known for processor in release.tags))
     if options == [""]:
@@ -248,7 +248,7 @@ def _family(instance_type: str | None) -> str:
     return match[1] if match else ""
 
 
-def _in_region(wanted: Wanted, known: Sequence[Release]) -> Release:
+def _in_region(wanted: ImageQuery, known: Sequence[Release]) -> Release:
     for release in known:
         if wanted.region in release.accounts:
             return release

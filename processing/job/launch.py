@@ -66,7 +66,7 @@ class Launch:
         Raises:
             ConfigurationError: what AWS would refuse, every finding in one message.
         """
-        from processing.config import applying
+        from processing.config import defaults
         from processing.request.build import build_request
         from processing.request.extra import merged
         from processing.request.validate import check_request
@@ -83,20 +83,20 @@ class Launch:
             entrypoint=processor.entrypoint,
             arguments=processor.arguments,
             environment=processor.env,
-            inputs=applying.inputs(session.config, inputs or ()),
+            inputs=defaults.fill_inputs(session.config, inputs or ()),
             outputs=list(outputs or ()),
             volume_size_in_gb=processor.volume_size_in_gb,
             volume_kms_key=processor.volume_kms_key,
             output_kms_key=processor.output_kms_key,
             max_runtime_in_seconds=processor.max_runtime_in_seconds,
-            tags=applying.tags(session.config, processor.tags),
+            tags=defaults.add_tags(session.config, processor.tags),
             network_config=processor.network_config,
             experiment_config=experiment_config,
             extra=merged(processor.extra, extra),
         )
         if check:
             check_request(request, file_uris=session.is_local)
-        return cls(session, request, processor._take_staging_plan())  # noqa: SLF001 - the same
+        return cls(session, request, processor._pop_staging_plan())  # noqa: SLF001 - the same
 
     def submitted(self) -> Submitted:
         """Stage and submit, and return what AWS has accepted.

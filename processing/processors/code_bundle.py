@@ -18,7 +18,7 @@ from processing.staging.sources import LocalSource, resolve_code, resolve_source
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from processing.processors.code_options import CodeSettings
+    from processing.processors.code_options import CodeOptions
     from processing.staging.bundles import Member
 
 _ARCHIVES = (".tar.gz", ".tgz")
@@ -39,7 +39,7 @@ class Packed:
     uri: S3Uri | None = None
 
 
-def pack(code: Any, settings: CodeSettings, root: Path | None = None) -> Packed:
+def pack(code: Any, settings: CodeOptions, root: Path | None = None) -> Packed:
     """Return the files that travel, and what is what among them.
 
     Args:
@@ -148,7 +148,7 @@ class _Files:
         return Path(os.path.abspath(source.path))  # noqa: PTH100 - the same
 
 
-def _in_s3(code: Any, settings: CodeSettings, artifact: CodeArtifact | None) -> Packed:
+def _in_s3(code: Any, settings: CodeOptions, artifact: CodeArtifact | None) -> Packed:
     """Return what there is to say of code that lies in S3: an archive, or a prefix with the files."""
     uri = resolve_source(settings.source_dir, "source_dir")
     assert isinstance(uri, S3Uri)

@@ -1,4 +1,4 @@
-"""`CodeSettings`: what a user gave beside the script, until it is packed."""
+"""`CodeOptions`: what a user gave beside the script, until it is packed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from processing.models import Path
+    from processing._utils import StrPath
 
 
 @attrs.frozen
-class CodeSettings:
+class CodeOptions:
     """What `run` takes beside `code`. Paths are of this machine, save that `source_dir` may be in S3.
 
     Args:
@@ -25,14 +25,14 @@ class CodeSettings:
         git_config: the repository that the paths are in.
     """
 
-    source_dir: Path | None = None
-    dependencies: Sequence[Path] | None = None
-    requirements: Path | dict[str, str] | None = None
-    entry_point: Path | None = None
+    source_dir: StrPath | None = None
+    dependencies: Sequence[StrPath] | None = None
+    requirements: StrPath | dict[str, str] | None = None
+    entry_point: StrPath | None = None
     codeartifact_repo_arn: str | None = None
     git_config: dict[str, str] | None = None
 
     @property
     def given(self) -> list[str]:
         """The names of those that say something."""
-        return [field.name for field in attrs.fields(CodeSettings) if getattr(self, field.name)]
+        return [field.name for field in attrs.fields(CodeOptions) if getattr(self, field.name)]

@@ -8,17 +8,18 @@ import attrs
 
 from processing.exceptions import ConfigurationError
 from processing.models import RunArgs
-from processing.processors.code_options import CodeSettings
+from processing.processors.code_options import CodeOptions
 from processing.processors.script import ScriptProcessor, as_given
 from processing.request.s3_uri import S3Uri, is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from processing._utils import StrPath
     from processing.job.job import ProcessingJob
     from processing.job.plan import RunPlan
     from processing.job.start import IfExists
-    from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput
+    from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
     from processing.processors.processor import Preferences, Tags
     from processing.request.build import ProcessingRequest
     from processing.staging.progress import Progress
@@ -93,10 +94,10 @@ class FrameworkProcessor(ScriptProcessor):
 
     def run(  # type: ignore[override]  # the order of sagemaker 3
         self,
-        code: Path,
-        source_dir: Path | None = None,
-        dependencies: Sequence[Path] | None = None,
-        requirements: Path | dict[str, str] | None = None,
+        code: StrPath,
+        source_dir: StrPath | None = None,
+        dependencies: Sequence[StrPath] | None = None,
+        requirements: StrPath | dict[str, str] | None = None,
         inputs: list[ProcessingInput] | None = None,
         outputs: Sequence[ProcessingOutput | str] | None = None,
         arguments: list[str] | None = None,
@@ -105,7 +106,7 @@ class FrameworkProcessor(ScriptProcessor):
         job_name: str | None = None,
         experiment_config: dict[str, str] | None = None,
         kms_key: str | None = None,
-        entry_point: Path | None = None,
+        entry_point: StrPath | None = None,
         *,
         codeartifact_repo_arn: str | None = None,
         git_config: dict[str, str] | None = None,
@@ -153,7 +154,7 @@ class FrameworkProcessor(ScriptProcessor):
             EngineError: the embedded engine cannot run it here.
             JobFailedError, JobStoppedError: with `wait`, the job ended so.
         """
-        settings = CodeSettings(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
+        settings = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
         return self._run(
             as_given(code, inputs, outputs, arguments, kms_key, _as_meant(settings)),
             wait=wait,
@@ -167,10 +168,10 @@ class FrameworkProcessor(ScriptProcessor):
 
     def request(  # type: ignore[override]  # as run
         self,
-        code: Path,
-        source_dir: Path | None = None,
-        dependencies: Sequence[Path] | None = None,
-        requirements: Path | dict[str, str] | None = None,
+        code: StrPath,
+        source_dir: StrPath | None = None,
+        dependencies: Sequence[StrPath] | None = None,
+        requirements: StrPath | dict[str, str] | None = None,
         inputs: list[ProcessingInput] | None = None,
         outputs: Sequence[ProcessingOutput | str] | None = None,
         arguments: list[str] | None = None,
@@ -178,7 +179,7 @@ class FrameworkProcessor(ScriptProcessor):
         job_name: str | None = None,
         experiment_config: dict[str, str] | None = None,
         kms_key: str | None = None,
-        entry_point: Path | None = None,
+        entry_point: StrPath | None = None,
         codeartifact_repo_arn: str | None = None,
         git_config: dict[str, str] | None = None,
         extra: Mapping[str, Any] | None = None,
@@ -190,16 +191,16 @@ class FrameworkProcessor(ScriptProcessor):
             ConfigurationError: what was given cannot work, or a call to AWS would be needed: give the role as an ARN.
             StagingError: a file cannot be read.
         """
-        settings = CodeSettings(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
+        settings = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
         given = as_given(code, inputs, outputs, arguments, kms_key, _as_meant(settings))
         return self._request(given, job_name, experiment_config, extra)
 
     def plan(  # type: ignore[override]  # as run
         self,
-        code: Path,
-        source_dir: Path | None = None,
-        dependencies: Sequence[Path] | None = None,
-        requirements: Path | dict[str, str] | None = None,
+        code: StrPath,
+        source_dir: StrPath | None = None,
+        dependencies: Sequence[StrPath] | None = None,
+        requirements: StrPath | dict[str, str] | None = None,
         inputs: list[ProcessingInput] | None = None,
         outputs: Sequence[ProcessingOutput | str] | None = None,
         arguments: list[str] | None = None,
@@ -207,21 +208,21 @@ class FrameworkProcessor(ScriptProcessor):
         job_name: str | None = None,
         experiment_config: dict[str, str] | None = None,
         kms_key: str | None = None,
-        entry_point: Path | None = None,
+        entry_point: StrPath | None = None,
         codeartifact_repo_arn: str | None = None,
         git_config: dict[str, str] | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> RunPlan:
         """Return what `run` would do, and what is wrong with it: see `Processor.plan`."""
-        settings = CodeSettings(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
+        settings = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
         given = as_given(code, inputs, outputs, arguments, kms_key, _as_meant(settings))
         return self._plan_run(given, job_name, experiment_config, extra)
 
     def get_run_args(  # type: ignore[override]  # the order of sagemaker 2
         self,
-        code: Path,
-        source_dir: Path | None = None,
-        dependencies: Sequence[Path] | None = None,
+        code: StrPath,
+        source_dir: StrPath | None = None,
+        dependencies: Sequence[StrPath] | None = None,
         git_config: dict[str, str] | None = None,
         inputs: list[ProcessingInput] | None = None,
         outputs: Sequence[ProcessingOutput | str] | None = None,
@@ -250,7 +251,7 @@ class FrameworkProcessor(ScriptProcessor):
         with self._turn:
             self._staging_plan = None
             uri, with_code, _ = self._pack_and_upload_code(code, source_dir, dependencies, git_config, job_name, inputs)
-            plan = self._take_staging_plan()
+            plan = self._pop_staging_plan()
         try:
             for bucket in sorted(plan.buckets):
                 session.ensure_bucket(bucket)
@@ -259,7 +260,7 @@ class FrameworkProcessor(ScriptProcessor):
             plan.close()
         return RunArgs(uri, with_code, outputs, arguments)
 
-    def _packs(self, code: Any, settings: CodeSettings) -> bool:
+    def _packs(self, code: Any, settings: CodeOptions) -> bool:
         """Say whether the code travels as a bundle: unless it is a script in S3, always."""
         return not is_s3(code) or super()._packs(code, settings)
 
@@ -277,7 +278,7 @@ class FrameworkProcessor(ScriptProcessor):
             raise ConfigurationError(f"code_location: {error}") from None
 
 
-def _as_meant(settings: CodeSettings) -> CodeSettings:
+def _as_meant(settings: CodeOptions) -> CodeOptions:
     """Return the settings, those that were given by position in the order of 2.x under their names."""
     if isinstance(settings.requirements, dict) and settings.git_config is None:
         settings = attrs.evolve(settings, git_config=settings.requirements, requirements=None)

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from processing import default_sessions as targets
-from processing._utils import type_name
+from processing._utils import StrPath, type_name
 from processing.exceptions import ConfigurationError
-from processing.models import NetworkConfig, Path, ProcessingInput, ProcessingOutput
+from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
 from processing.request.job_names import base_name_from_image, unique_job_name
 from processing.request.s3_uri import S3Uri
 from processing.staging.sources import LocalSource, resolve_source
@@ -399,7 +399,7 @@ class Processor:
         arguments: list[str] | None = None,
         inputs: list[ProcessingInput] | None = None,
         outputs: Sequence[ProcessingOutput | str] | None = None,
-        code: Path | None = None,
+        code: StrPath | None = None,
         kms_key: str | None = None,
     ) -> tuple[list[ProcessingInput], list[ProcessingOutput]]:
         """Return inputs and outputs with names and URIs; set the job's name, arguments and entrypoint."""
@@ -414,7 +414,7 @@ class Processor:
     def _include_code_in_inputs(
         self,
         inputs: list[ProcessingInput] | None,
-        _code: Path | None,
+        _code: StrPath | None,
         _kms_key: str | None = None,
     ) -> list[ProcessingInput] | None:
         """Return the inputs with the code among them; an image has its own code."""
@@ -537,13 +537,13 @@ class Processor:
 
     def _apply_config(self) -> None:
         """Fill in what was not given: from the config file, and on the embedded engine what nobody has to give."""
-        from processing.config import applying
+        from processing.config import defaults
 
         session = self.sagemaker_session
-        for name, path in applying.ATTRIBUTES.items():
+        for name, path in defaults.PROCESSOR_ATTRIBUTES.items():
             if getattr(self, name) is None and (value := session.config.get(path)) is not None:
                 setattr(self, name, value)
-        self.network_config = applying.network(session.config, self.network_config)
+        self.network_config = defaults.fill_network(session.config, self.network_config)
         if session.is_local:
             self.role = targets.LOCAL_ROLE if self.role is None else self.role
             self.image_uri = targets.LOCAL_IMAGE if self.image_uri is None else self.image_uri
@@ -566,7 +566,7 @@ class Processor:
             self._staging_plan = StagingPlan()
         return self._staging_plan
 
-    def _take_staging_plan(self) -> StagingPlan:
+    def _pop_staging_plan(self) -> StagingPlan:
         """Return the plan and forget it: the next run makes its own."""
         plan, self._staging_plan = self._plan(), None
         return plan

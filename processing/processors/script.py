@@ -6,11 +6,11 @@ import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from processing._utils import type_name
+from processing._utils import StrPath, type_name
 from processing.container.bootstrap import ARCHIVE, NAME, Payload, bootstrap
 from processing.exceptions import ConfigurationError
-from processing.models import Path, ProcessingInput, ProcessingOutput, RunArgs
-from processing.processors.code_options import CodeSettings
+from processing.models import ProcessingInput, ProcessingOutput, RunArgs
+from processing.processors.code_options import CodeOptions
 from processing.processors.processor import INPUTS, Preferences, Processor, Tags
 from processing.request.s3_uri import S3Uri, is_s3
 from processing.staging.sources import LocalSource, file_uri_path, resolve_code, resolve_source
@@ -92,7 +92,7 @@ class ScriptProcessor(Processor):
 
     def get_run_args(
         self,
-        code: Path,
+        code: StrPath,
         inputs: list[ProcessingInput] | None = None,
         outputs: Sequence[ProcessingOutput | str] | None = None,
         arguments: list[str] | None = None,
@@ -102,7 +102,7 @@ class ScriptProcessor(Processor):
 
     def run(  # type: ignore[override]  # v2's order: the script comes first
         self,
-        code: Path,
+        code: StrPath,
         inputs: list[ProcessingInput] | None = None,
         outputs: Sequence[ProcessingOutput | str] | None = None,
         arguments: list[str] | None = None,
@@ -113,10 +113,10 @@ class ScriptProcessor(Processor):
         kms_key: str | None = None,
         *,
         if_exists: IfExists = "fail",
-        source_dir: Path | None = None,
-        dependencies: Sequence[Path] | None = None,
-        requirements: Path | None = None,
-        entry_point: Path | None = None,
+        source_dir: StrPath | None = None,
+        dependencies: Sequence[StrPath] | None = None,
+        requirements: StrPath | None = None,
+        entry_point: StrPath | None = None,
         codeartifact_repo_arn: str | None = None,
         extra: Mapping[str, Any] | None = None,
         progress: Callable[[Progress], object] | None = None,
@@ -158,7 +158,7 @@ class ScriptProcessor(Processor):
             EngineError: the embedded engine cannot run it here.
             JobFailedError, JobStoppedError: with `wait`, the job ended so.
         """
-        settings = CodeSettings(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
+        settings = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
         return self._run(
             as_given(code, inputs, outputs, arguments, kms_key, settings),
             wait=wait,
@@ -172,7 +172,7 @@ class ScriptProcessor(Processor):
 
     def request(  # type: ignore[override]  # as run
         self,
-        code: Path,
+        code: StrPath,
         inputs: list[ProcessingInput] | None = None,
         outputs: Sequence[ProcessingOutput | str] | None = None,
         arguments: list[str] | None = None,
@@ -180,10 +180,10 @@ class ScriptProcessor(Processor):
         job_name: str | None = None,
         experiment_config: dict[str, str] | None = None,
         kms_key: str | None = None,
-        source_dir: Path | None = None,
-        dependencies: Sequence[Path] | None = None,
-        requirements: Path | None = None,
-        entry_point: Path | None = None,
+        source_dir: StrPath | None = None,
+        dependencies: Sequence[StrPath] | None = None,
+        requirements: StrPath | None = None,
+        entry_point: StrPath | None = None,
         codeartifact_repo_arn: str | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> ProcessingRequest:
@@ -193,13 +193,13 @@ class ScriptProcessor(Processor):
             CodeNotFoundError: the script is missing or is a directory.
             ConfigurationError: what was given cannot work, or a call to AWS would be needed: give the role as an ARN.
         """
-        settings = CodeSettings(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
+        settings = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
         given = as_given(code, inputs, outputs, arguments, kms_key, settings)
         return self._request(given, job_name, experiment_config, extra)
 
     def plan(  # type: ignore[override]  # as run
         self,
-        code: Path,
+        code: StrPath,
         inputs: list[ProcessingInput] | None = None,
         outputs: Sequence[ProcessingOutput | str] | None = None,
         arguments: list[str] | None = None,
@@ -207,22 +207,22 @@ class ScriptProcessor(Processor):
         job_name: str | None = None,
         experiment_config: dict[str, str] | None = None,
         kms_key: str | None = None,
-        source_dir: Path | None = None,
-        dependencies: Sequence[Path] | None = None,
-        requirements: Path | None = None,
-        entry_point: Path | None = None,
+        source_dir: StrPath | None = None,
+        dependencies: Sequence[StrPath] | None = None,
+        requirements: StrPath | None = None,
+        entry_point: StrPath | None = None,
         codeartifact_repo_arn: str | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> RunPlan:
         """Return what `run` would do, and what is wrong with it: see `Processor.plan`."""
-        settings = CodeSettings(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
+        settings = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
         given = as_given(code, inputs, outputs, arguments, kms_key, settings)
         return self._plan_run(given, job_name, experiment_config, extra)
 
     # The hooks.
 
     def _include_code_in_inputs(
-        self, inputs: list[ProcessingInput] | None, code: Path | None, kms_key: str | None = None
+        self, inputs: list[ProcessingInput] | None, code: StrPath | None, kms_key: str | None = None
     ) -> list[ProcessingInput]:
         """Return the inputs with the script as the last one, and set the entrypoint."""
         if not code:
@@ -237,7 +237,7 @@ class ScriptProcessor(Processor):
         """Return what runs the script that the entrypoint names: the bootstrap, or the user's."""
         return self.framework_entrypoint_command if self._packed else self.command
 
-    def _get_user_code_name(self, code: Path) -> str:
+    def _get_user_code_name(self, code: StrPath) -> str:
         """Return the script's file name: of a `file://` URI the decoded one, of an S3 key its last part as it is."""
         if is_s3(code):
             return str(code).rpartition("/")[2]
@@ -245,7 +245,7 @@ class ScriptProcessor(Processor):
             return file_uri_path(os.fspath(code)).name
         return os.fspath(code).replace("\\", "/").rsplit("/", 1)[-1]
 
-    def _handle_user_code_url(self, code: Path, kms_key: str | None = None) -> str:
+    def _handle_user_code_url(self, code: StrPath, kms_key: str | None = None) -> str:
         """Return the script's URI; a local script is checked and noted for upload."""
         source = resolve_code(code)
         if not isinstance(source, LocalSource):
@@ -283,7 +283,7 @@ class ScriptProcessor(Processor):
 
     def _with_packed_code(self, job_name: str | None, given: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments of `_normalize_args`; where the code has to be packed, `code` is the bootstrap then."""
-        settings: CodeSettings = given.pop("settings")
+        settings: CodeOptions = given.pop("settings")
         self._packed, self._payload = False, None
         if not self._packs(given["code"], settings):
             return {"job_name": job_name, **given}
@@ -305,7 +305,7 @@ class ScriptProcessor(Processor):
         self._packed = code != given["code"]
         return {**given, "job_name": name, "code": code, "inputs": inputs}
 
-    def _packs(self, code: Any, settings: CodeSettings) -> bool:
+    def _packs(self, code: Any, settings: CodeOptions) -> bool:
         """Say whether the code travels as a bundle."""
         from processing.processors.code_bundle import is_directory
 
@@ -313,24 +313,24 @@ class ScriptProcessor(Processor):
 
     def _pack_and_upload_code(
         self,
-        code: Path,
-        source_dir: Path | None,
-        dependencies: Sequence[Path] | None,
+        code: StrPath,
+        source_dir: StrPath | None,
+        dependencies: Sequence[StrPath] | None,
         git_config: dict[str, str] | None,
         job_name: str | None,
         inputs: list[ProcessingInput] | None,
         kms_key: str | None = None,
         codeartifact_repo_arn: str | None = None,
         *,
-        requirements: Path | None = None,
-        entry_point: Path | None = None,
-    ) -> tuple[Path, list[ProcessingInput] | None, str | None]:
+        requirements: StrPath | None = None,
+        entry_point: StrPath | None = None,
+    ) -> tuple[StrPath, list[ProcessingInput] | None, str | None]:
         """Note the bundle and the bootstrap for upload; return the bootstrap's URI, the inputs, and the job's name."""
         from processing.processors import code_bundle as packing
         from processing.processors import git_source as git
 
         if is_s3(code) and source_dir is None:
-            given = CodeSettings(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
+            given = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
             if given.given:
                 raise ConfigurationError(
                     f"{given.given[0]}: goes with a local script, or with source_dir; `code` is in S3"
@@ -340,7 +340,7 @@ class ScriptProcessor(Processor):
         arn = codeartifact_repo_arn
         if arn is None and isinstance(self.env, dict):
             arn = self.env.get("CA_REPOSITORY_ARN") or None  # the variable of sagemaker-core
-        settings = CodeSettings(source_dir, dependencies, requirements, entry_point, arn)
+        settings = CodeOptions(source_dir, dependencies, requirements, entry_point, arn)
         kms_key = kms_key or self.output_kms_key
         with git.clone(git_config) as root:
             packed = packing.pack(code, settings, root)
@@ -422,7 +422,7 @@ class ScriptProcessor(Processor):
 
 
 def as_given(
-    code: Any, inputs: Any, outputs: Any, arguments: Any, kms_key: Any, settings: CodeSettings
+    code: Any, inputs: Any, outputs: Any, arguments: Any, kms_key: Any, settings: CodeOptions
 ) -> dict[str, Any]:
     """Return what a user gave to `run`, `request` or `plan`, by name."""
     return {

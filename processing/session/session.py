@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from processing._utils import type_name
 from processing.clock import SYSTEM_CLOCK, Clock
-from processing.config.files import places
+from processing.config.files import config_sources
 from processing.config.values import BUCKET, PREFIX, Config, read_config
 from processing.exceptions import ConfigurationError
 from processing.session.default_bucket import bucket_exists, create_bucket
@@ -156,7 +156,7 @@ class Session:
     @property
     def config_at_hand(self) -> bool:
         """Whether `config` answers without a call to AWS: False where a file in S3 has not been read yet."""
-        return self._config is not None or not any(place.in_s3 for place in places())
+        return self._config is not None or not any(place.in_s3 for place in config_sources())
 
     @property
     def default_bucket_prefix(self) -> str | None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from processing import default_sessions as targets
 from processing import images
 from processing.exceptions import ConfigurationError
-from processing.models import Path, ProcessingInput, ProcessingOutput
+from processing.models import ProcessingInput, ProcessingOutput
 from processing.processors import Processor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from processing._utils import StrPath
     from processing.models import NetworkConfig
     from processing.processors.processor import Preferences, Tags
 
@@ -27,12 +28,12 @@ class DataWranglerProcessor(Processor):
         data_wrangler_flow_source: the flow: a local file, which is uploaded, or an S3 URI.
     """
 
-    data_wrangler_flow_source: Path | None = None
+    data_wrangler_flow_source: StrPath | None = None
 
     def __init__(
         self,
         role: str | None = None,
-        data_wrangler_flow_source: Path | None = None,
+        data_wrangler_flow_source: StrPath | None = None,
         instance_count: int | None = None,
         instance_type: str | None = None,
         volume_size_in_gb: int = 30,

@@ -13,7 +13,7 @@ from processing.request.build import preferences_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from processing.images import Wanted
+    from processing.images import ImageQuery
     from processing.processors.processor import Preferences
     from processing.session.session import Session
 
@@ -26,7 +26,7 @@ def wanted_image(
     py_version: str | None = None,
     base: str | None = None,
     called: Mapping[str, str],
-) -> Wanted:
+) -> ImageQuery:
     """Return what a processor wants of `processing.images`, for the session's region.
 
     Args:
@@ -40,7 +40,7 @@ def wanted_image(
     Raises:
         ConfigurationError: there is no version, or no region.
     """
-    wanted = images.Wanted(
+    wanted = images.ImageQuery(
         framework=framework,
         version=version,
         region=session.boto_region_name,
@@ -53,7 +53,7 @@ def wanted_image(
     return wanted
 
 
-def image_for(wanted: Wanted, instance_type: str | None, instance_preferences: Preferences | None) -> str:
+def image_for(wanted: ImageQuery, instance_type: str | None, instance_preferences: Preferences | None) -> str:
     """Return the image's URI for the instance type, or for the preferred types: they need the same image.
 
     Raises:

@@ -17,7 +17,7 @@ from processing.models import DatasetDefinition, NetworkConfig, ProcessingInput
 _JOB = "SageMaker.ProcessingJob"
 _NETWORK = f"{_JOB}.NetworkConfig"
 
-ATTRIBUTES = {
+PROCESSOR_ATTRIBUTES = {
     "role": f"{_JOB}.RoleArn",
     "env": ENVIRONMENT,
     "output_kms_key": f"{_JOB}.ProcessingOutputConfig.KmsKeyId",
@@ -38,7 +38,7 @@ _DATASETS = {
 _DATASET_ATTRIBUTES = {"KmsKeyId": "kms_key_id", "ClusterRoleArn": "cluster_role_arn"}
 
 
-def network(config: Config, given: NetworkConfig | None) -> NetworkConfig | None:
+def fill_network(config: Config, given: NetworkConfig | None) -> NetworkConfig | None:
     """Return the network with what the configuration says of the attributes that are None."""
     found = {name: config.get(path) for name, path in _NETWORK_ATTRIBUTES.items()}
     missing = {name: value for name, value in found.items() if value is not None and _lacks(given, name)}
@@ -50,7 +50,7 @@ def network(config: Config, given: NetworkConfig | None) -> NetworkConfig | None
     return filled
 
 
-def tags(config: Config, given: Any) -> Any:
+def add_tags(config: Config, given: Any) -> Any:
     """Return the tags, and those of the configuration whose keys are not among them."""
     added: list[dict[str, str]] = config.get(f"{_JOB}.Tags") or []
     if isinstance(given, Mapping):
@@ -62,7 +62,7 @@ def tags(config: Config, given: Any) -> Any:
     return [*(given or ()), *added] if added else given
 
 
-def inputs(config: Config, given: Sequence[ProcessingInput]) -> list[ProcessingInput]:
+def fill_inputs(config: Config, given: Sequence[ProcessingInput]) -> list[ProcessingInput]:
     """Return the inputs with keys and roles for their queries; those at the first place are for the first input."""
     defaults: list[Mapping[str, Any]] = config.get(f"{_JOB}.ProcessingInputs") or []
     count = len(defaults)
