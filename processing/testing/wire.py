@@ -16,18 +16,25 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 from processing.clock import SYSTEM_CLOCK, Clock
+from processing.local.transports.in_process import Transport
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
+__all__ = [
+    "Handler",
+    "JsonService",
+    "Rendered",
+    "RequestLike",
+    "ServiceError",
+    "Transport",
+    "make_client",
+    "operation_of",
+    "protocol_of",
+    "respond",
+]
+
 Handler: TypeAlias = Callable[[dict[str, Any]], Mapping[str, Any]]
-
-
-class Transport(Protocol):
-    """Takes a signed request and answers it."""
-
-    def send(self, request: AWSPreparedRequest) -> AWSResponse:
-        """Return the answer, or raise what botocore's own HTTP session would."""
 
 
 class ServiceError(Exception):

@@ -22,7 +22,7 @@ from processing.local.credentials import Credentials, Identity, Keys
 from processing.local.errors import ApiError
 from processing.local.protocols.aws_chunked import ChunkedBody
 from processing.local.protocols.message import Request
-from processing.local.protocols.sigv4 import LONGEST_LIFETIME, Verifier, signing_key
+from processing.local.protocols.sigv4 import LONGEST_LIFETIME, SignatureVerifier, signing_key
 from processing.local.transports.server import Server
 from processing.testing.clock import VirtualClock
 from processing.testing.rawhttp import Wire
@@ -49,9 +49,9 @@ def stop_the_clock(patch: pytest.MonkeyPatch, moment: dt.datetime = NOW) -> None
     patch.setattr(auth, "get_current_datetime", lambda **_: moment.replace(tzinfo=None))
 
 
-def verifier(moment: dt.datetime = NOW) -> Verifier:
+def verifier(moment: dt.datetime = NOW) -> SignatureVerifier:
     """A verifier whose clock stands."""
-    return Verifier(CREDENTIALS, VirtualClock(moment.timestamp()))
+    return SignatureVerifier(CREDENTIALS, VirtualClock(moment.timestamp()))
 
 
 def boto(keys: Keys = KEYS) -> BotoCredentials:

@@ -15,7 +15,7 @@ from botocore.credentials import Credentials as BotoCredentials
 from processing.local.credentials import Credentials, Identity, Keys
 from processing.local.errors import ApiError
 from processing.local.protocols.message import Request
-from processing.local.protocols.sigv4 import Verifier
+from processing.local.protocols.sigv4 import SignatureVerifier
 from processing.testing.clock import VirtualClock
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def presigned(method: str = "GET", url: str = URL, headers: dict[str, str] | Non
 
 def verify(request: Request, moment: float = NOW) -> tuple[Identity, Request]:
     """Check a request at a time."""
-    return Verifier(Credentials(KEYS), VirtualClock(moment)).verify(request, "rest")
+    return SignatureVerifier(Credentials(KEYS), VirtualClock(moment)).verify(request, "rest")
 
 
 def refused(request: Request, moment: float = NOW) -> tuple[str, int]:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from processing.local.errors import ApiError
 from processing.local.protocols import codec
 from processing.local.protocols.aws_chunked import ChunkedBody
-from processing.local.protocols.message import Call, Request, endpoint
+from processing.local.protocols.message import OperationCall, Request, endpoint
 from processing.local.protocols.values import to_time
 
 SERVICES = {
@@ -209,7 +209,7 @@ def test_what_is_written_botocore_reads(service: str, operation: str, data: st.D
     method = model.operation_model(operation).http["method"]
     request = Request.from_url(method, endpoint(service) + "/bucket/key", {}, b"")
     protocol = {"s3": "rest", "sts": "query", "iam": "query"}.get(service, "json")
-    response = codec._encode(protocol, Call(service, operation, {}), result, request, "ID")
+    response = codec._encode(protocol, OperationCall(service, operation, {}), result, request, "ID")
     parser = create_parser(model.resolved_protocol)
     body = {
         "headers": HeadersDict(response.headers),

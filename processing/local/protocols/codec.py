@@ -17,7 +17,7 @@ from processing.local.protocols import aws_json as jsonrpc
 from processing.local.protocols import cbor_rpc as rpc
 from processing.local.protocols import query
 from processing.local.protocols import rest_xml as rest
-from processing.local.protocols.message import CLIENT_HOST, ENGINE_DOMAIN, Call, Request, Response
+from processing.local.protocols.message import CLIENT_HOST, ENGINE_DOMAIN, OperationCall, Request, Response
 from processing.request.service_model import service_model
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _named(request: Request) -> _Named:
     return _Named("query" if service in _QUERY_SERVICES else "unknown", service)
 
 
-def decode(request: Request) -> Call:
+def decode(request: Request) -> OperationCall:
     """Return the operation with its parameters.
 
     Raises:
@@ -83,10 +83,10 @@ def decode(request: Request) -> Call:
     return _decode(_named(request), request)
 
 
-def _decode(named: _Named, request: Request) -> Call:
+def _decode(named: _Named, request: Request) -> OperationCall:
     protocol, service, operation = named
     if protocol == "rest":
-        return Call(service, *rest.decode(request))
+        return OperationCall(service, *rest.decode(request))
     params: dict[str, Any] = {}
     if protocol == "rpc":
         params = rpc.decode(request)
@@ -94,7 +94,7 @@ def _decode(named: _Named, request: Request) -> Call:
         params = jsonrpc.decode(service, operation, request)
     elif protocol == "query" and service in _QUERY_SERVICES:
         params = query.decode(service, operation, query.form_of(request))
-    return Call(service, operation, params)
+    return OperationCall(service, operation, params)
 
 
 def protocol_of(request: Request) -> Literal["rest", "json", "query"]:
@@ -162,7 +162,9 @@ def _date(seconds: int) -> str:
     return formatdate(seconds, usegmt=True)
 
 
-def _encode(protocol: str, call: Call, result: Mapping[str, Any], request: Request, request_id: str) -> Response:
+def _encode(
+    protocol: str, call: OperationCall, result: Mapping[str, Any], request: Request, request_id: str
+) -> Response:
     if protocol == "rpc":
         return rpc.encode(result)
     if protocol == "json":

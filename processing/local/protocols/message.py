@@ -115,7 +115,7 @@ def bucket_of_host(request: Request) -> str | None:
 
 
 @frozen
-class Call:
+class OperationCall:
     """An operation and its parameters, by boto3's names."""
 
     service: str

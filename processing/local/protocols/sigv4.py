@@ -66,7 +66,7 @@ class _Claim:
         return self.scope.split("/")[2]
 
 
-class Verifier:
+class SignatureVerifier:
     """Checks the signatures of requests to one engine.
 
     Args:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from processing.local.protocols.http1 import Head
-    from processing.local.protocols.sigv4 import Verifier
+    from processing.local.protocols.sigv4 import SignatureVerifier
     from processing.local.stores.bodies import Readable
 
 logger = logging.getLogger("processing.local.transports.server")
@@ -53,10 +53,10 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 _INTERNAL = "We encountered an internal error. Please try again."
 
 
-class Host(Protocol):
+class ServerContext(Protocol):
     """What a connection needs of the server."""
 
-    verifier: Verifier
+    verifier: SignatureVerifier
     stopping: bool
 
     @property
@@ -76,17 +76,17 @@ class Connection:
 
     Args:
         sock: the accepted socket, which is closed at the end.
-        host: the server.
+        server: the server.
 
     Attributes:
         idle_since: since when it has waited for the next request, or for the rest of its head, by the monotonic clock;
             None while it has one.
     """
 
-    def __init__(self, sock: socket.socket, host: Host) -> None:
+    def __init__(self, sock: socket.socket, server: ServerContext) -> None:
         self.idle_since: float | None = time.monotonic()
         self._socket = sock
-        self._host = host
+        self._server = server
         self._inbox = _Inbox(sock)
         self._interrupted = False
 
@@ -102,7 +102,7 @@ class Connection:
             logger.exception("a connection broke off")
         finally:
             self._socket.close()
-            self._host.leave(self)
+            self._server.leave(self)
 
     def interrupt(self) -> None:
         """End the wait for the next request; called by another thread."""
@@ -118,7 +118,7 @@ class Connection:
     def _serve_one(self) -> bool:
         """Answer the next request and return whether there may be another one."""
         self.idle_since = time.monotonic()
-        if self._host.stopping or not self._inbox.await_first_byte():
+        if self._server.stopping or not self._inbox.await_first_byte():
             return False
         self.idle_since = time.monotonic()
         request_id = codec.new_request_id()
@@ -139,7 +139,7 @@ class Connection:
         body = _Body(self._inbox, head, self._socket)
         request = Request(head.method, head.host, head.path, head.query, head.headers)
         response = self._response(request, head, body, request_id)
-        keeps = head.keeps_alive and body.can_be_left() and not self._host.stopping
+        keeps = head.keeps_alive and body.can_be_left() and not self._server.stopping
         keeps = self._send(request, response, keeps=keeps, chunks=not head.old) and keeps
         if keeps and body.drain():
             return True
@@ -151,9 +151,9 @@ class Connection:
         try:
             request = _with_body(request, head, body)
             service = codec.signing_name_of(request)
-            identity, request = self._host.verifier.verify(request, codec.protocol_of(request), service)
+            identity, request = self._server.verifier.verify(request, codec.protocol_of(request), service)
             with calling(identity):
-                return codec.answer(self._host.handle, request, request_id)
+                return codec.answer(self._server.handle, request, request_id)
         except ApiError as error:
             return codec.refuse(error, request, request_id)
         except (ConnectionLost, ConnectionError):
@@ -212,9 +212,9 @@ class Connection:
 
     def _send_stream(self, head: bytes, body: Readable, *, chunks: bool) -> None:
         self._socket.sendall(head)
-        while not self._host.stopping and (piece := body.read(CHUNK)):
+        while not self._server.stopping and (piece := body.read(CHUNK)):
             self._socket.sendall(b"%x\r\n%b\r\n" % (len(piece), piece) if chunks else piece)
-        if chunks and not self._host.stopping:
+        if chunks and not self._server.stopping:
             self._socket.sendall(b"0\r\n\r\n")
 
     def _linger(self) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from processing.local.credentials import Credentials, install_credentials
 from processing.local.endpoint import ADDRESS, client_environment
-from processing.local.protocols.sigv4 import Verifier
+from processing.local.protocols.sigv4 import SignatureVerifier
 from processing.local.transports.connection import Connection
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ class Server:
     ) -> None:
         self._engine = engine
         self._credentials = install_credentials(engine.home) if credentials is None else credentials
-        self.verifier = Verifier(self._credentials) if clock is None else Verifier(self._credentials, clock)
+        self.verifier = (
+            SignatureVerifier(self._credentials) if clock is None else SignatureVerifier(self._credentials, clock)
+        )
         self._listener = _listen(port) if listener is None else listener
         self._listener.settimeout(0)
         self.endpoint = f"http://{ADDRESS}:{self._listener.getsockname()[1]}"
