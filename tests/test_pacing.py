@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from processing.aws.rate_limit import FairLock, Pacer, new_pacers, shared_pacers
+from processing.aws.rate_limit import AdaptiveRateLimiter, FairLock, new_rate_limiters, shared_rate_limiters
 from processing.aws.retry import RetryingApi
 from processing.testing.clock import VirtualClock
 from processing.testing.wire import JsonService, ServiceError, make_client
@@ -51,7 +51,7 @@ def test_many_submissions_are_hardly_ever_throttled(rate: float, burst: float) -
     clock = VirtualClock()
     service = LimitedService(clock, rate, burst, seconds=0.05)
     client = make_client("sagemaker", service.transport)
-    api = RetryingApi(lambda _: client, clock=clock, pacers=new_pacers())
+    api = RetryingApi(lambda _: client, clock=clock, rate_limiters=new_rate_limiters())
     for number in range(150):
         api.call("sagemaker", "CreateProcessingJob", parameters(f"job-{number}"))
     assert service.created == [f"job-{number}" for number in range(150)]
@@ -64,7 +64,7 @@ def test_a_few_submissions_begin_at_the_published_rate() -> None:
     clock = VirtualClock()
     service = LimitedService(clock, 1.0, 1.0, seconds=0.05)
     client = make_client("sagemaker", service.transport)
-    api = RetryingApi(lambda _: client, clock=clock, pacers=new_pacers())
+    api = RetryingApi(lambda _: client, clock=clock, rate_limiters=new_rate_limiters())
     for number in range(10):
         api.call("sagemaker", "CreateProcessingJob", parameters(f"job-{number}"))
     assert len(service.transport.calls) == 11
@@ -84,7 +84,7 @@ def test_threads_share_a_pacer() -> None:
 
     service.transport.handlers["CreateProcessingJob"] = one_at_a_time
     client = make_client("sagemaker", service.transport)
-    api = RetryingApi(lambda _: client, clock=clock, pacers={"CreateProcessingJob": Pacer()})
+    api = RetryingApi(lambda _: client, clock=clock, rate_limiters={"CreateProcessingJob": AdaptiveRateLimiter()})
     threads = [
         threading.Thread(target=api.call, args=("sagemaker", "CreateProcessingJob", parameters(f"job-{number}")))
         for number in range(30)
@@ -110,11 +110,11 @@ def test_without_a_pacer_nothing_is_held_back() -> None:
 def test_those_in_line_wait_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """One waits for its token, the others for their turn: none of them holds the time up."""
     monkeypatch.setattr("processing.testing.clock._GRACE", math.inf)
-    clock, pacer = VirtualClock(), Pacer(1.0, 1.0)
+    clock, rate_limiter = VirtualClock(), AdaptiveRateLimiter(1.0, 1.0)
 
     def acquire() -> None:
         for _ in range(10):
-            pacer.acquire(clock)
+            rate_limiter.acquire(clock)
 
     threads = [threading.Thread(target=acquire) for _ in range(4)]
     for thread in threads:
@@ -132,43 +132,43 @@ def test_an_interrupt_in_the_line_lets_the_next_one_in() -> None:
         def wait(self, *_: object) -> None:
             raise KeyboardInterrupt
 
-    with line.turn(VirtualClock()), pytest.raises(KeyboardInterrupt), line.turn(Interrupting()):
+    with line.hold(VirtualClock()), pytest.raises(KeyboardInterrupt), line.hold(Interrupting()):
         pytest.fail("it was another's turn")
-    with line.turn(Interrupting()):  # does not wait
+    with line.hold(Interrupting()):  # does not wait
         pass
 
 
 def test_a_pause_earns_a_burst() -> None:
     """After a quiet minute several calls go at once again."""
     clock = VirtualClock()
-    pacer = Pacer(rate=1.0, burst=5.0)
+    rate_limiter = AdaptiveRateLimiter(rate=1.0, burst=5.0)
     for _ in range(6):
-        pacer.acquire(clock)
+        rate_limiter.acquire(clock)
     assert clock.sleeps == [1.0]
     clock.advance(60)
     for _ in range(5):
-        assert pacer.acquire(clock) == 0.0
+        assert rate_limiter.acquire(clock) == 0.0
 
 
 def test_the_rate_never_falls_to_nothing() -> None:
     """However long a server refuses, it is asked again within twenty seconds."""
-    pacer = Pacer()
+    rate_limiter = AdaptiveRateLimiter()
     for _ in range(100):
-        pacer.throttled()
-    assert pacer.rate == pacer.slowest == 0.05
+        rate_limiter.throttled()
+    assert rate_limiter.rate == rate_limiter.slowest == 0.05
 
 
 def test_pacers_are_shared_by_account_and_region() -> None:
     """Two sessions of one account and region keep to one rate; another region has its own."""
-    ours = shared_pacers("111122223333", "us-east-1")
-    assert shared_pacers("111122223333", "us-east-1") is ours
-    assert shared_pacers("111122223333", "eu-west-1") is not ours
+    ours = shared_rate_limiters("111122223333", "us-east-1")
+    assert shared_rate_limiters("111122223333", "us-east-1") is ours
+    assert shared_rate_limiters("111122223333", "eu-west-1") is not ours
 
 
 def test_what_aws_limits_is_paced() -> None:
     """Submitting, looking, listing, stopping and reading logs each keep to a rate of their own."""
-    pacers = shared_pacers("111122223333", "us-east-1")
-    assert set(pacers) == {
+    rate_limiters = shared_rate_limiters("111122223333", "us-east-1")
+    assert set(rate_limiters) == {
         "CreateProcessingJob",
         "DescribeLogStreams",
         "DescribeProcessingJob",
@@ -177,26 +177,26 @@ def test_what_aws_limits_is_paced() -> None:
         "ListProcessingJobs",
         "StopProcessingJob",
     }
-    assert pacers["ListProcessingJobs"].rate < 2
+    assert rate_limiters["ListProcessingJobs"].rate < 2
 
 
 def test_the_wait_for_a_token_can_be_asked_for() -> None:
     """Asking takes no token: who is told that there is one, gets it without a wait."""
     clock = VirtualClock()
-    pacer = Pacer(rate=2.0, burst=1.0)
-    assert pacer.wait_of(clock) == pacer.wait_of(clock) == 0.0
-    pacer.acquire(clock)
-    assert pacer.wait_of(clock) == 0.5
+    rate_limiter = AdaptiveRateLimiter(rate=2.0, burst=1.0)
+    assert rate_limiter.delay(clock) == rate_limiter.delay(clock) == 0.0
+    rate_limiter.acquire(clock)
+    assert rate_limiter.delay(clock) == 0.5
     clock.advance(0.5)
-    assert pacer.wait_of(clock) == 0.0
-    assert pacer.acquire(clock) == 0.0
+    assert rate_limiter.delay(clock) == 0.0
+    assert rate_limiter.acquire(clock) == 0.0
 
 
 def test_a_rate_is_not_raised_above_the_fastest() -> None:
     """However often a call goes through, a known quota is kept to."""
     clock = VirtualClock()
-    pacer = Pacer(rate=1.0, burst=1.0, fastest=1.5)
+    rate_limiter = AdaptiveRateLimiter(rate=1.0, burst=1.0, fastest=1.5)
     for _ in range(1000):
-        pacer.acquire(clock)
-        pacer.succeeded()
-    assert pacer.rate == 1.5
+        rate_limiter.acquire(clock)
+        rate_limiter.succeeded()
+    assert rate_limiter.rate == 1.5

@@ -17,13 +17,13 @@ from processing.aws.retry import (
     RULES,
     ClockSkewError,
     Failure,
-    Kind,
+    FailureKind,
     RetryingApi,
     RetryPolicy,
     classify,
     rule_for,
 )
-from processing.aws.truncation import TruncatedAnswerError
+from processing.aws.truncation import TruncatedResponseError
 from processing.testing.clock import VirtualClock
 from processing.testing.faults import FaultInjector, FaultKind
 from processing.testing.wire import JsonService, ServiceError, make_client, respond
@@ -79,7 +79,7 @@ EXAMPLES: dict[str, list[Exception]] = {
         TimeoutError(),
     ],
     "answer not whole": [
-        TruncatedAnswerError("CreateProcessingJob", ("ProcessingJobArn",)),
+        TruncatedResponseError("CreateProcessingJob", ("ProcessingJobArn",)),
         ResponseParserError("no element found"),
         botocore_errors.IncompleteReadError(actual_bytes=1, expected_bytes=2),
         botocore_errors.FlexibleChecksumError(error_msg="x"),
@@ -114,14 +114,14 @@ def test_every_row_has_examples() -> None:
 def test_rows_say_what_the_failure_means() -> None:
     """The kinds that decide whether a job may exist are as they have to be."""
     kinds = {rule.name: rule.kind for rule in RULES}
-    assert kinds["no connection"] is Kind.TRANSIENT
-    assert kinds["connection lost"] is kinds["answer not whole"] is kinds["error body cut"] is Kind.AMBIGUOUS
-    assert kinds["anything else"] is kinds["clock skew"] is kinds["certificate refused"] is Kind.FATAL
+    assert kinds["no connection"] is FailureKind.TRANSIENT
+    assert kinds["connection lost"] is kinds["answer not whole"] is kinds["error body cut"] is FailureKind.AMBIGUOUS
+    assert kinds["anything else"] is kinds["clock skew"] is kinds["certificate refused"] is FailureKind.FATAL
 
 
 def test_interrupts_are_never_retried() -> None:
     """Ctrl-C is not a failure of the network."""
-    assert classify(KeyboardInterrupt()) is Kind.FATAL
+    assert classify(KeyboardInterrupt()) is FailureKind.FATAL
 
 
 DESCRIBED = {
@@ -160,7 +160,7 @@ def test_a_fault_costs_one_more_try(kind: FaultKind) -> None:
 def test_a_cut_answer_names_what_is_missing() -> None:
     """botocore takes half an answer for an empty success; we say which members are not there."""
     faults = FaultInjector().on("DescribeProcessingJob", "truncate", times=99)
-    with pytest.raises(TruncatedAnswerError, match="ProcessingJobStatus") as raised:
+    with pytest.raises(TruncatedResponseError, match="ProcessingJobStatus") as raised:
         describing(faults, VirtualClock()).call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "job"})
     assert raised.value.operation == "DescribeProcessingJob"
     assert faults.count() == {"DescribeProcessingJob": 8}
@@ -170,7 +170,7 @@ def test_members_that_the_model_does_not_require_are_checked_too() -> None:
     """An empty page of log lines has an empty list, not none."""
     service = JsonService({"FilterLogEvents": lambda _: {}})
     api = RetryingApi(lambda _: make_client("logs", service), clock=VirtualClock(), policy=RetryPolicy(attempts=2))
-    with pytest.raises(TruncatedAnswerError, match="events"):
+    with pytest.raises(TruncatedResponseError, match="events"):
         api.call("logs", "FilterLogEvents", {"logGroupName": "group"})
     assert len(service.calls) == 2
 
@@ -191,7 +191,7 @@ def test_a_cut_error_body_is_tried_again() -> None:
     api = RetryingApi(lambda _: make_client("sagemaker", faults.wrap(Cutting())), clock=VirtualClock())
     failures: list[Failure] = []
     api.call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "job"}, on_failure=failures.append)
-    assert [(failure.kind, failure.attempt) for failure in failures] == [(Kind.AMBIGUOUS, 1)]
+    assert [(failure.kind, failure.attempt) for failure in failures] == [(FailureKind.AMBIGUOUS, 1)]
 
 
 def test_the_last_error_is_botocores_own() -> None:

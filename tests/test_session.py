@@ -428,12 +428,12 @@ def test_aws_has_nothing_to_say_beforehand() -> None:
 
 
 def test_calls_to_aws_are_paced_and_calls_to_a_stand_in_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All sessions of an account and region share one pacer; another endpoint has no quota that we know of."""
+    """All sessions of an account and region share one rate limiter; another endpoint has no quota that we know of."""
     one, two, elsewhere = (Session(region_name=region) for region in ("eu-west-1", "eu-west-1", "eu-west-3"))
-    pacer = one.api.pacer("CreateProcessingJob")
-    assert pacer is not None
-    assert two.api.pacer("CreateProcessingJob") is pacer
-    assert elsewhere.api.pacer("CreateProcessingJob") is not pacer
-    assert one.api.pacer("PutObject") is None
+    rate_limiter = one.api.rate_limiter("CreateProcessingJob")
+    assert rate_limiter is not None
+    assert two.api.rate_limiter("CreateProcessingJob") is rate_limiter
+    assert elsewhere.api.rate_limiter("CreateProcessingJob") is not rate_limiter
+    assert one.api.rate_limiter("PutObject") is None
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    assert Session(region_name="eu-west-1").api.pacer("CreateProcessingJob") is None
+    assert Session(region_name="eu-west-1").api.rate_limiter("CreateProcessingJob") is None

@@ -26,7 +26,7 @@ class FairLock:
         self._taken = False
 
     @contextlib.contextmanager
-    def turn(self, clock: Clock) -> Iterator[None]:
+    def hold(self, clock: Clock) -> Iterator[None]:
         """Wait for one's turn, which ends with the block."""
         mine = False
         try:
@@ -42,11 +42,11 @@ class FairLock:
                 self._moved.notify()  # in any case: an interrupt may have come after another's notification
 
 
-class Pacer:
+class AdaptiveRateLimiter:
     """An adaptive token bucket: it lets a burst through, then finds the rate that the server record_failure.
 
     A throttled call cuts the rate, and remembers it as a ceiling that is approached again but not passed for a while;
-    successes raise it. One pacer serves one operation of one account and region, and may be shared by threads.
+    successes raise it. One rate limiter serves one operation of one account and region, and may be shared by threads.
 
     Args:
         rate: calls per second to begin with.
@@ -78,7 +78,7 @@ class Pacer:
     def acquire(self, clock: Clock) -> float:
         """Wait for a token, and return the seconds that the wait took."""
         started = clock.monotonic()
-        with self._line.turn(clock):  # one caller sleeps for the next token, the others stand in line behind it
+        with self._line.hold(clock):  # one caller sleeps for the next token, the others stand in line behind it
             while wait := self._take(clock.monotonic()):
                 with self._pause:  # a wait, since on a virtual clock a sleep would take other threads' time as well
                     clock.wait(self._pause, wait)
@@ -88,7 +88,7 @@ class Pacer:
             self._recent.append(started + waited)
         return waited
 
-    def wait_of(self, clock: Clock) -> float:
+    def delay(self, clock: Clock) -> float:
         """Return in how many seconds a token will be there, without taking it: 0 where `acquire` would not wait."""
         with self._state:
             return self._missing(clock.monotonic())
@@ -142,29 +142,29 @@ class Pacer:
 # However long AWS refuses everything: what watches makes few calls, and is not to see ends minutes late afterwards.
 _WATCHING = 0.5  # calls per second
 
-_shared: dict[tuple[str, ...], dict[str, Pacer]] = {}
+_shared: dict[tuple[str, ...], dict[str, AdaptiveRateLimiter]] = {}
 _shared_lock = threading.Lock()
 
 
-def new_pacers() -> dict[str, Pacer]:
-    """Return a pacer for each operation of the package that AWS limits, by operation.
+def new_rate_limiters() -> dict[str, AdaptiveRateLimiter]:
+    """Return a rate limiter for each operation of the package that AWS limits, by operation.
 
     CreateProcessingJob's published quota is one call a second, which says nothing of more at once. That of
     ListProcessingJobs is assumed to be two, as ListTrainingJobs' is. Those of Describe and Stop are not published.
     Those of CloudWatch Logs are between 5 and 25 a second, by region: all of them begin at the lowest, and learn.
     """
     return {
-        "CreateProcessingJob": Pacer(1.0, 1.0),
-        "DescribeLogStreams": Pacer(5.0, 5.0, fastest=25.0, slowest=_WATCHING),
-        "DescribeProcessingJob": Pacer(5.0, 10.0, fastest=20.0, slowest=_WATCHING),
-        "FilterLogEvents": Pacer(5.0, 5.0, fastest=25.0, slowest=_WATCHING),
-        "GetLogEvents": Pacer(5.0, 5.0, fastest=25.0, slowest=_WATCHING),
-        "ListProcessingJobs": Pacer(1.8, 2.0, fastest=1.8, slowest=_WATCHING),
-        "StopProcessingJob": Pacer(5.0, 10.0, fastest=20.0, slowest=_WATCHING),
+        "CreateProcessingJob": AdaptiveRateLimiter(1.0, 1.0),
+        "DescribeLogStreams": AdaptiveRateLimiter(5.0, 5.0, fastest=25.0, slowest=_WATCHING),
+        "DescribeProcessingJob": AdaptiveRateLimiter(5.0, 10.0, fastest=20.0, slowest=_WATCHING),
+        "FilterLogEvents": AdaptiveRateLimiter(5.0, 5.0, fastest=25.0, slowest=_WATCHING),
+        "GetLogEvents": AdaptiveRateLimiter(5.0, 5.0, fastest=25.0, slowest=_WATCHING),
+        "ListProcessingJobs": AdaptiveRateLimiter(1.8, 2.0, fastest=1.8, slowest=_WATCHING),
+        "StopProcessingJob": AdaptiveRateLimiter(5.0, 10.0, fastest=20.0, slowest=_WATCHING),
     }
 
 
-def shared_pacers(*key: str) -> Mapping[str, Pacer]:
-    """Return the process's pacers for an account and region (any texts that tell them apart), by operation."""
+def shared_rate_limiters(*key: str) -> Mapping[str, AdaptiveRateLimiter]:
+    """Return the process's rate limiters for an account and region (any texts that tell them apart), by operation."""
     with _shared_lock:
-        return _shared.setdefault(key, new_pacers())
+        return _shared.setdefault(key, new_rate_limiters())

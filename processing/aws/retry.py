@@ -1,8 +1,8 @@
 """The one retry layer: which failures are worth another try, how long to wait, and when an answer is an answer.
 
 The clients that this package makes do not retry by themselves. Everything that is sent goes through `RetryingApi`,
-which knows three things that a client does not: whether a failed call may have been carried out (`Kind`), whether an
-answer is whole (`processing.aws.truncation`), and how fast an operation may be called
+which knows three things that a client does not: whether a failed call may have been carried out (`FailureKind`),
+whether an answer is whole (`processing.aws.truncation`), and how fast an operation may be called
 (`processing.aws.rate_limit`). This is the one module that imports tenacity, and only when something is called.
 """
 
@@ -21,21 +21,21 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import attrs
 
-from processing.aws.truncation import check_answer
+from processing.aws.truncation import check_response
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.exceptions import ProcessingError
 
 if TYPE_CHECKING:
     import tenacity
 
-    from processing.aws.rate_limit import Pacer
+    from processing.aws.rate_limit import AdaptiveRateLimiter
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 
-class Kind(enum.Enum):
+class FailureKind(enum.Enum):
     """What a failure says about the call, and so what to do next."""
 
     THROTTLED = "throttled"
@@ -83,7 +83,7 @@ class Rule:
     """
 
     name: str
-    kind: Kind
+    kind: FailureKind
     errors: Collection[str] = ()
     codes: Collection[str] = ()
     statuses: Collection[int] = ()
@@ -105,21 +105,21 @@ _BOTOCORE = "botocore.exceptions."
 
 RULES: Final[tuple[Rule, ...]] = (
     # The first row that matches decides. Codes come first: they say more than a status.
-    Rule("clock skew", Kind.FATAL, codes=("RequestTimeTooSkewed", "RequestInTheFuture")),
+    Rule("clock skew", FailureKind.FATAL, codes=("RequestTimeTooSkewed", "RequestInTheFuture")),
     Rule(
         "credentials expired",
-        Kind.EXPIRED,
+        FailureKind.EXPIRED,
         codes=("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"),
     ),
     Rule(
         # Raised before anything is sent: the place that the credentials come from did not answer.
         "credentials not to be had",
-        Kind.EXPIRED,
+        FailureKind.EXPIRED,
         errors=(_BOTOCORE + "CredentialRetrievalError", _BOTOCORE + "MetadataRetrievalError"),
     ),
     Rule(
         "throttled by code",
-        Kind.THROTTLED,
+        FailureKind.THROTTLED,
         codes=(
             "BandwidthLimitExceeded",
             "EC2ThrottledException",
@@ -137,17 +137,17 @@ RULES: Final[tuple[Rule, ...]] = (
             "TooManyRequestsException",
         ),
     ),
-    Rule("throttled by status", Kind.THROTTLED, statuses=(429, 509)),
+    Rule("throttled by status", FailureKind.THROTTLED, statuses=(429, 509)),
     Rule(
         "role not yet known",
-        Kind.PROPAGATING,
+        FailureKind.PROPAGATING,
         codes=("ValidationException",),
         message=r"could not assume role|cannot be assumed|allows principal .* to assume",
     ),
     Rule(
         # S3 says 400 where a body came too slowly or damaged, 409 where two conditional writes met.
         "not taken in",
-        Kind.TRANSIENT,
+        FailureKind.TRANSIENT,
         codes=(
             "BadDigest",
             "ConditionalRequestConflict",
@@ -160,7 +160,7 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "no connection",
-        Kind.TRANSIENT,
+        FailureKind.TRANSIENT,
         errors=(
             _BOTOCORE + "EndpointConnectionError",
             _BOTOCORE + "ConnectTimeoutError",
@@ -169,11 +169,11 @@ RULES: Final[tuple[Rule, ...]] = (
             "socket.gaierror",
         ),
     ),
-    Rule("certificate refused", Kind.FATAL, errors=(_BOTOCORE + "SSLError",), message="certificate"),
-    Rule("TLS broke off", Kind.AMBIGUOUS, errors=(_BOTOCORE + "SSLError",)),
+    Rule("certificate refused", FailureKind.FATAL, errors=(_BOTOCORE + "SSLError",), message="certificate"),
+    Rule("TLS broke off", FailureKind.AMBIGUOUS, errors=(_BOTOCORE + "SSLError",)),
     Rule(
         "server error by code",
-        Kind.AMBIGUOUS,
+        FailureKind.AMBIGUOUS,
         codes=(
             "InternalError",
             "InternalFailure",
@@ -184,18 +184,18 @@ RULES: Final[tuple[Rule, ...]] = (
             "ServiceUnavailableException",
         ),
     ),
-    Rule("server error by status", Kind.AMBIGUOUS, statuses=(500, 502, 503, 504)),
+    Rule("server error by status", FailureKind.AMBIGUOUS, statuses=(500, 502, 503, 504)),
     Rule(
         # A HEAD has no body to say more: there "404" is the answer. Elsewhere a number means that the body was cut.
         "error body cut",
-        Kind.AMBIGUOUS,
+        FailureKind.AMBIGUOUS,
         codes=("", *map(str, range(400, 500))),
         statuses=range(400, 500),
         head=False,
     ),
     Rule(
         "connection lost",
-        Kind.AMBIGUOUS,
+        FailureKind.AMBIGUOUS,
         errors=(
             _BOTOCORE + "HTTPClientError",  # ConnectionClosedError, ReadTimeoutError, ResponseStreamingError
             "urllib3.exceptions.HTTPError",  # ProtocolError, IncompleteRead: raised while a body is read
@@ -206,9 +206,9 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "answer not whole",
-        Kind.AMBIGUOUS,
+        FailureKind.AMBIGUOUS,
         errors=(
-            "processing.aws.truncation.TruncatedAnswerError",
+            "processing.aws.truncation.TruncatedResponseError",
             "botocore.parsers.ResponseParserError",  # XML that ends early
             _BOTOCORE + "IncompleteReadError",
             _BOTOCORE + "ChecksumError",
@@ -216,7 +216,7 @@ RULES: Final[tuple[Rule, ...]] = (
             "builtins.UnicodeDecodeError",  # JSON that ends inside a character
         ),
     ),
-    Rule("anything else", Kind.FATAL),
+    Rule("anything else", FailureKind.FATAL),
 )
 
 
@@ -231,14 +231,14 @@ class _Facts:
     operation: str
 
 
-def classify(error: BaseException) -> Kind:
+def classify(error: BaseException) -> FailureKind:
     """Return what a failure means, by the first of `RULES` that matches."""
     return rule_for(error).kind
 
 
 def rule_for(error: BaseException) -> Rule:
     """Return the first of `RULES` that matches the failure."""
-    details = answer_of(error).get("Error", {})
+    details = response_of(error).get("Error", {})
     facts = _Facts(
         classes=frozenset(f"{base.__module__}.{base.__qualname__}" for base in type(error).__mro__),
         code=details.get("Code"),
@@ -251,11 +251,11 @@ def rule_for(error: BaseException) -> Rule:
 
 def error_code(error: BaseException) -> str | None:
     """Return AWS's error code, such as `ThrottlingException`; None for what is not an error answer."""
-    code = answer_of(error).get("Error", {}).get("Code")
+    code = response_of(error).get("Error", {}).get("Code")
     return None if code is None else str(code)
 
 
-def answer_of(error: BaseException) -> Mapping[str, Any]:
+def response_of(error: BaseException) -> Mapping[str, Any]:
     """Return the parsed error answer; empty where none came (`HTTPClientError` has a `response`, which is None)."""
     answer = getattr(error, "response", None)
     return answer if isinstance(answer, Mapping) else {}
@@ -284,7 +284,7 @@ def server_time(metadata: Mapping[str, Any]) -> float | None:
 
 
 def _metadata(error: BaseException) -> Mapping[str, Any]:
-    metadata = answer_of(error).get("ResponseMetadata")
+    metadata = response_of(error).get("ResponseMetadata")
     return metadata if isinstance(metadata, Mapping) else {}
 
 
@@ -304,7 +304,7 @@ class RetryPolicy:
         attempts: the most tries. Throttled and role-not-yet-known ones are bounded by time alone.
         base: the first wait is a random one up to this many seconds; each next one up to twice as long.
         cap: the longest wait, in seconds.
-        budget: seconds for all tries together, without the time in which a pacer held them back.
+        budget: seconds for all tries together, without the time in which a rate limiter held them back.
         propagation: seconds in which a role may become known.
         patience: seconds after which no answer is waited for, though the call may still be carried out: for calls that
             change nothing.
@@ -328,12 +328,12 @@ class Failure:
         attempt: the number of the try, from 1.
     """
 
-    kind: Kind
+    kind: FailureKind
     error: BaseException
     attempt: int
 
 
-class Pace(Protocol):
+class RateLimiter(Protocol):
     """What holds calls back before they are sent, and is told how they went."""
 
     def acquire(self, clock: Clock) -> float:
@@ -354,7 +354,7 @@ class RetryingApi:
         policy: how long a call is tried.
         clock: the time that waits are measured on.
         random: where the jitter comes from.
-        pacers: by operation, what holds calls back before they are sent.
+        rate_limiters: by operation, what holds calls back before they are sent.
         boto_session: returns the boto3 session that made the clients, for a transport that signs by itself; None where
             there is to be no such transport.
     """
@@ -366,7 +366,7 @@ class RetryingApi:
         policy: RetryPolicy | None = None,
         clock: Clock = SYSTEM_CLOCK,
         random: random_module.Random | None = None,
-        pacers: Mapping[str, Pacer] | None = None,
+        rate_limiters: Mapping[str, AdaptiveRateLimiter] | None = None,
         boto_session: Callable[[], Any] | None = None,
     ) -> None:
         self.client = client
@@ -374,7 +374,7 @@ class RetryingApi:
         self.policy = policy or RetryPolicy()
         self.clock = clock
         self.random = random or random_module.Random()  # noqa: S311 - jitter, not a secret
-        self._pacers = dict(pacers or {})
+        self._rate_limiters = dict(rate_limiters or {})
 
     def call(
         self,
@@ -384,7 +384,7 @@ class RetryingApi:
         *,
         on_failure: Callable[[Failure], None] | None = None,
         policy: RetryPolicy | None = None,
-        pacer: Pace | None = None,
+        rate_limiter: RateLimiter | None = None,
     ) -> dict[str, Any]:
         """Call one operation until it is answered, and return the answer.
 
@@ -394,12 +394,12 @@ class RetryingApi:
             params: its parameters, or what makes them anew for each try (a body that a try has read is spent).
             on_failure: told of every try that failed, the last one too.
             policy: in place of the API's own.
-            pacer: what holds the tries back, in place of the operation's own.
+            rate_limiter: what holds the tries back, in place of the operation's own.
 
         Raises:
             botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: the last failure, when no further try
                 is worth it.
-            TruncatedAnswerError: the last answer was not whole.
+            TruncatedResponseError: the last answer was not whole.
             ClockSkewError: this machine's clock is off.
         """
         from botocore import xform_name
@@ -409,14 +409,14 @@ class RetryingApi:
 
         def once() -> dict[str, Any]:
             answer: dict[str, Any] = method(**(params() if callable(params) else params))
-            check_answer(client, operation, answer)
+            check_response(client, operation, answer)
             return answer
 
-        return self._run(once, on_failure, policy or self.policy, pacer or self.pacer(operation))
+        return self._run(once, on_failure, policy or self.policy, rate_limiter or self.rate_limiter(operation))
 
-    def pacer(self, operation: str) -> Pacer | None:
+    def rate_limiter(self, operation: str) -> AdaptiveRateLimiter | None:
         """Return what holds the calls of an operation back before they are sent; None where nothing does."""
-        return self._pacers.get(operation)
+        return self._rate_limiters.get(operation)
 
     def attempt(
         self,
@@ -445,11 +445,11 @@ class RetryingApi:
         function: Callable[[], T],
         on_failure: Callable[[Failure], None] | None,
         policy: RetryPolicy,
-        pacer: Pace | None,
+        rate_limiter: RateLimiter | None,
     ) -> T:
         import tenacity
 
-        tries = _Tries(policy, self.clock, self.random, pacer, on_failure)
+        tries = _Tries(policy, self.clock, self.random, rate_limiter, on_failure)
         retrying = tenacity.Retrying(
             sleep=self.clock.sleep,
             retry=tenacity.retry_if_exception(tries.is_worth_another),
@@ -473,35 +473,35 @@ class _Tries:
         policy: RetryPolicy,
         clock: Clock,
         random: random_module.Random,
-        pacer: Pace | None,
+        rate_limiter: RateLimiter | None,
         on_failure: Callable[[Failure], None] | None,
     ) -> None:
         self._policy = policy
         self._clock = clock
         self._random = random
-        self._pacer = pacer
+        self._limiter = rate_limiter
         self._on_failure = on_failure
         self._started: float | None = None
-        self._held = 0.0  # seconds that the pacer held tries back after the first
+        self._held = 0.0  # seconds that the rate limiter held tries back after the first
         self._number = 0
         self._counted = 0  # tries that count against the policy's attempts
-        self._kind = Kind.FATAL
+        self._kind = FailureKind.FATAL
         self._expired = False
 
     def paced(self, function: Callable[[], T]) -> Callable[[], T]:
-        """Return `function` with a wait for the pacer before each try."""
+        """Return `function` with a wait for the rate limiter before each try."""
 
         @functools.wraps(function)
         def one_try() -> T:
-            held = self._pacer.acquire(self._clock) if self._pacer else 0.0
+            held = self._limiter.acquire(self._clock) if self._limiter else 0.0
             if self._started is None:
                 self._started = self._clock.monotonic()
             else:
                 self._held += held
             left = self._policy.patience - (self._clock.monotonic() - self._started)
             result = self._clock.within(left, function)
-            if self._pacer:
-                self._pacer.succeeded()
+            if self._limiter:
+                self._limiter.succeeded()
             return result
 
         return one_try
@@ -510,19 +510,19 @@ class _Tries:
         """Note a failure, and return whether its kind allows another try."""
         self._number += 1
         self._kind = kind = classify(error)
-        if self._pacer and kind is Kind.THROTTLED:
-            self._pacer.throttled()
+        if self._limiter and kind is FailureKind.THROTTLED:
+            self._limiter.throttled()
         if self._on_failure and isinstance(error, Exception):
             self._on_failure(Failure(kind, error, self._number))
-        if kind is Kind.EXPIRED:
+        if kind is FailureKind.EXPIRED:
             self._expired, before = True, self._expired
             return not before
-        self._counted += kind in {Kind.TRANSIENT, Kind.AMBIGUOUS}
-        return kind is not Kind.FATAL
+        self._counted += kind in {FailureKind.TRANSIENT, FailureKind.AMBIGUOUS}
+        return kind is not FailureKind.FATAL
 
     def wait(self, state: tenacity.RetryCallState) -> float:
         """Return the seconds to wait before the next try: random up to a doubling bound, or what the server asks."""
-        base = 1.0 if self._kind is Kind.PROPAGATING else self._policy.base
+        base = 1.0 if self._kind is FailureKind.PROPAGATING else self._policy.base
         bound = min(self._policy.cap, base * 2.0 ** min(self._number - 1, 32))
         jittered = self._random.uniform(0.0, bound)
         error = state.outcome.exception() if state.outcome else None
@@ -531,7 +531,7 @@ class _Tries:
     def is_over(self, state: tenacity.RetryCallState) -> bool:
         """Return whether the tries or the time have run out, the coming wait included."""
         spent = self._clock.monotonic() - (self._started or 0.0) - self._held + state.upcoming_sleep
-        if self._kind is Kind.PROPAGATING:
+        if self._kind is FailureKind.PROPAGATING:
             over = spent > self._policy.propagation
         else:
             over = spent > self._policy.budget or self._counted >= self._policy.attempts

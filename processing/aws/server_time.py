@@ -30,7 +30,7 @@ class ServerTime:
         self._least = -math.inf
         self._most = math.inf
 
-    def learn(self, answer: Mapping[str, Any], sent: float) -> None:
+    def update(self, answer: Mapping[str, Any], sent: float) -> None:
         """Take the time from an answer.
 
         Args:
@@ -47,17 +47,17 @@ class ServerTime:
             self._least, self._most = max(self._least, least), min(self._most, most)
 
     @property
-    def is_told(self) -> bool:
+    def is_known(self) -> bool:
         """Whether an answer has told the time."""
         return self._least > -math.inf
 
     def now(self) -> float:
         """Return AWS's time, in seconds since the epoch: never later than it is."""
-        if not self.is_told:
+        if not self.is_known:
             return self._clock.time() - _UNTOLD
         return self._clock.monotonic() + self._least
 
-    def reading_at(self, moment: float) -> float:
+    def monotonic_at(self, moment: float) -> float:
         """Return what the monotonic clock read at a moment of AWS's (seconds since the epoch), or a little less.
 
         A moment that has not come yet is taken for now.

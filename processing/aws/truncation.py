@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-class TruncatedAnswerError(ProcessingError):
+class TruncatedResponseError(ProcessingError):
     """An answer came with a success status, but without a member that the operation always answers.
 
     Attributes:
@@ -47,15 +47,15 @@ _ALWAYS_ANSWERED: Final[Mapping[str, tuple[str, ...]]] = {
 _LEFT_OUT: Final[Mapping[str, tuple[str, ...]]] = {"DeleteMessageBatch": ("Failed", "Successful")}
 
 
-def check_answer(client: Any, operation: str, answer: Mapping[str, Any]) -> None:
+def check_response(client: Any, operation: str, answer: Mapping[str, Any]) -> None:
     """Check that an answer has every member that the operation always answers.
 
     Raises:
-        TruncatedAnswerError: it has not.
+        TruncatedResponseError: it has not.
     """
     missing = tuple(member for member in _required(client, operation) if member not in answer)
     if missing:
-        raise TruncatedAnswerError(operation, missing)
+        raise TruncatedResponseError(operation, missing)
 
 
 def _required(client: Any, operation: str) -> Iterator[str]:

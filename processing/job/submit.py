@@ -18,20 +18,20 @@ import attrs
 
 from processing.aws.retry import (
     Failure,
-    Kind,
-    answer_of,
+    FailureKind,
     classify,
     error_code,
     is_not_found,
+    response_of,
     server_time,
 )
-from processing.aws.truncation import check_answer
+from processing.aws.truncation import check_response
 from processing.exceptions import SubmissionError
 from processing.request.capacity import capacity_advice
 from processing.request.extra import ANSWERED_ONLY
 
 if TYPE_CHECKING:
-    from processing.aws.retry import Pace, RetryingApi
+    from processing.aws.retry import RateLimiter, RetryingApi
     from processing.request.build import ProcessingRequest
 
 logger = logging.getLogger(__name__)
@@ -61,11 +61,11 @@ class NotWantedError(SubmissionError):
     """Nobody wants the job any more: it was not created."""
 
 
-_pace: contextvars.ContextVar[Pace | None] = contextvars.ContextVar("pace", default=None)
+_pace: contextvars.ContextVar[RateLimiter | None] = contextvars.ContextVar("pace", default=None)
 
 
 @contextlib.contextmanager
-def paced_by(pace: Pace) -> Iterator[None]:
+def paced_by(pace: RateLimiter) -> Iterator[None]:
     """Let everything that is submitted in the block be held back by a pace of its own.
 
     Args:
@@ -107,7 +107,7 @@ class _Submission:
     def run(self) -> Submitted:
         try:
             answer = self._api.call(
-                "sagemaker", "CreateProcessingJob", self._parameters, on_failure=self._note, pacer=_pace.get()
+                "sagemaker", "CreateProcessingJob", self._parameters, on_failure=self._note, rate_limiter=_pace.get()
             )
         except NotWantedError as error:
             if not self._may_exist:
@@ -120,14 +120,16 @@ class _Submission:
         return Submitted(answer["ProcessingJobArn"], adopted=False, since=since)
 
     def _parameters(self) -> dict[str, Any]:
-        if not self._sent:  # called when the pacer has let the first try through
+        if not self._sent:  # called when the rate limiter has let the first try through
             self._started = (self._api.clock.time(), self._api.clock.monotonic())
             self._sent = True
         return self._request
 
     def _note(self, failure: Failure) -> None:
         taken = error_code(failure.error) == "ResourceInUse"
-        if failure.kind is Kind.AMBIGUOUS or (taken and _client_retried(self._api.client("sagemaker"), failure.error)):
+        if failure.kind is FailureKind.AMBIGUOUS or (
+            taken and _client_retried(self._api.client("sagemaker"), failure.error)
+        ):
             self._may_exist = True
 
     def _after(self, error: Exception) -> Submitted:
@@ -153,7 +155,7 @@ class _Submission:
 
         def look() -> dict[str, Any]:
             answer: dict[str, Any] = client.describe_processing_job(ProcessingJobName=self._name)
-            check_answer(client, "DescribeProcessingJob", answer)
+            check_response(client, "DescribeProcessingJob", answer)
             return answer
 
         clock = self._api.clock
@@ -195,7 +197,7 @@ class _Submission:
 
     def _refused(self, error: Exception) -> SubmissionError:
         code = error_code(error)
-        text = answer_of(error).get("Error", {}).get("Message") or str(error)
+        text = response_of(error).get("Error", {}).get("Message") or str(error)
         advice = _advice(error, code, text, self._request)
         message = f"job {self._name} was not created: {text}" + (f"\n{advice}" if advice else "")
         return SubmissionError(message, job_name=self._name, code=code)
@@ -220,7 +222,7 @@ def _client_retried(client: Any, error: BaseException) -> bool:
 
     Our clients never do. One that the user made may, and then its first `ResourceInUse` can speak of our own job.
     """
-    retried = (answer_of(error).get("ResponseMetadata") or {}).get("RetryAttempts")
+    retried = (response_of(error).get("ResponseMetadata") or {}).get("RetryAttempts")
     if retried is not None:
         return bool(retried)
     settings = client.meta.config.retries or {}
@@ -228,11 +230,12 @@ def _client_retried(client: Any, error: BaseException) -> bool:
     return bool(attempts > 1)
 
 
-_ADVICE: Final[Mapping[Kind | str | None, str]] = {
-    Kind.PROPAGATING: "The role does not exist, or its trust policy does not allow sagemaker.amazonaws.com to assume "
-    "it. (Roles made a moment ago were allowed for: the request was repeated for a while.)",
-    Kind.EXPIRED: "The AWS credentials have run out: renew them (for SSO: `aws sso login`), then run again.",
-    Kind.THROTTLED: "AWS throttles CreateProcessingJob (one a second per account and region): submit fewer at a time.",
+_ADVICE: Final[Mapping[FailureKind | str | None, str]] = {
+    FailureKind.PROPAGATING: "The role does not exist, or its trust policy does not allow sagemaker.amazonaws.com to "
+    "assume it. (Roles made a moment ago were allowed for: the request was repeated for a while.)",
+    FailureKind.EXPIRED: "The AWS credentials have run out: renew them (for SSO: `aws sso login`), then run again.",
+    FailureKind.THROTTLED: "AWS throttles CreateProcessingJob (one a second per account and region): "
+    "submit fewer at a time.",
     "AccessDenied": "The caller needs sagemaker:CreateProcessingJob, and iam:PassRole on the job's role.",
     "AccessDeniedException": "The caller needs sagemaker:CreateProcessingJob, and iam:PassRole on the job's role.",
 }

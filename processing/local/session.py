@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from processing.aws.rate_limit import Pacer
+    from processing.aws.rate_limit import AdaptiveRateLimiter
     from processing.aws.retry import RetryPolicy
     from processing.local.cleaning import Age, Cleaned, Size
     from processing.local.event_callbacks import Subscription
@@ -233,7 +233,7 @@ class LocalSession(Session):
         # The engine has one account, and everybody knows it.
         return self.engine.handle("sts", "GetCallerIdentity", {})
 
-    def _pacers(self) -> Mapping[str, Pacer]:
+    def _rate_limiters(self) -> Mapping[str, AdaptiveRateLimiter]:
         # The engine has no quotas.
         return {}
 

@@ -23,7 +23,7 @@ from processing.session.default_bucket import bucket_exists, create_bucket
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from processing.aws.rate_limit import Pacer
+    from processing.aws.rate_limit import AdaptiveRateLimiter
     from processing.aws.retry import RetryingApi, RetryPolicy
     from processing.request.build import ProcessingRequest
     from processing.request.s3_uri import S3Uri
@@ -256,7 +256,7 @@ class Session:
                     self.client,
                     policy=self._retry_policy,
                     clock=self.clock,
-                    pacers=self._pacers(),
+                    rate_limiters=self._rate_limiters(),
                     boto_session=lambda: self.boto_session,
                 )
             return self._api
@@ -468,14 +468,14 @@ class Session:
 
     # What the above stand on.
 
-    def _pacers(self) -> Mapping[str, Pacer]:
+    def _rate_limiters(self) -> Mapping[str, AdaptiveRateLimiter]:
         """What holds calls back: shared by the process's sessions of a profile and region, so also of an account."""
-        from processing.aws.rate_limit import shared_pacers
+        from processing.aws.rate_limit import shared_rate_limiters
 
         host = str(self.client("sagemaker").meta.endpoint_url).rstrip("/")
         if not host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws")):
             return {}  # a stand-in has quotas of its own, if any
-        return shared_pacers(self.boto_region_name, str(self.boto_session.profile_name), host)
+        return shared_rate_limiters(self.boto_region_name, str(self.boto_session.profile_name), host)
 
     def _make_boto_session(self) -> Any:
         import boto3

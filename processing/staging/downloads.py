@@ -17,7 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from processing.aws.retry import error_code
-from processing.aws.truncation import check_answer
+from processing.aws.truncation import check_response
 from processing.exceptions import StagingError
 from processing.request.s3_uri import S3Uri
 from processing.staging.checksums import verifier_of
@@ -58,7 +58,7 @@ def fetch(
 
     def get() -> T:
         answer = client.get_object(**params)
-        check_answer(client, "GetObject", answer)
+        check_response(client, "GetObject", answer)
         try:
             return use(answer)
         finally:
@@ -227,7 +227,7 @@ class Ranges:
         def get() -> None:
             wanted = f"bytes={start + len(received)}-{start + size - 1}"
             answer = client.get_object(**self._params, Range=wanted)
-            check_answer(client, "GetObject", answer)
+            check_response(client, "GetObject", answer)
             with contextlib.closing(answer["Body"]) as body:
                 if answer.get("ContentRange") != f"{wanted.replace('=', ' ')}/{self._size}":
                     raise StagingError("S3 sent another range than was asked for")

@@ -12,7 +12,7 @@ from collections import deque
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from processing.aws.retry import Kind, http_status
+from processing.aws.retry import FailureKind, http_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -170,7 +170,7 @@ class Pool(Generic[T]):
         """Take note of a try that failed: where the server asks for less, less is sent; after an abort, nothing."""
         if self._aborted is not None:
             raise CancelledError
-        if failure.kind is Kind.THROTTLED or http_status(failure.error) == 503:
+        if failure.kind is FailureKind.THROTTLED or http_status(failure.error) == 503:
             self.refused()
 
     def refused(self) -> None:

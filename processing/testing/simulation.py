@@ -28,7 +28,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from processing.aws.rate_limit import shared_pacers
+from processing.aws.rate_limit import shared_rate_limiters
 from processing.aws.retry import RetryingApi
 from processing.local.engine import ACCOUNT, REGION, Engine
 from processing.local.jobs.description import selected
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
-    from processing.aws.rate_limit import Pacer
+    from processing.aws.rate_limit import AdaptiveRateLimiter
     from processing.aws.retry import RetryPolicy
     from processing.testing.clock import VirtualClock
 
@@ -208,26 +208,30 @@ class SimulatedAws:
         register("before-send", lambda request, **_: self.send(request))
         return boto3.Session(botocore_session=core, region_name=REGION)
 
-    def api(self, *, pacers: Mapping[str, Pacer] | None = None, policy: RetryPolicy | None = None) -> RetryingApi:
+    def api(
+        self, *, rate_limiters: Mapping[str, AdaptiveRateLimiter] | None = None, policy: RetryPolicy | None = None
+    ) -> RetryingApi:
         """Return what makes calls with retries, as a session has it.
 
         Args:
-            pacers: by operation; by default none.
+            rate_limiters: by operation; by default none.
             policy: how long a call is tried.
         """
-        return RetryingApi(self.client, policy=policy, clock=self.clock, random=self._chance(), pacers=pacers)
+        return RetryingApi(
+            self.client, policy=policy, clock=self.clock, random=self._chance(), rate_limiters=rate_limiters
+        )
 
-    def session(self, *, pacers: Mapping[str, Pacer] | None = None, **options: Any) -> Session:
+    def session(self, *, rate_limiters: Mapping[str, AdaptiveRateLimiter] | None = None, **options: Any) -> Session:
         """Return a real `Session` whose AWS is the simulation.
 
         Args:
-            pacers: by operation; by default what a session on AWS has, of its own.
+            rate_limiters: by operation; by default what a session on AWS has, of its own.
             options: of `Session`, such as `polling` and `retry_policy`.
         """
-        if pacers is None:
-            pacers = shared_pacers("simulation", uuid.uuid4().hex)
+        if rate_limiters is None:
+            rate_limiters = shared_rate_limiters("simulation", uuid.uuid4().hex)
         options = {"clock": self.clock, "sagemaker_config": {}, **options}
-        return _SimulatedSession(self.boto_session(), pacers, self._chance(), **options)
+        return _SimulatedSession(self.boto_session(), rate_limiters, self._chance(), **options)
 
     # What happens at a call.
 
@@ -247,7 +251,7 @@ class SimulatedAws:
 
     @functools.cached_property
     def _own_session(self) -> Session:
-        return self.session(pacers={})
+        return self.session(rate_limiters={})
 
     def _chance(self) -> random.Random:
         return random.Random(self._seed)  # noqa: S311 - jitter, not a secret
@@ -312,16 +316,18 @@ class _Services:
 
 
 class _SimulatedSession(Session):
-    """A session on AWS, with the pacers and the chance that it is given."""
+    """A session on AWS, with the rate limiters and the chance that it is given."""
 
-    def __init__(self, boto_session: Any, pacers: Mapping[str, Pacer], chance: random.Random, **options: Any) -> None:
+    def __init__(
+        self, boto_session: Any, rate_limiters: Mapping[str, AdaptiveRateLimiter], chance: random.Random, **options: Any
+    ) -> None:
         super().__init__(boto_session, **options)
         self._api = RetryingApi(
             self.client,
             policy=options.get("retry_policy"),
             clock=self.clock,
             random=chance,
-            pacers=pacers,
+            rate_limiters=rate_limiters,
             boto_session=None,  # a transport that signs by itself would not come by here
         )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from processing.aws.retry import ClockSkewError, Kind, classify
+from processing.aws.retry import ClockSkewError, FailureKind, classify
 
 if TYPE_CHECKING:
     import random as random_module
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PASSING: Final = frozenset({Kind.THROTTLED, Kind.TRANSIENT, Kind.AMBIGUOUS})
+_PASSING: Final = frozenset({FailureKind.THROTTLED, FailureKind.TRANSIENT, FailureKind.AMBIGUOUS})
 
 
 def passes(error: BaseException) -> bool:
@@ -26,7 +26,7 @@ def passes(error: BaseException) -> bool:
 
 def concerns_all(error: BaseException) -> bool:
     """Return whether a lasting failure is one of every call: of the credentials, or of this machine's clock."""
-    return isinstance(error, ClockSkewError) or classify(error) is Kind.EXPIRED
+    return isinstance(error, ClockSkewError) or classify(error) is FailureKind.EXPIRED
 
 
 @attrs.define
@@ -75,7 +75,7 @@ class Outages:
             passing: True for a failure that is known to pass, whatever it looks like.
         """
         spell = self._spells.get(operation) or _Outage(now)
-        if classify(error) is Kind.EXPIRED:
+        if classify(error) is FailureKind.EXPIRED:
             spell.expired = now if spell.expired is None else spell.expired
             if now - spell.expired >= self._polling.renewal:
                 return False

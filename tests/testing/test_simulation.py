@@ -427,13 +427,13 @@ def test_threads_share_it() -> None:
 
 
 def test_a_session_has_what_a_session_on_aws_has() -> None:
-    """It is paced as one on AWS is, by pacers of its own; its clients do not retry."""
+    """It is paced as one on AWS is, by rate limiters of its own; its clients do not retry."""
     aws = simulated()
     first, second = aws.session(), aws.session()
     assert not first.is_local
-    assert first.api.pacer("CreateProcessingJob") is not None
-    assert first.api.pacer("CreateProcessingJob") is not second.api.pacer("CreateProcessingJob")
-    assert aws.session(pacers={}).api.pacer("CreateProcessingJob") is None
+    assert first.api.rate_limiter("CreateProcessingJob") is not None
+    assert first.api.rate_limiter("CreateProcessingJob") is not second.api.rate_limiter("CreateProcessingJob")
+    assert aws.session(rate_limiters={}).api.rate_limiter("CreateProcessingJob") is None
     assert first.account_id() == "000000000000"
     assert first.client("sagemaker").meta.config.retries["total_max_attempts"] == 1
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing.aws.rate_limit import new_pacers
+from processing.aws.rate_limit import new_rate_limiters
 from processing.aws.retry import classify
 from processing.testing.clock import VirtualClock
 from processing.testing.simulation import PUBLISHED_QUOTAS, SimulatedAws
@@ -32,10 +32,12 @@ LONGEST = Polling().longest
 class World:
     """A simulated AWS, its clock, and a poller."""
 
-    def __init__(self, *, polling: Polling | None = None, pacers: Mapping[str, Any] | None = None, **aws: Any) -> None:
+    def __init__(
+        self, *, polling: Polling | None = None, rate_limiters: Mapping[str, Any] | None = None, **aws: Any
+    ) -> None:
         self.clock = VirtualClock()
         self.aws = SimulatedAws(self.clock, **aws)
-        self.api = self.aws.api(pacers=pacers)
+        self.api = self.aws.api(rate_limiters=rate_limiters)
         self.poller = Poller(self.api, polling or Polling(), random=random.Random(3))
 
     def subscribe(self, *names: str) -> Subscription:
@@ -421,7 +423,7 @@ def fleet(world: World, count: int, ends: Any, **life: Any) -> list[str]:
 
 def test_many_jobs_cost_no_more_than_some() -> None:
     """200 jobs that end one a second are seen to within a few seconds, by forty calls a minute, none refused."""
-    world = World(quotas=PUBLISHED_QUOTAS, pacers=new_pacers())
+    world = World(quotas=PUBLISHED_QUOTAS, rate_limiters=new_rate_limiters())
     names = fleet(world, 200, lambda number: 300.0 + number)
     with world.subscribe(*names) as subscription:
         told = world.follow(subscription)

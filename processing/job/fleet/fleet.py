@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from processing import default_sessions as targets
 from processing._utils import type_name
-from processing.aws.rate_limit import Pacer
+from processing.aws.rate_limit import AdaptiveRateLimiter
 from processing.container.contract import TERMINAL
 from processing.exceptions import ConfigurationError, ProcessingError
 from processing.job.fleet import search as finding
@@ -350,7 +350,11 @@ def submit_all(
     target: Session = template.sagemaker_session
     there = {each.name: each for each in finding.listing_if_allowed(target, f"{name}-")}
     # Of the bucket of AWS, which holds the calls of a second, one is left: calls do not arrive as evenly as they go.
-    pace = target.api.pacer("CreateProcessingJob") if rate is None else Pacer(rate, max(1.0, rate - 1.0), fastest=rate)
+    pace = (
+        target.api.rate_limiter("CreateProcessingJob")
+        if rate is None
+        else AdaptiveRateLimiter(rate, max(1.0, rate - 1.0), fastest=rate)
+    )
     submission = Submission(
         target,
         template,

@@ -27,7 +27,7 @@ from processing.job.submit import NameTakenError, NotWantedError, paced_by
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from processing.aws.retry import Pace
+    from processing.aws.retry import RateLimiter
     from processing.clock import Clock
     from processing.job.fleet.runs import Run, Runs
     from processing.job.fleet.search import Listed
@@ -74,7 +74,7 @@ class Gate:
         pace: how fast they may go; None for as fast as they come.
     """
 
-    def __init__(self, pace: Pace | None) -> None:
+    def __init__(self, pace: RateLimiter | None) -> None:
         self._pace = pace
         self._line = FairLock()
         self.closed = False
@@ -89,7 +89,7 @@ class Gate:
         Raises:
             NotWantedError: the gate is closed.
         """
-        with self._line.turn(clock):  # so that one alone waits for the pace, and the others need not when it is closed
+        with self._line.hold(clock):  # so that one alone waits for the pace, and the others need not when it is closed
             self._check()
             waited = self._pace.acquire(clock) if self._pace else 0.0
             self._check()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing.aws.retry import answer_of, is_denied, server_time
+from processing.aws.retry import is_denied, response_of, server_time
 from processing.aws.server_time import ServerTime
 from processing.exceptions import ConfigurationError
 from processing.watching.checkpoint import Checkpoint
@@ -425,20 +425,20 @@ class LogReader:
                 job.ending.due = due
 
     def _call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
-        if not self._server.is_told:
+        if not self._server.is_known:
             keep_pages(self._api.client("logs"))
         sent, answer = self._clock.monotonic(), {}
         try:
             answer = self._api.call("logs", operation, params, policy=self._policy())
         except Exception as error:
-            answer = dict(answer_of(error))
+            answer = dict(response_of(error))
             raise
         finally:
-            self._server.learn(answer, sent)
+            self._server.update(answer, sent)
         return answer
 
     def _aws_now(self) -> float:
-        return self._server.now() if self._server.is_told else self._clock.time()
+        return self._server.now() if self._server.is_known else self._clock.time()
 
     def _short_policy(self) -> RetryPolicy:
         return attrs.evolve(self._api.policy, budget=min(self._api.policy.budget, _CALL_BUDGET))

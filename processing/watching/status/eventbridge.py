@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing._utils import type_name
-from processing.aws.retry import Kind, RetryingApi, classify
+from processing.aws.retry import FailureKind, RetryingApi, classify
 from processing.exceptions import ConfigurationError
 from processing.watching.status.eventbridge_event import read_event
 
@@ -107,7 +107,7 @@ class EventBridgeSource:
             error = self._receive(api)
             if error is None:
                 continue
-            if classify(error) in {Kind.FATAL, Kind.PROPAGATING}:
+            if classify(error) in {FailureKind.FATAL, FailureKind.PROPAGATING}:
                 self._give_up(error)
                 return
             logger.debug("the queue %s cannot be read at the moment: %s", self.queue_url, error)
@@ -139,7 +139,7 @@ class EventBridgeSource:
         try:
             api.call("sqs", "DeleteMessageBatch", {"QueueUrl": self.queue_url, "Entries": entries}, policy=once)
         except Exception as error:
-            if classify(error) in {Kind.FATAL, Kind.PROPAGATING}:
+            if classify(error) in {FailureKind.FATAL, FailureKind.PROPAGATING}:
                 raise
             logger.debug("messages of %s were not deleted: %s", self.queue_url, error)
 

@@ -328,8 +328,8 @@ class Poller:
 
     def _hold(self, operation: str) -> float:
         """Return for how many seconds an operation is held back by the account's rate."""
-        pacer = self._api.pacer(operation)
-        return pacer.wait_of(self._clock) if pacer else 0.0
+        rate_limiter = self._api.rate_limiter(operation)
+        return rate_limiter.delay(self._clock) if rate_limiter else 0.0
 
     def _call_unlocked(self, call: Call, policy: RetryPolicy) -> dict[str, Any]:
         self._lock.release()

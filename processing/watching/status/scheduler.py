@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing.aws.retry import Kind, classify, error_code, is_denied, is_not_found
+from processing.aws.retry import FailureKind, classify, error_code, is_denied, is_not_found
 from processing.aws.server_time import ServerTime
 from processing.container.contract import TERMINAL
 from processing.exceptions import WatchError
@@ -131,7 +131,7 @@ class StatusScheduler:
         """Take note that a job was running at a moment of AWS's time, in seconds since the epoch."""
         watched = self._jobs.get(name)
         if watched is not None:
-            watched.alive = max(watched.alive, self._server.reading_at(moment))
+            watched.alive = max(watched.alive, self._server.monotonic_at(moment))
 
     def next_look(self, names: Iterable[str]) -> float:
         """Return when the next of some jobs is looked at by itself; infinite where that is not how they are known."""
@@ -183,7 +183,7 @@ class StatusScheduler:
             sent: the monotonic moment before the call.
         """
         now = self._clock.monotonic()
-        self._server.learn(answer, sent)
+        self._server.update(answer, sent)
         self._outages.record_success(call.operation, now)
         if "NextToken" in call.params:
             self._outages.record_success(_FURTHER_PAGES, now)
@@ -302,6 +302,6 @@ class StatusScheduler:
         advice = ""
         if is_denied(error):
             advice = "; ask for the permission sagemaker:DescribeProcessingJob"
-        elif classify(error) is Kind.EXPIRED:
+        elif classify(error) is FailureKind.EXPIRED:
             advice = "; renew the credentials and attach to the job again"
         return [Loss(watched, f"{error}{advice}. The job itself goes on", error) for watched in jobs]
