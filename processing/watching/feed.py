@@ -17,7 +17,7 @@ from processing.exceptions import ConfigurationError
 from processing.watching.events import StatusChanged
 from processing.watching.logs.batch import LogBatch
 from processing.watching.logs.filters import Selection, Tail
-from processing.watching.logs.reader import LogReader, is_settled, milliseconds
+from processing.watching.logs.reader import LogReader, ended_long_ago, to_milliseconds
 from processing.watching.status.model import Lost
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class Feed:
     def _read(self, lines: _Lines) -> Iterator[FeedItem]:
         """Yield the lines that are due, and how jobs ended whose last line was among them."""
         clock, turn = self.session.clock, self.session.clock.monotonic() + _TURN
-        lines.reader.await_look(self.subscription.next_look())
+        lines.reader.align_with_status_call(self.subscription.next_look())
         with contextlib.closing(lines.read()) as steps:
             for step in steps:
                 if self._closed:
@@ -218,12 +218,12 @@ class Feed:
                 elif step.job_name in self._left:
                     del self._left[step.job_name]
                     yield step
-        for name, moment in lines.reader.fresh().items():
+        for name, moment in lines.reader.pop_signs_of_life().items():
             self.subscription.alive(name, moment)
 
     def _of_those_left(self, lines: LogBatch) -> Iterator[LogBatch]:
         if not lines.job_names <= self._left.keys():
-            lines.keep(lambda name, _: name in self._left)
+            lines.filter(lambda name, _: name in self._left)
         if lines:
             yield lines
 
@@ -301,17 +301,17 @@ class _Lines:
         name = news.job_name
         if isinstance(news, StatusChanged) and name not in self._known:
             self._known.add(name)
-            created = milliseconds(news.description["CreationTime"])
+            created = to_milliseconds(news.description["CreationTime"])
             self.reader.add(name, max(created, self._selection.since or 0))
         if not over or name not in self._known:
             return False
         self.ending[name] = news
         if isinstance(news, StatusChanged):
             ended = news.description.get("ProcessingEndTime")
-            settled = is_settled(self._session.api, news.description)
-            self.reader.ended(name, ended_at=ended and ended.timestamp(), settled=settled)
+            all_arrived = ended_long_ago(self._session.api, news.description)
+            self.reader.mark_ended(name, ended_at=ended and ended.timestamp(), all_arrived=all_arrived)
         else:  # what there is now is all that is asked for
-            self.reader.ended(name, ended_at=None, settled=True)
+            self.reader.mark_ended(name, ended_at=None, all_arrived=True)
         return True
 
     def due(self) -> float | None:
@@ -339,7 +339,7 @@ class _Lines:
             yield from self._all_told()
 
     def _selected(self, lines: LogBatch) -> Iterator[LogBatch]:
-        self._selection.narrow(lines)
+        self._selection.apply(lines)
         if self._tail is None:
             yield lines
         else:

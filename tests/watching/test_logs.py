@@ -85,9 +85,11 @@ class World:
             self.clock.sleep((seconds if due is None else min(seconds, due)) - self.clock.monotonic())
         return [*got, *self.finish()]
 
-    def finish(self, *, ended_at: float | None = None, settled: bool = False) -> list[LogEvent]:
+    def finish(self, *, ended_at: float | None = None, all_arrived: bool = False) -> list[LogEvent]:
         """End the job, by default now, and return its last lines."""
-        self.reader.ended(JOB, ended_at=self.clock.time() if ended_at is None else ended_at, settled=settled)
+        self.reader.mark_ended(
+            JOB, ended_at=self.clock.time() if ended_at is None else ended_at, all_arrived=all_arrived
+        )
         got: list[LogEvent] = []
         while (due := self.reader.due) is not None:
             self.clock.sleep(due - self.clock.monotonic())
@@ -251,7 +253,7 @@ def test_another_refusal_is_said(caplog: pytest.LogCaptureFixture) -> None:
         assert world.follow(60) == []
     assert len(caplog.records) == 1
     assert "the logs of clean cannot be shown, they cannot be read" in caplog.text
-    assert world.complete == [LogsComplete(JOB, 0, bounded=True)]
+    assert world.complete == [LogsComplete(JOB, 0, gave_up=True)]
 
 
 @pytest.mark.parametrize("filtered", [True, False])
@@ -320,14 +322,14 @@ def test_the_wait_for_the_last_lines_is_bounded(caplog: pytest.LogCaptureFixture
     assert 350 <= len(got) <= 360
     assert 35 <= world.clock.monotonic() < 36
     assert "still came in 30 seconds after the job's end" in caplog.text
-    assert world.complete == [LogsComplete(JOB, len(got), bounded=True)]
+    assert world.complete == [LogsComplete(JOB, len(got), gave_up=True)]
 
 
 def test_a_job_that_ended_long_ago_is_read_once() -> None:
     """Where no line can be under way any more, one sweep is enough."""
     world = World([line(number, at=1) for number in range(10)], page=5)
     world.clock.advance(9999)
-    assert len(world.finish(settled=True)) == 10
+    assert len(world.finish(all_arrived=True)) == 10
     assert world.faults.count() == {"FilterLogEvents": 2}
 
 

@@ -79,7 +79,7 @@ class World:
             for job, end in [(job, end) for job, end in left.items() if end <= now]:
                 del left[job]
                 if job not in self.complete:
-                    reader.ended(job, ended_at=START / 1000 + end, settled=False)
+                    reader.mark_ended(job, ended_at=START / 1000 + end, all_arrived=False)
             for item in poll(reader):
                 if isinstance(item, LogsComplete):
                     assert item.job_name not in self.complete
@@ -173,8 +173,8 @@ def test_a_job_that_was_complete_stays_so() -> None:
     world.follow(reader, {"clean": 2.0})
     calls = len(world.faults.calls)
     again = world.reader(["clean"], checkpoint=reader.checkpoint())
-    again.ended("clean", ended_at=START / 1000 + 2, settled=False)
-    assert list(poll(again)) == [LogsComplete("clean", 1, bounded=False)]
+    again.mark_ended("clean", ended_at=START / 1000 + 2, all_arrived=False)
+    assert list(poll(again)) == [LogsComplete("clean", 1, gave_up=False)]
     assert len(world.faults.calls) == calls
     assert again.due is None
     assert Checkpoint.from_json(again.checkpoint().to_json()) == reader.checkpoint()
@@ -251,10 +251,10 @@ def test_a_job_that_comes_later_is_read_from_its_beginning() -> None:
     reader.drop("run-3")
     world.clock.advance(49.5)
     assert Counter(item.job_name for item in poll(reader)) == {"run-1": 17, "run-2": 33}
-    assert reader.fresh().keys() == {"run-1"}  # of the other it is not known yet how it writes
+    assert reader.pop_signs_of_life().keys() == {"run-1"}  # of the other it is not known yet how it writes
     world.clock.advance(50)
     assert list(poll(reader)) == []
-    assert reader.fresh() == {}
+    assert reader.pop_signs_of_life() == {}
 
 
 def test_one_host_alone() -> None:

@@ -106,7 +106,7 @@ class LogBatch:
         """What each line that is wanted says."""
         return list(map(_message, self._chosen()))
 
-    def keep(self, wants: Callable[[str, str], object]) -> None:
+    def filter(self, wants: Callable[[str, str], object]) -> None:
         """Leave out the lines that are not wanted.
 
         Args:

@@ -39,7 +39,7 @@ def fingerprints_of_numbers(digits: Iterable[str | bytes]) -> list[int]:
     return list(map(_MODULUS.__rmod__, map(int, digits)))
 
 
-class Seen:
+class SeenLines:
     """Remembers which lines it was told of, by timestamp and fingerprint.
 
     A job may write millions of lines, and one that comes very late must still be told from those that were given hours
@@ -97,7 +97,7 @@ class Seen:
         return texts
 
     @classmethod
-    def from_texts(cls, texts: Mapping[str, str]) -> Seen:
+    def from_texts(cls, texts: Mapping[str, str]) -> SeenLines:
         """Return what `to_texts` wrote.
 
         Raises:

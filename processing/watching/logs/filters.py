@@ -62,10 +62,10 @@ class Selection:
         """
         return cls(_since(since, clock), _tail(tail), _host(host), _pattern(pattern))
 
-    def narrow(self, lines: LogBatch) -> None:
+    def apply(self, lines: LogBatch) -> None:
         """Leave out the lines that do not have the text that is looked for."""
         if (pattern := self.pattern) is not None:
-            lines.keep(lambda _, message: pattern.search(message))
+            lines.filter(lambda _, message: pattern.search(message))
 
 
 class Tail:

@@ -10,7 +10,7 @@ import attrs
 from processing.aws.retry import server_time
 from processing.watching.logs.batch import LogBatch
 from processing.watching.logs.filters import Tail, in_time
-from processing.watching.logs.reader import LogReader, is_settled, milliseconds
+from processing.watching.logs.reader import LogReader, ended_long_ago, to_milliseconds
 from processing.watching.polling import Polling
 
 if TYPE_CHECKING:
@@ -60,23 +60,25 @@ def read_all(
         left = max(0.0, limit - api.clock.monotonic())
         return attrs.evolve(api.policy, budget=min(api.policy.budget, left))
 
-    def reader(begin: int, *, settled: bool) -> LogReader:
+    def reader(begin: int, *, all_arrived: bool) -> LogReader:
         made = LogReader(api, polling or Polling(), host=host, policy=policy, strict=True)
         made.add(description["ProcessingJobName"], begin)
         ended = description.get("ProcessingEndTime")
-        made.ended(description["ProcessingJobName"], ended_at=ended.timestamp() if ended else None, settled=settled)
+        made.mark_ended(
+            description["ProcessingJobName"], ended_at=ended.timestamp() if ended else None, all_arrived=all_arrived
+        )
         return made
 
-    begin = max(milliseconds(description["CreationTime"]), since or 0)
-    settled = not complete or is_settled(api, description)
+    begin = max(to_milliseconds(description["CreationTime"]), since or 0)
+    all_arrived = not complete or ended_long_ago(api, description)
     if tail is None:
-        whole = reader(begin, settled=settled)
+        whole = reader(begin, all_arrived=all_arrived)
         return _in_order(whole, _until_complete(api, whole, pattern))
     for start in _starts(begin, api, description):
         last = Tail(tail + 1)  # the first of them may have begun before
-        for lines in _until_complete(api, reader(start, settled=settled), pattern):
+        for lines in _until_complete(api, reader(start, all_arrived=all_arrived), pattern):
             last.add(lines)
-        settled = True
+        all_arrived = True
         if start == begin or len(last.lines()) > tail:
             break
     return iter(last.lines()[-tail:])
@@ -99,7 +101,7 @@ def _until_complete(api: RetryingApi, reader: LogReader, pattern: re.Pattern[str
         for item in reader.read():
             if isinstance(item, LogBatch):
                 if pattern is not None:
-                    item.keep(lambda _, message: pattern.search(message))
+                    item.filter(lambda _, message: pattern.search(message))
                 yield item
 
 

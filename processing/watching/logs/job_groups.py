@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from processing.watching.logs.dedup import Seen
+from processing.watching.logs.dedup import SeenLines
 from processing.watching.logs.liveness import Liveness
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Ending:
 
     Args:
         ended_at: when, in seconds since the epoch by AWS's clock; None where that is not known.
-        settled: it was so long ago that no line is under way any more.
+        all_arrived: it was so long ago that no line is under way any more.
         due: when to read next (monotonic).
         give_up_at: until when failures are ridden out (monotonic).
         quiet: sweeps in a row that brought nothing.
@@ -48,7 +48,7 @@ class Ending:
     """
 
     ended_at: float | None
-    settled: bool
+    all_arrived: bool
     due: float
     give_up_at: float
     quiet: int = 0
@@ -80,7 +80,7 @@ class FollowedJob:
     name: str
     since: int
     resume: int
-    seen: Seen = attrs.field(factory=Seen)
+    seen: SeenLines = attrs.field(factory=SeenLines)
     streams: dict[str, int] = attrs.field(factory=dict)  # the newest timestamp of each stream
     way: str | None = None  # the way of reading that gave the lines so far
     told: dict[str, int] = attrs.field(factory=dict)  # by stream, up to when another way gave them
@@ -189,7 +189,7 @@ class JobGroup:
         worth_it = max(least * age, min(_TIMES_USUAL * usual, most * age))
         return min(polling.quiet_logs, max(_SOONEST * polling.longest, worth_it))
 
-    def await_look(self, moment: float, now: float) -> None:
+    def align_with_status_call(self, moment: float, now: float) -> None:
         """Put off the reading that is due, once, until a job would be looked at."""
         if now < moment <= now + self.polling.longest and not self.awaits and self.newest is not None:
             self.due, self.awaits = moment, True

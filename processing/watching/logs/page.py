@@ -103,7 +103,7 @@ class Page(Sequence[Record]):
         return self._records
 
 
-def keep_pages(client: Any) -> None:
+def install_page_parser(client: Any) -> None:
     """Let a client of CloudWatch Logs take the events of an answer as they are in its JSON.
 
     Where botocore has no such hook, it goes on as before.

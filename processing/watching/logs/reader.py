@@ -17,12 +17,12 @@ from processing.aws.server_time import ServerTime
 from processing.exceptions import ConfigurationError
 from processing.watching.checkpoint import Checkpoint
 from processing.watching.logs.batch import LogBatch
-from processing.watching.logs.dedup import Seen
+from processing.watching.logs.dedup import SeenLines
 from processing.watching.logs.job_groups import Ending, FollowedJob, JobGroup, prefix_of
-from processing.watching.logs.page import keep_pages
+from processing.watching.logs.page import install_page_parser
 from processing.watching.logs.reassembly import LineAssembler
 from processing.watching.logs.router import LogRouter
-from processing.watching.logs.sources import FilteredSource, StreamsSource
+from processing.watching.logs.sources import FilterLogEventsSource, GetLogEventsSource
 from processing.watching.outages import Outages
 
 if TYPE_CHECKING:
@@ -51,12 +51,12 @@ class LogsComplete:
     Args:
         job_name: the job.
         count: how many lines there were.
-        bounded: True where the wait for the last ones was given up: some may be missing.
+        gave_up: True where the wait for the last ones was given up: some may be missing.
     """
 
     job_name: str
     count: int
-    bounded: bool
+    gave_up: bool
 
 
 @attrs.frozen(eq=False)
@@ -108,10 +108,10 @@ class LogReader:
         self._jobs: dict[str, FollowedJob] = {}
         self._groups: list[JobGroup] = []
         self._intake = LogRouter(self._jobs, host)
-        self._joiner = LineAssembler()
+        self._assembler = LineAssembler()
         self._open: LogBatch | None = None  # being given; what is left of it is what was not taken
-        self._source: FilteredSource | StreamsSource | None = None  # None: the logs cannot be read
-        self._read_by(FilteredSource(self._call))
+        self._source: FilterLogEventsSource | GetLogEventsSource | None = None  # None: the logs cannot be read
+        self._read_by(FilterLogEventsSource(self._call))
         self._server = ServerTime(self._clock)
         self._fresh: dict[str, float] = {}
         self._complete: dict[str, tuple[int, int]] = {}  # since and count of jobs that are complete
@@ -142,17 +142,17 @@ class LogReader:
         """Follow a job no more: it is gone, and what it wrote last is not waited for."""
         self._forget(self._jobs[job_name])
 
-    def ended(self, job_name: str, *, ended_at: float | None, settled: bool) -> None:
+    def mark_ended(self, job_name: str, *, ended_at: float | None, all_arrived: bool) -> None:
         """Wait for the last lines of a job from now on; when they are there, `read` says so.
 
         Args:
             job_name: the job.
             ended_at: when it ended, in seconds since the epoch; None where that is not known.
-            settled: True for a job that ended so long ago that no line is under way any more: one sweep is enough.
+            all_arrived: True for a job that ended so long ago that no line is under way any more: one sweep is enough.
         """
         now = self._clock.monotonic()
         job = self._jobs[job_name]
-        job.ending = Ending(ended_at, settled, now, now + 10 * self._polling.settle_limit)
+        job.ending = Ending(ended_at, all_arrived, now, now + 10 * self._polling.settle_limit)
         job.resume = job.since  # everything is read once more
         self._leave_group(job)
 
@@ -176,7 +176,7 @@ class LogReader:
     @property
     def ordered(self) -> bool:
         """Whether a sweep gives its lines in the order of time; known when it has begun."""
-        return not isinstance(self._source, StreamsSource)
+        return not isinstance(self._source, GetLogEventsSource)
 
     @property
     def due(self) -> float | None:
@@ -191,12 +191,12 @@ class LogReader:
         """Whether everything that there was of each job when reading began has been given."""
         return self._source is None or all(job.swept for job in self._jobs.values())
 
-    def fresh(self) -> Mapping[str, float]:
+    def pop_signs_of_life(self) -> Mapping[str, float]:
         """Return moments (seconds since the epoch) until which jobs ran that write as usual, since the last call."""
         moved, self._fresh = self._fresh, {}
         return moved
 
-    def await_look(self, moment: float) -> None:
+    def align_with_status_call(self, moment: float) -> None:
         """Put off what is due of jobs that run until one of them would be looked at: young lines may save the look.
 
         Args:
@@ -205,7 +205,7 @@ class LogReader:
         now = self._clock.monotonic()
         for group in self._groups:
             if group.due <= now:
-                group.await_look(moment, now)
+                group.align_with_status_call(moment, now)
 
     def checkpoint(self) -> Checkpoint:
         """Return which lines have been given by now: another process goes on without a gap or a repeat."""
@@ -241,7 +241,7 @@ class LogReader:
             families.setdefault(job.name[:4], []).append(job)
         for family in families.values():
             pages = 2 + sum(job.taken for job in family) / _EVENTS_A_PAGE if whole else 2
-            together = len(family) > pages and isinstance(self._source, FilteredSource)
+            together = len(family) > pages and isinstance(self._source, FilterLogEventsSource)
             for batch in [family] if together else [[job] for job in family]:
                 yield _Sweep(batch, min(self._last_start(job, whole=whole) for job in batch), whole)
 
@@ -258,7 +258,7 @@ class LogReader:
         try:
             yield from self._sweep(sweep)
         except Exception as error:
-            if is_denied(error) and isinstance(self._source, FilteredSource):
+            if is_denied(error) and isinstance(self._source, FilterLogEventsSource):
                 self._read_by_streams(error)
                 return (yield from self._try(sweep))
             if self._strict and not is_denied(error):
@@ -277,7 +277,7 @@ class LogReader:
         for page in self._pages(sweep):
             for lines in self._intake.take(page, sweep.jobs):
                 yield from self._give(lines)
-            if sweep.whole and page.last is not None and isinstance(self._source, FilteredSource):
+            if sweep.whole and page.last is not None and isinstance(self._source, FilterLogEventsSource):
                 self._advance(sweep, page.last)
         began = self._aws_now() - (self._clock.monotonic() - clock_began)
         for job in sweep.jobs:
@@ -289,10 +289,10 @@ class LogReader:
                 job.ending.last_began = began
         if sweep.group:
             self._after(sweep, sweep.group, began, first_news)
-        yield from map(LogBatch.of, self._joiner.release(before=clock_began - _HELD))
+        yield from map(LogBatch.of, self._assembler.flush(before=clock_began - _HELD))
 
     def _pages(self, sweep: _Sweep) -> Iterator[Page]:
-        if isinstance(self._source, FilteredSource):
+        if isinstance(self._source, FilterLogEventsSource):
             yield from self._source.pages(prefix_of(sweep.jobs, self._host), sweep.start)
         elif self._source:
             for job in sweep.jobs:  # a prefix may be that of others' streams too, of which each costs a call
@@ -326,15 +326,15 @@ class LogReader:
     def _give(self, lines: LogBatch) -> Iterator[LogBatch]:
         """Yield lines, with long ones put together; what is not taken is left for the next poll."""
         self._open = lines
-        if self._joiner.are_simple(lines.messages, lines.streams):
+        if self._assembler.can_skip(lines.messages, lines.streams):
             yield lines
         else:
             for place in range(lines.taken, len(lines.records)):
                 event = lines.event(place)
-                if ended := self._joiner.ended_by(event):
+                if ended := self._assembler.flush_before(event):
                     yield LogBatch.of(ended)
                 lines.taken = place + 1
-                if whole := self._joiner.take(event, lines.keys[place], self._clock.monotonic()):
+                if whole := self._assembler.add(event, lines.keys[place], self._clock.monotonic()):
                     yield LogBatch.of(whole)
         self._open = None
 
@@ -351,15 +351,15 @@ class LogReader:
                 ending.limit = now + self._polling.settle_limit
             grace = self._polling.grace and max(self._polling.grace, job.lateness)  # none: no line comes late
             earliest = (ending.ended_at or 0.0) + grace
-            if ending.settled or ending.is_over(grace):
-                yield from self._completed(job, bounded=False)
+            if ending.all_arrived or ending.is_over(grace):
+                yield from self._completed(job, gave_up=False)
             elif now >= ending.limit:
                 logger.warning(
                     "%s: log lines still came in %.0f seconds after the job's end; the last ones may be missing here",
                     job.name,
                     self._polling.settle_limit,
                 )
-                yield from self._completed(job, bounded=True)
+                yield from self._completed(job, gave_up=True)
             else:
                 ending.due = now + self._polling.settle
                 if ending.quiet:  # the next sweep may be the last, if it is late enough
@@ -371,27 +371,27 @@ class LogReader:
         for job in [job for job in self._jobs.values() if job.ending]:
             assert job.ending
             if job.done:
-                yield from self._completed(job, bounded=False)
+                yield from self._completed(job, gave_up=False)
             elif self._source is None:
-                yield from self._completed(job, bounded=True)
+                yield from self._completed(job, gave_up=True)
             elif self._outages.retry_at(_READING) and now >= job.ending.give_up_at:
                 logger.warning("the last log lines of %s could not be read; they may be missing here", job.name)
-                yield from self._completed(job, bounded=True)
+                yield from self._completed(job, gave_up=True)
 
-    def _completed(self, job: FollowedJob, *, bounded: bool) -> Iterator[LogBatch | LogsComplete]:
-        yield from map(LogBatch.of, self._joiner.release(job.name))
-        job.count -= self._joiner.saved.pop(job.name, 0)
-        if not job.count and not bounded and self._host is None and not self._strict:
+    def _completed(self, job: FollowedJob, *, gave_up: bool) -> Iterator[LogBatch | LogsComplete]:
+        yield from map(LogBatch.of, self._assembler.flush(job.name))
+        job.count -= self._assembler.saved.pop(job.name, 0)
+        if not job.count and not gave_up and self._host is None and not self._strict:
             logger.warning("%s logged nothing", job.name)
         self._complete[job.name] = (job.since, job.count)
         self._forget(job)
-        yield LogsComplete(job.name, job.count, bounded)
+        yield LogsComplete(job.name, job.count, gave_up)
 
     def _forget(self, job: FollowedJob) -> None:
         del self._jobs[job.name]
         self._leave_group(job)
         self._intake.forget()
-        if isinstance(self._source, StreamsSource):
+        if isinstance(self._source, GetLogEventsSource):
             self._source.forget(f"{job.name}/")
 
     def _leave_group(self, job: FollowedJob) -> None:
@@ -403,9 +403,9 @@ class LogReader:
 
     def _read_by_streams(self, error: Exception) -> None:
         logger.info("FilterLogEvents is not allowed (%s); reading stream by stream", error)
-        self._read_by(StreamsSource(self._call))
+        self._read_by(GetLogEventsSource(self._call))
 
-    def _read_by(self, source: FilteredSource | StreamsSource) -> None:
+    def _read_by(self, source: FilterLogEventsSource | GetLogEventsSource) -> None:
         self._source, self._intake.way = source, type(source).__name__
         self._intake.forget()
 
@@ -426,7 +426,7 @@ class LogReader:
 
     def _call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
         if not self._server.is_known:
-            keep_pages(self._api.client("logs"))
+            install_page_parser(self._api.client("logs"))
         sent, answer = self._clock.monotonic(), {}
         try:
             answer = self._api.call("logs", operation, params, policy=self._policy())
@@ -449,13 +449,13 @@ class LogReader:
         """Return a job's part of a checkpoint: without what was taken and is not yet given."""
         group = next((group for group in self._groups if job.name in group.jobs), None)
         resume = group.start() if group and job.swept else job.resume
-        held, first = self._joiner.held(job.name)
+        held, first = self._assembler.held(job.name)
         left, streams = self._open.left(job.name) if self._open else ({}, {})
         earliest = [moment for moment in (first, *left.values()) if moment is not None]
         return {
             "since": job.since,
             "resume": max(job.since, min([resume, *earliest])),
-            "count": job.count - self._joiner.saved[job.name] - len(held) - len(left),
+            "count": job.count - self._assembler.saved[job.name] - len(held) - len(left),
             "newest": job.newest,
             "streams": {**job.streams, **streams},
             "way": job.way,
@@ -473,20 +473,20 @@ class LogReader:
             if "seen" not in saved:
                 return attrs.evolve(job, done=True)
             job.newest, job.streams = saved["newest"], dict(saved["streams"])
-            job.seen = Seen.from_texts(saved["seen"])
+            job.seen = SeenLines.from_texts(saved["seen"])
             job.way, job.told = saved["way"], dict(saved["told"])
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigurationError(f"checkpoint: what it says of {job_name} cannot be read") from error
         return job
 
 
-def is_settled(api: RetryingApi, description: Mapping[str, Any]) -> bool:
+def ended_long_ago(api: RetryingApi, description: Mapping[str, Any]) -> bool:
     """Return whether a job ended so long ago that none of its lines is under way any more."""
     ended = description.get("ProcessingEndTime")
     now = server_time(description.get("ResponseMetadata", {})) or api.clock.time()
     return ended is not None and bool(now - ended.timestamp() > _SETTLED_AFTER)
 
 
-def milliseconds(moment: datetime) -> int:
+def to_milliseconds(moment: datetime) -> int:
     """Return a moment as CloudWatch writes it: in milliseconds since the epoch."""
     return int(moment.timestamp() * 1000)

@@ -63,8 +63,8 @@ class LineAssembler:
         self.saved: Counter[str] = Counter()
         self._pending: dict[str, _Pending] = {}
 
-    def are_simple(self, messages: Iterable[str], streams: Iterable[str]) -> bool:
-        """Return whether events are lines by themselves; for such ones `take` need not be called.
+    def can_skip(self, messages: Iterable[str], streams: Iterable[str]) -> bool:
+        """Return whether events are lines by themselves; for such ones `add` need not be called.
 
         Args:
             messages: what they say.
@@ -72,14 +72,14 @@ class LineAssembler:
         """
         return max(map(len, messages), default=0) < _SHORTEST and self._pending.keys().isdisjoint(streams)
 
-    def ended_by(self, event: LogEvent) -> LogEvent | None:
+    def flush_before(self, event: LogEvent) -> LogEvent | None:
         """Return the line that was held back and that an event, which is not its rest, shows to be whole."""
         pending = self._pending.get(event.stream)
         if pending is None or event.timestamp < pending.last.timestamp or pending.is_followed_by(event):
             return None
         return self._end(pending)
 
-    def take(self, event: LogEvent, key: int, now: float) -> LogEvent | None:
+    def add(self, event: LogEvent, key: int, now: float) -> LogEvent | None:
         """Return the line that is whole with this event; None where it is held back.
 
         Args:
@@ -102,7 +102,7 @@ class LineAssembler:
         self._pending[event.stream] = _Pending(event, [key], event, gap, now, [event.message], len(event.message))
         return None
 
-    def release(self, job_name: str | None = None, *, before: float | None = None) -> Iterator[LogEvent]:
+    def flush(self, job_name: str | None = None, *, before: float | None = None) -> Iterator[LogEvent]:
         """Yield what is held back, as it is.
 
         Args:

@@ -25,7 +25,7 @@ Call: TypeAlias = Callable[[str, dict[str, Any]], dict[str, Any]]
 _SAME_TOKEN = 10  # answers in a row with the same token after which a sweep is taken to be at its end
 
 
-class FilteredSource:
+class FilterLogEventsSource:
     """All streams at once, by the prefix of their names; a sweep is ordered by time."""
 
     def __init__(self, call: Call) -> None:
@@ -85,7 +85,7 @@ class _Position:
         return "/".join(map(str, (stream, self.timestamp, *key, self.alike[key])))
 
 
-class StreamsSource:
+class GetLogEventsSource:
     """One stream after the other, each to the token that repeats itself."""
 
     def __init__(self, call: Call) -> None:

@@ -13,7 +13,7 @@ from processing.aws.retry import RetryingApi
 from processing.testing.clock import VirtualClock
 from processing.testing.wire import JsonService, make_client
 from processing.watching.logs import page as pages
-from processing.watching.logs.page import Page, keep_pages
+from processing.watching.logs.page import Page, install_page_parser
 
 NASTY = [
     '"timestamp"',
@@ -78,7 +78,7 @@ def test_an_answer_is_what_it_was(token: str | None, message: str) -> None:
     """Its lines and its token come out as they went in, whatever the lines say."""
     answer = {**json.loads(body([message])), **({} if token is None else {"nextToken": token})}
     client = make_client("logs", JsonService({"FilterLogEvents": lambda _: answer}))
-    keep_pages(client)
+    install_page_parser(client)
     api = RetryingApi(lambda _: client, clock=VirtualClock())
     found = api.call("logs", "FilterLogEvents", {"logGroupName": "group"})
     assert isinstance(found["events"], Page) or message == "nextToken"  # which could be the member's name

@@ -18,21 +18,21 @@ def event(message: str, number: int = 0, timestamp: int = 0, stream: str = "clea
     return LogEvent(job, name[:6], stream, timestamp, timestamp, str(number), message)
 
 
-def take(joiner: LineAssembler, made: LogEvent, key: int, now: float = 0.0) -> list[LogEvent]:
-    """Give a joiner an event, as a reader does, and return the lines that come of it."""
-    if joiner.are_simple([made.message], [made.stream]):
+def take(assembler: LineAssembler, made: LogEvent, key: int, now: float = 0.0) -> list[LogEvent]:
+    """Give a assembler an event, as a reader does, and return the lines that come of it."""
+    if assembler.can_skip([made.message], [made.stream]):
         return [made]
-    return [line for line in (joiner.ended_by(made), joiner.take(made, key, now)) if line]
+    return [line for line in (assembler.flush_before(made), assembler.add(made, key, now)) if line]
 
 
 def joined(messages: list[str], *, gap: int = 0) -> list[str]:
     """Return the lines that messages of one stream make."""
-    joiner = LineAssembler()
+    assembler = LineAssembler()
     lines: list[LogEvent] = []
     for number, message in enumerate(messages):
         made = event(message, number, number * gap)
-        lines += take(joiner, made, number)
-    return [line.message for line in [*lines, *joiner.release()]]
+        lines += take(assembler, made, number)
+    return [line.message for line in [*lines, *assembler.flush()]]
 
 
 @hypothesis.settings(deadline=None, max_examples=30)
@@ -74,22 +74,22 @@ def test_pieces_of_different_times_are_lines() -> None:
 
 def test_streams_do_not_mix() -> None:
     """The rest of a line is looked for in its own stream."""
-    joiner = LineAssembler()
-    assert take(joiner, event("x" * DOCKER, 1), 1, 0.0) == []
+    assembler = LineAssembler()
+    assert take(assembler, event("x" * DOCKER, 1), 1, 0.0) == []
     other = event("other", 2, stream="clean/algo-2-1")
-    assert joiner.are_simple([other.message], [other.stream])
-    assert not joiner.are_simple(["rest"], [event("rest", 3).stream])
-    (line,) = take(joiner, event("rest", 3), 3, 0.0)
+    assert assembler.can_skip([other.message], [other.stream])
+    assert not assembler.can_skip(["rest"], [event("rest", 3).stream])
+    (line,) = take(assembler, event("rest", 3), 3, 0.0)
     assert line.message == "x" * DOCKER + "rest"
     assert line.event_id == "1"
 
 
 def test_a_late_line_is_in_the_middle_of_nothing() -> None:
     """What was written before the first piece passes by."""
-    joiner = LineAssembler()
-    assert take(joiner, event("x" * DOCKER, 1, timestamp=100), 1, 0.0) == []
-    assert [line.message for line in take(joiner, event("late", 2, timestamp=50), 2, 0.0)] == ["late"]
-    assert [line.message for line in take(joiner, event(".", 3, timestamp=100), 3, 0.0)] == ["x" * DOCKER + "."]
+    assembler = LineAssembler()
+    assert take(assembler, event("x" * DOCKER, 1, timestamp=100), 1, 0.0) == []
+    assert [line.message for line in take(assembler, event("late", 2, timestamp=50), 2, 0.0)] == ["late"]
+    assert [line.message for line in take(assembler, event(".", 3, timestamp=100), 3, 0.0)] == ["x" * DOCKER + "."]
 
 
 def test_a_line_without_end_is_bounded() -> None:
@@ -103,11 +103,11 @@ def test_a_line_without_end_is_bounded() -> None:
 
 def test_what_waits_too_long_is_released() -> None:
     """A line of just the length of a piece is given as it is when nothing follows."""
-    joiner = LineAssembler()
-    assert take(joiner, event("x" * DOCKER, 1, timestamp=7), 11, 5.0) == []
-    assert joiner.held("clean") == ([11], 7)
-    assert joiner.held("other") == ([], None)
-    assert list(joiner.release(before=5.0)) == []
-    assert list(joiner.release("other")) == []
-    assert [line.message for line in joiner.release(before=5.1)] == ["x" * DOCKER]
-    assert list(joiner.release()) == []
+    assembler = LineAssembler()
+    assert take(assembler, event("x" * DOCKER, 1, timestamp=7), 11, 5.0) == []
+    assert assembler.held("clean") == ([11], 7)
+    assert assembler.held("other") == ([], None)
+    assert list(assembler.flush(before=5.0)) == []
+    assert list(assembler.flush("other")) == []
+    assert [line.message for line in assembler.flush(before=5.1)] == ["x" * DOCKER]
+    assert list(assembler.flush()) == []

@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from processing.watching.logs.dedup import Seen, fingerprint
+from processing.watching.logs.dedup import SeenLines, fingerprint
 
 LINES = st.lists(st.tuples(st.integers(-600_000, 600_000), st.integers(0, 3)))
 
@@ -18,19 +18,19 @@ LINES = st.lists(st.tuples(st.integers(-600_000, 600_000), st.integers(0, 3)))
 @hypothesis.given(LINES, st.integers(0, 20))
 def test_it_is_a_set(lines: list[tuple[int, int]], saved_after: int) -> None:
     """A line is new the first time, and no other time, also after it was written down and read again."""
-    seen, model = Seen(), set()
+    seen, model = SeenLines(), set()
     for number, (timestamp, key) in enumerate(lines):
         if number == saved_after:
-            seen = Seen.from_texts(seen.to_texts())
+            seen = SeenLines.from_texts(seen.to_texts())
         assert bool(seen.add([timestamp], [key])) == ((timestamp // 60_000, key) not in model)
         model.add((timestamp // 60_000, key))
     assert len(seen) == len(model)
-    assert Seen.from_texts(seen.to_texts()).to_texts() == seen.to_texts()
+    assert SeenLines.from_texts(seen.to_texts()).to_texts() == seen.to_texts()
 
 
 def test_it_is_small() -> None:
     """A line takes about eight bytes, once its minute is over."""
-    seen = Seen()
+    seen = SeenLines()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     for number in range(60_000):
@@ -43,10 +43,10 @@ def test_it_is_small() -> None:
 
 def test_what_is_left_out_is_not_written_down() -> None:
     """A line that was read and not yet given is new to the next process."""
-    seen = Seen()
+    seen = SeenLines()
     assert seen.add([0], [1])
     assert seen.add([0], [2])
-    again = Seen.from_texts(seen.to_texts(without=[2]))
+    again = SeenLines.from_texts(seen.to_texts(without=[2]))
     assert len(again) == 1
     assert again.add([0], [2])
     assert not again.add([0], [1])
@@ -56,7 +56,7 @@ def test_what_is_left_out_is_not_written_down() -> None:
 def test_another_text_is_refused(texts: dict[str, str]) -> None:
     """What was not written by it is not taken."""
     with pytest.raises(ValueError, match=r"."):
-        Seen.from_texts(texts)
+        SeenLines.from_texts(texts)
 
 
 def test_fingerprints_are_the_same_in_every_process() -> None:
