@@ -394,7 +394,7 @@ def test_two_runs_of_one_generated_name_keep_their_files_apart(
 
     def staged_then_overtaken(launch: Launch) -> Submitted:
         # The loser comes in when the winner has uploaded, and has not created its job yet.
-        upload_all(launch.session.api, launch.plan.uploads, expected_owner=launch.session.expected_owner)
+        upload_all(launch.session.api, launch.staging.uploads, expected_owner=launch.session.expected_owner)
         monkeypatch.setattr(Launch, "_stage_and_submit", create)
         winner_started.append(start("loser"))
         return submit(launch.session.api, launch.request)

@@ -87,10 +87,10 @@ def test_the_file_is_encrypted_and_the_runs_own(processor: Processor, caplog: py
             launch = processor._prepare(
                 {"inputs": None, "outputs": None, "arguments": None, "kms_key": kms_key}, "a-job", None, None
             )
-        (upload,) = launch.plan.uploads
+        (upload,) = launch.staging.uploads
         assert (upload.kms_key, upload.content_addressed) == (used, False)
         assert b"correct-horse" in (upload.body or b"")
-        assert "correct-horse" not in f"{launch!r} {launch.plan.uploads!r} {plan} {caplog.text}"
+        assert "correct-horse" not in f"{launch!r} {launch.staging.uploads!r} {plan} {caplog.text}"
 
 
 @pytest.mark.parametrize(

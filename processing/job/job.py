@@ -96,7 +96,7 @@ class ProcessingJob:
             StagingError: an upload failed; nothing was submitted.
             SubmissionError: AWS refused the request.
         """
-        return start(Launch.of(processor, inputs, outputs, experiment_config))
+        return start(Launch.from_processor(processor, inputs, outputs, experiment_config))
 
     @classmethod
     def from_processing_name(cls, sagemaker_session: Any, processing_job_name: str) -> ProcessingJob:
@@ -515,7 +515,7 @@ def start(launch: Launch) -> ProcessingJob:
         StagingError: an upload failed; nothing was submitted.
         SubmissionError: AWS refused the request.
     """
-    submitted, request = launch.submitted(), launch.request
+    submitted, request = launch.submit(), launch.request
     job = ProcessingJob(
         launch.session,
         request.job_name,

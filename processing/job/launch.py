@@ -35,11 +35,11 @@ class Launch:
 
     session: Session
     request: ProcessingRequest
-    plan: StagingPlan
+    staging: StagingPlan
     progress: Callable[[Progress], object] | None = None
 
     @classmethod
-    def of(
+    def from_processor(
         cls,
         processor: Any,
         inputs: Sequence[ProcessingInput] | None,
@@ -98,7 +98,7 @@ class Launch:
             check_request(request, file_uris=session.is_local)
         return cls(session, request, processor._pop_staging_plan())  # noqa: SLF001 - the same
 
-    def submitted(self) -> Submitted:
+    def submit(self) -> Submitted:
         """Stage and submit, and return what AWS has accepted.
 
         Raises:
@@ -107,8 +107,8 @@ class Launch:
             SubmissionError: AWS refused the request.
         """
         session, request = self.session, self.request
-        with contextlib.closing(self.plan):
-            session.preflight(request, self.plan)
+        with contextlib.closing(self.staging):
+            session.preflight(request, self.staging)
             for bucket in sorted(self._buckets()):
                 session.ensure_bucket(bucket)
             submitted = self._stage_and_submit()
@@ -121,7 +121,7 @@ class Launch:
         Its uploads replace nothing, and are taken back where the name turns out to be the other's: the other's job
         must not find them among its files.
         """
-        return attrs.evolve(self, plan=self.plan.claimed(secrets.token_hex(8)))
+        return attrs.evolve(self, staging=self.staging.claimed(secrets.token_hex(8)))
 
     def _stage_and_submit(self) -> Submitted:
         from processing.job.submit import NameTakenError, submit
@@ -129,7 +129,7 @@ class Launch:
         from processing.staging.objects import ClaimedError, remove_claimed
         from processing.staging.transfers import upload_all
 
-        api, owner, uploads = self.session.api, self.session.expected_owner, self.plan.uploads
+        api, owner, uploads = self.session.api, self.session.expected_owner, self.staging.uploads
         try:
             missing = missing_uploads(api, uploads, owner)
             upload_all(api, missing, expected_owner=owner, progress=self.progress)
@@ -143,7 +143,7 @@ class Launch:
         """The buckets that the job reads or writes: the session makes sure of the one that is its own."""
         uris = [entry.source for entry in self.request.inputs] + [entry.destination for entry in self.request.outputs]
         return {S3Uri.parse(os.fspath(uri)).bucket for uri in uris if uri and is_s3(uri)} | {
-            upload.target.bucket for upload in self.plan.uploads
+            upload.target.bucket for upload in self.staging.uploads
         }
 
 

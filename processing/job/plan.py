@@ -102,7 +102,7 @@ def plan_run(target: Callable[[], tuple[Session, str | None]], prepare: Callable
             launch = prepare(assumed)
         except (ConfigurationError, StagingError) as error:
             return RunPlan(problems=_problems(error), warnings=tuple(notices))
-        launch.plan.close()  # what is planned is kept; nothing of it is sent
+        launch.staging.close()  # what is planned is kept; nothing of it is sent
         request = launch.request
         problems = find_problems(request, file_uris=session.is_local) or _refused_here(launch)
     uploads = tuple(_uploads(launch))
@@ -120,7 +120,7 @@ def _assumed_role(session: Session, role: object) -> str | None:
 def _refused_here(launch: Launch) -> tuple[str, ...]:
     """Return why the embedded engine cannot run the job on this machine; AWS is asked nothing."""
     try:
-        launch.session.preflight(launch.request, launch.plan)
+        launch.session.preflight(launch.request, launch.staging)
     except (EngineError, ConfigurationError) as error:
         return _problems(error)
     return ()
@@ -134,7 +134,7 @@ def _uploads(launch: Launch) -> Iterator[PlannedUpload]:
     """Yield the uploads by the input that they are for, in the order of the inputs."""
     sources = {str(entry.input_name): str(entry.source) for entry in launch.request.inputs if entry.source}
     of_input: dict[str, list[Upload]] = {name: [] for name in sources}
-    for upload in launch.plan.uploads:
+    for upload in launch.staging.uploads:
         target = str(upload.target)
         fitting = [name for name, source in sources.items() if target.startswith(source)]
         name = max(fitting, key=lambda name: len(sources[name]), default="other")

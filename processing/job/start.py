@@ -79,7 +79,7 @@ def start_named(session: Session, prepare: Prepare, job_name: str, if_exists: If
     number, name = 1, job_name
     while True:
         launch = prepare(name)
-        with contextlib.closing(launch.plan), contextlib.suppress(NameTakenError):  # where somebody is quicker
+        with contextlib.closing(launch.staging), contextlib.suppress(NameTakenError):  # where somebody is quicker
             if not _has_to_be_looked_up(launch) or describe_if_exists(session, name) is None:
                 return start(launch)
         if if_exists == "attach":
@@ -95,4 +95,4 @@ def start_named(session: Session, prepare: Prepare, job_name: str, if_exists: If
 
 
 def _has_to_be_looked_up(launch: Launch) -> bool:
-    return not (_listed.get() and all(upload.content_addressed for upload in launch.plan.uploads))
+    return not (_listed.get() and all(upload.content_addressed for upload in launch.staging.uploads))

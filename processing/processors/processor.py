@@ -7,8 +7,8 @@ The way of a call, from `run` to the job:
    (a `ScriptProcessor`'s bundle), then `_normalize_args` with those that it calls. They work on copies, set the
    processor's entrypoint and arguments, and note uploads in the staging plan; nothing is sent.
 3. `_with_room` moves what a request has no room for into a file.
-4. `Launch.of` reads the processor into a frozen request and checks it. From here on no processor is looked at.
-5. `Launch.submitted` uploads and submits; `job.start` returns the job.
+4. `Launch.from_processor` reads the processor into a frozen request and checks it. Nothing reads the processor later.
+5. `Launch.submit` uploads and submits; `ProcessingJob.from_launch` returns the job.
 
 `request` and `plan` end before the last step, and let no hook call AWS.
 """
@@ -311,7 +311,7 @@ class Processor:
         self._resolve_session(offline=True)
         with self._without_calls():
             launch = self._prepare(given, job_name, experiment_config, extra)
-        launch.plan.close()
+        launch.staging.close()
         return launch.request
 
     def _plan_run(
@@ -356,7 +356,7 @@ class Processor:
             try:
                 inputs, outputs = self._normalize_args(**self._with_packed_code(job_name, given))
                 fitting, inputs = self._with_room(inputs, given["kms_key"])
-                return Launch.of(
+                return Launch.from_processor(
                     fitting,
                     inputs,
                     outputs,
