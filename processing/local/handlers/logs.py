@@ -12,8 +12,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from processing.local.errors import ApiError
+from processing.local.handlers.filter_patterns import compile_pattern
 from processing.local.handlers.livetail import LiveTail
-from processing.local.handlers.patterns import matcher
 from processing.local.stores.log_paging import EVENT_OVERHEAD, PAGE_EVENTS
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class LogsHandler:
             prefix=prefix,
             start_time=params.get("startTime"),
             end_time=params.get("endTime"),
-            matches=matcher(params.get("filterPattern", "")),
+            matches=compile_pattern(params.get("filterPattern", "")),
             limit=params.get("limit", PAGE_EVENTS),
             token=None if token is None else str(_decoded(token)),
             from_head=params.get("startFromHead", True),
@@ -201,7 +201,7 @@ class LogsHandler:
             raise ApiError("InvalidParameterException", message)
         for group in groups:
             self._store.group(group)
-        matches = matcher(params.get("logEventFilterPattern", ""))
+        matches = compile_pattern(params.get("logEventFilterPattern", ""))
         return {"responseStream": LiveTail(self._store, self._engine.account, params, groups, matches)}
 
     def describe_log_groups(self, params: dict[str, Any]) -> dict[str, Any]:
