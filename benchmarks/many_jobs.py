@@ -50,7 +50,7 @@ def fill(home: Path, count: int) -> None:
         now = START + number
         job = store.create(request, arn=arn, folder=f"jobs/{name}", plan={}, hosts=1, tags={}, now=now)
         end = HostEnd("completed") if number % 10 else HostEnd("failed", reason="AlgorithmError: exit code: 1")
-        store.finish_host(job.id, 1, end, now + 0.5)
+        store.record_host_end(job.id, 1, end, now + 0.5)
     store.close()
 
 

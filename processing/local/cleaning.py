@@ -173,7 +173,7 @@ class _Cleaner:
         hosts.reap_dead_hosts(self._jobs, self._home, unfinished)
         in_use = {job.folder for job in unfinished}
         abandoned = self.now - ABANDONED_AFTER
-        bodies = self._objects.bodies.unsettled(abandoned)
+        bodies = self._objects.bodies.stale_names(abandoned)
         half_made = _half_made_folders(self._home, abandoned)
         folders = [*half_made, *remains.left_folders(self._home, in_use)]
         if self._dry_run:
@@ -182,7 +182,7 @@ class _Cleaner:
         for path in half_made:
             trees.remove_tree(path)
         remains.remove_left_folders(self._home, in_use)
-        files = self._objects.sweep() + expiry.empty_garbage(self._objects)
+        files = self._objects.remove_orphans() + expiry.empty_garbage(self._objects)
         return Cleaned(leftovers=len(folders) + files)
 
     def shrink_databases(self) -> None:
@@ -198,11 +198,11 @@ class _Cleaner:
         ended = self._jobs.ended_before(moment)
         if self._dry_run:
             old = list(expiry.old_objects(self._objects, moment, self._read_by_jobs))
-            objects = expiry.Removed(len(old), sum(_rounded(each.size) for each in old))
+            objects = expiry.Totals(len(old), sum(_rounded(each.size) for each in old))
             uploads = expiry.old_uploads(self._objects, moment)
             lines, samples = self._logs.count_before(milliseconds), self._metrics.count_before(quiet)
         else:
-            self._jobs.forget([job.id for job in ended])
+            self._jobs.delete_finished([job.id for job in ended])
             self._jobs.outbox.prune(self.now)
             objects = expiry.remove_objects(self._objects, moment, self._read_by_jobs)
             uploads = expiry.remove_uploads(self._objects, moment)

@@ -51,7 +51,7 @@ class Subscription:
         self._interval = interval
         self._closing = threading.Event()
         self._failing = ""
-        self._seen = self._jobs.outbox.last(since)
+        self._seen = self._jobs.outbox.last_id(since)
         events.deliver(self._jobs, home)
         self._thread = threading.Thread(target=self._watch, name="processing-events", daemon=True)
         self._thread.start()
@@ -85,7 +85,7 @@ class Subscription:
     def _look(self) -> None:
         # Who only listens is to hear of a job whose host was killed, too.
         hosts.reap_dead_hosts(self._jobs, self._home, self._jobs.unfinished())
-        while changes := self._jobs.outbox.after(self._seen):
+        while changes := self._jobs.outbox.transitions_after(self._seen):
             for change in changes:
                 self._seen = change.id
                 self._tell(events.event(change))

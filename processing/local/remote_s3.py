@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from processing.local.settings import EngineSettings
-    from processing.local.stores.bodies import Source
+    from processing.local.stores.bodies import BodySource
 
 _OF_CLIENTS = ("HOME", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
@@ -61,7 +61,7 @@ class RemoteS3Objects:
             file.seek(0)
             return Found(key), os.dup(file.fileno())
 
-    def put(self, bucket: str, key: str, source: Source) -> None:
+    def put(self, bucket: str, key: str, source: BodySource) -> None:
         """Store an object: bytes, a path, or a stream."""
         with explained(self._endpoint):
             if isinstance(source, (bytes, bytearray, memoryview)):

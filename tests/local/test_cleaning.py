@@ -78,7 +78,7 @@ class Folder:
             now=moment,
         )
         if finished:
-            self.jobs.finish_host(job.id, 1, HostEnd("completed"), moment)
+            self.jobs.record_host_end(job.id, 1, HostEnd("completed"), moment)
 
     def names(self) -> list[str]:
         found = self.session.engine.handle("sagemaker", "ListProcessingJobs", {"MaxResults": 100})
@@ -182,7 +182,7 @@ def test_what_was_found_there_stays(folder: Folder) -> None:
 def test_what_was_found_long_ago_goes(folder: Folder) -> None:
     """A use ages like a write, and what is written anew is as old as that write."""
     folder.put("asked", days=40)
-    ObjectStore(folder.home, now=lambda: folder.now - 20 * DAY).use("data", "asked")
+    ObjectStore(folder.home, now=lambda: folder.now - 20 * DAY).touch("data", "asked")
     assert folder.session.clean(older_than="30d").objects == 0
     assert folder.session.clean(older_than="10d").objects == 1
 
@@ -197,7 +197,7 @@ def test_an_object_is_there_for_who_found_it_beside_clean(folder: Folder) -> Non
     def use() -> None:
         for number in range(300):
             with contextlib.suppress(ApiError):
-                found.append(store.use("data", f"code/{number}").key)
+                found.append(store.touch("data", f"code/{number}").key)
 
     thread = threading.Thread(target=use)
     thread.start()
@@ -265,7 +265,7 @@ def test_what_killed_processes_left_goes_without_a_limit(folder: Folder) -> None
     (folder.home / "objects" / "ff").mkdir(parents=True)
     (folder.home / "objects" / "ff" / "ff00").touch()
     with folder.objects.database.write() as connection:
-        folder.objects.throw_away(connection, ["ff00"])
+        folder.objects.mark_garbage(connection, ["ff00"])
     foretold = folder.session.clean(dry_run=True)
     assert foretold.leftovers == 4
     assert folder.session.clean().leftovers == 5  # the bodies without an object are only known when they are removed

@@ -201,7 +201,7 @@ def test_a_sink_that_does_not_work_waits(
     with caplog.at_level(logging.WARNING, "processing.local.jobs.events"):
         for _ in range(3):
             events.deliver(store, session.home)
-        store.finish_host(1, 1, HostEnd("completed"), NOW)
+        store.record_host_end(1, 1, HostEnd("completed"), NOW)
         events.deliver(store, session.home)
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 1
@@ -262,11 +262,11 @@ def test_a_sink_that_hangs_holds_up_no_job(tmp_path: Path, monkeypatch: pytest.M
         assert may_end.wait(PATIENCE)
         (tmp_path / "hanging.jsonl").write_text(json.dumps(events.event(transition)) + "\n")
 
-    thread = threading.Thread(target=store.outbox.hand_over, args=(hanging, send))
+    thread = threading.Thread(target=store.outbox.deliver, args=(hanging, send))
     thread.start()
     try:
         assert began.wait(PATIENCE)
-        store.finish_host(job, 1, HostEnd("completed"), NOW)
+        store.record_host_end(job, 1, HostEnd("completed"), NOW)
         events.deliver(store, tmp_path)
         assert statuses(read(tmp_path / "other.jsonl")) == ["InProgress", "Completed"]
         assert not (tmp_path / "hanging.jsonl").exists()
@@ -311,7 +311,7 @@ def test_a_job_that_is_deleted_is_told_of_still(tmp_path: Path) -> None:
     """What is to be delivered does not need the job."""
     store = JobStore(tmp_path)
     job = note_job(store, "one", ["queue:q"])
-    store.finish_host(job, 1, HostEnd("completed"), NOW)
+    store.record_host_end(job, 1, HostEnd("completed"), NOW)
     store.delete("one")
     events.deliver(store, tmp_path)
     bodies = [json.loads(message.body) for message in QueueStore(tmp_path).receive("q", 10, 30, time.time())]
@@ -343,7 +343,7 @@ def test_a_deliverer_killed_before_it_notes_it_duplicates(tmp_path: Path) -> Non
     path = tmp_path / "events.jsonl"
     store = JobStore(tmp_path)
     job = note_job(store, "one", [f"file:{path}"])
-    store.finish_host(job, 1, HostEnd("completed"), NOW)
+    store.record_host_end(job, 1, HostEnd("completed"), NOW)
     store.close()
     assert _python(_KILLED_AFTER_WRITING, tmp_path) == -signal.SIGKILL
     assert statuses(read(path)) == ["InProgress"]
@@ -367,7 +367,7 @@ for number in range(1000):
     plan = {"events": [f"file:{home}/events.jsonl", "queue:q"]}
     job = store.create(request, arn=arn, folder=name, plan=plan, hosts=1, tags={}, now=number).id
     events.deliver(store, home)
-    store.finish_host(job, 1, HostEnd("completed"), number)
+    store.record_host_end(job, 1, HostEnd("completed"), number)
     events.deliver(store, home)
     print(number, flush=True)
 """
@@ -416,10 +416,10 @@ def test_the_outbox_forgets_what_is_old_and_delivered(tmp_path: Path, monkeypatc
     for number in range(5):
         note_job(store, f"job-{number}", [])
     store.outbox.prune(NOW)
-    assert [change.job[1] for change in store.outbox.after(0)] == ["waits", "job-2", "job-3", "job-4"]
+    assert [change.job[1] for change in store.outbox.transitions_after(0)] == ["waits", "job-2", "job-3", "job-4"]
     store.outbox.prune(NOW + outbox.KEPT_SECONDS + 1)
-    assert store.outbox.after(0) == []
-    assert store.outbox.waiting() == []
+    assert store.outbox.transitions_after(0) == []
+    assert store.outbox.pending_sinks() == []
 
 
 def test_the_outbox_is_pruned_by_and_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,7 +428,7 @@ def test_the_outbox_is_pruned_by_and_by(tmp_path: Path, monkeypatch: pytest.Monk
     store = JobStore(tmp_path)
     for number in range(outbox._PRUNED_EVERY):
         note_job(store, f"job-{number}", [])
-    assert len(store.outbox.after(0)) == 10
+    assert len(store.outbox.transitions_after(0)) == 10
 
 
 def test_a_folder_of_the_version_before_gets_an_outbox(tmp_path: Path) -> None:
@@ -443,8 +443,8 @@ def test_a_folder_of_the_version_before_gets_an_outbox(tmp_path: Path) -> None:
         connection.executescript("DROP TABLE events; DROP TABLE deliveries; PRAGMA user_version=1")
     connection.close()
     store = JobStore(tmp_path)
-    store.finish_host(job, 1, HostEnd("completed"), NOW)
-    assert [change.job[3] for change in store.outbox.after(0)] == ["Completed"]
+    store.record_host_end(job, 1, HostEnd("completed"), NOW)
+    assert [change.job[3] for change in store.outbox.transitions_after(0)] == ["Completed"]
 
 
 # --- callbacks

@@ -26,7 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> JobStore:
         numbers[number] = made.create(request, arn=arn, folder=name, plan={}, hosts=1, tags={}, now=created).id
     for number in range(0, COUNT, 3):
         outcome = "completed" if number % 2 else "failed"
-        made.finish_host(numbers[number], 1, HostEnd(outcome, reason="r"), START + 100 - number)
+        made.record_host_end(numbers[number], 1, HostEnd(outcome, reason="r"), START + 100 - number)
     return made
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processing.local.errors import ApiError
-from processing.local.stores import log_paging as logpages
+from processing.local.stores import log_paging
 from processing.local.stores.logs import LogStore, StreamRecord
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def test_times_bound_pages_of_a_model(
 
 def test_a_page_looks_at_so_many_events(store: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """And may then have a token without an event: what matches comes on a later one."""
-    monkeypatch.setattr(logpages, "PAGE_SCAN", 10)
+    monkeypatch.setattr(log_paging, "PAGE_EXAMINED", 10)
     store.append("g", "s", [(time, "hay") for time in range(25)] + [(25, "needle")])
     pages, token = [], None
     while True:

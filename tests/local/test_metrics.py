@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processing.local.handlers.statistics import Series, is_statistic, quantile
-from processing.local.stores.metrics import JOBS, Metric, MetricStore, Sample
+from processing.local.stores.metrics import JOB_NAMESPACE, Metric, MetricStore, Sample
 
 if TYPE_CHECKING:
     import sqlite3
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOW = 1_700_000_000.0
-CPU = Metric(JOBS, "CPUUtilization", (("Host", "job/algo-1"),))
+CPU = Metric(JOB_NAMESPACE, "CPUUtilization", (("Host", "job/algo-1"),))
 
 
 @pytest.fixture
@@ -37,20 +37,20 @@ def test_samples_of_a_host_are_its_metrics(store: MetricStore) -> None:
     assert found[0] == CPU
     assert not more
     assert store.unit(CPU) == "Percent"
-    assert store.unit(Metric(JOBS, "CPUUtilization")) is None
+    assert store.unit(Metric(JOB_NAMESPACE, "CPUUtilization")) is None
 
 
 def test_samples_come_to_buckets(store: MetricStore) -> None:
     """Each from a multiple of the period on; the last one is whole although the end is inside it."""
     start = 1_700_000_040.0  # the start of a minute
     store.append("job/algo-1", [(start + second, {"CPUUtilization": second}) for second in range(180)])
-    buckets = store.buckets(CPU, start, start + 61, 60)
+    buckets = store.summarize(CPU, start, start + 61, 60)
     assert [(bucket.start, bucket.number, bucket.minimum, bucket.maximum) for bucket in buckets] == [
         (start, 60, 0, 59),
         (start + 60, 60, 60, 119),
     ]
     assert buckets[0].sum == sum(range(60))
-    assert store.buckets(Metric(JOBS, "none"), start, start + 61, 60) == []
+    assert store.summarize(Metric(JOB_NAMESPACE, "none"), start, start + 61, 60) == []
 
 
 def test_a_series_begins_with_the_period_of_its_start(store: MetricStore) -> None:
@@ -97,11 +97,11 @@ def test_metrics_are_found(store: MetricStore) -> None:
             )
     store.put([(Metric.of("Own", "Rows", {"Table": "t", "Host": "x"}), "Count", [Sample.of(NOW, 1.0)])])
     assert len(store.metrics()[0]) == 9
-    assert len(store.metrics(namespace=JOBS, name="CPUUtilization")[0]) == 4
+    assert len(store.metrics(namespace=JOB_NAMESPACE, name="CPUUtilization")[0]) == 4
     assert len(store.metrics(dimensions=[("Host", None)])[0]) == 9
     assert len(store.metrics(dimensions=[("Host", "b/algo-1")])[0]) == 2
     assert [metric.namespace for metric in store.metrics(dimensions=[("Host", None), ("Table", "t")])[0]] == ["Own"]
-    assert {metric.dimensions[0][1][0] for metric in store.metrics(namespace=JOBS, recent=True)[0]} == {"b"}
+    assert {metric.dimensions[0][1][0] for metric in store.metrics(namespace=JOB_NAMESPACE, recent=True)[0]} == {"b"}
     page, more = store.metrics(limit=4)
     rest, no_more = store.metrics(after=page[-1])
     assert (more, no_more) == (True, False)
@@ -114,7 +114,7 @@ def test_old_samples_go(store: MetricStore) -> None:
     store.append("job/algo-1", [(NOW - 10, {"CPUUtilization": 1.0}), (NOW, {"CPUUtilization": 2.0})])
     assert store.delete_before(NOW) == 2
     assert store.metrics()[0] == [CPU]
-    assert [bucket.sum for bucket in store.buckets(CPU, NOW - 60, NOW + 60, 60)] == [2.0]
+    assert [bucket.sum for bucket in store.summarize(CPU, NOW - 60, NOW + 60, 60)] == [2.0]
     assert store.delete_before(NOW) == 0
 
 
@@ -135,5 +135,5 @@ def test_old_samples_go_a_few_at_a_time(store: MetricStore, monkeypatch: pytest.
     monkeypatch.setattr(store._database, "write", counted)
     assert store.delete_before(NOW) == 15
     assert len(writes) > 6
-    assert sum(bucket.number for bucket in store.buckets(CPU, NOW - 60, NOW + 60, 60)) == 5
+    assert sum(bucket.number for bucket in store.summarize(CPU, NOW - 60, NOW + 60, 60)) == 5
     assert len(store.metrics()[0]) == 2

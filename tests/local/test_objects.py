@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from processing.local.errors import ApiError
 from processing.local.stores.bodies import ABANDONED_AFTER
 from processing.local.stores.objects import ObjectStore
-from processing.local.stores.uploads import MIN_PART_BYTES, Chosen, MultipartUploads
+from processing.local.stores.uploads import MIN_PART_BYTES, CompletedPart, MultipartUploads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -257,7 +257,7 @@ store.put("bucket", "k", Source())
         record = store.put("bucket", "k", b"old")
         with store.database.write() as connection:
             connection.execute("DELETE FROM objects")
-            store.throw_away(connection, [record.path.name])
+            store.mark_garbage(connection, [record.path.name])
         store.put("bucket", "k", b"new")
         assert bodies(store) == [store.get("bucket", "k").path.name]
         store.put("bucket", "other", b"")
@@ -321,9 +321,9 @@ def test_a_store_of_the_first_version_is_read(tmp_path: Path) -> None:
     record, descriptor = store.open("bucket", "k")
     assert os.read(descriptor, 10) == b"bar"
     os.close(descriptor)
-    assert (record.headers, record.tags, record.parts_of()) == ({"ContentType": "x/y"}, {}, [])
+    assert (record.headers, record.tags, record.load_parts()) == ({"ContentType": "x/y"}, {}, [])
     (part,) = MultipartUploads(store).parts("up", "bucket", "k")
-    assert MultipartUploads(store).complete("up", "bucket", "k", [Chosen(1, part.etag)]).size == 3
+    assert MultipartUploads(store).complete("up", "bucket", "k", [CompletedPart(1, part.etag)]).size == 3
 
 
 def test_a_body_that_was_cut_short_is_no_data(store: ObjectStore) -> None:
@@ -341,7 +341,7 @@ def test_a_body_that_was_never_moved_is_read_and_then_is(store: ObjectStore) -> 
     _, descriptor = store.open("bucket", "k")
     assert os.read(descriptor, 10) == b"hello"
     os.close(descriptor)
-    assert store.sweep(0.0) == 0
+    assert store.remove_orphans(0.0) == 0
     assert record.path.read_bytes() == b"hello"
 
 
@@ -367,7 +367,7 @@ class TestUploads:
         upload = uploads.create("bucket", "k", headers={"ContentType": "x/y"}, metadata={"a": "b"})
         pieces = [b"a" * MIN_PART_BYTES, b"b" * MIN_PART_BYTES, b"c"]
         parts = [uploads.add_part(upload.id, "bucket", "k", number, pieces[number - 1]) for number in (3, 1, 2)]
-        chosen = sorted(Chosen(part.number, part.etag) for part in parts)
+        chosen = sorted(CompletedPart(part.number, part.etag) for part in parts)
         record = uploads.complete(upload.id, "bucket", "k", chosen)
         assert record.path.read_bytes() == b"".join(pieces)
         hashes = hashlib.md5(b"".join(hashlib.md5(piece).digest() for piece in pieces)).hexdigest()
@@ -390,7 +390,7 @@ class TestUploads:
             ([], "MalformedXML"),
         ]:
             with pytest.raises(ApiError, match=code):
-                uploads.complete(upload.id, "bucket", "k", [Chosen(*part) for part in chosen])
+                uploads.complete(upload.id, "bucket", "k", [CompletedPart(*part) for part in chosen])
         assert [part.number for part in uploads.parts(upload.id, "bucket", "k")] == [1, 2]
         uploads.abort(upload.id, "bucket", "k")
         assert bodies(store) == []
@@ -402,7 +402,7 @@ class TestUploads:
         uploads.add_part(upload.id, "bucket", "k", 1, b"x")
         part = uploads.add_part(upload.id, "bucket", "k", 1, b"y")
         assert len(bodies(store)) == 1
-        assert uploads.complete(upload.id, "bucket", "k", [Chosen(1, part.etag)]).path.read_bytes() == b"y"
+        assert uploads.complete(upload.id, "bucket", "k", [CompletedPart(1, part.etag)]).path.read_bytes() == b"y"
 
 
 KEYS = st.text(st.sampled_from("ab/.é日🎉"), min_size=1, max_size=5)

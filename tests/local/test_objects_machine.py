@@ -61,7 +61,7 @@ def carry_out(store, name, arguments):
         return parts.complete(upload, "bucket", key, [uploads.Chosen(*part) for part in chosen]).etag
     if name == "abort":
         return parts.abort(arguments[0], "bucket", arguments[1])
-    return store.sweep(0.0)
+    return store.remove_orphans(0.0)
 
 def die_at(count):
     left = [count]
@@ -254,11 +254,11 @@ class Machine(RuleBasedStateMachine):
         """Once it is swept, every file has an owner, and nothing is lost."""
         if not hasattr(self, "folder"):
             return
-        self.store.sweep(0.0)
+        self.store.remove_orphans(0.0)
         for _ in range(2):  # a write removes what was thrown away, the next one forgets its name
             self.store.put(BUCKET, "last", b"")
         self.store.delete(BUCKET, "last")
-        self.store.sweep(0.0)
+        self.store.remove_orphans(0.0)
         with self.store.database.read() as connection:
             owned = {name for (name,) in connection.execute("SELECT body FROM objects UNION SELECT body FROM parts")}
         files = {file.name for file in (self.root / "objects").rglob("*") if file.is_file()}
@@ -313,7 +313,7 @@ def test_no_moment_of_a_write_is_a_bad_one(replaces: bool) -> None:
                 how, _ = nursery.run(store.root, "put", ["k", _text(b"new"), {}, {}], moment)
                 content = _content(store)
                 outcomes.add((how, content))
-                store.sweep(0.0)
+                store.remove_orphans(0.0)
                 store.put(BUCKET, "other", b"")
                 files = [file for file in (store.root / "objects").rglob("*") if file.is_file()]
                 assert len(files) == (1 if content is None else 2)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from processing.local.errors import ApiError
-from processing.local.stores.queues import Counts, QueueStore
+from processing.local.stores.queues import MessageCounts, QueueStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,7 @@ def test_a_receipt_deletes_after_its_time_if_nobody_else_has_the_message(store: 
     (message,) = store.receive("q", 1, 5, NOW)
     store.remove("q", message.receipt)
     store.remove("q", message.receipt)
-    assert store.counts("q", NOW + 60) == Counts(0, 0, 0)
+    assert store.counts("q", NOW + 60) == MessageCounts(0, 0, 0)
 
 
 def test_a_delayed_message_comes_later(store: QueueStore) -> None:
@@ -76,7 +76,7 @@ def test_a_delayed_message_comes_later(store: QueueStore) -> None:
     store.change("q", {"DelaySeconds": 100}, NOW)
     send(store, "by the queue")
     send(store, "at once", delay=0)
-    assert store.counts("q", NOW) == Counts(1, 0, 1)
+    assert store.counts("q", NOW) == MessageCounts(1, 0, 1)
     assert receive(store, NOW + 99) == ["at once"]
     assert receive(store, NOW + 100) == ["by the queue"]
 
@@ -86,7 +86,7 @@ def test_messages_are_kept_for_the_retention_period(store: QueueStore) -> None:
     store.change("q", {"MessageRetentionPeriod": 60}, NOW)
     send(store, "old")
     send(store, "new", now=NOW + 30)
-    assert store.counts("q", NOW + 60) == Counts(1, 0, 0)
+    assert store.counts("q", NOW + 60) == MessageCounts(1, 0, 0)
     assert receive(store, NOW + 60) == ["new"]
 
 

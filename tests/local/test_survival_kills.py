@@ -287,7 +287,7 @@ def test_a_process_group_of_the_same_number_is_left_alone(house: House, mark: st
         job = house.store.create(
             house.request("before"), arn="arn:x", folder="jobs/before-0123456789ab", plan={}, hosts=1, tags={}, now=1.0
         )
-        house.store.started(job.id, 1, stranger.pid, mark.format(boot=boot), 2.0)
+        house.store.record_start(job.id, 1, stranger.pid, mark.format(boot=boot), 2.0)
         ended = house.wait("before")
         assert ended["ProcessingJobStatus"] == "Failed"
         assert "(killed, or the machine was restarted)" in ended["FailureReason"]

@@ -90,7 +90,7 @@ class Start:
     host: int
 
     def carry_out(self, store: JobStore, now: int) -> None:
-        store.started(store.get(self.name).id, self.host, 4_000_000, "mark", now)
+        store.record_start(store.get(self.name).id, self.host, 4_000_000, "mark", now)
 
     def expect(self, model: Model, now: int) -> bool:
         job = model.get(self.name)
@@ -124,7 +124,7 @@ class Finish:
     outcome: str
 
     def carry_out(self, store: JobStore, now: int) -> None:
-        store.finish_host(store.get(self.name).id, self.host, HostEnd(self.outcome, reason="because"), now)
+        store.record_host_end(store.get(self.name).id, self.host, HostEnd(self.outcome, reason="because"), now)
 
     def expect(self, model: Model, now: int) -> bool:
         job = model.get(self.name)
@@ -339,7 +339,7 @@ class JobStoreMachine(RuleBasedStateMachine):
     @invariant()
     def the_outbox_has_every_change(self) -> None:
         said: dict[int, list[str]] = {}
-        for change in self.store.outbox.after(0):
+        for change in self.store.outbox.transitions_after(0):
             said.setdefault(change.job[0], []).append(change.job[3])
         for record in self._records():
             assert said[record.id] == self.model[record.name].said
@@ -354,7 +354,7 @@ class JobStoreMachine(RuleBasedStateMachine):
         found = {}
         for record in self._records():
             hosts = [host.outcome for host in self.store.hosts(record.id)]
-            said = [change.job[3] for change in self.store.outbox.after(0) if change.job[0] == record.id]
+            said = [change.job[3] for change in self.store.outbox.transitions_after(0) if change.job[0] == record.id]
             tags = self.store.tags(record.arn)
             times = {"started": record.started, "ended": record.ended, "modified": record.modified}
             found[record.name] = Job(record.name, record.status, hosts, record.created, tags, said, **times)

@@ -79,7 +79,7 @@ def test_eight_processes_share_a_folder(tmp_path: Path) -> None:
         assert said == [f"{number}/{turn}" for turn in range(30)]
     jobs = engine.handle("sagemaker", "ListProcessingJobs", {"MaxResults": 100})["ProcessingJobSummaries"]
     assert len(jobs) == 8 * 3 + 3
-    (turns,) = MetricStore(engine.home).buckets(Metric("all", "turns"), 0, 1e10, 10**11)
+    (turns,) = MetricStore(engine.home).summarize(Metric("all", "turns"), 0, 1e10, 10**11)
     assert (turns.number, turns.sum) == (240, 240)
     queue = {"QueueUrl": engine.handle("sqs", "GetQueueUrl", {"QueueName": "shared"})["QueueUrl"]}
     names = {"AttributeNames": ["ApproximateNumberOfMessages"]}
@@ -181,7 +181,7 @@ def test_a_folder_that_becomes_read_only_is_said(tmp_path: Path) -> None:
         "    except processing.EngineError as error:\n"
         "        print(error)\n"
         "fresh = processing.local.engine.ObjectStore(pathlib.Path(home), now=lambda: 4e9)\n"
-        "assert fresh.use('data', 'k').size == 1\n"
+        "assert fresh.touch('data', 'k').size == 1\n"
         "told(lambda: fresh.create_bucket('more'))\n"
         "told(lambda: processing.LocalSession(home))\n"
     )

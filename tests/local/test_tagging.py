@@ -30,7 +30,7 @@ def tagging(client: Callable[..., Any], local_session: LocalSession) -> Any:
     for name, tags in TAGS.items():
         request = {"ProcessingJobName": name, "ProcessingResources": {"ClusterConfig": {}}}
         job = store.create(request, arn=ARN + name, folder=name, plan={}, hosts=1, tags=tags, now=1e9)
-        store.finish_host(job.id, 1, HostEnd("completed"), 1e9)
+        store.record_host_end(job.id, 1, HostEnd("completed"), 1e9)
     return client("resourcegroupstaggingapi")
 
 

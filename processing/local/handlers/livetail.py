@@ -101,7 +101,7 @@ class LiveTail(Events):
         streams = self._params.get("logStreamNames", ())
         prefixes = self._params.get("logStreamNamePrefixes", ())
         after, self._last_id = self._last_id, max(self._last_id, self._store.last_id())
-        written = self._store.written(after, self._last_id, self._groups, streams=streams, prefixes=prefixes)
+        written = self._store.events_between(after, self._last_id, self._groups, streams=streams, prefixes=prefixes)
         for group, event in written:
             if self._matches is None or self._matches(event.message):
                 yield {

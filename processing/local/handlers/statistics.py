@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from processing.local.stores.metrics import Bucket, Metric, MetricStore
+    from processing.local.stores.metrics import Metric, MetricStore, PeriodSummary
 
 _PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d{1,10})?|100)")
-_SIMPLE: dict[str, Callable[[Bucket], float]] = {
+_SIMPLE: dict[str, Callable[[PeriodSummary], float]] = {
     "Average": lambda bucket: bucket.sum / bucket.number if bucket.number else 0.0,
     "Sum": lambda bucket: bucket.sum,
     "Minimum": lambda bucket: bucket.minimum,
@@ -39,16 +39,16 @@ class Series:
     def __init__(self, store: MetricStore, metric: Metric, start: float, end: float, period: int) -> None:
         self._store = store
         self._where = (metric, start // period * period, end, period)
-        self._buckets: list[Bucket] | None = None
+        self._buckets: list[PeriodSummary] | None = None
 
     def points(self, statistic: str) -> list[tuple[float, float]]:
         """Return the start of each period that has samples, in seconds since the epoch, and the statistic's value."""
         percentile = _PERCENTILE.fullmatch(statistic)
         if percentile is not None:
-            values = self._store.values(*self._where)
+            values = self._store.values_by_period(*self._where)
             return [(moment, quantile(found, float(percentile[1]) / 100)) for moment, found in values.items()]
         if self._buckets is None:
-            self._buckets = self._store.buckets(*self._where)
+            self._buckets = self._store.summarize(*self._where)
         return [(bucket.start, float(_SIMPLE[statistic](bucket))) for bucket in self._buckets]
 
 

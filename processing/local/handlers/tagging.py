@@ -44,7 +44,7 @@ class TaggingHandler:
         if types and _TYPES.isdisjoint(types):
             return {"ResourceTagMappingList": [], "PaginationToken": ""}
         filters = [(entry["Key"], entry.get("Values") or []) for entry in params.get("TagFilters") or ()]
-        found = self._jobs.tagged(filters, size + 1, params.get("PaginationToken") or "", arns)
+        found = self._jobs.find_tagged(filters, size + 1, params.get("PaginationToken") or "", arns)
         page = [
             {"ResourceARN": arn, "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
             for arn, tags in found[:size]

@@ -69,14 +69,14 @@ def deliver(jobs: JobStore, home: Path) -> None:
         home: the engine's folder.
     """
     try:
-        waiting = jobs.outbox.waiting()
+        waiting = jobs.outbox.pending_sinks()
     except (OSError, sqlite3.Error, ProcessingError) as error:
         _say("outbox", error)
         return
     for sink in waiting:
         try:
             send = _sender(sink, home)
-            while jobs.outbox.hand_over(sink, send):
+            while jobs.outbox.deliver(sink, send):
                 pass
         except (OSError, sqlite3.Error, ProcessingError) as error:  # noqa: PERF203 -- each sink has its own
             _say(sink, error)

@@ -206,7 +206,7 @@ def _bury(store: JobStore, folder: Path, job: JobRecord, number: int) -> bool:
     said = _last_words(folder / f"{contract.host_name(number)}.err")
     end = HostEnd("failed", reason=f"{reason}: {said}" if said else f"{reason} (killed, or the machine was restarted)")
     trees.remove_tree(work)
-    if store.finish_host(job.id, number, end, time.time()):
+    if store.record_host_end(job.id, number, end, time.time()):
         trees.remove_tree(folder)
     return True
 

@@ -85,7 +85,7 @@ class Supervisor:
     def __init__(self, home: Path, job: int, number: int) -> None:
         self._jobs = JobStore(home)
         self._logs = LogStore(home)
-        self._record = self._jobs.by_id(job)
+        self._record = self._jobs.get_by_id(job)
         self._request = self._jobs.request(job)
         self._plan = self._jobs.plan(job)
         self._count = len(self._jobs.hosts(job))
@@ -132,7 +132,7 @@ class Supervisor:
         deadline = time.monotonic() + 60
         while True:
             try:
-                return self._jobs.finish_host(self._record.id, self._number, end, time.time())
+                return self._jobs.record_host_end(self._record.id, self._number, end, time.time())
             except (ApiError, sqlite3.OperationalError) as error:  # noqa: PERF203 -- tried five times a second
                 if not _is_full(error) or time.monotonic() > deadline:
                     raise
@@ -323,7 +323,7 @@ class Supervisor:
         return "terminated" if self._terminated else self._jobs.interruption(self._record.id)
 
     def _on_start(self, group: int, launch: Launch) -> None:
-        self._jobs.started(self._record.id, self._number, group, processes.start_mark(group), time.time())
+        self._jobs.record_start(self._record.id, self._number, group, processes.start_mark(group), time.time())
         self._attendants.started(group, launch.process)
 
     def _emit_words(self) -> None:

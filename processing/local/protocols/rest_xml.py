@@ -15,7 +15,7 @@ from processing.local.protocols import xml
 from processing.local.protocols.aws_chunked import ChunkedBody
 from processing.local.protocols.message import Request, Response, bucket_of_host
 from processing.local.protocols.values import HEADER_TIME, from_text, to_text
-from processing.local.stores.checksums import ALGORITHMS, bad_digest, decoded, new_digest
+from processing.local.stores.checksums import ALGORITHMS, bad_digest, decode_checksum, new_digest
 from processing.request.service_model import service_model
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _check_content(request: Request, content: bytes, operation: _Operation) -> N
         digest = new_digest(name)
         if digest is not None:
             digest.update(content)
-            if digest.digest() != decoded(value):
+            if digest.digest() != decode_checksum(value):
                 raise bad_digest(name)
 
 

@@ -2,7 +2,7 @@
 
 A body is born in `incoming/`, and belongs to an object from the moment the index's transaction is committed; only then
 it moves to `objects/`. So a process that is killed at any moment leaves its files in `incoming/`, where
-`ObjectStore.sweep` finds them without looking through everything: one that the index names is moved, others go.
+`ObjectStore.remove_orphans` finds them cheaply: it moves those that the index names, and removes the others.
 
 Nothing is forced to the disk (no fsync): what was stored survives every death of a process, but a failure of the
 machine itself may lose the last seconds. A body that such a failure cut short is found out when it is opened.
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 from processing.local.errors import ApiError, disk_full
-from processing.local.stores.checksums import bad_digest, decoded, new_digest
+from processing.local.stores.checksums import bad_digest, decode_checksum, new_digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ class Readable(Protocol):
         """Return up to `size` bytes, all of them for -1; empty at the end."""
 
 
-Source = bytes | bytearray | memoryview | os.PathLike[str] | Readable
+BodySource = bytes | bytearray | memoryview | os.PathLike[str] | Readable
 
 
 class Body(NamedTuple):
@@ -76,8 +76,8 @@ class BodyFolder:
         self._incoming = str(root / "incoming")
         self._kept = str(root / "objects")
 
-    def receive(
-        self, source: Source, *, length: int | None, expected: Mapping[str, str], wanted: Collection[str] = ()
+    def write(
+        self, source: BodySource, *, length: int | None, expected: Mapping[str, str], algorithms: Collection[str] = ()
     ) -> Body:
         """Write a body, in constant memory, and check it.
 
@@ -86,13 +86,13 @@ class BodyFolder:
             length: the number of bytes that were announced, if any.
             expected: checksums by algorithm in lower case (`crc32`, `sha256`, ...; `content-md5` for the header of
                 that name), in base64 as in S3's headers.
-            wanted: algorithms whose checksums are to be found besides, where that is possible here.
+            algorithms: algorithms whose checksums are to be found besides, where that is possible here.
 
         Raises:
             ApiError: `IncompleteBody`, `BadDigest`, `InvalidDigest`, or the disk is full.
         """
-        algorithms = {"content-md5", *expected, *wanted}
-        digests = {each: digest for each in algorithms if (digest := new_digest(each)) is not None}
+        names = {"content-md5", *expected, *algorithms}
+        digests = {each: digest for each in names if (digest := new_digest(each)) is not None}
         with self.new_file() as (name, descriptor):
             size = 0
             for chunk in _chunks(source):
@@ -105,7 +105,7 @@ class BodyFolder:
                 raise ApiError("IncompleteBody", message)
             values = {algorithm: digest.digest() for algorithm, digest in digests.items()}
             for algorithm, value in expected.items():
-                if values.setdefault(algorithm, decoded(value)) != decoded(value):
+                if values.setdefault(algorithm, decode_checksum(value)) != decode_checksum(value):
                     raise bad_digest(algorithm)
         md5 = values.pop("content-md5").hex()
         return Body(name, size, md5, {each: base64.b64encode(value).decode() for each, value in values.items()})
@@ -144,7 +144,7 @@ class BodyFolder:
                 os.mkdir(self._incoming)  # not what is above it: a folder that was removed does not come back
             return os.open(path, _CREATE, 0o600)
 
-    def confirm(self, name: str) -> None:
+    def require_incoming(self, name: str) -> None:
         """Make sure that a body was not swept away, in the very transaction that gives it to an object."""
         try:
             os.stat(f"{self._incoming}/{name}")
@@ -152,7 +152,7 @@ class BodyFolder:
             message = "Your socket connection to the server was not read from or written to within the timeout period."
             raise ApiError("RequestTimeout", message) from None
 
-    def settle(self, name: str) -> None:
+    def finalize(self, name: str) -> None:
         """Move a body to its lasting place, once its transaction is committed; not an error if it is gone already."""
         source, target = f"{self._incoming}/{name}", self._place(name)
         try:
@@ -190,7 +190,7 @@ class BodyFolder:
                 with contextlib.suppress(FileNotFoundError, PermissionError):
                     os.unlink(path)
 
-    def unsettled(self, before: float) -> list[str]:
+    def stale_names(self, before: float) -> list[str]:
         """Return the bodies in `incoming/` that nobody has written to since `before` (seconds since the epoch)."""
         found = []
         with contextlib.suppress(FileNotFoundError), os.scandir(self._incoming) as entries:
@@ -202,7 +202,7 @@ class BodyFolder:
         return found
 
 
-def _chunks(source: Source) -> Iterator[bytes]:
+def _chunks(source: BodySource) -> Iterator[bytes]:
     if isinstance(source, (bytes, bytearray, memoryview)):
         if source:
             yield bytes(source)

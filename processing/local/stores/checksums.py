@@ -90,7 +90,7 @@ def _crt_function(algorithm: str) -> Callable[[bytes, int], int] | None:
     return None
 
 
-def decoded(value: str) -> bytes:
+def decode_checksum(value: str) -> bytes:
     """Return the bytes of a checksum as it stands in a header, or raise `InvalidDigest`."""
     try:
         return base64.b64decode(value, validate=True)
@@ -104,22 +104,22 @@ def bad_digest(algorithm: str) -> ApiError:
     return ApiError("BadDigest", f"The {name} you specified did not match the calculated checksum.")
 
 
-def composite(algorithm: str, values: Sequence[str]) -> str | None:
+def composite_checksum(algorithm: str, values: Sequence[str]) -> str | None:
     """Return the checksum of the parts' checksums, with their number behind it; None for one that is unknown here."""
     digest = new_digest(algorithm)
     if digest is None:
         return None
     for value in values:
-        digest.update(decoded(value))
+        digest.update(decode_checksum(value))
     return f"{base64.b64encode(digest.digest()).decode()}-{len(values)}"
 
 
-def combine(algorithm: str, parts: Sequence[tuple[str, int]]) -> str:
+def combine_crcs(algorithm: str, parts: Sequence[tuple[str, int]]) -> str:
     """Return the CRC of what is made of parts, each given as its CRC in base64 and its length in bytes."""
     bits, polynomial = _POLYNOMIALS[algorithm]
     whole = 0
     for value, length in parts:
-        whole = _advance(whole, length, bits, polynomial) ^ int.from_bytes(decoded(value), "big")
+        whole = _advance(whole, length, bits, polynomial) ^ int.from_bytes(decode_checksum(value), "big")
     return base64.b64encode(whole.to_bytes(bits // 8, "big")).decode()
 
 

@@ -20,7 +20,7 @@ _BATCH = 500
 _Place = tuple[str, bytes]
 
 
-class Removed(NamedTuple):
+class Totals(NamedTuple):
     """How many there were, and the bytes in them."""
 
     number: int
@@ -49,43 +49,43 @@ def old_objects(store: ObjectStore, before: float, protected: Protected) -> Iter
         yield from _unprotected(rows, protected())
 
 
-def remove_objects(store: ObjectStore, before: float, protected: Protected) -> Removed:
+def remove_objects(store: ObjectStore, before: float, protected: Protected) -> Totals:
     """Delete the objects that were last written or used before a moment and are not protected."""
     after: _Place = ("", b"")
-    removed = Removed(0, 0)
+    removed = Totals(0, 0)
     while True:
         with store.database.write() as connection:
             rows = _page(connection, before, after)
             doomed = list(_unprotected(rows, protected()))
             statement = "DELETE FROM objects WHERE bucket = ? AND key = ?"
             connection.executemany(statement, [(each.bucket, each.key) for each in doomed])
-            store.throw_away(connection, [each.body for each in doomed])
+            store.mark_garbage(connection, [each.body for each in doomed])
         if not rows:
             return removed
         store.bodies.discard([each.body for each in doomed])
         after = rows[-1][:2]
-        removed = Removed(removed.number + len(doomed), removed.size + sum(each.size for each in doomed))
+        removed = Totals(removed.number + len(doomed), removed.size + sum(each.size for each in doomed))
 
 
-def old_uploads(store: ObjectStore, before: float) -> Removed:
+def old_uploads(store: ObjectStore, before: float) -> Totals:
     """Count the multipart uploads that got nothing since a moment, and the bytes of their parts."""
     with store.database.read() as connection:
         found = _abandoned(connection, before)
-    return Removed(len({upload for upload, _, _ in found}), sum(size for _, _, size in found))
+    return Totals(len({upload for upload, _, _ in found}), sum(size for _, _, size in found))
 
 
-def remove_uploads(store: ObjectStore, before: float) -> Removed:
+def remove_uploads(store: ObjectStore, before: float) -> Totals:
     """Abort the multipart uploads that got nothing since a moment."""
     with store.database.write() as connection:
         found = _abandoned(connection, before)
         uploads = {upload for upload, _, _ in found}
         bodies = [body for _, body, _ in found if body is not None]
-        store.throw_away(connection, bodies)
+        store.mark_garbage(connection, bodies)
         for table, column in (("parts", "upload"), ("uploads", "id")):
             statement = f"DELETE FROM {table} WHERE {column} = ?"  # noqa: S608 -- constants
             connection.executemany(statement, [(upload,) for upload in uploads])
     store.bodies.discard(bodies)
-    return Removed(len(uploads), sum(size for _, _, size in found))
+    return Totals(len(uploads), sum(size for _, _, size in found))
 
 
 def empty_garbage(store: ObjectStore) -> int:

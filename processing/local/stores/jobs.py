@@ -195,7 +195,7 @@ class JobStore:
             )
             _put_tags(connection, arn, tags)
             record = _by_id(connection, job or 0)
-            outbox.note(connection, record, now)
+            outbox.record_transition(connection, record, now)
             return record
 
     def get(self, name: str) -> JobRecord:
@@ -207,7 +207,7 @@ class JobStore:
         with self._database.read() as connection:
             return _by_name(connection, name)
 
-    def by_id(self, job: int) -> JobRecord:
+    def get_by_id(self, job: int) -> JobRecord:
         """Return the job of that number in this store.
 
         Raises:
@@ -281,7 +281,7 @@ class JobStore:
                 )
             if job.status != "Stopping":
                 connection.execute("UPDATE jobs SET status = 'Stopping', modified = ? WHERE id = ?", (now, job.id))
-                outbox.note(connection, _by_id(connection, job.id), now)
+                outbox.record_transition(connection, _by_id(connection, job.id), now)
 
     def delete(self, name: str) -> JobRecord:
         """Forget a finished job and its tags; the name can be used again.
@@ -310,7 +310,7 @@ class JobStore:
             statement = f"SELECT {_COLUMNS} FROM jobs WHERE ended < ? ORDER BY ended, id"  # noqa: S608
             return [JobRecord(*row) for row in connection.execute(statement, (moment,))]
 
-    def forget(self, jobs: Iterable[int]) -> None:
+    def delete_finished(self, jobs: Iterable[int]) -> None:
         """Delete finished jobs, by their numbers, and their tags; the others of them stay."""
         with self._database.write() as connection:
             for job in jobs:
@@ -318,7 +318,7 @@ class JobStore:
                 connection.execute(f"DELETE FROM tags WHERE arn IN ({finished})", (job,))  # noqa: S608
                 connection.execute("DELETE FROM jobs WHERE id = ? AND ended IS NOT NULL", (job,))
 
-    def tagged(
+    def find_tagged(
         self, filters: Sequence[tuple[str, Sequence[str]]], limit: int, after: str, arns: Sequence[str] | None = None
     ) -> Sequence[tuple[str, dict[str, str]]]:
         """Return a page of the jobs that have tags, by ARN, each with them.
@@ -386,7 +386,7 @@ class JobStore:
             ).fetchall()
         return [HostRecord(*row) for row in rows]
 
-    def started(self, job: int, number: int, group: int, group_started: str | None, now: float) -> None:
+    def record_start(self, job: int, number: int, group: int, group_started: str | None, now: float) -> None:
         """Note that a host's program runs, in that process group; the first one starts the job."""
         with self._database.write() as connection:
             connection.execute(
@@ -410,7 +410,7 @@ class JobStore:
             return "stopped"
         return "cancelled" if row[1] else None
 
-    def finish_host(self, job: int, number: int, end: HostEnd, now: float) -> bool:
+    def record_host_end(self, job: int, number: int, end: HostEnd, now: float) -> bool:
         """Note how a host ended; the last one finishes the job.
 
         Returns:
@@ -456,7 +456,7 @@ def _finish(connection: sqlite3.Connection, job: int, hosts: list[tuple[Any, ...
         "UPDATE jobs SET status = ?, failure_reason = ?, exit_message = ?, ended = ?, modified = ? WHERE id = ?",
         (status, reason[:TEXT_LIMIT] if reason else None, message or None, now, now, job),
     )
-    outbox.note(connection, _by_id(connection, job), now)
+    outbox.record_transition(connection, _by_id(connection, job), now)
 
 
 def _by_name(connection: sqlite3.Connection, name: str) -> JobRecord:

@@ -20,16 +20,16 @@ EVENT_OVERHEAD = 26
 """Bytes that the service counts for an event besides its message."""
 PAGE_BYTES = 1 << 20
 PAGE_EVENTS = 10_000
-PAGE_SCAN = 50_000
+PAGE_EXAMINED = 50_000
 """So many events are looked at for one page, whether they match or not: a page may have few events, or none."""
 
-FAR = (1 << 63) - 1  # SQLite's largest integer
+MAX_INTEGER = (1 << 63) - 1  # SQLite's largest integer
 _INGESTION_DIGITS, _ID_DIGITS = 17, 19
-START = (-FAR, 0, 0)
-END = (FAR, 10**_INGESTION_DIGITS - 1, FAR)
+START = (-MAX_INTEGER, 0, 0)
+END = (MAX_INTEGER, 10**_INGESTION_DIGITS - 1, MAX_INTEGER)
 _TOKEN = re.compile(r"([fb])/(\d{56})")
 
-Place = tuple[int, int, int]
+Position = tuple[int, int, int]
 Bounds = tuple[int, int]
 """The first and the last timestamp."""
 
@@ -44,7 +44,7 @@ class LogEventRecord(NamedTuple):
     stream: str
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Position:
         """Its place among the events of a group."""
         return self[:3]
 
@@ -58,21 +58,21 @@ class SearchedStream(NamedTuple):
     last_event: int | None
 
 
-class Page(NamedTuple):
+class EventPage(NamedTuple):
     """A page, the place of the last event that was looked at (None: there was none), and whether there is more."""
 
     events: list[LogEventRecord]
-    last: Place | None
+    last: Position | None
     more: bool
 
 
-def token(direction: str, gap: Place) -> str:
+def make_token(direction: str, gap: Position) -> str:
     """Return the token for going on from a gap, `f`orward or `b`ackward: as the service's, a letter and 56 digits."""
-    number = ((gap[0] + FAR + 1) * 10**_INGESTION_DIGITS + gap[1]) * 10**_ID_DIGITS + gap[2]
+    number = ((gap[0] + MAX_INTEGER + 1) * 10**_INGESTION_DIGITS + gap[1]) * 10**_ID_DIGITS + gap[2]
     return f"{direction}/{number:056d}"
 
 
-def parse(text: str) -> tuple[str, Place]:
+def parse_token(text: str) -> tuple[str, Position]:
     """Return the direction and the gap of a token.
 
     Raises:
@@ -83,22 +83,22 @@ def parse(text: str) -> tuple[str, Place]:
         raise ApiError("InvalidParameterException", "The specified nextToken is invalid.")
     rest, number = divmod(int(match[2]), 10**_ID_DIGITS)
     timestamp, ingestion = divmod(rest, 10**_INGESTION_DIGITS)
-    return match[1], (min(timestamp - FAR - 1, FAR), ingestion, min(number, FAR))
+    return match[1], (min(timestamp - MAX_INTEGER - 1, MAX_INTEGER), ingestion, min(number, MAX_INTEGER))
 
 
-def before(place: Place) -> Place:
+def gap_before(place: Position) -> Position:
     """Return the gap before the event at a place."""
     return place[0], place[1], place[2] - 1
 
 
-def scan(
-    connection: sqlite3.Connection, stream: SearchedStream, gap: Place, bounds: Bounds, *, backward: bool = False
+def iter_stream(
+    connection: sqlite3.Connection, stream: SearchedStream, gap: Position, bounds: Bounds, *, backward: bool = False
 ) -> Iterator[LogEventRecord]:
     """Yield a stream's events from a gap on, forwards or backwards, within the times."""
     # One bound on each side, and no other on the same columns: SQLite would look one of them up and try all rows for
     # the other, which takes the longer the further the page is.
     if backward:
-        gap, side, order = min(gap, (bounds[1], FAR, FAR)), "<= (?, ?, ?) AND timestamp >= ?", "DESC"
+        gap, side, order = min(gap, (bounds[1], MAX_INTEGER, MAX_INTEGER)), "<= (?, ?, ?) AND timestamp >= ?", "DESC"
     else:
         gap, side, order = max(gap, (bounds[0], -1, -1)), "> (?, ?, ?) AND timestamp <= ?", "ASC"
     statement = f"""SELECT timestamp, ingestion, id, message FROM events
@@ -108,10 +108,10 @@ def scan(
         yield LogEventRecord._make((*row, stream.name))
 
 
-def merged(
+def merge_streams(
     connection: sqlite3.Connection,
     streams: Iterable[SearchedStream],
-    gap: Place,
+    gap: Position,
     bounds: Bounds,
     *,
     backward: bool = False,
@@ -119,15 +119,15 @@ def merged(
     """Yield the events of several streams in their order. A stream is looked into only when its time has come."""
     sign = -1 if backward else 1
     # An entry is due at a place (as if times ran forward): an event, or the earliest that a stream can have.
-    waiting: list[tuple[Place, int, LogEventRecord | None, Iterator[LogEventRecord]]] = []
+    waiting: list[tuple[Position, int, LogEventRecord | None, Iterator[LogEventRecord]]] = []
     for stream in streams:
         first, last = stream.first_event, stream.last_event
         if first is None or last is None or last < bounds[0] or first > bounds[1]:
             continue
         if (last < gap[0]) if not backward else (first > gap[0]):
             continue
-        due = (-last, -FAR, -FAR) if backward else (first, 0, 0)
-        found = scan(connection, stream, gap, bounds, backward=backward)
+        due = (-last, -MAX_INTEGER, -MAX_INTEGER) if backward else (first, 0, 0)
+        found = iter_stream(connection, stream, gap, bounds, backward=backward)
         waiting.append((due, stream.id, None, found))
     heapq.heapify(waiting)
     while waiting:
@@ -143,18 +143,18 @@ def merged(
             heapq.heapreplace(waiting, (due, number, following, rest))
 
 
-def take(found: Iterator[LogEventRecord], limit: int, matches: Callable[[str], bool] | None = None) -> Page:
-    """Take a page of the events that match: at most `limit`, 1 MB, and what `PAGE_SCAN` events hold."""
+def cut_page(found: Iterator[LogEventRecord], limit: int, matches: Callable[[str], bool] | None = None) -> EventPage:
+    """Take a page of the events that match: at most `limit`, 1 MB, and what `PAGE_EXAMINED` events hold."""
     events: list[LogEventRecord] = []
-    last: Place | None = None
+    last: Position | None = None
     size = 0
     for scanned, event in enumerate(found):
-        if scanned >= PAGE_SCAN:
-            return Page(events, last, more=True)
+        if scanned >= PAGE_EXAMINED:
+            return EventPage(events, last, more=True)
         if matches is None or matches(event.message):
             size += len(event.message.encode()) + EVENT_OVERHEAD
             if len(events) >= min(limit, PAGE_EVENTS) or (events and size > PAGE_BYTES):
-                return Page(events, last, more=True)
+                return EventPage(events, last, more=True)
             events.append(event)
         last = event.place
-    return Page(events, last, more=False)
+    return EventPage(events, last, more=False)

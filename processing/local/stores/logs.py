@@ -7,11 +7,11 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from processing.local.errors import ApiError
-from processing.local.stores import log_paging as logpages
+from processing.local.stores import log_paging
 from processing.local.stores.database import Database
 from processing.local.stores.log_paging import (
     EVENT_OVERHEAD,
-    FAR,
+    MAX_INTEGER,
     PAGE_EVENTS,
     LogEventRecord,
     SearchedStream,
@@ -211,21 +211,21 @@ class LogStore:
             limit: at most so many events, and at most 1 MB.
             from_head: without a token, begin with the oldest events.
         """
-        start = ("f", logpages.START) if from_head else ("b", logpages.END)
-        direction, gap = logpages.parse(token) if token else start
-        bounds = (-FAR if start_time is None else start_time, FAR if end_time is None else end_time - 1)
+        start = ("f", log_paging.START) if from_head else ("b", log_paging.END)
+        direction, gap = log_paging.parse_token(token) if token else start
+        bounds = (-MAX_INTEGER if start_time is None else start_time, MAX_INTEGER if end_time is None else end_time - 1)
         with self._database.read() as connection:
             (found,) = _named_streams(connection, _group_id(connection, group), [stream])
-            events = logpages.take(
-                logpages.scan(connection, found, gap, bounds, backward=direction == "b"), limit
+            events = log_paging.cut_page(
+                log_paging.iter_stream(connection, found, gap, bounds, backward=direction == "b"), limit
             ).events
         if direction == "b":
             events.reverse()
         if not events:
-            gap = logpages.START if gap == logpages.END else gap  # an empty stream: what comes later must be found
-            return LogPage([], logpages.token("f", gap), logpages.token("b", gap))
-        first, last = logpages.before(events[0].place), events[-1].place
-        return LogPage(events, logpages.token("f", last), logpages.token("b", first))
+            gap = log_paging.START if gap == log_paging.END else gap  # an empty stream: what comes later must be found
+            return LogPage([], log_paging.make_token("f", gap), log_paging.make_token("b", gap))
+        first, last = log_paging.gap_before(events[0].place), events[-1].place
+        return LogPage(events, log_paging.make_token("f", last), log_paging.make_token("b", first))
 
     def filter(
         self,
@@ -253,27 +253,31 @@ class LogStore:
             token: the token that came with the page before; None for the first page. After the last page it is None.
             from_head: without a token: the oldest events first, or the newest.
         """
-        start = ("f", logpages.START) if from_head else ("b", logpages.END)
-        direction, gap = logpages.parse(token) if token else start
+        start = ("f", log_paging.START) if from_head else ("b", log_paging.END)
+        direction, gap = log_paging.parse_token(token) if token else start
         backward = direction == "b"
-        bounds = (-FAR if start_time is None else start_time, FAR if end_time is None else end_time)
+        bounds = (-MAX_INTEGER if start_time is None else start_time, MAX_INTEGER if end_time is None else end_time)
         with self._database.read() as connection:
             group_id = _group_id(connection, group)
             if streams:
                 chosen = _named_streams(connection, group_id, streams)
             else:
                 chosen = _prefixed_streams(connection, group_id, prefix or "")
-            page = logpages.take(logpages.merged(connection, chosen, gap, bounds, backward=backward), limit, matches)
+            page = log_paging.cut_page(
+                log_paging.merge_streams(connection, chosen, gap, bounds, backward=backward), limit, matches
+            )
         if not page.more or page.last is None:
             return page.events, None
-        return page.events, logpages.token(direction, logpages.before(page.last) if backward else page.last)
+        return page.events, log_paging.make_token(
+            direction, log_paging.gap_before(page.last) if backward else page.last
+        )
 
     def last_id(self) -> int:
         """Return the id of the newest event of all."""
         with self._database.read() as connection:
             return int(connection.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()[0])
 
-    def written(
+    def events_between(
         self,
         after: int,
         last: int,

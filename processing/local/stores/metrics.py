@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-JOBS = "/aws/sagemaker/ProcessingJobs"
+JOB_NAMESPACE = "/aws/sagemaker/ProcessingJobs"
 """The namespace of the metrics of processing jobs."""
-HOST = "Host"
+HOST_DIMENSION = "Host"
 """Their one dimension: `<job>/algo-<n>`."""
 
 RECENT_SECONDS = 3 * 3600
@@ -68,7 +68,7 @@ class Sample(NamedTuple):
         return cls(time, number, value * number, value, value)
 
 
-class Bucket(NamedTuple):
+class PeriodSummary(NamedTuple):
     """What the samples of one period come to; start in seconds since the epoch."""
 
     start: float
@@ -106,7 +106,10 @@ class MetricStore:
         for moment, values in samples:
             for name, value in values.items():
                 by_name.setdefault(name, []).append(Sample.of(moment, float(value)))
-        self.put((Metric.of(JOBS, name, {HOST: host}), "Percent", found) for name, found in by_name.items())
+        self.put(
+            (Metric.of(JOB_NAMESPACE, name, {HOST_DIMENSION: host}), "Percent", found)
+            for name, found in by_name.items()
+        )
 
     def put(self, series: Iterable[tuple[Metric, str, Sequence[Sample]]]) -> None:
         """Add samples of several metrics, each with its unit, in one transaction."""
@@ -120,7 +123,7 @@ class MetricStore:
                     "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?)", [(number, *sample) for sample in samples]
                 )
 
-    def buckets(self, metric: Metric, start: float, end: float, period: int) -> list[Bucket]:
+    def summarize(self, metric: Metric, start: float, end: float, period: int) -> list[PeriodSummary]:
         """Return what the samples come to in the periods from start on and before end; empty periods are left out.
 
         Args:
@@ -134,10 +137,12 @@ class MetricStore:
         with self._database.read() as connection:
             number = _known_number(connection, metric)
             rows = connection.execute(statement, (number, period, start, _ceiling(end, period))).fetchall()
-        return [Bucket._make(row) for row in rows]
+        return [PeriodSummary._make(row) for row in rows]
 
-    def values(self, metric: Metric, start: float, end: float, period: int) -> dict[float, list[tuple[float, float]]]:
-        """Return the values of each period (see `buckets`), lowest first, with how often each came.
+    def values_by_period(
+        self, metric: Metric, start: float, end: float, period: int
+    ) -> dict[float, list[tuple[float, float]]]:
+        """Return the values of each period (see `summarize`), lowest first, with how often each came.
 
         A period with a set of values that are not known one by one is left out: it has no percentiles.
         """

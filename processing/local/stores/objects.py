@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from processing.exceptions import EngineError
 from processing.local.errors import ApiError
-from processing.local.stores.bodies import ABANDONED_AFTER, Body, BodyFolder, Source
+from processing.local.stores.bodies import ABANDONED_AFTER, Body, BodyFolder, BodySource
 from processing.local.stores.database import Database
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ _USE_SECONDS = 60.0
 MAX_KEY_BYTES = 1024
 
 
-class Part(NamedTuple):
+class ObjectPart(NamedTuple):
     """A part of an object that came in parts: its size in bytes, and its checksums in base64 by algorithm."""
 
     size: int
@@ -87,7 +87,7 @@ class ObjectMetadata(NamedTuple):
     headers: Mapping[str, str]
     metadata: Mapping[str, str]
     tags: Mapping[str, str]
-    parts: Sequence[Part] = ()
+    parts: Sequence[ObjectPart] = ()
 
 
 class ObjectRecord(NamedTuple):
@@ -103,7 +103,7 @@ class ObjectRecord(NamedTuple):
         headers: what the writer said of it, by boto3's names (`ContentType`, `SSEKMSKeyId`, ...).
         metadata: the user's own metadata.
         tags: its tags.
-        parts: those that it was made of, as JSON; empty in listings. See `parts_of`.
+        parts: those that it was made of, as JSON; empty in listings. See `load_parts`.
     """
 
     bucket: str
@@ -117,9 +117,9 @@ class ObjectRecord(NamedTuple):
     tags: Mapping[str, str]
     parts: str
 
-    def parts_of(self) -> list[Part]:
+    def load_parts(self) -> list[ObjectPart]:
         """Return the parts that the object was made of; none if it came as one."""
-        return [Part(*part) for part in json.loads(self.parts)] if self.parts else []
+        return [ObjectPart(*part) for part in json.loads(self.parts)] if self.parts else []
 
 
 class BucketRecord(NamedTuple):
@@ -138,7 +138,7 @@ class BucketRecord(NamedTuple):
     tags: str
 
 
-class Listing(NamedTuple):
+class ObjectPage(NamedTuple):
     """One page of a listing.
 
     Attributes:
@@ -169,7 +169,7 @@ class ObjectStore:
         self.now = now
         self.bodies = BodyFolder(root)
         self.database = Database(root / "objects.sqlite3", _SCHEMA, version=3, upgrades=_UPGRADES)
-        self._swept = False
+        self._orphans_removed = False
 
     def check(self) -> None:
         """Open the database, so that a folder that cannot be used is found out now."""
@@ -238,7 +238,7 @@ class ObjectStore:
         self,
         bucket: str,
         key: str,
-        source: Source,
+        source: BodySource,
         *,
         content_type: str | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -248,7 +248,7 @@ class ObjectStore:
         if_match: str | None = None,
         length: int | None = None,
         expected: Mapping[str, str] | None = None,
-        wanted: Sequence[str] = (),
+        algorithms: Sequence[str] = (),
     ) -> ObjectRecord:
         """Store an object, in constant memory.
 
@@ -265,26 +265,28 @@ class ObjectStore:
             length: the number of bytes that must come, if known.
             expected: checksums by algorithm (`content-md5`, `crc32`, `sha256`, ...) in base64. Those that are not
                 Content-MD5 are kept among the headers, as `ChecksumCRC32` and so on.
-            wanted: algorithms whose checksums are found and kept although none is expected.
+            algorithms: algorithms whose checksums are found and kept although none is expected.
         """
         encoded = encode_key(key)
         if length is None or length > _SMALL:
             with self.database.read() as connection:  # before many bytes are moved for nothing
-                self.admit(connection, bucket, encoded, if_none_match, if_match)
-        self._sweep_once()
-        body = self.bodies.receive(source, length=length, expected=expected or {}, wanted=wanted)
+                self.check_preconditions(connection, bucket, encoded, if_none_match, if_match)
+        self._remove_orphans_once()
+        body = self.bodies.write(source, length=length, expected=expected or {}, algorithms=algorithms)
         said = dict(headers or {}) | ({"ContentType": content_type} if content_type else {})
         said |= {f"Checksum{algorithm.upper()}": value for algorithm, value in body.checksums.items()}
         try:
             with self.database.write() as connection:
-                self.admit(connection, bucket, encoded, if_none_match, if_match)
-                record, freed = self.store(
+                self.check_preconditions(connection, bucket, encoded, if_none_match, if_match)
+                record, freed = self.index_body(
                     connection, bucket, encoded, body, ObjectMetadata(said, metadata or {}, tags or {})
                 )
-        except Exception:  # nothing was committed; after an interrupt that is not sure, and the body is left to `sweep`
+        except Exception:
+            # Nothing was committed, so the body can go. An interrupt (BaseException) may come after the commit, and
+            # `remove_orphans` decides about that body.
             self.bodies.discard([body.name])
             raise
-        self.bodies.settle(body.name)
+        self.bodies.finalize(body.name)
         self.bodies.discard(freed)
         return record
 
@@ -293,7 +295,7 @@ class ObjectStore:
         with self.database.read() as connection:
             return self._record(bucket, self._require(connection, bucket, encode_key(key)))
 
-    def use(self, bucket: str, key: str) -> ObjectRecord:
+    def touch(self, bucket: str, key: str) -> ObjectRecord:
         """Return the record of an object for somebody who is going to rely on its being there.
 
         That is noted, about once a minute, in a transaction that finds it there: what removes old objects takes it
@@ -348,17 +350,17 @@ class ObjectStore:
         """Delete an object; that there is none is no error, unless it has to have an ETag (`if_match`; `*` for any)."""
         encoded = encode_key(key)
         with self.database.write() as connection:
-            self.admit(connection, bucket, encoded, if_match=if_match)
+            self.check_preconditions(connection, bucket, encoded, if_match=if_match)
             row = self._find(connection, bucket, encoded)
             if row is None:
                 return
             connection.execute("DELETE FROM objects WHERE bucket = ? AND key = ?", (bucket, encoded))
-            self.throw_away(connection, [row[4]])
+            self.mark_garbage(connection, [row[4]])
         self.bodies.discard([row[4]])
 
     def list(
         self, bucket: str, prefix: str = "", after: str = "", delimiter: str | None = None, limit: int = 1000
-    ) -> Listing:
+    ) -> ObjectPage:
         """Return a page of at most `limit` objects and common prefixes, which count alike.
 
         Args:
@@ -376,7 +378,7 @@ class ObjectStore:
             last = None
             for common, row in self._entries(connection, bucket, start, mark, cut):
                 if len(objects) + len(prefixes) >= limit:
-                    return Listing(objects, prefixes, limit > 0, last)
+                    return ObjectPage(objects, prefixes, limit > 0, last)
                 if common is not None:
                     last = common.decode()
                     prefixes.append(last)
@@ -384,7 +386,7 @@ class ObjectStore:
                     record = self._record(bucket, row)
                     last = record.key
                     objects.append(record)
-        return Listing(objects, prefixes, truncated=False, last=last)
+        return ObjectPage(objects, prefixes, truncated=False, last=last)
 
     def iter_prefix(self, bucket: str, prefix: str = "") -> Iterator[ObjectRecord]:
         """Yield every object whose key begins with the prefix, in order, page by page."""
@@ -398,7 +400,7 @@ class ObjectStore:
 
     # What killed processes left
 
-    def sweep(self, older_than: float = ABANDONED_AFTER) -> int:
+    def remove_orphans(self, older_than: float = ABANDONED_AFTER) -> int:
         """Put away what killed processes left; done once by each process that writes.
 
         Args:
@@ -407,10 +409,10 @@ class ObjectStore:
         Returns:
             how many files were removed.
         """
-        names = self.bodies.unsettled(time.time() - older_than)
-        return sum(self._put_away(names[start : start + 500]) for start in range(0, len(names), 500))
+        names = self.bodies.stale_names(time.time() - older_than)
+        return sum(self._resolve_orphans(names[start : start + 500]) for start in range(0, len(names), 500))
 
-    def _put_away(self, names: Sequence[str]) -> int:
+    def _resolve_orphans(self, names: Sequence[str]) -> int:
         marks = ", ".join("?" * len(names))
         statement = (
             f"SELECT body FROM objects WHERE body IN ({marks}) UNION SELECT body FROM parts WHERE body IN ({marks})"  # noqa: S608 — placeholders
@@ -420,17 +422,17 @@ class ObjectStore:
             lost = [name for name in names if name not in owned]
             self.bodies.discard(lost)
         for name in owned:
-            self.bodies.settle(name)
+            self.bodies.finalize(name)
         return len(lost)
 
-    def _sweep_once(self) -> None:
-        if not self._swept:
-            self._swept = True
-            self.sweep()
+    def _remove_orphans_once(self) -> None:
+        if not self._orphans_removed:
+            self._orphans_removed = True
+            self.remove_orphans()
 
     # Pieces of transactions, for the multipart uploads too
 
-    def store(
+    def index_body(
         self, connection: sqlite3.Connection, bucket: str, key: bytes, body: Body, said: ObjectMetadata
     ) -> tuple[ObjectRecord, Sequence[str]]:
         """Let the index point to a finished body, inside a write transaction; when it is committed, settle the body.
@@ -438,11 +440,11 @@ class ObjectStore:
         Returns:
             the record, and the bodies that it replaces: garbage, to be discarded once the transaction is committed.
         """
-        self.bodies.confirm(body.name)
+        self.bodies.require_incoming(body.name)
         self._empty_garbage(connection)
         replaced = self._find(connection, bucket, key)
         freed = [] if replaced is None else [replaced[4]]
-        self.throw_away(connection, freed)
+        self.mark_garbage(connection, freed)
         texts = (
             _json(said.headers),
             _json(said.metadata),
@@ -455,7 +457,7 @@ class ObjectStore:
         return self._record(bucket, row), freed
 
     @staticmethod
-    def throw_away(connection: sqlite3.Connection, bodies: Sequence[str]) -> None:
+    def mark_garbage(connection: sqlite3.Connection, bodies: Sequence[str]) -> None:
         """Note files as garbage, inside a write transaction. They may be removed as soon as it is committed."""
         if bodies:
             connection.executemany("INSERT OR IGNORE INTO garbage VALUES (?)", [(body,) for body in bodies])
@@ -468,7 +470,7 @@ class ObjectStore:
             gone = [row for row in rows if not self.bodies.exists(row[0])]
             connection.executemany("DELETE FROM garbage WHERE body = ?", gone)
 
-    def admit(
+    def check_preconditions(
         self,
         connection: sqlite3.Connection,
         bucket: str,

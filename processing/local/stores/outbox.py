@@ -86,7 +86,7 @@ class Outbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def waiting(self) -> list[str]:
+    def pending_sinks(self) -> list[str]:
         """Return the sinks for which there is something to deliver."""
         found = [""]
         next_sink = "SELECT sink FROM deliveries WHERE sink > ? ORDER BY sink LIMIT 1"
@@ -95,7 +95,7 @@ class Outbox:
                 found.append(row[0])
         return found[1:]
 
-    def hand_over(self, sink: str, send: Callable[[Transition], None]) -> int:
+    def deliver(self, sink: str, send: Callable[[Transition], None]) -> int:
         """Give `send` what the sink has not got yet, oldest first, a hundred at most; return how many there were.
 
         What it raises ends this, and is raised again; what it took before is delivered.
@@ -123,7 +123,7 @@ class Outbox:
                         connection.executemany("DELETE FROM deliveries WHERE sink = ? AND event = ?", taken)
         return len(rows)
 
-    def after(self, event: int) -> list[Transition]:
+    def transitions_after(self, event: int) -> list[Transition]:
         """Return the changes that followed the one of that number, oldest first, a hundred at most."""
         with self._database.read() as connection:
             rows = connection.execute(
@@ -131,7 +131,7 @@ class Outbox:
             ).fetchall()
         return [_transition(row) for row in rows]
 
-    def last(self, before: float | None = None) -> int:
+    def last_id(self, before: float | None = None) -> int:
         """Return the number of the newest change, or of the newest one before a time; 0 where there is none."""
         with self._database.read() as connection:
             (number,) = connection.execute(
@@ -145,7 +145,7 @@ class Outbox:
             _prune(connection, now)
 
 
-def note(connection: sqlite3.Connection, job: Sequence[Any], now: float) -> None:
+def record_transition(connection: sqlite3.Connection, job: Sequence[Any], now: float) -> None:
     """Note that the status of a job has changed, in the transaction that changes it.
 
     Args:

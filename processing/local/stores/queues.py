@@ -65,7 +65,7 @@ class Queue(NamedTuple):
     settings: dict[str, int]
 
 
-class Counts(NamedTuple):
+class MessageCounts(NamedTuple):
     """How many messages of a queue can be received, are with a receiver, or are not to be seen yet."""
 
     visible: int
@@ -179,7 +179,7 @@ class QueueStore:
         with self._database.write() as connection:
             connection.execute("DELETE FROM messages WHERE queue = ?", (_queue(connection, name).id,))
 
-    def counts(self, name: str, now: float) -> Counts:
+    def counts(self, name: str, now: float) -> MessageCounts:
         """Return how many messages a queue has.
 
         Raises:
@@ -192,7 +192,7 @@ class QueueStore:
                 "COALESCE(SUM(visible > ?1 AND count = 0), 0) FROM messages WHERE queue = ?2 AND sent > ?3",
                 (now, queue.id, now - queue.settings["MessageRetentionPeriod"]),
             ).fetchone()
-        return Counts(*row)
+        return MessageCounts(*row)
 
     # --- messages
 

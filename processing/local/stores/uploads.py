@@ -9,9 +9,9 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from processing.local.errors import ApiError
-from processing.local.stores.bodies import Body, Source
-from processing.local.stores.checksums import bad_digest, combine, composite, decoded
-from processing.local.stores.objects import ObjectMetadata, ObjectRecord, ObjectStore, Part, encode_key
+from processing.local.stores.bodies import Body, BodySource
+from processing.local.stores.checksums import bad_digest, combine_crcs, composite_checksum, decode_checksum
+from processing.local.stores.objects import ObjectMetadata, ObjectPart, ObjectRecord, ObjectStore, encode_key
 
 if TYPE_CHECKING:
     import sqlite3
@@ -76,7 +76,7 @@ class PartRecord(NamedTuple):
     checksums: Mapping[str, str]
 
 
-class Chosen(NamedTuple):
+class CompletedPart(NamedTuple):
     """A part that the object shall be made of, as the client knows it: its ETag and its checksums by algorithm."""
 
     number: int
@@ -122,7 +122,7 @@ class MultipartUploads:
         bucket: str,
         key: str,
         number: int,
-        source: Source,
+        source: BodySource,
         *,
         length: int | None = None,
         expected: Mapping[str, str] | None = None,
@@ -140,15 +140,15 @@ class MultipartUploads:
         if not copied:
             _check_algorithm(upload, given)
         wanted = [upload.algorithm] if upload.algorithm else []
-        body = self._bodies.receive(source, length=length, expected=expected or {}, wanted=wanted)
+        body = self._bodies.write(source, length=length, expected=expected or {}, algorithms=wanted)
         replaced: list[str] = []
         try:
             with self._database.write() as connection:
-                self._bodies.confirm(body.name)
+                self._bodies.require_incoming(body.name)
                 self._require(connection, upload_id, bucket, key)
                 statement = "SELECT body FROM parts WHERE upload = ? AND number = ?"
                 replaced = [name for (name,) in connection.execute(statement, (upload_id, number))]
-                self._objects.throw_away(connection, replaced)
+                self._objects.mark_garbage(connection, replaced)
                 part = PartRecord(number, body.size, body.md5, self._objects.now(), body.name, body.checksums)
                 statement = f"INSERT OR REPLACE INTO parts (upload, {_PART}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 — constants
                 kept = {name: value for name, value in part.checksums.items() if name == upload.kept_algorithm}
@@ -156,7 +156,7 @@ class MultipartUploads:
         except Exception:  # nothing was committed
             self._bodies.discard([body.name])
             raise
-        self._bodies.settle(body.name)
+        self._bodies.finalize(body.name)
         self._bodies.discard(replaced)
         return part
 
@@ -165,7 +165,7 @@ class MultipartUploads:
         upload_id: str,
         bucket: str,
         key: str,
-        chosen: Sequence[Chosen],
+        chosen: Sequence[CompletedPart],
         *,
         if_none_match: bool = False,
         if_match: str | None = None,
@@ -194,24 +194,24 @@ class MultipartUploads:
         checksums = _whole(upload, parts, expected or {})
         _check_size(sum(part.size for part in parts), size)
         with self._database.read() as connection:  # before many bytes are moved for nothing
-            self._objects.admit(connection, bucket, encode_key(key), if_none_match, if_match)
+            self._objects.check_preconditions(connection, bucket, encode_key(key), if_none_match, if_match)
         body = self._join(upload, parts)
         headers = {name: value for name, value in upload.headers.items() if name != "ChecksumAlgorithm"}
         if not checksums:
             headers.pop("ChecksumType", None)
         said = ObjectMetadata(
-            headers | checksums, upload.metadata, upload.tags, [Part(p.size, p.checksums) for p in parts]
+            headers | checksums, upload.metadata, upload.tags, [ObjectPart(p.size, p.checksums) for p in parts]
         )
         try:
             with self._database.write() as connection:
                 self._require(connection, upload_id, bucket, key)
-                self._objects.admit(connection, bucket, encode_key(key), if_none_match, if_match)
-                record, replaced = self._objects.store(connection, bucket, encode_key(key), body, said)
+                self._objects.check_preconditions(connection, bucket, encode_key(key), if_none_match, if_match)
+                record, replaced = self._objects.index_body(connection, bucket, encode_key(key), body, said)
                 freed = [*replaced, *self._forget(connection, upload_id)]
         except Exception:  # nothing was committed
             self._bodies.discard([body.name])
             raise
-        self._bodies.settle(body.name)
+        self._bodies.finalize(body.name)
         self._bodies.discard(freed)
         return record
 
@@ -266,7 +266,7 @@ class MultipartUploads:
 
     def _forget(self, connection: sqlite3.Connection, upload_id: str) -> Sequence[str]:
         bodies = [name for (name,) in connection.execute("SELECT body FROM parts WHERE upload = ?", (upload_id,))]
-        self._objects.throw_away(connection, bodies)
+        self._objects.mark_garbage(connection, bodies)
         connection.execute("DELETE FROM parts WHERE upload = ?", (upload_id,))
         connection.execute("DELETE FROM uploads WHERE id = ?", (upload_id,))
         return bodies
@@ -291,7 +291,7 @@ def _check_algorithm(upload: UploadRecord, given: Sequence[str]) -> None:
         raise ApiError("InvalidRequest", message)
 
 
-def _pick(there: Mapping[int, PartRecord], chosen: Sequence[Chosen], upload: UploadRecord) -> list[PartRecord]:
+def _pick(there: Mapping[int, PartRecord], chosen: Sequence[CompletedPart], upload: UploadRecord) -> list[PartRecord]:
     """Return the chosen parts, checked against what has arrived."""
     if not chosen:
         raise ApiError("MalformedXML", "You must specify at least one part")
@@ -309,7 +309,7 @@ def _pick(there: Mapping[int, PartRecord], chosen: Sequence[Chosen], upload: Upl
     return parts
 
 
-def _check_part(found: PartRecord | None, part: Chosen, upload: UploadRecord) -> None:
+def _check_part(found: PartRecord | None, part: CompletedPart, upload: UploadRecord) -> None:
     if found is None or found.etag != part.etag:
         raise _invalid_part(part.number, part.etag)
     if upload.is_composite and upload.algorithm not in part.checksums:
@@ -320,7 +320,7 @@ def _check_part(found: PartRecord | None, part: Chosen, upload: UploadRecord) ->
         raise ApiError("InvalidRequest", message)
     for algorithm, value in part.checksums.items():
         known = found.checksums.get(algorithm)
-        if known is not None and decoded(known) != decoded(value):
+        if known is not None and decode_checksum(known) != decode_checksum(value):
             raise _invalid_part(part.number, part.etag)
 
 
@@ -331,9 +331,9 @@ def _whole(upload: UploadRecord, parts: Sequence[PartRecord], expected: Mapping[
     if len(values) < len(parts):
         return {}
     if upload.is_composite:
-        value = composite(algorithm, values)
+        value = composite_checksum(algorithm, values)
     else:
-        value = combine(algorithm, [(part.checksums[algorithm], part.size) for part in parts])
+        value = combine_crcs(algorithm, [(part.checksums[algorithm], part.size) for part in parts])
     given = expected.get(algorithm)
     if given is not None and value is not None and given.partition("-")[0] != value.partition("-")[0]:
         raise bad_digest(algorithm)

@@ -265,7 +265,7 @@ def test_what_a_container_uses_is_sampled(make_jobs: Callable[..., Any], contain
     metric = Metric.of("/aws/sagemaker/ProcessingJobs", "CPUUtilization", {"Host": f"{name}/algo-1"})
 
     def busy_samples() -> int:
-        periods = store.values(metric, 0, 1e11, 86_400).values()
+        periods = store.values_by_period(metric, 0, 1e11, 86_400).values()
         return sum(int(number) for values in periods for value, number in values if value > 10)
 
     jobs.until(lambda: busy_samples() > 10)

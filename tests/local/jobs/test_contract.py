@@ -186,8 +186,8 @@ def test_a_host_that_failed_first_is_named_although_it_ends_last(jobs: Any) -> N
     store = jobs.handler._jobs
     request = jobs.request("pass", name="order")
     record = store.create(request, arn="arn", folder="jobs/order", plan={}, hosts=2, tags={}, now=1.0)
-    store.finish_host(record.id, 2, HostEnd("failed", 2, "second", ended=20.0), 21.0)
-    store.finish_host(record.id, 1, HostEnd("failed", 1, "first", ended=10.0), 30.0)
+    store.record_host_end(record.id, 2, HostEnd("failed", 2, "second", ended=20.0), 21.0)
+    store.record_host_end(record.id, 1, HostEnd("failed", 1, "first", ended=10.0), 30.0)
     described = jobs.describe("order")
     assert described["FailureReason"] == "first, host: algo-1"
     assert described["ProcessingEndTime"].timestamp() == 30.0

@@ -14,7 +14,7 @@ import pytest
 from processing.local.jobs import resource_sampler as sampling
 from processing.local.jobs.resource_sampler import Sampler, use_of_tree
 from processing.local.limits import DiskWatch
-from processing.local.stores.metrics import HOST, JOBS, Metric, MetricStore
+from processing.local.stores.metrics import HOST_DIMENSION, JOB_NAMESPACE, Metric, MetricStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,14 +28,14 @@ def _values(jobs: Any, job: str, host: int = 1) -> dict[str, list[float]]:
     store = MetricStore(jobs.home)
     found = {}
     for name in NAMES:
-        metric = Metric.of(JOBS, name, {HOST: f"{job}/algo-{host}"})
-        found[name] = [bucket.maximum for bucket in store.buckets(metric, 0, time.time() + 60, 60)]
+        metric = Metric.of(JOB_NAMESPACE, name, {HOST_DIMENSION: f"{job}/algo-{host}"})
+        found[name] = [bucket.maximum for bucket in store.summarize(metric, 0, time.time() + 60, 60)]
     return found
 
 
 def _count(jobs: Any, job: str) -> float:
-    metric = Metric.of(JOBS, "CPUUtilization", {HOST: f"{job}/algo-1"})
-    return sum(bucket.number for bucket in MetricStore(jobs.home).buckets(metric, 0, time.time() + 60, 60))
+    metric = Metric.of(JOB_NAMESPACE, "CPUUtilization", {HOST_DIMENSION: f"{job}/algo-1"})
+    return sum(bucket.number for bucket in MetricStore(jobs.home).summarize(metric, 0, time.time() + 60, 60))
 
 
 def test_even_the_shortest_job_has_a_sample(own_programs: Any) -> None:

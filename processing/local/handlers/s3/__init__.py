@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from processing.local.errors import ApiError
-from processing.local.handlers.s3.buckets import Buckets
+from processing.local.handlers.s3.buckets import BucketOperations
 from processing.local.handlers.s3.common import not_implemented
-from processing.local.handlers.s3.copying import Copying
-from processing.local.handlers.s3.listing import Listing
-from processing.local.handlers.s3.multipart import Multipart
-from processing.local.handlers.s3.reading import Reading
-from processing.local.handlers.s3.tagging import Tagging
-from processing.local.handlers.s3.writing import Writing
+from processing.local.handlers.s3.copying import CopyOperations
+from processing.local.handlers.s3.listing import ListOperations
+from processing.local.handlers.s3.multipart import MultipartOperations
+from processing.local.handlers.s3.reading import ReadOperations
+from processing.local.handlers.s3.tagging import TaggingOperations
+from processing.local.handlers.s3.writing import WriteOperations
 
 if TYPE_CHECKING:
     from processing.local.context import EngineContext
@@ -59,7 +59,15 @@ class S3Handler:
 
     def __init__(self, engine: EngineContext) -> None:
         self._engine = engine
-        groups = (Buckets, Listing, Reading, Writing, Copying, Multipart, Tagging)
+        groups = (
+            BucketOperations,
+            ListOperations,
+            ReadOperations,
+            WriteOperations,
+            CopyOperations,
+            MultipartOperations,
+            TaggingOperations,
+        )
         self.operations: dict[str, Operation] = {
             name: self._guarded(function) for group in groups for name, function in group(engine).operations.items()
         }

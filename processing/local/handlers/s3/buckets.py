@@ -20,7 +20,7 @@ _ACL: dict[str, Any] = {
 }
 
 
-class Buckets:
+class BucketOperations:
     """The operations on buckets; see `S3Handler`."""
 
     def __init__(self, engine: EngineContext) -> None:

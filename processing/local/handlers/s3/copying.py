@@ -31,7 +31,7 @@ _OWN = ("StorageClass", "WebsiteRedirectLocation", *_ENCRYPTION)
 """What a copy has only if the request says so, whether the rest is copied or replaced."""
 
 
-class Copying:
+class CopyOperations:
     """The operation that copies an object; see `S3Handler`."""
 
     def __init__(self, engine: EngineContext) -> None:
@@ -50,7 +50,7 @@ class Copying:
                 params["Key"],
                 body,
                 length=source.size,
-                wanted=_algorithms(source, params),
+                algorithms=_algorithms(source, params),
                 **_said(source, params),
                 **writing_conditions(params),
             )

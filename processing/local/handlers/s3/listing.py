@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from processing.local.stores.objects import ObjectRecord
 
 
-class Listing:
+class ListOperations:
     """The listings; see `S3Handler`."""
 
     def __init__(self, engine: EngineContext) -> None:

@@ -27,7 +27,7 @@ from processing.local.handlers.s3.listing import check_encoding
 from processing.local.handlers.s3.reading import copied_range
 from processing.local.handlers.s3.tagging import tags_of_header
 from processing.local.protocols.message import FileSection
-from processing.local.stores.uploads import Chosen, MultipartUploads, PartRecord, UploadRecord
+from processing.local.stores.uploads import CompletedPart, MultipartUploads, PartRecord, UploadRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _SAID = ("ChecksumAlgorithm", "ChecksumType")
 
 
-class Multipart:
+class MultipartOperations:
     """The operations on multipart uploads; see `S3Handler`."""
 
     def __init__(self, engine: EngineContext) -> None:
@@ -89,7 +89,8 @@ class Multipart:
         """Make the object of its parts."""
         parts = params.get("MultipartUpload", {}).get("Parts", ())
         chosen = [
-            Chosen(part.get("PartNumber", 0), part.get("ETag", "").strip('"'), checksums.stated(part)) for part in parts
+            CompletedPart(part.get("PartNumber", 0), part.get("ETag", "").strip('"'), checksums.stated(part))
+            for part in parts
         ]
         where = _upload_of(params)
         self._check_type(where, params)

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from processing.local.context import EngineContext
     from processing.local.handlers import Operation
-    from processing.local.stores.objects import ObjectRecord, Part
+    from processing.local.stores.objects import ObjectPart, ObjectRecord
 
 _DEFAULT_TYPE = "binary/octet-stream"
 _RANGE = re.compile(r"bytes=([0-9]{0,30})-([0-9]{0,30})")
 
 
-class Reading:
+class ReadOperations:
     """The operations that read an object; see `S3Handler`."""
 
     def __init__(self, engine: EngineContext) -> None:
@@ -47,7 +47,7 @@ class Reading:
 
     def _head(self, params: dict[str, Any]) -> dict[str, Any]:
         # Who asks whether it is there may rely on that, as for code that need not be uploaded again.
-        return _reading(self._objects.use(params["Bucket"], params["Key"]), params)[0]
+        return _reading(self._objects.touch(params["Bucket"], params["Key"]), params)[0]
 
     def _attributes(self, params: dict[str, Any]) -> dict[str, Any]:
         """Answer those of an object's properties that are asked for."""
@@ -69,7 +69,7 @@ class Reading:
 
 def _object_parts(record: ObjectRecord, params: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the page of an object's parts; the parts themselves are told only if they had checksums, as by S3."""
-    parts = record.parts_of()
+    parts = record.load_parts()
     if not parts:
         return None
     count: dict[str, Any] = {"TotalPartsCount": len(parts)}
@@ -133,13 +133,13 @@ def _part_of(
     """Return the place of a part, what the answer says of the parts, and the part's checksums."""
     if params.get("Range") is not None:
         raise ApiError("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
-    number, parts = params["PartNumber"], record.parts_of()
+    number, parts = params["PartNumber"], record.load_parts()
     if not 1 <= number <= max(len(parts), 1):
         details = {"PartNumberRequested": str(number), "ActualPartCount": str(max(len(parts), 1))}
         raise ApiError("InvalidPartNumber", "The requested partnumber is not satisfiable", 416, **details)
     if not parts:
         return ((0, record.size) if record.size else None), {}, sums
-    part: Part = parts[number - 1]
+    part: ObjectPart = parts[number - 1]
     start = sum(each.size for each in parts[: number - 1])
     found = checksums.members(part.checksums)
     kind = {"ChecksumType": record.headers["ChecksumType"]} if found and "ChecksumType" in record.headers else {}

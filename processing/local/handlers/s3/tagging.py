@@ -21,7 +21,7 @@ _KEY = re.compile(r"[\w\s+\-=.:/@]{1,128}")
 _VALUE = re.compile(r"[\w\s+\-=.:/@]{0,256}")
 
 
-class Tagging:
+class TaggingOperations:
     """The operations on tags; see `S3Handler`."""
 
     def __init__(self, engine: EngineContext) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from processing.local.handlers import Operation
 
 
-class Writing:
+class WriteOperations:
     """The operations that write or delete objects; see `S3Handler`."""
 
     def __init__(self, engine: EngineContext) -> None:
