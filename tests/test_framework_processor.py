@@ -73,7 +73,7 @@ class Recorded:
 
         class Recording(kind):  # type: ignore[misc, valid-type]
             def _detach_uploads(self) -> StagingPlan:
-                recorded.plans.append(self._plan())
+                recorded.plans.append(self._uploads())
                 taken: StagingPlan = super()._detach_uploads()
                 return taken
 
