@@ -54,7 +54,7 @@ def jobs_of(aws: SimulatedAws, *names: str) -> list[ProcessingJob]:
 
 def is_idle(job: ProcessingJob) -> bool:
     """Whether nobody watches anything through the job's session."""
-    return not job.sagemaker_session.poller._mailboxes
+    return not job.sagemaker_session.poller._subscribers
 
 
 def test_a_job_is_awaited(processor: ScriptProcessor, tmp_path: pathlib.Path, capsys: Any) -> None:

@@ -72,9 +72,9 @@ class Recorded:
         recorded = self
 
         class Recording(kind):  # type: ignore[misc, valid-type]
-            def _detach_uploads(self) -> StagingPlan:
-                recorded.plans.append(self._uploads())
-                taken: StagingPlan = super()._detach_uploads()
+            def _pop_staging_plan(self) -> StagingPlan:
+                recorded.plans.append(self._plan())
+                taken: StagingPlan = super()._pop_staging_plan()
                 return taken
 
         layout = options.pop("code_layout", None)

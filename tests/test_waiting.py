@@ -254,7 +254,7 @@ def test_ctrl_c_detaches_from_all(count: int, said: str, caplog: pytest.LogCaptu
     (record,) = caplog.records
     assert re.search(rf"attach: processing\.wait\(.*{said}", record.message)
     assert re.search(r"stop: .*job\.stop\(\)", record.message)
-    assert not jobs[0].sagemaker_session.poller._mailboxes
+    assert not jobs[0].sagemaker_session.poller._subscribers
 
 
 # On the engine.

@@ -43,7 +43,7 @@ class FairLock:
 
 
 class AdaptiveRateLimiter:
-    """An adaptive token bucket: it lets a burst through, then finds the rate that the server record_failure.
+    """An adaptive token bucket: it lets a burst through, then finds the rate that the server accepts.
 
     A throttled call cuts the rate, and remembers it as a ceiling that is approached again but not passed for a while;
     successes raise it. One rate limiter serves one operation of one account and region, and may be shared by threads.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from processing.aws.rate_limit import AdaptiveRateLimiter
     from processing.aws.retry import RetryPolicy
     from processing.local.cleaning import Age, Cleaned, Size
-    from processing.local.event_callbacks import EventListener
+    from processing.local.event_callbacks import Subscription
     from processing.local.settings import SandboxSetting
     from processing.request.build import ProcessingRequest
     from processing.staging.plan import StagingPlan
@@ -138,7 +138,7 @@ class LocalSession(Session):
 
     def watch_events(
         self, callback: Callable[[dict[str, Any]], object], *, since: dt.datetime | None = None
-    ) -> EventListener:
+    ) -> Subscription:
         """Call back for each change of a job's status, whoever created the job, until the answer is closed.
 
         The callback runs in a thread of its own, and is given EventBridge's "SageMaker Processing Job State Change" as
@@ -152,7 +152,7 @@ class LocalSession(Session):
         Raises:
             ConfigurationError: `callback` cannot be called, or `since` is no time.
         """
-        from processing.local.event_callbacks import EventListener
+        from processing.local.event_callbacks import Subscription
 
         if not callable(callback):
             raise ConfigurationError(f"callback: {callback!r} cannot be called")
@@ -161,7 +161,7 @@ class LocalSession(Session):
         if since is not None and since.tzinfo is None:
             since = since.replace(tzinfo=dt.timezone.utc)
         start = None if since is None else since.timestamp()
-        return EventListener(self.home, callback, since=start, clock=self.clock)
+        return Subscription(self.home, callback, since=start, clock=self.clock)
 
     def preflight(self, request: ProcessingRequest, plan: StagingPlan) -> None:
         """Refuse what the engine cannot run, before anything is uploaded.
@@ -179,7 +179,7 @@ class LocalSession(Session):
         except ApiError as error:
             raise EngineError(error.message) from error
         self.engine.settings.check_sinks()
-        sandbox = sandboxes.sandbox_for(self.engine.settings)
+        sandbox = sandboxes.suitable(self.engine.settings)
         if not sandbox.runs_image:
             self.engine.settings.interpreter(request.image_uri)
         if sandbox.name == "rewriting":

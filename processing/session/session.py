@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from processing.request.s3_uri import S3Uri
     from processing.staging.plan import StagingPlan
     from processing.watching.polling import Polling
-    from processing.watching.status.poller import Poller, WakeUp
+    from processing.watching.status.poller import EventSource, Poller
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class Session:
         polling: Polling | None = None,
         bundle_limit: int | None = None,
         sagemaker_config: Mapping[str, Any] | None = None,
-        event_source: WakeUp | None = None,
+        event_source: EventSource | None = None,
     ) -> None:
         waits = callable(getattr(event_source, "wait", None)) and not isinstance(event_source, type)
         _check("event_source", event_source, waits, "an EventBridgeSource")
@@ -242,7 +242,7 @@ class Session:
                 connect = getattr(self._event_source, "connect", None)
                 if connect is not None:
                     connect(self.api)
-                self._poller = (os.getpid(), Poller(self.api, self.polling, wake=self._event_source))
+                self._poller = (os.getpid(), Poller(self.api, self.polling, event_source=self._event_source))
             return self._poller[1]
 
     @property

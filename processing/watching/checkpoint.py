@@ -1,4 +1,4 @@
-"""How far the lines of jobs have been given, for another process to go on from there."""
+"""The position of a log reader, from which another process can continue."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _VERSION: Final = 1
 
 @attrs.frozen
 class Checkpoint:
-    """Which lines of which jobs have been given.
+    """The log lines that a stream of events has delivered.
 
-    Opaque: made by what reads, kept as text, given to what is to go on. Takes about eleven bytes for each line that was
-    given, as a line may arrive hours late and must still be told from the others.
+    Its content is opaque: a stream makes it, the caller stores it as text, and the next stream receives it. It takes
+    about eleven bytes for each delivered line. A line may arrive hours late, so each delivered one has to be known.
     """
 
     jobs: Mapping[str, Mapping[str, Any]] = attrs.field(repr=False)
 
     def to_json(self) -> str:
-        """Return the checkpoint as a text of one line."""
+        """Return the checkpoint as one line of text."""
         return json.dumps({"version": _VERSION, "jobs": self.jobs}, separators=(",", ":"))
 
     @classmethod
@@ -34,7 +34,7 @@ class Checkpoint:
         """Return the checkpoint that `to_json` wrote.
 
         Raises:
-            ConfigurationError: the text is not one, or one of a version that is not known here.
+            ConfigurationError: the text is not a checkpoint, or its version is unknown.
         """
         try:
             content = json.loads(text)

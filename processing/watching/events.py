@@ -1,4 +1,4 @@
-"""What watching a job yields: frozen values, in the order in which they were seen."""
+"""The events of watched jobs: frozen values, delivered in the order in which they were seen."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class StatusChanged:
-    """The job has another status than when it was last looked at.
+    """A job's status differs from the one that was seen before.
 
     Args:
         job_name: the job.
         status: the new status, such as `InProgress`.
-        previous: the status before; None at the first look.
-        description: the whole answer of DescribeProcessingJob that said so.
+        previous: the status before; None for the first one that is seen.
+        description: the answer of DescribeProcessingJob with the new status. If many jobs are watched, the summary of
+            ListProcessingJobs.
     """
 
     job_name: str
@@ -29,17 +30,17 @@ class StatusChanged:
 
 @attrs.frozen
 class LogEvent:
-    """One line that the job wrote.
+    """One log line of a job.
 
     Args:
         job_name: the job.
-        host: the instance that wrote it: `algo-1`, `algo-2`, ...
+        host: the instance that wrote the line: `algo-1`, `algo-2`, ...
         stream: the CloudWatch log stream.
-        timestamp: when it was written, in milliseconds since the epoch.
-        ingestion_time: when CloudWatch took it in, in milliseconds since the epoch.
-        event_id: CloudWatch's id of the line; empty where it was read with GetLogEvents, which gives none.
-        message: the line, whole, as CloudWatch answered it.
-        late: True where a line with a later timestamp had been delivered already.
+        timestamp: the time at which it was written, in milliseconds since the epoch.
+        ingestion_time: the time at which CloudWatch stored it, in milliseconds since the epoch.
+        event_id: CloudWatch's id of the line; empty if it was read with GetLogEvents, which returns none.
+        message: the whole line, as CloudWatch returned it.
+        late: True if a line with a later timestamp was delivered before.
     """
 
     job_name: str

@@ -1,14 +1,15 @@
-"""What happens to jobs of one session, as steps: events, and the moments before which there is nothing to do.
+"""The events of a session's jobs, as an iterator that never waits.
 
-A feed never waits. Where it has nothing more to give it says until when, and whoever drives it waits in its own way: a
-thread on the subscription, a coroutine on a wake-up (`processing.watching.stream`). Statuses come from the session's
-poller, which all feeds share. Log lines are read here, when they are asked for and no faster than they are taken.
+A feed yields events. When it has none, it yields `Until`: the moment at which it has to be asked again. Its driver
+waits in its own way, a thread on the subscription and a coroutine on a wake-up (`processing.watching.stream`,
+`processing.watching.aio`). Statuses come from the session's poller, which all feeds share. Log lines are read here,
+only when the driver asks for them and no faster than it consumes them.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import attrs
 
@@ -28,23 +29,28 @@ if TYPE_CHECKING:
     from processing.watching.checkpoint import Checkpoint
     from processing.watching.logs.reader import LogsComplete
     from processing.watching.polling import Polling
-    from processing.watching.status.model import News, Target
+    from processing.watching.status.model import StatusUpdate, Target
     from processing.watching.status.poller import Poller, Subscription
 
-_BUDGET = 20.0  # seconds for the tries of one call: the feed comes back to it, and statuses are not to wait for it
-_GRACE = 5.0  # seconds that a call has in any case, however near the deadline
-_TURN = 1.0  # seconds of reading lines after which statuses get their turn
-_ARRIVALS_EVERY = 1.0  # seconds after which it is asked again which jobs have come: about as fast as AWS creates them
-_READY_AGAIN = 0.2  # seconds after which an output that was full is asked again
-_SHOWN = 5  # names that a message spells out
+# A call for log lines is retried this many seconds. The feed repeats it later, and must not delay status updates.
+_BUDGET: Final = 20.0
+# A call gets at least five seconds, however near the deadline: a healthy call is never cut off.
+_GRACE: Final = 5.0
+# A long read of log lines pauses after one second, the poller's shortest interval, so that statuses stay current.
+_READ_SLICE: Final = 1.0
+# The feed asks for newly submitted jobs once a second: AWS creates about one job a second.
+_ARRIVALS_EVERY: Final = 1.0
+# A full output is asked again after this many seconds.
+_READY_AGAIN: Final = 0.2
+_MOST_NAMES: Final = 5  # in a message
 
 
 class Watchable(Protocol):
-    """What a feed needs of a session."""
+    """The part of a session that a feed uses."""
 
     @property
     def clock(self) -> Clock:
-        """What deadlines are measured on."""
+        """The clock that deadlines are measured on."""
 
     @property
     def api(self) -> RetryingApi:
@@ -52,16 +58,21 @@ class Watchable(Protocol):
 
     @property
     def polling(self) -> Polling:
-        """How often to look."""
+        """The intervals of status calls and log reads."""
 
     @property
     def poller(self) -> Poller:
-        """What knows the statuses."""
+        """The source of statuses."""
 
 
 @attrs.frozen
 class Until:
-    """There is nothing to do before this moment of the monotonic clock, or before news; None means before news."""
+    """The end of the present events.
+
+    Args:
+        moment: the moment of the monotonic clock at which the feed has to be asked again, if there is no news of the
+            subscription before. None means only at news.
+    """
 
     moment: float | None
 
@@ -70,27 +81,27 @@ FeedItem: TypeAlias = StatusChanged | LogBatch | Lost | Until
 
 
 class Feed:
-    """The jobs of one session that somebody watches together.
+    """The events of some jobs of one session, for one consumer.
 
-    A job's events are its status changes and its lines; the last is the change to its terminal status, or a `Lost`
-    where it cannot be watched any more. Before that all of its lines have been given.
+    A job's events are its status changes and its log lines. The last event is the change to its terminal status, or a
+    `Lost` if it cannot be watched any longer. All of its lines come before.
 
     Args:
-        session: where the jobs are.
+        session: the session of the jobs.
         targets: the jobs.
-        logs: False for the statuses alone.
-        timeout: seconds from now after which to give up those that still run; None for never. The last lines of a job
-            that ended in time are read all the same.
-        selection: the lines that are wanted.
-        checkpoint: where another feed over the same jobs stopped.
-        ready: tells whether lines can be taken at the moment; they are not read where they cannot.
-        arrivals: returns the jobs that have come since it was called last, which are watched too, and None when none
-            will come any more; until then the feed does not end. It makes no call.
+        logs: False for statuses only.
+        timeout: the seconds from now after which jobs that still run are given up; None for no limit. The last lines of
+            a job that ended in time are read after the timeout too.
+        selection: the log lines to yield.
+        checkpoint: the position at which another feed of the same jobs stopped.
+        ready: returns whether the consumer can take lines at the moment. Lines are not read while it cannot.
+        arrivals: returns the jobs to watch in addition, since its last call, and None once no more will come. The feed
+            does not end before. The function makes no call to AWS.
 
     Attributes:
-        session: as given.
-        makes_calls: whether a step may take as long as a call to AWS.
-        unfinished: the jobs that had not ended when the time was up, and their last known statuses; empty before.
+        session: the argument.
+        makes_calls: whether the next item may take as long as a call to AWS.
+        unfinished: the jobs that had not ended at the timeout, and their last known statuses; empty before.
     """
 
     def __init__(
@@ -110,19 +121,20 @@ class Feed:
         self.makes_calls = logs
         self._targets = tuple(targets)
         self._deadline = None if timeout is None else session.clock.monotonic() + timeout
-        self._left: dict[str, str | None] = {target.name: target.status for target in targets}
+        self._running: dict[str, str | None] = {target.name: target.status for target in targets}
         self._closed = False
         self._has_read = False
-        self._looked = timeout is not None and timeout <= 0  # the first look is the last one too
+        # Without any time, the first status call is the last one too.
+        self._refreshed_at_deadline = timeout is not None and timeout <= 0
         self._subscription: Subscription | None = None
         self._arrivals = arrivals
-        self._lines: _Lines | None = None
+        self._logs: _FeedLogs | None = None
         if logs:
-            self._lines = _Lines(session, selection or Selection(), checkpoint, self._policy, ready)
+            self._logs = _FeedLogs(session, selection or Selection(), checkpoint, self._policy, ready)
 
     @property
     def subscription(self) -> Subscription:
-        """What to wait on; made when first asked for, without a call."""
+        """The subscription to wait on. It is made at first use, without a call to AWS."""
         if self._subscription is None:
             self._subscription = self.session.poller.subscribe(self._targets, deadline=self._deadline)
             if self._closed:  # by another thread, meanwhile
@@ -130,128 +142,129 @@ class Feed:
         return self._subscription
 
     def checkpoint(self) -> Checkpoint:
-        """Return where the lines stand: what was given so far.
+        """Return the position after the lines that were yielded so far.
 
         Raises:
-            ConfigurationError: lines are not read here.
+            ConfigurationError: the feed has no log lines.
         """
-        if self._lines is None:
+        if self._logs is None:
             raise ConfigurationError(
                 "logs: a checkpoint is about log lines, and these events have none; give logs=True"
             )
-        return self._lines.reader.checkpoint()
+        return self._logs.reader.checkpoint()
 
     def close(self) -> None:
-        """Stop watching; another thread that is amid a step comes to its end soon."""
+        """Stop watching. If another thread is iterating, its iteration ends soon."""
         self._closed = True
         if self._subscription is not None:
             self._subscription.close()
 
     def items(self) -> Iterator[FeedItem]:
-        """Yield the events, and an `Until` wherever there is nothing to give.
+        """Yield the events, and an `Until` each time that there are none.
 
-        Whoever drives comes back when the moment has come, or when the subscription has news. Calls to AWS for log
-        lines are made in between; without logs nothing here takes time.
+        The driver continues at the moment of the `Until`, or when the subscription has updates. Calls for log lines are
+        made in between. Without logs, no item takes time.
         """
-        self._take_in()
-        yield Until(_earliest(self._deadline, self._next_arrivals()))  # the poller's first look
+        self._add_arrivals()
+        yield Until(_earliest(self._deadline, self._next_arrivals()))  # the poller makes its first call meanwhile
         while True:
-            self._take_in()
-            for news in self.subscription.take():
-                yield from self._heard(news)
-            if self._lines is not None and (self._lines.ending or not self._has_read or not self._time_is_up()):
+            self._add_arrivals()
+            for update in self.subscription.drain():
+                yield from self._handle_update(update)
+            if self._logs is not None and (self._logs.ending or not self._has_read or not self._is_overdue()):
                 self._has_read = True
-                yield from self._read(self._lines)
-            if self._closed or not (self._left or self._arrivals):
+                yield from self._read(self._logs)
+            if self._closed or not (self._running or self._arrivals):
                 return
-            if self._time_is_up():
-                if self._last_look():
+            if self._is_overdue():
+                if self._refresh_at_deadline():
                     yield Until(self._deadline)
                     continue
-                if self._gives_up():
+                if self._give_up():
                     return
-            lines_due = self._lines.due() if self._lines else None
+            lines_due = self._logs.due() if self._logs else None
             yield Until(_earliest(self._deadline, lines_due, self._next_arrivals()))
 
-    def _take_in(self) -> None:
-        """Watch the jobs that have come."""
+    def _add_arrivals(self) -> None:
+        """Watch the jobs that have arrived."""
         if self._arrivals is None:
             return
         targets = self._arrivals()
         if targets is None:
             self._arrivals = None
         for target in targets or ():
-            self._left[target.name] = target.status
+            self._running[target.name] = target.status
             self.subscription.add(target)
 
     def _next_arrivals(self) -> float | None:
         return None if self._arrivals is None else self.session.clock.monotonic() + _ARRIVALS_EVERY
 
-    def _heard(self, news: News) -> Iterator[FeedItem]:
-        if news.job_name not in self._left:
+    def _handle_update(self, update: StatusUpdate) -> Iterator[FeedItem]:
+        """Yield an update, unless the job's last lines have to come before it."""
+        if update.job_name not in self._running:
             return
-        over = isinstance(news, Lost) or news.status in TERMINAL
-        if isinstance(news, StatusChanged):
-            self._left[news.job_name] = news.status
-        if self._lines is not None and self._lines.takes(news, over=over):
+        is_last = isinstance(update, Lost) or update.status in TERMINAL
+        if isinstance(update, StatusChanged):
+            self._running[update.job_name] = update.status
+        if self._logs is not None and self._logs.holds_back(update, is_last=is_last):
             return
-        if over:
-            del self._left[news.job_name]
-        yield news
+        if is_last:
+            del self._running[update.job_name]
+        yield update
 
-    def _read(self, lines: _Lines) -> Iterator[FeedItem]:
-        """Yield the lines that are due, and how jobs ended whose last line was among them."""
-        clock, turn = self.session.clock, self.session.clock.monotonic() + _TURN
-        lines.reader.align_with_status_call(self.subscription.next_look())
-        with contextlib.closing(lines.read()) as steps:
-            for step in steps:
+    def _read(self, logs: _FeedLogs) -> Iterator[FeedItem]:
+        """Yield the lines that are due, and the last updates of jobs whose last lines are among them."""
+        clock, pause_at = self.session.clock, self.session.clock.monotonic() + _READ_SLICE
+        logs.reader.align_with_status_call(self.subscription.next_describe())
+        with contextlib.closing(logs.read()) as items:
+            for item in items:
                 if self._closed:
                     return
-                if isinstance(step, LogBatch):
-                    yield from self._of_those_left(step)
-                    if clock.monotonic() < turn:
+                if isinstance(item, LogBatch):
+                    yield from self._only_running(item)
+                    if clock.monotonic() < pause_at:
                         continue
-                    if self._time_is_up():
+                    if self._is_overdue():
                         break
-                    yield Until(clock.monotonic())  # a poller that nobody else leads gets its turn
-                    turn = clock.monotonic() + _TURN
-                elif step.job_name in self._left:
-                    del self._left[step.job_name]
-                    yield step
-        for name, moment in lines.reader.pop_signs_of_life().items():
-            self.subscription.alive(name, moment)
+                    yield Until(clock.monotonic())  # lets this thread lead the poller, if no other one does
+                    pause_at = clock.monotonic() + _READ_SLICE
+                elif item.job_name in self._running:
+                    del self._running[item.job_name]
+                    yield item
+        for name, moment in logs.reader.pop_signs_of_life().items():
+            self.subscription.record_alive(name, moment)
 
-    def _of_those_left(self, lines: LogBatch) -> Iterator[LogBatch]:
-        if not lines.job_names <= self._left.keys():
-            lines.filter(lambda name, _: name in self._left)
+    def _only_running(self, lines: LogBatch) -> Iterator[LogBatch]:
+        if not lines.job_names <= self._running.keys():
+            lines.filter(lambda name, _: name in self._running)
         if lines:
             yield lines
 
-    def _time_is_up(self) -> bool:
+    def _is_overdue(self) -> bool:
         return self._deadline is not None and self.session.clock.monotonic() >= self._deadline
 
-    def _last_look(self) -> bool:
-        """Have those that still run looked at once more, where they are few."""
-        if self._looked or len(self._left) > self.session.polling.few:
+    def _refresh_at_deadline(self) -> bool:
+        """Request a last status call about the jobs, once, if they are few. Return whether it was requested."""
+        if self._refreshed_at_deadline or len(self._running) > self.session.polling.few:
             return False
-        self._looked = True
-        self.subscription.look()
+        self._refreshed_at_deadline = True
+        self.subscription.refresh()
         return True
 
-    def _gives_up(self) -> bool:
-        """Give up those that still run, and return whether no job is left whose last lines are under way."""
-        lines = self._lines
+    def _give_up(self) -> bool:
+        """Give up the jobs that still run. Return whether the feed ends, as no ended job has lines left to read."""
+        logs = self._logs
         self.unfinished = {
-            name: status for name, status in self._left.items() if lines is None or name not in lines.ending
+            name: status for name, status in self._running.items() if logs is None or name not in logs.ending
         }
         for name in self.unfinished:
-            del self._left[name]
+            del self._running[name]
         self._arrivals = None
-        self._deadline = None  # the others ended in time; waiting for their last lines is bounded by itself
-        return not self._left
+        self._deadline = None  # the others ended in time, and the reader bounds the wait for their last lines
+        return not self._running
 
     def _policy(self) -> RetryPolicy:
-        """Return how long a call for lines is tried: no longer than there is time."""
+        """Return the retry policy of the next call for lines, within the time that is left."""
         policy = self.session.api.policy
         budget, patience = min(policy.budget, _BUDGET), policy.patience
         if self._deadline is not None:
@@ -260,8 +273,12 @@ class Feed:
         return attrs.evolve(policy, budget=budget, patience=patience)
 
 
-class _Lines:
-    """The lines of a feed: when they are read, what is left out, and which news have to wait for them."""
+class _FeedLogs:
+    """The log lines of a feed: when to read them, which to leave out, and the updates that wait for them.
+
+    Attributes:
+        ending: the jobs whose last lines are being read, each with the update that follows them.
+    """
 
     def __init__(
         self,
@@ -277,14 +294,14 @@ class _Lines:
         self._ready = ready
         self._checkpoint = checkpoint
         self._reader: LogReader | None = None
-        self._known: set[str] = set()
-        self.ending: dict[str, News] = {}  # jobs whose last lines are being read, and what is told after them
+        self._added: set[str] = set()
+        self.ending: dict[str, StatusUpdate] = {}
         self._tail = None if selection.tail is None else Tail(selection.tail)
         self._not_before = 0.0
 
     @property
     def reader(self) -> LogReader:
-        """What reads them; made when first asked for, as the session's calls are."""
+        """The reader. It is made at first use, like the session's calls."""
         if self._reader is None:
             session = self._session
             self._reader = LogReader(
@@ -296,31 +313,31 @@ class _Lines:
             )
         return self._reader
 
-    def takes(self, news: News, *, over: bool) -> bool:
-        """Take note of news of a job, and return whether they are held back until its last line has been read."""
-        name = news.job_name
-        if isinstance(news, StatusChanged) and name not in self._known:
-            self._known.add(name)
-            created = to_milliseconds(news.description["CreationTime"])
+    def holds_back(self, update: StatusUpdate, *, is_last: bool) -> bool:
+        """Record an update of a job, and return whether it has to wait until the job's last line has been read."""
+        name = update.job_name
+        if isinstance(update, StatusChanged) and name not in self._added:
+            self._added.add(name)
+            created = to_milliseconds(update.description["CreationTime"])
             self.reader.add(name, max(created, self._selection.since or 0))
-        if not over or name not in self._known:
+        if not is_last or name not in self._added:
             return False
-        self.ending[name] = news
-        if isinstance(news, StatusChanged):
-            ended = news.description.get("ProcessingEndTime")
-            all_arrived = ended_long_ago(self._session.api, news.description)
+        self.ending[name] = update
+        if isinstance(update, StatusChanged):
+            ended = update.description.get("ProcessingEndTime")
+            all_arrived = ended_long_ago(self._session.api, update.description)
             self.reader.mark_ended(name, ended_at=ended and ended.timestamp(), all_arrived=all_arrived)
-        else:  # what there is now is all that is asked for
+        else:  # of a lost job, only the present lines are read
             self.reader.mark_ended(name, ended_at=None, all_arrived=True)
         return True
 
     def due(self) -> float | None:
-        """Return the moment before which there is nothing to read; None where nothing is."""
+        """Return the moment of the next read; None if there is nothing to read."""
         due = self.reader.due
         return None if due is None else max(due, self._not_before)
 
-    def read(self) -> Generator[LogBatch | News, None, None]:
-        """Yield the lines that are due, and the news that were held back for them."""
+    def read(self) -> Generator[LogBatch | StatusUpdate, None, None]:
+        """Yield the lines that are due, and each update that waited for them."""
         clock = self._session.clock
         due = self.due()
         if due is None or due > clock.monotonic():
@@ -328,39 +345,39 @@ class _Lines:
         if not self._ready():
             self._not_before = clock.monotonic() + _READY_AGAIN
             return
-        with contextlib.closing(self.reader.read()) as found:
-            for item in found:
+        with contextlib.closing(self.reader.read()) as items:
+            for item in items:
                 if isinstance(item, LogBatch):
-                    yield from self._selected(item)
+                    yield from self._select(item)
                 else:
-                    yield from self._all_told()
-                    yield from self._completed(item)
+                    yield from self._flush_tail()
+                    yield from self._complete(item)
         if self.reader.caught_up:
-            yield from self._all_told()
+            yield from self._flush_tail()
 
-    def _selected(self, lines: LogBatch) -> Iterator[LogBatch]:
+    def _select(self, lines: LogBatch) -> Iterator[LogBatch]:
         self._selection.apply(lines)
         if self._tail is None:
             yield lines
         else:
             self._tail.add(lines)
 
-    def _all_told(self) -> Iterator[LogBatch]:
-        """Yield the last of the lines that there were when reading began; those that follow are given as they come."""
+    def _flush_tail(self) -> Iterator[LogBatch]:
+        """Yield the last lines that existed when reading began. Later lines are then yielded as they come."""
         if self._tail is not None:
             tail, self._tail = self._tail, None
             yield from map(LogBatch.of, tail.lines())
 
-    def _completed(self, complete: LogsComplete) -> Iterator[News]:
-        news = self.ending.pop(complete.job_name, None)
-        if news is not None:
-            yield news
+    def _complete(self, complete: LogsComplete) -> Iterator[StatusUpdate]:
+        update = self.ending.pop(complete.job_name, None)
+        if update is not None:
+            yield update
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return names as a text, of many the first few."""
-    shown = ", ".join(names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
+def join_names(names: Sequence[str]) -> str:
+    """Return names as a text: the first few, and the number of the others."""
+    shown = ", ".join(names[:_MOST_NAMES])
+    return shown if len(names) <= _MOST_NAMES else f"{shown} and {len(names) - _MOST_NAMES} more"
 
 
 def _earliest(*moments: float | None) -> float | None:

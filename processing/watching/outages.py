@@ -1,4 +1,8 @@
-"""Failures that pass: which they are, how long an operation is left alone after them, and what is said of them."""
+"""Backoff per operation after transient failures, with one warning at the start and one message at recovery.
+
+The retry layer (`processing.aws.retry`) repeats one call for seconds. An outage lasts as long as it lasts: hours of it
+do not end a wait, cost few calls, and leave two lines in the log.
+"""
 
 from __future__ import annotations
 
@@ -16,80 +20,87 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PASSING: Final = frozenset({FailureKind.THROTTLED, FailureKind.TRANSIENT, FailureKind.AMBIGUOUS})
+_TRANSIENT: Final = frozenset({FailureKind.THROTTLED, FailureKind.TRANSIENT, FailureKind.AMBIGUOUS})
 
 
-def passes(error: BaseException) -> bool:
-    """Return whether a failure may be over without anybody doing something about it."""
-    return classify(error) in _PASSING
+def is_transient(error: BaseException) -> bool:
+    """Return whether a failure may end by itself."""
+    return classify(error) in _TRANSIENT
 
 
-def concerns_all(error: BaseException) -> bool:
-    """Return whether a lasting failure is one of every call: of the credentials, or of this machine's clock."""
+def affects_all_calls(error: BaseException) -> bool:
+    """Return whether a lasting failure affects every call: expired credentials, or a wrong clock of this machine."""
     return isinstance(error, ClockSkewError) or classify(error) is FailureKind.EXPIRED
 
 
 @attrs.define
 class _Outage:
-    """An operation's failures in a row: since when, how long it is left alone, since when the credentials are old."""
+    """One operation's present outage.
+
+    Attributes:
+        began: the moment of its first failure.
+        wait: the seconds of the present pause, without jitter; None before the first.
+        until: the moment at which the pause ends.
+        expired_since: the moment of the first failure with expired credentials; None without one.
+    """
 
     began: float
     wait: float | None = None
     until: float = 0.0
-    expired: float | None = None
+    expired_since: float | None = None
 
 
 class Outages:
-    """Keeps account of the failures of operations; a success of an operation ends its bad outages.
+    """The present outages, by operation. A success of an operation ends its outage.
 
     Args:
-        polling: the waits between tries, which grow.
-        random: where the jitter comes from.
-        what: what is read, for the log.
+        polling: the pauses between tries, which grow like the intervals of polling.
+        random: the source of jitter.
+        subject: the data that the operations read, as the log names it.
     """
 
-    def __init__(self, polling: Polling, random: random_module.Random, what: str = "the status of jobs") -> None:
+    def __init__(self, polling: Polling, random: random_module.Random, subject: str = "the status of jobs") -> None:
         self._polling = polling
         self._random = random
-        self._what = what
-        self._spells: dict[str, _Outage] = {}
+        self._subject = subject
+        self._outages: dict[str, _Outage] = {}
 
     def retry_at(self, operation: str) -> float:
-        """Return the moment before which an operation is better left alone; 0 for none."""
-        spell = self._spells.get(operation)
-        return spell.until if spell else 0.0
+        """Return the moment before which an operation is not worth a try; 0 without an outage."""
+        outage = self._outages.get(operation)
+        return outage.until if outage else 0.0
 
-    def is_bad(self, operation: str) -> bool:
+    def is_failing(self, operation: str) -> bool:
         """Return whether an operation failed the last time."""
-        return operation in self._spells
+        return operation in self._outages
 
-    def record_failure(self, operation: str, error: Exception, now: float, *, passing: bool = False) -> bool:
-        """Note a failure, and return whether the operation is worth another try; where it begins, it is said.
+    def record_failure(self, operation: str, error: Exception, now: float, *, transient: bool = False) -> bool:
+        """Record a failure, and return whether the operation is worth another try. Log the first failure.
 
-        Credentials that have expired may be renewed, and are waited for as long as `Polling.renewal`.
+        Expired credentials may be renewed, so such failures count as transient for `Polling.renewal` seconds.
 
         Args:
-            operation: what was called.
-            error: how it failed.
+            operation: the operation.
+            error: its error.
             now: the moment.
-            passing: True for a failure that is known to pass, whatever it looks like.
+            transient: True for a failure that is known to be transient, although its error is not.
         """
-        spell = self._spells.get(operation) or _Outage(now)
+        outage = self._outages.get(operation) or _Outage(now)
         if classify(error) is FailureKind.EXPIRED:
-            spell.expired = now if spell.expired is None else spell.expired
-            if now - spell.expired >= self._polling.renewal:
+            outage.expired_since = now if outage.expired_since is None else outage.expired_since
+            if now - outage.expired_since >= self._polling.renewal:
                 return False
-        elif not (passing or passes(error)):
+        elif not (transient or is_transient(error)):
             return False
-        if operation not in self._spells:
-            self._spells[operation] = spell
-            logger.warning("%s cannot be read at the moment, still trying: %s", self._what, error)
-        spell.wait = self._polling.after(spell.wait)
-        spell.until = now + spell.wait * self._random.uniform(1.0 - self._polling.jitter, 1.0)
+        if operation not in self._outages:
+            self._outages[operation] = outage
+            logger.warning("%s cannot be read at the moment, still trying: %s", self._subject, error)
+        outage.wait = self._polling.next_interval(outage.wait)
+        outage.until = now + outage.wait * self._random.uniform(1.0 - self._polling.jitter, 1.0)
         return True
 
     def record_success(self, operation: str, now: float) -> None:
-        """Note that an operation was answered."""
-        spell = self._spells.pop(operation, None)
-        if spell:
-            logger.info("%s can be read again, after %.0f seconds", self._what, now - spell.began)
+        """Record that an operation succeeded. Log the end of an outage."""
+        outage = self._outages.pop(operation, None)
+        if outage:
+            logger.info("%s can be read again, after %.0f seconds", self._subject, now - outage.began)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 import attrs
 
 from processing.exceptions import ConfigurationError, WaitTimeoutError
-from processing.watching.feed import Feed, Until, listed
+from processing.watching.feed import Feed, Until, join_names
 from processing.watching.logs.batch import LogBatch
 from processing.watching.status.model import Lost
 
@@ -107,7 +107,7 @@ def timeout_error(feeds: Sequence[Feed]) -> WaitTimeoutError | None:
             f"processing job {names[0]} has not ended in time (status: {unfinished[0][1] or 'not known'}); it goes on"
         )
     else:
-        text = f"{len(names)} processing jobs have not ended in time; they go on: {listed(names)}"
+        text = f"{len(names)} processing jobs have not ended in time; they go on: {join_names(names)}"
     return WaitTimeoutError(text, job_name=names[0])
 
 

@@ -86,7 +86,7 @@ def test_lines_to_come(job: ProcessingJob) -> None:
     """The same while following: the last ones of now, then all that come."""
     followed = messages(job.logs(follow=True, host=2, tail=5))
     assert followed == [f"2: {n}" for n in range(96, 200)]
-    assert job.sagemaker_session.poller._mailboxes == {}
+    assert job.sagemaker_session.poller._subscribers == {}
 
 
 def test_following_from_a_moment_on(job: ProcessingJob) -> None:

@@ -17,7 +17,7 @@ from processing.testing.simulation import PUBLISHED_QUOTAS, SimulatedAws
 from processing.testing.wire import ServiceError
 from processing.watching.events import StatusChanged
 from processing.watching.polling import Polling
-from processing.watching.status.model import Lost, News, Target
+from processing.watching.status.model import Lost, StatusUpdate, Target
 from processing.watching.status.poller import Poller
 
 if TYPE_CHECKING:
@@ -43,27 +43,27 @@ class World:
     def subscribe(self, *names: str) -> Subscription:
         return self.poller.subscribe(Target(name) for name in names)
 
-    def follow(self, subscription: Subscription, until: float | None = None) -> list[tuple[float, News]]:
+    def follow(self, subscription: Subscription, until: float | None = None) -> list[tuple[float, StatusUpdate]]:
         """Wait for all news until then, and note when they came."""
-        told: list[tuple[float, News]] = []
+        told: list[tuple[float, StatusUpdate]] = []
         while subscription.wait(until):
-            told += [(self.clock.monotonic(), news) for news in subscription.take()]
+            told += [(self.clock.monotonic(), news) for news in subscription.drain()]
         return told
 
     def calls(self, operation: str = "DescribeProcessingJob") -> int:
         return self.aws.calls[operation]
 
 
-def statuses(told: Iterable[tuple[float, News]]) -> list[str]:
+def statuses(told: Iterable[tuple[float, StatusUpdate]]) -> list[str]:
     return [news.status if isinstance(news, StatusChanged) else "lost" for _, news in told]
 
 
-def ends(told: Iterable[tuple[float, News]]) -> dict[str, float]:
+def ends(told: Iterable[tuple[float, StatusUpdate]]) -> dict[str, float]:
     """Return when each job was seen to end."""
     return {news.job_name: at for at, news in told if isinstance(news, StatusChanged) and news.status == "Completed"}
 
 
-def lost(told: Iterable[tuple[float, News]]) -> dict[str, Lost]:
+def lost(told: Iterable[tuple[float, StatusUpdate]]) -> dict[str, Lost]:
     return {news.job_name: news for _, news in told if isinstance(news, Lost)}
 
 
@@ -89,7 +89,7 @@ def test_nothing_is_called_before_somebody_waits() -> None:
     world.aws.add_job("job", ends=5)
     subscription = world.subscribe("job")
     assert world.calls() == 0
-    assert subscription.take() == []
+    assert subscription.drain() == []
     subscription.close()
     assert not subscription.wait(None)
     assert not subscription.wait(50.0)
@@ -115,10 +115,10 @@ def test_a_sign_of_life_saves_a_look() -> None:
     world.aws.add_job("job", ends=3605.0)
     began = world.clock.time()
     with world.subscribe("job") as subscription:
-        told: list[tuple[float, News]] = []
+        told: list[tuple[float, StatusUpdate]] = []
         for moment in range(10, 3610, 10):
             told += world.follow(subscription, until=float(moment))
-            subscription.alive("job", began + moment - 1.0)
+            subscription.record_alive("job", began + moment - 1.0)
         told += world.follow(subscription)
     assert statuses(told) == ["InProgress", "Completed"]
     assert world.calls() < 20
@@ -131,7 +131,7 @@ def test_a_sign_of_life_from_the_future_puts_nothing_off_for_longer() -> None:
     world.aws.add_job("job", ends=100.0)
     with world.subscribe("job") as subscription:
         world.follow(subscription, until=90.0)
-        subscription.alive("job", world.clock.time() + 86_400)
+        subscription.record_alive("job", world.clock.time() + 86_400)
         assert 100 <= world.follow(subscription)[-1][0] <= 90 + LONGEST
 
 
@@ -141,11 +141,11 @@ def test_several_who_watch_a_job_share_its_looks() -> None:
     world.aws.add_job("job", ends=600.0)
     with world.subscribe("job") as first, world.subscribe("job") as second:
         world.follow(first, until=300.0)
-        assert statuses([(0.0, news) for news in second.take()]) == ["InProgress"]
+        assert statuses([(0.0, news) for news in second.drain()]) == ["InProgress"]
         before = world.calls()
         with world.subscribe("job") as third:
             assert third.wait(300.0)
-            assert [news.job_name for news in third.take()] == ["job"]
+            assert [news.job_name for news in third.drain()] == ["job"]
             assert world.calls() == before + 1
             told = [world.follow(third), world.follow(first), world.follow(second)]
     assert [statuses(each) for each in told] == [["Completed"]] * 3
@@ -158,8 +158,8 @@ def test_jobs_that_nobody_watches_any_more_are_not_looked_at() -> None:
     for name in ("one", "two"):
         world.aws.add_job(name, ends=100.0)
     with world.subscribe("one", "two") as subscription:
-        subscription.drop("one")
-        subscription.drop("one")
+        subscription.remove("one")
+        subscription.remove("one")
         assert set(ends(world.follow(subscription))) == {"two"}
 
 
@@ -337,7 +337,7 @@ def test_a_job_that_is_not_there_is_lost(others: int) -> None:
         world.aws.add_job(f"job-{number:02d}", ends=100.0)
     with world.subscribe("job-none", *(f"job-{number:02d}" for number in range(others))) as subscription:
         told = world.follow(subscription)
-    assert "there is none of that name" in str(lost(told)["job-none"].error)
+    assert "there is no job of that name" in str(lost(told)["job-none"].error)
     assert next(at for at, news in told if isinstance(news, Lost)) < 30
     assert len(ends(told)) == others
 
@@ -562,7 +562,7 @@ def test_jobs_may_come_and_go() -> None:
     world = World()
     for number in range(30):
         world.aws.add_job(f"fleet-{number:02d}", starts=number * 10.0, ends=number * 10.0 + 85.0)
-    told: list[tuple[float, News]] = []
+    told: list[tuple[float, StatusUpdate]] = []
     with world.subscribe() as subscription:
         for number in range(30):
             subscription.add(Target(f"fleet-{number:02d}"))

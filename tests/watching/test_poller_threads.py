@@ -23,16 +23,16 @@ from processing.watching.status.poller import Poller
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from processing.watching.status.poller import WakeUp
+    from processing.watching.status.poller import EventSource
 
 
 class World:
     """A simulated AWS, a poller, and threads that wait."""
 
-    def __init__(self, *, wake: WakeUp | None = None) -> None:
+    def __init__(self, *, event_source: EventSource | None = None) -> None:
         self.clock = VirtualClock()
         self.aws = SimulatedAws(self.clock)
-        self.poller = Poller(self.aws.api(), Polling(), wake=wake, random=random.Random(5))
+        self.poller = Poller(self.aws.api(), Polling(), event_source=event_source, random=random.Random(5))
         self.seen: dict[str, float] = {}
         self.errors: list[BaseException] = []
 
@@ -41,7 +41,7 @@ class World:
         try:
             with self.poller.subscribe([Target(name)]) as subscription:
                 while subscription.wait(until):
-                    for news in subscription.take():
+                    for news in subscription.drain():
                         if isinstance(news, StatusChanged) and news.status == "Completed":
                             self.seen[name] = self.clock.monotonic()
         except BaseException as error:  # noqa: BLE001 - a KeyboardInterrupt, too
@@ -157,7 +157,7 @@ def test_a_follower_without_time_has_a_first_look() -> None:
     sleeping.wait(60)
     with world.poller.subscribe([Target("two")]) as subscription:
         assert subscription.wait(0.0)
-        assert [news.job_name for news in subscription.take()] == ["two"]
+        assert [news.job_name for news in subscription.drain()] == ["two"]
     leader.join(60)
 
 
@@ -172,12 +172,12 @@ def test_a_job_that_is_added_is_looked_at_while_the_leader_sleeps() -> None:
     poller = Poller(api, Polling(first=3600.0, longest=3600.0))
     first = poller.subscribe([Target("one")])
     assert first.wait(None)
-    first.take()
+    first.drain()
     leader = threading.Thread(target=first.wait, args=(None,))
     leader.start()
     second = poller.subscribe([Target("two")])
     assert second.wait(None)
-    assert [getattr(news, "status", None) for news in second.take()] == ["Completed"]
+    assert [getattr(news, "status", None) for news in second.drain()] == ["Completed"]
     first.close()  # nothing is left to wait for
     leader.join(60)
     assert not leader.is_alive()
@@ -203,12 +203,12 @@ def test_a_wake_up_is_a_look_at_once(count: int) -> None:
     names = [f"job-{number:02d}" for number in range(count)]
     for name in names:
         world.aws.add_job(name, ends=501.0)
-    world.poller._wake = Bell(world.clock, {501.0: [*names, "another"]})
-    world.poller._roll._polling = world.poller._roll._looks._polling = Polling(list_every=60.0)
+    world.poller._event_source = Bell(world.clock, {501.0: [*names, "another"]})
+    world.poller._scheduler._polling = world.poller._scheduler._describes._polling = Polling(list_every=60.0)
     told: list[tuple[float, str]] = []
     with world.poller.subscribe(Target(name) for name in names) as subscription:
         while subscription.wait(None):
-            told += [(world.clock.monotonic(), news.job_name) for news in subscription.take()]
+            told += [(world.clock.monotonic(), news.job_name) for news in subscription.drain()]
     assert [at for at, _ in told[-count:]] == pytest.approx([501.0] * count)
 
 
@@ -223,19 +223,19 @@ def test_listeners_are_called() -> None:
     subscription = world.poller.subscribe(Target(name) for name in names)
 
     def take() -> None:
-        told.extend(getattr(news, "status", "lost") for news in subscription.take())
+        told.extend(getattr(news, "status", "lost") for news in subscription.drain())
         if not len(subscription):
             over.set()
 
     subscription.notify(take)
     assert over.wait(60)
     assert told == ["InProgress"] * 3 + ["Completed"] * 3
-    pump = world.poller._pump._thread
+    pump = world.poller._callbacks._thread
     subscription.close()
     assert pump is not None
     pump.join(60)
     assert not pump.is_alive()
-    assert world.poller._pump._thread is None
+    assert world.poller._callbacks._thread is None
 
 
 def test_a_listener_has_an_alarm() -> None:
@@ -248,7 +248,7 @@ def test_a_listener_has_an_alarm() -> None:
 
     def ring(subscription: Any, until: float | None) -> None:
         with ready:
-            if not subscription.take():
+            if not subscription.drain():
                 rung.append(world.clock.monotonic())
                 subscription.notify(lambda: ring(subscription, None), until)
             ready.notify_all()
@@ -271,7 +271,7 @@ def test_listeners_and_waiting_threads_share_the_calls() -> None:
     listening.notify(lambda: None if len(listening) else told.set())
     world.run(world.watcher("job"))
     assert told.wait(60)
-    assert [getattr(news, "status", "") for news in listening.take()] == ["InProgress", "Completed"]
+    assert [getattr(news, "status", "") for news in listening.drain()] == ["InProgress", "Completed"]
     listening.close()
     assert world.aws.calls["DescribeProcessingJob"] < 40
 

@@ -565,4 +565,4 @@ def test_the_promises_hold_in_coroutines(
     for account in accounts:
         account.check()
         account.check_end(said.texts)
-    assert not world.session.poller._mailboxes
+    assert not world.session.poller._subscribers

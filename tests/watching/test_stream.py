@@ -204,7 +204,7 @@ def test_a_job_that_is_shown_late_is_waited_for() -> None:
 def test_a_job_that_does_not_exist_is_an_error() -> None:
     """After some seconds a job that is not shown is not there."""
     world = World([])
-    with pytest.raises(WatchError, match="there is none of that name"):
+    with pytest.raises(WatchError, match="there is no job of that name"):
         world.watch()
     assert world.clock.monotonic() < 30
 

@@ -314,7 +314,7 @@ def submit_all(
             keys.
         name: the beginning of the jobs' names: 1 to 61 letters, digits and hyphens.
         rate: jobs a second that the account may create, where you know it. None begins with the published one a
-            second, and adapts to what AWS record_failure.
+            second, and adapts to the rate that AWS accepts.
         block: False to return at once; the submission goes on in threads, which the interpreter waits for at its end.
         progress: takes a `FleetProgress` after each job, in one of these threads. What it raises ends the submission.
         session: the `Session` to go through; None means the processor's.

@@ -1,4 +1,4 @@
-"""The thread that polls for those who cannot wait in one of their own (asyncio)."""
+"""The thread that polls for consumers that cannot wait in a thread of their own, such as coroutines."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Listener(Protocol):
-    """Somebody who is called.
+    """A consumer that is called back.
 
     Attributes:
-        callback: what is called; None for somebody who does not listen any more.
+        callback: the function to call; None once the consumer listens no longer.
         alarm: the monotonic moment at which it is called in any case, once; infinite for none.
     """
 
@@ -31,26 +31,28 @@ ListenerT = TypeVar("ListenerT", bound=Listener)
 
 
 class CallbackThread(Generic[ListenerT]):
-    """A daemon thread that leads or follows like any other, as long as somebody listens.
+    """A daemon thread that leads or follows like a waiting thread, as long as there are listeners.
+
+    The poller calls the callbacks for status changes. This thread calls them for alarms.
 
     Args:
-        turns: whose turn it is; its lock is held by the callers of `listen`.
+        election: the election that the thread takes part in. Callers of `update` hold its lock.
         clock: the time.
 
     Attributes:
-        listeners: who listens.
+        listeners: the present listeners.
     """
 
-    def __init__(self, turns: LeaderElection, clock: Clock) -> None:
-        self._turns = turns
+    def __init__(self, election: LeaderElection, clock: Clock) -> None:
+        self._election = election
         self._clock = clock
         self.listeners: set[ListenerT] = set()
         self._alarms: list[tuple[float, int, ListenerT]] = []
         self._tickets = itertools.count()
         self._thread: threading.Thread | None = None
 
-    def listen(self, listener: ListenerT) -> None:
-        """Take note of a listener's callback and alarm, which have changed."""
+    def update(self, listener: ListenerT) -> None:
+        """Add, change or remove a listener, by its present callback and alarm."""
         if listener.callback is None:
             listener.alarm = math.inf
             self.listeners.discard(listener)
@@ -62,20 +64,22 @@ class CallbackThread(Generic[ListenerT]):
             self._thread = threading.Thread(target=self._run, name="processing-poller", daemon=True)
             self._thread.start()
         elif not self.listeners or self._next_alarm() == listener.alarm:
-            self._turns.call(self)
-            self._turns.stir()
+            # The thread either follows or leads: wake it in both cases, as it may have to end or to sleep less.
+            self._election.wake(self)
+            self._election.wake_leader()
 
     def _run(self) -> None:
-        with self._turns.lock:
+        with self._election.lock:
             while self.listeners:
-                self._ring()
-                if self._turns.led:
-                    self._turns.follow(self, self._next_alarm())
+                self._call_due_alarms()
+                if self._election.has_leader:
+                    self._election.follow(self, self._next_alarm())
                 else:
-                    self._turns.lead(lambda: not self.listeners, self._next_alarm)
+                    self._election.lead(lambda: not self.listeners, self._next_alarm)
             self._thread = None
 
     def _next_alarm(self) -> float:
+        """Return the earliest alarm. Entries of the heap whose listener has another alarm by now are dropped."""
         while self._alarms:
             moment, _, listener = self._alarms[0]
             if listener.alarm == moment:
@@ -83,7 +87,7 @@ class CallbackThread(Generic[ListenerT]):
             heapq.heappop(self._alarms)
         return math.inf
 
-    def _ring(self) -> None:
+    def _call_due_alarms(self) -> None:
         now = self._clock.monotonic()
         while self._next_alarm() <= now:
             listener = heapq.heappop(self._alarms)[2]

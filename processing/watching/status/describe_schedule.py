@@ -1,4 +1,4 @@
-"""The jobs that are watched, and when each of them is looked at by itself (DescribeProcessingJob)."""
+"""The state of each watched job, and the schedule of the DescribeProcessingJob calls for single jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import attrs
 
 from processing.container.contract import TERMINAL
-from processing.watching.status.model import is_step
+from processing.watching.status.model import is_later_status
 
 if TYPE_CHECKING:
     import random as random_module
@@ -18,24 +18,26 @@ if TYPE_CHECKING:
 
     from processing.watching.polling import Polling
 
-_SAME: Final = 1.0  # seconds by which two answers about one job's creation may differ
+# Two answers about one job may state CreationTimes that differ by rounding, by less than this many seconds.
+_SAME_CREATION: Final = 1.0
 
 
 @attrs.define(eq=False)
 class JobState:
-    """One job that is watched.
+    """The state of one watched job.
 
     Attributes:
         name: the job's name.
-        created: when it was created, by AWS's clock in seconds since the epoch; None where that is not known.
+        created: its creation by AWS's clock, in seconds since the epoch; None if it is not known.
         added: the monotonic moment since which it is watched.
         seen: whether AWS has answered anything about it.
-        status: the status that is known.
-        told: since when, by AWS's clock, a listing of what has changed shows another one; None where that is not known.
-        wait: how long a look is to follow a sign of life; None before the first look, and after news.
-        pause: the same for the look that is planned, with its jitter; 0 for one that no sign of life puts off.
-        alive: the monotonic moment at which it was last known to run.
-        due: the monotonic moment of the next look; infinite for none.
+        status: the known status.
+        status_as_of: see `Target.status_as_of`; None if it is not known.
+        interval: the seconds from a sign of life to the next Describe; None before the first one and after a change.
+        jittered: the same for the scheduled Describe, with its jitter; 0 for a Describe that a sign of life does not
+            postpone.
+        alive: the monotonic moment of the last sign of life.
+        due: the monotonic moment of the scheduled Describe; infinite for none.
     """
 
     name: str
@@ -43,40 +45,40 @@ class JobState:
     added: float
     seen: bool = False
     status: str | None = None
-    told: float | None = None
-    wait: float | None = None
-    pause: float = 0.0
+    status_as_of: float | None = None
+    interval: float | None = None
+    jittered: float = 0.0
     alive: float = -math.inf
     due: float = math.inf
 
     def identify(self, created: float) -> Literal["ours", "older", "newer"]:
-        """Return whether an answer is about this job, by its creation, or about another one of the same name."""
-        if self.created is not None and abs(created - self.created) > _SAME:
+        """Return whether an answer is about this job or another one of its name, by the CreationTime in the answer."""
+        if self.created is not None and abs(created - self.created) > _SAME_CREATION:
             return "older" if created < self.created else "newer"
         self.created = created
         return "ours"
 
-    def step(self, status: str) -> bool:
-        """Take an answered status, and return whether it is a step forward."""
+    def advance(self, status: str) -> bool:
+        """Record the status in an answer, and return whether it is later than the known one."""
         self.seen = True
-        if not is_step(self.status, status):
+        if not is_later_status(self.status, status):
             return False
         self.status = status
         return True
 
     @property
-    def moment(self) -> float:
-        """When it is looked at, if it gives no further sign of life."""
-        return max(self.due, self.alive + self.pause) if self.pause else self.due
+    def describe_at(self) -> float:
+        """The moment of the next Describe, unless there is another sign of life before."""
+        return max(self.due, self.alive + self.jittered) if self.jittered else self.due
 
     @property
-    def first(self) -> float | None:
-        """A moment, by AWS's clock, before which the job was not there; None where none is known."""
-        return self.told if self.created is None else self.created
+    def not_older_than(self) -> float | None:
+        """A moment by AWS's clock before which the job did not exist; None if none is known."""
+        return self.status_as_of if self.created is None else self.created
 
     @property
     def ended(self) -> bool:
-        """Whether its last status is known."""
+        """Whether the known status is terminal."""
         return self.status in TERMINAL
 
 
@@ -86,11 +88,15 @@ def creation(answer: Mapping[str, Any]) -> float:
 
 
 class DescribeSchedule:
-    """When jobs are looked at one by one: soon at first, then at growing intervals after each sign of life.
+    """The moments at which single jobs are described: soon at first, then at growing intervals.
+
+    An interval counts from the job's last sign of life, either an answer of Describe or a recent log line. A sign of
+    life only changes the job's `alive`, which is cheap. The heap keeps the old moment, and `next_job` moves the entry
+    when that moment comes up.
 
     Args:
         polling: the intervals.
-        random: where the jitter comes from.
+        random: the source of jitter.
     """
 
     def __init__(self, polling: Polling, random: random_module.Random) -> None:
@@ -99,48 +105,47 @@ class DescribeSchedule:
         self._heap: list[tuple[float, int, JobState]] = []
         self._tickets = itertools.count()
 
-    def plan(self, watched: JobState, due: float, pause: float = 0.0) -> None:
-        """Look at a job at that moment, and not when it was planned before.
+    def schedule(self, job: JobState, due: float, jittered: float = 0.0) -> None:
+        """Schedule the next Describe of a job, in place of the one scheduled before.
 
         Args:
-            watched: the job.
+            job: the job.
             due: the moment.
-            pause: the time from the job's last sign of life on in which it need not be looked at.
+            jittered: the seconds that a sign of life postpones it, counted from that sign; 0 for a fixed moment.
         """
-        watched.due, watched.pause = due, pause
-        heapq.heappush(self._heap, (due, next(self._tickets), watched))
+        job.due, job.jittered = due, jittered
+        heapq.heappush(self._heap, (due, next(self._tickets), job))
 
-    def plan_all(self, jobs: Iterable[JobState], now: float, spacing: float) -> None:
-        """Look at jobs from now on, one after the other."""
-        for number, watched in enumerate(jobs):
-            self.plan(watched, now + number * spacing)
+    def schedule_all(self, jobs: Iterable[JobState], now: float, spacing: float) -> None:
+        """Schedule one Describe for each job, from now on and that many seconds apart."""
+        for number, job in enumerate(jobs):
+            self.schedule(job, now + number * spacing)
 
-    def cancel(self, watched: JobState) -> None:
-        """Do not look at a job until it is planned anew."""
-        watched.due = math.inf
+    def cancel(self, job: JobState) -> None:
+        """Cancel the scheduled Describe of a job. Its entry in the heap is dropped when it comes up."""
+        job.due = math.inf
 
-    def first(self) -> JobState | None:
-        """Return the job that is to be looked at first, at its `due`; None where none is planned."""
+    def next_job(self) -> JobState | None:
+        """Return the job with the earliest Describe, at its `due`; None if none is scheduled."""
         while self._heap:
-            due, _, watched = self._heap[0]
-            if watched.due == due:
-                if watched.moment <= due:
-                    return watched
-                self.plan_next(
-                    watched, watched.alive, at_least=watched.wait or 0.0
-                )  # the sign of life was as good as a look
+            due, _, job = self._heap[0]
+            if job.due == due:
+                if job.describe_at <= due:
+                    return job
+                # The job gave a sign of life since: that is as good as a Describe, so the interval grows the same way.
+                self.schedule_next(job, job.alive, at_least=job.interval or 0.0)
             heapq.heappop(self._heap)
         return None
 
-    def plan_next(self, watched: JobState, now: float, *, at_least: float = 0.0) -> None:
-        """Plan the look that follows one, or a sign of life: the job was alive.
+    def schedule_next(self, job: JobState, now: float, *, at_least: float = 0.0) -> None:
+        """Schedule the Describe that follows a Describe or a sign of life.
 
         Args:
-            watched: the job.
-            now: the moment of the look, or of the sign.
-            at_least: a bound on the wait from below, where there are too many jobs for the usual one.
+            job: the job.
+            now: the moment of the Describe or the sign of life.
+            at_least: the shortest interval, for when there are too many jobs for the usual one.
         """
-        watched.wait = max(at_least, self._polling.after(watched.wait))
-        watched.alive = max(watched.alive, now)
-        pause = watched.wait * self._random.uniform(1.0 - self._polling.jitter, 1.0)
-        self.plan(watched, now + pause, pause)
+        job.interval = max(at_least, self._polling.next_interval(job.interval))
+        job.alive = max(job.alive, now)
+        jittered = job.interval * self._random.uniform(1.0 - self._polling.jitter, 1.0)
+        self.schedule(job, now + jittered, jittered)

@@ -1,4 +1,9 @@
-"""Threads that wait for the same work: one of them does it for all, and the others follow."""
+"""Leader election among threads that wait for the same work: one thread does it for all, and the others follow.
+
+A thread that has to wait anyway does the polling, so no thread runs in the background. The leader stops as soon as it
+has its own result, runs out of time, or is interrupted. It then wakes one follower, which becomes the next leader. One
+is enough: a woken follower either leads, or wakes the next one when it leaves.
+"""
 
 from __future__ import annotations
 
@@ -12,94 +17,96 @@ if TYPE_CHECKING:
 
 
 class Work(Protocol):
-    """What is to be done, a piece at a time. The lock is held in all three; `do` and `sleep` give it up meanwhile."""
+    """The work that a leader does, piece by piece.
+
+    The caller holds the lock in all three methods; `run_due` and `sleep` release it meanwhile.
+    """
 
     def due(self) -> float:
-        """Return the monotonic moment of the next piece; infinite where there is nothing to do."""
+        """Return the monotonic moment of the next piece; infinite if there is nothing to do."""
 
-    def do(self, left: float) -> bool:
-        """Do the piece that is due, in so many seconds if it can, and return whether it went well."""
+    def run_due(self, seconds: float) -> bool:
+        """Do the piece that is due, in that many seconds if possible, and return whether it succeeded."""
 
     def sleep(self, condition: threading.Condition, seconds: float) -> None:
-        """Return after that many seconds, or sooner: when the condition is notified, or there is something to do."""
+        """Return after that many seconds, or sooner: when the condition is notified, or when there is new work."""
 
 
 class LeaderElection:
-    """Whose turn it is to do the work.
-
-    Who comes and finds that nobody leads, leads: does what is due, and sleeps until the next piece is. It stops when it
-    has what it came for, runs out of time or is interrupted, and then one of the followers takes over.
+    """The election of the thread that does the work.
 
     Args:
-        work: what is to be done.
+        work: the work.
         clock: the time.
 
     Attributes:
-        lock: guards the work and whatever is waited for; every method expects the caller to hold it.
-        led: whether somebody leads.
+        lock: guards the work and all that the threads wait for. Every method expects its caller to hold it.
+        has_leader: whether a thread leads.
     """
 
     def __init__(self, work: Work, clock: Clock) -> None:
         self.lock = threading.RLock()
-        self.led = False
+        self.has_leader = False
         self._work = work
         self._clock = clock
-        self._idle = threading.Condition(self.lock)  # the leader sleeps on it
+        self._new_work = threading.Condition(self.lock)  # the leader sleeps on it
         self._followers: dict[object, threading.Condition] = {}
 
-    def stir(self) -> None:
-        """Let the leader look at what is due anew."""
-        self._idle.notify()
+    def wake_leader(self) -> None:
+        """Make the leader ask the work again when it is due."""
+        self._new_work.notify()
 
-    def call(self, who: object) -> None:
-        """Let a follower look whether it has what it came for."""
-        condition = self._followers.get(who)
+    def wake(self, follower: object) -> None:
+        """Make a follower check whether it has its result."""
+        condition = self._followers.get(follower)
         if condition:
             condition.notify()
 
     def lead(self, done: Callable[[], bool], until: Callable[[], float]) -> None:
-        """Do what is due, and sleep in between, until done or that moment.
+        """Do the work that is due, and sleep in between, until done or until that moment.
 
-        Where the moment has passed already, what is due is done all the same, as long as it goes well.
+        A caller whose moment has passed at the start still does all that is due, until a piece fails. So a wait with a
+        timeout of zero learns the present status of its jobs.
 
         Args:
-            done: returns whether the caller has what it came for.
-            until: returns the moment; infinite for none. It may change.
+            done: returns whether the caller has its result.
+            until: returns the monotonic moment at which to stop; infinite for no end. It may change.
         """
-        self.led = True
+        self.has_leader = True
         try:
-            hurried = until() <= self._clock.monotonic()
+            without_time = until() <= self._clock.monotonic()
             while not done():
                 due = self._work.due()
                 now = self._clock.monotonic()
                 left = until() - now
-                if due <= now and (hurried or left > 0):
-                    if not self._work.do(max(0.0, left)) and hurried:
+                if due <= now and (without_time or left > 0):
+                    if not self._work.run_due(max(0.0, left)) and without_time:
                         return
                 elif left <= 0:
                     return
                 else:
-                    self._work.sleep(self._idle, min(due - now, left))
+                    self._work.sleep(self._new_work, min(due - now, left))
         finally:
-            self.led = False
-            self._call_anyone()
+            self.has_leader = False
+            self._wake_any_follower()
 
-    def follow(self, who: object, until: float) -> None:
-        """Return when called, when nobody leads any more, or at that moment.
+    def follow(self, follower: object, until: float) -> None:
+        """Return when woken, or at that moment. The caller then checks whether there still is a leader.
 
         Args:
-            who: the follower; one at a time by that key.
-            until: the moment; infinite for none.
+            follower: the key by which `wake` finds the caller. Only one thread at a time may use a key.
+            until: the monotonic moment; infinite for no end.
         """
-        condition = self._followers[who] = threading.Condition(self.lock)
+        condition = self._followers[follower] = threading.Condition(self.lock)
         try:
             self._clock.wait(condition, until - self._clock.monotonic())
         finally:
-            del self._followers[who]
-            if not self.led:  # the caller may not want to lead
-                self._call_anyone()
+            del self._followers[follower]
+            # This thread may have been woken to lead, and may leave instead: it passes the call on.
+            if not self.has_leader:
+                self._wake_any_follower()
 
-    def _call_anyone(self) -> None:
+    def _wake_any_follower(self) -> None:
         for condition in self._followers.values():
             condition.notify()
             return

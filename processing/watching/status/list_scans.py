@@ -1,13 +1,14 @@
-"""What changed among many jobs, by ListProcessingJobs: which page is asked for when, and which jobs it did not show.
+"""The scans of ListProcessingJobs, which show the changes of many jobs: their schedule, and the jobs they did not show.
 
-Four kinds of scans, each a listing to its last page:
+A scan reads a listing to its last page. There are four kinds:
 
-- *changes*: what was modified since a little before the last such scan, every two seconds;
-- *sweep*: the same from minutes before, twice a minute, for changes that are listed late;
-- *catch-up*: jobs that are new here, from the first one's creation on;
-- *census*: all that are in progress, every ten minutes, to find those that are not any more, or not there at all.
+- *changes*: the jobs that were modified since a little before the last such scan, every two seconds
+- *sweep*: the same from minutes before, twice a minute, for changes that are listed late
+- *catch-up*: the jobs that are newly watched, from the creation of the first one on
+- *census*: all jobs in progress, every ten minutes, to find those that have ended or do not exist
 
-The first kind goes on while one of the others is under way, a page now and then.
+Changes are what consumers wait for, so a changes scan comes before all others. At most one other scan is under way
+beside it, and its pages are spread out: a census of a large account does not delay the next changes scan.
 """
 
 from __future__ import annotations
@@ -28,25 +29,30 @@ if TYPE_CHECKING:
 
 ScanKind: TypeAlias = Literal["changes", "sweep", "catch-up", "census"]
 
-_PAGE: Final = 100
-_SHORTEST_PREFIX: Final = 4  # characters; a shorter part of names tells little apart
-_FEW_LOOKS: Final = 20  # new jobs that are looked at one by one sooner than by a scan
-_LOOKS_EVERY: Final = 1.0  # seconds after which one more of them is
-_RECENT: Final = 900.0  # seconds over which the first listing of changes may reach back; more would hold up the next
+_PAGE: Final = 100  # the most that ListProcessingJobs returns
+# A common prefix shorter than this many characters matches most of an account's names, and saves nothing.
+_SHORTEST_PREFIX: Final = 4
+# New jobs get a Describe each up to this burst; more of them share a catch-up scan. Twenty calls are what a scan of an
+# account with two thousand jobs costs. The allowance grows again by one job a second, so jobs that are added one by one
+# do not begin a scan each, and a stream of them is not described one by one.
+_DESCRIBE_BURST: Final = 20
+_DESCRIBE_REFILL: Final = 1.0
+# The first changes scan reaches back this many seconds at most. A longer one has more pages, which delay the next scan.
+_RECENT: Final = 900.0
 
 
 @attrs.define(eq=False)
 class Scan:
-    """One listing, to its last page.
+    """One pass over ListProcessingJobs, to the last page.
 
     Attributes:
-        kind: what it is for.
-        began: AWS's time before its first page was asked for, in seconds since the epoch.
-        after: jobs that were modified before are left out; None for all.
-        prefix: a part that the names have; None for any name.
-        awaited: by name, the jobs that it has not shown yet and should.
-        token: of the next page; None for the first.
-        restarts: how often it began anew because its token was too old.
+        kind: its purpose.
+        began: AWS's time before the first page was requested, in seconds since the epoch.
+        after: the scan leaves out jobs that were modified before this moment; None for all jobs.
+        prefix: a text that the names contain; None for any name.
+        awaited: by name, the jobs that the scan has to show and has not shown yet.
+        token: the token of the next page; None for the first page.
+        restarts: how often the scan began again because its token had expired.
     """
 
     kind: ScanKind
@@ -58,8 +64,8 @@ class Scan:
     restarts: int = 0
 
     def params(self) -> dict[str, Any]:
-        """Return the parameters that ask for the next page."""
-        # Oldest first: what is created meanwhile comes last, and moves no page.
+        """Return the parameters of the request for the next page."""
+        # Oldest first: a job that is created during the scan comes last, and moves no job to another page.
         params: dict[str, Any] = {"MaxResults": _PAGE, "SortBy": "CreationTime", "SortOrder": "Ascending"}
         if self.after is not None:
             params["LastModifiedTimeAfter"] = datetime.fromtimestamp(self.after, tz=timezone.utc)
@@ -72,23 +78,23 @@ class Scan:
         return params
 
     def restart(self) -> None:
-        """Begin anew, as the token is not taken any more."""
+        """Begin again at the first page, as AWS accepts the token no longer."""
         self.token = None
         self.restarts += 1
 
 
-class Listing:
-    """Decides on the scans.
+class ScanSchedule:
+    """The schedule of the scans.
 
     Args:
-        polling: how often.
+        polling: the intervals.
         server: AWS's time.
-        random: where the jitter comes from.
+        random: the source of jitter.
         now: the monotonic moment.
-        looked: the moment of the oldest look at a job that is listed from now on; changes are listed since a little
-            before.
-        told: moments of AWS's time at which it was known of jobs that they run; changes are listed since the oldest of
-            late.
+        oldest_answer: the monotonic moment of the oldest last answer about a job. The first changes scan begins a
+            little before.
+        statuses_as_of: the moments of AWS's time at which the statuses of jobs were true. The first changes scan begins
+            at the oldest recent one.
     """
 
     def __init__(
@@ -97,68 +103,69 @@ class Listing:
         server: ServerTime,
         random: random_module.Random,
         now: float,
-        looked: float,
-        told: Iterable[float] = (),
+        oldest_answer: float,
+        statuses_as_of: Iterable[float] = (),
     ) -> None:
         self._polling = polling
         self._server = server
         self._random = random
-        recent = (moment for moment in told if moment >= server.now() - _RECENT)
-        self._through = min((server.now() - (now - looked) - polling.longest, *recent))
+        recent = (moment for moment in statuses_as_of if moment >= server.now() - _RECENT)
+        # Changes up to this moment of AWS's time have been listed.
+        self._listed_until = min((server.now() - (now - oldest_answer) - polling.longest, *recent))
         self._next_changes = now
         self._next_sweep = now + polling.sweep_every
         self._next_census = now + polling.full_every
-        self._next_page = now
+        self._next_page = now  # of the other scan
         self._changes: Scan | None = None
         self._other: Scan | None = None
-        self._waiting: dict[str, JobState] = {}  # for the next catch-up
-        self._looks = float(_FEW_LOOKS)
-        self._looks_counted = now
+        self._catching_up: dict[str, JobState] = {}  # for the next catch-up
+        self._allowance = float(_DESCRIBE_BURST)
+        self._allowance_as_of = now
 
-    def hasten(self, now: float) -> None:
-        """List the changes now: there are some."""
+    def scan_now(self, now: float) -> None:
+        """Begin the next changes scan now, as there were events."""
         self._next_changes = min(self._next_changes, now)
 
-    def expect(self, jobs: Iterable[JobState], names: Iterable[str], now: float) -> list[JobState]:
-        """Take in jobs of which somebody waits for first news, and return those that are better looked at one by one.
+    def add(self, jobs: Iterable[JobState], names: Iterable[str], now: float) -> list[JobState]:
+        """Add jobs whose first update a consumer awaits, and return those that have to be described instead.
 
         Args:
-            jobs: the new ones.
-            names: of all jobs that are watched.
+            jobs: the new jobs.
+            names: the names of all watched jobs.
             now: the moment.
         """
         new = [job for job in jobs if not self._is_covered(job)]
-        self._looks = min(_FEW_LOOKS, self._looks + (now - self._looks_counted) / _LOOKS_EVERY)
-        self._looks_counted = now
-        if len(new) <= self._looks:
-            self._looks -= len(new)
+        self._allowance = min(_DESCRIBE_BURST, self._allowance + (now - self._allowance_as_of) / _DESCRIBE_REFILL)
+        self._allowance_as_of = now
+        if len(new) <= self._allowance:
+            self._allowance -= len(new)
             return new
-        if _common(names) is None and any(job.first is None for job in new):
-            return new  # a scan would be of all jobs that there ever were
-        self._waiting.update((job.name, job) for job in new)
+        if _common_prefix(names) is None and any(job.not_older_than is None for job in new):
+            return new  # a scan without a prefix and a start would list every job of the account
+        self._catching_up.update((job.name, job) for job in new)
         return []
 
     def due(self) -> float:
-        """Return the monotonic moment at which the next page is to be asked for."""
-        if self._changes or self._waiting:
+        """Return the monotonic moment at which the next page is due."""
+        if self._changes or self._catching_up:
             return 0.0
         other = self._next_page if self._other else min(self._next_sweep, self._next_census)
         return min(self._next_changes, other)
 
-    def page(self, now: float, jobs: Mapping[str, JobState]) -> Scan:
-        """Return the scan whose next page is to be asked for.
+    def next_scan(self, now: float, jobs: Mapping[str, JobState]) -> Scan:
+        """Return the scan whose next page is due.
 
         Args:
             now: the moment.
-            jobs: all jobs that are watched.
+            jobs: all watched jobs.
         """
         if self._changes is None and now >= self._next_changes:
-            self._changes = self._new("changes", self._through - self._polling.list_overlap, jobs)
+            self._changes = self._new("changes", self._listed_until - self._polling.list_overlap, jobs)
             self._next_changes = now + self._polling.list_every * self._jitter()
         if self._changes:
             return self._changes
-        if self._waiting and (self._other is None or self._other.kind != "catch-up"):
-            self._other = self._catch_up(jobs)
+        if self._catching_up and (self._other is None or self._other.kind != "catch-up"):
+            self._other = self._new_catch_up(jobs)
         if self._other is None:
             if now >= self._next_census:
                 self._other = self._new("census", None, jobs)
@@ -167,22 +174,23 @@ class Listing:
                 self._other = self._new("sweep", self._server.now() - self._polling.sweep_overlap, jobs)
         return self._other
 
-    def answered(self, scan: Scan, token: str | None, now: float) -> list[JobState]:
-        """Take note of a page; return the jobs that a complete scan did not show and should have.
+    def record_page(self, scan: Scan, token: str | None, now: float) -> list[JobState]:
+        """Record an answered page. At the end of a scan, return the jobs that it did not show although it had to.
 
         Args:
             scan: the scan.
-            token: of the page that follows; None where there is none.
+            token: the token of the next page; None after the last page.
             now: the moment.
         """
         scan.token = token
         if scan is self._other:
+            # A consumer awaits a catch-up, so its pages follow at once. Others leave room for a changes scan between.
             pause = 0.0 if scan.kind == "catch-up" else self._polling.list_every * self._jitter() / 2
             self._next_page = now + pause
         if token is not None:
             return []
         if scan.kind == "changes":
-            self._through = scan.began
+            self._listed_until = scan.began
             self._changes = None
         elif scan is self._other:
             self._other = None
@@ -193,26 +201,27 @@ class Listing:
         return list(scan.awaited.values())
 
     def _is_covered(self, job: JobState) -> bool:
-        """Return whether the changes will show a job: it is known that it ran when they began to be listed."""
-        if job.seen or job.status is None or job.told is None:
+        """Return whether changes scans will show any change of a job, given when its status was true."""
+        if job.seen or job.status is None or job.status_as_of is None:
             return False
-        return job.told >= self._through - self._polling.list_overlap / 2  # it is known to some seconds only
+        # That moment is known to a few seconds only, so half of the scans' overlap is kept as a margin.
+        return job.status_as_of >= self._listed_until - self._polling.list_overlap / 2
 
-    def _catch_up(self, names: Iterable[str]) -> Scan:
-        waiting, self._waiting = self._waiting, {}
-        first = [moment for job in waiting.values() if (moment := job.first) is not None]
-        after = min(first) - self._polling.list_overlap if len(first) == len(waiting) else None
+    def _new_catch_up(self, names: Iterable[str]) -> Scan:
+        jobs, self._catching_up = self._catching_up, {}
+        starts = [moment for job in jobs.values() if (moment := job.not_older_than) is not None]
+        after = min(starts) - self._polling.list_overlap if len(starts) == len(jobs) else None
         self._next_page = 0.0
-        return attrs.evolve(self._new("catch-up", after, names), awaited=waiting)
+        return attrs.evolve(self._new("catch-up", after, names), awaited=jobs)
 
     def _new(self, kind: ScanKind, after: float | None, names: Iterable[str]) -> Scan:
-        return Scan(kind, self._server.now(), after, _common(names))
+        return Scan(kind, self._server.now(), after, _common_prefix(names))
 
     def _jitter(self) -> float:
         return self._random.uniform(1.0 - self._polling.jitter, 1.0)
 
 
-def _common(names: Iterable[str]) -> str | None:
-    """Return what all names begin with, where that is worth asking for."""
-    prefix = os.path.commonprefix(list(names))  # noqa: RUF071 - of characters, which names are made of
+def _common_prefix(names: Iterable[str]) -> str | None:
+    """Return the common prefix of the names; None if it is too short to be useful."""
+    prefix = os.path.commonprefix(list(names))  # noqa: RUF071 - the prefix of names, character by character
     return prefix if len(prefix) >= _SHORTEST_PREFIX else None

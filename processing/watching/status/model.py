@@ -1,4 +1,4 @@
-"""What a job's status may be, what is known of a job before it is watched, and what news of it are."""
+"""The values of status watching: the order of statuses, the jobs to watch, and the updates about them."""
 
 from __future__ import annotations
 
@@ -14,51 +14,53 @@ if TYPE_CHECKING:
 
     from processing.exceptions import WatchError
 
-_STEPS: Final[Mapping[str | None, int]] = {None: 0, "InProgress": 1, "Stopping": 2}
+_ORDER: Final[Mapping[str | None, int]] = {None: 0, "InProgress": 1, "Stopping": 2}
 _LAST: Final = 3
 
 
-def is_step(old: str | None, new: str) -> bool:
-    """Return whether a status is later in a job's life than another: AWS may answer an old one after a new one.
+def is_later_status(old: str | None, new: str) -> bool:
+    """Return whether a status comes later in a job's life than another.
+
+    AWS may return an old status after a new one.
 
     Args:
-        old: the status that is known; None where none is.
-        new: the one that was answered.
+        old: the known status; None if it is not known.
+        new: the status in an answer.
     """
-    return _STEPS.get(new, _LAST) > _STEPS.get(old, _LAST)
+    return _ORDER.get(new, _LAST) > _ORDER.get(old, _LAST)
 
 
 @attrs.frozen
 class Target:
-    """A job that is to be watched.
+    """A job to watch.
 
     Args:
-        name: its name.
-        created: its CreationTime, as AWS answered it; None where that is not known. It tells the job from another one
-            that has, or had, the name.
-        status: its status, where AWS has just said so. A job that is known to be InProgress takes no look of its own
-            to begin with when many are watched.
-        told: since when, in seconds since the epoch of AWS's time, a listing of what has changed would show another
-            status. Where `created` is not known, the job is no older.
+        name: the job's name.
+        created: its CreationTime, as AWS returned it; None if it is not known. It distinguishes the job from another
+            one that has, or had, the same name.
+        status: its status, if AWS has just returned it. If many jobs are watched, a job that is known to be InProgress
+            needs no Describe of its own at the beginning.
+        status_as_of: the moment of AWS's time, in seconds since the epoch, at which `status` was true. A listing of
+            changes since then shows any other status. If `created` is not known, the job is not older than this.
     """
 
     name: str
     created: datetime | None = None
     status: str | None = None
-    told: float | None = None
+    status_as_of: float | None = None
 
 
 @attrs.frozen
 class Lost:
-    """A job cannot be watched any longer.
+    """A job that cannot be watched any longer. The job itself may go on.
 
     Args:
         job_name: the job.
-        error: what happened.
+        error: the reason.
     """
 
     job_name: str
     error: WatchError
 
 
-News: TypeAlias = StatusChanged | Lost
+StatusUpdate: TypeAlias = StatusChanged | Lost

@@ -1,7 +1,9 @@
-"""One poller for all jobs that are watched through a session, whoever watches them.
+"""The poller: one for all jobs that are watched through a session, shared by all consumers.
 
 Only waiting threads poll (`LeaderElection`): no thread runs in the background, Ctrl-C works, and a hundred waits
 cost the calls of one. Consumers that cannot wait in a thread of their own share one daemon thread (`CallbackThread`).
+
+The poller makes the calls, waits and distributes the answers. `StatusScheduler` decides which call comes next.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ import attrs
 from processing.watching.events import StatusChanged
 from processing.watching.status.callback_thread import CallbackThread
 from processing.watching.status.leader import LeaderElection
-from processing.watching.status.model import Lost, News, is_step
-from processing.watching.status.scheduler import Loss, StatusScheduler, Step
+from processing.watching.status.model import Lost, StatusUpdate, is_later_status
+from processing.watching.status.scheduler import StatusReport, StatusScheduler, WatchFailure
 
 if TYPE_CHECKING:
     import random as random_module
@@ -26,62 +28,71 @@ if TYPE_CHECKING:
     from processing.aws.retry import RetryingApi, RetryPolicy
     from processing.watching.polling import Polling
     from processing.watching.status.model import Target
-    from processing.watching.status.scheduler import Call
+    from processing.watching.status.scheduler import StatusCall
 
-_TRIES: Final = 3  # of one call in a row; what fails longer is called again in its turn
-_BUDGET: Final = 1.0  # seconds for them
-_GRACE: Final = 5.0  # seconds that a call has in any case, however near the deadline
-_AHEAD: Final = 0.25  # seconds that lines may take to be read
-_PATIENCE: Final = 2.0  # seconds that a follower without any time gives the leader for its first look
+# A call gets three tries within one second. The scheduler repeats a call that fails longer (`Outages`), and meanwhile
+# it may make other calls, which a long retry would hold up.
+_TRIES: Final = 3
+_BUDGET: Final = 1.0
+# A call gets at least five seconds, however near the deadline: a healthy call is never cut off, and a call that hangs
+# delays a deadline by five seconds at most.
+_GRACE: Final = 5.0
+# Log lines may take this long to be read. A thread whose lines may save a Describe begins to read them this long before
+# the leader would make that call.
+_AHEAD: Final = 0.25
+# A follower with a timeout of zero waits this long for the leader's first answer about its jobs. That is enough for one
+# call with its tries (`_BUDGET`), and short for a caller that asked not to wait.
+_PATIENCE: Final = 2.0
 
 
-class WakeUp(Protocol):
-    """Says that something happened to a job, so that it is looked at at once."""
+class EventSource(Protocol):
+    """A source of events about jobs. A job with an event is described at once."""
 
     def wait(self, condition: threading.Condition, seconds: float) -> Collection[str]:
-        """Return after that many seconds, or sooner: when the condition is notified, or something happened.
+        """Return after that many seconds, or sooner: when the condition is notified, or when there is an event.
 
         Args:
-            condition: the caller holds its lock, which is given up meanwhile.
-            seconds: may be infinite.
+            condition: the condition to wait on. The caller holds its lock, which is released meanwhile.
+            seconds: the longest wait; may be infinite.
 
         Returns:
-            The names of the jobs that something happened to; empty where nothing did.
+            The names of the jobs with an event; empty if there was none.
         """
 
 
 @attrs.define(eq=False)
 class SubscriptionState:
-    """What the poller keeps for a subscription.
+    """The poller's state of one subscription.
 
     Attributes:
-        told: by name of the jobs that are watched, the status that was told; None where none was.
-        news: what has not been taken yet.
-        served: whether there ever was news.
-        callback: told of news; None where somebody waits for them.
+        statuses: the watched jobs by name, each with the last status that was delivered; None before the first.
+        pending: the updates that the consumer has not collected yet.
+        had_update: whether there ever was an update.
+        callback: called when there are updates; None if the consumer waits in a thread.
         alarm: the monotonic moment at which the callback is called in any case; infinite for none.
-        deadline: the monotonic moment after which no call that hangs is waited for; infinite for none.
+        deadline: the monotonic moment until which the consumer waits for a call that hangs; infinite for no end.
     """
 
-    told: dict[str, str | None] = attrs.field(factory=dict)
-    news: list[News] = attrs.field(factory=list)
-    served: bool = False
+    statuses: dict[str, str | None] = attrs.field(factory=dict)
+    pending: list[StatusUpdate] = attrs.field(factory=list)
+    had_update: bool = False
     callback: Callable[[], None] | None = None
     alarm: float = math.inf
     deadline: float = math.inf
 
 
 class Subscription:
-    """Somebody's interest in some jobs. Close it at the end, or use it as a context manager.
+    """One consumer's subscription to the status changes of some jobs.
 
-    It belongs to one consumer, and its methods may be called from any thread; `wait` from one at a time.
+    Close it at the end, or use it as a context manager. Its methods may be called from any thread, `wait` from one
+    thread at a time.
     """
 
-    __slots__ = ("_mailbox", "_poller")
+    __slots__ = ("_poller", "_state")
 
-    def __init__(self, poller: Poller, mailbox: SubscriptionState) -> None:
+    def __init__(self, poller: Poller, state: SubscriptionState) -> None:
         self._poller = poller
-        self._mailbox = mailbox
+        self._state = state
 
     def __enter__(self) -> Subscription:
         return self
@@ -92,74 +103,77 @@ class Subscription:
         self.close()
 
     def __len__(self) -> int:
-        """Return how many jobs are still watched: neither ended nor lost."""
-        return len(self._mailbox.told)
+        """Return the number of jobs that are still watched: neither ended nor lost."""
+        return len(self._state.statuses)
 
     def add(self, target: Target) -> None:
         """Watch a further job."""
-        self._poller.add(self._mailbox, (target,))
+        self._poller.add(self._state, (target,))
 
-    def drop(self, name: str) -> None:
-        """Watch a job no longer."""
-        self._poller.drop(self._mailbox, (name,))
+    def remove(self, name: str) -> None:
+        """Stop watching a job."""
+        self._poller.remove(self._state, (name,))
 
     def close(self) -> None:
-        """Watch nothing any more."""
-        self._poller.close(self._mailbox)
+        """Stop watching all jobs."""
+        self._poller.close(self._state)
 
-    def take(self) -> list[News]:
-        """Return the news since the last time, oldest first. Never waits."""
-        return self._poller.take(self._mailbox)
+    def drain(self) -> list[StatusUpdate]:
+        """Return and remove the pending updates, oldest first. Never waits."""
+        return self._poller.drain(self._state)
 
     def wait(self, until: float | None) -> bool:
-        """Return when there is news, or that monotonic moment has come.
+        """Return when there is an update, or at that monotonic moment.
 
-        The first look at a job is made at once, also where the moment has passed already.
+        Each job's status is read once, even if the moment has passed already.
 
         Args:
             until: the moment; None for no end.
 
         Returns:
-            Whether `take` has something. False without an end: nothing is watched any more.
+            Whether `drain` has updates. Without an end, False means that no job is watched any more.
         """
-        return self._poller.wait(self._mailbox, until)
+        return self._poller.wait(self._state, until)
 
     def notify(self, callback: Callable[[], None] | None, until: float | None = None) -> None:
-        """Be told of news instead of waiting for them.
+        """Call a function when there are updates. It takes the place of `wait`.
 
         Args:
-            callback: called, in any thread, whenever `take` has something; at once where it has now. It must return
-                at once, and not wait. None ends it.
-            until: a monotonic moment at which it is called in any case, once; replaces the one given before.
+            callback: the function, called in any thread whenever `drain` has updates; called at once if it has some
+                already. It must return quickly. None ends the notification.
+            until: a monotonic moment at which it is called in any case, once. It replaces the previous one.
         """
-        self._poller.notify(self._mailbox, callback, math.inf if until is None else until)
+        self._poller.notify(self._state, callback, math.inf if until is None else until)
 
-    def look(self) -> None:
-        """Have the jobs looked at as soon as somebody leads, whenever they are due: for who cannot wait longer."""
-        self._poller.look(self._mailbox)
+    def refresh(self) -> None:
+        """Request a status call about the jobs now, ahead of schedule. Used before a deadline."""
+        self._poller.refresh(self._state)
 
-    def next_look(self) -> float:
-        """Return the monotonic moment of the next look at one of the jobs; infinite where none is planned."""
-        return self._poller.next_look(self._mailbox)
+    def next_describe(self) -> float:
+        """Return the monotonic moment by which log lines have to be read to save the next Describe of a job.
 
-    def alive(self, name: str, moment: float) -> None:
-        """Take note that a job was running then, so that it need not be looked at for a while.
+        It is infinite if no Describe is scheduled.
+        """
+        return self._poller.next_describe(self._state)
+
+    def record_alive(self, name: str, moment: float) -> None:
+        """Record that a job was running at a moment. It then needs no status call for a while.
 
         Args:
             name: the job.
-            moment: AWS's time in seconds since the epoch: that of a line which the job wrote.
+            moment: AWS's time in seconds since the epoch, such as the timestamp of a log line of the job.
         """
-        self._poller.alive(name, moment)
+        self._poller.record_alive(name, moment)
 
 
 class Poller:
-    """Knows the status of every job that anybody subscribes to. Safe for threads; made once per session.
+    """The status of every job with a subscription. Thread-safe; a session has one.
 
     Args:
         api: the session's calls.
-        polling: how often.
-        wake: what says that something happened to a job; None where nothing does.
-        random: where the jitter comes from; by default the same as for the calls.
+        polling: the intervals.
+        event_source: reports events about jobs; None without one.
+        random: the source of jitter; by default that of `api`.
     """
 
     def __init__(
@@ -167,195 +181,199 @@ class Poller:
         api: RetryingApi,
         polling: Polling,
         *,
-        wake: WakeUp | None = None,
+        event_source: EventSource | None = None,
         random: random_module.Random | None = None,
     ) -> None:
         self._api = api
         self._clock = api.clock
-        self._wake = wake
+        self._event_source = event_source
         self._policy = attrs.evolve(
             api.policy, attempts=min(_TRIES, api.policy.attempts), budget=min(_BUDGET, api.policy.budget)
         )
-        self._once = attrs.evolve(self._policy, attempts=1, budget=0.0)
-        self._roll = StatusScheduler(polling, api.clock, random or api.random)
-        self._call: Call | None = None  # what is due
-        self._mailboxes: dict[str, tuple[SubscriptionState, ...]] = {}
-        self._leader: SubscriptionState | None = None  # None also where the pump leads
-        self._turns = LeaderElection(self, api.clock)
-        self._lock = self._turns.lock
-        self._pump: CallbackThread[SubscriptionState] = CallbackThread(self._turns, api.clock)
+        self._single_try = attrs.evolve(self._policy, attempts=1, budget=0.0)
+        self._scheduler = StatusScheduler(polling, api.clock, random or api.random)
+        self._due_call: StatusCall | None = None
+        self._subscribers: dict[str, tuple[SubscriptionState, ...]] = {}  # by name of the job
+        self._leader: SubscriptionState | None = None  # None also while the callback thread leads
+        self._election = LeaderElection(self, api.clock)
+        self._lock = self._election.lock
+        self._callbacks: CallbackThread[SubscriptionState] = CallbackThread(self._election, api.clock)
 
     def subscribe(self, targets: Iterable[Target], *, deadline: float | None = None) -> Subscription:
-        """Return a subscription to news of jobs. Nothing is called yet: the first `wait` looks at them at once.
+        """Return a subscription to the status changes of jobs. The first `wait` makes the first call.
 
         Args:
             targets: the jobs.
-            deadline: a monotonic moment after which a call that hangs holds nobody up for long; None for none.
+            deadline: the monotonic moment after which the consumer does not wait for a call that hangs; None for no
+                end.
         """
-        mailbox = SubscriptionState(deadline=math.inf if deadline is None else deadline)
-        self.add(mailbox, targets)
-        return Subscription(self, mailbox)
+        state = SubscriptionState(deadline=math.inf if deadline is None else deadline)
+        self.add(state, targets)
+        return Subscription(self, state)
 
-    # What subscriptions do.
+    # The methods of subscriptions.
 
-    def add(self, mailbox: SubscriptionState, targets: Iterable[Target]) -> None:
+    def add(self, state: SubscriptionState, targets: Iterable[Target]) -> None:
         """Watch jobs for a subscription."""
         with self._lock:
             for target in targets:
-                if target.name not in mailbox.told:
-                    mailbox.told[target.name] = None
-                    self._mailboxes[target.name] = (*self._mailboxes.get(target.name, ()), mailbox)
-                    self._roll.add(target)
-            self._turns.stir()
+                if target.name not in state.statuses:
+                    state.statuses[target.name] = None
+                    self._subscribers[target.name] = (*self._subscribers.get(target.name, ()), state)
+                    self._scheduler.add(target)
+            self._election.wake_leader()
 
-    def drop(self, mailbox: SubscriptionState, names: Iterable[str]) -> None:
-        """Watch jobs for a subscription no longer."""
+    def remove(self, state: SubscriptionState, names: Iterable[str]) -> None:
+        """Stop watching jobs for a subscription."""
         with self._lock:
             for name in names:
-                if name not in mailbox.told:
+                if name not in state.statuses:
                     continue
-                del mailbox.told[name]
-                others = tuple(other for other in self._mailboxes[name] if other is not mailbox)
+                del state.statuses[name]
+                others = tuple(other for other in self._subscribers[name] if other is not state)
                 if others:
-                    self._mailboxes[name] = others
+                    self._subscribers[name] = others
                 else:
-                    del self._mailboxes[name]
-                    self._roll.remove(name)
-            self._turns.call(mailbox)  # there may be nothing left to wait for
-            self._turns.stir()
+                    del self._subscribers[name]
+                    self._scheduler.remove(name)
+            self._election.wake(state)  # there may be no job left to wait for
+            self._election.wake_leader()
 
-    def close(self, mailbox: SubscriptionState) -> None:
+    def close(self, state: SubscriptionState) -> None:
         """End a subscription."""
         with self._lock:
-            self.drop(mailbox, list(mailbox.told))
-            self.notify(mailbox, None, math.inf)
+            self.remove(state, list(state.statuses))
+            self.notify(state, None, math.inf)
 
-    def take(self, mailbox: SubscriptionState) -> list[News]:
-        """Return a subscription's news."""
+    def drain(self, state: SubscriptionState) -> list[StatusUpdate]:
+        """Return and remove a subscription's pending updates."""
         with self._lock:
-            news, mailbox.news = mailbox.news, []
-            return news
+            updates, state.pending = state.pending, []
+            return updates
 
-    def wait(self, mailbox: SubscriptionState, until: float | None) -> bool:
-        """Return when a subscription has news, having led or followed; or at that moment."""
+    def wait(self, state: SubscriptionState, until: float | None) -> bool:
+        """Return when a subscription has updates, or at that moment. Meanwhile the thread leads or follows."""
         end = math.inf if until is None else until
 
         def done() -> bool:
-            return bool(mailbox.news) or (until is None and not mailbox.told)
+            return bool(state.pending) or (until is None and not state.statuses)
 
         with self._lock:
-            followed = end if mailbox.served else max(end, self._clock.monotonic() + _PATIENCE)
+            follow_until = end if state.had_update else max(end, self._clock.monotonic() + _PATIENCE)
             while not done():
-                if not self._turns.led:
-                    self._lead(mailbox, done, end)
+                if not self._election.has_leader:
+                    self._lead(state, done, end)
                     break
-                if followed <= self._clock.monotonic():
+                if follow_until <= self._clock.monotonic():
                     break
-                self._turns.follow(mailbox, followed)
-            return bool(mailbox.news)
+                self._election.follow(state, follow_until)
+            return bool(state.pending)
 
-    def _lead(self, mailbox: SubscriptionState, done: Callable[[], bool], end: float) -> None:
-        self._leader = mailbox
+    def _lead(self, state: SubscriptionState, done: Callable[[], bool], end: float) -> None:
+        self._leader = state
         try:
-            self._turns.lead(done, lambda: end)
+            self._election.lead(done, lambda: end)
         finally:
             self._leader = None
 
-    def notify(self, mailbox: SubscriptionState, callback: Callable[[], None] | None, alarm: float) -> None:
-        """Call back for a subscription from now on."""
+    def notify(self, state: SubscriptionState, callback: Callable[[], None] | None, alarm: float) -> None:
+        """Call a function when a subscription has updates, and at the alarm."""
         with self._lock:
-            mailbox.callback, mailbox.alarm = callback, alarm
-            self._pump.listen(mailbox)
-            if callback and mailbox.news:
+            state.callback, state.alarm = callback, alarm
+            self._callbacks.update(state)
+            if callback and state.pending:
                 callback()
 
-    def look(self, mailbox: SubscriptionState) -> None:
-        """Look at a subscription's jobs soon."""
+    def refresh(self, state: SubscriptionState) -> None:
+        """Request a status call about a subscription's jobs now."""
         with self._lock:
-            self._roll.wake(mailbox.told)
-            self._turns.stir()
+            self._scheduler.check_now(state.statuses)
+            self._election.wake_leader()
 
-    def next_look(self, mailbox: SubscriptionState) -> float:
-        """Return when the next of a subscription's jobs is looked at by itself."""
+    def next_describe(self, state: SubscriptionState) -> float:
+        """Return the moment by which log lines have to be read if they are to save the next Describe of a job."""
         with self._lock:
-            # Who leads makes that look; what another thread does instead of it has to be done a little before.
-            ahead = _AHEAD if self._turns.led else 0.0
-            return self._roll.next_look(mailbox.told) - ahead
+            # The leader makes that Describe on time. Another thread has to record its lines a little before.
+            ahead = _AHEAD if self._election.has_leader else 0.0
+            return self._scheduler.next_describe(state.statuses) - ahead
 
-    def alive(self, name: str, moment: float) -> None:
-        """Take note that a job was running at a moment of AWS's time."""
+    def record_alive(self, name: str, moment: float) -> None:
+        """Record that a job was running at a moment of AWS's time."""
         with self._lock:
-            self._roll.alive(name, moment)
+            self._scheduler.record_alive(name, moment)
 
-    # What a leader does (`Work`); the lock is held, but while a call is made or the thread sleeps.
+    # The methods of `Work`, which the leader calls. It holds the lock, except during a call or a sleep.
 
     def due(self) -> float:
         """Return when the next call is due."""
-        moment, self._call = self._roll.next(self._hold)
+        moment, self._due_call = self._scheduler.next_call(self._rate_delay)
         return moment
 
-    def do(self, left: float) -> bool:
-        """Make the call that is due, and tell what its answer says; return whether it was answered.
+    def run_due(self, seconds: float) -> bool:
+        """Make the call that is due, deliver the updates, and return whether the call succeeded.
 
         Args:
-            left: the seconds that the leader has.
+            seconds: the time that the leader has left.
         """
-        call = self._call
-        if call is None:  # the moment came after it was asked what is due: it is asked again
+        call = self._due_call
+        if call is None:  # the moment has come since `due` was called: the caller asks it again
             return True
         sent = self._clock.monotonic()
-        policy = self._once if call.once else attrs.evolve(self._policy, budget=min(self._policy.budget, left))
+        if call.single_try:
+            policy = self._single_try
+        else:
+            policy = attrs.evolve(self._policy, budget=min(self._policy.budget, seconds))
         policy = attrs.evolve(policy, patience=max(_GRACE, self._deadline() - sent))
         try:
             answer = self._call_unlocked(call, policy)
-        except Exception as error:  # noqa: BLE001 - whatever it is, who watches the job is to know
-            self._tell(self._roll.failed(call, error))
+        except Exception as error:  # noqa: BLE001 - any error may concern the consumers, who receive it as an update
+            self._deliver(self._scheduler.record_failure(call, error))
             return False
-        self._tell(self._roll.answered(call, answer, sent))
+        self._deliver(self._scheduler.record_answer(call, answer, sent))
         return True
 
     def sleep(self, condition: threading.Condition, seconds: float) -> None:
-        """Return after that time, or when there is something to do."""
-        if self._wake is None:
+        """Return after that time, or when the condition is notified, or when there is an event."""
+        if self._event_source is None:
             self._clock.wait(condition, seconds)
         else:
-            self._roll.wake(self._wake.wait(condition, seconds))
+            self._scheduler.check_now(self._event_source.wait(condition, seconds))
 
     def _deadline(self) -> float:
-        """Return the earliest deadline of those who depend on the thread that leads."""
-        mailboxes = self._pump.listeners if self._leader is None else (self._leader,)
-        return min((mailbox.deadline for mailbox in mailboxes), default=math.inf)
+        """Return the earliest deadline of the consumers that depend on the leading thread."""
+        states = self._callbacks.listeners if self._leader is None else (self._leader,)
+        return min((state.deadline for state in states), default=math.inf)
 
-    def _hold(self, operation: str) -> float:
-        """Return for how many seconds an operation is held back by the account's rate."""
-        rate_limiter = self._api.rate_limiter(operation)
-        return rate_limiter.delay(self._clock) if rate_limiter else 0.0
+    def _rate_delay(self, operation: str) -> float:
+        """Return the seconds for which the account's rate limit holds an operation back."""
+        limiter = self._api.rate_limiter(operation)
+        return limiter.delay(self._clock) if limiter else 0.0
 
-    def _call_unlocked(self, call: Call, policy: RetryPolicy) -> dict[str, Any]:
+    def _call_unlocked(self, call: StatusCall, policy: RetryPolicy) -> dict[str, Any]:
         self._lock.release()
         try:
             return self._api.call("sagemaker", call.operation, call.params, policy=policy)
         finally:
             self._lock.acquire()
 
-    def _tell(self, told: Iterable[Step | Loss]) -> None:
-        """Hand news on to the subscriptions that they are news for."""
-        for piece in told:
-            name = piece.watched.name
-            final = isinstance(piece, Loss) or piece.watched.ended
-            mailboxes = self._mailboxes.pop(name, ()) if final else self._mailboxes.get(name, ())
-            for mailbox in mailboxes:
-                previous = mailbox.told.pop(name) if final else mailbox.told[name]
-                if isinstance(piece, Loss):
-                    self._post(mailbox, Lost(name, piece.error()))
-                elif is_step(previous, status := piece.description["ProcessingJobStatus"]):
+    def _deliver(self, results: Iterable[StatusReport | WatchFailure]) -> None:
+        """Deliver updates to the subscriptions of each job. A subscription gets each status once, in order."""
+        for result in results:
+            name = result.job.name
+            final = isinstance(result, WatchFailure) or result.job.ended
+            states = self._subscribers.pop(name, ()) if final else self._subscribers.get(name, ())
+            for state in states:
+                previous = state.statuses.pop(name) if final else state.statuses[name]
+                if isinstance(result, WatchFailure):
+                    self._append(state, Lost(name, result.error()))
+                elif is_later_status(previous, status := result.description["ProcessingJobStatus"]):
                     if not final:
-                        mailbox.told[name] = status
-                    self._post(mailbox, StatusChanged(name, status, previous, piece.description))
+                        state.statuses[name] = status
+                    self._append(state, StatusChanged(name, status, previous, result.description))
 
-    def _post(self, mailbox: SubscriptionState, news: News) -> None:
-        mailbox.news.append(news)
-        mailbox.served = True
-        self._turns.call(mailbox)
-        if mailbox.callback:
-            mailbox.callback()
+    def _append(self, state: SubscriptionState, update: StatusUpdate) -> None:
+        state.pending.append(update)
+        state.had_update = True
+        self._election.wake(state)
+        if state.callback:
+            state.callback()

@@ -1,7 +1,15 @@
-"""Which call is to be made next to know the status of every job that is watched, and what its answer says.
+"""Scheduler for status calls: decides between DescribeProcessingJob and ListProcessingJobs, and interprets the answers.
 
-Nothing here calls, waits or knows of threads: `Poller` does. A few jobs are looked at one by one; of many, it is listed
-what changed (`Listing`), and only those are looked at that the listings do not show.
+The scheduler neither calls nor waits, and it knows nothing of threads: `Poller` does that.
+
+Up to `Polling.few` jobs are described one by one, at growing intervals (`DescribeSchedule`). This sees an end soonest
+and asks only for what is watched. With more jobs, the account's changes are listed every two seconds (`ScanSchedule`).
+That costs the same for ten jobs and for ten thousand, and the listing states how a job ended, so no Describe follows.
+Four exceptions are described although listing is on: new jobs that no scan will show, jobs that a complete scan had to
+show and did not, jobs with an event, and all jobs if the credentials may not list.
+
+Both operations have an outage of their own, and each is held back by the account's rate limit. `next_call` returns the
+earlier of the two.
 """
 
 from __future__ import annotations
@@ -16,9 +24,9 @@ from processing.aws.retry import FailureKind, classify, error_code, is_denied, i
 from processing.aws.server_time import ServerTime
 from processing.container.contract import TERMINAL
 from processing.exceptions import WatchError
-from processing.watching.outages import Outages, concerns_all
+from processing.watching.outages import Outages, affects_all_calls
 from processing.watching.status.describe_schedule import DescribeSchedule, JobState, creation
-from processing.watching.status.list_scans import Listing, Scan
+from processing.watching.status.list_scans import Scan, ScanSchedule
 
 if TYPE_CHECKING:
     import random as random_module
@@ -33,65 +41,72 @@ logger = logging.getLogger(__name__)
 _DESCRIBE: Final = "DescribeProcessingJob"
 _LIST: Final = "ListProcessingJobs"
 _FURTHER_PAGES: Final = "ListProcessingJobs with a token"
-_SHOWN_AFTER: Final = 15.0  # seconds in which a job that was just made may not yet be shown
-_SPACING: Final = 0.25  # seconds between looks at jobs that the listings do not show
-_MOST_LOOKS: Final = 10.0  # looks a second where many jobs have to be looked at one by one
-_MOST_RESTARTS: Final = 3  # of a scan whose tokens are not taken, before it is left alone for a while
-_FEW_WAKES: Final = 4  # jobs that something happened to, above which one listing is cheaper than a look at each
+
+# Describe may not find a job right after its creation. After this many seconds, such a job does not exist.
+_VISIBLE_AFTER: Final = 15.0
+# Jobs that a scan did not show are described this many seconds apart: there may be many of them, and none is urgent.
+_SPACING: Final = 0.25
+# Without permission to list, all jobs together are described at most this often a second. AWS publishes no quota for
+# Describe. The rate limiter allows a burst of ten.
+_MOST_DESCRIBES: Final = 10.0
+# A scan whose token expires begins again. After this many times further pages are left alone for a while (`Outages`).
+_MOST_RESTARTS: Final = 3
+# Up to this many jobs with an event are described. For more, one page of changes is cheaper.
+_MOST_EVENT_DESCRIBES: Final = 4
 
 
 @attrs.frozen
-class Call:
-    """One call that is due.
+class StatusCall:
+    """A status call that is due: one Describe, or one page of a scan.
 
     Args:
-        operation: as AWS spells it.
+        operation: the operation, as AWS spells it.
         params: its parameters.
-        about: the job that is looked at, or the scan whose page is asked for.
-        once: True where the operation failed the last time: one try will show whether it still does.
+        about: the job that is described, or the scan whose page is requested.
+        single_try: True if the operation failed the last time: one try shows whether it still does.
     """
 
     operation: str
     params: Mapping[str, Any]
     about: JobState | Scan
-    once: bool
+    single_try: bool
 
 
 @attrs.frozen
-class Step:
-    """A job's status is known, or is another one: the answer said so."""
+class StatusReport:
+    """An answer's report of a job's status, which may be the known one."""
 
-    watched: JobState
+    job: JobState
     description: Mapping[str, Any]
 
 
 @attrs.frozen
-class Loss:
-    """A job cannot be watched any longer."""
+class WatchFailure:
+    """The reason why a job cannot be watched any longer."""
 
-    watched: JobState
+    job: JobState
     reason: str
     cause: Exception | None
 
     def error(self) -> WatchError:
-        """Return a new error that says so."""
+        """Return a new error with the reason."""
         error = WatchError(
-            f"processing job {self.watched.name} cannot be watched any longer (last known status: "
-            f"{self.watched.status or 'none'}): {self.reason}",
-            job_name=self.watched.name,
-            status=self.watched.status,
+            f"processing job {self.job.name} cannot be watched any longer (last known status: "
+            f"{self.job.status or 'none'}): {self.reason}",
+            job_name=self.job.name,
+            status=self.job.status,
         )
         error.__cause__ = self.cause
         return error
 
 
 class StatusScheduler:
-    """The jobs that are watched, and what is to be called about them.
+    """The watched jobs, and the calls about them.
 
     Args:
-        polling: how often.
+        polling: the intervals.
         clock: the time.
-        random: where the jitter comes from.
+        random: the source of jitter.
     """
 
     def __init__(self, polling: Polling, clock: Clock, random: random_module.Random) -> None:
@@ -99,87 +114,89 @@ class StatusScheduler:
         self._clock = clock
         self._random = random
         self._jobs: dict[str, JobState] = {}
-        self._new: dict[str, JobState] = {}  # jobs of which somebody waits for the first news
+        self._new: dict[str, JobState] = {}  # jobs with a consumer that awaits a first update
         self._server = ServerTime(clock)
-        self._looks = DescribeSchedule(polling, random)
+        self._describes = DescribeSchedule(polling, random)
         self._outages = Outages(polling, random)
-        self._listing: Listing | None = None
-        self._refused = False  # listing is not for these credentials
+        self._scans: ScanSchedule | None = None
+        self._may_list = True
 
     def add(self, target: Target) -> None:
-        """Watch a job, or look at it anew if it is watched already."""
-        watched = self._jobs.get(target.name)
-        if watched is None:
+        """Watch a job, or read its status again if it is watched already."""
+        job = self._jobs.get(target.name)
+        if job is None:
             created = target.created.timestamp() if target.created else None
             status = None if target.status in TERMINAL else target.status
-            told = created if target.told is None else target.told
-            watched = JobState(target.name, created, self._clock.monotonic(), status=status, told=told)
-            self._jobs[target.name] = watched
-        self._new[target.name] = watched
+            as_of = created if target.status_as_of is None else target.status_as_of
+            job = JobState(target.name, created, self._clock.monotonic(), status=status, status_as_of=as_of)
+            self._jobs[target.name] = job
+        self._new[target.name] = job
 
     def remove(self, name: str) -> None:
-        """Do not watch a job any longer."""
+        """Stop watching a job."""
         self._remove(self._jobs[name])
 
-    def _remove(self, watched: JobState) -> None:
-        self._looks.cancel(watched)
+    def _remove(self, job: JobState) -> None:
+        self._describes.cancel(job)
         for jobs in (self._jobs, self._new):
-            if jobs.get(watched.name) is watched:
-                del jobs[watched.name]
+            if jobs.get(job.name) is job:
+                del jobs[job.name]
 
-    def alive(self, name: str, moment: float) -> None:
-        """Take note that a job was running at a moment of AWS's time, in seconds since the epoch."""
-        watched = self._jobs.get(name)
-        if watched is not None:
-            watched.alive = max(watched.alive, self._server.monotonic_at(moment))
+    def record_alive(self, name: str, moment: float) -> None:
+        """Record that a job was running at a moment of AWS's time, in seconds since the epoch."""
+        job = self._jobs.get(name)
+        if job is not None:
+            job.alive = max(job.alive, self._server.monotonic_at(moment))
 
-    def next_look(self, names: Iterable[str]) -> float:
-        """Return when the next of some jobs is looked at by itself; infinite where that is not how they are known."""
-        if self._listing:
+    def next_describe(self, names: Iterable[str]) -> float:
+        """Return when the next of some jobs is described; infinite if the jobs are listed."""
+        if self._scans:
             return math.inf
-        return min((self._jobs[name].moment for name in names if name in self._jobs), default=math.inf)
+        return min((self._jobs[name].describe_at for name in names if name in self._jobs), default=math.inf)
 
-    def wake(self, names: Iterable[str]) -> None:
-        """Look at jobs now: something happened to them."""
+    def check_now(self, names: Iterable[str]) -> None:
+        """Read the status of jobs now, as there was an event or a consumer cannot wait longer."""
         now = self._clock.monotonic()
         jobs = [self._jobs[name] for name in names if name in self._jobs]
-        for watched in jobs:
-            watched.wait = None  # where it does not show yet, it will soon
-        if self._listing and len(jobs) > _FEW_WAKES:
-            self._listing.hasten(now)
+        for job in jobs:
+            job.interval = None  # AWS may still return the old status: short intervals follow
+        if self._scans and len(jobs) > _MOST_EVENT_DESCRIBES:
+            self._scans.scan_now(now)
         else:
-            self._looks.plan_all(jobs, now, 0.0)
+            self._describes.schedule_all(jobs, now, 0.0)
 
-    def next(self, hold: Callable[[str], float]) -> tuple[float, Call | None]:
-        """Return when the next call is due, and the call where that is now.
+    def next_call(self, rate_delay: Callable[[str], float]) -> tuple[float, StatusCall | None]:
+        """Return when the next call is due, and the call itself if that is now.
 
         Args:
-            hold: returns for how many seconds an operation has to be held back.
+            rate_delay: returns the seconds for which the rate limit holds an operation back.
         """
         now = self._clock.monotonic()
-        self._settle(now)
-        look = self._looks.first()
-        look_at = self._held(_DESCRIBE, look.due, now, hold) if look else math.inf
+        self._choose_operation(now)
+        job = self._describes.next_job()
+        describe_at = self._allowed_at(_DESCRIBE, job.due, now, rate_delay) if job else math.inf
         page_at = math.inf
-        if self._listing:
-            page_due = max(self._listing.due(), self._outages.retry_at(_FURTHER_PAGES))
-            page_at = self._held(_LIST, page_due, now, hold)
-        moment = min(look_at, page_at)
+        if self._scans:
+            page_due = max(self._scans.due(), self._outages.retry_at(_FURTHER_PAGES))
+            page_at = self._allowed_at(_LIST, page_due, now, rate_delay)
+        moment = min(describe_at, page_at)
         if moment > now:
             return moment, None
-        if self._listing and page_at <= look_at:
-            scan = self._listing.page(now, self._jobs)
-            return moment, Call(_LIST, scan.params(), scan, self._outages.is_bad(_LIST))
-        assert look is not None
-        params = {"ProcessingJobName": look.name}
-        return moment, Call(_DESCRIBE, params, look, self._outages.is_bad(_DESCRIBE))
+        if self._scans and page_at <= describe_at:
+            scan = self._scans.next_scan(now, self._jobs)
+            return moment, StatusCall(_LIST, scan.params(), scan, self._outages.is_failing(_LIST))
+        assert job is not None
+        params = {"ProcessingJobName": job.name}
+        return moment, StatusCall(_DESCRIBE, params, job, self._outages.is_failing(_DESCRIBE))
 
-    def answered(self, call: Call, answer: Mapping[str, Any], sent: float) -> list[Step | Loss]:
-        """Return what an answer says, in order.
+    def record_answer(
+        self, call: StatusCall, answer: Mapping[str, Any], sent: float
+    ) -> list[StatusReport | WatchFailure]:
+        """Record the answer of a call, and return its reports in order.
 
         Args:
-            call: what was called.
-            answer: as botocore gives it.
+            call: the call.
+            answer: the answer, as botocore returns it.
             sent: the monotonic moment before the call.
         """
         now = self._clock.monotonic()
@@ -188,120 +205,126 @@ class StatusScheduler:
         if "NextToken" in call.params:
             self._outages.record_success(_FURTHER_PAGES, now)
         if isinstance(call.about, JobState):
-            return list(self._looked(call.about, answer, now))
-        return list(self._listed(call.about, answer, now))
+            return list(self._record_description(call.about, answer, now))
+        return list(self._record_page(call.about, answer, now))
 
-    def failed(self, call: Call, error: Exception) -> list[Loss]:
-        """Return the jobs that cannot be watched any longer because a call failed."""
+    def record_failure(self, call: StatusCall, error: Exception) -> list[WatchFailure]:
+        """Record the failure of a call, and return the jobs that cannot be watched any longer because of it."""
         now = self._clock.monotonic()
-        lost = self._look_failed(call.about, error, now) if isinstance(call.about, JobState) else []
         if isinstance(call.about, Scan):
-            lost = self._page_failed(call.about, error, now)
-        for loss in lost:
-            self._remove(loss.watched)
-        return lost
+            failures = self._page_failed(call.about, error, now)
+        else:
+            failures = self._describe_failed(call.about, error, now)
+        for failure in failures:
+            self._remove(failure.job)
+        return failures
 
-    def _settle(self, now: float) -> None:
-        """Choose between looks and listings, and see to the jobs that are new."""
-        many = len(self._jobs) > self._polling.few and not self._refused
-        spacing = 1.0 / _MOST_LOOKS if self._refused else 0.0
-        if many and self._listing is None:
-            looked = min((watched.alive for watched in self._jobs.values() if watched.seen), default=now)
-            told = [watched.told for watched in self._jobs.values() if watched.status and watched.told is not None]
-            self._listing = Listing(self._polling, self._server, self._random, now, looked, told)
-            for watched in self._jobs.values():
-                self._looks.cancel(watched)
-                if not watched.seen:
-                    self._new[watched.name] = watched
-        elif not many and self._listing is not None:
-            self._listing = None
-            self._looks.plan_all(self._jobs.values(), now, spacing)
+    def _choose_operation(self, now: float) -> None:
+        """Switch between Describe and List if the number of jobs asks for it, and schedule the new jobs."""
+        many = len(self._jobs) > self._polling.few and self._may_list
+        spacing = 0.0 if self._may_list else 1.0 / _MOST_DESCRIBES
+        if many and self._scans is None:
+            self._start_listing(now)
+        elif not many and self._scans is not None:
+            self._scans = None
+            self._describes.schedule_all(self._jobs.values(), now, spacing)
         if self._new:
             new = list(self._new.values())
             self._new.clear()
-            self._looks.plan_all(self._listing.expect(new, self._jobs, now) if self._listing else new, now, spacing)
+            self._describes.schedule_all(self._scans.add(new, self._jobs, now) if self._scans else new, now, spacing)
 
-    def _held(self, operation: str, due: float, now: float, hold: Callable[[str], float]) -> float:
-        """Return when an operation that is due may be called."""
+    def _start_listing(self, now: float) -> None:
+        """List changes from now on, back to the oldest last answer about a job, so that no change falls between."""
+        oldest_answer = min((job.alive for job in self._jobs.values() if job.seen), default=now)
+        as_of = [job.status_as_of for job in self._jobs.values() if job.status and job.status_as_of is not None]
+        self._scans = ScanSchedule(self._polling, self._server, self._random, now, oldest_answer, as_of)
+        for job in self._jobs.values():
+            self._describes.cancel(job)
+            if not job.seen:
+                self._new[job.name] = job
+
+    def _allowed_at(self, operation: str, due: float, now: float, rate_delay: Callable[[str], float]) -> float:
+        """Return when a call that is due may be made: after an outage's pause, and within the rate limit."""
         moment = max(due, self._outages.retry_at(operation))
-        return moment if moment > now else now + hold(operation)
+        return moment if moment > now else now + rate_delay(operation)
 
-    def _looked(self, watched: JobState, answer: Mapping[str, Any], now: float) -> Iterator[Step | Loss]:
-        """Say what a description tells."""
-        if self._jobs.get(watched.name) is not watched:
-            return  # nobody watches it any longer
-        yield from self._told(watched, answer)
-        if self._jobs.get(watched.name) is not watched:
+    def _record_description(
+        self, job: JobState, answer: Mapping[str, Any], now: float
+    ) -> Iterator[StatusReport | WatchFailure]:
+        if self._jobs.get(job.name) is not job:
+            return  # its last subscription was closed during the call
+        yield from self._record_status(job, answer)
+        if self._jobs.get(job.name) is not job:
             return
-        if self._listing:
-            self._looks.cancel(watched)
+        if self._scans:
+            self._describes.cancel(job)
         else:
-            self._looks.plan_next(watched, now, at_least=len(self._jobs) / _MOST_LOOKS if self._refused else 0.0)
+            at_least = 0.0 if self._may_list else len(self._jobs) / _MOST_DESCRIBES
+            self._describes.schedule_next(job, now, at_least=at_least)
 
-    def _listed(self, scan: Scan, answer: Mapping[str, Any], now: float) -> Iterator[Step | Loss]:
-        """Say what a page tells, and look at what a whole scan should have shown and did not."""
+    def _record_page(self, scan: Scan, answer: Mapping[str, Any], now: float) -> Iterator[StatusReport | WatchFailure]:
         for summary in answer["ProcessingJobSummaries"]:
-            watched = self._jobs.get(summary["ProcessingJobName"])
-            if watched is not None:
-                told = list(self._told(watched, summary))
-                if told:
-                    scan.awaited.pop(watched.name, None)
-                    yield from told
-        if self._listing:
-            missing = self._listing.answered(scan, answer.get("NextToken"), now)
-            here = [watched for watched in missing if self._jobs.get(watched.name) is watched]
-            self._looks.plan_all(here, now, _SPACING)
+            job = self._jobs.get(summary["ProcessingJobName"])
+            if job is not None:
+                reports = list(self._record_status(job, summary))
+                if reports:
+                    scan.awaited.pop(job.name, None)
+                    yield from reports
+        if self._scans:
+            missing = self._scans.record_page(scan, answer.get("NextToken"), now)
+            watched = [job for job in missing if self._jobs.get(job.name) is job]
+            self._describes.schedule_all(watched, now, _SPACING)
 
-    def _told(self, watched: JobState, description: Mapping[str, Any]) -> Iterator[Step | Loss]:
-        """Say what a description or a summary tells of a job; nothing where it is of an older one of the name."""
-        whose = watched.identify(creation(description))
+    def _record_status(self, job: JobState, description: Mapping[str, Any]) -> Iterator[StatusReport | WatchFailure]:
+        """Yield the report of a description or a summary; nothing if it is about an older job of the name."""
+        whose = job.identify(creation(description))
         if whose == "newer":
-            self._remove(watched)
-            yield Loss(watched, "it was deleted, and another job has its name now", None)
+            self._remove(job)
+            yield WatchFailure(job, "it was deleted, and another job has its name now", None)
         elif whose == "ours":
-            if watched.step(description["ProcessingJobStatus"]):
-                watched.wait = None  # a job that is being stopped has ended soon
-            if watched.ended:
-                self._remove(watched)
-            yield Step(watched, description)
+            if job.advance(description["ProcessingJobStatus"]):
+                job.interval = None  # short intervals again: a job that is being stopped ends soon
+            if job.ended:
+                self._remove(job)
+            yield StatusReport(job, description)
 
-    def _look_failed(self, watched: JobState, error: Exception, now: float) -> list[Loss]:
-        if self._jobs.get(watched.name) is not watched:
+    def _describe_failed(self, job: JobState, error: Exception, now: float) -> list[WatchFailure]:
+        if self._jobs.get(job.name) is not job:
             return []
         if is_not_found(error):
             self._outages.record_success(_DESCRIBE, now)
-            if not watched.seen and now - watched.added < _SHOWN_AFTER:
-                watched.wait = self._polling.after(watched.wait)
-                self._looks.plan(watched, now + watched.wait)
+            if not job.seen and now - job.added < _VISIBLE_AFTER:
+                job.interval = self._polling.next_interval(job.interval)
+                self._describes.schedule(job, now + job.interval)
                 return []
-            return [Loss(watched, "there is none of that name in this account and region (any more)", error)]
+            return [WatchFailure(job, "there is no job of that name in this account and region (any more)", error)]
         if self._outages.record_failure(_DESCRIBE, error, now):
-            self._looks.plan(watched, now)
+            self._describes.schedule(job, now)  # `Outages` decides when
             return []
-        if concerns_all(error):
-            return self._losses(self._jobs.values(), error)
-        return self._losses([watched], error)
+        if affects_all_calls(error):
+            return self._failures(self._jobs.values(), error)
+        return self._failures([job], error)
 
-    def _page_failed(self, scan: Scan, error: Exception, now: float) -> list[Loss]:
-        # A token that is too old has no error code of its own.
-        stale = scan.token is not None and error_code(error) == "ValidationException"
-        if stale:
+    def _page_failed(self, scan: Scan, error: Exception, now: float) -> list[WatchFailure]:
+        # An expired token has no error code of its own.
+        expired = scan.token is not None and error_code(error) == "ValidationException"
+        if expired:
             scan.restart()
             if scan.restarts >= _MOST_RESTARTS:
-                self._outages.record_failure(_FURTHER_PAGES, error, now, passing=True)
+                self._outages.record_failure(_FURTHER_PAGES, error, now, transient=True)
             return []
         if self._outages.record_failure(_LIST, error, now):
             return []
-        if concerns_all(error):
-            return self._losses(self._jobs.values(), error)
-        logger.warning("jobs cannot be listed, and are looked at one by one, which takes longer: %s", error)
-        self._refused = True
+        if affects_all_calls(error):
+            return self._failures(self._jobs.values(), error)
+        logger.warning("jobs cannot be listed and are described one by one, which takes longer: %s", error)
+        self._may_list = False
         return []
 
-    def _losses(self, jobs: Iterable[JobState], error: Exception) -> list[Loss]:
+    def _failures(self, jobs: Iterable[JobState], error: Exception) -> list[WatchFailure]:
         advice = ""
         if is_denied(error):
             advice = "; ask for the permission sagemaker:DescribeProcessingJob"
         elif classify(error) is FailureKind.EXPIRED:
             advice = "; renew the credentials and attach to the job again"
-        return [Loss(watched, f"{error}{advice}. The job itself goes on", error) for watched in jobs]
+        return [WatchFailure(job, f"{error}{advice}. The job itself goes on", error) for job in jobs]
