@@ -12,6 +12,7 @@ from processing.local.engine import REGION, Engine
 from processing.local.errors import ApiError
 from processing.local.settings import EngineSettings
 from processing.local.transports.in_process import InProcessTransport, Transport
+from processing.session.default_bucket import DefaultBucket
 from processing.session.session import CodeLayout, Session
 
 if TYPE_CHECKING:
@@ -26,6 +27,27 @@ if TYPE_CHECKING:
     from processing.request.build import ProcessingRequest
     from processing.staging.plan import StagingPlan
     from processing.watching.polling import Polling
+
+
+class _EngineBucket(DefaultBucket):
+    """The default bucket in the engine's own S3, where a bucket is only a name in a folder."""
+
+    _session: LocalSession
+
+    def ensure(self, bucket: str) -> None:
+        """Create the session's bucket if it does not exist, also one that the user named."""
+        if bucket in self._ensured or not (bucket == self.named or self.expected_owner(bucket)):
+            return
+        try:
+            self._session.engine.handle("s3", "CreateBucket", {"Bucket": bucket})
+        except ApiError as error:
+            if error.status != 409:  # 409: the bucket exists
+                raise EngineError(f"the bucket {bucket} cannot be made: {error.message}") from error
+        self._ensured.add(bucket)
+
+    def name_without_call(self, role: str | None) -> str:  # noqa: ARG002 - the engine knows its account, whatever the role's
+        """Return the bucket's name: the engine's account is always known."""
+        return self.name()
 
 
 class LocalSession(Session):
@@ -66,6 +88,7 @@ class LocalSession(Session):
     """
 
     is_local = True
+    _bucket_type = _EngineBucket
     _no_config_object = "in the engine's S3, the only one that it reads; LocalSession(sagemaker_config={}) does without"
 
     def __init__(
@@ -206,20 +229,6 @@ class LocalSession(Session):
             ConfigurationError: the age or the size is none.
         """
         return self.engine.clean(older_than=older_than, larger_than=larger_than, dry_run=dry_run)
-
-    def ensure_bucket(self, bucket: str) -> None:
-        """Make a bucket of the session's own, also one that the user named: here it is but a name in a folder."""
-        if bucket not in self._ensured and (bucket == self._default_bucket or self.expected_owner(bucket)):
-            try:
-                self.engine.handle("s3", "CreateBucket", {"Bucket": bucket})
-            except ApiError as error:
-                if error.status != 409:  # it is there
-                    raise EngineError(f"the bucket {bucket} cannot be made: {error.message}") from error
-            self._ensured.add(bucket)
-
-    def bucket_without_call(self, role: str | None) -> str:
-        """Return the default bucket's name: the engine's account is known, whatever the role's is."""
-        return self.bucket_for_request(role)
 
     def expression(self) -> str:
         """Return what another program may write to reach the same jobs, after `import processing`."""

@@ -1,25 +1,130 @@
-"""The bucket that is made of the account's number: whether it is there and ours, and how it comes to be."""
+"""The default bucket of a session: its name, its owner, and its creation.
+
+A bucket that the user or the config file names is used as it is. Without one, the bucket is
+`sagemaker-<region>-<account>`, as in `sagemaker` 2.x. Only this derived bucket is probed, created and held to its
+owner: its name can be guessed, so another account may have created it first.
+"""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from processing.config.values import BUCKET
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from processing.aws.retry import RetryingApi
+    from processing.config.values import Config
 
 logger = logging.getLogger(__name__)
 
 _DENIED = {"403", "AccessDenied", "Forbidden"}
 
 
-def bucket_exists(api: RetryingApi, bucket: str, owner: str) -> bool:
-    """Return whether there is a bucket of that name, and it belongs to the account.
+class BucketOwner(Protocol):
+    """The session as its default bucket sees it."""
+
+    @property
+    def config(self) -> Config:
+        """The values of the SageMaker config file."""
+
+    @property
+    def boto_region_name(self) -> str:
+        """The AWS region."""
+
+    @property
+    def known_account(self) -> str | None:
+        """The account's number, if it is known without a call."""
+
+    @property
+    def api(self) -> RetryingApi:
+        """Calls to AWS."""
+
+    def account_id(self) -> str:
+        """Return the account's number."""
+
+
+class DefaultBucket:
+    """The default bucket of one session.
+
+    Args:
+        session: the session, which knows the region, the account, the config file and the calls to AWS.
+        name: the bucket that the user named, with or without `s3://` before it; None if none was named.
 
     Raises:
-        ConfigurationError: it belongs to another account, or may not be looked at.
+        ConfigurationError: the name contains a prefix, or is empty.
+    """
+
+    def __init__(self, session: BucketOwner, name: str | None) -> None:
+        self._session = session
+        self._chosen = _without_scheme(name)
+        self._ensured: set[str] = set()
+
+    @property
+    def named(self) -> str | None:
+        """The bucket that the user or the config file names; None if the name is derived from the account."""
+        return self._chosen or cast("str | None", self._session.config.get(BUCKET))
+
+    def name(self) -> str:
+        """Return the bucket's name. A derived name asks STS for the account once."""
+        return self.named or self._derived(self._session.account_id())
+
+    def name_without_call(self, role: str | None) -> str:
+        """Return the bucket's name without a call to AWS.
+
+        Args:
+            role: the ARN of the job's role, whose account is used if the session's account is not known yet.
+
+        Raises:
+            ConfigurationError: no bucket is named, and no account is known.
+        """
+        if self.named:
+            return self.named
+        account = self._session.known_account
+        if account is None:
+            account = _account_of_role(role)
+        return self._derived(account)
+
+    def ensure(self, bucket: str) -> None:
+        """Create a bucket if it is the derived one and does not exist. Any other bucket is left alone.
+
+        Raises:
+            ConfigurationError: another account owns the name, or the credentials may not look at the bucket.
+        """
+        owner = None if bucket in self._ensured else self.expected_owner(bucket)
+        if owner is None:
+            return
+        api = self._session.api
+        if not bucket_exists(api, bucket, owner):
+            create_bucket(api, bucket, self._session.boto_region_name)
+        self._ensured.add(bucket)
+
+    def expected_owner(self, bucket: str) -> str | None:
+        """Return the account that must own a bucket: this account for the derived bucket, None for a user's."""
+        return None if self.named is not None else self.owner_if_derived(bucket)
+
+    def owner_if_derived(self, bucket: str) -> str | None:
+        """Return this account if a bucket's name is derived from it, else None.
+
+        STS is asked only if the name has the form of a derived one.
+        """
+        prefix, _, digits = bucket.rpartition("-")
+        has_form = len(digits) == 12 and digits.isdecimal() and prefix == f"sagemaker-{self._session.boto_region_name}"
+        if not has_form:
+            return None
+        account = self._session.account_id()
+        return account if bucket == self._derived(account) else None
+
+    def _derived(self, account: str) -> str:
+        return f"sagemaker-{self._session.boto_region_name}-{account}"
+
+
+def bucket_exists(api: RetryingApi, bucket: str, owner: str) -> bool:
+    """Return whether a bucket exists and belongs to an account.
+
+    Raises:
+        ConfigurationError: it belongs to another account, or the credentials may not look at it.
     """
     from botocore.exceptions import ClientError
 
@@ -40,21 +145,21 @@ def bucket_exists(api: RetryingApi, bucket: str, owner: str) -> bool:
 
 
 def create_bucket(api: RetryingApi, bucket: str, region: str) -> None:
-    """Create a bucket in a region; one that is ours by now is no error.
+    """Create a bucket in a region. A bucket that this account has already is no error.
 
     Raises:
-        ConfigurationError: the name is another account's, or no bucket may be created.
+        ConfigurationError: another account owns the name, or the credentials may not create buckets.
     """
     from botocore.exceptions import ClientError
 
     params: dict[str, Any] = {"Bucket": bucket}
-    if region != "us-east-1":  # the one region that must not be named
+    if region != "us-east-1":  # S3 refuses a location constraint for this one region
         params["CreateBucketConfiguration"] = {"LocationConstraint": region}
     try:
         api.call("s3", "CreateBucket", params)
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code")
-        if code == "BucketAlreadyOwnedByYou":  # somebody of ours was quicker
+        if code == "BucketAlreadyOwnedByYou":  # another process of this account created it first
             return
         if code == "BucketAlreadyExists":
             raise ConfigurationError(
@@ -68,3 +173,25 @@ def create_bucket(api: RetryingApi, bucket: str, region: str) -> None:
             ) from error
         raise
     logger.info("created bucket %s", bucket)
+
+
+def _account_of_role(role: str | None) -> str:
+    fields = (role or "").split(":")
+    if len(fields) == 6 and fields[0] == "arn" and fields[4].isdecimal():
+        return fields[4]
+    raise ConfigurationError(
+        "role: without a call to AWS the account is not known, and the default bucket's name is made of it; "
+        "give the role's ARN, or a Session(default_bucket=...)"
+    )
+
+
+def _without_scheme(name: str | None) -> str | None:
+    """Return the bucket's name alone, without `s3://` before it or `/` behind it."""
+    if name is None:
+        return None
+    bare = name[len("s3://") :].rstrip("/") if name.startswith("s3://") else name
+    if not bare or "/" in bare:
+        raise ConfigurationError(
+            f"default_bucket: {name!r} is no bucket's name; a prefix goes in default_bucket_prefix"
+        )
+    return bare

@@ -1,7 +1,7 @@
-"""Where the calls go: clients made when first used, the region, the account, the bucket, the role.
+"""One AWS account and region: boto3 clients made on first use, the region, the account and the role.
 
-A `Session` costs nothing to make: boto3 is not even imported. It asks AWS for no more than it needs: the account once,
-and only where a name is made of it; a bucket that the user named is used as it is, never probed, listed or created.
+A `Session` costs nothing to make: boto3 is not even imported. It asks AWS for the account once, and only if a name
+needs it. A bucket that the user names is used as it is, never probed, listed or created.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from processing._utils import type_name
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.config.files import config_sources
-from processing.config.values import BUCKET, PREFIX, Config, read_config
+from processing.config.values import PREFIX, Config, read_config
 from processing.exceptions import ConfigurationError
-from processing.session.default_bucket import bucket_exists, create_bucket
+from processing.session.default_bucket import DefaultBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,40 +45,44 @@ _CONNECTIONS = 80  # per client: more than a transfer has threads, so that none 
 
 
 class Session:
-    """The way to one AWS account and region.
+    """A connection to one AWS account and region.
 
     Args:
-        boto_session: a `boto3.Session`; one is made from the environment when first needed.
+        boto_session: a `boto3.Session`; by default one is made from the environment on first use.
         sagemaker_client: a boto3 client, used as it is for the calls to SageMaker.
         default_bucket: the bucket for code, data and outputs without a destination. It is never probed or created.
-            None means that of the config file, else `sagemaker-<region>-<account>`, created when it is needed and
-            missing.
-        default_bucket_prefix: a prefix for every key in the default bucket; None means that of the config file.
-        region_name: the AWS region; that of the boto session, the client or the environment where left out.
-        code_layout: `content` gives code a key that names its content, so that unchanged code is not uploaded again;
-            `job` gives the keys of `sagemaker` 2.x. None reads the environment's PROCESSING_CODE_LAYOUT; else
-            `content`.
-        clock: what tells the time and waits.
-        retry_policy: how failed calls are tried again.
-        polling: how often a job is looked at.
-        bundle_limit: bytes that the bundle of a source directory may have at most; more is an error. None reads the
-            environment's PROCESSING_BUNDLE_LIMIT; else there is no limit, and a warning above 100 MB.
-        sagemaker_config: a dictionary in the form of the SageMaker config file, instead of the files; an empty one for
-            none at all.
-        event_source: says that something happened to a job, so that it is looked at at once: a
-            `processing.watching.status.eventbridge.EventBridgeSource`. None: jobs are looked at as `polling` says.
+            By default the bucket of the config file, else `sagemaker-<region>-<account>`, which is created on first
+            use if it does not exist.
+        default_bucket_prefix: a prefix for every key in the default bucket; by default that of the config file.
+        region_name: the AWS region; by default that of the boto session, the client or the environment.
+        code_layout: the layout of code keys. `content` names code by its content, so that unchanged code is not
+            uploaded again; `job` uses the keys of `sagemaker` 2.x. By default the environment variable
+            PROCESSING_CODE_LAYOUT, else `content`.
+        clock: the clock that the session reads and waits on.
+        retry_policy: how often and how long failed calls are retried.
+        polling: how often the status of a job is read.
+        bundle_limit: the largest bundle of a source directory, in bytes; a larger one is an error. By default the
+            environment variable PROCESSING_BUNDLE_LIMIT, else no limit, with a warning above 100 MB.
+        sagemaker_config: the content of a SageMaker config file, instead of the files; an empty dictionary for no
+            configuration at all.
+        event_source: an `EventBridgeSource`. It reports a change of a job, whose status is then read at once. By
+            default statuses are read as often as `polling` allows.
 
     Attributes:
         is_local: True for the embedded engine.
-        yields_to_engine: True where `instance_type="local"` goes to the embedded engine all the same, as with
-            `sagemaker` 2.x; else that is an error.
+        yields_to_engine: True if `instance_type="local"` uses the embedded engine despite this session, as in
+            `sagemaker` 2.x. By default that is an error.
         code_layout: `content` or `job`.
-        bundle_limit: bytes, or None.
-        clock: as given.
+        bundle_limit: bytes, or None for no limit.
+        clock: the clock in use.
+
+    Raises:
+        ConfigurationError: an argument has a wrong type or value; the message names it.
     """
 
     is_local = False
     yields_to_engine = False
+    _bucket_type: type[DefaultBucket] = DefaultBucket
     _no_config_object = "or these credentials may not read it"
 
     def __init__(
@@ -109,8 +113,8 @@ class Session:
         self.bundle_limit = _bundle_limit(bundle_limit)
         self.clock = clock
         self._config = None if sagemaker_config is None else Config.of(sagemaker_config)
-        self._given_bucket = _bucket_name(default_bucket)
-        self._given_prefix = default_bucket_prefix
+        self._bucket = self._bucket_type(self, default_bucket)
+        self._prefix = default_bucket_prefix
         self._region_name = region_name
         self._boto_session = boto_session
         self._clients: dict[str, Any] = {} if sagemaker_client is None else {"sagemaker": sagemaker_client}
@@ -120,22 +124,19 @@ class Session:
         self._poller: tuple[int, Poller] | None = None
         self._api: RetryingApi | None = None
         self._identity: Mapping[str, str] | None = None
-        self._ensured: set[str] = set()
         self._roles: dict[str, str] = {}
         # Re-entrant: making a client asks for the boto session.
         self._lock = threading.RLock()
-        # Held while AWS is asked for what is asked once, and never taken below the other: whoever needs but a client
-        # does not wait for an answer.
+        # Held during calls to AWS that are made once per session. It is never acquired while `_lock` is held, so that
+        # a thread that needs only a client does not wait for an answer.
         self._asking = threading.RLock()
-
-    # The config file.
 
     @property
     def config(self) -> Config:
-        """What the SageMaker config file says; read when first asked for, once in the session's life.
+        """The values of the SageMaker config file, read once on first use.
 
-        `print(session.config)` shows every value with the file that it comes from. Assigning the settings of
-        `sagemaker`'s local mode, `{"local": {...}}`, is taken and changes nothing: the engine needs none of them.
+        `print(session.config)` shows every value and the file that it comes from. An assignment of the settings of
+        `sagemaker`'s local mode, `{"local": {...}}`, has no effect: the engine needs none of them.
 
         Raises:
             ConfigurationError: a file is missing, cannot be read or is not valid.
@@ -149,30 +150,24 @@ class Session:
     def config(self, settings: Any) -> None:
         if not isinstance(settings, Mapping) or set(settings) != {"local"}:
             raise ConfigurationError(
-                "config: is read from the config file; to give another configuration, write "
-                "Session(sagemaker_config={...})"
+                "config: is read from the config file; for another configuration, write Session(sagemaker_config={...})"
             )
 
     @property
     def config_at_hand(self) -> bool:
-        """Whether `config` answers without a call to AWS: False where a file in S3 has not been read yet."""
+        """Whether `config` needs no call to AWS: False if a file in S3 has not been read yet."""
         return self._config is not None or not any(place.in_s3 for place in config_sources())
 
     @property
     def default_bucket_prefix(self) -> str | None:
-        """The prefix for every key in the default bucket: as given, else that of the config file."""
-        if self._given_prefix is None:
+        """The prefix of every key in the default bucket: the argument, else that of the config file."""
+        if self._prefix is None:
             return cast("str | None", self.config.get(PREFIX))
-        return self._given_prefix
+        return self._prefix
 
     @default_bucket_prefix.setter
     def default_bucket_prefix(self, prefix: str | None) -> None:
-        self._given_prefix = prefix
-
-    @property
-    def _default_bucket(self) -> str | None:
-        """The default bucket that somebody named: the user, or the config file."""
-        return self._given_bucket or cast("str | None", self.config.get(BUCKET))
+        self._prefix = prefix
 
     def _read_config_object(self, uri: S3Uri) -> bytes | None:
         from botocore.exceptions import ClientError
@@ -181,19 +176,17 @@ class Session:
         from processing.staging.transfers import get_bytes
 
         try:
-            return get_bytes(self.api, uri, expected_owner=self._owner_where_derived)
+            return get_bytes(self.api, uri, expected_owner=self._bucket.owner_if_derived)
         except ClientError as error:
-            # Without s3:ListBucket what is missing is denied.
+            # Without s3:ListBucket, S3 answers AccessDenied for an object that does not exist.
             if error_code(error) in {"NoSuchKey", "NoSuchBucket", "404", "AccessDenied", "403"}:
                 logger.debug("no config file %s: %s", uri, error)
                 return None
             raise ConfigurationError(f"{uri}: the SageMaker config file cannot be read: {error}") from error
 
-    # What the session is made of.
-
     @property
     def boto_session(self) -> Any:
-        """The `boto3.Session` that makes the clients; made when first asked for."""
+        """The `boto3.Session` that makes the clients; made on first use."""
         with self._lock:
             if self._boto_session is None:
                 self._boto_session = self._make_boto_session()
@@ -204,7 +197,7 @@ class Session:
         """The AWS region.
 
         Raises:
-            ConfigurationError: none is set anywhere.
+            ConfigurationError: no region is set.
         """
         if self._region_name is None:
             with self._lock:
@@ -225,7 +218,7 @@ class Session:
 
     @property
     def polling(self) -> Polling:
-        """How often a job is looked at."""
+        """How often the status of a job is read."""
         if self._polling is None:
             from processing.watching.polling import Polling
 
@@ -234,9 +227,9 @@ class Session:
 
     @property
     def poller(self) -> Poller:
-        """What knows the status of every job that is watched through the session; one for all who watch."""
+        """The one poller for the status of every job that is watched through this session."""
         with self._lock:
-            if self._poller is None or self._poller[0] != os.getpid():  # no thread of a forked process's parent is here
+            if self._poller is None or self._poller[0] != os.getpid():  # a forked process has no thread of its parent
                 from processing.watching.status.poller import Poller
 
                 connect = getattr(self._event_source, "connect", None)
@@ -247,7 +240,7 @@ class Session:
 
     @property
     def api(self) -> RetryingApi:
-        """The calls to AWS, with the one retry layer around them."""
+        """Calls to AWS through the one retry layer."""
         with self._lock:
             if self._api is None:
                 from processing.aws.retry import RetryingApi
@@ -262,7 +255,7 @@ class Session:
             return self._api
 
     def client(self, service: str) -> Any:
-        """Return the boto3 client of a service such as `s3`: made when first asked for, then the same one.
+        """Return the boto3 client of a service such as `s3`: made on first use, then the same one.
 
         It does not retry; `api` does.
         """
@@ -272,7 +265,7 @@ class Session:
             return self._clients[service]
 
     def service_model(self, service: str) -> Any:
-        """Return botocore's model of a service, from this session's own data files."""
+        """Return botocore's model of a service, from this session's data files."""
         return self.client(service).meta.service_model
 
     def preflight(self, request: ProcessingRequest, plan: StagingPlan) -> None:
@@ -281,21 +274,21 @@ class Session:
         Called before anything is uploaded. A subclass raises.
         """
 
-    # Who and where.
+    @property
+    def known_account(self) -> str | None:
+        """The AWS account's number; None before a call to STS has answered."""
+        return None if self._identity is None else self._identity["Account"]
 
     def account_id(self) -> str:
-        """Return the AWS account's number. One STS call in the session's life."""
+        """Return the AWS account's number. STS is asked once per session."""
         return self._caller()["Account"]
 
     def caller_identity_arn(self) -> str:
-        """Return the ARN of the user or role that the calls are made as. Shares the call of `account_id`."""
+        """Return the ARN of the user or role that makes the calls. STS is asked once per session."""
         return self._caller()["Arn"]
 
     def expand_role(self, role: str) -> str:
-        """Return the ARN of a role; one that holds a "/" is an ARN already, a name is looked up with IAM GetRole.
-
-        Each name is looked up once in the session's life.
-        """
+        """Return the ARN of a role: an ARN unchanged, a name looked up with IAM GetRole once per session."""
         if "/" in role:
             return role
         with self._asking:
@@ -304,68 +297,53 @@ class Session:
             return self._roles[role]
 
     def expression(self) -> str:
-        """Return what another program may write to reach the same jobs, after `import processing`."""
+        """Return a Python expression that makes an equal session in another program, after `import processing`."""
         profile = self.boto_session.profile_name
         boto_session = "" if profile == "default" else f"boto3.Session(profile_name={profile!r}), "
         return f"processing.Session({boto_session}region_name={self.boto_region_name!r})"
 
-    # Buckets.
-
     def default_bucket(self) -> str:
-        """Return the name of the bucket for code and data.
+        """Return the bucket for code and data.
 
-        A bucket that the user named is returned untouched; else it is `sagemaker-<region>-<account>`, which is created
-        where it is missing.
+        A bucket that the user named is returned as it is. Otherwise the bucket is `sagemaker-<region>-<account>`; it is
+        created if it does not exist.
 
         Raises:
-            ConfigurationError: a bucket of that name belongs to somebody else.
+            ConfigurationError: another account owns a bucket of that name.
         """
         bucket = self.bucket_for_request(None)
         self.ensure_bucket(bucket)
         return bucket
 
-    def bucket_for_request(self, role: str | None) -> str:  # noqa: ARG002 - a subclass may derive the name of the role
-        """Return the default bucket's name without a call to S3; STS is asked where the name needs the account."""
-        return self._default_bucket or self._derived_bucket(self.account_id())
+    def bucket_for_request(self, role: str | None) -> str:  # noqa: ARG002 - a subclass may derive the name from the role
+        """Return the default bucket's name without a call to S3. A derived name asks STS for the account."""
+        return self._bucket.name()
 
     def bucket_without_call(self, role: str | None) -> str:
-        """Return the default bucket's name without a call: the account is that of the role, if it is not known.
+        """Return the default bucket's name without a call to AWS.
+
+        Args:
+            role: the ARN of the job's role; its account is used if the session's account is not known yet.
 
         Raises:
-            ConfigurationError: no bucket was named, and no account is known.
+            ConfigurationError: no bucket is named, and no account is known.
         """
-        named = self._default_bucket
-        if named:
-            return named
-        if self._identity is not None:
-            return self._derived_bucket(self._identity["Account"])
-        fields = (role or "").split(":")
-        if len(fields) == 6 and fields[0] == "arn" and fields[4].isdecimal():
-            return self._derived_bucket(fields[4])
-        raise ConfigurationError(
-            "role: without a call to AWS the account is not known, and the default bucket's name is made of it; "
-            "give the role's ARN, or a Session(default_bucket=...)"
-        )
+        return self._bucket.name_without_call(role)
 
     def ensure_bucket(self, bucket: str) -> None:
-        """Create a bucket if it is the session's own default and missing; any other bucket is left alone.
+        """Create a bucket if it is this session's derived default and does not exist. Leave any other bucket alone.
 
         Raises:
-            ConfigurationError: the name is taken by another account, or the bucket may not be looked at.
+            ConfigurationError: another account owns the name, or the credentials may not look at the bucket.
         """
         with self._asking:
-            owner = None if bucket in self._ensured else self.expected_owner(bucket)
-            if owner is None:
-                return
-            if not bucket_exists(self.api, bucket, owner):
-                create_bucket(self.api, bucket, self.boto_region_name)
-            self._ensured.add(bucket)
+            self._bucket.ensure(bucket)
 
     def expected_owner(self, bucket: str) -> str | None:
-        """Return the account that a bucket has to belong to: ours for the default bucket, None for a user's."""
-        return None if self._default_bucket is not None else self._owner_where_derived(bucket)
+        """Return the account that must own a bucket: this account for the derived default, None for a user's bucket."""
+        return self._bucket.expected_owner(bucket)
 
-    # Files, as `sagemaker.Session` has them.
+    # The methods of `sagemaker.Session` for files and jobs.
 
     def upload_data(
         self,
@@ -379,17 +357,17 @@ class Session:
 
         Args:
             path: the file or directory.
-            bucket: where to; the default bucket, and its prefix, where left out.
+            bucket: the target bucket; by default the default bucket, below its prefix.
             key_prefix: the beginning of the keys.
-            callback: called with the number of bytes, each time that some have been uploaded.
+            callback: called with the number of bytes after each part of an upload.
             extra_args: parameters of S3's PutObject, such as `{"ServerSideEncryption": "aws:kms"}`.
 
         Returns:
-            The URI: of the object for a file, of the prefix for a directory.
+            The URI of the object for a file, of the prefix for a directory.
 
         Raises:
-            ConfigurationError: there is no such file, or the directory is empty.
-            StagingError: a file could not be uploaded.
+            ConfigurationError: the file does not exist, or the directory is empty.
+            StagingError: an upload fails for good.
         """
         from processing.request.s3_uri import S3Uri
         from processing.staging.plan import StagingPlan
@@ -413,16 +391,16 @@ class Session:
         key_prefix: str = "",
         extra_args: Mapping[str, Any] | None = None,
     ) -> list[str]:
-        """Download what is at or under a prefix into a directory, and return the files' paths.
+        """Download the objects at or below a prefix into a directory, and return the paths of the files.
 
         Args:
-            path: the directory; made if missing.
-            bucket: where from.
+            path: the directory; created if it does not exist.
+            bucket: the source bucket.
             key_prefix: an object's key, or the path that the keys begin with.
             extra_args: parameters of S3's GetObject, such as `{"RequestPayer": "requester"}`.
 
         Raises:
-            StagingError: an object could not be fetched, or its key is no path inside the directory.
+            StagingError: a download fails for good, or a key leads out of the directory.
         """
         from processing.request.s3_uri import S3Uri
         from processing.staging.transfers import download_prefix
@@ -436,10 +414,10 @@ class Session:
         """Upload a text as an object, and return its URI.
 
         Args:
-            body: the text; written as UTF-8.
-            bucket: where to.
+            body: the text, stored as UTF-8, or bytes.
+            bucket: the target bucket.
             key: the object's key.
-            kms_key: the KMS key to encrypt it with.
+            kms_key: the KMS key that encrypts the object.
         """
         from processing.request.s3_uri import S3Uri
         from processing.staging.transfers import put_bytes
@@ -450,13 +428,11 @@ class Session:
         return str(target)
 
     def read_s3_file(self, bucket: str, key_prefix: str) -> str:
-        """Return an object's text, which has to be UTF-8."""
+        """Return the text of an object in UTF-8."""
         from processing.request.s3_uri import S3Uri
         from processing.staging.transfers import get_bytes
 
         return get_bytes(self.api, S3Uri(bucket, key_prefix), expected_owner=self.expected_owner).decode()
-
-    # Jobs, as `sagemaker.Session` has them.
 
     def describe_processing_job(self, job_name: str) -> dict[str, Any]:
         """Return DescribeProcessingJob's answer."""
@@ -466,15 +442,13 @@ class Session:
         """Ask AWS to stop a job; returns at once."""
         self.api.call("sagemaker", "StopProcessingJob", {"ProcessingJobName": job_name})
 
-    # What the above stand on.
-
     def _rate_limiters(self) -> Mapping[str, AdaptiveRateLimiter]:
-        """What holds calls back: shared by the process's sessions of a profile and region, so also of an account."""
+        """Return the rate limiters, shared by all sessions of this process with the same profile and region."""
         from processing.aws.rate_limit import shared_rate_limiters
 
         host = str(self.client("sagemaker").meta.endpoint_url).rstrip("/")
         if not host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws")):
-            return {}  # a stand-in has quotas of its own, if any
+            return {}  # a stand-in for AWS has no quotas that we know
         return shared_rate_limiters(self.boto_region_name, str(self.boto_session.profile_name), host)
 
     def _make_boto_session(self) -> Any:
@@ -483,13 +457,13 @@ class Session:
 
         from processing.request.service_model import shared_loader
 
-        if boto3.DEFAULT_SESSION is not None:  # the user's, by boto3.setup_default_session()
+        if boto3.DEFAULT_SESSION is not None:  # the user called boto3.setup_default_session()
             return boto3.DEFAULT_SESSION
         core = botocore.session.Session()
         loader = shared_loader()
         core.register_component("data_loader", loader)
         session = boto3.Session(botocore_session=core, region_name=self._region_name)
-        # Every boto3 session adds its folder to the loader's, which is shared here: once is enough.
+        # Every boto3 session adds its data folder to the shared loader. Once is enough.
         loader.search_paths[:] = dict.fromkeys(loader.search_paths)
         return session
 
@@ -523,21 +497,6 @@ class Session:
                 self._identity = cast("Mapping[str, str]", self.api.call("sts", "GetCallerIdentity"))
             return self._identity
 
-    def _derived_bucket(self, account: str) -> str:
-        return f"sagemaker-{self.boto_region_name}-{account}"
-
-    def _may_be_derived(self, bucket: str) -> bool:
-        """Whether the name has the form of the default bucket's: only then the account is worth a call."""
-        prefix, _, account = bucket.rpartition("-")
-        return len(account) == 12 and account.isdecimal() and prefix == f"sagemaker-{self.boto_region_name}"
-
-    def _owner_where_derived(self, bucket: str) -> str | None:
-        """Return our account for a bucket whose name is made of it."""
-        if not self._may_be_derived(bucket):
-            return None
-        account = self.account_id()
-        return account if bucket == self._derived_bucket(account) else None
-
     def _under_default_bucket(self, key: str) -> S3Uri:
         from processing.request.s3_uri import S3Uri
 
@@ -546,7 +505,7 @@ class Session:
 
 
 def without_expect_header(client: Any) -> None:
-    """Let an S3 client send bodies at once, without `Expect: 100-continue`, which costs a round trip for each."""
+    """Make an S3 client send bodies at once: `Expect: 100-continue` costs a round trip per upload."""
     from botocore import handlers
 
     handler = getattr(handlers, "add_expect_header", None)
@@ -554,15 +513,15 @@ def without_expect_header(client: Any) -> None:
         client.meta.events.unregister("before-call.s3", handler)
 
 
-def _check(field: str, given: object, holds: bool, kind: str) -> None:
-    if given is not None and not holds:
-        raise ConfigurationError(f"{field}: must be {kind}, not {type_name(given)}")
+def _check(field: str, value: object, is_valid: bool, kind: str) -> None:
+    if value is not None and not is_valid:
+        raise ConfigurationError(f"{field}: must be {kind}, not {type_name(value)}")
 
 
-def _code_layout(given: str | None) -> CodeLayout:
-    origin = "code_layout" if given is not None else "PROCESSING_CODE_LAYOUT"
-    layout = given if given is not None else os.environ.get("PROCESSING_CODE_LAYOUT") or "content"
-    if layout not in ("content", "job"):  # a tuple: what was given may have no hash
+def _code_layout(value: str | None) -> CodeLayout:
+    origin = "code_layout" if value is not None else "PROCESSING_CODE_LAYOUT"
+    layout = value if value is not None else os.environ.get("PROCESSING_CODE_LAYOUT") or "content"
+    if layout not in ("content", "job"):  # a tuple, because the value may be unhashable
         raise ConfigurationError(f"{origin}: must be 'content' or 'job', not {layout!r}")
     return cast("CodeLayout", layout)
 
@@ -578,15 +537,3 @@ def _bundle_limit(given: int | None) -> int | None:
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise ConfigurationError(f"{origin}: must be a number of bytes above 0, not {variable or given!r}")
     return limit
-
-
-def _bucket_name(given: str | None) -> str | None:
-    """Return the name alone, also where `s3://` was written before it."""
-    if given is None:
-        return None
-    name = given[len("s3://") :].rstrip("/") if given.startswith("s3://") else given
-    if not name or "/" in name:
-        raise ConfigurationError(
-            f"default_bucket: {given!r} is no bucket's name; a prefix goes in default_bucket_prefix"
-        )
-    return name

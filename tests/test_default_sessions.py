@@ -143,7 +143,7 @@ def test_sagemakers_session_without_a_bucket(boto_session: Any) -> None:
     """The bucket whose name `sagemaker` derived is derived by us too, and so ours to look after."""
     given = V2Session(boto_session)
     given._default_bucket, given._default_bucket_set_by_sdk = "sagemaker-eu-west-1-1", True
-    assert resolve_session(given, None)._default_bucket is None
+    assert resolve_session(given, None)._bucket.named is None
     other = V2Session(boto_session)
     other._default_bucket = "theirs"
     assert resolve_session(other, None).default_bucket() == "theirs"
