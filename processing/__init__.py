@@ -1,7 +1,7 @@
-"""Run AWS SageMaker Processing jobs: on AWS, or for real on this machine.
+"""AWS SageMaker Processing jobs: on AWS, or for real on this machine.
 
-The public names are loaded when first used (PEP 562): `import processing` loads neither boto3, botocore nor tenacity,
-and costs milliseconds.
+Public names are imported on first use (PEP 562), so that `import processing` takes milliseconds and loads neither boto3,
+botocore nor tenacity.
 """
 
 from __future__ import annotations
@@ -16,63 +16,74 @@ if TYPE_CHECKING:
     from processing import images as images
     from processing import pricing as pricing
     from processing import watching as watching
-    from processing.exceptions import (
-        CapacityError,
-        CodeNotFoundError,
-        ConfigurationError,
-        EngineError,
-        JobError,
-        JobFailedError,
-        JobStoppedError,
-        ProcessingError,
-        StagingError,
-        SubmissionError,
-        UnexpectedStatusException,
-        WaitTimeoutError,
-        WatchError,
-    )
-    from processing.execution_role import get_execution_role
-    from processing.job.fleet.fleet import Fleet, submit_all
-    from processing.job.fleet.search import jobs
-    from processing.job.fleet.submission import FleetProgress
-    from processing.job.job import ProcessingJob, attach
-    from processing.job.plan import RunPlan
-    from processing.job.wait import (
-        as_completed,
-        as_completed_async,
-        events,
-        events_async,
-        wait,
-        wait_async,
-    )
-    from processing.local.session import LocalSession
-    from processing.models import (
-        AthenaDatasetDefinition,
-        DatasetDefinition,
-        FeatureStoreOutput,
-        NetworkConfig,
-        ProcessingInput,
-        ProcessingOutput,
-        RedshiftDatasetDefinition,
-        RunArgs,
-        S3Input,
-    )
-    from processing.processors import FrameworkProcessor, Processor, ScriptProcessor
-    from processing.processors.frameworks import (
-        DataWranglerProcessor,
-        HuggingFaceProcessor,
-        MXNetProcessor,
-        PyTorchProcessor,
-        SKLearnProcessor,
-        TensorFlowProcessor,
-        XGBoostProcessor,
-    )
-    from processing.session.session import Session
-    from processing.staging.progress import Progress
+    from processing.aws.retry import RetryPolicy as RetryPolicy
+    from processing.clock import Clock as Clock
+    from processing.exceptions import CapacityError as CapacityError
+    from processing.exceptions import CodeNotFoundError as CodeNotFoundError
+    from processing.exceptions import ConfigurationError as ConfigurationError
+    from processing.exceptions import EngineError as EngineError
+    from processing.exceptions import JobError as JobError
+    from processing.exceptions import JobFailedError as JobFailedError
+    from processing.exceptions import JobStoppedError as JobStoppedError
+    from processing.exceptions import ProcessingError as ProcessingError
+    from processing.exceptions import StagingError as StagingError
+    from processing.exceptions import SubmissionError as SubmissionError
+    from processing.exceptions import UnexpectedStatusException as UnexpectedStatusException
+    from processing.exceptions import WaitTimeoutError as WaitTimeoutError
+    from processing.exceptions import WatchError as WatchError
+    from processing.execution_role import get_execution_role as get_execution_role
+    from processing.job.fleet.fleet import Fleet as Fleet
+    from processing.job.fleet.fleet import submit_all as submit_all
+    from processing.job.fleet.search import jobs as jobs
+    from processing.job.fleet.submission import FleetProgress as FleetProgress
+    from processing.job.job import ProcessingJob as ProcessingJob
+    from processing.job.job import attach as attach
+    from processing.job.outputs import JobOutput as JobOutput
+    from processing.job.outputs import JobOutputs as JobOutputs
+    from processing.job.plan import RunPlan as RunPlan
+    from processing.job.wait import WaitResult as WaitResult
+    from processing.job.wait import as_completed as as_completed
+    from processing.job.wait import as_completed_async as as_completed_async
+    from processing.job.wait import events as events
+    from processing.job.wait import events_async as events_async
+    from processing.job.wait import wait as wait
+    from processing.job.wait import wait_async as wait_async
+    from processing.local.session import LocalSession as LocalSession
+    from processing.local.settings import EngineSettings as EngineSettings
+    from processing.models import AthenaDatasetDefinition as AthenaDatasetDefinition
+    from processing.models import DatasetDefinition as DatasetDefinition
+    from processing.models import FeatureStoreOutput as FeatureStoreOutput
+    from processing.models import NetworkConfig as NetworkConfig
+    from processing.models import ProcessingInput as ProcessingInput
+    from processing.models import ProcessingOutput as ProcessingOutput
+    from processing.models import RedshiftDatasetDefinition as RedshiftDatasetDefinition
+    from processing.models import RunArgs as RunArgs
+    from processing.models import S3Input as S3Input
+    from processing.processors import FrameworkProcessor as FrameworkProcessor
+    from processing.processors import Processor as Processor
+    from processing.processors import ScriptProcessor as ScriptProcessor
+    from processing.processors.frameworks import DataWranglerProcessor as DataWranglerProcessor
+    from processing.processors.frameworks import HuggingFaceProcessor as HuggingFaceProcessor
+    from processing.processors.frameworks import MXNetProcessor as MXNetProcessor
+    from processing.processors.frameworks import PyTorchProcessor as PyTorchProcessor
+    from processing.processors.frameworks import SKLearnProcessor as SKLearnProcessor
+    from processing.processors.frameworks import TensorFlowProcessor as TensorFlowProcessor
+    from processing.processors.frameworks import XGBoostProcessor as XGBoostProcessor
+    from processing.request.build import ProcessingRequest as ProcessingRequest
+    from processing.session.session import Session as Session
+    from processing.staging.progress import Progress as Progress
+    from processing.watching.checkpoint import Checkpoint as Checkpoint
+    from processing.watching.events import LogEvent as LogEvent
+    from processing.watching.events import Lost as Lost
+    from processing.watching.events import StatusChanged as StatusChanged
+    from processing.watching.polling import Polling as Polling
+    from processing.watching.status.eventbridge import EventBridgeSource as EventBridgeSource
 
 __version__ = "0.1.0"
 
-_HOME_OF = {
+_NAMES_OF = {
+    "processing.aws.retry": ("RetryPolicy",),
+    "processing.clock": ("Clock",),
     "processing.exceptions": (
         "CapacityError",
         "CodeNotFoundError",
@@ -88,20 +99,24 @@ _HOME_OF = {
         "WaitTimeoutError",
         "WatchError",
     ),
-    "processing.job.fleet.search": ("jobs",),
+    "processing.execution_role": ("get_execution_role",),
     "processing.job.fleet.fleet": ("Fleet", "submit_all"),
+    "processing.job.fleet.search": ("jobs",),
     "processing.job.fleet.submission": ("FleetProgress",),
-    "processing.processors.frameworks": (
-        "DataWranglerProcessor",
-        "HuggingFaceProcessor",
-        "MXNetProcessor",
-        "PyTorchProcessor",
-        "SKLearnProcessor",
-        "TensorFlowProcessor",
-        "XGBoostProcessor",
-    ),
     "processing.job.job": ("ProcessingJob", "attach"),
+    "processing.job.outputs": ("JobOutput", "JobOutputs"),
+    "processing.job.plan": ("RunPlan",),
+    "processing.job.wait": (
+        "WaitResult",
+        "as_completed",
+        "as_completed_async",
+        "events",
+        "events_async",
+        "wait",
+        "wait_async",
+    ),
     "processing.local.session": ("LocalSession",),
+    "processing.local.settings": ("EngineSettings",),
     "processing.models": (
         "AthenaDatasetDefinition",
         "DatasetDefinition",
@@ -113,87 +128,34 @@ _HOME_OF = {
         "RunArgs",
         "S3Input",
     ),
-    "processing.job.plan": ("RunPlan",),
     "processing.processors": ("FrameworkProcessor", "Processor", "ScriptProcessor"),
-    "processing.execution_role": ("get_execution_role",),
+    "processing.processors.frameworks": (
+        "DataWranglerProcessor",
+        "HuggingFaceProcessor",
+        "MXNetProcessor",
+        "PyTorchProcessor",
+        "SKLearnProcessor",
+        "TensorFlowProcessor",
+        "XGBoostProcessor",
+    ),
+    "processing.request.build": ("ProcessingRequest",),
     "processing.session.session": ("Session",),
     "processing.staging.progress": ("Progress",),
-    "processing.job.wait": (
-        "as_completed",
-        "as_completed_async",
-        "events",
-        "events_async",
-        "wait",
-        "wait_async",
-    ),
+    "processing.watching.checkpoint": ("Checkpoint",),
+    "processing.watching.events": ("LogEvent", "Lost", "StatusChanged"),
+    "processing.watching.polling": ("Polling",),
+    "processing.watching.status.eventbridge": ("EventBridgeSource",),
 }
-_MODULES = (
-    "compat",
-    "config",
-    "doctor",
-    "images",
-    "pricing",
-    "watching",
-)  # what is used as `processing.config.explain()`
-_MODULE_OF = {name: module for module, names in _HOME_OF.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
+_MODULES = ("compat", "config", "doctor", "images", "pricing", "watching")  # used as `processing.config.explain()`
 
-__all__ = [
-    "AthenaDatasetDefinition",
-    "CapacityError",
-    "CodeNotFoundError",
-    "ConfigurationError",
-    "DataWranglerProcessor",
-    "DatasetDefinition",
-    "EngineError",
-    "FeatureStoreOutput",
-    "Fleet",
-    "FleetProgress",
-    "FrameworkProcessor",
-    "HuggingFaceProcessor",
-    "JobError",
-    "JobFailedError",
-    "JobStoppedError",
-    "LocalSession",
-    "MXNetProcessor",
-    "NetworkConfig",
-    "ProcessingError",
-    "ProcessingInput",
-    "ProcessingJob",
-    "ProcessingOutput",
-    "Processor",
-    "Progress",
-    "PyTorchProcessor",
-    "RedshiftDatasetDefinition",
-    "RunArgs",
-    "RunPlan",
-    "S3Input",
-    "SKLearnProcessor",
-    "ScriptProcessor",
-    "Session",
-    "StagingError",
-    "SubmissionError",
-    "TensorFlowProcessor",
-    "UnexpectedStatusException",
-    "WaitTimeoutError",
-    "WatchError",
-    "XGBoostProcessor",
-    "as_completed",
-    "as_completed_async",
-    "attach",
-    "events",
-    "events_async",
-    "get_execution_role",
-    "jobs",
-    "submit_all",
-    "wait",
-    "wait_async",
-]
+__all__ = sorted(_MODULE_OF)  # noqa: PLE0605 - type checkers read the imports above; a test holds the two lists equal
 
 
-if not TYPE_CHECKING:  # a type checker would take every name for one that there is
+if not TYPE_CHECKING:  # a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
-        """Load the module that a public name lives in, or a module that is public itself."""
+        """Import the module of a public name on first use."""
         if name in _MODULES:
             return importlib.import_module(f"processing.{name}")
         module = _MODULE_OF.get(name)

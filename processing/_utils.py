@@ -1,4 +1,4 @@
-"""Small helpers without a home of their own: the type of a path, the cache folder, words for error messages."""
+"""Small helpers: the type of a path, the cache folder, atomic writes of text, and words for error messages."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ CACHE_VARIABLE = "PROCESSING_CACHE_HOME"
 
 
 def cache_home() -> Path:
-    r"""Return the user's cache folder; it need not exist.
+    r"""Return the user's cache folder, which need not exist. Losing it costs time, never correctness.
 
-    The first of these: the environment variable PROCESSING_CACHE_HOME; on Windows
+    The first of these is used: the environment variable PROCESSING_CACHE_HOME; on Windows
     `%LOCALAPPDATA%\sm-processing\cache`; `$XDG_CACHE_HOME/sm-processing`; `~/.cache/sm-processing`.
 
     Raises:
@@ -33,15 +33,15 @@ def cache_home() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local", "sm-processing", "cache")
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG standard says that a relative one is to be ignored.
+    # The XDG standard requires that a relative path is ignored.
     return Path(base if base.startswith("/") else Path.home() / ".cache", "sm-processing")
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file, and its folder (0700) if that is missing, so that no reader ever sees half of it.
+    """Write a file atomically. Create its folder with mode 0700 if it does not exist.
 
     Raises:
-        OSError: it cannot be written; what was there is unchanged.
+        OSError: the file cannot be written; an earlier one is unchanged.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
@@ -56,20 +56,20 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
-def meant(value: str, known: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` with the known value that is closest, in any case; empty where none is close.
+def did_you_mean(value: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` with the closest known value, or an empty text if no value is close.
 
-    A value that the given one begins is closest.
+    Case is ignored. A known value that begins with `value` counts as the closest.
     """
-    import difflib  # loaded for a mistake only
+    import difflib  # loaded only to report an error
 
-    given, by_lower = value.lower(), {name.lower(): name for name in known}
-    longer = [name for name in by_lower if given and name.startswith(given)]
-    close = longer or difflib.get_close_matches(given, by_lower, n=1)
+    lower, by_lower = value.lower(), {name.lower(): name for name in known}
+    longer = [name for name in by_lower if lower and name.startswith(lower)]
+    close = longer or difflib.get_close_matches(lower, by_lower, n=1)
     return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
 def type_name(value: object) -> str:
-    """Return the type with its module: `sagemaker.processing` has classes of the same names."""
+    """Return the type's name with its module: `sagemaker.processing` has classes of the same names."""
     kind = type(value)
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -1,6 +1,6 @@
 """Time as an argument: everything that waits takes a `Clock`.
 
-A test hands in a clock of its own (`processing.testing.VirtualClock`), and an hour of polling passes in milliseconds.
+Tests pass a `processing.testing.VirtualClock`, on which an hour of polling takes milliseconds.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LONGEST_CALL: Final = 90.0  # seconds after which a call to AWS that hangs is given up by its client
+_LONGEST_CALL: Final = 90.0  # seconds; the clients' own time-outs end a call to AWS before that
 
 
 class Clock(Protocol):
-    """What the package needs to know of time, in seconds."""
+    """The passing of time, in seconds."""
 
     def time(self) -> float:
         """Return the wall-clock time as seconds since the epoch."""
 
     def monotonic(self) -> float:
-        """Return a reading that never goes backwards; only differences mean anything."""
+        """Return a time that never goes backwards. Only differences are meaningful."""
 
     def sleep(self, seconds: float) -> None:
         """Return after that many seconds."""
 
     def wait(self, condition: Condition, seconds: float) -> None:
-        """Return after that many seconds, or sooner when the condition is notified.
+        """Return after that many seconds, or sooner if the condition is notified.
 
         Args:
-            condition: the caller holds its lock, which is given up meanwhile.
-            seconds: `math.inf` waits for the notification alone.
+            condition: its lock is held by the caller, and released during the wait.
+            seconds: `math.inf` waits for a notification only.
         """
 
     def within(self, seconds: float, function: Callable[[], T]) -> T:
-        """Return what a function returns, if it does so in that many seconds.
+        """Call a function with a time limit, and return its result.
 
         Raises:
-            TimeoutError: it did not. It goes on in a thread of its own, and nothing is made of what it returns.
+            TimeoutError: the limit passed. The function goes on in a thread of its own, and its result is dropped.
         """
 
 
@@ -58,15 +58,15 @@ class SystemClock:
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Call `time.sleep()`; a negative wait is no wait."""
+        """Call `time.sleep()`; a negative time returns at once."""
         time.sleep(max(0.0, seconds))
 
     def wait(self, condition: Condition, seconds: float) -> None:
-        """Call `condition.wait()`; a negative wait is no wait."""
+        """Call `condition.wait()`; a negative time returns at once."""
         condition.wait(min(max(0.0, seconds), threading.TIMEOUT_MAX))
 
     def within(self, seconds: float, function: Callable[[], T]) -> T:
-        """Call the function in a thread, unless there is more time than any call to AWS takes."""
+        """Call the function in a thread, unless the limit is longer than any call to AWS."""
         if seconds > _LONGEST_CALL:
             return function()
         answers: list[T] = []

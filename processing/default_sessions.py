@@ -1,7 +1,7 @@
-"""Which session a call means: the user's, AWS's default one, or the embedded engine.
+"""The session behind a call: the user's, the default one for AWS, or the one for the embedded engine.
 
-`instance_type="local"` means the engine. A session that the user gives is taken as it is; a `sagemaker.Session` (v2 or
-v3) is read once and used through a `Session` of ours, with its client, bucket and prefix.
+`instance_type="local"` selects the engine. A session of this package is used as it is. A `sagemaker.Session` (v2 or v3)
+is read once; a `Session` with its client, bucket and prefix stands in for it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from processing.session.session import Session
 
 LOCAL_ROLE = "arn:aws:iam::000000000000:role/processing-local"
-"""The role of a job on the embedded engine, where the user gave none. Nobody assumes it."""
+"""The role of a job on the embedded engine if the user gives none. It is never assumed."""
 
 LOCAL_IMAGE = "local/processing-job:latest"
-"""The image of a job on the embedded engine, where the user gave none. There is no such image: a Python here runs."""
+"""The image of a job on the embedded engine if the user gives none. No such image exists: a local Python runs."""
 
 LOCAL_INSTANCE_TYPES = frozenset({"local", "local_gpu"})
 """The instance types that mean this machine."""
 
-# What the default sessions are made of. Where one of these changes, so does the session.
+# The environment variables that a default session depends on. If one of them changes, a new session is made.
 _AWS_SETTINGS: tuple[str, ...] = (
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
@@ -55,14 +55,14 @@ _adapted: weakref.WeakKeyDictionary[Any, Session] = weakref.WeakKeyDictionary()
 
 
 def resolve_session(sagemaker_session: Any, instance_type: Any) -> Session:
-    """Return the session that a processor's parameters mean.
+    """Return the session that a processor's parameters select.
 
     Args:
         sagemaker_session: a `Session`, a `LocalSession`, a `sagemaker.Session`, or None for the default one.
-        instance_type: `local` and `local_gpu` mean the embedded engine.
+        instance_type: `local` and `local_gpu` select the embedded engine.
 
     Raises:
-        ConfigurationError: the two do not go together, or the first is no session.
+        ConfigurationError: the two contradict each other, or the first is not a session.
     """
     local = isinstance(instance_type, str) and instance_type in LOCAL_INSTANCE_TYPES
     if sagemaker_session is None:
@@ -79,14 +79,15 @@ def resolve_session(sagemaker_session: Any, instance_type: Any) -> Session:
 
 
 def session_for_attach(session: Any = None, field: str = "sagemaker_session") -> Session:
-    """Return the session that reaches a job known by its name alone: AWS, unless the environment or the caller says.
+    """Return the session for a job that is known by its name alone: by default the one for AWS.
 
     Args:
-        session: as `sagemaker_session` of a processor. None means AWS, or with PROCESSING_TARGET=local the engine.
-        field: what the user calls it.
+        session: as `sagemaker_session` of a processor. None selects AWS, or the engine if the environment sets
+            PROCESSING_TARGET=local.
+        field: the parameter's name in error messages.
 
     Raises:
-        ConfigurationError: it is no session, or PROCESSING_TARGET is neither `aws` nor `local`.
+        ConfigurationError: it is not a session, or PROCESSING_TARGET is neither `aws` nor `local`.
     """
     if session is not None:
         return _session_of(session, field)
@@ -97,15 +98,15 @@ def session_for_attach(session: Any = None, field: str = "sagemaker_session") ->
 
 
 def default_session() -> Session:
-    """Return the process's session for AWS, made of the environment; a new one where the environment has changed."""
+    """Return the process's session for AWS. It is made from the environment, and made again if that changes."""
     from processing.session.session import Session
 
-    boto3 = sys.modules.get("boto3")  # a default session of the user's can only be there if it is loaded
+    boto3 = sys.modules.get("boto3")  # without boto3, the user cannot have set a default session
     return _default("aws", (*_read(_AWS_SETTINGS), id(getattr(boto3, "DEFAULT_SESSION", None))), Session)
 
 
 def default_local_session() -> Session:
-    """Return the process's session for the embedded engine; a new one where the environment has changed."""
+    """Return the process's session for the embedded engine. It is made again if the environment changes."""
 
     def make() -> Session:
         from processing.local.session import LocalSession
@@ -125,7 +126,7 @@ def _default(name: str, settings: tuple[Hashable, ...], make: Callable[[], Sessi
 
 
 def _read(names: tuple[str, ...]) -> tuple[str | None, ...]:
-    """Return the values of environment variables, and of those that say where the config files are."""
+    """Return the values of environment variables, and of those that locate the config files."""
     from processing.config.files import LOCATION_VARIABLES
 
     return tuple(os.environ.get(name) for name in (*names, *LOCATION_VARIABLES))
@@ -162,20 +163,20 @@ def _session_of(given: Any, field: str = "sagemaker_session") -> Session:
 
 
 def _adapt(given: Any) -> Session:
-    """Return a session of ours that calls AWS as a `sagemaker.Session` does."""
+    """Return a `Session` that calls AWS as a `sagemaker.Session` does."""
     from processing.session.session import Session
 
     bucket = getattr(given, "_default_bucket_name_override", None)
     if bucket is None and not getattr(given, "_default_bucket_set_by_sdk", False):
         bucket = getattr(given, "_default_bucket", None)
-    # The client is the user's, endpoint and all; without one, a client for the same region is made.
+    # The user's own client keeps its endpoint. Without one, a client for the same region is made.
     return Session(
         given.boto_session,
         getattr(given, "sagemaker_client", None),
         default_bucket=bucket,
         default_bucket_prefix=getattr(given, "default_bucket_prefix", None) or None,
         region_name=getattr(given, "boto_region_name", None),
-        sagemaker_config=getattr(given, "sagemaker_config", None),  # read already, by the session
+        sagemaker_config=getattr(given, "sagemaker_config", None),  # the session has read it already
     )
 
 

@@ -1,4 +1,4 @@
-"""What stands in the way of a script on this machine, looked for without a call to AWS: `processing doctor`."""
+"""Checks of this machine that need no call to AWS: `processing doctor`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Severity = Literal["ok", "warning", "problem"]
 _PACKAGE = Path(__file__).parent
 _EXTRAS = {"config": ("PyYAML", "platformdirs"), "fast": ("obstore",)}
 
-# Providers that look at the environment and at files only. The rest ask a server, or start a program.
+# Providers that read the environment and files only. The others ask a server or start a program.
 _QUIET_PROVIDERS = frozenset({"env", "shared-credentials-file", "config-file"})
 _NAMED_SOURCES = {
     "sso_session": "single sign-on",
@@ -38,12 +38,12 @@ _SERVERS = {
 
 @attrs.frozen
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Args:
-        severity: `problem`: something will not work; `warning`: it may surprise; `ok`: how it is.
-        topic: what was looked at, a word or two.
-        text: what was found, and what to do about it.
+        severity: `problem` if something will not work, `warning` if it may surprise, else `ok`.
+        topic: the subject of the check, in a word or two.
+        text: the result, and the remedy if one is needed.
     """
 
     severity: Severity
@@ -55,10 +55,10 @@ class Finding:
 
 
 def findings(path: str | os.PathLike[str] | None = None) -> tuple[Finding, ...]:
-    """Return what was found, in the order in which it was looked for. Nothing is changed, and AWS is not called.
+    """Check this machine, and return the results in order. Nothing is changed, and AWS is not called.
 
     Args:
-        path: the user's script, or the folder that it is in; the current directory where none is given.
+        path: the user's script, or its folder; by default the current directory.
 
     Raises:
         ConfigurationError: the path does not exist.
@@ -82,7 +82,7 @@ def _all(folder: Path) -> Iterator[Finding]:
 
 
 def _hiding(folder: Path) -> Iterator[Finding]:
-    """Look for what takes this package's place: a script imports from its own folder first."""
+    """Find files that hide this package: a script imports from its own folder first."""
     fix = "hides this package from the scripts beside it, here and in a job; give it another name"
     module, package = folder / "processing.py", folder / "processing"
     if module.is_file():
@@ -141,7 +141,7 @@ def _aws() -> Iterator[Finding]:
 
 
 def _credentials(session: Any) -> str | None:
-    """Return where credentials would come from; None where neither the environment nor a file says so."""
+    """Return the source of the credentials; None if neither the environment nor a file names one."""
     for provider in session.get_component("credential_provider").providers:
         if provider.METHOD in _QUIET_PROVIDERS and provider.load() is not None:
             return "the environment" if provider.METHOD == "env" else f"the profile {session.profile or 'default'!r}"

@@ -1,22 +1,22 @@
-"""Every error that this package raises on purpose, in one tree.
+"""The tree of errors that this package raises.
 
 ```
 ProcessingError
-├─ ConfigurationError (ValueError)      what the caller gave cannot work; found before any call
+├─ ConfigurationError (ValueError)      an argument cannot work; found before any call
 │   └─ CodeNotFoundError
 ├─ StagingError                         an upload or download failed for good: names every file not moved
-├─ SubmissionError                      AWS refused the request (cause: the ClientError)
+├─ SubmissionError                      AWS refuses the request (cause: the ClientError)
 ├─ JobError                             carries job_name, status, failure_reason, exit_message, log_tail
 │   ├─ JobFailedError (ValueError)      alias UnexpectedStatusException (allowed_statuses, actual_status)
 │   │   └─ CapacityError
 │   └─ JobStoppedError
-├─ WaitTimeoutError (TimeoutError)      the caller's deadline passed; the job goes on
-├─ WatchError                           a job's status cannot be had any more; the job itself may go on
-└─ EngineError                          the embedded engine cannot do it here, and what would make it
+├─ WaitTimeoutError (TimeoutError)      the caller's deadline passes; the job goes on
+├─ WatchError                           a job's status cannot be read any more; the job may go on
+└─ EngineError                          the embedded engine cannot do it on this machine; the message has the remedy
 ```
 
-`except ProcessingError` catches them all. Errors of the network and of AWS that the package cannot explain better than
-botocore does are left as botocore's own.
+`except ProcessingError` catches them all. Errors of the network and of AWS stay botocore's own if this package cannot
+explain them better.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 
 class ProcessingError(Exception):
-    """The root of the tree. Every error can be pickled: a pool of processes hands it on whole."""
+    """The base class of all errors. Every error can be pickled with all its attributes."""
 
     def __reduce__(self) -> tuple[Callable[..., ProcessingError], tuple[Any, ...]]:
         return _restored, (type(self), self.args, self.__dict__)
 
 
 def _restored(kind: type[ProcessingError], args: tuple[Any, ...], attributes: dict[str, Any]) -> ProcessingError:
-    """Return an error as it was pickled, without its initialiser: that takes more than `args`."""
+    """Return a pickled error without calling its initialiser, which needs more than `args`."""
     error = kind.__new__(kind)
     error.args = args
     error.__dict__.update(attributes)
@@ -43,12 +43,12 @@ def _restored(kind: type[ProcessingError], args: tuple[Any, ...], attributes: di
 
 
 class ConfigurationError(ProcessingError, ValueError):
-    """What the caller gave cannot work. Raised before anything is uploaded or paid for.
+    """An argument cannot work. Raised before anything is uploaded or paid for.
 
     A problem begins with the field as the caller wrote it: `inputs[2].destination: must begin with ...`.
 
     Attributes:
-        problems: everything that was found, a text each; the message has them line by line.
+        problems: all problems found; the message has one per line.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -57,14 +57,14 @@ class ConfigurationError(ProcessingError, ValueError):
 
 
 class CodeNotFoundError(ConfigurationError):
-    """The script does not exist, or is not what it has to be."""
+    """The script does not exist, or is not a file that can run."""
 
 
 class StagingError(ProcessingError):
     """An upload or a download failed for good.
 
     Attributes:
-        failures: what was not moved, each a pair of a path or URI and the reason.
+        failures: the files that were not transferred, as pairs of a path or URI and the reason.
     """
 
     def __init__(self, message: str, failures: Iterable[tuple[str, str]] = ()) -> None:
@@ -74,11 +74,11 @@ class StagingError(ProcessingError):
 
 
 class SubmissionError(ProcessingError):
-    """AWS refused the request, or never said what became of it. The cause is botocore's error, where there is one.
+    """AWS refused the request, or its outcome stayed unknown. The cause is botocore's error, if there is one.
 
     Attributes:
-        job_name: the name that was asked for.
-        code: AWS's error code, such as `ResourceLimitExceeded`; None where no answer came.
+        job_name: the requested name.
+        code: AWS's error code, such as `ResourceLimitExceeded`; None if no answer came.
     """
 
     def __init__(self, message: str, *, job_name: str, code: str | None = None) -> None:
@@ -88,14 +88,14 @@ class SubmissionError(ProcessingError):
 
 
 class JobError(ProcessingError):
-    """A job did not end as it should.
+    """A job ended without success.
 
     Attributes:
-        job_name: the job.
-        status: its status, such as `Failed`.
+        job_name: the job's name.
+        status: the job's status, such as `Failed`.
         failure_reason: AWS's FailureReason, or None.
-        exit_message: what the job wrote to /opt/ml/output/message, or None.
-        log_tail: its last log lines, oldest first; empty where they were not to be had.
+        exit_message: the text that the job wrote to /opt/ml/output/message, or None.
+        log_tail: the job's last log lines, oldest first; empty if they could not be read.
     """
 
     def __init__(
@@ -119,10 +119,10 @@ class JobError(ProcessingError):
 class JobFailedError(JobError, ValueError):
     """The job's status is Failed. `UnexpectedStatusException` is the same class under the name of `sagemaker` 2.x.
 
-    It can be made as there too, by who tests what becomes of it: from a message and the two kinds of statuses.
+    Tests can construct it as in `sagemaker` 2.x, from a message and the allowed and the actual status.
 
     Attributes:
-        allowed_statuses: the statuses that would have been a success.
+        allowed_statuses: the statuses that count as a success.
         actual_status: the same as `status`.
     """
 
@@ -150,7 +150,7 @@ class JobFailedError(JobError, ValueError):
 
     @property
     def actual_status(self) -> str:
-        """The status that the job has."""
+        """The job's status."""
         return self.status
 
 
@@ -158,7 +158,7 @@ UnexpectedStatusException = JobFailedError
 
 
 class CapacityError(JobFailedError):
-    """The job failed because AWS had no instance to give it (`CapacityError` in the failure reason)."""
+    """The job failed because AWS had no free instance (`CapacityError` in the failure reason)."""
 
 
 class JobStoppedError(JobError):
@@ -169,7 +169,7 @@ class WaitTimeoutError(ProcessingError, TimeoutError):
     """The deadline given to `wait` passed. The job goes on.
 
     Attributes:
-        job_name: the job that is still running.
+        job_name: the name of the job, which still runs.
     """
 
     def __init__(self, message: str, *, job_name: str) -> None:
@@ -178,13 +178,13 @@ class WaitTimeoutError(ProcessingError, TimeoutError):
 
 
 class WatchError(ProcessingError):
-    """How a job goes on cannot be seen any more: it was deleted, or looking is not allowed.
+    """A job's status cannot be read any more: the job was deleted, or the permission is missing.
 
-    The job itself may well go on. The cause is botocore's error, where there is one.
+    The job itself may go on. The cause is botocore's error, if there is one.
 
     Attributes:
-        job_name: the job.
-        status: its last known status; None where it was never seen.
+        job_name: the job's name.
+        status: the last known status; None if it was never read.
     """
 
     def __init__(self, message: str, *, job_name: str, status: str | None = None) -> None:
@@ -194,4 +194,4 @@ class WatchError(ProcessingError):
 
 
 class EngineError(ProcessingError):
-    """The embedded engine cannot do this here; the message says what would make it."""
+    """The embedded engine cannot do this on this machine. The message names the remedy."""

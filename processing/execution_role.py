@@ -1,4 +1,4 @@
-"""The role that a job may run as: that of whoever asks, as notebooks and pipelines on AWS have one."""
+"""The role that a job runs as by default: the role of the caller or of the SageMaker notebook."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from processing import default_sessions as targets
+from processing.default_sessions import LOCAL_ROLE, session_for_attach
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -17,27 +17,28 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 METADATA = Path("/opt/ml/metadata/resource-metadata.json")
-"""Where a notebook instance or a Studio space says which one it is
+"""The file that identifies a notebook instance or a Studio space
 (https://docs.aws.amazon.com/sagemaker/latest/dg/nbi-metadata.html)."""
 
 _ASSUMED = re.compile(r"(arn:[^:]+:)sts::(\d+):assumed-role/([^/]+)/.*")
-_CONSOLE = "AmazonSageMaker-ExecutionRole"  # the console makes roles of this name, with the path service-role
+_CONSOLE = "AmazonSageMaker-ExecutionRole"  # roles of this name come from the console, with the path service-role
 
 
 def get_execution_role(sagemaker_session: Any = None, use_default: bool = False) -> str:
-    """Return the ARN of the role whose credentials are in use; in a SageMaker notebook, the role of the notebook.
+    """Return the ARN of the role whose credentials are in use; in a SageMaker notebook, the notebook's role.
 
     Args:
-        sagemaker_session: as for a processor. Without one AWS is asked, or the embedded engine where the environment
-            says PROCESSING_TARGET=local.
-        use_default: as in `sagemaker` 2.x, for a caller who is no role. No role is made here: that is an error too.
+        sagemaker_session: as for a processor. None asks AWS, or the embedded engine if the environment sets
+            PROCESSING_TARGET=local.
+        use_default: `sagemaker` 2.x creates a role for a caller that is not a role. This package creates none, so that
+            the error remains.
 
     Raises:
         ConfigurationError: the caller is a user, not a role.
     """
-    session = targets.session_for_attach(sagemaker_session)
+    session = session_for_attach(sagemaker_session)
     if session.is_local:
-        return targets.LOCAL_ROLE
+        return LOCAL_ROLE
     notebook = _role_of_notebook(session)
     if notebook is not None:
         return notebook
@@ -55,7 +56,7 @@ def get_execution_role(sagemaker_session: Any = None, use_default: bool = False)
 
 
 def _role_of_notebook(session: Session) -> str | None:
-    """Return the role of the notebook that this runs in; None elsewhere, and where it cannot be asked for."""
+    """Return the role of the surrounding notebook; None outside a notebook, or if AWS refuses to describe it."""
     from botocore.exceptions import ClientError
 
     try:
@@ -77,8 +78,8 @@ def _described_role(session: Session, metadata: dict[str, Any]) -> str | None:
         name = {"NotebookInstanceName": metadata.get("ResourceName")}
         return str(session.api.call("sagemaker", "DescribeNotebookInstance", name)["RoleArn"])
     if profile is not None:
-        asked = {"DomainId": domain, "UserProfileName": profile}
-        settings = session.api.call("sagemaker", "DescribeUserProfile", asked).get("UserSettings", {})
+        params = {"DomainId": domain, "UserProfileName": profile}
+        settings = session.api.call("sagemaker", "DescribeUserProfile", params).get("UserSettings", {})
         if settings.get("ExecutionRole"):
             return str(settings["ExecutionRole"])
     described = session.api.call("sagemaker", "DescribeDomain", {"DomainId": domain})
@@ -87,7 +88,7 @@ def _described_role(session: Session, metadata: dict[str, Any]) -> str | None:
 
 
 def _with_path(session: Session, caller: str, beginning: str, name: str) -> str:
-    """Return the role's ARN: that of an assumed role lacks the role's path, which IAM knows."""
+    """Return the role's ARN with its path, which the ARN of an assumed role lacks. IAM knows it."""
     from botocore.exceptions import ClientError
 
     try:

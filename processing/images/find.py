@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from processing._utils import meant
+from processing._utils import did_you_mean
 from processing.exceptions import ConfigurationError
 from processing.images import table
 from processing.images.releases import filled, newest_first, number_of_base
@@ -72,7 +72,7 @@ class ImageQuery:
     def refusal(self, field: str, options: Iterable[str], of: str) -> ConfigurationError:
         """Return an error that says what there is instead of what was given."""
         given, options = getattr(self, field), list(options)
-        said = "missing" if given is None else f"{of} has no {given!r}{meant(str(given), options)}"
+        said = "missing" if given is None else f"{of} has no {given!r}{did_you_mean(str(given), options)}"
         return self.error(field, f"{said}{'' if said.endswith('?') else ';'} {of} has: {', '.join(options)}")
 
 

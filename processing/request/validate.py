@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from processing._utils import meant
+from processing._utils import did_you_mean
 from processing.exceptions import ConfigurationError
 from processing.request import extra as extras
 from processing.request.s3_uri import is_s3
@@ -175,9 +175,9 @@ def _said(violation: Violation) -> str:
     if violation.kind == "type":
         return f"must be {limit}{instead}" + ("" if hidden else f" ({type(value).__name__})")
     if violation.kind == "enum":
-        return f"must be {_choice(limit)}{instead}{meant(value, limit)}"
+        return f"must be {_choice(limit)}{instead}{did_you_mean(value, limit)}"
     if violation.kind == "unknown":
-        return f"is not known to the installed botocore{meant(str(violation.path[-1]), limit)}"
+        return f"is not known to the installed botocore{did_you_mean(str(violation.path[-1]), limit)}"
     return {
         "required": "missing",
         "union": "must have exactly one member set",
@@ -200,7 +200,7 @@ def _instance_type(field: str, violation: Violation) -> None:
     """Warn of an instance type that the model does not hold: AWS has new ones before botocore does."""
     if violation.value in _LOCAL_TYPES:  # an error of its own where they are not understood
         return
-    hint = meant(violation.value, violation.limit)
+    hint = did_you_mean(violation.value, violation.limit)
     notice(f"{field}: {violation.value!r} is not known to the installed botocore{hint}")
 
 
