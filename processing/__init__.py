@@ -1,7 +1,7 @@
 """AWS SageMaker Processing jobs: on AWS, or for real on this machine.
 
-Public names are imported on first use (PEP 562), so that `import processing` takes milliseconds and loads neither boto3,
-botocore nor tenacity.
+Public names are imported on first use (PEP 562), so that `import processing` takes milliseconds and loads neither
+boto3, botocore nor tenacity.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from processing.exceptions import JobError as JobError
     from processing.exceptions import JobFailedError as JobFailedError
     from processing.exceptions import JobStoppedError as JobStoppedError
+    from processing.exceptions import NameTakenError as NameTakenError
     from processing.exceptions import ProcessingError as ProcessingError
     from processing.exceptions import StagingError as StagingError
     from processing.exceptions import SubmissionError as SubmissionError
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from processing.job.job import attach as attach
     from processing.job.outputs import JobOutput as JobOutput
     from processing.job.outputs import JobOutputs as JobOutputs
+    from processing.job.plan import PlannedUpload as PlannedUpload
     from processing.job.plan import RunPlan as RunPlan
     from processing.job.wait import WaitResult as WaitResult
     from processing.job.wait import as_completed as as_completed
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from processing.job.wait import events_async as events_async
     from processing.job.wait import wait as wait
     from processing.job.wait import wait_async as wait_async
+    from processing.local.cleaning import Cleaned as Cleaned
     from processing.local.session import LocalSession as LocalSession
     from processing.local.settings import EngineSettings as EngineSettings
     from processing.models import AthenaDatasetDefinition as AthenaDatasetDefinition
@@ -74,10 +77,11 @@ if TYPE_CHECKING:
     from processing.staging.progress import Progress as Progress
     from processing.watching.checkpoint import Checkpoint as Checkpoint
     from processing.watching.events import LogEvent as LogEvent
-    from processing.watching.events import Lost as Lost
     from processing.watching.events import StatusChanged as StatusChanged
     from processing.watching.polling import Polling as Polling
     from processing.watching.status.eventbridge import EventBridgeSource as EventBridgeSource
+    from processing.watching.status.model import Lost as Lost
+    from processing.watching.stream import EventStream as EventStream
 
 __version__ = "0.1.0"
 
@@ -92,6 +96,7 @@ _NAMES_OF = {
         "JobError",
         "JobFailedError",
         "JobStoppedError",
+        "NameTakenError",
         "ProcessingError",
         "StagingError",
         "SubmissionError",
@@ -105,7 +110,7 @@ _NAMES_OF = {
     "processing.job.fleet.submission": ("FleetProgress",),
     "processing.job.job": ("ProcessingJob", "attach"),
     "processing.job.outputs": ("JobOutput", "JobOutputs"),
-    "processing.job.plan": ("RunPlan",),
+    "processing.job.plan": ("PlannedUpload", "RunPlan"),
     "processing.job.wait": (
         "WaitResult",
         "as_completed",
@@ -115,6 +120,7 @@ _NAMES_OF = {
         "wait",
         "wait_async",
     ),
+    "processing.local.cleaning": ("Cleaned",),
     "processing.local.session": ("LocalSession",),
     "processing.local.settings": ("EngineSettings",),
     "processing.models": (
@@ -142,9 +148,11 @@ _NAMES_OF = {
     "processing.session.session": ("Session",),
     "processing.staging.progress": ("Progress",),
     "processing.watching.checkpoint": ("Checkpoint",),
-    "processing.watching.events": ("LogEvent", "Lost", "StatusChanged"),
+    "processing.watching.events": ("LogEvent", "StatusChanged"),
     "processing.watching.polling": ("Polling",),
     "processing.watching.status.eventbridge": ("EventBridgeSource",),
+    "processing.watching.status.model": ("Lost",),
+    "processing.watching.stream": ("EventStream",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 _MODULES = ("compat", "config", "doctor", "images", "pricing", "watching")  # used as `processing.config.explain()`

@@ -6,6 +6,7 @@ ProcessingError
 │   └─ CodeNotFoundError
 ├─ StagingError                         an upload or download failed for good: names every file not moved
 ├─ SubmissionError                      AWS refuses the request (cause: the ClientError)
+│   └─ NameTakenError
 ├─ JobError                             carries job_name, status, failure_reason, exit_message, log_tail
 │   ├─ JobFailedError (ValueError)      alias UnexpectedStatusException (allowed_statuses, actual_status)
 │   │   └─ CapacityError
@@ -85,6 +86,10 @@ class SubmissionError(ProcessingError):
         self.job_name = job_name
         self.code = code
         super().__init__(message)
+
+
+class NameTakenError(SubmissionError):
+    """Another job has the name. That job was not touched."""
 
 
 class JobError(ProcessingError):

@@ -10,8 +10,8 @@ import pytest
 
 from processing import LocalSession, ProcessingInput, ProcessingJob, ScriptProcessor
 from processing.aws.retry import RetryPolicy
-from processing.exceptions import SubmissionError
-from processing.job.submit import NameTakenError, submit
+from processing.exceptions import NameTakenError, SubmissionError
+from processing.job.submit import submit
 from processing.request.build import build_request
 from processing.testing.faults import FaultInjector, FaultKind
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from processing.aws.retry import RetryingApi
-from processing.exceptions import SubmissionError
-from processing.job.submit import NameTakenError, NotWantedError, Submitted, differences, paced_by, submit
+from processing.exceptions import NameTakenError, SubmissionError
+from processing.job.submit import NotWantedError, Submitted, differences, paced_by, submit
 from processing.testing.clock import VirtualClock
 from processing.testing.faults import FaultInjector, FaultKind
 from processing.testing.wire import JsonService, ServiceError, make_client

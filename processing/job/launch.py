@@ -124,7 +124,8 @@ class Launch:
         return attrs.evolve(self, staging=self.staging.claimed(secrets.token_hex(8)))
 
     def _stage_and_submit(self) -> Submitted:
-        from processing.job.submit import NameTakenError, submit
+        from processing.exceptions import NameTakenError
+        from processing.job.submit import submit
         from processing.staging.deduplication import missing_uploads, remember_trees
         from processing.staging.objects import ClaimedError, remove_claimed
         from processing.staging.transfers import upload_all

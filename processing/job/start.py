@@ -45,7 +45,7 @@ def start_generated(prepare: Prepare) -> ProcessingJob:
 
     Two machines can come upon the same name in the same millisecond. Then the first job keeps it, and its files.
     """
-    from processing.job.submit import NameTakenError
+    from processing.exceptions import NameTakenError
     from processing.staging.objects import ClaimedError
 
     tried: set[str] = set()
@@ -74,7 +74,7 @@ def start_named(session: Session, prepare: Prepare, job_name: str, if_exists: If
     Raises:
         NameTakenError: a job has the name, and `if_exists` is `fail`.
     """
-    from processing.job.submit import NameTakenError
+    from processing.exceptions import NameTakenError
 
     number, name = 1, job_name
     while True:

@@ -26,7 +26,7 @@ from processing.aws.retry import (
     server_time,
 )
 from processing.aws.truncation import check_response
-from processing.exceptions import SubmissionError
+from processing.exceptions import NameTakenError, SubmissionError
 from processing.request.capacity import capacity_advice
 from processing.request.extra import ANSWERED_ONLY
 
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     from processing.request.build import ProcessingRequest
 
 logger = logging.getLogger(__name__)
-
-
-class NameTakenError(SubmissionError):
-    """The name belongs to a job of another request. That job was not touched."""
 
 
 @attrs.frozen

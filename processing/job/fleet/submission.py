@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing.aws.rate_limit import FairLock
-from processing.exceptions import SubmissionError
+from processing.exceptions import NameTakenError, SubmissionError
 from processing.job.fleet.runs import SET_BY_FLEET
 from processing.job.fleet.search import FLEET_TAG
 from processing.job.job import ProcessingJob, describe_if_exists
 from processing.job.start import names_listed
-from processing.job.submit import NameTakenError, NotWantedError, paced_by
+from processing.job.submit import NotWantedError, paced_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -1,0 +1,26 @@
+"""The public names of the package: importable, listed once for Python and once for type checkers."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import processing
+
+
+@pytest.mark.parametrize("name", processing.__all__)
+def test_a_public_name_can_be_imported(name: str) -> None:
+    """Each name of `__all__` leads to its object."""
+    assert getattr(processing, name).__module__.startswith("processing")
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    """The imports for type checkers name the same modules and objects as the table that is used at run time."""
+    tree = ast.parse(Path(processing.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    seen = {alias.name: node.module for node in imports for alias in node.names}
+    modules = dict.fromkeys(processing._MODULES, "processing")
+    assert seen == {**modules, **processing._MODULE_OF}
