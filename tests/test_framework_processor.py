@@ -31,7 +31,7 @@ from processing import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from processing.staging.plan import StagingPlan
+    from processing.staging.pending_uploads import PendingUploads
 
 ROLE = "arn:aws:iam::123456789012:role/Processing"
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/my-image:1"
@@ -65,16 +65,16 @@ def library(tmp_path: Path) -> Path:
 
 
 class Recorded:
-    """A processor of AWS whose staging plans are kept: what would be uploaded can be looked at."""
+    """A processor of AWS whose pending uploads are kept: what would be uploaded can be looked at."""
 
     def __init__(self, kind: type[ScriptProcessor], **options: Any) -> None:
-        self.plans: list[StagingPlan] = []
+        self.pending: list[PendingUploads] = []
         recorded = self
 
         class Recording(kind):  # type: ignore[misc, valid-type]
-            def _pop_staging_plan(self) -> StagingPlan:
-                recorded.plans.append(self._plan())
-                taken: StagingPlan = super()._pop_staging_plan()
+            def _pop_staging_plan(self) -> PendingUploads:
+                recorded.pending.append(self._plan())
+                taken: PendingUploads = super()._pop_staging_plan()
                 return taken
 
         layout = options.pop("code_layout", None)
@@ -88,7 +88,7 @@ class Recorded:
 
     def body(self, name: str) -> bytes:
         """What would be uploaded under that name."""
-        (upload,) = [upload for upload in self.plans[-1].uploads if upload.target.key.endswith(f"/{name}")]
+        (upload,) = [upload for upload in self.pending[-1].uploads if upload.target.key.endswith(f"/{name}")]
         return upload.source.read_bytes() if upload.body is None else upload.body
 
     def bundled(self) -> dict[str, str]:
@@ -243,8 +243,8 @@ def test_every_upload_of_code_has_the_kms_key(source: Path, given: dict[str, str
     """The bundle too, and the outputs' key where no other is given."""
     recorded = Recorded(FrameworkProcessor, output_kms_key="of-outputs")
     recorded.request("prepare.py", source, **given)
-    assert {upload.kms_key for upload in recorded.plans[-1].uploads} == {used}
-    assert len(recorded.plans[-1].uploads) == 2
+    assert {upload.kms_key for upload in recorded.pending[-1].uploads} == {used}
+    assert len(recorded.pending[-1].uploads) == 2
 
 
 def test_a_script_in_s3_is_run_with_the_command(framework: Recorded) -> None:
@@ -253,7 +253,7 @@ def test_a_script_in_s3_is_run_with_the_command(framework: Recorded) -> None:
     assert request["AppSpecification"]["ContainerEntrypoint"] == ["python3", "/opt/ml/processing/input/entrypoint/x.py"]
     request = framework.request("s3://code/runproc.sh")
     assert request["AppSpecification"]["ContainerEntrypoint"] == ["/bin/bash", BOOTSTRAP]
-    assert not framework.plans[-1].uploads
+    assert not framework.pending[-1].uploads
 
 
 # What is bundled.
@@ -332,7 +332,7 @@ def test_a_source_dir_in_s3(framework: Recorded) -> None:
     assert found["code"] == ("s3://code/v1/project.tar.gz", CODE)
     assert "tar -xzof project.tar.gz" in framework.bootstrap()
     assert 'exec python3 jobs/x.py "$@"' in framework.bootstrap()
-    assert [upload.target.key.rpartition("/")[2] for upload in framework.plans[-1].uploads] == ["runproc.sh"]
+    assert [upload.target.key.rpartition("/")[2] for upload in framework.pending[-1].uploads] == ["runproc.sh"]
     found = inputs_of(framework.request("x.py", "s3://code/v1"))
     assert found["code"] == ("s3://code/v1/", CODE)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from processing.models import ProcessingInput, ProcessingOutput
     from processing.request.build import ProcessingRequest
     from processing.session.session import Session
-    from processing.staging.plan import StagingPlan
+    from processing.staging.pending_uploads import PendingUploads
     from processing.staging.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Launch:
 
     session: Session
     request: ProcessingRequest
-    staging: StagingPlan
+    staging: PendingUploads
     progress: Callable[[Progress], object] | None = None
 
     @classmethod

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from processing.job.launch import Launch
     from processing.request.build import ProcessingRequest
     from processing.session.session import Session
-    from processing.staging.plan import Upload
+    from processing.staging.pending_uploads import Upload
 
 DEFAULT_RUNTIME = 86_400
 """Seconds after which AWS stops a job that gives no maximum: a day, https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProcessingStoppingCondition.html."""

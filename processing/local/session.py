@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from processing.local.event_callbacks import Subscription
     from processing.local.settings import SandboxSetting
     from processing.request.build import ProcessingRequest
-    from processing.staging.plan import StagingPlan
+    from processing.staging.pending_uploads import PendingUploads
     from processing.watching.polling import Polling
 
 
@@ -186,7 +186,7 @@ class LocalSession(Session):
         start = None if since is None else since.timestamp()
         return Subscription(self.home, callback, since=start, clock=self.clock)
 
-    def preflight(self, request: ProcessingRequest, plan: StagingPlan) -> None:
+    def preflight(self, request: ProcessingRequest, pending: PendingUploads) -> None:
         """Refuse what the engine cannot run, before anything is uploaded.
 
         Raises:
@@ -206,7 +206,7 @@ class LocalSession(Session):
         if not sandbox.runs_image:
             self.engine.settings.interpreter(request.image_uri)
         if sandbox.name == "rewriting":
-            _check_paths(request, plan)
+            _check_paths(request, pending)
 
     def clean(
         self, *, older_than: Age | None = None, larger_than: Size | None = None, dry_run: bool = False
@@ -291,13 +291,13 @@ def _settings(whole: EngineSettings | None, parts: dict[str, Any]) -> EngineSett
     return whole
 
 
-def _check_paths(request: ProcessingRequest, plan: StagingPlan) -> None:
+def _check_paths(request: ProcessingRequest, pending: PendingUploads) -> None:
     """Find paths below /opt/ml in the script: without a sandbox it would not find anything there."""
     from processing.local.sandboxes.rewriting import literal_paths
 
     named = {PurePosixPath(part).name for part in request.entrypoint or ()}
-    scripts = [(upload.source, upload.body) for upload in plan.uploads if upload.source.name in named]
-    for path, body in [*scripts, *plan.scripts]:
+    scripts = [(upload.source, upload.body) for upload in pending.uploads if upload.source.name in named]
+    for path, body in [*scripts, *pending.scripts]:
         found = literal_paths(path, body)
         if found:
             number, line = found[0]

@@ -249,7 +249,7 @@ class FrameworkProcessor(ScriptProcessor):
         self._resolve_session()
         session = self.sagemaker_session
         with self._turn:
-            self._staging_plan = None
+            self._pending_uploads = None
             uri, with_code, _ = self._pack_and_upload_code(code, source_dir, dependencies, git_config, job_name, inputs)
             plan = self._pop_staging_plan()
         try:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from processing.job.start import IfExists
     from processing.request.build import ProcessingRequest
     from processing.session.session import Session
-    from processing.staging.plan import StagingPlan
+    from processing.staging.pending_uploads import PendingUploads
     from processing.staging.progress import Progress
 
 INPUTS = "/opt/ml/processing/input/"
@@ -123,7 +123,7 @@ class Processor:
     jobs: Sequence[ProcessingJob] = ()
     latest_job: ProcessingJob | None = None
     _current_job_name: str | None = None
-    _staging_plan: StagingPlan | None = None
+    _pending_uploads: PendingUploads | None = None
     _offline = False
     _assumed_role: str | None = None  # stands for the role's ARN where only its name is known and no call may be made
 
@@ -351,7 +351,7 @@ class Processor:
         _check_key("kms_key", given["kms_key"])
         _check_key("output_kms_key", self.output_kms_key)
         with self._turn:
-            self._staging_plan = None
+            self._pending_uploads = None
             plan = self._plan()
             try:
                 inputs, outputs = self._normalize_args(**self._with_packed_code(job_name, given))
@@ -370,7 +370,7 @@ class Processor:
                 plan.close()  # it may have a large bundle
                 raise
             finally:
-                self._staging_plan = None
+                self._pending_uploads = None
 
     @contextlib.contextmanager
     def _without_calls(self, assumed_role: str | None = None) -> Iterator[None]:
@@ -558,17 +558,17 @@ class Processor:
         bucket = session.bucket_without_call(role) if self._offline else session.bucket_for_request(role)
         return S3Uri(bucket, (session.default_bucket_prefix or "").strip("/"))
 
-    def _plan(self) -> StagingPlan:
+    def _plan(self) -> PendingUploads:
         """What the current run has to upload."""
-        if self._staging_plan is None:
-            from processing.staging.plan import StagingPlan
+        if self._pending_uploads is None:
+            from processing.staging.pending_uploads import PendingUploads
 
-            self._staging_plan = StagingPlan()
-        return self._staging_plan
+            self._pending_uploads = PendingUploads()
+        return self._pending_uploads
 
-    def _pop_staging_plan(self) -> StagingPlan:
+    def _pop_staging_plan(self) -> PendingUploads:
         """Return the plan and forget it: the next run makes its own."""
-        plan, self._staging_plan = self._plan(), None
+        plan, self._pending_uploads = self._plan(), None
         return plan
 
 

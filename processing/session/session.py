@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from processing.aws.retry import RetryingApi, RetryPolicy
     from processing.request.build import ProcessingRequest
     from processing.request.s3_uri import S3Uri
-    from processing.staging.plan import StagingPlan
+    from processing.staging.pending_uploads import PendingUploads
     from processing.watching.polling import Polling
     from processing.watching.status.poller import EventSource, Poller
 
@@ -268,7 +268,7 @@ class Session:
         """Return botocore's model of a service, from this session's data files."""
         return self.client(service).meta.service_model
 
-    def preflight(self, request: ProcessingRequest, plan: StagingPlan) -> None:
+    def preflight(self, request: ProcessingRequest, pending: PendingUploads) -> None:
         """Refuse a request that this session's target cannot run; AWS is asked nothing here.
 
         Called before anything is uploaded. A subclass raises.
@@ -370,7 +370,7 @@ class Session:
             StagingError: an upload fails for good.
         """
         from processing.request.s3_uri import S3Uri
-        from processing.staging.plan import StagingPlan
+        from processing.staging.pending_uploads import PendingUploads
         from processing.staging.progress import bytes_only
         from processing.staging.sources import LocalSource, resolve_source
         from processing.staging.transfers import upload_all
@@ -379,9 +379,9 @@ class Session:
         if not isinstance(source, LocalSource):
             raise ConfigurationError(f"path: {path!r} is not a local file or directory")
         target = S3Uri(bucket, key_prefix) if bucket else self._under_default_bucket(key_prefix)
-        plan = StagingPlan()
-        uri = plan.add_source(source, target, extra=extra_args)
-        upload_all(self.api, plan.uploads, expected_owner=self.expected_owner, progress=bytes_only(callback))
+        pending = PendingUploads()
+        uri = pending.add_source(source, target, extra=extra_args)
+        upload_all(self.api, pending.uploads, expected_owner=self.expected_owner, progress=bytes_only(callback))
         return uri
 
     def download_data(

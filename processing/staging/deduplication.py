@@ -19,7 +19,7 @@ from processing.exceptions import StagingError
 from processing.request.s3_uri import S3Uri
 from processing.staging import cache as kept
 from processing.staging.listing import list_objects
-from processing.staging.plan import Copy, Upload
+from processing.staging.pending_uploads import Copy, Upload
 from processing.staging.tree_hash import Tree
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def missing_uploads(api: RetryingApi, uploads: Sequence[Upload], expected_owner:
 
     Args:
         api: the calls to S3.
-        uploads: what a plan holds.
+        uploads: the pending uploads.
         expected_owner: as for `upload_all`.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from processing.aws.retry import error_code
 
 if TYPE_CHECKING:
-    from processing.staging.plan import Upload
+    from processing.staging.pending_uploads import Upload
 
 
 def upload_reason(upload: Upload, error: Exception) -> str:

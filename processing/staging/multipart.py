@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from processing.aws.retry import RetryingApi
     from processing.staging.checksums import Hash
-    from processing.staging.plan import Upload
+    from processing.staging.pending_uploads import Upload
     from processing.staging.source_file import Source, Stream
     from processing.staging.thread_pool import Pool
 

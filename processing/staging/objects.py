@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from processing.aws.retry import RetryingApi
     from processing.request.s3_uri import S3Uri
-    from processing.staging.plan import Upload
+    from processing.staging.pending_uploads import Upload
 
 logger = logging.getLogger(__name__)
 

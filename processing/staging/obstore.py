@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from processing.aws.retry import RetryingApi
     from processing.staging.listing import Listed
-    from processing.staging.plan import Upload
+    from processing.staging.pending_uploads import Upload
 
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from processing.aws.retry import RetryingApi
     from processing.request.s3_uri import S3Uri
     from processing.staging.objects import ExpectedOwner
-    from processing.staging.plan import Upload
+    from processing.staging.pending_uploads import Upload
     from processing.staging.progress import Report
 
 SINGLE_PUT = 16 * MB

@@ -14,7 +14,7 @@ from processing import ConfigurationError, Session, StagingError
 from processing.aws.retry import RetryPolicy
 from processing.request.s3_uri import S3Uri
 from processing.staging.obstore import Fast, route_of
-from processing.staging.plan import Upload
+from processing.staging.pending_uploads import Upload
 from processing.staging.transfers import download_prefix, upload_all
 from processing.testing.clock import VirtualClock
 from processing.testing.wire import respond

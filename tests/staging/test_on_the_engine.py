@@ -11,7 +11,7 @@ import pytest
 from processing import LocalSession, StagingError
 from processing.request.s3_uri import S3Uri
 from processing.staging import transfers
-from processing.staging.plan import StagingPlan, Upload
+from processing.staging.pending_uploads import PendingUploads, Upload
 from processing.staging.transfers import download_prefix, upload_all
 from processing.testing.clock import VirtualClock
 from processing.testing.faults import FaultInjector
@@ -53,21 +53,21 @@ def test_code_costs_a_head_when_it_is_there(session: LocalSession, faults: Fault
     """Unchanged code is looked for, and not sent again."""
     (tmp_path / "x.py").write_text("print()")
     for expected in (["HeadObject", "PutObject"], ["HeadObject"]):
-        plan = StagingPlan()
-        plan.add_code(tmp_path / "x.py", S3Uri(session.default_bucket()))
+        pending = PendingUploads()
+        pending.add_code(tmp_path / "x.py", S3Uri(session.default_bucket()))
         faults.calls.clear()
-        upload_all(session.api, plan.uploads, expected_owner=session.expected_owner)
+        upload_all(session.api, pending.uploads, expected_owner=session.expected_owner)
         assert faults.calls == expected
 
 
 def test_what_cannot_be_the_code_is_not_run(session: LocalSession, faults: FaultInjector, tmp_path: Path) -> None:
     """Something else under a key that names the code is an error that says where, and stays."""
     (tmp_path / "x.py").write_text("print()")
-    plan = StagingPlan()
-    target = S3Uri.parse(plan.add_code(tmp_path / "x.py", S3Uri(session.default_bucket())))
+    pending = PendingUploads()
+    target = S3Uri.parse(pending.add_code(tmp_path / "x.py", S3Uri(session.default_bucket())))
     session.upload_string_as_file_body("other", target.bucket, target.key)
     with pytest.raises(StagingError, match=f"{target} has 5 bytes, and by its name it would have 7"):
-        upload_all(session.api, plan.uploads, expected_owner=session.expected_owner)
+        upload_all(session.api, pending.uploads, expected_owner=session.expected_owner)
     assert session.read_s3_file(target.bucket, target.key) == "other"
 
 

@@ -14,7 +14,7 @@ from processing import LocalSession, ProcessingInput, Processor, StagingError
 from processing.request.s3_uri import S3Uri
 from processing.staging import cache as kept
 from processing.staging.deduplication import missing_uploads, remember_trees
-from processing.staging.plan import StagingPlan
+from processing.staging.pending_uploads import PendingUploads
 from processing.staging.sources import LocalSource
 from processing.staging.transfers import download_prefix, upload_all
 from processing.staging.tree_hash import Tree, hash_files
@@ -68,12 +68,12 @@ def upload(session: LocalSession, faults: FaultInjector, data: Path) -> Callable
     """Upload the directory for reuse; return its URI and the calls that it took."""
 
     def run() -> tuple[str, list[str]]:
-        plan = StagingPlan()
-        uri = plan.add_reusable(LocalSource(data, data.is_dir()), S3Uri(session.default_bucket(), "p"))
+        pending = PendingUploads()
+        uri = pending.add_reusable(LocalSource(data, data.is_dir()), S3Uri(session.default_bucket(), "p"))
         faults.calls.clear()
-        left = missing_uploads(session.api, plan.uploads, session.expected_owner)
+        left = missing_uploads(session.api, pending.uploads, session.expected_owner)
         upload_all(session.api, left, expected_owner=session.expected_owner)
-        remember_trees(plan.uploads)
+        remember_trees(pending.uploads)
         return uri, list(faults.calls)
 
     return run
@@ -244,16 +244,16 @@ def test_a_file_is_named_by_its_content(
     session: LocalSession, faults: FaultInjector, data: Path, upload: Callable[[], tuple[str, list[str]]]
 ) -> None:
     """A single file goes below its own hash: one look when it is there, and one PUT when it is not."""
-    plan = StagingPlan()
+    pending = PendingUploads()
     for expected in (["HeadObject", "PutObject"], ["HeadObject"]):
-        plan = StagingPlan()
-        uri = plan.add_reusable(LocalSource(data / "a.csv", is_dir=False), S3Uri(session.default_bucket()))
-        (sent,) = plan.uploads
+        pending = PendingUploads()
+        uri = pending.add_reusable(LocalSource(data / "a.csv", is_dir=False), S3Uri(session.default_bucket()))
+        (sent,) = pending.uploads
         assert uri.endswith(f"/data/{sent.sha256}/a.csv")
         faults.calls.clear()
         upload_all(
             session.api,
-            missing_uploads(session.api, plan.uploads, session.expected_owner),
+            missing_uploads(session.api, pending.uploads, session.expected_owner),
             expected_owner=session.expected_owner,
         )
         assert faults.calls == expected
@@ -337,7 +337,7 @@ def test_names_that_no_key_can_have(data: Path) -> None:
     """A name that is not UTF-8 is found before anything is sent."""
     write(data / os.fsdecode(b"\xff"), "x")
     with pytest.raises(StagingError, match="its name is not UTF-8, as an S3 key has to be"):
-        StagingPlan().add_reusable(LocalSource(data, is_dir=True), S3Uri("b"))
+        PendingUploads().add_reusable(LocalSource(data, is_dir=True), S3Uri("b"))
 
 
 def test_what_is_remembered_is_whole_or_nothing(cache: Path) -> None:

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from processing import StagingError
 from processing.request.s3_uri import S3Uri
-from processing.staging import downloads, listing, multipart, plan, transfers
+from processing.staging import downloads, listing, multipart, pending_uploads, transfers
 from processing.staging import thread_pool as pool
 from processing.staging.checksums import verifier_of
 from processing.staging.obstore import Fast
-from processing.staging.plan import StagingPlan, Upload
+from processing.staging.pending_uploads import PendingUploads, Upload
 from processing.staging.progress import Meter
 from processing.staging.sources import LocalSource
 from processing.staging.transfers import Sender, download_prefix, get_bytes, put_bytes, upload_all
@@ -91,7 +91,7 @@ def files(directory: Path, **contents: bytes) -> list[Upload]:
 def code(directory: Path, body: bytes = b"print()", kms_key: str | None = None) -> tuple[Upload, ...]:
     """A script to be uploaded under the name of its content."""
     (directory / "x.py").write_bytes(body)
-    staged = StagingPlan()
+    staged = PendingUploads()
     staged.add_code(directory / "x.py", S3Uri(BUCKET), kms_key)
     return staged.uploads
 
@@ -318,7 +318,7 @@ class TestCode:
         assert wire.calls[2:] == ["HeadObject"]
 
     def test_the_bytes_are_those_of_the_name(self, session: Session, tmp_path: Path) -> None:
-        """Code that changes between the plan and the upload is uploaded as it was named."""
+        """Code that changes between staging and the upload is uploaded as it was named."""
         uploads = code(tmp_path, b"before")
         (tmp_path / "x.py").write_bytes(b"after")
         upload(session, uploads)
@@ -330,7 +330,7 @@ class TestCode:
         self, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bytes, small: int
     ) -> None:
         """Code too large to be kept is hashed again on its way: other bytes never get the name."""
-        monkeypatch.setattr(plan, "KEPT", 4)
+        monkeypatch.setattr(pending_uploads, "KEPT", 4)
         monkeypatch.setattr(transfers, "SMALL", small)
         uploads = code(tmp_path, b"these bytes")
         (tmp_path / "x.py").write_bytes(changed)
@@ -344,7 +344,7 @@ class TestCode:
         self, session: Session, wire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int
     ) -> None:
         """Code too large to be kept arrives, and is not sent again."""
-        monkeypatch.setattr(plan, "KEPT", 4)
+        monkeypatch.setattr(pending_uploads, "KEPT", 4)
         monkeypatch.setattr(transfers, "SMALL", small)
         upload(session, code(tmp_path, b"these bytes"))
         assert content(session, f"code/{hashlib.sha256(b'these bytes').hexdigest()}/x.py") == b"these bytes"
@@ -370,7 +370,7 @@ class TestCode:
         self, session: Session, wire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The parts of code that came to be meanwhile do not stay: S3 would keep them, and charge for them."""
-        monkeypatch.setattr(plan, "KEPT", 4)
+        monkeypatch.setattr(pending_uploads, "KEPT", 4)
         wire.error("CompleteMultipartUpload", 412, "PreconditionFailed")
         upload(session, code(tmp_path, BIG))
         assert "AbortMultipartUpload" in wire.calls
@@ -840,7 +840,11 @@ class TestCopies:
         """An upload whose content an object has."""
         put = session.client("s3").put_object(Bucket=BUCKET, Key="there", Body=b"content")
         (each,) = files(directory, x=b"content")
-        return [attrs.evolve(each, copy_of=plan.Copy(S3Uri(BUCKET, "there"), etag or put["ETag"]), kms_key="a-key")]
+        return [
+            attrs.evolve(
+                each, copy_of=pending_uploads.Copy(S3Uri(BUCKET, "there"), etag or put["ETag"]), kms_key="a-key"
+            )
+        ]
 
     def test_a_copy(self, session: Session, wire: Any, tmp_path: Path) -> None:
         """One CopyObject of exactly that content, with the KMS key and both owners."""
@@ -946,7 +950,7 @@ def test_a_directory_there_and_back(session: Session, tmp_path: Path) -> None:
     for name in names:
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).write_text(name)
-    staged = StagingPlan()
+    staged = PendingUploads()
     uri = staged.add_source(LocalSource(tmp_path / "in", is_dir=True), S3Uri(BUCKET, "there"))
     upload(session, staged.uploads)
     back = download_prefix(session.api, S3Uri.parse(uri), tmp_path / "out", expected_owner=nobody)

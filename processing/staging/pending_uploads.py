@@ -48,7 +48,7 @@ class Upload:
         body: the content, where it was read already.
         claim: what marks the object as this run's, where there must not be one yet; None to replace what is there.
         extra: more parameters of PutObject.
-        size: the content's size in bytes, as it was when the upload was planned.
+        size: the content's size in bytes, as it was when the upload was added.
         tree: the directory, where the key names the content of the whole of it. One listing then says which of its
             files are there (`processing.staging.deduplication`).
         copy_of: what S3 can copy (CopyObject with CopySourceIfMatch) in place of an upload. Where that fails because
@@ -68,7 +68,7 @@ class Upload:
     copy_of: Copy | None = None
 
 
-class StagingPlan:
+class PendingUploads:
     """Collects the uploads of one run. Adding looks at the files; nothing is sent.
 
     Large bundles are temporary files: `close` removes them.
@@ -89,14 +89,14 @@ class StagingPlan:
         """The buckets that something goes to."""
         return frozenset(upload.target.bucket for upload in self._uploads)
 
-    def claimed(self, claim: str) -> StagingPlan:
-        """Return the same plan for keys that nobody else may have: see `Upload.claim`."""
-        plan = StagingPlan()
-        plan._uploads = [
+    def claimed(self, claim: str) -> PendingUploads:
+        """Return the same uploads for keys that nobody else may have: see `Upload.claim`."""
+        copy = PendingUploads()
+        copy._uploads = [
             upload if upload.content_addressed else attrs.evolve(upload, claim=claim) for upload in self._uploads
         ]
-        plan._bundles, plan._scripts = self._bundles, self._scripts
-        return plan
+        copy._bundles, copy._scripts = self._bundles, self._scripts
+        return copy
 
     @property
     def scripts(self) -> tuple[tuple[Path, bytes | None], ...]:
