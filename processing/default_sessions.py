@@ -12,6 +12,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ LOCAL_ROLE = "arn:aws:iam::000000000000:role/processing-local"
 
 LOCAL_IMAGE = "local/processing-job:latest"
 """The image of a job on the embedded engine if the user gives none. No such image exists: a local Python runs."""
-
-LOCAL_INSTANCE_TYPES = frozenset({"local", "local_gpu"})
-"""The instance types that mean this machine."""
 
 # The environment variables that a default session depends on. If one of them changes, a new session is made.
 _AWS_SETTINGS: tuple[str, ...] = (

@@ -23,6 +23,14 @@ ML_PATH = re.compile(r"(?<![\w.~+-])(?<!:/)/opt/ml(?![\w.-])")
 """Finds in a text each /opt/ml that begins a path, or is one."""
 TERMINAL = frozenset({"Completed", "Failed", "Stopped"})
 """The statuses that end a job; its status does not change afterwards."""
+LOCAL_INSTANCE_TYPES = frozenset({"local", "local_gpu"})
+"""The instance types that run a job on this machine, on the embedded engine."""
+LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
+"""The log group of all processing jobs."""
+DAY = 86_400
+"""Seconds in a day."""
+DEFAULT_MAX_RUNTIME = DAY
+"""Seconds after which AWS stops a job that was created without a StoppingCondition, https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProcessingStoppingCondition.html."""
 MESSAGE_LIMIT = 1024
 """Bytes of /opt/ml/output/message that become the exit message."""
 

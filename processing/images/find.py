@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from processing._utils import did_you_mean
+from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.exceptions import ConfigurationError
 from processing.images import table
 from processing.images.releases import filled, newest_first, number_of_base
@@ -218,7 +219,7 @@ def _processor(wanted: ImageQuery, known: Sequence[Release]) -> str:
         return ""
     image = f"{wanted.framework} {known[0].version}"
     kinds = " and ".join(options)
-    if len(options) == 1 and wanted.instance_type in {None, "local", "local_gpu"}:
+    if len(options) == 1 and wanted.instance_type in {None, *LOCAL_INSTANCE_TYPES}:
         return options[0]  # on this machine, the only image there is has to do
     if wanted.instance_type is None:
         raise wanted.error("instance_type", f"missing; {image} has different images for {kinds}")
@@ -234,7 +235,7 @@ def _processor(wanted: ImageQuery, known: Sequence[Release]) -> str:
 
 
 def _processor_of(instance_type: str, options: Sequence[str]) -> str | None:
-    if instance_type in {"local", "local_gpu"}:
+    if instance_type in LOCAL_INSTANCE_TYPES:
         return "cpu" if instance_type == "local" else "gpu"
     family = _family(instance_type)
     if not family or family in options:

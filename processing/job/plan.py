@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing import pricing
+from processing.container.contract import DEFAULT_MAX_RUNTIME
 from processing.exceptions import ConfigurationError, EngineError, StagingError
 from processing.request.validate import find_problems
 from processing.request.warnings import collected_notices
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from processing.request.build import ProcessingRequest
     from processing.session.session import Session
     from processing.staging.pending_uploads import Upload
-
-DEFAULT_RUNTIME = 86_400
-"""Seconds after which AWS stops a job that gives no maximum: a day, https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProcessingStoppingCondition.html."""
 
 _UNKNOWN_ACCOUNT = "000000000000"
 _MOST = 10**9  # beyond all instances and seconds, and no number yet that a float cannot hold
@@ -152,7 +150,7 @@ def _uploads(launch: Launch) -> Iterator[PlannedUpload]:
 
 def _price(request: ProcessingRequest, region: str) -> tuple[float | None, str]:
     """Return what the job costs at most in USD, and how that comes about; None where a price is not known."""
-    seconds = DEFAULT_RUNTIME if request.max_runtime_in_seconds is None else request.max_runtime_in_seconds
+    seconds = DEFAULT_MAX_RUNTIME if request.max_runtime_in_seconds is None else request.max_runtime_in_seconds
     if not _is_count(seconds):
         return None, "how long it may run is not known"
     hours = seconds / 3600

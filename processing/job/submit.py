@@ -26,6 +26,7 @@ from processing.aws.retry import (
     server_time,
 )
 from processing.aws.truncation import check_response
+from processing.container.contract import DEFAULT_MAX_RUNTIME
 from processing.exceptions import NameTakenError, SubmissionError
 from processing.request.capacity import capacity_advice
 from processing.request.extra import ANSWERED_ONLY
@@ -263,7 +264,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "S3CompressionType": "None",
     "S3DataDistributionType": "FullyReplicated",
     "S3InputMode": "File",
-    "StoppingCondition": {"MaxRuntimeInSeconds": 86_400},
+    "StoppingCondition": {"MaxRuntimeInSeconds": DEFAULT_MAX_RUNTIME},
 }
 _NOT_ANSWERED = frozenset({"Tags"})  # ListTags has them
 

@@ -7,6 +7,7 @@ import importlib
 import threading
 from typing import TYPE_CHECKING, Any
 
+from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.local.errors import ApiError, folder_gone
 from processing.local.home import engine_home, explained, prepare_home
 from processing.local.stores.logs import LogStore
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
-LOCAL_INSTANCE_TYPES = frozenset({"local", "local_gpu"})
 
 _HANDLERS = {
     "sagemaker": ("processing.local.handlers.sagemaker", "SageMakerHandler"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing._utils import did_you_mean
+from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.exceptions import ConfigurationError
 from processing.request import extra as extras
 from processing.request.s3_uri import is_s3
@@ -29,7 +30,6 @@ CONTAINER_ROOT = "/opt/ml/processing/"
 """What a path of an input or output begins with, https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProcessingS3Input.html."""
 
 _OUR_INPUTS = ("code", "entrypoint", "processing-command")  # what a processor adds, after the user's
-_LOCAL_TYPES = frozenset({"local", "local_gpu"})
 _SHOWN = 80  # characters of a value in a message
 
 # From the service's path to the user's: the first that matches. `#` is a position, `*` a name.
@@ -198,7 +198,7 @@ def _choice(values: Iterable[str]) -> str:
 
 def _instance_type(field: str, violation: Violation) -> None:
     """Warn of an instance type that the model does not hold: AWS has new ones before botocore does."""
-    if violation.value in _LOCAL_TYPES:  # an error of its own where they are not understood
+    if violation.value in LOCAL_INSTANCE_TYPES:  # an error of its own where they are not understood
         return
     hint = did_you_mean(violation.value, violation.limit)
     notice(f"{field}: {violation.value!r} is not known to the installed botocore{hint}")
@@ -213,7 +213,7 @@ def _instances(request: ProcessingRequest, *, local: bool) -> Iterator[str]:
         yield 'instance_type: missing; give an instance type such as "ml.m5.xlarge", or "local" for this machine'
     if request.instance_type is not None and preferences is not None:
         yield "instance_preferences: excludes instance_type; give one of the two"
-    if isinstance(request.instance_type, str) and request.instance_type in _LOCAL_TYPES and not local:
+    if isinstance(request.instance_type, str) and request.instance_type in LOCAL_INSTANCE_TYPES and not local:
         yield f"instance_type: {request.instance_type!r} is only for the embedded engine; this session reaches AWS"
     counted = [preference.instance_count is not None for preference in preferences or ()]
     if any(counted) and not all(counted):

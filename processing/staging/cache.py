@@ -14,13 +14,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from processing._utils import cache_home, write_whole
+from processing.container.contract import DAY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-_KEPT_FOR = 90 * 86_400.0  # seconds since it was last used
+_KEPT_FOR = 90.0 * DAY  # seconds since it was last used
 
 
 def recall(kind: str, about: str) -> dict[str, Any]:

@@ -17,9 +17,6 @@ class Assumption(NamedTuple):
     behaviour: str
 
 
-DEFAULT_MAX_RUNTIME = 86_400
-"""Seconds: what Describe answers on AWS for a job that was created without a StoppingCondition."""
-
 ASSUMPTIONS: tuple[Assumption, ...] = (
     Assumption("sharding", "keys sorted by their UTF-8 bytes; host i of n takes every n-th key, from the i-th on"),
     Assumption(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from processing.local.jobs import assumptions as assumed
+from processing.container import contract
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ _S3_INPUT_DEFAULTS = {
 def completed(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the request as Describe answers it: without tags, with SageMaker's defaults."""
     request = {name: value for name, value in params.items() if name != "Tags"}
-    request.setdefault("StoppingCondition", {"MaxRuntimeInSeconds": assumed.DEFAULT_MAX_RUNTIME})
+    request.setdefault("StoppingCondition", {"MaxRuntimeInSeconds": contract.DEFAULT_MAX_RUNTIME})
     if "ProcessingInputs" in request:
         request["ProcessingInputs"] = [_completed_input(item) for item in request["ProcessingInputs"]]
     if "ProcessingOutputConfig" in request:

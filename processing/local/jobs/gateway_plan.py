@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
+from processing.container.contract import DAY
 from processing.local.credentials import job_credentials
 from processing.local.endpoint import client_environment
 from processing.local.errors import disk_full
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 MASKS_VARIABLE = "PROCESSING_LOCAL_MASKS"
 """Tells the process what the creator of its job keeps from jobs: a list in JSON."""
-_SLACK_SECONDS = 86_400
+_SLACK_SECONDS = DAY
 """For how long a job's keys hold beyond its longest runtime: for its inputs, its outputs, and clocks that are set."""
 
 

@@ -27,7 +27,6 @@ from processing.container import contract, runner
 from processing.local import file_trees as trees
 from processing.local import processes
 from processing.local.errors import ApiError
-from processing.local.jobs import assumptions as assumed
 from processing.local.jobs import events
 from processing.local.jobs.data import DataError, HostData
 from processing.local.jobs.host_services import HostServices
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
     from processing.local.sandboxes.base import Launch
 
-LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
 RESERVE_BYTES = 1 << 20
 """Kept free on the disk for each host, so that what filled it can be logged and the job's end be noted."""
 _OVERLAY = str(Path(contract.__file__).with_name("overlay.py"))
@@ -196,7 +194,7 @@ class Supervisor:
         launch = self._sandbox.command(argv, host, env=env, cwd=cwd, report_fd=report[1] if report else None)
         program = runner.Program(self._attendants.command(launch.argv), launch.env, launch.cwd, report, launch.signal)
         longest = (self._request.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds")
-        limits = runner.Limits(self._plan["tick"], self._plan["grace"], longest or assumed.DEFAULT_MAX_RUNTIME)
+        limits = runner.Limits(self._plan["tick"], self._plan["grace"], longest or contract.DEFAULT_MAX_RUNTIME)
         self._check(at_once=True)
         with contextlib.ExitStack() as at_the_end:
             at_the_end.callback(self._sandbox.remove, host.key, host.ml_root)
@@ -336,13 +334,13 @@ class Supervisor:
         events = [(stamp, message or " ") for stamp, message in messages]
         self._last_lines = [*self._last_lines, *(message for _, message in messages[-_LAST_LINES:])][-_LAST_LINES:]
         try:
-            self._logs.append(LOG_GROUP, self._stream, events)
+            self._logs.append(contract.LOG_GROUP, self._stream, events)
         except (ApiError, sqlite3.OperationalError) as error:
             if not _is_full(error) or not self._reserve.exists():
                 raise
             self._reserve.unlink()
             for event in events:  # one by one: all of them may be more than the reserve
-                self._logs.append(LOG_GROUP, self._stream, [event])
+                self._logs.append(contract.LOG_GROUP, self._stream, [event])
 
 
 def _interrupted(why: str, exit_code: int | None, request: Mapping[str, Any]) -> HostEnd:
@@ -350,7 +348,7 @@ def _interrupted(why: str, exit_code: int | None, request: Mapping[str, Any]) ->
     if why == "terminated":
         return HostEnd("failed", exit_code, "InternalServerError: the job's supervisor was told to end (SIGTERM)")
     if why == runner.TIMED_OUT:
-        longest = (request.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds", assumed.DEFAULT_MAX_RUNTIME)
+        longest = (request.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds", contract.DEFAULT_MAX_RUNTIME)
         reason = f"MaxRuntimeExceeded: the program ran longer than MaxRuntimeInSeconds ({longest})"
         return HostEnd("stopped", exit_code, reason)
     return HostEnd(why, exit_code)

@@ -17,6 +17,8 @@ import time
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from processing.container.contract import DAY
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from processing.local.stores.database import Database
 
-KEPT_SECONDS = 86_400.0
+KEPT_SECONDS = float(DAY)
 KEPT_EVENTS = 5_000
 """An event goes when it is older, even if a sink waits for it, as EventBridge gives up after a day; one that no sink
 waits for also goes when there are so many newer ones."""

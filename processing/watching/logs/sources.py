@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 
 from processing.aws.retry import error_code
+from processing.container.contract import LOG_GROUP
 from processing.watching.logs.page import Page, Record
-
-LOG_GROUP: Final = "/aws/sagemaker/ProcessingJobs"
 
 Call: TypeAlias = Callable[[str, dict[str, Any]], dict[str, Any]]
 """Calls one operation of CloudWatch Logs with retries: operation, parameters, answer."""
