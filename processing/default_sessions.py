@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.exceptions import ConfigurationError
@@ -50,6 +50,18 @@ _LOCAL_SETTINGS: tuple[str, ...] = (
 _lock = threading.RLock()
 _defaults: dict[str, tuple[Hashable, Session]] = {}
 _adapted: weakref.WeakKeyDictionary[Any, Session] = weakref.WeakKeyDictionary()
+
+
+class SessionLike(Protocol):
+    """Any session that a processor accepts: a session of this package, or a `sagemaker.Session` of version 2 or 3."""
+
+    @property
+    def boto_session(self) -> Any:
+        """The boto3 session."""
+
+    def default_bucket(self) -> str:
+        """Return the name of the default bucket."""
+        ...
 
 
 def resolve_session(sagemaker_session: Any, instance_type: Any) -> Session:

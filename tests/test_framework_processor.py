@@ -72,9 +72,9 @@ class Recorded:
         recorded = self
 
         class Recording(kind):  # type: ignore[misc, valid-type]
-            def _pop_staging_plan(self) -> PendingUploads:
-                recorded.pending.append(self._plan())
-                taken: PendingUploads = super()._pop_staging_plan()
+            def _detach_uploads(self) -> PendingUploads:
+                recorded.pending.append(self._uploads())
+                taken: PendingUploads = super()._detach_uploads()
                 return taken
 
         layout = options.pop("code_layout", None)

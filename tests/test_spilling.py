@@ -26,6 +26,7 @@ from processing import (
 from processing.container.command import FILE, command_script
 from processing.local import sandboxes
 from processing.processors.oversized_command import Command, Limits, request_limits, spill
+from processing.processors.run_arguments import RunArguments
 
 ROLE = "arn:aws:iam::123456789012:role/Processing"
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/my-image:1"
@@ -84,9 +85,7 @@ def test_the_file_is_encrypted_and_the_runs_own(processor: Processor, caplog: py
     for kms_key, used in (("k", "k"), (None, "of-outputs")):
         plan = processor.plan(kms_key=kms_key, job_name="a-job")
         with caplog.at_level("DEBUG"):
-            launch = processor._prepare(
-                {"inputs": None, "outputs": None, "arguments": None, "kms_key": kms_key}, "a-job", None, None
-            )
+            launch = processor._prepare(RunArguments(kms_key=kms_key, job_name="a-job"))
         (upload,) = launch.staging.uploads
         assert (upload.kms_key, upload.content_addressed) == (used, False)
         assert b"correct-horse" in (upload.body or b"")

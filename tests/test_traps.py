@@ -22,7 +22,7 @@ from processing import (
     Session,
 )
 from processing.aws.retry import RetryingApi
-from processing.local.sandboxes.base import Host
+from processing.local.sandboxes.base import HostSpec
 from processing.local.sandboxes.container import Container
 from processing.processors import FrameworkProcessor
 from processing.testing.clock import VirtualClock
@@ -370,7 +370,7 @@ def test_keys_are_on_no_command_line(tmp_path: pathlib.Path) -> None:
     program.chmod(0o755)
     sandbox, reason = Container.probe(str(program))
     assert sandbox is not None, reason
-    host = Host("/w/ml", [], "algo-1", network=True, hosts=1, key="job-1", image="image")
+    host = HostSpec("/w/ml", [], "algo-1", network=True, hosts=1, key="job-1", image="image")
     launch = sandbox.command(["python3"], host, env={"AWS_SECRET_ACCESS_KEY": "sesame"}, cwd="/w", report_fd=None)
     assert not any("sesame" in word for word in launch.argv)
     assert "AWS_SECRET_ACCESS_KEY" in launch.argv

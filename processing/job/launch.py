@@ -96,7 +96,7 @@ class Launch:
         )
         if check:
             check_request(request, file_uris=session.is_local)
-        return cls(session, request, processor._pop_staging_plan())  # noqa: SLF001 - the same
+        return cls(session, request, processor._detach_uploads())  # noqa: SLF001 - the same
 
     def submit(self) -> Submitted:
         """Stage and submit, and return what AWS has accepted.

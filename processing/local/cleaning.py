@@ -175,13 +175,13 @@ class _Cleaner:
         abandoned = self.now - ABANDONED_AFTER
         bodies = self._objects.bodies.stale_names(abandoned)
         half_made = _half_made_folders(self._home, abandoned)
-        folders = [*half_made, *remains.left_folders(self._home, in_use)]
+        folders = [*half_made, *remains.leftover_folders(self._home, in_use)]
         if self._dry_run:
             found = [*folders, *(self._home / "incoming" / name for name in bodies)]
             return Cleaned(leftovers=len(found), freed=sum(_disk_bytes(path) for path in found))
         for path in half_made:
             trees.remove_tree(path)
-        remains.remove_left_folders(self._home, in_use)
+        remains.remove_leftover_folders(self._home, in_use)
         files = self._objects.remove_orphans() + expiry.empty_garbage(self._objects)
         return Cleaned(leftovers=len(folders) + files)
 

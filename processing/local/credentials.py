@@ -193,7 +193,7 @@ def caller() -> Identity:
 
 
 @contextlib.contextmanager
-def calling(identity: Identity) -> Iterator[None]:
+def acting_as(identity: Identity) -> Iterator[None]:
     """Let handlers see who calls, within the block."""
     token = _caller.set(identity)
     try:

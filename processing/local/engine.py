@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.local.errors import ApiError, folder_gone
-from processing.local.home import engine_home, explained, prepare_home
+from processing.local.home import engine_home, explain_os_errors, prepare_home
 from processing.local.stores.logs import LogStore
 from processing.local.stores.metrics import MetricStore
 from processing.local.stores.objects import ObjectStore
@@ -82,7 +82,7 @@ class Engine:
         self.home = engine_home() if home is None else prepare_home(home)
         self.settings = EngineSettings() if settings is None else settings
         self.region = region
-        with explained(self.home):  # it makes folders
+        with explain_os_errors(self.home):  # it makes folders
             self.objects = ObjectStore(self.home)
         self.logs = LogStore(self.home)
         self.metrics = MetricStore(self.home)
@@ -143,7 +143,7 @@ class Engine:
             with self._lock:
                 if service not in self._operations and service in _HANDLERS:
                     module, name = _HANDLERS[service]
-                    if service == "s3" and self.settings.another_s3 is not None:
+                    if service == "s3" and self.settings.remote_s3_endpoint is not None:
                         module, name = _ANOTHER_S3
                     handler = getattr(importlib.import_module(module), name)(self)
                     self._operations[service] = handler.operations

@@ -24,7 +24,7 @@ INTERVAL = 0.05
 _log = logging.getLogger(__name__)
 
 
-class Subscription:
+class EventListener:
     """Calls back for each change of a job's status, from a thread of its own, until it is closed. A context manager.
 
     Args:
@@ -62,7 +62,7 @@ class Subscription:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def __enter__(self) -> Subscription:
+    def __enter__(self) -> EventListener:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,7 +88,7 @@ class Subscription:
         while changes := self._jobs.outbox.transitions_after(self._seen):
             for change in changes:
                 self._seen = change.id
-                self._tell(events.event(change))
+                self._tell(events.state_change_event(change))
 
     def _tell(self, event: dict[str, Any]) -> None:
         try:

@@ -45,7 +45,7 @@ def prepare_home(home: Path) -> Path:
     Raises:
         EngineError: it cannot be made or written to, or others may write to it.
     """
-    with explained(home):
+    with explain_os_errors(home):
         home = home.expanduser().absolute()
         if len(os.fsencode(home)) > MAX_PATH_BYTES:
             raise _unusable(home, f"its path has more than {MAX_PATH_BYTES} bytes, which SQLite cannot work with")
@@ -64,7 +64,7 @@ def prepare_home(home: Path) -> Path:
 
 
 @contextlib.contextmanager
-def explained(home: Path) -> Iterator[None]:
+def explain_os_errors(home: Path) -> Iterator[None]:
     """Turn what the system says of the engine's folder into an `EngineError` that names it.
 
     Args:

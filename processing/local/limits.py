@@ -168,7 +168,7 @@ def remove_group(group: Path) -> None:
             time.sleep(_RELEASE_SECONDS)
 
 
-def forget_group(work: Path) -> None:
+def remove_orphaned_group(work: Path) -> None:
     """Remove the control group of a host whose supervisor is gone.
 
     Args:
@@ -268,12 +268,12 @@ class DiskWatch:
         """Seconds until it is time for the next look."""
         return max(0.0, self._next - self._clock())
 
-    def look(self) -> None:
+    def measure_if_due(self) -> None:
         """Look, unless that was done a short while ago."""
         if self.pause <= 0:
-            self.look_now()
+            self.measure()
 
-    def look_now(self) -> None:
+    def measure(self) -> None:
         """Add up the blocks of all files; links are not followed, and what is used in place does not count."""
         began = self._clock()
         self.used = 512 * sum(map(_blocks, trees.entries_below(str(self._folder))))

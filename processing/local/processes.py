@@ -18,7 +18,7 @@ for longer than a quarter of a second."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def start_mark(pid: int) -> str | None:
+def start_id(pid: int) -> str | None:
     """Return what tells a process from every other one of its number: boot and time of start. None if not known."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
@@ -33,7 +33,7 @@ def kill_group(group: int, mark: str | None) -> None:
     While any member lives, the kernel gives the number to nobody else: a missing leader is therefore no obstacle, and
     one with another time of start means that the group is gone.
     """
-    if mark is not None and Path(f"/proc/{group}").exists() and start_mark(group) != mark:
+    if mark is not None and Path(f"/proc/{group}").exists() and start_id(group) != mark:
         return
     if mark is not None and not mark.startswith(_boot()):
         return
@@ -41,7 +41,7 @@ def kill_group(group: int, mark: str | None) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def kill_marked(folder: Path) -> None:
+def kill_processes_of(folder: Path) -> None:
     """Kill the processes that were started with a path inside the folder in their environment, where /proc shows it."""
     mark = os.fsencode(folder) + b"/"
     killed: set[str] = set()
@@ -59,7 +59,7 @@ def kill_marked(folder: Path) -> None:
             time.sleep(_BETWEEN_LOOKS)
 
 
-def with_argument(argument: str) -> dict[int, list[str]]:
+def command_lines_with(argument: str) -> dict[int, list[str]]:
     """Return the number and the command line of each process that has `argument` on it, where /proc shows them."""
     found = {}
     for pid in _numbers():

@@ -48,7 +48,7 @@ class RemoteS3Objects:
 
     def iter_prefix(self, bucket: str, prefix: str = "") -> Iterator[Found]:
         """Yield every object whose key begins with the prefix, in order."""
-        with explained(self._endpoint):
+        with explain_client_errors(self._endpoint):
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
                 for entry in page.get("Contents", ()):
                     yield Found(entry["Key"])
@@ -56,14 +56,14 @@ class RemoteS3Objects:
     def open(self, bucket: str, key: str) -> tuple[Found, int]:
         """Return an object's key and its body as an open file descriptor."""
         with tempfile.TemporaryFile(dir=self._folder) as file:
-            with explained(self._endpoint):
+            with explain_client_errors(self._endpoint):
                 self._client.download_fileobj(bucket, key, file)
             file.seek(0)
             return Found(key), os.dup(file.fileno())
 
     def put(self, bucket: str, key: str, source: BodySource) -> None:
         """Store an object: bytes, a path, or a stream."""
-        with explained(self._endpoint):
+        with explain_client_errors(self._endpoint):
             if isinstance(source, (bytes, bytearray, memoryview)):
                 self._client.put_object(Bucket=bucket, Key=key, Body=bytes(source))
             elif isinstance(source, os.PathLike):
@@ -74,7 +74,7 @@ class RemoteS3Objects:
 
 def plan(settings: EngineSettings, region: str) -> dict[str, Any] | None:
     """Return what a supervisor needs to reach the other S3; None if there is none."""
-    endpoint = settings.another_s3
+    endpoint = settings.remote_s3_endpoint
     if endpoint is None:
         return None
     return {"endpoint": endpoint, "region": region, "path": search_path()}
@@ -82,7 +82,7 @@ def plan(settings: EngineSettings, region: str) -> dict[str, Any] | None:
 
 def environment(settings: EngineSettings, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the variables of this machine by which a supervisor finds credentials for the other S3; not for jobs."""
-    if settings.another_s3 is None:
+    if settings.remote_s3_endpoint is None:
         return {}
     return {name: value for name, value in environ.items() if name.startswith("AWS_") or name in _OF_CLIENTS}
 
@@ -104,7 +104,7 @@ def make_client(endpoint: str, region: str) -> Any:
 
 
 @contextlib.contextmanager
-def explained(endpoint: str) -> Iterator[None]:
+def explain_client_errors(endpoint: str) -> Iterator[None]:
     """Turn a client's errors into the engine's; that the place cannot be reached names the setting."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError

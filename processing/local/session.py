@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from processing.aws.rate_limit import AdaptiveRateLimiter
     from processing.aws.retry import RetryPolicy
     from processing.local.cleaning import Age, Cleaned, Size
-    from processing.local.event_callbacks import Subscription
+    from processing.local.event_callbacks import EventListener
     from processing.local.settings import SandboxSetting
     from processing.request.build import ProcessingRequest
     from processing.staging.pending_uploads import PendingUploads
@@ -161,7 +161,7 @@ class LocalSession(Session):
 
     def watch_events(
         self, callback: Callable[[dict[str, Any]], object], *, since: dt.datetime | None = None
-    ) -> Subscription:
+    ) -> EventListener:
         """Call back for each change of a job's status, whoever created the job, until the answer is closed.
 
         The callback runs in a thread of its own, and is given EventBridge's "SageMaker Processing Job State Change" as
@@ -175,7 +175,7 @@ class LocalSession(Session):
         Raises:
             ConfigurationError: `callback` cannot be called, or `since` is no time.
         """
-        from processing.local.event_callbacks import Subscription
+        from processing.local.event_callbacks import EventListener
 
         if not callable(callback):
             raise ConfigurationError(f"callback: {callback!r} cannot be called")
@@ -184,7 +184,7 @@ class LocalSession(Session):
         if since is not None and since.tzinfo is None:
             since = since.replace(tzinfo=dt.timezone.utc)
         start = None if since is None else since.timestamp()
-        return Subscription(self.home, callback, since=start, clock=self.clock)
+        return EventListener(self.home, callback, since=start, clock=self.clock)
 
     def preflight(self, request: ProcessingRequest, pending: PendingUploads) -> None:
         """Refuse what the engine cannot run, before anything is uploaded.
@@ -202,7 +202,7 @@ class LocalSession(Session):
         except ApiError as error:
             raise EngineError(error.message) from error
         self.engine.settings.check_sinks()
-        sandbox = sandboxes.suitable(self.engine.settings)
+        sandbox = sandboxes.sandbox_for(self.engine.settings)
         if not sandbox.runs_image:
             self.engine.settings.interpreter(request.image_uri)
         if sandbox.name == "rewriting":

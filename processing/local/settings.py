@@ -120,7 +120,7 @@ class EngineSettings:
             raise ConfigurationError(f"events_file: {place} cannot be written to")
 
     @property
-    def another_s3(self) -> str | None:
+    def remote_s3_endpoint(self) -> str | None:
         """The URL of the S3 that takes the place of the engine's own; None for the engine's own.
 
         Raises:
@@ -147,7 +147,7 @@ class EngineSettings:
         """Whether a job's image itself runs, so that neither entrypoint nor interpreter has to be given."""
         return self.sandbox == "container"
 
-    def options_for_containers(self) -> tuple[str, ...]:
+    def resolved_container_options(self) -> tuple[str, ...]:
         """Return the further options of `run`: the setting, else those of the environment variable.
 
         Raises:

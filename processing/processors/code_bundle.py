@@ -18,14 +18,14 @@ from processing.staging.sources import LocalSource, resolve_code, resolve_source
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from processing.processors.code_options import CodeOptions
+    from processing.processors.run_arguments import CodeOptions
     from processing.staging.bundles import Member
 
 _ARCHIVES = (".tar.gz", ".tgz")
 
 
 @attrs.frozen
-class Packed:
+class PackedCode:
     """Code ready to travel.
 
     Args:
@@ -39,12 +39,12 @@ class Packed:
     uri: S3Uri | None = None
 
 
-def pack(code: Any, settings: CodeOptions, root: Path | None = None) -> Packed:
+def pack_code(code: Any, options: CodeOptions, root: Path | None = None) -> PackedCode:
     """Return the files that travel, and what is what among them.
 
     Args:
         code: the script: its path, or its name in `source_dir`; or a directory, with `entry_point` in it.
-        settings: what else was given.
+        options: what else was given.
         root: the directory that paths are relative to; None for the working directory.
 
     Raises:
@@ -52,14 +52,14 @@ def pack(code: Any, settings: CodeOptions, root: Path | None = None) -> Packed:
         ConfigurationError: the settings exclude each other, or one of them cannot be what it is.
         StagingError: a directory cannot be read.
     """
-    arn = settings.codeartifact_repo_arn
+    arn = options.codeartifact_repo_arn
     artifact = None if arn is None else codeartifact(arn)
-    if is_s3(settings.source_dir):
-        return _in_s3(code, settings, artifact)
-    script, entry_point, field = code, settings.entry_point, "code"
+    if is_s3(options.source_dir):
+        return _in_s3(code, options, artifact)
+    script, entry_point, field = code, options.entry_point, "code"
     directory = None
-    if settings.source_dir is not None:
-        directory = _directory(_below(root, settings.source_dir), "source_dir")
+    if options.source_dir is not None:
+        directory = _directory(_below(root, options.source_dir), "source_dir")
     elif is_directory(_below(root, code)):
         if entry_point is None:
             raise CodeNotFoundError(
@@ -68,15 +68,15 @@ def pack(code: Any, settings: CodeOptions, root: Path | None = None) -> Packed:
             )
         directory = _directory(_below(root, code), "code")
         script, entry_point, field = entry_point, None, "entry_point"
-    files = _Files(directory, root)
+    files = _BundleFiles(directory, root)
     payload = Payload(
         files.name_of_script(script, field),
         ARCHIVE,
-        None if settings.requirements is None else files.name_of(settings.requirements, "requirements"),
+        None if options.requirements is None else files.name_of(options.requirements, "requirements"),
         None if entry_point is None else files.name_of(entry_point, "entry_point"),
         artifact,
     )
-    return Packed(payload, tuple(files.members(_dependencies(settings.dependencies, root))))
+    return PackedCode(payload, tuple(files.members(_dependencies(options.dependencies, root))))
 
 
 def is_directory(code: object) -> bool:
@@ -90,7 +90,7 @@ def is_directory(code: object) -> bool:
     return isinstance(source, LocalSource) and source.is_dir
 
 
-class _Files:
+class _BundleFiles:
     """The files of a bundle, some of them by name.
 
     Args:
@@ -148,11 +148,11 @@ class _Files:
         return Path(os.path.abspath(source.path))  # noqa: PTH100 - the same
 
 
-def _in_s3(code: Any, settings: CodeOptions, artifact: CodeArtifact | None) -> Packed:
+def _in_s3(code: Any, options: CodeOptions, artifact: CodeArtifact | None) -> PackedCode:
     """Return what there is to say of code that lies in S3: an archive, or a prefix with the files."""
-    uri = resolve_source(settings.source_dir, "source_dir")
+    uri = resolve_source(options.source_dir, "source_dir")
     assert isinstance(uri, S3Uri)
-    if settings.dependencies:
+    if options.dependencies:
         raise ConfigurationError(
             "dependencies: cannot be added to a source_dir in S3; put them there, or give it locally"
         )
@@ -160,12 +160,12 @@ def _in_s3(code: Any, settings: CodeOptions, artifact: CodeArtifact | None) -> P
     payload = Payload(
         _name_in_s3(code, "code"),
         archive,
-        None if settings.requirements is None else _name_in_s3(settings.requirements, "requirements"),
-        None if settings.entry_point is None else _name_in_s3(settings.entry_point, "entry_point"),
+        None if options.requirements is None else _name_in_s3(options.requirements, "requirements"),
+        None if options.entry_point is None else _name_in_s3(options.entry_point, "entry_point"),
         artifact,
     )
     # With the slash: a prefix without one also means the beginning of other names.
-    return Packed(payload, uri=uri if archive is not None else S3Uri(uri.bucket, f"{uri.key.rstrip('/')}/"))
+    return PackedCode(payload, uri=uri if archive is not None else S3Uri(uri.bucket, f"{uri.key.rstrip('/')}/"))
 
 
 def _name_in_s3(given: Any, field: str) -> str:

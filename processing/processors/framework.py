@@ -8,19 +8,20 @@ import attrs
 
 from processing.exceptions import ConfigurationError
 from processing.models import RunArgs
-from processing.processors.code_options import CodeOptions
-from processing.processors.script import ScriptProcessor, as_given
+from processing.processors.run_arguments import CodeOptions, RunArguments
+from processing.processors.script import ScriptProcessor
 from processing.request.s3_uri import S3Uri, is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from processing._utils import StrPath
+    from processing.default_sessions import SessionLike
     from processing.job.job import ProcessingJob
     from processing.job.plan import RunPlan
     from processing.job.start import IfExists
     from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
-    from processing.processors.processor import Preferences, Tags
+    from processing.processors.base import Preferences, Tags
     from processing.request.build import ProcessingRequest
     from processing.staging.progress import Progress
 
@@ -57,7 +58,7 @@ class FrameworkProcessor(ScriptProcessor):
         code_location: str | None = None,
         max_runtime_in_seconds: int | None = None,
         base_job_name: str | None = None,
-        sagemaker_session: Any = None,
+        sagemaker_session: SessionLike | None = None,
         env: dict[str, str] | None = None,
         tags: Tags | None = None,
         network_config: NetworkConfig | None = None,
@@ -69,9 +70,9 @@ class FrameworkProcessor(ScriptProcessor):
         py_version: str | None = None,
     ) -> None:
         if isinstance(image_uri, type):  # v2's form, by position
-            raise _estimator_form(image_uri, role)
+            raise _estimator_error(image_uri, role)
         if estimator_cls is not None or framework_version is not None or py_version is not None:
-            raise _estimator_form(estimator_cls, framework_version)
+            raise _estimator_error(estimator_cls, framework_version)
         self.code_location = code_location.rstrip("/") if isinstance(code_location, str) else code_location
         super().__init__(
             role,
@@ -98,9 +99,9 @@ class FrameworkProcessor(ScriptProcessor):
         source_dir: StrPath | None = None,
         dependencies: Sequence[StrPath] | None = None,
         requirements: StrPath | dict[str, str] | None = None,
-        inputs: list[ProcessingInput] | None = None,
+        inputs: Sequence[ProcessingInput] | None = None,
         outputs: Sequence[ProcessingOutput | str] | None = None,
-        arguments: list[str] | None = None,
+        arguments: list[str] | tuple[str, ...] | None = None,
         wait: bool = True,
         logs: bool | None = None,
         job_name: str | None = None,
@@ -154,17 +155,10 @@ class FrameworkProcessor(ScriptProcessor):
             EngineError: the embedded engine cannot run it here.
             JobFailedError, JobStoppedError: with `wait`, the job ended so.
         """
-        settings = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
-        return self._run(
-            as_given(code, inputs, outputs, arguments, kms_key, _as_meant(settings)),
-            wait=wait,
-            logs=logs,
-            job_name=job_name,
-            experiment_config=experiment_config,
-            if_exists=if_exists,
-            extra=extra,
-            progress=progress,
-        )
+        options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
+        options = _with_v2_positions(options)
+        call = RunArguments(inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, code, options)
+        return self._run(call, wait=wait, logs=logs, if_exists=if_exists, progress=progress)
 
     def request(  # type: ignore[override]  # as run
         self,
@@ -172,9 +166,9 @@ class FrameworkProcessor(ScriptProcessor):
         source_dir: StrPath | None = None,
         dependencies: Sequence[StrPath] | None = None,
         requirements: StrPath | dict[str, str] | None = None,
-        inputs: list[ProcessingInput] | None = None,
+        inputs: Sequence[ProcessingInput] | None = None,
         outputs: Sequence[ProcessingOutput | str] | None = None,
-        arguments: list[str] | None = None,
+        arguments: list[str] | tuple[str, ...] | None = None,
         *,
         job_name: str | None = None,
         experiment_config: dict[str, str] | None = None,
@@ -191,9 +185,10 @@ class FrameworkProcessor(ScriptProcessor):
             ConfigurationError: what was given cannot work, or a call to AWS would be needed: give the role as an ARN.
             StagingError: a file cannot be read.
         """
-        settings = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
-        given = as_given(code, inputs, outputs, arguments, kms_key, _as_meant(settings))
-        return self._request(given, job_name, experiment_config, extra)
+        options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
+        options = _with_v2_positions(options)
+        call = RunArguments(inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, code, options)
+        return self._request(call)
 
     def plan(  # type: ignore[override]  # as run
         self,
@@ -201,9 +196,9 @@ class FrameworkProcessor(ScriptProcessor):
         source_dir: StrPath | None = None,
         dependencies: Sequence[StrPath] | None = None,
         requirements: StrPath | dict[str, str] | None = None,
-        inputs: list[ProcessingInput] | None = None,
+        inputs: Sequence[ProcessingInput] | None = None,
         outputs: Sequence[ProcessingOutput | str] | None = None,
-        arguments: list[str] | None = None,
+        arguments: list[str] | tuple[str, ...] | None = None,
         *,
         job_name: str | None = None,
         experiment_config: dict[str, str] | None = None,
@@ -214,9 +209,10 @@ class FrameworkProcessor(ScriptProcessor):
         extra: Mapping[str, Any] | None = None,
     ) -> RunPlan:
         """Return what `run` would do, and what is wrong with it: see `Processor.plan`."""
-        settings = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
-        given = as_given(code, inputs, outputs, arguments, kms_key, _as_meant(settings))
-        return self._plan_run(given, job_name, experiment_config, extra)
+        options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
+        options = _with_v2_positions(options)
+        call = RunArguments(inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, code, options)
+        return self._plan_run(call)
 
     def get_run_args(  # type: ignore[override]  # the order of sagemaker 2
         self,
@@ -248,21 +244,21 @@ class FrameworkProcessor(ScriptProcessor):
 
         self._resolve_session()
         session = self.sagemaker_session
-        with self._turn:
+        with self._run_lock:
             self._pending_uploads = None
             uri, with_code, _ = self._pack_and_upload_code(code, source_dir, dependencies, git_config, job_name, inputs)
-            plan = self._pop_staging_plan()
+            pending = self._detach_uploads()
         try:
-            for bucket in sorted(plan.buckets):
+            for bucket in sorted(pending.buckets):
                 session.ensure_bucket(bucket)
-            upload_all(session.api, plan.uploads, expected_owner=session.expected_owner)
+            upload_all(session.api, pending.uploads, expected_owner=session.expected_owner)
         finally:
-            plan.close()
+            pending.close()
         return RunArgs(uri, with_code, outputs, arguments)
 
-    def _packs(self, code: Any, settings: CodeOptions) -> bool:
-        """Say whether the code travels as a bundle: unless it is a script in S3, always."""
-        return not is_s3(code) or super()._packs(code, settings)
+    def _needs_bundle(self, code: Any, options: CodeOptions) -> bool:
+        """Return True if the code travels as a bundle: always, except for a script in S3 without options."""
+        return not is_s3(code) or super()._needs_bundle(code, options)
 
     def _command_for(self, script: str) -> list[str] | None:
         """Return what runs the script that the entrypoint names; a shell script in S3 is one, as in 2.x."""
@@ -278,20 +274,24 @@ class FrameworkProcessor(ScriptProcessor):
             raise ConfigurationError(f"code_location: {error}") from None
 
 
-def _as_meant(settings: CodeOptions) -> CodeOptions:
-    """Return the settings, those that were given by position in the order of 2.x under their names."""
-    if isinstance(settings.requirements, dict) and settings.git_config is None:
-        settings = attrs.evolve(settings, git_config=settings.requirements, requirements=None)
-    entry_point = settings.entry_point
-    if isinstance(entry_point, str) and entry_point.startswith("arn:") and settings.codeartifact_repo_arn is None:
-        settings = attrs.evolve(settings, codeartifact_repo_arn=entry_point, entry_point=None)
-    return settings
+def _with_v2_positions(options: CodeOptions) -> CodeOptions:
+    """Return the options of a call in the positional order of `sagemaker` 2.x under their own names.
+
+    In that order a `git_config` has the place of `requirements`, and the ARN of a CodeArtifact repository the place of
+    `entry_point`.
+    """
+    if isinstance(options.requirements, dict) and options.git_config is None:
+        options = attrs.evolve(options, git_config=options.requirements, requirements=None)
+    entry_point = options.entry_point
+    if isinstance(entry_point, str) and entry_point.startswith("arn:") and options.codeartifact_repo_arn is None:
+        options = attrs.evolve(options, codeartifact_repo_arn=entry_point, entry_point=None)
+    return options
 
 
 _PROCESSORS = ("HuggingFace", "MXNet", "PyTorch", "SKLearn", "TensorFlow", "XGBoost")
 
 
-def _estimator_form(estimator: type[Any] | None, version: str | None) -> ConfigurationError:
+def _estimator_error(estimator: type[Any] | None, version: str | None) -> ConfigurationError:
     """Return what to tell somebody who wrote `FrameworkProcessor` as for `sagemaker` 2.x."""
     name = getattr(estimator, "__name__", None)
     if name in _PROCESSORS:

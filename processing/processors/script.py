@@ -1,4 +1,4 @@
-"""`ScriptProcessor`: runs a script of the user's in an image."""
+"""`ScriptProcessor`: runs a user's script in a container image."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from processing._utils import StrPath, type_name
 from processing.container.bootstrap import ARCHIVE, NAME, Payload, bootstrap
 from processing.exceptions import ConfigurationError
 from processing.models import ProcessingInput, ProcessingOutput, RunArgs
-from processing.processors.code_options import CodeOptions
-from processing.processors.processor import INPUTS, Preferences, Processor, Tags
+from processing.processors.base import INPUT_DIRECTORY, Preferences, Tags
+from processing.processors.processor import Processor
+from processing.processors.run_arguments import CodeOptions, HookArguments, RunArguments
 from processing.request.s3_uri import S3Uri, is_s3
 from processing.staging.sources import LocalSource, file_uri_path, resolve_code, resolve_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from processing.default_sessions import SessionLike
     from processing.job.job import ProcessingJob
     from processing.job.plan import RunPlan
     from processing.job.start import IfExists
@@ -26,29 +30,54 @@ if TYPE_CHECKING:
     from processing.staging.bundles import Member
     from processing.staging.progress import Progress
 
-
-_BUNDLE, _ENTRYPOINT = "code", "entrypoint"  # the inputs of code that travels as a bundle, as in sagemaker 2.x
+# The names of the inputs for code that travels as a bundle, as in sagemaker 2.x.
+_BUNDLE_INPUT = "code"
+_BOOTSTRAP_INPUT = "entrypoint"
 
 
 class ScriptProcessor(Processor):
-    """Runs processing jobs with a script of the user's.
+    """Runs processing jobs with a script in a container image.
+
+    If role, keys, env, tags or network are left out, the SageMaker config file supplies them.
 
     Args:
-        role: see `Processor`.
-        image_uri: the container image that the script runs in.
+        role: the ARN of the IAM role that SageMaker assumes, or its name, which is looked up with IAM GetRole. Optional
+            on the embedded engine.
+        image_uri: the container image that the script runs in. Optional on the embedded engine, which does not run it.
         command: the program that runs the script, and its options, such as `["python3"]`.
-        instance_count: see `Processor`, as for all that follow.
+        instance_count: the number of instances, 1 to 100.
+        instance_type: the instance type, such as `ml.m5.xlarge`; `local` runs the job on this machine, on the embedded
+            engine.
+        volume_size_in_gb: the storage of each instance, in GB.
+        volume_kms_key: the KMS key that encrypts that storage.
+        output_kms_key: the KMS key that encrypts the outputs in S3.
+        max_runtime_in_seconds: the seconds after which AWS stops the job; None for AWS's default, a day.
+        base_job_name: the beginning of generated job names; by default the name of the image.
+        sagemaker_session: a `processing.Session`, a `processing.LocalSession` or a `sagemaker.Session`; by default a
+            session made from the environment.
+        env: the environment variables of the container.
+        tags: the job's tags: a dictionary, or a list of `{"Key": ..., "Value": ...}`.
+        network_config: the network of the containers.
+        instance_preferences: instance types in order of priority, 1 to 5, instead of `instance_type`; or
+            `{"InstanceType": ..., "InstanceCount": ...}` for each, instead of `instance_count` too.
+        extra: settings of CreateProcessingJob that no parameter has, in the service's spelling.
+
+    Attributes:
+        jobs: the jobs that this processor has started, the oldest first.
+        latest_job: the job that was started last, or None.
     """
 
-    _CODE_CONTAINER_BASE_PATH = INPUTS
+    _CODE_CONTAINER_BASE_PATH = INPUT_DIRECTORY
     _CODE_CONTAINER_INPUT_NAME = "code"
 
     framework_entrypoint_command: list[str] = ["/bin/sh"]  # noqa: RUF012 - v2's name and form; subclasses set their own
-    """What runs the bootstrap, where code travels as a bundle."""
+    """The command that runs the bootstrap, if the code travels as a bundle."""
 
     command: list[str] | None = None
-    _payload: Payload | None = None  # what the bootstrap of the current run finds
-    _packed = False  # whether the current run's code is started by the bootstrap
+    # The settings of the current run's bootstrap.
+    _payload: Payload | None = None
+    # True if the bootstrap starts the current run's code.
+    _packed = False
 
     def __init__(
         self,
@@ -62,7 +91,7 @@ class ScriptProcessor(Processor):
         output_kms_key: str | None = None,
         max_runtime_in_seconds: int | None = None,
         base_job_name: str | None = None,
-        sagemaker_session: Any = None,
+        sagemaker_session: SessionLike | None = None,
         env: dict[str, str] | None = None,
         tags: Tags | None = None,
         network_config: NetworkConfig | None = None,
@@ -103,9 +132,9 @@ class ScriptProcessor(Processor):
     def run(  # type: ignore[override]  # v2's order: the script comes first
         self,
         code: StrPath,
-        inputs: list[ProcessingInput] | None = None,
+        inputs: Sequence[ProcessingInput] | None = None,
         outputs: Sequence[ProcessingOutput | str] | None = None,
-        arguments: list[str] | None = None,
+        arguments: list[str] | tuple[str, ...] | None = None,
         wait: bool = True,
         logs: bool | None = None,
         job_name: str | None = None,
@@ -158,24 +187,16 @@ class ScriptProcessor(Processor):
             EngineError: the embedded engine cannot run it here.
             JobFailedError, JobStoppedError: with `wait`, the job ended so.
         """
-        settings = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
-        return self._run(
-            as_given(code, inputs, outputs, arguments, kms_key, settings),
-            wait=wait,
-            logs=logs,
-            job_name=job_name,
-            experiment_config=experiment_config,
-            if_exists=if_exists,
-            extra=extra,
-            progress=progress,
-        )
+        options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
+        call = RunArguments(inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, code, options)
+        return self._run(call, wait=wait, logs=logs, if_exists=if_exists, progress=progress)
 
     def request(  # type: ignore[override]  # as run
         self,
         code: StrPath,
-        inputs: list[ProcessingInput] | None = None,
+        inputs: Sequence[ProcessingInput] | None = None,
         outputs: Sequence[ProcessingOutput | str] | None = None,
-        arguments: list[str] | None = None,
+        arguments: list[str] | tuple[str, ...] | None = None,
         *,
         job_name: str | None = None,
         experiment_config: dict[str, str] | None = None,
@@ -193,16 +214,16 @@ class ScriptProcessor(Processor):
             CodeNotFoundError: the script is missing or is a directory.
             ConfigurationError: what was given cannot work, or a call to AWS would be needed: give the role as an ARN.
         """
-        settings = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
-        given = as_given(code, inputs, outputs, arguments, kms_key, settings)
-        return self._request(given, job_name, experiment_config, extra)
+        options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
+        call = RunArguments(inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, code, options)
+        return self._request(call)
 
     def plan(  # type: ignore[override]  # as run
         self,
         code: StrPath,
-        inputs: list[ProcessingInput] | None = None,
+        inputs: Sequence[ProcessingInput] | None = None,
         outputs: Sequence[ProcessingOutput | str] | None = None,
-        arguments: list[str] | None = None,
+        arguments: list[str] | tuple[str, ...] | None = None,
         *,
         job_name: str | None = None,
         experiment_config: dict[str, str] | None = None,
@@ -215,9 +236,9 @@ class ScriptProcessor(Processor):
         extra: Mapping[str, Any] | None = None,
     ) -> RunPlan:
         """Return what `run` would do, and what is wrong with it: see `Processor.plan`."""
-        settings = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
-        given = as_given(code, inputs, outputs, arguments, kms_key, settings)
-        return self._plan_run(given, job_name, experiment_config, extra)
+        options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
+        call = RunArguments(inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, code, options)
+        return self._plan_run(call)
 
     # The hooks.
 
@@ -263,10 +284,10 @@ class ScriptProcessor(Processor):
         if self.sagemaker_session.code_layout == "job":
             source = resolve_source(code, "code")
             assert isinstance(source, LocalSource)
-            return self._plan().add_source(
+            return self._uploads().add_source(
                 source, self._job_prefix() / "input" / self._CODE_CONTAINER_INPUT_NAME, kms_key
             )
-        return self._plan().add_code(pathlib.Path(code), self._session_prefix(), kms_key)
+        return self._uploads().add_code(pathlib.Path(code), self._session_prefix(), kms_key)
 
     def _convert_code_and_add_to_inputs(
         self, inputs: list[ProcessingInput] | None, s3_uri: str
@@ -281,35 +302,50 @@ class ScriptProcessor(Processor):
 
     # The hooks for code that travels as a bundle, with the names and positional parameters of 2.x.
 
-    def _with_packed_code(self, job_name: str | None, given: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments of `_normalize_args`; where the code has to be packed, `code` is the bootstrap then."""
-        settings: CodeOptions = given.pop("settings")
-        self._packed, self._payload = False, None
-        if not self._packs(given["code"], settings):
-            return {"job_name": job_name, **given}
-        ours = {
-            name: value for name in ("requirements", "entry_point") if (value := getattr(settings, name)) is not None
-        }
-        arn = settings.codeartifact_repo_arn
-        code, inputs, name = self._pack_and_upload_code(
-            given["code"],
-            settings.source_dir,
-            settings.dependencies,
-            settings.git_config,
-            job_name,
-            given["inputs"],
-            given["kms_key"],
-            *_if_given(arn),  # the hooks of older releases of 2.x have no such parameter
-            **ours,
+    def _call_hooks(
+        self, hooks: HookArguments, options: CodeOptions
+    ) -> tuple[list[ProcessingInput], list[ProcessingOutput]]:
+        """Pack the code if it travels as a bundle, then call `_normalize_args` with the code."""
+        hooks = self._with_packed_code(hooks, options)
+        return self._normalize_args(
+            job_name=hooks.job_name,
+            arguments=hooks.arguments,
+            inputs=hooks.inputs,
+            outputs=hooks.outputs,
+            code=hooks.code,
+            kms_key=hooks.kms_key,
         )
-        self._packed = code != given["code"]
-        return {**given, "job_name": name, "code": code, "inputs": inputs}
 
-    def _packs(self, code: Any, settings: CodeOptions) -> bool:
-        """Say whether the code travels as a bundle."""
+    def _with_packed_code(self, hooks: HookArguments, options: CodeOptions) -> HookArguments:
+        """Return the arguments of `_normalize_args`. If the code has to be packed, their `code` is the bootstrap."""
+        self._packed, self._payload = False, None
+        if not self._needs_bundle(hooks.code, options):
+            return hooks
+        # Hooks written for older releases of sagemaker 2.x lack these parameters, so they are passed only if set.
+        newer: dict[str, Any] = {}
+        if options.requirements is not None:
+            newer["requirements"] = options.requirements
+        if options.entry_point is not None:
+            newer["entry_point"] = options.entry_point
+        code, inputs, name = self._pack_and_upload_code(
+            hooks.code,  # type: ignore[arg-type]  # None is refused there
+            options.source_dir,
+            options.dependencies,
+            options.git_config,
+            hooks.job_name,
+            hooks.inputs,
+            hooks.kms_key,
+            *_if_set(options.codeartifact_repo_arn),
+            **newer,
+        )
+        self._packed = code != hooks.code
+        return attrs.evolve(hooks, job_name=name, code=code, inputs=inputs)
+
+    def _needs_bundle(self, code: Any, options: CodeOptions) -> bool:
+        """Return True if the code travels as a bundle."""
         from processing.processors.code_bundle import is_directory
 
-        return bool(settings.given) or is_directory(code)
+        return bool(options.used) or is_directory(code)
 
     def _pack_and_upload_code(
         self,
@@ -326,29 +362,26 @@ class ScriptProcessor(Processor):
         entry_point: StrPath | None = None,
     ) -> tuple[StrPath, list[ProcessingInput] | None, str | None]:
         """Note the bundle and the bootstrap for upload; return the bootstrap's URI, the inputs, and the job's name."""
-        from processing.processors import code_bundle as packing
-        from processing.processors import git_source as git
+        from processing.processors import code_bundle, git_source
 
         if is_s3(code) and source_dir is None:
-            given = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
-            if given.given:
-                raise ConfigurationError(
-                    f"{given.given[0]}: goes with a local script, or with source_dir; `code` is in S3"
-                )
+            used = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn).used
+            if used:
+                raise ConfigurationError(f"{used[0]}: goes with a local script, or with source_dir; `code` is in S3")
             return code, inputs, job_name
         self._current_job_name = job_name = self._generate_current_job_name(job_name)
         arn = codeartifact_repo_arn
         if arn is None and isinstance(self.env, dict):
             arn = self.env.get("CA_REPOSITORY_ARN") or None  # the variable of sagemaker-core
-        settings = CodeOptions(source_dir, dependencies, requirements, entry_point, arn)
+        options = CodeOptions(source_dir, dependencies, requirements, entry_point, arn)
         kms_key = kms_key or self.output_kms_key
-        with git.clone(git_config) as root:
-            packed = packing.pack(code, settings, root)
+        with git_source.clone(git_config) as root:
+            packed = code_bundle.pack_code(code, options, root)
             self._payload = packed.payload
             uri = str(packed.uri) if packed.uri is not None else self._add_bundle(packed.members, kms_key)
         place = str(self._source_prefix() / NAME)
         runproc = self._create_and_upload_runproc(
-            packed.payload.script, kms_key, place, *_if_given(codeartifact_repo_arn)
+            packed.payload.script, kms_key, place, *_if_set(codeartifact_repo_arn)
         )
         return runproc, self._patch_inputs_with_payload(inputs, uri), job_name
 
@@ -358,7 +391,7 @@ class ScriptProcessor(Processor):
         limit = self.sagemaker_session.bundle_limit
         named = self._payload and self._payload.script
         script = next((member.path for member in members if member.name == named), None)
-        return self._plan().add_bundle(
+        return self._uploads().add_bundle(
             members, self._code_prefix(), kms_key, name=ARCHIVE, limit=limit, at=at, script=script
         )
 
@@ -366,8 +399,8 @@ class ScriptProcessor(Processor):
         self, inputs: list[ProcessingInput] | None, s3_payload: str
     ) -> list[ProcessingInput]:
         """Return a new list: the inputs, and the bundle as the last one."""
-        directory = f"{self._CODE_CONTAINER_BASE_PATH.rstrip('/')}/{_BUNDLE}"
-        return [*(inputs or ()), ProcessingInput(s3_payload, directory, _BUNDLE)]
+        directory = f"{self._CODE_CONTAINER_BASE_PATH.rstrip('/')}/{_BUNDLE_INPUT}"
+        return [*(inputs or ()), ProcessingInput(s3_payload, directory, _BUNDLE_INPUT)]
 
     def _create_and_upload_runproc(
         self,
@@ -380,9 +413,9 @@ class ScriptProcessor(Processor):
 
         That is the one given where the session's `code_layout` is `job`, else one that names the content.
         """
-        script = self._generate_framework_script(user_script, *_if_given(codeartifact_repo_arn))
+        script = self._generate_framework_script(user_script, *_if_set(codeartifact_repo_arn))
         at = S3Uri.parse(entrypoint_s3_uri) if self.sagemaker_session.code_layout == "job" else None
-        return self._plan().add_bytes(script.encode(), NAME, self._code_prefix(), kms_key, at=at)
+        return self._uploads().add_bytes(script.encode(), NAME, self._code_prefix(), kms_key, at=at)
 
     def _generate_framework_script(self, user_script: str, codeartifact_repo_arn: str | None = None) -> str:
         """Return the text of the bootstrap.
@@ -418,24 +451,10 @@ class ScriptProcessor(Processor):
 
     def _code_input_name(self) -> str:
         """Return the name of the input with what the entrypoint names."""
-        return _ENTRYPOINT if self._packed else self._CODE_CONTAINER_INPUT_NAME
+        return _BOOTSTRAP_INPUT if self._packed else self._CODE_CONTAINER_INPUT_NAME
 
 
-def as_given(
-    code: Any, inputs: Any, outputs: Any, arguments: Any, kms_key: Any, settings: CodeOptions
-) -> dict[str, Any]:
-    """Return what a user gave to `run`, `request` or `plan`, by name."""
-    return {
-        "code": code,
-        "inputs": inputs,
-        "outputs": outputs,
-        "arguments": arguments,
-        "kms_key": kms_key,
-        "settings": settings,
-    }
-
-
-def _if_given(value: Any) -> tuple[Any, ...]:
+def _if_set(value: Any) -> tuple[Any, ...]:
     return () if value is None else (value,)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing.container.contract import TERMINAL
-from processing.local.jobs.description import completed
+from processing.local.jobs.description import with_defaults
 from processing.testing.wire import Handler, ServiceError
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class SimulatedJobs:
     def create(self, params: dict[str, Any]) -> dict[str, Any]:
         """Answer CreateProcessingJob."""
         name, now = params["ProcessingJobName"], self._clock.time()
-        self.enter({**completed(params), "Tags": params.get("Tags", [])}, now, self.life(params))
+        self.enter({**with_defaults(params), "Tags": params.get("Tags", [])}, now, self.life(params))
         return {"ProcessingJobArn": self._prefix + name}
 
     def describe(self, params: dict[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final
 from processing.aws.rate_limit import shared_rate_limiters
 from processing.aws.retry import RetryingApi
 from processing.local.engine import ACCOUNT, REGION, Engine
-from processing.local.jobs.description import selected
+from processing.local.jobs.description import selected_instances
 from processing.local.transports.in_process import InProcessTransport
 from processing.session.session import Session
 from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
@@ -344,4 +344,4 @@ def _request(name: str, hosts: int) -> dict[str, Any]:
 
 def _streams(name: str, request: Mapping[str, Any], created: float) -> list[str]:
     """Return the names of a job's log streams, one for each host."""
-    return [f"{name}/algo-{host + 1}-{int(created)}" for host in range(selected(request)[1])]
+    return [f"{name}/algo-{host + 1}-{int(created)}" for host in range(selected_instances(request)[1])]

@@ -18,7 +18,7 @@ import pytest
 from processing import ConfigurationError, LocalSession
 from processing.local.cleaning import Cleaned, folder_size, parse_age, parse_size
 from processing.local.errors import ApiError
-from processing.local.jobs.host_processes import Locks
+from processing.local.jobs.host_processes import HostLocks
 from processing.local.stores.database import Database, connect, give_space_back
 from processing.local.stores.jobs import HostEnd, JobStore
 from processing.local.stores.logs import LogStore
@@ -93,7 +93,7 @@ def folder(tmp_path: Path) -> Folder:
 @contextlib.contextmanager
 def _running(folder: Folder, name: str, days: float, inputs: Any = ()) -> Any:
     """A job whose one host lives: its lock is held."""
-    locks = Locks(folder.home / f"jobs/{name}-0123456789ab", 1)
+    locks = HostLocks(folder.home / f"jobs/{name}-0123456789ab", 1)
     folder.job(name, days, finished=False, inputs=inputs)
     yield
     locks.close()
@@ -277,9 +277,9 @@ def test_what_killed_processes_left_goes_without_a_limit(folder: Folder) -> None
 def test_folders_in_use_stay(folder: Folder) -> None:
     """A job that is just being created, one that runs, and one whose supervisor has yet to clear away."""
     with _running(folder, "running", 0):
-        ending = Locks(folder.home / "jobs" / "ending-0123456789ab", 2)
+        ending = HostLocks(folder.home / "jobs" / "ending-0123456789ab", 2)
         folder.job("ending", 0)
-        creating = Locks(folder.home / "jobs" / "creating-0123456789ab", 1)
+        creating = HostLocks(folder.home / "jobs" / "creating-0123456789ab", 1)
         (folder.home / "jobs" / ".locking-0123456789ab").mkdir()
         assert folder.session.clean(older_than=0).leftovers == 0
         assert len(list((folder.home / "jobs").iterdir())) == 4

@@ -14,9 +14,9 @@ from processing.local.credentials import (
     FILE,
     Identity,
     InvalidTokenError,
+    acting_as,
     assumed_role,
     caller,
-    calling,
     install_credentials,
     job_credentials,
 )
@@ -96,6 +96,6 @@ def test_a_changed_token_is_none(tmp_path: Path) -> None:
 
 def test_handlers_see_who_calls() -> None:
     """Within the block, and not beyond it."""
-    with calling(Identity("somebody")):
+    with acting_as(Identity("somebody")):
         assert caller().arn == "somebody"
     assert caller() == Identity()

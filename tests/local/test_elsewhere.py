@@ -113,7 +113,7 @@ def test_an_s3_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_what_is_no_url_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the name of the setting that says it."""
     with pytest.raises(EngineError, match="s3_endpoint: "):
-        assert EngineSettings(s3_endpoint=value).another_s3
+        assert EngineSettings(s3_endpoint=value).remote_s3_endpoint
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", value)
     with pytest.raises(EngineError, match="AWS_ENDPOINT_URL_S3: "):
-        assert EngineSettings().another_s3
+        assert EngineSettings().remote_s3_endpoint

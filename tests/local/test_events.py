@@ -31,7 +31,7 @@ from processing.testing.clock import VirtualClock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from processing.local.event_callbacks import Subscription
+    from processing.local.event_callbacks import EventListener
 
     Event = dict[str, Any]
 
@@ -260,7 +260,7 @@ def test_a_sink_that_hangs_holds_up_no_job(tmp_path: Path, monkeypatch: pytest.M
     def send(transition: outbox.Transition) -> None:
         began.set()
         assert may_end.wait(PATIENCE)
-        (tmp_path / "hanging.jsonl").write_text(json.dumps(events.event(transition)) + "\n")
+        (tmp_path / "hanging.jsonl").write_text(json.dumps(events.state_change_event(transition)) + "\n")
 
     thread = threading.Thread(target=store.outbox.deliver, args=(hanging, send))
     thread.start()
@@ -516,7 +516,7 @@ def test_a_callback_may_close_its_own_subscription(make_session: Callable[..., L
     session = make_session(clock=clock)
     threads = threading.active_count()
     closed = threading.Event()
-    subscriptions: list[Subscription] = []
+    subscriptions: list[EventListener] = []
 
     def callback(_: Event) -> None:
         subscriptions[0].close()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from processing.local.errors import ApiError
 from processing.local.handlers.s3.common import copy_source
-from processing.local.remote_s3 import explained, make_client
+from processing.local.remote_s3 import explain_client_errors, make_client
 
 if TYPE_CHECKING:
     from processing.local.context import EngineContext
@@ -34,7 +34,7 @@ class RemoteS3Handler:
 
     def __init__(self, engine: EngineContext) -> None:
         self._account = engine.account
-        self._endpoint = str(engine.settings.another_s3)
+        self._endpoint = str(engine.settings.remote_s3_endpoint)
         self._client = make_client(self._endpoint, engine.region)
         self.operations: Mapping[str, Operation] = _Operations(self)
 
@@ -44,7 +44,7 @@ class RemoteS3Handler:
             given = _translated(params, self._account)
             if "Body" in given:
                 _spool(given, stack)
-            with explained(self._endpoint):
+            with explain_client_errors(self._endpoint):
                 answer: dict[str, Any] = getattr(self._client, method)(**given)
         status = answer.pop("ResponseMetadata")["HTTPStatusCode"]
         if "EncodingType" not in params:  # botocore asks for it by itself, and undoes it

@@ -16,8 +16,8 @@ from processing.local.errors import ApiError
 from processing.local.jobs import events
 from processing.local.jobs import host_processes as hosts
 from processing.local.jobs import leftovers as remains
-from processing.local.jobs.description import completed, description, selected, summary
-from processing.local.jobs.execution_plan import make_plan
+from processing.local.jobs.description import description, selected_instances, summary, with_defaults
+from processing.local.jobs.execution_plan import make_execution_plan
 from processing.local.jobs.validation import check_runnable
 from processing.local.stores.jobs import JobQuery, JobStore
 
@@ -56,14 +56,14 @@ class SageMakerHandler:
 
     def create_processing_job(self, params: dict[str, Any]) -> dict[str, Any]:
         """Note the job and start its hosts."""
-        request = completed(params)
+        request = with_defaults(params)
         check_runnable(request, runs_image=self._engine.settings.runs_images)
         name = request["ProcessingJobName"]
         arn = f"arn:aws:sagemaker:{self._engine.region}:{self._engine.account}:processing-job/{name}"
-        plan = make_plan(self._engine, request)
-        count = selected(request)[1]
+        plan = make_execution_plan(self._engine, request)
+        count = selected_instances(request)[1]
         folder = f"jobs/{name}-{uuid.uuid4().hex[:12]}"
-        locks = hosts.Locks(self._engine.home / folder, count)
+        locks = hosts.HostLocks(self._engine.home / folder, count)
         try:
             tags = {tag["Key"]: tag["Value"] for tag in params.get("Tags", ())}
             job = self._jobs.create(request, arn=arn, folder=folder, plan=plan, hosts=count, tags=tags, now=_now())
@@ -139,7 +139,7 @@ class SageMakerHandler:
         """Note the ends of hosts that died, and remove what killed processes left."""
         unfinished = self._jobs.unfinished()
         hosts.reap_dead_hosts(self._jobs, self._engine.home, unfinished)
-        remains.remove_left_folders(self._engine.home, {job.folder for job in unfinished})
+        remains.remove_leftover_folders(self._engine.home, {job.folder for job in unfinished})
 
     def _deliver(self) -> None:
         """Deliver the events that a change has just made, or that a killed process left: who asks finds them told."""

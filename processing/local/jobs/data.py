@@ -38,7 +38,7 @@ class DataError(Exception):
     """An input cannot be had, or an output not be kept. The message is the job's FailureReason."""
 
 
-class Source(NamedTuple):
+class InputFile(NamedTuple):
     """One file of an input.
 
     Attributes:
@@ -52,7 +52,7 @@ class Source(NamedTuple):
     place: str
 
 
-class Stream(NamedTuple):
+class PipeInput(NamedTuple):
     """An input in Pipe mode.
 
     Attributes:
@@ -62,7 +62,7 @@ class Stream(NamedTuple):
     """
 
     path: str
-    sources: list[Source]
+    sources: list[InputFile]
     inflate: bool
 
 
@@ -127,7 +127,7 @@ class HostData:
         self._count = count
         self._objects = objects
         self._check = check
-        self.streams: list[Stream] = []
+        self.streams: list[PipeInput] = []
         self._uploaded: dict[str, Mark] = {}
         self._seen: dict[str, Mark] = {}
 
@@ -181,17 +181,17 @@ class HostData:
             self._copy(source, local)
         return []
 
-    def _stream(self, item: Mapping[str, Any]) -> Stream:
+    def _stream(self, item: Mapping[str, Any]) -> PipeInput:
         sources = [source for source in self._sources(item) if source.name and not source.name.endswith("/")]
         if item["S3DataType"] == "S3Prefix":
             sources.sort(key=lambda source: source.place.encode("utf-8", "surrogateescape"))
         path = contract.inside(self._ml_root, item["LocalPath"])
-        return Stream(path, sources, item.get("S3CompressionType") == "Gzip")
+        return PipeInput(path, sources, item.get("S3CompressionType") == "Gzip")
 
     def _sharded(self, item: Mapping[str, Any]) -> bool:
         return item.get("S3DataDistributionType") == "ShardedByS3Key" and self._count > 1
 
-    def _sources(self, item: Mapping[str, Any], *, may_be_empty: bool = False) -> list[Source]:
+    def _sources(self, item: Mapping[str, Any], *, may_be_empty: bool = False) -> list[InputFile]:
         """Return this host's part of an input."""
         uri = item["S3Uri"]
         if item["S3DataType"] == "ManifestFile":
@@ -210,17 +210,17 @@ class HostData:
         others = [other for other in (*inputs(self._request), *outputs(self._request)) if other is not item]
         return any(overlap(item["LocalPath"], other["LocalPath"]) for other in others)
 
-    def _prefix(self, uri: str) -> list[Source]:
+    def _prefix(self, uri: str) -> list[InputFile]:
         bucket, prefix = split_uri(uri)
         try:
             keys = [record.key for record in self._objects.iter_prefix(bucket, prefix)]
-            return [Source(contract.relative_name(key, prefix), bucket, key) for key in keys]
+            return [InputFile(contract.relative_name(key, prefix), bucket, key) for key in keys]
         except ApiError as error:
             raise DataError(f"ClientError: {error.message} ({uri})") from None
         except ValueError as error:
             raise DataError(f"ClientError: {error}") from None
 
-    def _manifest(self, uri: str) -> list[Source]:
+    def _manifest(self, uri: str) -> list[InputFile]:
         """Read a manifest: a JSON list of one `{"prefix": "s3://..."}` and names that are appended to it."""
         try:
             if is_file_uri(uri):
@@ -241,7 +241,7 @@ class HostData:
                 f'ClientError: the manifest {uri} is not a list of {{"prefix": "s3://..."}} and names: {error}'
             ) from None
 
-    def _copy(self, source: Source, local: str) -> None:
+    def _copy(self, source: InputFile, local: str) -> None:
         target = os.path.join(local, *source.name.split("/"))
         try:
             if source.name.endswith("/") or not source.name:
@@ -326,30 +326,30 @@ def _bind_input(path: str, local_path: str) -> Bind:
     return Bind(real, f"{local_path.rstrip('/')}/{os.path.basename(path)}", read_only=True)
 
 
-def _local_tree(path: str) -> list[Source]:
+def _local_tree(path: str) -> list[InputFile]:
     """Return every file of a directory of this machine, links to files followed, or the one file."""
     if os.path.isfile(path):
-        return [Source(os.path.basename(path), None, path)]
+        return [InputFile(os.path.basename(path), None, path)]
     found = []
     for folder, _, names in os.walk(path):
         for name in names:
             file = os.path.join(folder, name)
             if os.path.isfile(file):
-                found.append(Source(os.path.relpath(file, path).replace(os.sep, "/"), None, file))
+                found.append(InputFile(os.path.relpath(file, path).replace(os.sep, "/"), None, file))
     return found
 
 
-def _manifest_source(prefix: object, name: object) -> Source:
+def _manifest_source(prefix: object, name: object) -> InputFile:
     if not isinstance(prefix, str) or not isinstance(name, str):
         raise TypeError(f"prefix and names must be strings, not {prefix!r} and {name!r}")
     (prefix + name).encode()  # half of a surrogate pair is no part of a name
     relative = contract.relative_name(name.lstrip("/"), "")
     if is_file_uri(prefix):
-        return Source(relative, None, file_path(prefix) + name)
+        return InputFile(relative, None, file_path(prefix) + name)
     if not prefix.startswith("s3://"):
         raise ValueError(f"the prefix {prefix!r} is no S3 URI")
     bucket, key = split_uri(prefix + name)
-    return Source(relative, bucket, key)
+    return InputFile(relative, bucket, key)
 
 
 def _nothing_found(uri: str) -> str:
@@ -363,7 +363,7 @@ def _nothing_found(uri: str) -> str:
     )
 
 
-def open_source(source: Source, objects: ObjectStore) -> BinaryIO:
+def open_source(source: InputFile, objects: ObjectStore) -> BinaryIO:
     """Open one file of an input, an object or a file of this machine.
 
     Raises:

@@ -22,7 +22,7 @@ _S3_INPUT_DEFAULTS = {
 }
 
 
-def completed(params: Mapping[str, Any]) -> dict[str, Any]:
+def with_defaults(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the request as Describe answers it: without tags, with SageMaker's defaults."""
     request = {name: value for name, value in params.items() if name != "Tags"}
     request.setdefault("StoppingCondition", {"MaxRuntimeInSeconds": contract.DEFAULT_MAX_RUNTIME})
@@ -41,7 +41,7 @@ def _completed_input(item: Mapping[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def selected(request: Mapping[str, Any]) -> tuple[str, int]:
+def selected_instances(request: Mapping[str, Any]) -> tuple[str, int]:
     """Return instance type and count: of several preferences always the first, which is there without limit."""
     cluster = request["ProcessingResources"]["ClusterConfig"]
     preferences = cluster.get("InstancePreferences")
@@ -54,12 +54,12 @@ def description(request: Mapping[str, Any], job: JobRecord) -> dict[str, Any]:
     answer = dict(request)
     cluster = request["ProcessingResources"]["ClusterConfig"]
     if cluster.get("InstancePreferences"):
-        kind, count = selected(request)
+        kind, count = selected_instances(request)
         chosen = {**cluster, "SelectedInstanceType": kind, "SelectedInstanceCount": count}
         answer["ProcessingResources"] = {**request["ProcessingResources"], "ClusterConfig": chosen}
     answer.update(summary(job))
     if job.started is not None:
-        answer["ProcessingStartTime"] = moment(job.started)
+        answer["ProcessingStartTime"] = to_datetime(job.started)
     return answer
 
 
@@ -69,11 +69,11 @@ def summary(job: JobRecord) -> dict[str, Any]:
         "ProcessingJobName": job.name,
         "ProcessingJobArn": job.arn,
         "ProcessingJobStatus": job.status,
-        "CreationTime": moment(job.created),
-        "LastModifiedTime": moment(job.modified),
+        "CreationTime": to_datetime(job.created),
+        "LastModifiedTime": to_datetime(job.modified),
     }
     if job.ended is not None:
-        answer["ProcessingEndTime"] = moment(job.ended)
+        answer["ProcessingEndTime"] = to_datetime(job.ended)
     if job.failure_reason is not None:
         answer["FailureReason"] = job.failure_reason
     if job.exit_message is not None:
@@ -81,6 +81,6 @@ def summary(job: JobRecord) -> dict[str, Any]:
     return answer
 
 
-def moment(seconds: float) -> dt.datetime:
+def to_datetime(seconds: float) -> dt.datetime:
     """Return a time of the stores as the API has it: UTC, in whole milliseconds."""
     return dt.datetime.fromtimestamp(round(seconds, 3), dt.timezone.utc)

@@ -37,7 +37,7 @@ def sinks(file: str | None, queue: str | None) -> list[str]:
     return [f"{kind}:{place}" for kind, place in (("file", file), ("queue", queue)) if place is not None]
 
 
-def event(transition: Transition) -> dict[str, Any]:
+def state_change_event(transition: Transition) -> dict[str, Any]:
     """Return a change of a job's status as the event that EventBridge delivers."""
     job = JobRecord(*transition.job)
     _, _, _, region, account, _ = job.arn.split(":", 5)
@@ -104,7 +104,7 @@ def _sender(sink: str, home: Path) -> Callable[[Transition], None]:
 
 
 def _text(transition: Transition) -> str:
-    return json.dumps(event(transition), separators=(",", ":"))
+    return json.dumps(state_change_event(transition), separators=(",", ":"))
 
 
 def _append(path: str, line: bytes) -> None:

@@ -14,9 +14,9 @@ from processing.exceptions import ConfigurationError, EngineError
 from processing.local import limits, sandboxes
 from processing.local import remote_s3 as elsewhere
 from processing.local.errors import ApiError
-from processing.local.jobs import events, gateway_plan
+from processing.local.jobs import events, gateway_options
 from processing.local.jobs import host_processes as hosts
-from processing.local.jobs.description import selected
+from processing.local.jobs.description import selected_instances
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ _CREDENTIAL_FILES = (
 )
 
 
-def make_plan(engine: EngineContext, request: Mapping[str, Any]) -> dict[str, Any]:
+def make_execution_plan(engine: EngineContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the plan of a job.
 
     Args:
@@ -46,8 +46,8 @@ def make_plan(engine: EngineContext, request: Mapping[str, Any]) -> dict[str, An
         ApiError: `ValidationException`, the settings name something that is not there, or does not work here.
     """
     try:
-        settings = evolve(engine.settings, s3_endpoint=engine.settings.another_s3)
-        sandbox = sandboxes.suitable(settings)
+        settings = evolve(engine.settings, s3_endpoint=engine.settings.remote_s3_endpoint)
+        sandbox = sandboxes.sandbox_for(settings)
         python = None if sandbox.runs_image else settings.interpreter(request["AppSpecification"]["ImageUri"])
         settings.check_sinks()
     except (ConfigurationError, EngineError) as error:
@@ -65,10 +65,10 @@ def make_plan(engine: EngineContext, request: Mapping[str, Any]) -> dict[str, An
         "sample": settings.sample,
         "sandbox": sandbox.state(),
         "python": None if python is None else {"executable": python.executable, "venv": python.venv},
-        "gpus": selected(request)[0] == "local_gpu",
+        "gpus": selected_instances(request)[0] == "local_gpu",
         "limits": kept,
         "memory": None if settings.memory_gb is None else int(settings.memory_gb * limits.GIB),
-        "gateway": None if isolated else gateway_plan.plan(engine.home, engine.region, settings, request, masks),
+        "gateway": None if isolated else gateway_options.plan(engine.home, engine.region, settings, request, masks),
         "environment": {
             **({} if python is None else {**hosts.machine_environment(), "PYTHONUNBUFFERED": "1"}),
             "AWS_CONFIG_FILE": os.devnull,
@@ -94,7 +94,7 @@ def _credential_files() -> list[str]:
             homes.add(pwd.getpwuid(os.getuid()).pw_dir)
     masks = {*files, *(os.path.join(home, ".aws") for home in homes)}  # noqa: PTH118
     # In a gateway's server: what the creator of the job that now creates another one kept from that.
-    masks.update(json.loads(os.environ.get(gateway_plan.MASKS_VARIABLE, "[]")))
+    masks.update(json.loads(os.environ.get(gateway_options.MASKS_VARIABLE, "[]")))
     return sorted(masks - {os.devnull})
 
 

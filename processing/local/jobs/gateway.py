@@ -43,7 +43,7 @@ class Gateway:
 
     Args:
         home: the engine's folder.
-        decided: what `gateway_plan.plan` decided.
+        decided: what `gateway_options.plan` decided.
     """
 
     def __init__(self, home: Path, decided: Mapping[str, Any]) -> None:

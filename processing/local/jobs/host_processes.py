@@ -37,7 +37,7 @@ _BOOT = (
 )
 _ENVIRONMENT = ("PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH")  # without the last, some a Python does not start
 _children: list[_Supervisor] = []
-_open_locks: weakref.WeakSet[Locks] = weakref.WeakSet()
+_open_locks: weakref.WeakSet[HostLocks] = weakref.WeakSet()
 _opening = threading.RLock()
 """Held while a lock is opened and while the process forks, so that a child knows every lock that it has inherited."""
 
@@ -54,7 +54,7 @@ def machine_environment(environ: Mapping[str, str] = os.environ) -> dict[str, st
     return {name: value for name, value in environ.items() if name in _ENVIRONMENT or name.startswith("LC_")}
 
 
-class Locks:
+class HostLocks:
     """The locks of a new job's hosts, taken before anybody can see the job, and handed to its supervisors.
 
     Args:
@@ -109,7 +109,7 @@ def _lock_path(folder: Path, number: int) -> Path:
     return folder / f"{contract.host_name(number)}.lock"
 
 
-def start_supervisors(home: Path, job: JobRecord, count: int, locks: Locks, environment: Mapping[str, str]) -> None:
+def start_supervisors(home: Path, job: JobRecord, count: int, locks: HostLocks, environment: Mapping[str, str]) -> None:
     """Start the supervisor of every host; each is a session of its own, so that no Ctrl-C of ours reaches it.
 
     One that cannot be started is not an error here, since the job exists: it is found dead at the next look.
@@ -195,13 +195,13 @@ def _bury(store: JobStore, folder: Path, job: JobRecord, number: int) -> bool:
         return True
     host = current[0]
     work = folder / contract.host_name(number)
-    sandbox = store.plan(job.id).get("sandbox")
+    sandbox = store.execution_plan(job.id).get("sandbox")
     if sandbox is not None:  # first: a client of a container ends by itself then, and is better not killed
         restore(sandbox).remove(container_key(job.folder, number), str(work / "ml"))
     if host.process_group is not None:
         processes.kill_group(host.process_group, host.group_started)
-    processes.kill_marked(work)  # killed before it could note the group of what it had started
-    limits.forget_group(work)
+    processes.kill_processes_of(work)  # killed before it could note the group of what it had started
+    limits.remove_orphaned_group(work)
     reason = "InternalServerError: the supervisor of the job's host is gone"
     said = _last_words(folder / f"{contract.host_name(number)}.err")
     end = HostEnd("failed", reason=f"{reason}: {said}" if said else f"{reason} (killed, or the machine was restarted)")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from processing.local.jobs.data import Stream
+    from processing.local.jobs.data import PipeInput
     from processing.local.jobs.pipes import Pipes
     from processing.local.stores.objects import ObjectStore
 
@@ -38,7 +38,7 @@ class HostServices:
         self._gateway = None if plan["gateway"] is None else Gateway(home, plan["gateway"])
         self._pipes: Pipes | None = None
 
-    def open_pipes(self, streams: Sequence[Stream], objects: ObjectStore) -> None:
+    def open_pipes(self, streams: Sequence[PipeInput], objects: ObjectStore) -> None:
         """Make the pipes of inputs in Pipe mode."""
         if streams:
             from processing.local.jobs.pipes import Pipes  # few jobs have any, and each would pay for the import

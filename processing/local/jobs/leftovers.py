@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FOLDER = re.compile(r"[a-zA-Z0-9](-?[a-zA-Z0-9]){0,62}-[0-9a-f]{12}", re.ASCII)
 
 
-def left_folders(home: Path, in_use: Collection[str]) -> list[Path]:
+def leftover_folders(home: Path, in_use: Collection[str]) -> list[Path]:
     """Return the folders of jobs in which no process works. What is no job's folder by its name is none.
 
     Args:
@@ -37,17 +37,17 @@ def left_folders(home: Path, in_use: Collection[str]) -> list[Path]:
     return [folder for folder in folders if folder.is_dir() and not folder.is_symlink() and not _someone_works(folder)]
 
 
-def remove_left_folders(home: Path, in_use: Collection[str]) -> int:
+def remove_leftover_folders(home: Path, in_use: Collection[str]) -> int:
     """Remove those folders, and return how many there were."""
-    folders = left_folders(home, in_use)
+    folders = leftover_folders(home, in_use)
     for folder in folders:
-        processes.kill_marked(folder)
+        processes.kill_processes_of(folder)
         trees.remove_tree(folder)
     return len(folders)
 
 
 def _someone_works(folder: Path) -> bool:
-    # A folder gets its name when all its locks are held (see hosts.Locks): one without a holder has lost it.
+    # A folder gets its name when all its locks are held (see hosts.HostLocks): one without a holder has lost it.
     with contextlib.suppress(FileNotFoundError):  # another process has just removed it
         return any(_is_locked(path) for path in folder.glob("*.lock"))
     return False

@@ -20,7 +20,7 @@ from processing.local.jobs.data import DataError, open_source
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from processing.local.jobs.data import Source, Stream
+    from processing.local.jobs.data import InputFile, PipeInput
     from processing.local.stores.objects import ObjectStore
 
 _CHUNK = 1 << 20
@@ -39,7 +39,7 @@ class Pipes:
         self._feeders: list[_Feeder] = []
         self.problem: str | None = None
 
-    def open(self, streams: Sequence[Stream], objects: ObjectStore) -> None:
+    def open(self, streams: Sequence[PipeInput], objects: ObjectStore) -> None:
         """Make the pipes of the first pass, and wait for readers.
 
         Raises:
@@ -63,7 +63,7 @@ class Pipes:
 class _Feeder(threading.Thread):
     """Feeds the pipes of one input, one after another."""
 
-    def __init__(self, stream: Stream, objects: ObjectStore, pipes: Pipes) -> None:
+    def __init__(self, stream: PipeInput, objects: ObjectStore, pipes: Pipes) -> None:
         super().__init__(daemon=True)
         self._stream = stream
         self._objects = objects
@@ -109,7 +109,7 @@ class _Feeder(threading.Thread):
             os.close(self._fifo)
             self._fifo = None
 
-    def _feed_source(self, source: Source, fifo: int) -> None:
+    def _feed_source(self, source: InputFile, fifo: int) -> None:
         with open_source(source, self._objects) as body:
             for chunk in _inflated(body, source) if self._stream.inflate else _chunks(body, source):
                 rest = memoryview(chunk)
@@ -138,7 +138,7 @@ def _widen(fifo: int) -> None:
             fcntl.fcntl(fifo, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
-def _chunks(body: BinaryIO, source: Source) -> Iterator[bytes]:
+def _chunks(body: BinaryIO, source: InputFile) -> Iterator[bytes]:
     while True:
         try:
             chunk = body.read(_CHUNK)
@@ -149,7 +149,7 @@ def _chunks(body: BinaryIO, source: Source) -> Iterator[bytes]:
         yield chunk
 
 
-def _inflated(body: BinaryIO, source: Source) -> Iterator[bytes]:
+def _inflated(body: BinaryIO, source: InputFile) -> Iterator[bytes]:
     import gzip
     import zlib
 

@@ -35,7 +35,7 @@ _COST = 100
 """A sample is followed by a pause of so many times its own cost at least."""
 
 
-class Use(NamedTuple):
+class ResourceUsage(NamedTuple):
     """What a set of processes used.
 
     Attributes:
@@ -68,7 +68,7 @@ class Sampler(threading.Thread):
         self._root = 0
         self._find: Callable[[], int] | None = None
         self._found = 0
-        self._last = Use(0.0, 0)
+        self._last = ResourceUsage(0.0, 0)
         self._last_time = 0.0
         self._over = threading.Event()
 
@@ -88,11 +88,11 @@ class Sampler(threading.Thread):
         """Look at the disk and take samples, each in its time."""
         next_sample = self._last_time + self._seconds
         while not self._over.wait(min(self._disk.pause, max(0.0, next_sample - time.monotonic()))):
-            self._disk.look()
+            self._disk.measure_if_due()
             if time.monotonic() >= next_sample:
                 began = time.thread_time()
                 with contextlib.suppress(OSError):
-                    self._sample(use_of_tree(self._process()))
+                    self._sample(usage_of_tree(self._process()))
                 pause = max(self._seconds, _COST * (time.thread_time() - began))
                 next_sample = time.monotonic() + pause
 
@@ -101,10 +101,10 @@ class Sampler(threading.Thread):
         self.stop()
         if not self._root:
             return  # the program never ran
-        self._disk.look_now()
+        self._disk.measure()
         # Of others than children nothing is noted. Of one that ended before it was seen, its client has to do.
         if self._find is None or not self._found:
-            self._sample(_use_of_ended(self._last.memory))
+            self._sample(_usage_of_ended_children(self._last.memory))
 
     def stop(self) -> None:
         """Take no more samples by itself."""
@@ -120,7 +120,7 @@ class Sampler(threading.Thread):
             raise ProcessLookupError
         return self._found
 
-    def _sample(self, use: Use) -> None:
+    def _sample(self, use: ResourceUsage) -> None:
         if not self._memory:
             return
         now = time.monotonic()
@@ -135,7 +135,7 @@ class Sampler(threading.Thread):
             self._store.append(self._host, [(time.time(), values)])
 
 
-def use_of_tree(root: int) -> Use:
+def usage_of_tree(root: int) -> ResourceUsage:
     """Return what a process and all its descendants use just now, in whichever process namespace.
 
     Raises:
@@ -151,7 +151,7 @@ def use_of_tree(root: int) -> Use:
             continue  # it ended in between
         ticks += sum(int(field) for field in fields[11:15])
         pages += int(fields[21])
-    return Use(ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE"))
+    return ResourceUsage(ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE"))
 
 
 def _tree(root: int) -> Iterator[int]:
@@ -164,12 +164,12 @@ def _tree(root: int) -> Iterator[int]:
                 found += map(int, (_PROC / str(pid) / "task" / task / "children").read_bytes().split())
 
 
-def _use_of_ended(memory: int) -> Use:
+def _usage_of_ended_children(memory: int) -> ResourceUsage:
     """Return what the ended children of this process used; their memory only where none was seen before."""
     import resource
 
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Use(ended.ru_utime + ended.ru_stime, memory or ended.ru_maxrss * 1024)
+    return ResourceUsage(ended.ru_utime + ended.ru_stime, memory or ended.ru_maxrss * 1024)
 
 
 def _machine_memory() -> int:

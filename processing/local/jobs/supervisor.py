@@ -31,7 +31,7 @@ from processing.local.jobs import events
 from processing.local.jobs.data import DataError, HostData
 from processing.local.jobs.host_services import HostServices
 from processing.local.sandboxes import restore
-from processing.local.sandboxes.base import Bind, Host, SandboxError, addresses, container_key
+from processing.local.sandboxes.base import Bind, HostSpec, SandboxError, addresses, container_key
 from processing.local.stores.jobs import HostEnd, JobStore
 from processing.local.stores.logs import LogStore
 from processing.local.stores.objects import ObjectStore
@@ -39,7 +39,7 @@ from processing.local.stores.objects import ObjectStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from processing.local.sandboxes.base import Launch
+    from processing.local.sandboxes.base import HostCommand
 
 RESERVE_BYTES = 1 << 20
 """Kept free on the disk for each host, so that what filled it can be logged and the job's end be noted."""
@@ -85,7 +85,7 @@ class Supervisor:
         self._logs = LogStore(home)
         self._record = self._jobs.get_by_id(job)
         self._request = self._jobs.request(job)
-        self._plan = self._jobs.plan(job)
+        self._plan = self._jobs.execution_plan(job)
         self._count = len(self._jobs.hosts(job))
         self._number = number
         self._home = home
@@ -157,7 +157,7 @@ class Supervisor:
             self._attendants.close()
         return self._add_message(self._upload(end._replace(ended=time.time())))
 
-    def _prepare(self) -> Host:
+    def _prepare(self) -> HostSpec:
         """Provide everything that the program finds when it starts."""
         for name in ("home", "ml/tmp", "ml/processing", "ml/output"):
             (self._work / name).mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ class Supervisor:
         config = contract.job_config(self._request, self._record.arn)
         contract.write_config(self._ml_root, config, self._number, self._count)
         network = not (self._request.get("NetworkConfig") or {}).get("EnableNetworkIsolation", False)
-        host = Host(
+        host = HostSpec(
             self._ml_root,
             binds,
             contract.host_name(self._number),
@@ -184,7 +184,7 @@ class Supervisor:
         self._sandbox.prepare(host, self._check)
         return host
 
-    def _run_program(self, host: Host) -> HostEnd:
+    def _run_program(self, host: HostSpec) -> HostEnd:
         argv = self._argv()
         env = self._environment(argv)
         if not self._sandbox.runs_image:
@@ -212,7 +212,7 @@ class Supervisor:
                 ) from None
             return self._judge(ended, host)
 
-    def _judge(self, ended: runner.Ended, host: Host) -> HostEnd:
+    def _judge(self, ended: runner.Ended, host: HostSpec) -> HostEnd:
         """Return what the end of the program means."""
         self._emit_words()
         reason = self._attendants.ended(ended.exit_code)
@@ -320,8 +320,8 @@ class Supervisor:
     def _interruption(self) -> str | None:
         return "terminated" if self._terminated else self._jobs.interruption(self._record.id)
 
-    def _on_start(self, group: int, launch: Launch) -> None:
-        self._jobs.record_start(self._record.id, self._number, group, processes.start_mark(group), time.time())
+    def _on_start(self, group: int, launch: HostCommand) -> None:
+        self._jobs.record_start(self._record.id, self._number, group, processes.start_id(group), time.time())
         self._attendants.started(group, launch.process)
 
     def _emit_words(self) -> None:

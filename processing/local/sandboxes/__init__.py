@@ -11,21 +11,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from processing.exceptions import EngineError
-from processing.local.sandboxes.base import Bind, Host, Launch, Sandbox, SandboxError
+from processing.local.sandboxes.base import Bind, HostCommand, HostSpec, Sandbox, SandboxError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from processing.local.settings import EngineSettings
 
-__all__ = ["Bind", "Host", "Launch", "Sandbox", "SandboxError", "choose", "restore", "suitable"]
+__all__ = ["Bind", "HostCommand", "HostSpec", "Sandbox", "SandboxError", "choose", "restore", "sandbox_for"]
 
 _KINDS = {"bubblewrap": "Bubblewrap", "namespaces": "Namespaces", "rewriting": "Rewriting"}
 """Module and class of each, the best first. Imported when used: a supervisor needs one of them."""
 _CONTAINER = "container"
 
 
-def suitable(settings: EngineSettings) -> Sandbox:
+def sandbox_for(settings: EngineSettings) -> Sandbox:
     """Return the sandbox of an engine's settings.
 
     Raises:
@@ -33,7 +33,9 @@ def suitable(settings: EngineSettings) -> Sandbox:
     """
     if not settings.runs_images:
         return choose(settings.sandbox)
-    return _container(settings.container_program, settings.options_for_containers(), settings.cpus, settings.memory_gb)
+    return _container(
+        settings.container_program, settings.resolved_container_options(), settings.cpus, settings.memory_gb
+    )
 
 
 @functools.cache

@@ -38,7 +38,7 @@ class Bind(NamedTuple):
     read_only: bool
 
 
-class Host(NamedTuple):
+class HostSpec(NamedTuple):
     """One host of a job, as a sandbox needs to know it.
 
     Attributes:
@@ -68,7 +68,7 @@ class Host(NamedTuple):
     gpus: bool = False
 
 
-class Launch(NamedTuple):
+class HostCommand(NamedTuple):
     """What to start so that a program runs in a sandbox.
 
     Attributes:
@@ -95,7 +95,7 @@ class Sandbox(Protocol):
 
     name: str
     isolates_network: bool
-    """Whether `Host.network=False` is kept."""
+    """Whether `HostSpec.network=False` is kept."""
     mounts: bool
     """Whether /opt/ml is there for the program itself; False where only its command line is translated."""
     reports: bool
@@ -106,7 +106,7 @@ class Sandbox(Protocol):
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs to make the same sandbox in another process."""
 
-    def prepare(self, host: Host, check: Check = lambda: None) -> None:
+    def prepare(self, host: HostSpec, check: Check = lambda: None) -> None:
         """Make ready, below `ml_root`, the places where the binds go, and whatever else the program needs.
 
         Raises:
@@ -114,11 +114,11 @@ class Sandbox(Protocol):
         """
 
     def command(
-        self, argv: Sequence[str], host: Host, *, env: Mapping[str, str], cwd: str, report_fd: int | None
-    ) -> Launch:
+        self, argv: Sequence[str], host: HostSpec, *, env: Mapping[str, str], cwd: str, report_fd: int | None
+    ) -> HostCommand:
         """Return the command that runs `argv` in the sandbox."""
 
-    def problem(self, host: Host, exit_code: int, said: Sequence[str]) -> HostEnd | None:
+    def problem(self, host: HostSpec, exit_code: int, said: Sequence[str]) -> HostEnd | None:
         """Return how a host ended if the exit code means that no program was started; `said` are its last lines."""
 
     def remove(self, key: str, ml_root: str) -> None:
@@ -130,7 +130,7 @@ class OwnPrograms:
 
     runs_image = False
 
-    def problem(self, host: Host, exit_code: int, said: Sequence[str]) -> HostEnd | None:
+    def problem(self, host: HostSpec, exit_code: int, said: Sequence[str]) -> HostEnd | None:
         """Return nothing: every exit code is taken for the program's."""
 
     def remove(self, key: str, ml_root: str) -> None:
@@ -143,7 +143,9 @@ def try_out(sandbox: Sandbox) -> str:
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="processing-probe-") as folder:
-        launch = sandbox.command(["/bin/sh", "-c", "test -d /opt/ml"], Host(folder), env={}, cwd="/", report_fd=None)
+        launch = sandbox.command(
+            ["/bin/sh", "-c", "test -d /opt/ml"], HostSpec(folder), env={}, cwd="/", report_fd=None
+        )
         try:
             done = subprocess.run(  # noqa: S603 -- a fixed command
                 launch.argv,
@@ -158,7 +160,7 @@ def try_out(sandbox: Sandbox) -> str:
     return "" if done.returncode == 0 else done.stderr.decode(errors="replace").strip() or "it failed"
 
 
-def make_mount_points(host: Host) -> None:
+def make_mount_points(host: HostSpec) -> None:
     """Create an empty file or directory below `ml_root` for each bind to be mounted on."""
     for bind in host.binds:
         place = Path(contract.inside(host.ml_root, bind.target))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from processing.local.sandboxes.base import (
     Check,
-    Host,
-    Launch,
+    HostCommand,
+    HostSpec,
     OwnPrograms,
     children_of_opt,
     existing_masks,
@@ -60,14 +60,14 @@ class Bubblewrap(OwnPrograms):
         """Return what `restore` needs."""
         return {"name": self.name, "executable": self._executable, "processes": self._processes}
 
-    def prepare(self, host: Host, check: Check = lambda: None) -> None:
+    def prepare(self, host: HostSpec, check: Check = lambda: None) -> None:
         """Create the mount points."""
         del check
         make_mount_points(host)
 
     def command(
-        self, argv: Sequence[str], host: Host, *, env: Mapping[str, str], cwd: str, report_fd: int | None
-    ) -> Launch:
+        self, argv: Sequence[str], host: HostSpec, *, env: Mapping[str, str], cwd: str, report_fd: int | None
+    ) -> HostCommand:
         """Return the call of bwrap."""
         options = [*self._namespaces(host, report_fd), *_tree()]
         options += ["--bind", host.ml_root, "/opt/ml"]
@@ -80,9 +80,9 @@ class Bubblewrap(OwnPrograms):
         if self._processes:
             options += ["--proc", "/proc"]
         options += ["--chdir", cwd, "--"]
-        return Launch([self._executable, *options, *argv], dict(env), "/", report_fd is not None)
+        return HostCommand([self._executable, *options, *argv], dict(env), "/", report_fd is not None)
 
-    def _namespaces(self, host: Host, report_fd: int | None) -> list[str]:
+    def _namespaces(self, host: HostSpec, report_fd: int | None) -> list[str]:
         options = ["--die-with-parent", "--new-session", "--unshare-uts", "--hostname", host.name]
         if self._processes:
             options.append("--unshare-pid")

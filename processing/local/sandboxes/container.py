@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from processing.local import file_trees as trees
 from processing.local import processes
 from processing.local.limits import OUT_OF_MEMORY
-from processing.local.sandboxes.base import Check, Host, Launch, SandboxError, addresses, make_mount_points
+from processing.local.sandboxes.base import Check, HostCommand, HostSpec, SandboxError, addresses, make_mount_points
 from processing.local.stores.jobs import HostEnd
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _CLIENT_PREFIXES = ("XDG_", "DOCKER_", "CONTAINER", "REGISTRY_", "PODMAN_", "STO
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 _LOADER_PREFIXES = ("LD_", "GO", "NOTIFY_", "LISTEN_", "_")
 _MARK = "PROCESSING_ML_ROOT"
-"""A variable of the client alone, by which it is known to work for a host: see `processes.kill_marked`."""
+"""A variable of the client alone, by which it is known to work for a host: see `processes.kill_processes_of`."""
 _SELINUX = Path("/sys/fs/selinux/enforce")
 
 
@@ -129,7 +129,7 @@ class Container:
 
     # --- before
 
-    def prepare(self, host: Host, check: Check = lambda: None) -> None:
+    def prepare(self, host: HostSpec, check: Check = lambda: None) -> None:
         """Create the mount points, let every user of the image write to /opt/ml, and have the image pulled.
 
         Raises:
@@ -167,8 +167,8 @@ class Container:
                 )
 
     def command(
-        self, argv: Sequence[str], host: Host, *, env: Mapping[str, str], cwd: str, report_fd: int | None
-    ) -> Launch:
+        self, argv: Sequence[str], host: HostSpec, *, env: Mapping[str, str], cwd: str, report_fd: int | None
+    ) -> HostCommand:
         """Return the call of `run`; the image says in which directory it works."""
         del cwd, report_fd
         arguments = list(argv)
@@ -191,7 +191,7 @@ class Container:
             first = arguments.pop(0)
             options += ["--entrypoint", json.dumps([first]) if self._kind == "podman" else first]
         command = [self._program, "run", *options, *self._options, host.image, *arguments]
-        return Launch(
+        return HostCommand(
             command,
             inherited,
             "/",
@@ -200,7 +200,7 @@ class Container:
             process=lambda: int(self._inspect(host.key, "{{.State.Pid}}") or 0),
         )
 
-    def _limits(self, host: Host) -> list[str]:
+    def _limits(self, host: HostSpec) -> list[str]:
         options = []
         if self._cpus is not None:
             options += ["--cpus", str(self._cpus)]
@@ -211,7 +211,7 @@ class Container:
         return options
 
     @staticmethod
-    def _network(host: Host) -> list[str]:
+    def _network(host: HostSpec) -> list[str]:
         # With the machine's network the job's hosts reach each other, and the engine, at loopback addresses.
         options = ["--network", "host" if host.network else "none", "--hostname", host.name]
         for name, address in addresses(host.hosts):
@@ -224,7 +224,7 @@ class Container:
         """Signal the container's process 1; False where it does not run, or not yet."""
         return self._ask("kill", "--signal", signal.Signals(number).name, key).returncode == 0
 
-    def problem(self, host: Host, exit_code: int, said: Sequence[str]) -> HostEnd | None:
+    def problem(self, host: HostSpec, exit_code: int, said: Sequence[str]) -> HostEnd | None:
         """Return the end of a host whose program was not started (the exit code is the client's) or had no memory."""
         if exit_code == _KILLED and self._inspect(host.key, "{{.State.OOMKilled}}") == "true":
             return HostEnd("failed", exit_code, OUT_OF_MEMORY)
@@ -258,12 +258,12 @@ class Container:
         """
         deadline = time.monotonic() + _START_SECONDS
         while True:
-            working = any("run" in line for line in processes.with_argument(key).values())
+            working = any("run" in line for line in processes.command_lines_with(key).values())
             self._ask("rm", "--force", "--volumes", key)
             if not working or time.monotonic() > deadline:
                 break
             time.sleep(_LOOK)
-        for pid, line in processes.with_argument(key).items():
+        for pid, line in processes.command_lines_with(key).items():
             if os.path.basename(line[0]) == "conmon":  # noqa: PTH119
                 processes.kill_tree(pid)
 

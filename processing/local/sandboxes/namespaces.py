@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from processing.local.sandboxes.base import (
     Check,
-    Host,
-    Launch,
+    HostCommand,
+    HostSpec,
     OwnPrograms,
     children_of_opt,
     existing_masks,
@@ -66,14 +66,14 @@ class Namespaces(OwnPrograms):
         """Return what `restore` needs."""
         return {"name": self.name, "python": self._python, "users": self._users, "processes": self._processes}
 
-    def prepare(self, host: Host, check: Check = lambda: None) -> None:
+    def prepare(self, host: HostSpec, check: Check = lambda: None) -> None:
         """Create the mount points."""
         del check
         make_mount_points(host)
 
     def command(
-        self, argv: Sequence[str], host: Host, *, env: Mapping[str, str], cwd: str, report_fd: int | None
-    ) -> Launch:
+        self, argv: Sequence[str], host: HostSpec, *, env: Mapping[str, str], cwd: str, report_fd: int | None
+    ) -> HostCommand:
         """Return the call of the launcher."""
         order = {
             "cwd": cwd,
@@ -90,4 +90,4 @@ class Namespaces(OwnPrograms):
         }
         # The program's own arguments beside the order, not in it: a single argument must not be longer than 128 KiB.
         command = [self._python, "-I", "-S", LAUNCHER, json.dumps(order), *argv]
-        return Launch(command, dict(env), "/", report_fd is not None)
+        return HostCommand(command, dict(env), "/", report_fd is not None)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from processing.container import contract
-from processing.local.sandboxes.base import Check, Host, Launch, OwnPrograms
+from processing.local.sandboxes.base import Check, HostCommand, HostSpec, OwnPrograms
 
 if TYPE_CHECKING:
     import ast
@@ -34,7 +34,7 @@ class Rewriting(OwnPrograms):
         """Return what `restore` needs."""
         return {"name": self.name}
 
-    def prepare(self, host: Host, check: Check = lambda: None) -> None:
+    def prepare(self, host: HostSpec, check: Check = lambda: None) -> None:
         """Link what is used in place."""
         del check
         for bind in host.binds:
@@ -45,12 +45,12 @@ class Rewriting(OwnPrograms):
             place.symlink_to(bind.source)
 
     def command(
-        self, argv: Sequence[str], host: Host, *, env: Mapping[str, str], cwd: str, report_fd: int | None
-    ) -> Launch:
+        self, argv: Sequence[str], host: HostSpec, *, env: Mapping[str, str], cwd: str, report_fd: int | None
+    ) -> HostCommand:
         """Return the command itself, its paths rewritten."""
         del report_fd  # the program is started directly: whoever starts it knows its id
         rewritten = {name: rewrite(value, host.ml_root) for name, value in env.items()}
-        return Launch([rewrite(each, host.ml_root) for each in argv], rewritten, cwd, reports=False)
+        return HostCommand([rewrite(each, host.ml_root) for each in argv], rewritten, cwd, reports=False)
 
 
 def rewrite(text: str, ml_root: str) -> str:

@@ -220,7 +220,7 @@ class JobStore:
         """Return the request that created the job, without its tags."""
         return self._json(job, "request")
 
-    def plan(self, job: int) -> dict[str, Any]:
+    def execution_plan(self, job: int) -> dict[str, Any]:
         """Return how the job runs on this machine: interpreter, sandbox, tick, grace."""
         return self._json(job, "plan")
 

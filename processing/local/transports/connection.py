@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from processing.exceptions import EngineError
-from processing.local.credentials import calling
+from processing.local.credentials import acting_as
 from processing.local.errors import ApiError, unusable
 from processing.local.protocols import codec
 from processing.local.protocols import http1 as http
@@ -152,7 +152,7 @@ class Connection:
             request = _with_body(request, head, body)
             service = codec.signing_name_of(request)
             identity, request = self._server.verifier.verify(request, codec.protocol_of(request), service)
-            with calling(identity):
+            with acting_as(identity):
                 return codec.answer(self._server.handle, request, request_id)
         except ApiError as error:
             return codec.refuse(error, request, request_id)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from processing.local.engine import Engine
-from processing.local.jobs.gateway_plan import MASKS_VARIABLE
+from processing.local.jobs.gateway_options import MASKS_VARIABLE
 from processing.local.settings import EngineSettings
 from processing.local.transports.server import Server, logging_to
 

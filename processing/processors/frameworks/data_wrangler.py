@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from processing import default_sessions as targets
-from processing import images
+from processing import default_sessions, images
 from processing.exceptions import ConfigurationError
 from processing.models import ProcessingInput, ProcessingOutput
 from processing.processors import Processor
@@ -14,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from processing._utils import StrPath
+    from processing.default_sessions import SessionLike
     from processing.models import NetworkConfig
-    from processing.processors.processor import Preferences, Tags
+    from processing.processors.base import Preferences, Tags
 
 
 class DataWranglerProcessor(Processor):
@@ -41,7 +41,7 @@ class DataWranglerProcessor(Processor):
         output_kms_key: str | None = None,
         max_runtime_in_seconds: int | None = None,
         base_job_name: str | None = None,
-        sagemaker_session: Any = None,
+        sagemaker_session: SessionLike | None = None,
         env: dict[str, str] | None = None,
         tags: Tags | None = None,
         network_config: NetworkConfig | None = None,
@@ -50,7 +50,7 @@ class DataWranglerProcessor(Processor):
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.data_wrangler_flow_source = data_wrangler_flow_source
-        session = targets.resolve_session(sagemaker_session, instance_type)
+        session = default_sessions.resolve_session(sagemaker_session, instance_type)
         super().__init__(
             role=role,
             image_uri=images.image_uri("data-wrangler", region=session.boto_region_name),

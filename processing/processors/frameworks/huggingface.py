@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from processing import default_sessions as targets
+from processing import default_sessions
 from processing.exceptions import ConfigurationError
 from processing.processors import FrameworkProcessor
 from processing.processors.frameworks.image import image_for, wanted_image
@@ -14,8 +14,9 @@ from processing.processors.frameworks.image import image_for, wanted_image
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from processing.default_sessions import SessionLike
     from processing.models import NetworkConfig
-    from processing.processors.processor import Preferences, Tags
+    from processing.processors.base import Preferences, Tags
     from processing.session.session import Session
 
 # The end of the tags of the first releases, which AWS's list leaves out; later ones have their own there.
@@ -64,7 +65,7 @@ class HuggingFaceProcessor(FrameworkProcessor):
         code_location: str | None = None,
         max_runtime_in_seconds: int | None = None,
         base_job_name: str | None = None,
-        sagemaker_session: Any = None,
+        sagemaker_session: SessionLike | None = None,
         env: dict[str, str] | None = None,
         tags: Tags | None = None,
         network_config: NetworkConfig | None = None,
@@ -72,7 +73,7 @@ class HuggingFaceProcessor(FrameworkProcessor):
         instance_preferences: Preferences | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        session = targets.resolve_session(sagemaker_session, instance_type)
+        session = default_sessions.resolve_session(sagemaker_session, instance_type)
         self.transformers_version = transformers_version
         self.tensorflow_version = tensorflow_version
         self.pytorch_version = pytorch_version

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from processing.images import ImageQuery
-    from processing.processors.processor import Preferences
+    from processing.processors.base import Preferences
     from processing.session.session import Session
 
 

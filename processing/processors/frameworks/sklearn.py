@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from processing import default_sessions as targets
+from processing import default_sessions
 from processing.processors import ScriptProcessor
 from processing.processors.frameworks.image import image_for, wanted_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from processing.default_sessions import SessionLike
     from processing.models import NetworkConfig
-    from processing.processors.processor import Preferences, Tags
+    from processing.processors.base import Preferences, Tags
 
 
 class SKLearnProcessor(ScriptProcessor):
@@ -39,7 +40,7 @@ class SKLearnProcessor(ScriptProcessor):
         output_kms_key: str | None = None,
         max_runtime_in_seconds: int | None = None,
         base_job_name: str | None = None,
-        sagemaker_session: Any = None,
+        sagemaker_session: SessionLike | None = None,
         env: dict[str, str] | None = None,
         tags: Tags | None = None,
         network_config: NetworkConfig | None = None,
@@ -47,7 +48,7 @@ class SKLearnProcessor(ScriptProcessor):
         instance_preferences: Preferences | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        session = targets.resolve_session(sagemaker_session, instance_type)
+        session = default_sessions.resolve_session(sagemaker_session, instance_type)
         wanted = wanted_image(session, "sklearn", framework_version, called={"version": "framework_version"})
         super().__init__(
             role=role,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from processing import default_sessions as targets
+from processing import default_sessions
 from processing.processors import FrameworkProcessor
 from processing.processors.frameworks.image import image_for, wanted_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from processing.default_sessions import SessionLike
     from processing.models import NetworkConfig
-    from processing.processors.processor import Preferences, Tags
+    from processing.processors.base import Preferences, Tags
 
 
 class VersionedProcessor(FrameworkProcessor):
@@ -52,7 +53,7 @@ class VersionedProcessor(FrameworkProcessor):
         code_location: str | None = None,
         max_runtime_in_seconds: int | None = None,
         base_job_name: str | None = None,
-        sagemaker_session: Any = None,
+        sagemaker_session: SessionLike | None = None,
         env: dict[str, str] | None = None,
         tags: Tags | None = None,
         network_config: NetworkConfig | None = None,
@@ -60,7 +61,7 @@ class VersionedProcessor(FrameworkProcessor):
         instance_preferences: Preferences | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        session = targets.resolve_session(sagemaker_session, instance_type)
+        session = default_sessions.resolve_session(sagemaker_session, instance_type)
         self.framework_version = framework_version
         self.py_version = py_version
         if image_uri is None:

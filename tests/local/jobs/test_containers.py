@@ -20,7 +20,7 @@ from processing.exceptions import ConfigurationError, EngineError
 from processing.local import processes, sandboxes
 from processing.local.limits import OUT_OF_MEMORY
 from processing.local.sandboxes import container
-from processing.local.sandboxes.base import Bind, Host, container_key
+from processing.local.sandboxes.base import Bind, HostSpec, container_key
 from processing.local.sandboxes.container import Container
 from processing.local.settings import CONTAINER_OPTIONS_VARIABLE, EngineSettings
 from processing.local.stores.jobs import HostEnd
@@ -184,7 +184,7 @@ def test_a_stop_ends_the_pull_of_an_image(make_jobs: Callable[..., Any], tmp_pat
     puller = int((tmp_path / "podman.pid").read_text())
     jobs.stop(name)
     assert jobs.wait(name)["ProcessingJobStatus"] == "Stopped"
-    jobs.until(lambda: puller not in processes.with_argument("600"))
+    jobs.until(lambda: puller not in processes.command_lines_with("600"))
     jobs.check_nothing_left()
 
 
@@ -232,8 +232,8 @@ def test_a_killed_supervisor_leaves_no_container(
     """Whoever asks for the job next fails it, and removes the container, all of podman's for it, and its files."""
     name = _create(jobs, entrypoint=_shell(SAY_AND_SLEEP))
     key = container_key(jobs.handler._jobs.get(name).folder, 1)
-    jobs.until(lambda: processes.with_argument(key) if while_it_starts else jobs.lines(name) == ["up"])
-    client = next(pid for pid, line in processes.with_argument(key).items() if "run" in line)
+    jobs.until(lambda: processes.command_lines_with(key) if while_it_starts else jobs.lines(name) == ["up"])
+    client = next(pid for pid, line in processes.command_lines_with(key).items() if "run" in line)
     supervisor = int(Path(f"/proc/{client}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(supervisor, signal.SIGKILL)
     if also_the_client:
@@ -241,7 +241,7 @@ def test_a_killed_supervisor_leaves_no_container(
     described = jobs.wait(name)
     assert described["FailureReason"].startswith("InternalServerError: the supervisor of the job's host is gone")
     assert not containers.names()
-    jobs.until(lambda: not processes.with_argument(key))
+    jobs.until(lambda: not processes.command_lines_with(key))
     jobs.check_nothing_left()
 
 
@@ -372,11 +372,11 @@ def test_limits_are_the_containers(make_jobs: Callable[..., Any], containers: An
 def test_options_come_from_the_environment_unless_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """Written as in a shell; quotes that do not match are named."""
     monkeypatch.setenv(CONTAINER_OPTIONS_VARIABLE, "--runtime runc --label 'a b'")
-    assert EngineSettings().options_for_containers() == ("--runtime", "runc", "--label", "a b")
-    assert EngineSettings(container_options=["--init"]).options_for_containers() == ("--init",)
+    assert EngineSettings().resolved_container_options() == ("--runtime", "runc", "--label", "a b")
+    assert EngineSettings(container_options=["--init"]).resolved_container_options() == ("--init",)
     monkeypatch.setenv(CONTAINER_OPTIONS_VARIABLE, "--label 'a b")
     with pytest.raises(ConfigurationError, match=f"^{CONTAINER_OPTIONS_VARIABLE}: No closing quotation"):
-        EngineSettings().options_for_containers()
+        EngineSettings().resolved_container_options()
 
 
 @pytest.mark.parametrize(
@@ -419,7 +419,7 @@ def test_a_docker_without_its_daemon_does_not_count(tmp_path: Path, monkeypatch:
     _program(tmp_path, "docker", DOCKER.format(answer=answer, log="/dev/null"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineError) as caught:
-        sandboxes.suitable(EngineSettings(sandbox="container", container_options=["--label", str(tmp_path)]))
+        sandboxes.sandbox_for(EngineSettings(sandbox="container", container_options=["--label", str(tmp_path)]))
     message = str(caught.value)
     assert "podman is not installed; docker does not work: Cannot connect to the Docker daemon" in message
     assert "container_program" in message
@@ -428,7 +428,7 @@ def test_a_docker_without_its_daemon_does_not_count(tmp_path: Path, monkeypatch:
 def test_a_program_that_is_not_there_is_named() -> None:
     """What was asked for is not replaced by something else."""
     with pytest.raises(EngineError, match="/no/such/podman is not installed"):
-        sandboxes.suitable(EngineSettings(sandbox="container", container_program="/no/such/podman"))
+        sandboxes.sandbox_for(EngineSettings(sandbox="container", container_program="/no/such/podman"))
 
 
 @pytest.fixture
@@ -447,7 +447,7 @@ def test_the_command_line_for_docker(docker: Container, monkeypatch: pytest.Monk
     """The secret value is in the client's environment, and not on a command line that everybody can list."""
     monkeypatch.setattr(container, "_SELINUX", Path("/"))
     binds = [Bind('/a,"b', "/opt/ml/processing/in", read_only=True)]
-    host = Host("/w/ml", binds, "algo-2", network=False, hosts=2, key="job-1", image="image", gpus=True)
+    host = HostSpec("/w/ml", binds, "algo-2", network=False, hosts=2, key="job-1", image="image", gpus=True)
     env = {"TOKEN": "secret", "DOCKER_HOST": "mine"}
     launch = docker.command(["[x]", "y"], host, env=env, cwd="/w", report_fd=None)
     assert shlex.join(launch.argv[1:]) == (
@@ -464,7 +464,7 @@ def test_the_command_line_for_docker(docker: Container, monkeypatch: pytest.Monk
 
 def test_want_of_memory_is_the_reason_where_it_is_known(docker: Container) -> None:
     """What Docker says of the container's end is asked only where it may have been that."""
-    host = Host("/w/ml", key="job-1")
+    host = HostSpec("/w/ml", key="job-1")
     assert docker.problem(host, 137, []) == HostEnd("failed", 137, OUT_OF_MEMORY)
     assert docker.problem(host, 1, []) is None
 

@@ -140,7 +140,7 @@ def test_a_killed_supervisor_is_noticed(own_programs: Any) -> None:
     described = jobs.wait(name)
     assert described["ProcessingJobStatus"] == "Failed"
     assert described["FailureReason"].startswith("InternalServerError: ")
-    jobs.until(lambda: processes.start_mark(host.process_group) != host.group_started or _zombie(host.process_group))
+    jobs.until(lambda: processes.start_id(host.process_group) != host.group_started or _zombie(host.process_group))
     jobs.check_nothing_left()
 
 
@@ -166,7 +166,7 @@ def test_a_job_whose_supervisors_were_never_started_fails(jobs: Any) -> None:
     """A creator that is killed between noting the job and starting its hosts leaves one that fails."""
     request = jobs.request("pass", name="stillborn")
     arn = "arn:aws:sagemaker:us-east-1:000000000000:processing-job/stillborn"
-    locks = hosts.Locks(jobs.home / "jobs/stillborn-1", 1)
+    locks = hosts.HostLocks(jobs.home / "jobs/stillborn-1", 1)
     locks.close()
     jobs.handler._jobs.create(request, arn=arn, folder="jobs/stillborn-1", plan={}, hosts=1, tags={}, now=time.time())
     described = jobs.describe("stillborn")

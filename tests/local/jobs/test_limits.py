@@ -162,17 +162,17 @@ def test_the_disk_is_looked_at_seldom_where_it_takes_long(tmp_path: Path) -> Non
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/file").write_bytes(bytes(1 << 20))
     (tmp_path / "link").symlink_to("/")
-    watch.look()
+    watch.measure_if_due()
     assert watch.used == 0
     now[0] += 0.5
-    watch.look()
+    watch.measure_if_due()
     assert 1 << 20 <= watch.used < 2 << 20
     assert not watch.exceeded
     assert watch.pause == pytest.approx(0.5)
 
     ticks = iter([200.0, 200.0, 203.0])
     slow = DiskWatch(tmp_path, 1 << 30, clock=lambda: next(ticks, 203.0))
-    slow.look_now()
+    slow.measure()
     assert slow.pause == pytest.approx(300.0)
 
 

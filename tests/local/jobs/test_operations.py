@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from processing.local.errors import ApiError
-from processing.local.jobs import gateway_plan
+from processing.local.jobs import gateway_options
 from processing.local.stores.jobs import JobStore
 
 if TYPE_CHECKING:
@@ -281,6 +281,6 @@ def test_a_full_disk_refuses_the_job(jobs: Any, monkeypatch: pytest.MonkeyPatch)
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(gateway_plan, "job_credentials", full)
+    monkeypatch.setattr(gateway_options, "job_credentials", full)
     error = _error(jobs, "CreateProcessingJob", **jobs.request("pass"))
     assert (error.code, error.status) == ("InsufficientStorage", 507)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing.local.jobs.data import Source, Stream
+from processing.local.jobs.data import InputFile, PipeInput
 from processing.local.jobs.pipes import Pipes
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
 
     tracemalloc.start()
     try:
-        pipes.open([Stream(str(tmp_path / "pipe"), [Source("big", None, str(big))], inflate=True)], None)  # type: ignore[arg-type]
+        pipes.open([PipeInput(str(tmp_path / "pipe"), [InputFile("big", None, str(big))], inflate=True)], None)  # type: ignore[arg-type]
         reader = threading.Thread(target=count)
         reader.start()
         reader.join()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from processing.local.jobs import resource_sampler as sampling
-from processing.local.jobs.resource_sampler import Sampler, use_of_tree
+from processing.local.jobs.resource_sampler import Sampler, usage_of_tree
 from processing.local.limits import DiskWatch
 from processing.local.stores.metrics import HOST_DIMENSION, JOB_NAMESPACE, Metric, MetricStore
 
@@ -100,13 +100,13 @@ def test_use_is_that_of_all_descendants() -> None:
         assert top.stdout is not None
         assert top.stdin is not None
         top.stdout.readline()
-        use = use_of_tree(top.pid)
+        use = usage_of_tree(top.pid)
         top.stdin.close()
         top.wait()
     assert use.memory > 100 << 20
     assert use.cpu > 0
     with pytest.raises(OSError, match="No such"):
-        use_of_tree(top.pid)
+        usage_of_tree(top.pid)
 
 
 class _Kept:
@@ -136,6 +136,6 @@ def test_sampling_costs_next_to_nothing(tmp_path: Path) -> None:
     sampler = Sampler("job/algo-1", kept, DiskWatch(tmp_path, 1 << 30), None, 1.0)
     began = time.thread_time()
     for _ in range(100):
-        sampler._sample(use_of_tree(os.getpid()))
+        sampler._sample(usage_of_tree(os.getpid()))
     assert (time.thread_time() - began) / 100 < 0.01
     assert len(kept.samples) == 100

@@ -105,9 +105,9 @@ def test_a_forked_child_does_not_keep_the_locks_of_hosts(tmp_path: Path) -> None
     code = (
         "import fcntl, os, pathlib, sys\n"
         "sys.path.append(sys.argv[1])\n"
-        "from processing.local.jobs.host_processes import Locks\n"
+        "from processing.local.jobs.host_processes import HostLocks\n"
         "folder = pathlib.Path(sys.argv[2])\n"
-        "locks = Locks(folder, 2)\n"
+        "locks = HostLocks(folder, 2)\n"
         "read, write = os.pipe()\n"
         "ready, running = os.pipe()\n"
         "if os.fork() == 0:\n"
