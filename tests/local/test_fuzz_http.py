@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from processing.local.engine import Engine
-from processing.local.protocols import cbor
 from processing.local.settings import EngineSettings
 from processing.local.transports.server import Server
 from processing.request.service_model import service_model
@@ -269,27 +268,6 @@ def test_any_form(target: Target, service: str, data: st.DataObject) -> None:
     )
     headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
     target.stands(signed(target.server, "POST", "/", body, headers=headers, service=service))
-
-
-@often
-@given(data=st.data())
-def test_any_cbor(target: Target, data: st.DataObject) -> None:
-    """Broken, or of any parameters."""
-    name, params = data.draw(calls("cloudwatch"))
-    whole = cbor.dumps(params) if _fits_cbor(params) else b"\xbf"
-    body = data.draw(st.just(whole) | st.binary(max_size=20) | st.integers(0, 30).map(lambda cut: whole[:cut]))
-    headers = {"smithy-protocol": "rpc-v2-cbor", "Content-Type": "application/cbor"}
-    path = f"/service/GraniteServiceVersion20100801/operation/{name}"
-    target.stands(signed(target.server, "POST", path, body, headers=headers, service="monitoring"))
-
-
-def _fits_cbor(value: Any) -> bool:
-    """Whether all numbers in it have room in CBOR's."""
-    if isinstance(value, dict):
-        return all(map(_fits_cbor, value.values()))
-    if isinstance(value, list):
-        return all(map(_fits_cbor, value))
-    return not isinstance(value, int) or -(2**63) <= value < 2**64
 
 
 @settings(often, max_examples=250)

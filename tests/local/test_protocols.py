@@ -11,13 +11,11 @@ from urllib.parse import urlencode
 
 import pytest
 from botocore.awsrequest import HeadersDict
-from botocore.parsers import RpcV2CBORParser, create_parser
+from botocore.parsers import create_parser
 from botocore.serialize import create_serializer
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from processing.local.errors import ApiError
-from processing.local.protocols import cbor, codec
+from processing.local.protocols import codec
 from processing.local.protocols.message import Request, endpoint
 from processing.local.protocols.query_names import query_model
 from processing.request.service_model import service_model
@@ -29,131 +27,12 @@ if TYPE_CHECKING:
 
 SERVICES = {"cloudwatch": "monitoring", "sqs": "sqs"}
 PROTOCOLS = [
-    ("cloudwatch", "smithy-rpc-v2-cbor"),
     ("cloudwatch", "json"),
     ("cloudwatch", "query"),
     ("sqs", "json"),
     ("sqs", "query"),
 ]
 TIME = dt.datetime(2026, 11, 21, 7, 0, 0, 250_000, dt.timezone.utc)
-
-TIMES = st.datetimes(
-    dt.datetime(1971, 1, 1),  # noqa: DTZ001 — the zone is given apart
-    dt.datetime(2200, 1, 1),  # noqa: DTZ001
-    timezones=st.just(dt.timezone.utc),
-)
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(1 << 63), (1 << 64) - 1)
-    | st.floats(allow_nan=False)
-    | st.text(st.characters(codec="utf-8"))
-    | st.binary(),
-    lambda inner: (
-        st.lists(inner, max_size=5) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=5)
-    ),
-    max_leaves=20,
-)
-
-
-def without_none(value: Any) -> Any:
-    """Maps leave None out, lists do not."""
-    if isinstance(value, dict):
-        return {key: without_none(member) for key, member in value.items() if member is not None}
-    return [without_none(member) for member in value] if isinstance(value, list) else value
-
-
-@given(value=VALUES)
-def test_cbor_is_read_by_botocore(value: Any) -> None:
-    """And by ourselves, as what was written."""
-    written = cbor.dumps(value)
-    parser = RpcV2CBORParser()
-    assert parser.parse_data_item(parser.get_peekable_stream_from_bytes(written)) == without_none(value)
-    assert cbor.loads(written) == without_none(value)
-
-
-@given(moment=TIMES)
-def test_times_are_tagged(moment: dt.datetime) -> None:
-    """As seconds since the epoch, to the microsecond."""
-    written = cbor.dumps({"t": moment})
-    parser = RpcV2CBORParser()
-    read = parser.parse_data_item(parser.get_peekable_stream_from_bytes(written))["t"]
-    assert abs(read - moment) < dt.timedelta(milliseconds=1)
-    assert abs(cbor.loads(written)["t"] - moment) <= dt.timedelta(microseconds=1)
-
-
-@given(
-    params=st.fixed_dictionaries(
-        {"Namespace": st.text(max_size=300), "MetricName": st.text(), "Period": st.integers(-(1 << 62), 1 << 62)},
-        optional={
-            "StartTime": TIMES,
-            "Statistics": st.lists(st.text(), max_size=30),
-            "Dimensions": st.lists(st.fixed_dictionaries({"Name": st.text(), "Value": st.text()}), max_size=3),
-        },
-    )
-)
-def test_what_botocore_writes_in_cbor_is_read(params: dict[str, Any]) -> None:
-    """Every type of a request."""
-    read = cbor.loads(request_of("cloudwatch", "smithy-rpc-v2-cbor", "GetMetricStatistics", params).content())
-    if "StartTime" in params:
-        assert abs(read.pop("StartTime") - params.pop("StartTime")) < dt.timedelta(seconds=1)
-    assert read == params
-
-
-@pytest.mark.parametrize(
-    ("data", "value"),
-    [
-        ("bf6161019f0203ffff", {"a": 1}),
-        ("7f61616162ff", "ab"),
-        ("5f41614162ff", b"ab"),
-        ("9f01820203ff", [1, [2, 3]]),
-        ("f93c00", 1.0),
-        ("fa3fc00000", 1.5),
-        ("f7", None),
-        ("f97c00", math.inf),
-        ("c101", dt.datetime(1970, 1, 1, 0, 0, 1, tzinfo=dt.timezone.utc)),
-    ],
-)
-def test_forms_that_we_do_not_write_are_read(data: str, value: Any) -> None:
-    """Indefinite lengths, short floats, undefined."""
-    if data.startswith("bf"):
-        data, value = "bf6161016162" + "9f0203ff" + "ff", {"a": 1, "b": [2, 3]}
-    assert cbor.loads(bytes.fromhex(data)) == value
-
-
-@given(data=st.binary(max_size=60))
-@settings(max_examples=300)
-def test_any_bytes_are_a_value_or_a_client_error(data: bytes) -> None:
-    """Never another exception."""
-    try:
-        cbor.loads(data)
-    except ApiError as error:
-        assert error.code == "SerializationException"  # noqa: PT017
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"\x9b\x7f\xff\xff\xff\xff\xff\xff\xff",  # an array that says it is long
-        b"\x5b\x7f\xff\xff\xff\xff\xff\xff\xff",  # bytes that say so
-        b"\xbb\x7f\xff\xff\xff\xff\xff\xff\xff",
-        b"\x81" * 10_000 + b"\x01",
-        b"\xc1" * 10_000 + b"\x01",
-        b"\x01\x02",  # two values
-        b"\xc2\x41\x01",  # a tag that nobody uses here
-        b"\xc1\xfb\x7f\xf0\x00\x00\x00\x00\x00\x00",  # a time that never comes
-        b"\xa1\x80\x01",  # an array as the key
-        b"\x61\xff",  # no UTF-8
-        b"\x1c",
-        b"\xff",
-        b"\xf8\x20",
-    ],
-)
-def test_malformed_cbor_is_the_clients_fault(data: bytes) -> None:
-    """However deep or long it says it is."""
-    with pytest.raises(ApiError, match="SerializationException"):
-        cbor.loads(data)
 
 
 def request_of(service: str, protocol: str, operation: str, params: Mapping[str, Any]) -> Request:
@@ -289,7 +168,6 @@ def test_calls_pass_in_every_protocol(
     assert (
         response.headers["Content-Type"]
         == {
-            "smithy-rpc-v2-cbor": "application/cbor",
             "json": "application/x-amz-json-1.0",
             "query": "text/xml",
         }[protocol]
@@ -401,22 +279,17 @@ def test_requests_may_be_compressed(service: str, protocol: str) -> None:
         assert (response.status, b"SerializationException" in bytes(response.body)) == (400, True)  # type: ignore[arg-type]
 
 
-def test_cbor_paths_name_the_operation() -> None:
-    """Whatever stands before; an unknown service is said to be one."""
+def test_cbor_is_refused() -> None:
+    """With an error in JSON that names the protocols that the engine has; the handler is not called."""
     headers = {"smithy-protocol": "rpc-v2-cbor", "content-type": "application/cbor"}
-    path = "/service/GraniteServiceVersion20100801/operation/ListMetrics"
-    assert handled(Request.from_url("POST", f"http://h/prefix{path}", headers, b""))[0] == (
-        "cloudwatch",
-        "ListMetrics",
-        {},
-    )
-    assert handled(Request.from_url("POST", "http://h/service/Other/operation/X", headers, b"\xa0"))[0] == (
-        "Other",
-        "X",
-        {},
-    )
-    assert handled(Request.from_url("POST", "http://h/", headers, b"\xa0"))[0] == ("", "", {})
-    assert handled(Request.from_url("POST", f"http://h{path}", headers, b"\x80"))[1].status == 400
+    url = "http://h/service/GraniteServiceVersion20100801/operation/ListMetrics"
+    for sent in (headers, with_signature("cloudwatch", headers)):
+        call, response = handled(Request.from_url("POST", url, sent, b"\xa0"))
+        assert call is None
+        assert response.status == 501
+        error = json.loads(bytes(response.body))  # type: ignore[arg-type]
+        assert error["__type"].rpartition("#")[2] == "NotImplemented"
+        assert "json or query" in error["message"]
 
 
 def test_json_says_numbers_that_are_none() -> None:

@@ -273,7 +273,7 @@ def _check_values(values: Any, place: str) -> None:
 
 
 def _seconds(value: Any) -> float:
-    """Return a time in seconds since the epoch; CBOR may have it as a bare number."""
+    """Return a time in seconds since the epoch."""
     moment: dt.datetime = value if isinstance(value, dt.datetime) else to_time(value)
     return moment.timestamp()
 

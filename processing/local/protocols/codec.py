@@ -14,7 +14,6 @@ from attrs import evolve
 
 from processing.local.errors import ApiError
 from processing.local.protocols import aws_json as jsonrpc
-from processing.local.protocols import cbor_rpc as rpc
 from processing.local.protocols import query
 from processing.local.protocols import rest_xml as rest
 from processing.local.protocols.message import CLIENT_HOST, ENGINE_DOMAIN, OperationCall, Request, Response
@@ -35,7 +34,7 @@ _SERVICES = _JSON_SERVICES | _QUERY_SERVICES | {rest.SERVICE}
 class _Named(NamedTuple):
     """What a request itself says of the operation; "" for an operation that it does not name. S3's follows from all."""
 
-    protocol: Literal["rpc", "json", "query", "rest", "unknown"]
+    protocol: Literal["json", "query", "rest", "unknown"]
     service: str
     operation: str = ""
 
@@ -58,9 +57,6 @@ def identify(request: Request) -> tuple[str, str]:
 
 def _named(request: Request) -> _Named:
     """Return the protocol, whatever the service's model prefers, the service and the operation."""
-    called = rpc.operation_of(request)
-    if called is not None:
-        return _Named("rpc", rpc.SERVICES.get(called[0], called[0]), called[1])
     target = jsonrpc.target_of(request)
     if target is not None:
         return _Named("json", jsonrpc.TARGETS.get(target[0], _service_of(request) or target[0]), target[1])
@@ -85,12 +81,12 @@ def decode(request: Request) -> OperationCall:
 
 def _decode(named: _Named, request: Request) -> OperationCall:
     protocol, service, operation = named
+    if _is_cbor(request):
+        raise ApiError("NotImplemented", "The local engine does not speak CBOR: use the protocol json or query.", 501)
     if protocol == "rest":
         return OperationCall(service, *rest.decode(request))
     params: dict[str, Any] = {}
-    if protocol == "rpc":
-        params = rpc.decode(request)
-    elif protocol == "json" and service in _JSON_SERVICES:
+    if protocol == "json" and service in _JSON_SERVICES:
         params = jsonrpc.decode(service, operation, request)
     elif protocol == "query" and service in _QUERY_SERVICES:
         params = query.decode(service, operation, query.form_of(request))
@@ -99,7 +95,7 @@ def _decode(named: _Named, request: Request) -> OperationCall:
 
 def protocol_of(request: Request) -> Literal["rest", "json", "query"]:
     """Return how the client of a request expects to be told that it may not make it."""
-    if rpc.operation_of(request) is not None or jsonrpc.target_of(request) is not None:
+    if _is_cbor(request) or jsonrpc.target_of(request) is not None:
         return "json"
     service = _service_of(request)
     if service == rest.SERVICE:
@@ -165,8 +161,6 @@ def _date(seconds: int) -> str:
 def _encode(
     protocol: str, call: OperationCall, result: Mapping[str, Any], request: Request, request_id: str
 ) -> Response:
-    if protocol == "rpc":
-        return rpc.encode(result)
     if protocol == "json":
         return jsonrpc.encode(result, request)
     if protocol == "query":
@@ -175,17 +169,22 @@ def _encode(
 
 
 def _encode_error(error: ApiError, request: Request, request_id: str) -> Response:
-    called = rpc.operation_of(request)
-    if called is not None:
-        return rpc.encode_error(rpc.SERVICES.get(called[0]), error)
     target = jsonrpc.target_of(request)
     service = _service_of(request) if target is None else jsonrpc.TARGETS.get(target[0])
     content_type = request.headers.get("content-type", "")
-    if "x-amz-target" in request.headers or "json" in content_type or _speaks_json(service):
+    if _is_cbor(request) or "x-amz-target" in request.headers or "json" in content_type or _speaks_json(service):
         return jsonrpc.encode_error(service, error, request)
     if service in _QUERY_SERVICES or content_type.startswith("application/x-www-form-urlencoded"):
         return query.encode_error(service, error, request_id)
     return rest.encode_error(error, request, request_id)
+
+
+def _is_cbor(request: Request) -> bool:
+    """Return whether a request is in Smithy's RPC protocol, whose bodies are CBOR.
+
+    The models of CloudWatch and Resource Groups Tagging have it beside JSON; botocore prefers JSON.
+    """
+    return request.headers.get("smithy-protocol") == "rpc-v2-cbor"
 
 
 def _service_of(request: Request) -> str | None:
