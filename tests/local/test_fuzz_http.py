@@ -20,7 +20,7 @@ from processing.local.engine import Engine
 from processing.local.settings import EngineSettings
 from processing.local.transports.server import Server
 from processing.request.service_model import service_model
-from processing.testing.rawhttp import Wire, signed, signed_call
+from raw_http import RawConnection, signed, signed_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ class Target:
 
     def stands(self, *pieces: bytes) -> bytes:
         """Send the pieces, and hold what comes back to what is promised; return it."""
-        with contextlib.closing(Wire(self.server, timeout=20)) as wire:
+        with contextlib.closing(RawConnection(self.server, timeout=20)) as wire:
             with contextlib.suppress(ConnectionError):
                 for piece in pieces:
                     wire.send(piece)

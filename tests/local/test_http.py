@@ -26,7 +26,7 @@ from processing.local.transports import connection as connection_module
 from processing.local.transports import server as server_module
 from processing.local.transports.server import Server
 from processing.testing.clock import VirtualClock
-from processing.testing.rawhttp import Wire, signed, signed_call
+from raw_http import RawConnection, signed, signed_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def wire(server: Server) -> Iterator[Wire]:
+def wire(server: Server) -> Iterator[RawConnection]:
     """A connection to the engine."""
-    with contextlib.closing(Wire(server)) as made:
+    with contextlib.closing(RawConnection(server)) as made:
         yield made
 
 
@@ -52,7 +52,7 @@ def bucket(local_session: LocalSession) -> str:
 # Requests and connections
 
 
-def test_a_connection_serves_many_requests(server: Server, wire: Wire, bucket: str) -> None:
+def test_a_connection_serves_many_requests(server: Server, wire: RawConnection, bucket: str) -> None:
     """Also those that come before the last one is answered, in their order."""
     puts = [signed(server, "PUT", f"/{bucket}/{number}", str(number).encode()) for number in range(3)]
     wire.send(b"".join(puts) + b"\r\n" + signed(server, "GET", f"/{bucket}/2"))
@@ -64,7 +64,7 @@ def test_a_connection_serves_many_requests(server: Server, wire: Wire, bucket: s
     assert headers["date"].endswith(" GMT")
 
 
-def test_a_head_may_come_in_pieces(server: Server, wire: Wire, bucket: str) -> None:
+def test_a_head_may_come_in_pieces(server: Server, wire: RawConnection, bucket: str) -> None:
     """And the body after it."""
     data = signed(server, "PUT", f"/{bucket}/key", b"body")
     for cut in range(0, len(data), 50):
@@ -72,7 +72,7 @@ def test_a_head_may_come_in_pieces(server: Server, wire: Wire, bucket: str) -> N
     assert wire.answer("PUT")[0] == 200
 
 
-def test_a_client_may_end_the_connection(server: Server, wire: Wire) -> None:
+def test_a_client_may_end_the_connection(server: Server, wire: RawConnection) -> None:
     """With its last request, whose answer says so too."""
     wire.send(signed(server, "GET", "/", headers={"Connection": "close"}))
     status, headers, _ = wire.answer()
@@ -80,14 +80,14 @@ def test_a_client_may_end_the_connection(server: Server, wire: Wire) -> None:
     assert wire.is_closed()
 
 
-def test_clients_of_http_1_0_are_served(server: Server, wire: Wire) -> None:
+def test_clients_of_http_1_0_are_served(server: Server, wire: RawConnection) -> None:
     """One request, and the connection ends."""
     wire.send(signed(server, "GET", "/").replace(b"HTTP/1.1", b"HTTP/1.0"))
     assert wire.answer()[0] == 200
     assert wire.is_closed()
 
 
-def test_a_head_answer_has_no_body(server: Server, wire: Wire, bucket: str) -> None:
+def test_a_head_answer_has_no_body(server: Server, wire: RawConnection, bucket: str) -> None:
     """But its length, and what follows is the next answer; an error has none either."""
     wire.send(signed(server, "PUT", f"/{bucket}/key", b"some bytes") + signed(server, "HEAD", f"/{bucket}/key"))
     wire.send(signed(server, "HEAD", f"/{bucket}/none") + signed(server, "GET", f"/{bucket}/key"))
@@ -98,7 +98,7 @@ def test_a_head_answer_has_no_body(server: Server, wire: Wire, bucket: str) -> N
     assert wire.answer()[2] == b"some bytes"
 
 
-def test_a_body_waits_for_100_continue(server: Server, wire: Wire, bucket: str) -> None:
+def test_a_body_waits_for_100_continue(server: Server, wire: RawConnection, bucket: str) -> None:
     """It is asked for when the head is found good."""
     body = b"x" * 100_000
     head = signed(server, "PUT", f"/{bucket}/key", body, headers={"Expect": "100-continue"}).removesuffix(body)
@@ -108,7 +108,7 @@ def test_a_body_waits_for_100_continue(server: Server, wire: Wire, bucket: str) 
     assert wire.answer("PUT")[0] == 200
 
 
-def test_a_body_that_is_not_wanted_is_not_asked_for(server: Server, wire: Wire) -> None:
+def test_a_body_that_is_not_wanted_is_not_asked_for(server: Server, wire: RawConnection) -> None:
     """The client learns so before it sends it, and the connection ends: nobody knows whether it comes nevertheless."""
     body = b"x" * 100_000
     wire.send(signed(server, "PUT", "/none/key", body, headers={"Expect": "100-continue"}).removesuffix(body))
@@ -117,7 +117,7 @@ def test_a_body_that_is_not_wanted_is_not_asked_for(server: Server, wire: Wire) 
     assert wire.is_closed()
 
 
-def test_a_chunked_body_is_put_together(server: Server, wire: Wire) -> None:
+def test_a_chunked_body_is_put_together(server: Server, wire: RawConnection) -> None:
     """With extensions and trailers, which say nothing."""
     body = b'{"MaxResults": 5}'
     head = signed_call(
@@ -129,7 +129,7 @@ def test_a_chunked_body_is_put_together(server: Server, wire: Wire) -> None:
     assert wire.answer()[0] == 200
 
 
-def test_an_error_with_a_body_on_the_way_is_told(server: Server, wire: Wire) -> None:
+def test_an_error_with_a_body_on_the_way_is_told(server: Server, wire: RawConnection) -> None:
     """A little of it is read away, and the connection goes on."""
     wire.send(signed(server, "PUT", "/none/key", b"x" * 500_000) + signed(server, "GET", "/"))
     status, _, body = wire.answer("PUT")
@@ -137,7 +137,7 @@ def test_an_error_with_a_body_on_the_way_is_told(server: Server, wire: Wire) -> 
     assert wire.answer()[0] == 200
 
 
-def test_an_error_with_a_large_body_on_the_way_is_told(server: Server, wire: Wire) -> None:
+def test_an_error_with_a_large_body_on_the_way_is_told(server: Server, wire: RawConnection) -> None:
     """The client gets its answer although it is still sending; then the connection ends."""
     body = b"x" * 30_000_000
     sender = threading.Thread(target=wire.send, args=(signed(server, "PUT", "/none/key", body),))
@@ -146,14 +146,14 @@ def test_an_error_with_a_large_body_on_the_way_is_told(server: Server, wire: Wir
     sender.join()
 
 
-def test_a_body_that_breaks_off_stores_nothing(server: Server, wire: Wire, bucket: str) -> None:
+def test_a_body_that_breaks_off_stores_nothing(server: Server, wire: RawConnection, bucket: str) -> None:
     """The client hears why, if it still listens."""
     data = signed(server, "PUT", f"/{bucket}/key", b"x" * 200_000)
     wire.send(data[:-1])
     wire.sock.shutdown(socket.SHUT_WR)
     status, _, body = wire.answer("PUT")
     assert (status, b"IncompleteBody" in body) == (400, True)
-    with contextlib.closing(Wire(server)) as made:
+    with contextlib.closing(RawConnection(server)) as made:
         made.send(signed(server, "GET", f"/{bucket}/key"))
         assert made.answer()[0] == 404
 
@@ -192,7 +192,7 @@ def test_a_body_that_breaks_off_stores_nothing(server: Server, wire: Wire, bucke
     ],
     ids=lambda value: repr(value)[:60],
 )
-def test_what_is_malformed_is_refused(wire: Wire, data: bytes, status: int, code: str) -> None:
+def test_what_is_malformed_is_refused(wire: RawConnection, data: bytes, status: int, code: str) -> None:
     """With an answer, after which the connection ends: nobody knows where the next request would begin."""
     wire.send(data)
     answered, headers, body = wire.answer()
@@ -212,7 +212,7 @@ def test_what_is_malformed_is_refused(wire: Wire, data: bytes, status: int, code
         b"2\n{}\r\n0\r\n\r\n",
     ],
 )
-def test_broken_chunks_are_refused(server: Server, wire: Wire, chunks: bytes) -> None:
+def test_broken_chunks_are_refused(server: Server, wire: RawConnection, chunks: bytes) -> None:
     """As a fault of the client's."""
     wire.send(
         signed_call(server, "SageMaker.ListProcessingJobs", b"", headers={"Transfer-Encoding": "chunked"}, framed=False)
@@ -222,7 +222,7 @@ def test_broken_chunks_are_refused(server: Server, wire: Wire, chunks: bytes) ->
     assert (status, b"InvalidChunk" in body) == (400, True)
 
 
-def test_a_body_that_has_to_be_in_memory_has_a_limit(server: Server, wire: Wire) -> None:
+def test_a_body_that_has_to_be_in_memory_has_a_limit(server: Server, wire: RawConnection) -> None:
     """It is not even read; where its length is not told, reading stops there."""
     body = signed_call(
         server, "SageMaker.ListProcessingJobs", b"", headers={"Content-Length": str(1 << 40)}, framed=False
@@ -230,7 +230,7 @@ def test_a_body_that_has_to_be_in_memory_has_a_limit(server: Server, wire: Wire)
     wire.send(body)
     status, _, text = wire.answer("POST")
     assert (status, b"RequestEntityTooLarge" in text) == (413, True)
-    with contextlib.closing(Wire(server)) as made:
+    with contextlib.closing(RawConnection(server)) as made:
         made.send(signed(server, "POST", "/bucket?delete", headers={"Content-Length": str(1 << 30)}, framed=False))
         with contextlib.suppress(OSError):
             for _ in range(20):
@@ -243,23 +243,25 @@ def test_a_client_that_dawdles_is_let_go(server: Server, monkeypatch: pytest.Mon
     monkeypatch.setattr(connection_module, "STALL_SECONDS", 0.05)
     monkeypatch.setattr(connection_module, "IDLE_ROUNDS", 1000)
     for data in (b"GET / HT", signed(server, "PUT", "/none/key", b"x")[:-1]):
-        with contextlib.closing(Wire(server)) as made:
+        with contextlib.closing(RawConnection(server)) as made:
             made.send(data)
             assert made.answer()[0] == 408
     monkeypatch.setattr(connection_module, "IDLE_ROUNDS", 2)
-    with contextlib.closing(Wire(server)) as idle:
+    with contextlib.closing(RawConnection(server)) as idle:
         assert idle.is_closed()
 
 
 def test_a_trickle_is_let_go(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one whose every byte comes in time."""
     monkeypatch.setattr(connection_module, "HEAD_SECONDS", 0.0)
-    with contextlib.closing(Wire(server)) as made:
+    with contextlib.closing(RawConnection(server)) as made:
         made.send(b"GET / HTTP/1.1\r\n")
         assert made.answer()[0] == 408
 
 
-def test_more_connections_than_threads_are_served(server: Server, monkeypatch: pytest.MonkeyPatch, wire: Wire) -> None:
+def test_more_connections_than_threads_are_served(
+    server: Server, monkeypatch: pytest.MonkeyPatch, wire: RawConnection
+) -> None:
     """The one that waits longest for its next request makes room."""
     monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 3)
     wires = [wire]
@@ -267,7 +269,7 @@ def test_more_connections_than_threads_are_served(server: Server, monkeypatch: p
         for _ in range(5):
             wires[-1].send(signed(server, "GET", "/"))
             assert wires[-1].answer()[0] == 200
-            wires.append(Wire(server))
+            wires.append(RawConnection(server))
             stack.callback(wires[-1].close)
         assert wires[0].is_closed()
 
@@ -278,9 +280,9 @@ def test_a_head_that_does_not_end_makes_room(server: Server, monkeypatch: pytest
     with contextlib.ExitStack() as stack:
         slow = []
         for _ in range(4):
-            slow.append(stack.enter_context(contextlib.closing(Wire(server))))
+            slow.append(stack.enter_context(contextlib.closing(RawConnection(server))))
             slow[-1].send(b"GET / HTTP/1.1\r\n")
-        made = stack.enter_context(contextlib.closing(Wire(server)))
+        made = stack.enter_context(contextlib.closing(RawConnection(server)))
         made.send(signed(server, "GET", "/"))
         assert made.answer()[0] == 200
         assert slow[0].is_closed()
@@ -300,9 +302,9 @@ def test_a_thread_that_cannot_start_costs_one_connection(
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", fail_once)
-    with contextlib.closing(Wire(server)) as lost:
+    with contextlib.closing(RawConnection(server)) as lost:
         assert lost.is_closed()
-    with contextlib.closing(Wire(server)) as made:
+    with contextlib.closing(RawConnection(server)) as made:
         made.send(signed(server, "GET", "/"))
         assert made.answer()[0] == 200
     assert "can't start new thread" in caplog.text
@@ -317,7 +319,7 @@ def test_a_bucket_may_stand_in_the_host(
 ) -> None:
     """As many clients have it; the names lead to this machine wherever they are resolved."""
     http_client("s3").put_object(Bucket=bucket, Key="a/key", Body=b"here")
-    with contextlib.closing(Wire(server)) as made:
+    with contextlib.closing(RawConnection(server)) as made:
         made.send(signed(server, "GET", "/a/key", host=f"{host}:{urlsplit(server.endpoint).port}"))
         assert made.answer()[2] == b"here"
 
@@ -325,7 +327,7 @@ def test_a_bucket_may_stand_in_the_host(
 @pytest.mark.parametrize(
     "host", ["localhost", "LocalHost:80", "[::1]:8000", "127.0.0.1", "s3.localhost", "evil.example"]
 )
-def test_any_host_will_do_for_a_path(server: Server, wire: Wire, host: str) -> None:
+def test_any_host_will_do_for_a_path(server: Server, wire: RawConnection, host: str) -> None:
     """The signature covers it, and is what counts: a stranger's name that leads here has none."""
     wire.send(signed(server, "GET", "/", host=host))
     status, _, body = wire.answer()
@@ -434,7 +436,7 @@ def endless(local_session: LocalSession, monkeypatch: pytest.MonkeyPatch) -> End
     return body
 
 
-def test_a_stream_of_unknown_length_goes_out_as_it_comes(server: Server, wire: Wire, endless: Endless) -> None:
+def test_a_stream_of_unknown_length_goes_out_as_it_comes(server: Server, wire: RawConnection, endless: Endless) -> None:
     """Each piece at once, in chunks; the end is told."""
     wire.send(signed(server, "GET", "/bucket/key"))
     got = b""
@@ -447,7 +449,7 @@ def test_a_stream_of_unknown_length_goes_out_as_it_comes(server: Server, wire: W
     assert endless.closed.wait(30)
 
 
-def test_a_stream_is_closed_when_its_client_goes_away(server: Server, wire: Wire, endless: Endless) -> None:
+def test_a_stream_is_closed_when_its_client_goes_away(server: Server, wire: RawConnection, endless: Endless) -> None:
     """What feeds it learns that nobody listens."""
     wire.send(signed(server, "GET", "/bucket/key"))
     assert wire.sock.recv(1)
@@ -462,7 +464,7 @@ def test_a_stream_is_closed_when_its_client_goes_away(server: Server, wire: Wire
 
 def test_a_fault_of_the_engine_is_told_and_logged(
     server: Server,
-    wire: Wire,
+    wire: RawConnection,
     local_session: LocalSession,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -486,7 +488,11 @@ def test_a_fault_of_the_engine_is_told_and_logged(
 
 
 def test_a_stream_that_fails_is_logged(
-    server: Server, wire: Wire, endless: Endless, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: Server,
+    wire: RawConnection,
+    endless: Endless,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The client sees that it breaks off."""
     del endless.pieces[:]
@@ -536,7 +542,7 @@ def test_requests_in_progress_end_when_the_server_stops(
     monkeypatch.setattr(local_session.engine, "handle", slow)
     server = Server(local_session.engine)
     server.start()
-    with contextlib.closing(Wire(server)) as made, contextlib.closing(Wire(server)) as idle:
+    with contextlib.closing(RawConnection(server)) as made, contextlib.closing(RawConnection(server)) as idle:
         made.send(signed(server, "PUT", f"/{bucket}/key", b"x"))
         assert entered.wait(30)
         stopper = threading.Thread(target=server.stop)
@@ -547,14 +553,14 @@ def test_requests_in_progress_end_when_the_server_stops(
         assert (status, headers["connection"]) == (200, "close")
         stopper.join()
     with pytest.raises(ConnectionRefusedError):
-        Wire(server)
+        RawConnection(server)
 
 
 def test_what_does_not_end_is_ended(local_session: LocalSession, endless: Endless) -> None:
     """After the time that it is given."""
     server = Server(local_session.engine)
     server.start()
-    with contextlib.closing(Wire(server)) as made:
+    with contextlib.closing(RawConnection(server)) as made:
         made.send(signed(server, "GET", "/bucket/key"))
         assert made.sock.recv(1)
         threading.Timer(0.05, endless.go_on.set).start()
@@ -578,7 +584,7 @@ def test_it_listens_on_the_loopback_interface_only(server: Server) -> None:
 def test_the_clock_of_signatures_can_be_given(tmp_path: Path) -> None:
     """A client whose clock is wrong hears what time it is, in the header that botocore corrects itself by."""
     ahead = VirtualClock(time.time() + 7200)
-    with Server(Engine(tmp_path), clock=ahead) as server, contextlib.closing(Wire(server)) as made:
+    with Server(Engine(tmp_path), clock=ahead) as server, contextlib.closing(RawConnection(server)) as made:
         made.send(signed_call(server, "SageMaker.ListProcessingJobs", b"{}"))
         status, headers, body = made.answer("POST")
         assert (status, b"InvalidSignatureException" in body, b"Signature expired" in body) == (403, True, True)
@@ -628,7 +634,7 @@ def test_an_answer_cannot_be_split() -> None:
 
 
 def test_a_stream_of_the_wrong_length_is_noticed(
-    server: Server, wire: Wire, local_session: LocalSession, monkeypatch: pytest.MonkeyPatch
+    server: Server, wire: RawConnection, local_session: LocalSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection ends, so that the client sees that something is missing."""
     answer = {"Body": io.BytesIO(b"x" * 100_000), "ContentLength": 200_000}

@@ -25,7 +25,7 @@ from processing.local.protocols.message import Request
 from processing.local.protocols.sigv4 import LONGEST_LIFETIME, SignatureVerifier, signing_key
 from processing.local.transports.server import Server
 from processing.testing.clock import VirtualClock
-from processing.testing.rawhttp import Wire
+from raw_http import RawConnection
 
 if TYPE_CHECKING:
     from processing import LocalSession
@@ -544,7 +544,7 @@ def test_the_server_checks_signed_chunks(trailer: str | None, local_session: Loc
     clock = VirtualClock(NOW.timestamp())
     with (
         Server(local_session.engine, credentials=CREDENTIALS, clock=clock) as server,
-        contextlib.closing(Wire(server)) as wire,
+        contextlib.closing(RawConnection(server)) as wire,
     ):
         for encoding in ("aws-chunked", "identity"):
             signed, body = chunk_signed([b"first chunk", b"second"], trailer, encoding)

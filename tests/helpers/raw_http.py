@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from processing.local.transports.server import Server
 
 
-class Wire:
+class RawConnection:
     """A connection to a server, for bytes.
 
     Args:
