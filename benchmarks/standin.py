@@ -182,7 +182,7 @@ def _parse(head: bytes) -> Request:
     if "transfer-encoding" in headers:  # no client sends one to a server without TLS
         raise NotImplementedError(f"{method} with transfer-encoding: {headers['transfer-encoding']}")
     parsed = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
-    return Request(method, unquote(path), parsed, headers)
+    return Request(method, target, unquote(path), parsed, headers)
 
 
 @lru_cache(2)

@@ -21,6 +21,9 @@ from xml.sax.saxutils import escape
 
 import attrs
 
+from processing.local.errors import ApiError
+from processing.local.protocols import codec, message
+
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
 S3_NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
@@ -33,9 +36,10 @@ Headers = Mapping[str, str]
 
 @attrs.define
 class Request:
-    """A request, whole; the names of its headers are lower case."""
+    """A whole request. Header names are in lower case; `target` is percent-encoded, the path is decoded."""
 
     method: str
+    target: str
     path: str
     query: dict[str, str]
     headers: dict[str, str]
@@ -101,13 +105,16 @@ class Services:
         self._jobs: dict[str, dict[str, Any]] = {}
 
     def operation_of(self, request: Request) -> str:
-        """Return the operation's name in AWS's spelling."""
-        target = request.headers.get("x-amz-target")
-        if target:
-            return target.rpartition(".")[2]
-        if request.method == "POST" and request.path == "/":
-            return dict(parse_qsl(bytes(request.body).decode())).get("Action", "unknown")
-        return _s3_operation(request)
+        """Return the operation's name in AWS's spelling; the HTTP method if the request names no operation."""
+        is_form = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+        body = bytes(request.body) if is_form else b""  # an object's bytes are not copied
+        path, _, query = request.target.partition("?")
+        host = request.headers.get("host", "")
+        try:
+            _, operation = codec.identify(message.Request(request.method, host, path, query, request.headers, body))
+        except ApiError:
+            return request.method
+        return operation or request.method
 
     def answer(self, operation: str, request: Request) -> Answer:
         handler: Callable[[Request], Answer] | None = getattr(self, f"_{_snake(operation)}", None)
@@ -195,7 +202,10 @@ class Services:
 
     def _list_objects_v2(self, request: Request) -> Answer:
         query = request.query
-        prefix, after = query.get("prefix", ""), query.get("continuation-token", query.get("start-after", ""))
+        prefix, after = (
+            query.get("prefix", ""),
+            query.get("continuation-token", query.get("start-after", query.get("marker", ""))),
+        )
         most = int(query.get("max-keys", "1000"))
         bucket = self._bucket(request)
         keys = sorted(key for key in bucket if key.startswith(prefix) and key > after)
@@ -210,6 +220,10 @@ class Services:
             f"<ListBucketResult {S3_NAMESPACE}><Prefix>{escape(prefix)}</Prefix><KeyCount>{len(page)}</KeyCount>"
             f"<IsTruncated>{str(bool(more)).lower()}</IsTruncated>{more}{contents}</ListBucketResult>"
         )
+
+    def _list_objects(self, request: Request) -> Answer:
+        """Answer the first version of the operation, which boto3's resources use, as the second."""
+        return self._list_objects_v2(request)
 
     def _create_multipart_upload(self, request: Request) -> Answer:
         upload_id = f"upload-{next(self._numbers)}"
@@ -272,22 +286,6 @@ class Services:
             f"<RoleName>{name}</RoleName><RoleId>AROA</RoleId><Arn>arn:aws:iam::{ACCOUNT}:role/{name}</Arn>"
             f"<CreateDate>{_iso(time.time())}</CreateDate></Role></GetRoleResult></GetRoleResponse>"
         )
-
-
-def _s3_operation(request: Request) -> str:
-    method, query = request.method, request.query
-    if request.path == "/":
-        return "ListBuckets"
-    if not _key(request):
-        location = "GetBucketLocation" if "location" in query else "ListObjectsV2"
-        return {"GET": location, "HEAD": "HeadBucket", "PUT": "CreateBucket"}.get(method, f"{method} of a bucket")
-    if "uploads" in query or "uploadId" in query:
-        multipart = {"PUT": "UploadPart", "DELETE": "AbortMultipartUpload"}
-        multipart["POST"] = "CompleteMultipartUpload" if "uploadId" in query else "CreateMultipartUpload"
-        return multipart.get(method, f"{method} of an upload")
-    if method == "PUT":
-        return "CopyObject" if "x-amz-copy-source" in request.headers else "PutObject"
-    return {"GET": "GetObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}.get(method, f"{method} of an object")
 
 
 def _key(request: Request) -> str:

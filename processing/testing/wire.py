@@ -13,9 +13,11 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
-from urllib.parse import parse_qs, urlsplit
 
 from processing.clock import SYSTEM_CLOCK, Clock
+from processing.local.errors import ApiError
+from processing.local.protocols import codec
+from processing.local.protocols.message import Request
 from processing.local.transports.in_process import Transport
 
 if TYPE_CHECKING:
@@ -194,50 +196,17 @@ def protocol_of(request: RequestLike) -> Literal["json", "query", "rest-xml"]:
 
 
 def operation_of(request: RequestLike) -> str:
-    """Return the operation that a request asks for, as AWS spells it."""
+    """Return the operation that a request asks for, as AWS spells it; the HTTP method if it names no operation."""
     protocol = protocol_of(request)
-    if protocol == "json":
-        return sys.intern(_text(request.headers["X-Amz-Target"]).rpartition(".")[2])  # tests note thousands of calls
-    if protocol == "query":
-        return parse_qs(_text(request.body))["Action"][0]
-    return _s3_operation(request)
+    if protocol == "json":  # the shortest way, since tests record thousands of these calls
+        return sys.intern(_text(request.headers["X-Amz-Target"]).rpartition(".")[2])
+    body = request.body if protocol == "query" else b""
+    try:
+        _, operation = codec.identify(Request.from_url(request.method, request.url, request.headers, body))
+    except ApiError:
+        return request.method
+    return operation or request.method
 
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, (bytes, bytearray)) else str(value or "")
-
-
-# Method, level (service, bucket or object), a query parameter or header that has to be there; the first fit counts.
-_S3_OPERATIONS: tuple[tuple[str, str, str, str], ...] = (
-    ("GET", "service", "", "ListBuckets"),
-    ("GET", "bucket", "location", "GetBucketLocation"),
-    ("GET", "bucket", "uploads", "ListMultipartUploads"),
-    ("GET", "bucket", "", "ListObjectsV2"),
-    ("GET", "object", "uploadId", "ListParts"),
-    ("GET", "object", "", "GetObject"),
-    ("HEAD", "bucket", "", "HeadBucket"),
-    ("HEAD", "object", "", "HeadObject"),
-    ("PUT", "bucket", "", "CreateBucket"),
-    ("PUT", "object", "partNumber", "UploadPart"),
-    ("PUT", "object", "x-amz-copy-source", "CopyObject"),
-    ("PUT", "object", "", "PutObject"),
-    ("POST", "bucket", "delete", "DeleteObjects"),
-    ("POST", "object", "uploads", "CreateMultipartUpload"),
-    ("POST", "object", "uploadId", "CompleteMultipartUpload"),
-    ("DELETE", "bucket", "", "DeleteBucket"),
-    ("DELETE", "object", "uploadId", "AbortMultipartUpload"),
-    ("DELETE", "object", "", "DeleteObject"),
-)
-
-
-def _s3_operation(request: RequestLike) -> str:
-    url = urlsplit(request.url)
-    path = url.path.strip("/")
-    virtual_host = ".s3." in (url.hostname or "")  # bucket.s3.region.amazonaws.com
-    depth = len(path.split("/", 1)) if path else 0
-    level = ("service", "bucket", "object")[min(2, depth + virtual_host)]
-    marks = {"", *parse_qs(url.query, keep_blank_values=True), *(name.lower() for name in request.headers)}
-    for method, at, mark, operation in _S3_OPERATIONS:
-        if (request.method, level) == (method, at) and mark in marks:
-            return operation
-    return f"{request.method} {level}"
