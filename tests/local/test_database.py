@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from processing import EngineError
-from processing.local.stores.database import Database, _turns
+from processing.local.stores.database import Database, _write_locks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,7 +166,7 @@ def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path) -> None:
 def test_a_version_without_a_way_up_is_refused(tmp_path: Path) -> None:
     """The oldest versions may not be upgraded for ever; then the error says what can be."""
     count(tmp_path / "db")
-    with pytest.raises(EngineError, match=r"too old: db has format 1, and .* can only upgrade from 2 on"):
+    with pytest.raises(EngineError, match=r"too old: db has format 1, and .* can only upgrade formats from 2 on"):
         Database(tmp_path / "db", UPGRADED, version=3, upgrades={2: ()}).check()
 
 
@@ -215,7 +215,7 @@ def test_a_fork_in_the_middle_of_a_write_hands_no_lock_on(tmp_path: Path) -> Non
     inside.wait()
     child = os.fork()
     if child == 0:
-        with database._turn():
+        with database._write_lock():
             os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     done.set()
@@ -228,7 +228,7 @@ def test_writers_of_one_process_wait_for_their_turn_without_sleeping(tmp_path: P
     value_of(database)
     again = Database(tmp_path / "db", SCHEMA)
     with database.write():
-        assert not _turns[str(database.path)].acquire(blocking=False)
+        assert not _write_locks[str(database.path)].acquire(blocking=False)
         waiting = threading.Thread(target=count, args=(tmp_path / "db",))
         waiting.start()
         assert value_of(again) == 0  # reading needs no turn

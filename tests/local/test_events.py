@@ -251,7 +251,7 @@ def test_a_file_that_has_no_room_for_a_line_gets_nothing_of_it(tmp_path: Path) -
 
 def test_a_sink_that_hangs_holds_up_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Meanwhile jobs are noted, other sinks get their events, others go on without it; then it gets each event once."""
-    monkeypatch.setattr(outbox, "TURN_SECONDS", 0.02)
+    monkeypatch.setattr(outbox, "LOCK_SECONDS", 0.02)
     hanging, other = f"file:{tmp_path}/hanging.jsonl", f"file:{tmp_path}/other.jsonl"
     store = JobStore(tmp_path)
     job = note_job(store, "one", [hanging, other])

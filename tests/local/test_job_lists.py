@@ -51,7 +51,7 @@ def test_a_list_is_what_the_filters_say_page_by_page(
     store: JobStore, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether few or many jobs have changed since, each job is on one page, in the order that was asked for."""
-    monkeypatch.setattr(store_of_jobs, "_FEW", few)
+    monkeypatch.setattr(store_of_jobs, "_FEW_JOBS", few)
     everything, _ = store.list(JobQuery(), 1000)
     assert len(everything) == COUNT
     for order, descending, status, name, times in itertools.product(

@@ -115,8 +115,8 @@ def test_times_bound_pages_of_a_model(
         found += events
         if token is None:
             break
-    places = [event.place for event in found]
-    assert places == sorted(set(places), reverse=not from_head)
+    positions = [event.position for event in found]
+    assert positions == sorted(set(positions), reverse=not from_head)
     expected = [(time, stream) for stream, times in batches for time in times if start <= time <= end]
     assert sorted((event.timestamp, event.stream) for event in found) == sorted(expected)
 

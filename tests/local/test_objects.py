@@ -330,7 +330,7 @@ def test_a_body_that_was_cut_short_is_no_data(store: ObjectStore) -> None:
     """What a failure of the machine may leave is an error for the reader."""
     record = store.put("bucket", "k", b"hello")
     os.truncate(record.path, 3)
-    with pytest.raises(ApiError, match=r"InternalError.*is not whole"):
+    with pytest.raises(ApiError, match=r"InternalError.*is incomplete"):
         store.open("bucket", "k")
 
 

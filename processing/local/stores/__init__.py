@@ -1,4 +1,5 @@
-"""What the engine remembers, in SQLite and plain files, shared by every process that opens the same folder.
+"""Persistent state of the engine, in SQLite and plain files. All processes that open the same folder share it.
 
-Standard library only: supervisors import these modules, and must start in milliseconds.
+The modules need the standard library only, because supervisors import them and must start in milliseconds. For the
+same reason records are NamedTuples and not attrs classes.
 """

@@ -1,14 +1,14 @@
-"""Object bodies as files: each is written in full under a name of its own before the index names it.
+"""Object bodies as files. A body is complete, under a name of its own, before the index names it.
 
-A body is born in `incoming/`, and belongs to an object from the moment the index's transaction is committed; only then
-it moves to `objects/`. So a process that is killed at any moment leaves its files in `incoming/`, where
-`ObjectStore.remove_orphans` finds them cheaply: it moves those that the index names, and removes the others.
+A body is written to `incoming/`. It belongs to an object as soon as the index's transaction is committed, and only then
+moves to `objects/`. A process that is killed at any moment therefore leaves its files in `incoming/`, where
+`ObjectStore.remove_orphans` finds them cheaply: it moves those that the index names and removes the others.
 
-Nothing is forced to the disk (no fsync): what was stored survives every death of a process, but a failure of the
-machine itself may lose the last seconds. A body that such a failure cut short is found out when it is opened.
+Nothing is forced to the disk (no fsync). Stored bodies survive the death of any process, but a failure of the machine
+may lose the last seconds. `ObjectStore.open` detects a body that such a failure has truncated.
 """
 
-# Small files by the thousand: functions of `os` cost a third of what pathlib does.
+# Jobs store thousands of small files, and functions of `os` cost a third of their pathlib equivalents.
 # ruff: noqa: PTH102, PTH103, PTH104, PTH108, PTH110, PTH116, PTH123
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CHUNK = 1 << 20
 """Bytes held in memory while a body moves."""
 
 ABANDONED_AFTER = 24 * 3600.0
-"""Seconds without a write after which an unfinished body belongs to nobody."""
+"""Seconds without a write after which an unfinished body is abandoned: no upload pauses for a day."""
 
 _NAME = re.compile(r"[0-9a-f]{32}")
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
@@ -39,23 +39,23 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 class Readable(Protocol):
-    """A binary stream, as far as it is needed: a file, or anything that is read like one."""
+    """A binary stream: a file, or an object with the same `read`."""
 
     def read(self, size: int = ..., /) -> bytes:
-        """Return up to `size` bytes, all of them for -1; empty at the end."""
+        """Return up to `size` bytes, or all bytes for -1. Return b"" at the end."""
 
 
 BodySource = bytes | bytearray | memoryview | os.PathLike[str] | Readable
 
 
 class Body(NamedTuple):
-    """A finished file that no object owns yet.
+    """A complete file that does not belong to an object yet.
 
     Attributes:
-        name: what the index calls it.
-        size: in bytes.
-        md5: in hex.
-        checksums: in base64 by algorithm, those that were expected or asked for.
+        name: the name in the index.
+        size: the size in bytes.
+        md5: the MD5 digest in hexadecimal digits.
+        checksums: the expected and requested checksums in base64, by algorithm.
     """
 
     name: str
@@ -67,8 +67,8 @@ class Body(NamedTuple):
 class BodyFolder:
     """The files of all objects.
 
-    `incoming/` holds what is being written, `objects/<xx>/<name>` what the index points to. A file never changes once
-    it is finished, so a reader needs no lock.
+    `incoming/` holds bodies that are being written, `objects/<xx>/<name>` bodies that the index points to. A complete
+    file never changes, so readers need no lock.
     """
 
     def __init__(self, root: Path) -> None:
@@ -79,17 +79,18 @@ class BodyFolder:
     def write(
         self, source: BodySource, *, length: int | None, expected: Mapping[str, str], algorithms: Collection[str] = ()
     ) -> Body:
-        """Write a body, in constant memory, and check it.
+        """Write a body in constant memory and verify it.
 
         Args:
-            source: bytes, a path, or a binary stream, which is read to its end.
-            length: the number of bytes that were announced, if any.
-            expected: checksums by algorithm in lower case (`crc32`, `sha256`, ...; `content-md5` for the header of
-                that name), in base64 as in S3's headers.
-            algorithms: algorithms whose checksums are to be found besides, where that is possible here.
+            source: bytes, a path, or a binary stream (which is read to its end).
+            length: the announced number of bytes, if it is known.
+            expected: the expected checksums in base64, by algorithm in lower case (`crc32`, `sha256`, ...).
+                `content-md5` stands for the header of that name.
+            algorithms: further algorithms whose checksums are computed if this machine can compute them.
 
         Raises:
-            ApiError: `IncompleteBody`, `BadDigest`, `InvalidDigest`, or the disk is full.
+            ApiError: the length differs (`IncompleteBody`), a checksum differs (`BadDigest`) or is malformed
+                (`InvalidDigest`), or the disk is full.
         """
         names = {"content-md5", *expected, *algorithms}
         digests = {each: digest for each in names if (digest := new_digest(each)) is not None}
@@ -111,7 +112,7 @@ class BodyFolder:
         return Body(name, size, md5, {each: base64.b64encode(value).decode() for each, value in values.items()})
 
     def join(self, parts: Sequence[str]) -> tuple[str, int]:
-        """Write one body out of several that are kept and return its name and size; the kernel copies, if it can."""
+        """Concatenate stored bodies into a new one and return its name and size. The kernel copies, if it can."""
         with self.new_file() as (name, descriptor), open(descriptor, "wb", buffering=0, closefd=False) as file:
             for part in parts:
                 with open(self.open(part), "rb", buffering=0) as piece:
@@ -120,7 +121,7 @@ class BodyFolder:
 
     @contextlib.contextmanager
     def new_file(self) -> Iterator[tuple[str, int]]:
-        """Lend a new file's name and its descriptor, to write to; it is removed when the block raises."""
+        """Create a file and yield its name and a descriptor for writing. Remove the file if the block raises."""
         name = os.urandom(16).hex()
         path = f"{self._incoming}/{name}"
         try:
@@ -141,11 +142,12 @@ class BodyFolder:
             return os.open(path, _CREATE, 0o600)
         except FileNotFoundError:
             with contextlib.suppress(FileExistsError):
-                os.mkdir(self._incoming)  # not what is above it: a folder that was removed does not come back
+                # Only this folder is created: an engine's folder that was removed must not reappear.
+                os.mkdir(self._incoming)
             return os.open(path, _CREATE, 0o600)
 
     def require_incoming(self, name: str) -> None:
-        """Make sure that a body was not swept away, in the very transaction that gives it to an object."""
+        """Raise `RequestTimeout` if a body was removed as abandoned. Call this in the transaction that indexes it."""
         try:
             os.stat(f"{self._incoming}/{name}")
         except FileNotFoundError:
@@ -153,50 +155,52 @@ class BodyFolder:
             raise ApiError("RequestTimeout", message) from None
 
     def finalize(self, name: str) -> None:
-        """Move a body to its lasting place, once its transaction is committed; not an error if it is gone already."""
-        source, target = f"{self._incoming}/{name}", self._place(name)
+        """Move a body to its final place, after the commit. A body that is already gone is ignored."""
+        source, target = f"{self._incoming}/{name}", self._final_path(name)
         try:
             os.rename(source, target)
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(target), exist_ok=True)  # noqa: PTH120 — see above
-            with contextlib.suppress(FileNotFoundError):  # replaced and removed by somebody else in the meantime
+            os.makedirs(os.path.dirname(target), exist_ok=True)  # noqa: PTH120 - cost, as at the top
+            # Another process may have replaced the object and removed this body in the meantime.
+            with contextlib.suppress(FileNotFoundError):
                 os.rename(source, target)
 
     def path(self, name: str) -> Path:
-        """Return where the file of that name is kept."""
-        return Path(self._place(name))
+        """Return the final path of a body."""
+        return Path(self._final_path(name))
 
-    def _place(self, name: str) -> str:
+    def _final_path(self, name: str) -> str:
         return f"{self._kept}/{name[:2]}/{name}"
 
     def open(self, name: str) -> int:
-        """Return a descriptor to read a body from, or raise FileNotFoundError."""
-        place = self._place(name)
-        # It moves once, from `incoming` to its place: looked for in this order, it cannot be missed.
-        for path in (place, f"{self._incoming}/{name}"):
+        """Return a descriptor for reading a body, or raise FileNotFoundError."""
+        final = self._final_path(name)
+        # A body moves once, from `incoming/` to its final place. The last attempt finds a body that moved after the
+        # first one.
+        for path in (final, f"{self._incoming}/{name}"):
             with contextlib.suppress(FileNotFoundError):
                 return os.open(path, _READ)
-        return os.open(place, _READ)
+        return os.open(final, _READ)
 
     def exists(self, name: str) -> bool:
-        """Return whether there is a body of that name."""
-        return os.path.exists(f"{self._incoming}/{name}") or os.path.exists(self._place(name))
+        """Return whether a body of that name exists."""
+        return os.path.exists(f"{self._incoming}/{name}") or os.path.exists(self._final_path(name))
 
     def discard(self, names: Sequence[str]) -> None:
-        """Remove files that no object owns any more; one that is gone already is no error."""
+        """Remove bodies that belong to no object any more. Missing files are ignored."""
         for name in names:
-            for path in (f"{self._incoming}/{name}", self._place(name)):
-                # On Windows a file that is being read cannot be removed: it is tried again with a later write.
+            for path in (f"{self._incoming}/{name}", self._final_path(name)):
+                # Windows cannot remove a file that is being read. A later write tries again.
                 with contextlib.suppress(FileNotFoundError, PermissionError):
                     os.unlink(path)
 
     def stale_names(self, before: float) -> list[str]:
-        """Return the bodies in `incoming/` that nobody has written to since `before` (seconds since the epoch)."""
+        """Return the names in `incoming/` without a write since `before` (seconds since the epoch)."""
         found = []
         with contextlib.suppress(FileNotFoundError), os.scandir(self._incoming) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
-                    # What somebody else put there is not the engine's.
+                    # Files with other names are not the engine's.
                     if _NAME.fullmatch(entry.name) and entry.stat().st_mtime <= before:
                         found.append(entry.name)
         return found
@@ -224,7 +228,8 @@ def _write(descriptor: int, data: bytes) -> None:
 
 def _copy(source: BinaryIO, target: BinaryIO) -> None:
     if hasattr(os, "copy_file_range"):
-        with contextlib.suppress(OSError):  # not on this file system: the loop below does the rest
+        # Some file systems do not support this. The loop below copies the rest.
+        with contextlib.suppress(OSError):
             while os.copy_file_range(source.fileno(), target.fileno(), 1 << 30):
                 pass
     source.seek(os.lseek(source.fileno(), 0, os.SEEK_CUR))

@@ -1,7 +1,7 @@
-"""Checksums of bodies: running ones, and those of an object that is made of parts.
+"""Checksums of bodies and of multipart objects.
 
-A part's CRCs are enough to know that of the whole; other algorithms only allow a checksum of the parts' checksums,
-which S3 calls composite.
+The CRC of a whole object can be computed from the CRCs of its parts. Other algorithms only allow a checksum of the
+parts' checksums, which S3 calls composite.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from processing.local.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+logger = logging.getLogger(__name__)
+
 ALGORITHMS = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256", "sha512", "md5", "xxhash64", "xxhash3", "xxhash128")
-"""S3's names in lower case. The last three are never checked here."""
+"""S3's names in lower case. The last three are never verified here."""
 
 _POLYNOMIALS = {"crc32": (32, 0xEDB88320), "crc32c": (32, 0x82F63B78), "crc64nvme": (64, 0x9A6C9329AC4BC9B5)}
-"""Bits and reflected polynomial."""
+"""The number of bits and the reflected polynomial of each CRC."""
 
 _HASHES: Mapping[str, Callable[..., Digest]] = {
     "content-md5": hashlib.md5,
@@ -34,11 +36,11 @@ _HASHES: Mapping[str, Callable[..., Digest]] = {
 }
 
 FULL_OBJECT = frozenset(_POLYNOMIALS)
-"""The algorithms that can tell the checksum of the whole from those of its parts."""
+"""The algorithms that allow a checksum of the whole object to be computed from those of its parts."""
 
 
 class Digest(Protocol):
-    """A running checksum."""
+    """An incremental checksum."""
 
     def update(self, data: bytes, /) -> None:
         """Add bytes."""
@@ -61,9 +63,9 @@ class _Crc:
 
 
 def new_digest(algorithm: str) -> Digest | None:
-    """Return a running checksum for S3's name of an algorithm in lower case; None for one that cannot be checked here.
+    """Return an incremental checksum for S3's lower-case algorithm name, or None if it cannot be computed here.
 
-    `crc32c` and `crc64nvme` need awscrt: in pure Python they would make 7 MB/s.
+    `crc32c` and `crc64nvme` need awscrt, because pure Python would reach only 7 MB/s.
     """
     constructor = _HASHES.get(algorithm)
     if constructor is not None:
@@ -76,7 +78,7 @@ def new_digest(algorithm: str) -> Digest | None:
 
 @functools.cache
 def _crt_function(algorithm: str) -> Callable[[bytes, int], int] | None:
-    """Return awscrt's function, or say once in a process that the algorithm is not checked."""
+    """Return awscrt's function. If there is none, log once per process that the algorithm is not verified."""
     if algorithm in FULL_OBJECT:
         try:
             function: Callable[[bytes, int], int] = getattr(importlib.import_module("awscrt.checksums"), algorithm)
@@ -86,12 +88,12 @@ def _crt_function(algorithm: str) -> Callable[[bytes, int], int] | None:
             return function
     else:
         reason = "the engine does not know the algorithm"
-    logging.getLogger(__name__).info("%s checksums are taken without a check: %s", algorithm.upper(), reason)
+    logger.info("%s checksums are accepted without verification: %s", algorithm.upper(), reason)
     return None
 
 
 def decode_checksum(value: str) -> bytes:
-    """Return the bytes of a checksum as it stands in a header, or raise `InvalidDigest`."""
+    """Return the bytes of a base64 checksum from a header, or raise `InvalidDigest`."""
     try:
         return base64.b64decode(value, validate=True)
     except ValueError:
@@ -99,13 +101,13 @@ def decode_checksum(value: str) -> bytes:
 
 
 def bad_digest(algorithm: str) -> ApiError:
-    """Return S3's error for a checksum that does not fit."""
+    """Return S3's error for a checksum that does not match."""
     name = "Content-MD5" if algorithm == "content-md5" else algorithm.upper()
     return ApiError("BadDigest", f"The {name} you specified did not match the calculated checksum.")
 
 
 def composite_checksum(algorithm: str, values: Sequence[str]) -> str | None:
-    """Return the checksum of the parts' checksums, with their number behind it; None for one that is unknown here."""
+    """Return the checksum of the parts' checksums and `-<number of parts>`, or None if it is not computable."""
     digest = new_digest(algorithm)
     if digest is None:
         return None
@@ -115,17 +117,18 @@ def composite_checksum(algorithm: str, values: Sequence[str]) -> str | None:
 
 
 def combine_crcs(algorithm: str, parts: Sequence[tuple[str, int]]) -> str:
-    """Return the CRC of what is made of parts, each given as its CRC in base64 and its length in bytes."""
+    """Return the CRC of a concatenation, from each part's CRC in base64 and length in bytes."""
     bits, polynomial = _POLYNOMIALS[algorithm]
     whole = 0
     for value, length in parts:
-        whole = _advance(whole, length, bits, polynomial) ^ int.from_bytes(decode_checksum(value), "big")
+        whole = _append_zeros(whole, length, bits, polynomial) ^ int.from_bytes(decode_checksum(value), "big")
     return base64.b64encode(whole.to_bytes(bits // 8, "big")).decode()
 
 
-def _advance(crc: int, length: int, bits: int, polynomial: int) -> int:
-    """Return what a CRC becomes by `length` zero bytes: multiplied by x^(8 * length), modulo the polynomial."""
-    power = 1 << (bits - 1 - 8)  # x^8: in reflected order the highest bit is x^0
+def _append_zeros(crc: int, length: int, bits: int, polynomial: int) -> int:
+    """Return a CRC extended by `length` zero bytes: multiplied by x^(8 * length), modulo the polynomial."""
+    # In reflected order the highest bit is x^0, so this is x^8, one byte. Squaring doubles the number of bytes.
+    power = 1 << (bits - 1 - 8)
     while length:
         if length & 1:
             crc = _multiply(crc, power, bits, polynomial)
@@ -135,6 +138,7 @@ def _advance(crc: int, length: int, bits: int, polynomial: int) -> int:
 
 
 def _multiply(one: int, other: int, bits: int, polynomial: int) -> int:
+    """Return the product of two polynomials over GF(2), modulo the polynomial, in reflected order."""
     product = 0
     for position in range(bits - 1, -1, -1):
         if one >> position & 1:

@@ -1,8 +1,8 @@
 """SQLite, shared by threads, forked children and other processes.
 
-Mutual exclusion between processes is SQLite's own: a write transaction begins with BEGIN IMMEDIATE, so there is one
-writer at a time, whichever process it is in, and a writer that is killed leaves nothing behind. Threads of one process
-queue up before that, because SQLite waits by sleeping, in steps of up to 0.1 s.
+SQLite excludes writers from each other: a write transaction begins with BEGIN IMMEDIATE, so there is one writer at a
+time across all processes, and a killed writer leaves nothing behind. The threads of one process wait for a lock first,
+because SQLite waits by sleeping for up to 0.1 s at a time.
 """
 
 from __future__ import annotations
@@ -24,30 +24,32 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BUSY_SECONDS = 30.0
-"""How long a transaction waits for another one."""
+"""The time that a transaction waits for another one."""
 
 _VACUUM_PAGES = 1000
+"""Pages that one transaction of `give_space_back` frees: 4 MB, during which others wait."""
 _ROOM_BYTES = 1 << 16
-_WITHOUT_ROOM = ("disk I/O error", "unable to open database file")
+"""With less free space SQLite cannot create its files beside the database, and reports it as one of these errors."""
+_ERRORS_WITHOUT_ROOM = ("disk I/O error", "unable to open database file")
 
 _abandoned: list[list[sqlite3.Connection]] = []
-"""Connections that a forked child got from its parent. SQLite forbids to use them there, and to close them too."""
+"""Connections that a forked child inherited. SQLite forbids a child to use them, and to close them, too."""
 
-_turns: dict[str, threading.Lock] = {}
-"""For each file, what this process's writers queue at."""
+_write_locks: dict[str, threading.Lock] = {}
+"""The lock that this process's writers wait for, by database file."""
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_turns.clear)  # the thread that holds one may not exist in the child
+    os.register_at_fork(after_in_child=_write_locks.clear)  # the thread that holds a lock may not exist in the child
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a connection in autocommit mode, set up for many processes (write-ahead log, 30 s of patience).
+    """Open a connection in autocommit mode, configured for many processes (write-ahead log, 30 s busy timeout).
 
-    With `synchronous=NORMAL` a killed process loses no finished transaction; a power failure may lose the last ones.
+    With `synchronous=NORMAL` a killed process loses no committed transaction. A power failure may lose the last ones.
     """
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
-        _lay_out(connection)
+        _set_modes(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA foreign_keys=ON")
     except BaseException:
@@ -56,16 +58,16 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _lay_out(connection: sqlite3.Connection) -> None:
-    # SQLite does not apply the busy timeout to the change of the journal mode, which is where processes that open a
-    # new database at the same moment meet.
+def _set_modes(connection: sqlite3.Connection) -> None:
+    # SQLite does not apply the busy timeout to a change of the journal mode, and this is where processes collide that
+    # open a new database at the same moment. So this function retries on its own.
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
-            if connection.execute("PRAGMA page_count").fetchone() == (0,):  # it can only be said of a new file
+            if connection.execute("PRAGMA page_count").fetchone() == (0,):  # only an empty file accepts auto_vacuum
                 connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
             connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:  # noqa: PERF203 — a retry
+        except sqlite3.OperationalError as error:  # noqa: PERF203 - a retry
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.005)
@@ -76,16 +78,16 @@ def _lay_out(connection: sqlite3.Connection) -> None:
 class Database:
     """A database file and the connections to it of this process.
 
-    Nothing is opened before the first use. Connections are lent to one thread at a time and kept for the next one.
+    Nothing is opened before the first use. A connection serves one thread at a time and is then kept for the next one.
 
     Args:
-        path: the file; its folder must exist.
-        schema: the statements that make a new database, of this version.
-        version: the version of that schema. A file of an older one is upgraded when it is opened, in one transaction;
-            one of a newer version is refused.
-        upgrades: for each older version, the statements that make the next one of it. They add tables, indexes, and
-            columns that are nullable or have a default, so that a process which has the file open already (the
-            supervisor of a running job) can go on with the statements it knows.
+        path: the file. Its folder must exist.
+        schema: the statements that create a database of this version.
+        version: the version of the schema. A file of an older version is upgraded in one transaction when it is
+            opened. A file of a newer version is refused.
+        upgrades: for each older version, the statements that upgrade it to the next version. They add tables, indexes,
+            and columns that are nullable or have a default. So a process that already has the file open, like the
+            supervisor of a running job, can continue with its own statements.
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection inside a read transaction: all statements see one state of the database.
+        """Yield a connection inside a read transaction. All statements see one state of the database.
 
         Raises:
             EngineError: the folder is gone, or the database is of a newer version.
@@ -116,38 +118,38 @@ class Database:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection inside a write transaction: committed at the end, rolled back on an exception.
+        """Yield a connection inside a write transaction, committed at the end and rolled back on an exception.
 
         Raises:
             ApiError: the disk is full.
             EngineError: the folder is gone or cannot be written to, or the database is of a newer version.
         """
-        with self._turn(), self._lend() as connection, self._transaction(connection, "BEGIN IMMEDIATE"):
+        with self._write_lock(), self._lend() as connection, self._transaction(connection, "BEGIN IMMEDIATE"):
             yield connection
 
     def check(self) -> None:
-        """Open the database, so that one that cannot be used is found out now.
+        """Open the database, so that an unusable one is detected now.
 
         Raises:
-            EngineError: it cannot.
+            EngineError: the database cannot be used.
         """
         with self._lend():
             pass
 
     def close(self) -> None:
-        """Close the idle connections; the next use opens a new one."""
+        """Close the idle connections. The next use opens a new one."""
         if self._pid == os.getpid():
             _close_all(self._idle, self._pid)
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        lock = _turns.setdefault(str(self.path), threading.Lock())
-        # Without a turn it goes on all the same: who writes is SQLite's decision, this only saves its waiting.
-        got_it = lock.acquire(timeout=BUSY_SECONDS)
+    def _write_lock(self) -> Iterator[None]:
+        lock = _write_locks.setdefault(str(self.path), threading.Lock())
+        # After a timeout the transaction starts nevertheless: SQLite excludes writers, and the lock only saves waiting.
+        acquired = lock.acquire(timeout=BUSY_SECONDS)
         try:
             yield
         finally:
-            if got_it:
+            if acquired:
                 lock.release()
 
     @contextlib.contextmanager
@@ -164,9 +166,11 @@ class Database:
             raise
 
     def _explain(self, error: sqlite3.OperationalError) -> None:
-        """Raise what lies behind an error of SQLite's, if it is the folder's state."""
+        """Raise a clearer error if the state of the folder causes an error of SQLite."""
         folder = self.path.parent
-        if "is full" in str(error) or (_has_no_room(folder) and any(text in str(error) for text in _WITHOUT_ROOM)):
+        if "is full" in str(error) or (
+            _has_no_room(folder) and any(text in str(error) for text in _ERRORS_WITHOUT_ROOM)
+        ):
             raise disk_full(folder) from error
         if not folder.is_dir():
             raise folder_gone(folder) from error
@@ -181,7 +185,7 @@ class Database:
         if self._pid != os.getpid():
             self._leave_to_parent()
         if self._idle and self._file != _identity(self.path):
-            self.close()  # it was removed: what is written to it now, nobody would ever read
+            self.close()  # the file was removed or replaced, so writes through these connections would be lost
         idle = self._idle
         try:
             connection = idle.pop()
@@ -190,7 +194,7 @@ class Database:
         try:
             yield connection
         except sqlite3.Error:
-            connection.close()  # whatever is wrong with it, the next user gets a fresh one
+            connection.close()  # the connection may be damaged, so the next use opens a new one
             raise
         except BaseException:
             idle.append(connection)
@@ -221,21 +225,21 @@ class Database:
         return connection
 
     def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
-        """Make the tables, or those that later versions added, inside a write transaction."""
-        stored = _pragma(connection, "user_version")  # once more: somebody may have been faster
+        """Create or upgrade the tables, inside a write transaction."""
+        stored = _pragma(connection, "user_version")  # again, because another process may have been faster
         if stored > self._version:
             raise self._too_new(stored)
-        statements = self._schema if stored == 0 else self._steps_from(stored)
+        statements = self._schema if stored == 0 else self._upgrade_statements(stored)
         for statement in statements:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version={self._version}")
 
-    def _steps_from(self, stored: int) -> list[str]:
+    def _upgrade_statements(self, stored: int) -> list[str]:
         missing = [version for version in range(stored, self._version) if version not in self._upgrades]
         if missing:
             raise EngineError(
                 f"the engine's folder {self.path.parent} is too old: {self.path.name} has format {stored}, and this "
-                f"version of sm-processing can only upgrade from {missing[-1] + 1} on. Use another folder"
+                f"version of sm-processing can only upgrade formats from {missing[-1] + 1} on. Use another folder"
             )
         return [statement for version in range(stored, self._version) for statement in self._upgrades[version]]
 
@@ -249,16 +253,16 @@ class Database:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from a later one of its name; None where there is none."""
+    """Return an identity that distinguishes a file from a later one with the same name, or None if there is no file."""
     try:
-        state = os.stat(path)  # noqa: PTH116 -- this is part of every transaction
+        state = os.stat(path)  # noqa: PTH116 - this is part of every transaction
     except OSError:
         return None
     return state.st_dev, state.st_ino
 
 
 def _has_no_room(folder: Path) -> bool:
-    """Return whether SQLite cannot make the small files beside a database that it works with."""
+    """Return True if the disk is too full for the small files that SQLite creates beside a database."""
     with contextlib.suppress(OSError):
         return shutil.disk_usage(folder).free < _ROOM_BYTES
     return False
@@ -270,20 +274,22 @@ def _close_all(connections: list[sqlite3.Connection], pid: int) -> None:
 
 
 def give_space_back(path: Path) -> None:
-    """Return the pages of deleted rows to the file system, in steps between which others write.
+    """Return the pages of deleted rows to the file system, in small transactions between which others write.
 
-    A file that was made before this was provided for is rewritten once, if a quarter of it is free.
+    A file from before incremental vacuum was enabled is rewritten once, if a quarter of it is free.
     """
     with contextlib.closing(connect(path)) as connection:
         if _pragma(connection, "auto_vacuum") == 0:
             if _pragma(connection, "freelist_count") * 4 >= _pragma(connection, "page_count"):
                 connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-                with contextlib.suppress(sqlite3.OperationalError):  # no space for the copy: another time
+                # VACUUM needs space for a copy. If there is none, a later call tries again.
+                with contextlib.suppress(sqlite3.OperationalError):
                     connection.execute("VACUUM")
         else:
             while _pragma(connection, "freelist_count"):
                 connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
-        connection.execute("PRAGMA busy_timeout=1000")  # not longer, for readers who stay: the next one truncates it
+        # Long readers may prevent the truncation. A later call does it then, so 1 s is enough to wait.
+        connection.execute("PRAGMA busy_timeout=1000")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 

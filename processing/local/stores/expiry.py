@@ -1,6 +1,7 @@
-"""Objects and uploads that nobody has written to, or asked for, for long, and their removal.
+"""Expiry of objects and uploads that have not been written or used for long.
 
-It goes in small transactions, each of which looks again: what was written, used or protected meanwhile stays.
+Removal runs in small transactions. Each of them checks again, so that objects that were written, used or protected in
+the meantime stay.
 """
 
 from __future__ import annotations
@@ -14,21 +15,22 @@ if TYPE_CHECKING:
     from processing.local.stores.objects import ObjectStore
 
     Protected = Callable[[], Sequence[tuple[str, bytes]]]
-    """Returns buckets and prefixes of keys that have to stay, as it is now."""
+    """Returns the buckets and key prefixes whose objects must stay at present."""
 
 _BATCH = 500
-_Place = tuple[str, bytes]
+"""Rows per transaction, few enough that writers hardly wait."""
+_Position = tuple[str, bytes]
 
 
 class Totals(NamedTuple):
-    """How many there were, and the bytes in them."""
+    """The number of objects, uploads or files, and their size in bytes."""
 
     number: int
     size: int
 
 
 class OldObject(NamedTuple):
-    """An object that could go: when it was last written or used (seconds since the epoch), and its bytes."""
+    """An old object. `touched` is its last write or use, in seconds since the epoch."""
 
     bucket: str
     key: bytes
@@ -38,8 +40,8 @@ class OldObject(NamedTuple):
 
 
 def old_objects(store: ObjectStore, before: float, protected: Protected) -> Iterator[OldObject]:
-    """Yield the objects that were last written or used before a moment and are not protected."""
-    after: _Place = ("", b"")
+    """Yield the unprotected objects that were last written or used before a moment."""
+    after: _Position = ("", b"")
     while True:
         with store.database.read() as connection:
             rows = _page(connection, before, after)
@@ -50,8 +52,8 @@ def old_objects(store: ObjectStore, before: float, protected: Protected) -> Iter
 
 
 def remove_objects(store: ObjectStore, before: float, protected: Protected) -> Totals:
-    """Delete the objects that were last written or used before a moment and are not protected."""
-    after: _Place = ("", b"")
+    """Delete the unprotected objects that were last written or used before a moment."""
+    after: _Position = ("", b"")
     removed = Totals(0, 0)
     while True:
         with store.database.write() as connection:
@@ -68,42 +70,42 @@ def remove_objects(store: ObjectStore, before: float, protected: Protected) -> T
 
 
 def old_uploads(store: ObjectStore, before: float) -> Totals:
-    """Count the multipart uploads that got nothing since a moment, and the bytes of their parts."""
+    """Count the multipart uploads without a new part since a moment, and the bytes of their parts."""
     with store.database.read() as connection:
         found = _abandoned(connection, before)
     return Totals(len({upload for upload, _, _ in found}), sum(size for _, _, size in found))
 
 
 def remove_uploads(store: ObjectStore, before: float) -> Totals:
-    """Abort the multipart uploads that got nothing since a moment."""
+    """Abort the multipart uploads without a new part since a moment."""
     with store.database.write() as connection:
         found = _abandoned(connection, before)
         uploads = {upload for upload, _, _ in found}
         bodies = [body for _, body, _ in found if body is not None]
         store.mark_garbage(connection, bodies)
         for table, column in (("parts", "upload"), ("uploads", "id")):
-            statement = f"DELETE FROM {table} WHERE {column} = ?"  # noqa: S608 -- constants
+            statement = f"DELETE FROM {table} WHERE {column} = ?"  # noqa: S608 - constants
             connection.executemany(statement, [(upload,) for upload in uploads])
     store.bodies.discard(bodies)
     return Totals(len(uploads), sum(size for _, _, size in found))
 
 
 def empty_garbage(store: ObjectStore) -> int:
-    """Remove the files that lost their object, but not yet their place; return how many there were."""
+    """Remove the files of deleted and replaced objects that are still on the disk, and return their number."""
     removed = 0
     while True:
         with store.database.write() as connection:
             rows = connection.execute("SELECT body FROM garbage LIMIT ?", (_BATCH,)).fetchall()
-            there = [row for row in rows if store.bodies.exists(row[0])]
-            store.bodies.discard([body for (body,) in there])
-            gone = [row for row in rows if not store.bodies.exists(row[0])]
-            connection.executemany("DELETE FROM garbage WHERE body = ?", gone)
-        removed += len(set(there) & set(gone))
-        if not gone:
+            existing = [row for row in rows if store.bodies.exists(row[0])]
+            store.bodies.discard([body for (body,) in existing])
+            removable = [row for row in rows if not store.bodies.exists(row[0])]
+            connection.executemany("DELETE FROM garbage WHERE body = ?", removable)
+        removed += len(set(existing) & set(removable))
+        if not removable:
             return removed
 
 
-def _page(connection: sqlite3.Connection, before: float, after: _Place) -> list[OldObject]:
+def _page(connection: sqlite3.Connection, before: float, after: _Position) -> list[OldObject]:
     rows = connection.execute(
         "SELECT bucket, key, max(modified, coalesce(used, modified)) AS touched, size, body FROM objects "
         "WHERE (bucket, key) > (?, ?) AND touched < ? ORDER BY bucket, key LIMIT ?",
@@ -112,14 +114,14 @@ def _page(connection: sqlite3.Connection, before: float, after: _Place) -> list[
     return [OldObject(*row) for row in rows]
 
 
-def _unprotected(rows: Sequence[OldObject], protected: Sequence[_Place]) -> Iterator[OldObject]:
+def _unprotected(rows: Sequence[OldObject], protected: Sequence[_Position]) -> Iterator[OldObject]:
     for row in rows:
         if not any(row.bucket == bucket and row.key.startswith(prefix) for bucket, prefix in protected):
             yield row
 
 
 def _abandoned(connection: sqlite3.Connection, before: float) -> list[tuple[str, str | None, int]]:
-    """Return upload, body and size of each part of the uploads that got nothing since; one row where there is none."""
+    """Return (upload, body, size) for each part of the abandoned uploads, or (upload, None, 0) without parts."""
     return connection.execute(
         "SELECT id, body, COALESCE(size, 0) FROM uploads LEFT JOIN parts ON upload = id WHERE initiated < ?1 "
         "AND NOT EXISTS (SELECT 1 FROM parts WHERE upload = id AND modified >= ?1)",

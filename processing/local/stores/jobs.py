@@ -1,7 +1,7 @@
 """Processing jobs, their hosts and their tags.
 
-A job is finished by the last of its hosts, in the transaction that notes that host's end. Every change of a status is
-noted in the outbox by the transaction that makes it. All times are seconds since the epoch. Standard library only.
+The last host to end finishes its job, in the transaction that records the end of the host. Every change of a status is
+recorded in the outbox by the transaction that makes it. All times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 TEXT_LIMIT = 1024
 """Characters of a FailureReason and of an ExitMessage."""
 MAX_TAGS = 50
+"""SageMaker's limit for the tags of a job."""
 
 _LIST_INDEXES = (
     "CREATE INDEX jobs_by_creation_and_filters ON jobs (created, id, modified, name, status)",
     "CREATE INDEX jobs_by_status_and_creation ON jobs (status, created, id, modified, name)",
     "CREATE INDEX jobs_by_modification ON jobs (modified, id)",
 )
-"""They have all that List may filter by: what it skips is never read, since rows, with their requests, are large."""
-_FEW = 500
-"""So many jobs are sorted in less time than it takes to find them among all."""
+"""Indexes with all columns that List can filter by. Rows contain requests and are large, so List reads no row that it
+skips."""
+_FEW_JOBS = 500
+"""Sorting fewer jobs than this takes less time than finding them in an index of all jobs."""
 
 _SCHEMA = (
     """CREATE TABLE jobs (
@@ -78,7 +80,7 @@ _SORT_COLUMNS = {"Name": "name", "CreationTime": "created", "Status": "status"}
 
 
 class JobRecord(NamedTuple):
-    """A job as it stands. `folder` is where its hosts work and keep their locks, relative to the engine's folder."""
+    """A job. `folder` holds its hosts' files and locks, relative to the engine's folder."""
 
     id: int
     name: str
@@ -94,12 +96,15 @@ class JobRecord(NamedTuple):
 
     @property
     def finished(self) -> bool:
-        """Whether the status will not change any more."""
+        """True if the status is terminal."""
         return self.status in contract.TERMINAL
 
 
 class HostRecord(NamedTuple):
-    """One host of a job. `outcome` is None until it ends; `group_started` tells a process group from a later one."""
+    """A host of a job. `outcome` is None until the host ends.
+
+    `group_started` distinguishes the process group from a later one with the same number.
+    """
 
     number: int
     process_group: int | None
@@ -108,15 +113,15 @@ class HostRecord(NamedTuple):
 
 
 class HostEnd(NamedTuple):
-    """How a host ended.
+    """The end of a host.
 
     Attributes:
         outcome: `completed`, `failed`, `stopped` (the job was stopped or ran out of time) or `cancelled` (another
             host failed).
-        exit_code: of the program, if it ran.
-        reason: why, for a FailureReason.
-        exit_message: what the program left in /opt/ml/output/message.
-        ended: when its program ended, or what came before that failed; None for now.
+        exit_code: the exit code of the program, if it ran.
+        reason: the reason of a failure, for the FailureReason.
+        exit_message: the content of the program's /opt/ml/output/message.
+        ended: the time at which the program ended, or at which its preparation failed. None stands for now.
     """
 
     outcome: str
@@ -127,7 +132,7 @@ class HostEnd(NamedTuple):
 
 
 class JobQuery(NamedTuple):
-    """What ListProcessingJobs may ask for; times exclusive, in seconds since the epoch."""
+    """The filters and the order of ListProcessingJobs. Times are exclusive bounds."""
 
     created_after: float | None = None
     created_before: float | None = None
@@ -146,17 +151,17 @@ class JobStore:
         root: the engine's folder.
 
     Attributes:
-        outbox: the changes of the jobs' status.
+        outbox: the status changes of the jobs.
     """
 
     def __init__(self, root: Path) -> None:
         self._database = Database(Path(root) / "jobs.sqlite3", _SCHEMA, _VERSION, _UPGRADES)
         self.outbox = outbox.Outbox(self._database)
 
-    # --- by those who ask
+    # --- requests of clients
 
     def check(self) -> None:
-        """Open the database, so that a folder that cannot be used is found out now."""
+        """Open the database, so that an unusable folder is detected now."""
         self._database.check()
 
     def create(
@@ -170,10 +175,19 @@ class JobStore:
         tags: Mapping[str, str],
         now: float,
     ) -> JobRecord:
-        """Note a new job, in progress, with so many hosts.
+        """Create a job in status InProgress.
+
+        Args:
+            request: the request without its tags.
+            arn: the job's ARN.
+            folder: the folder of its hosts, relative to the engine's folder.
+            plan: the job's ExecutionPlan, as JSON values.
+            hosts: the number of hosts.
+            tags: the job's tags.
+            now: the time.
 
         Raises:
-            ApiError: `ResourceInUse`, there is a job of that name.
+            ApiError: the name belongs to another job (`ResourceInUse`).
         """
         name = request["ProcessingJobName"]
         with self._database.write() as connection:
@@ -199,19 +213,19 @@ class JobStore:
             return record
 
     def get(self, name: str) -> JobRecord:
-        """Return the job of that name.
+        """Return the job with a name.
 
         Raises:
-            ApiError: `ValidationException`, there is none.
+            ApiError: the job does not exist (`ValidationException`).
         """
         with self._database.read() as connection:
             return _by_name(connection, name)
 
     def get_by_id(self, job: int) -> JobRecord:
-        """Return the job of that number in this store.
+        """Return the job with an id.
 
         Raises:
-            LookupError: there is none.
+            LookupError: the job does not exist.
         """
         with self._database.read() as connection:
             return _by_id(connection, job)
@@ -221,22 +235,22 @@ class JobStore:
         return self._json(job, "request")
 
     def execution_plan(self, job: int) -> dict[str, Any]:
-        """Return how the job runs on this machine: interpreter, sandbox, tick, grace."""
+        """Return the job's ExecutionPlan, as JSON values."""
         return self._json(job, "plan")
 
     def _json(self, job: int, column: str) -> dict[str, Any]:
         with self._database.read() as connection:
             row = connection.execute(f"SELECT {column} FROM jobs WHERE id = ?", (job,)).fetchone()  # noqa: S608
         if row is None:
-            raise LookupError(f"there is no job number {job}")
+            raise LookupError(f"there is no job with id {job}")
         value: dict[str, Any] = json.loads(row[0])
         return value
 
     def list(self, query: JobQuery, limit: int, token: str | None = None) -> tuple[list[JobRecord], str | None]:
-        """Return a page of jobs, and the token of the next page if there is one.
+        """Return a page of jobs, and the token of the next page or None.
 
         Raises:
-            ApiError: `ValidationException`, the token is none of this store's.
+            ApiError: the token does not belong to this query (`ValidationException`).
         """
         column = _SORT_COLUMNS[query.sort_by]
         conditions, values = _conditions(query)
@@ -246,7 +260,8 @@ class JobStore:
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         order = "DESC" if query.descending else "ASC"
         with self._database.read() as connection:
-            key = f"+{column}" if _few_changed(connection, query) else column  # with a plus, no index gives the order
+            # A plus sign keeps SQLite from using an index for the order.
+            key = f"+{column}" if _few_changed(connection, query) else column
             found = f"SELECT id FROM jobs {where} ORDER BY {key} {order}, id {order} LIMIT ?"  # noqa: S608
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM jobs WHERE id IN ({found}) ORDER BY {column} {order}, id {order}",  # noqa: S608
@@ -259,7 +274,7 @@ class JobStore:
         return page, _make_token(query, position[query.sort_by], page[-1].id)
 
     def unfinished(self) -> Sequence[JobRecord]:
-        """Return every job that still runs, or should."""
+        """Return all jobs whose status is not terminal."""
         with self._database.read() as connection:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM jobs WHERE status IN ('InProgress', 'Stopping')"  # noqa: S608
@@ -267,10 +282,10 @@ class JobStore:
         return [JobRecord(*row) for row in rows]
 
     def request_stop(self, name: str, now: float) -> None:
-        """Ask the hosts to stop; asking again changes nothing.
+        """Ask the hosts of a job to stop. A second request changes nothing.
 
         Raises:
-            ApiError: `ValidationException`, there is no such job or it has finished.
+            ApiError: the job does not exist or has finished (`ValidationException`).
         """
         with self._database.write() as connection:
             job = _by_name(connection, name)
@@ -284,10 +299,10 @@ class JobStore:
                 outbox.record_transition(connection, _by_id(connection, job.id), now)
 
     def delete(self, name: str) -> JobRecord:
-        """Forget a finished job and its tags; the name can be used again.
+        """Delete a finished job and its tags. The name can be used again.
 
         Raises:
-            ApiError: `ResourceNotFound`, or `ResourceInUse` while it runs.
+            ApiError: the job does not exist (`ResourceNotFound`) or has not finished (`ResourceInUse`).
         """
         with self._database.write() as connection:
             try:
@@ -305,13 +320,13 @@ class JobStore:
             return job
 
     def ended_before(self, moment: float) -> Sequence[JobRecord]:
-        """Return the jobs that finished before a moment, oldest first."""
+        """Return the jobs that finished before a moment, the oldest first."""
         with self._database.read() as connection:
             statement = f"SELECT {_COLUMNS} FROM jobs WHERE ended < ? ORDER BY ended, id"  # noqa: S608
             return [JobRecord(*row) for row in connection.execute(statement, (moment,))]
 
     def delete_finished(self, jobs: Iterable[int]) -> None:
-        """Delete finished jobs, by their numbers, and their tags; the others of them stay."""
+        """Delete finished jobs by their ids, and their tags. Unfinished jobs stay."""
         with self._database.write() as connection:
             for job in jobs:
                 finished = "SELECT arn FROM jobs WHERE id = ? AND ended IS NOT NULL"
@@ -321,45 +336,46 @@ class JobStore:
     def find_tagged(
         self, filters: Sequence[tuple[str, Sequence[str]]], limit: int, after: str, arns: Sequence[str] | None = None
     ) -> Sequence[tuple[str, dict[str, str]]]:
-        """Return a page of the jobs that have tags, by ARN, each with them.
+        """Return (ARN, tags) for a page of the tagged jobs, sorted by ARN.
 
         Args:
-            filters: keys that a job must have, each with the values that it may have; none for any.
-            limit: how many at most.
-            after: the ARN that the page follows; empty for the first one.
-            arns: these jobs alone.
+            filters: the required keys, each with its accepted values. No values accept any value.
+            limit: the size of the page.
+            after: the last ARN of the page before, or "" for the first page.
+            arns: return only these jobs.
         """
-        wanted = ["arn > ?"]
+        conditions = ["arn > ?"]
         values: list[Any] = [after]
         for key, options in filters:
             among = f" AND value IN ({', '.join('?' * len(options))})" if options else ""
-            wanted.append(f"arn IN (SELECT arn FROM tags WHERE key = ?{among})")  # noqa: S608
+            conditions.append(f"arn IN (SELECT arn FROM tags WHERE key = ?{among})")  # noqa: S608
             values += [key, *options]
         if arns:
-            wanted.append(f"arn IN ({', '.join('?' * len(arns))})")
+            conditions.append(f"arn IN ({', '.join('?' * len(arns))})")
             values += arns
         with self._database.read() as connection:
             found = connection.execute(
-                f"SELECT DISTINCT arn FROM tags WHERE {' AND '.join(wanted)} ORDER BY arn LIMIT ?",  # noqa: S608
+                f"SELECT DISTINCT arn FROM tags WHERE {' AND '.join(conditions)} ORDER BY arn LIMIT ?",  # noqa: S608
                 (*values, limit),
             ).fetchall()
             return [(arn, _tags(connection, arn)) for (arn,) in found]
 
     def tags(self, arn: str) -> dict[str, str]:
-        """Return the tags of the job with that ARN, sorted by key.
+        """Return the tags of a job, sorted by key.
 
         Raises:
-            ApiError: `ValidationException`, there is no such job.
+            ApiError: the job does not exist (`ValidationException`).
         """
         with self._database.read() as connection:
             _require_arn(connection, arn)
             return _tags(connection, arn)
 
     def add_tags(self, arn: str, tags: Mapping[str, str]) -> dict[str, str]:
-        """Add tags, or overwrite them; return all that the job has now.
+        """Add or overwrite tags of a job, and return all of its tags.
 
         Raises:
-            ApiError: `ValidationException` (no such job), `ResourceLimitExceeded` (more than 50 tags).
+            ApiError: the job does not exist (`ValidationException`) or would have more than 50 tags
+                (`ResourceLimitExceeded`).
         """
         with self._database.write() as connection:
             _require_arn(connection, arn)
@@ -367,19 +383,19 @@ class JobStore:
             return _tags(connection, arn)
 
     def delete_tags(self, arn: str, keys: Iterable[str]) -> None:
-        """Remove tags; those that are not there do not matter.
+        """Remove tags of a job by key. Missing keys are ignored.
 
         Raises:
-            ApiError: `ValidationException`, there is no such job.
+            ApiError: the job does not exist (`ValidationException`).
         """
         with self._database.write() as connection:
             _require_arn(connection, arn)
             connection.executemany("DELETE FROM tags WHERE arn = ? AND key = ?", [(arn, key) for key in keys])
 
-    # --- by the hosts
+    # --- reports of hosts
 
     def hosts(self, job: int) -> Sequence[HostRecord]:
-        """Return the job's hosts in order."""
+        """Return the job's hosts, sorted by number."""
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT number, process_group, group_started, outcome FROM hosts WHERE job = ? ORDER BY number", (job,)
@@ -387,7 +403,7 @@ class JobStore:
         return [HostRecord(*row) for row in rows]
 
     def record_start(self, job: int, number: int, group: int, group_started: str | None, now: float) -> None:
-        """Note that a host's program runs, in that process group; the first one starts the job."""
+        """Record that a host's program runs in a process group. The first host to start also starts the job."""
         with self._database.write() as connection:
             connection.execute(
                 "UPDATE hosts SET process_group = ?, group_started = ? WHERE job = ? AND number = ?",
@@ -399,7 +415,10 @@ class JobStore:
             )
 
     def interruption(self, job: int) -> str | None:
-        """Return why the job's hosts must stop: `stopped`, `cancelled` (a host failed), or None."""
+        """Return the outcome with which hosts must end early, or None.
+
+        It is `stopped` for a stopped job and `cancelled` if another host failed.
+        """
         with self._database.read() as connection:
             row = connection.execute(
                 "SELECT status, EXISTS (SELECT 1 FROM hosts WHERE job = jobs.id AND outcome = 'failed') "
@@ -411,10 +430,12 @@ class JobStore:
         return "cancelled" if row[1] else None
 
     def record_host_end(self, job: int, number: int, end: HostEnd, now: float) -> bool:
-        """Note how a host ended; the last one finishes the job.
+        """Record the end of a host. The last host to end finishes the job.
+
+        A host ends once, so a second report changes nothing.
 
         Returns:
-            whether the job is finished by that. A host ends once: a second report changes nothing.
+            True if this report finished the job.
         """
         with self._database.write() as connection:
             changed = connection.execute(
@@ -438,7 +459,11 @@ class JobStore:
 
 
 def _finish(connection: sqlite3.Connection, job: int, hosts: list[tuple[Any, ...]], now: float) -> None:
-    """Give the job its last status."""
+    """Set the job's terminal status.
+
+    One failed host makes the job Failed, with the reason of the host that failed first. The ExitMessage joins the
+    messages of all hosts.
+    """
     stopping = connection.execute("SELECT status FROM jobs WHERE id = ?", (job,)).fetchone()[0] == "Stopping"
     status, reason = "Completed", None
     in_order_of_end = sorted(hosts, key=lambda host: (host[4], host[0]))
@@ -469,7 +494,7 @@ def _by_name(connection: sqlite3.Connection, name: str) -> JobRecord:
 def _by_id(connection: sqlite3.Connection, job: int) -> JobRecord:
     row = connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job,)).fetchone()  # noqa: S608
     if row is None:
-        raise LookupError(f"there is no job number {job}")
+        raise LookupError(f"there is no job with id {job}")
     return JobRecord(*row)
 
 
@@ -493,7 +518,7 @@ def _put_tags(connection: sqlite3.Connection, arn: str, tags: Mapping[str, str])
 
 
 def _conditions(query: JobQuery) -> tuple[list[str], list[Any]]:
-    wanted = (
+    possible = (
         ("created > ?", query.created_after),
         ("created < ?", query.created_before),
         ("modified > ?", query.modified_after),
@@ -501,20 +526,20 @@ def _conditions(query: JobQuery) -> tuple[list[str], list[Any]]:
         ("instr(name, ?) > 0", query.name_contains),
         ("status = ?", query.status),
     )
-    given = [(condition, value) for condition, value in wanted if value is not None]
-    return [condition for condition, _ in given], [value for _, value in given]
+    used = [(condition, value) for condition, value in possible if value is not None]
+    return [condition for condition, _ in used], [value for _, value in used]
 
 
 def _few_changed(connection: sqlite3.Connection, query: JobQuery) -> bool:
-    """Whether a query is for few of the jobs by the time of their last change, as those are that ask for news."""
+    """Return True if the query's bounds of the modification time select few jobs, as in polls for news."""
     if query.modified_after is None:
         return False
     before = float("inf") if query.modified_before is None else query.modified_before
     (count,) = connection.execute(
         "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE modified > ? AND modified < ? LIMIT ?)",
-        (query.modified_after, before, _FEW),
+        (query.modified_after, before, _FEW_JOBS),
     ).fetchone()
-    return bool(count < _FEW)
+    return bool(count < _FEW_JOBS)
 
 
 def _make_token(query: JobQuery, position: Any, job: int) -> str:
@@ -522,7 +547,7 @@ def _make_token(query: JobQuery, position: Any, job: int) -> str:
 
 
 def _read_token(token: str, query: JobQuery) -> list[Any]:
-    """Return the position that a token stands for; a token goes with the filters that it was made for."""
+    """Return the position in a token. A token is valid only with the filters that it was made for."""
     try:
         made_for, position, job = json.loads(base64.urlsafe_b64decode(token.encode()))
         if made_for == list(query) and isinstance(job, int) and isinstance(position, (str, int, float)):

@@ -1,4 +1,4 @@
-"""The log store: CloudWatch Logs' groups, streams and events, in SQLite."""
+"""The log store: groups, streams and events of CloudWatch Logs, in SQLite."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SCHEMA = (
         UNIQUE (log_group, name)
     )""",
     _BY_LAST_EVENT,
-    # AUTOINCREMENT: the id of a deleted event is never given again, so readers may tell events apart by it.
+    # AUTOINCREMENT never reuses the id of a deleted event, so readers can identify events by id.
     """CREATE TABLE events (
         id INTEGER PRIMARY KEY AUTOINCREMENT, stream INTEGER NOT NULL REFERENCES streams,
         timestamp INTEGER NOT NULL, ingestion INTEGER NOT NULL, message TEXT NOT NULL
@@ -47,11 +47,12 @@ _UPGRADES = {
 MAX_EVENT_BYTES = (1 << 20) - EVENT_OVERHEAD
 """The longest message of one event, in UTF-8."""
 
-_LAST_CHARACTER = chr(0x10FFFF)  # it is no character, so no name has it
+_LAST_CHARACTER = chr(0x10FFFF)
+"""A code point that is not a character. No name contains it, so it sorts after every name with a prefix."""
 
 
 class LogPage(NamedTuple):
-    """A page of one stream, and the tokens of the pages beside it."""
+    """A page of one stream, with the tokens of the next and the previous page."""
 
     events: list[LogEventRecord]
     forward: str
@@ -59,7 +60,7 @@ class LogPage(NamedTuple):
 
 
 class StreamRecord(NamedTuple):
-    """A stream; times in milliseconds since the epoch, None where it has no event yet."""
+    """A stream. Times are in milliseconds since the epoch, or None if the stream has no event yet."""
 
     name: str
     created: int
@@ -69,12 +70,12 @@ class StreamRecord(NamedTuple):
 
     @property
     def key(self) -> tuple[int, str]:
-        """Its place among the streams of a group."""
+        """The stream's position in its group when sorted by last event."""
         return (-1 if self.last_event is None else self.last_event), self.name
 
 
 class GroupRecord(NamedTuple):
-    """A log group; created in milliseconds since the epoch, retention in days."""
+    """A log group. `created` is in milliseconds since the epoch, `retention` in days."""
 
     name: str
     created: int
@@ -86,7 +87,7 @@ class LogStore:
 
     Args:
         root: the engine's folder.
-        now: the time in seconds since the epoch, for creation and ingestion times.
+        now: returns the time in seconds since the epoch, for creation and ingestion times.
 
     Every method raises `ApiError` with the service's code: `ResourceNotFoundException`,
     `ResourceAlreadyExistsException`, `InvalidParameterException`.
@@ -97,18 +98,18 @@ class LogStore:
         self._database = Database(root / "logs.sqlite3", _SCHEMA, version=2, upgrades=_UPGRADES)
 
     def check(self) -> None:
-        """Open the database, so that a folder that cannot be used is found out now."""
+        """Open the database, so that an unusable folder is detected now."""
         self._database.check()
 
     def create_group(self, group: str, tags: Mapping[str, str] | None = None) -> None:
-        """Make a log group."""
+        """Create a log group."""
         with self._database.write() as connection:
             statement = "INSERT OR IGNORE INTO groups (name, created, tags) VALUES (?, ?, ?)"
             if not connection.execute(statement, (group, self._milliseconds(), json.dumps(dict(tags or {})))).rowcount:
                 raise ApiError("ResourceAlreadyExistsException", "The specified log group already exists")
 
     def delete_group(self, group: str) -> None:
-        """Delete a log group with all that is in it."""
+        """Delete a log group with its streams and events."""
         with self._database.write() as connection:
             number = (_group_id(connection, group),)
             connection.execute(
@@ -118,7 +119,7 @@ class LogStore:
             connection.execute("DELETE FROM groups WHERE id = ?", number)
 
     def set_retention(self, group: str, days: int | None) -> None:
-        """Note for how many days the events of a group are wanted; None: for ever. It deletes none."""
+        """Set the retention of a group in days, or None for no limit. This deletes no events."""
         with self._database.write() as connection:
             connection.execute("UPDATE groups SET retention = ? WHERE id = ?", (days, _group_id(connection, group)))
 
@@ -136,16 +137,16 @@ class LogStore:
             return _tags(connection, _group_id(connection, group))
 
     def change_tags(self, group: str, add: Mapping[str, str] | None = None, remove: Iterable[str] = ()) -> None:
-        """Add tags to a log group, and remove others by their keys."""
-        gone = set(remove)
+        """Add tags to a log group and remove others by key."""
+        removed = set(remove)
         with self._database.write() as connection:
             number = _group_id(connection, group)
-            tags = {key: value for key, value in _tags(connection, number).items() if key not in gone}
+            tags = {key: value for key, value in _tags(connection, number).items() if key not in removed}
             tags.update(add or {})
             connection.execute("UPDATE groups SET tags = ? WHERE id = ?", (json.dumps(tags), number))
 
     def create_stream(self, group: str, stream: str) -> None:
-        """Make a stream in an existing group."""
+        """Create a stream in an existing group."""
         with self._database.write() as connection:
             statement = "INSERT OR IGNORE INTO streams (log_group, name, created) VALUES (?, ?, ?)"
             row = (_group_id(connection, group), stream, self._milliseconds())
@@ -165,8 +166,8 @@ class LogStore:
         Args:
             group: the log group.
             stream: the stream in it.
-            events: in any order; each message at most `MAX_EVENT_BYTES` of UTF-8.
-            create: make group and stream if they are missing; otherwise that is `ResourceNotFoundException`.
+            events: the events in any order. Each message has at most `MAX_EVENT_BYTES` in UTF-8.
+            create: create a missing group or stream. Otherwise `ResourceNotFoundException` is raised.
         """
         rows = [(timestamp, _storable(message)) for timestamp, message in events]
         with self._database.write() as connection:
@@ -200,16 +201,16 @@ class LogStore:
         limit: int = PAGE_EVENTS,
         from_head: bool = False,
     ) -> LogPage:
-        """Return a page of one stream, oldest event first (GetLogEvents).
+        """Return a page of one stream, the oldest event first (GetLogEvents).
 
         Args:
             group: the log group.
             stream: the stream in it.
-            token: a token of an earlier page; None for the newest page, or the oldest one.
-            start_time: only events of this time or later, in milliseconds since the epoch.
-            end_time: only events before this time.
-            limit: at most so many events, and at most 1 MB.
-            from_head: without a token, begin with the oldest events.
+            token: a token of another page. None stands for the newest page, or for the oldest one with `from_head`.
+            start_time: the first timestamp, in milliseconds since the epoch.
+            end_time: the timestamp after the last one.
+            limit: the maximum number of events. A page has at most 1 MB.
+            from_head: begin with the oldest events if there is no token.
         """
         start = ("f", log_paging.START) if from_head else ("b", log_paging.END)
         direction, gap = log_paging.parse_token(token) if token else start
@@ -222,9 +223,10 @@ class LogStore:
         if direction == "b":
             events.reverse()
         if not events:
-            gap = log_paging.START if gap == log_paging.END else gap  # an empty stream: what comes later must be found
+            # The tokens of an empty stream must find events that are written later.
+            gap = log_paging.START if gap == log_paging.END else gap
             return LogPage([], log_paging.make_token("f", gap), log_paging.make_token("b", gap))
-        first, last = log_paging.gap_before(events[0].place), events[-1].place
+        first, last = log_paging.gap_before(events[0].position), events[-1].position
         return LogPage(events, log_paging.make_token("f", last), log_paging.make_token("b", first))
 
     def filter(
@@ -240,18 +242,20 @@ class LogStore:
         token: str | None = None,
         from_head: bool = True,
     ) -> tuple[list[LogEventRecord], str | None]:
-        """Return a page of the events of several streams, by (timestamp, ingestion time, id), and the next token.
+        """Return a page of the events of several streams, sorted by position, and the next token.
+
+        The token is None after the last page. A page with few matches, or none, may have a token.
 
         Args:
             group: the log group.
-            streams: only these streams.
-            prefix: only streams whose name begins with it.
-            start_time: only events of this time or later, in milliseconds since the epoch.
-            end_time: only events of this time or earlier.
-            matches: only events for whose message it is true. A page of few matches, or none, may have a token.
-            limit: at most so many events, and at most 1 MB.
-            token: the token that came with the page before; None for the first page. After the last page it is None.
-            from_head: without a token: the oldest events first, or the newest.
+            streams: search only these streams.
+            prefix: search only streams whose name begins with it.
+            start_time: the first timestamp, in milliseconds since the epoch.
+            end_time: the last timestamp.
+            matches: a predicate for messages.
+            limit: the maximum number of events. A page has at most 1 MB.
+            token: the token that came with the page before, or None for the first page.
+            from_head: return the oldest events first, otherwise the newest. A token determines the order instead.
         """
         start = ("f", log_paging.START) if from_head else ("b", log_paging.END)
         direction, gap = log_paging.parse_token(token) if token else start
@@ -273,7 +277,7 @@ class LogStore:
         )
 
     def last_id(self) -> int:
-        """Return the id of the newest event of all."""
+        """Return the id of the newest event of all groups, or 0 if there is none."""
         with self._database.read() as connection:
             return int(connection.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()[0])
 
@@ -286,14 +290,14 @@ class LogStore:
         streams: Sequence[str] = (),
         prefixes: Sequence[str] = (),
     ) -> Iterator[tuple[str, LogEventRecord]]:
-        """Yield the events that were written after one and until another, each with its group, in that order.
+        """Yield (group, event) for the events with ids after one and up to another, in the order of ids.
 
         Args:
-            after: the id of the one.
-            last: the id of the other, which is the last that can come.
-            groups: only events of these log groups; that one is gone is no error.
-            streams: only events of these streams, if there are any.
-            prefixes: only events of streams whose names begin with one of them, if there are any.
+            after: the id before the first event.
+            last: the id of the last event.
+            groups: search only these log groups. Missing groups are ignored.
+            streams: search only these streams, unless it is empty.
+            prefixes: search only streams whose name begins with one of them, unless it is empty.
         """
         statement = """SELECT timestamp, ingestion, events.id, message, streams.name, groups.name
             FROM events JOIN streams ON stream = streams.id JOIN groups ON log_group = groups.id
@@ -316,14 +320,14 @@ class LogStore:
         limit: int = 50,
         after: tuple[int, str] | None = None,
     ) -> tuple[list[StreamRecord], bool]:
-        """Return a page of a group's streams, by name or by the time of the last event, and whether there is more.
+        """Return a page of a group's streams, and True if another page follows.
 
         Args:
             group: the log group.
-            prefix: only streams whose name begins with it.
-            by_last_event: in the order of the last event; a stream without one comes before all others.
-            descending: in the opposite order.
-            limit: at most so many.
+            prefix: return only streams whose name begins with it.
+            by_last_event: sort by the time of the last event, streams without events first. Otherwise sort by name.
+            descending: reverse the order.
+            limit: the size of the page.
             after: the `key` of the last stream on the page before.
         """
         keys = ["coalesce(last_event, -1)", "name"] if by_last_event else ["name"]
@@ -331,7 +335,7 @@ class LogStore:
         conditions, values = _bounds(prefix, after, len(keys), descending=descending)
         statement = f"""SELECT name, created, first_event, last_event, last_ingestion FROM streams
             WHERE log_group = ? AND {conditions.format(", ".join(keys))}
-            ORDER BY {", ".join(f"{key} {order}" for key in keys)} LIMIT ?"""  # noqa: S608 — constants
+            ORDER BY {", ".join(f"{key} {order}" for key in keys)} LIMIT ?"""  # noqa: S608 - constants
         with self._database.read() as connection:
             group_id = _group_id(connection, group)
             rows = connection.execute(statement, (group_id, *values, limit + 1)).fetchall()
@@ -346,14 +350,14 @@ class LogStore:
         limit: int = 50,
         after: str = "",
     ) -> tuple[list[GroupRecord], bool]:
-        """Return a page of the log groups by name, and whether there is more.
+        """Return a page of the log groups, sorted by name, and True if another page follows.
 
         Args:
-            prefix: only groups whose name begins with it.
-            part: only groups in whose name it is.
-            names: only these groups; that one is not there is no error.
-            limit: at most so many.
-            after: only groups that come after that name.
+            prefix: return only groups whose name begins with it.
+            part: return only groups whose name contains it.
+            names: return only these groups. Missing groups are ignored.
+            limit: the size of the page.
+            after: the last name of the page before.
         """
         conditions, values = _bounds(prefix, (0, after) if after else None, 1, descending=False)
         if part:
@@ -363,28 +367,28 @@ class LogStore:
             conditions += f" AND name IN ({', '.join('?' for _ in names)})"
             values += names
         statement = f"""SELECT name, created, retention FROM groups WHERE {conditions.format("name")}
-            ORDER BY name LIMIT ?"""  # noqa: S608 — constants
+            ORDER BY name LIMIT ?"""  # noqa: S608 - constants
         with self._database.read() as connection:
             rows = connection.execute(statement, (*values, limit + 1)).fetchall()
         return [GroupRecord._make(row) for row in rows[:limit]], len(rows) > limit
 
     def count_before(self, moment: int) -> int:
-        """Return how many events are older, by their own time and by their arrival; in milliseconds since the epoch."""
+        """Return the number of events whose timestamp and ingestion time are before a moment, in milliseconds."""
         with self._database.read() as connection:
             statement = "SELECT COUNT(*) FROM events WHERE timestamp < ?1 AND ingestion < ?1"
             return int(connection.execute(statement, (moment,)).fetchone()[0])
 
     def delete_before(self, moment: int) -> int:
-        """Delete those events, and the older streams that have none; return how many events there were.
+        """Delete the events of `count_before` and older streams without events, and return the number of events.
 
-        It goes in many transactions, between which others write.
+        The deletion runs in many transactions, between which others write.
         """
         with self._database.read() as connection:
             statement = "SELECT id FROM streams WHERE created < ?1 AND coalesce(first_event, 0) < ?1"
             streams = [stream for (stream,) in connection.execute(statement, (moment,))]
-        return sum(self._shorten(stream, moment) for stream in streams)
+        return sum(self._delete_from_stream(stream, moment) for stream in streams)
 
-    def _shorten(self, stream: int, moment: int) -> int:
+    def _delete_from_stream(self, stream: int, moment: int) -> int:
         deleted = 0
         while True:
             with self._database.write() as connection:
@@ -423,9 +427,10 @@ def _tags(connection: sqlite3.Connection, group_id: int) -> dict[str, str]:
 def _bounds(
     prefix: str, after: tuple[int, str] | None, columns: int, *, descending: bool
 ) -> tuple[str, list[int | str]]:
-    """Return the conditions, with a place for the key columns, for names with a prefix that come after a key.
+    """Return SQL conditions, with a placeholder for the key columns, and their values.
 
-    One on each side: of two lower bounds SQLite looks only one up.
+    They select names with a prefix that follow a key. There is one bound on each side, because SQLite uses the index
+    for only one of two lower bounds.
     """
     lower, upper = "name >= ?", "name < ?"
     values: list[Any] = [[prefix], [prefix + _LAST_CHARACTER]]
@@ -455,7 +460,7 @@ def _prefixed_streams(connection: sqlite3.Connection, group_id: int, prefix: str
 
 
 def _storable(message: str) -> str:
-    """Return the message as something that UTF-8 can write: half of a surrogate pair becomes a question mark."""
+    """Return a message that UTF-8 can encode. A lone surrogate becomes a question mark."""
     encoded = message.encode("utf-8", "replace")
     if len(encoded) > MAX_EVENT_BYTES:
         size, most = len(encoded) + EVENT_OVERHEAD, MAX_EVENT_BYTES + EVENT_OVERHEAD

@@ -1,7 +1,7 @@
-"""The metric store: CloudWatch's metrics, in SQLite. What a job's hosts are sampled for, and what is put by hand.
+"""The metric store: metrics of CloudWatch, in SQLite. They come from the hosts of jobs and from PutMetricData.
 
-A metric is a namespace, a name and a set of dimensions. Stored is every sample as it came, and answered what they come
-to in periods: unlike the service, the engine never makes old samples coarser.
+A metric is a namespace, a name and a set of dimensions. Every sample is stored, and queries summarize them by
+period. Unlike the service, the engine never reduces the resolution of old samples.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 JOB_NAMESPACE = "/aws/sagemaker/ProcessingJobs"
 """The namespace of the metrics of processing jobs."""
 HOST_DIMENSION = "Host"
-"""Their one dimension: `<job>/algo-<n>`."""
+"""The only dimension of these metrics, with values like `<job>/algo-<n>`."""
 
 RECENT_SECONDS = 3 * 3600
-"""So young is the last sample of a metric that is called recently active."""
+"""CloudWatch calls a metric recently active if its last sample is younger."""
 DELETED_AT_ONCE = 10_000
-"""Samples that are looked at in one transaction of a deletion."""
+"""Samples that one transaction of a deletion examines, so that writers hardly wait."""
 
 _SCHEMA = (
     """CREATE TABLE metrics (
@@ -41,7 +41,7 @@ _SCHEMA = (
 
 
 class Metric(NamedTuple):
-    """A metric; dimensions are pairs of name and value, by name."""
+    """A metric. Dimensions are pairs of name and value, sorted by name."""
 
     namespace: str
     name: str
@@ -49,12 +49,12 @@ class Metric(NamedTuple):
 
     @classmethod
     def of(cls, namespace: str, name: str, dimensions: Mapping[str, str]) -> Metric:
-        """Return the metric with these dimensions, in any order."""
+        """Return the metric with dimensions in any order."""
         return cls(namespace, name, tuple(sorted(dimensions.items())))
 
 
 class Sample(NamedTuple):
-    """One value (number 1), a value that came several times, or a set of values of which no more is known than this."""
+    """A value (`number` 1), a repeated value, or the statistics of a set of unknown values."""
 
     time: float
     number: float
@@ -64,12 +64,12 @@ class Sample(NamedTuple):
 
     @classmethod
     def of(cls, time: float, value: float, number: float = 1.0) -> Sample:
-        """Return the sample of one value, that came so many times."""
+        """Return the sample of a value that occurred `number` times."""
         return cls(time, number, value * number, value, value)
 
 
 class PeriodSummary(NamedTuple):
-    """What the samples of one period come to; start in seconds since the epoch."""
+    """Summary of the samples of one period, which starts at `start` (seconds since the epoch)."""
 
     start: float
     number: float
@@ -83,7 +83,7 @@ class MetricStore:
 
     Args:
         root: the engine's folder.
-        now: the time in seconds since the epoch.
+        now: returns the time in seconds since the epoch.
     """
 
     def __init__(self, root: Path, *, now: Callable[[], float] = time.time) -> None:
@@ -91,11 +91,11 @@ class MetricStore:
         self._database = Database(root / "metrics.sqlite3", _SCHEMA)
 
     def check(self) -> None:
-        """Open the database, so that a folder that cannot be used is found out now."""
+        """Open the database, so that an unusable folder is detected now."""
         self._database.check()
 
     def append(self, host: str, samples: Sequence[tuple[float, Mapping[str, float]]]) -> None:
-        """Add what a host was sampled for.
+        """Add samples of a host.
 
         Args:
             host: `<job>/algo-<n>`.
@@ -118,48 +118,48 @@ class MetricStore:
             return
         with self._database.write() as connection:
             for metric, unit, samples in known:
-                number = _number(connection, metric, unit, max(sample.time for sample in samples))
+                number = _upsert(connection, metric, unit, max(sample.time for sample in samples))
                 connection.executemany(
                     "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?)", [(number, *sample) for sample in samples]
                 )
 
     def summarize(self, metric: Metric, start: float, end: float, period: int) -> list[PeriodSummary]:
-        """Return what the samples come to in the periods from start on and before end; empty periods are left out.
+        """Return a summary of each period with samples between start and end.
 
         Args:
-            metric: which one; that it has never been heard of is no error.
-            start: in seconds since the epoch, a multiple of the period.
-            end: the start of the last period is before it.
-            period: in seconds.
+            metric: the metric. An unknown metric has no samples.
+            start: the start of the first period in seconds since the epoch, a multiple of the period.
+            end: the last period starts before this time.
+            period: the length of a period in seconds.
         """
         statement = """SELECT CAST(time / ?2 AS INTEGER) * ?2, sum(count), sum(sum), min(minimum), max(maximum)
             FROM samples WHERE metric = ?1 AND time >= ?3 AND time < ?4 GROUP BY 1 ORDER BY 1"""
         with self._database.read() as connection:
-            number = _known_number(connection, metric)
+            number = _metric_id(connection, metric)
             rows = connection.execute(statement, (number, period, start, _ceiling(end, period))).fetchall()
         return [PeriodSummary._make(row) for row in rows]
 
     def values_by_period(
         self, metric: Metric, start: float, end: float, period: int
     ) -> dict[float, list[tuple[float, float]]]:
-        """Return the values of each period (see `summarize`), lowest first, with how often each came.
+        """Return the values of each period with their numbers, the lowest value first. See `summarize`.
 
-        A period with a set of values that are not known one by one is left out: it has no percentiles.
+        Periods with statistics of unknown values are omitted, because they have no percentiles.
         """
         statement = """SELECT CAST(time / ?2 AS INTEGER) * ?2, minimum, maximum, sum(count)
             FROM samples WHERE metric = ?1 AND time >= ?3 AND time < ?4 GROUP BY 1, 2, 3 ORDER BY 1, 2"""
         with self._database.read() as connection:
-            number = _known_number(connection, metric)
+            number = _metric_id(connection, metric)
             rows = connection.execute(statement, (number, period, start, _ceiling(end, period))).fetchall()
-        unknown = {bucket for bucket, minimum, maximum, _ in rows if minimum != maximum}
+        unknown = {moment for moment, minimum, maximum, _ in rows if minimum != maximum}
         found: dict[float, list[tuple[float, float]]] = {}
-        for bucket, value, _, count in rows:
-            if bucket not in unknown:
-                found.setdefault(bucket, []).append((value, count))
+        for moment, value, _, count in rows:
+            if moment not in unknown:
+                found.setdefault(moment, []).append((value, count))
         return found
 
     def unit(self, metric: Metric) -> str | None:
-        """Return the unit that a metric was last put with; None for one that does not exist."""
+        """Return the unit of a metric's last samples, or None if the metric does not exist."""
         with self._database.read() as connection:
             row = _find(connection, metric, "unit")
         return None if row is None else str(row)
@@ -174,15 +174,15 @@ class MetricStore:
         after: Metric | None = None,
         limit: int = 500,
     ) -> tuple[list[Metric], bool]:
-        """Return a page of the metrics, in their order, and whether there is more.
+        """Return a page of the metrics, sorted, and True if another page follows.
 
         Args:
-            namespace: only metrics of this one.
-            name: only metrics of this name.
-            dimensions: only metrics that have all of these, with this value or, for None, any.
-            recent: only metrics that got a sample in the last three hours.
-            after: only metrics that come after this one.
-            limit: at most so many.
+            namespace: return only metrics of this namespace.
+            name: return only metrics with this name.
+            dimensions: return only metrics with all of these dimensions. None stands for any value.
+            recent: return only metrics with a sample in the last three hours.
+            after: the last metric of the page before.
+            limit: the size of the page.
         """
         conditions: list[str] = ["1"]
         values: list[str | float] = []
@@ -195,31 +195,31 @@ class MetricStore:
             values.append(self._now() - RECENT_SECONDS)
         if after is not None:
             conditions.append("(namespace, name, dimensions) > (?, ?, ?)")
-            values += [after.namespace, after.name, _text(after)]
+            values += [after.namespace, after.name, _dimensions_json(after)]
         statement = f"""SELECT namespace, name, dimensions FROM metrics WHERE {" AND ".join(conditions)}
-            ORDER BY namespace, name, dimensions"""  # noqa: S608 — the conditions are constants
+            ORDER BY namespace, name, dimensions"""  # noqa: S608 - the conditions are constants
         found: list[Metric] = []
         with self._database.read() as connection:
             for row in connection.execute(statement, values):
                 metric = Metric(row[0], row[1], tuple((key, value) for key, value in json.loads(row[2])))
-                if _has(metric, dimensions):
+                if _has_dimensions(metric, dimensions):
                     if len(found) == limit:
                         return found, True
                     found.append(metric)
         return found, False
 
     def count_before(self, moment: float) -> int:
-        """Return how many samples are older; in seconds since the epoch."""
+        """Return the number of samples before a moment, in seconds since the epoch."""
         with self._database.read() as connection:
             return int(connection.execute("SELECT COUNT(*) FROM samples WHERE time < ?", (moment,)).fetchone()[0])
 
     def delete_before(self, moment: float) -> int:
-        """Delete the samples that are older, and metrics without any; return how many samples there were.
+        """Delete the samples before a moment and metrics without samples, and return the number of samples.
 
-        It goes in many transactions, between which others write.
+        The deletion runs in many transactions, between which others write.
 
         Args:
-            moment: in seconds since the epoch.
+            moment: the time in seconds since the epoch.
         """
         with self._database.read() as connection:
             statement = "SELECT coalesce(min(rowid), 0), coalesce(max(rowid), -1) FROM samples"
@@ -234,34 +234,34 @@ class MetricStore:
         return deleted
 
 
-def _has(metric: Metric, wanted: Sequence[tuple[str, str | None]]) -> bool:
+def _has_dimensions(metric: Metric, dimensions: Sequence[tuple[str, str | None]]) -> bool:
     known = dict(metric.dimensions)
-    return all(name in known and value in {None, known[name]} for name, value in wanted)
+    return all(name in known and value in {None, known[name]} for name, value in dimensions)
 
 
 def _ceiling(moment: float, period: int) -> float:
-    """Return the end of the period in which a moment is, or before which it is."""
+    """Return the first multiple of the period that is not before a moment."""
     return -(-moment // period) * period
 
 
-def _text(metric: Metric) -> str:
+def _dimensions_json(metric: Metric) -> str:
     return json.dumps(metric.dimensions)
 
 
 def _find(connection: sqlite3.Connection, metric: Metric, column: str) -> str | int | None:
     statement = f"SELECT {column} FROM metrics WHERE namespace = ? AND name = ? AND dimensions = ?"  # noqa: S608
-    row = connection.execute(statement, (metric.namespace, metric.name, _text(metric))).fetchone()
+    row = connection.execute(statement, (metric.namespace, metric.name, _dimensions_json(metric))).fetchone()
     found: str | int | None = None if row is None else row[0]
     return found
 
 
-def _known_number(connection: sqlite3.Connection, metric: Metric) -> int:
-    return int(_find(connection, metric, "id") or 0)  # 0 is the number of none
+def _metric_id(connection: sqlite3.Connection, metric: Metric) -> int:
+    return int(_find(connection, metric, "id") or 0)  # no metric has the id 0
 
 
-def _number(connection: sqlite3.Connection, metric: Metric, unit: str, last: float) -> int:
-    """Return the number of a metric, which is made, and note when it was last put."""
+def _upsert(connection: sqlite3.Connection, metric: Metric, unit: str, last: float) -> int:
+    """Create or update a metric and return its id."""
     statement = """INSERT INTO metrics (namespace, name, dimensions, unit, last) VALUES (?, ?, ?, ?, ?)
         ON CONFLICT DO UPDATE SET unit = excluded.unit, last = max(last, excluded.last)"""
-    connection.execute(statement, (metric.namespace, metric.name, _text(metric), unit, last))
-    return _known_number(connection, metric)
+    connection.execute(statement, (metric.namespace, metric.name, _dimensions_json(metric), unit, last))
+    return _metric_id(connection, metric)

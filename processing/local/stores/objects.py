@@ -1,7 +1,7 @@
-"""The object store: an index in SQLite, and every body a file.
+"""The object store: an index in SQLite, and one file for every body.
 
-A key is stored as its UTF-8 bytes, so SQLite's order of keys is S3's. A body is written in full before a transaction
-lets the index point to it; a process killed at any moment leaves the old object or the new one, never half of one.
+Keys are stored as UTF-8 bytes, so SQLite sorts them as S3 does. A body is complete before a transaction makes the index
+point to it. A process that is killed at any moment leaves either the old object or the new one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SCHEMA = (
         upload TEXT NOT NULL, number INTEGER NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL,
         modified REAL NOT NULL, body TEXT NOT NULL, {_CHECKSUMS}, PRIMARY KEY (upload, number)
     ) WITHOUT ROWID""",
-    # Files that lost their object in a committed transaction, until they are removed from the disk.
+    # Files whose object was replaced or deleted by a committed transaction, until they are removed from the disk.
     "CREATE TABLE garbage (body TEXT PRIMARY KEY) WITHOUT ROWID",
 )
 _UPGRADES = {
@@ -58,30 +58,33 @@ _UPGRADES = {
 }
 
 _COLUMNS = "key, size, etag, modified, body, headers, metadata, tags, parts"
-_LISTED = "key, size, etag, modified, body, headers, metadata, tags, ''"
-_ABOVE_ALL_KEYS = b"\xff"  # no UTF-8 text begins with this byte
+_LIST_COLUMNS = "key, size, etag, modified, body, headers, metadata, tags, ''"
+_ABOVE_ALL_KEYS = b"\xff"
+"""Sorts after every key, because no UTF-8 text begins with this byte."""
 _BUCKET_NAME = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9](?:[a-z0-9-]|\.(?![.-])){1,61}[a-z0-9]")
-_SMALL = 1 << 16
-_USE_SECONDS = 60.0
-"""Uses of an object that follow each other faster are not all noted."""
+_SMALL_BODY_BYTES = 1 << 16
+"""Shorter bodies are written at once. For longer ones the preconditions are checked before any byte is moved."""
+_TOUCH_SECONDS = 60.0
+"""`touch` records at most one use of an object in this time, so that most uses need no write transaction."""
 MAX_KEY_BYTES = 1024
+"""S3's limit for the UTF-8 bytes of a key."""
 
 
 class ObjectPart(NamedTuple):
-    """A part of an object that came in parts: its size in bytes, and its checksums in base64 by algorithm."""
+    """A part of a multipart object: its size in bytes, and its checksums in base64 by algorithm."""
 
     size: int
     checksums: Mapping[str, str]
 
 
 class ObjectMetadata(NamedTuple):
-    """What a writer says of an object.
+    """Properties that the writer of an object sets.
 
     Attributes:
-        headers: properties that are given back as they are, by boto3's names (`ContentType`, `SSEKMSKeyId`, ...).
+        headers: properties by boto3's names (`ContentType`, `SSEKMSKeyId`, ...). Readers get them back unchanged.
         metadata: the user's own metadata.
         tags: the object's tags.
-        parts: those that it was made of.
+        parts: the parts of a multipart object.
     """
 
     headers: Mapping[str, str]
@@ -91,19 +94,19 @@ class ObjectMetadata(NamedTuple):
 
 
 class ObjectRecord(NamedTuple):
-    """An object as the index knows it.
+    """An object in the index.
 
     Attributes:
-        bucket: its bucket.
-        key: its key.
-        size: in bytes.
+        bucket: the bucket's name.
+        key: the object's key.
+        size: the size in bytes.
         etag: S3's ETag, without quotes.
-        last_modified: seconds since the epoch.
-        path: the file with the body. It never changes; it vanishes soon after the object is replaced or deleted.
-        headers: what the writer said of it, by boto3's names (`ContentType`, `SSEKMSKeyId`, ...).
+        last_modified: the time of the write, in seconds since the epoch.
+        path: the file with the body. It never changes. It is removed soon after the object is replaced or deleted.
+        headers: properties set by the writer, by boto3's names (`ContentType`, `SSEKMSKeyId`, ...).
         metadata: the user's own metadata.
-        tags: its tags.
-        parts: those that it was made of, as JSON; empty in listings. See `load_parts`.
+        tags: the object's tags.
+        parts: the parts of a multipart object, as JSON. Empty in listings. See `load_parts`.
     """
 
     bucket: str
@@ -118,7 +121,7 @@ class ObjectRecord(NamedTuple):
     parts: str
 
     def load_parts(self) -> list[ObjectPart]:
-        """Return the parts that the object was made of; none if it came as one."""
+        """Return the parts of a multipart object, or an empty list for other objects."""
         return [ObjectPart(*part) for part in json.loads(self.parts)] if self.parts else []
 
 
@@ -126,10 +129,10 @@ class BucketRecord(NamedTuple):
     """A bucket.
 
     Attributes:
-        name: its name.
-        created: seconds since the epoch.
-        region: its location constraint; "" for none.
-        tags: its tags, as JSON.
+        name: the bucket's name.
+        created: the time of creation, in seconds since the epoch.
+        region: the location constraint, or "" if the bucket has none.
+        tags: the bucket's tags, as JSON.
     """
 
     name: str
@@ -142,10 +145,11 @@ class ObjectPage(NamedTuple):
     """One page of a listing.
 
     Attributes:
-        objects: in the order of their keys' UTF-8 bytes.
+        objects: the objects, ordered by the UTF-8 bytes of their keys.
         prefixes: the common prefixes, in the same order.
-        truncated: whether there is more.
-        last: the last key or common prefix of the page, where the next one goes on (`after=`); None on an empty page.
+        truncated: whether another page follows.
+        last: the last key or common prefix of the page, to be passed as `after=` for the next page. None if the page
+            is empty.
     """
 
     objects: list[ObjectRecord]
@@ -159,7 +163,7 @@ class ObjectStore:
 
     Args:
         root: the engine's folder.
-        now: the time in seconds since the epoch, for the dates of objects.
+        now: returns the time in seconds since the epoch, for the dates of objects.
 
     Every method raises `ApiError` with S3's code: `NoSuchBucket`, `NoSuchKey`, `PreconditionFailed`, ...
     """
@@ -172,13 +176,13 @@ class ObjectStore:
         self._orphans_removed = False
 
     def check(self) -> None:
-        """Open the database, so that a folder that cannot be used is found out now."""
+        """Open the database, so that an unusable folder is detected now."""
         self.database.check()
 
-    # Buckets
+    # --- buckets
 
     def create_bucket(self, bucket: str, region: str = "", tags: Mapping[str, str] | None = None) -> None:
-        """Make a bucket; `BucketAlreadyOwnedByYou` if there is one of that name."""
+        """Create a bucket, or raise `BucketAlreadyOwnedByYou` if the name is taken."""
         if not _BUCKET_NAME.fullmatch(bucket):
             raise _invalid_name(bucket)
         with self.database.write() as connection:
@@ -193,7 +197,7 @@ class ObjectStore:
             return self.require_bucket(connection, bucket)
 
     def list_buckets(self, prefix: str = "", after: str = "", limit: int = -1) -> list[BucketRecord]:
-        """Return the buckets behind `after` whose names begin with the prefix, by name, at most `limit` of them."""
+        """Return at most `limit` buckets whose names follow `after` and begin with the prefix, sorted by name."""
         statement = (
             "SELECT name, created, region, tags FROM buckets WHERE name > ? AND name >= ? AND name < ? "
             "ORDER BY name LIMIT ?"
@@ -209,21 +213,21 @@ class ObjectStore:
             connection.execute("UPDATE buckets SET tags = ? WHERE name = ?", (_json(tags), bucket))
 
     def delete_bucket(self, bucket: str) -> None:
-        """Delete an empty bucket; uploads that were never completed go with it."""
+        """Delete an empty bucket, together with its unfinished uploads."""
         with self.database.write() as connection:
             self.require_bucket(connection, bucket)
             if connection.execute("SELECT 1 FROM objects WHERE bucket = ? LIMIT 1", (bucket,)).fetchone():
                 message = "The bucket you tried to delete is not empty"
                 raise ApiError("BucketNotEmpty", message, 409, BucketName=bucket)
-            dropped = "upload IN (SELECT id FROM uploads WHERE bucket = ?)"
-            connection.execute(f"INSERT OR IGNORE INTO garbage SELECT body FROM parts WHERE {dropped}", (bucket,))  # noqa: S608 — constants
-            connection.execute(f"DELETE FROM parts WHERE {dropped}", (bucket,))  # noqa: S608 — constants
+            of_bucket = "upload IN (SELECT id FROM uploads WHERE bucket = ?)"
+            connection.execute(f"INSERT OR IGNORE INTO garbage SELECT body FROM parts WHERE {of_bucket}", (bucket,))  # noqa: S608 - constants
+            connection.execute(f"DELETE FROM parts WHERE {of_bucket}", (bucket,))  # noqa: S608 - constants
             connection.execute("DELETE FROM uploads WHERE bucket = ?", (bucket,))
             connection.execute("DELETE FROM buckets WHERE name = ?", (bucket,))
 
     @staticmethod
     def require_bucket(connection: sqlite3.Connection, bucket: str) -> BucketRecord:
-        """Return a bucket's record inside a transaction, or raise `NoSuchBucket`."""
+        """Return a bucket's record, inside a transaction, or raise `NoSuchBucket`."""
         statement = "SELECT name, created, region, tags FROM buckets WHERE name = ?"
         row = connection.execute(statement, (bucket,)).fetchone()
         if row is None:
@@ -232,7 +236,7 @@ class ObjectStore:
             raise ApiError("NoSuchBucket", "The specified bucket does not exist", 404, BucketName=bucket)
         return BucketRecord(*row)
 
-    # Objects
+    # --- objects
 
     def put(
         self,
@@ -254,32 +258,34 @@ class ObjectStore:
 
         Args:
             bucket: an existing bucket.
-            key: up to 1,024 bytes of UTF-8; nothing in it is special, neither `..` nor `//`.
-            source: bytes, a path (copied), or a binary stream, which is read to its end.
-            content_type: short for `headers={"ContentType": ...}`.
+            key: up to 1,024 bytes of UTF-8. No part of it has a special meaning, neither `..` nor `//`.
+            source: bytes, a path (which is copied), or a binary stream (which is read to its end).
+            content_type: a short form of `headers={"ContentType": ...}`.
             metadata: the user's own metadata.
-            headers: further properties by boto3's names, given back as they are.
+            headers: further properties by boto3's names. Readers get them back unchanged.
             tags: the object's tags.
-            if_none_match: only if there is no object of that key: of any number of callers, in any process, one wins.
-            if_match: only if the object has this ETag; `*` for any.
-            length: the number of bytes that must come, if known.
-            expected: checksums by algorithm (`content-md5`, `crc32`, `sha256`, ...) in base64. Those that are not
-                Content-MD5 are kept among the headers, as `ChecksumCRC32` and so on.
-            algorithms: algorithms whose checksums are found and kept although none is expected.
+            if_none_match: write only if the key has no object yet. Exactly one of several concurrent callers succeeds,
+                across all processes.
+            if_match: write only if the object has this ETag. `*` matches every ETag.
+            length: the expected number of bytes, if it is known.
+            expected: the expected checksums in base64, by algorithm (`content-md5`, `crc32`, `sha256`, ...). They are
+                stored in the headers as `ChecksumCRC32` and so on, except Content-MD5.
+            algorithms: algorithms whose checksums are computed and stored although none is expected.
         """
         encoded = encode_key(key)
-        if length is None or length > _SMALL:
-            with self.database.read() as connection:  # before many bytes are moved for nothing
+        if length is None or length > _SMALL_BODY_BYTES:
+            # Refuse early, before many bytes are moved in vain. The write transaction checks again.
+            with self.database.read() as connection:
                 self.check_preconditions(connection, bucket, encoded, if_none_match, if_match)
         self._remove_orphans_once()
         body = self.bodies.write(source, length=length, expected=expected or {}, algorithms=algorithms)
-        said = dict(headers or {}) | ({"ContentType": content_type} if content_type else {})
-        said |= {f"Checksum{algorithm.upper()}": value for algorithm, value in body.checksums.items()}
+        stored = dict(headers or {}) | ({"ContentType": content_type} if content_type else {})
+        stored |= {f"Checksum{algorithm.upper()}": value for algorithm, value in body.checksums.items()}
         try:
             with self.database.write() as connection:
                 self.check_preconditions(connection, bucket, encoded, if_none_match, if_match)
                 record, freed = self.index_body(
-                    connection, bucket, encoded, body, ObjectMetadata(said, metadata or {}, tags or {})
+                    connection, bucket, encoded, body, ObjectMetadata(stored, metadata or {}, tags or {})
                 )
         except Exception:
             # Nothing was committed, so the body can go. An interrupt (BaseException) may come after the commit, and
@@ -296,10 +302,11 @@ class ObjectStore:
             return self._record(bucket, self._require(connection, bucket, encode_key(key)))
 
     def touch(self, bucket: str, key: str) -> ObjectRecord:
-        """Return the record of an object for somebody who is going to rely on its being there.
+        """Return an object's record and record the use, so that the object is not removed as old.
 
-        That is noted, about once a minute, in a transaction that finds it there: what removes old objects takes it
-        for as young as that. On a full disk, or in a folder that cannot be written to, it is not.
+        Clients that skip an upload because the object exists rely on this. The time is written at most once a minute,
+        in a transaction that checks that the object still exists. It is not written if the disk is full or the folder
+        is read-only.
         """
         encoded = encode_key(key)
         with self.database.read() as connection:
@@ -307,14 +314,15 @@ class ObjectStore:
             statement = "SELECT used FROM objects WHERE bucket = ? AND key = ?"
             (used,) = connection.execute(statement, (bucket, encoded)).fetchone()
         now = self.now()
-        if max(record.last_modified, used or 0) > now - _USE_SECONDS:
+        if max(record.last_modified, used or 0) > now - _TOUCH_SECONDS:
             return record
         try:
             with self.database.write() as connection:
                 record = self._record(bucket, self._require(connection, bucket, encoded))
                 statement = "UPDATE objects SET used = ? WHERE bucket = ? AND key = ?"
                 connection.execute(statement, (now, bucket, encoded))
-        except EngineError:  # the folder cannot be written to: nothing removes the object then
+        except EngineError:
+            # The folder is read-only, so nothing can remove the object either.
             pass
         except ApiError as error:
             if error.code != "InsufficientStorage":
@@ -322,21 +330,21 @@ class ObjectStore:
         return record
 
     def open(self, bucket: str, key: str) -> tuple[ObjectRecord, int]:
-        """Return an object's record and its body as an open file descriptor, whatever happens to the object later."""
+        """Return an object's record and an open descriptor of its body, which later writes do not affect."""
         while True:
             record = self.get(bucket, key)
             try:
                 descriptor = self.bodies.open(record.path.name)
             except FileNotFoundError:
-                # Replaced between the look-up and the opening: look again. A body that the index still points to
-                # is lost for good: somebody removed files from the engine's folder.
+                # The object was replaced between the look-up and the opening, so the loop tries again. If the index
+                # still points to the missing file, the file was removed from the engine's folder by hand.
                 if self.get(bucket, key).path == record.path:
                     raise ApiError("InternalError", f"The file {record.path} is missing.", 500) from None
                 continue
             if os.fstat(descriptor).st_size == record.size:
                 return record, descriptor
             os.close(descriptor)
-            raise ApiError("InternalError", f"The file {record.path} is not whole: did the machine fail?", 500)
+            raise ApiError("InternalError", f"The file {record.path} is incomplete. Did the machine fail?", 500)
 
     def tag(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
         """Replace the tags of an object."""
@@ -347,7 +355,13 @@ class ObjectStore:
             connection.execute("UPDATE objects SET tags = ? WHERE bucket = ? AND key = ?", row)
 
     def delete(self, bucket: str, key: str, *, if_match: str | None = None) -> None:
-        """Delete an object; that there is none is no error, unless it has to have an ETag (`if_match`; `*` for any)."""
+        """Delete an object. A missing object is an error only with `if_match`.
+
+        Args:
+            bucket: an existing bucket.
+            key: the object's key.
+            if_match: delete only if the object has this ETag. `*` matches every ETag.
+        """
         encoded = encode_key(key)
         with self.database.write() as connection:
             self.check_preconditions(connection, bucket, encoded, if_match=if_match)
@@ -361,14 +375,14 @@ class ObjectStore:
     def list(
         self, bucket: str, prefix: str = "", after: str = "", delimiter: str | None = None, limit: int = 1000
     ) -> ObjectPage:
-        """Return a page of at most `limit` objects and common prefixes, which count alike.
+        """Return a page of at most `limit` objects and common prefixes.
 
         Args:
             bucket: an existing bucket.
-            prefix: only keys that begin with it.
-            after: only keys and common prefixes behind it, in the order of UTF-8 bytes.
-            delimiter: what follows its first occurrence behind the prefix is rolled up into a common prefix.
-            limit: the size of the page.
+            prefix: list only keys that begin with it.
+            after: list only keys and common prefixes that follow it, in the order of UTF-8 bytes.
+            delimiter: keys that agree up to its first occurrence after the prefix are grouped into a common prefix.
+            limit: the size of the page. Objects and common prefixes count alike.
         """
         start, mark, cut = prefix.encode(), after.encode(), (delimiter or "").encode()
         with self.database.read() as connection:
@@ -398,16 +412,18 @@ class ObjectStore:
                 return
             after = page.last
 
-    # What killed processes left
+    # --- leftovers of killed processes
 
     def remove_orphans(self, older_than: float = ABANDONED_AFTER) -> int:
-        """Put away what killed processes left; done once by each process that writes.
+        """Finish or remove the bodies that killed processes left in `incoming/`.
+
+        Each process does this once, before its first write.
 
         Args:
-            older_than: seconds since the last write to a body after which nobody can be at work on it any more.
+            older_than: seconds since the last write to a body after which no process can still be writing it.
 
         Returns:
-            how many files were removed.
+            The number of removed files.
         """
         names = self.bodies.stale_names(time.time() - older_than)
         return sum(self._resolve_orphans(names[start : start + 500]) for start in range(0, len(names), 500))
@@ -415,30 +431,33 @@ class ObjectStore:
     def _resolve_orphans(self, names: Sequence[str]) -> int:
         marks = ", ".join("?" * len(names))
         statement = (
-            f"SELECT body FROM objects WHERE body IN ({marks}) UNION SELECT body FROM parts WHERE body IN ({marks})"  # noqa: S608 — placeholders
+            f"SELECT body FROM objects WHERE body IN ({marks}) UNION SELECT body FROM parts WHERE body IN ({marks})"  # noqa: S608 - placeholders
         )
-        with self.database.write() as connection:  # nobody commits one of them meanwhile
-            owned = {name for (name,) in connection.execute(statement, (*names, *names))}
-            lost = [name for name in names if name not in owned]
-            self.bodies.discard(lost)
-        for name in owned:
+        # Inside a write transaction no other process can commit one of these bodies.
+        with self.database.write() as connection:
+            indexed = {name for (name,) in connection.execute(statement, (*names, *names))}
+            orphans = [name for name in names if name not in indexed]
+            self.bodies.discard(orphans)
+        for name in indexed:
             self.bodies.finalize(name)
-        return len(lost)
+        return len(orphans)
 
     def _remove_orphans_once(self) -> None:
         if not self._orphans_removed:
             self._orphans_removed = True
             self.remove_orphans()
 
-    # Pieces of transactions, for the multipart uploads too
+    # --- parts of transactions, which multipart uploads use too
 
     def index_body(
-        self, connection: sqlite3.Connection, bucket: str, key: bytes, body: Body, said: ObjectMetadata
+        self, connection: sqlite3.Connection, bucket: str, key: bytes, body: Body, metadata: ObjectMetadata
     ) -> tuple[ObjectRecord, Sequence[str]]:
-        """Let the index point to a finished body, inside a write transaction; when it is committed, settle the body.
+        """Make the index point to a complete body, inside a write transaction.
+
+        After the commit the caller calls `BodyFolder.finalize` for the body.
 
         Returns:
-            the record, and the bodies that it replaces: garbage, to be discarded once the transaction is committed.
+            The record, and the replaced bodies. They are garbage, which the caller discards after the commit.
         """
         self.bodies.require_incoming(body.name)
         self._empty_garbage(connection)
@@ -446,29 +465,29 @@ class ObjectStore:
         freed = [] if replaced is None else [replaced[4]]
         self.mark_garbage(connection, freed)
         texts = (
-            _json(said.headers),
-            _json(said.metadata),
-            _json(said.tags),
-            json.dumps(said.parts) if said.parts else "",
+            _json(metadata.headers),
+            _json(metadata.metadata),
+            _json(metadata.tags),
+            json.dumps(metadata.parts) if metadata.parts else "",
         )
         row = (key, body.size, body.md5, self.now(), body.name, *texts)
-        statement = f"INSERT OR REPLACE INTO objects (bucket, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 — constants
+        statement = f"INSERT OR REPLACE INTO objects (bucket, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
         connection.execute(statement, (bucket, *row))
         return self._record(bucket, row), freed
 
     @staticmethod
     def mark_garbage(connection: sqlite3.Connection, bodies: Sequence[str]) -> None:
-        """Note files as garbage, inside a write transaction. They may be removed as soon as it is committed."""
+        """Record files as garbage, inside a write transaction. They may be removed as soon as it is committed."""
         if bodies:
             connection.executemany("INSERT OR IGNORE INTO garbage VALUES (?)", [(body,) for body in bodies])
 
     def _empty_garbage(self, connection: sqlite3.Connection) -> None:
-        """Remove files whose transaction was committed long ago, by this process or by one that was killed since."""
+        """Remove garbage of earlier transactions, some of it left by processes that were killed."""
         rows = connection.execute("SELECT body FROM garbage LIMIT 100").fetchall()
         if rows:
             self.bodies.discard([body for (body,) in rows])
-            gone = [row for row in rows if not self.bodies.exists(row[0])]
-            connection.executemany("DELETE FROM garbage WHERE body = ?", gone)
+            removed = [row for row in rows if not self.bodies.exists(row[0])]
+            connection.executemany("DELETE FROM garbage WHERE body = ?", removed)
 
     def check_preconditions(
         self,
@@ -478,7 +497,7 @@ class ObjectStore:
         if_none_match: bool = False,
         if_match: str | None = None,
     ) -> None:
-        """Raise unless there is the bucket, and the object is what a conditional write expects."""
+        """Raise `ApiError` if the bucket does not exist or a condition of the write does not hold."""
         self.require_bucket(connection, bucket)
         if not if_none_match and if_match is None:
             return
@@ -495,10 +514,14 @@ class ObjectStore:
     def _entries(
         connection: sqlite3.Connection, bucket: str, prefix: bytes, after: bytes, delimiter: bytes
     ) -> Iterator[tuple[bytes | None, tuple]]:  # type: ignore[type-arg]
-        """Yield (common prefix or None, row) in order; a common prefix is one look-up, however many keys it has."""
-        statement = f"SELECT {_LISTED} FROM objects WHERE bucket = ? AND key >= ? AND key < ? ORDER BY key"  # noqa: S608 — constants
+        """Yield (common prefix or None, row) in the order of keys.
+
+        After a common prefix the query restarts behind it, so a prefix costs one look-up, however many keys it has.
+        """
+        statement = f"SELECT {_LIST_COLUMNS} FROM objects WHERE bucket = ? AND key >= ? AND key < ? ORDER BY key"  # noqa: S608 - constants
         end = _successor(prefix)
-        lower = max(prefix, after + b"\0" if after else b"")  # nothing lies between a key and itself with a zero byte
+        # A key with a zero byte appended is its immediate successor.
+        lower = max(prefix, after + b"\0" if after else b"")
         while True:
             for row in connection.execute(statement, (bucket, lower, end)):
                 found = row[0].find(delimiter, len(prefix)) if delimiter else -1
@@ -515,7 +538,7 @@ class ObjectStore:
 
     @staticmethod
     def _find(connection: sqlite3.Connection, bucket: str, key: bytes) -> tuple | None:  # type: ignore[type-arg]
-        statement = f"SELECT {_COLUMNS} FROM objects WHERE bucket = ? AND key = ?"  # noqa: S608 — constants
+        statement = f"SELECT {_COLUMNS} FROM objects WHERE bucket = ? AND key = ?"  # noqa: S608 - constants
         row: tuple | None = connection.execute(statement, (bucket, key)).fetchone()  # type: ignore[type-arg]
         return row
 
@@ -529,12 +552,22 @@ class ObjectStore:
     def _record(self, bucket: str, row: tuple) -> ObjectRecord:  # type: ignore[type-arg]
         key, size, etag, modified, body, headers, metadata, tags, parts = row
         path = self.bodies.path(body)
-        said, own, tagged = (json.loads(text) if text != "{}" else {} for text in (headers, metadata, tags))
-        return ObjectRecord(bucket, key.decode(), size, etag, modified, path, said, own, tagged, parts)
+        return ObjectRecord(
+            bucket,
+            key.decode(),
+            size,
+            etag,
+            modified,
+            path,
+            headers=_from_json(headers),
+            metadata=_from_json(metadata),
+            tags=_from_json(tags),
+            parts=parts,
+        )
 
 
 def encode_key(key: str) -> bytes:
-    """Return a key's UTF-8 bytes; `KeyTooLongError` if they are more than 1,024."""
+    """Return a key's UTF-8 bytes, or raise `KeyTooLongError` if there are more than 1,024."""
     encoded = key.encode()
     if len(encoded) > MAX_KEY_BYTES:
         details = {"Size": str(len(encoded)), "MaxSizeAllowed": str(MAX_KEY_BYTES)}
@@ -543,7 +576,7 @@ def encode_key(key: str) -> bytes:
 
 
 def precondition_failed(condition: str) -> ApiError:
-    """Return S3's error for a condition that does not hold, named as the header is."""
+    """Return S3's error for a failed condition, which is named like its header."""
     message = "At least one of the pre-conditions you specified did not hold"
     return ApiError("PreconditionFailed", message, 412, Condition=condition)
 
@@ -556,6 +589,12 @@ def _json(texts: Mapping[str, str] | None) -> str:
     return json.dumps(dict(texts)) if texts else "{}"
 
 
+def _from_json(text: str) -> dict[str, str]:
+    # Most mappings are empty, and a listing has thousands of them.
+    texts: dict[str, str] = {} if text == "{}" else json.loads(text)
+    return texts
+
+
 def _successor(prefix: bytes) -> bytes:
-    """Return the least byte string behind everything that begins with the prefix; UTF-8 has no byte 0xff."""
+    """Return the smallest byte string that sorts after all keys with the prefix. UTF-8 has no byte 0xff."""
     return prefix[:-1] + bytes([prefix[-1] + 1]) if prefix else _ABOVE_ALL_KEYS

@@ -1,8 +1,9 @@
-"""The outbox: each change of a job's status, noted in the transaction that makes it, and who is still to be told.
+"""A transactional outbox for status changes of jobs, with the pending deliveries to each sink.
 
-A sink is a text, its kind and its place: `file:/path` or `queue:name`. Who delivers to it holds a lock of its own, so
-that others neither overtake it nor deliver the same; where it is killed in between, the next one delivers again. The
-job store is not locked meanwhile: a sink that hangs holds up who delivers to it, and no job. Standard library only.
+A change is recorded in the transaction that makes it. A sink is a text with its kind and its address: `file:/path` or
+`queue:name`. A process holds the sink's own lock while it delivers, so that no other process overtakes it or delivers
+the same change. If it is killed in between, the next process delivers again. The job store is not locked meanwhile, so
+a sink that hangs delays its deliverers and no job.
 """
 
 from __future__ import annotations
@@ -27,22 +28,25 @@ if TYPE_CHECKING:
     from processing.local.stores.database import Database
 
 KEPT_SECONDS = float(DAY)
+"""Age at which an event is deleted even if a sink still waits for it. EventBridge, too, gives up after a day."""
 KEPT_EVENTS = 5_000
-"""An event goes when it is older, even if a sink waits for it, as EventBridge gives up after a day; one that no sink
-waits for also goes when there are so many newer ones."""
-TURN_SECONDS = 5.0
-"""How long a deliverer waits for another one to the same sink."""
-_LOOK_SECONDS = 0.002
+"""Delivered events are deleted once this many newer ones exist."""
+LOCK_SECONDS = 5.0
+"""The time that a deliverer waits for another one to the same sink."""
+_LOCK_POLL_SECONDS = 0.002
+"""Interval of the attempts to lock a file, because POSIX has no locking with a timeout."""
 _PRUNED_EVERY = 64
+"""Old events are deleted once per so many new ones, so that most transactions are short."""
 _BATCH = 100
+"""Events per delivery, after which the deliveries are recorded."""
 
-_turns: dict[Path, threading.Lock] = {}
-"""For each lock file, what the threads of this process queue at: the system's lock is the process's."""
+_thread_locks: dict[Path, threading.Lock] = {}
+"""Locks between the threads of this process, by lock file. A file lock belongs to the whole process."""
 _stuck: set[Path] = set()
-"""Locks that were waited for in vain: nobody in this process waits for them again until one was free."""
+"""Lock files that another process held for too long. This process does not wait for them again until one is free."""
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_turns.clear)  # the thread that holds one may not exist in the child
+    os.register_at_fork(after_in_child=_thread_locks.clear)  # the thread that holds a lock may not exist in the child
 
 SCHEMA = (
     """CREATE TABLE events (
@@ -64,10 +68,10 @@ class Transition(NamedTuple):
     """A change of a job's status.
 
     Attributes:
-        id: its number in this store: a later one is higher.
-        uuid: what tells it from every other one.
-        time: when it was, in seconds since the epoch.
-        job: the fields of the job's record as it stood then.
+        id: the number of the change in this store. Later changes have higher numbers.
+        uuid: the globally unique id.
+        time: the time of the change, in seconds since the epoch.
+        job: the fields of the job's record after the change.
         request: the request that created the job.
     """
 
@@ -79,54 +83,54 @@ class Transition(NamedTuple):
 
 
 class Outbox:
-    """The changes of status in one engine folder, and their deliveries.
+    """The status changes of one engine folder, and their deliveries.
 
     Args:
-        database: the job store's.
+        database: the database of the job store.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def pending_sinks(self) -> list[str]:
-        """Return the sinks for which there is something to deliver."""
+        """Return the sinks with undelivered changes."""
+        # Many changes may wait for one sink, so the query jumps from one sink to the next.
         found = [""]
         next_sink = "SELECT sink FROM deliveries WHERE sink > ? ORDER BY sink LIMIT 1"
-        with self._database.read() as connection:  # from one to the next: many events may wait for each
+        with self._database.read() as connection:
             while row := connection.execute(next_sink, found[-1:]).fetchone():
                 found.append(row[0])
         return found[1:]
 
     def deliver(self, sink: str, send: Callable[[Transition], None]) -> int:
-        """Give `send` what the sink has not got yet, oldest first, a hundred at most; return how many there were.
+        """Call `send` for at most 100 undelivered changes of a sink, oldest first, and return their number.
 
-        What it raises ends this, and is raised again; what it took before is delivered.
+        An exception of `send` ends the delivery and propagates. The changes before it count as delivered.
 
         Raises:
-            OSError: another one has been delivering to this sink for long.
+            OSError: another process or thread has been delivering to this sink for too long.
         """
-        place = self._database.path
-        with _turn(place.with_name(f"outbox-{zlib.crc32(sink.encode()):08x}.lock")):
+        with _delivery_lock(self._database.path.with_name(f"outbox-{zlib.crc32(sink.encode()):08x}.lock")):
             with self._database.read() as connection:
                 rows = connection.execute(
                     "SELECT event, id, uuid, time, job, request FROM deliveries LEFT JOIN events ON id = event "
                     "WHERE sink = ? ORDER BY event LIMIT ?",
                     (sink, _BATCH),
                 ).fetchall()
-            taken = []
+            delivered = []
             try:
                 for event, *row in rows:
                     if row[0] is not None:
                         send(_transition(tuple(row)))
-                    taken.append((sink, event))
+                    delivered.append((sink, event))
             finally:
-                if taken:
+                if delivered:
                     with self._database.write() as connection:
-                        connection.executemany("DELETE FROM deliveries WHERE sink = ? AND event = ?", taken)
+                        connection.executemany("DELETE FROM deliveries WHERE sink = ? AND event = ?", delivered)
         return len(rows)
 
     def transitions_after(self, event: int) -> list[Transition]:
-        """Return the changes that followed the one of that number, oldest first, a hundred at most."""
+        """Return at most 100 changes that follow a number, oldest first."""
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT id, uuid, time, job, request FROM events WHERE id > ? ORDER BY id LIMIT ?", (event, _BATCH)
@@ -134,7 +138,7 @@ class Outbox:
         return [_transition(row) for row in rows]
 
     def last_id(self, before: float | None = None) -> int:
-        """Return the number of the newest change, or of the newest one before a time; 0 where there is none."""
+        """Return the number of the newest change (before a time, if one is passed), or 0 if there is none."""
         with self._database.read() as connection:
             (number,) = connection.execute(
                 "SELECT COALESCE(MAX(id), 0) FROM events WHERE ? IS NULL OR time < ?", (before, before)
@@ -142,16 +146,16 @@ class Outbox:
         return int(number)
 
     def prune(self, now: float) -> None:
-        """Forget what is older than a day, and what was delivered and has thousands of newer ones."""
+        """Delete changes older than a day, and delivered ones with 5,000 newer ones."""
         with self._database.write() as connection:
             _prune(connection, now)
 
 
 def record_transition(connection: sqlite3.Connection, job: Sequence[Any], now: float) -> None:
-    """Note that the status of a job has changed, in the transaction that changes it.
+    """Record a change of a job's status, in the transaction that makes it.
 
     Args:
-        connection: inside that transaction, after the change.
+        connection: the connection of that transaction, after the change.
         job: the job's record.
         now: the time.
     """
@@ -167,7 +171,7 @@ def record_transition(connection: sqlite3.Connection, job: Sequence[Any], now: f
 
 
 def _new_uuid() -> str:
-    """Return a random UUID; the module for them would cost a supervisor more time than all else here."""
+    """Return a random UUID. The import of `uuid` would take a supervisor longer than the rest of this module."""
     digits = os.urandom(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
@@ -183,17 +187,15 @@ def _prune(connection: sqlite3.Connection, now: float) -> None:
 
 
 @contextlib.contextmanager
-def _turn(path: Path) -> Iterator[None]:
-    """Hold the lock of that file, which the system takes back from a process that is killed.
-
-    It is one of POSIX, which no child inherits.
+def _delivery_lock(path: Path) -> Iterator[None]:
+    """Hold a POSIX file lock, which the system releases if the process is killed and which children do not inherit.
 
     Raises:
-        OSError: it is not to be had.
+        OSError: the lock was held by others for `LOCK_SECONDS`.
     """
-    turn = _turns.setdefault(path, threading.Lock())
-    deadline = time.monotonic() + (0 if path in _stuck else TURN_SECONDS)
-    if not turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
+    thread_lock = _thread_locks.setdefault(path, threading.Lock())
+    deadline = time.monotonic() + (0 if path in _stuck else LOCK_SECONDS)
+    if not thread_lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
         raise _busy(path)
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -201,13 +203,13 @@ def _turn(path: Path) -> Iterator[None]:
             while not _lock(fd):
                 if time.monotonic() > deadline:
                     raise _busy(path)
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_LOCK_POLL_SECONDS)
             _stuck.discard(path)
             yield
         finally:
             os.close(fd)
     finally:
-        turn.release()
+        thread_lock.release()
 
 
 def _lock(fd: int) -> bool:
@@ -222,9 +224,9 @@ def _lock(fd: int) -> bool:
 
 def _busy(path: Path) -> OSError:
     _stuck.add(path)
-    return OSError(errno.EBUSY, "Another process or thread has been delivering to it for long: does it hang?")
+    return OSError(errno.EBUSY, "Another process or thread has been delivering to it for long. Does it hang?")
 
 
 def _transition(row: tuple[Any, ...]) -> Transition:
-    number, name, time, job, request = row
-    return Transition(number, name, time, json.loads(job), json.loads(request))
+    number, name, moment, job, request = row
+    return Transition(number, name, moment, json.loads(job), json.loads(request))

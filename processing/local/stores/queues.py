@@ -1,7 +1,7 @@
-"""Queues and their messages: SQS's standard queues.
+"""The queue store: standard queues of SQS and their messages, in SQLite.
 
-A message that was received is invisible until its visibility timeout has passed, and comes again unless it was deleted
-by then. All times are seconds since the epoch. Standard library only.
+A received message is invisible until its visibility timeout ends. Then it can be received again, unless it was deleted.
+All times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ _SCHEMA = (
     "CREATE INDEX messages_by_age ON messages (queue, sent)",
 )
 
-
 DEFAULTS = {
     "DelaySeconds": 0,
     "MaximumMessageSize": 1_048_576,
@@ -52,7 +51,7 @@ DEFAULTS = {
     "ReceiveMessageWaitTimeSeconds": 0,
     "VisibilityTimeout": 30,
 }
-"""What can be set of a queue, by SQS's names, in seconds and bytes, and SQS's defaults."""
+"""The settings of a queue by SQS's names, in seconds and bytes, with SQS's defaults."""
 
 
 class Queue(NamedTuple):
@@ -66,7 +65,7 @@ class Queue(NamedTuple):
 
 
 class MessageCounts(NamedTuple):
-    """How many messages of a queue can be received, are with a receiver, or are not to be seen yet."""
+    """Numbers of the messages that can be received, that are with a receiver, and that are delayed."""
 
     visible: int
     in_flight: int
@@ -74,16 +73,16 @@ class MessageCounts(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A message as it was received.
+    """A received message.
 
     Attributes:
-        uuid: its MessageId.
-        body: its text.
-        extras: what was sent beside it, a JSON object.
-        sent: when.
-        receives: how often it was received, this time included.
-        received: when for the first time.
-        receipt: the handle by which this receiver deletes it, or changes its visibility.
+        uuid: the MessageId.
+        body: the text of the message.
+        extras: the attributes that were sent with it, as JSON values.
+        sent: the time at which it was sent.
+        receives: the number of times it was received, including this one.
+        received: the time at which it was received first.
+        receipt: the handle with which this receiver deletes it or changes its visibility.
     """
 
     uuid: str
@@ -96,7 +95,7 @@ class Message(NamedTuple):
 
 
 def no_such_queue() -> ApiError:
-    """Return the error for a queue that is not there."""
+    """Return the error for a queue that does not exist."""
     return ApiError("AWS.SimpleQueueService.NonExistentQueue", "The specified queue does not exist.")
 
 
@@ -113,34 +112,34 @@ class QueueStore:
     # --- queues
 
     def create(self, name: str, settings: Mapping[str, int], now: float) -> None:
-        """Make a queue, unless there is one of that name and those settings.
+        """Create a queue, unless it exists with the same settings.
 
         Raises:
-            ApiError: `QueueAlreadyExists`, there is one with other settings.
+            ApiError: the queue exists with other settings (`QueueAlreadyExists`).
         """
         with self._database.write() as connection:
             found = _find(connection, name)
             if found is None:
                 _insert(connection, name, {**DEFAULTS, **settings}, now)
                 return
-        others = [each for each, value in settings.items() if found.settings[each] != value]
-        if others:
+        different = [each for each, value in settings.items() if found.settings[each] != value]
+        if different:
             raise ApiError(
                 "QueueAlreadyExists",
-                f"A queue already exists with the same name and a different value for attribute {others[0]}",
+                f"A queue already exists with the same name and a different value for attribute {different[0]}",
             )
 
     def get(self, name: str) -> Queue:
-        """Return the queue of that name.
+        """Return the queue with a name.
 
         Raises:
-            ApiError: `AWS.SimpleQueueService.NonExistentQueue`.
+            ApiError: the queue does not exist (`AWS.SimpleQueueService.NonExistentQueue`).
         """
         with self._database.read() as connection:
-            return _queue(connection, name)
+            return _require(connection, name)
 
     def names(self, prefix: str, after: str, limit: int) -> list[str]:
-        """Return names of queues that begin with the prefix and follow `after`, in order."""
+        """Return at most `limit` names of queues that begin with the prefix and follow `after`, sorted."""
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT name FROM queues WHERE substr(name, 1, ?) = ? AND name > ? ORDER BY name LIMIT ?",
@@ -152,41 +151,41 @@ class QueueStore:
         """Change some of a queue's settings.
 
         Raises:
-            ApiError: `AWS.SimpleQueueService.NonExistentQueue`.
+            ApiError: the queue does not exist (`AWS.SimpleQueueService.NonExistentQueue`).
         """
         with self._database.write() as connection:
-            queue = _queue(connection, name)
+            queue = _require(connection, name)
             connection.execute(
                 "UPDATE queues SET settings = ?, modified = ? WHERE id = ?",
                 (json.dumps({**queue.settings, **settings}), now, queue.id),
             )
 
     def delete(self, name: str) -> None:
-        """Forget a queue and its messages.
+        """Delete a queue and its messages.
 
         Raises:
-            ApiError: `AWS.SimpleQueueService.NonExistentQueue`.
+            ApiError: the queue does not exist (`AWS.SimpleQueueService.NonExistentQueue`).
         """
         with self._database.write() as connection:
-            connection.execute("DELETE FROM queues WHERE id = ?", (_queue(connection, name).id,))
+            connection.execute("DELETE FROM queues WHERE id = ?", (_require(connection, name).id,))
 
     def purge(self, name: str) -> None:
-        """Forget a queue's messages.
+        """Delete a queue's messages.
 
         Raises:
-            ApiError: `AWS.SimpleQueueService.NonExistentQueue`.
+            ApiError: the queue does not exist (`AWS.SimpleQueueService.NonExistentQueue`).
         """
         with self._database.write() as connection:
-            connection.execute("DELETE FROM messages WHERE queue = ?", (_queue(connection, name).id,))
+            connection.execute("DELETE FROM messages WHERE queue = ?", (_require(connection, name).id,))
 
     def counts(self, name: str, now: float) -> MessageCounts:
-        """Return how many messages a queue has.
+        """Return the numbers of a queue's messages.
 
         Raises:
-            ApiError: `AWS.SimpleQueueService.NonExistentQueue`.
+            ApiError: the queue does not exist (`AWS.SimpleQueueService.NonExistentQueue`).
         """
         with self._database.read() as connection:
-            queue = _queue(connection, name)
+            queue = _require(connection, name)
             row = connection.execute(
                 "SELECT COALESCE(SUM(visible <= ?1), 0), COALESCE(SUM(visible > ?1 AND count > 0), 0), "
                 "COALESCE(SUM(visible > ?1 AND count = 0), 0) FROM messages WHERE queue = ?2 AND sent > ?3",
@@ -197,74 +196,76 @@ class QueueStore:
     # --- messages
 
     def send(self, name: str, messages: Sequence[tuple[str, Mapping[str, Any], int | None]], now: float) -> list[str]:
-        """Add messages, all of them or none; return their MessageIds.
+        """Add messages, all of them or none, and return their MessageIds.
 
         Args:
-            name: the queue's.
-            messages: of each the body, what goes beside it, and the seconds until it can be received; None for the
-                queue's delay.
+            name: the queue's name.
+            messages: the body, the extras and the delay in seconds of each message. None stands for the queue's delay.
             now: the time.
 
         Raises:
-            ApiError: `AWS.SimpleQueueService.NonExistentQueue`.
+            ApiError: the queue does not exist (`AWS.SimpleQueueService.NonExistentQueue`).
         """
         with self._database.write() as connection:
-            queue = _queue(connection, name)
+            queue = _require(connection, name)
             return [
                 _add(connection, queue, body, extras, now, queue.settings["DelaySeconds"] if delay is None else delay)
                 for body, extras, delay in messages
             ]
 
     def post(self, name: str, body: str, now: float) -> None:
-        """Add a message of the engine's own; the queue is made if it is missing."""
+        """Add a message of the engine itself. A missing queue is created."""
         with self._database.write() as connection:
             queue = _find(connection, name) or _insert(connection, name, DEFAULTS, now)
             _add(connection, queue, body, {}, now, queue.settings["DelaySeconds"])
 
     def receive(self, name: str, limit: int, visibility: int | None, now: float) -> list[Message]:
-        """Return messages that nobody else has, the oldest first; they are invisible for so many seconds.
+        """Return visible messages, the oldest first, and make them invisible for some time.
 
         Args:
-            name: the queue's.
-            limit: how many at most.
-            visibility: the seconds; None for the queue's visibility timeout.
+            name: the queue's name.
+            limit: the maximum number of messages.
+            visibility: the seconds of invisibility. None stands for the queue's visibility timeout.
             now: the time.
 
         Raises:
-            ApiError: `AWS.SimpleQueueService.NonExistentQueue`.
+            ApiError: the queue does not exist (`AWS.SimpleQueueService.NonExistentQueue`).
         """
-        with self._database.read() as connection:  # who waits for a message comes often: without a write, if he can
-            if not _visible(connection, _queue(connection, name), 1, now):
+        # Long polling calls this often, so an empty queue must not cost a write transaction.
+        with self._database.read() as connection:
+            if not _visible(connection, _require(connection, name), 1, now):
                 return []
         with self._database.write() as connection:
-            queue = _queue(connection, name)
+            queue = _require(connection, name)
             connection.execute(
                 "DELETE FROM messages WHERE queue = ? AND sent <= ?",
                 (queue.id, now - queue.settings["MessageRetentionPeriod"]),
             )
             seconds = queue.settings["VisibilityTimeout"] if visibility is None else visibility
             found = _visible(connection, queue, limit, now)
-            return [_take(connection, queue, message, now, now + seconds) for message in found]
+            return [_mark_received(connection, queue, message, now, now + seconds) for message in found]
 
     def remove(self, name: str, receipt: str) -> None:
-        """Delete a received message; one that is gone, or was received again since, does not matter.
+        """Delete a received message. One that is gone, or was received again since, is ignored.
 
         Raises:
-            ApiError: `AWS.SimpleQueueService.NonExistentQueue`; `ReceiptHandleIsInvalid`, no handle of this queue's.
+            ApiError: the queue does not exist (`AWS.SimpleQueueService.NonExistentQueue`), or the handle is not one of
+                this queue (`ReceiptHandleIsInvalid`).
         """
         with self._database.write() as connection:
-            message, secret = _read_receipt(receipt, _queue(connection, name))
+            message, secret = _read_receipt(receipt, _require(connection, name))
             connection.execute("DELETE FROM messages WHERE id = ? AND receipt = ?", (message, secret))
 
     def set_visibility(self, name: str, receipt: str, seconds: int, now: float) -> None:
-        """Let a received message be visible again after so many seconds.
+        """Set the seconds until a received message is visible again.
 
         Raises:
-            ApiError: `AWS.SimpleQueueService.NonExistentQueue`; `ReceiptHandleIsInvalid`, no handle of this queue's;
-                `InvalidParameterValue`, the message is not with this receiver any more.
+            ApiError: the queue does not exist (`AWS.SimpleQueueService.NonExistentQueue`), the handle is not one of
+                this queue (`ReceiptHandleIsInvalid`), or the message is not with this receiver any more
+                (`InvalidParameterValue`).
         """
         with self._database.write() as connection:
-            message, secret = _read_receipt(receipt, _queue(connection, name))
+            message, secret = _read_receipt(receipt, _require(connection, name))
             changed = connection.execute(
                 "UPDATE messages SET visible = ? WHERE id = ? AND receipt = ? AND visible > ?",
                 (now + seconds, message, secret, now),
@@ -288,7 +289,7 @@ def _find(connection: sqlite3.Connection, name: str) -> Queue | None:
     return None if row is None else Queue(row[0], row[1], row[2], row[3], json.loads(row[4]))
 
 
-def _queue(connection: sqlite3.Connection, name: str) -> Queue:
+def _require(connection: sqlite3.Connection, name: str) -> Queue:
     found = _find(connection, name)
     if found is None:
         raise no_such_queue()
@@ -322,7 +323,9 @@ def _visible(connection: sqlite3.Connection, queue: Queue, limit: int, now: floa
     ).fetchall()
 
 
-def _take(connection: sqlite3.Connection, queue: Queue, row: tuple[Any, ...], now: float, visible: float) -> Message:
+def _mark_received(
+    connection: sqlite3.Connection, queue: Queue, row: tuple[Any, ...], now: float, visible: float
+) -> Message:
     number, name, body, extras, sent, count, received = row
     first = now if received is None else received
     secret = uuid.uuid4().hex
@@ -335,7 +338,7 @@ def _take(connection: sqlite3.Connection, queue: Queue, row: tuple[Any, ...], no
 
 
 def _read_receipt(receipt: str, queue: Queue) -> tuple[int, str]:
-    """Return the message's number and the secret that a handle of this queue stands for."""
+    """Return the message's id and the secret in a receipt handle of this queue."""
     try:
         owner, message, secret = base64.b64decode(receipt, altchars=b"-_", validate=True).decode().split(":")
         if int(owner) == queue.id:

@@ -1,4 +1,4 @@
-"""Multipart uploads: parts that become one object."""
+"""Multipart uploads: parts that are joined into one object."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MIN_PART_BYTES = 5 << 20
+"""S3's minimum for every part but the last."""
 MAX_PARTS = 10_000
+"""S3's highest part number."""
 DEFAULT_ALGORITHM = "crc64nvme"
-"""S3's own, where the client names none: the object gets one if all of its parts came with one."""
-
+"""S3's default algorithm. The object gets such a checksum if every part came with one."""
 
 _UPLOAD = "id, bucket, key, initiated, headers, metadata, tags"
 _PART = "number, size, etag, modified, body, checksums"
 
 
 class UploadRecord(NamedTuple):
-    """An upload that is neither completed nor aborted.
+    """An unfinished upload.
 
     Attributes:
-        id: its name.
-        bucket: the bucket of the object.
-        key: its key.
-        initiated: seconds since the epoch.
-        headers: what the object's writer says of it, and of the upload: `ChecksumAlgorithm` and `ChecksumType`.
+        id: the upload's id.
+        bucket: the object's bucket.
+        key: the object's key.
+        initiated: the time of creation, in seconds since the epoch.
+        headers: the object's properties, and the upload's `ChecksumAlgorithm` and `ChecksumType`.
         metadata: the user's own metadata.
         tags: the object's tags.
     """
@@ -55,18 +56,18 @@ class UploadRecord(NamedTuple):
         return None if name is None else name.lower()
 
     @property
-    def kept_algorithm(self) -> str:
-        """The algorithm whose checksums of parts are kept; others are checked and forgotten."""
+    def stored_algorithm(self) -> str:
+        """The algorithm whose checksums of parts are stored. Others are only verified."""
         return self.algorithm or DEFAULT_ALGORITHM
 
     @property
     def is_composite(self) -> bool:
-        """Whether the object's checksum is that of its parts' checksums."""
+        """True if the object's checksum is computed from its parts' checksums."""
         return self.headers.get("ChecksumType") == "COMPOSITE"
 
 
 class PartRecord(NamedTuple):
-    """A part that has arrived; `last_modified` in seconds since the epoch, the ETag without quotes."""
+    """An uploaded part. `last_modified` is in seconds since the epoch, and `etag` has no quotes."""
 
     number: int
     size: int
@@ -77,7 +78,7 @@ class PartRecord(NamedTuple):
 
 
 class CompletedPart(NamedTuple):
-    """A part that the object shall be made of, as the client knows it: its ETag and its checksums by algorithm."""
+    """A part as a client lists it to complete an upload, with its ETag and its checksums by algorithm."""
 
     number: int
     etag: str
@@ -87,7 +88,10 @@ class CompletedPart(NamedTuple):
 class MultipartUploads:
     """The multipart uploads of an object store.
 
-    A part counts when it has arrived in full; of two with the same number, the later one.
+    A part counts once it has been uploaded completely. A later part replaces an earlier one with the same number.
+
+    Args:
+        objects: the object store.
     """
 
     def __init__(self, objects: ObjectStore) -> None:
@@ -104,7 +108,7 @@ class MultipartUploads:
         metadata: Mapping[str, str],
         tags: Mapping[str, str] | None = None,
     ) -> UploadRecord:
-        """Begin an upload."""
+        """Start an upload."""
         initiated = self._objects.now()
         upload = UploadRecord(
             os.urandom(16).hex(), bucket, key, initiated, dict(headers), dict(metadata), dict(tags or {})
@@ -113,7 +117,7 @@ class MultipartUploads:
         with self._database.write() as connection:
             self._objects.require_bucket(connection, bucket)
             row = (upload.id, bucket, encode_key(key), upload.initiated, *texts)
-            connection.execute(f"INSERT INTO uploads ({_UPLOAD}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608 — constants
+            connection.execute(f"INSERT INTO uploads ({_UPLOAD}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608 - constants
         return upload
 
     def add_part(
@@ -128,19 +132,26 @@ class MultipartUploads:
         expected: Mapping[str, str] | None = None,
         copied: bool = False,
     ) -> PartRecord:
-        """Store a part in constant memory; see `ObjectStore.put` for `length` and `expected`.
+        """Store a part in constant memory.
 
-        A part that S3 itself copies needs no checksum of the client's, whatever the upload says.
+        Args:
+            upload_id: the upload's id.
+            bucket: the object's bucket.
+            key: the object's key.
+            number: the part number, from 1 to 10,000.
+            source: the body. See `ObjectStore.put` for it and for `length` and `expected`.
+            length: the expected number of bytes, if it is known.
+            expected: the expected checksums.
+            copied: True if S3 itself copies the part. Such a part needs no checksum from the client.
         """
         if not 1 <= number <= MAX_PARTS:
             message = f"Part number must be an integer between 1 and {MAX_PARTS}, inclusive"
             raise ApiError("InvalidArgument", message, ArgumentName="partNumber", ArgumentValue=str(number))
         upload = self.get(upload_id, bucket, key)
-        given = [each for each in (expected or {}) if each != "content-md5"]
         if not copied:
-            _check_algorithm(upload, given)
-        wanted = [upload.algorithm] if upload.algorithm else []
-        body = self._bodies.write(source, length=length, expected=expected or {}, algorithms=wanted)
+            _check_algorithm(upload, [each for each in (expected or {}) if each != "content-md5"])
+        algorithms = [upload.algorithm] if upload.algorithm else []
+        body = self._bodies.write(source, length=length, expected=expected or {}, algorithms=algorithms)
         replaced: list[str] = []
         try:
             with self._database.write() as connection:
@@ -150,10 +161,11 @@ class MultipartUploads:
                 replaced = [name for (name,) in connection.execute(statement, (upload_id, number))]
                 self._objects.mark_garbage(connection, replaced)
                 part = PartRecord(number, body.size, body.md5, self._objects.now(), body.name, body.checksums)
-                statement = f"INSERT OR REPLACE INTO parts (upload, {_PART}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 — constants
-                kept = {name: value for name, value in part.checksums.items() if name == upload.kept_algorithm}
-                connection.execute(statement, (upload_id, *part[:-1], json.dumps(kept)))
-        except Exception:  # nothing was committed
+                statement = f"INSERT OR REPLACE INTO parts (upload, {_PART}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
+                stored = {name: value for name, value in part.checksums.items() if name == upload.stored_algorithm}
+                connection.execute(statement, (upload_id, *part[:-1], json.dumps(stored)))
+        except Exception:
+            # Nothing was committed. See `ObjectStore.put` about interrupts.
             self._bodies.discard([body.name])
             raise
         self._bodies.finalize(body.name)
@@ -172,43 +184,47 @@ class MultipartUploads:
         size: int | None = None,
         expected: Mapping[str, str] | None = None,
     ) -> ObjectRecord:
-        """Make the object of the chosen parts; the others are thrown away.
+        """Join the chosen parts into the object and discard the others.
 
         Args:
-            upload_id: the upload.
-            bucket: its bucket.
-            key: its key.
+            upload_id: the upload's id.
+            bucket: the object's bucket.
+            key: the object's key.
             chosen: the parts, in order.
-            if_none_match: only if there is no such object.
-            if_match: only if the object has this ETag.
-            size: how many bytes it has to have.
-            expected: its checksums, in base64 by algorithm.
+            if_none_match: complete only if the key has no object yet.
+            if_match: complete only if the object has this ETag.
+            size: the expected size of the object in bytes.
+            expected: the expected checksums of the object in base64, by algorithm.
 
         Raises:
-            ApiError: `NoSuchUpload`, `InvalidPart`, `InvalidPartOrder`, `EntityTooSmall` (a part but the last one has
-                less than 5 MB), `InvalidRequest`, `BadDigest`, `PreconditionFailed`.
+            ApiError: the upload does not exist (`NoSuchUpload`), the parts do not match it (`InvalidPart`,
+                `InvalidPartOrder`, `InvalidRequest`), a part other than the last one has less than 5 MB
+                (`EntityTooSmall`), a checksum differs (`BadDigest`), or a condition does not hold
+                (`PreconditionFailed`).
         """
-        there = {part.number: part for part in self.parts(upload_id, bucket, key)}
+        uploaded = {part.number: part for part in self.parts(upload_id, bucket, key)}
         upload = self.get(upload_id, bucket, key)
-        parts = _pick(there, chosen, upload)
-        checksums = _whole(upload, parts, expected or {})
+        parts = _choose_parts(uploaded, chosen, upload)
+        checksums = _object_checksum(upload, parts, expected or {})
         _check_size(sum(part.size for part in parts), size)
-        with self._database.read() as connection:  # before many bytes are moved for nothing
+        # Refuse early, before many bytes are moved in vain. The write transaction checks again.
+        with self._database.read() as connection:
             self._objects.check_preconditions(connection, bucket, encode_key(key), if_none_match, if_match)
         body = self._join(upload, parts)
         headers = {name: value for name, value in upload.headers.items() if name != "ChecksumAlgorithm"}
         if not checksums:
             headers.pop("ChecksumType", None)
-        said = ObjectMetadata(
+        metadata = ObjectMetadata(
             headers | checksums, upload.metadata, upload.tags, [ObjectPart(p.size, p.checksums) for p in parts]
         )
         try:
             with self._database.write() as connection:
                 self._require(connection, upload_id, bucket, key)
                 self._objects.check_preconditions(connection, bucket, encode_key(key), if_none_match, if_match)
-                record, replaced = self._objects.index_body(connection, bucket, encode_key(key), body, said)
-                freed = [*replaced, *self._forget(connection, upload_id)]
-        except Exception:  # nothing was committed
+                record, replaced = self._objects.index_body(connection, bucket, encode_key(key), body, metadata)
+                freed = [*replaced, *self._delete(connection, upload_id)]
+        except Exception:
+            # Nothing was committed. See `ObjectStore.put` about interrupts.
             self._bodies.discard([body.name])
             raise
         self._bodies.finalize(body.name)
@@ -218,17 +234,18 @@ class MultipartUploads:
     def _join(self, upload: UploadRecord, parts: Sequence[PartRecord]) -> Body:
         try:
             name, size = self._bodies.join([part.body for part in parts])
-        except FileNotFoundError:  # aborted, completed or a part replaced, in this very moment
+        except FileNotFoundError:
+            # Another client aborted or completed the upload, or replaced a part, since the parts were read.
             self.get(upload.id, upload.bucket, upload.key)
             raise _invalid_part(parts[0].number, parts[0].etag) from None
-        hashes = hashlib.md5(b"".join(bytes.fromhex(part.etag) for part in parts), usedforsecurity=False)
-        return Body(name, size, f"{hashes.hexdigest()}-{len(parts)}", {})
+        digest = hashlib.md5(b"".join(bytes.fromhex(part.etag) for part in parts), usedforsecurity=False)
+        return Body(name, size, f"{digest.hexdigest()}-{len(parts)}", {})
 
     def abort(self, upload_id: str, bucket: str, key: str) -> None:
-        """Throw an upload away."""
+        """Delete an upload and its parts."""
         with self._database.write() as connection:
             self._require(connection, upload_id, bucket, key)
-            freed = self._forget(connection, upload_id)
+            freed = self._delete(connection, upload_id)
         self._bodies.discard(freed)
 
     def get(self, upload_id: str, bucket: str, key: str) -> UploadRecord:
@@ -237,23 +254,23 @@ class MultipartUploads:
             return self._require(connection, upload_id, bucket, key)
 
     def parts(self, upload_id: str, bucket: str, key: str) -> list[PartRecord]:
-        """Return the parts that have arrived, by number."""
+        """Return the uploaded parts, sorted by number."""
         with self._database.read() as connection:
             self._require(connection, upload_id, bucket, key)
-            statement = f"SELECT {_PART} FROM parts WHERE upload = ? ORDER BY number"  # noqa: S608 — constants
+            statement = f"SELECT {_PART} FROM parts WHERE upload = ? ORDER BY number"  # noqa: S608 - constants
             rows = connection.execute(statement, (upload_id,))
             return [PartRecord(*row)._replace(checksums=json.loads(row[-1])) for row in rows]
 
     def list(self, bucket: str, prefix: str = "") -> list[UploadRecord]:
-        """Return a bucket's uploads by key and age."""
-        statement = f"SELECT {_UPLOAD} FROM uploads WHERE bucket = ? ORDER BY key, initiated, id"  # noqa: S608 — constants
+        """Return a bucket's uploads, sorted by key and age."""
+        statement = f"SELECT {_UPLOAD} FROM uploads WHERE bucket = ? ORDER BY key, initiated, id"  # noqa: S608 - constants
         with self._database.read() as connection:
             self._objects.require_bucket(connection, bucket)
-            uploads = [_upload(row) for row in connection.execute(statement, (bucket,))]
+            uploads = [_upload_record(row) for row in connection.execute(statement, (bucket,))]
         return [upload for upload in uploads if upload.key.startswith(prefix)]
 
     def _require(self, connection: sqlite3.Connection, upload_id: str, bucket: str, key: str) -> UploadRecord:
-        statement = f"SELECT {_UPLOAD} FROM uploads WHERE id = ? AND bucket = ? AND key = ?"  # noqa: S608 — constants
+        statement = f"SELECT {_UPLOAD} FROM uploads WHERE id = ? AND bucket = ? AND key = ?"  # noqa: S608 - constants
         row = connection.execute(statement, (upload_id, bucket, encode_key(key))).fetchone()
         if row is None:
             self._objects.require_bucket(connection, bucket)
@@ -262,9 +279,9 @@ class MultipartUploads:
                 "aborted or completed."
             )
             raise ApiError("NoSuchUpload", message, 404, UploadId=upload_id)
-        return _upload(row)
+        return _upload_record(row)
 
-    def _forget(self, connection: sqlite3.Connection, upload_id: str) -> Sequence[str]:
+    def _delete(self, connection: sqlite3.Connection, upload_id: str) -> Sequence[str]:
         bodies = [name for (name,) in connection.execute("SELECT body FROM parts WHERE upload = ?", (upload_id,))]
         self._objects.mark_garbage(connection, bodies)
         connection.execute("DELETE FROM parts WHERE upload = ?", (upload_id,))
@@ -272,18 +289,18 @@ class MultipartUploads:
         return bodies
 
 
-def _upload(row: tuple[str, str, bytes, float, str, str, str]) -> UploadRecord:
+def _upload_record(row: tuple[str, str, bytes, float, str, str, str]) -> UploadRecord:
     upload_id, bucket, key, initiated, *texts = row
     return UploadRecord(upload_id, bucket, key.decode(), initiated, *map(json.loads, texts))
 
 
-def _check_algorithm(upload: UploadRecord, given: Sequence[str]) -> None:
-    """Refuse a part whose checksum is of another algorithm than the upload's, or that has none where one is needed.
+def _check_algorithm(upload: UploadRecord, sent: Sequence[str]) -> None:
+    """Refuse a part without a required checksum, or with one of another algorithm than the upload's.
 
-    Of an upload without an algorithm the parts may have any: clients send one by default.
+    An upload without an algorithm accepts parts with any checksum, because clients send one by default.
     """
-    wrong = [name for name in given if name != upload.algorithm]
-    if upload.algorithm and (wrong or (upload.is_composite and not given)):
+    wrong = [name for name in sent if name != upload.algorithm]
+    if upload.algorithm and (wrong or (upload.is_composite and not sent)):
         message = (
             f"Checksum Type mismatch occurred, expected checksum Type: {upload.algorithm}, "
             f"actual checksum Type: {wrong[0] if wrong else 'null'}"
@@ -291,16 +308,18 @@ def _check_algorithm(upload: UploadRecord, given: Sequence[str]) -> None:
         raise ApiError("InvalidRequest", message)
 
 
-def _pick(there: Mapping[int, PartRecord], chosen: Sequence[CompletedPart], upload: UploadRecord) -> list[PartRecord]:
-    """Return the chosen parts, checked against what has arrived."""
+def _choose_parts(
+    uploaded: Mapping[int, PartRecord], chosen: Sequence[CompletedPart], upload: UploadRecord
+) -> list[PartRecord]:
+    """Return the chosen parts, validated against the uploaded ones."""
     if not chosen:
         raise ApiError("MalformedXML", "You must specify at least one part")
     if any(first.number >= second.number for first, second in itertools.pairwise(chosen)):
         message = "The list of parts was not in ascending order. Parts must be ordered by part number."
         raise ApiError("InvalidPartOrder", message)
     for part in chosen:
-        _check_part(there.get(part.number), part, upload)
-    parts = [there[part.number] for part in chosen]
+        _check_part(uploaded.get(part.number), part, upload)
+    parts = [uploaded[part.number] for part in chosen]
     for found in parts[:-1]:
         if found.size < MIN_PART_BYTES:
             message = "Your proposed upload is smaller than the minimum allowed size"
@@ -324,9 +343,9 @@ def _check_part(found: PartRecord | None, part: CompletedPart, upload: UploadRec
             raise _invalid_part(part.number, part.etag)
 
 
-def _whole(upload: UploadRecord, parts: Sequence[PartRecord], expected: Mapping[str, str]) -> dict[str, str]:
-    """Return the object's checksum as its header, checked against the client's, or nothing if it cannot be known."""
-    algorithm = upload.kept_algorithm
+def _object_checksum(upload: UploadRecord, parts: Sequence[PartRecord], expected: Mapping[str, str]) -> dict[str, str]:
+    """Return the object's checksum as headers, verified against the client's, or {} if it cannot be computed."""
+    algorithm = upload.stored_algorithm
     values = [part.checksums[algorithm] for part in parts if algorithm in part.checksums]
     if len(values) < len(parts):
         return {}
@@ -334,20 +353,19 @@ def _whole(upload: UploadRecord, parts: Sequence[PartRecord], expected: Mapping[
         value = composite_checksum(algorithm, values)
     else:
         value = combine_crcs(algorithm, [(part.checksums[algorithm], part.size) for part in parts])
-    given = expected.get(algorithm)
-    if given is not None and value is not None and given.partition("-")[0] != value.partition("-")[0]:
+    sent = expected.get(algorithm)
+    if sent is not None and value is not None and sent.partition("-")[0] != value.partition("-")[0]:
         raise bad_digest(algorithm)
-    value = value or given
-    return {} if value is None else {f"Checksum{algorithm.upper()}": value, "ChecksumType": _type(upload)}
+    value = value or sent
+    kind = "COMPOSITE" if upload.is_composite else "FULL_OBJECT"
+    return {} if value is None else {f"Checksum{algorithm.upper()}": value, "ChecksumType": kind}
 
 
-def _type(upload: UploadRecord) -> str:
-    return "COMPOSITE" if upload.is_composite else "FULL_OBJECT"
-
-
-def _check_size(found: int, wanted: int | None) -> None:
-    if wanted is not None and found != wanted:
-        message = f"The provided 'x-amz-mp-object-size' header value {wanted} does not match what was computed: {found}"
+def _check_size(size: int, expected: int | None) -> None:
+    if expected is not None and size != expected:
+        message = (
+            f"The provided 'x-amz-mp-object-size' header value {expected} does not match what was computed: {size}"
+        )
         raise ApiError("InvalidRequest", message)
 
 
