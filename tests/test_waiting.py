@@ -204,7 +204,7 @@ def test_several_sessions_at_once(aws: SimulatedAws) -> None:
     (here,), (there,) = jobs_of(aws, "same"), jobs_of(other, "same")
     assert list(processing.as_completed([there, here])) == [here, there]
     assert (here.exception(), type(there.exception())) == (None, JobFailedError)
-    with pytest.raises(ConfigurationError, match="jobs: a checkpoint is of the jobs of one session"):
+    with pytest.raises(ConfigurationError, match="jobs: a checkpoint is for the jobs of one session"):
         processing.events([here, there]).checkpoint()
 
 

@@ -1,4 +1,4 @@
-"""Watching jobs: their status and their log lines, as one stream of events."""
+"""The watching of jobs: their status changes and log lines, as one stream of events."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ if TYPE_CHECKING:
 
 __all__ = ["EventBridgeSource"]
 
-if not TYPE_CHECKING:  # loaded when it is used: all of watching stands on this module, and few need that
+# The import is lazy: every module of watching imports this package, and few programs use the event source.
+if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Load the one public name."""
+        """Import the public name at its first use."""
         if name != "EventBridgeSource":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from processing.watching.status.eventbridge import EventBridgeSource

@@ -1,4 +1,4 @@
-"""Watching from coroutines: the same feeds as a thread drives, and no thread held while there is nothing to do."""
+"""The merged events of several feeds for coroutines, which hold no thread while they wait."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_BATCH: Final = 1000  # changes of status that are taken at a time
+# Status changes of many jobs are handed over in batches, so that ten thousand of them do not hold up the event loop.
+_BATCH: Final = 1000
 
 
 async def drive_async(feeds: Sequence[Feed]) -> AsyncGenerator[FeedEvent | Idle, None]:
@@ -75,8 +76,8 @@ class AsyncEventStream(AsyncIterator[T]):
     jobs go on.
 
     Args:
-        feeds: where the events come from.
-        alone: True for one job: what ends its watch is raised. False gives it as a `Lost` among the events.
+        feeds: the sources of the events.
+        alone: True for one job: if it is lost, its error is raised. False yields a `Lost` value instead.
     """
 
     def __init__(self, feeds: Sequence[Feed], *, alone: bool) -> None:
@@ -87,11 +88,11 @@ class AsyncEventStream(AsyncIterator[T]):
         return self
 
     async def __anext__(self) -> T:
-        """Return the next event, when it has come.
+        """Wait for the next event and return it.
 
         Raises:
-            WaitTimeoutError: the time is up.
-            WatchError: the job cannot be watched any more.
+            WaitTimeoutError: the timeout has passed.
+            WatchError: the job cannot be watched any longer.
         """
         return await anext(self._events)
 
@@ -106,10 +107,10 @@ class AsyncEventStream(AsyncIterator[T]):
         await self._events.aclose()
 
     def checkpoint(self) -> Checkpoint:
-        """Return where the log lines stand, as `EventStream.checkpoint` does; call it between two events.
+        """Return the position in the log lines, as `EventStream.checkpoint` does. Call it between two events.
 
         Raises:
-            ConfigurationError: the stream is without log lines, or of jobs of several sessions.
+            ConfigurationError: the stream has no log lines, or has jobs of several sessions.
         """
         return checkpoint_of(self._feeds)
 
@@ -132,5 +133,5 @@ async def _events_of(feeds: Sequence[Feed], *, alone: bool) -> AsyncGenerator[Ev
 
 
 async def in_thread(function: Callable[[], T]) -> T:
-    """Call something that takes its time in a thread of the loop's."""
+    """Call a blocking function in the executor of the event loop."""
     return await asyncio.get_running_loop().run_in_executor(None, function)

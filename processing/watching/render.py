@@ -1,4 +1,8 @@
-"""The plain way to show a job's lines: text, one line each, safe for any terminal."""
+"""The output of log lines as plain text: one line each, safe for any terminal, and never a reason to wait.
+
+A terminal that is paused or a pipe whose reader is slow blocks a writer. A blocked wait would miss its deadline and the
+job's end. So a pipe or a terminal is asked first (select) and written in pieces that it can take; the rest is buffered.
+"""
 
 from __future__ import annotations
 
@@ -23,36 +27,42 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_COLOUR = r"\x1b\[[0-9;:]*m"  # "select graphic rendition": colours, bold, and nothing that moves or hides
-# Control characters save the tab, and what turns the direction of text around.
+# "Select graphic rendition": colours and bold. It cannot move the cursor or hide text.
+_COLOUR = r"\x1b\[[0-9;:]*m"
+# Control characters except the tab, line separators, marks that reverse the direction of text, and lone surrogates.
 _UNSAFE = r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 _PLAIN_PATTERN = re.compile(_UNSAFE)
 _COLOUR_PATTERN = re.compile(f"({_COLOUR})|{_UNSAFE}")
 _RESET = "\x1b[0m"
 
-_BATCH: Final = 1 << 16  # characters that are written at once
-_SOON: Final = 0.1  # seconds that a line waits for others at most, while lines come
-_KEPT: Final = 1 << 20  # characters that are kept for an output that is slower than the job
-_SURE: Final = 4096  # bytes that a pipe takes without a wait once it takes any (PIPE_BUF)
-_PAUSE: Final = 0.05  # seconds in which a reader that is only slow has made room
-_PATIENCE: Final = 300.0  # seconds after which an output that takes nothing is given up
+# Lines are written in batches of this many characters, or after this many seconds, if lines keep coming.
+_BATCH: Final = 1 << 16
+_FLUSH_EVERY: Final = 0.1
+# This many characters are buffered for a slow output before no more lines are read. It bounds the memory.
+_MOST_BUFFERED: Final = 1 << 20
+# A pipe that select reports as writable takes this many bytes without blocking (POSIX PIPE_BUF on Linux).
+_PIPE_BUF: Final = 4096
+# A reader that is only slow makes room within this many seconds. One that has stopped is not waited for again.
+_ROOM_WITHIN: Final = 0.05
+# An output that has taken nothing for this many seconds is given up: a paused terminal gets five minutes.
+_PATIENCE: Final = 300.0
 
 
 class Renderer:
-    """Writes log lines as they come; with the host in front where a job has more than one.
+    """A writer of log lines, with the host in front of each line if the job has more than one.
 
-    What a job writes is not trusted: control characters are shown as escapes, so that a line can neither move the
-    cursor nor pass for another. Colours are kept where the output is a terminal.
+    The text of a job is not trusted. Control characters are shown as escapes, so a line can neither move the cursor
+    nor pass for another one. Colours are kept if the output is a terminal.
 
-    Nobody waits for the output. A pipe or a terminal is written to when it can take something, and what it cannot take
-    is kept: up to a bound, beyond which `ready` asks for a pause. An output that cannot be written to any more is given
-    up silently, one that has taken nothing for five minutes with a warning: how a job ends is worth more.
+    The output never holds up the caller, except in `flush`. A pipe or a terminal is written to when it can take text,
+    and the rest is buffered. Beyond a bound, `ready` asks the caller to pause. A closed output is given up silently. An
+    output that has taken nothing for five minutes is given up with a warning, as the job's end matters more.
 
     Args:
-        out: where to write; standard output, as it is when a line comes, where not given.
-        instance_count: how many hosts the job has; where not given, what comes tells.
+        out: the output; by default the standard output at the time of each line.
+        instance_count: the number of hosts of the job; by default it is derived from the events.
         several_jobs: True to put the job's name in front as well.
-        clock: what says how long the output has taken nothing.
+        clock: measures the time for which the output has taken nothing.
     """
 
     def __init__(
@@ -69,11 +79,11 @@ class Renderer:
         self._several_jobs = several_jobs
         self._clock = clock
         self._writer: _Writer | None = None
-        self._broken = False
+        self._given_up = False
         self._job_name = ""
 
     def show(self, event: Event | LogBatch) -> None:
-        """Write a line, or several; of status changes only the number of hosts is of interest."""
+        """Write one line or several. A status change only provides the number of hosts."""
         if isinstance(event, StatusChanged):
             cluster = event.description.get("ProcessingResources", {}).get("ClusterConfig", {})
             self._many_hosts = self._many_hosts or cluster.get("InstanceCount", 1) > 1
@@ -84,57 +94,57 @@ class Renderer:
         self._hosts.update(origin.host for origin in origins.values())
         self._many_hosts = self._many_hosts or len(self._hosts) > 1
         out = self._out or sys.stdout
-        if self._broken or out is None:  # under pythonw there is no standard output
+        if self._given_up or out is None:  # under pythonw there is no standard output
             return
         self._job_name = next(iter(origins.values())).job_name
-        if self._writer and self._writer.is_full:  # whoever shows does not ask whether we are ready
+        if self._writer and self._writer.is_full:  # this caller does not ask `ready`
             self.flush()
-        with self._giving_up():
+        with self._give_up_on_error():
             writer = self._writer_to(out)
             prefixes = {stream: self._prefix(origin) for stream, origin in origins.items()}
             writer.add(_text(lines.messages, [prefixes[stream] for stream in streams], writer))
 
     def ready(self) -> bool:
-        """Write what can be written, and return whether more lines can be taken; where not, ask again later."""
-        if self._broken or self._writer is None:
+        """Write as much as the output takes now, and return whether it can take more lines. If not, ask again later."""
+        if self._given_up or self._writer is None:
             return True
-        with self._giving_up():
+        with self._give_up_on_error():
             return self._writer.push()
         return True
 
     def flush(self, *, patient: bool = True) -> None:
-        """Write all that was kept.
+        """Write all buffered lines.
 
         Args:
-            patient: False not to wait for an output that can take nothing at the moment; what is left is lost.
+            patient: False to drop the lines that the output cannot take now, instead of waiting for it.
         """
-        if self._broken or self._writer is None:
+        if self._given_up or self._writer is None:
             return
-        with self._giving_up():
-            while not self._writer.push(all_of_it=True) and patient:
+        with self._give_up_on_error():
+            while not self._writer.push(everything=True) and patient:
                 self._writer.await_room(1.0)
 
     @contextlib.contextmanager
-    def _giving_up(self) -> Iterator[None]:
+    def _give_up_on_error(self) -> Iterator[None]:
         try:
             yield
         except _BlockedError:
-            self._broken = True
+            self._given_up = True
             logger.warning(
-                "the output has taken nothing for %.0f minutes, log lines are shown no more; "
+                "the output has taken nothing for %.0f minutes, no more log lines are shown; "
                 "processing.attach(%r).logs() has them",
                 _PATIENCE / 60,
                 self._job_name,
             )
         except (OSError, ValueError) as error:  # a closed pipe, a closed file
-            self._broken = True
-            logger.info("the output is closed, log lines are shown no more: %s", error)
+            self._given_up = True
+            logger.info("the output is closed, no more log lines are shown: %s", error)
 
     def _writer_to(self, out: TextIO) -> _Writer:
         if self._writer is None or self._writer.out is not out:
             if self._writer:
                 with contextlib.suppress(OSError, ValueError):
-                    self._writer.push(all_of_it=True)
+                    self._writer.push(everything=True)
             self._writer = _Writer(out, self._clock)
         return self._writer
 
@@ -145,11 +155,11 @@ class Renderer:
 
 
 class _BlockedError(Exception):
-    """The output takes nothing any more."""
+    """The output has taken nothing for too long."""
 
 
 class _Writer:
-    """Writes to one output, in batches, and never more than it can take at once."""
+    """A writer to one output, in batches, and never more at once than the output can take."""
 
     def __init__(self, out: TextIO, clock: Clock) -> None:
         self.out = out
@@ -158,60 +168,64 @@ class _Writer:
         self._descriptor = _may_block(out)
         self._parts: list[str] = []
         self._size = 0  # characters
-        self._pushed = float("-inf")
+        self._last_push = float("-inf")
         self._blocked_since: float | None = None
 
     def add(self, text: str) -> None:
-        """Write a text, at once or soon."""
+        """Write a text now or soon."""
         if self._descriptor is None:
             self.out.write(text)
         else:
             self._parts.append(text)
             self._size += len(text)
-        if self._size >= _BATCH or self._clock.monotonic() - self._pushed > _SOON:
+        if self._size >= _BATCH or self._clock.monotonic() - self._last_push > _FLUSH_EVERY:
             self.push()
 
     @property
     def is_full(self) -> bool:
-        """Whether more is kept than who asks `push` ever lets come together."""
-        return self._size > 4 * _KEPT
+        """Whether more is buffered than ever happens if the caller heeds the result of `push`."""
+        return self._size > 4 * _MOST_BUFFERED
 
-    def push(self, *, all_of_it: bool = False) -> bool:
-        """Write what the output can take, and return whether little enough is left to go on; or nothing at all."""
-        self._pushed = self._clock.monotonic()
+    def push(self, *, everything: bool = False) -> bool:
+        """Write what the output takes now, and return whether the caller may go on.
+
+        Args:
+            everything: True to go on only once the buffer is empty; by default it may hold `_MOST_BUFFERED` characters.
+        """
+        self._last_push = self._clock.monotonic()
         if self._descriptor is None:
             self.out.flush()
             return True
         text, done = "".join(self._parts), 0
-        step = _SURE if text.isascii() else _SURE // 4
-        while done < len(text) and self.await_room(_PAUSE if self._blocked_since is None else 0.0):
-            with contextlib.suppress(BlockingIOError):  # it is in Python's buffer then
+        step = _PIPE_BUF if text.isascii() else _PIPE_BUF // 4  # a character has four bytes at most
+        while done < len(text) and self.await_room(_ROOM_WITHIN if self._blocked_since is None else 0.0):
+            with contextlib.suppress(BlockingIOError):  # the text is then in Python's buffer
                 self.out.write(text[done : done + step])
                 self.out.flush()
             done += step
         self._parts, self._size = ([text[done:]], len(text) - done) if done < len(text) else ([], 0)
         self._note_progress(progress=done > 0 or not text)
-        return self._size == 0 if all_of_it else self._size < _KEPT
+        return self._size == 0 if everything else self._size < _MOST_BUFFERED
 
     def await_room(self, seconds: float) -> bool:
-        """Wait until the output can take `_SURE` bytes, and return whether it can."""
+        """Wait until the output can take `_PIPE_BUF` bytes, and return whether it can."""
         assert self._descriptor is not None
         try:
             return bool(select.select([], [self._descriptor], [], seconds)[1])
-        except ValueError:  # a number that is too high for select
+        except ValueError:  # the descriptor is too high for select
             return True
 
     def _note_progress(self, *, progress: bool) -> None:
         if progress:
             self._blocked_since = None
         elif self._blocked_since is None:
-            self._blocked_since = self._pushed
-        elif self._pushed - self._blocked_since > _PATIENCE:
+            self._blocked_since = self._last_push
+        elif self._last_push - self._blocked_since > _PATIENCE:
             raise _BlockedError
 
 
 def _may_block(out: TextIO) -> int | None:
-    """Return the descriptor of an output that may make a writer wait; None for a file, or what is none."""
+    """Return the descriptor of an output that may block a writer; None for a file or an output without a descriptor."""
     if os.name != "posix":
         return None
     try:
@@ -222,9 +236,10 @@ def _may_block(out: TextIO) -> int | None:
 
 
 def _text(messages: Sequence[str], prefixes: Sequence[str], writer: _Writer) -> str:
-    """Return lines as they are written, each behind its prefix."""
+    """Return lines as they are written, each after its prefix."""
     whole = "".join(messages)
-    if not (whole.isprintable() and _encodable(whole, writer.out) == whole):  # mostly it is, and no line is looked at
+    # Most batches are printable, and are then not examined line by line.
+    if not (whole.isprintable() and _encodable(whole, writer.out) == whole):
         messages, prefixes = zip(
             *(
                 (_encodable(safe(line, colours=writer.colours), writer.out), prefix)
@@ -237,26 +252,26 @@ def _text(messages: Sequence[str], prefixes: Sequence[str], writer: _Writer) -> 
 
 
 def safe(line: str, *, colours: bool = False) -> str:
-    """Return a line with control characters written as escapes.
+    """Return a line with its control characters as escapes.
 
     Args:
         line: the text, without a line break at its end.
-        colours: True to keep colour sequences; they are ended with the line.
+        colours: True to keep colour sequences. The line then ends with a reset.
     """
-    if line.isprintable():  # most lines are, and this is the quick way to know
+    if line.isprintable():  # most lines are, and this check is quick
         return line
     if not colours:
-        return _PLAIN_PATTERN.sub(_escaped, line)
-    shown = _COLOUR_PATTERN.sub(lambda match: match[1] or _escaped(match), line)
+        return _PLAIN_PATTERN.sub(_escape, line)
+    shown = _COLOUR_PATTERN.sub(lambda match: match[1] or _escape(match), line)
     return shown + _RESET if "\x1b[" in shown else shown
 
 
-def _escaped(match: re.Match[str]) -> str:
+def _escape(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode("ascii")
 
 
 def _encodable(text: str, out: TextIO) -> str:
-    """Return the text with escapes for what the output's encoding does not have."""
+    """Return the text with escapes for characters that the output's encoding does not have."""
     encoding = getattr(out, "encoding", None) or "utf-8"
     if text.isascii() or encoding == "utf-8":
         return text

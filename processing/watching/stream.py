@@ -1,7 +1,7 @@
-"""One stream of events: what `wait`, `logs(follow=True)`, their asynchronous kin and the command line all consume.
+"""The merged events of several feeds, driven by the calling thread.
 
-Here the steps of feeds (`processing.watching.feed`) are put together and driven by a thread, which takes its part in
-leading the pollers. `processing.watching.aio` drives them without one.
+`wait`, `logs(follow=True)` and the command line consume such a stream. While it waits, the thread takes part in leading
+the feeds' pollers. `processing.watching.aio` does the same for coroutines, without a thread of their own.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def wait_until_due(idle: Idle) -> None:
 
 
 def timeout_error(feeds: Sequence[Feed]) -> WaitTimeoutError | None:
-    """Return the error for jobs that had not ended when the time was up; None where there are none."""
+    """Return the error about the jobs that had not ended at the timeout; None if there are none."""
     unfinished = [item for feed in feeds for item in feed.unfinished.items()]
     if not unfinished:
         return None
@@ -112,13 +112,13 @@ def timeout_error(feeds: Sequence[Feed]) -> WaitTimeoutError | None:
 
 
 def checkpoint_of(feeds: Sequence[Feed]) -> Checkpoint:
-    """Return where the log lines of a stream stand.
+    """Return the position of a stream in the log lines.
 
     Raises:
-        ConfigurationError: the stream is without log lines, or of jobs of several sessions.
+        ConfigurationError: the stream has no log lines, or has jobs of several sessions.
     """
     if len(feeds) != 1:
-        raise ConfigurationError("jobs: a checkpoint is of the jobs of one session; make a stream for each session")
+        raise ConfigurationError("jobs: a checkpoint is for the jobs of one session; make a stream for each session")
     return feeds[0].checkpoint()
 
 
@@ -128,8 +128,8 @@ class EventStream(Iterator[T]):
     Leaving a `with` block, `close`, or dropping the iterator ends the watch; the jobs go on.
 
     Args:
-        feeds: where the events come from.
-        alone: True for one job: what ends its watch is raised. False gives it as a `Lost` among the events.
+        feeds: the sources of the events.
+        alone: True for one job: if it is lost, its error is raised. False yields a `Lost` value instead.
     """
 
     def __init__(self, feeds: Sequence[Feed], *, alone: bool) -> None:
@@ -140,11 +140,11 @@ class EventStream(Iterator[T]):
         return self
 
     def __next__(self) -> T:
-        """Return the next event, waiting for it.
+        """Wait for the next event and return it.
 
         Raises:
-            WaitTimeoutError: the time is up.
-            WatchError: the job cannot be watched any more.
+            WaitTimeoutError: the timeout has passed.
+            WatchError: the job cannot be watched any longer.
         """
         return next(self._events)
 
@@ -159,10 +159,10 @@ class EventStream(Iterator[T]):
         self._events.close()
 
     def checkpoint(self) -> Checkpoint:
-        """Return where the log lines stand: what is given so far is not given again to whom continues from here.
+        """Return the position in the log lines. A stream that continues from it does not repeat the lines so far.
 
         Raises:
-            ConfigurationError: the stream is without log lines, or of jobs of several sessions.
+            ConfigurationError: the stream has no log lines, or has jobs of several sessions.
         """
         return checkpoint_of(self._feeds)
 

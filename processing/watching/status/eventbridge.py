@@ -1,7 +1,7 @@
-"""A queue of SQS that EventBridge fills, as a wake-up: what it tells of is looked at at once, instead of in its turn.
+"""An event source that reads an SQS queue which EventBridge fills: a job with an event is described at once.
 
-Nothing is believed of an event but the name in it. One that comes twice costs a look, one that never comes costs the
-time until the next look: DescribeProcessingJob and ListProcessingJobs stay the truth.
+Only the job's name is taken from an event. An event that comes twice costs one more status call. One that never comes
+costs the time until the next scheduled call. DescribeProcessingJob and ListProcessingJobs remain the truth.
 """
 
 from __future__ import annotations
@@ -25,25 +25,27 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LONG_POLL: Final = 20  # seconds, the most that SQS offers
-_BATCH: Final = 10  # messages, the same
-_PAUSE: Final = 20.0  # seconds after a failure that outlasted the tries
-_UNUSED: Final = 60.0  # seconds without anybody waiting after which the queue is left alone
+_BATCH: Final = 10  # messages, the most that SQS offers
+# After a failure that outlasted the retries, the thread pauses as long as one long poll takes.
+_PAUSE: Final = 20.0
+# The thread ends after a minute without a waiting consumer. A program that waits for one job after another keeps it.
+_UNUSED: Final = 60.0
 
 
 class EventBridgeSource:
-    """Wakes those who wait for jobs when EventBridge has told a queue of SQS that one has changed its status.
+    """An event source that wakes waits when EventBridge reports a job's status change to an SQS queue.
 
-    Messages are deleted when they have been read: give each program a queue of its own. Where the queue cannot be read,
-    a warning says so once, and jobs are looked at in their turn.
+    Messages are deleted when they have been read, so each program needs a queue of its own. If the queue cannot be
+    read, one warning is logged, and the status calls go on as without an event source.
 
-    A thread reads the queue while somebody waits; the interpreter does not wait for it.
+    A daemon thread reads the queue while there are waits.
 
     Args:
         queue_url: the queue's URL.
-        sqs_client: a boto3 client of SQS, where it is not to be one of the session that this is given to.
+        sqs_client: a boto3 client of SQS; by default one of the session that receives this event source.
 
     Raises:
-        ConfigurationError: `queue_url` is no URL, or `sqs_client` no client of SQS.
+        ConfigurationError: `queue_url` is not a URL, or `sqs_client` is not a client of SQS.
     """
 
     def __init__(self, queue_url: str, sqs_client: Any = None) -> None:
@@ -55,52 +57,54 @@ class EventBridgeSource:
         self.queue_url = queue_url
         self._client = sqs_client
         self._api: RetryingApi | None = None
-        self._lock = threading.Lock()  # guards all below; taken while a condition's is held, never the other way round
-        self._told: weakref.WeakKeyDictionary[Condition, set[str]] = weakref.WeakKeyDictionary()
+        # Guards all below. It is acquired while a condition's lock is held, never the other way round.
+        self._lock = threading.Lock()
+        # By condition of each poller that waits, the names of the jobs with events since its last wait.
+        self._changed: weakref.WeakKeyDictionary[Condition, set[str]] = weakref.WeakKeyDictionary()
         self._thread: threading.Thread | None = None
-        self._waiting = 0
-        self._waited = 0.0  # when somebody last did
-        self._broken = False
-        self._puzzled = False
+        self._waiting = 0  # pollers
+        self._last_wait_ended = 0.0
+        self._given_up = False
+        self._warned_of_others = False
 
     def connect(self, api: RetryingApi) -> None:
-        """Read the queue through a session's calls; `Session(event_source=...)` does so."""
+        """Use a session's calls to read the queue. `Session(event_source=...)` calls this."""
         client = self._client
         self._api = api if client is None else RetryingApi(lambda _: client, policy=api.policy, clock=api.clock)
 
     def wait(self, condition: Condition, seconds: float) -> Collection[str]:
-        """Return after that many seconds, or sooner: when the condition is notified, or a job has changed its status.
+        """Return after that many seconds, or sooner: when the condition is notified, or when there is an event.
 
         Args:
-            condition: the caller holds its lock, which is given up meanwhile.
-            seconds: may be infinite.
+            condition: the condition to wait on. The caller holds its lock, which is released meanwhile.
+            seconds: the longest wait; may be infinite.
 
         Returns:
-            The names of the jobs that events told of since the last call for this condition.
+            The names of the jobs with events since the last call with this condition.
         """
         api = self._api
         assert api is not None, "connect() comes first"
         with self._lock:
-            told = self._told.setdefault(condition, set())
+            changed = self._changed.setdefault(condition, set())
             self._waiting += 1
             self._read_in_thread(api)
         try:
-            if not told:  # whoever adds to it holds the condition's lock
+            if not changed:  # `_notify` adds to it under the condition's lock, which is held here
                 api.clock.wait(condition, seconds)
         finally:
             with self._lock:
                 self._waiting -= 1
-                self._waited = api.clock.monotonic()
-        names = frozenset(told)
-        told.clear()
+                self._last_wait_ended = api.clock.monotonic()
+        names = frozenset(changed)
+        changed.clear()
         return names
 
     def _read_in_thread(self, api: RetryingApi) -> None:
-        if not self._broken and (self._thread is None or not self._thread.is_alive()):
+        if not self._given_up and (self._thread is None or not self._thread.is_alive()):
             self._thread = threading.Thread(target=self._read, args=(api,), name="event-source", daemon=True)
             self._thread.start()
 
-    # What the thread does.
+    # The methods of the thread.
 
     def _read(self, api: RetryingApi) -> None:
         while self._is_wanted(api):
@@ -115,25 +119,25 @@ class EventBridgeSource:
 
     def _is_wanted(self, api: RetryingApi) -> bool:
         with self._lock:
-            wanted = self._waiting > 0 or api.clock.monotonic() - self._waited < _UNUSED
+            wanted = self._waiting > 0 or api.clock.monotonic() - self._last_wait_ended < _UNUSED
             if not wanted:
-                self._thread = None  # the next who waits starts another
+                self._thread = None  # the next wait starts another one
             return wanted
 
     def _receive(self, api: RetryingApi) -> Exception | None:
-        """Read messages, tell what they say, and delete them; return what went wrong."""
+        """Read messages, wake the waits, and delete the messages. Return the error, if any."""
         params = {"QueueUrl": self.queue_url, "MaxNumberOfMessages": _BATCH, "WaitTimeSeconds": _LONG_POLL}
         try:
             messages = api.call("sqs", "ReceiveMessage", params).get("Messages", [])
             if messages:
-                self._tell(self._names([message.get("Body", "") for message in messages]))
+                self._notify(self._job_names([message.get("Body", "") for message in messages]))
                 self._delete(api, messages)
-        except Exception as error:  # noqa: BLE001 - whatever it is, jobs are looked at in their turn
+        except Exception as error:  # noqa: BLE001 - no error of the queue may end the watch, which works without it
             return error
         return None
 
     def _delete(self, api: RetryingApi, messages: list[dict[str, Any]]) -> None:
-        """Delete messages that have been read; those that are there still come again, and cost a look."""
+        """Delete messages that have been read. If this fails, they come again and cost a status call."""
         entries = [{"Id": str(number), "ReceiptHandle": each["ReceiptHandle"]} for number, each in enumerate(messages)]
         once = attrs.evolve(api.policy, attempts=1, budget=0.0)
         try:
@@ -143,32 +147,32 @@ class EventBridgeSource:
                 raise
             logger.debug("messages of %s were not deleted: %s", self.queue_url, error)
 
-    def _names(self, bodies: Iterable[str]) -> set[str]:
-        """Return the names of the jobs that messages tell of."""
+    def _job_names(self, bodies: Iterable[str]) -> set[str]:
+        """Return the names of the jobs in messages."""
         events = [read_event(body) for body in bodies]
-        if None in events and not self._puzzled:
-            self._puzzled = True
+        if None in events and not self._warned_of_others:
+            self._warned_of_others = True
             logger.warning(
-                "%s has messages that are no state changes of processing jobs; they are deleted. Let the rule of "
-                "EventBridge match the detail-type of these alone, and send it whole",
+                "%s has messages that are not state changes of processing jobs; they are deleted. Let the rule of "
+                "EventBridge match only their detail-type, and send the whole event",
                 self.queue_url,
             )
         return {event.job_name for event in events if event is not None}
 
-    def _tell(self, names: Collection[str]) -> None:
+    def _notify(self, names: Collection[str]) -> None:
         with self._lock:
-            conditions = list(self._told)
+            conditions = list(self._changed)
         for condition in conditions:
             with condition:
                 with self._lock:
-                    self._told.setdefault(condition, set()).update(names)
+                    self._changed.setdefault(condition, set()).update(names)
                 condition.notify_all()
 
     def _give_up(self, error: Exception) -> None:
         with self._lock:
-            self._broken = True
+            self._given_up = True
         logger.warning(
-            "The event source is not used, and jobs are looked at in their turn: the queue %s cannot be read "
+            "The event source is not used, and status calls go on without it: the queue %s cannot be read "
             "(sqs:ReceiveMessage and sqs:DeleteMessage are needed): %s",
             self.queue_url,
             error,

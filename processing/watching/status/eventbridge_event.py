@@ -1,7 +1,7 @@
-"""What EventBridge tells of a processing job: "SageMaker Processing Job State Change", read from its JSON.
+"""Parser for EventBridge's event "SageMaker Processing Job State Change".
 
 Its form: https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html. `detail` has the
-members of DescribeProcessingJob. An event may come twice, late, or not at all: it says where to look, not what is.
+members of DescribeProcessingJob. An event may come twice, late, or not at all, so it does not prove a job's status.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 
 @attrs.frozen
 class JobEvent:
-    """That the status of a job has changed.
+    """An event about a change of a job's status.
 
     Args:
         job_name: the job.
         arn: its ARN.
-        region: the AWS region that it is in.
-        status: its status when the event was made.
+        region: its AWS region.
+        status: its status at the time of the event.
     """
 
     job_name: str
@@ -36,7 +36,7 @@ class JobEvent:
 
 
 def read_event(event: Mapping[str, Any] | str | bytes) -> JobEvent | None:
-    """Return what an event says; None for what is no state change of a processing job.
+    """Parse an event. Return None if it is not a state change of a processing job.
 
     Args:
         event: the event, or its JSON text.
@@ -45,7 +45,7 @@ def read_event(event: Mapping[str, Any] | str | bytes) -> JobEvent | None:
     if isinstance(event, (str, bytes)):
         try:
             value = json.loads(event)
-        except (ValueError, RecursionError):  # UnicodeDecodeError is one of the former
+        except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
             return None
     if not isinstance(value, Mapping) or value.get("detail-type") != DETAIL_TYPE:
         return None

@@ -7,7 +7,7 @@ A scan reads a listing to its last page. There are four kinds:
 - *catch-up*: the jobs that are newly watched, from the creation of the first one on
 - *census*: all jobs in progress, every ten minutes, to find those that have ended or do not exist
 
-Changes are what consumers wait for, so a changes scan comes before all others. At most one other scan is under way
+Consumers wait for changes, so a changes scan comes before all others. At most one other scan is under way
 beside it, and its pages are spread out: a census of a large account does not delay the next changes scan.
 """
 

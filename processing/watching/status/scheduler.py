@@ -2,11 +2,11 @@
 
 The scheduler neither calls nor waits, and it knows nothing of threads: `Poller` does that.
 
-Up to `Polling.few` jobs are described one by one, at growing intervals (`DescribeSchedule`). This sees an end soonest
-and asks only for what is watched. With more jobs, the account's changes are listed every two seconds (`ScanSchedule`).
-That costs the same for ten jobs and for ten thousand, and the listing states how a job ended, so no Describe follows.
-Four exceptions are described although listing is on: new jobs that no scan will show, jobs that a complete scan had to
-show and did not, jobs with an event, and all jobs if the credentials may not list.
+Up to `Polling.few` jobs are described one by one, at growing intervals (`DescribeSchedule`). This asks only about the
+watched jobs, and a job's log lines save calls. With more jobs, the account's changes are listed every two seconds
+(`ScanSchedule`). That costs the same for ten jobs and for ten thousand, and the listing states how a job ended, so no
+Describe follows. Three kinds of jobs are described although listing is on: new jobs that no scan will show, jobs that a
+complete scan had to show and did not, and jobs with an event. Without permission to list, all jobs are described.
 
 Both operations have an outage of their own, and each is held back by the account's rate limit. `next_call` returns the
 earlier of the two.
