@@ -8,27 +8,21 @@ and https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html (ETag).
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
-import importlib
 import re
-import zlib
 from typing import TYPE_CHECKING, Any, Protocol
+
+from processing.aws.checksums import digest_factory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from processing.aws.checksums import Digest
+
 MD5 = re.compile(r"[0-9a-f]{32}")
 
-
-class Hash(Protocol):
-    """What the hashes of `hashlib` do."""
-
-    def update(self, data: bytes, /) -> None:
-        """Take in more bytes."""
-
-    def digest(self) -> bytes:
-        """Return the hash of what was taken in."""
+# In order of preference; S3 keeps one of them for most objects.
+_ALGORITHMS = ("crc32", "sha256", "sha1", "crc32c", "crc64nvme")
 
 
 class Verifier(Protocol):
@@ -61,7 +55,7 @@ def verifier_of(found: Mapping[str, Any], part_size: Callable[[], int | None]) -
 
 
 class _Whole:
-    def __init__(self, algorithm: Callable[[], Hash], expected: str) -> None:
+    def __init__(self, algorithm: Callable[[], Digest], expected: str) -> None:
         self._hash = algorithm()
         self._expected = expected
 
@@ -75,7 +69,7 @@ class _Whole:
 class _OfParts:
     """A checksum of the checksums of the parts."""
 
-    def __init__(self, algorithm: Callable[[], Hash], expected: str, part_size: int) -> None:
+    def __init__(self, algorithm: Callable[[], Digest], expected: str, part_size: int) -> None:
         self._algorithm = algorithm
         self._expected, _, self._count = expected.rpartition("-")
         self._part_size = part_size
@@ -111,46 +105,14 @@ def _texts(digest: bytes) -> tuple[str, str]:
     return base64.b64encode(digest).decode(), digest.hex()
 
 
-class _Crc:
-    def __init__(self, function: Callable[..., int], width: int) -> None:
-        self._function = function
-        self._width = width
-        self._value = 0
-
-    def update(self, data: bytes, /) -> None:
-        self._value = self._function(data, self._value)
-
-    def digest(self) -> bytes:
-        return self._value.to_bytes(self._width, "big")
+def _checksums(found: Mapping[str, Any]) -> list[tuple[Callable[[], Digest], str]]:
+    """Return the checksums that S3 keeps and that can be computed here, each with its factory."""
+    kept = [(name, found.get(f"Checksum{name.upper()}")) for name in _ALGORITHMS]
+    factories = [(digest_factory(name), str(value)) for name, value in kept if value]
+    return [(factory, value) for factory, value in factories if factory is not None]
 
 
-def _checksums(found: Mapping[str, Any]) -> list[tuple[Callable[[], Hash], str]]:
-    """Return the checksums that S3 keeps and that can be computed here, each with how."""
-    algorithms: dict[str, Callable[[], Hash]] = {
-        "ChecksumCRC32": lambda: _Crc(zlib.crc32, 4),
-        "ChecksumSHA256": hashlib.sha256,
-        "ChecksumSHA1": lambda: hashlib.sha1(usedforsecurity=False),
-    }
-    if found.keys() & {"ChecksumCRC32C", "ChecksumCRC64NVME"}:
-        algorithms |= _native()
-    return [(algorithm, str(found[name])) for name, algorithm in algorithms.items() if found.get(name)]
-
-
-def _native() -> dict[str, Callable[[], Hash]]:
-    """The checksums that take compiled code: in plain Python they do 7 MB a second."""
-    try:
-        native = importlib.import_module("awscrt.checksums")
-    except ImportError:
-        return {}
-    found: dict[str, Callable[[], Hash]] = {}
-    for name, width in (("crc32c", 4), ("crc64nvme", 8)):
-        function = getattr(native, name, None)  # an old awscrt lacks the second
-        if function is not None:
-            found[f"Checksum{name.upper()}"] = functools.partial(_Crc, function, width)
-    return found
-
-
-def _etag(found: Mapping[str, Any]) -> list[tuple[Callable[[], Hash], str]]:
+def _etag(found: Mapping[str, Any]) -> list[tuple[Callable[[], Digest], str]]:
     """Return the ETag where it is an MD5."""
     etag = str(found.get("ETag") or "").strip('"')
     encrypted = found.get("ServerSideEncryption") not in {None, "AES256"} or found.get("SSECustomerAlgorithm")

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
+    from processing.aws.checksums import Digest
     from processing.aws.retry import RetryingApi
-    from processing.staging.checksums import Hash
     from processing.staging.pending_uploads import Upload
     from processing.staging.source_file import Source, Stream
     from processing.staging.thread_pool import Pool
@@ -116,7 +116,7 @@ class Multipart:
             raise StagingError("the file changed after its content was named")
         return parts
 
-    def _body(self, offset: int, size: int, digest: Hash) -> Callable[[], bytes | Stream]:
+    def _body(self, offset: int, size: int, digest: Digest) -> Callable[[], bytes | Stream]:
         """Return what makes a part's body for each try."""
         if self._upload.sha256 is None:
             return functools.partial(self._source.stream, offset, size)

@@ -16,7 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from processing.local.errors import ApiError
-from processing.local.stores.checksums import _crt_function
+from processing.local.stores.checksums import _digest_factory
 from processing.local.stores.uploads import MIN_PART_BYTES
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class TestEngine:
     ) -> None:
         """Without awscrt a CRC32C is taken as it is, which the log says once."""
         monkeypatch.setitem(sys.modules, "awscrt.checksums", None)
-        _crt_function.cache_clear()
+        _digest_factory.cache_clear()
         value = base64.b64encode(b"\0\0\0\0").decode()
         with caplog.at_level("INFO", logger="processing"):
             for _ in range(2):
@@ -278,7 +278,7 @@ class TestChecksumsOfUploads:
     ) -> None:
         """CRC64NVME of the whole follows from the parts', also without awscrt: the one of the ASCII digits is known."""
         monkeypatch.setitem(sys.modules, "awscrt.checksums", None)
-        _crt_function.cache_clear()
+        _digest_factory.cache_clear()
         created = engine_s3.create_multipart_upload(Bucket=BUCKET, Key="k", ChecksumAlgorithm="CRC64NVME")
         where = {"Bucket": BUCKET, "Key": "k", "UploadId": created["UploadId"]}
         whole = base64.b64encode(0xAE8B14860A799888.to_bytes(8, "big")).decode()

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import base64
 import functools
-import hashlib
-import importlib
 import logging
-import zlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from processing.aws.checksums import digest_factory
 from processing.local.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
+
+    from processing.aws.checksums import Digest
 
 logger = logging.getLogger(__name__)
 
@@ -27,69 +27,29 @@ ALGORITHMS = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256", "sha512", "md5",
 _POLYNOMIALS = {"crc32": (32, 0xEDB88320), "crc32c": (32, 0x82F63B78), "crc64nvme": (64, 0x9A6C9329AC4BC9B5)}
 """The number of bits and the reflected polynomial of each CRC."""
 
-_HASHES: Mapping[str, Callable[..., Digest]] = {
-    "content-md5": hashlib.md5,
-    "md5": hashlib.md5,
-    "sha1": hashlib.sha1,
-    "sha256": hashlib.sha256,
-    "sha512": hashlib.sha512,
-}
-
 FULL_OBJECT = frozenset(_POLYNOMIALS)
 """The algorithms that allow a checksum of the whole object to be computed from those of its parts."""
 
 
-class Digest(Protocol):
-    """An incremental checksum."""
-
-    def update(self, data: bytes, /) -> None:
-        """Add bytes."""
-
-    def digest(self) -> bytes:
-        """Return the checksum of the bytes so far, big-endian."""
-
-
-class _Crc:
-    def __init__(self, function: Callable[[bytes, int], int], size: int) -> None:
-        self._function = function
-        self._size = size
-        self._value = 0
-
-    def update(self, data: bytes, /) -> None:
-        self._value = self._function(data, self._value)
-
-    def digest(self) -> bytes:
-        return self._value.to_bytes(self._size, "big")
-
-
 def new_digest(algorithm: str) -> Digest | None:
-    """Return an incremental checksum for S3's lower-case algorithm name, or None if it cannot be computed here.
+    """Return an incremental checksum, or None if it cannot be computed here.
 
-    `crc32c` and `crc64nvme` need awscrt, because pure Python would reach only 7 MB/s.
+    Args:
+        algorithm: S3's lower-case algorithm name, or `content-md5`. `crc32c` and `crc64nvme` need awscrt.
     """
-    constructor = _HASHES.get(algorithm)
-    if constructor is not None:
-        return constructor(usedforsecurity=False)
-    if algorithm == "crc32":
-        return _Crc(zlib.crc32, 4)
-    function = _crt_function(algorithm)
-    return None if function is None else _Crc(function, 4 if algorithm == "crc32c" else 8)
+    factory = _digest_factory(algorithm)
+    return None if factory is None else factory()
 
 
 @functools.cache
-def _crt_function(algorithm: str) -> Callable[[bytes, int], int] | None:
-    """Return awscrt's function. If there is none, log once per process that the algorithm is not verified."""
-    if algorithm in FULL_OBJECT:
-        try:
-            function: Callable[[bytes, int], int] = getattr(importlib.import_module("awscrt.checksums"), algorithm)
-        except (ImportError, AttributeError):
-            reason = "awscrt is not installed, or too old"
-        else:
-            return function
-    else:
-        reason = "the engine does not know the algorithm"
-    logger.info("%s checksums are accepted without verification: %s", algorithm.upper(), reason)
-    return None
+def _digest_factory(algorithm: str) -> Callable[[], Digest] | None:
+    """Return the algorithm's factory. If there is none, log once per process that the algorithm is not verified."""
+    factory = digest_factory("md5" if algorithm == "content-md5" else algorithm)
+    if factory is None:
+        known = algorithm in FULL_OBJECT
+        reason = "awscrt is not installed, or too old" if known else "the engine does not know the algorithm"
+        logger.info("%s checksums are accepted without verification: %s", algorithm.upper(), reason)
+    return factory
 
 
 def decode_checksum(value: str) -> bytes:
