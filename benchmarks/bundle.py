@@ -17,13 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from figures import Figure, finish
+from figures import Figure, finish, scaled
 
 from processing.staging.bundles import make_bundle
 from processing.staging.code_files import code_members
 
-FILES = 5_000
-ROUNDS = 5
+FILES = scaled(5_000, 500)
+ROUNDS = scaled(5, 1)
 _WORDS = ("def", "return", "import", "self", "for", "in", "if", "else", "None", "path", "value", "name", "row", "frame")
 
 # As GitHub's template for Python has them, in short.

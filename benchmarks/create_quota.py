@@ -19,12 +19,12 @@ from typing import Any
 import clients
 import watchers
 from botocore.exceptions import ClientError
-from figures import Figure, finish
+from figures import Figure, finish, scaled
 from turns import Turns
 
 from processing.testing.clock import VirtualClock
 
-JOBS = 150
+JOBS = scaled(150, 30)
 QUOTA = 10.0
 IDEAL = (JOBS - QUOTA) / QUOTA
 

@@ -14,12 +14,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from figures import Figure, finish
+from figures import Figure, finish, scaled
 
 import processing
 from processing import LocalSession, ProcessingJob, ScriptProcessor
 
-ALONE, TOGETHER = 10, 64
+ALONE, TOGETHER = scaled(10, 2), scaled(64, 8)
 SCRIPT = """
 import os, sys, time
 for number in range(20):

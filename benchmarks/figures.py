@@ -1,26 +1,35 @@
-"""How a benchmark says what it measured: one line a figure, and an exit code."""
+"""The output of a benchmark: one line per figure, and an exit code."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 import attrs
 
 OVER_THE_LIMIT = 3
-"""The exit code where a figure is over its limit; a benchmark that breaks leaves with 1."""
+"""The exit code if a figure is over its limit. A benchmark that breaks exits with 1."""
+
+SHORT = os.environ.get("PROCESSING_BENCHMARKS") == "short"
+"""True for the short form, which shows that a benchmark works. Its figures mean little."""
+
+
+def scaled(full: int, short: int) -> int:
+    """Return the size of a measurement: `full`, or `short` in the short form."""
+    return short if SHORT else full
 
 
 @attrs.frozen
 class Figure:
-    """One thing measured.
+    """One measured value.
 
     Attributes:
-        name: what it is.
-        value: what was measured.
-        limit: the most that it may be.
-        unit: such as `s`; empty for a ratio or a number.
-        note: how it came about, where that helps.
+        name: the quantity.
+        value: the measured value.
+        limit: the highest value allowed.
+        unit: the unit, such as `s`; empty for a ratio or a number.
+        note: the circumstances, if they help.
     """
 
     name: str
@@ -40,7 +49,7 @@ class Figure:
 
 
 def finish(figures: Sequence[Figure]) -> None:
-    """Print the figures and leave the process: with `OVER_THE_LIMIT` where one of them is."""
+    """Print the figures, and exit with `OVER_THE_LIMIT` if one is over its limit."""
     for figure in figures:
         print(figure)
     sys.exit(0 if all(figure.passed for figure in figures) else OVER_THE_LIMIT)

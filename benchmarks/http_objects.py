@@ -24,14 +24,14 @@ import attrs
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from figures import Figure, finish
+from figures import Figure, finish, scaled
 from load import CONNECTIONS, SMALL
 
 BUCKET = "bench"
-REQUESTS = 4000
-ROUNDS = 3
-LARGE = 1 << 30
-DESCRIBES = 300
+REQUESTS = scaled(4000, 200)
+ROUNDS = scaled(3, 1)
+LARGE = scaled(1 << 30, 1 << 26)
+DESCRIBES = scaled(300, 30)
 MAX_MEMORY_MB = 200
 
 

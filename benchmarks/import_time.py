@@ -12,9 +12,9 @@ import statistics
 import subprocess
 import sys
 
-from figures import Figure, finish
+from figures import Figure, finish, scaled
 
-ROUNDS = 15
+ROUNDS = scaled(15, 3)
 LIMIT = 0.4
 HEAVY = ("boto3", "botocore", "tenacity")
 

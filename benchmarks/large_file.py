@@ -14,12 +14,12 @@ from typing import Any
 
 import clients
 import standin
-from figures import Figure, finish
+from figures import Figure, finish, scaled
 
 MB = 1 << 20
-SIZE = 512 * MB
+SIZE = scaled(512, 64) * MB
 PART = 8 * MB
-ROUNDS = 9
+ROUNDS = scaled(9, 1)
 TRANSPORTS = ("core", "fast")
 
 

@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from figures import Figure, finish
+from figures import Figure, finish, scaled
 
 from processing import LocalSession, ProcessingInput, ProcessingJob, ProcessingOutput, ScriptProcessor
 
-ROUNDS = 20
-DESCRIBES = 200
+ROUNDS = scaled(20, 3)
+DESCRIBES = scaled(200, 20)
 SCRIPT = """
 import pathlib, sys
 print("hello")

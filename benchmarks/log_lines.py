@@ -14,10 +14,10 @@ from pathlib import Path
 
 import clients
 import watchers
-from figures import Figure, finish
+from figures import Figure, finish, scaled
 
-LINES = 200_000
-TURNS = 3
+LINES = scaled(200_000, 20_000)
+TURNS = scaled(3, 1)
 MODES = {
     "ended": ("of a job that has ended", 1 / 1.5),
     "60": ("followed for an hour", 1 / 1.5),

@@ -15,17 +15,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from figures import Figure, finish
+from figures import Figure, finish, scaled
 
 from processing import LocalSession
 
-LINES = 1_000_000
+LINES = scaled(1_000_000, 100_000)
 BATCH = 10_000
-STREAMS = 5_000
+STREAMS = scaled(5_000, 500)
 GROUP, STREAM = "/aws/sagemaker/ProcessingJobs", "job/algo-1-1"
 EDGE = 5
 """Pages at the beginning and at the end that are compared, by their medians."""
-TURNS = 5
+TURNS = scaled(5, 1)
 
 
 def fill(session: LocalSession) -> None:

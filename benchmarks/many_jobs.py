@@ -17,17 +17,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from figures import Figure, finish
+from figures import Figure, finish, scaled
 
 from processing import LocalSession, ProcessingOutput, ScriptProcessor
 from processing.local.engine import Engine
 from processing.local.stores.jobs import HostEnd, JobStore
 
-MANY = 10_000
+MANY = scaled(10_000, 1_000)
 FEW = 100
 PAGE = 100
-ROUNDS = 200
-TOGETHER = 64
+ROUNDS = scaled(200, 20)
+TOGETHER = scaled(64, 16)
 START = 1_700_000_000.0
 SCRIPT = """
 import pathlib, sys

@@ -15,16 +15,16 @@ from collections import Counter
 from pathlib import Path
 
 import watchers
-from figures import Figure, finish
+from figures import Figure, finish, scaled
 
 import processing
 from processing import LocalSession, ScriptProcessor
 from processing.testing.faults import FaultInjector
 from processing.watching.events import LogEvent, StatusChanged
 
-JOBS, SECONDS, FAULTS = 1_000, 600, 0.05
-TOGETHER, LINES = 64, 200
-ROUNDS = 3
+JOBS, SECONDS, FAULTS = scaled(1_000, 100), 600, 0.05
+TOGETHER, LINES = scaled(64, 8), 200
+ROUNDS = scaled(3, 1)
 """At least so many of the real jobs; memory is expected to stay what it is after the first."""
 SETTLED = 3
 """Minutes after which memory is expected to be what it stays."""

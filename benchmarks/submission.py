@@ -15,10 +15,10 @@ from pathlib import Path
 
 import clients
 import standin
-from figures import Figure, finish
+from figures import Figure, finish, scaled
 
-TURNS = 3
-RUNS = 11
+TURNS = scaled(3, 1)
+RUNS = scaled(11, 3)
 LIMITS = {"": 0.35, clients.BUCKET: 0.45}
 """By the bucket that the session is given. A named one leaves `sagemaker` five round trips and us two: 0.4 at best."""
 

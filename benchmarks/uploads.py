@@ -15,11 +15,11 @@ from typing import Any
 
 import clients
 import standin
-from figures import Figure, finish
+from figures import Figure, finish, scaled
 
-FILES, SIZE = 2_000, 8_192
+FILES, SIZE = scaled(2_000, 200), 8_192
 FOLDERS = 20
-ROUNDS = 3
+ROUNDS = scaled(3, 1)
 LIMITS = {"core": (25, 0.4), "fast": (100, 0.1)}
 """By transport: how often as fast as `sagemaker` it has to be, and how much of its processor time it may take."""
 

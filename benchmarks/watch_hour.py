@@ -18,11 +18,11 @@ from typing import Any
 
 import clients
 import watchers
-from figures import Figure, finish
+from figures import Figure, finish, scaled
 
-PHASES = {1: 52, 4: 20}
+PHASES = {1: scaled(52, 2), 4: scaled(20, 1)}
 """Jobs by number of hosts, for each pace: 208 ends of one host, 80 of four."""
-PHASES_TOLD = 6
+PHASES_TOLD = scaled(6, 1)
 """The same with an event source."""
 LONG_POLLS = 180
 """Calls an hour that it takes to listen to a queue."""

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import clients
 import watchers
-from figures import Figure, finish
+from figures import Figure, finish, scaled
 
 
 @attrs.frozen
@@ -29,8 +29,8 @@ class Scale:
         return f"{self.jobs:,} jobs"
 
 
-THOUSAND = Scale(1_000, 600, 0.05)
-TEN_THOUSAND = Scale(10_000, 10_000, 0)
+THOUSAND = Scale(scaled(1_000, 50), 600, 0.05)
+TEN_THOUSAND = Scale(scaled(10_000, 500), scaled(10_000, 500), 0)
 
 
 def measured(python: Path | str, client: str, scale: Scale) -> dict[str, Any]:
