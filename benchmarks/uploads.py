@@ -33,7 +33,7 @@ def make_files(folder: Path) -> None:
 
 def capacity(server: standin.StandIn) -> Figure:
     """Show that the server, with so many requests in flight, answers them faster than any client is to ask."""
-    seconds, counted = standin.capacity(server, FILES, SIZE, connections=250)
+    seconds, counted = standin.capacity(server, FILES, SIZE, connections=scaled(250, 25))
     return Figure(f"the stand-in's own time for {FILES:,} PUTs", seconds, 0.9, "s", note=str(counted))
 
 
