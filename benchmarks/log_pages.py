@@ -23,7 +23,7 @@ LINES = scaled(1_000_000, 100_000)
 BATCH = 10_000
 STREAMS = scaled(5_000, 500)
 GROUP, STREAM = "/aws/sagemaker/ProcessingJobs", "job/algo-1-1"
-EDGE = 5
+EDGE = scaled(5, 1)
 """Pages at the beginning and at the end that are compared, by their medians."""
 TURNS = scaled(5, 1)
 

@@ -18,10 +18,11 @@ from typing import Any
 
 import clients
 import watchers
-from figures import Figure, finish, scaled
+from figures import SHORT, Figure, finish, scaled
 
 PHASES = {1: scaled(52, 2), 4: scaled(20, 1)}
 """Jobs by number of hosts, for each pace: 208 ends of one host, 80 of four."""
+PACES = ("chatty",) if SHORT else tuple(watchers.PACES)
 PHASES_TOLD = scaled(6, 1)
 """The same with an event source."""
 LONG_POLLS = 180
@@ -42,9 +43,9 @@ def measured(python: Path | str, client: str, pace: str, hosts: int, count: int)
 
 
 def compare(hosts: int) -> list[Figure]:
-    ours = {pace: measured(sys.executable, "processing", pace, hosts, PHASES[hosts]) for pace in watchers.PACES}
+    ours = {pace: measured(sys.executable, "processing", pace, hosts, PHASES[hosts]) for pace in PACES}
     theirs = {
-        pace: measured(clients.SAGEMAKER_2, "sagemaker", pace, hosts, TURNS_OF_THE_OTHER) for pace in watchers.PACES
+        pace: measured(clients.SAGEMAKER_2, "sagemaker", pace, hosts, TURNS_OF_THE_OTHER) for pace in PACES
     }
     delays = {pace: each["delay"] for pace, each in ours.items()}
     others = [delay for each in theirs.values() for delay in each["delay"]]
@@ -80,7 +81,7 @@ def compare(hosts: int) -> list[Figure]:
 
 
 def told() -> list[Figure]:
-    found = [measured(sys.executable, "processing with events", pace, 1, PHASES_TOLD) for pace in watchers.PACES]
+    found = [measured(sys.executable, "processing with events", pace, 1, PHASES_TOLD) for pace in PACES]
     delays = [delay for each in found for delay in each["delay"]]
     calls = statistics.mean(number for each in found for number in each["calls"])
     early, late = watchers.EVENT_DELAY
