@@ -44,9 +44,7 @@ def measured(python: Path | str, client: str, pace: str, hosts: int, count: int)
 
 def compare(hosts: int) -> list[Figure]:
     ours = {pace: measured(sys.executable, "processing", pace, hosts, PHASES[hosts]) for pace in PACES}
-    theirs = {
-        pace: measured(clients.SAGEMAKER_2, "sagemaker", pace, hosts, TURNS_OF_THE_OTHER) for pace in PACES
-    }
+    theirs = {pace: measured(clients.SAGEMAKER_2, "sagemaker", pace, hosts, TURNS_OF_THE_OTHER) for pace in PACES}
     delays = {pace: each["delay"] for pace, each in ours.items()}
     others = [delay for each in theirs.values() for delay in each["delay"]]
     wrong = sum(sum(each["missing"]) + sum(each["doubled"]) for each in ours.values())
