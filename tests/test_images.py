@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from processing import images
 from processing.exceptions import ConfigurationError
 from processing.images import table
-from processing.images.releases import filled, newest_first
+from processing.images.releases import fill_pattern, newest_first
 from processing.images.sagemaker import read_releases
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def test_every_release_of_the_table_makes_uris() -> None:
             for processor, pattern in release.tags.items():
                 for python in release.pythons or (None,):
                     values = {"version": release.version, "base": "1.0", "py": python, "container": None}
-                    name = f"{filled(release.repository, values)}:{filled(pattern, values)}".rstrip(":")
+                    name = f"{fill_pattern(release.repository, values)}:{fill_pattern(pattern, values)}".rstrip(":")
                     for region, account in release.accounts.items():
                         assert form.fullmatch(f"{account}.dkr.ecr.{region}.amazonaws.com/{name}"), (processor, name)
 
@@ -296,4 +296,4 @@ def test_tags_are_their_parts_joined_by_hyphens(
         for python in pythons or [""]:
             expected = "-".join(part for part in (prefix or version, processor, python) if part)
             values = {"version": version, "base": None, "py": python, "container": None}
-            assert filled(release.tags[processor], values) == expected
+            assert fill_pattern(release.tags[processor], values) == expected

@@ -1,4 +1,4 @@
-"""`image_uri`: the URI of an image that AWS publishes, for a framework, a version and a region."""
+"""`image_uri`: finds the URI of an image that AWS publishes, by framework, version and region."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from processing._utils import did_you_mean
 from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.exceptions import ConfigurationError
 from processing.images import table
-from processing.images.releases import filled, newest_first, number_of_base
+from processing.images.releases import fill_pattern, newest_first, number_of_base
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from processing.images.releases import Release
 
-# A region's registry is in the domain of its partition (botocore's endpoints say the same).
+# A region's registry is in the domain of its partition, as in botocore's endpoints.
 _DOMAINS = {
     "cn-": "amazonaws.com.cn",
     "eu-isoe-": "cloud.adc-e.uk",
@@ -28,10 +28,10 @@ _DOMAINS = {
     "us-isof-": "csp.hci.ic.gov",
 }
 
-# The scope that a job without one means: these have images made for processing, or the training image is what runs.
+# The scopes to try if the caller names none: an image made for processing, else the training image.
 _SCOPES = ("processing", "training")
 
-# On this family the images that came before it exist with a newer CUDA only (as sagemaker 2.x knows).
+# On the p4d family, images older than the family exist only with a newer CUDA. The table is that of sagemaker 2.x.
 _P4D_TAGS = {
     ("mxnet", "1.8-gpu-py37"): "cu110-ubuntu16.04-v1",
     ("mxnet", "1.8.0-gpu-py37"): "cu110-ubuntu16.04",
@@ -50,10 +50,18 @@ _P4D_TAGS = {
 
 @attrs.frozen(kw_only=True)
 class ImageQuery:
-    """What an image is wanted for; see `image_uri`.
+    """A query for an image, with the parameters of `image_uri`.
 
-    Attributes:
-        called: what the caller calls these fields, where it is something else: for errors.
+    Args:
+        framework: the framework's name, such as `sklearn`.
+        version: the framework's version; None for the newest.
+        region: the AWS region of the registry.
+        py_version: the Python of the image, such as `py310`.
+        instance_type: the instance type that runs the image.
+        image_scope: the purpose of the image, such as `processing`.
+        base_framework_version: the framework that Hugging Face's image builds upon, such as `pytorch2.1.0`.
+        container_version: the end of the tag.
+        field_names: the caller's names of these fields, if they differ; used in errors.
     """
 
     framework: str
@@ -64,17 +72,17 @@ class ImageQuery:
     image_scope: str | None = None
     base_framework_version: str | None = None
     container_version: str | None = None
-    called: Mapping[str, str] = attrs.field(factory=dict)
+    field_names: Mapping[str, str] = attrs.field(factory=dict)
 
     def error(self, field: str, text: str) -> ConfigurationError:
-        """Return an error that begins with the field, as the caller calls it."""
-        return ConfigurationError(f"{self.called.get(field, field)}: {text}")
+        """Return an error that begins with the caller's name of the field."""
+        return ConfigurationError(f"{self.field_names.get(field, field)}: {text}")
 
-    def refusal(self, field: str, options: Iterable[str], of: str) -> ConfigurationError:
-        """Return an error that says what there is instead of what was given."""
-        given, options = getattr(self, field), list(options)
-        said = "missing" if given is None else f"{of} has no {given!r}{did_you_mean(str(given), options)}"
-        return self.error(field, f"{said}{'' if said.endswith('?') else ';'} {of} has: {', '.join(options)}")
+    def unavailable(self, field: str, options: Iterable[str], of: str) -> ConfigurationError:
+        """Return an error that lists the values that exist for a field."""
+        value, options = getattr(self, field), list(options)
+        problem = "missing" if value is None else f"{of} has no {value!r}{did_you_mean(str(value), options)}"
+        return self.error(field, f"{problem}{'' if problem.endswith('?') else ';'} {of} has: {', '.join(options)}")
 
 
 def image_uri(
@@ -91,20 +99,22 @@ def image_uri(
     """Return the URI of an image that AWS publishes. No call to AWS is made.
 
     Args:
-        framework: such as `sklearn`, `pytorch`, `spark` or `data-wrangler`; `frameworks()` lists them.
-        version: the framework's version, such as `1.2-1`, or a shorter name of it that AWS gives: `2.8` for `2.8.0`.
-            None means the newest.
-        region: the AWS region whose registry it is.
-        py_version: such as `py310`. Needed where the version comes with several; `py3` is the Python 3 that it has.
-        instance_type: what it will run on: `ml.p*` and `ml.g*` have a GPU, `local_gpu` too. Needed where there are
-            several images; where there is one, it has to be one that this image runs on, or `local`.
-        image_scope: `processing`, `training`, `inference`, ...; None means the one that a processing job runs:
-            `processing` where there is such an image, else `training`, else the only one.
-        base_framework_version: what Hugging Face's image builds upon, such as `pytorch2.1.0`.
-        container_version: the end of the tag, of Spark's images for instance: `v1`.
+        framework: the framework's name, such as `sklearn`, `pytorch`, `spark` or `data-wrangler`; `frameworks()` lists
+            them.
+        version: the framework's version, such as `1.2-1`, or AWS's shorter name of it: `2.8` for `2.8.0`. None for the
+            newest.
+        region: the AWS region of the registry.
+        py_version: the Python of the image, such as `py310`; `py3` is the Python 3 that the version has. Required if
+            the version has several.
+        instance_type: the instance type that runs the image. `ml.p*`, `ml.g*` and `local_gpu` have a GPU. Required if
+            the version has several images. If it has one, the type must be `local` or one that the image supports.
+        image_scope: `processing`, `training`, `inference`, ...; None for the scope that a processing job runs:
+            `processing` if such an image exists, else `training`, else the only one.
+        base_framework_version: the framework that Hugging Face's image builds upon, such as `pytorch2.1.0`.
+        container_version: the end of the tag, such as `v1` for Spark's images.
 
     Raises:
-        ConfigurationError: there is no such image; the text lists what there is.
+        ConfigurationError: AWS has no such image; the message lists the values that exist.
     """
     if not isinstance(region, str) or not region:
         raise ConfigurationError("region: missing; give the AWS region of the job, such as 'eu-west-1'")
@@ -126,110 +136,110 @@ def versions(framework: str, image_scope: str | None = None) -> list[str]:
     """Return the versions of a framework that have an image, the newest first.
 
     Args:
-        framework: see `image_uri`.
-        image_scope: see `image_uri`.
+        framework: the framework's name; `frameworks()` lists them.
+        image_scope: `processing`, `training`, `inference`, ...; None for the scope that a processing job runs.
 
     Raises:
-        ConfigurationError: there is no such framework, or no such scope.
+        ConfigurationError: the framework or the scope is unknown.
     """
-    wanted = ImageQuery(framework=framework, version=None, region="", image_scope=image_scope)
-    return newest_first(release.version for release in _in_scope(wanted))
+    query = ImageQuery(framework=framework, version=None, region="", image_scope=image_scope)
+    return newest_first(release.version for release in _releases_in_scope(query))
 
 
-def find_image(wanted: ImageQuery) -> str:
-    """Return the URI of the image that is wanted.
+def find_image(query: ImageQuery) -> str:
+    """Return the URI of the image that matches a query.
 
     Raises:
-        ConfigurationError: there is no such image; the text lists what there is.
+        ConfigurationError: AWS has no such image; the message lists the values that exist.
     """
-    found = _of_base(wanted, _of_version(wanted, _in_scope(wanted)))
-    python = _python(wanted, found)
+    found = _releases_of_base(query, _releases_of_version(query, _releases_in_scope(query)))
+    python = _find_python(query, found)
     if python is not None:
         found = [release for release in found if python in release.pythons]
-    processor = _processor(wanted, found)
+    processor = _find_processor(query, found)
     found = [release for release in found if processor in release.tags]
-    release = _in_region(wanted, found)
+    release = _release_in_region(query, found)
     values = {
-        "version": wanted.version or release.version,
-        "base": number_of_base(wanted.base_framework_version or ""),
+        "version": query.version or release.version,
+        "base": number_of_base(query.base_framework_version or ""),
         "py": python,
-        "container": wanted.container_version,
+        "container": query.container_version,
     }
-    tag = filled(release.tags[processor], values)
-    if _family(wanted.instance_type) == "p4d" and (wanted.framework, tag) in _P4D_TAGS:
-        tag += "-" + _P4D_TAGS[wanted.framework, tag]
-    registry = f"{release.accounts[wanted.region]}.dkr.ecr.{wanted.region}.{_domain(wanted.region)}"
-    return f"{registry}/{filled(release.repository, values)}" + (f":{tag}" if tag else "")
+    tag = fill_pattern(release.tags[processor], values)
+    if _family(query.instance_type) == "p4d" and (query.framework, tag) in _P4D_TAGS:
+        tag += "-" + _P4D_TAGS[query.framework, tag]
+    registry = f"{release.accounts[query.region]}.dkr.ecr.{query.region}.{_domain(query.region)}"
+    return f"{registry}/{fill_pattern(release.repository, values)}" + (f":{tag}" if tag else "")
 
 
-def _in_scope(wanted: ImageQuery) -> list[Release]:
-    known = table.releases(str(wanted.framework))
+def _releases_in_scope(query: ImageQuery) -> list[Release]:
+    known = table.releases(str(query.framework))
     if not known:
-        raise wanted.refusal("framework", table.frameworks(), "AWS")
+        raise query.unavailable("framework", table.frameworks(), "AWS")
     scopes = list(dict.fromkeys(scope for release in known for scope in release.scopes))
-    scope = wanted.image_scope
+    scope = query.image_scope
     if scope is None:
         scope = next((usual for usual in _SCOPES if usual in scopes), scopes[0] if len(scopes) == 1 else None)
     if scope not in scopes:
-        raise wanted.refusal("image_scope", scopes, wanted.framework)
+        raise query.unavailable("image_scope", scopes, query.framework)
     return [release for release in known if scope in release.scopes]
 
 
-def _of_version(wanted: ImageQuery, known: Sequence[Release]) -> list[Release]:
-    there_are = newest_first(release.version for release in known)
-    if wanted.version is None:
-        return [release for release in known if release.version == there_are[0]]
-    # An alias goes before a version of the same name: so it is with AWS's pytorch-smp.
-    found = [release for release in known if wanted.version in release.aliases]
-    found = found or [release for release in known if wanted.version == release.version]
+def _releases_of_version(query: ImageQuery, known: Sequence[Release]) -> list[Release]:
+    known_versions = newest_first(release.version for release in known)
+    if query.version is None:
+        return [release for release in known if release.version == known_versions[0]]
+    # An alias has priority over a version of the same name, as in AWS's pytorch-smp.
+    found = [release for release in known if query.version in release.aliases]
+    found = found or [release for release in known if query.version == release.version]
     if not found:
-        raise wanted.refusal("version", there_are, wanted.framework)
+        raise query.unavailable("version", known_versions, query.framework)
     return [release for release in found if release.version == found[0].version]
 
 
-def _of_base(wanted: ImageQuery, known: list[Release]) -> list[Release]:
+def _releases_of_base(query: ImageQuery, known: list[Release]) -> list[Release]:
     bases = newest_first(release.base for release in known if release.base is not None)
     if not bases:
         return known
-    found = [release for release in known if wanted.base_framework_version in release.bases]
+    found = [release for release in known if query.base_framework_version in release.bases]
     if not found:
-        raise wanted.refusal("base_framework_version", bases, f"{wanted.framework} {known[0].version}")
+        raise query.unavailable("base_framework_version", bases, f"{query.framework} {known[0].version}")
     return found
 
 
-def _python(wanted: ImageQuery, known: Sequence[Release]) -> str | None:
-    """Return the Python that stands in the tag, or None where none does."""
+def _find_python(query: ImageQuery, known: Sequence[Release]) -> str | None:
+    """Return the Python in the tag. Return None if the tag has no Python."""
     options = list(dict.fromkeys(python for release in known for python in release.pythons))
-    given = wanted.py_version
-    if not options or given in options:
-        return given if options else None
-    if given is None and wanted.framework == "spark":
-        return None  # the tags without a Python name the usual image
-    third = [python for python in options if python.startswith("py3")]
-    candidates = options if given is None else third if given == "py3" else []
+    requested = query.py_version
+    if not options or requested in options:
+        return requested if options else None
+    if requested is None and query.framework == "spark":
+        return None  # a tag without a Python names the default image
+    python_3 = [python for python in options if python.startswith("py3")]
+    candidates = options if requested is None else python_3 if requested == "py3" else []
     if len(candidates) != 1:
-        raise wanted.refusal("py_version", options, f"{wanted.framework} {known[0].version}")
+        raise query.unavailable("py_version", options, f"{query.framework} {known[0].version}")
     return candidates[0]
 
 
-def _processor(wanted: ImageQuery, known: Sequence[Release]) -> str:
-    """Return the processor that the image is for; an empty string where one image serves all."""
+def _find_processor(query: ImageQuery, known: Sequence[Release]) -> str:
+    """Return the processor of the image. Return an empty string if one image serves all processors."""
     options = list(dict.fromkeys(processor for release in known for processor in release.tags))
     if options == [""]:
         return ""
-    image = f"{wanted.framework} {known[0].version}"
+    image = f"{query.framework} {known[0].version}"
     kinds = " and ".join(options)
-    if len(options) == 1 and wanted.instance_type in {None, *LOCAL_INSTANCE_TYPES}:
-        return options[0]  # on this machine, the only image there is has to do
-    if wanted.instance_type is None:
-        raise wanted.error("instance_type", f"missing; {image} has different images for {kinds}")
-    processor = _processor_of(wanted.instance_type, options)
+    if len(options) == 1 and query.instance_type in {None, *LOCAL_INSTANCE_TYPES}:
+        return options[0]  # on this machine, the only image is used
+    if query.instance_type is None:
+        raise query.error("instance_type", f"missing; {image} has different images for {kinds}")
+    processor = _processor_of(query.instance_type, options)
     if processor is None:
-        raise wanted.error("instance_type", f"must be such as 'ml.m5.xlarge' or 'local', not {wanted.instance_type!r}")
+        raise query.error("instance_type", f"must be such as 'ml.m5.xlarge' or 'local', not {query.instance_type!r}")
     if processor not in options:
-        raise wanted.error(
+        raise query.error(
             "instance_type",
-            f"{wanted.instance_type!r} needs an image for {processor}; {image} has one for {kinds} only",
+            f"{query.instance_type!r} needs an image for {processor}; {image} has one for {kinds} only",
         )
     return processor
 
@@ -249,12 +259,12 @@ def _family(instance_type: str | None) -> str:
     return match[1] if match else ""
 
 
-def _in_region(wanted: ImageQuery, known: Sequence[Release]) -> Release:
+def _release_in_region(query: ImageQuery, known: Sequence[Release]) -> Release:
     for release in known:
-        if wanted.region in release.accounts:
+        if query.region in release.accounts:
             return release
     regions = sorted({region for release in known for region in release.accounts})
-    raise wanted.refusal("region", regions, f"{wanted.framework} {known[0].version}")
+    raise query.unavailable("region", regions, f"{query.framework} {known[0].version}")
 
 
 def _domain(region: str) -> str:

@@ -50,7 +50,7 @@ class Release:
         return (self.base, *self.base_aliases) if self.base is not None else ()
 
 
-def filled(pattern: str, values: Mapping[str, str | None]) -> str:
+def fill_pattern(pattern: str, values: Mapping[str, str | None]) -> str:
     """Return the pattern with its `{name}`s replaced; without a value, the hyphen before goes too."""
 
     def value_of(match: re.Match[str]) -> str:

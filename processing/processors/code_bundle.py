@@ -1,4 +1,4 @@
-"""What a user gave as code: which files travel as one bundle, and what the bootstrap finds in the container."""
+"""The bundle of a user's code: its files, and the settings of the bootstrap that unpacks it in the container."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _ARCHIVES = (".tar.gz", ".tgz")
 
 @attrs.frozen
 class PackedCode:
-    """Code ready to travel.
+    """Code that is ready for upload.
 
     Args:
-        payload: what the bootstrap finds in the container.
-        members: the bundle's files; none where the code is in S3.
-        uri: where in S3 the code is already.
+        payload: the settings of the bootstrap.
+        members: the bundle's files; empty if the code is already in S3.
+        uri: the S3 URI of code that is already in S3.
     """
 
     payload: Payload
@@ -40,16 +40,16 @@ class PackedCode:
 
 
 def pack_code(code: Any, options: CodeOptions, root: Path | None = None) -> PackedCode:
-    """Return the files that travel, and what is what among them.
+    """Return the files of the bundle, and the role of each named file in it.
 
     Args:
         code: the script: its path, or its name in `source_dir`; or a directory, with `entry_point` in it.
-        options: what else was given.
+        options: the files beside the script.
         root: the directory that paths are relative to; None for the working directory.
 
     Raises:
-        CodeNotFoundError: the script, or another file that was named, is not there.
-        ConfigurationError: the settings exclude each other, or one of them cannot be what it is.
+        CodeNotFoundError: the script, or another named file, does not exist.
+        ConfigurationError: two options exclude each other, or an option has an invalid value.
         StagingError: a directory cannot be read.
     """
     arn = options.codeartifact_repo_arn
@@ -70,31 +70,32 @@ def pack_code(code: Any, options: CodeOptions, root: Path | None = None) -> Pack
         script, entry_point, field = entry_point, None, "entry_point"
     files = _BundleFiles(directory, root)
     payload = Payload(
-        files.name_of_script(script, field),
+        files.add_script(script, field),
         ARCHIVE,
-        None if options.requirements is None else files.name_of(options.requirements, "requirements"),
-        None if entry_point is None else files.name_of(entry_point, "entry_point"),
+        None if options.requirements is None else files.add(options.requirements, "requirements"),
+        None if entry_point is None else files.add(entry_point, "entry_point"),
         artifact,
     )
     return PackedCode(payload, tuple(files.members(_dependencies(options.dependencies, root))))
 
 
 def is_directory(code: object) -> bool:
-    """Say whether `code` is a directory of this machine."""
+    """Return True if `code` is a local directory."""
     if not isinstance(code, (str, os.PathLike)) or is_s3(code):
         return False
     try:
         source = resolve_source(code, "code")
-    except ConfigurationError:  # said where it is used
+    except ConfigurationError:
+        # The use of the code raises the error.
         return False
     return isinstance(source, LocalSource) and source.is_dir
 
 
 class _BundleFiles:
-    """The files of a bundle, some of them by name.
+    """Collects the files of a bundle: a directory, and files that parameters name.
 
     Args:
-        directory: the directory that travels; None where only files do that are named.
+        directory: the directory that travels; None if only named files travel.
         root: the directory that paths are relative to; None for the working directory.
     """
 
@@ -103,53 +104,56 @@ class _BundleFiles:
         self._root = root
         self._named: dict[str, Path] = {}
 
-    def name_of_script(self, given: Any, field: str) -> str:
-        """Return the script's name in the bundle; where there is a directory, the script has to be in it."""
-        name = self.name_of(given, field)
+    def add_script(self, value: Any, field: str) -> str:
+        """Add the script and return its name in the bundle. If there is a directory, the script must be in it."""
+        name = self.add(value, field)
         if self._directory is not None and not self._named[name].is_relative_to(self._directory):
             raise CodeNotFoundError(
-                f"{field} {given} wasn't found in {self._directory}. Please make sure that the script is in it."
+                f"{field} {value} wasn't found in {self._directory}. Please make sure that the script is in it."
             )
         return name
 
-    def name_of(self, given: Any, field: str) -> str:
-        """Return the name in the bundle of a file: where it is in the directory, else its own name at the root."""
-        path = self._find(given, field)
+    def add(self, value: Any, field: str) -> str:
+        """Add a file and return its name in the bundle: its path in the directory, or its own name at the root."""
+        path = self._find(value, field)
         name = path.name
         if self._directory is not None and path.is_relative_to(self._directory):
             name = path.relative_to(self._directory).as_posix()
-        there = self._named.get(name) or (self._directory or path.parent) / name
-        if there.exists() and not there.samefile(path):
-            raise ConfigurationError(f"{field}: the bundle has another {name}, {there}; give one of them another name")
+        present = self._named.get(name) or (self._directory or path.parent) / name
+        if present.exists() and not present.samefile(path):
+            raise ConfigurationError(
+                f"{field}: the bundle has another {name}, {present}; give one of them another name"
+            )
         self._named[name] = path
         return name
 
     def members(self, dependencies: Sequence[Path]) -> list[Member]:
-        """Return all files: a file that was named travels whatever the ignore files say."""
+        """Return all files of the bundle. A named file travels even if an ignore file excludes it."""
         if self._directory is None:
             source, *others = self._named.values()
             return code_members(source, [*others, *dependencies], "code")
         members = {member.name: member for member in code_members(self._directory, dependencies)}
         for name, path in self._named.items():
-            (named,) = code_members(path, (), "source_dir")  # which holds back what may be a secret
+            # code_members leaves out files that may be secrets.
+            (named,) = code_members(path, (), "source_dir")
             members[name] = attrs.evolve(named, name=name)
         return list(members.values())
 
-    def _find(self, given: Any, field: str) -> Path:
-        if self._directory is not None and isinstance(given, (str, os.PathLike)):
-            name = os.fspath(given)
-            for written in (name, name.replace("\\", "/")):  # as on Windows
+    def _find(self, value: Any, field: str) -> Path:
+        if self._directory is not None and isinstance(value, (str, os.PathLike)):
+            name = os.fspath(value)
+            for written in (name, name.replace("\\", "/")):  # the second as on Windows
                 inside = Path(os.path.abspath(self._directory / written))  # noqa: PTH100 - links keep their names
-                if os.path.isfile(inside):  # noqa: PTH113 - False, not an error, of what no path can be
+                if os.path.isfile(inside):  # noqa: PTH113 - returns False for text that cannot be a path
                     return inside
-        source = resolve_code(_below(self._root, given), field)
+        source = resolve_code(_below(self._root, value), field)
         if not isinstance(source, LocalSource):
-            raise ConfigurationError(f"{field}: {given!r} must be a local file, as `source_dir` is not in S3")
+            raise ConfigurationError(f"{field}: {value!r} must be a local file, as `source_dir` is not in S3")
         return Path(os.path.abspath(source.path))  # noqa: PTH100 - the same
 
 
 def _in_s3(code: Any, options: CodeOptions, artifact: CodeArtifact | None) -> PackedCode:
-    """Return what there is to say of code that lies in S3: an archive, or a prefix with the files."""
+    """Return the code of a `source_dir` in S3: an archive, or a prefix with the files."""
     uri = resolve_source(options.source_dir, "source_dir")
     assert isinstance(uri, S3Uri)
     if options.dependencies:
@@ -164,24 +168,24 @@ def _in_s3(code: Any, options: CodeOptions, artifact: CodeArtifact | None) -> Pa
         None if options.entry_point is None else _name_in_s3(options.entry_point, "entry_point"),
         artifact,
     )
-    # With the slash: a prefix without one also means the beginning of other names.
+    # The slash keeps other keys out: without it, a prefix also matches the beginning of longer names.
     return PackedCode(payload, uri=uri if archive is not None else S3Uri(uri.bucket, f"{uri.key.rstrip('/')}/"))
 
 
-def _name_in_s3(given: Any, field: str) -> str:
-    """Return the name of a file below a source_dir in S3, which nobody can look into from here."""
-    text = os.fspath(given).replace("\\", "/") if isinstance(given, (str, os.PathLike)) else ""
+def _name_in_s3(value: Any, field: str) -> str:
+    """Return the name of a file below a `source_dir` in S3. The file itself is not looked up."""
+    text = os.fspath(value).replace("\\", "/") if isinstance(value, (str, os.PathLike)) else ""
     name = posixpath.normpath(text) if text else ""
     if not name or name == "." or name.startswith(("/", "../")) or "://" in text:
-        raise ConfigurationError(f"{field}: must be the name of a file in source_dir, as that is in S3, not {given!r}")
+        raise ConfigurationError(f"{field}: must be the name of a file in source_dir, as that is in S3, not {value!r}")
     return name
 
 
 def codeartifact(arn: str) -> CodeArtifact:
-    """Return the repository of an ARN.
+    """Return the CodeArtifact repository of an ARN.
 
     Raises:
-        ConfigurationError: it is not the ARN of a CodeArtifact repository.
+        ConfigurationError: the value is not the ARN of a CodeArtifact repository.
     """
     try:
         return CodeArtifact.parse(arn)
@@ -192,30 +196,28 @@ def codeartifact(arn: str) -> CodeArtifact:
         ) from None
 
 
-def _directory(given: Any, field: str) -> Path:
-    source = resolve_source(given, field)
+def _directory(value: Any, field: str) -> Path:
+    source = resolve_source(value, field)
     if not isinstance(source, LocalSource) or not source.is_dir:
-        raise ConfigurationError(f"{field}: {str(given)!r} is not a directory")
+        raise ConfigurationError(f"{field}: {str(value)!r} is not a directory")
     return Path(os.path.abspath(source.path))  # noqa: PTH100 - links keep their names
 
 
-def _dependencies(given: Any, root: Path | None) -> list[Path]:
-    if given is None:
+def _dependencies(value: Any, root: Path | None) -> list[Path]:
+    if value is None:
         return []
-    if not isinstance(given, (list, tuple)):
-        raise ConfigurationError(f"dependencies: must be a list of paths, not {type(given).__name__}")
+    if not isinstance(value, (list, tuple)):
+        raise ConfigurationError(f"dependencies: must be a list of paths, not {type(value).__name__}")
     paths = []
-    for index, dependency in enumerate(given):
+    for index, dependency in enumerate(value):
         source = resolve_source(_below(root, dependency), f"dependencies[{index}]")
         if not isinstance(source, LocalSource):
-            raise ConfigurationError(
-                f"dependencies[{index}]: {dependency!r} must be a directory or file of this machine"
-            )
+            raise ConfigurationError(f"dependencies[{index}]: {dependency!r} must be a local directory or file")
         paths.append(Path(os.path.abspath(source.path)))  # noqa: PTH100 - the same
     return paths
 
 
-def _below(root: Path | None, given: Any) -> Any:
-    """Return a path of the user's, as one from the working directory."""
-    is_path = isinstance(given, (str, os.PathLike)) and "://" not in os.fspath(given)
-    return root / given if root is not None and is_path else given
+def _below(root: Path | None, value: Any) -> Any:
+    """Return a user's path below the root directory. Return any other value, and any path without a root, unchanged."""
+    is_path = isinstance(value, (str, os.PathLike)) and "://" not in os.fspath(value)
+    return root / value if root is not None and is_path else value

@@ -1,4 +1,4 @@
-"""`FrameworkProcessor`: runs a script with everything that it needs beside it, in any image."""
+"""`FrameworkProcessor`: runs a script with the files beside it, in any image."""
 
 from __future__ import annotations
 
@@ -30,13 +30,38 @@ class FrameworkProcessor(ScriptProcessor):
     """Runs processing jobs with a script and the files beside it, in any image that has a shell.
 
     The script, its `source_dir`, `dependencies` and `requirements` travel as one bundle. In the container a small shell
-    script unpacks it, installs the requirements, and runs the script in the bundle's directory.
+    script unpacks it, installs the requirements, and runs the script in the bundle's directory. If role, keys, env,
+    tags or network are left out, the SageMaker config file supplies them.
 
     Args:
-        image_uri: the container image. May be left out on the embedded engine, which does not run it.
-        role: see `Processor`, as for all that is not described here.
-        command: the program that runs the script, and its options; `["python"]` where left out.
-        code_location: the S3 prefix that code is uploaded to, instead of the default bucket and its prefix.
+        image_uri: the container image. Optional on the embedded engine, which does not run it.
+        role: the ARN of the IAM role that SageMaker assumes, or its name, which is looked up with IAM GetRole. Optional
+            on the embedded engine.
+        instance_count: the number of instances, 1 to 100.
+        instance_type: the instance type, such as `ml.m5.xlarge`; `local` runs the job on this machine, on the embedded
+            engine.
+        command: the program that runs the script, and its options; by default `["python"]`.
+        volume_size_in_gb: the storage of each instance, in GB.
+        volume_kms_key: the KMS key that encrypts that storage.
+        output_kms_key: the KMS key that encrypts the outputs in S3.
+        code_location: the S3 prefix for code; by default the session's bucket and prefix.
+        max_runtime_in_seconds: the seconds after which AWS stops the job; None for AWS's default, a day.
+        base_job_name: the beginning of generated job names; by default the name of the image.
+        sagemaker_session: a `processing.Session`, a `processing.LocalSession` or a `sagemaker.Session`; by default a
+            session made from the environment.
+        env: the environment variables of the container.
+        tags: the job's tags: a dictionary, or a list of `{"Key": ..., "Value": ...}`.
+        network_config: the network of the containers.
+        instance_preferences: instance types in order of priority, 1 to 5, instead of `instance_type`; or
+            `{"InstanceType": ..., "InstanceCount": ...}` for each, instead of `instance_count` too.
+        extra: settings of CreateProcessingJob that no parameter has, in the service's spelling.
+        estimator_cls: not supported; an error names the processor to use instead.
+        framework_version: not supported; as `estimator_cls`.
+        py_version: not supported; as `estimator_cls`.
+
+    Attributes:
+        jobs: the jobs that this processor has started, the oldest first.
+        latest_job: the job that was started last, or None.
     """
 
     framework_entrypoint_command: list[str] = ["/bin/bash"]  # noqa: RUF012 - v2's name and form; subclasses set their own
@@ -69,7 +94,8 @@ class FrameworkProcessor(ScriptProcessor):
         framework_version: str | None = None,
         py_version: str | None = None,
     ) -> None:
-        if isinstance(image_uri, type):  # v2's form, by position
+        # sagemaker 2.x has an estimator class as the first parameter.
+        if isinstance(image_uri, type):
             raise _estimator_error(image_uri, role)
         if estimator_cls is not None or framework_version is not None or py_version is not None:
             raise _estimator_error(estimator_cls, framework_version)
@@ -117,43 +143,44 @@ class FrameworkProcessor(ScriptProcessor):
     ) -> ProcessingJob:
         """Start a job that runs a script with the files beside it, and wait for its end.
 
-        By position, a call in the order of `sagemaker` 2.x is understood too: a `git_config` in the place of
-        `requirements`, the ARN of a CodeArtifact repository in the place of `entry_point`.
+        A positional call in the order of `sagemaker` 2.x works too: with a `git_config` in the place of `requirements`,
+        and the ARN of a CodeArtifact repository in the place of `entry_point`.
 
         Args:
             code: the script: its path, or its name in `source_dir`; or a directory, with `entry_point`. A script in S3
-                is run as it is, with the command; a shell script (`.sh`) there with the shell.
-            source_dir: a directory whose files travel with the script; then `code` is a file in it. Or an S3 URI: of a
+                is run unchanged with the command, or with the shell if its name ends with `.sh`.
+            source_dir: a directory whose files travel with the script; then `code` is a file in it. Or an S3 URI of a
                 `.tar.gz`, or of a prefix with the files; then `code` is a name in it.
             dependencies: further directories and files for the bundle, each at its root under its own name.
             requirements: a requirements file that pip installs from before the script starts: its name in
-                `source_dir`, or any path of this machine. A `requirements.txt` at the root of `source_dir` needs not
-                be named.
-            inputs: see `Processor.run`.
-            outputs: what the job writes; a string is the container path.
+                `source_dir`, or any local path. The default is a `requirements.txt` at the root of `source_dir`.
+            inputs: the data that the job reads; local sources are uploaded.
+            outputs: the data that the job writes; a string is a container path.
             arguments: the script's arguments, strings.
             wait: False to return as soon as the job has been created.
-            logs: whether its log lines are written to standard output; None follows `wait`.
-            job_name: the job's name; generated where none is given.
+            logs: True to write the job's log lines to standard output; None follows `wait`. No effect without `wait`.
+            job_name: the job's name; by default generated from the base name and the time.
             experiment_config: ExperimentName, TrialName, TrialComponentDisplayName, RunName.
-            kms_key: the KMS key that uploads are encrypted with; for code `output_kms_key` where none is given.
-            entry_point: where `code` is a directory, the script in it; else a shell script that runs before `code`.
-            codeartifact_repo_arn: the CodeArtifact repository that pip installs from.
+            kms_key: the KMS key that encrypts uploads; by default `output_kms_key` encrypts the code.
+            entry_point: the script in `code` if that is a directory; else a shell script that runs before `code`.
+            codeartifact_repo_arn: the ARN of the CodeArtifact repository that pip installs from.
             git_config: the Git repository that the paths are in: `{"repo": ..., "branch": ..., "commit": ...}`.
-            if_exists: `fail`, `attach` or `suffix`, where a job of the given `job_name` exists.
-            extra: settings of CreateProcessingJob that no parameter has, in the service's spelling.
-            progress: see `Processor.run`.
+            if_exists: the action if a job named `job_name` exists: `fail`; `attach` to return that job; or `suffix` to
+                start one under a name that ends with `-2`, `-3`, ...
+            extra: settings of CreateProcessingJob that no parameter has, in the service's spelling; merged over the
+                processor's own `extra`.
+            progress: a function that is called with a `Progress` after each file, or part of a large file, is uploaded.
 
         Returns:
             The job.
 
         Raises:
-            CodeNotFoundError: the script, or another file that was named, is missing.
-            ConfigurationError: what was given cannot work; nothing was uploaded or started.
+            CodeNotFoundError: the script, or another named file, is missing.
+            ConfigurationError: a value cannot work; nothing was uploaded or started.
             StagingError: an upload failed; nothing was started.
             SubmissionError: AWS refused the request.
-            EngineError: the embedded engine cannot run it here.
-            JobFailedError, JobStoppedError: with `wait`, the job ended so.
+            EngineError: the embedded engine cannot run the job here.
+            JobFailedError, JobStoppedError: `wait` is True, and the job failed or was stopped.
         """
         options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
         options = _with_v2_positions(options)
@@ -180,9 +207,11 @@ class FrameworkProcessor(ScriptProcessor):
     ) -> ProcessingRequest:
         """Return the request that `run` would send, checked, without a call to AWS and without an upload.
 
+        The parameters are those of `run`.
+
         Raises:
-            CodeNotFoundError: the script, or another file that was named, is missing.
-            ConfigurationError: what was given cannot work, or a call to AWS would be needed: give the role as an ARN.
+            CodeNotFoundError: the script, or another named file, is missing.
+            ConfigurationError: a value cannot work, or the role is a name that a call to AWS would have to look up.
             StagingError: a file cannot be read.
         """
         options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
@@ -208,7 +237,11 @@ class FrameworkProcessor(ScriptProcessor):
         git_config: dict[str, str] | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> RunPlan:
-        """Return what `run` would do, and what is wrong with it: see `Processor.plan`."""
+        """Return the plan of a run: its request, uploads, problems, and the highest price.
+
+        Nothing is uploaded and AWS is not called. Errors are not raised but listed in the plan's `problems`. The
+        parameters are those of `run`.
+        """
         options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
         options = _with_v2_positions(options)
         call = RunArguments(inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, code, options)
@@ -225,20 +258,22 @@ class FrameworkProcessor(ScriptProcessor):
         arguments: list[str] | None = None,
         job_name: str | None = None,
     ) -> RunArgs:
-        """Upload the code at once, and return the arguments of a `run` that takes it from S3, as `sagemaker` 2.x does.
+        """Upload the code now, and return the arguments of a `run` that uses it from S3, as `sagemaker` 2.x does.
 
         Args:
-            code: see `run`, as for all that follow.
+            code: the script: its path, or its name in `source_dir`; or an S3 URI.
             source_dir: a directory whose files travel with the script.
             dependencies: further directories and files for the bundle.
             git_config: the Git repository that the paths are in.
-            inputs: what the job reads; the bundle is added to them.
-            outputs: what the job writes.
+            inputs: the data that the job reads; the bundle is added to them.
+            outputs: the data that the job writes.
             arguments: the script's arguments.
-            job_name: names the code's place in S3, where the session's `code_layout` is `job`.
+            job_name: the name in the code's S3 key, if the session's `code_layout` is `job`.
 
         Raises:
-            ConfigurationError, StagingError: as `run`.
+            CodeNotFoundError: the script, or another named file, is missing.
+            ConfigurationError: a value cannot work; nothing was uploaded.
+            StagingError: an upload failed.
         """
         from processing.staging.transfers import upload_all
 
@@ -261,11 +296,11 @@ class FrameworkProcessor(ScriptProcessor):
         return not is_s3(code) or super()._needs_bundle(code, options)
 
     def _command_for(self, script: str) -> list[str] | None:
-        """Return what runs the script that the entrypoint names; a shell script in S3 is one, as in 2.x."""
+        """Return the command that runs the entrypoint's script; the shell for a shell script in S3, as in 2.x."""
         return self.framework_entrypoint_command if script.endswith(".sh") else super()._command_for(script)
 
     def _code_prefix(self) -> S3Uri:
-        """The S3 prefix that code goes to."""
+        """Return the S3 prefix for code."""
         if self.code_location is None:
             return self._session_prefix()
         try:
@@ -292,7 +327,7 @@ _PROCESSORS = ("HuggingFace", "MXNet", "PyTorch", "SKLearn", "TensorFlow", "XGBo
 
 
 def _estimator_error(estimator: type[Any] | None, version: str | None) -> ConfigurationError:
-    """Return what to tell somebody who wrote `FrameworkProcessor` as for `sagemaker` 2.x."""
+    """Return the error for a `FrameworkProcessor` written as for `sagemaker` 2.x, with the replacement."""
     name = getattr(estimator, "__name__", None)
     if name in _PROCESSORS:
         instead = f"write {name}Processor(framework_version={version!r}, role=..., ...)"

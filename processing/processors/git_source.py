@@ -1,4 +1,4 @@
-"""`git_config`: code that is fetched from a Git repository, as `sagemaker` 2.x does it."""
+"""Code from a Git repository: the `git_config` of `sagemaker` 2.x."""
 
 from __future__ import annotations
 
@@ -15,30 +15,37 @@ from processing.exceptions import ConfigurationError, StagingError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_KNOWN = frozenset({"repo", "branch", "commit"})
-_CREDENTIALS = frozenset({"2FA_enabled", "username", "password", "token"})
-# What says which repository is meant: set in a hook of Git's and in `git rebase --exec`, for the user's own one.
-_OF_ANOTHER = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
-_IN_URL = re.compile(r"(?<=://)[^/@\s]*@")
+_KEYS = frozenset({"repo", "branch", "commit"})
+_CREDENTIAL_KEYS = frozenset({"2FA_enabled", "username", "password", "token"})
+# Git hooks and `git rebase --exec` set these variables for the user's own repository. They would redirect the clone.
+_REPOSITORY_VARIABLES = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+)
+_URL_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 @contextlib.contextmanager
 def clone(git_config: Any) -> Iterator[Path | None]:
-    """Clone the repository into a directory that is there as long as the context is; yields None where none is given.
+    """Clone the repository into a temporary directory, and yield its path. Yield None if `git_config` is None.
 
-    Git's own settings hold for how it authenticates; it asks for no password.
+    The context deletes the directory at its end. Git authenticates with its own settings and never asks for a password.
 
     Args:
-        git_config: `repo`, an URL or path; `branch`, and `commit`.
+        git_config: a dictionary with `repo`, a URL or path, and optionally `branch` and `commit`.
 
     Raises:
-        ConfigurationError: it is not of that form.
-        StagingError: Git is not there, or could not fetch it; a link in it leads to a file of this machine.
+        ConfigurationError: the dictionary has another form.
+        StagingError: Git is not installed or cannot fetch the repository, or a link in it leads out of it.
     """
     if git_config is None:
         yield None
         return
-    _check(git_config)
+    _check_config(git_config)
     with tempfile.TemporaryDirectory(prefix="processing-git-") as folder:
         branch = ["--branch", git_config["branch"]] if "branch" in git_config else []
         _git("clone", "--quiet", *branch, "--", git_config["repo"], folder)
@@ -50,39 +57,42 @@ def clone(git_config: Any) -> Iterator[Path | None]:
 
 
 def _refuse_links_out_of(root: Path) -> None:
-    """Refuse links to what is not in the repository: bundles follow links, and these would take the user's files."""
+    """Raise an error for a link out of the repository.
+
+    A bundle follows links, so it would contain the user's other files.
+    """
     inside = root.resolve()
     for folder, folders, files in os.walk(root):
         for path in (Path(folder, name) for name in [*folders, *files]):
             if path.is_symlink() and not path.resolve().is_relative_to(inside):
                 raise StagingError(
                     "git_config: a link leads out of the repository",
-                    [(path.relative_to(root).as_posix(), f"leads to {os.readlink(path)}")],  # noqa: PTH115 - as written
+                    [(path.relative_to(root).as_posix(), f"leads to {os.readlink(path)}")],  # noqa: PTH115 - the target as it is written
                 )
 
 
-def _check(git_config: Any) -> None:
+def _check_config(git_config: Any) -> None:
     if not isinstance(git_config, dict) or not git_config.get("repo"):
         raise ConfigurationError('git_config: must be a dictionary with "repo"; "branch" and "commit" may be in it')
     for name, value in git_config.items():
-        if name in _CREDENTIALS:
+        if name in _CREDENTIAL_KEYS:
             raise ConfigurationError(
                 f'git_config["{name}"]: leave it out; Git authenticates with its own credential helper, or with SSH'
             )
-        if name not in _KNOWN:
+        if name not in _KEYS:
             raise ConfigurationError(f'git_config["{name}"]: is not known; there are "repo", "branch" and "commit"')
         if not isinstance(value, str) or (name != "repo" and value.startswith("-")):
             raise ConfigurationError(f'git_config["{name}"]: must be a name, not {value!r}')
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER}
+    return {name: value for name, value in os.environ.items() if name not in _REPOSITORY_VARIABLES}
 
 
 def _git(*arguments: str) -> None:
     try:
-        done = subprocess.run(  # noqa: S603 - no shell is between; what could be an option is refused
-            ["git", *arguments],  # noqa: S607 - the one on the user's PATH
+        done = subprocess.run(  # noqa: S603 - runs without a shell, and values that look like options are refused
+            ["git", *arguments],  # noqa: S607 - the git on the user's PATH
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
@@ -91,5 +101,6 @@ def _git(*arguments: str) -> None:
     except OSError as error:
         raise StagingError(f"git_config: git cannot be started: {error.strerror}") from error
     if done.returncode != 0:
-        said = _IN_URL.sub("", done.stderr.decode(errors="replace").strip())  # an URL may hold a password
-        raise StagingError(f"git_config: {said or f'git ended with exit code {done.returncode}'}")
+        # A URL in Git's message may contain a password.
+        message = _URL_CREDENTIALS.sub("", done.stderr.decode(errors="replace").strip())
+        raise StagingError(f"git_config: {message or f'git ended with exit code {done.returncode}'}")

@@ -1,4 +1,4 @@
-"""Limits lifted: variables and arguments that a request has no room for travel in a file, and are read back there."""
+"""Commands that exceed the limits of a request: the excess travels in a file that restores it in the container."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 INPUT_NAME = "processing-command"
-"""The name of the input with the file."""
+"""The name of the input that holds the file."""
 
 _SHELL = "/bin/sh"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_BREAK = re.compile("[\n\r\x85\u2028\u2029]")  # what the dot of the service's patterns does not match
-_LONGEST_WORD = 128 * 1024
-"""Bytes that Linux lets one variable or argument have, the NUL at its end included (MAX_ARG_STRLEN)."""
-_LONGEST_COMMAND = 15 * _LONGEST_WORD
-"""Bytes of all of them: what Linux lets a command have where the stack may have the usual 8 MB, less some reserve."""
+# The characters that the dot in the service's patterns does not match.
+_LINE_BREAK = re.compile("[\n\r\x85\u2028\u2029]")
+# The bytes of one variable or argument on Linux, with the NUL at its end (MAX_ARG_STRLEN).
+_MAX_WORD_BYTES = 128 * 1024
+# The bytes of all variables and arguments. Linux allows a quarter of the stack limit, which is usually 8 MB. This is
+# 128 kB less, as a reserve.
+_MAX_COMMAND_BYTES = 15 * _MAX_WORD_BYTES
 
 
 @attrs.frozen
 class Limits:
-    """What a request has room for, as the installed service model says.
+    """The limits of a request, from the installed service model.
 
     Args:
-        entries: how many variables.
-        value: how many characters of one.
-        words: how many arguments, or parts of the entrypoint.
-        word: how many characters of one.
+        entries: the number of variables.
+        value: the characters of one variable.
+        words: the number of arguments, and of parts of the entrypoint.
+        word: the characters of one argument.
     """
 
     entries: int
@@ -45,12 +47,12 @@ class Limits:
 
 @attrs.frozen
 class Command:
-    """What a job runs, and with which variables; attributes as `Processor` has them.
+    """The program of a job with its environment, in attributes of the same names as those of `Processor`.
 
     Args:
         entrypoint: the program and its first arguments.
         arguments: the other arguments.
-        env: the variables.
+        env: the environment variables.
     """
 
     entrypoint: Any
@@ -60,7 +62,7 @@ class Command:
 
 @functools.cache
 def request_limits() -> Limits:
-    """Return what a request has room for."""
+    """Return the limits of a request."""
     from processing.request.service_model import processing_model
 
     shape: Any = processing_model().operation_model("CreateProcessingJob").input_shape
@@ -75,41 +77,44 @@ def request_limits() -> Limits:
 
 
 def spill(command: Command, path: str) -> tuple[Command, bytes] | None:
-    """Return the command that fits into a request, and the file with the rest; None where all of it fits.
+    """Return a command that fits into a request, and the file with the rest. Return None if everything fits.
 
-    What cannot be in a request for another reason stays there, where it is found.
+    A value that is invalid for another reason than its length stays in the command, where validation reports it.
 
     Args:
-        command: what is to run.
-        path: where the file will be in the container.
+        command: the command to fit.
+        path: the file's path in the container.
 
     Raises:
-        ConfigurationError: the entrypoint is the image's own, so nothing can be put before it; or Linux would not
-            start a command that long.
+        ConfigurationError: the entrypoint is the image's own, so the file cannot run before it; or the command is too
+            long for Linux.
     """
     from processing.container.command import command_script
 
+    # The request runs `/bin/sh <file>` with the entrypoint as the arguments of the file. The file sets the variables
+    # that do not fit, appends the arguments that do not fit, and executes the result. `/bin/sh` and the path need two
+    # words of the entrypoint, so an entrypoint that leaves fewer than two free goes into the file too.
     limits = request_limits()
-    kept, spilled = _divided(command.env, limits)
+    kept, spilled = _split_environment(command.env, limits)
     arguments, entrypoint = _texts(command.arguments), _texts(command.entrypoint)
-    more_arguments = _unfit(arguments, limits, limits.words)
-    more_entrypoint = _unfit(entrypoint, limits, limits.words - 2)
-    if not (spilled or more_arguments or (more_entrypoint and _unfit(entrypoint, limits, limits.words))):
+    spill_arguments = _exceeds(arguments, limits, limits.words)
+    spill_entrypoint = _exceeds(entrypoint, limits, limits.words - 2)
+    if not (spilled or spill_arguments or (spill_entrypoint and _exceeds(entrypoint, limits, limits.words))):
         return None
     if not entrypoint:
-        raise ConfigurationError(*_no_room(command, arguments, limits))
-    words = [*(entrypoint if more_entrypoint else ()), *(arguments if more_arguments or more_entrypoint else ())]
-    _check(spilled, words)
+        raise ConfigurationError(*_limit_problems(command, arguments, limits))
+    words = [*(entrypoint if spill_entrypoint else ()), *(arguments if spill_arguments or spill_entrypoint else ())]
+    _check_process_limits(spilled, words)
     fitting = Command(
-        [_SHELL, path, *(() if more_entrypoint else entrypoint)],
+        [_SHELL, path, *(() if spill_entrypoint else entrypoint)],
         None if words else command.arguments,
         kept if spilled else command.env,
     )
     return fitting, command_script(spilled, words)
 
 
-def _divided(env: Any, limits: Limits) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the variables that fit into a request, and the others: long ones, and what comes after so many."""
+def _split_environment(env: Any, limits: Limits) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the variables that fit into a request, and those that are too long or too many."""
     from collections.abc import Mapping as AnyMapping
 
     if not isinstance(env, AnyMapping):
@@ -131,25 +136,25 @@ def _is_variable(name: object, value: object) -> bool:
 
 
 def _texts(words: Any) -> list[str]:
-    """Return the words as text; none where they are no words, which is found elsewhere."""
+    """Return the words as text. Return an empty list for other types, which validation reports."""
     if not isinstance(words, (list, tuple)) or not all(isinstance(word, (str, os.PathLike)) for word in words):
         return []
     return [os.fspath(word) for word in words]
 
 
-def _unfit(words: Sequence[str], limits: Limits, most: int) -> bool:
-    return len(words) > most or any(len(word) > limits.word or _BREAK.search(word) for word in words)
+def _exceeds(words: Sequence[str], limits: Limits, most: int) -> bool:
+    return len(words) > most or any(len(word) > limits.word or _LINE_BREAK.search(word) for word in words)
 
 
-def _no_room(command: Command, arguments: Sequence[str], limits: Limits) -> Iterator[str]:
-    """Yield what is too much where the image's own entrypoint runs."""
+def _limit_problems(command: Command, arguments: Sequence[str], limits: Limits) -> Iterator[str]:
+    """Yield a problem for each value beyond the limits, for a command with the image's own entrypoint."""
     instead = "more would go through a file, if the program were known: give the entrypoint"
     if len(arguments) > limits.words:
         yield f"arguments: has {len(arguments)} entries, at most {limits.words}; {instead}"
     for index, word in enumerate(arguments):
         if len(word) > limits.word:
             yield f"arguments[{index}]: has {len(word)} characters, at most {limits.word}; {instead}"
-        elif _BREAK.search(word):
+        elif _LINE_BREAK.search(word):
             yield f"arguments[{index}]: holds a line break, which AWS does not allow; {instead}"
     if len(command.env or ()) > limits.entries:
         yield f"env: has {len(command.env)} entries, at most {limits.entries}; {instead}"
@@ -158,8 +163,8 @@ def _no_room(command: Command, arguments: Sequence[str], limits: Limits) -> Iter
             yield f'env["{name}"]: has {len(value)} characters, at most {limits.value}; {instead}'
 
 
-def _check(env: Mapping[str, str], words: Iterable[str]) -> None:
-    """Refuse what no process can be given."""
+def _check_process_limits(env: Mapping[str, str], words: Iterable[str]) -> None:
+    """Raise an error for values that Linux cannot pass to a process."""
     named = [(f'env["{name}"]', f"{name}={value}") for name, value in env.items()]
     named += [(f"arguments[{index}]", word) for index, word in enumerate(words)]
     total = 0
@@ -171,12 +176,12 @@ def _check(env: Mapping[str, str], words: Iterable[str]) -> None:
         total += size
         if "\0" in text:
             raise ConfigurationError(f"{field}: holds a NUL character, which no process can be given")
-        if size > _LONGEST_WORD:
+        if size > _MAX_WORD_BYTES:
             raise ConfigurationError(
-                f"{field}: has {size - 1} bytes, at most {_LONGEST_WORD - 1} can be given to a process; use an input"
+                f"{field}: has {size - 1} bytes, at most {_MAX_WORD_BYTES - 1} can be given to a process; use an input"
             )
-    if total > _LONGEST_COMMAND:
+    if total > _MAX_COMMAND_BYTES:
         raise ConfigurationError(
-            f"arguments: with env they have {total} bytes, at most {_LONGEST_COMMAND} can be given to a process; "
+            f"arguments: with env they have {total} bytes, at most {_MAX_COMMAND_BYTES} can be given to a process; "
             "use an input"
         )

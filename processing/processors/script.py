@@ -155,37 +155,37 @@ class ScriptProcessor(Processor):
         Args:
             code: the script: a local file (a string, a `pathlib.Path` or a `file://` URI), or an `s3://` URI; or a
                 directory, with `entry_point`.
-            inputs: see `Processor.run`, as for all that follow.
-            outputs: what the job writes; a string is the container path.
+            inputs: the data that the job reads; local sources are uploaded.
+            outputs: the data that the job writes; a string is a container path.
             arguments: the script's arguments, strings.
             wait: False to return as soon as the job has been created.
-            logs: whether its log lines are written to standard output; None follows `wait`. Without `wait` there are
-                none.
-            job_name: the job's name; generated where none is given.
+            logs: True to write the job's log lines to standard output; None follows `wait`. No effect without `wait`.
+            job_name: the job's name; by default generated from the base name and the time.
             experiment_config: ExperimentName, TrialName, TrialComponentDisplayName, RunName.
-            kms_key: the KMS key that uploads are encrypted with.
-            if_exists: `fail`, `attach` or `suffix`, where a job of the given `job_name` exists.
+            kms_key: the KMS key that encrypts uploads.
+            if_exists: the action if a job named `job_name` exists: `fail`; `attach` to return that job; or `suffix` to
+                start one under a name that ends with `-2`, `-3`, ...
             source_dir: a directory whose files travel with the script, as one bundle; then `code` is a file in it. Or
-                an S3 URI: of a `.tar.gz`, or of a prefix with the files; then `code` is a name in it.
+                an S3 URI of a `.tar.gz`, or of a prefix with the files; then `code` is a name in it.
             dependencies: further directories and files for the bundle, each at its root under its own name.
             requirements: a requirements file that pip installs from before the script starts: its name in
-                `source_dir`, or any path of this machine. A `requirements.txt` at the root of `source_dir` needs not
-                be named.
-            entry_point: where `code` is a directory, the script in it; else a shell script that runs before `code`.
-            codeartifact_repo_arn: the CodeArtifact repository that pip installs from.
-            extra: settings of CreateProcessingJob that no parameter has, in the service's spelling.
-            progress: see `Processor.run`.
+                `source_dir`, or any local path. The default is a `requirements.txt` at the root of `source_dir`.
+            entry_point: the script in `code` if that is a directory; else a shell script that runs before `code`.
+            codeartifact_repo_arn: the ARN of the CodeArtifact repository that pip installs from.
+            extra: settings of CreateProcessingJob that no parameter has, in the service's spelling; merged over the
+                processor's own `extra`.
+            progress: a function that is called with a `Progress` after each file, or part of a large file, is uploaded.
 
         Returns:
             The job.
 
         Raises:
             CodeNotFoundError: the script is missing or is a directory.
-            ConfigurationError: what was given cannot work; nothing was uploaded or started.
+            ConfigurationError: a value cannot work; nothing was uploaded or started.
             StagingError: an upload failed; nothing was started.
             SubmissionError: AWS refused the request.
-            EngineError: the embedded engine cannot run it here.
-            JobFailedError, JobStoppedError: with `wait`, the job ended so.
+            EngineError: the embedded engine cannot run the job here.
+            JobFailedError, JobStoppedError: `wait` is True, and the job failed or was stopped.
         """
         options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
         call = RunArguments(inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, code, options)
@@ -210,9 +210,11 @@ class ScriptProcessor(Processor):
     ) -> ProcessingRequest:
         """Return the request that `run` would send, checked, without a call to AWS and without an upload.
 
+        The parameters are those of `run`.
+
         Raises:
             CodeNotFoundError: the script is missing or is a directory.
-            ConfigurationError: what was given cannot work, or a call to AWS would be needed: give the role as an ARN.
+            ConfigurationError: a value cannot work, or the role is a name that a call to AWS would have to look up.
         """
         options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
         call = RunArguments(inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, code, options)
@@ -235,12 +237,16 @@ class ScriptProcessor(Processor):
         codeartifact_repo_arn: str | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> RunPlan:
-        """Return what `run` would do, and what is wrong with it: see `Processor.plan`."""
+        """Return the plan of a run: its request, uploads, problems, and the highest price.
+
+        Nothing is uploaded and AWS is not called. Errors are not raised but listed in the plan's `problems`. The
+        parameters are those of `run`.
+        """
         options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
         call = RunArguments(inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, code, options)
         return self._plan_run(call)
 
-    # The hooks.
+    # The hooks
 
     def _include_code_in_inputs(
         self, inputs: list[ProcessingInput] | None, code: StrPath | None, kms_key: str | None = None
@@ -255,11 +261,11 @@ class ScriptProcessor(Processor):
         return with_code
 
     def _command_for(self, _script: str) -> list[str] | None:
-        """Return what runs the script that the entrypoint names: the bootstrap, or the user's."""
+        """Return the command that runs the entrypoint's script: the bootstrap or the user's script."""
         return self.framework_entrypoint_command if self._packed else self.command
 
     def _get_user_code_name(self, code: StrPath) -> str:
-        """Return the script's file name: of a `file://` URI the decoded one, of an S3 key its last part as it is."""
+        """Return the script's file name: decoded from a `file://` URI, unchanged from an S3 key."""
         if is_s3(code):
             return str(code).rpartition("/")[2]
         if os.fspath(code).startswith("file://"):
@@ -267,7 +273,7 @@ class ScriptProcessor(Processor):
         return os.fspath(code).replace("\\", "/").rsplit("/", 1)[-1]
 
     def _handle_user_code_url(self, code: StrPath, kms_key: str | None = None) -> str:
-        """Return the script's URI; a local script is checked and noted for upload."""
+        """Return the script's URI; check a local script and register it for upload."""
         source = resolve_code(code)
         if not isinstance(source, LocalSource):
             return str(source)
@@ -276,10 +282,10 @@ class ScriptProcessor(Processor):
         return self._upload_code(str(source.path), kms_key)
 
     def _upload_code(self, code: str, kms_key: str | None = None) -> str:
-        """Note the script for upload and return the URI that it will have.
+        """Register the script for upload, and return its future URI.
 
-        The key names the content (`code/<sha256>/<name>`), so unchanged code is not uploaded again; unless the
-        session's `code_layout` is `job`: then it is v2's (`<job name>/input/code/<name>`).
+        The key names the content (`code/<sha256>/<name>`), so unchanged code is not uploaded again. If the session's
+        `code_layout` is `job`, the key is that of `sagemaker` 2.x (`<job name>/input/code/<name>`).
         """
         if self.sagemaker_session.code_layout == "job":
             source = resolve_source(code, "code")
@@ -292,7 +298,7 @@ class ScriptProcessor(Processor):
     def _convert_code_and_add_to_inputs(
         self, inputs: list[ProcessingInput] | None, s3_uri: str
     ) -> list[ProcessingInput]:
-        """Return a new list: the inputs, and the code as the last one."""
+        """Return a new list of the inputs, with the code as the last one."""
         code = ProcessingInput(source=s3_uri, destination=self._code_directory(), input_name=self._code_input_name())
         return [*(inputs or ()), code]
 
@@ -300,7 +306,7 @@ class ScriptProcessor(Processor):
         """Set the entrypoint: the command, then the script's path in the container."""
         self.entrypoint = [*_checked_command(command), f"{self._code_directory()}/{user_script_name}"]
 
-    # The hooks for code that travels as a bundle, with the names and positional parameters of 2.x.
+    # The hooks for code that travels as a bundle, with the names and positional parameters of sagemaker 2.x
 
     def _call_hooks(
         self, hooks: HookArguments, options: CodeOptions
@@ -361,7 +367,11 @@ class ScriptProcessor(Processor):
         requirements: StrPath | None = None,
         entry_point: StrPath | None = None,
     ) -> tuple[StrPath, list[ProcessingInput] | None, str | None]:
-        """Note the bundle and the bootstrap for upload; return the bootstrap's URI, the inputs, and the job's name."""
+        """Register the bundle and the bootstrap for upload.
+
+        Returns:
+            The bootstrap's future URI, the inputs with the bundle, and the job's name.
+        """
         from processing.processors import code_bundle, git_source
 
         if is_s3(code) and source_dir is None:
@@ -372,21 +382,21 @@ class ScriptProcessor(Processor):
         self._current_job_name = job_name = self._generate_current_job_name(job_name)
         arn = codeartifact_repo_arn
         if arn is None and isinstance(self.env, dict):
-            arn = self.env.get("CA_REPOSITORY_ARN") or None  # the variable of sagemaker-core
+            arn = self.env.get("CA_REPOSITORY_ARN") or None  # sagemaker-core reads this variable
         options = CodeOptions(source_dir, dependencies, requirements, entry_point, arn)
         kms_key = kms_key or self.output_kms_key
         with git_source.clone(git_config) as root:
             packed = code_bundle.pack_code(code, options, root)
             self._payload = packed.payload
             uri = str(packed.uri) if packed.uri is not None else self._add_bundle(packed.members, kms_key)
-        place = str(self._source_prefix() / NAME)
-        runproc = self._create_and_upload_runproc(
-            packed.payload.script, kms_key, place, *_if_set(codeartifact_repo_arn)
+        v2_uri = str(self._source_prefix() / NAME)
+        bootstrap_uri = self._create_and_upload_runproc(
+            packed.payload.script, kms_key, v2_uri, *_if_set(codeartifact_repo_arn)
         )
-        return runproc, self._patch_inputs_with_payload(inputs, uri), job_name
+        return bootstrap_uri, self._patch_inputs_with_payload(inputs, uri), job_name
 
     def _add_bundle(self, members: Sequence[Member], kms_key: str | None) -> str:
-        """Note a bundle of the files for upload, and return the URI that it will have."""
+        """Register a bundle of the files for upload, and return its future URI."""
         at = self._source_prefix() / ARCHIVE if self.sagemaker_session.code_layout == "job" else None
         limit = self.sagemaker_session.bundle_limit
         named = self._payload and self._payload.script
@@ -398,7 +408,7 @@ class ScriptProcessor(Processor):
     def _patch_inputs_with_payload(
         self, inputs: list[ProcessingInput] | None, s3_payload: str
     ) -> list[ProcessingInput]:
-        """Return a new list: the inputs, and the bundle as the last one."""
+        """Return a new list of the inputs, with the bundle as the last one."""
         directory = f"{self._CODE_CONTAINER_BASE_PATH.rstrip('/')}/{_BUNDLE_INPUT}"
         return [*(inputs or ()), ProcessingInput(s3_payload, directory, _BUNDLE_INPUT)]
 
@@ -409,9 +419,9 @@ class ScriptProcessor(Processor):
         entrypoint_s3_uri: str,
         codeartifact_repo_arn: str | None = None,
     ) -> str:
-        """Note the bootstrap for upload, and return the URI that it will have.
+        """Register the bootstrap for upload, and return its future URI.
 
-        That is the one given where the session's `code_layout` is `job`, else one that names the content.
+        The URI names the content. If the session's `code_layout` is `job`, it is `entrypoint_s3_uri`.
         """
         script = self._generate_framework_script(user_script, *_if_set(codeartifact_repo_arn))
         at = S3Uri.parse(entrypoint_s3_uri) if self.sagemaker_session.code_layout == "job" else None
@@ -433,24 +443,24 @@ class ScriptProcessor(Processor):
         return bootstrap(_checked_command(self.command), payload)
 
     def _get_codeartifact_command(self, codeartifact_repo_arn: str) -> str:
-        """Return the command that logs pip in to a repository; for scripts that were written for `sagemaker` 2.x."""
+        """Return the command that logs pip in to a repository, for scripts written for `sagemaker` 2.x."""
         from processing.processors.code_bundle import codeartifact
 
         return codeartifact(codeartifact_repo_arn).login
 
     def _code_prefix(self) -> S3Uri:
-        """The S3 prefix that code goes to."""
+        """Return the S3 prefix for code."""
         return self._session_prefix()
 
     def _source_prefix(self) -> S3Uri:
-        """The S3 prefix of the current job's code, where the session's `code_layout` is `job`."""
+        """Return the S3 prefix of the current job's code, used if the session's `code_layout` is `job`."""
         return self._code_prefix() / str(self._current_job_name) / "source"
 
     def _code_directory(self) -> str:
         return str(pathlib.PurePosixPath(self._CODE_CONTAINER_BASE_PATH, self._code_input_name()))
 
     def _code_input_name(self) -> str:
-        """Return the name of the input with what the entrypoint names."""
+        """Return the name of the input that holds the entrypoint's script."""
         return _BOOTSTRAP_INPUT if self._packed else self._CODE_CONTAINER_INPUT_NAME
 
 
@@ -459,7 +469,7 @@ def _if_set(value: Any) -> tuple[Any, ...]:
 
 
 def _checked_command(command: Any) -> list[str]:
-    """Return the command as a list of strings; a path in it is one."""
+    """Return the command as a list of strings, with `pathlib` paths as text."""
     if not command:
         raise ConfigurationError('command: missing; give the program that runs the script, such as ["python3"]')
     if isinstance(command, str):

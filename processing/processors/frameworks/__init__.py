@@ -1,8 +1,8 @@
-"""Processors for the frameworks that AWS publishes images for: the image follows from the framework's version.
+"""Processors for the frameworks that AWS publishes images for; the framework's version determines the image.
 
-Parameters, their order and their defaults are those of `sagemaker` 2.x. The image's URI is known at construction and no
-call to AWS is made for it: it comes from `processing.images`, for the session's region. On the embedded engine the URI
-is the same one: there it names the image without being pulled, and `LocalSession(images=...)` can map it to a Python.
+Parameters, their order and their defaults are those of `sagemaker` 2.x. A processor knows the image's URI when it is
+constructed, without a call to AWS: the URI comes from `processing.images`, for the session's region. The embedded
+engine uses the same URI as a name and does not pull the image. `LocalSession(images=...)` can map it to a Python.
 """
 
 from processing.processors.frameworks.data_wrangler import DataWranglerProcessor

@@ -21,11 +21,33 @@ if TYPE_CHECKING:
 class DataWranglerProcessor(Processor):
     """Runs processing jobs that apply a Data Wrangler flow, in AWS's newest image for it.
 
-    The flow is an input named `flow` at `/opt/ml/processing/flow`; an input of that name in `run` takes its place.
+    The flow is an input named `flow` at `/opt/ml/processing/flow`. An input of that name in `run` replaces it. If role,
+    keys, env, tags or network are left out, the SageMaker config file supplies them.
 
     Args:
-        role: see `Processor`, as for all that is not described here.
+        role: the ARN of the IAM role that SageMaker assumes, or its name, which is looked up with IAM GetRole. Optional
+            on the embedded engine.
         data_wrangler_flow_source: the flow: a local file, which is uploaded, or an S3 URI.
+        instance_count: the number of instances, 1 to 100.
+        instance_type: the instance type, such as `ml.m5.xlarge`; `local` runs the job on this machine, on the embedded
+            engine.
+        volume_size_in_gb: the storage of each instance, in GB.
+        volume_kms_key: the KMS key that encrypts that storage.
+        output_kms_key: the KMS key that encrypts the outputs in S3.
+        max_runtime_in_seconds: the seconds after which AWS stops the job; None for AWS's default, a day.
+        base_job_name: the beginning of generated job names; by default the name of the image.
+        sagemaker_session: a `processing.Session`, a `processing.LocalSession` or a `sagemaker.Session`; by default a
+            session made from the environment.
+        env: the environment variables of the container.
+        tags: the job's tags: a dictionary, or a list of `{"Key": ..., "Value": ...}`.
+        network_config: the network of the containers.
+        instance_preferences: instance types in order of priority, 1 to 5, instead of `instance_type`; or
+            `{"InstanceType": ..., "InstanceCount": ...}` for each, instead of `instance_count` too.
+        extra: settings of CreateProcessingJob that no parameter has, in the service's spelling.
+
+    Attributes:
+        jobs: the jobs that this processor has started, the oldest first.
+        latest_job: the job that was started last, or None.
     """
 
     data_wrangler_flow_source: StrPath | None = None
@@ -75,14 +97,14 @@ class DataWranglerProcessor(Processor):
         outputs: Sequence[ProcessingOutput | str] | None,
         **kwargs: Any,
     ) -> tuple[list[ProcessingInput] | None, Sequence[ProcessingOutput | str] | None]:
-        """Return the inputs with the flow as the last one, unless one of them is named so."""
+        """Return the inputs with the flow as the last one, unless an input is named `flow`."""
         inputs, outputs = super()._extend_processing_args(inputs, outputs, **kwargs)
         if not any(getattr(entry, "input_name", None) == "flow" for entry in inputs or ()):
             inputs = [*(inputs or ()), self._get_recipe_input()]
         return inputs, outputs
 
     def _get_recipe_input(self) -> ProcessingInput:
-        """Return the input that brings the flow."""
+        """Return the input for the flow."""
         if not self.data_wrangler_flow_source:
             raise ConfigurationError("data_wrangler_flow_source: missing; give the path or the S3 URI of a flow")
         return ProcessingInput(

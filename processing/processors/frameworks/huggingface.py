@@ -9,7 +9,7 @@ import attrs
 from processing import default_sessions
 from processing.exceptions import ConfigurationError
 from processing.processors import FrameworkProcessor
-from processing.processors.frameworks.image import image_for, wanted_image
+from processing.processors.frameworks.image import find_image_for, image_query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,28 +19,50 @@ if TYPE_CHECKING:
     from processing.processors.base import Preferences, Tags
     from processing.session.session import Session
 
-# The end of the tags of the first releases, which AWS's list leaves out; later ones have their own there.
+# The end of the tags of the first releases. AWS's list lacks it, and has the end of later tags.
 _FIRST_CONTAINER = "cu110-ubuntu18.04"
 
 
 class HuggingFaceProcessor(FrameworkProcessor):
     """Runs processing jobs with a script and the files beside it, in AWS's image for Hugging Face.
 
-    Most of these images need an instance with a GPU.
+    Most of these images need an instance with a GPU. If role, keys, env, tags or network are left out, the SageMaker
+    config file supplies them.
 
     Args:
-        role: see `Processor`, as for all that is not described here.
-        transformers_version: the version of transformers, such as `4.28.1`; needed without an `image_uri`.
-        tensorflow_version: the version of TensorFlow that it builds upon; give either this one or `pytorch_version`.
-        pytorch_version: the version of PyTorch that it builds upon.
-        py_version: the image's Python, such as `py310`. The default is v2's: the Python of the first releases.
-        image_uri: an image to run instead; the versions are then not looked at.
-        command: the program that runs the script, and its options; `["python"]` where left out.
-        base_job_name: the beginning of the job names; `huggingface` where none is given.
-        code_location: see `FrameworkProcessor`.
+        role: the ARN of the IAM role that SageMaker assumes, or its name, which is looked up with IAM GetRole. Optional
+            on the embedded engine.
+        instance_count: the number of instances, 1 to 100.
+        instance_type: the instance type, such as `ml.m5.xlarge`; `local` runs the job on this machine, on the embedded
+            engine.
+        transformers_version: the version of transformers, such as `4.28.1`; required without an `image_uri`.
+        tensorflow_version: the version of TensorFlow that the image builds upon; excludes `pytorch_version`.
+        pytorch_version: the version of PyTorch that the image builds upon; excludes `tensorflow_version`.
+        py_version: the Python of the image, such as `py310`. The default is that of `sagemaker` 2.x: the Python of the
+            first releases.
+        image_uri: an image to run instead; then the versions are not used.
+        command: the program that runs the script, and its options; by default `["python"]`.
+        volume_size_in_gb: the storage of each instance, in GB.
+        volume_kms_key: the KMS key that encrypts that storage.
+        output_kms_key: the KMS key that encrypts the outputs in S3.
+        code_location: the S3 prefix for code; by default the session's bucket and prefix.
+        max_runtime_in_seconds: the seconds after which AWS stops the job; None for AWS's default, a day.
+        base_job_name: the beginning of generated job names; by default `huggingface`.
+        sagemaker_session: a `processing.Session`, a `processing.LocalSession` or a `sagemaker.Session`; by default a
+            session made from the environment.
+        env: the environment variables of the container.
+        tags: the job's tags: a dictionary, or a list of `{"Key": ..., "Value": ...}`.
+        network_config: the network of the containers.
+        instance_preferences: instance types in order of priority, 1 to 5, instead of `instance_type`; or
+            `{"InstanceType": ..., "InstanceCount": ...}` for each, instead of `instance_count` too.
+        extra: settings of CreateProcessingJob that no parameter has, in the service's spelling.
+
+    Attributes:
+        jobs: the jobs that this processor has started, the oldest first.
+        latest_job: the job that was started last, or None.
 
     Raises:
-        ConfigurationError: AWS has no such image; the text lists the versions, Pythons or regions that there are.
+        ConfigurationError: AWS has no such image; the message lists the versions, Pythons or regions that exist.
     """
 
     transformers_version: str | None = None
@@ -106,12 +128,12 @@ class HuggingFaceProcessor(FrameworkProcessor):
         base, field = f"pytorch{self.pytorch_version}", "pytorch_version"
         if self.tensorflow_version is not None:
             base, field = f"tensorflow{self.tensorflow_version}", "tensorflow_version"
-        wanted = wanted_image(
+        query = image_query(
             session,
             "huggingface",
             self.transformers_version,
             py_version=self.py_version,
             base=base if self.pytorch_version or self.tensorflow_version else None,
-            called={"version": "transformers_version", "base_framework_version": field},
+            field_names={"version": "transformers_version", "base_framework_version": field},
         )
-        return image_for(attrs.evolve(wanted, container_version=_FIRST_CONTAINER), instance_type, preferences)
+        return find_image_for(attrs.evolve(query, container_version=_FIRST_CONTAINER), instance_type, preferences)

@@ -1,4 +1,4 @@
-"""The image of a framework processor: of its framework, its version, its region and its instance type."""
+"""The image of a framework processor, found by framework, version, region and instance type."""
 
 from __future__ import annotations
 
@@ -18,55 +18,55 @@ if TYPE_CHECKING:
     from processing.session.session import Session
 
 
-def wanted_image(
+def image_query(
     session: Session,
     framework: str,
     version: str | None,
     *,
     py_version: str | None = None,
     base: str | None = None,
-    called: Mapping[str, str],
+    field_names: Mapping[str, str],
 ) -> ImageQuery:
-    """Return what a processor wants of `processing.images`, for the session's region.
+    """Return the query of a processor for its image, in the session's region.
 
     Args:
-        session: where the job will run.
-        framework: the name in `processing.images`.
-        version: the framework's version, which has to be given: a new release must not change what a job runs.
-        py_version: such as `py310`.
-        base: what the framework builds upon, such as `pytorch2.1.0`.
-        called: the processor's names for the fields, for errors.
+        session: the session of the job.
+        framework: the framework's name in `processing.images`.
+        version: the framework's version. It is required, so that a new release never changes the image of a job.
+        py_version: the Python of the image, such as `py310`.
+        base: the framework that this one builds upon, such as `pytorch2.1.0`.
+        field_names: the processor's names for the fields, used in errors.
 
     Raises:
-        ConfigurationError: there is no version, or no region.
+        ConfigurationError: the version or the region is missing.
     """
-    wanted = images.ImageQuery(
+    query = images.ImageQuery(
         framework=framework,
         version=version,
         region=session.boto_region_name,
         py_version=py_version,
         base_framework_version=base,
-        called=called,
+        field_names=field_names,
     )
     if version is None:
-        raise wanted.refusal("version", images.versions(framework), framework)
-    return wanted
+        raise query.unavailable("version", images.versions(framework), framework)
+    return query
 
 
-def image_for(wanted: ImageQuery, instance_type: str | None, instance_preferences: Preferences | None) -> str:
-    """Return the image's URI for the instance type, or for the preferred types: they need the same image.
+def find_image_for(query: ImageQuery, instance_type: str | None, instance_preferences: Preferences | None) -> str:
+    """Return the image's URI for the instance type, or for the preferred types, which must have the same image.
 
     Raises:
-        ConfigurationError: there is no such image.
+        ConfigurationError: AWS has no such image, or the preferred types have different images.
     """
     if instance_type is not None or not instance_preferences:
-        return images.find_image(attrs.evolve(wanted, instance_type=instance_type))
+        return images.find_image(attrs.evolve(query, instance_type=instance_type))
     kinds = [preference.instance_type for preference in preferences_of(instance_preferences) or ()]
-    uris = {kind: images.find_image(attrs.evolve(wanted, instance_type=kind)) for kind in kinds}
+    uris = {kind: images.find_image(attrs.evolve(query, instance_type=kind)) for kind in kinds}
     if len(set(uris.values())) > 1:
         listed = ", ".join(f"{kind}: {uri.rpartition('/')[2]}" for kind, uri in uris.items())
         raise ConfigurationError(
             f"instance_preferences: their images differ ({listed}); prefer types with a GPU or types without one, "
-            "or give an image_uri that runs on all"
+            "or give an image_uri that runs on all of them"
         )
     return next(iter(uris.values()))
