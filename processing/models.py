@@ -1,11 +1,11 @@
-"""The values that users hand to a processor: inputs, outputs, network and arguments.
+"""The values that users pass to a processor: inputs, outputs, network and arguments.
 
-Names, order and defaults are those of `sagemaker.processing` 2.x. What carries a name of the service's
-(`s3_data_type`, `S3UploadMode`) is documented at
+Names, order and defaults are those of `sagemaker.processing` 2.x. Attributes with a name of the service
+(`s3_data_type`, `S3UploadMode`) are documented at
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateProcessingJob.html.
 
-Inputs and outputs may be assigned to, as in 2.x. The package itself never changes one: it works on copies
-(`attrs.evolve`), so the same list can be run twice.
+The attributes of inputs and outputs may be assigned to, as in 2.x. The package itself never changes a user's value. It
+works on shallow copies (`copy.copy`), so the same list can be run twice.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def _posix(value: StrPath | None) -> str | None:
-    """Return a container path as text: `pathlib` paths are written with forward slashes on every machine."""
+def _as_posix(value: StrPath | None) -> str | None:
+    """Return a container path as text. `pathlib` paths get forward slashes on every machine."""
     if isinstance(value, os.PathLike):
         return value.as_posix() if isinstance(value, pathlib.PurePath) else os.fspath(value).replace(os.sep, "/")
     return value
@@ -32,15 +32,16 @@ def _posix(value: StrPath | None) -> str | None:
 
 @attrs.frozen
 class S3Input:
-    """Where an input comes from, and how it reaches the container (the service's ProcessingS3Input).
+    """The S3 source of an input and its transfer to the container (the service's ProcessingS3Input).
 
     Args:
-        s3_uri: an S3 prefix, object or manifest.
+        s3_uri: the URI of an S3 prefix, object or manifest.
         local_path: the directory in the container, under /opt/ml/processing/.
         s3_data_type: `S3Prefix` or `ManifestFile`.
         s3_input_mode: `File` (copied before the start) or `Pipe` (streamed).
-        s3_data_distribution_type: `FullyReplicated`, or `ShardedByS3Key`: each instance gets a share of the objects.
-        s3_compression_type: `None` or `Gzip`; Gzip needs the Pipe mode.
+        s3_data_distribution_type: `FullyReplicated`, or `ShardedByS3Key`, which gives each instance a share of the
+            objects.
+        s3_compression_type: `None` or `Gzip`; Gzip requires the mode `Pipe`.
     """
 
     s3_uri: str | None = None
@@ -53,7 +54,19 @@ class S3Input:
 
 @attrs.frozen
 class RedshiftDatasetDefinition:
-    """A query against Amazon Redshift whose result is the input (the service's RedshiftDatasetDefinition)."""
+    """A query against Amazon Redshift whose result is the input (the service's RedshiftDatasetDefinition).
+
+    Args:
+        cluster_id: the Redshift cluster.
+        database: the database that the query runs in.
+        db_user: the database user that runs the query.
+        query_string: the SQL query.
+        cluster_role_arn: the ARN of the IAM role that the cluster assumes to write the result.
+        output_s3_uri: the S3 prefix of the result.
+        kms_key_id: the KMS key that encrypts the result.
+        output_format: `CSV` or `PARQUET`.
+        output_compression: `None`, `GZIP`, `BZIP2`, `ZSTD` or `SNAPPY`.
+    """
 
     cluster_id: str | None = None
     database: str | None = None
@@ -68,7 +81,18 @@ class RedshiftDatasetDefinition:
 
 @attrs.frozen
 class AthenaDatasetDefinition:
-    """A query against Amazon Athena whose result is the input (the service's AthenaDatasetDefinition)."""
+    """A query against Amazon Athena whose result is the input (the service's AthenaDatasetDefinition).
+
+    Args:
+        catalog: the data catalog.
+        database: the database that the query runs in.
+        query_string: the SQL query.
+        output_s3_uri: the S3 prefix of the result.
+        work_group: the workgroup that the query runs in.
+        kms_key_id: the KMS key that encrypts the result.
+        output_format: `PARQUET`, `ORC`, `AVRO`, `JSON` or `TEXTFILE`.
+        output_compression: `GZIP`, `SNAPPY` or `ZLIB`.
+    """
 
     catalog: str | None = None
     database: str | None = None
@@ -82,7 +106,16 @@ class AthenaDatasetDefinition:
 
 @attrs.frozen
 class DatasetDefinition:
-    """An input that AWS makes by a query; exactly one of the two definitions is given."""
+    """An input that AWS creates with a query, defined by exactly one of the two definitions.
+
+    Args:
+        data_distribution_type: `FullyReplicated`, or `ShardedByS3Key`, which gives each instance a share of the
+            objects.
+        input_mode: `File` (copied before the start) or `Pipe` (streamed).
+        local_path: the directory in the container, under /opt/ml/processing/.
+        redshift_dataset_definition: a query against Amazon Redshift.
+        athena_dataset_definition: a query against Amazon Athena.
+    """
 
     data_distribution_type: str = "ShardedByS3Key"
     input_mode: str = "File"
@@ -96,19 +129,20 @@ class ProcessingInput:
     """Data that a job reads.
 
     Args:
-        source: a local file or directory (a string, a `pathlib.Path` or a `file://` URI), or an `s3://` URI. What is
-            local is uploaded when the job is run.
+        source: a local file or directory (a string, a `pathlib.Path` or a `file://` URI), or an `s3://` URI. A
+            local source is uploaded when the job is run.
         destination: the directory in the container, under /opt/ml/processing/.
-        input_name: the input's name; `input-N` by position where none is given.
+        input_name: the input's name; by default `input-N`, with its position.
         s3_data_type: `S3Prefix` or `ManifestFile`.
-        s3_input_mode: `File` or `Pipe`.
-        s3_data_distribution_type: `FullyReplicated` or `ShardedByS3Key`.
-        s3_compression_type: `None` or `Gzip`; Gzip needs the Pipe mode.
-        s3_input: the same six settings as one `S3Input`, instead of the above.
+        s3_input_mode: `File` (copied before the start) or `Pipe` (streamed).
+        s3_data_distribution_type: `FullyReplicated`, or `ShardedByS3Key`, which gives each instance a share of the
+            objects.
+        s3_compression_type: `None` or `Gzip`; Gzip requires the mode `Pipe`.
+        s3_input: the settings of source, destination and S3 as one `S3Input`, instead of six parameters.
         dataset_definition: an Athena or Redshift query, instead of a source.
-        app_managed: True where the container itself fetches the input.
-        reuse: True to upload local data under a prefix that names its content: what is in S3 from an earlier run is not
-            sent again. It stays there, for later runs; by default each job gets a copy of its own.
+        app_managed: True if the container itself fetches the input.
+        reuse: True to upload local data under a prefix that names its content. Data from an earlier run is not sent
+            again, and stays in S3 for later runs. By default each job gets its own copy.
     """
 
     source: StrPath | None
@@ -138,7 +172,7 @@ class ProcessingInput:
         reuse: bool = False,
     ) -> None:
         self.source = source
-        self.destination = _posix(destination)
+        self.destination = _as_posix(destination)
         self.input_name = input_name
         self.s3_data_type = s3_data_type
         self.s3_input_mode = s3_input_mode
@@ -148,13 +182,15 @@ class ProcessingInput:
         self.app_managed = app_managed
         self.reuse = reuse
         if s3_input is not None:
-            if not all(hasattr(s3_input, field.name) for field in attrs.fields(S3Input)):  # v2's own has them too
+            if not all(
+                hasattr(s3_input, field.name) for field in attrs.fields(S3Input)
+            ):  # sagemaker's own S3Input has them too
                 raise ConfigurationError(f"s3_input: must be a processing.S3Input, not {type_name(s3_input)}")
             self.s3_input = s3_input
 
     @property
     def s3_input(self) -> S3Input | None:
-        """The S3 settings as one value; None for an input without a source. Assign a new `S3Input` to change them."""
+        """The S3 settings as one value. None if the input has no source. Assign a new `S3Input` to change them."""
         if self.source is None:
             return None
         return S3Input(
@@ -178,7 +214,11 @@ class ProcessingInput:
 
 @attrs.frozen
 class FeatureStoreOutput:
-    """An output that goes to a feature group instead of S3."""
+    """A feature group that receives an output instead of S3.
+
+    Args:
+        feature_group_name: the name of the feature group.
+    """
 
     feature_group_name: str | None = None
 
@@ -189,14 +229,14 @@ class ProcessingOutput:
 
     Args:
         source: the directory in the container, under /opt/ml/processing/.
-        destination: the S3 prefix that it goes to; `<bucket>/<job name>/output/<output name>` where none is given.
-        output_name: the output's name; `output-N` by position where none is given.
+        destination: the S3 prefix of the output; by default `<bucket>/<job name>/output/<output name>`.
+        output_name: the output's name; by default `output-N`, with its position.
         s3_upload_mode: `EndOfJob` or `Continuous`.
-        app_managed: True where the container itself uploads the output.
+        app_managed: True if the container itself uploads the output.
         feature_store_output: a feature group, instead of S3.
     """
 
-    source: str | None = attrs.field(default=None, converter=_posix)
+    source: str | None = attrs.field(default=None, converter=_as_posix)
     destination: str | None = None
     output_name: str | None = None
     s3_upload_mode: str = "EndOfJob"
@@ -206,14 +246,14 @@ class ProcessingOutput:
 
 @attrs.define(slots=False)
 class NetworkConfig:
-    """The network that a job's containers see.
+    """The network of a job's containers.
 
     Args:
-        enable_network_isolation: True for no network at all, AWS included; None means what the config file says, else
-            False.
-        security_group_ids: the VPC's security groups (`sg-...`), at most 5; goes with `subnets`.
-        subnets: the VPC's subnets, at most 16.
-        encrypt_inter_container_traffic: whether instances talk to each other encrypted; None leaves it to AWS.
+        enable_network_isolation: True to cut the containers off from every network, including AWS; None for the value
+            of the config file, else False.
+        security_group_ids: the VPC's security groups (`sg-...`), at most 5; requires `subnets`.
+        subnets: the VPC's subnets, at most 16; requires `security_group_ids`.
+        encrypt_inter_container_traffic: True to encrypt the traffic between instances; None for AWS's default.
     """
 
     enable_network_isolation: bool | None = None
@@ -224,7 +264,14 @@ class NetworkConfig:
 
 @attrs.define(slots=False)
 class RunArgs:
-    """What `ScriptProcessor.get_run_args` returns: the normalised arguments of `run`."""
+    """The normalised arguments of `run`, as `ScriptProcessor.get_run_args` returns them.
+
+    Args:
+        code: the script, or the URI of the uploaded code.
+        inputs: the data that the job reads.
+        outputs: the data that the job writes; a string is a container path.
+        arguments: the program's arguments.
+    """
 
     code: StrPath | None = None
     inputs: list[ProcessingInput] | None = None

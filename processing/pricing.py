@@ -1,8 +1,8 @@
-"""What an instance costs an hour: a few prices that come with the package, and all of AWS's where the user asks.
+"""The hourly prices of instances: a few come with the package, and `refresh` fetches all of AWS's.
 
-AWS has thousands of prices and changes them; a table that claims to hold them would be wrong soon. So `refresh` reads
-AWS's own price list into the cache folder, when it is called and never otherwise, and a price that is not known is said
-to be unknown.
+AWS has thousands of prices and changes them, so a complete table in the package would soon be wrong. `refresh` reads
+AWS's price list into the cache folder. Nothing else fetches prices, and a price that is not known is reported as
+unknown.
 """
 
 from __future__ import annotations
@@ -24,24 +24,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Usage types USE1-Processing:<instance type> of AWS's price list as others published them on that day; AWS itself could
-# not be asked (docs/explanation/what-is-not-checked.md). `refresh` does.
+# Usage types USE1-Processing:<instance type> of AWS's price list, as third parties published them on that day. They
+# were not compared with AWS (docs/explanation/what-is-not-checked.md). `refresh` reads AWS itself.
 _SHIPPED_AS_OF = "2026-07-30"
 _SHIPPED = {
     "us-east-1": {"ml.m5.large": 0.115, "ml.m5.xlarge": 0.23, "ml.t3.medium": 0.05},
 }
 
-_API_REGION = "us-east-1"  # one of the few that answer, for the prices of all of them
+# The price list API exists in a few regions only. Each of them has the prices of all regions.
+_API_REGION = "us-east-1"
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d+")
 
 
 @attrs.frozen
 class Price:
-    """What one instance costs as a processing job's, on demand, without storage and without taxes.
+    """The on-demand price of one instance of a processing job, without storage and taxes.
 
     Args:
         usd: US dollars an hour.
-        as_of: the day on which that was AWS's price, such as `2026-07-30`.
+        as_of: the day of the price list, such as `2026-07-30`.
     """
 
     usd: float
@@ -52,13 +53,13 @@ class Price:
 
 
 def hourly_price(instance_type: str, region: str) -> Price | None:
-    """Return what an instance type costs an hour in a region, without a call; None where that is not known.
+    """Return the hourly price of an instance type in a region, without a call. Return None if it is not known.
 
-    What `refresh` has read is looked at first, then the prices that come with the package.
+    The prices that `refresh` has read have priority over those that come with the package.
 
     Args:
-        instance_type: such as `ml.m5.xlarge`.
-        region: such as `eu-central-1`.
+        instance_type: the instance type, such as `ml.m5.xlarge`.
+        region: the AWS region, such as `eu-central-1`.
     """
     as_of, usd = _cached(region)
     if instance_type in usd:
@@ -68,19 +69,19 @@ def hourly_price(instance_type: str, region: str) -> Price | None:
 
 
 def refresh(region: str, session: Any = None) -> int:
-    """Read the prices of a region's instances from AWS into the cache folder, and return how many there are.
+    """Read the prices of a region's instances from AWS into the cache folder, and return their number.
 
-    Takes a few calls of GetProducts (`pricing:GetProducts`), which AWS does not charge for. The folder is
+    This takes a few calls of GetProducts (`pricing:GetProducts`), which are free of charge. The folder is
     PROCESSING_CACHE_HOME, else the user's cache folder.
 
     Args:
-        region: such as `eu-central-1`.
-        session: a `boto3.Session` or a `processing.Session` whose credentials are used; a new `boto3.Session` where
-            none is given.
+        region: the AWS region, such as `eu-central-1`.
+        session: a `boto3.Session` or a `processing.Session` with the credentials to use; by default a new
+            `boto3.Session`.
 
     Raises:
         ConfigurationError: AWS lists no prices in US dollars for the region.
-        botocore.exceptions.ClientError: AWS refused to answer.
+        botocore.exceptions.ClientError: AWS refused the call.
         OSError: the cache folder cannot be written.
     """
     if not _REGION.fullmatch(str(region)):
@@ -117,7 +118,7 @@ def _price_list(client: Any, region: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _price_of(entry: Mapping[str, Any]) -> tuple[str | None, float | None]:
-    """Return an entry's instance type and its dearest price an hour; None for what the entry is not about."""
+    """Return an entry's instance type and its highest hourly price. Either is None if the entry lacks it."""
     usage = entry.get("product", {}).get("attributes", {}).get("usagetype", "")
     instance_type = re.fullmatch(r"(?:[^:]*-)?Processing:(ml\.[\w.-]+)", usage)
     prices = [
@@ -134,7 +135,7 @@ def _cache_file(region: str) -> Path:
 
 
 def _cached(region: str) -> tuple[str, Mapping[str, float]]:
-    """Return what `refresh` has read of a region, and the day it is of; nothing where that is missing or damaged."""
+    """Return the day and the prices that `refresh` has read for a region. Both are empty if the file is unusable."""
     if not _REGION.fullmatch(region):
         return "", {}
     try:
@@ -143,11 +144,11 @@ def _cached(region: str) -> tuple[str, Mapping[str, float]]:
     except FileNotFoundError:
         return "", {}
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
-        logger.info("the prices kept for %s could not be read: %s", region, error)
+        logger.info("the cached prices for %s could not be read: %s", region, error)
         return "", {}
 
 
 @functools.lru_cache(maxsize=8)
 def _read(path: Path, _changed: int) -> tuple[str, Mapping[str, float]]:
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    return str(kept["as_of"]), {str(name): float(usd) for name, usd in kept["usd"].items()}
+    cached = json.loads(path.read_text(encoding="utf-8"))
+    return str(cached["as_of"]), {str(name): float(usd) for name, usd in cached["usd"].items()}

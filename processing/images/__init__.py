@@ -1,4 +1,4 @@
-"""The images that AWS publishes for frameworks: their URIs, by version and region, without a call to AWS."""
+"""The URIs of the images that AWS publishes for frameworks, by version and region, without a call to AWS."""
 
 from processing.images.find import ImageQuery, find_image, image_uri, versions
 from processing.images.table import frameworks

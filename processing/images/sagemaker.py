@@ -1,8 +1,8 @@
-"""The releases that a file of `sagemaker` says there are: the JSON in its `image_uri_config`, of 2.x and of 3.x.
+"""Reader of the JSON files in the `image_uri_config` folder of `sagemaker` 2.x and 3.x.
 
-Such a file describes one framework. Its names and what they mean are read off sagemaker 2.257.7 and sagemaker-core
-2.27.0, whose `image_uris.retrieve` is followed, exceptions included: some tags depend on the framework's or the
-repository's name. Elastic Inference is gone from AWS, but its images are listed like the rest.
+Each file describes the releases of one framework. The format follows `image_uris.retrieve` of sagemaker 2.257.7 and
+sagemaker-core 2.27.0, including its exceptions: some tags depend on the name of the framework or the repository. AWS
+has ended Elastic Inference, but the files still list its images, and so does this module.
 """
 
 from __future__ import annotations
@@ -16,28 +16,30 @@ from processing.images.releases import Release, number_of_base
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# These have tags with the whole names of versions, whatever aliases were given.
-_WITH_FULL_NAMES = frozenset({"huggingface-pytorch-inference-neuron", "huggingface-pytorch-inference-neuronx"})
-# Neuron's images have the SDK's version before that of the container: here the newest.
-_WITH_SDK = _WITH_FULL_NAMES | {
+# The tags of these repositories contain full versions, even if the user wrote an alias.
+_FULL_VERSION_REPOSITORIES = frozenset(
+    {"huggingface-pytorch-inference-neuron", "huggingface-pytorch-inference-neuronx"}
+)
+# The tags of Neuron's images contain the SDK's version before the container's. The newest SDK is used.
+_SDK_REPOSITORIES = _FULL_VERSION_REPOSITORIES | {
     "pytorch-training-neuron",
     "pytorch-training-neuronx",
     "huggingface-vllm-inference-neuronx",
 }
-# In these tags the name of the tool stands where that of the processor would.
+# The tags of these frameworks contain the name of a tool in the place of the processor.
 _TOOLS = {"pytorch-neuron": "neuron", "huggingface-neuron": "neuron", "huggingface-neuronx": "neuronx"}
-# These have tags that end with a version of the container which the caller may give.
-_WITH_CONTAINER = frozenset({"huggingface", "huggingface-training-compiler", "pytorch-smp", "spark"})
-# The two frameworks whose images for Graviton have tags of their own.
+# The tags of these frameworks end with a version of the container, which the caller may choose.
+_CONTAINER_VERSION_FRAMEWORKS = frozenset({"huggingface", "huggingface-training-compiler", "pytorch-smp", "spark"})
+# The tags of these frameworks' images for Graviton, which have a form of their own.
 _ARM_TAGS = {"xgboost": "{version}-arm64", "sklearn": "{version}-arm64-cpu-{py}"}
 
 
 def read_releases(framework: str, document: Mapping[str, Any]) -> list[Release]:
-    """Return what a file of `sagemaker` describes.
+    """Return the releases that a file of `sagemaker` describes.
 
     Args:
         framework: the file's name without `.json`.
-        document: what it holds.
+        document: the file's content.
     """
     if framework == "sagemaker-base-python":
         return _base_python(document)
@@ -52,7 +54,7 @@ def read_releases(framework: str, document: Mapping[str, Any]) -> list[Release]:
 
 
 def _base_python(document: Mapping[str, Any]) -> list[Release]:
-    """Return the images of plain Python: the Python is in the repository's name, and their file does not say which."""
+    """Return the images of plain Python. Their repository names contain the Python, which the file does not list."""
     return [
         Release(
             scopes=("processing", "training", "inference"),
@@ -89,7 +91,7 @@ def _names_of(name: str | None, aliases: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _images(described: Mapping[str, Any]) -> Iterator[tuple[str | None, str | None, Mapping[str, Any]]]:
-    """Yield base, Python and description of each image: a version has one, or one for each base or Python."""
+    """Yield base, Python and description of each image. A version has one image, or one for each base or Python."""
     if "repository" in described:
         yield None, None, described
         return
@@ -99,31 +101,31 @@ def _images(described: Mapping[str, Any]) -> Iterator[tuple[str | None, str | No
 
 
 def _tag(framework: str, release: Release, image: Mapping[str, Any], processor: str) -> str:
-    """Return the pattern of the tags for a processor."""
+    """Return the pattern of the tag for a processor."""
     if framework in _ARM_TAGS and release.scopes == ("inference_graviton",):
         return _ARM_TAGS[framework]
     word = _TOOLS.get(framework, processor)
     if not image.get("processor_in_tag", True) or (framework == "sagemaker-tritonserver" and processor == "gpu"):
         word = ""
     python = "{py}" if release.pythons else ""
-    parts = (_beginning(release, image), word, python, _end(framework, image, processor))
+    parts = (_tag_start(release, image), word, python, _tag_end(framework, image, processor))
     return "-".join(part for part in parts if part)
 
 
-def _beginning(release: Release, image: Mapping[str, Any]) -> str:
+def _tag_start(release: Release, image: Mapping[str, Any]) -> str:
     if release.base is None:
         return str(image.get("tag_prefix", "{version}"))
-    if release.repository in _WITH_FULL_NAMES:
+    if release.repository in _FULL_VERSION_REPOSITORIES:
         return f"{number_of_base(release.base)}-transformers{release.version}"
     return "{base}-transformers{version}"
 
 
-def _end(framework: str, image: Mapping[str, Any], processor: str) -> str:
-    """Return what the container's version adds to the tag."""
+def _tag_end(framework: str, image: Mapping[str, Any], processor: str) -> str:
+    """Return the part of the tag that depends on the container's version."""
     container = (image.get("container_version") or {}).get(processor)
     repository = image["repository"]
     if not container:
-        return "{container}" if framework in _WITH_CONTAINER else ""
+        return "{container}" if framework in _CONTAINER_VERSION_FRAMEWORKS else ""
     if repository in {f"{framework}-inference-graviton", f"{framework}-inference-arm64"}:
         return f"{container}-sagemaker"
-    return f"{max(image['sdk_versions'])}-{container}" if repository in _WITH_SDK else str(container)
+    return f"{max(image['sdk_versions'])}-{container}" if repository in _SDK_REPOSITORIES else str(container)

@@ -1,11 +1,11 @@
-"""The images of AWS that this package knows: its own table, and the files of a newer `sagemaker`, if one is installed.
+"""The known images of AWS: the package's own table, and the files of a newer `sagemaker`, if one is installed.
 
-The table, `table.json`, is written by `scripts/image_table.py` from what `sagemaker` publishes. In it a release is
-an entry of `images`, shared by the versions that differ in nothing else; `2.8.0=2.8` is a version and its alias. The
-accounts are held apart: regions by account, or those of another set `without` some regions.
+`scripts/image_table.py` writes the table, `table.json`, from the files of `sagemaker`. An entry of `images` is a
+release, shared by all versions that have no other difference; `2.8.0=2.8` is a version and its alias. A set of
+`accounts` lists the regions of each account, or refers to another set `without` some regions.
 
-The files of an installed `sagemaker` are read where its version is higher than the one the table was made from. They
-are read as files: `sagemaker` itself takes a second to import. They come first; the table knows what they leave out.
+If the installed `sagemaker` is newer than the source of the table, its files have priority, and the table adds the
+entries that they lack. They are read as files, because importing `sagemaker` takes a second.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 FOLDERS = {"sagemaker-core": "sagemaker/core/image_uri_config", "sagemaker": "sagemaker/image_uri_config"}
-"""Where a distribution keeps its files, one a framework."""
+"""The folder of each distribution's files, one for each framework."""
 
 NO_FRAMEWORKS = frozenset({"instance_gpu_info"})
-"""Files in those folders that describe no framework."""
+"""The files in those folders that do not describe a framework."""
 
 
 def frameworks() -> list[str]:
@@ -36,7 +36,7 @@ def frameworks() -> list[str]:
 
 
 def releases(framework: str) -> tuple[Release, ...]:
-    """Return what is known of a framework, the newest source first; nothing where it is unknown."""
+    """Return the releases of a framework, the newest source first. Return an empty tuple if it is unknown."""
     found: list[Release] = []
     for folder in newer_folders():
         found += _read_file(folder / f"{framework}.json")
@@ -45,7 +45,7 @@ def releases(framework: str) -> tuple[Release, ...]:
 
 @functools.lru_cache(maxsize=1)
 def newer_folders() -> tuple[pathlib.Path, ...]:
-    """Return the folders of installed distributions that are newer than what the table was made from."""
+    """Return the folders of installed distributions that are newer than the source of the table."""
     made_from = _table()["made_from"]
     folders = []
     for name, folder in FOLDERS.items():
@@ -60,7 +60,7 @@ def newer_folders() -> tuple[pathlib.Path, ...]:
 
 
 def _read_file(path: pathlib.Path) -> list[Release]:
-    """Return what a file of somebody else's says; nothing where there is none, or where it has another form."""
+    """Return the releases in a file of another package. Return an empty list if it is missing or has another form."""
     if path.stem in NO_FRAMEWORKS:
         return []
     try:
@@ -76,10 +76,11 @@ def _table() -> Any:
 
 @functools.lru_cache(maxsize=1)
 def _accounts() -> dict[str, dict[str, str]]:
-    """Return the sets of accounts, each the account by region."""
+    """Return the sets of accounts. Each maps a region to its account."""
     sets: dict[str, dict[str, str]] = {}
     for name, described in _table()["accounts"].items():
-        if "of" in described:  # a set that stands above
+        if "of" in described:
+            # The table lists the other set before this one.
             without = described["without"].split()
             sets[name] = {place: account for place, account in sets[described["of"]].items() if place not in without}
         else:
