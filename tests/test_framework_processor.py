@@ -357,7 +357,11 @@ def test_codeartifact_by_parameter_or_variable(framework: Recorded, source: Path
         ("prepare.py", {"entry_point": "no.sh"}, "^entry_point no.sh wasn't found"),
         ("prepare.py", {"dependencies": "library"}, "^dependencies: must be a list of paths, not str"),
         ("prepare.py", {"dependencies": ["no-such"]}, r"^dependencies\[0\]: 'no-such' does not exist"),
-        ("prepare.py", {"dependencies": ["s3://b/k"]}, r"^dependencies\[0\]: 's3://b/k' must be a local directory or file"),
+        (
+            "prepare.py",
+            {"dependencies": ["s3://b/k"]},
+            r"^dependencies\[0\]: 's3://b/k' must be a local directory or file",
+        ),
         ("prepare.py", {"requirements": "../prepare.py"}, "^requirements: the bundle has another prepare.py"),
         ("prepare.py", {"requirements": ".env"}, "credentials"),
         ("prepare.py", {"codeartifact_repo_arn": "ours"}, "^codeartifact_repo_arn: 'ours' is not the ARN"),
