@@ -1,7 +1,7 @@
-"""S3: the operations that SDK clients need to move objects, on the engine's object store.
+"""Handler for S3 on the engine's object store, with the operations that SDK clients need to move objects.
 
-The list is docs/reference/s3.md. Left out on purpose, and answered with 501: versions, access control beyond the
-owner's, encryption with keys of the client's own, lifecycles, and everything else that a bucket may be configured to.
+docs/reference/s3.md lists them. Versions, access control beyond the owner's, encryption with client keys, lifecycles
+and other bucket configurations are left out on purpose. They are answered with 501.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["S3Handler"]
 
-_NOT_HERE = (
+_UNSUPPORTED = (
     "SSECustomerAlgorithm",
     "SSECustomerKey",
     "CopySourceSSECustomerAlgorithm",
@@ -38,23 +38,23 @@ _NOT_HERE = (
     "IfMatchLastModifiedTime",
     "IfMatchSize",
 )
-"""Parameters that ask for what the engine does not have. To ignore them would be to lie."""
+"""Parameters that request missing features. The engine refuses them, since ignoring them would mislead clients."""
 
-_PLAIN = frozenset({None, "null", False})
-"""Values of theirs that ask for nothing."""
+_NEUTRAL = frozenset({None, "null", False})
+"""Values of these parameters that request nothing."""
 
 _OWN_ACLS = frozenset({"private", "bucket-owner-full-control"})
 _GRANTS = ("GrantFullControl", "GrantRead", "GrantReadACP", "GrantWrite", "GrantWriteACP")
 
 
 class S3Handler:
-    """The operations by their names in the API. Params and results have boto3's names and types.
+    """Handler for S3's operations. Params and results have boto3's names and types.
 
     Args:
-        engine: the engine that it belongs to.
+        engine: the engine of this handler.
 
     Attributes:
-        operations: the function for each operation.
+        operations: the function of each operation, by its name in the API.
     """
 
     def __init__(self, engine: EngineContext) -> None:
@@ -73,18 +73,18 @@ class S3Handler:
         }
 
     def _guarded(self, function: Operation) -> Operation:
-        """Return the function with the checks that all operations share."""
+        """Return the function wrapped in the checks that all operations share."""
 
-        def carry_out(params: dict[str, Any]) -> dict[str, Any]:
+        def checked(params: dict[str, Any]) -> dict[str, Any]:
             self._check_owner(params)
-            for name in _NOT_HERE:
-                if name in params and params[name] not in _PLAIN:
+            for name in _UNSUPPORTED:
+                if name in params and params[name] not in _NEUTRAL:
                     raise not_implemented(name)
             if params.get("ACL", "private") not in _OWN_ACLS or any(name in params for name in _GRANTS):
                 raise ApiError("AccessControlListNotSupported", "The bucket does not allow ACLs")
             return function(params)
 
-        return carry_out
+        return checked
 
     def _check_owner(self, params: dict[str, Any]) -> None:
         for name in ("ExpectedBucketOwner", "ExpectedSourceBucketOwner"):

@@ -1,11 +1,11 @@
-"""Buckets: made, found, listed, deleted; and what a plain bucket says of itself."""
+"""S3's operations on buckets."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from processing.local.errors import ApiError
-from processing.local.handlers.s3.common import OWNER, limit_of, moment
+from processing.local.handlers.s3.common import OWNER, page_limit, to_datetime
 from processing.local.handlers.s3.tagging import BUCKET_TAGS, tags_of_set
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _ACL: dict[str, Any] = {
 
 
 class BucketOperations:
-    """The operations on buckets; see `S3Handler`."""
+    """Operations on buckets. See `S3Handler`."""
 
     def __init__(self, engine: EngineContext) -> None:
         self._engine = engine
@@ -38,17 +38,17 @@ class BucketOperations:
         }
 
     def _list(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer the buckets by name, a page of them if `MaxBuckets` says so."""
-        limit = limit_of(params, "MaxBuckets", "max-buckets", _MOST_BUCKETS)
+        """Return the buckets sorted by name, in pages of `MaxBuckets`."""
+        limit = page_limit(params, "MaxBuckets", "max-buckets", _MOST_BUCKETS)
         if not limit:
             message = "Argument max-buckets must be an integer between 1 and 10000"
             raise ApiError("InvalidArgument", message, ArgumentName="max-buckets", ArgumentValue="0")
         prefix, after = params.get("Prefix", ""), params.get("ContinuationToken", "")
-        wanted = params.get("BucketRegion")
+        region = params.get("BucketRegion")
         found = [
-            {"Name": bucket.name, "CreationDate": moment(bucket.created), "BucketRegion": self._region(bucket)}
+            {"Name": bucket.name, "CreationDate": to_datetime(bucket.created), "BucketRegion": self._region(bucket)}
             for bucket in self._objects.list_buckets(prefix, after)
-            if wanted in {None, self._region(bucket)}
+            if region in {None, self._region(bucket)}
         ]
         buckets = found[:limit]
         answer: dict[str, Any] = {"Buckets": buckets, "Owner": OWNER}
@@ -62,7 +62,7 @@ class BucketOperations:
         return bucket.region or self._engine.region
 
     def _create(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Make a bucket. One that exists is always a conflict: S3 makes an exception in us-east-1."""
+        """Create a bucket. An existing one is always a conflict, although S3 makes an exception in us-east-1."""
         configuration = params.get("CreateBucketConfiguration", {})
         tags = tags_of_set(configuration.get("Tags") or (), limit=BUCKET_TAGS)
         self._objects.create_bucket(params["Bucket"], configuration.get("LocationConstraint", ""), tags)
@@ -77,11 +77,11 @@ class BucketOperations:
         return {}
 
     def _location(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer the region that the bucket was made with; nothing for us-east-1."""
+        """Return the region that the bucket was created with, or None for us-east-1."""
         return {"LocationConstraint": self._objects.head_bucket(params["Bucket"]).region or None}
 
     def _versioning(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer that there never were versions: with an empty answer."""
+        """Return an empty answer, which means that versioning was never enabled."""
         self._objects.head_bucket(params["Bucket"])
         return {}
 

@@ -1,4 +1,4 @@
-"""Checksums in requests and answers."""
+"""Checksums in S3's requests and answers."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
 MEMBERS = {f"Checksum{name.upper()}": name for name in ALGORITHMS}
-"""The algorithms by the members of requests and answers that carry their values."""
+"""The algorithms, by the members of requests and answers with their values."""
 
 
-def expected(params: Mapping[str, Any], body: Any) -> MutableMapping[str, str]:
-    """Return the checksums that a body must have; those that trail it are filled in when it has been read."""
-    given = stated(params)
-    if "ContentMD5" in params:
-        given["content-md5"] = params["ContentMD5"]
-    if len(stated(params)) > 1:
+def expected_checksums(params: Mapping[str, Any], body: Any) -> MutableMapping[str, str]:
+    """Return the checksums that a body must have. Trailing checksums appear once the body has been read."""
+    expected = sent_checksums(params)
+    if len(expected) > 1:
         message = "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
         raise ApiError("InvalidRequest", message)
-    return ChainMap(given, getattr(body, "checksums", {}))
+    if "ContentMD5" in params:
+        expected["content-md5"] = params["ContentMD5"]
+    return ChainMap(expected, getattr(body, "checksums", {}))
 
 
-def stated(params: Mapping[str, Any]) -> dict[str, str]:
-    """Return the checksums that are given in parameters, by algorithm."""
+def sent_checksums(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the checksums in the parameters, by algorithm."""
     return {algorithm: params[name] for name, algorithm in MEMBERS.items() if name in params}
 
 
-def members(values: Mapping[str, str]) -> dict[str, str]:
-    """Return checksums by algorithm as members of an answer."""
+def to_members(values: Mapping[str, str]) -> dict[str, str]:
+    """Convert checksums by algorithm to members of an answer."""
     return {name: values[algorithm] for name, algorithm in MEMBERS.items() if values.get(algorithm)}
 
 
 def checksum_names(headers: Mapping[str, str]) -> list[str]:
-    """Return the members with an object's checksums, of what the store keeps of it."""
+    """Return the names of the checksums among an object's stored headers."""
     return [name for name in headers if name in MEMBERS]
 
 
-def of_object(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the checksums of an object and their type, as an answer has them."""
+def object_checksums(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return an object's checksums and their type, as members of an answer."""
     found = {name: headers[name] for name in checksum_names(headers)}
     return {**found, "ChecksumType": headers.get("ChecksumType", "FULL_OBJECT")} if found else {}
 
 
 def algorithm_and_type(params: Mapping[str, Any]) -> dict[str, str]:
-    """Return the checksums that an upload was begun with: `ChecksumAlgorithm` and `ChecksumType`, or nothing."""
+    """Return a new upload's `ChecksumAlgorithm` and `ChecksumType`, or {} if the client names no algorithm."""
     name, kind = params.get("ChecksumAlgorithm"), params.get("ChecksumType")
     if name is None:
         if kind is not None:

@@ -1,4 +1,4 @@
-"""What the groups of S3's operations share: how things are named, encoded and refused."""
+"""Helpers that several groups of S3's operations share."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 
 PAGE = 1000
-"""The most entries of any page."""
+"""S3's limit for the entries of a page."""
 
 MAX_BODY_BYTES = 5 << 30
-"""Of one request: an object, a part, the source of a copy."""
+"""S3's limit for the body of one request: an object, a part, or the source of a copy."""
 
 MAX_METADATA_BYTES = 2048
+"""S3's limit for a user's own metadata, names and values together."""
 OWNER = {"DisplayName": "local", "ID": "0" * 64}
-KEPT = (
+STORED_HEADERS = (
     "CacheControl",
     "ContentDisposition",
     "ContentEncoding",
@@ -35,15 +36,15 @@ KEPT = (
     "StorageClass",
     "WebsiteRedirectLocation",
 )
-"""What a writer says of an object and a reader gets back."""
+"""Properties of an object that the engine stores and returns unchanged."""
 
 
-def headers_of(params: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a writer says of an object."""
-    return {name: header_text(params[name]) for name in KEPT if params.get(name) is not None}
+def stored_headers(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the properties of an object that a request sets."""
+    return {name: header_text(params[name]) for name in STORED_HEADERS if params.get(name) is not None}
 
 
-def metadata_of(params: Mapping[str, Any]) -> dict[str, str]:
+def user_metadata(params: Mapping[str, Any]) -> dict[str, str]:
     """Return the user's own metadata, or raise `MetadataTooLarge`."""
     metadata: dict[str, str] = params.get("Metadata") or {}
     size = sum(len(name.encode()) + len(value.encode("utf-8", "surrogatepass")) for name, value in metadata.items())
@@ -54,12 +55,12 @@ def metadata_of(params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def header_text(value: Any) -> str:
-    """Return a header's value."""
+    """Return the text of a header, with times in HTTP's format."""
     return format_datetime(value, usegmt=True) if isinstance(value, dt.datetime) else str(value)
 
 
-def length_of(params: Mapping[str, Any]) -> int | None:
-    """Return the announced length of a body, or raise `EntityTooLarge`."""
+def content_length(params: Mapping[str, Any]) -> int | None:
+    """Return the announced length of a body (None if there is none), or raise `EntityTooLarge`."""
     length: int | None = params.get("ContentLength")
     if length is not None and length > MAX_BODY_BYTES:
         message = "Your proposed upload exceeds the maximum allowed size"
@@ -68,15 +69,15 @@ def length_of(params: Mapping[str, Any]) -> int | None:
     return length
 
 
-def check_source(length: int) -> None:
-    """Refuse to copy more than one request may."""
+def check_copy_size(length: int) -> None:
+    """Raise `InvalidRequest` if a copy exceeds the limit of one request."""
     if length > MAX_BODY_BYTES:
         message = "The specified copy source is larger than the maximum allowable size for a copy source"
         raise ApiError("InvalidRequest", f"{message}: {MAX_BODY_BYTES}")
 
 
 def copy_source(params: Mapping[str, Any]) -> tuple[str, str]:
-    """Return bucket and key of the object to copy."""
+    """Return the bucket and the key of the object to copy."""
     source, _, version = params["CopySource"].partition("?versionId=")
     bucket, slash, key = unquote(source).removeprefix("/").partition("/")
     if version not in {"", "null"}:
@@ -86,48 +87,48 @@ def copy_source(params: Mapping[str, Any]) -> tuple[str, str]:
     return bucket, key
 
 
-def limit_of(params: Mapping[str, Any], name: str, wire_name: str, most: int = PAGE) -> int:
-    """Return how many entries a page may have."""
-    asked: int = params.get(name, most)
-    if asked < 0:
+def page_limit(params: Mapping[str, Any], name: str, wire_name: str, most: int = PAGE) -> int:
+    """Return the requested number of entries of a page, at most `most`."""
+    requested: int = params.get(name, most)
+    if requested < 0:
         message = f"Argument {wire_name} must be an integer between 0 and 2147483647"
-        raise ApiError("InvalidArgument", message, ArgumentName=wire_name, ArgumentValue=str(asked))
-    return min(asked, most)
+        raise ApiError("InvalidArgument", message, ArgumentName=wire_name, ArgumentValue=str(requested))
+    return min(requested, most)
 
 
-def encryption(record: ObjectRecord) -> dict[str, str]:
-    """Return what an answer says of an object's encryption."""
+def encryption_members(record: ObjectRecord) -> dict[str, str]:
+    """Return the members of an answer about an object's encryption."""
     return {name: record.headers[name] for name in ("ServerSideEncryption", "SSEKMSKeyId") if name in record.headers}
 
 
-def encoded(params: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, str]:
-    """Return the texts, percent-encoded if the request asked for it (botocore does, and decodes them)."""
+def url_encoded(params: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the texts, percent-encoded if the request asks for it. botocore does so, and decodes them."""
     if params.get("EncodingType") == "url":
         return {name: quote(text, safe="/*") for name, text in texts.items()}
     return dict(texts)
 
 
-def echo(params: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Return those of the parameters that are there."""
+def pick(params: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return the named parameters that have a value."""
     return {name: params[name] for name in names if params.get(name) is not None}
 
 
 def quoted(etag: str) -> str:
-    """Return an ETag as it stands in an answer."""
+    """Return an ETag with the quotes of an answer."""
     return f'"{etag}"'
 
 
-def moment(seconds: float) -> dt.datetime:
-    """Return a time of the store's as boto3 knows it."""
+def to_datetime(seconds: float) -> dt.datetime:
+    """Convert a time of the store to boto3's type."""
     return dt.datetime.fromtimestamp(seconds, dt.timezone.utc)
 
 
 def malformed() -> ApiError:
-    """Return the error for XML that is no request."""
+    """Return the error for XML that is not a valid request."""
     message = "The XML you provided was not well-formed or did not validate against our published schema"
     return ApiError("MalformedXML", message)
 
 
-def not_implemented(what: str) -> ApiError:
-    """Return the error for what the engine lacks."""
-    return ApiError("NotImplemented", f"The local engine's S3 does not have {what}.", 501)
+def not_implemented(feature: str) -> ApiError:
+    """Return the error for a missing feature."""
+    return ApiError("NotImplemented", f"The local engine's S3 does not have {feature}.", 501)

@@ -1,4 +1,4 @@
-"""Objects copied inside the engine."""
+"""S3's CopyObject. UploadPartCopy is in `multipart`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from processing.local.errors import ApiError
 from processing.local.handlers.s3 import checksums
 from processing.local.handlers.s3.common import (
-    check_source,
+    check_copy_size,
     copy_source,
-    encryption,
-    headers_of,
-    metadata_of,
-    moment,
+    encryption_members,
     quoted,
+    stored_headers,
+    to_datetime,
+    user_metadata,
 )
 from processing.local.handlers.s3.conditions import check_conditions, writing_conditions
 from processing.local.handlers.s3.tagging import tags_of_header
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from processing.local.stores.objects import ObjectRecord
 
 _ENCRYPTION = ("ServerSideEncryption", "SSEKMSKeyId")
-_OWN = ("StorageClass", "WebsiteRedirectLocation", *_ENCRYPTION)
-"""What a copy has only if the request says so, whether the rest is copied or replaced."""
+_NOT_INHERITED = ("StorageClass", "WebsiteRedirectLocation", *_ENCRYPTION)
+"""Properties that a copy never inherits. It has them only if the request sets them."""
 
 
 class CopyOperations:
-    """The operation that copies an object; see `S3Handler`."""
+    """The operation that copies an object. See `S3Handler`."""
 
     def __init__(self, engine: EngineContext) -> None:
         self._objects = engine.objects
@@ -40,30 +40,30 @@ class CopyOperations:
 
     def _copy(self, params: dict[str, Any]) -> dict[str, Any]:
         bucket, key = copy_source(params)
-        _refuse_pointless(params, (bucket, key))
+        _refuse_unchanged(params, (bucket, key))
         source, descriptor = self._objects.open(bucket, key)
         with FileSection(descriptor, 0, source.size) as body:
             check_conditions(source, params, "CopySource")
-            check_source(source.size)
+            check_copy_size(source.size)
             record = self._objects.put(
                 params["Bucket"],
                 params["Key"],
                 body,
                 length=source.size,
                 algorithms=_algorithms(source, params),
-                **_said(source, params),
+                **_copied_properties(source, params),
                 **writing_conditions(params),
             )
-        sums = checksums.of_object(record.headers)
-        result = {"ETag": quoted(record.etag), "LastModified": moment(record.last_modified), **sums}
-        return {"CopyObjectResult": result, **encryption(record)}
+        sums = checksums.object_checksums(record.headers)
+        result = {"ETag": quoted(record.etag), "LastModified": to_datetime(record.last_modified), **sums}
+        return {"CopyObjectResult": result, **encryption_members(record)}
 
 
-def _refuse_pointless(params: Mapping[str, Any], source: tuple[str, str]) -> None:
-    """Refuse to copy an object to itself unless something changes."""
+def _refuse_unchanged(params: Mapping[str, Any], source: tuple[str, str]) -> None:
+    """Raise `InvalidRequest` if the copy of an object to itself changes nothing."""
     if source != (params["Bucket"], params["Key"]) or _directive(params, "MetadataDirective") == "REPLACE":
         return
-    if not any(name in params for name in _OWN):
+    if not any(name in params for name in _NOT_INHERITED):
         message = (
             "This copy request is illegal because it is trying to copy an object to itself without changing the "
             "object's metadata, storage class, website redirect location or encryption attributes."
@@ -71,29 +71,33 @@ def _refuse_pointless(params: Mapping[str, Any], source: tuple[str, str]) -> Non
         raise ApiError("InvalidRequest", message)
 
 
-def _said(source: ObjectRecord, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is said of the copy: what was said of the source, or what the request says anew."""
-    given = headers_of(params)
+def _copied_properties(source: ObjectRecord, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the properties of the copy, inherited from the source or set by the request."""
+    requested = stored_headers(params)
     if _directive(params, "MetadataDirective") == "REPLACE":
-        said = {"headers": given, "metadata": metadata_of(params)}
+        properties = {"headers": requested, "metadata": user_metadata(params)}
     else:
-        kept = {name: value for name, value in source.headers.items() if name not in _OWN and name[:8] != "Checksum"}
-        own = {name: value for name, value in given.items() if name in _OWN}
-        said = {"headers": kept | own, "metadata": dict(source.metadata)}
+        inherited = {
+            name: value
+            for name, value in source.headers.items()
+            if name not in _NOT_INHERITED and name[:8] != "Checksum"
+        }
+        own = {name: value for name, value in requested.items() if name in _NOT_INHERITED}
+        properties = {"headers": inherited | own, "metadata": dict(source.metadata)}
     replaced = _directive(params, "TaggingDirective") == "REPLACE"
-    return {**said, "tags": tags_of_header(params.get("Tagging")) if replaced else source.tags}
+    return {**properties, "tags": tags_of_header(params.get("Tagging")) if replaced else source.tags}
 
 
 def _directive(params: Mapping[str, Any], name: str) -> str:
     directive: str = params.get(name, "COPY")
     if directive not in {"COPY", "REPLACE"}:
-        what = "metadata" if name == "MetadataDirective" else "tagging"
-        raise ApiError("InvalidArgument", f"Unknown {what} directive.", ArgumentValue=directive)
+        kind = "metadata" if name == "MetadataDirective" else "tagging"
+        raise ApiError("InvalidArgument", f"Unknown {kind} directive.", ArgumentValue=directive)
     return directive
 
 
 def _algorithms(source: ObjectRecord, params: Mapping[str, Any]) -> list[str]:
-    """Return the algorithms of the copy's checksums: the one asked for, else the source's."""
-    asked = params.get("ChecksumAlgorithm")
-    names = [f"Checksum{asked}"] if asked else checksums.checksum_names(source.headers)
+    """Return the algorithms of the copy's checksums: the requested one, or those of the source."""
+    requested = params.get("ChecksumAlgorithm")
+    names = [f"Checksum{requested}"] if requested else checksums.checksum_names(source.headers)
     return [checksums.MEMBERS[name] for name in names if name in checksums.MEMBERS]

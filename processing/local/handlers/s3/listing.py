@@ -1,4 +1,4 @@
-"""Listings of objects, in both versions."""
+"""S3's ListObjects, in both versions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from processing.local.errors import ApiError
 from processing.local.handlers.s3.checksums import checksum_names
-from processing.local.handlers.s3.common import OWNER, echo, encoded, limit_of, moment, quoted
+from processing.local.handlers.s3.common import OWNER, page_limit, pick, quoted, to_datetime, url_encoded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ListOperations:
-    """The listings; see `S3Handler`."""
+    """Operations that list objects. See `S3Handler`."""
 
     def __init__(self, engine: EngineContext) -> None:
         self._objects = engine.objects
@@ -28,28 +28,29 @@ class ListOperations:
         }
 
     def _list_v2(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer a page of keys, which a continuation token or StartAfter follows on."""
+        """Return a page of keys after a continuation token or StartAfter."""
         token = params.get("ContinuationToken")
         after = params.get("StartAfter", "") if token is None else _from_token(token)
         answer, last = self._page(params, after, owner=bool(params.get("FetchOwner")))
         answer["KeyCount"] = len(answer["Contents"]) + len(answer["CommonPrefixes"])
-        answer |= echo(params, "ContinuationToken")
-        answer |= encoded(params, echo(params, "StartAfter"))
+        answer |= pick(params, "ContinuationToken")
+        answer |= url_encoded(params, pick(params, "StartAfter"))
         if answer["IsTruncated"] and last is not None:
             answer["NextContinuationToken"] = base64.urlsafe_b64encode(last.encode()).decode()
         return answer
 
     def _list_v1(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer a page of keys, which a marker follows on."""
+        """Return a page of keys after a marker."""
         answer, last = self._page(params, params.get("Marker", ""), owner=True)
-        answer |= encoded(params, {"Marker": params.get("Marker", "")})
-        if answer["IsTruncated"] and params.get("Delimiter") and last is not None:  # else it is the last key
-            answer |= encoded(params, {"NextMarker": last})
+        answer |= url_encoded(params, {"Marker": params.get("Marker", "")})
+        # Without a delimiter there is no NextMarker, and the marker is the last key.
+        if answer["IsTruncated"] and params.get("Delimiter") and last is not None:
+            answer |= url_encoded(params, {"NextMarker": last})
         return answer
 
     def _page(self, params: dict[str, Any], after: str, *, owner: bool) -> tuple[dict[str, Any], str | None]:
         check_encoding(params)
-        limit = limit_of(params, "MaxKeys", "max-keys")
+        limit = page_limit(params, "MaxKeys", "max-keys")
         bucket, prefix, delimiter = params["Bucket"], params.get("Prefix", ""), params.get("Delimiter")
         listing = self._objects.list(bucket, prefix, after, delimiter, limit)
         answer = {
@@ -57,15 +58,15 @@ class ListOperations:
             "MaxKeys": limit,
             "IsTruncated": listing.truncated,
             "Contents": [_entry(record, params, owner=owner) for record in listing.objects],
-            "CommonPrefixes": [encoded(params, {"Prefix": common}) for common in listing.prefixes],
-            **encoded(params, {"Prefix": prefix, **echo(params, "Delimiter")}),
-            **echo(params, "EncodingType"),
+            "CommonPrefixes": [url_encoded(params, {"Prefix": common}) for common in listing.prefixes],
+            **url_encoded(params, {"Prefix": prefix, **pick(params, "Delimiter")}),
+            **pick(params, "EncodingType"),
         }
         return answer, listing.last
 
 
 def check_encoding(params: Mapping[str, Any]) -> None:
-    """Refuse an encoding of names that there is not."""
+    """Raise `InvalidArgument` if the requested encoding of names does not exist."""
     if params.get("EncodingType") not in {None, "url"}:
         message = "Invalid Encoding Method specified in Request"
         raise ApiError("InvalidArgument", message, ArgumentName="encoding-type", ArgumentValue=params["EncodingType"])
@@ -73,8 +74,8 @@ def check_encoding(params: Mapping[str, Any]) -> None:
 
 def _entry(record: ObjectRecord, params: Mapping[str, Any], *, owner: bool) -> dict[str, Any]:
     entry = {
-        **encoded(params, {"Key": record.key}),
-        "LastModified": moment(record.last_modified),
+        **url_encoded(params, {"Key": record.key}),
+        "LastModified": to_datetime(record.last_modified),
         "ETag": quoted(record.etag),
         "Size": record.size,
         "StorageClass": record.headers.get("StorageClass", "STANDARD"),

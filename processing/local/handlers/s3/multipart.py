@@ -1,4 +1,4 @@
-"""Multipart uploads."""
+"""S3's operations on multipart uploads."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from processing.local.errors import ApiError
 from processing.local.handlers.s3 import checksums
 from processing.local.handlers.s3.common import (
     OWNER,
-    check_source,
+    check_copy_size,
+    content_length,
     copy_source,
-    echo,
-    encoded,
-    encryption,
-    headers_of,
-    length_of,
-    limit_of,
-    metadata_of,
-    moment,
+    encryption_members,
+    page_limit,
+    pick,
     quoted,
+    stored_headers,
+    to_datetime,
+    url_encoded,
+    user_metadata,
 )
 from processing.local.handlers.s3.conditions import check_conditions, writing_conditions
 from processing.local.handlers.s3.listing import check_encoding
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from processing.local.context import EngineContext
     from processing.local.handlers import Operation
 
-_SAID = ("ChecksumAlgorithm", "ChecksumType")
+_CHECKSUM_SETTINGS = ("ChecksumAlgorithm", "ChecksumType")
 
 
 class MultipartOperations:
-    """The operations on multipart uploads; see `S3Handler`."""
+    """Operations on multipart uploads. See `S3Handler`."""
 
     def __init__(self, engine: EngineContext) -> None:
         self._objects = engine.objects
@@ -56,61 +56,68 @@ class MultipartOperations:
 
     def _create(self, params: dict[str, Any]) -> dict[str, Any]:
         bucket, key = params["Bucket"], params["Key"]
-        headers = headers_of(params) | checksums.algorithm_and_type(params)
+        headers = stored_headers(params) | checksums.algorithm_and_type(params)
         tags = tags_of_header(params.get("Tagging"))
-        upload = self._uploads.create(bucket, key, headers=headers, metadata=metadata_of(params), tags=tags)
-        said = echo(headers, "ServerSideEncryption", "SSEKMSKeyId", *_SAID)
-        return {"Bucket": bucket, "Key": key, "UploadId": upload.id, **said}
+        upload = self._uploads.create(bucket, key, headers=headers, metadata=user_metadata(params), tags=tags)
+        settings = pick(headers, "ServerSideEncryption", "SSEKMSKeyId", *_CHECKSUM_SETTINGS)
+        return {"Bucket": bucket, "Key": key, "UploadId": upload.id, **settings}
 
     def _upload_part(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Store a part; checksums that come with it are checked."""
+        """Store a part and verify its checksums."""
         body = params.get("Body", b"")
-        expected = checksums.expected(params, body)
-        where = _upload_of(params)
-        part = self._uploads.add_part(*where, params["PartNumber"], body, length=length_of(params), expected=expected)
-        return {"ETag": quoted(part.etag), **checksums.members(part.checksums)}
+        expected = checksums.expected_checksums(params, body)
+        upload_args = _upload_args(params)
+        part = self._uploads.add_part(
+            *upload_args, params["PartNumber"], body, length=content_length(params), expected=expected
+        )
+        return {"ETag": quoted(part.etag), **checksums.to_members(part.checksums)}
 
     def _copy_part(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Make a part of an object, or of a range of it."""
+        """Store a part that is copied from an object or a range of it."""
         source, descriptor = self._objects.open(*copy_source(params))
         try:
             check_conditions(source, params, "CopySource")
             start, length = copied_range(params.get("CopySourceRange"), source.size)
-            check_source(length)
+            check_copy_size(length)
         except BaseException:
             os.close(descriptor)
             raise
         with FileSection(descriptor, start, length) as body:
-            part = self._uploads.add_part(*_upload_of(params), params["PartNumber"], body, length=length, copied=True)
-        result = {"ETag": quoted(part.etag), "LastModified": moment(part.last_modified)}
-        return {"CopyPartResult": {**result, **checksums.members(part.checksums)}}
+            part = self._uploads.add_part(*_upload_args(params), params["PartNumber"], body, length=length, copied=True)
+        result = {"ETag": quoted(part.etag), "LastModified": to_datetime(part.last_modified)}
+        return {"CopyPartResult": {**result, **checksums.to_members(part.checksums)}}
 
     def _complete(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Make the object of its parts."""
+        """Join the parts into the object."""
         parts = params.get("MultipartUpload", {}).get("Parts", ())
         chosen = [
-            CompletedPart(part.get("PartNumber", 0), part.get("ETag", "").strip('"'), checksums.stated(part))
+            CompletedPart(part.get("PartNumber", 0), part.get("ETag", "").strip('"'), checksums.sent_checksums(part))
             for part in parts
         ]
-        where = _upload_of(params)
-        self._check_type(where, params)
+        upload_args = _upload_args(params)
+        self._check_type(upload_args, params)
         record = self._uploads.complete(
-            *where,
+            *upload_args,
             chosen,
             size=params.get("MpuObjectSize"),
-            expected=checksums.stated(params),
+            expected=checksums.sent_checksums(params),
             **writing_conditions(params),
         )
         answer = {"Bucket": record.bucket, "Key": record.key, "ETag": quoted(record.etag)}
-        place = f"/{record.bucket}/{quote(record.key)}"
-        return {**answer, "Location": place, **encryption(record), **checksums.of_object(record.headers)}
+        location = f"/{record.bucket}/{quote(record.key)}"
+        return {
+            **answer,
+            "Location": location,
+            **encryption_members(record),
+            **checksums.object_checksums(record.headers),
+        }
 
-    def _check_type(self, where: tuple[str, str, str], params: Mapping[str, Any]) -> None:
-        given = params.get("ChecksumType")
-        if given is None:
+    def _check_type(self, upload_args: tuple[str, str, str], params: Mapping[str, Any]) -> None:
+        requested = params.get("ChecksumType")
+        if requested is None:
             return
-        known = self._uploads.get(*where).headers.get("ChecksumType", "FULL_OBJECT")
-        if given != known:
+        known = self._uploads.get(*upload_args).headers.get("ChecksumType", "FULL_OBJECT")
+        if requested != known:
             message = (
                 f"The upload was created using the {known} checksum mode. The complete request must use the same "
                 "checksum mode."
@@ -118,13 +125,13 @@ class MultipartOperations:
             raise ApiError("InvalidRequest", message)
 
     def _abort(self, params: dict[str, Any]) -> dict[str, Any]:
-        self._uploads.abort(*_upload_of(params))
+        self._uploads.abort(*_upload_args(params))
         return {}
 
     def _list_parts(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer the parts that have arrived, by number."""
-        marker, limit = int(params.get("PartNumberMarker", 0)), limit_of(params, "MaxParts", "max-parts")
-        upload_id, bucket, key = _upload_of(params)
+        """Return a page of the uploaded parts, sorted by number."""
+        marker, limit = int(params.get("PartNumberMarker", 0)), page_limit(params, "MaxParts", "max-parts")
+        upload_id, bucket, key = _upload_args(params)
         upload = self._uploads.get(upload_id, bucket, key)
         parts = [part for part in self._uploads.parts(upload_id, bucket, key) if part.number > marker]
         page = parts[:limit]
@@ -136,50 +143,50 @@ class MultipartOperations:
             "NextPartNumberMarker": page[-1].number if page else 0,
             "MaxParts": limit,
             "IsTruncated": len(parts) > len(page),
-            "Parts": [_part(part) for part in page],
+            "Parts": [_part_entry(part) for part in page],
             "Initiator": OWNER,
             "Owner": OWNER,
             "StorageClass": upload.headers.get("StorageClass", "STANDARD"),
-            **echo(upload.headers, *_SAID),
+            **pick(upload.headers, *_CHECKSUM_SETTINGS),
         }
 
     def _list_uploads(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer the uploads that are neither completed nor aborted, by key and age."""
+        """Return a page of the unfinished uploads, sorted by key and age."""
         check_encoding(params)
         bucket, prefix, delimiter = params["Bucket"], params.get("Prefix", ""), params.get("Delimiter", "")
-        uploads = _behind(params, self._uploads.list(bucket, prefix))
-        limit = limit_of(params, "MaxUploads", "max-uploads")
-        page, prefixes, more = _roll_up(uploads, prefix, delimiter, params.get("KeyMarker", ""), limit)
-        following = {} if more is None else {"NextKeyMarker": more[0], "NextUploadIdMarker": more[1]}
-        names = {"Prefix": prefix, "KeyMarker": params.get("KeyMarker", ""), **echo(params, "Delimiter")}
+        uploads = _after_markers(params, self._uploads.list(bucket, prefix))
+        limit = page_limit(params, "MaxUploads", "max-uploads")
+        page, prefixes, markers = _group_by_prefix(uploads, prefix, delimiter, params.get("KeyMarker", ""), limit)
+        following = {} if markers is None else {"NextKeyMarker": markers[0], "NextUploadIdMarker": markers[1]}
+        names = {"Prefix": prefix, "KeyMarker": params.get("KeyMarker", ""), **pick(params, "Delimiter")}
         return {
             "Bucket": bucket,
             "MaxUploads": limit,
             "IsTruncated": bool(following),
             **following,
-            **encoded(params, names),
-            **encoded(params, echo(following, "NextKeyMarker")),
-            **echo(params, "EncodingType", "UploadIdMarker"),
-            "Uploads": [_upload(upload, params) for upload in page],
-            "CommonPrefixes": [encoded(params, {"Prefix": common}) for common in prefixes],
+            **url_encoded(params, names),
+            **url_encoded(params, pick(following, "NextKeyMarker")),
+            **pick(params, "EncodingType", "UploadIdMarker"),
+            "Uploads": [_upload_entry(upload, params) for upload in page],
+            "CommonPrefixes": [url_encoded(params, {"Prefix": common}) for common in prefixes],
         }
 
 
-def _behind(params: Mapping[str, Any], uploads: list[UploadRecord]) -> list[UploadRecord]:
-    """Return the uploads behind the markers."""
+def _after_markers(params: Mapping[str, Any], uploads: list[UploadRecord]) -> list[UploadRecord]:
+    """Return the uploads that follow the markers of the request."""
     marker = (params.get("KeyMarker", ""), params.get("UploadIdMarker", ""))
     if not marker[0]:
         return uploads
-    places = [(upload.key, upload.id) for upload in uploads]
-    if marker in places:
-        return uploads[places.index(marker) + 1 :]
+    positions = [(upload.key, upload.id) for upload in uploads]
+    if marker in positions:
+        return uploads[positions.index(marker) + 1 :]
     return [upload for upload in uploads if upload.key.encode() > marker[0].encode()]
 
 
-def _roll_up(
+def _group_by_prefix(
     uploads: Sequence[UploadRecord], prefix: str, delimiter: str, after: str, limit: int
 ) -> tuple[list[UploadRecord], list[str], tuple[str, str] | None]:
-    """Return a page of uploads and common prefixes, and the markers of its end if there is more."""
+    """Return a page of uploads and common prefixes, and its last markers or None if no page follows."""
     page: list[UploadRecord] = []
     prefixes: list[str] = []
     last = ("", "")
@@ -199,27 +206,27 @@ def _roll_up(
     return page, prefixes, None
 
 
-def _upload(upload: UploadRecord, params: Mapping[str, Any]) -> dict[str, Any]:
+def _upload_entry(upload: UploadRecord, params: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        **encoded(params, {"Key": upload.key}),
+        **url_encoded(params, {"Key": upload.key}),
         "UploadId": upload.id,
-        "Initiated": moment(upload.initiated),
+        "Initiated": to_datetime(upload.initiated),
         "StorageClass": upload.headers.get("StorageClass", "STANDARD"),
         "Initiator": OWNER,
         "Owner": OWNER,
-        **echo(upload.headers, *_SAID),
+        **pick(upload.headers, *_CHECKSUM_SETTINGS),
     }
 
 
-def _part(part: PartRecord) -> dict[str, Any]:
+def _part_entry(part: PartRecord) -> dict[str, Any]:
     return {
         "PartNumber": part.number,
-        "LastModified": moment(part.last_modified),
+        "LastModified": to_datetime(part.last_modified),
         "ETag": quoted(part.etag),
         "Size": part.size,
-        **checksums.members(part.checksums),
+        **checksums.to_members(part.checksums),
     }
 
 
-def _upload_of(params: Mapping[str, Any]) -> tuple[str, str, str]:
+def _upload_args(params: Mapping[str, Any]) -> tuple[str, str, str]:
     return params["UploadId"], params["Bucket"], params["Key"]

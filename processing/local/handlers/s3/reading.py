@@ -1,4 +1,4 @@
-"""Objects read: whole, a range, a part; if a condition holds; and what is known of them."""
+"""S3's operations that read an object or its properties."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from processing.local.errors import ApiError
 from processing.local.handlers.s3 import checksums
-from processing.local.handlers.s3.common import KEPT, header_text, limit_of, moment, quoted
+from processing.local.handlers.s3.common import STORED_HEADERS, header_text, page_limit, quoted, to_datetime
 from processing.local.handlers.s3.conditions import check_conditions
 from processing.local.protocols.message import FileSection
 
@@ -24,7 +24,7 @@ _RANGE = re.compile(r"bytes=([0-9]{0,30})-([0-9]{0,30})")
 
 
 class ReadOperations:
-    """The operations that read an object; see `S3Handler`."""
+    """Operations that read an object. See `S3Handler`."""
 
     def __init__(self, engine: EngineContext) -> None:
         self._objects = engine.objects
@@ -37,7 +37,7 @@ class ReadOperations:
     def _get(self, params: dict[str, Any]) -> dict[str, Any]:
         record, descriptor = self._objects.open(params["Bucket"], params["Key"])
         try:
-            answer, start, length = _reading(record, params)
+            answer, start, length = _read(record, params)
         except BaseException:
             os.close(descriptor)
             raise
@@ -46,36 +46,36 @@ class ReadOperations:
         return {**answer, "Body": FileSection(descriptor, start, length)}
 
     def _head(self, params: dict[str, Any]) -> dict[str, Any]:
-        # Who asks whether it is there may rely on that, as for code that need not be uploaded again.
-        return _reading(self._objects.touch(params["Bucket"], params["Key"]), params)[0]
+        # Clients rely on the answer, for example to skip the upload of unchanged code, so this counts as a use.
+        return _read(self._objects.touch(params["Bucket"], params["Key"]), params)[0]
 
     def _attributes(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer those of an object's properties that are asked for."""
+        """Return the requested properties of an object."""
         record = self._objects.get(params["Bucket"], params["Key"])
-        asked = set(params.get("ObjectAttributes", ()))
+        requested = set(params.get("ObjectAttributes", ()))
         found: dict[str, Any] = {
             "ETag": record.etag,
-            "Checksum": checksums.of_object(record.headers) or None,
+            "Checksum": checksums.object_checksums(record.headers) or None,
             "ObjectParts": _object_parts(record, params),
             "StorageClass": record.headers.get("StorageClass", "STANDARD"),
             "ObjectSize": record.size,
         }
-        if not asked <= set(found):
+        if not requested <= set(found):
             message = "Invalid attribute name specified."
             raise ApiError("InvalidArgument", message, ArgumentName="x-amz-object-attributes")
-        chosen = {name: value for name, value in found.items() if name in asked}
-        return {"LastModified": moment(record.last_modified), **chosen}
+        chosen = {name: value for name, value in found.items() if name in requested}
+        return {"LastModified": to_datetime(record.last_modified), **chosen}
 
 
 def _object_parts(record: ObjectRecord, params: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the page of an object's parts; the parts themselves are told only if they had checksums, as by S3."""
+    """Return a page of an object's parts. As in S3, parts are listed only if they have checksums."""
     parts = record.load_parts()
     if not parts:
         return None
     count: dict[str, Any] = {"TotalPartsCount": len(parts)}
     if not any(part.checksums for part in parts):
         return count
-    marker, limit = int(params.get("PartNumberMarker", 0)), limit_of(params, "MaxParts", "max-parts")
+    marker, limit = int(params.get("PartNumberMarker", 0)), page_limit(params, "MaxParts", "max-parts")
     page = list(enumerate(parts, 1))[marker : marker + limit]
     return {
         **count,
@@ -84,53 +84,53 @@ def _object_parts(record: ObjectRecord, params: Mapping[str, Any]) -> dict[str, 
         "MaxParts": limit,
         "IsTruncated": marker + len(page) < len(parts),
         "Parts": [
-            {"PartNumber": number, "Size": part.size, **checksums.members(part.checksums)} for number, part in page
+            {"PartNumber": number, "Size": part.size, **checksums.to_members(part.checksums)} for number, part in page
         ],
     }
 
 
-def _reading(record: ObjectRecord, params: Mapping[str, Any]) -> tuple[dict[str, Any], int, int]:
-    """Return the answer to GetObject without the body, and where the body begins and how long it is."""
+def _read(record: ObjectRecord, params: Mapping[str, Any]) -> tuple[dict[str, Any], int, int]:
+    """Return the answer to GetObject without the body, and the body's first byte and length."""
     check_conditions(record, params)
     answer: dict[str, Any] = {}
-    sums = checksums.of_object(record.headers)
-    wanted = _range_of(params.get("Range"), record.size)
+    sums = checksums.object_checksums(record.headers)
+    section = _parse_range(params.get("Range"), record.size)
     if params.get("PartNumber") is not None:
-        wanted, answer, sums = _part_of(record, params, sums)
-    elif wanted is not None:
+        section, answer, sums = _find_part(record, params, sums)
+    elif section is not None:
         sums = {}
-    start, length = (0, record.size) if wanted is None else wanted
-    if wanted is not None:
+    start, length = (0, record.size) if section is None else section
+    if section is not None:
         answer["ContentRange"] = f"bytes {start}-{start + length - 1}/{record.size}"
         answer["ResponseMetadata"] = {"HTTPStatusCode": 206}
     if params.get("ChecksumMode") == "ENABLED":
         answer |= sums
     answer |= {
         "AcceptRanges": "bytes",
-        "LastModified": moment(record.last_modified),
+        "LastModified": to_datetime(record.last_modified),
         "ContentLength": length,
         "ETag": quoted(record.etag),
         "ContentType": _DEFAULT_TYPE,
         "Metadata": dict(record.metadata),
-        **{name: value for name, value in record.headers.items() if name in KEPT},
+        **{name: value for name, value in record.headers.items() if name in STORED_HEADERS},
         **_overrides(params),
     }
-    if answer.get("StorageClass") == "STANDARD":  # S3 leaves it out
+    if answer.get("StorageClass") == "STANDARD":  # S3 omits the default
         del answer["StorageClass"]
     return answer, start, length
 
 
 def _overrides(params: Mapping[str, Any]) -> dict[str, str]:
-    """Return the headers that the request asks for in place of the object's own, as presigned URLs do."""
+    """Return the headers that the request sets in place of the object's own, as presigned URLs do."""
     prefix = "Response"
     named = {name[len(prefix) :]: value for name, value in params.items() if name.startswith(prefix)}
-    return {name: header_text(value) for name, value in named.items() if name in KEPT}
+    return {name: header_text(value) for name, value in named.items() if name in STORED_HEADERS}
 
 
-def _part_of(
+def _find_part(
     record: ObjectRecord, params: Mapping[str, Any], sums: dict[str, str]
 ) -> tuple[tuple[int, int] | None, dict[str, Any], dict[str, str]]:
-    """Return the place of a part, what the answer says of the parts, and the part's checksums."""
+    """Return a part's first byte and length, the answer's members about parts, and the part's checksums."""
     if params.get("Range") is not None:
         raise ApiError("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
     number, parts = params["PartNumber"], record.load_parts()
@@ -141,16 +141,16 @@ def _part_of(
         return ((0, record.size) if record.size else None), {}, sums
     part: ObjectPart = parts[number - 1]
     start = sum(each.size for each in parts[: number - 1])
-    found = checksums.members(part.checksums)
+    found = checksums.to_members(part.checksums)
     kind = {"ChecksumType": record.headers["ChecksumType"]} if found and "ChecksumType" in record.headers else {}
-    place = (start, part.size) if part.size else None
-    return place, {"PartsCount": len(parts)}, {**found, **kind}
+    section = (start, part.size) if part.size else None
+    return section, {"PartsCount": len(parts)}, {**found, **kind}
 
 
-def _range_of(text: str | None, size: int) -> tuple[int, int] | None:
-    """Return the first byte and the length that a Range header asks for; None for everything.
+def _parse_range(text: str | None, size: int) -> tuple[int, int] | None:
+    """Return the first byte and the length of a Range header, or None for the whole object.
 
-    Everything is also S3's answer to what is no range, and to several ranges at once.
+    Like S3, the engine also returns the whole object for a malformed range and for several ranges.
     """
     match = _RANGE.fullmatch(text.strip()) if text else None
     if match is None or not (match[1] or match[2]):
@@ -169,7 +169,7 @@ def _range_of(text: str | None, size: int) -> tuple[int, int] | None:
 
 
 def copied_range(text: str | None, size: int) -> tuple[int, int]:
-    """Return the first byte and the length of what is copied of an object."""
+    """Return the first byte and the length of the copied part of an object."""
     if text is None:
         return 0, size
     match = _RANGE.fullmatch(text)

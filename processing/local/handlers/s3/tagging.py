@@ -1,4 +1,4 @@
-"""Tags of objects and buckets."""
+"""S3's operations on the tags of objects and buckets."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from processing.local.handlers import Operation
 
 OBJECT_TAGS = 10
+"""S3's limit for the tags of an object."""
 BUCKET_TAGS = 50
+"""S3's limit for the tags of a bucket."""
 _KEY = re.compile(r"[\w\s+\-=.:/@]{1,128}")
 _VALUE = re.compile(r"[\w\s+\-=.:/@]{0,256}")
 
 
 class TaggingOperations:
-    """The operations on tags; see `S3Handler`."""
+    """Operations on tags. See `S3Handler`."""
 
     def __init__(self, engine: EngineContext) -> None:
         self._objects = engine.objects
@@ -64,7 +66,7 @@ class TaggingOperations:
 
 
 def tags_of_header(text: str | None) -> dict[str, str]:
-    """Return the tags that a header gives, encoded like the query of a URL."""
+    """Return the tags in a header, which is encoded like the query of a URL."""
     pairs = parse_qsl(text or "", keep_blank_values=True)
     if len({key for key, _ in pairs}) < len(pairs):
         message = (
@@ -85,8 +87,8 @@ def tags_of_set(tags: Iterable[Mapping[str, str]], limit: int = OBJECT_TAGS) -> 
 
 def _checked(pairs: list[tuple[str, str]], limit: int) -> dict[str, str]:
     if len(pairs) > limit:
-        what = "Object" if limit == OBJECT_TAGS else "Bucket"
-        raise ApiError("BadRequest", f"{what} tags cannot be greater than {limit}")
+        kind = "Object" if limit == OBJECT_TAGS else "Bucket"
+        raise ApiError("BadRequest", f"{kind} tags cannot be greater than {limit}")
     for key, value in pairs:
         if not _KEY.fullmatch(key):
             raise ApiError("InvalidTag", "The TagKey you have provided is invalid", TagKey=key)

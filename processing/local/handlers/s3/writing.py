@@ -1,4 +1,4 @@
-"""Objects written and deleted."""
+"""S3's operations that write or delete objects."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from processing.local.errors import ApiError
 from processing.local.handlers.s3 import checksums
 from processing.local.handlers.s3.common import (
     PAGE,
-    encryption,
-    headers_of,
-    length_of,
+    content_length,
+    encryption_members,
     malformed,
-    metadata_of,
     not_implemented,
     quoted,
+    stored_headers,
+    user_metadata,
 )
 from processing.local.handlers.s3.conditions import writing_conditions
 from processing.local.handlers.s3.tagging import tags_of_header
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class WriteOperations:
-    """The operations that write or delete objects; see `S3Handler`."""
+    """Operations that write or delete objects. See `S3Handler`."""
 
     def __init__(self, engine: EngineContext) -> None:
         self._objects = engine.objects
@@ -38,43 +38,43 @@ class WriteOperations:
         }
 
     def _put(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Store an object; checksums that come with it are checked."""
+        """Store an object and verify its checksums."""
         body = params.get("Body", b"")
         record = self._objects.put(
             params["Bucket"],
             params["Key"],
             body,
-            headers=headers_of(params),
-            metadata=metadata_of(params),
+            headers=stored_headers(params),
+            metadata=user_metadata(params),
             tags=tags_of_header(params.get("Tagging")),
-            length=length_of(params),
-            expected=checksums.expected(params, body),
+            length=content_length(params),
+            expected=checksums.expected_checksums(params, body),
             **writing_conditions(params),
         )
-        return {"ETag": quoted(record.etag), **encryption(record), **checksums.of_object(record.headers)}
+        return {"ETag": quoted(record.etag), **encryption_members(record), **checksums.object_checksums(record.headers)}
 
     def _delete(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Delete an object; that there is none is no error, without a condition."""
+        """Delete an object. A missing object is an error only with a condition."""
         match = params.get("IfMatch")
         self._objects.delete(params["Bucket"], params["Key"], if_match=None if match is None else match.strip('"'))
         return {}
 
     def _delete_many(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Delete up to 1,000 objects; each is deleted or has its own error."""
+        """Delete up to 1,000 objects. The answer has an error for each object that was not deleted."""
         self._objects.head_bucket(params["Bucket"])
-        wanted = params.get("Delete", {})
-        entries = wanted.get("Objects", ())
+        request = params.get("Delete", {})
+        entries = request.get("Objects", ())
         if not 1 <= len(entries) <= PAGE or not all(entry.get("Key") for entry in entries):
             raise malformed()
         deleted, errors = [], []
         for entry in entries:
             try:
                 self._delete_one(params["Bucket"], entry)
-            except ApiError as error:  # noqa: PERF203 — each key has its own error
+            except ApiError as error:  # noqa: PERF203 - each key has its own error
                 errors.append({"Key": entry["Key"], "Code": error.code, "Message": error.message})
             else:
                 deleted.append({"Key": entry["Key"]})
-        return {"Errors": errors} if wanted.get("Quiet") else {"Deleted": deleted, "Errors": errors}
+        return {"Errors": errors} if request.get("Quiet") else {"Deleted": deleted, "Errors": errors}
 
     def _delete_one(self, bucket: str, entry: Mapping[str, Any]) -> None:
         for name in ("LastModifiedTime", "Size"):
