@@ -20,7 +20,7 @@ from processing import (
     SubmissionError,
 )
 from processing.job.plan import PlannedUpload, RunPlan
-from processing.staging.bundles import KEPT
+from processing.staging.bundles import MEMORY_LIMIT
 
 if TYPE_CHECKING:
     import pathlib
@@ -158,7 +158,7 @@ def test_no_bundle_is_left_behind(
     temporary.mkdir()
     (source / "clean.py").write_text("pass\n")
     with (source / "large").open("wb") as file:
-        file.truncate(KEPT + 1)
+        file.truncate(MEMORY_LIMIT + 1)
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     here = FrameworkProcessor(instance_count=1, instance_type="local", sagemaker_session=local_session)
     kept: list[Any] = []

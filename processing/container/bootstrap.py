@@ -143,16 +143,16 @@ def _python(command: Sequence[str]) -> str:
 def _unpack(archive: Optional[str]) -> str:
     if archive is not None:
         return _UNPACK.format(step=_quoted("unpack", archive), archive=shlex.quote(archive))
-    return _if_there(ARCHIVE, _UNPACK.format(step=_quoted("unpack", ARCHIVE), archive=ARCHIVE))
+    return _if_exists(ARCHIVE, _UNPACK.format(step=_quoted("unpack", ARCHIVE), archive=ARCHIVE))
 
 
 def _install(requirements: Optional[str]) -> str:
     file = requirements or "requirements.txt"
     install = _INSTALL.format(step=_quoted("install", file), file=shlex.quote(file))
-    return install if requirements is not None else _if_there(file, install)
+    return install if requirements is not None else _if_exists(file, install)
 
 
-def _if_there(file: str, step: str) -> str:
+def _if_exists(file: str, step: str) -> str:
     lines: List[str] = ["    " + line for line in step.splitlines()]
     return "\n".join(["if [ -f %s ]; then" % file, *lines, "fi\n"])
 

@@ -43,7 +43,7 @@ def host_name(number: int) -> str:
     return "algo-%d" % number
 
 
-def inside(ml_root: str, path: str) -> str:
+def resolve_path(ml_root: str, path: str) -> str:
     """Return where a path below /opt/ml is, for a /opt/ml that is kept in the directory `ml_root`.
 
     Raises:

@@ -28,16 +28,16 @@ class LineSplitter:
 
     def feed(self, data: bytes) -> List[str]:
         """Return the messages that `data` completes."""
-        return self._take(self._decoder.decode(data))
+        return self._split_lines(self._decoder.decode(data))
 
     def close(self) -> List[str]:
         """Return what is left: a last line that no newline ended."""
-        messages = self._take(self._decoder.decode(b"", final=True))
+        messages = self._split_lines(self._decoder.decode(b"", final=True))
         if self._parts:
             messages.extend(self._end_line())
         return messages
 
-    def _take(self, text: str) -> List[str]:
+    def _split_lines(self, text: str) -> List[str]:
         messages: List[str] = []
         lines = text.split("\n")
         for line in lines[:-1]:

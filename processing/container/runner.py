@@ -28,10 +28,10 @@ DRAIN_QUIET = 0.05
 """Seconds without output after the end, with the pipe still open, after which nobody is waited for any more."""
 DRAIN_LIMIT = 2.0
 """Seconds after the end during which output of survivors is taken at most."""
-_READ = 1 << 16
+_READ_SIZE = 1 << 16
 
 TIMED_OUT = "max-runtime"
-"""`Ended.stopped` of a program that ran longer than it was allowed to."""
+"""`ProgramExit.stop_reason` of a program that ran longer than it was allowed to."""
 
 
 class Program(NamedTuple):
@@ -54,7 +54,7 @@ class Program(NamedTuple):
     signal: Optional[Callable[[int], bool]] = None
 
 
-class Limits(NamedTuple):
+class RunLimits(NamedTuple):
     """How a program is watched, in seconds.
 
     Attributes:
@@ -68,7 +68,7 @@ class Limits(NamedTuple):
     max_runtime: Optional[float] = None
 
 
-class Ended(NamedTuple):
+class ProgramExit(NamedTuple):
     """How a program ended.
 
     Attributes:
@@ -77,16 +77,16 @@ class Ended(NamedTuple):
     """
 
     exit_code: int
-    stopped: Optional[str]
+    stop_reason: Optional[str]
 
 
 def run_program(
     program: Program,
     emit: Emit,
-    limits: Limits,
+    limits: RunLimits,
     should_stop: Callable[[], Optional[str]] = lambda: None,
     on_start: Callable[[int], None] = lambda _group: None,
-) -> Ended:
+) -> ProgramExit:
     """Run it to its end.
 
     Args:
@@ -109,7 +109,7 @@ class _Run:
         self,
         program: Program,
         emit: Emit,
-        limits: Limits,
+        limits: RunLimits,
         should_stop: Callable[[], Optional[str]],
         on_start: Callable[[int], None],
     ) -> None:
@@ -124,13 +124,13 @@ class _Run:
         self._stamp = 0
         self._report = b""
         self._group = 0
-        self._stopped: Optional[str] = None
+        self._stop_reason: Optional[str] = None
         self._kill_at: Optional[float] = None
         self._ended = False
-        self._reports = program.report is not None
-        self._outside = program.signal
+        self._has_report = program.report is not None
+        self._external_signal = program.signal
         self._process = self._start(program)
-        self._started = self._next_look = time.monotonic()
+        self._started = self._next_check = time.monotonic()
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
         self._open(program)
@@ -188,12 +188,12 @@ class _Run:
 
     # --- the loop
 
-    def run(self) -> Ended:
+    def run(self) -> ProgramExit:
         try:
-            if not self._reports:
-                self._know_group(self._process.pid)
+            if not self._has_report:
+                self._set_group(self._process.pid)
             while not self._ended:
-                self._step()
+                self._run_once()
             self._drain()
             for splitter in self._splitters.values():
                 self._add(splitter.close())
@@ -204,16 +204,16 @@ class _Run:
         finally:
             self._close()
         code = self._process.returncode
-        return Ended(code if code >= 0 else 128 - code, self._stopped)
+        return ProgramExit(code if code >= 0 else 128 - code, self._stop_reason)
 
-    def _step(self) -> None:
+    def _run_once(self) -> None:
         now = time.monotonic()
-        if now >= self._next_look:
-            self._look(now)
+        if now >= self._next_check:
+            self._check_stop(now)
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = None
             self._signal(signal.SIGKILL)
-        wait = self._next_look - now
+        wait = self._next_check - now
         if self._kill_at is not None:
             wait = min(wait, self._kill_at - now)
         if self._pending:
@@ -223,10 +223,10 @@ class _Run:
         if self._pending and time.monotonic() - self._pending_since >= FLUSH_AFTER:
             self._flush()
 
-    def _look(self, now: float) -> None:
+    def _check_stop(self, now: float) -> None:
         """Ask whether to stop, and keep the time limit."""
-        self._next_look = now + self._limits.tick
-        if self._stopped is not None:
+        self._next_check = now + self._limits.tick
+        if self._stop_reason is not None:
             return
         reason = self._should_stop()
         longest = self._limits.max_runtime
@@ -234,16 +234,16 @@ class _Run:
             if self._group and now >= self._started + longest:
                 reason = TIMED_OUT
             else:
-                self._next_look = min(self._next_look, self._started + longest)
+                self._next_check = min(self._next_check, self._started + longest)
         if reason is not None and self._signal(signal.SIGTERM):
-            self._stopped = reason
+            self._stop_reason = reason
             self._kill_at = now + self._limits.grace
 
     def _signal(self, number: int) -> bool:
         """Signal the program; False where a sandbox is still on its way to it."""
-        if self._outside is not None and self._outside(number):
+        if self._external_signal is not None and self._external_signal(number):
             return True  # what was started ends when the program does, and hands on its last output
-        reached = self._outside is None and self._signal_group(number)
+        reached = self._external_signal is None and self._signal_group(number)
         if number == signal.SIGKILL:
             self._process.kill()
         return reached
@@ -256,7 +256,7 @@ class _Run:
                 os.killpg(self._group, number)
                 reached = True
             except ProcessLookupError:  # a sandbox says which group it will be before that is one
-                reached = not self._reports
+                reached = not self._has_report
             except PermissionError:  # what macOS says of a group of zombies
                 reached = True
         return reached
@@ -265,7 +265,7 @@ class _Run:
 
     def _on_output(self, fd: int) -> None:
         try:
-            data = os.read(fd, _READ)
+            data = os.read(fd, _READ_SIZE)
         except BlockingIOError:
             return
         if data:
@@ -274,19 +274,19 @@ class _Run:
             self._selector.unregister(fd)
 
     def _on_report(self, fd: int) -> None:
-        data = os.read(fd, _READ)
+        data = os.read(fd, _READ_SIZE)
         self._report += data
         try:
             group = int(json.loads(self._report)["child-pid"])
         except ValueError:
             group = 0
         if group:
-            self._know_group(group)
+            self._set_group(group)
         if group or not data:
             self._selector.unregister(fd)
             os.close(fd)
 
-    def _know_group(self, group: int) -> None:
+    def _set_group(self, group: int) -> None:
         self._group = group
         self._started = time.monotonic()
         self._on_start(group)

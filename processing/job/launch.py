@@ -68,7 +68,7 @@ class Launch:
         """
         from processing.config import defaults
         from processing.request.build import build_request
-        from processing.request.extra import merged
+        from processing.request.extra import merge_extra
         from processing.request.validate import check_request
 
         session: Session = processor.sagemaker_session
@@ -92,7 +92,7 @@ class Launch:
             tags=defaults.add_tags(session.config, processor.tags),
             network_config=processor.network_config,
             experiment_config=experiment_config,
-            extra=merged(processor.extra, extra),
+            extra=merge_extra(processor.extra, extra),
         )
         if check:
             check_request(request, file_uris=session.is_local)
@@ -121,12 +121,12 @@ class Launch:
         Its uploads replace nothing, and are taken back where the name turns out to be the other's: the other's job
         must not find them among its files.
         """
-        return attrs.evolve(self, staging=self.staging.claimed(secrets.token_hex(8)))
+        return attrs.evolve(self, staging=self.staging.with_claim(secrets.token_hex(8)))
 
     def _stage_and_submit(self) -> Submitted:
         from processing.exceptions import NameTakenError
         from processing.job.submit import submit
-        from processing.staging.deduplication import missing_uploads, remember_trees
+        from processing.staging.deduplication import missing_uploads, record_trees
         from processing.staging.objects import ClaimedError, remove_claimed
         from processing.staging.transfers import upload_all
 
@@ -134,7 +134,7 @@ class Launch:
         try:
             missing = missing_uploads(api, uploads, owner)
             upload_all(api, missing, expected_owner=owner, progress=self.progress)
-            remember_trees(uploads)
+            record_trees(uploads)
             return submit(api, self.request)
         except (ClaimedError, NameTakenError):
             remove_claimed(api, uploads, owner)

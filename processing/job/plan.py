@@ -14,7 +14,7 @@ from processing import pricing
 from processing.container.contract import DEFAULT_MAX_RUNTIME
 from processing.exceptions import ConfigurationError, EngineError, StagingError
 from processing.request.validate import find_problems
-from processing.request.warnings import collected_notices
+from processing.request.warnings import collect_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -90,7 +90,7 @@ def plan_run(target: Callable[[], tuple[Session, str | None]], prepare: Callable
         prepare: runs the hooks and reads the processor, without a call and without checking; is given the ARN that
             stands for the role, where only its name is known.
     """
-    with collected_notices() as notices:
+    with collect_warnings() as notices:
         try:
             session, role = target()
             region = session.boto_region_name

@@ -29,7 +29,7 @@ from processing.aws.truncation import check_response
 from processing.container.contract import DEFAULT_MAX_RUNTIME
 from processing.exceptions import NameTakenError, SubmissionError
 from processing.request.capacity import capacity_advice
-from processing.request.extra import ANSWERED_ONLY
+from processing.request.extra import RESPONSE_ONLY
 
 if TYPE_CHECKING:
     from processing.aws.retry import RateLimiter, RetryingApi
@@ -302,7 +302,7 @@ _REQUEST_MEMBERS = frozenset(
 def _plain(member: str, structure: Mapping[str, Any]) -> Any:
     """Return a member without what stands for nothing: defaults, None and empty collections; None if that is all."""
     value = structure.get(member)
-    if member in ANSWERED_ONLY or value == _DEFAULTS.get(member):
+    if member in RESPONSE_ONLY or value == _DEFAULTS.get(member):
         return None
     if member == "Environment":  # its keys are the user's own, and mean nothing here
         return dict(value) if value else None

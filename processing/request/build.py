@@ -24,7 +24,7 @@ from processing.models import (
     ProcessingOutput,
     RedshiftDatasetDefinition,
 )
-from processing.request.extra import merged, unsaid, with_extra
+from processing.request.extra import apply_extra, merge_extra, remaining_settings
 
 Pairs = tuple[tuple[str, Any], ...]
 
@@ -105,17 +105,17 @@ class ProcessingRequest:
     def to_boto(self) -> dict[str, Any]:
         """Return the parameters of boto3's `create_processing_job`: a new dictionary each time."""
         request = self.without_extra()
-        return request if self._extra is None else with_extra(request, self._extra)
+        return request if self._extra is None else apply_extra(request, self._extra)
 
     def without_extra(self) -> dict[str, Any]:
         """Return what the parameters alone make of `to_boto`."""
         request: dict[str, Any] = {
             "ProcessingJobName": self.job_name,
             "ProcessingResources": {"ClusterConfig": self._cluster()},
-            "AppSpecification": _given(
+            "AppSpecification": _without_none(
                 ImageUri=self.image_uri,
-                ContainerArguments=_listed(self.arguments),
-                ContainerEntrypoint=_listed(self.entrypoint),
+                ContainerArguments=_as_list(self.arguments),
+                ContainerEntrypoint=_as_list(self.entrypoint),
             ),
             "RoleArn": self.role_arn,
         }
@@ -123,7 +123,7 @@ class ProcessingRequest:
             request["ProcessingInputs"] = [_input_to_boto(entry) for entry in self._inputs]
         if self._outputs:
             outputs = [_output_to_boto(entry) for entry in self._outputs]
-            request["ProcessingOutputConfig"] = _given(Outputs=outputs, KmsKeyId=self.output_kms_key)
+            request["ProcessingOutputConfig"] = _without_none(Outputs=outputs, KmsKeyId=self.output_kms_key)
         if self.environment is not None:
             request["Environment"] = dict(self.environment)
         if self._network_config is not None:
@@ -140,10 +140,10 @@ class ProcessingRequest:
         preferences = None
         if self.instance_preferences is not None:
             preferences = [
-                _given(InstanceType=preference.instance_type, InstanceCount=preference.instance_count)
+                _without_none(InstanceType=preference.instance_type, InstanceCount=preference.instance_count)
                 for preference in self.instance_preferences
             ]
-        return _given(
+        return _without_none(
             InstanceType=self.instance_type,
             InstanceCount=self.instance_count,
             InstancePreferences=preferences,
@@ -193,8 +193,8 @@ def build_request(
         image_uri=image_uri,
         instance_count=instance_count,
         instance_type=instance_type,
-        entrypoint=_strings(entrypoint),
-        arguments=_strings(arguments),
+        entrypoint=_string_tuple(entrypoint),
+        arguments=_string_tuple(arguments),
         environment=_pairs(environment, "env"),
         inputs=cast("tuple[ProcessingInput, ...]", inputs),
         outputs=cast("tuple[ProcessingOutput, ...]", outputs),
@@ -203,14 +203,14 @@ def build_request(
         output_kms_key=output_kms_key,
         max_runtime_in_seconds=max_runtime_in_seconds,
         tags=_tags(tags),
-        network_config=_network(network_config),
+        network_config=_checked_network(network_config),
         experiment_config=_pairs(experiment_config, "experiment_config"),
-        instance_preferences=preferences_of(instance_preferences),
-        extra=merged(extra, None),
+        instance_preferences=parse_preferences(instance_preferences),
+        extra=merge_extra(extra, None),
     )
 
 
-def _network(value: NetworkConfig | None) -> NetworkConfig | None:
+def _checked_network(value: NetworkConfig | None) -> NetworkConfig | None:
     """Return the configuration; one of `sagemaker.network` has the same attributes."""
     if value is not None and not all(hasattr(value, field.name) for field in attrs.fields(NetworkConfig)):
         raise ConfigurationError(f"network_config: must be a processing.NetworkConfig, not {type_name(value)}")
@@ -235,7 +235,7 @@ def _check_model(value: object, model: type[Any], field: str) -> None:
         raise ConfigurationError(f"{field}: must be a processing.{model.__name__}, not {type_name(value)}")
 
 
-def _strings(values: Sequence[str] | None) -> tuple[str, ...] | None:
+def _string_tuple(values: Sequence[str] | None) -> tuple[str, ...] | None:
     """Return the list as a tuple, paths as text; an empty list means the same as none. A string is no list."""
     if not values:
         return None
@@ -263,7 +263,7 @@ def _tags(tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None) -> Pairs
     return tuple((tag["Key"], tag["Value"]) for tag in tags)
 
 
-def preferences_of(values: Sequence[str | Mapping[str, Any]] | None) -> tuple[InstancePreference, ...] | None:
+def parse_preferences(values: Sequence[str | Mapping[str, Any]] | None) -> tuple[InstancePreference, ...] | None:
     """Return the preferences that a user gave, as values; None where none were.
 
     Raises:
@@ -287,11 +287,11 @@ def preferences_of(values: Sequence[str | Mapping[str, Any]] | None) -> tuple[In
     return tuple(preferences)
 
 
-def _given(**members: Any) -> dict[str, Any]:
+def _without_none(**members: Any) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
 
 
-def _listed(values: tuple[str, ...] | None) -> Any:
+def _as_list(values: tuple[str, ...] | None) -> Any:
     return list(values) if isinstance(values, tuple) else values
 
 
@@ -332,24 +332,28 @@ def _input_to_boto(entry: ProcessingInput) -> dict[str, Any]:
 def _output_to_boto(entry: ProcessingOutput) -> dict[str, Any]:
     boto: dict[str, Any] = {"OutputName": entry.output_name, "AppManaged": entry.app_managed}
     if entry.source is not None:
-        boto["S3Output"] = _given(S3Uri=entry.destination, LocalPath=entry.source, S3UploadMode=entry.s3_upload_mode)
+        boto["S3Output"] = _without_none(
+            S3Uri=entry.destination, LocalPath=entry.source, S3UploadMode=entry.s3_upload_mode
+        )
     if entry.feature_store_output is not None:
         boto["FeatureStoreOutput"] = _to_boto(entry.feature_store_output)
     return boto
 
 
 def _network_to_boto(network: NetworkConfig) -> dict[str, Any]:
-    boto = _given(
+    boto = _without_none(
         EnableNetworkIsolation=network.enable_network_isolation or False,
         EnableInterContainerTrafficEncryption=network.encrypt_inter_container_traffic,
     )
-    vpc = _given(SecurityGroupIds=_copied(network.security_group_ids), Subnets=_copied(network.subnets))
+    vpc = _without_none(
+        SecurityGroupIds=_copied_list(network.security_group_ids), Subnets=_copied_list(network.subnets)
+    )
     if vpc:
         boto["VpcConfig"] = vpc
     return boto
 
 
-def _copied(values: Any) -> Any:
+def _copied_list(values: Any) -> Any:
     return list(values) if isinstance(values, (list, tuple)) else values
 
 
@@ -379,21 +383,21 @@ def request_from_describe(described: Mapping[str, Any], *, service_model: Any = 
         entrypoint=application.get("ContainerEntrypoint"),
         arguments=application.get("ContainerArguments"),
         environment=described.get("Environment"),
-        inputs=[_described_input(entry) for entry in described.get("ProcessingInputs", ())],
-        outputs=[_described_output(entry) for entry in output_config.get("Outputs", ())],
+        inputs=[_input_from_boto(entry) for entry in described.get("ProcessingInputs", ())],
+        outputs=[_output_from_boto(entry) for entry in output_config.get("Outputs", ())],
         volume_size_in_gb=cluster["VolumeSizeInGB"],
         volume_kms_key=cluster.get("VolumeKmsKeyId"),
         output_kms_key=output_config.get("KmsKeyId"),
         max_runtime_in_seconds=described.get("StoppingCondition", {}).get("MaxRuntimeInSeconds"),
-        network_config=_described_network(network) if network is not None else None,
+        network_config=_network_from_boto(network) if network is not None else None,
         experiment_config=described.get("ExperimentConfig"),
     )
     model = service_model or processing_model()
     shape: Any = model.operation_model("CreateProcessingJob").input_shape
-    return attrs.evolve(request, extra=unsaid(described, request.to_boto(), shape))
+    return attrs.evolve(request, extra=remaining_settings(described, request.to_boto(), shape))
 
 
-def _described_input(entry: Mapping[str, Any]) -> ProcessingInput:
+def _input_from_boto(entry: Mapping[str, Any]) -> ProcessingInput:
     s3_input = entry.get("S3Input", {})
     return ProcessingInput(
         source=s3_input.get("S3Uri"),
@@ -403,12 +407,12 @@ def _described_input(entry: Mapping[str, Any]) -> ProcessingInput:
         s3_input_mode=s3_input.get("S3InputMode"),
         s3_data_distribution_type=s3_input.get("S3DataDistributionType"),
         s3_compression_type=s3_input.get("S3CompressionType"),
-        dataset_definition=_described_dataset(entry.get("DatasetDefinition")),
+        dataset_definition=_dataset_from_boto(entry.get("DatasetDefinition")),
         app_managed=entry.get("AppManaged", False),
     )
 
 
-def _described_dataset(members: Mapping[str, Any] | None) -> DatasetDefinition | None:
+def _dataset_from_boto(members: Mapping[str, Any] | None) -> DatasetDefinition | None:
     if members is None:
         return None
     definition: DatasetDefinition = _from_boto(DatasetDefinition, members)
@@ -419,7 +423,7 @@ def _described_dataset(members: Mapping[str, Any] | None) -> DatasetDefinition |
     )
 
 
-def _described_output(entry: Mapping[str, Any]) -> ProcessingOutput:
+def _output_from_boto(entry: Mapping[str, Any]) -> ProcessingOutput:
     s3_output = entry.get("S3Output", {})
     return ProcessingOutput(
         source=s3_output.get("LocalPath"),
@@ -431,7 +435,7 @@ def _described_output(entry: Mapping[str, Any]) -> ProcessingOutput:
     )
 
 
-def _described_network(members: Mapping[str, Any]) -> NetworkConfig:
+def _network_from_boto(members: Mapping[str, Any]) -> NetworkConfig:
     vpc = members.get("VpcConfig", {})
     return NetworkConfig(
         enable_network_isolation=members.get("EnableNetworkIsolation", False),

@@ -61,7 +61,7 @@ _PARAMETERS: Mapping[str, Any] = {
 }
 
 
-def merged(base: Mapping[str, Any] | None, over: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def merge_extra(base: Mapping[str, Any] | None, over: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return one `extra` laid over another: `run`'s over the processor's. Neither is changed; None where both are.
 
     Raises:
@@ -72,37 +72,37 @@ def merged(base: Mapping[str, Any] | None, over: Mapping[str, Any] | None) -> di
             raise ConfigurationError(f"extra: must be a dictionary, not {type(extra).__name__}")
     if base is None and over is None:
         return None
-    return _laid_over(base or {}, over or {})
+    return _merge(base or {}, over or {})
 
 
-def with_extra(request: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+def apply_extra(request: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     """Return a request for boto3 with `extra` laid over it; neither is changed.
 
     Named elements that the request does not have are left out: `problems` says so.
     """
-    return _laid_over(request, extra, adding=False)
+    return _merge(request, extra, adding=False)
 
 
-def _laid_over(base: Mapping[str, Any], over: Mapping[str, Any], *, adding: bool = True) -> dict[str, Any]:
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any], *, adding: bool = True) -> dict[str, Any]:
     result = dict(base)
     for name, value in over.items():
         below = result.get(name)
         if isinstance(value, Mapping):
-            result[name] = _laid_over(below if isinstance(below, Mapping) else {}, value, adding=adding)
+            result[name] = _merge(below if isinstance(below, Mapping) else {}, value, adding=adding)
         elif name in _NAMED and _are_named(value, _NAMED[name]) and isinstance(below or [], list):
-            result[name] = _named_laid_over(below or [], value, _NAMED[name], adding=adding)
+            result[name] = _merge_named(below or [], value, _NAMED[name], adding=adding)
         else:
             result[name] = copy.deepcopy(value)
     return result
 
 
-def _named_laid_over(base: list[Any], over: list[Any], key: str, *, adding: bool) -> list[Any]:
+def _merge_named(base: list[Any], over: list[Any], key: str, *, adding: bool) -> list[Any]:
     result = list(base)
     names = [element.get(key) for element in base]
     for element in over:
         if element[key] in names:
             at = names.index(element[key])
-            result[at] = _laid_over(result[at], element, adding=adding)
+            result[at] = _merge(result[at], element, adding=adding)
         elif adding:
             result.append(copy.deepcopy(element))
     return result
@@ -112,17 +112,17 @@ def _are_named(elements: Any, key: str) -> bool:
     return isinstance(elements, list) and all(isinstance(element, Mapping) and key in element for element in elements)
 
 
-def problems(extra: Mapping[str, Any], request: Mapping[str, Any]) -> Iterator[tuple[Path, Path, str]]:
+def find_problems(extra: Mapping[str, Any], request: Mapping[str, Any]) -> Iterator[tuple[Path, Path, str]]:
     """Yield what `extra` may not say: its place in `extra`, in the request, and `parameter`, or what is wrong.
 
     Args:
         extra: as given.
         request: what the parameters alone make, for boto3.
     """
-    return _problems(extra, request, _PARAMETERS, (), ())
+    return _find_problems(extra, request, _PARAMETERS, (), ())
 
 
-def _problems(
+def _find_problems(
     extra: Mapping[str, Any], request: Any, parameters: Mapping[str, Any], place: Path, target: Path
 ) -> Iterator[tuple[Path, Path, str]]:
     request = request if isinstance(request, Mapping) else {}
@@ -132,20 +132,20 @@ def _problems(
             continue
         inner = parameters[name]
         if inner is None:
-            yield here, there, PARAMETER
+            yield here, there, SET_BY_PARAMETER
         elif name in _NAMED:
-            yield from _named_problems(value, request.get(name) or [], inner, here, there)
+            yield from _find_named_problems(value, request.get(name) or [], inner, here, there)
         elif isinstance(value, Mapping):
-            yield from _problems(value, request.get(name), inner, here, there)
+            yield from _find_problems(value, request.get(name), inner, here, there)
         else:
             yield here, there, f"must be a dictionary, not {type(value).__name__}"
 
 
-PARAMETER = "parameter"
+SET_BY_PARAMETER = "parameter"
 """What `problems` says of a member that a parameter sets."""
 
 
-def _named_problems(
+def _find_named_problems(
     elements: Any, present: list[Any], parameters: Mapping[str, Any], place: Path, target: Path
 ) -> Iterator[tuple[Path, Path, str]]:
     key = _NAMED[str(place[-1])]
@@ -159,7 +159,7 @@ def _named_problems(
             yield (*place, index, key), target, f"{element[key]!r} is none of the request's: {known}"
             continue
         at = names.index(element[key])
-        yield from _problems(element, present[at], parameters, (*place, index), (*target, at))
+        yield from _find_problems(element, present[at], parameters, (*place, index), (*target, at))
 
 
 def place_in_extra(path: Path, extra: Mapping[str, Any], request: Mapping[str, Any]) -> Path | None:
@@ -211,7 +211,7 @@ def _below(value: Any, part: str | int) -> Any:
         return None
 
 
-def unsaid(described: Any, said: Any, shape: Any, *, name: str | None = None) -> Any:
+def remaining_settings(described: Any, said: Any, shape: Any, *, name: str | None = None) -> Any:
     """Return what of a description the parameters do not say, as `extra` would say it; None where that is nothing.
 
     Args:
@@ -223,18 +223,18 @@ def unsaid(described: Any, said: Any, shape: Any, *, name: str | None = None) ->
     if shape.type_name == "structure" and isinstance(described, Mapping):
         said = said if isinstance(said, Mapping) else {}
         found = {
-            member: unsaid(value, said.get(member), shape.members[member], name=member)
+            member: remaining_settings(value, said.get(member), shape.members[member], name=member)
             for member, value in described.items()
-            if member in shape.members and member not in ANSWERED_ONLY
+            if member in shape.members and member not in RESPONSE_ONLY
         }
         return {member: value for member, value in found.items() if value is not None} or None
     if name in _NAMED and said:
         key = _NAMED[str(name)]
         pairs = zip(described, said, strict=True)
-        unsaids = [(element[key], unsaid(element, other, shape.member)) for element, other in pairs]
-        return [{key: of, **left} for of, left in unsaids if left] or None
+        remaining = [(element[key], remaining_settings(element, other, shape.member)) for element, other in pairs]
+        return [{key: of, **left} for of, left in remaining if left] or None
     return None if said is not None else copy.deepcopy(described)
 
 
-ANSWERED_ONLY = frozenset({"SelectedInstanceCount", "SelectedInstanceType"})
+RESPONSE_ONLY = frozenset({"SelectedInstanceCount", "SelectedInstanceType"})
 """Members that AWS fills in: which of the instance preferences it chose."""

@@ -18,7 +18,7 @@ LONGEST_NAME = 63
 """The characters that a job name may have."""
 
 _FALLBACK = "processing-job"
-_STAMP = len("-YYYY-MM-DD-HH-MM-SS-mmm")
+_TIMESTAMP_LENGTH = len("-YYYY-MM-DD-HH-MM-SS-mmm")
 
 
 def sanitize(name: str) -> str:
@@ -41,7 +41,7 @@ class JobNames:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         # For each millisecond that is taken, one to try next: following these ends at the first free one.
-        self._next: dict[int, int] = {}
+        self._next_free: dict[int, int] = {}
 
     def new(self, base: str, clock: Clock) -> str:
         """Return `<base>-<UTC to the millisecond>`; where that moment is taken, a later one is named.
@@ -50,20 +50,20 @@ class JobNames:
             base: the beginning; what a name may not hold is replaced, and it is cut to fit.
             clock: what tells the time.
         """
-        milliseconds = self._take(int(clock.time() * 1000))
+        milliseconds = self._reserve(int(clock.time() * 1000))
         seconds, rest = divmod(milliseconds, 1000)
         stamp = time.strftime("%Y-%m-%d-%H-%M-%S", time.gmtime(seconds)) + f"-{rest:03d}"
-        return f"{sanitize(sanitize(base)[: LONGEST_NAME - _STAMP])}-{stamp}"
+        return f"{sanitize(sanitize(base)[: LONGEST_NAME - _TIMESTAMP_LENGTH])}-{stamp}"
 
-    def _take(self, milliseconds: int) -> int:
+    def _reserve(self, milliseconds: int) -> int:
         with self._lock:
             passed = []
             free = milliseconds
-            while (following := self._next.get(free)) is not None:
+            while (following := self._next_free.get(free)) is not None:
                 passed.append(free)
                 free = following
             for taken in (*passed, free):
-                self._next[taken] = free + 1
+                self._next_free[taken] = free + 1
             return free
 
 

@@ -110,7 +110,7 @@ def _walk(shape: Shape, value: Any, path: Path, place: Place = "member") -> Iter
     if not accepts(value):
         yield Violation(path, value, "type", f"Member must be {described}", described, place=place)
         return
-    yield from _broken(shape, value, path, place)
+    yield from _broken_constraints(shape, value, path, place)
     walk = _CONTAINERS.get(shape.type_name)
     if walk is not None:
         yield from walk(shape, value, path)
@@ -188,7 +188,7 @@ _CONTAINERS: dict[str, Callable[[Any, Any, Path], Iterator[Violation]]] = {
 }
 
 
-def _broken(shape: Shape, value: Any, path: Path, place: Place) -> Iterator[Violation]:
+def _broken_constraints(shape: Shape, value: Any, path: Path, place: Place) -> Iterator[Violation]:
     """Yield the constraints of the shape itself that the value breaks."""
     constraints = _constraints(shape)
     for kind, limit, text in constraints:
@@ -234,7 +234,7 @@ _HOLDS: dict[str, Callable[[Any, Any], bool]] = {
 
 # What Java writes otherwise than Python. \w is wider than letters or numbers alone: a check that lets a character too
 # many through only leaves the answer to the service.
-_CLASSES = {
+_JAVA_CLASSES = {
     "L": r"\w",
     "N": r"\w",
     "Z": " \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
@@ -252,8 +252,8 @@ def compile_pattern(pattern: str) -> re.Pattern[str] | None:
 
     def named(match: re.Match[str]) -> str:
         nonlocal unknown
-        unknown = unknown or match[1] not in _CLASSES
-        return _CLASSES.get(match[1], "")
+        unknown = unknown or match[1] not in _JAVA_CLASSES
+        return _JAVA_CLASSES.get(match[1], "")
 
     def token(match: re.Match[str]) -> str:
         return {".": "[^\n\r\u0085\u2028\u2029]", r"\d": "[0-9]"}.get(match[0], match[0])
@@ -277,16 +277,16 @@ def aws_message(found: Iterable[Violation]) -> str:
 
 def _aws_text(violation: Violation) -> str:
     path, value, constraint = violation.path, violation.value, violation.constraint
-    shown = "null" if value is None else f"'{_java(value)}'"
-    if violation.all_constraints and violation.place in _LISTED and isinstance(value, str):
+    shown = "null" if value is None else f"'{_aws_value(value)}'"
+    if violation.all_constraints and violation.place in _ELEMENT_TEXTS and isinstance(value, str):
         # Of simple elements AWS names the list or map, and every constraint of the elements.
         path = path[:-1]
         shown = f"'{{{violation.path[-1]}={value}}}'" if violation.place == "entry" else f"'[{value}]'"
-        constraint = f"{_LISTED[violation.place]} satisfy constraint: [{', '.join(violation.all_constraints)}]"
+        constraint = f"{_ELEMENT_TEXTS[violation.place]} satisfy constraint: [{', '.join(violation.all_constraints)}]"
     return f"Value {shown} at '{_aws_path(path)}' failed to satisfy constraint: {constraint}"
 
 
-_LISTED: dict[Place, str] = {"element": "Member must", "key": "Map keys must", "entry": "Map value must"}
+_ELEMENT_TEXTS: dict[Place, str] = {"element": "Member must", "key": "Map keys must", "entry": "Map value must"}
 
 
 def _aws_path(path: Path) -> str:
@@ -294,12 +294,12 @@ def _aws_path(path: Path) -> str:
     return ".".join(parts)
 
 
-def _java(value: Any) -> str:
+def _aws_value(value: Any) -> str:
     """Write a value as AWS does."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}={_java(member)}" for key, member in value.items()) + "}"
+        return "{" + ", ".join(f"{key}={_aws_value(member)}" for key, member in value.items()) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_java(member) for member in value) + "]"
+        return "[" + ", ".join(_aws_value(member) for member in value) + "]"
     return str(value)

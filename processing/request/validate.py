@@ -17,7 +17,7 @@ from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.exceptions import ConfigurationError
 from processing.request import extra as extras
 from processing.request.s3_uri import is_s3
-from processing.request.warnings import notice
+from processing.request.warnings import warn_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 CONTAINER_ROOT = "/opt/ml/processing/"
 """What a path of an input or output begins with, https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProcessingS3Input.html."""
 
-_OUR_INPUTS = ("code", "entrypoint", "processing-command")  # what a processor adds, after the user's
-_SHOWN = 80  # characters of a value in a message
+_GENERATED_INPUTS = ("code", "entrypoint", "processing-command")  # what a processor adds, after the user's
+_SHOWN_CHARACTERS = 80  # characters of a value in a message
 
 # From the service's path to the user's: the first that matches. `#` is a position, `*` a name.
 _FIELDS = {
@@ -90,16 +90,16 @@ def find_problems(request: ProcessingRequest, *, file_uris: bool = False, servic
     of_extra = list(_extra(request))
     checked = attrs.evolve(request, extra=None) if of_extra else request
     named = {problem.partition(":")[0] for problem in problems}
-    for field, text in _against_model(checked, service_model, file_uris=file_uris):
+    for field, text in _model_findings(checked, service_model, file_uris=file_uris):
         if field not in named:  # what is said above is said better there
             problems.append(f"{field}: {text}")
     return tuple(dict.fromkeys([*problems, *of_extra]))
 
 
 def _extra(request: ProcessingRequest) -> Iterator[str]:
-    for place, target, text in extras.problems(request.extra or {}, request.without_extra()):
+    for place, target, text in extras.find_problems(request.extra or {}, request.without_extra()):
         of_parameter = f"is what the parameter {field_name(target)} sets; give it there"
-        yield f"{_extra_name(place)}: {of_parameter if text == extras.PARAMETER else text}"
+        yield f"{_extra_name(place)}: {of_parameter if text == extras.SET_BY_PARAMETER else text}"
 
 
 def _extra_name(place: Path) -> str:
@@ -110,7 +110,7 @@ def _extra_name(place: Path) -> str:
 # Against the model.
 
 
-def _against_model(request: ProcessingRequest, service_model: Any, *, file_uris: bool) -> Iterator[tuple[str, str]]:
+def _model_findings(request: ProcessingRequest, service_model: Any, *, file_uris: bool) -> Iterator[tuple[str, str]]:
     from processing.request.service_model import processing_model, violations
 
     model = service_model or processing_model()
@@ -126,7 +126,7 @@ def _against_model(request: ProcessingRequest, service_model: Any, *, file_uris:
         if violation.path[-1] == "InstanceType" and violation.kind == "enum":
             _instance_type(field, violation)
         elif not (file_uris and violation.kind == "pattern" and str(violation.value).startswith("file://")):
-            yield field, _said(violation)
+            yield field, _describe(violation)
 
 
 def field_name(path: Path) -> str:
@@ -138,11 +138,11 @@ def field_name(path: Path) -> str:
             continue
         for position in (part for part in head if isinstance(part, int)):
             known = known.replace("#", str(position), 1)
-        return _extended(known, path[length:])
-    return _extended("", path)
+        return _append_path(known, path[length:])
+    return _append_path("", path)
 
 
-def _extended(field: str, rest: Path) -> str:
+def _append_path(field: str, rest: Path) -> str:
     """Return the field with what comes below it: a position, a key of the user's, or an attribute."""
     keyed = field in {"env", "experiment_config"}
     for part in rest:
@@ -162,10 +162,10 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
-def _said(violation: Violation) -> str:
+def _describe(violation: Violation) -> str:
     value, limit = violation.value, violation.limit
     hidden = violation.path[0] == "Environment" and violation.place == "entry"  # it may be a secret
-    instead = "" if hidden else f", not {_shown(value)}"
+    instead = "" if hidden else f", not {_shorten(value)}"
     if violation.kind in {"longest", "shortest"}:
         unit = "characters" if isinstance(value, str) else "entries"
         bound = "at most" if violation.kind == "longest" else "at least"
@@ -175,7 +175,7 @@ def _said(violation: Violation) -> str:
     if violation.kind == "type":
         return f"must be {limit}{instead}" + ("" if hidden else f" ({type(value).__name__})")
     if violation.kind == "enum":
-        return f"must be {_choice(limit)}{instead}{did_you_mean(value, limit)}"
+        return f"must be {_alternatives(limit)}{instead}{did_you_mean(value, limit)}"
     if violation.kind == "unknown":
         return f"is not known to the installed botocore{did_you_mean(str(violation.path[-1]), limit)}"
     return {
@@ -187,12 +187,12 @@ def _said(violation: Violation) -> str:
     }[violation.kind]
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
-def _choice(values: Iterable[str]) -> str:
+def _alternatives(values: Iterable[str]) -> str:
     return " or ".join(repr(value) for value in values)
 
 
@@ -201,7 +201,7 @@ def _instance_type(field: str, violation: Violation) -> None:
     if violation.value in LOCAL_INSTANCE_TYPES:  # an error of its own where they are not understood
         return
     hint = did_you_mean(violation.value, violation.limit)
-    notice(f"{field}: {violation.value!r} is not known to the installed botocore{hint}")
+    warn_user(f"{field}: {violation.value!r} is not known to the installed botocore{hint}")
 
 
 # What the model does not say.
@@ -238,8 +238,8 @@ def _inputs(inputs: tuple[ProcessingInput, ...], *, file_uris: bool) -> Iterator
             yield f"{field}.source: missing; give a path or an S3 URI"
         if entry.source is not None and dataset is not None:
             yield f"{field}.dataset_definition: excludes source; give one of the two"
-        if entry.source is not None and not _reachable(entry.source, file_uris=file_uris):
-            yield f"{field}.source: must be an S3 URI, not {_shown(entry.source)}"
+        if entry.source is not None and not _is_supported_uri(entry.source, file_uris=file_uris):
+            yield f"{field}.source: must be an S3 URI, not {_shorten(entry.source)}"
         if dataset is not None and (dataset.athena_dataset_definition is None) == (
             dataset.redshift_dataset_definition is None
         ):
@@ -250,7 +250,7 @@ def _inputs(inputs: tuple[ProcessingInput, ...], *, file_uris: bool) -> Iterator
             yield f"{field}.s3_compression_type: Data can only be gzipped when the input mode is Pipe."
     names = [entry.input_name for entry in inputs]
     yield from _input_names(names)
-    yield from _same([entry.destination for entry in inputs], "inputs", "destination")
+    yield from _duplicate_paths([entry.destination for entry in inputs], "inputs", "destination")
 
 
 def _input_names(names: list[str | None]) -> Iterator[str]:
@@ -259,7 +259,7 @@ def _input_names(names: list[str | None]) -> Iterator[str]:
             yield f"inputs[{index}].input_name: missing"
         elif name in names[:index]:
             first = names.index(name)
-            if name in _OUR_INPUTS and index >= len(names) - len(_OUR_INPUTS):
+            if name in _GENERATED_INPUTS and index >= len(names) - len(_GENERATED_INPUTS):
                 yield f"inputs[{first}].input_name: {name!r} is the name of the script's own input; take another"
             else:
                 yield f"inputs[{index}].input_name: {name!r} is also inputs[{first}].input_name"
@@ -270,8 +270,8 @@ def _outputs(outputs: tuple[ProcessingOutput, ...], *, file_uris: bool) -> Itera
         field = f"outputs[{index}]"
         if entry.source is not None or not (entry.app_managed or entry.feature_store_output is not None):
             yield from _container_path(entry.source, f"{field}.source")
-        if entry.source is not None and not _reachable(entry.destination, file_uris=file_uris):
-            found = "missing" if entry.destination is None else f"must be an S3 URI, not {_shown(entry.destination)}"
+        if entry.source is not None and not _is_supported_uri(entry.destination, file_uris=file_uris):
+            found = "missing" if entry.destination is None else f"must be an S3 URI, not {_shorten(entry.destination)}"
             yield f"{field}.destination: {found}"
     names = [entry.output_name for entry in outputs]
     for index, name in enumerate(names):
@@ -279,10 +279,10 @@ def _outputs(outputs: tuple[ProcessingOutput, ...], *, file_uris: bool) -> Itera
             yield f"outputs[{index}].output_name: missing"
         elif name in names[:index]:
             yield f"outputs[{index}].output_name: {name!r} is also outputs[{names.index(name)}].output_name"
-    yield from _same([entry.source for entry in outputs], "outputs", "source")
+    yield from _duplicate_paths([entry.source for entry in outputs], "outputs", "source")
 
 
-def _reachable(uri: Any, *, file_uris: bool) -> bool:
+def _is_supported_uri(uri: Any, *, file_uris: bool) -> bool:
     return is_s3(uri) or (file_uris and isinstance(uri, str) and uri.startswith("file://"))
 
 
@@ -290,16 +290,16 @@ def _container_path(path: Any, field: str) -> Iterator[str]:
     if path is None:
         yield f"{field}: missing; give a directory in the container, such as {CONTAINER_ROOT}data"
     elif isinstance(path, str) and not posixpath.normpath(path).startswith(CONTAINER_ROOT):
-        yield f"{field}: must begin with {CONTAINER_ROOT}, and name a directory below it, not {_shown(path)}"
+        yield f"{field}: must begin with {CONTAINER_ROOT}, and name a directory below it, not {_shorten(path)}"
 
 
-def _same(paths: list[Any], field: str, attribute: str) -> Iterator[str]:
+def _duplicate_paths(paths: list[Any], field: str, attribute: str) -> Iterator[str]:
     """Two entries of the same container path would hide each other's files."""
     normal = [posixpath.normpath(path) if isinstance(path, str) else None for path in paths]
     for index, path in enumerate(normal):
         if path is not None and path in normal[:index]:
             first = normal.index(path)
-            yield f"{field}[{index}].{attribute}: {_shown(paths[index])} is also {field}[{first}].{attribute}"
+            yield f"{field}[{index}].{attribute}: {_shorten(paths[index])} is also {field}[{first}].{attribute}"
 
 
 def _tags(request: ProcessingRequest) -> Iterator[str]:

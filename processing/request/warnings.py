@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _COLLECTED: ContextVar[list[str] | None] = ContextVar("_COLLECTED", default=None)
 
 
-def notice(text: str) -> None:
+def warn_user(text: str) -> None:
     """Warn (`UserWarning`) at the line of the user's that called this package, or add to what is being collected.
 
     Args:
@@ -25,13 +25,13 @@ def notice(text: str) -> None:
     """
     collected = _COLLECTED.get()
     if collected is None:
-        warnings.warn(text, UserWarning, stacklevel=_callers_level())
+        warnings.warn(text, UserWarning, stacklevel=_user_stack_level())
     elif text not in collected:
         collected.append(text)
 
 
 @contextlib.contextmanager
-def collected_notices() -> Iterator[list[str]]:
+def collect_warnings() -> Iterator[list[str]]:
     """Collect the notices of this thread instead of warning; yields the list that they are added to."""
     collected: list[str] = []
     token = _COLLECTED.set(collected)
@@ -41,7 +41,7 @@ def collected_notices() -> Iterator[list[str]]:
         _COLLECTED.reset(token)
 
 
-def _callers_level() -> int:
+def _user_stack_level() -> int:
     """Return the `stacklevel` that points a warning at the user's line: the first outside this package."""
     level = 1
     frame = sys._getframe(1)  # noqa: SLF001 - what warnings itself uses

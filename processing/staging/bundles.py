@@ -20,22 +20,22 @@ from typing import TYPE_CHECKING
 import attrs
 
 from processing.exceptions import ConfigurationError, StagingError
-from processing.request.warnings import notice
+from processing.request.warnings import warn_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-KEPT = 8 * 1024 * 1024
+MEMORY_LIMIT = 8 * 1024 * 1024
 """Bytes up to which content is kept in memory between hashing and upload."""
 
-WARNED = 100 * 1000 * 1000
+WARNING_SIZE = 100 * 1000 * 1000
 """Bytes above which a bundle is worth a warning."""
 
-_SHOWN = 5  # the largest entries that a message names
-_READ = 1024 * 1024
-_BLOCK = 0xFFFF  # a stored block's longest content, RFC 1951, 3.2.4
+_LARGEST_SHOWN = 5  # the largest entries that a message names
+_READ_SIZE = 1024 * 1024
+_STORED_BLOCK = 0xFFFF  # a stored block's longest content, RFC 1951, 3.2.4
 _GZIP_HEAD = b"\x1f\x8b\x08\x00" + bytes(4) + b"\x00\xff"  # no name, no time, no system; RFC 1952, 2.3
-_UNIT = 512  # a tar file is made of blocks of this size
+_TAR_BLOCK = 512  # a tar file is made of blocks of this size
 
 
 @attrs.frozen
@@ -93,13 +93,13 @@ def make_bundle(members: Iterable[Member], *, limit: int | None = None) -> Bundl
     chosen = sorted({member.name: member for member in members}.values(), key=lambda member: member.name)
     if not chosen:
         raise ConfigurationError("source_dir: there is no file to bundle")
-    _refuse_clashes(chosen)
+    _check_clashes(chosen)
     sizes = _sizes(chosen)
     entries = tuple((member.name, size) for member, size in zip(chosen, sizes, strict=True))
     total = _check_size(entries, limit)
-    _warn_of_hiding(chosen)
+    _warn_if_shadowing(chosen)
     with contextlib.ExitStack() as cleanup:
-        sink = _Sink(_temporary_file() if total > KEPT else None)
+        sink = _Sink(_temporary_file() if total > MEMORY_LIMIT else None)
         cleanup.callback(sink.discard)
         _write(chosen, sizes, _Gzip(sink.write))
         path, body, sha256, size = sink.close()
@@ -113,7 +113,7 @@ def make_bundle(members: Iterable[Member], *, limit: int | None = None) -> Bundl
 # What goes in.
 
 
-def _refuse_clashes(members: Sequence[Member]) -> None:
+def _check_clashes(members: Sequence[Member]) -> None:
     """Refuse what could not be unpacked: a file in the place of a folder."""
     folders = {member.name[:at] for member in members for at, letter in enumerate(member.name) if letter == "/"}
     for member in members:
@@ -146,37 +146,41 @@ def _sizes(members: Sequence[Member]) -> list[int]:
 
 def _check_size(entries: Sequence[tuple[str, int]], limit: int | None) -> int:
     """Return the bundle's size to be, in bytes; refuse one above the limit, warn of a large one."""
-    total = sum(_UNIT + size + -size % _UNIT for _, size in entries)
+    total = sum(_TAR_BLOCK + size + -size % _TAR_BLOCK for _, size in entries)
     if limit is not None and total > limit:
         raise ConfigurationError(
-            f"bundle_limit: the code has {_mb(total)}, at most {_mb(limit)} are allowed. {_largest(entries)}"
+            f"bundle_limit: the code has {_size_text(total)}, at most {_size_text(limit)} are allowed. "
+            f"{_describe_largest(entries)}"
         )
-    if total > WARNED:
-        notice(f"source_dir: the code has {_mb(total)}, which travel with every change. {_largest(entries)}")
+    if total > WARNING_SIZE:
+        warn_user(
+            f"source_dir: the code has {_size_text(total)}, which travel with every change. "
+            f"{_describe_largest(entries)}"
+        )
     return total
 
 
-def _largest(entries: Sequence[tuple[str, int]]) -> str:
+def _describe_largest(entries: Sequence[tuple[str, int]]) -> str:
     """Return a sentence with the largest files and folders, and how to leave them out."""
     sizes: dict[str, int] = {}
     for name, size in entries:  # what stands directly in the bundle: a data folder matters, not each of its files
         top, slash, _ = name.partition("/")
         sizes[top + slash] = sizes.get(top + slash, 0) + size
-    largest = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN]
-    named = ", ".join(f"{name} ({_mb(size)})" for name, size in largest)
+    largest = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:_LARGEST_SHOWN]
+    named = ", ".join(f"{name} ({_size_text(size)})" for name, size in largest)
     return f"The largest: {named}. What the job does not need can be named in a .processingignore"
 
 
-def _mb(size: int) -> str:
+def _size_text(size: int) -> str:
     return f"{size / 1_000_000:.1f} MB" if size >= 100_000 else f"{size} bytes"
 
 
-def _warn_of_hiding(members: Iterable[Member]) -> None:
+def _warn_if_shadowing(members: Iterable[Member]) -> None:
     """Warn of what has this package's name: a script imports from its own directory first."""
     for member in members:
         if member.name == "processing.py" or member.name.startswith("processing/"):
             name = member.name[: len("processing.py")] if "/" not in member.name else "processing/"
-            notice(
+            warn_user(
                 f"source_dir: holds {name}, which hides the package `processing` (sm-processing) from scripts that "
                 "import it in the job; give it another name"
             )
@@ -197,7 +201,7 @@ def _write(members: Sequence[Member], sizes: Sequence[int], gzip: _Gzip) -> None
         else:
             continue
         raise StagingError("the code could not be bundled", [(str(member.path), reason)])
-    gzip.write(bytes(2 * _UNIT))  # the end of a tar file
+    gzip.write(bytes(2 * _TAR_BLOCK))  # the end of a tar file
     gzip.close()
 
 
@@ -214,7 +218,7 @@ def _add(write: Callable[[bytes], None], member: Member, size: int) -> None:
             raise _ChangedError
         write(_header(member.name, size, executable=bool(before.st_mode & stat.S_IXUSR)))
         left = size
-        while block := os.read(descriptor, min(left, _READ) or 1):
+        while block := os.read(descriptor, min(left, _READ_SIZE) or 1):
             left -= len(block)
             if left < 0:
                 raise _ChangedError
@@ -224,7 +228,7 @@ def _add(write: Callable[[bytes], None], member: Member, size: int) -> None:
             raise _ChangedError
     finally:
         os.close(descriptor)
-    write(bytes(-size % _UNIT))
+    write(bytes(-size % _TAR_BLOCK))
 
 
 def _header(name: str, size: int, *, executable: bool) -> bytes:
@@ -252,16 +256,18 @@ class _Gzip:
         self._crc = zlib.crc32(data, self._crc)
         self._size += len(data)
         self._pending += data
-        if len(self._pending) > _BLOCK:
-            self._send()
+        if len(self._pending) > _STORED_BLOCK:
+            self._write_blocks()
 
-    def _send(self) -> None:
+    def _write_blocks(self) -> None:
         """Write the whole blocks that are there; one at least stays, to be marked as the last."""
-        whole = (len(self._pending) - 1) // _BLOCK * _BLOCK
+        whole = (len(self._pending) - 1) // _STORED_BLOCK * _STORED_BLOCK
         with memoryview(self._pending) as content:
             self._sink(
                 b"".join(
-                    part for at in range(0, whole, _BLOCK) for part in (_block_head(_BLOCK), content[at : at + _BLOCK])
+                    part
+                    for at in range(0, whole, _STORED_BLOCK)
+                    for part in (_block_head(_STORED_BLOCK), content[at : at + _STORED_BLOCK])
                 )
             )
         del self._pending[:whole]
@@ -299,13 +305,13 @@ class _Sink:
         if self._file is None:
             self._blocks.append(data)
         else:
-            with _writing():
+            with _disk_errors():
                 self._file.write(data)
 
     def close(self) -> tuple[Path | None, bytes | None, str, int]:
         """Return where the bundle is, or the bundle; its SHA-256 and its size."""
         if self._file is not None:
-            with _writing():
+            with _disk_errors():
                 self._file.close()
         body = b"".join(self._blocks) if self._file is None else None
         return self._path, body, self._digest.hexdigest(), self._size
@@ -319,14 +325,14 @@ class _Sink:
 
 
 def _temporary_file() -> Path:
-    with _writing():
+    with _disk_errors():
         descriptor, name = tempfile.mkstemp(".tar.gz", "processing-")
     os.close(descriptor)
     return Path(name)
 
 
 @contextlib.contextmanager
-def _writing() -> Iterator[None]:
+def _disk_errors() -> Iterator[None]:
     """Say of a failure that it was the temporary file: the disk is full, most likely."""
     try:
         yield

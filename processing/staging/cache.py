@@ -21,59 +21,59 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_KEPT_FOR = 90.0 * DAY  # seconds since it was last used
+_MAX_AGE = 90.0 * DAY  # seconds since it was last used
 
 
-def recall(kind: str, about: str) -> dict[str, Any]:
+def load(kind: str, key: str) -> dict[str, Any]:
     """Return what was remembered, or an empty dictionary.
 
     Args:
         kind: what it is; the name of a folder.
-        about: what it is about, any text.
+        key: what it is key, any text.
     """
     try:
-        checksum, _, text = _file(kind, about).read_text(encoding="utf-8").partition("\n")
+        checksum, _, text = _file(kind, key).read_text(encoding="utf-8").partition("\n")
         found = json.loads(text) if checksum == _checksum(text) else {}
     except (OSError, ValueError, RuntimeError) as error:
-        logger.debug("nothing is remembered of %s: %s", about, error)
+        logger.debug("nothing is remembered of %s: %s", key, error)
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def remember(kind: str, about: str, value: dict[str, Any]) -> None:
+def store(kind: str, key: str, value: dict[str, Any]) -> None:
     """Remember a value of JSON's in place of what was remembered; where that is not possible, do not.
 
     Args:
         kind: as for `recall`.
-        about: as for `recall`.
+        key: as for `recall`.
         value: the value.
     """
     try:
         text = json.dumps(value, separators=(",", ":"))
-        file, checksum = _file(kind, about), _checksum(text)
-        if _has(file, checksum):
+        file, checksum = _file(kind, key), _checksum(text)
+        if _has_checksum(file, checksum):
             os.utime(file)
         else:
             write_whole(file, f"{checksum}\n{text}")
-            _forget_old(file.parent)
+            _remove_old_files(file.parent)
     except (OSError, ValueError, RuntimeError) as error:
-        logger.debug("%s is not remembered: %s", about, error)
+        logger.debug("%s is not remembered: %s", key, error)
 
 
-def _forget_old(folder: Path) -> None:
+def _remove_old_files(folder: Path) -> None:
     """Remove what nobody has asked for in a long time: directories come and go."""
-    oldest = time.time() - _KEPT_FOR
+    oldest = time.time() - _MAX_AGE
     for file in folder.iterdir():
         with contextlib.suppress(OSError):  # another process was quicker
             if file.stat().st_mtime < oldest:
                 file.unlink()
 
 
-def _file(kind: str, about: str) -> Path:
-    return cache_home() / kind / f"{_checksum(about)}.json"
+def _file(kind: str, key: str) -> Path:
+    return cache_home() / kind / f"{_checksum(key)}.json"
 
 
-def _has(file: Path, checksum: str) -> bool:
+def _has_checksum(file: Path, checksum: str) -> bool:
     """Say whether a file begins with the checksum."""
     try:
         with file.open(encoding="utf-8") as there:

@@ -25,7 +25,7 @@ MD5 = re.compile(r"[0-9a-f]{32}")
 _ALGORITHMS = ("crc32", "sha256", "sha1", "crc32c", "crc64nvme")
 
 
-class Verifier(Protocol):
+class ChecksumVerifier(Protocol):
     """Takes in an object's bytes in order, and says whether they are the right ones."""
 
     def update(self, block: bytes) -> None:
@@ -35,7 +35,7 @@ class Verifier(Protocol):
         """Whether what was taken in is what S3 keeps."""
 
 
-def verifier_of(found: Mapping[str, Any], part_size: Callable[[], int | None]) -> Verifier | None:
+def new_verifier(found: Mapping[str, Any], part_size: Callable[[], int | None]) -> ChecksumVerifier | None:
     """Return what checks an object's bytes; None where S3 says nothing of them that can be computed here.
 
     Args:
@@ -45,16 +45,16 @@ def verifier_of(found: Mapping[str, Any], part_size: Callable[[], int | None]) -
     claims = [*_checksums(found), *_etag(found)]
     for algorithm, expected in claims:
         if "-" not in expected:
-            return _Whole(algorithm, expected)
+            return _ObjectVerifier(algorithm, expected)
     for algorithm, expected in claims:
         size, count = part_size(), int(expected.rpartition("-")[2])
         # All parts but the last one have the size of the first one, else the boundaries are not known.
         if size and (count - 1) * size < int(found["ContentLength"]) <= count * size:
-            return _OfParts(algorithm, expected, size)
+            return _CompositeVerifier(algorithm, expected, size)
     return None
 
 
-class _Whole:
+class _ObjectVerifier:
     def __init__(self, algorithm: Callable[[], Digest], expected: str) -> None:
         self._hash = algorithm()
         self._expected = expected
@@ -66,7 +66,7 @@ class _Whole:
         return self._expected in _texts(self._hash.digest())
 
 
-class _OfParts:
+class _CompositeVerifier:
     """A checksum of the checksums of the parts."""
 
     def __init__(self, algorithm: Callable[[], Digest], expected: str, part_size: int) -> None:

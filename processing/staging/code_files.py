@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from processing.exceptions import ConfigurationError
-from processing.request.warnings import notice
+from processing.request.warnings import warn_user
 from processing.staging.bundles import Member
-from processing.staging.ignore_rules import never_travels, rules_of
+from processing.staging.ignore_rules import is_always_excluded, load_ignore_rules
 from processing.staging.sources import LocalSource
 
 if TYPE_CHECKING:
@@ -36,20 +36,20 @@ def code_members(source_dir: Path | None, dependencies: Sequence[Path], field: s
         for member in found:
             there = members.get(member.name)
             if there is not None and not there.path.samefile(member.path):
-                notice(f"{name}: {member.path} takes the place of {there.path}: both are {member.name} in the job")
+                warn_user(f"{name}: {member.path} takes the place of {there.path}: both are {member.name} in the job")
             members[member.name] = member
     return list(members.values())
 
 
 def _members_of(path: Path, prefix: str, field: str) -> list[Member]:
     if not path.is_dir():
-        if never_travels(path, is_dir=False):
+        if is_always_excluded(path, is_dir=False):
             raise ConfigurationError(
                 f"{field}: {str(path)!r} may hold credentials, and never travels with code; give the job a role, "
                 "or keep the secret in AWS Secrets Manager"
             )
         return [Member(path, path.name)]
-    rules = rules_of(path)
+    rules = load_ignore_rules(path)
     found = [Member(file, prefix + name) for file, name in LocalSource(path, is_dir=True).files(rules)]
     if not found:
         raise ConfigurationError(

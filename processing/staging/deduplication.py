@@ -17,16 +17,16 @@ import attrs
 from processing.aws.retry import error_code
 from processing.exceptions import StagingError
 from processing.request.s3_uri import S3Uri
-from processing.staging import cache as kept
+from processing.staging import cache
 from processing.staging.listing import list_objects
-from processing.staging.pending_uploads import Copy, Upload
+from processing.staging.pending_uploads import CopySource, Upload
 from processing.staging.tree_hash import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from processing.aws.retry import RetryingApi
-    from processing.staging.listing import Listed
+    from processing.staging.listing import ListedObject
     from processing.staging.objects import ExpectedOwner
 
 logger = logging.getLogger(__name__)
@@ -48,10 +48,10 @@ def missing_uploads(api: RetryingApi, uploads: Sequence[Upload], expected_owner:
     left = [upload for upload in uploads if upload.tree is None]
     for tree in _trees(uploads):
         members = [upload for upload in uploads if upload.tree is tree]
-        there = {entry.key: entry.size for entry in _listed(api, tree, expected_owner)}
+        there = {entry.key: entry.size for entry in _list_tree(api, tree, expected_owner)}
         missing = [upload for upload in members if there.get(upload.target.key) != upload.size]
-        copies = _copies(api, tree, expected_owner) if missing else {}
-        left += [_plain(upload, copies) for upload in missing]
+        copies = _copy_sources(api, tree, expected_owner) if missing else {}
+        left += [_without_tree(upload, copies) for upload in missing]
         surplus = there.keys() - {upload.target.key for upload in members}
         if surplus:
             logger.warning("%s holds what is not of %s: %s, ...", tree.target, tree.directory, min(surplus))
@@ -59,43 +59,43 @@ def missing_uploads(api: RetryingApi, uploads: Sequence[Upload], expected_owner:
     return tuple(left)
 
 
-def remember_trees(uploads: Iterable[Upload]) -> None:
+def record_trees(uploads: Iterable[Upload]) -> None:
     """Remember the trees that have been uploaded, so that S3 can copy from them when their directory has changed."""
     for tree in _trees(uploads):
-        kept.remember("trees", _about(tree), dict(tree.files))
+        cache.store("trees", _cache_key(tree), dict(tree.files))
 
 
 def _trees(uploads: Iterable[Upload]) -> list[Tree]:
     return list({id(upload.tree): upload.tree for upload in uploads if upload.tree is not None}.values())
 
 
-def _about(tree: Tree) -> str:
+def _cache_key(tree: Tree) -> str:
     return f"{tree.directory}\0{tree.folder}\0{tree.kms_key or ''}"
 
 
-def _plain(upload: Upload, copies: dict[str, tuple[int, Copy]]) -> Upload:
+def _without_tree(upload: Upload, copies: dict[str, tuple[int, CopySource]]) -> Upload:
     """Return the upload of a file of which it is known that it is not there."""
     size, copy = copies.get(upload.sha256 or "", (None, None))
     return attrs.evolve(upload, content_addressed=False, tree=None, copy_of=copy if size == upload.size else None)
 
 
-def _copies(api: RetryingApi, tree: Tree, expected_owner: ExpectedOwner) -> dict[str, tuple[int, Copy]]:
+def _copy_sources(api: RetryingApi, tree: Tree, expected_owner: ExpectedOwner) -> dict[str, tuple[int, CopySource]]:
     """Return, by hash, the size of each object that the directory was last uploaded as, and how to copy it."""
-    files = kept.recall("trees", _about(tree))
+    files = cache.load("trees", _cache_key(tree))
     if not files:
         return {}
     earlier = Tree(tree.directory, tree.folder, tree.kms_key, files)
     if earlier.target == tree.target:
         return {}
     found = {}
-    for entry in _listed(api, earlier, expected_owner):
+    for entry in _list_tree(api, earlier, expected_owner):
         sha256 = files.get(entry.key[len(earlier.target.key) + 1 :])
         if sha256 is not None and entry.size <= _LONGEST_COPY:
-            found[sha256] = entry.size, Copy(S3Uri(tree.target.bucket, entry.key), entry.etag)
+            found[sha256] = entry.size, CopySource(S3Uri(tree.target.bucket, entry.key), entry.etag)
     return found
 
 
-def _listed(api: RetryingApi, tree: Tree, expected_owner: ExpectedOwner) -> list[Listed]:
+def _list_tree(api: RetryingApi, tree: Tree, expected_owner: ExpectedOwner) -> list[ListedObject]:
     """Return the objects of a tree; none where they may not be listed."""
     from botocore.exceptions import BotoCoreError, ClientError
 

@@ -1,4 +1,4 @@
-"""Objects on their way to files: each has its final name only when its bytes are all there, and right.
+"""Objects on their way to files: each has its final name only when its bytes are all existing, and right.
 
 A small object comes in one request. A large one comes in ranges, many at once, which are written in order: its
 temporary file always holds its beginning. After an interruption the next download goes on from there, if the object is
@@ -20,9 +20,9 @@ from processing.aws.retry import error_code
 from processing.aws.truncation import check_response
 from processing.exceptions import StagingError
 from processing.request.s3_uri import S3Uri
-from processing.staging.checksums import verifier_of
-from processing.staging.objects import head, known, place
-from processing.staging.thread_pool import MB, SMALL, Pool
+from processing.staging.checksums import new_verifier
+from processing.staging.objects import head_object, object_params, shared_params
+from processing.staging.thread_pool import MB, SMALL_FILE, TransferPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from processing.aws.retry import Failure, RetryingApi
-    from processing.staging.checksums import Verifier
-    from processing.staging.listing import Wanted
+    from processing.staging.checksums import ChecksumVerifier
+    from processing.staging.listing import Download
     from processing.staging.objects import ExpectedOwner
-    from processing.staging.obstore import Fast
-    from processing.staging.progress import Meter
+    from processing.staging.obstore import ObstoreClient
+    from processing.staging.progress import ProgressMeter
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-_RANGE = 8 * MB
+_RANGE_SIZE = 8 * MB
 _BLOCK = MB
 
 
-def fetch(
+def get_object(
     api: RetryingApi,
     params: Mapping[str, Any],
     use: Callable[[Mapping[str, Any]], T],
@@ -67,7 +67,7 @@ def fetch(
     return api.attempt("GetObject", get, on_failure=on_failure)
 
 
-class Receiver:
+class Downloader:
     """Downloads the objects of one call of `download_prefix`."""
 
     def __init__(
@@ -76,106 +76,106 @@ class Receiver:
         bucket: str,
         expected_owner: ExpectedOwner,
         extra: dict[str, Any],
-        fast: Fast,
-        meter: Meter,
+        obstore: ObstoreClient,
+        meter: ProgressMeter,
         workers: int | None,
     ) -> None:
         self.api = api
-        self.pool: Pool[Wanted] = Pool(self.get, workers or fast.most, meter)
+        self.pool: TransferPool[Download] = TransferPool(self.get, workers or obstore.max_requests, meter)
         self.extra = extra
         self._bucket = bucket
         self._expected_owner = expected_owner
-        self._fast = fast
+        self._obstore = obstore
 
-    def place(self, wanted: Wanted) -> dict[str, Any]:
+    def place(self, download: Download) -> dict[str, Any]:
         """Return the parameters that say where an object is."""
-        return place(S3Uri(self._bucket, wanted.object.key), self._expected_owner)
+        return object_params(S3Uri(self._bucket, download.object.key), self._expected_owner)
 
-    def get(self, wanted: Wanted) -> Callable[[], None] | None:
+    def get(self, download: Download) -> Callable[[], None] | None:
         """Download an object; where it takes many ranges, return what does so."""
-        wanted.path.parent.mkdir(parents=True, exist_ok=True)
-        if wanted.object.size > SMALL:
-            return functools.partial(self._get_large, wanted)
-        content = None if self.extra else self._fast.get(self._bucket, wanted.object, self.pool.refused)
-        with written(wanted.path) as file:
+        download.path.parent.mkdir(parents=True, exist_ok=True)
+        if download.object.size > SMALL_FILE:
+            return functools.partial(self._get_large, download)
+        content = None if self.extra else self._obstore.get(self._bucket, download.object, self.pool.slow_down)
+        with atomic_file(download.path) as file:
             if content is None:
-                self._get_small(wanted, file)
+                self._get_small(download, file)
             else:
-                write(file, content)
-        self.pool.arrived(wanted.object.size, 1)
+                write_block(file, content)
+        self.pool.record_arrival(download.object.size, 1)
         return None
 
-    def _get_small(self, wanted: Wanted, file: BinaryIO) -> None:
+    def _get_small(self, download: Download, file: BinaryIO) -> None:
         def save(answer: Mapping[str, Any]) -> None:
             file.seek(0)
             file.truncate()
             # botocore compares the checksums that it can compute; the ETag may say more.
-            verifier = None if answer.keys() & _COMPARED else verifier_of(answer, lambda: None)
+            verifier = None if answer.keys() & _VERIFIED_BY_BOTOCORE else new_verifier(answer, lambda: None)
             while block := answer["Body"].read(_BLOCK):
-                write(file, block)
+                write_block(file, block)
                 if verifier is not None:
                     verifier.update(block)
             if verifier is not None and not verifier.matches():
-                raise StagingError(WRONG)
+                raise StagingError(CHECKSUM_MISMATCH)
 
-        fetch(self.api, {**self.extra, **self.place(wanted)}, save, self.pool.note)
+        get_object(self.api, {**self.extra, **self.place(download)}, save, self.pool.record_failure)
 
-    def _get_large(self, wanted: Wanted) -> None:
-        found = head(self.api, {**self._head_parameters(), **self.place(wanted), "ChecksumMode": "ENABLED"})
+    def _get_large(self, download: Download) -> None:
+        found = head_object(self.api, {**self._head_parameters(), **self.place(download), "ChecksumMode": "ENABLED"})
         if found is None:  # GetObject says why
-            with written(wanted.path) as file:
-                self._get_small(wanted, file)
-            self.pool.arrived(wanted.object.size, 1)
+            with atomic_file(download.path) as file:
+                self._get_small(download, file)
+            self.pool.record_arrival(download.object.size, 1)
             return
-        Ranges(self, wanted, found).get()
-        self.pool.arrived(0, 1)
+        RangedDownload(self, download, found).get()
+        self.pool.record_arrival(0, 1)
 
     def _head_parameters(self) -> dict[str, Any]:
-        return known(self.api, "HeadObject", self.extra)
+        return shared_params(self.api, "HeadObject", self.extra)
 
-    def part_size(self, wanted: Wanted) -> int | None:
+    def part_size(self, download: Download) -> int | None:
         """Return the size in bytes of the first part of an object that was uploaded in parts."""
-        found = head(self.api, {**self._head_parameters(), **self.place(wanted), "PartNumber": 1})
+        found = head_object(self.api, {**self._head_parameters(), **self.place(download), "PartNumber": 1})
         return None if found is None else int(found["ContentLength"])
 
 
-_COMPARED = frozenset({"ChecksumCRC32", "ChecksumSHA1", "ChecksumSHA256"})
-WRONG = "the bytes that came do not match the checksum that S3 keeps"
+_VERIFIED_BY_BOTOCORE = frozenset({"ChecksumCRC32", "ChecksumSHA1", "ChecksumSHA256"})
+CHECKSUM_MISMATCH = "the bytes that came do not match the checksum that S3 keeps"
 
 
-class Ranges:
+class RangedDownload:
     """The download of one large object."""
 
-    def __init__(self, receiver: Receiver, wanted: Wanted, found: Mapping[str, Any]) -> None:
-        self._receiver = receiver
-        self._pool = receiver.pool
-        self._wanted = wanted
+    def __init__(self, downloader: Downloader, download: Download, found: Mapping[str, Any]) -> None:
+        self._downloader = downloader
+        self._pool = downloader.pool
+        self._download = download
         self._found = found
         self._size = int(found["ContentLength"])
         self._etag = str(found["ETag"])
-        self._params = {**receiver.extra, **receiver.place(wanted), "IfMatch": self._etag}
+        self._params = {**downloader.extra, **downloader.place(download), "IfMatch": self._etag}
 
     def get(self) -> None:
         """Download the object, going on from what an earlier try left."""
         verifier = self._verifier()
         if verifier is None:
             logger.info(
-                "%s: S3 keeps no checksum that can be computed here; only the length is compared", self._wanted.path
+                "%s: S3 keeps no checksum that can be computed here; only the length is compared", self._download.path
             )
-        name = f"{self._wanted.path.name}\0{self._params['Bucket']}\0{self._params['Key']}\0{self._etag}"
-        with resumable(self._wanted.path, name) as file:
-            there = self._already_there(file, verifier)
-            self._pool.arrived(there)
-            self._append(file, there, verifier)
+        name = f"{self._download.path.name}\0{self._params['Bucket']}\0{self._params['Key']}\0{self._etag}"
+        with resumable_file(self._download.path, name) as file:
+            existing = self._verify_existing(file, verifier)
+            self._pool.record_arrival(existing)
+            self._fetch_rest(file, existing, verifier)
             if verifier is not None and not verifier.matches():
                 # Ours, or what an earlier try left: it is of no use to the next one.
                 file.truncate(0)
-                raise StagingError(WRONG)
+                raise StagingError(CHECKSUM_MISMATCH)
 
-    def _verifier(self) -> Verifier | None:
-        return verifier_of(self._found, functools.partial(self._receiver.part_size, self._wanted))
+    def _verifier(self) -> ChecksumVerifier | None:
+        return new_verifier(self._found, functools.partial(self._downloader.part_size, self._download))
 
-    def _already_there(self, file: BinaryIO, verifier: Verifier | None) -> int:
+    def _verify_existing(self, file: BinaryIO, verifier: ChecksumVerifier | None) -> int:
         """Take in what an earlier try left, and return its length; nothing where it could not be verified."""
         if verifier is None or file.seek(0, os.SEEK_END) > self._size:
             file.seek(0)
@@ -186,7 +186,7 @@ class Ranges:
             verifier.update(block)
         return file.tell()
 
-    def _append(self, file: BinaryIO, offset: int, verifier: Verifier | None) -> None:
+    def _fetch_rest(self, file: BinaryIO, offset: int, verifier: ChecksumVerifier | None) -> None:
         """Fetch what is missing and write it, in order."""
         ahead: deque[tuple[int, Future[bytes]]] = deque()
 
@@ -194,17 +194,17 @@ class Ranges:
             size, future = ahead.popleft()
             try:
                 block = future.result()
-                write(file, block)
+                write_block(file, block)
                 if verifier is not None:
                     verifier.update(block)
             finally:
-                self._pool.release(size)
+                self._pool.release_memory(size)
 
         try:
-            for start in range(offset, self._size, _RANGE):
-                size = min(_RANGE, self._size - start)
+            for start in range(offset, self._size, _RANGE_SIZE):
+                size = min(_RANGE_SIZE, self._size - start)
                 # Memory is waited for only where none is held: what is held here is released by writing.
-                while not self._pool.hold(size, wait=not ahead):
+                while not self._pool.acquire_memory(size, wait=not ahead):
                     write_first()
                 ahead.append((size, self._pool.submit(functools.partial(self._fetch, start, size))))
                 while ahead and ahead[0][1].done():
@@ -214,33 +214,33 @@ class Ranges:
         finally:
             for size, future in ahead:
                 future.cancel()
-                future.add_done_callback(functools.partial(self._drop, size))
+                future.add_done_callback(functools.partial(self._release, size))
 
-    def _drop(self, size: int, _future: object) -> None:
-        self._pool.release(size)
+    def _release(self, size: int, _future: object) -> None:
+        self._pool.release_memory(size)
 
     def _fetch(self, start: int, size: int) -> bytes:
         """Return a range; a body that breaks off is gone on with where it broke."""
-        api, client = self._receiver.api, self._receiver.api.client("s3")
+        api, client = self._downloader.api, self._downloader.api.client("s3")
         received = bytearray()
 
         def get() -> None:
-            wanted = f"bytes={start + len(received)}-{start + size - 1}"
-            answer = client.get_object(**self._params, Range=wanted)
+            byte_range = f"bytes={start + len(received)}-{start + size - 1}"
+            answer = client.get_object(**self._params, Range=byte_range)
             check_response(client, "GetObject", answer)
             with contextlib.closing(answer["Body"]) as body:
-                if answer.get("ContentRange") != f"{wanted.replace('=', ' ')}/{self._size}":
+                if answer.get("ContentRange") != f"{byte_range.replace('=', ' ')}/{self._size}":
                     raise StagingError("S3 sent another range than was asked for")
                 for block in _blocks(body):
                     received.extend(block)
 
         try:
-            api.attempt("GetObject", get, on_failure=self._pool.note)
+            api.attempt("GetObject", get, on_failure=self._pool.record_failure)
         except Exception as error:
             if error_code(error) in {"PreconditionFailed", "412"}:
                 raise StagingError("the object changed while it was downloaded") from error
             raise
-        self._pool.arrived(size)
+        self._pool.record_arrival(size)
         return bytes(received)
 
 
@@ -250,7 +250,7 @@ def _blocks(body: Any) -> Iterator[bytes]:
         yield block
 
 
-def write(file: BinaryIO, block: bytes) -> None:
+def write_block(file: BinaryIO, block: bytes) -> None:
     """Write to a file; a full disk is an error for good: no reason to fetch the object again."""
     try:
         file.write(block)
@@ -259,7 +259,7 @@ def write(file: BinaryIO, block: bytes) -> None:
 
 
 @contextlib.contextmanager
-def written(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Give a new file beside the path, which gets the path's name in the end; whatever else happens, it is removed."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
@@ -272,7 +272,7 @@ def written(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def resumable(path: Path, content: str) -> Iterator[BinaryIO]:
+def resumable_file(path: Path, content: str) -> Iterator[BinaryIO]:
     """Give a file beside the path, which gets the path's name in the end; whatever else happens, its bytes are kept.
 
     Args:
@@ -284,7 +284,7 @@ def resumable(path: Path, content: str) -> Iterator[BinaryIO]:
     with contextlib.ExitStack() as stack:
         file = _locked(temporary)
         if file is None:
-            yield stack.enter_context(written(path))
+            yield stack.enter_context(atomic_file(path))
             return
         stack.enter_context(file)
         try:

@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from processing.staging.pending_uploads import Upload
 
 
-def upload_reason(upload: Upload, error: Exception) -> str:
+def upload_failure_reason(upload: Upload, error: Exception) -> str:
     """Say in one line why a file was not uploaded."""
-    reason = reason_of(error)
+    reason = failure_reason(error)
     if upload.kms_key is not None and "kms" in reason.lower():
         return f"{reason} (KMS key {upload.kms_key})"
     return reason
 
 
-def reason_of(error: Exception) -> str:
+def failure_reason(error: Exception) -> str:
     """Say in one line why a file was not moved."""
     if isinstance(error, FileNotFoundError):
         return "the file has vanished"

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OUR_FILE = ".processingignore"
-GIT_FILE = ".gitignore"
+PROCESSING_IGNORE = ".processingignore"
+GIT_IGNORE = ".gitignore"
 
-NEVER_FOLDERS = frozenset(
+EXCLUDED_FOLDERS = frozenset(
     {
         *(".git", ".hg", ".svn"),  # version control
         *(".venv", ".tox", ".nox", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints"),
@@ -35,7 +35,7 @@ NEVER_FOLDERS = frozenset(
 SECRET_FOLDERS = frozenset({".aws", ".ssh", ".gnupg", ".kube", ".docker"})
 """Folders with credentials, in lower case: not even a link leads into them."""
 
-NEVER_FILES = frozenset(
+EXCLUDED_FILES = frozenset(
     {
         *(".git", ".ds_store"),
         *(
@@ -57,7 +57,7 @@ NEVER_FILES = frozenset(
 )
 """Files that never travel, in lower case."""
 
-_NEVER_SUFFIXES = (
+_EXCLUDED_SUFFIXES = (
     *("_accesskeys.csv", "_credentials.csv"),  # as the AWS console names what it hands out
     *(".p12", ".pfx", ".jks"),  # key stores
 )
@@ -88,7 +88,7 @@ class IgnoreRules:
     file_name: str
     files: tuple[tuple[str, tuple[_Rule, ...]], ...] = ()
 
-    def leaves_out(self, path: Path, name: str, *, is_dir: bool) -> bool:
+    def excludes(self, path: Path, name: str, *, is_dir: bool) -> bool:
         """Say whether something stays behind; of a directory everything in it does.
 
         Args:
@@ -96,7 +96,7 @@ class IgnoreRules:
             name: its name relative to the tree, with forward slashes and none at the end.
             is_dir: True for a directory.
         """
-        return never_travels(path, is_dir=is_dir) or self._ignores(name, is_dir=is_dir)
+        return is_always_excluded(path, is_dir=is_dir) or self._ignores(name, is_dir=is_dir)
 
     def below(self, directory: Path, prefix: str) -> IgnoreRules:
         """Return the rules for a directory further down: these, and those of an ignore file in it.
@@ -109,7 +109,7 @@ class IgnoreRules:
             ConfigurationError: a line of the file is no pattern.
             StagingError: the file cannot be read.
         """
-        rules = _rules_in(directory / self.file_name)
+        rules = _read_rules(directory / self.file_name)
         return attrs.evolve(self, files=(*self.files, (prefix, rules))) if rules else self
 
     def _ignores(self, name: str, *, is_dir: bool) -> bool:
@@ -122,7 +122,7 @@ class IgnoreRules:
         return False
 
 
-def rules_of(directory: Path) -> IgnoreRules:
+def load_ignore_rules(directory: Path) -> IgnoreRules:
     """Return the rules of a code directory: its `.processingignore` if it has one, else its `.gitignore`.
 
     Further ones of the same name further down are found on the way.
@@ -131,11 +131,11 @@ def rules_of(directory: Path) -> IgnoreRules:
         ConfigurationError: a line of the file is no pattern.
         StagingError: the file cannot be read.
     """
-    name = OUR_FILE if (directory / OUR_FILE).exists() else GIT_FILE
+    name = PROCESSING_IGNORE if (directory / PROCESSING_IGNORE).exists() else GIT_IGNORE
     return IgnoreRules(name).below(directory, "")
 
 
-def never_travels(path: Path, *, is_dir: bool) -> bool:
+def is_always_excluded(path: Path, *, is_dir: bool) -> bool:
     """Say whether a file or directory stays behind whatever the ignore files say.
 
     That is version control, virtual environments, caches of tools, and what holds credentials by its name, or a private
@@ -146,15 +146,15 @@ def never_travels(path: Path, *, is_dir: bool) -> bool:
         passed = {part.lower() for part in leads_to.parts} - {part.lower() for part in path.parent.parts}
         if not SECRET_FOLDERS.isdisjoint(passed):
             return True
-        return _never_travels(path, is_dir=is_dir) or _never_travels(leads_to, is_dir=is_dir)
-    return _never_travels(path, is_dir=is_dir)
+        return _is_excluded_by_name(path, is_dir=is_dir) or _is_excluded_by_name(leads_to, is_dir=is_dir)
+    return _is_excluded_by_name(path, is_dir=is_dir)
 
 
-def _never_travels(path: Path, *, is_dir: bool) -> bool:
+def _is_excluded_by_name(path: Path, *, is_dir: bool) -> bool:
     name = path.name.lower()
     if is_dir:
-        return name in NEVER_FOLDERS or name in SECRET_FOLDERS or (path / "pyvenv.cfg").exists()
-    if name in NEVER_FILES or name.endswith(_NEVER_SUFFIXES):
+        return name in EXCLUDED_FOLDERS or name in SECRET_FOLDERS or (path / "pyvenv.cfg").exists()
+    if name in EXCLUDED_FILES or name.endswith(_EXCLUDED_SUFFIXES):
         return True
     if name.startswith(".env."):
         return not name.endswith(_ENV_EXAMPLES)
@@ -164,7 +164,7 @@ def _never_travels(path: Path, *, is_dir: bool) -> bool:
 # Ignore files.
 
 
-def _rules_in(file: Path) -> tuple[_Rule, ...]:
+def _read_rules(file: Path) -> tuple[_Rule, ...]:
     """Return the rules of an ignore file; none where there is no such file."""
     try:
         text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
@@ -172,10 +172,10 @@ def _rules_in(file: Path) -> tuple[_Rule, ...]:
         return ()
     except OSError as error:
         raise StagingError("an ignore file could not be read", [(str(file), error.strerror or str(error))]) from error
-    return tuple(_parsed(text.split("\n"), file))
+    return tuple(_parse(text.split("\n"), file))
 
 
-def _parsed(lines: Iterable[str], file: Path) -> Iterator[_Rule]:
+def _parse(lines: Iterable[str], file: Path) -> Iterator[_Rule]:
     from pathspec import GitIgnoreSpec
 
     for number, given in enumerate(lines, 1):

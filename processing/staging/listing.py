@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing.exceptions import StagingError
-from processing.staging.objects import known, owner
+from processing.staging.objects import owner_params, shared_params
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen
-class Listed:
+class ListedObject:
     """An object as a listing shows it.
 
     Args:
@@ -35,16 +35,16 @@ class Listed:
 
 
 @attrs.frozen
-class Wanted:
+class Download:
     """An object, and the file that it is to become."""
 
-    object: Listed
+    object: ListedObject
     path: Path
 
 
 def list_objects(
     api: RetryingApi, uri: S3Uri, expected_owner: ExpectedOwner, extra: Mapping[str, Any] | None = None
-) -> list[Listed]:
+) -> list[ListedObject]:
     """Return every object whose key begins with the URI's; every page is read.
 
     Args:
@@ -54,16 +54,16 @@ def list_objects(
         extra: parameters of GetObject; those that a listing has too go with it, such as who pays.
     """
     params: dict[str, Any] = {
-        **known(api, "ListObjectsV2", extra or {}),
+        **shared_params(api, "ListObjectsV2", extra or {}),
         "Bucket": uri.bucket,
         "Prefix": uri.key,
-        **owner(uri.bucket, expected_owner),
+        **owner_params(uri.bucket, expected_owner),
     }
-    found: list[Listed] = []
+    found: list[ListedObject] = []
     while True:
         answer = api.call("s3", "ListObjectsV2", params)
         found += [
-            Listed(entry["Key"], int(entry.get("Size", 0)), entry.get("ETag", ""))
+            ListedObject(entry["Key"], int(entry.get("Size", 0)), entry.get("ETag", ""))
             for entry in answer.get("Contents", ())
         ]
         token = answer.get("NextContinuationToken")
@@ -72,15 +72,15 @@ def list_objects(
         params["ContinuationToken"] = token
 
 
-def local_names(uri: S3Uri, listed: Iterable[Listed], to: Path) -> list[Wanted]:
+def downloads_below(uri: S3Uri, listed: Iterable[ListedObject], to: Path) -> list[Download]:
     """Return the objects at or below the URI, each with the path that it gets.
 
     A key is any text. One that is no path of its own inside the directory is refused before anything is fetched.
     """
-    names: dict[str, Listed] = {}
+    names: dict[str, ListedObject] = {}
     refused = []
     for entry in listed:
-        name = _relative_name(uri.key, entry.key)
+        name = _relative_key(uri.key, entry.key)
         if name is None or (entry.size == 0 and entry.key.endswith("/")):  # the latter: what consoles make for a folder
             continue
         problem = key_problem(name)
@@ -94,10 +94,10 @@ def local_names(uri: S3Uri, listed: Iterable[Listed], to: Path) -> list[Wanted]:
     ]
     if refused:
         raise StagingError("nothing was downloaded: keys that cannot be files in the directory", refused)
-    return [Wanted(entry, to / name) for name, entry in names.items()]
+    return [Download(entry, to / name) for name, entry in names.items()]
 
 
-def _relative_name(prefix: str, key: str) -> str | None:
+def _relative_key(prefix: str, key: str) -> str | None:
     """Return the key below the prefix; None for one that is not below it."""
     if not prefix or prefix.endswith("/"):
         return key[len(prefix) :] or None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from processing.aws.retry import error_code
 from processing.exceptions import StagingError
-from processing.staging.objects import head, known, write
+from processing.staging.objects import head_object, shared_params, write_upload
 from processing.staging.thread_pool import MB
 
 if TYPE_CHECKING:
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from processing.aws.checksums import Digest
     from processing.aws.retry import RetryingApi
     from processing.staging.pending_uploads import Upload
-    from processing.staging.source_file import Source, Stream
-    from processing.staging.thread_pool import Pool
+    from processing.staging.source_file import FileChunk, SourceFile
+    from processing.staging.thread_pool import TransferPool
 
 logger = logging.getLogger(__name__)
 
-_PART = 8 * MB
-_MOST_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+_PART_SIZE = 8 * MB
+_MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 _CONDITIONS = frozenset({"IfMatch", "IfNoneMatch"})  # of the last step
 
 
-class Sender(Protocol):
+class UploadContext(Protocol):
     """What a multipart upload needs of the transfer that it belongs to."""
 
     @property
@@ -42,28 +42,28 @@ class Sender(Protocol):
         """Return these, the encryption and what else the user wants."""
 
     @property
-    def pool(self) -> Pool[Upload]:
+    def pool(self) -> TransferPool[Upload]:
         """What the parts are sent by."""
 
 
-class Multipart:
+class MultipartUpload:
     """One multipart upload: completed, or aborted."""
 
-    def __init__(self, sender: Sender, upload: Upload, source: Source) -> None:
-        self._sender = sender
-        self._api = sender.api
+    def __init__(self, context: UploadContext, upload: Upload, source: SourceFile) -> None:
+        self._context = context
+        self._api = context.api
         self._upload = upload
         self._source = source
-        self._pool = sender.pool
+        self._pool = context.pool
         # Parts of a whole number of MB, as many bytes as it takes to stay below the limit of parts.
-        self._part_size = max(_PART, -(-source.size // (_MOST_PARTS * MB)) * MB)
+        self._part_size = max(_PART_SIZE, -(-source.size // (_MAX_PARTS * MB)) * MB)
         self._parts: list[Future[dict[str, Any]]] = []
         self._failed = False
-        self._place: dict[str, Any] = sender.place(upload)
+        self._place: dict[str, Any] = context.place(upload)
 
     def send(self) -> None:
         """Upload the file."""
-        settings = {**self._checksum(), **self._sender.settings(self._upload)}
+        settings = {**self._checksum(), **self._context.settings(self._upload)}
         settings = {name: value for name, value in settings.items() if name not in _CONDITIONS}
         self._place["UploadId"] = self._api.call("s3", "CreateMultipartUpload", settings)["UploadId"]
         try:
@@ -78,9 +78,9 @@ class Multipart:
         if not completed:
             self._abort()
 
-    def _known(self, operation: str) -> dict[str, Any]:
+    def _user_params(self, operation: str) -> dict[str, Any]:
         """Return what of the user's own parameters a step of the upload takes."""
-        return known(self._api, operation, dict(self._upload.extra))
+        return shared_params(self._api, operation, dict(self._upload.extra))
 
     def _checksum(self) -> dict[str, str]:
         """Let S3 keep a checksum of the whole object, as of one that came in one piece: any reader can verify it."""
@@ -99,14 +99,14 @@ class Multipart:
         digest = hashlib.sha256()
         for number, offset in enumerate(range(0, self._source.size, self._part_size), 1):
             size = min(self._part_size, self._source.size - offset)
-            self._pool.hold(size)
+            self._pool.acquire_memory(size)
             try:
                 body = self._body(offset, size, digest)
             except BaseException:
-                self._pool.release(size)
+                self._pool.release_memory(size)
                 raise
             part = self._pool.submit(functools.partial(self._send_part, number, size, body))
-            part.add_done_callback(functools.partial(self._ended, size))
+            part.add_done_callback(functools.partial(self._part_done, size))
             self._parts.append(part)
             if self._failed:
                 break
@@ -116,7 +116,7 @@ class Multipart:
             raise StagingError("the file changed after its content was named")
         return parts
 
-    def _body(self, offset: int, size: int, digest: Digest) -> Callable[[], bytes | Stream]:
+    def _body(self, offset: int, size: int, digest: Digest) -> Callable[[], bytes | FileChunk]:
         """Return what makes a part's body for each try."""
         if self._upload.sha256 is None:
             return functools.partial(self._source.stream, offset, size)
@@ -124,14 +124,16 @@ class Multipart:
         digest.update(block)
         return lambda: block
 
-    def _ended(self, size: int, part: Future[dict[str, Any]]) -> None:
-        self._pool.release(size)
+    def _part_done(self, size: int, part: Future[dict[str, Any]]) -> None:
+        self._pool.release_memory(size)
         self._failed = self._failed or part.cancelled() or part.exception() is not None
 
-    def _send_part(self, number: int, size: int, body: Callable[[], bytes | Stream]) -> dict[str, Any]:
-        params = {**self._known("UploadPart"), **self._place, "PartNumber": number}
-        answer = self._api.call("s3", "UploadPart", lambda: {**params, "Body": body()}, on_failure=self._pool.note)
-        self._pool.arrived(size)
+    def _send_part(self, number: int, size: int, body: Callable[[], bytes | FileChunk]) -> dict[str, Any]:
+        params = {**self._user_params("UploadPart"), **self._place, "PartNumber": number}
+        answer = self._api.call(
+            "s3", "UploadPart", lambda: {**params, "Body": body()}, on_failure=self._pool.record_failure
+        )
+        self._pool.record_arrival(size)
         checksums = {
             name: value for name, value in answer.items() if name.startswith("Checksum") and name[-4:] != "Type"
         }
@@ -142,7 +144,7 @@ class Multipart:
         from botocore.exceptions import ClientError
 
         completed = False
-        params = {**self._known("CompleteMultipartUpload"), **self._place, "MultipartUpload": {"Parts": parts}}
+        params = {**self._user_params("CompleteMultipartUpload"), **self._place, "MultipartUpload": {"Parts": parts}}
 
         def complete(condition: Mapping[str, str]) -> None:
             nonlocal completed
@@ -150,7 +152,7 @@ class Multipart:
             completed = True
 
         try:
-            write(self._api, self._upload, self._sender.place(self._upload), complete)
+            write_upload(self._api, self._upload, self._context.place(self._upload), complete)
         except ClientError as error:
             # The answer to an earlier try was lost: the upload is gone because it was completed.
             if error_code(error) != "NoSuchUpload" or not self._is_complete(len(parts)):
@@ -158,7 +160,7 @@ class Multipart:
         return completed
 
     def _is_complete(self, count: int) -> bool:
-        found = head(self._api, {**self._known("HeadObject"), **self._sender.place(self._upload)})
+        found = head_object(self._api, {**self._user_params("HeadObject"), **self._context.place(self._upload)})
         if found is None or found.get("ContentLength") != self._source.size:
             return False
         return str(found.get("ETag", "")).strip('"').endswith(f"-{count}")
@@ -171,7 +173,7 @@ class Multipart:
             part.cancel()
         wait([part for part in self._parts if not part.cancelled()])
         try:
-            self._api.call("s3", "AbortMultipartUpload", {**self._known("AbortMultipartUpload"), **self._place})
+            self._api.call("s3", "AbortMultipartUpload", {**self._user_params("AbortMultipartUpload"), **self._place})
         except Exception as error:  # noqa: BLE001 - what made us abort is the news
             if error_code(error) != "NoSuchUpload":
                 logger.warning(

@@ -24,29 +24,29 @@ ExpectedOwner = Callable[[str], "str | None"]
 _CONFLICT_TRIES = 5
 
 
-def place(uri: S3Uri, expected_owner: ExpectedOwner) -> dict[str, Any]:
+def object_params(uri: S3Uri, expected_owner: ExpectedOwner) -> dict[str, Any]:
     """Return the parameters that name an object, and the account that its bucket has to belong to."""
-    return {"Bucket": uri.bucket, "Key": uri.key, **owner(uri.bucket, expected_owner)}
+    return {"Bucket": uri.bucket, "Key": uri.key, **owner_params(uri.bucket, expected_owner)}
 
 
-def owner(bucket: str, expected_owner: ExpectedOwner) -> dict[str, str]:
+def owner_params(bucket: str, expected_owner: ExpectedOwner) -> dict[str, str]:
     """Return the parameter that makes S3 refuse a bucket of another account; empty where it may be anybody's."""
     account = expected_owner(bucket)
     return {} if account is None else {"ExpectedBucketOwner": account}
 
 
-def known(api: RetryingApi, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
+def shared_params(api: RetryingApi, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of the user's parameters that another operation has, too: who pays, the user's own key."""
     members = api.client("s3").meta.service_model.operation_model(operation).input_shape.members
     return {name: value for name, value in params.items() if name in members}
 
 
-def encryption(kms_key: str | None) -> dict[str, str]:
+def encryption_params(kms_key: str | None) -> dict[str, str]:
     """Return the parameters that encrypt an object with a KMS key; empty where that is left to the bucket."""
     return {} if kms_key is None else {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
 
 
-def head(api: RetryingApi, place: Mapping[str, Any]) -> dict[str, Any] | None:
+def head_object(api: RetryingApi, place: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return HeadObject's answer, or None: it is not there, or may not be looked at."""
     from botocore.exceptions import ClientError
 
@@ -59,7 +59,7 @@ def head(api: RetryingApi, place: Mapping[str, Any]) -> dict[str, Any] | None:
         raise
 
 
-def unless_there(api: RetryingApi, put: Callable[[Mapping[str, str]], object]) -> None:
+def put_if_absent(api: RetryingApi, put: Callable[[Mapping[str, str]], object]) -> None:
     """Make an object whose key names the content, unless somebody else just did: either way it is there."""
     from botocore.exceptions import ClientError
 
@@ -81,7 +81,7 @@ def unless_there(api: RetryingApi, put: Callable[[Mapping[str, str]], object]) -
             return
 
 
-CLAIM = "processing-claim"
+CLAIM_METADATA = "processing-claim"
 """The object metadata that says which run put an object."""
 
 
@@ -89,7 +89,7 @@ class ClaimedError(StagingError):
     """An object that this run has to put is there already: another run has the same name."""
 
 
-def write(
+def write_upload(
     api: RetryingApi, upload: Upload, place: Mapping[str, Any], put: Callable[[Mapping[str, str]], object]
 ) -> None:
     """Make an upload's object, by `put`, which takes the condition that the upload has.
@@ -98,9 +98,9 @@ def write(
         ClaimedError: another run has put an object of that key.
     """
     if upload.content_addressed:
-        unless_there(api, put)
+        put_if_absent(api, put)
     elif upload.claim is not None:
-        _unless_claimed(api, upload, place, put)
+        _put_claimed(api, upload, place, put)
     else:
         put({})
 
@@ -108,15 +108,15 @@ def write(
 def remove_claimed(api: RetryingApi, uploads: Iterable[Upload], expected_owner: ExpectedOwner) -> None:
     """Take back what a run has put under a name that turned out to be another's; the other's objects stay."""
     for upload in uploads:
-        where = place(upload.target, expected_owner)
+        where = object_params(upload.target, expected_owner)
         try:
-            if upload.claim is not None and _claim(head(api, where)) == upload.claim:
+            if upload.claim is not None and _claim(head_object(api, where)) == upload.claim:
                 api.call("s3", "DeleteObject", where)
         except Exception as error:  # noqa: BLE001 - the run goes on under another name
             logger.warning("%s is of no use any more, and could not be removed: %s", upload.target, error)
 
 
-def _unless_claimed(
+def _put_claimed(
     api: RetryingApi, upload: Upload, place: Mapping[str, Any], put: Callable[[Mapping[str, str]], object]
 ) -> None:
     from botocore.exceptions import ClientError
@@ -129,10 +129,10 @@ def _unless_claimed(
             put({})
         elif code not in {"PreconditionFailed", "412"}:
             raise
-        elif _claim(head(api, place)) != upload.claim:  # else the answer to an earlier try was lost
+        elif _claim(head_object(api, place)) != upload.claim:  # else the answer to an earlier try was lost
             raise ClaimedError("another run has the same name", [(str(upload.target), "is there already")]) from error
 
 
 def _claim(found: Mapping[str, Any] | None) -> str | None:
-    claim: str | None = (found or {}).get("Metadata", {}).get(CLAIM)
+    claim: str | None = (found or {}).get("Metadata", {}).get(CLAIM_METADATA)
     return claim

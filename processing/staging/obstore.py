@@ -25,7 +25,7 @@ import attrs
 
 from processing.exceptions import ConfigurationError
 from processing.staging.checksums import MD5
-from processing.staging.objects import CLAIM
+from processing.staging.objects import CLAIM_METADATA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
     from obstore.store import S3Config, S3Credential
 
     from processing.aws.retry import RetryingApi
-    from processing.staging.listing import Listed
+    from processing.staging.listing import ListedObject
     from processing.staging.pending_uploads import Upload
 
 logger = logging.getLogger(__name__)
 
-CORE_MOST = 64
+BOTOCORE_REQUESTS = 64
 """Requests in flight with botocore: each takes a millisecond of CPU time, so that more of them only stand in line."""
 
-FAST_MOST = 256
+OBSTORE_REQUESTS = 256
 """Requests in flight with obstore."""
 
-_FEW = 16  # files that are sent before obstore would be ready
-_BROKEN = 8  # failures in a row after which obstore is not tried any more
+_FEW_FILES = 16  # files that are sent before obstore would be ready
+_MAX_FAILURES = 8  # failures in a row after which obstore is not attempt any more
 
 # What a signed request of botocore's may carry for obstore to be able to send the like.
 _KNOWN_HEADERS = re.compile(
@@ -95,26 +95,26 @@ def route_of(url: str, headers: Mapping[str, str], bucket: str, key: str) -> Rou
     return Route(f"{parts.scheme}://{parts.netloc}", virtual, signature[1], checksum)
 
 
-class Fast:
+class ObstoreClient:
     """The small files of one transfer by obstore, as far as it can. A context manager.
 
     Args:
         api: the calls to S3; None where botocore is to do it all.
-        few: the number of files up to which it does, too.
+        few_files: the number of files up to which it does, too.
     """
 
-    def __init__(self, api: RetryingApi | None, *, few: int = 0) -> None:
+    def __init__(self, api: RetryingApi | None, *, few_files: int = 0) -> None:
         self._api = api
-        self._few = few
+        self._few_files = few_files
         self._routes: dict[str, Route] = {}
         self._stores: dict[tuple[str, str | None], Any] = {}
         self._lock = threading.Lock()
-        self._here = threading.local()
+        self._thread = threading.local()
         self._failed_in_a_row = 0
         self._unverified: set[str] = set()  # buckets whose ETags are no MD5s
 
     @classmethod
-    def of(cls, api: RetryingApi) -> Fast:
+    def from_environment(cls, api: RetryingApi) -> ObstoreClient:
         """Return what the environment's PROCESSING_TRANSFERS says: `core`, `fast`, or `auto` (where it can be).
 
         Args:
@@ -131,53 +131,53 @@ class Fast:
             raise ConfigurationError(
                 "PROCESSING_TRANSFERS: 'fast' needs obstore; install it with `pip install sm-processing[fast]`"
             )
-        if choice == "core" or not installed or not _is_plain(api):
+        if choice == "core" or not installed or not _has_default_connection(api):
             return cls(None)
-        return cls(api, few=_FEW if choice == "auto" else 0)
+        return cls(api, few_files=_FEW_FILES if choice == "auto" else 0)
 
-    def __enter__(self) -> Fast:
+    def __enter__(self) -> ObstoreClient:
         if self._api is not None:
             # The last of all: another handler that answers the request ends the line before this one.
-            self._api.client("s3").meta.events.register_last("before-send", self._look, unique_id=id(self))
+            self._api.client("s3").meta.events.register_last("before-send", self._inspect_request, unique_id=id(self))
         return self
 
     def __exit__(self, *_exception: object) -> None:
         if self._api is not None:
-            self._api.client("s3").meta.events.unregister("before-send", self._look, unique_id=id(self))
+            self._api.client("s3").meta.events.unregister("before-send", self._inspect_request, unique_id=id(self))
 
     @property
-    def most(self) -> int:
+    def max_requests(self) -> int:
         """Requests that may be in flight."""
-        return CORE_MOST if self._api is None else FAST_MOST
+        return BOTOCORE_REQUESTS if self._api is None else OBSTORE_REQUESTS
 
-    def expect(self, count: int) -> None:
+    def expect_files(self, count: int) -> None:
         """Take note of how many files there are: for a few, obstore is not worth loading."""
-        if count <= self._few:
+        if count <= self._few_files:
             self.__exit__()
             self._api = None
 
     @contextlib.contextmanager
-    def learning(self, bucket: str, key: str) -> Iterator[None]:
+    def learn_route(self, bucket: str, key: str) -> Iterator[None]:
         """Learn the way to a bucket from the request that botocore makes within the block, if it succeeds."""
         if self._api is None or bucket in self._routes:
             yield
             return
-        self._here.asked, self._here.route = (bucket, key), None
+        self._thread.target, self._thread.route = (bucket, key), None
         try:
             yield
-            route = self._here.route
-            if route is not None and (route.endpoint.startswith("http://") or not _trusts_others(self._api)):
+            route = self._thread.route
+            if route is not None and (route.endpoint.startswith("http://") or not _has_own_certificates(self._api)):
                 self._routes[bucket] = route
         finally:
-            self._here.asked = None
+            self._thread.target = None
 
-    def put(self, upload: Upload, content: bytes, refused: Callable[[], None]) -> bool:
+    def put(self, upload: Upload, content: bytes, on_throttle: Callable[[], None]) -> bool:
         """Put a small file; False where botocore has to.
 
         Args:
             upload: the file.
             content: its bytes.
-            refused: called where S3 asks for less.
+            on_throttle: called where S3 asks for less.
         """
         store = None if upload.extra else self._store(upload.target.bucket, upload.target.key, upload.kms_key)
         if store is None:
@@ -187,8 +187,8 @@ class Fast:
         create = upload.claim is not None or upload.content_addressed
         attributes = {"Content-Type": "binary/octet-stream"}  # what S3 takes it for where nothing is said
         if upload.claim is not None:
-            attributes[CLAIM] = upload.claim
-        with self._trying(refused) as tried:
+            attributes[CLAIM_METADATA] = upload.claim
+        with self._attempt(on_throttle) as attempt:
             obstore.put(
                 store,
                 upload.target.key,
@@ -197,15 +197,15 @@ class Fast:
                 mode="create" if create else "overwrite",
                 use_multipart=False,
             )
-        return tried.succeeded
+        return attempt.succeeded
 
-    def get(self, bucket: str, listed: Listed, refused: Callable[[], None]) -> bytes | None:
+    def get(self, bucket: str, listed: ListedObject, on_throttle: Callable[[], None]) -> bytes | None:
         """Return a small object that its ETag verifies; None where botocore has to get it.
 
         Args:
             bucket: its bucket.
             listed: the object.
-            refused: called where S3 asks for less.
+            on_throttle: called where S3 asks for less.
         """
         etag = listed.etag.strip('"')
         if bucket in self._unverified or not MD5.fullmatch(etag):
@@ -216,26 +216,26 @@ class Fast:
         import obstore
 
         content = b""
-        with self._trying(refused) as tried:
+        with self._attempt(on_throttle) as attempt:
             content = bytes(obstore.get(store, listed.key, options={"if_match": listed.etag}).bytes())
-        if not tried.succeeded:
+        if not attempt.succeeded:
             return None
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != etag:
             self._unverified.add(bucket)  # encrypted by a KMS key, most likely; botocore looks at the checksum
             return None
         return content
 
-    def _look(self, request: Any, **_rest: object) -> None:
+    def _inspect_request(self, request: Any, **_rest: object) -> None:
         """Look at a request that botocore is about to send."""
-        asked = getattr(self._here, "asked", None)
-        if asked is not None:
+        target = getattr(self._thread, "target", None)
+        if target is not None:
             headers = {name.lower(): _text(value) for name, value in request.headers.items()}
-            self._here.route = route_of(request.url, headers, *asked)
+            self._thread.route = route_of(request.url, headers, *target)
 
     def _store(self, bucket: str, key: str, kms_key: str | None) -> Any:
         """Return what obstore reaches an object by; None where it is not to."""
         route = self._routes.get(bucket)
-        if route is None or self._api is None or self._failed_in_a_row >= _BROKEN or not _is_path(key):
+        if route is None or self._api is None or self._failed_in_a_row >= _MAX_FAILURES or not _is_plain_key(key):
             return None
         with self._lock:
             if (bucket, kms_key) not in self._stores:
@@ -243,32 +243,32 @@ class Fast:
             return self._stores[bucket, kms_key]
 
     @contextlib.contextmanager
-    def _trying(self, refused: Callable[[], None]) -> Iterator[_Try]:
+    def _attempt(self, on_throttle: Callable[[], None]) -> Iterator[_Attempt]:
         """Take what obstore raises for the news that botocore has to do it."""
-        tried = _Try()
+        attempt = _Attempt()
         try:
-            yield tried
+            yield attempt
         except Exception as error:  # noqa: BLE001 - botocore's error is the one that is told
             logger.debug("obstore: %s", error)
-            if _asks_for_less(error):
-                refused()
+            if _is_throttled(error):
+                on_throttle()
             else:
                 self._failed_in_a_row += 1
         else:
             self._failed_in_a_row = 0
-            tried.succeeded = True
+            attempt.succeeded = True
 
 
 @attrs.define
-class _Try:
+class _Attempt:
     succeeded: bool = False
 
 
-def _asks_for_less(error: Exception) -> bool:
+def _is_throttled(error: Exception) -> bool:
     return re.search(r"\b(503|429|509)\b|SlowDown", str(error)) is not None
 
 
-def _is_path(key: str) -> bool:
+def _is_plain_key(key: str) -> bool:
     """Whether obstore takes a key as it is: it thinks of paths."""
     return not {"", ".", ".."} & set(key.split("/"))
 
@@ -277,13 +277,13 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _is_plain(api: RetryingApi) -> bool:
+def _has_default_connection(api: RetryingApi) -> bool:
     """Whether nothing is configured for the connection that obstore would have to be told of."""
     config = api.client("s3").meta.config
     return api.boto_session is not None and not (config.proxies or config.client_cert or urllib.request.getproxies())
 
 
-def _trusts_others(api: RetryingApi) -> bool:
+def _has_own_certificates(api: RetryingApi) -> bool:
     """Whether other certificates than the system's are to be trusted; obstore would trust them beside the system's."""
     assert api.boto_session is not None
     core = getattr(api.boto_session(), "_session", None)  # boto3 has no public way to botocore's settings

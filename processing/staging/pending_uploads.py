@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing.exceptions import StagingError
-from processing.staging.bundles import KEPT, Bundle, Member, make_bundle
+from processing.staging.bundles import MEMORY_LIMIT, Bundle, Member, make_bundle
 from processing.staging.tree_hash import Tree, hash_files
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _LONGEST_KEY = 1024  # bytes, https://docs.aws.amazon.com/AmazonS3/latest/usergu
 
 
 @attrs.frozen
-class Copy:
+class CopySource:
     """An object in S3 that has the content which an upload is to have.
 
     Args:
@@ -65,7 +65,7 @@ class Upload:
     extra: tuple[tuple[str, Any], ...] = ()
     size: int | None = None
     tree: Tree | None = attrs.field(default=None, repr=False, eq=False)
-    copy_of: Copy | None = None
+    copy_of: CopySource | None = None
 
 
 class PendingUploads:
@@ -89,7 +89,7 @@ class PendingUploads:
         """The buckets that something goes to."""
         return frozenset(upload.target.bucket for upload in self._uploads)
 
-    def claimed(self, claim: str) -> PendingUploads:
+    def with_claim(self, claim: str) -> PendingUploads:
         """Return the same uploads for keys that nobody else may have: see `Upload.claim`."""
         copy = PendingUploads()
         copy._uploads = [
@@ -137,9 +137,9 @@ class PendingUploads:
         added, problems = [], []
         for path, name in source.files():
             upload = Upload(path, target / name, kms_key, extra=parameters, size=_size(path))
-            problems.append((str(path), _problem(path, upload.target)))
+            problems.append((str(path), _upload_problem(path, upload.target)))
             added.append(upload)
-        _refuse(problems)
+        _raise_problems(problems)
         return self._add(target if source.is_dir else added[0].target, added)
 
     def add_code(self, path: Path, prefix: S3Uri, kms_key: str | None = None) -> str:
@@ -154,7 +154,7 @@ class PendingUploads:
             StagingError: the file cannot be read.
         """
         try:
-            sha256, size, body = _read(path)
+            sha256, size, body = _hash_and_read(path)
         except OSError as error:
             raise StagingError("the code could not be read", [(str(path), error.strerror or str(error))]) from error
         return self._add_content(path, path.name, sha256, size, body, prefix / "code", kms_key)
@@ -187,7 +187,7 @@ class PendingUploads:
         """
         bundle = make_bundle(members, limit=limit)
         self._bundles.append(bundle)
-        self._scripts += [(script, _read(script)[2])] if script is not None else []
+        self._scripts += [(script, _hash_and_read(script)[2])] if script is not None else []
         path = bundle.path or Path(name)
         return self._add_content(path, name, bundle.sha256, bundle.size, bundle.body, prefix / "code", kms_key, at)
 
@@ -241,7 +241,7 @@ class PendingUploads:
             )
             for file in files
         ]
-        _refuse([(str(upload.source), _problem(upload.source, upload.target)) for upload in uploads])
+        _raise_problems([(str(upload.source), _upload_problem(upload.source, upload.target)) for upload in uploads])
         return self._add(tree.target, uploads)
 
     def _add_content(
@@ -256,7 +256,7 @@ class PendingUploads:
         at: S3Uri | None = None,
     ) -> str:
         """Add one file under a key that names its content, or at a fixed place."""
-        target = at or folder / _named_by(sha256, kms_key) / name
+        target = at or folder / _content_name(sha256, kms_key) / name
         upload = Upload(path, target, kms_key, content_addressed=at is None, sha256=sha256, body=body, size=size)
         return self._add(target, [upload])
 
@@ -272,7 +272,7 @@ class PendingUploads:
         return len(self._uploads)
 
 
-def _named_by(sha256: str, kms_key: str | None) -> str:
+def _content_name(sha256: str, kms_key: str | None) -> str:
     """Return the name for content: its hash, or with a KMS key that of both.
 
     Under another key it is another object: a job that may use the one only may still be reading.
@@ -282,7 +282,7 @@ def _named_by(sha256: str, kms_key: str | None) -> str:
     return sha256 if kms_key is None else hashlib.sha256(f"{kms_key}\0{sha256}".encode()).hexdigest()
 
 
-def _refuse(problems: Iterable[tuple[str, str | None]]) -> None:
+def _raise_problems(problems: Iterable[tuple[str, str | None]]) -> None:
     """Raise one error for all files that have a problem."""
     failures = [(name, problem) for name, problem in problems if problem is not None]
     if failures:
@@ -297,7 +297,7 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _problem(path: Path, target: S3Uri) -> str | None:
+def _upload_problem(path: Path, target: S3Uri) -> str | None:
     """Return why a file cannot be uploaded, as far as can be seen without doing it."""
     if not os.access(path, os.R_OK):
         return "no permission to read it"
@@ -308,17 +308,17 @@ def _problem(path: Path, target: S3Uri) -> str | None:
     return f"its key would have {length} bytes, at most {_LONGEST_KEY}" if length > _LONGEST_KEY else None
 
 
-def _read(path: Path) -> tuple[str, int, bytes | None]:
+def _hash_and_read(path: Path) -> tuple[str, int, bytes | None]:
     """Return the file's SHA-256, its size, and if it is small its content: that is uploaded, and not read again."""
     import hashlib  # loads OpenSSL
 
     digest = hashlib.sha256()
-    kept: list[bytes] = []
+    blocks: list[bytes] = []
     size = 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
             size += len(block)
-            if size <= KEPT:
-                kept.append(block)
-    return digest.hexdigest(), size, b"".join(kept) if size <= KEPT else None
+            if size <= MEMORY_LIMIT:
+                blocks.append(block)
+    return digest.hexdigest(), size, b"".join(blocks) if size <= MEMORY_LIMIT else None

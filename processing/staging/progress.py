@@ -40,7 +40,7 @@ Report = Callable[[Progress], object]
 """Takes a `Progress` each time that a file, or a part of a large one, has arrived. Never called twice at once."""
 
 
-class Meter:
+class ProgressMeter:
     """Counts what arrives, and reports it.
 
     Args:

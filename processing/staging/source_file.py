@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Source:
+class SourceFile:
     """A file to be uploaded; a change of it while it is open is an error. A context manager."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._turn = threading.Lock()
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> SourceFile:
         self._file = self._path.open("rb", buffering=0)
         self._status = os.fstat(self._file.fileno())
         self.size = self._status.st_size
@@ -37,10 +37,10 @@ class Source:
             raise StagingError("the file changed while it was read")
         return content
 
-    def stream(self, offset: int = 0, size: int | None = None) -> Stream:
+    def stream(self, offset: int = 0, size: int | None = None) -> FileChunk:
         """Return the file, or a part of it, as it was at the beginning: for one attempt."""
         self.check_unchanged()
-        return Stream(self, offset, self.size if size is None else size)
+        return FileChunk(self, offset, self.size if size is None else size)
 
     def block(self, offset: int, size: int) -> bytes:
         """Return a part of the file; any thread may ask for any part."""
@@ -63,10 +63,10 @@ class Source:
             raise StagingError("the file changed while it was uploaded")
 
 
-class Stream:
+class FileChunk:
     """A part of a file, for botocore: read when it is sent, so that it takes no memory."""
 
-    def __init__(self, source: Source, offset: int, size: int) -> None:
+    def __init__(self, source: SourceFile, offset: int, size: int) -> None:
         self._source = source
         self._offset = offset
         self._size = size

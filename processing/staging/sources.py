@@ -68,7 +68,7 @@ def _walk(
         raise StagingError("a directory could not be read", [(str(directory), error.strerror or str(error))]) from error
     for sorting_name, name, found_path in found:
         path, is_dir = Path(found_path), sorting_name.endswith("/")
-        if rules is not None and rules.leaves_out(path, prefix + name, is_dir=is_dir):
+        if rules is not None and rules.excludes(path, prefix + name, is_dir=is_dir):
             continue
         if is_dir:
             if _is_engine(path):

@@ -14,15 +14,22 @@ from typing import TYPE_CHECKING, Any, cast
 
 from processing.aws.retry import error_code
 from processing.exceptions import StagingError
-from processing.staging.downloads import Receiver, fetch
-from processing.staging.error_text import reason_of, upload_reason
-from processing.staging.listing import Wanted, list_objects, local_names
-from processing.staging.multipart import Multipart
-from processing.staging.objects import CLAIM, ClaimedError, encryption, head, place, write
-from processing.staging.obstore import Fast
-from processing.staging.progress import Meter
-from processing.staging.source_file import Source
-from processing.staging.thread_pool import MB, SMALL, Pool
+from processing.staging.downloads import Downloader, get_object
+from processing.staging.error_text import failure_reason, upload_failure_reason
+from processing.staging.listing import Download, downloads_below, list_objects
+from processing.staging.multipart import MultipartUpload
+from processing.staging.objects import (
+    CLAIM_METADATA,
+    ClaimedError,
+    encryption_params,
+    head_object,
+    object_params,
+    write_upload,
+)
+from processing.staging.obstore import ObstoreClient
+from processing.staging.progress import ProgressMeter
+from processing.staging.source_file import SourceFile
+from processing.staging.thread_pool import MB, SMALL_FILE, TransferPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -64,16 +71,21 @@ def upload_all(
         return
     sizes = [upload.size for upload in uploads]
     total = None if None in sizes else sum(cast("list[int]", sizes))
-    with Fast.of(api) as fast:
-        fast.expect(len(uploads))
-        sender = Sender(api, expected_owner, fast, Meter(progress, api.clock, len(uploads), total), workers)
-        failures = sender.pool.run(uploads)
+    with ObstoreClient.from_environment(api) as obstore:
+        obstore.expect_files(len(uploads))
+        uploader = Uploader(
+            api, expected_owner, obstore, ProgressMeter(progress, api.clock, len(uploads), total), workers
+        )
+        failures = uploader.pool.run(uploads)
     for _, error in failures:
         if isinstance(error, ClaimedError):
             raise error
     count = f"{len(failures)} of {len(uploads)} files" if len(uploads) > 1 else "a file"
     _raise_failures(
-        [(str(upload.source), error, upload_reason(upload, error) if error else "") for upload, error in failures],
+        [
+            (str(upload.source), error, upload_failure_reason(upload, error) if error else "")
+            for upload, error in failures
+        ],
         f"{count} could not be uploaded",
     )
 
@@ -105,35 +117,35 @@ def download_prefix(
     Raises:
         StagingError: names every object that was not fetched. Where a key is no path inside the directory, nothing is.
     """
-    with Fast.of(api) as fast:
-        with fast.learning(uri.bucket, ""):
+    with ObstoreClient.from_environment(api) as obstore:
+        with obstore.learn_route(uri.bucket, ""):
             listed = list_objects(api, uri, expected_owner, extra)
-        wanted = local_names(uri, listed, to)
+        downloads = downloads_below(uri, listed, to)
         to.mkdir(parents=True, exist_ok=True)
-        fast.expect(len(wanted))
-        meter = Meter(progress, api.clock, len(wanted), sum(entry.object.size for entry in wanted))
-        receiver = Receiver(api, uri.bucket, expected_owner, dict(extra or {}), fast, meter, workers)
-        failures = receiver.pool.run(wanted)
+        obstore.expect_files(len(downloads))
+        meter = ProgressMeter(progress, api.clock, len(downloads), sum(entry.object.size for entry in downloads))
+        downloader = Downloader(api, uri.bucket, expected_owner, dict(extra or {}), obstore, meter, workers)
+        failures = downloader.pool.run(downloads)
     _raise_failures(
-        [(_name(uri, entry), error, reason_of(error) if error else "") for entry, error in failures],
-        f"{len(failures)} of {len(wanted)} objects could not be downloaded",
+        [(_name(uri, entry), error, failure_reason(error) if error else "") for entry, error in failures],
+        f"{len(failures)} of {len(downloads)} objects could not be downloaded",
     )
-    return sorted(entry.path for entry in wanted)
+    return sorted(entry.path for entry in downloads)
 
 
 def put_bytes(
     api: RetryingApi, body: bytes, target: S3Uri, *, kms_key: str | None = None, expected_owner: ExpectedOwner
 ) -> None:
     """Put an object with the given content."""
-    api.call("s3", "PutObject", {**place(target, expected_owner), **encryption(kms_key), "Body": body})
+    api.call("s3", "PutObject", {**object_params(target, expected_owner), **encryption_params(kms_key), "Body": body})
 
 
 def get_bytes(api: RetryingApi, source: S3Uri, *, expected_owner: ExpectedOwner) -> bytes:
     """Return an object's content; it has to fit in memory."""
-    return fetch(api, place(source, expected_owner), lambda answer: cast("bytes", answer["Body"].read()))
+    return get_object(api, object_params(source, expected_owner), lambda answer: cast("bytes", answer["Body"].read()))
 
 
-def _name(uri: S3Uri, entry: Wanted) -> str:
+def _name(uri: S3Uri, entry: Download) -> str:
     return f"s3://{uri.bucket}/{entry.object.key}"
 
 
@@ -144,25 +156,30 @@ def _raise_failures(failures: list[tuple[str, Exception | None, str]], message: 
         raise StagingError(message, sorted(named)) from next((error for _, error, _ in failures if error), None)
 
 
-class Sender:
+class Uploader:
     """Uploads the files of one call of `upload_all`."""
 
     def __init__(
-        self, api: RetryingApi, expected_owner: ExpectedOwner, fast: Fast, meter: Meter, workers: int | None
+        self,
+        api: RetryingApi,
+        expected_owner: ExpectedOwner,
+        obstore: ObstoreClient,
+        meter: ProgressMeter,
+        workers: int | None,
     ) -> None:
         self.api = api
         self.expected_owner = expected_owner
-        self.pool: Pool[Upload] = Pool(self.send, workers or fast.most, meter)
-        self._fast = fast
+        self.pool: TransferPool[Upload] = TransferPool(self.send, workers or obstore.max_requests, meter)
+        self._obstore = obstore
 
     def place(self, upload: Upload) -> dict[str, Any]:
         """Return the parameters that say where an upload goes."""
-        return place(upload.target, self.expected_owner)
+        return object_params(upload.target, self.expected_owner)
 
     def settings(self, upload: Upload) -> dict[str, Any]:
         """Return these, and all others that an upload has but its content."""
-        claim = {} if upload.claim is None else {"Metadata": {CLAIM: upload.claim}}
-        return {**dict(upload.extra), **claim, **self.place(upload), **encryption(upload.kms_key)}
+        claim = {} if upload.claim is None else {"Metadata": {CLAIM_METADATA: upload.claim}}
+        return {**dict(upload.extra), **claim, **self.place(upload), **encryption_params(upload.kms_key)}
 
     def send(self, upload: Upload) -> Callable[[], None] | None:
         """Upload a file; where it takes many parts, return what does so."""
@@ -170,22 +187,22 @@ class Sender:
             size = upload.size or 0
         elif upload.body is not None:
             size = len(upload.body)
-            if not self._is_there(upload, size):
+            if not self._exists(upload, size):
                 self._put_content(upload, upload.body)
         else:
-            with Source(upload.source) as source:
+            with SourceFile(upload.source) as source:
                 # What has to be hashed on its way goes in parts where it is not small: those are in memory, and the
                 # last step can be refused.
-                if source.size > (SINGLE_PUT if upload.sha256 is None else SMALL):
+                if source.size > (SINGLE_PUT if upload.sha256 is None else SMALL_FILE):
                     return functools.partial(self._send_large, upload)
                 size = source.size
-                if not self._is_there(upload, size):
+                if not self._exists(upload, size):
                     self._send_small(upload, source)
-        self.pool.arrived(size, 1)
+        self.pool.record_arrival(size, 1)
         return None
 
-    def _send_small(self, upload: Upload, source: Source) -> None:
-        if source.size <= SMALL:
+    def _send_small(self, upload: Upload, source: SourceFile) -> None:
+        if source.size <= SMALL_FILE:
             content = source.content()
             if upload.sha256 not in {None, hashlib.sha256(content).hexdigest()}:
                 raise StagingError("the file changed after its content was named")
@@ -199,14 +216,14 @@ class Sender:
         source.check_unchanged()
 
     def _send_large(self, upload: Upload) -> None:
-        with Source(upload.source) as source:
-            if self._is_there(upload, source.size):
-                self.pool.arrived(source.size, 1)
+        with SourceFile(upload.source) as source:
+            if self._exists(upload, source.size):
+                self.pool.record_arrival(source.size, 1)
             else:
-                Multipart(self, upload, source).send()
-                self.pool.arrived(0, 1)
+                MultipartUpload(self, upload, source).send()
+                self.pool.record_arrival(0, 1)
 
-    def _is_there(self, upload: Upload, size: int) -> bool:
+    def _exists(self, upload: Upload, size: int) -> bool:
         """Whether an object whose key names the content, and the KMS key, is there already.
 
         Of a whole directory's files a listing has told so before: what comes here is missing.
@@ -216,7 +233,7 @@ class Sender:
         """
         if not upload.content_addressed or upload.tree is not None:
             return False
-        found = head(self.api, self.place(upload))
+        found = head_object(self.api, self.place(upload))
         if found is None:
             return False
         if found.get("ContentLength") != size:
@@ -227,8 +244,8 @@ class Sender:
         return True
 
     def _put_content(self, upload: Upload, content: bytes) -> None:
-        if not self._fast.put(upload, content, self.pool.refused):
-            with self._fast.learning(upload.target.bucket, upload.target.key):
+        if not self._obstore.put(upload, content, self.pool.slow_down):
+            with self._obstore.learn_route(upload.target.bucket, upload.target.key):
                 self._put(upload, lambda: {"Body": content})
 
     def _put(self, upload: Upload, body: Callable[[], Mapping[str, Any]]) -> None:
@@ -236,10 +253,10 @@ class Sender:
 
         def put(condition: Mapping[str, str]) -> object:
             return self.api.call(
-                "s3", "PutObject", lambda: {**settings, **body(), **condition}, on_failure=self.pool.note
+                "s3", "PutObject", lambda: {**settings, **body(), **condition}, on_failure=self.pool.record_failure
             )
 
-        write(self.api, upload, self.place(upload), put)
+        write_upload(self.api, upload, self.place(upload), put)
 
     def _copy(self, upload: Upload) -> bool:
         """Let S3 copy the content from an object that has it; False where it has to be uploaded after all."""
@@ -255,15 +272,15 @@ class Sender:
             **({} if owner is None else {"ExpectedSourceBucketOwner": owner}),
         }
         try:
-            self.api.call("s3", "CopyObject", params, on_failure=self.pool.note)
+            self.api.call("s3", "CopyObject", params, on_failure=self.pool.record_failure)
         except ClientError as error:
-            if error_code(error) in _NO_COPY:
+            if error_code(error) in _COPY_NOT_POSSIBLE:
                 return False
             raise
         return True
 
 
 # The object has gone or changed, may not be read, or is larger than the 5 GB that are copied at once.
-_NO_COPY = frozenset(
+_COPY_NOT_POSSIBLE = frozenset(
     {"NoSuchKey", "NoSuchBucket", "404", "PreconditionFailed", "412", "AccessDenied", "403", "InvalidRequest"}
 )

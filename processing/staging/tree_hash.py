@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from processing.exceptions import StagingError
-from processing.staging import cache as kept
+from processing.staging import cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from processing.request.s3_uri import S3Uri
     from processing.staging.sources import LocalSource
 
-_SETTLED = 2.0  # seconds after which a file's next change shows in its time for sure, on FAT too
+_TIMESTAMP_RESOLUTION = 2.0  # seconds after which a file's next change shows in its time for sure, on FAT too
 _BLOCK = 1024 * 1024
 
 
@@ -67,10 +67,10 @@ class Tree:
 
 
 def hash_files(source: LocalSource, now: Callable[[], float] = time.time) -> list[HashedFile]:
-    """Return a source's files with their hashes; those of files that look the same as last time are remembered.
+    """Return a source's files with their hashes; those of files that look the same as last time are settled.
 
     A file looks the same where its size, times, inode and device are. One that was changed in the two seconds before
-    it was hashed may be changed again and look the same: it is not remembered.
+    it was hashed may be changed again and look the same: it is not settled.
 
     Args:
         source: a file or a directory.
@@ -79,30 +79,30 @@ def hash_files(source: LocalSource, now: Callable[[], float] = time.time) -> lis
     Raises:
         StagingError: files that cannot be read, or that change meanwhile, each named.
     """
-    about = str(source.path)
-    known = kept.recall("hashes", about)
-    files, remembered, failures = [], {}, []
+    directory = str(source.path)
+    known = cache.load("hashes", directory)
+    files, settled, failures = [], {}, []
     for path, name in source.files():
         try:
-            began, stamp = now(), _stamp(path)
+            began, stamp = now(), _file_stat(path)
             entry = known.get(name)
             sha256 = entry[-1] if entry and entry[:-1] == stamp else _hash(path)
-            if _stamp(path) != stamp:
+            if _file_stat(path) != stamp:
                 failures.append((str(path), "it changed while it was read"))
         except OSError as error:
             failures.append((str(path), error.strerror or str(error)))
             continue
         size, modified = stamp[:2]
         files.append(HashedFile(path, name, size, sha256))
-        if modified < (began - _SETTLED) * 1e9:
-            remembered[name] = [*stamp, sha256]
+        if modified < (began - _TIMESTAMP_RESOLUTION) * 1e9:
+            settled[name] = [*stamp, sha256]
     if failures:
         raise StagingError("files could not be staged", failures)
-    kept.remember("hashes", about, remembered)
+    cache.store("hashes", directory, settled)
     return files
 
 
-def _stamp(path: Path) -> list[int]:
+def _file_stat(path: Path) -> list[int]:
     """Return what a file looks like: size, times (nanoseconds), inode, device."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev]

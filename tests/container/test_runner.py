@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from processing.container.runner import TIMED_OUT, Ended, Limits, Program, run_program
+from processing.container.runner import TIMED_OUT, Program, ProgramExit, RunLimits, run_program
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-QUICK = Limits(tick=0.01, grace=0.2)
+QUICK = RunLimits(tick=0.01, grace=0.2)
 
 
-def _run(code: str, limits: Limits = QUICK, **options: object) -> tuple[Ended, list[str]]:
+def _run(code: str, limits: RunLimits = QUICK, **options: object) -> tuple[ProgramExit, list[str]]:
     lines: list[tuple[int, str]] = []
     program = Program([sys.executable, "-u", "-c", code], {"PATH": os.defpath}, "/")
     ended = run_program(program, lines.extend, limits, **options)  # type: ignore[arg-type]
@@ -28,7 +28,7 @@ def _run(code: str, limits: Limits = QUICK, **options: object) -> tuple[Ended, l
 def test_both_streams_and_the_exit_code_are_taken() -> None:
     """stdout and stderr become messages, and nothing of the last of them is lost."""
     ended, lines = _run("import sys\nprint('out')\nprint('err', file=sys.stderr)\nsys.exit(4)")
-    assert ended == Ended(4, None)
+    assert ended == ProgramExit(4, None)
     assert sorted(lines) == ["err", "out"]
 
 
@@ -43,22 +43,22 @@ def test_a_flood_is_taken_whole_and_can_be_stopped() -> None:
     ended, lines = _run(
         "while True: print('x' * 1000)", should_stop=lambda: "enough" if time.monotonic() > started + 0.3 else None
     )
-    assert ended == Ended(143, "enough")
+    assert ended == ProgramExit(143, "enough")
     assert set(lines[:-1]) == {"x" * 1000}
 
 
 def test_the_time_limit_is_kept() -> None:
     """A tick longer than the limit does not lengthen it."""
     started = time.monotonic()
-    ended, _ = _run("import time\ntime.sleep(60)", Limits(tick=30, grace=1, max_runtime=0.3))
-    assert ended.stopped == TIMED_OUT
+    ended, _ = _run("import time\ntime.sleep(60)", RunLimits(tick=30, grace=1, max_runtime=0.3))
+    assert ended.stop_reason == TIMED_OUT
     assert time.monotonic() - started < 10
 
 
 def test_the_end_is_noticed_without_a_tick() -> None:
     """A long tick does not delay the end."""
     started = time.monotonic()
-    assert _run("print('x')", Limits(tick=60)) == (Ended(0, None), ["x"])
+    assert _run("print('x')", RunLimits(tick=60)) == (ProgramExit(0, None), ["x"])
     assert time.monotonic() - started < 10
 
 
@@ -137,4 +137,4 @@ def test_a_stop_reaches_a_program_whose_sandbox_is_still_on_its_way(tmp_path: Pa
 
     argv = [sys.executable, "-c", sandbox, str(report[1]), str(go)]
     program = Program(argv, {"PATH": os.defpath}, "/", report)
-    assert run_program(program, lambda _: None, QUICK, should_stop, groups.append) == Ended(128 + 15, "stopped")
+    assert run_program(program, lambda _: None, QUICK, should_stop, groups.append) == ProgramExit(128 + 15, "stopped")

@@ -20,7 +20,7 @@ from processing import (
     RedshiftDatasetDefinition,
 )
 from processing.request.build import build_request, request_from_describe
-from processing.request.extra import _PARAMETERS, merged
+from processing.request.extra import _PARAMETERS, merge_extra
 from processing.request.service_model import shared_loader
 from processing.request.validate import check_request, find_problems
 
@@ -237,12 +237,12 @@ def test_one_laid_over_another() -> None:
     base = {"A": {"B": 1, "C": {"D": 2}}, "Outputs": [{"OutputName": "x", "E": 1}]}
     over = {"A": {"C": {"F": 3}}, "Outputs": [{"OutputName": "x", "G": 2}, {"OutputName": "y"}]}
     before = copy.deepcopy((base, over))
-    assert merged(base, over) == {
+    assert merge_extra(base, over) == {
         "A": {"B": 1, "C": {"D": 2, "F": 3}},
         "Outputs": [{"OutputName": "x", "E": 1, "G": 2}, {"OutputName": "y"}],
     }
     assert (base, over) == before
-    assert merged(None, None) is None
+    assert merge_extra(None, None) is None
 
 
 def test_nothing_given_is_kept(newer: ServiceModel) -> None:

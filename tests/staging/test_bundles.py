@@ -223,7 +223,7 @@ def test_a_limit(tmp_path: Path) -> None:
 
 def test_a_large_bundle_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Above 100 MB there is a warning with the largest entries, at the caller's line."""
-    monkeypatch.setattr(bundles, "WARNED", 1000)
+    monkeypatch.setattr(bundles, "WARNING_SIZE", 1000)
     made = members(tmp_path, {"a.bin": bytes(1000), "x.py": b"x"})
     with pytest.warns(UserWarning, match=r"source_dir: the code has .*The largest: a\.bin \(1000 bytes\)") as caught:
         make_bundle(made)

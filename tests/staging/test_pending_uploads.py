@@ -56,7 +56,7 @@ def test_code_is_named_by_its_content(tmp_path: Path) -> None:
 
 def test_large_code_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Code above the limit is hashed, and read again when it is sent."""
-    monkeypatch.setattr(pending_uploads, "KEPT", 10)
+    monkeypatch.setattr(pending_uploads, "MEMORY_LIMIT", 10)
     (tmp_path / "x.jar").write_bytes(b"x" * 11)
     pending = PendingUploads()
     pending.add_code(tmp_path / "x.jar", TARGET)
@@ -144,11 +144,11 @@ def test_sizes_are_known(tmp_path: Path) -> None:
 
 def test_temporary_files_go_with_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pending uploads and their claimed copy share a large bundle's file, which `close` removes."""
-    monkeypatch.setattr(bundles, "KEPT", 0)
+    monkeypatch.setattr(bundles, "MEMORY_LIMIT", 0)
     (tmp_path / "x").write_text("1")
     pending = PendingUploads()
     pending.add_bundle([Member(tmp_path / "x", "x")], TARGET)
-    claimed = pending.claimed("me")
+    claimed = pending.with_claim("me")
     path = claimed.uploads[0].source
     del pending
     gc.collect()
@@ -164,4 +164,4 @@ def test_a_claim_is_for_what_the_job_alone_has(tmp_path: Path) -> None:
     pending.add_source(LocalSource(tmp_path, is_dir=True), TARGET)
     pending.add_code(tmp_path / "x", TARGET)
     pending.add_reusable(LocalSource(tmp_path, is_dir=True), TARGET)
-    assert [upload.claim for upload in pending.claimed("me").uploads] == ["me", None, None]
+    assert [upload.claim for upload in pending.with_claim("me").uploads] == ["me", None, None]

@@ -20,12 +20,12 @@ from processing import StagingError
 from processing.request.s3_uri import S3Uri
 from processing.staging import downloads, listing, multipart, pending_uploads, transfers
 from processing.staging import thread_pool as pool
-from processing.staging.checksums import verifier_of
-from processing.staging.obstore import Fast
+from processing.staging.checksums import new_verifier
+from processing.staging.obstore import ObstoreClient
 from processing.staging.pending_uploads import PendingUploads, Upload
-from processing.staging.progress import Meter
+from processing.staging.progress import ProgressMeter
 from processing.staging.sources import LocalSource
-from processing.staging.transfers import Sender, download_prefix, get_bytes, put_bytes, upload_all
+from processing.staging.transfers import Uploader, download_prefix, get_bytes, put_bytes, upload_all
 from processing.testing.wire import respond
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def files_of_at_most(size: int) -> Iterator[None]:
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Multipart uploads of files of some MB: S3 wants parts of 5 MB, the last one excepted."""
     monkeypatch.setattr(transfers, "SINGLE_PUT", 6 * 1024 * KB)
-    monkeypatch.setattr(multipart, "_PART", 5 * 1024 * KB)
-    monkeypatch.setattr(pool, "MEMORY", 10 * 1024 * KB)
+    monkeypatch.setattr(multipart, "_PART_SIZE", 5 * 1024 * KB)
+    monkeypatch.setattr(pool, "PART_MEMORY", 10 * 1024 * KB)
 
 
 def start_at_most(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
@@ -275,15 +275,15 @@ class TestUp:
     def test_an_interrupt_ends_the_tries(self, session: Session, wire: Any, tmp_path: Path) -> None:
         """What fails after Ctrl-C is not tried again: nobody waits for a network that is gone."""
         (each,) = files(tmp_path, x=b"x")
-        sender = Sender(session.api, nobody, Fast(None), Meter(None, session.clock, 1, None), None)
+        uploader = Uploader(session.api, nobody, ObstoreClient(None), ProgressMeter(None, session.clock, 1, None), None)
 
         def interrupt(request: Any) -> Any:
-            sender.pool.abort(KeyboardInterrupt())
+            uploader.pool.abort(KeyboardInterrupt())
             return respond(request, 503, {}, b"")
 
         wire.instead("PutObject", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            sender.pool.run([each])
+            uploader.pool.run([each])
         assert wire.calls == ["PutObject"]
 
     @pytest.mark.parametrize("most", [1, 3])
@@ -330,8 +330,8 @@ class TestCode:
         self, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bytes, small: int
     ) -> None:
         """Code too large to be kept is hashed again on its way: other bytes never get the name."""
-        monkeypatch.setattr(pending_uploads, "KEPT", 4)
-        monkeypatch.setattr(transfers, "SMALL", small)
+        monkeypatch.setattr(pending_uploads, "MEMORY_LIMIT", 4)
+        monkeypatch.setattr(transfers, "SMALL_FILE", small)
         uploads = code(tmp_path, b"these bytes")
         (tmp_path / "x.py").write_bytes(changed)
         with pytest.raises(StagingError, match="the file changed after its content was named"):
@@ -344,8 +344,8 @@ class TestCode:
         self, session: Session, wire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int
     ) -> None:
         """Code too large to be kept arrives, and is not sent again."""
-        monkeypatch.setattr(pending_uploads, "KEPT", 4)
-        monkeypatch.setattr(transfers, "SMALL", small)
+        monkeypatch.setattr(pending_uploads, "MEMORY_LIMIT", 4)
+        monkeypatch.setattr(transfers, "SMALL_FILE", small)
         upload(session, code(tmp_path, b"these bytes"))
         assert content(session, f"code/{hashlib.sha256(b'these bytes').hexdigest()}/x.py") == b"these bytes"
         before = len(wire.calls)
@@ -370,7 +370,7 @@ class TestCode:
         self, session: Session, wire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The parts of code that came to be meanwhile do not stay: S3 would keep them, and charge for them."""
-        monkeypatch.setattr(pending_uploads, "KEPT", 4)
+        monkeypatch.setattr(pending_uploads, "MEMORY_LIMIT", 4)
         wire.error("CompleteMultipartUpload", 412, "PreconditionFailed")
         upload(session, code(tmp_path, BIG))
         assert "AbortMultipartUpload" in wire.calls
@@ -466,10 +466,10 @@ class TestLarge:
     ) -> None:
         """Whatever ends the transfer, no parts stay behind."""
 
-        def interrupted(self: multipart.Multipart, parts: list[dict[str, Any]]) -> None:
+        def interrupted(self: multipart.MultipartUpload, parts: list[dict[str, Any]]) -> None:
             raise error
 
-        monkeypatch.setattr(multipart.Multipart, "_complete", interrupted)
+        monkeypatch.setattr(multipart.MultipartUpload, "_complete", interrupted)
         with pytest.raises((error, StagingError)):
             upload(session, files(tmp_path, big=BIG))
         assert "AbortMultipartUpload" in wire.calls
@@ -528,7 +528,7 @@ def test_parts_are_few_enough(size: int) -> None:
         def place(self, _upload: Upload) -> dict[str, Any]:
             return {}
 
-    sent: Any = multipart.Multipart(NoSender(), None, Sized(size))  # type: ignore[arg-type]
+    sent: Any = multipart.MultipartUpload(NoSender(), None, Sized(size))  # type: ignore[arg-type]
     assert -(-size // sent._part_size) <= 10_000
 
 
@@ -686,7 +686,7 @@ class TestLargeDown:
     @pytest.fixture(autouse=True)
     def small_ranges(self, monkeypatch: pytest.MonkeyPatch, session: Session) -> None:
         """Ranges small enough for many of them, and an object that has a checksum of the whole."""
-        monkeypatch.setattr(downloads, "_RANGE", 256 * KB)
+        monkeypatch.setattr(downloads, "_RANGE_SIZE", 256 * KB)
         monkeypatch.setattr(downloads, "_BLOCK", 256 * KB)
         session.client("s3").put_object(Bucket=BUCKET, Key="x", Body=self.BODY, ChecksumAlgorithm="CRC32")
 
@@ -712,7 +712,7 @@ class TestLargeDown:
 
     def test_little_memory(self, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """With memory for one range at a time the object comes all the same."""
-        monkeypatch.setattr(pool, "MEMORY", 1)
+        monkeypatch.setattr(pool, "PART_MEMORY", 1)
         self.get(session, tmp_path)
         assert (tmp_path / "x").read_bytes() == self.BODY
 
@@ -825,7 +825,7 @@ def _md5(data: bytes) -> bytes:
 def test_what_verifies_a_download(found: dict[str, Any], verified: bool | None) -> None:
     """A checksum of the whole or of its parts, or an ETag that is an MD5, is held against the bytes."""
     whole = b"".join(PARTS)
-    verifier = verifier_of({"ContentLength": len(whole), **found}, lambda: len(PARTS[0]))
+    verifier = new_verifier({"ContentLength": len(whole), **found}, lambda: len(PARTS[0]))
     assert (verifier is None) is (verified is None)
     if verifier is not None:
         for start in range(0, len(whole), 100_000):
@@ -842,7 +842,7 @@ class TestCopies:
         (each,) = files(directory, x=b"content")
         return [
             attrs.evolve(
-                each, copy_of=pending_uploads.Copy(S3Uri(BUCKET, "there"), etag or put["ETag"]), kms_key="a-key"
+                each, copy_of=pending_uploads.CopySource(S3Uri(BUCKET, "there"), etag or put["ETag"]), kms_key="a-key"
             )
         ]
 
@@ -875,29 +875,29 @@ class TestMemory:
     """How much of large files is in flight."""
 
     @pytest.fixture
-    def ten(self, monkeypatch: pytest.MonkeyPatch, session: Session) -> pool.Pool[str]:
+    def ten(self, monkeypatch: pytest.MonkeyPatch, session: Session) -> pool.TransferPool[str]:
         """A pool with memory for ten bytes."""
-        monkeypatch.setattr(pool, "MEMORY", 10)
-        return pool.Pool(lambda _: None, 1, Meter(None, session.clock, 0, None))
+        monkeypatch.setattr(pool, "PART_MEMORY", 10)
+        return pool.TransferPool(lambda _: None, 1, ProgressMeter(None, session.clock, 0, None))
 
-    def test_a_bound(self, ten: pool.Pool[str]) -> None:
+    def test_a_bound(self, ten: pool.TransferPool[str]) -> None:
         """No more is given out than there is; what is larger than all of it is given out alone."""
-        assert ten.hold(6)
-        assert not ten.hold(5, wait=False)
-        assert ten.hold(4, wait=False)
-        ten.release(10)
-        assert ten.hold(11, wait=False)
-        assert not ten.hold(1, wait=False)
+        assert ten.acquire_memory(6)
+        assert not ten.acquire_memory(5, wait=False)
+        assert ten.acquire_memory(4, wait=False)
+        ten.release_memory(10)
+        assert ten.acquire_memory(11, wait=False)
+        assert not ten.acquire_memory(1, wait=False)
 
-    def test_waiting(self, ten: pool.Pool[str]) -> None:
+    def test_waiting(self, ten: pool.TransferPool[str]) -> None:
         """Who waits gets it as soon as it is given back."""
-        ten.hold(10)
-        waiting = threading.Thread(target=ten.hold, args=(1,), daemon=True)
+        ten.acquire_memory(10)
+        waiting = threading.Thread(target=ten.acquire_memory, args=(1,), daemon=True)
         waiting.start()
-        ten.release(1)
+        ten.release_memory(1)
         waiting.join(10)
         assert not waiting.is_alive()
-        assert not ten.hold(1, wait=False)
+        assert not ten.acquire_memory(1, wait=False)
 
 
 class TestWindow:
@@ -905,25 +905,25 @@ class TestWindow:
 
     def test_it_doubles_and_halves(self) -> None:
         """It opens by one for each answer, is halved once for a round of refusals, and then grows slowly."""
-        window = pool.Window(64)
+        window = pool.CongestionWindow(64)
         for _ in range(100):
-            window.succeeded(int(window.limit))
+            window.grow(int(window.limit))
         assert window.limit == 64
         for _ in range(10):
-            window.refused(64)
+            window.shrink(64)
         assert window.limit == 32
         for _ in range(100):
-            window.refused(1)
+            window.shrink(1)
         assert window.limit == 1
         for _ in range(10):
-            window.succeeded(int(window.limit))
+            window.grow(int(window.limit))
         assert 1 < window.limit < 6
 
     def test_what_is_not_used_does_not_open(self) -> None:
         """Answers while the window is not full say nothing."""
-        window = pool.Window(64)
+        window = pool.CongestionWindow(64)
         for _ in range(100):
-            window.succeeded(1)
+            window.grow(1)
         assert window.limit == 8
 
     def test_a_report_that_fails_ends_the_transfer(self, session: Session, wire: Any, tmp_path: Path) -> None:

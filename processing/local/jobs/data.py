@@ -155,7 +155,7 @@ class HostData:
         return binds
 
     def _make_directory(self, local_path: str) -> str:
-        place = contract.inside(self._ml_root, local_path)
+        place = contract.resolve_path(self._ml_root, local_path)
         os.makedirs(place, exist_ok=True)
         return place
 
@@ -185,7 +185,7 @@ class HostData:
         sources = [source for source in self._sources(item) if source.name and not source.name.endswith("/")]
         if item["S3DataType"] == "S3Prefix":
             sources.sort(key=lambda source: source.place.encode("utf-8", "surrogateescape"))
-        path = contract.inside(self._ml_root, item["LocalPath"])
+        path = contract.resolve_path(self._ml_root, item["LocalPath"])
         return PipeInput(path, sources, item.get("S3CompressionType") == "Gzip")
 
     def _sharded(self, item: Mapping[str, Any]) -> bool:
@@ -283,7 +283,7 @@ class HostData:
     def _upload(self, item: Mapping[str, Any], *, only_settled: bool) -> list[str]:
         bucket, prefix = split_uri(item["S3Uri"])
         prefix = prefix.rstrip("/")
-        local = contract.inside(self._ml_root, item["LocalPath"])
+        local = contract.resolve_path(self._ml_root, item["LocalPath"])
         failures: list[str] = []
         try:
             for file in _regular_files(self._ml_root, local):

@@ -194,7 +194,7 @@ class Supervisor:
         launch = self._sandbox.command(argv, host, env=env, cwd=cwd, report_fd=report[1] if report else None)
         program = runner.Program(self._attendants.command(launch.argv), launch.env, launch.cwd, report, launch.signal)
         longest = (self._request.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds")
-        limits = runner.Limits(self._plan["tick"], self._plan["grace"], longest or contract.DEFAULT_MAX_RUNTIME)
+        limits = runner.RunLimits(self._plan["tick"], self._plan["grace"], longest or contract.DEFAULT_MAX_RUNTIME)
         self._check(at_once=True)
         with contextlib.ExitStack() as at_the_end:
             at_the_end.callback(self._sandbox.remove, host.key, host.ml_root)
@@ -212,12 +212,12 @@ class Supervisor:
                 ) from None
             return self._judge(ended, host)
 
-    def _judge(self, ended: runner.Ended, host: HostSpec) -> HostEnd:
+    def _judge(self, ended: runner.ProgramExit, host: HostSpec) -> HostEnd:
         """Return what the end of the program means."""
         self._emit_words()
         reason = self._attendants.ended(ended.exit_code)
-        if ended.stopped not in {None, _PROBLEM}:
-            return _interrupted(ended.stopped, ended.exit_code, self._request)
+        if ended.stop_reason not in {None, _PROBLEM}:
+            return _interrupted(ended.stop_reason, ended.exit_code, self._request)
         if reason is not None:
             return HostEnd("failed", ended.exit_code, reason)
         problem = self._sandbox.problem(host, ended.exit_code, self._last_lines)
@@ -404,7 +404,7 @@ def _on_this_machine(path: str, binds: Sequence[Bind], ml_root: str) -> str:
         if path == bind.target or path.startswith(f"{bind.target}/"):
             return bind.source + path[len(bind.target) :]
     try:
-        return contract.inside(ml_root, path)
+        return contract.resolve_path(ml_root, path)
     except ValueError:
         return path
 

@@ -163,7 +163,7 @@ def try_out(sandbox: Sandbox) -> str:
 def make_mount_points(host: HostSpec) -> None:
     """Create an empty file or directory below `ml_root` for each bind to be mounted on."""
     for bind in host.binds:
-        place = Path(contract.inside(host.ml_root, bind.target))
+        place = Path(contract.resolve_path(host.ml_root, bind.target))
         if Path(bind.source).is_dir():
             place.mkdir(parents=True, exist_ok=True)
         else:

@@ -38,7 +38,7 @@ class Rewriting(OwnPrograms):
         """Link what is used in place."""
         del check
         for bind in host.binds:
-            place = Path(contract.inside(host.ml_root, bind.target))
+            place = Path(contract.resolve_path(host.ml_root, bind.target))
             place.parent.mkdir(parents=True, exist_ok=True)
             if place.is_dir() and not place.is_symlink():
                 place.rmdir()

@@ -8,7 +8,7 @@ import attrs
 
 from processing import images
 from processing.exceptions import ConfigurationError
-from processing.request.build import preferences_of
+from processing.request.build import parse_preferences
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +61,7 @@ def find_image_for(query: ImageQuery, instance_type: str | None, instance_prefer
     """
     if instance_type is not None or not instance_preferences:
         return images.find_image(attrs.evolve(query, instance_type=instance_type))
-    kinds = [preference.instance_type for preference in preferences_of(instance_preferences) or ()]
+    kinds = [preference.instance_type for preference in parse_preferences(instance_preferences) or ()]
     uris = {kind: images.find_image(attrs.evolve(query, instance_type=kind)) for kind in kinds}
     if len(set(uris.values())) > 1:
         listed = ", ".join(f"{kind}: {uri.rpartition('/')[2]}" for kind, uri in uris.items())

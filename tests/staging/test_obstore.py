@@ -13,7 +13,7 @@ import pytest
 from processing import ConfigurationError, Session, StagingError
 from processing.aws.retry import RetryPolicy
 from processing.request.s3_uri import S3Uri
-from processing.staging.obstore import Fast, route_of
+from processing.staging.obstore import ObstoreClient, route_of
 from processing.staging.pending_uploads import Upload
 from processing.staging.transfers import download_prefix, upload_all
 from processing.testing.clock import VirtualClock
@@ -230,7 +230,7 @@ class TestChoice:
         """A word that means nothing is an error that names the variable."""
         monkeypatch.setenv("PROCESSING_TRANSFERS", "quick")
         with pytest.raises(ConfigurationError, match=r"^PROCESSING_TRANSFERS: must be 'auto', 'core' or 'fast'"):
-            Fast.of(session.api)
+            ObstoreClient.from_environment(session.api)
 
     def test_core(self, reached: Session, recorded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """`core` is botocore alone."""

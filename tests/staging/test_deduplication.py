@@ -12,8 +12,8 @@ import pytest
 
 from processing import LocalSession, ProcessingInput, Processor, StagingError
 from processing.request.s3_uri import S3Uri
-from processing.staging import cache as kept
-from processing.staging.deduplication import missing_uploads, remember_trees
+from processing.staging import cache as cache_module
+from processing.staging.deduplication import missing_uploads, record_trees
 from processing.staging.pending_uploads import PendingUploads
 from processing.staging.sources import LocalSource
 from processing.staging.transfers import download_prefix, upload_all
@@ -73,7 +73,7 @@ def upload(session: LocalSession, faults: FaultInjector, data: Path) -> Callable
         faults.calls.clear()
         left = missing_uploads(session.api, pending.uploads, session.expected_owner)
         upload_all(session.api, left, expected_owner=session.expected_owner)
-        remember_trees(pending.uploads)
+        record_trees(pending.uploads)
         return uri, list(faults.calls)
 
     return run
@@ -185,11 +185,11 @@ def test_a_hint_that_is_wrong_leads_nowhere(
     """An earlier tree whose hashes are not those of its name is not found, so nothing is copied from it."""
     uri, _ = upload()
     tree = Tree(data, S3Uri(session.default_bucket(), "p/data"), None, {})
-    known = kept.recall("trees", f"{data}\0{tree.folder}\0")
+    known = cache_module.load("trees", f"{data}\0{tree.folder}\0")
     assert set(known) == set(local(data))
     write(data / "a.csv", "new")
     hashed = {file.name: file.sha256 for file in hash_files(LocalSource(data, is_dir=True))}
-    kept.remember("trees", f"{data}\0{tree.folder}\0", {**known, "b/c.csv": hashed["a.csv"]})
+    cache_module.store("trees", f"{data}\0{tree.folder}\0", {**known, "b/c.csv": hashed["a.csv"]})
     uri, calls = upload()
     assert "CopyObject" not in calls
     assert contents(session, uri, tmp_path / "out") == local(data)
@@ -306,9 +306,9 @@ def test_a_file_just_changed_is_hashed_again(data: Path, monkeypatch: pytest.Mon
     source = LocalSource(data, is_dir=True)
     changed = data.joinpath("a.csv").stat().st_mtime
     hash_files(source, now=lambda: changed + 1.9)
-    assert kept.recall("hashes", str(data)) == {}
+    assert cache_module.load("hashes", str(data)) == {}
     hash_files(source, now=lambda: changed + 2.1)
-    assert set(kept.recall("hashes", str(data))) == set(local(data))
+    assert set(cache_module.load("hashes", str(data))) == set(local(data))
 
 
 def test_files_that_cannot_be_hashed(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,16 +342,16 @@ def test_names_that_no_key_can_have(data: Path) -> None:
 
 def test_what_is_remembered_is_whole_or_nothing(cache: Path) -> None:
     """What is in the cache is believed only with its checksum, and only where it is a dictionary."""
-    kept.remember("kind", "about", {"a": 1})
-    assert kept.recall("kind", "about") == {"a": 1}
-    assert kept.recall("kind", "other") == {}
+    cache_module.store("kind", "about", {"a": 1})
+    assert cache_module.load("kind", "about") == {"a": 1}
+    assert cache_module.load("kind", "other") == {}
     (file,) = (path for path in cache.rglob("*") if path.is_file())
     checksum, _, text = file.read_text().partition("\n")
     file.write_text(f"{checksum}\n{json.dumps({'a': 2})}")
-    assert kept.recall("kind", "about") == {}
+    assert cache_module.load("kind", "about") == {}
     file.write_bytes(b"\xff\n")
-    assert kept.recall("kind", "about") == {}
-    kept.remember("kind", "about", {"a": 1})
+    assert cache_module.load("kind", "about") == {}
+    cache_module.store("kind", "about", {"a": 1})
     assert file.read_text() == f"{checksum}\n{text}"
 
 

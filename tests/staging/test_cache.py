@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from processing.staging.cache import recall, remember
+from processing.staging.cache import load, store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,17 +29,17 @@ def grow_old(cache: Path) -> None:
 
 def test_what_is_not_used_is_forgotten(cache: Path) -> None:
     """A directory that nobody has uploaded for months is forgotten when another one is remembered."""
-    remember("hashes", "gone", {"a": 1})
+    store("hashes", "gone", {"a": 1})
     grow_old(cache)
-    assert recall("hashes", "gone") == {"a": 1}
-    remember("hashes", "new", {"b": 2})
-    assert (recall("hashes", "gone"), recall("hashes", "new")) == ({}, {"b": 2})
+    assert load("hashes", "gone") == {"a": 1}
+    store("hashes", "new", {"b": 2})
+    assert (load("hashes", "gone"), load("hashes", "new")) == ({}, {"b": 2})
 
 
 def test_what_is_used_is_kept(cache: Path) -> None:
     """What is remembered again, though nothing has changed, is young again."""
-    remember("hashes", "used", {"a": 1})
+    store("hashes", "used", {"a": 1})
     grow_old(cache)
-    remember("hashes", "used", {"a": 1})
-    remember("hashes", "new", {"b": 2})
-    assert recall("hashes", "used") == {"a": 1}
+    store("hashes", "used", {"a": 1})
+    store("hashes", "new", {"b": 2})
+    assert load("hashes", "used") == {"a": 1}
