@@ -155,7 +155,7 @@ def _config() -> Finding:
     from processing.config import load
     from processing.config.files import config_sources
 
-    remote = [place.location for place in config_sources() if place.in_s3]
+    remote = [source.location for source in config_sources() if source.in_s3]
     if remote:
         return Finding("ok", "config file", f"{', '.join(remote)}, which a run reads; not looked at here")
     try:

@@ -1,4 +1,4 @@
-"""The import names of `sagemaker` 2.x, for programs that were written for it.
+"""The import names of `sagemaker` 2.x, for programs written for it.
 
 ```
 import processing.compat
@@ -8,9 +8,10 @@ processing.compat.install()
 from sagemaker.processing import ScriptProcessor  # is processing.ScriptProcessor
 ```
 
-What `sagemaker.processing` and its neighbours have is there; any other name of `sagemaker` is an ImportError that says
-so. Where `sagemaker` 2.x itself is installed, it is what is imported, as before. 3.x, or its core alone, has none of
-these names: there they are this package's, and `sagemaker.core` and the like are what is installed.
+The names of `sagemaker.processing` and its neighbours are available. Importing any other name of `sagemaker` raises an
+ImportError with an explanation. If `sagemaker` 2.x itself is installed, imports find it, as before. `sagemaker` 3.x and
+its core have none of these names. If one of them is installed, these names come from this package, and `sagemaker.core`
+and other modules come from the installed one.
 """
 
 from processing.compat.finder import install, uninstall

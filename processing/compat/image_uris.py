@@ -1,4 +1,4 @@
-"""`sagemaker.image_uris`."""
+"""The module `sagemaker.image_uris`."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ def retrieve(
     """Return the URI of an image that AWS publishes; see `processing.images.image_uri`.
 
     Args:
-        framework: see there.
-        region: see there.
-        version: see there.
-        py_version: see there.
-        instance_type: see there.
-        accelerator_type: of endpoints; not here.
-        image_scope: see there.
-        container_version: see there.
-        distribution: of training jobs; not here.
-        base_framework_version: see there.
-        others: of models and endpoints; not here.
+        framework: the framework's name, such as `sklearn`, `pytorch`, `spark` or `data-wrangler`.
+        region: the AWS region of the registry.
+        version: the framework's version, such as `1.2-1`; None for the newest.
+        py_version: the Python of the image, such as `py310`.
+        instance_type: the instance type that runs the image.
+        accelerator_type: not supported: it is for endpoints.
+        image_scope: `processing`, `training`, `inference`, ...; None for the scope that a processing job runs.
+        container_version: the end of the tag, such as `v1` for Spark's images.
+        distribution: not supported: it is for training jobs.
+        base_framework_version: the framework that Hugging Face's image builds upon, such as `pytorch2.1.0`.
+        others: not supported: parameters for models and endpoints.
 
     Raises:
-        ConfigurationError: there is no such image, or something is given that is not for processing jobs.
+        ConfigurationError: AWS has no such image, or a parameter is not for processing jobs.
     """
     others |= {"accelerator_type": accelerator_type, "distribution": distribution}
-    others.pop("sagemaker_session", None)  # asked for a region, which is given
-    given = [name for name, value in others.items() if value]
-    if given:
-        raise ConfigurationError(f"{given[0]}: is not for the images of processing jobs; leave it out")
+    others.pop("sagemaker_session", None)  # sagemaker reads the region from it, which is a parameter here
+    unsupported = [name for name, value in others.items() if value]
+    if unsupported:
+        raise ConfigurationError(f"{unsupported[0]}: is not for the images of processing jobs; leave it out")
     return image_uri(
         framework,
         version,

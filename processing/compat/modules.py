@@ -1,9 +1,9 @@
-"""Which names of `sagemaker` 2.x there are, and where they live here."""
+"""The supported names of `sagemaker` 2.x, each with its module in this package."""
 
 from __future__ import annotations
 
 VERSION = "2.257.7"
-"""The version of `sagemaker` whose names these are; programs look at `sagemaker.__version__`."""
+"""The version of `sagemaker` that has these names. Programs read it as `sagemaker.__version__`."""
 
 _MODELS = "processing.models"
 _SESSION = "processing.compat.session"
@@ -56,7 +56,7 @@ MODULES: dict[str, dict[str, str]] = {
     "sagemaker.wrangler": {},
     "sagemaker.wrangler.processing": {"DataWranglerProcessor": _FRAMEWORKS},
 }
-"""The modules, and where each of their names lives."""
+"""The modules of `sagemaker`. Each maps its names to modules of this package."""
 
 _REASONS = (
     ("sagemaker.spark", "the Spark processors are not built yet"),
@@ -69,17 +69,17 @@ _ESTIMATOR = (
 )
 
 
-def why_missing(name: str) -> str:
-    """Return what to tell somebody who imports a name that there is not."""
+def explain_missing(name: str) -> str:
+    """Return the error message for the import of an unsupported name."""
     reason = next((reason for prefix, reason in _REASONS if f"{name}.".startswith(f"{prefix}.")), None)
     if reason is None and _is_estimator(name):
         reason = _ESTIMATOR
-    reason = reason or "this package has what sagemaker.processing and its neighbours have"
+    reason = reason or "this package has the names of sagemaker.processing and its neighbours"
     return f"{name} is not part of sm-processing: {reason}. For it, install sagemaker itself"
 
 
 def _is_estimator(name: str) -> bool:
-    """Say whether it is `sagemaker.sklearn.estimator`, `sagemaker.sklearn.SKLearn` or the like."""
+    """Return True for `sagemaker.sklearn.estimator`, `sagemaker.sklearn.SKLearn` and similar names."""
     parent, _, last = name.rpartition(".")
     processors = [
         each.removesuffix("Processor") for each, home in MODULES.get(parent, {}).items() if home == _FRAMEWORKS

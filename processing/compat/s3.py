@@ -1,4 +1,4 @@
-"""`sagemaker.s3`: files up and down, by S3 URIs."""
+"""The module `sagemaker.s3`: uploads and downloads by S3 URI."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import re
 from typing import TYPE_CHECKING, Any
 
-from processing import default_sessions as targets
+from processing import default_sessions
 from processing.request.s3_uri import S3Uri
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class S3Uploader:
-    """Uploads what is on this machine, or in its memory."""
+    """Uploads files, texts and bytes."""
 
     @staticmethod
     def upload(
@@ -50,13 +50,13 @@ class S3Uploader:
 
 
 class S3Downloader:
-    """Downloads, reads and lists what is in S3."""
+    """Downloads, reads and lists objects."""
 
     @staticmethod
     def download(
         s3_uri: str, local_path: str | os.PathLike[str], kms_key: str | None = None, sagemaker_session: Any = None
     ) -> list[str]:
-        """Download what is at or below a URI into a directory, and return the files' paths."""
+        """Download the objects at or below a URI into a directory, and return the files' paths."""
         uri = S3Uri.parse(s3_uri)
         extra = None if kms_key is None else {"SSECustomerKey": kms_key}
         return _session(sagemaker_session).download_data(local_path, uri.bucket, uri.key, extra)
@@ -76,8 +76,8 @@ class S3Downloader:
         return get_bytes(session.api, S3Uri.parse(s3_uri), expected_owner=session.expected_owner)
 
     @staticmethod
-    def list(s3_uri: str, sagemaker_session: Any = None) -> list[str]:  # a class's `list` is its own
-        """Return the URIs of the objects whose URI begins so."""
+    def list(s3_uri: str, sagemaker_session: Any = None) -> list[str]:  # hides no builtin outside the class
+        """Return the URIs of the objects whose URIs begin with `s3_uri`."""
         from processing.staging.listing import list_objects
 
         uri, session = S3Uri.parse(s3_uri), _session(sagemaker_session)
@@ -91,10 +91,10 @@ def parse_s3_url(url: str) -> tuple[str, str]:
 
 
 def s3_path_join(*args: str | None, with_end_slash: bool = False) -> str:
-    """Return the parts, those that are not empty, with one slash between each and none at the ends.
+    """Join the parts that are not empty, with one slash between two parts and none at the ends.
 
     Args:
-        args: the parts; the first may be `s3://` or begin so.
+        args: the parts; the first may be or begin with `s3://`.
         with_end_slash: True for a slash at the end.
     """
     joined = "/".join(part for part in args if part)
@@ -103,5 +103,5 @@ def s3_path_join(*args: str | None, with_end_slash: bool = False) -> str:
     return scheme + (f"{path}/" if with_end_slash and path else path)
 
 
-def _session(given: Any) -> Session:
-    return targets.session_for_attach(given)
+def _session(sagemaker_session: Any) -> Session:
+    return default_sessions.session_for_attach(sagemaker_session)

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class _Methods(_Session):
-    """What a session of `sagemaker` 2.x has besides ours, as far as it is about processing jobs and their files."""
+    """The members of a `sagemaker` 2.x session for processing jobs and their files that `processing.Session` lacks."""
 
     @property
     def local_mode(self) -> bool:
-        """Whether jobs run on this machine."""
+        """True if jobs run on this machine."""
         return self.is_local
 
     @property
@@ -41,7 +41,7 @@ class _Methods(_Session):
         return self.boto_session.resource("s3", region_name=self.boto_region_name)
 
     def get_caller_identity_arn(self) -> str:
-        """Return the ARN of the role that the calls are made as; of a user where it is none."""
+        """Return the ARN of the role that makes the calls, or of the user if the caller is not a role."""
         try:
             return get_execution_role(self)
         except ValueError:
@@ -52,10 +52,10 @@ class _Methods(_Session):
         return [found.key for found in list_objects(self.api, S3Uri(bucket, key_prefix), self.expected_owner)]
 
     def wait_for_processing_job(self, job: str, poll: float = 5) -> dict[str, Any]:
-        """Wait for a job's end, and return its description; `poll` is taken and not needed.
+        """Wait for a job's end, and return its description. `poll` is ignored.
 
         Raises:
-            JobFailedError, JobStoppedError: it ended so.
+            JobFailedError, JobStoppedError: the job failed or was stopped.
         """
         del poll
         waited = attach(job, self)
@@ -63,7 +63,7 @@ class _Methods(_Session):
         return waited.describe()
 
     def logs_for_processing_job(self, job_name: str, wait: bool = False, poll: float = 10) -> None:
-        """Write a job's log lines to standard output: those of now, or with `wait` all until its end."""
+        """Write a job's log lines to standard output: those of now, or all until its end if `wait` is True."""
         del poll
         job = attach(job_name, self)
         if wait:
@@ -75,23 +75,24 @@ class _Methods(_Session):
             renderer.flush()
 
     def was_processing_job_successful(self, job_name: str) -> bool:
-        """Say whether a job has completed."""
+        """Return True if a job has completed."""
         return bool(self.describe_processing_job(job_name)["ProcessingJobStatus"] == "Completed")
 
 
 class Session(_Methods):
-    """A `processing.Session` that is made as a `sagemaker.Session` is.
+    """A `processing.Session` with the constructor of `sagemaker.Session`.
 
     Args:
-        boto_session: see `processing.Session`.
-        sagemaker_client: the same.
-        sagemaker_runtime_client: taken, and not needed.
-        sagemaker_featurestore_runtime_client: taken, and not needed.
-        default_bucket: see `processing.Session`.
-        settings: taken, and not needed.
-        sagemaker_metrics_client: taken, and not needed.
-        sagemaker_config: see `processing.Session`; an empty one means the files.
-        default_bucket_prefix: see `processing.Session`.
+        boto_session: the `boto3.Session` to use; by default a new one.
+        sagemaker_client: the boto3 client of SageMaker to use.
+        sagemaker_runtime_client: ignored.
+        sagemaker_featurestore_runtime_client: ignored.
+        default_bucket: the bucket for code, data and outputs without a destination; by default the bucket of the config
+            file, else `sagemaker-<region>-<account>`.
+        settings: ignored.
+        sagemaker_metrics_client: ignored.
+        sagemaker_config: the configuration as a dictionary; if empty, the config files are used.
+        default_bucket_prefix: a prefix for every key in the default bucket.
     """
 
     yields_to_engine = True
@@ -119,15 +120,15 @@ class Session(_Methods):
 
 
 class LocalSession(_Methods, _LocalSession):
-    """A `processing.LocalSession` that is made as a `sagemaker.LocalSession` is: the default folder of the engine.
+    """A `processing.LocalSession` with the constructor of `sagemaker.LocalSession`, on the engine's default folder.
 
     Args:
-        boto_session: names the region; its account is not reached.
-        default_bucket: see `processing.LocalSession`.
-        s3_endpoint_url: another S3 in place of the engine's own.
-        disable_local_code: taken, and not needed.
-        sagemaker_config: see `Session`.
-        default_bucket_prefix: see `processing.LocalSession`.
+        boto_session: a session that names the region; its account is never called.
+        default_bucket: the bucket for code, data and outputs without a destination.
+        s3_endpoint_url: the URL of another S3 that replaces the engine's own.
+        disable_local_code: ignored.
+        sagemaker_config: the configuration as a dictionary; if empty, the config files are used.
+        default_bucket_prefix: a prefix for every key in the default bucket.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""`sagemaker.utils`."""
+"""The module `sagemaker.utils`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from processing.request.job_names import unique_job_name
 
 
 def name_from_base(base: str, max_length: int = 63, short: bool = False) -> str:
-    """Return `<base>-<UTC to the millisecond>`, the base cut to fit; the same name never twice in a process.
+    """Return `<base>-<UTC to the millisecond>`, with the base cut to fit. A process never gets the same name twice.
 
     Args:
-        base: the beginning.
-        max_length: characters that the name may have.
-        short: True for minutes only: `yymmdd-HHMM`.
+        base: the beginning of the name.
+        max_length: the maximum length of the name in characters.
+        short: True for a time to the minute, `yymmdd-HHMM`; then names can repeat.
     """
     if short:
         stamp = time.strftime("%y%m%d-%H%M", time.gmtime(SYSTEM_CLOCK.time()))

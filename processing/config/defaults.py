@@ -1,6 +1,6 @@
-"""What the configuration adds to a job, as `sagemaker` 2.x does: only where nothing was given.
+"""Defaults from the configuration for the parameters that a user has left out, as in `sagemaker` 2.x.
 
-Nothing that was given is changed: what the configuration adds to is copied first.
+The user's own values never change: the functions work on copies.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PROCESSOR_ATTRIBUTES = {
     "output_kms_key": f"{_JOB}.ProcessingOutputConfig.KmsKeyId",
     "volume_kms_key": f"{_JOB}.ProcessingResources.ClusterConfig.VolumeKmsKeyId",
 }
-"""The attributes of a processor that the configuration fills in where they are None, each with its key."""
+"""The attributes of a processor that the configuration fills in if they are None, each with its key."""
 
 _NETWORK_ATTRIBUTES = {
     "subnets": f"{_NETWORK}.VpcConfig.Subnets",
@@ -38,39 +38,39 @@ _DATASETS = {
 _DATASET_ATTRIBUTES = {"KmsKeyId": "kms_key_id", "ClusterRoleArn": "cluster_role_arn"}
 
 
-def fill_network(config: Config, given: NetworkConfig | None) -> NetworkConfig | None:
-    """Return the network with what the configuration says of the attributes that are None."""
+def fill_network(config: Config, network: NetworkConfig | None) -> NetworkConfig | None:
+    """Return the network, with attributes that are None filled in from the configuration."""
     found = {name: config.get(path) for name, path in _NETWORK_ATTRIBUTES.items()}
-    missing = {name: value for name, value in found.items() if value is not None and _lacks(given, name)}
+    missing = {name: value for name, value in found.items() if value is not None and _lacks(network, name)}
     if not missing:
-        return given
-    filled = NetworkConfig() if given is None else copy.copy(given)
+        return network
+    filled = NetworkConfig() if network is None else copy.copy(network)
     for name, value in missing.items():
         setattr(filled, name, value)
     return filled
 
 
-def add_tags(config: Config, given: Any) -> Any:
-    """Return the tags, and those of the configuration whose keys are not among them."""
+def add_tags(config: Config, tags: Any) -> Any:
+    """Return the tags, and the tags of the configuration with other keys."""
     added: list[dict[str, str]] = config.get(f"{_JOB}.Tags") or []
-    if isinstance(given, Mapping):
-        return {**given, **{tag["Key"]: tag["Value"] for tag in added if tag["Key"] not in given}}
-    if not isinstance(given, (list, tuple, type(None))):
-        return given  # the checks name it
-    keys = {tag.get("Key") for tag in given or () if isinstance(tag, Mapping)}
+    if isinstance(tags, Mapping):
+        return {**tags, **{tag["Key"]: tag["Value"] for tag in added if tag["Key"] not in tags}}
+    if not isinstance(tags, (list, tuple, type(None))):
+        return tags  # validation of the request reports it
+    keys = {tag.get("Key") for tag in tags or () if isinstance(tag, Mapping)}
     added = [tag for tag in added if tag["Key"] not in keys]
-    return [*(given or ()), *added] if added else given
+    return [*(tags or ()), *added] if added else tags
 
 
-def fill_inputs(config: Config, given: Sequence[ProcessingInput]) -> list[ProcessingInput]:
-    """Return the inputs with keys and roles for their queries; those at the first place are for the first input."""
+def fill_inputs(config: Config, inputs: Sequence[ProcessingInput]) -> list[ProcessingInput]:
+    """Return the inputs, with keys and roles for their queries. The first entry of the file is for the first input."""
     defaults: list[Mapping[str, Any]] = config.get(f"{_JOB}.ProcessingInputs") or []
     count = len(defaults)
-    return [*map(_with_defaults, given[:count], defaults), *given[count:]]
+    return [*map(_with_defaults, inputs[:count], defaults), *inputs[count:]]
 
 
-def _lacks(given: NetworkConfig | None, name: str) -> bool:
-    return given is None or getattr(given, name, "") is None
+def _lacks(network: NetworkConfig | None, name: str) -> bool:
+    return network is None or getattr(network, name, "") is None
 
 
 def _with_defaults(entry: ProcessingInput, defaults: Mapping[str, Any]) -> ProcessingInput:
@@ -78,8 +78,9 @@ def _with_defaults(entry: ProcessingInput, defaults: Mapping[str, Any]) -> Proce
     if not isinstance(definition, DatasetDefinition):
         return entry
     added = {_DATASETS[kind]: values for kind, values in defaults.get("DatasetDefinition", {}).items() if values}
-    given = {name for name in _DATASETS.values() if getattr(definition, name) is not None}
-    if set(added) != given:  # a query is of one kind: what is for the other has no place in it
+    present = {name for name in _DATASETS.values() if getattr(definition, name) is not None}
+    # A query is for Athena or for Redshift. Defaults for the other one do not apply.
+    if set(added) != present:
         return entry
     changed = copy.copy(entry)
     changed.dataset_definition = attrs.evolve(

@@ -1,8 +1,8 @@
-"""Where the config files are, and what they say.
+"""Finds and reads the config files.
 
-There are two: the administrator's, and the user's, which wins. Each has a standard place
+The user's file has priority over the administrator's. Each has a standard location
 (https://sagemaker.readthedocs.io/en/stable/overview.html#default-configuration-file-location), and an environment
-variable that names another file, directory or S3 URI.
+variable that can name another file, directory or S3 URI.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ from processing.exceptions import ConfigurationError
 from processing.request.s3_uri import S3Uri, is_s3
 
 ReadS3 = Callable[[S3Uri], bytes | None]
-"""Reads an object; None where there is none."""
+"""A function that reads an object from S3, and returns None if it does not exist."""
 
 _NAME = "config.yaml"
 _APPLICATION = "sagemaker"
 _VARIABLES = {"admin": "SAGEMAKER_ADMIN_CONFIG_OVERRIDE", "user": "SAGEMAKER_USER_CONFIG_OVERRIDE"}
 
 LOCATION_VARIABLES = (*_VARIABLES.values(), "XDG_CONFIG_DIRS", "XDG_CONFIG_HOME", "HOME", "PROGRAMDATA", "LOCALAPPDATA")
-"""The environment variables that say where the files are."""
+"""The environment variables that determine the locations of the files."""
 
 
 @attrs.frozen
 class ConfigSource:
-    """Where a config file may be.
+    """A possible location of a config file.
 
     Args:
         owner: `admin` or `user`.
         location: a path or an S3 URI.
-        variable: the environment variable that says so; None for the standard place, where a file need not be.
+        variable: the environment variable that names the location; None for the standard location, where the file is
+            optional.
     """
 
     owner: str
@@ -46,36 +47,36 @@ class ConfigSource:
 
     @property
     def in_s3(self) -> bool:
-        """Whether it takes calls to read it."""
+        """True if the file is in S3, so that reading it takes calls."""
         return is_s3(self.location)
 
 
 def config_sources() -> tuple[ConfigSource, ...]:
-    """Return where the config files may be, the one that wins last."""
+    """Return the possible locations of the config files, the one with priority last."""
     found = []
     for owner, variable in _VARIABLES.items():
         location = os.environ.get(variable)
         if location:
             found.append(ConfigSource(owner, location, variable))
         else:
-            found.append(ConfigSource(owner, os.path.join(_standard_directory(owner), _NAME)))  # noqa: PTH118 - text as given
+            found.append(ConfigSource(owner, os.path.join(_standard_directory(owner), _NAME)))  # noqa: PTH118 - keeps the text as it is
     return tuple(found)
 
 
-def read(place: ConfigSource, read_s3: ReadS3, hint: str) -> tuple[str, dict[str, Any]]:
-    """Return where exactly the file is, and what it says: nothing if it is empty, or missing and need not be there.
+def read_source(source: ConfigSource, read_s3: ReadS3, hint: str) -> tuple[str, dict[str, Any]]:
+    """Return the exact location of a file and its content, which is empty if an optional file does not exist.
 
     Args:
-        place: where it may be.
-        read_s3: reads an object.
-        hint: what to say where S3 has none.
+        source: the location.
+        read_s3: reads an object from S3.
+        hint: the end of the error message if S3 does not have the object.
 
     Raises:
-        ConfigurationError: it is missing, cannot be read, or is not valid.
+        ConfigurationError: the file is missing, cannot be read, or is not valid.
     """
-    where, content = _from_s3(place, read_s3, hint) if place.in_s3 else _from_disk(place)
-    document = None if content is None else _parsed(content, where)
-    return where, {} if document is None else validate_config(document, where)
+    location, content = _read_s3_source(source, read_s3, hint) if source.in_s3 else _read_disk_source(source)
+    document = None if content is None else _parse_yaml(content, location)
+    return location, {} if document is None else validate_config(document, location)
 
 
 def _standard_directory(owner: str) -> str:
@@ -89,7 +90,10 @@ def _standard_directory(owner: str) -> str:
 
 
 def _directory_without_platformdirs(owner: str) -> str:
-    """Return what platformdirs would: a file that is there must not be overlooked for want of an extra."""
+    """Return the directory that platformdirs returns.
+
+    Without it, an existing file would be ignored on a machine that lacks the extra.
+    """
     home, admin = Path.home(), owner == "admin"
     if sys.platform == "darwin":
         folder = Path("/") if admin else home
@@ -103,23 +107,23 @@ def _directory_without_platformdirs(owner: str) -> str:
     return str(Path(os.environ.get("XDG_CONFIG_HOME", "").strip() or home / ".config") / _APPLICATION)
 
 
-def _from_disk(place: ConfigSource) -> tuple[str, bytes | None]:
-    path = Path(place.location).expanduser()
+def _read_disk_source(source: ConfigSource) -> tuple[str, bytes | None]:
+    path = Path(source.location).expanduser()
     try:
         if path.is_dir():
             path /= _NAME
         return str(path), path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
-        if place.variable is None:
+        if source.variable is None:
             return str(path), None
-        raise ConfigurationError(f"{place.variable}: there is no file {path}") from error
+        raise ConfigurationError(f"{source.variable}: there is no file {path}") from error
     except OSError as error:
-        raise ConfigurationError(f"{place.variable or path}: cannot be read: {error}") from error
+        raise ConfigurationError(f"{source.variable or path}: cannot be read: {error}") from error
 
 
-def _from_s3(place: ConfigSource, read_s3: ReadS3, hint: str) -> tuple[str, bytes]:
-    """Read the object, or the config.yaml below it: the likelier first."""
-    uri = S3Uri.parse(place.location)
+def _read_s3_source(source: ConfigSource, read_s3: ReadS3, hint: str) -> tuple[str, bytes]:
+    """Read the object, or the config.yaml below it. Try the more likely one first."""
+    uri = S3Uri.parse(source.location)
     candidates = [uri, uri / _NAME]
     if not uri.key.endswith((".yaml", ".yml")):
         candidates.reverse()
@@ -127,17 +131,17 @@ def _from_s3(place: ConfigSource, read_s3: ReadS3, hint: str) -> tuple[str, byte
         content = read_s3(candidate) if candidate.key and not candidate.key.endswith("/") else None
         if content is not None:
             return str(candidate), content
-    raise ConfigurationError(f"{place.variable}: there is neither an object {uri} nor a {_NAME} below it, {hint}")
+    raise ConfigurationError(f"{source.variable}: there is neither an object {uri} nor a {_NAME} below it, {hint}")
 
 
-def _parsed(content: bytes, where: str) -> Any:
+def _parse_yaml(content: bytes, location: str) -> Any:
     try:
         import yaml
     except ImportError as error:
         raise ConfigurationError(
-            f"{where}: to read the SageMaker config file, install the extra: pip install 'sm-processing[config]'"
+            f"{location}: to read the SageMaker config file, install the extra: pip install 'sm-processing[config]'"
         ) from error
     try:
         return yaml.safe_load(content)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise ConfigurationError(f"{where}: is no YAML: {error}") from error
+        raise ConfigurationError(f"{location}: is not valid YAML: {error}") from error

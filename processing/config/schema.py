@@ -1,8 +1,8 @@
-"""What a SageMaker config file may say, as far as processing jobs are concerned.
+"""The schema of a SageMaker config file: the sections for processing jobs and sessions.
 
-The keys and limits are those that `sagemaker` 2.x and 3.x hold the file to
+The keys and limits are those of `sagemaker` 2.x and 3.x
 (https://sagemaker.readthedocs.io/en/stable/overview.html#list-of-parameters-that-support-default-values). One file
-serves many kinds of jobs: the sections of the others are left alone.
+serves many kinds of jobs. The sections of other kinds are not checked.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 from processing.exceptions import ConfigurationError
 
 Check = Callable[[Any], str | None]
-"""Says what a value has to be, where it is something else; else None."""
+"""A function that returns None for a valid value, and otherwise the requirement: `must be ...`."""
 
 Section = Mapping[str, Any]
-"""The keys of a mapping, each with a `Check`, a `Section`, or a list with the section of its elements."""
+"""The keys of a mapping. Each has a `Check`, a `Section`, or a list with the section of its elements."""
 
 
-def _text(what: str, pattern: str = r"[\s\S]*", longest: int = 2048) -> Check:
+def _text(description: str, pattern: str = r"[\s\S]*", longest: int = 2048) -> Check:
     def check(value: Any) -> str | None:
         fits = isinstance(value, str) and len(value) <= longest and re.fullmatch(pattern, value)
-        return None if fits else f"must be {what}"
+        return None if fits else f"must be {description}"
 
     return check
 
@@ -36,11 +36,11 @@ def _version(value: Any) -> str | None:
     return None if value == "1.0" else "must be '1.0', in quotes"
 
 
-def _list_of(what: str, check: Check, longest: int, shortest: int = 0) -> Check:
+def _list_of(description: str, check: Check, longest: int, shortest: int = 0) -> Check:
     def check_list(values: Any) -> str | None:
         if isinstance(values, list) and shortest <= len(values) <= longest and not any(map(check, values)):
             return None
-        return f"must be a list of {shortest} to {longest} {what}"
+        return f"must be a list of {shortest} to {longest} {description}"
 
     return check_list
 
@@ -52,7 +52,7 @@ def _tag(value: Any) -> str | None:
 
 
 def _environment(value: Any) -> str | None:
-    # As many and as long as a processor takes: what the service does not take itself reaches the job in another way.
+    # There is no limit of number or length: variables beyond the service's limits reach the job in a file.
     names = isinstance(value, dict) and all(isinstance(name, str) for name in value)
     if not names or not all(isinstance(text, str) for text in value.values()):
         return "must be a mapping of names to strings; write numbers and true in quotes"
@@ -90,7 +90,8 @@ _SESSION: Section = {
     "DefaultS3Bucket": _text("the name of a bucket", r"[a-z0-9][.\-a-z0-9]{1,61}[a-z0-9]"),
     "DefaultS3ObjectKeyPrefix": _text("a prefix of 1 to 1024 characters", r"[\s\S]+", 1024),
 }
-_OTHERS = "..."  # in a section: there are keys for others, which are not looked at
+# A section with this key may contain keys of other kinds of jobs, which are not checked.
+_OTHERS = "..."
 
 _DOCUMENT: Section = {
     "SchemaVersion": _version,
@@ -107,11 +108,11 @@ def validate_config(document: Any, origin: str) -> dict[str, Any]:
     """Return the document if it is a valid config file.
 
     Args:
-        document: what the file says.
-        origin: the file, for the errors.
+        document: the content of the file.
+        origin: the name of the file in errors.
 
     Raises:
-        ConfigurationError: names the key and the file.
+        ConfigurationError: a key or a value is not valid; the message names the key and the file.
     """
     if not isinstance(document, dict):
         raise ConfigurationError(f"{origin}: must be a mapping with SchemaVersion and SageMaker")
@@ -121,10 +122,10 @@ def validate_config(document: Any, origin: str) -> dict[str, Any]:
     return document
 
 
-def _check_section(given: Any, section: Section, path: tuple[str, ...], origin: str) -> None:
-    if not isinstance(given, dict):
-        raise _error(path, "must be a mapping", given, origin)
-    for key, value in given.items():
+def _check_section(mapping: Any, section: Section, path: tuple[str, ...], origin: str) -> None:
+    if not isinstance(mapping, dict):
+        raise _error(path, "must be a mapping", mapping, origin)
+    for key, value in mapping.items():
         here = (*path, str(key))
         rule = section.get(key)
         if rule is None:
@@ -139,27 +140,27 @@ def _check_section(given: Any, section: Section, path: tuple[str, ...], origin: 
             _check_section(value, rule, here, origin)
 
 
-def _check_elements(given: Any, section: Section, path: tuple[str, ...], origin: str) -> None:
-    if not isinstance(given, list) or len(given) > 10:  # as many inputs as a job may have
-        raise _error(path, "must be a list of at most 10", given, origin)
-    for index, element in enumerate(given):
+def _check_elements(elements: Any, section: Section, path: tuple[str, ...], origin: str) -> None:
+    if not isinstance(elements, list) or len(elements) > 10:  # the number of inputs that a job may have
+        raise _error(path, "must be a list of at most 10", elements, origin)
+    for index, element in enumerate(elements):
         _check_section(element, section, (*path[:-1], f"{path[-1]}[{index}]"), origin)
 
 
 def _check_unknown(path: tuple[str, ...], section: Section, origin: str) -> None:
-    """Refuse a key that there is not; among the keys of others only one that was meant to be ours."""
-    import difflib  # loaded for a mistake, and for sections of others
+    """Refuse an unknown key. Beside keys of other kinds of jobs, refuse only one that is close to a known key."""
+    import difflib  # loaded only for unknown keys
 
     known = {name.lower(): name for name in section if name != _OTHERS}
     near = difflib.get_close_matches(path[-1].lower(), known, 1, 0.85)
     if near:
-        meant = known[near[0]]
-        raise ConfigurationError(f"{'.'.join(path)}: no such key; did you mean {meant}? (in {origin})")
+        closest = known[near[0]]
+        raise ConfigurationError(f"{'.'.join(path)}: no such key; did you mean {closest}? (in {origin})")
     if _OTHERS not in section:
         raise ConfigurationError(f"{'.'.join(path)}: no such key; there are {', '.join(known.values())} (in {origin})")
 
 
 def _error(path: tuple[str, ...], problem: str, value: Any, origin: str) -> ConfigurationError:
-    # The value itself only where it is short: the environment may hold secrets.
+    # Mappings and lists are not shown: the environment may contain secrets.
     shown = f", not {value!r}" if isinstance(value, (str, int, float, type(None))) else ""
     return ConfigurationError(f"{'.'.join(path)}: {problem}{shown} (in {origin})")

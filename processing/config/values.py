@@ -1,4 +1,4 @@
-"""What the config files say together, and which of them says what."""
+"""The merged values of the config files, each with the file that it comes from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from processing.config.files import ConfigSource, ReadS3, config_sources, read
+from processing.config.files import ConfigSource, ReadS3, config_sources, read_source
 from processing.config.schema import validate_config
 from processing.exceptions import ConfigurationError
 
@@ -26,8 +26,8 @@ class Setting:
 
     Attributes:
         path: its key, such as `SageMaker.ProcessingJob.RoleArn`.
-        value: what the file says.
-        origin: the file: a path or an S3 URI.
+        value: the value in the file.
+        origin: the path or the S3 URI of the file.
     """
 
     path: str
@@ -41,13 +41,13 @@ class Setting:
 
 @attrs.frozen
 class ConfigFile:
-    """A place that was looked at.
+    """A location that was searched for a config file.
 
     Attributes:
-        owner: `admin`, `user`, or `session` for what was given to a session.
+        owner: `admin`, `user`, or `session` for a dictionary that was passed to a session.
         location: a path or an S3 URI.
-        variable: the environment variable that named it, or None for the standard place.
-        found: whether it says anything.
+        variable: the environment variable that names the location; None for the standard location.
+        found: True if the file exists and is not empty.
     """
 
     owner: str
@@ -62,7 +62,7 @@ class ConfigFile:
 
 @attrs.frozen
 class _Leaf:
-    """A value in the tree of what the files say together; a list is one value."""
+    """A value in the merged tree of the files. A list is one value."""
 
     value: Any
     origin: str
@@ -70,12 +70,12 @@ class _Leaf:
 
 @attrs.frozen
 class Config:
-    """The SageMaker configuration: what is used where a parameter is left out.
+    """The SageMaker configuration: the defaults for parameters that are left out.
 
-    `str()` of it, and `explain`, show every value with the file that it comes from.
+    `str()` and `explain` show every value with the file that it comes from.
 
     Attributes:
-        files: the places that were looked at; a later one wins.
+        files: the locations that were searched; a later one has priority.
     """
 
     files: tuple[ConfigFile, ...] = ()
@@ -83,32 +83,32 @@ class Config:
 
     @classmethod
     def of(cls, document: Mapping[str, Any], origin: str = "sagemaker_config") -> Config:
-        """Return the configuration of a dictionary in the form of the file; an empty one says nothing.
+        """Return the configuration of a dictionary in the form of the file, which may be empty.
 
         Raises:
-            ConfigurationError: it is not valid.
+            ConfigurationError: the dictionary is not valid.
         """
         file = ConfigFile("session", origin, None, bool(document))
-        return _merged([(file, validate_config(copy.deepcopy(dict(document)), origin) if document else {})])
+        return _merge_documents([(file, validate_config(copy.deepcopy(dict(document)), origin) if document else {})])
 
     def get(self, path: str) -> Any:
-        """Return a copy of the value at a path such as `SageMaker.ProcessingJob.Tags`; None where there is none."""
+        """Return a copy of the value at a path such as `SageMaker.ProcessingJob.Tags`, or None if there is no value."""
         return _values(self._at(path))
 
     def origin(self, path: str) -> str | None:
-        """Return the file that the value at a path comes from; None where no value is there, or a section."""
+        """Return the file that the value at a path comes from. Return None if there is no value, or a section."""
         found = self._at(path)
         return found.origin if isinstance(found, _Leaf) else None
 
     @property
     def settings(self) -> tuple[Setting, ...]:
-        """Every value that is for processing jobs, with its origin; lists in one piece."""
+        """Every value for sessions and processing jobs, with its origin. A list is one value."""
         return tuple(setting for path in (_SESSION, _JOB) for setting in _settings(path, self._at(path)))
 
     def explain(self) -> str:
-        """Return which places were looked at, and every value with its origin, a line each.
+        """Return the locations that were searched, and every value with its origin, one per line.
 
-        The value of an environment variable that may be a secret, going by its name, is not shown.
+        The value of an environment variable is hidden if its name suggests a secret.
         """
         return "\n".join(map(str, (*self.files, *self.settings)))
 
@@ -123,27 +123,27 @@ class Config:
 
 
 def read_config(read_s3: ReadS3, hint: str) -> Config:
-    """Read the config files and return what they say together; the user's wins over the administrator's, key by key.
+    """Read the config files and merge them. For each key the user's file has priority over the administrator's.
 
     Args:
-        read_s3: reads an object, where a file is in S3.
-        hint: what to say where there is none.
+        read_s3: reads an object, if a file is in S3.
+        hint: the end of the error message if the object does not exist.
 
     Raises:
-        ConfigurationError: a file that was named is missing, or a file cannot be read or is not valid.
+        ConfigurationError: a file that a variable names is missing, or a file cannot be read or is not valid.
     """
     documents = []
-    for place in config_sources():
-        where, document = read(place, read_s3, hint)
-        documents.append((ConfigFile(place.owner, where, place.variable, bool(document)), document))
-    return _merged(documents)
+    for source in config_sources():
+        location, document = read_source(source, read_s3, hint)
+        documents.append((ConfigFile(source.owner, location, source.variable, bool(document)), document))
+    return _merge_documents(documents)
 
 
 def load(session: Any = None) -> Config:
-    """Return the configuration: that of a session, or of the config files of this machine.
+    """Return the configuration of a session, or of the config files on this machine.
 
     Args:
-        session: a `processing.Session`. Without one a file in S3 cannot be read.
+        session: a `processing.Session`; required to read a file in S3.
 
     Raises:
         ConfigurationError: a file is missing, cannot be read or is not valid.
@@ -151,29 +151,32 @@ def load(session: Any = None) -> Config:
     if session is not None:
         config: Config = session.config
         return config
-    remote = next((place for place in config_sources() if place.in_s3), None)
+    remote = next((source for source in config_sources() if source.in_s3), None)
     if remote is not None:
         raise _needs_session(remote)
     return read_config(lambda _uri: None, "")
 
 
 def explain(session: Any = None) -> str:
-    """Return which config files were looked at, and every value with the file that it comes from.
+    """Return the locations that were searched, and every value with the file that it comes from.
 
     Args:
-        session: as for `load`.
+        session: a `processing.Session`; required to read a file in S3.
+
+    Raises:
+        ConfigurationError: a file is missing, cannot be read or is not valid.
     """
     return load(session).explain()
 
 
-def _needs_session(place: ConfigSource) -> ConfigurationError:
+def _needs_session(source: ConfigSource) -> ConfigurationError:
     return ConfigurationError(
-        f"{place.variable}: {place.location} is in S3; give the session that reads it: "
+        f"{source.variable}: {source.location} is in S3; give the session that reads it: "
         "processing.config.load(processing.Session())"
     )
 
 
-def _merged(documents: list[tuple[ConfigFile, dict[str, Any]]]) -> Config:
+def _merge_documents(documents: list[tuple[ConfigFile, dict[str, Any]]]) -> Config:
     tree: dict[str, Any] = {}
     for file, document in documents:
         _merge(tree, document, file.location)
@@ -181,7 +184,7 @@ def _merged(documents: list[tuple[ConfigFile, dict[str, Any]]]) -> Config:
 
 
 def _merge(tree: dict[str, Any], document: Mapping[Any, Any], origin: str) -> None:
-    """Put what a document says over what is in the tree."""
+    """Merge a document over the values in the tree."""
     for key, value in document.items():
         if not isinstance(value, dict):
             tree[str(key)] = _Leaf(value, origin)

@@ -156,7 +156,7 @@ class Session:
     @property
     def config_at_hand(self) -> bool:
         """Whether `config` needs no call to AWS: False if a file in S3 has not been read yet."""
-        return self._config is not None or not any(place.in_s3 for place in config_sources())
+        return self._config is not None or not any(source.in_s3 for source in config_sources())
 
     @property
     def default_bucket_prefix(self) -> str | None:
