@@ -1,4 +1,4 @@
-"""The event source: what EventBridge tells wakes those who wait; a queue that is broken costs nobody his wait."""
+"""The event source: events of EventBridge wake waits, and a broken queue ends none."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def event(name: str = "clean", status: str = "Completed", **changes: Any) -> dic
 
 
 class Queue:
-    """A queue of SQS: what was put in it is answered once, and an empty one is waited for."""
+    """A queue of SQS: each message is answered once, and an empty queue delays the answer."""
 
     def __init__(self) -> None:
         self.deleted: list[str] = []
@@ -95,7 +95,7 @@ def waiting() -> Waiting:
 
 
 def test_an_event_ends_the_wait_and_is_deleted(waiting: Waiting) -> None:
-    """The names of an event's job are returned; what was read is deleted."""
+    """The name of the event's job is returned, and the message is deleted."""
     waiting.queue.put(event("a"), event("b", "Failed"))
     assert waiting.wait() == {"a", "b"}
     waiting.queue.put(event("c"))
@@ -104,7 +104,7 @@ def test_an_event_ends_the_wait_and_is_deleted(waiting: Waiting) -> None:
 
 
 def test_doubled_and_malformed_messages_do_no_harm(waiting: Waiting, caplog: pytest.LogCaptureFixture) -> None:
-    """Twice the same is one name; what is no event is deleted, and said once (fault 26)."""
+    """A repeated event is one name; other messages are deleted, with one warning (fault 26)."""
     with caplog.at_level(logging.WARNING, "processing"):
         waiting.queue.put("no json", "[]", "{}", event("a"), event("a"))
         assert waiting.wait() == {"a"}
@@ -117,7 +117,7 @@ def test_doubled_and_malformed_messages_do_no_harm(waiting: Waiting, caplog: pyt
 
 
 def test_a_notification_ends_the_wait(waiting: Waiting) -> None:
-    """Whoever notifies the condition is heard at once: nothing has happened to a job."""
+    """A notified condition ends the wait at once, without a job."""
     entered = threading.Event()
     found: list[set[str]] = []
 
@@ -135,8 +135,8 @@ def test_a_notification_ends_the_wait(waiting: Waiting) -> None:
     assert found == [set()]
 
 
-def test_every_condition_hears_of_it(waiting: Waiting) -> None:
-    """Two sessions may share a source: each is told, also of what came while it did something else."""
+def test_every_condition_gets_the_event(waiting: Waiting) -> None:
+    """Two sessions may share a source: each gets every event, even one that came while it did not wait."""
     other = threading.Condition()
     with other:
         assert set(waiting.source.wait(other, 0.0)) == set()
@@ -147,8 +147,8 @@ def test_every_condition_hears_of_it(waiting: Waiting) -> None:
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "AWS.SimpleQueueService.NonExistentQueue"])
-def test_a_queue_that_cannot_be_read_is_said_once(code: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The wait goes on without it, for as long as it would have been."""
+def test_a_queue_that_cannot_be_read_is_logged_once(code: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The wait goes on without it, for its whole time."""
     queue = Queue()
     queue.failures = [ServiceError(code, "no")] * 9
     waiting = Waiting(queue)
@@ -174,7 +174,7 @@ def start_reading(waiting: Waiting) -> threading.Thread:
 
 
 def test_failures_that_pass_are_outlasted() -> None:
-    """Throttling, errors of the server and lost connections cost a try; nothing is said."""
+    """Throttling, server errors and lost connections cost a try; no warning is logged."""
     queue = Queue()
     queue.failures = [ServiceError("ThrottlingException", ""), ServiceError("InternalFailure", "", 500)]
     waiting = Waiting(queue)
@@ -183,7 +183,7 @@ def test_failures_that_pass_are_outlasted() -> None:
 
 
 def test_a_deletion_that_fails_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was read is told, and the next messages are read at once: no pause, no further try."""
+    """The event is delivered, and the next messages are read at once: no pause, no further try."""
     monkeypatch.setattr("processing.watching.status.eventbridge._PAUSE", 3600.0)
     queue = Queue()
     queue.deletions = [ServiceError("InternalFailure", "", 500)] * 9
@@ -195,7 +195,7 @@ def test_a_deletion_that_fails_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_engine_takes_what_was_read_from_its_queue(tmp_path: Path) -> None:
-    """SQS leaves the list of failures out of its answer where there are none: the answer is whole all the same."""
+    """SQS leaves an empty list of failures out of its answer: the answer is complete all the same."""
     engine = LocalSession(tmp_path / "engine")
     sqs = engine.client("sqs")
     url = sqs.create_queue(QueueName="jobs")["QueueUrl"]
@@ -207,8 +207,8 @@ def test_the_engine_takes_what_was_read_from_its_queue(tmp_path: Path) -> None:
     assert "Failed" not in answer
 
 
-def test_nobody_reads_the_queue_when_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread ends when nobody has waited for a while, and a later wait begins another."""
+def test_the_queue_is_not_read_without_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread ends after a while without waits, and a later wait starts another one."""
     monkeypatch.setattr("processing.watching.status.eventbridge._UNUSED", 0.0)
     waiting = Waiting(Queue())
     start_reading(waiting).join()
@@ -216,8 +216,8 @@ def test_nobody_reads_the_queue_when_nobody_waits(monkeypatch: pytest.MonkeyPatc
     assert waiting.wait() == {"a"}
 
 
-def test_what_is_no_url_is_refused() -> None:
-    """It is said where it is given."""
+def test_an_invalid_url_is_refused() -> None:
+    """The constructor raises the error."""
     for url in ("jobs", "", 3):
         with pytest.raises(ConfigurationError, match="queue_url: must be the URL of a queue"):
             EventBridgeSource(url)  # type: ignore[arg-type]
@@ -233,7 +233,7 @@ def test_what_is_no_url_is_refused() -> None:
 
 
 def test_a_wait_returns_by_the_event_alone(tmp_path: Path) -> None:
-    """On the engine's queue: a session that would look every ten minutes hears of the end at once."""
+    """On the engine's queue: a session with intervals of ten minutes gets the end at once."""
     engine = LocalSession(tmp_path / "engine", tick=0.01, events_queue="jobs")
     (tmp_path / "prep.py").write_text("print('hello')")
     sqs = engine.client("sqs")
@@ -267,7 +267,7 @@ def test_a_job_is_found_by_its_event(form: Callable[[Any], Any], local_session: 
 
 
 def test_a_jobs_inputs_are_asked_for_when_needed(tmp_path: Path) -> None:
-    """What the job was started with is described when it is first looked at; once."""
+    """The job's parameters are described once, at their first use."""
     engine = LocalSession(tmp_path / "engine", tick=0.01, events_file=tmp_path / "events")
     (tmp_path / "prep.py").write_text("print('hello')")
     processor = ScriptProcessor(command=["python3"], instance_type="local", instance_count=1, sagemaker_session=engine)
@@ -299,8 +299,8 @@ WRONG: tuple[Any, ...] = (
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=range(len(WRONG)))
-def test_what_is_no_event_is_refused(wrong: Any, local_session: LocalSession) -> None:
-    """The message says what it must be."""
+def test_another_event_is_refused(wrong: Any, local_session: LocalSession) -> None:
+    """The message names the required kind."""
     assert read_event(wrong) is None
     with pytest.raises(ConfigurationError, match='event: must be a "SageMaker Processing Job State Change"'):
         ProcessingJob.from_event(wrong, local_session)

@@ -1,4 +1,4 @@
-"""The faults of watching, numbered, through the public API: what a simulated AWS does on a clock that costs no time.
+"""The numbered faults of watching, through the public API, on a simulated AWS and virtual time.
 
 The same numbers are in `test_fault_table_engine.py`, where jobs really run.
 """
@@ -45,7 +45,7 @@ HANG = 60.0  # seconds until a call that hangs is given up
 
 @attrs.frozen
 class World:
-    """A simulated AWS, its clock, and a session of somebody who watches."""
+    """A simulated AWS, its clock, and a session."""
 
     clock: VirtualClock
     aws: SimulatedAws
@@ -58,12 +58,12 @@ class World:
         return cls(clock, aws, aws.session())
 
     def job(self, name: str = "job", **life: Any) -> ProcessingJob:
-        """Let there be a job, and attach to it."""
+        """Add a job, and attach to it."""
         self.aws.add_job(name, **life)
         return processing.attach(name, self.session)
 
     def jobs(self, count: int, ends: Callable[[int], float], **life: Any) -> list[ProcessingJob]:
-        """Let there be jobs, and attach to them without a call for each."""
+        """Add jobs, and attach to them without a call for each."""
         names = [f"fleet-{number:04d}" for number in range(count)]
         for number, name in enumerate(names):
             lines = [SimulatedLine(1.0, f"{name} begins"), SimulatedLine(ends(number) - 0.5, f"{name} ends")]
@@ -71,7 +71,7 @@ class World:
         return [ProcessingJob(self.session, name) for name in names]
 
     def storm(self, kind: FaultKind, begin: float, end: float) -> None:
-        """Let every call fail for a while."""
+        """Make every call fail for a while."""
         self.aws.faults.on("*", kind, probability=1.0, when=lambda: begin <= self.aws.now < end)
 
 
@@ -80,29 +80,29 @@ def lines(count: int, every: float = 1.0, **where: Any) -> list[SimulatedLine]:
 
 
 def followed(job: ProcessingJob) -> list[str]:
-    """Follow a job to its end, and return its lines; what else has to hold for every stream is checked."""
-    told = list(job.events())
-    check_stream(told)
-    return [event.message for event in told if isinstance(event, LogEvent)]
+    """Follow a job to its end, check the stream, and return the lines."""
+    events = list(job.events())
+    check_stream(events)
+    return [event.message for event in events if isinstance(event, LogEvent)]
 
 
-def check_stream(told: Sequence[Any]) -> None:
+def check_stream(events: Sequence[Any]) -> None:
     """The statuses go forward, each comes once, and the last one is the last event."""
-    statuses = [event for event in told if isinstance(event, StatusChanged)]
+    statuses = [event for event in events if isinstance(event, StatusChanged)]
     order = ["InProgress", "Stopping", "Completed", "Failed", "Stopped"]
     ranks = [order.index(event.status) for event in statuses]
     assert ranks == sorted(set(ranks))
     assert [event.previous for event in statuses[1:]] == [event.status for event in statuses[:-1]]
-    assert told[-1] is statuses[-1]
+    assert events[-1] is statuses[-1]
     assert statuses[-1].status in {"Completed", "Failed", "Stopped"}
 
 
-# 18: an hour of bad weather.
+# 18: an hour of failures.
 
 
 @pytest.mark.parametrize("kind", PASSING)
 def test_18_an_hour_in_which_nothing_answers(kind: FaultKind, caplog: pytest.LogCaptureFixture) -> None:
-    """One job's wait survives, has every line, said so once, and was no busy loop."""
+    """One job's wait survives, has every line, logs one warning, and is no busy loop."""
     world = World.of()
     job = world.job(ends=4000, lines=lines(390, every=10.0))
     world.storm(kind, 60, 3660)
@@ -144,7 +144,7 @@ def test_18_the_deadline_holds(kind: FaultKind, count: int) -> None:
     assert 600 <= world.aws.now - begun <= 600 + slack
 
 
-# 19 to 22: what a List may do.
+# 19 to 22: faults of the List.
 
 
 def test_19_a_truncated_list_loses_no_job() -> None:
@@ -159,7 +159,7 @@ def test_19_a_truncated_list_loses_no_job() -> None:
 
 
 def test_20_a_list_that_lags_is_swept_again() -> None:
-    """What the List learns a minute late, some of it out of order, is found by a listing that goes back further."""
+    """Changes that are listed a minute late, some out of order, are found by a listing that reaches back further."""
     lag = itertools.cycle([0.0, 60.0, 20.0, 90.0])
     world = World.of(list_lag=collections.defaultdict(lambda: next(lag)).__getitem__)
     jobs = world.jobs(60, lambda number: 100.0 + number)
@@ -192,7 +192,7 @@ def test_21_a_list_whose_token_runs_out_is_begun_again() -> None:
 
 @pytest.mark.parametrize("others", [0, 30])
 def test_22_a_name_that_is_used_again_is_another_job(others: int) -> None:
-    """Who waits for a job that was deleted is told so, and not of the next one of its name."""
+    """A wait for a deleted job raises an error, and ignores the next job of its name."""
     world = World.of()
     job = world.job(ends=50, status="Failed")
     rest = world.jobs(others, lambda _: 100.0)
@@ -257,16 +257,16 @@ def test_24_a_clock_that_is_off_is_named() -> None:
 
 @pytest.mark.parametrize("count", [1, 30])
 def test_25_a_laptop_that_slept_resumes_within_one_poll(count: int) -> None:
-    """After an hour asleep the next look finds the ends, and every line."""
+    """After an hour asleep the next call finds the ends, and every line."""
     world = World.of()
     jobs = world.jobs(count, lambda _: 1800.0)
     stream = processing.events(jobs)
-    told = [next(stream) for _ in range(2 * count)]
+    events = [next(stream) for _ in range(2 * count)]
     world.clock.advance(3600)
     woken = world.aws.now
-    told += stream
-    assert {event.status for event in told if isinstance(event, StatusChanged)} == {"InProgress", "Completed"}
-    assert sum(isinstance(event, LogEvent) for event in told) == 2 * count
+    events += stream
+    assert {event.status for event in events if isinstance(event, StatusChanged)} == {"InProgress", "Completed"}
+    assert sum(isinstance(event, LogEvent) for event in events) == 2 * count
     assert world.aws.now - woken < 35
 
 
@@ -274,8 +274,8 @@ def test_25_a_laptop_that_slept_resumes_within_one_poll(count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 30])
-def test_26_old_answers_are_not_told(count: int) -> None:
-    """Where half of the answers are older than those before, each status is told once, and never backwards."""
+def test_26_old_answers_are_dropped(count: int) -> None:
+    """If half of the answers are older than those before, each status comes once, and never backwards."""
     world = World.of()
     chance = random.Random(26)
     jobs = world.jobs(count, lambda number: 100.0 + number)
@@ -297,15 +297,15 @@ def test_26_old_answers_are_not_told(count: int) -> None:
         **(answer := listed(params)),
         "ProcessingJobSummaries": [aged(summary) for summary in answer["ProcessingJobSummaries"]],
     }
-    told = list(processing.events(jobs))
+    events = list(processing.events(jobs))
     for job in jobs:
-        check_stream([event for event in told if event.job_name == job.job_name])
-    ends = {event.job_name: event.status for event in told if isinstance(event, StatusChanged)}
+        check_stream([event for event in events if event.job_name == job.job_name])
+    ends = {event.job_name: event.status for event in events if isinstance(event, StatusChanged)}
     assert ends == {job.job_name: "Stopped" if job.job_name in stop else "Completed" for job in jobs}
 
 
 class Queue:
-    """A queue of SQS on the clock of a world: EventBridge fills it, and an empty one is waited for."""
+    """A queue of SQS on the clock of a world: EventBridge fills it, and an empty queue delays the answer."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
@@ -316,7 +316,7 @@ class Queue:
         self.client = make_client("sqs", JsonService(handlers, clock=clock))
 
     def put(self, moment: float, name: str, status: str) -> None:
-        """Let an event arrive at a moment."""
+        """Schedule the arrival of an event."""
         heapq.heappush(self._coming, (moment, name, status))
 
     def receive(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -335,7 +335,7 @@ class Queue:
         return {"Successful": [{"Id": entry["Id"]} for entry in params["Entries"]]}
 
     def read_by(self, source: EventBridgeSource, session: Session) -> None:
-        """Return when a source has begun to read; time does not go on without it then."""
+        """Return when a source has begun to read. From then on the clock waits for it."""
         assert session.poller is not None  # connects the source
         with (condition := threading.Condition()):
             source.wait(condition, 0.0)
@@ -354,7 +354,7 @@ class Queue:
 
 @pytest.mark.parametrize("count", [8, 30])
 def test_26_events_of_a_queue_are_hints(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Doubled, early, late and missing, of other jobs and of no job: each status is told once, and is the truth."""
+    """Events are doubled, early, late, missing or about other jobs: each status comes once, and is the truth."""
     # Both threads always come back to the clock: it may wait for them, however busy the machine is.
     monkeypatch.setattr("processing.testing.clock._GRACE", 60.0)
     clock = VirtualClock()
@@ -373,12 +373,12 @@ def test_26_events_of_a_queue_are_hints(count: int, monkeypatch: pytest.MonkeyPa
             queue.put(end + late + 0.1, name, "InProgress")  # overtaken by the one before
     queue.read_by(source, world.session)
     lags: dict[str, float] = {}
-    told = []
+    events = []
     for event in processing.events(jobs, logs=False):
-        told.append(event)
+        events.append(event)
         lags[event.job_name] = aws.now - ends[event.job_name]
     for job in jobs:
-        check_stream([event for event in told if event.job_name == job.job_name])
+        check_stream([event for event in events if event.job_name == job.job_name])
     assert all(0 <= lag <= 310 for lag in lags.values()), lags
     heard = [lag for name, lag in lags.items() if name not in silent]
     assert statistics.median(heard) <= 2, lags
@@ -387,8 +387,8 @@ def test_26_events_of_a_queue_are_hints(count: int, monkeypatch: pytest.MonkeyPa
 # 27 to 32: log lines.
 
 
-def test_27_a_job_without_a_log_group_is_said_to_be_silent(caplog: pytest.LogCaptureFixture) -> None:
-    """Where no line was ever written the wait is quiet, and says at the end that there was none."""
+def test_27_a_job_without_a_log_group_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The wait for a job without lines is quiet, and logs at the end that there were none."""
     world = World.of()
     job = world.job(ends=300)
     with caplog.at_level(logging.INFO, "processing"):
@@ -397,13 +397,13 @@ def test_27_a_job_without_a_log_group_is_said_to_be_silent(caplog: pytest.LogCap
 
 
 def test_28_late_lines_are_marked_and_not_lost() -> None:
-    """A line that arrives minutes after its successors comes once, and says that it is late."""
+    """A line that arrives minutes after its successors comes once, and is marked as late."""
     world = World.of()
     late = [SimulatedLine(5.5, "late", delay=200.0), SimulatedLine(250.5, "at the end", delay=50.5)]
     job = world.job(ends=300, lines=[*lines(290), *late])
-    told = [event for event in job.events() if isinstance(event, LogEvent)]
-    assert Counter(event.message for event in told) == Counter(line.message for line in [*lines(290), *late])
-    assert [event.message for event in told if event.late] == ["late", "at the end"]
+    events = [event for event in job.events() if isinstance(event, LogEvent)]
+    assert Counter(event.message for event in events) == Counter(line.message for line in [*lines(290), *late])
+    assert [event.message for event in events if event.late] == ["late", "at the end"]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -418,7 +418,7 @@ def test_29_pages_of_every_kind(seed: int) -> None:
 
 
 def test_29_tokens_that_run_out_cost_no_line() -> None:
-    """Where every token is refused at its second use, the reading goes on from the last line."""
+    """If every token is refused at its second use, reading continues from the last line."""
     world = World.of()
     world.aws.logs._page = 7
     job = world.job(ends=60, lines=lines(50))
@@ -440,14 +440,14 @@ def test_30_sixty_hosts_are_all_read(denied: set[str]) -> None:
 
 
 class Closed(io.StringIO):
-    """An output that somebody has closed the other end of."""
+    """An output whose other end is closed."""
 
     def write(self, _: str) -> int:
         raise BrokenPipeError(32, "Broken pipe")
 
 
 def test_31_a_closed_output_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody reads, the wait goes on to the job's end."""
+    """Without a reader, the wait goes on to the job's end."""
     world = World.of()
     job = world.job(ends=60, lines=lines(50))
     monkeypatch.setattr(sys, "stdout", Closed())
@@ -468,7 +468,7 @@ def pipe() -> Iterator[tuple[int, TextIO]]:
 def test_31_a_deadline_holds_while_the_output_is_stuck(
     pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the output takes nothing, a wait of ten minutes takes ten minutes, whatever there is to show."""
+    """With a blocked output, a wait of ten minutes takes ten minutes, however many lines there are."""
     world = World.of()
     job = world.job(ends=None, lines=[SimulatedLine(float(number), "x" * 50_000) for number in range(500)])
     monkeypatch.setattr(sys, "stdout", pipe[1])
@@ -479,7 +479,7 @@ def test_31_a_deadline_holds_while_the_output_is_stuck(
 
 
 def test_31_a_slow_output_loses_nothing(pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever scrolls back while the job ends has every line afterwards, in order."""
+    """A terminal that is paused while the job ends has every line afterwards, in order."""
     world = World.of()
     written = [SimulatedLine(number / 10, f"{number} {'x' * 50_000}") for number in range(500)]
     job = world.job(ends=60, lines=written)
@@ -499,7 +499,7 @@ def test_31_a_slow_output_loses_nothing(pipe: tuple[int, TextIO], monkeypatch: p
     assert shown == [f"{line.message}\n" for line in written]
 
 
-def test_32_what_a_line_may_hold(capsys: pytest.CaptureFixture[str]) -> None:
+def test_32_the_content_of_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     """Control characters are kept in the line, and shown as escapes; a line of ten megabytes stays one."""
     long = "é" * 5_000_000
     world = World.of()
@@ -517,8 +517,8 @@ def test_32_what_a_line_may_hold(capsys: pytest.CaptureFixture[str]) -> None:
 # 33 to 35: stopping.
 
 
-def test_33_stopping_what_has_ended_is_a_success() -> None:
-    """The job keeps the status that it has."""
+def test_33_stopping_an_ended_job_is_a_success() -> None:
+    """The job keeps its status."""
     world = World.of()
     job = world.job(ends=10)
     world.clock.advance(20)
@@ -528,7 +528,7 @@ def test_33_stopping_what_has_ended_is_a_success() -> None:
 
 @pytest.mark.parametrize("kind", ["reset_after", "timeout_after", "error500", "throttle", "double"])
 def test_34_a_stop_whose_answer_is_lost(kind: FaultKind) -> None:
-    """The job stops once, and its wait tells so."""
+    """The job stops once, and its wait shows that."""
     world = World.of()
     job = world.job(ends=3600)
     world.aws.faults.on("StopProcessingJob", kind)
@@ -540,7 +540,7 @@ def test_34_a_stop_whose_answer_is_lost(kind: FaultKind) -> None:
 
 
 def test_35_stopping_a_fleet_that_is_being_submitted() -> None:
-    """After `stop` no job is created any more, and those that there were are stopped."""
+    """After `stop` no job is created any more, and the existing ones are stopped."""
     world = World.of(quotas=PUBLISHED_QUOTAS, life=lambda _: Life(ends=3600))
     create, ten = world.aws.service.handlers["CreateProcessingJob"], threading.Event()
     created: list[str] = []
@@ -572,7 +572,7 @@ def test_35_stopping_a_fleet_that_is_being_submitted() -> None:
     assert fleet.statuses() == {"Stopped": stopped}
 
 
-# 41 and 42: how a wait ends, and what does not end it.
+# 41 and 42: the ends of a wait, and denials that do not end it.
 
 
 def test_41_a_deadline() -> None:
@@ -587,7 +587,7 @@ def test_41_a_deadline() -> None:
 
 
 class Interrupted(VirtualClock):
-    """A clock on which somebody presses Ctrl-C."""
+    """A clock with a Ctrl-C at a moment."""
 
     presses = 1
 
@@ -607,7 +607,7 @@ class Interrupted(VirtualClock):
 
 @pytest.mark.parametrize("count", [1, 30])
 def test_41_ctrl_c_detaches_with_commands(count: int, caplog: pytest.LogCaptureFixture) -> None:
-    """It is passed on, the jobs go on, and a message says how to attach and how to stop; another wait works."""
+    """It is passed on, the jobs go on, and a message shows how to attach and how to stop; another wait works."""
     clock = Interrupted()
     aws = SimulatedAws(clock)
     world = World(clock, aws, aws.session())
@@ -630,14 +630,14 @@ def test_42_logs_denied_status_allowed(count: int, caplog: pytest.LogCaptureFixt
     world.aws.logs.denied |= {"FilterLogEvents", "GetLogEvents", "DescribeLogStreams"}
     jobs = world.jobs(count, lambda number: 100.0 + number)
     with caplog.at_level(logging.WARNING, "processing"):
-        told = list(processing.events(jobs))
-    assert sum(isinstance(event, StatusChanged) and event.status == "Completed" for event in told) == count
+        events = list(processing.events(jobs))
+    assert sum(isinstance(event, StatusChanged) and event.status == "Completed" for event in events) == count
     assert len(caplog.records) == 1
     assert "not allowed" in caplog.text
 
 
 def test_42_status_denied_logs_allowed() -> None:
-    """Where the status may not be looked at, the wait ends with an error that says so, and not botocore's own."""
+    """Without permission for the status, the wait ends with an error about it, and not botocore's own."""
     world = World.of()
     job = world.job(ends=3600)
     world.storm("denied", 100, 7200)

@@ -1,4 +1,4 @@
-"""The faults of watching, numbered, through the public API: real jobs of the engine, in process and on real sockets.
+"""The numbered faults of watching, through the public API, with real jobs of the engine, in process and on sockets.
 
 The same numbers are in `test_fault_table.py`, where a simulated AWS makes what an engine never does.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 QUICK = RetryPolicy(base=0.001, cap=0.002, attempts=3)
-LOOKS = Polling(first=0.01, longest=0.1, settle=0.0, grace=0.0)
+FAST = Polling(first=0.01, longest=0.1, settle=0.0, grace=0.0)
 PASSING: list[FaultKind] = [
     "throttle",
     "error500",
@@ -75,21 +75,21 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     engine = LocalSession(home, tick=0.01, grace=1.0)
     if request.param == "in process":
         session: Session = LocalSession(
-            home, tick=0.01, grace=1.0, retry_policy=QUICK, polling=LOOKS, transport=faults.wrap
+            home, tick=0.01, grace=1.0, retry_policy=QUICK, polling=FAST, transport=faults.wrap
         )
         yield Place(engine, session, faults, tmp_path)
         return
     with Server(engine.engine) as server, FaultProxy(faults, server.endpoint) as proxy:
         for name, value in {**server.environment(), "AWS_ENDPOINT_URL": proxy.endpoint}.items():
             monkeypatch.setenv(name, value)
-        session = Session(retry_policy=QUICK, polling=LOOKS)
+        session = Session(retry_policy=QUICK, polling=FAST)
         yield Place(engine, session, faults, tmp_path)
         for service in ("sagemaker", "logs"):
             session.client(service).close()
 
 
 @pytest.mark.parametrize("kind", PASSING)
-def test_18_the_wait_survives_what_passes(place: Place, kind: FaultKind) -> None:
+def test_18_the_wait_survives_transient_failures(place: Place, kind: FaultKind) -> None:
     """Twenty failures in a row, of each call that a wait makes, cost time and nothing else."""
     job = place.start("print('one')")
     for operation in ("DescribeProcessingJob", "FilterLogEvents"):
@@ -100,7 +100,7 @@ def test_18_the_wait_survives_what_passes(place: Place, kind: FaultKind) -> None
 
 
 def test_18_the_deadline_holds_while_nothing_answers(place: Place) -> None:
-    """A deadline is kept to where no call ever comes back."""
+    """A wait ends at its deadline even if no call is answered."""
     job = place.started()
     place.faults.on("*", "unreachable", probability=1.0)
     with pytest.raises(WaitTimeoutError):
@@ -108,16 +108,16 @@ def test_18_the_deadline_holds_while_nothing_answers(place: Place) -> None:
     assert place.engine.describe_processing_job(job.job_name)["ProcessingJobStatus"] == "InProgress"
 
 
-def test_27_a_silent_job_is_said_to_be_silent(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """A job that wrote nothing ends without an error, with one word about it."""
+def test_27_a_silent_job_is_logged(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """A job that wrote nothing ends without an error, with one message about it."""
     job = place.start("pass")
     with caplog.at_level(logging.WARNING, "processing"):
         job.wait()
     assert [record.message for record in caplog.records] == [f"{job.job_name} logged nothing"]
 
 
-def test_32_whatever_a_job_writes_is_kept_and_shown_safely(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Bytes that are no UTF-8, NUL and terminal sequences stay in the line, and are written out as escapes."""
+def test_32_any_output_is_kept_and_shown_safely(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes that are not UTF-8, NUL and terminal sequences stay in the line, and are written out as escapes."""
     job = place.start(
         r"""
         import sys
@@ -130,16 +130,16 @@ def test_32_whatever_a_job_writes_is_kept_and_shown_safely(place: Place, capsys:
 
 
 def test_32_a_line_of_ten_megabytes_is_kept_whole(place: Place) -> None:
-    """A line that takes forty events is one line, for whoever follows and for whoever comes later."""
+    """A line of forty events is one line, while following and afterwards."""
     job = place.start("print('x' * 10_000_000 + 'é')\nprint('after')")
     expected = "x" * 10_000_000 + "é"
-    for told in (job.logs(follow=True), job.logs()):
-        long, after = (event.message for event in told)
+    for events in (job.logs(follow=True), job.logs()):
+        long, after = (event.message for event in events)
         assert (len(long), long == expected, after) == (10_000_001, True, "after")
 
 
-def test_33_stopping_what_has_ended_tells_how_it_ended(place: Place) -> None:
-    """To stop a finished job is a success, and its status is what it was."""
+def test_33_stopping_an_ended_job_is_a_success(place: Place) -> None:
+    """Stopping an ended job succeeds, and its status does not change."""
     job = place.start("pass")
     job.wait()
     job.stop()
@@ -149,7 +149,7 @@ def test_33_stopping_what_has_ended_tells_how_it_ended(place: Place) -> None:
 
 @pytest.mark.parametrize("kind", ["reset_after", "double", "truncate", "error500", "throttle"])
 def test_34_a_stop_whose_answer_is_lost_stops_once(place: Place, kind: FaultKind) -> None:
-    """Whatever becomes of the call's answer, the job is stopped, and the caller told of a success."""
+    """If the call's answer is lost, the job is stopped all the same, and the call succeeds."""
     job = place.started()
     place.faults.on("StopProcessingJob", kind, times=2)
     job.stop()
@@ -160,7 +160,7 @@ def test_34_a_stop_whose_answer_is_lost_stops_once(place: Place, kind: FaultKind
 
 
 def test_42_denied_logs_do_not_end_the_wait(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """Who may see the status but not the logs waits all the same, and is told so once."""
+    """Credentials for statuses but not for logs can wait, with one warning."""
     job = place.start("print('secret')")
     for operation in ("FilterLogEvents", "GetLogEvents", "DescribeLogStreams"):
         place.faults.on(operation, "denied", probability=1.0)
@@ -170,7 +170,7 @@ def test_42_denied_logs_do_not_end_the_wait(place: Place, caplog: pytest.LogCapt
     assert job.status == "Completed"
 
 
-# What takes a process of its own.
+# Tests in a process of their own.
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ job = processor.run({str(tmp_path / "script.py")!r}, job_name="job")
 
 
 def test_31_a_closed_output_does_not_end_the_wait(engine: LocalSession, tmp_path: Path) -> None:
-    """When nobody reads the lines any more, as behind `head -1`, the program goes on to the job's end."""
+    """If the reader of the lines has gone, as behind `head -1`, the program goes on to the job's end."""
     gate = tmp_path / "gate"
     code = f"""
         import os, time
@@ -214,7 +214,7 @@ def test_31_a_closed_output_does_not_end_the_wait(engine: LocalSession, tmp_path
 
 
 def test_41_a_deadline_and_a_stop_have_errors_of_their_own(place: Place) -> None:
-    """WaitTimeoutError leaves the job running; JobStoppedError tells of a stop, unless that is no error."""
+    """WaitTimeoutError leaves the job running; JobStoppedError reports a stop, unless that is not an error."""
     job = place.started()
     with pytest.raises(WaitTimeoutError, match="goes on"):
         job.wait(timeout=0.05)
@@ -226,7 +226,7 @@ def test_41_a_deadline_and_a_stop_have_errors_of_their_own(place: Place) -> None
 
 
 def test_41_ctrl_c_detaches_with_commands(engine: LocalSession, tmp_path: Path) -> None:
-    """The first Ctrl-C ends the wait, tells how to attach and how to stop, and leaves the job alone."""
+    """The first Ctrl-C ends the wait, shows how to attach and how to stop, and leaves the job alone."""
     process = client(engine, tmp_path, SLEEP)
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"
@@ -243,7 +243,7 @@ def test_41_ctrl_c_detaches_with_commands(engine: LocalSession, tmp_path: Path) 
 
 
 def test_41_a_second_ctrl_c_leaves_at_once(engine: LocalSession, tmp_path: Path) -> None:
-    """Whoever presses it twice is out, whatever the first one was still about to do."""
+    """A second Ctrl-C ends the program, even if the first one is still being handled."""
     process = client(engine, tmp_path, SLEEP)
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"

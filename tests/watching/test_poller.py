@@ -1,4 +1,4 @@
-"""The poller: the status of every job, by few calls, through any weather; on virtual time."""
+"""The poller reads the status of every job by few calls and through all failures; on virtual time."""
 
 from __future__ import annotations
 
@@ -44,47 +44,51 @@ class World:
         return self.poller.subscribe(Target(name) for name in names)
 
     def follow(self, subscription: Subscription, until: float | None = None) -> list[tuple[float, StatusUpdate]]:
-        """Wait for all news until then, and note when they came."""
-        told: list[tuple[float, StatusUpdate]] = []
+        """Wait for updates until then, and return each with its moment."""
+        updates: list[tuple[float, StatusUpdate]] = []
         while subscription.wait(until):
-            told += [(self.clock.monotonic(), news) for news in subscription.drain()]
-        return told
+            updates += [(self.clock.monotonic(), update) for update in subscription.drain()]
+        return updates
 
     def calls(self, operation: str = "DescribeProcessingJob") -> int:
         return self.aws.calls[operation]
 
 
-def statuses(told: Iterable[tuple[float, StatusUpdate]]) -> list[str]:
-    return [news.status if isinstance(news, StatusChanged) else "lost" for _, news in told]
+def statuses(updates: Iterable[tuple[float, StatusUpdate]]) -> list[str]:
+    return [update.status if isinstance(update, StatusChanged) else "lost" for _, update in updates]
 
 
-def ends(told: Iterable[tuple[float, StatusUpdate]]) -> dict[str, float]:
+def ends(updates: Iterable[tuple[float, StatusUpdate]]) -> dict[str, float]:
     """Return when each job was seen to end."""
-    return {news.job_name: at for at, news in told if isinstance(news, StatusChanged) and news.status == "Completed"}
+    return {
+        update.job_name: at
+        for at, update in updates
+        if isinstance(update, StatusChanged) and update.status == "Completed"
+    }
 
 
-def lost(told: Iterable[tuple[float, StatusUpdate]]) -> dict[str, Lost]:
-    return {news.job_name: news for _, news in told if isinstance(news, Lost)}
+def lost(updates: Iterable[tuple[float, StatusUpdate]]) -> dict[str, Lost]:
+    return {update.job_name: update for _, update in updates if isinstance(update, Lost)}
 
 
-# One job, or a few.
+# A few jobs.
 
 
-def test_the_first_look_is_made_at_once_and_the_next_soon() -> None:
-    """The intervals grow from a second to the longest, and the first look is news too."""
+def test_the_first_describe_is_immediate_and_the_next_soon() -> None:
+    """The intervals grow from a second to the longest, and the first status is an update too."""
     world = World(polling=Polling(jitter=0.0))
     world.aws.add_job("job", ends=None)
     with world.subscribe("job") as subscription:
-        told = world.follow(subscription, until=100.0)
-    assert [(at, news.status, news.previous) for at, news in told if isinstance(news, StatusChanged)] == [
+        updates = world.follow(subscription, until=100.0)
+    assert [(at, update.status, update.previous) for at, update in updates if isinstance(update, StatusChanged)] == [
         (0.0, "InProgress", None)
     ]
     assert world.clock.sleeps[:7] == [1.0, 1.5, 2.25, 3.375, 5.0625, 7.59375, 11.390625]
     assert world.clock.sleeps[7:-1] == pytest.approx([LONGEST] * len(world.clock.sleeps[7:-1]))
 
 
-def test_nothing_is_called_before_somebody_waits() -> None:
-    """A subscription costs no call, and one that is closed is no longer looked at."""
+def test_nothing_is_called_before_the_first_wait() -> None:
+    """A subscription costs no call, and after its end its jobs cost none."""
     world = World()
     world.aws.add_job("job", ends=5)
     subscription = world.subscribe("job")
@@ -98,31 +102,31 @@ def test_nothing_is_called_before_somebody_waits() -> None:
 
 @pytest.mark.parametrize("phase", range(0, 14, 2))
 def test_an_hour_of_a_silent_job(phase: int) -> None:
-    """It costs less than 290 looks, no sleep without one, and its end is seen within the longest interval."""
+    """It costs less than 290 calls, no sleep without one, and its end is seen within the longest interval."""
     world = World()
     world.aws.add_job("job", ends=3600.0 + phase)
     with world.subscribe("job") as subscription:
-        told = world.follow(subscription)
-    assert statuses(told) == ["InProgress", "Completed"]
-    assert 0 <= told[-1][0] - (3600 + phase) <= LONGEST
+        updates = world.follow(subscription)
+    assert statuses(updates) == ["InProgress", "Completed"]
+    assert 0 <= updates[-1][0] - (3600 + phase) <= LONGEST
     assert world.calls() < 290
     assert len(world.clock.sleeps) < world.calls()
 
 
-def test_a_sign_of_life_saves_a_look() -> None:
-    """While a job is known to run it is not looked at, and its end is seen as soon after its last sign as ever."""
+def test_a_sign_of_life_saves_a_describe() -> None:
+    """While a job is known to run it is not described, and its end is seen as soon after its last sign as ever."""
     world = World()
     world.aws.add_job("job", ends=3605.0)
     began = world.clock.time()
     with world.subscribe("job") as subscription:
-        told: list[tuple[float, StatusUpdate]] = []
+        updates: list[tuple[float, StatusUpdate]] = []
         for moment in range(10, 3610, 10):
-            told += world.follow(subscription, until=float(moment))
+            updates += world.follow(subscription, until=float(moment))
             subscription.record_alive("job", began + moment - 1.0)
-        told += world.follow(subscription)
-    assert statuses(told) == ["InProgress", "Completed"]
+        updates += world.follow(subscription)
+    assert statuses(updates) == ["InProgress", "Completed"]
     assert world.calls() < 20
-    assert told[-1][0] - 3605 <= LONGEST
+    assert updates[-1][0] - 3605 <= LONGEST
 
 
 def test_a_sign_of_life_from_the_future_puts_nothing_off_for_longer() -> None:
@@ -135,25 +139,25 @@ def test_a_sign_of_life_from_the_future_puts_nothing_off_for_longer() -> None:
         assert 100 <= world.follow(subscription)[-1][0] <= 90 + LONGEST
 
 
-def test_several_who_watch_a_job_share_its_looks() -> None:
-    """Both have the same news, at the cost of one; who comes later has a first look of its own at once."""
+def test_subscriptions_to_one_job_share_its_calls() -> None:
+    """Both get the same updates at the cost of one; a later subscription gets a first call of its own at once."""
     world = World()
     world.aws.add_job("job", ends=600.0)
     with world.subscribe("job") as first, world.subscribe("job") as second:
         world.follow(first, until=300.0)
-        assert statuses([(0.0, news) for news in second.drain()]) == ["InProgress"]
+        assert statuses([(0.0, update) for update in second.drain()]) == ["InProgress"]
         before = world.calls()
         with world.subscribe("job") as third:
             assert third.wait(300.0)
-            assert [news.job_name for news in third.drain()] == ["job"]
+            assert [update.job_name for update in third.drain()] == ["job"]
             assert world.calls() == before + 1
-            told = [world.follow(third), world.follow(first), world.follow(second)]
-    assert [statuses(each) for each in told] == [["Completed"]] * 3
+            updates = [world.follow(third), world.follow(first), world.follow(second)]
+    assert [statuses(each) for each in updates] == [["Completed"]] * 3
     assert world.calls() < 70
 
 
-def test_jobs_that_nobody_watches_any_more_are_not_looked_at() -> None:
-    """What was dropped costs no call, and its news do not come."""
+def test_jobs_that_are_watched_no_longer_cost_no_call() -> None:
+    """A job that was removed costs no call, and has no updates."""
     world = World()
     for name in ("one", "two"):
         world.aws.add_job(name, ends=100.0)
@@ -164,8 +168,8 @@ def test_jobs_that_nobody_watches_any_more_are_not_looked_at() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 8, 250])
-def test_without_any_time_there_is_a_first_look(count: int) -> None:
-    """A wait that may not take time looks at every job once, and does not sleep."""
+def test_without_any_time_there_is_a_first_call(count: int) -> None:
+    """A wait that may not take time reads the status of every job once, and does not sleep."""
     world = World()
     for number in range(count):
         world.aws.add_job(f"job-{number:03d}", ends=1.0)
@@ -177,7 +181,7 @@ def test_without_any_time_there_is_a_first_look(count: int) -> None:
 
 
 def test_without_any_time_a_failure_is_the_end() -> None:
-    """Where the first look fails, a wait that may take no time returns."""
+    """If the first call fails, a wait that may take no time returns."""
     world = World()
     world.aws.add_job("job")
     world.aws.faults.on("*", "unreachable", probability=1.0)
@@ -195,19 +199,19 @@ def test_a_deadline_is_kept_to() -> None:
     assert world.clock.monotonic() == pytest.approx(1234.5)
 
 
-def test_a_job_that_is_being_stopped_is_looked_at_more_often() -> None:
+def test_a_job_that_is_being_stopped_is_described_more_often() -> None:
     """A change of status brings the short intervals back."""
     world = World()
     world.aws.add_job("job", ends=None, stopping=3.0)
     world.aws.at(1000.0, lambda: world.aws.stop_job("job"))
     with world.subscribe("job") as subscription:
-        told = world.follow(subscription)
-    assert statuses(told) == ["InProgress", "Stopping", "Stopped"]
-    assert told[2][0] - told[1][0] < 6
+        updates = world.follow(subscription)
+    assert statuses(updates) == ["InProgress", "Stopping", "Stopped"]
+    assert updates[2][0] - updates[1][0] < 6
 
 
 def test_a_status_never_goes_backwards() -> None:
-    """Old answers that come after new ones are no news, nor is one that comes twice."""
+    """Old answers that come after new ones are not updates, nor is one that comes twice."""
     world = World()
     world.aws.add_job("job", ends=30.0)
     real = world.aws.service.handlers["DescribeProcessingJob"]
@@ -220,8 +224,8 @@ def test_a_status_never_goes_backwards() -> None:
         assert statuses(world.follow(subscription)) == ["InProgress", "Stopping", "Stopped"]
 
 
-def test_a_machine_that_slept_looks_once() -> None:
-    """After an hour in which no time passed for the program, the next look tells the end."""
+def test_a_machine_that_slept_makes_one_call() -> None:
+    """After an hour in which no time passed for the program, the next call shows the end."""
     world = World()
     world.aws.add_job("job", ends=600.0)
     with world.subscribe("job") as subscription:
@@ -237,8 +241,8 @@ def test_a_machine_that_slept_looks_once() -> None:
 
 @pytest.mark.parametrize("count", [1, 8, 30])
 @pytest.mark.parametrize("kind", ["throttle", "error503", "unreachable", "reset_after", "truncate"])
-def test_bad_weather_is_ridden_out(kind: FaultKind, count: int, caplog: pytest.LogCaptureFixture) -> None:
-    """An hour without an answer costs few calls, is said once when it begins and once when it is over."""
+def test_an_outage_is_survived(kind: FaultKind, count: int, caplog: pytest.LogCaptureFixture) -> None:
+    """An hour without an answer costs few calls, one warning at the start and one message at recovery."""
     world = World()
     for number in range(count):
         world.aws.add_job(f"job-{number:03d}", ends=4000.0)
@@ -249,19 +253,19 @@ def test_bad_weather_is_ridden_out(kind: FaultKind, count: int, caplog: pytest.L
     ):
         world.follow(subscription, until=100.0)
         before = sum(world.aws.calls.values())
-        told = world.follow(subscription, until=3700.0)
+        updates = world.follow(subscription, until=3700.0)
         assert sum(world.aws.calls.values()) - before < 300
-        told += world.follow(subscription)
-    assert len(ends(told)) == count
-    assert max(ends(told).values()) < 4000 + LONGEST
-    words = [(record.levelname, record.message) for record in caplog.records if "status of jobs" in record.message]
-    assert [level for level, _ in words] == ["WARNING", "INFO"]
-    assert "still trying" in words[0][1]
-    assert "can be read again, after 3" in words[1][1]
+        updates += world.follow(subscription)
+    assert len(ends(updates)) == count
+    assert max(ends(updates).values()) < 4000 + LONGEST
+    logged = [(record.levelname, record.message) for record in caplog.records if "status of jobs" in record.message]
+    assert [level for level, _ in logged] == ["WARNING", "INFO"]
+    assert "still trying" in logged[0][1]
+    assert "can be read again, after 3" in logged[1][1]
 
 
 def test_credentials_that_are_renewed_are_waited_for() -> None:
-    """Half a minute with an old token is ridden out."""
+    """Half a minute with an expired token does not end the watch."""
     world = World()
     world.aws.add_job("job", ends=300.0)
     world.aws.faults.on("*", "expired", probability=1.0, when=lambda: 100 < world.clock.monotonic() < 130)
@@ -271,18 +275,18 @@ def test_credentials_that_are_renewed_are_waited_for() -> None:
 
 @pytest.mark.parametrize("count", [3, 30])
 def test_credentials_that_are_not_renewed_end_the_watch(count: int) -> None:
-    """After a minute every job is lost, at once, with what happened and what to do."""
+    """After a minute every job is lost, at once, with the reason and the remedy."""
     world = World()
     names = [f"job-{number:02d}" for number in range(count)]
     for name in names:
         world.aws.add_job(name, ends=None)
     world.aws.faults.on("*", "expired", probability=1.0, when=lambda: world.clock.monotonic() > 100)
     with world.subscribe(*names) as subscription:
-        told = world.follow(subscription)
+        updates = world.follow(subscription)
         assert len(subscription) == 0
-    assert set(lost(told)) == set(names)
-    assert 160 <= told[-1][0] <= 160 + 2 * LONGEST
-    error = lost(told)["job-00"].error
+    assert set(lost(updates)) == set(names)
+    assert 160 <= updates[-1][0] <= 160 + 2 * LONGEST
+    error = lost(updates)["job-00"].error
     assert (error.job_name, error.status) == ("job-00", "InProgress")
     assert "renew the credentials" in str(error)
     assert error.__cause__ is not None
@@ -294,13 +298,13 @@ def test_a_clock_that_is_wrong_is_named() -> None:
     world.aws.add_job("job", ends=None)
     world.aws.faults.on("*", "skew", probability=1.0, when=lambda: world.clock.monotonic() > 50)
     with world.subscribe("job") as subscription:
-        told = world.follow(subscription)
-    assert "10 minutes" in str(lost(told)["job"].error)
-    assert "The job itself goes on" in str(lost(told)["job"].error)
+        updates = world.follow(subscription)
+    assert "10 minutes" in str(lost(updates)["job"].error)
+    assert "The job itself goes on" in str(lost(updates)["job"].error)
 
 
 @pytest.mark.parametrize("count", [2, 20])
-def test_a_job_that_may_not_be_looked_at_is_lost_alone(count: int) -> None:
+def test_a_job_that_may_not_be_described_is_lost_alone(count: int) -> None:
     """A denial ends the watch of that job, with advice; the others go on."""
     world = World()
     names = [f"job-{number:02d}" for number in range(count)]
@@ -315,14 +319,14 @@ def test_a_job_that_may_not_be_looked_at_is_lost_alone(count: int) -> None:
 
     world.aws.service.handlers["DescribeProcessingJob"] = refuse
     with world.subscribe(*names) as subscription:
-        told = world.follow(subscription)
-    assert set(lost(told)) == {"job-00"}
-    assert "sagemaker:DescribeProcessingJob" in str(lost(told)["job-00"].error)
-    assert set(ends(told)) == set(names[1:])
+        updates = world.follow(subscription)
+    assert set(lost(updates)) == {"job-00"}
+    assert "sagemaker:DescribeProcessingJob" in str(lost(updates)["job-00"].error)
+    assert set(ends(updates)) == set(names[1:])
 
 
-def test_a_job_that_is_shown_late_is_waited_for() -> None:
-    """Right after its creation a job may not be there yet."""
+def test_a_job_that_is_visible_late_is_waited_for() -> None:
+    """Right after its creation a job may not be visible yet."""
     world = World()
     world.aws.add_job("job", starts=5.0, ends=20.0)
     with world.subscribe("job") as subscription:
@@ -330,21 +334,21 @@ def test_a_job_that_is_shown_late_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("others", [0, 30])
-def test_a_job_that_is_not_there_is_lost(others: int) -> None:
-    """What is not shown for a while does not exist; whatever else is watched goes on."""
+def test_a_job_that_does_not_exist_is_lost(others: int) -> None:
+    """A job that stays invisible for a while does not exist; the other watches go on."""
     world = World()
     for number in range(others):
         world.aws.add_job(f"job-{number:02d}", ends=100.0)
     with world.subscribe("job-none", *(f"job-{number:02d}" for number in range(others))) as subscription:
-        told = world.follow(subscription)
-    assert "there is no job of that name" in str(lost(told)["job-none"].error)
-    assert next(at for at, news in told if isinstance(news, Lost)) < 30
-    assert len(ends(told)) == others
+        updates = world.follow(subscription)
+    assert "there is no job of that name" in str(lost(updates)["job-none"].error)
+    assert next(at for at, update in updates if isinstance(update, Lost)) < 30
+    assert len(ends(updates)) == others
 
 
 @pytest.mark.parametrize("others", [0, 30])
 def test_a_job_that_is_deleted_is_lost(others: int) -> None:
-    """A job whose end nobody saw, as nothing answered, and that was deleted, is no success."""
+    """A job that ended and was deleted during an outage is not a success."""
     world = World()
     names = [f"job-{number:02d}" for number in range(others + 1)]
     for name in names:
@@ -352,9 +356,9 @@ def test_a_job_that_is_deleted_is_lost(others: int) -> None:
     world.aws.faults.on("*", "unreachable", probability=1.0, when=lambda: 40 < world.clock.monotonic() < 60)
     world.aws.at(59.0, lambda: world.aws.delete_job("job-00"))
     with world.subscribe(*names) as subscription:
-        told = world.follow(subscription)
-    assert set(lost(told)) == {"job-00"}
-    assert len(ends(told)) == others
+        updates = world.follow(subscription)
+    assert set(lost(updates)) == {"job-00"}
+    assert len(ends(updates)) == others
 
 
 @pytest.mark.parametrize("others", [0, 30])
@@ -370,15 +374,15 @@ def test_a_name_that_is_used_again_is_another_job(others: int, known: bool) -> N
     world.aws.at(61.0, lambda: world.aws.add_job("job-00", starts=61.0, ends=300.0))
     created = dt.datetime.fromtimestamp(world.clock.time(), tz=dt.timezone.utc) if known else None
     with world.poller.subscribe(Target(name, created) for name in names) as subscription:
-        told = world.follow(subscription)
-    assert set(lost(told)) == {"job-00"}
-    assert "another job has its name now" in str(lost(told)["job-00"].error)
-    assert len(ends(told)) == others
+        updates = world.follow(subscription)
+    assert set(lost(updates)) == {"job-00"}
+    assert "another job has its name now" in str(lost(updates)["job-00"].error)
+    assert len(ends(updates)) == others
 
 
 @pytest.mark.parametrize("others", [0, 30])
 def test_an_older_job_of_the_name_is_not_this_one(others: int) -> None:
-    """Where AWS still shows a job that was deleted, its end is not that of the new job of its name."""
+    """While AWS still shows a deleted job, its end is not taken for that of the new job of its name."""
     world = World()
     names = [f"job-{number:02d}" for number in range(others + 1)]
     for name in names:
@@ -406,28 +410,28 @@ def test_an_older_job_of_the_name_is_not_this_one(others: int) -> None:
     world.aws.service.handlers.update(DescribeProcessingJob=describe_stale, ListProcessingJobs=list_stale)
     created = dt.datetime.fromtimestamp(world.clock.time(), tz=dt.timezone.utc)
     with world.poller.subscribe(Target(name, created, "InProgress") for name in names) as subscription:
-        told = world.follow(subscription)
-    assert len(ends(told)) == others + 1
-    assert set(statuses(told)) == {"InProgress", "Completed"}
+        updates = world.follow(subscription)
+    assert len(ends(updates)) == others + 1
+    assert set(statuses(updates)) == {"InProgress", "Completed"}
 
 
 # Many jobs.
 
 
-def fleet(world: World, count: int, ends: Any, **life: Any) -> list[str]:
+def add_jobs(world: World, count: int, ends: Any, **life: Any) -> list[str]:
     names = [f"fleet-{number:05d}" for number in range(count)]
     for number, name in enumerate(names):
         world.aws.add_job(name, ends=ends(number), **life)
     return names
 
 
-def test_many_jobs_cost_no_more_than_some() -> None:
+def test_many_jobs_cost_no_more_than_a_few() -> None:
     """200 jobs that end one a second are seen to within a few seconds, by forty calls a minute, none refused."""
     world = World(quotas=PUBLISHED_QUOTAS, rate_limiters=new_rate_limiters())
-    names = fleet(world, 200, lambda number: 300.0 + number)
+    names = add_jobs(world, 200, lambda number: 300.0 + number)
     with world.subscribe(*names) as subscription:
-        told = world.follow(subscription)
-    lags = sorted(at - 300 - names.index(name) for name, at in ends(told).items())
+        updates = world.follow(subscription)
+    lags = sorted(at - 300 - names.index(name) for name, at in ends(updates).items())
     assert len(lags) == 200
     assert lags[197] < 3
     assert lags[-1] < LONGEST
@@ -437,24 +441,26 @@ def test_many_jobs_cost_no_more_than_some() -> None:
     assert not world.aws.throttled
 
 
-def test_news_of_many_jobs_carry_what_the_list_says() -> None:
-    """How a job ended is known without a look at it."""
+def test_updates_of_many_jobs_carry_the_summary_of_the_list() -> None:
+    """The summary states how a job ended, without a Describe."""
     world = World()
-    names = fleet(world, 30, lambda _: 200.0, status="Failed", failure_reason="AlgorithmError: no", exit_message="bad")
+    names = add_jobs(
+        world, 30, lambda _: 200.0, status="Failed", failure_reason="AlgorithmError: no", exit_message="bad"
+    )
     with world.subscribe(*names) as subscription:
-        told = world.follow(subscription)
-    final = [news for _, news in told if isinstance(news, StatusChanged) and news.status == "Failed"]
+        updates = world.follow(subscription)
+    final = [update for _, update in updates if isinstance(update, StatusChanged) and update.status == "Failed"]
     assert len(final) == 30
-    assert {news.description["ExitMessage"] for news in final} == {"bad"}
-    assert {news.description["FailureReason"] for news in final} == {"AlgorithmError: no"}
-    assert [news.previous for news in final] == ["InProgress"] * 30
+    assert {update.description["ExitMessage"] for update in final} == {"bad"}
+    assert {update.description["FailureReason"] for update in final} == {"AlgorithmError: no"}
+    assert [update.previous for update in final] == ["InProgress"] * 30
     assert world.calls() < 10
 
 
-def test_jobs_that_are_known_to_run_take_no_look_of_their_own() -> None:
+def test_jobs_that_are_known_to_run_are_not_described() -> None:
     """Jobs that were created a moment ago are seen by the changes alone."""
     world = World()
-    names = fleet(world, 200, lambda _: 100.0)
+    names = add_jobs(world, 200, lambda _: 100.0)
     created = dt.datetime.fromtimestamp(world.clock.time(), tz=dt.timezone.utc)
     with world.poller.subscribe(Target(name, created, "InProgress") for name in names) as subscription:
         assert len(ends(world.follow(subscription))) == 200
@@ -464,7 +470,7 @@ def test_jobs_that_are_known_to_run_take_no_look_of_their_own() -> None:
 def test_jobs_that_ended_long_ago_are_found_by_pages() -> None:
     """1,000 jobs of a name's prefix, whenever they ended, are known after ten pages."""
     world = World()
-    names = fleet(world, 1000, lambda number: 1.0 + number)
+    names = add_jobs(world, 1000, lambda number: 1.0 + number)
     world.clock.advance(100_000.0)
     with world.subscribe(*names) as subscription:
         assert len(ends(world.follow(subscription, until=world.clock.monotonic() + 60))) == 1000
@@ -472,9 +478,9 @@ def test_jobs_that_ended_long_ago_are_found_by_pages() -> None:
 
 
 def test_jobs_that_come_one_by_one_are_caught_up_with_together() -> None:
-    """A thousand jobs that somebody begins to watch between the calls cost pages, and no look each."""
+    """A thousand jobs that are added between the calls cost pages, and not a Describe each."""
     world = World()
-    names = iter(fleet(world, 1000, lambda number: 100_200.0 if number < 20 else 5.0))
+    names = iter(add_jobs(world, 1000, lambda number: 100_200.0 if number < 20 else 5.0))
     world.clock.advance(100_000.0)
     listed = world.aws.service.handlers["ListProcessingJobs"]
     subscription = world.subscribe(*itertools.islice(names, 30))
@@ -491,10 +497,10 @@ def test_jobs_that_come_one_by_one_are_caught_up_with_together() -> None:
     assert world.calls("ListProcessingJobs") < 400
 
 
-def test_jobs_without_a_common_name_are_looked_at_one_by_one() -> None:
-    """Nine jobs that ended long ago, in an account with thousands of others, cost nine looks."""
+def test_jobs_without_a_common_prefix_are_described_one_by_one() -> None:
+    """Nine jobs that ended long ago, in an account with thousands of others, cost nine calls."""
     world = World()
-    fleet(world, 3000, lambda _: 10.0)
+    add_jobs(world, 3000, lambda _: 10.0)
     names = [f"{letter}-job" for letter in "abcdefghi"]
     for name in names:
         world.aws.add_job(name, ends=10.0)
@@ -507,41 +513,41 @@ def test_jobs_without_a_common_name_are_looked_at_one_by_one() -> None:
 def test_a_list_that_lags_is_swept_again() -> None:
     """Changes that are listed a minute late are found by the next sweep."""
     world = World(list_lag=60.0)
-    names = fleet(world, 50, lambda _: 200.0)
+    names = add_jobs(world, 50, lambda _: 200.0)
     with world.subscribe(*names) as subscription:
-        told = world.follow(subscription)
-    assert len(ends(told)) == 50
-    assert max(ends(told).values()) < 200 + 60 + 35
+        updates = world.follow(subscription)
+    assert len(ends(updates)) == 50
+    assert max(ends(updates).values()) < 200 + 60 + 35
 
 
 def test_a_change_that_is_never_listed_is_found() -> None:
-    """A job whose end the List does not show in time is found by the next census, which looks at it."""
+    """A job whose end the List does not show in time is found by the next census, and then described."""
     world = World(list_lag=lambda name: 1e9 if name == "fleet-00007" else 0.0)
-    names = fleet(world, 30, lambda number: 100.0 if number == 7 else 800.0)
+    names = add_jobs(world, 30, lambda number: 100.0 if number == 7 else 800.0)
     with world.subscribe(*names) as subscription:
-        told = world.follow(subscription)
-    assert len(ends(told)) == 30
-    assert ends(told)["fleet-00007"] < 650
+        updates = world.follow(subscription)
+    assert len(ends(updates)) == 30
+    assert ends(updates)["fleet-00007"] < 650
 
 
-def test_a_list_that_is_denied_is_done_without(caplog: pytest.LogCaptureFixture) -> None:
-    """Who may look but not list has every job looked at, at a bounded rate, and one warning."""
+def test_without_permission_to_list_jobs_are_described(caplog: pytest.LogCaptureFixture) -> None:
+    """Credentials that may describe but not list cost a call for each job, at a bounded rate, and one warning."""
     world = World()
-    names = fleet(world, 40, lambda _: 60.0)
+    names = add_jobs(world, 40, lambda _: 60.0)
     world.aws.faults.on("ListProcessingJobs", "denied", probability=1.0)
     with caplog.at_level(logging.WARNING, "processing"), world.subscribe(*names) as subscription:
-        told = world.follow(subscription)
-    assert len(ends(told)) == 40
-    assert max(ends(told).values()) < 60 + 2 * LONGEST
+        updates = world.follow(subscription)
+    assert len(ends(updates)) == 40
+    assert max(ends(updates).values()) < 60 + 2 * LONGEST
     assert world.calls("ListProcessingJobs") == 1
-    assert world.calls() < 10 * max(ends(told).values()) + 100
+    assert world.calls() < 10 * max(ends(updates).values()) + 100
     assert ["one by one" in record.message for record in caplog.records] == [True]
 
 
-def test_a_token_that_is_never_taken_is_no_busy_loop() -> None:
-    """Where no second page is ever to be had, the listing is begun anew, but not without end in no time."""
+def test_a_token_that_is_never_accepted_is_no_busy_loop() -> None:
+    """If no second page is ever answered, the scan restarts, but at a bounded rate."""
     world = World()
-    names = fleet(world, 250, lambda _: 100.0)
+    names = add_jobs(world, 250, lambda _: 100.0)
     listed = world.aws.service.handlers["ListProcessingJobs"]
 
     def forgetful(params: dict[str, Any]) -> Mapping[str, Any]:
@@ -551,33 +557,33 @@ def test_a_token_that_is_never_taken_is_no_busy_loop() -> None:
 
     world.aws.service.handlers["ListProcessingJobs"] = forgetful
     with world.subscribe(*names) as subscription:
-        told = world.follow(subscription)
-    assert len(ends(told)) == 250
-    assert max(ends(told).values()) < 330
+        updates = world.follow(subscription)
+    assert len(ends(updates)) == 250
+    assert max(ends(updates).values()) < 330
     assert world.calls("ListProcessingJobs") < 400
 
 
 def test_jobs_may_come_and_go() -> None:
-    """Between one by one and by the list and back, no job is lost, and each status comes once."""
+    """When describing changes to listing and back, no job is lost, and each status comes once."""
     world = World()
     for number in range(30):
         world.aws.add_job(f"fleet-{number:02d}", starts=number * 10.0, ends=number * 10.0 + 85.0)
-    told: list[tuple[float, StatusUpdate]] = []
+    updates: list[tuple[float, StatusUpdate]] = []
     with world.subscribe() as subscription:
         for number in range(30):
             subscription.add(Target(f"fleet-{number:02d}"))
-            told += world.follow(subscription, until=number * 10.0 + 10.0)
-        told += world.follow(subscription)
-    assert len(ends(told)) == 30
-    assert len(told) == 60
-    assert all(at - 85 - int(name[-2:]) * 10 <= LONGEST for name, at in ends(told).items())
+            updates += world.follow(subscription, until=number * 10.0 + 10.0)
+        updates += world.follow(subscription)
+    assert len(ends(updates)) == 30
+    assert len(updates) == 60
+    assert all(at - 85 - int(name[-2:]) * 10 <= LONGEST for name, at in ends(updates).items())
 
 
-def test_an_end_in_bad_weather_is_found_though_more_jobs_come() -> None:
-    """A job that ended while nothing could be read is seen at once where the list takes over from the looks."""
+def test_an_end_during_an_outage_is_found_though_more_jobs_come() -> None:
+    """A job that ended during an outage is seen at once when listing takes over from describing."""
     world = World()
     world.aws.add_job("fleet-first", ends=200.0)
-    names = fleet(world, 30, lambda _: 3000.0)
+    names = add_jobs(world, 30, lambda _: 3000.0)
     world.aws.faults.on("*", "unreachable", probability=1.0, when=lambda: 100 < world.clock.monotonic() < 1000)
     with world.subscribe("fleet-first") as subscription:
         world.follow(subscription, until=995.0)
@@ -586,21 +592,21 @@ def test_an_end_in_bad_weather_is_found_though_more_jobs_come() -> None:
         assert ends(world.follow(subscription, until=1030.0)).keys() == {"fleet-first"}
 
 
-def test_names_are_asked_for_by_what_they_have_in_common() -> None:
-    """The changes of the fleet alone are listed, of an account with many others."""
+def test_names_are_listed_by_their_common_prefix() -> None:
+    """Only the changes of these jobs are listed, in an account with many others."""
     world = World()
-    names = fleet(world, 20, lambda _: 300.0)
-    asked: list[Any] = []
+    names = add_jobs(world, 20, lambda _: 300.0)
+    requested: list[Any] = []
     listed = world.aws.service.handlers["ListProcessingJobs"]
 
     def note(params: dict[str, Any]) -> Mapping[str, Any]:
-        asked.append((params.get("NameContains"), params["MaxResults"]))
+        requested.append((params.get("NameContains"), params["MaxResults"]))
         return listed(params)
 
     world.aws.service.handlers["ListProcessingJobs"] = note
     with world.subscribe(*names) as subscription:
         world.follow(subscription)
-    assert set(asked) == {("fleet-000", 100)} | {each for each in asked if each[0].startswith("fleet-000")}
+    assert set(requested) == {("fleet-000", 100)} | {each for each in requested if each[0].startswith("fleet-000")}
 
 
 def test_ten_thousand_jobs_take_little_memory() -> None:
@@ -622,7 +628,7 @@ def test_ten_thousand_jobs_take_little_memory() -> None:
     subscription.close()
 
 
-def test_an_error_says_what_kind_it_is() -> None:
+def test_an_error_has_its_cause() -> None:
     """The cause of a lost job is botocore's error, which the rules of retries know."""
     world = World()
     world.aws.add_job("job", ends=None)

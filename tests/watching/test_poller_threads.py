@@ -1,4 +1,4 @@
-"""The poller under threads: one leads, others follow, and nobody is left behind; on virtual time."""
+"""The poller with several threads: one leads, and the others follow; on virtual time."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class World:
         try:
             with self.poller.subscribe([Target(name)]) as subscription:
                 while subscription.wait(until):
-                    for news in subscription.drain():
-                        if isinstance(news, StatusChanged) and news.status == "Completed":
+                    for update in subscription.drain():
+                        if isinstance(update, StatusChanged) and update.status == "Completed":
                             self.seen[name] = self.clock.monotonic()
         except BaseException as error:  # noqa: BLE001 - a KeyboardInterrupt, too
             self.errors.append(error)
@@ -58,7 +58,7 @@ class World:
         return threading.Thread(target=self.watch, args=(name, until))
 
     def describe(self, instead: Callable[[dict[str, Any]], Mapping[str, Any] | None]) -> None:
-        """Let something happen in each look; what it returns, if anything, is the answer."""
+        """Call a function in each Describe; its result, if any, is the answer."""
         real = self.aws.service.handlers["DescribeProcessingJob"]
         self.aws.service.handlers["DescribeProcessingJob"] = lambda params: instead(params) or real(params)
 
@@ -95,7 +95,7 @@ def test_an_interrupted_leader_is_followed_by_another() -> None:
 
 
 def test_an_interrupted_sleep_is_followed_by_another() -> None:
-    """The same where the leader slept."""
+    """The same for a leader that sleeps."""
     world = World()
     for name in ("one", "two"):
         world.aws.add_job(name, ends=100.0)
@@ -115,7 +115,7 @@ def test_an_interrupted_sleep_is_followed_by_another() -> None:
 
 
 def test_a_leader_that_hangs_holds_no_deadline_up() -> None:
-    """While a call does not come back, who follows leaves at its own deadline."""
+    """While a call hangs, a follower returns at its own deadline."""
     world = World()
     for name in ("one", "two"):
         world.aws.add_job(name, ends=100.0)
@@ -138,8 +138,8 @@ def test_a_leader_that_hangs_holds_no_deadline_up() -> None:
     assert set(world.seen) == {"one"}
 
 
-def test_a_follower_without_time_has_a_first_look() -> None:
-    """Who may not wait is served by the thread that leads, at once."""
+def test_a_follower_without_time_gets_a_first_answer() -> None:
+    """A follower that may not wait is served by the leader at once."""
     world = World()
     world.aws.add_job("one", ends=500.0)
     world.aws.add_job("two", ends=1.0)
@@ -157,12 +157,12 @@ def test_a_follower_without_time_has_a_first_look() -> None:
     sleeping.wait(60)
     with world.poller.subscribe([Target("two")]) as subscription:
         assert subscription.wait(0.0)
-        assert [news.job_name for news in subscription.drain()] == ["two"]
+        assert [update.job_name for update in subscription.drain()] == ["two"]
     leader.join(60)
 
 
-def test_a_job_that_is_added_is_looked_at_while_the_leader_sleeps() -> None:
-    """On the machine's own clock: a leader that would sleep for ever is woken by what is new to do."""
+def test_a_job_that_is_added_wakes_the_leader() -> None:
+    """On the machine's own clock: a leader that would sleep for ever is woken by new work."""
     clock = VirtualClock()
     aws = SimulatedAws(clock)
     aws.add_job("one", ends=None)
@@ -177,107 +177,107 @@ def test_a_job_that_is_added_is_looked_at_while_the_leader_sleeps() -> None:
     leader.start()
     second = poller.subscribe([Target("two")])
     assert second.wait(None)
-    assert [getattr(news, "status", None) for news in second.drain()] == ["Completed"]
+    assert [getattr(update, "status", None) for update in second.drain()] == ["Completed"]
     first.close()  # nothing is left to wait for
     leader.join(60)
     assert not leader.is_alive()
 
 
-class Bell:
-    """Tells of jobs when a moment has come."""
+class ScriptedEvents:
+    """An event source with the names of jobs at given moments."""
 
-    def __init__(self, clock: VirtualClock, told: dict[float, list[str]]) -> None:
-        self.clock, self.told = clock, told
+    def __init__(self, clock: VirtualClock, events: dict[float, list[str]]) -> None:
+        self.clock, self.events = clock, events
 
     def wait(self, condition: threading.Condition, seconds: float) -> Collection[str]:
         now = self.clock.monotonic()
-        moment = min(self.told, default=math.inf)
+        moment = min(self.events, default=math.inf)
         self.clock.wait(condition, min(seconds, max(0.0, moment - now)))
-        return self.told.pop(moment) if moment <= self.clock.monotonic() else ()
+        return self.events.pop(moment) if moment <= self.clock.monotonic() else ()
 
 
 @pytest.mark.parametrize("count", [1, 40])
-def test_a_wake_up_is_a_look_at_once(count: int) -> None:
-    """What happened to a job is known within a moment of being told, also of one among many."""
+def test_an_event_causes_a_status_call_at_once(count: int) -> None:
+    """A job's end is known at the moment of its event, even among many jobs."""
     world = World()
     names = [f"job-{number:02d}" for number in range(count)]
     for name in names:
         world.aws.add_job(name, ends=501.0)
-    world.poller._event_source = Bell(world.clock, {501.0: [*names, "another"]})
+    world.poller._event_source = ScriptedEvents(world.clock, {501.0: [*names, "another"]})
     world.poller._scheduler._polling = world.poller._scheduler._describes._polling = Polling(list_every=60.0)
-    told: list[tuple[float, str]] = []
+    updates: list[tuple[float, str]] = []
     with world.poller.subscribe(Target(name) for name in names) as subscription:
         while subscription.wait(None):
-            told += [(world.clock.monotonic(), news.job_name) for news in subscription.drain()]
-    assert [at for at, _ in told[-count:]] == pytest.approx([501.0] * count)
+            updates += [(world.clock.monotonic(), update.job_name) for update in subscription.drain()]
+    assert [at for at, _ in updates[-count:]] == pytest.approx([501.0] * count)
 
 
 def test_listeners_are_called() -> None:
-    """Without a thread of its own, a consumer is told of news; the thread that does it ends with the last one."""
+    """A consumer without a thread is called back; the callback thread ends with the last listener."""
     world = World()
     names = [f"job-{number}" for number in range(3)]
     for number, name in enumerate(names):
         world.aws.add_job(name, ends=50.0 * number + 50)
     over = threading.Event()
-    told: list[str] = []
+    updates: list[str] = []
     subscription = world.poller.subscribe(Target(name) for name in names)
 
-    def take() -> None:
-        told.extend(getattr(news, "status", "lost") for news in subscription.drain())
+    def collect() -> None:
+        updates.extend(getattr(update, "status", "lost") for update in subscription.drain())
         if not len(subscription):
             over.set()
 
-    subscription.notify(take)
+    subscription.notify(collect)
     assert over.wait(60)
-    assert told == ["InProgress"] * 3 + ["Completed"] * 3
-    pump = world.poller._callbacks._thread
+    assert updates == ["InProgress"] * 3 + ["Completed"] * 3
+    thread = world.poller._callbacks._thread
     subscription.close()
-    assert pump is not None
-    pump.join(60)
-    assert not pump.is_alive()
+    assert thread is not None
+    thread.join(60)
+    assert not thread.is_alive()
     assert world.poller._callbacks._thread is None
 
 
 def test_a_listener_has_an_alarm() -> None:
-    """It is called at its moment even where nothing happened, once, and not after it left."""
+    """It is called at its moment even without an update, once, and not after it was closed."""
     world = World()
     world.aws.add_job("job", ends=None)
-    rung: list[float] = []
+    calls: list[float] = []
     ready = threading.Condition()
     first, second = (world.poller.subscribe([Target("job")]) for _ in range(2))
 
-    def ring(subscription: Any, until: float | None) -> None:
+    def call(subscription: Any, until: float | None) -> None:
         with ready:
             if not subscription.drain():
-                rung.append(world.clock.monotonic())
-                subscription.notify(lambda: ring(subscription, None), until)
+                calls.append(world.clock.monotonic())
+                subscription.notify(lambda: call(subscription, None), until)
             ready.notify_all()
 
-    first.notify(lambda: ring(first, 300.0), 100.0)
-    second.notify(lambda: ring(second, None), 200.0)
+    first.notify(lambda: call(first, 300.0), 100.0)
+    second.notify(lambda: call(second, None), 200.0)
     with ready:
-        assert ready.wait_for(lambda: len(rung) == 3, 60)
+        assert ready.wait_for(lambda: len(calls) == 3, 60)
     first.close()
     second.close()
-    assert rung == [100.0, 200.0, 300.0]
+    assert calls == [100.0, 200.0, 300.0]
 
 
 def test_listeners_and_waiting_threads_share_the_calls() -> None:
-    """A job that a thread waits for and a callback listens to is looked at once for both."""
+    """A job with a waiting thread and a listener is described once for both."""
     world = World()
     world.aws.add_job("job", ends=300.0)
-    told = threading.Event()
+    ended = threading.Event()
     listening = world.poller.subscribe([Target("job")])
-    listening.notify(lambda: None if len(listening) else told.set())
+    listening.notify(lambda: None if len(listening) else ended.set())
     world.run(world.watcher("job"))
-    assert told.wait(60)
-    assert [getattr(news, "status", "") for news in listening.drain()] == ["InProgress", "Completed"]
+    assert ended.wait(60)
+    assert [getattr(update, "status", "") for update in listening.drain()] == ["InProgress", "Completed"]
     listening.close()
     assert world.aws.calls["DescribeProcessingJob"] < 40
 
 
 def test_a_session_has_one_poller_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is made when first used; a forked process, whose threads are not its parent's, has another."""
+    """It is made at first use; a forked process, which has no threads of its parent, makes another one."""
     session = SimulatedAws(VirtualClock()).session()
     ours = session.poller
     assert session.poller is ours
@@ -285,8 +285,8 @@ def test_a_session_has_one_poller_for_each_process(monkeypatch: pytest.MonkeyPat
     assert session.poller is not ours
 
 
-def test_an_event_source_has_to_be_one() -> None:
-    """What cannot be waited for is refused when the session is made."""
+def test_an_event_source_needs_a_wait_method() -> None:
+    """An object without it is refused when the session is made."""
     with pytest.raises(processing.ConfigurationError, match=r"^event_source: "):
         processing.Session(event_source="queue")  # type: ignore[arg-type]
 

@@ -1,13 +1,13 @@
-"""What watching promises, against a model: random lives and log histories, in any weather, for any number of watchers.
+"""The promises of watching, against a model: random jobs, log histories, failures and numbers of watchers.
 
 The promises, whatever happens in between:
 
-- the statuses of a job only go forward, each is told once, and the last one is the truth;
-- every line that could be read by a moment after the job's end is told, or it is said that some may be missing; no line
-  comes twice, none is of another job, and all come before the job's end does;
-- who goes on from a checkpoint is told what is missing, and nothing again;
+- the statuses of a job only go forward, each is delivered once, and the last one is the truth;
+- every line that could be read by a moment after the job's end is delivered, or a warning says that some may be
+  missing; no line comes twice, none is of another job, and all come before the job's end does;
+- a watcher that continues from a checkpoint gets the missing lines, and none again;
 - a job that is deleted ends the watch with an error, and the next job of its name is not taken for it;
-- a deadline is kept to; nothing loops, nothing stays behind.
+- deadlines hold; nothing loops, and no thread or subscription is left.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ OPERATIONS = ["*", "DescribeProcessingJob", "ListProcessingJobs", "FilterLogEven
 
 
 class Limited(VirtualClock):
-    """A clock on which whoever loops is found out."""
+    """A clock that detects busy loops."""
 
     def sleep(self, seconds: float) -> None:
         super().sleep(seconds)
@@ -101,7 +101,7 @@ class Life:
         return now < self.ends
 
     def messages(self, *, by: float | None = None) -> set[str]:
-        """What was written before the end; with `by`, what could be read by then."""
+        """Return the lines written before the end; with `by`, those that could be read by then."""
         return {
             line.message
             for line in self.lines
@@ -112,53 +112,53 @@ class Life:
 
 @attrs.define(eq=False)
 class Account:
-    """What somebody who follows jobs was told."""
+    """The events that a watcher received."""
 
     lives: dict[str, Life]
-    told: list[Event] = attrs.field(factory=list, repr=False)
+    events: list[Event] = attrs.field(factory=list, repr=False)
     lost: dict[str, WatchError] = attrs.field(factory=dict, repr=False)
 
     def take(self, event: Event | Lost) -> None:
-        """Note an event."""
+        """Record an event."""
         assert event.job_name not in self.lost
         if isinstance(event, Lost):
             self.lost[event.job_name] = event.error
         else:
-            self.told.append(event)
+            self.events.append(event)
 
     def check(self) -> None:
-        """Hold what was told so far to what may be told."""
+        """Check the events so far against those that are allowed."""
         for name, life in self.lives.items():
-            told = [event for event in self.told if event.job_name == name]
-            lines = [event for event in told if isinstance(event, LogEvent)]
+            events = [event for event in self.events if event.job_name == name]
+            lines = [event for event in events if isinstance(event, LogEvent)]
             messages = Counter(line.message for line in lines)
             assert not [message for message, count in messages.items() if count > 1]
             assert not set(messages) - life.messages()
-            statuses = [event for event in told if isinstance(event, StatusChanged)]
+            statuses = [event for event in events if isinstance(event, StatusChanged)]
             ranks = [ORDER.index(event.status) for event in statuses]
             assert ranks == sorted(set(ranks))
             ended = [event for event in statuses if event.status in END]
-            assert not ended or told[-1] is ended[0]
+            assert not ended or events[-1] is ended[0]
             assert name not in self.lost or (life.deleted < FOREVER and not ended)
             check_late_marks(lines)
 
-    def check_end(self, said: Sequence[str]) -> None:
-        """Hold what was told in all to what had to be told, or else to be said."""
+    def check_end(self, warnings: Sequence[str]) -> None:
+        """Check all events against those that were due, or that a warning had to mention."""
         for name, life in self.lives.items():
             if name in self.lost:
                 continue
-            told = [event for event in self.told if event.job_name == name]
-            end = told[-1]
+            events = [event for event in self.events if event.job_name == name]
+            end = events[-1]
             assert isinstance(end, StatusChanged)
             assert end.status == ("Stopped" if life.stopped < FOREVER else life.status)
-            messages = {event.message for event in told if isinstance(event, LogEvent)}
+            messages = {event.message for event in events if isinstance(event, LogEvent)}
             missing = life.messages(by=life.ends + GRACE) - messages
-            assert not missing or any(name in text and "missing" in text for text in said)
+            assert not missing or any(name in text and "missing" in text for text in warnings)
 
 
 @attrs.define(eq=False)
 class Watcher(Account):
-    """Somebody who follows jobs, in a thread."""
+    """A watcher of jobs, in a thread."""
 
     stream: EventStream[Any] = attrs.field(init=False, repr=False)
     is_done: bool = False
@@ -167,17 +167,17 @@ class Watcher(Account):
         self.go_on(None)
 
     def go_on(self, checkpoint: Checkpoint | None) -> None:
-        """Begin, or continue: the statuses come anew, the lines go on."""
+        """Begin or continue: the statuses come again, the lines go on."""
         jobs = [life.job for life in self.lives.values()]
         if len(jobs) == 1:
             self.stream = jobs[0].events(checkpoint=checkpoint)
         else:
             self.stream = processing.events(jobs, checkpoint=checkpoint)
-        self.told = [event for event in self.told if isinstance(event, LogEvent)]
+        self.events = [event for event in self.events if isinstance(event, LogEvent)]
         self.lost.clear()
 
     def read(self, count: int) -> None:
-        """Take at most so many events."""
+        """Receive at most that many events."""
         for _ in range(count):
             try:
                 event = next(self.stream, None)
@@ -191,15 +191,15 @@ class Watcher(Account):
 
 
 def check_late_marks(lines: Sequence[LogEvent]) -> None:
-    """A line is late where one of its stream with a later time was told before."""
+    """Check that a line is late if one of its stream with a later time was delivered before."""
     newest: dict[str, int] = {}
     for line in lines:
         assert line.late == (line.timestamp < newest.get(line.stream, 0))
         newest[line.stream] = max(line.timestamp, newest.get(line.stream, 0))
 
 
-class Said(logging.Handler):
-    """The warnings."""
+class Warnings(logging.Handler):
+    """The logged warnings."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -220,8 +220,8 @@ class Promises(RuleBasedStateMachine):
         self.aws = SimulatedAws(self.clock, seed=seed, list_lag=lag, latency=0.05, liberties=True)
         self.aws.logs._page = 5 if short else 1000
         self.session = self.aws.session(polling=Polling(few=few))
-        self.said = Said()
-        logging.getLogger("processing").addHandler(self.said)
+        self.warnings = Warnings()
+        logging.getLogger("processing").addHandler(self.warnings)
         self.lives: dict[str, Life] = {}
         self.watchers: list[Watcher] = []
         self.number = 0
@@ -267,24 +267,24 @@ class Promises(RuleBasedStateMachine):
 
     @precondition(lambda self: self._there())
     @rule(data=st.data())
-    def somebody_watches_a_job(self, data: st.DataObject) -> None:
+    def watch_one_job(self, data: st.DataObject) -> None:
         life = data.draw(st.sampled_from(self._there()))
         self.watchers.append(Watcher({life.job.job_name: life}))
 
     @precondition(lambda self: len(self._there()) > 1)
     @rule()
-    def somebody_watches_all(self) -> None:
+    def watch_all_jobs(self) -> None:
         self.watchers.append(Watcher({life.job.job_name: life for life in self._there()}))
 
     @precondition(lambda self: self.watchers)
     @rule(data=st.data(), count=st.integers(1, 12))
-    def somebody_reads_on(self, data: st.DataObject, count: int) -> None:
+    def read_on(self, data: st.DataObject, count: int) -> None:
         data.draw(st.sampled_from(self.watchers)).read(count)
 
     @precondition(lambda self: self._reading())
     @rule(data=st.data())
-    def somebody_hands_over(self, data: st.DataObject) -> None:
-        """Another process goes on where one stopped."""
+    def hand_over(self, data: st.DataObject) -> None:
+        """Another process continues from the checkpoint of the first."""
         watcher = data.draw(st.sampled_from(self._reading()))
         checkpoint = Checkpoint.from_json(watcher.stream.checkpoint().to_json())
         watcher.stream.close()
@@ -292,7 +292,7 @@ class Promises(RuleBasedStateMachine):
 
     @precondition(lambda self: self._there())
     @rule(timeout=st.floats(0.0, 900.0))
-    def somebody_waits(self, timeout: float) -> None:
+    def wait_for_all(self, timeout: float) -> None:
         begun = self.aws.now
         lives = {life.job: life for life in self._there()}
         done, not_done = result = processing.wait(list(lives), timeout=timeout)
@@ -312,7 +312,7 @@ class Promises(RuleBasedStateMachine):
         probability=st.sampled_from([0.1, 0.5, 1.0]),
         times=st.integers(1, 30),
     )
-    def the_weather_turns(self, kind: FaultKind, operation: str, probability: float, times: int) -> None:
+    def calls_begin_to_fail(self, kind: FaultKind, operation: str, probability: float, times: int) -> None:
         self.aws.faults.on(operation, kind, probability=probability, times=times)
 
     @rule(seconds=st.floats(0.0, 2000.0))
@@ -327,7 +327,7 @@ class Promises(RuleBasedStateMachine):
     # What holds.
 
     @invariant()
-    def nobody_was_told_anything_wrong(self) -> None:
+    def all_events_are_allowed(self) -> None:
         for watcher in getattr(self, "watchers", ()):
             watcher.check()
 
@@ -338,15 +338,15 @@ class Promises(RuleBasedStateMachine):
             while not watcher.is_done:
                 watcher.read(1000)
             watcher.check()
-            watcher.check_end(self.said.texts)
-        logging.getLogger("processing").removeHandler(self.said)
+            watcher.check_end(self.warnings.texts)
+        logging.getLogger("processing").removeHandler(self.warnings)
 
     def _free(self) -> list[str]:
-        """The names that a job may have."""
+        """Return the names that a new job may have."""
         return [name for name in NAMES if name not in self.lives or self.lives[name].deleted < FOREVER]
 
     def _there(self, *, running: bool | None = None) -> list[Life]:
-        """The jobs that are not deleted; all, or those that run, or those that do not."""
+        """Return the jobs that are not deleted: all, the running ones, or the others."""
         there = [life for life in self.lives.values() if life.deleted == FOREVER]
         return [life for life in there if running is None or (life.is_running(self.aws.now) == running)]
 
@@ -354,7 +354,7 @@ class Promises(RuleBasedStateMachine):
         return [watcher for watcher in self.watchers if not watcher.is_done]
 
     def _calmly(self, action: Any) -> Any:
-        """Do something without faults."""
+        """Call a function without faults."""
         plans = self.aws.faults._plans[:]
         self.aws.faults._plans.clear()
         try:
@@ -369,13 +369,13 @@ TestPromises.settings = settings(
 )
 
 
-# The same in coroutines. Their loop and the thread that polls for them run side by side, so what a machine would decide
-# on in between is drawn beforehand.
+# The same in coroutines. Their loop and the thread that polls for them run side by side, so all random choices are
+# drawn beforehand.
 
 
 @attrs.frozen
 class Plan:
-    """A job's life before it is lived; moments are parts of the time that it runs."""
+    """The plan of a job's life; moments are fractions of its runtime."""
 
     runs: int
     status: str
@@ -428,7 +428,7 @@ class Loop(asyncio.SelectorEventLoop):
         future = self.create_future()
         try:
             future.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is whoever awaits it that is told
+        except Exception as error:  # noqa: BLE001 - any error is passed to the awaiting coroutine
             future.set_exception(error)
         return future
 
@@ -442,7 +442,7 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 class Resting(selectors.DefaultSelector):
-    """Where a loop waits for what comes: the time does not wait for it meanwhile."""
+    """A selector that lets the virtual clock go on while the loop waits in it."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
@@ -456,7 +456,7 @@ class Resting(selectors.DefaultSelector):
 
 
 class Afternoon:
-    """A simulated AWS in which everything that will happen is planned.
+    """A simulated AWS whose future is planned.
 
     Args:
         seed: of the simulation.
@@ -497,7 +497,7 @@ class Afternoon:
         life.deleted = self.aws.now
 
     async def follow(self, lives: dict[str, Life], leaves_after: int | None) -> Account:
-        """Follow jobs to their ends, or leave after so many events."""
+        """Follow jobs to their ends, or leave after that many events."""
         account = Account(lives)
         jobs = [life.job for life in lives.values()]
         events: Any = jobs[0].events_async() if len(jobs) == 1 else processing.events_async(jobs)
@@ -506,14 +506,14 @@ class Afternoon:
                 async for event in events:
                     account.take(event)
                     account.check()
-                    if len(account.told) == leaves_after:
+                    if len(account.events) == leaves_after:
                         return Account({})
             except WatchError as error:  # of a single job
                 account.lost[error.job_name] = error
         return account
 
     async def wait(self, timeout: float) -> None:
-        """Wait for all jobs for so long."""
+        """Wait for all jobs for that long."""
         begun, lives = self.aws.now, {life.job: life for life in self.lives.values()}
         done, not_done = result = await processing.wait_async(list(lives), timeout=timeout)
         assert self.aws.now <= begun + timeout + 5 * OVERTIME  # the calls of all five are made one after the other
@@ -522,7 +522,7 @@ class Afternoon:
         assert not not_done or self.aws.now - begun > timeout - 0.001
 
     async def complete(self) -> None:
-        """Take all jobs as they end."""
+        """Receive all jobs as they end."""
         lives = {life.job: life for life in self.lives.values()}
         ended = []
         async for job in processing.as_completed_async(list(lives)):
@@ -543,11 +543,11 @@ class Afternoon:
 def test_the_promises_hold_in_coroutines(
     seed: int, lag: float, plans: list[Plan], storms: list[Any], timeout: float, leaves_after: int
 ) -> None:
-    """Who follows one job or all, waits, takes them as they end, or leaves: all side by side are told the truth."""
+    """Consumers that follow, wait, iterate over ended jobs or leave, side by side, all get the truth."""
     world = Afternoon(seed, lag, plans, storms)
     (first, *_) = world.lives
-    said = Said()
-    logging.getLogger("processing").addHandler(said)
+    warnings = Warnings()
+    logging.getLogger("processing").addHandler(warnings)
 
     async def everybody() -> Sequence[Any]:
         return await asyncio.gather(
@@ -561,8 +561,8 @@ def test_the_promises_hold_in_coroutines(
     try:
         accounts = Loop(world.aws.clock).finish(everybody())[:2]
     finally:
-        logging.getLogger("processing").removeHandler(said)
+        logging.getLogger("processing").removeHandler(warnings)
     for account in accounts:
         account.check()
-        account.check_end(said.texts)
+        account.check_end(warnings.texts)
     assert not world.session.poller._subscribers

@@ -1,4 +1,4 @@
-"""The plain renderer: every line readable, none dangerous, and an output that is gone is no matter."""
+"""The renderer: every line is readable, none is dangerous, and a closed output does no harm."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_line_is_a_line() -> None:
 
 
 def test_more_than_one_host_is_named() -> None:
-    """With the second host, or by the job's description, lines say where they come from."""
+    """With the second host, or by the job's description, lines name their host."""
     out = io.StringIO()
     renderer = Renderer(out)
     renderer.show(line("alone"))
@@ -74,7 +74,7 @@ def test_more_than_one_host_is_named() -> None:
     ],
 )
 def test_control_characters_are_escaped(message: str, text: str) -> None:
-    """Nothing that moves the cursor, hides or turns text around reaches the output."""
+    """No character that moves the cursor, hides text or reverses it reaches the output."""
     assert shown(message) == text + "\n"
 
 
@@ -97,7 +97,7 @@ def test_a_long_line_is_shown_whole() -> None:
 
 
 def test_a_closed_output_is_given_up() -> None:
-    """After the output is closed, events are still taken."""
+    """After the output is closed, events are still accepted."""
     out = io.StringIO()
     renderer = Renderer(out)
     out.close()
@@ -117,14 +117,14 @@ def test_a_broken_pipe_is_given_up() -> None:
 
 
 class FullPipe:
-    """A pipe that nobody reads from."""
+    """A pipe without a reader."""
 
     def __init__(self) -> None:
         self.reading, writing = os.pipe()
         self.out = os.fdopen(writing, "w")
 
     def read(self) -> str:
-        """Return what is in it."""
+        """Return its content."""
         return os.read(self.reading, 1 << 20).decode()
 
     def close(self) -> None:
@@ -140,8 +140,8 @@ def pipe() -> Iterator[FullPipe]:
     made.close()
 
 
-def test_an_output_that_takes_nothing_holds_nobody_up(pipe: FullPipe) -> None:
-    """What a full pipe does not take is kept up to a bound, then lines are not asked for; and nothing is lost."""
+def test_a_blocked_output_does_not_block_the_caller(pipe: FullPipe) -> None:
+    """Text that a full pipe does not take is buffered up to a bound; then no lines are requested, and none is lost."""
     renderer = Renderer(pipe.out)
     shown = 0
     while renderer.ready():
@@ -157,8 +157,8 @@ def test_an_output_that_takes_nothing_holds_nobody_up(pipe: FullPipe) -> None:
     renderer.flush()
 
 
-def test_an_output_that_takes_nothing_any_more_is_given_up(pipe: FullPipe, caplog: pytest.LogCaptureFixture) -> None:
-    """After five minutes there is one warning, which says where the lines are; then events are taken and dropped."""
+def test_a_blocked_output_is_given_up(pipe: FullPipe, caplog: pytest.LogCaptureFixture) -> None:
+    """After five minutes one warning says how to get the lines; then events are accepted and dropped."""
     clock = VirtualClock()
     renderer = Renderer(pipe.out, clock=clock)
     renderer.show(line("x" * 3_000_000))
@@ -173,7 +173,7 @@ def test_an_output_that_takes_nothing_any_more_is_given_up(pipe: FullPipe, caplo
 
 
 def test_an_impatient_flush_does_not_wait(pipe: FullPipe) -> None:
-    """Who leaves does not wait for an output that takes nothing."""
+    """A caller that leaves does not wait for a blocked output."""
     renderer = Renderer(pipe.out)
     renderer.show(line("x" * 1_000_000))
     renderer.flush(patient=False)
@@ -181,7 +181,7 @@ def test_an_impatient_flush_does_not_wait(pipe: FullPipe) -> None:
 
 
 def test_lines_are_written_in_batches(pipe: FullPipe) -> None:
-    """Lines that come together are written together; the first at once, the others when somebody asks, or soon."""
+    """The first line is written at once, the others together: at the next `ready`, or soon."""
     clock = VirtualClock()
     renderer = Renderer(pipe.out, clock=clock)
     for number in range(9):
@@ -195,14 +195,14 @@ def test_lines_are_written_in_batches(pipe: FullPipe) -> None:
 
 
 def test_several_jobs_are_named() -> None:
-    """With more than one job, each line says whose it is."""
+    """With more than one job, each line names its job."""
     out = io.StringIO()
     Renderer(out, several_jobs=True).show(line("text"))
     assert out.getvalue() == "[clean/algo-1] text\n"
 
 
 def test_standard_output_is_looked_up_when_it_is_written_to(capsys: pytest.CaptureFixture[str]) -> None:
-    """A renderer writes to what standard output is at that moment, and lives without one."""
+    """A renderer writes to the standard output of that moment, and works without one."""
     renderer = Renderer()
     renderer.show(line("here"))
     assert capsys.readouterr().out == "here\n"

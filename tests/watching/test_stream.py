@@ -1,4 +1,4 @@
-"""The stream of events: every status once, all lines before the last one, through any weather."""
+"""The stream of events: every status once, all lines before the last one, through all failures."""
 
 from __future__ import annotations
 
@@ -81,18 +81,18 @@ def line(number: int, at: float, delay: float = 0.0) -> ScriptedLine:
     return ScriptedLine(f"{JOB}/algo-1-1", written, written + round(delay * 1000), f"{number:056d}", f"line {number}")
 
 
-def told(events: list[Event]) -> list[str]:
+def texts(events: list[Event]) -> list[str]:
     return [event.message if isinstance(event, LogEvent) else event.status for event in events]
 
 
 def test_lines_and_statuses_come_as_one_stream() -> None:
-    """The last value is the terminal status; before it every line was given, the late ones too."""
+    """The last value is the terminal status; before it every line is delivered, the late ones too."""
     lines = [line(1, at=1), line(2, at=20), line(3, at=29.9, delay=0.6), line(4, at=3, delay=25)]
     world = World([(0, "InProgress"), (30, "Completed")], lines)
     events = world.watch()
-    assert told(events)[0] == "InProgress"
-    assert told(events)[-1] == "Completed"
-    assert sorted(told(events)[1:-1]) == ["line 1", "line 2", "line 3", "line 4"]
+    assert texts(events)[0] == "InProgress"
+    assert texts(events)[-1] == "Completed"
+    assert sorted(texts(events)[1:-1]) == ["line 1", "line 2", "line 3", "line 4"]
     last = events[-1]
     assert isinstance(last, StatusChanged)
     assert last.previous == "InProgress"
@@ -100,23 +100,23 @@ def test_lines_and_statuses_come_as_one_stream() -> None:
 
 
 def test_a_job_that_has_ended_is_not_waited_for() -> None:
-    """The first look is made at once, and a job that ended an hour ago has all its lines."""
+    """The first call is made at once, and a job that ended an hour ago has all its lines."""
     world = World([(0, "Failed")], [line(1, at=0)])
     world.clock.advance(3600)
-    assert told(world.watch()) == ["line 1", "Failed"]
+    assert texts(world.watch()) == ["line 1", "Failed"]
     assert world.clock.sleeps == []
     assert world.faults.calls == ["DescribeProcessingJob", "FilterLogEvents"]
 
 
 def test_without_logs_nothing_is_read() -> None:
-    """The status alone takes no permission for logs, and no call to them."""
+    """Statuses alone need no permission for logs, and no call for them."""
     world = World([(0, "InProgress"), (15, "Completed")], [line(1, at=1)])
-    assert told(world.watch(logs=False)) == ["InProgress", "Completed"]
+    assert texts(world.watch(logs=False)) == ["InProgress", "Completed"]
     assert set(world.faults.calls) == {"DescribeProcessingJob"}
 
 
 def test_the_intervals_grow_to_the_longest() -> None:
-    """An hour of waiting takes about 270 looks, and the end is seen 13.5 seconds late at most."""
+    """An hour of waiting takes about 270 calls, and the end is seen 13.5 seconds late at most."""
     world = World([(0, "InProgress"), (3600, "Completed")])
     world.watch(logs=False)
     assert world.clock.sleeps[:8] == [1.0, 1.5, 2.25, 3.375, 5.0625, 7.59375, 11.390625, 13.5]
@@ -124,22 +124,22 @@ def test_the_intervals_grow_to_the_longest() -> None:
     assert len(world.faults.calls) < 280
 
 
-def test_a_job_that_is_stopping_is_looked_at_more_often() -> None:
+def test_a_job_that_is_stopping_is_described_more_often() -> None:
     """A change of status brings the short intervals back."""
     world = World([(0, "InProgress"), (100, "Stopping"), (130, "Stopped")])
-    assert told(world.watch(logs=False)) == ["InProgress", "Stopping", "Stopped"]
+    assert texts(world.watch(logs=False)) == ["InProgress", "Stopping", "Stopped"]
     assert world.clock.sleeps.count(1.0) == 2
 
 
 def test_statuses_never_go_backwards() -> None:
     """An old answer after a new one is not an event."""
     world = World([(0, "InProgress"), (5, "Stopping"), (6, "InProgress"), (9, "Stopping"), (30, "Stopped")])
-    assert told(world.watch(logs=False)) == ["InProgress", "Stopping", "Stopped"]
+    assert texts(world.watch(logs=False)) == ["InProgress", "Stopping", "Stopped"]
 
 
 @pytest.mark.parametrize("timeout", [0.0, 0.5, 60.0])
 def test_the_deadline_is_kept(timeout: float) -> None:
-    """After the deadline the error says that the job goes on; before it, there was at least one look."""
+    """After the deadline the error says that the job goes on; before it, there was at least one call."""
     world = World([(0, "InProgress")])
     with pytest.raises(WaitTimeoutError, match="it goes on") as raised:
         world.watch(timeout=timeout)
@@ -150,32 +150,32 @@ def test_the_deadline_is_kept(timeout: float) -> None:
 
 
 def test_an_end_at_the_deadline_is_an_end() -> None:
-    """The last look is made when the deadline passes, and then the lines are read to the end all the same."""
+    """The last call is made when the deadline passes, and then the lines are read to the end."""
     world = World([(0, "InProgress"), (59.9, "Completed")], [line(1, at=59.8, delay=1.0)])
-    assert told(world.watch(timeout=60.0)) == ["InProgress", "line 1", "Completed"]
+    assert texts(world.watch(timeout=60.0)) == ["InProgress", "line 1", "Completed"]
 
 
 @pytest.mark.parametrize("kind", ["throttle", "error503", "unreachable", "reset_before", "timeout_after", "truncate"])
 def test_an_hour_of_failures_is_survived(kind: FaultKind, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever fails for an hour, the wait goes on, says so once, and is no busy loop."""
+    """After an hour of failures, the wait goes on, with one warning each and without a busy loop."""
     world = World([(0, "InProgress"), (4000, "Completed")], [line(1, at=10), line(2, at=3900)])
 
-    class Weather:
+    class Faulty:
         def send(self, request: Any) -> Any:
             bad = 5 < world.clock.monotonic() < 3605
             return (faulty if bad else world.service).send(request)
 
     faulty = FaultInjector(seed=1).on("*", kind, probability=1.0).wrap(world.service)
-    clients = {name: make_client(name, Weather()) for name in ("sagemaker", "logs")}
+    clients = {name: make_client(name, Faulty()) for name in ("sagemaker", "logs")}
     world.api = RetryingApi(clients.__getitem__, clock=world.clock, random=random.Random(9))
     with caplog.at_level(logging.WARNING, "processing"):
-        assert told(world.watch()) == ["InProgress", "line 1", "line 2", "Completed"]
+        assert texts(world.watch()) == ["InProgress", "line 1", "line 2", "Completed"]
     assert len(world.clock.sleeps) < 3000
     assert sum("still trying" in record.message for record in caplog.records) <= 2
 
 
-def test_the_deadline_holds_in_bad_weather() -> None:
-    """While nothing answers, the deadline is still kept to."""
+def test_the_deadline_holds_during_an_outage() -> None:
+    """While no call is answered, the wait ends at its deadline."""
     world = World([(0, "InProgress")])
     world.faults.on("*", "throttle", probability=1.0)
     with pytest.raises(WaitTimeoutError, match="status: not known"):
@@ -184,7 +184,7 @@ def test_the_deadline_holds_in_bad_weather() -> None:
 
 
 def test_a_lasting_failure_is_raised() -> None:
-    """Credentials that have run out will not come back by waiting; the job goes on."""
+    """Credentials that stay expired end the wait; the job goes on."""
     world = World([(0, "InProgress")])
 
     def expired(_: dict[str, Any]) -> dict[str, Any]:
@@ -195,14 +195,14 @@ def test_a_lasting_failure_is_raised() -> None:
         world.watch()
 
 
-def test_a_job_that_is_shown_late_is_waited_for() -> None:
-    """Right after its creation a job may not be there yet."""
+def test_a_job_that_is_visible_late_is_waited_for() -> None:
+    """Right after its creation a job may not be visible yet."""
     world = World([(5, "InProgress"), (20, "Completed")])
-    assert told(world.watch(logs=False)) == ["InProgress", "Completed"]
+    assert texts(world.watch(logs=False)) == ["InProgress", "Completed"]
 
 
 def test_a_job_that_does_not_exist_is_an_error() -> None:
-    """After some seconds a job that is not shown is not there."""
+    """A job that is not visible after some seconds does not exist."""
     world = World([])
     with pytest.raises(WatchError, match="there is no job of that name"):
         world.watch()
@@ -210,17 +210,17 @@ def test_a_job_that_does_not_exist_is_an_error() -> None:
 
 
 def test_denied_logs_do_not_end_the_wait(caplog: pytest.LogCaptureFixture) -> None:
-    """Who may see the status but not the logs gets the status, and one warning."""
+    """Credentials for statuses but not for logs get the statuses, and one warning."""
     world = World([(0, "InProgress"), (60, "Completed")], [line(1, at=1)])
     world.logs.denied |= {"FilterLogEvents", "DescribeLogStreams", "GetLogEvents"}
     with caplog.at_level(logging.WARNING, "processing"):
-        assert told(world.watch()) == ["InProgress", "Completed"]
+        assert texts(world.watch()) == ["InProgress", "Completed"]
     assert sum("not allowed" in record.message for record in caplog.records) == 1
 
 
 @pytest.mark.parametrize("code", ["ServiceUnavailableException", "ExpiredTokenException", "OptInRequired"])
 def test_logs_that_fail_at_the_end_do_not_hide_the_end(code: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The job's end is told even where its last lines cannot be read; a warning says that they are missing."""
+    """The job's end is delivered even if its last lines cannot be read; a warning says that they are missing."""
     world = World([(0, "InProgress"), (10, "Completed")], [line(1, at=1)])
     read = world.service.handlers["FilterLogEvents"]
 
@@ -231,12 +231,12 @@ def test_logs_that_fail_at_the_end_do_not_hide_the_end(code: str, caplog: pytest
 
     world.service.handlers["FilterLogEvents"] = fail_at_the_end
     with caplog.at_level(logging.WARNING, "processing"):
-        assert told(world.watch()) == ["InProgress", "line 1", "Completed"]
+        assert texts(world.watch()) == ["InProgress", "line 1", "Completed"]
     assert re.search("logs of clean cannot be shown|log lines of clean could not be read", caplog.text)
 
 
-def test_a_silent_job_is_said_to_be_silent(caplog: pytest.LogCaptureFixture) -> None:
-    """A job whose log group never came to be ends quietly, with a word about it."""
+def test_a_silent_job_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A job without a log group ends with one message about it."""
     world = World([(0, "InProgress"), (10, "Completed")])
     with caplog.at_level(logging.WARNING, "processing"):
         world.watch()
@@ -244,9 +244,9 @@ def test_a_silent_job_is_said_to_be_silent(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_lines_of_a_former_job_of_the_name_are_left_out() -> None:
-    """A name that was used before, and freed, has old streams under the same prefix."""
+    """A name that was used before has old streams under the same prefix."""
     world = World([(0, "InProgress"), (10, "Completed")], [line(1, at=-3600), line(2, at=5)])
-    assert told(world.watch()) == ["InProgress", "line 2", "Completed"]
+    assert texts(world.watch()) == ["InProgress", "line 2", "Completed"]
 
 
 def test_an_hour_of_following_takes_few_calls() -> None:
@@ -258,24 +258,24 @@ def test_an_hour_of_following_takes_few_calls() -> None:
     assert len(world.faults.calls) < 800
 
 
-def test_a_sleeping_laptop_resumes_with_the_next_look() -> None:
-    """When the machine was asleep for an hour, the next look finds the job ended, and all lines."""
+def test_a_sleeping_laptop_resumes_with_the_next_call() -> None:
+    """After an hour of sleep, the next call finds the end of the job, and all lines."""
     world = World([(0, "InProgress"), (600, "Completed")], [line(number, at=float(number)) for number in range(600)])
     stream = world.stream()
-    assert told([next(stream)]) == ["InProgress"]
+    assert texts([next(stream)]) == ["InProgress"]
     world.clock.advance(3600)
     assert len(list(stream)) == 601
 
 
 def test_a_checkpoint_needs_lines() -> None:
-    """A stream without lines has nothing to go on from."""
+    """A stream without lines has no position to continue from."""
     world = World([(0, "InProgress")])
     with pytest.raises(ConfigurationError, match="logs: a checkpoint is about log lines"):
         world.stream(logs=False).checkpoint()
 
 
-def test_another_process_goes_on_from_a_checkpoint() -> None:
-    """Whatever line a stream is left at, the next one begins with the line after it."""
+def test_another_process_continues_from_a_checkpoint() -> None:
+    """After any line at which a stream stops, the next one begins with the line after it."""
     lines = [line(number, at=number / 10) for number in range(300)]
     for left_at in (1, 57, 200, 300):
         world = World([(0, "InProgress"), (60, "Completed")], lines)
@@ -292,7 +292,7 @@ def test_another_process_goes_on_from_a_checkpoint() -> None:
 
 
 def test_lines_wait_for_an_output_and_statuses_do_not() -> None:
-    """While nobody can take lines none are read; the status goes on, and then all lines come."""
+    """While the output cannot take lines, none are read; the statuses go on, and then all lines come."""
     world = World([(0, "InProgress"), (100, "Stopping"), (200, "Stopped")], [line(n, at=n) for n in range(50)])
     feed = Feed(world, [Target(JOB)], logs=True, ready=lambda: world.clock.monotonic() >= 150)
     at: dict[str, float] = {}
@@ -309,7 +309,7 @@ def test_lines_wait_for_an_output_and_statuses_do_not() -> None:
 
 
 def test_a_long_reading_does_not_hold_statuses_up() -> None:
-    """While hundreds of pages are read, each of which takes its time, the status is looked at."""
+    """While hundreds of slow pages are read, status calls go on."""
     world = World([(0, "InProgress"), (1e6, "Completed")], [line(n, at=n / 1000) for n in range(20_000)])
     world.clock.advance(3600)
     read = world.service.handlers["FilterLogEvents"]
@@ -328,7 +328,7 @@ def test_a_long_reading_does_not_hold_statuses_up() -> None:
 
 
 def test_a_feed_that_is_closed_watches_nothing() -> None:
-    """Also where it is closed by one thread before another first asked for what to wait on."""
+    """This holds even if one thread closes it before another one first uses its subscription."""
     world = World([(0.0, "InProgress")])
     feed = Feed(world, [Target(JOB)])
     feed.close()
