@@ -12,30 +12,17 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-import attrs
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from processing.local.session import LocalSession
     from processing.testing.clock import VirtualClock
     from processing.testing.faults import FaultInjector
+    from processing.testing.proxy import FaultyEndpoint
     from processing.testing.simulation import SimulatedAws
-
-
-@attrs.frozen
-class FaultyEndpoint:
-    """The engine over HTTP, behind the fault proxy.
-
-    Args:
-        url: the endpoint for clients.
-        environment: the variables that point any AWS client at it, and at nothing else.
-    """
-
-    url: str
-    environment: Mapping[str, str]
 
 
 @pytest.fixture
@@ -88,7 +75,7 @@ def processing_fault_proxy(
 ) -> Iterator[FaultyEndpoint]:
     """The engine of `processing_session` over HTTP, behind `processing_faults`, for clients of any kind."""
     from processing.local.transports.server import Server
-    from processing.testing.proxy import FaultProxy
+    from processing.testing.proxy import FaultProxy, FaultyEndpoint
 
     with Server(processing_session.engine) as server, FaultProxy(processing_faults, server.endpoint) as proxy:
         yield FaultyEndpoint(proxy.endpoint, {**server.environment(), "AWS_ENDPOINT_URL": proxy.endpoint})

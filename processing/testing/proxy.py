@@ -92,6 +92,19 @@ class FaultProxy:
         self.stop()
 
 
+@attrs.frozen
+class FaultyEndpoint:
+    """The engine over HTTP, behind the fault proxy.
+
+    Args:
+        url: the endpoint for clients.
+        environment: the variables that point any AWS client at it, and at nothing else.
+    """
+
+    url: str
+    environment: Mapping[str, str]
+
+
 class _Server(ThreadingTCPServer):
     daemon_threads = False  # so that closing waits for them
     request_queue_size = 1024

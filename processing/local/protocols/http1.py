@@ -88,10 +88,11 @@ def parse_head(data: bytes) -> Head:
         ApiError: it is malformed; the connection cannot be used any further.
     """
     try:
-        text = data.decode()
+        # Just the end of the head goes: a further carriage return before it would be part of the last header.
+        text = _HEAD_END.split(data, maxsplit=1)[0].decode()
     except UnicodeDecodeError:
         raise _bad("The headers are not UTF-8.") from None
-    first, *lines = text.rstrip("\r\n").split("\r\n")
+    first, *lines = text.split("\r\n")
     method, target, old = _request_line(first)
     headers = _headers(lines)
     host, path, query = _target(target, headers.get("host", ""))
