@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 ALIASES = {"processing.UnexpectedStatusException"}  # in the tree of errors
-PUBLIC_MODULES = ("compat", "config", "images")
+PUBLIC_MODULES = ("compat", "config", "images", "testing")
 FILE = re.compile(r'^```\w+ title="(?P<name>[^"]+)"\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
