@@ -35,9 +35,7 @@ def test_type_checkers_see_the_same_names() -> None:
 
 def test_importing_the_package_is_cheap() -> None:
     """Neither a client nor pytest nor any module of its own is imported."""
-    program = (
-        "import sys, processing.testing; "
-        "print([name for name in sys.modules if name.startswith(('botocore', 'boto3', 'pytest', 'processing.testing.'))])"
-    )
+    prefixes = ("botocore", "boto3", "pytest", "processing.testing.")
+    program = f"import sys, processing.testing; print([name for name in sys.modules if name.startswith({prefixes})])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
