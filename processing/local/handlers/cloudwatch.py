@@ -96,11 +96,11 @@ class CloudWatchHandler:
         _check_period(period, "Period", "InvalidParameterValue")
         points = int((span[1] - span[0]) // period)
         if points > MAX_STATISTICS:
-            message = (
+            raise ApiError(
+                "InvalidParameterCombination",
                 f"You have requested up to {points:,} datapoints, which exceeds the limit of {MAX_STATISTICS:,}. "
-                "You may reduce the datapoints requested by increasing Period, or decreasing the time range."
+                "You may reduce the datapoints requested by increasing Period, or decreasing the time range.",
             )
-            raise ApiError("InvalidParameterCombination", message)
         metric = _metric(params)
         unit = self._store.unit(metric)
         if unit is None or params.get("Unit", unit) != unit:
@@ -175,27 +175,33 @@ def _span(params: dict[str, Any], code: str) -> tuple[float, float]:
 
 def _check_queries(queries: list[dict[str, Any]]) -> None:
     if len(queries) > MAX_QUERIES:
-        message = f"The collection MetricDataQueries must not have a size greater than {MAX_QUERIES}."
-        raise ApiError("ValidationError", message)
+        raise ApiError(
+            "ValidationError", f"The collection MetricDataQueries must not have a size greater than {MAX_QUERIES}."
+        )
     names = [query["Id"] for query in queries]
     if len(set(names)) != len(names):
         raise ApiError("ValidationError", "The values for parameter id in MetricDataQueries are not unique.")
     for number, query in enumerate(queries, 1):
         place = f"MetricDataQueries.member.{number}"
         if not _ID.fullmatch(query["Id"]):
-            message = f"The value for parameter {place}.Id is not matching the expected pattern ^{_ID.pattern}$."
-            raise ApiError("ValidationError", message)
+            raise ApiError(
+                "ValidationError",
+                f"The value for parameter {place}.Id is not matching the expected pattern ^{_ID.pattern}$.",
+            )
         if "Expression" in query and "MetricStat" in query:
             raise ApiError("ValidationError", _exclusive(f"{place}.Expression", f"{place}.MetricStat"))
         if "Expression" in query:
-            message = f"The local engine has no metric math; {place}.Expression cannot be answered."
-            raise ApiError("ValidationError", message)
+            raise ApiError(
+                "ValidationError", f"The local engine has no metric math; {place}.Expression cannot be answered."
+            )
         if "MetricStat" not in query:
             raise ApiError("ValidationError", f"The parameter {place}.MetricStat is required.")
         _check_period(query["MetricStat"]["Period"], f"{place}.MetricStat.Period", "ValidationError")
         if not is_statistic(query["MetricStat"]["Stat"]):
-            message = f"The value {query['MetricStat']['Stat']} for parameter {place}.MetricStat.Stat is not supported."
-            raise ApiError("ValidationError", message)
+            raise ApiError(
+                "ValidationError",
+                f"The value {query['MetricStat']['Stat']} for parameter {place}.MetricStat.Stat is not supported.",
+            )
 
 
 def _exclusive(first: str, second: str) -> str:
@@ -229,10 +235,10 @@ def _samples(datum: dict[str, Any], place: str, now: float) -> Iterator[Sample]:
     """Yield the samples of one element of PutMetricData's list."""
     given = [name for name in ("Value", "Values", "StatisticValues") if name in datum]
     if not given:
-        message = (
-            f"At least one of the parameters {place}.Value, {place}.Values and {place}.StatisticValues is required."
+        raise ApiError(
+            "MissingParameter",
+            f"At least one of the parameters {place}.Value, {place}.Values and {place}.StatisticValues is required.",
         )
-        raise ApiError("MissingParameter", message)
     if len(given) > 1:
         raise ApiError("InvalidParameterCombination", _exclusive(*(f"{place}.{name}" for name in given[:2])))
     moment = _moment(datum, place, now)
@@ -244,11 +250,13 @@ def _samples(datum: dict[str, Any], place: str, now: float) -> Iterator[Sample]:
     values = [float(value) for value in datum.get("Values", [datum.get("Value")])]
     counts = [float(count) for count in datum.get("Counts", [1.0] * len(values))]
     if len(values) != len(counts):
-        message = f"The parameters {place}.Values and {place}.Counts must be of the same size."
-        raise ApiError("InvalidParameterValue", message)
+        raise ApiError(
+            "InvalidParameterValue", f"The parameters {place}.Values and {place}.Counts must be of the same size."
+        )
     if len(values) > MAX_VALUES:
-        message = f"The collection {place}.Values must not have a size greater than {MAX_VALUES}."
-        raise ApiError("InvalidParameterValue", message)
+        raise ApiError(
+            "InvalidParameterValue", f"The collection {place}.Values must not have a size greater than {MAX_VALUES}."
+        )
     _check_values(values, f"{place}.{given[0]}")
     for value, count in zip(values, counts, strict=True):
         yield Sample.of(moment, value, count)
@@ -257,11 +265,14 @@ def _samples(datum: dict[str, Any], place: str, now: float) -> Iterator[Sample]:
 def _moment(datum: dict[str, Any], place: str, now: float) -> float:
     moment = _seconds(datum["Timestamp"]) if "Timestamp" in datum else now
     if moment > now + _FUTURE_SECONDS:
-        message = f"The parameter {place}.Timestamp must specify a time no more than two hours in the future."
-        raise ApiError("InvalidParameterValue", message)
+        raise ApiError(
+            "InvalidParameterValue",
+            f"The parameter {place}.Timestamp must specify a time no more than two hours in the future.",
+        )
     if moment < now - _PAST_SECONDS:
-        message = f"The parameter {place}.Timestamp must specify a time within the past two weeks."
-        raise ApiError("InvalidParameterValue", message)
+        raise ApiError(
+            "InvalidParameterValue", f"The parameter {place}.Timestamp must specify a time within the past two weeks."
+        )
     return moment
 
 

@@ -71,8 +71,9 @@ def _split_terms(pattern: str) -> dict[str, list[str]]:
 
 
 def _not_implemented(form: str) -> ApiError:
-    message = (
+    return ApiError(
+        "NotImplemented",
         f'The local engine does not have {_UNSUPPORTED[form]}. Use plain terms (ERROR -retrying ?WARN "two words"), '
-        f"or read all events and filter them yourself."
+        f"or read all events and filter them yourself.",
+        501,
     )
-    return ApiError("NotImplemented", message, 501)

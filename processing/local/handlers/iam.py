@@ -42,11 +42,11 @@ class IamHandler:
         """Answer the role of that name."""
         name = params.get("RoleName", "")
         if not _NAME.fullmatch(name):
-            message = (
+            raise ApiError(
+                "ValidationError",
                 "The specified value for roleName is invalid. It must contain only alphanumeric characters and/or the "
-                "following: +=,.@_-"
+                "following: +=,.@_-",
             )
-            raise ApiError("ValidationError", message)
         role = {
             "Path": "/",
             "RoleName": name,

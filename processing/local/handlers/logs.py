@@ -93,11 +93,11 @@ class LogsHandler:
         days = params["retentionInDays"]
         if days not in RETENTIONS:
             values = ", ".join(map(str, sorted(RETENTIONS)))
-            message = (
+            raise ApiError(
+                "InvalidParameterException",
                 f"1 validation error detected: Value '{days}' at 'retentionInDays' failed to satisfy constraint: "
-                f"Member must satisfy enum value set: [{values}]"
+                f"Member must satisfy enum value set: [{values}]",
             )
-            raise ApiError("InvalidParameterException", message)
         self._store.set_retention(params["logGroupName"], days)
         return {}
 
@@ -125,20 +125,25 @@ class LogsHandler:
         group, stream = params["logGroupName"], params["logStreamName"]
         events = [(event["timestamp"], event["message"]) for event in params["logEvents"]]
         if any(first[0] > second[0] for first, second in itertools.pairwise(events)):
-            message = "Log events in a single PutLogEvents request must be in chronological order."
-            raise ApiError("InvalidParameterException", message)
+            raise ApiError(
+                "InvalidParameterException",
+                "Log events in a single PutLogEvents request must be in chronological order.",
+            )
         sizes = [len(message.encode("utf-8", "replace")) + EVENT_OVERHEAD for _, message in events]
         for what, size in (("Log event", max(sizes)), ("Upload", sum(sizes))):
             if size > BATCH_BYTES:
-                message = f"{what} too large: {size} bytes exceeds limit of {BATCH_BYTES}"
-                raise ApiError("InvalidParameterException", message)
+                raise ApiError(
+                    "InvalidParameterException", f"{what} too large: {size} bytes exceeds limit of {BATCH_BYTES}"
+                )
         retention = self._store.group(group).retention
         times = [timestamp for timestamp, _ in events]
         first, last, rejected = _acceptable(times, int(time.time() * 1000), retention)
         accepted = events[first:last]
         if accepted and accepted[-1][0] - accepted[0][0] > _DAY:
-            message = "The batch of log events in a single PutLogEvents request cannot span more than 24 hours."
-            raise ApiError("InvalidParameterException", message)
+            raise ApiError(
+                "InvalidParameterException",
+                "The batch of log events in a single PutLogEvents request cannot span more than 24 hours.",
+            )
         self._store.append(group, stream, accepted, create=False)
         return {"nextSequenceToken": _TOKEN, **({"rejectedLogEventsInfo": rejected} if rejected else {})}
 
@@ -163,8 +168,7 @@ class LogsHandler:
         """Answer a page of the events of several streams, by time."""
         streams, prefix = params.get("logStreamNames"), params.get("logStreamNamePrefix")
         if streams and prefix is not None:
-            message = "Cannot specify both logStreamNames and logStreamNamePrefix"
-            raise ApiError("InvalidParameterException", message)
+            raise ApiError("InvalidParameterException", "Cannot specify both logStreamNames and logStreamNamePrefix")
         token = params.get("nextToken")
         events, token = self._store.filter(
             self._group(params),
@@ -193,12 +197,15 @@ class LogsHandler:
         """Answer a session that tells of what is written from now on."""
         streams, prefixes = params.get("logStreamNames", []), params.get("logStreamNamePrefixes", [])
         if streams and prefixes:
-            message = "Only one of logStreamNames or logStreamNamePrefixes can be provided."
-            raise ApiError("InvalidParameterException", message)
+            raise ApiError(
+                "InvalidParameterException", "Only one of logStreamNames or logStreamNamePrefixes can be provided."
+            )
         groups = list(dict.fromkeys(_name(identifier) for identifier in params["logGroupIdentifiers"]))
         if (streams or prefixes) and len(groups) > 1:
-            message = "logStreamNames and logStreamNamePrefixes can only be used with a single log group."
-            raise ApiError("InvalidParameterException", message)
+            raise ApiError(
+                "InvalidParameterException",
+                "logStreamNames and logStreamNamePrefixes can only be used with a single log group.",
+            )
         for group in groups:
             self._store.group(group)
         matches = compile_pattern(params.get("logEventFilterPattern", ""))
@@ -212,8 +219,9 @@ class LogsHandler:
             names = []
         chosen = [each for each in _CHOOSING if params.get(each)]
         if len(chosen) > 1:
-            message = f"{chosen[0]} and {chosen[1]} are mutually exclusive parameters."
-            raise ApiError("InvalidParameterException", message)
+            raise ApiError(
+                "InvalidParameterException", f"{chosen[0]} and {chosen[1]} are mutually exclusive parameters."
+            )
         groups, more = self._store.groups(
             params.get("logGroupNamePrefix", ""),
             part=params.get("logGroupNamePattern", ""),
@@ -241,8 +249,7 @@ class LogsHandler:
         by_last_event = params.get("orderBy") == "LastEventTime"
         prefix = params.get("logStreamNamePrefix", "")
         if by_last_event and prefix:
-            message = "Cannot order by LastEventTime with a logStreamNamePrefix."
-            raise ApiError("InvalidParameterException", message)
+            raise ApiError("InvalidParameterException", "Cannot order by LastEventTime with a logStreamNamePrefix.")
         group = self._group(params)
         streams, more = self._store.streams(
             group,
@@ -277,8 +284,9 @@ class LogsHandler:
     def _group(params: dict[str, Any]) -> str:
         name, identifier = params.get("logGroupName"), params.get("logGroupIdentifier")
         if (name is None) == (identifier is None):
-            message = "Exactly one of logGroupName and logGroupIdentifier must be specified."
-            raise ApiError("InvalidParameterException", message)
+            raise ApiError(
+                "InvalidParameterException", "Exactly one of logGroupName and logGroupIdentifier must be specified."
+            )
         return str(name) if identifier is None else _name(identifier)
 
 

@@ -31,8 +31,10 @@ def check(body: str, attributes: Mapping[str, Any]) -> int:
     if not body:
         raise ApiError("MissingParameter", "The request must contain the parameter MessageBody.")
     if len(attributes) > MAX_ATTRIBUTES:
-        text = f"Number of message attributes [{len(attributes)}] exceeds the allowed maximum [{MAX_ATTRIBUTES}]."
-        raise ApiError("InvalidParameterValue", text)
+        raise ApiError(
+            "InvalidParameterValue",
+            f"Number of message attributes [{len(attributes)}] exceeds the allowed maximum [{MAX_ATTRIBUTES}].",
+        )
     for name, value in attributes.items():
         _check_attribute(name, value)
     check_text(body)

@@ -101,7 +101,8 @@ def _spool(given: dict[str, Any], stack: contextlib.ExitStack) -> None:
     else:
         size = len(body)
     if length is not None and size != length:
-        message = "You did not provide the number of bytes specified by the Content-Length HTTP header"
-        raise ApiError("IncompleteBody", message)
+        raise ApiError(
+            "IncompleteBody", "You did not provide the number of bytes specified by the Content-Length HTTP header"
+        )
     trailing = getattr(body, "checksums", {})
     given.update({f"Checksum{name.upper()}": value for name, value in trailing.items() if value})

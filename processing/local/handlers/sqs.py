@@ -108,8 +108,10 @@ class SqsHandler:
         if name.endswith(".fifo") or str(attributes.get("FifoQueue")).lower() == "true":
             raise _unsupported("FIFO queues")
         if not _NAME.fullmatch(name):
-            text = "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length"
-            raise ApiError("InvalidParameterValue", text)
+            raise ApiError(
+                "InvalidParameterValue",
+                "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length",
+            )
         self._queues.create(name, _settings(attributes), self._clock.time())
         return {"QueueUrl": self._url(name)}
 
@@ -167,8 +169,10 @@ class SqsHandler:
         entries = _entries(params)
         total = sum(_size(entry) for entry in entries)
         if total > MAX_BYTES:
-            text = f"Batch requests cannot be longer than {MAX_BYTES} bytes. You have sent {total} bytes."
-            raise ApiError(f"{_NAMESPACE}.BatchRequestTooLong", text)
+            raise ApiError(
+                f"{_NAMESPACE}.BatchRequestTooLong",
+                f"Batch requests cannot be longer than {MAX_BYTES} bytes. You have sent {total} bytes.",
+            )
         taken, failed = [], []
         for entry in entries:
             try:
@@ -254,8 +258,10 @@ def _number(params: Mapping[str, Any], name: str, limits: tuple[int, int], defau
         raise ApiError("MissingParameter", f"The request must contain the parameter {name}.")
     low, high = limits
     if not low <= value <= high:
-        text = f"Value {value} for parameter {name} is invalid. Reason: Must be between {low} and {high}, if provided."
-        raise ApiError("InvalidParameterValue", text)
+        raise ApiError(
+            "InvalidParameterValue",
+            f"Value {value} for parameter {name} is invalid. Reason: Must be between {low} and {high}, if provided.",
+        )
     return int(value)
 
 
@@ -300,8 +306,10 @@ def _outgoing(params: Mapping[str, Any], queue: Queue) -> tuple[str, dict[str, A
     body, attributes = params.get("MessageBody") or "", params.get("MessageAttributes") or {}
     largest = queue.settings["MaximumMessageSize"]
     if messages.check(body, attributes) > largest:
-        text = f"One or more parameters are invalid. Reason: Message must be shorter than {largest} bytes."
-        raise ApiError("InvalidParameterValue", text)
+        raise ApiError(
+            "InvalidParameterValue",
+            f"One or more parameters are invalid. Reason: Message must be shorter than {largest} bytes.",
+        )
     if params.get("MessageDeduplicationId"):
         text = "The request include parameter that is not valid for this queue type."
         raise ApiError(
@@ -313,8 +321,10 @@ def _outgoing(params: Mapping[str, Any], queue: Queue) -> tuple[str, dict[str, A
     if params.get("MessageGroupId"):
         system["MessageGroupId"] = params["MessageGroupId"]
         if not _GROUP_ID.fullmatch(params["MessageGroupId"]):
-            text = "MessageGroupId can only include alphanumeric and punctuation characters. 1 to 128 in length"
-            raise ApiError("InvalidParameterValue", text)
+            raise ApiError(
+                "InvalidParameterValue",
+                "MessageGroupId can only include alphanumeric and punctuation characters. 1 to 128 in length",
+            )
     if system:
         extras["system"] = system
     delay = params.get("DelaySeconds")

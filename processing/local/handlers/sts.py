@@ -50,11 +50,11 @@ class StsHandler:
         if role is None:
             raise ApiError("ValidationError", f"{arn} is invalid")
         if not _SESSION.fullmatch(session):
-            message = (
+            raise ApiError(
+                "ValidationError",
                 f"1 validation error detected: Value '{session}' at 'roleSessionName' failed to satisfy constraint: "
-                "Member must satisfy regular expression pattern: [\\w+=,.@-]*"
+                "Member must satisfy regular expression pattern: [\\w+=,.@-]*",
             )
-            raise ApiError("ValidationError", message)
         identity = assumed_role(f"arn:aws:sts::{self._engine.account}:assumed-role/{role[1]}/{session}")
         return {
             "Credentials": self._keys(identity, params, 3600, _LONGEST_ROLE),
@@ -77,11 +77,11 @@ class StsHandler:
             bound = (
                 f"greater than or equal to {_SHORTEST}" if duration < _SHORTEST else f"less than or equal to {longest}"
             )
-            message = (
+            raise ApiError(
+                "ValidationError",
                 f"1 validation error detected: Value '{duration}' at 'durationSeconds' failed to satisfy constraint: "
-                f"Member must have value {bound}"
+                f"Member must have value {bound}",
             )
-            raise ApiError("ValidationError", message)
         end = int(time.time()) + duration
         keys = install_credentials(self._engine.home).temporary(identity, end)
         return {

@@ -102,8 +102,10 @@ class BodyFolder:
                     digest.update(chunk)
                 _write(descriptor, chunk)
             if length is not None and size != length:
-                message = "You did not provide the number of bytes specified by the Content-Length HTTP header"
-                raise ApiError("IncompleteBody", message)
+                raise ApiError(
+                    "IncompleteBody",
+                    "You did not provide the number of bytes specified by the Content-Length HTTP header",
+                )
             values = {algorithm: digest.digest() for algorithm, digest in digests.items()}
             for algorithm, value in expected.items():
                 if values.setdefault(algorithm, decode_checksum(value)) != decode_checksum(value):
@@ -151,8 +153,10 @@ class BodyFolder:
         try:
             os.stat(f"{self._incoming}/{name}")
         except FileNotFoundError:
-            message = "Your socket connection to the server was not read from or written to within the timeout period."
-            raise ApiError("RequestTimeout", message) from None
+            raise ApiError(
+                "RequestTimeout",
+                "Your socket connection to the server was not read from or written to within the timeout period.",
+            ) from None
 
     def finalize(self, name: str) -> None:
         """Move a body to its final place, after the commit. A body that is already gone is ignored."""

@@ -188,8 +188,12 @@ class ObjectStore:
         with self.database.write() as connection:
             statement = "INSERT OR IGNORE INTO buckets (name, created, region, tags) VALUES (?, ?, ?, ?)"
             if not connection.execute(statement, (bucket, self.now(), region, _json(tags))).rowcount:
-                message = "Your previous request to create the named bucket succeeded and you already own it."
-                raise ApiError("BucketAlreadyOwnedByYou", message, 409, BucketName=bucket)
+                raise ApiError(
+                    "BucketAlreadyOwnedByYou",
+                    "Your previous request to create the named bucket succeeded and you already own it.",
+                    409,
+                    BucketName=bucket,
+                )
 
     def head_bucket(self, bucket: str) -> BucketRecord:
         """Return a bucket's record."""
@@ -217,8 +221,7 @@ class ObjectStore:
         with self.database.write() as connection:
             self.require_bucket(connection, bucket)
             if connection.execute("SELECT 1 FROM objects WHERE bucket = ? LIMIT 1", (bucket,)).fetchone():
-                message = "The bucket you tried to delete is not empty"
-                raise ApiError("BucketNotEmpty", message, 409, BucketName=bucket)
+                raise ApiError("BucketNotEmpty", "The bucket you tried to delete is not empty", 409, BucketName=bucket)
             of_bucket = "upload IN (SELECT id FROM uploads WHERE bucket = ?)"
             connection.execute(f"INSERT OR IGNORE INTO garbage SELECT body FROM parts WHERE {of_bucket}", (bucket,))  # noqa: S608 - constants
             connection.execute(f"DELETE FROM parts WHERE {of_bucket}", (bucket,))  # noqa: S608 - constants
@@ -577,8 +580,9 @@ def encode_key(key: str) -> bytes:
 
 def precondition_failed(condition: str) -> ApiError:
     """Return S3's error for a failed condition, which is named like its header."""
-    message = "At least one of the pre-conditions you specified did not hold"
-    return ApiError("PreconditionFailed", message, 412, Condition=condition)
+    return ApiError(
+        "PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412, Condition=condition
+    )
 
 
 def _invalid_name(bucket: str) -> ApiError:

@@ -145,8 +145,12 @@ class MultipartUploads:
             copied: True if S3 itself copies the part. Such a part needs no checksum from the client.
         """
         if not 1 <= number <= MAX_PARTS:
-            message = f"Part number must be an integer between 1 and {MAX_PARTS}, inclusive"
-            raise ApiError("InvalidArgument", message, ArgumentName="partNumber", ArgumentValue=str(number))
+            raise ApiError(
+                "InvalidArgument",
+                f"Part number must be an integer between 1 and {MAX_PARTS}, inclusive",
+                ArgumentName="partNumber",
+                ArgumentValue=str(number),
+            )
         upload = self.get(upload_id, bucket, key)
         if not copied:
             _check_algorithm(upload, [each for each in (expected or {}) if each != "content-md5"])
@@ -274,11 +278,13 @@ class MultipartUploads:
         row = connection.execute(statement, (upload_id, bucket, encode_key(key))).fetchone()
         if row is None:
             self._objects.require_bucket(connection, bucket)
-            message = (
+            raise ApiError(
+                "NoSuchUpload",
                 "The specified upload does not exist. The upload ID may be invalid, or the upload may have been "
-                "aborted or completed."
+                "aborted or completed.",
+                404,
+                UploadId=upload_id,
             )
-            raise ApiError("NoSuchUpload", message, 404, UploadId=upload_id)
         return _upload_record(row)
 
     def _delete(self, connection: sqlite3.Connection, upload_id: str) -> Sequence[str]:
@@ -301,11 +307,11 @@ def _check_algorithm(upload: UploadRecord, sent: Sequence[str]) -> None:
     """
     wrong = [name for name in sent if name != upload.algorithm]
     if upload.algorithm and (wrong or (upload.is_composite and not sent)):
-        message = (
+        raise ApiError(
+            "InvalidRequest",
             f"Checksum Type mismatch occurred, expected checksum Type: {upload.algorithm}, "
-            f"actual checksum Type: {wrong[0] if wrong else 'null'}"
+            f"actual checksum Type: {wrong[0] if wrong else 'null'}",
         )
-        raise ApiError("InvalidRequest", message)
 
 
 def _choose_parts(
@@ -315,8 +321,9 @@ def _choose_parts(
     if not chosen:
         raise ApiError("MalformedXML", "You must specify at least one part")
     if any(first.number >= second.number for first, second in itertools.pairwise(chosen)):
-        message = "The list of parts was not in ascending order. Parts must be ordered by part number."
-        raise ApiError("InvalidPartOrder", message)
+        raise ApiError(
+            "InvalidPartOrder", "The list of parts was not in ascending order. Parts must be ordered by part number."
+        )
     for part in chosen:
         _check_part(uploaded.get(part.number), part, upload)
     parts = [uploaded[part.number] for part in chosen]
@@ -332,11 +339,11 @@ def _check_part(found: PartRecord | None, part: CompletedPart, upload: UploadRec
     if found is None or found.etag != part.etag:
         raise _invalid_part(part.number, part.etag)
     if upload.is_composite and upload.algorithm not in part.checksums:
-        message = (
+        raise ApiError(
+            "InvalidRequest",
             f"The upload was created using a {upload.algorithm} checksum. The complete request must include the "
-            f"checksum for each part. It was missing for part {part.number} in the request."
+            f"checksum for each part. It was missing for part {part.number} in the request.",
         )
-        raise ApiError("InvalidRequest", message)
     for algorithm, value in part.checksums.items():
         known = found.checksums.get(algorithm)
         if known is not None and decode_checksum(known) != decode_checksum(value):
@@ -363,15 +370,17 @@ def _object_checksum(upload: UploadRecord, parts: Sequence[PartRecord], expected
 
 def _check_size(size: int, expected: int | None) -> None:
     if expected is not None and size != expected:
-        message = (
-            f"The provided 'x-amz-mp-object-size' header value {expected} does not match what was computed: {size}"
+        raise ApiError(
+            "InvalidRequest",
+            f"The provided 'x-amz-mp-object-size' header value {expected} does not match what was computed: {size}",
         )
-        raise ApiError("InvalidRequest", message)
 
 
 def _invalid_part(number: int, etag: str) -> ApiError:
-    message = (
+    return ApiError(
+        "InvalidPart",
         "One or more of the specified parts could not be found. The part may not have been uploaded, or the "
-        "specified entity tag may not match the part's entity tag."
+        "specified entity tag may not match the part's entity tag.",
+        PartNumber=str(number),
+        ETag=etag,
     )
-    return ApiError("InvalidPart", message, PartNumber=str(number), ETag=etag)

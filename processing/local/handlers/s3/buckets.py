@@ -41,8 +41,12 @@ class BucketOperations:
         """Return the buckets sorted by name, in pages of `MaxBuckets`."""
         limit = page_limit(params, "MaxBuckets", "max-buckets", _MOST_BUCKETS)
         if not limit:
-            message = "Argument max-buckets must be an integer between 1 and 10000"
-            raise ApiError("InvalidArgument", message, ArgumentName="max-buckets", ArgumentValue="0")
+            raise ApiError(
+                "InvalidArgument",
+                "Argument max-buckets must be an integer between 1 and 10000",
+                ArgumentName="max-buckets",
+                ArgumentValue="0",
+            )
         prefix, after = params.get("Prefix", ""), params.get("ContinuationToken", "")
         region = params.get("BucketRegion")
         found = [

@@ -19,8 +19,9 @@ def expected_checksums(params: Mapping[str, Any], body: Any) -> MutableMapping[s
     """Return the checksums that a body must have. Trailing checksums appear once the body has been read."""
     expected = sent_checksums(params)
     if len(expected) > 1:
-        message = "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
-        raise ApiError("InvalidRequest", message)
+        raise ApiError(
+            "InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
+        )
     if "ContentMD5" in params:
         expected["content-md5"] = params["ContentMD5"]
     return ChainMap(expected, getattr(body, "checksums", {}))
@@ -52,8 +53,10 @@ def algorithm_and_type(params: Mapping[str, Any]) -> dict[str, str]:
     name, kind = params.get("ChecksumAlgorithm"), params.get("ChecksumType")
     if name is None:
         if kind is not None:
-            message = "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header."
-            raise ApiError("InvalidRequest", message)
+            raise ApiError(
+                "InvalidRequest",
+                "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.",
+            )
         return {}
     algorithm = name.lower()
     if algorithm not in ALGORITHMS:
@@ -61,6 +64,7 @@ def algorithm_and_type(params: Mapping[str, Any]) -> dict[str, str]:
     kind = kind or ("FULL_OBJECT" if algorithm == "crc64nvme" else "COMPOSITE")
     impossible = algorithm == "crc64nvme" if kind == "COMPOSITE" else algorithm not in FULL_OBJECT
     if impossible or kind not in {"COMPOSITE", "FULL_OBJECT"}:
-        message = f"The {kind} checksum type cannot be used with the {algorithm} checksum algorithm."
-        raise ApiError("InvalidRequest", message)
+        raise ApiError(
+            "InvalidRequest", f"The {kind} checksum type cannot be used with the {algorithm} checksum algorithm."
+        )
     return {"ChecksumAlgorithm": name.upper(), "ChecksumType": kind}

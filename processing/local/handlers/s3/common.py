@@ -49,8 +49,13 @@ def user_metadata(params: Mapping[str, Any]) -> dict[str, str]:
     metadata: dict[str, str] = params.get("Metadata") or {}
     size = sum(len(name.encode()) + len(value.encode("utf-8", "surrogatepass")) for name, value in metadata.items())
     if size > MAX_METADATA_BYTES:
-        message = "Your metadata headers exceed the maximum allowed metadata size"
-        raise ApiError("MetadataTooLarge", message, 400, Size=str(size), MaxSizeAllowed=str(MAX_METADATA_BYTES))
+        raise ApiError(
+            "MetadataTooLarge",
+            "Your metadata headers exceed the maximum allowed metadata size",
+            400,
+            Size=str(size),
+            MaxSizeAllowed=str(MAX_METADATA_BYTES),
+        )
     return metadata
 
 
@@ -91,8 +96,12 @@ def page_limit(params: Mapping[str, Any], name: str, wire_name: str, most: int =
     """Return the requested number of entries of a page, at most `most`."""
     requested: int = params.get(name, most)
     if requested < 0:
-        message = f"Argument {wire_name} must be an integer between 0 and 2147483647"
-        raise ApiError("InvalidArgument", message, ArgumentName=wire_name, ArgumentValue=str(requested))
+        raise ApiError(
+            "InvalidArgument",
+            f"Argument {wire_name} must be an integer between 0 and 2147483647",
+            ArgumentName=wire_name,
+            ArgumentValue=str(requested),
+        )
     return min(requested, most)
 
 
@@ -125,8 +134,9 @@ def to_datetime(seconds: float) -> dt.datetime:
 
 def malformed() -> ApiError:
     """Return the error for XML that is not a valid request."""
-    message = "The XML you provided was not well-formed or did not validate against our published schema"
-    return ApiError("MalformedXML", message)
+    return ApiError(
+        "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"
+    )
 
 
 def not_implemented(feature: str) -> ApiError:

@@ -64,11 +64,11 @@ def _refuse_unchanged(params: Mapping[str, Any], source: tuple[str, str]) -> Non
     if source != (params["Bucket"], params["Key"]) or _directive(params, "MetadataDirective") == "REPLACE":
         return
     if not any(name in params for name in _NOT_INHERITED):
-        message = (
+        raise ApiError(
+            "InvalidRequest",
             "This copy request is illegal because it is trying to copy an object to itself without changing the "
-            "object's metadata, storage class, website redirect location or encryption attributes."
+            "object's metadata, storage class, website redirect location or encryption attributes.",
         )
-        raise ApiError("InvalidRequest", message)
 
 
 def _copied_properties(source: ObjectRecord, params: Mapping[str, Any]) -> dict[str, Any]:

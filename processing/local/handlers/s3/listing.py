@@ -68,8 +68,12 @@ class ListOperations:
 def check_encoding(params: Mapping[str, Any]) -> None:
     """Raise `InvalidArgument` if the requested encoding of names does not exist."""
     if params.get("EncodingType") not in {None, "url"}:
-        message = "Invalid Encoding Method specified in Request"
-        raise ApiError("InvalidArgument", message, ArgumentName="encoding-type", ArgumentValue=params["EncodingType"])
+        raise ApiError(
+            "InvalidArgument",
+            "Invalid Encoding Method specified in Request",
+            ArgumentName="encoding-type",
+            ArgumentValue=params["EncodingType"],
+        )
 
 
 def _entry(record: ObjectRecord, params: Mapping[str, Any], *, owner: bool) -> dict[str, Any]:
@@ -93,6 +97,7 @@ def _from_token(token: str) -> str:
     except ValueError:
         after = ""
     if not after:
-        message = "The continuation token provided is incorrect"
-        raise ApiError("InvalidArgument", message, ArgumentName="continuation-token")
+        raise ApiError(
+            "InvalidArgument", "The continuation token provided is incorrect", ArgumentName="continuation-token"
+        )
     return after

@@ -118,11 +118,11 @@ class MultipartOperations:
             return
         known = self._uploads.get(*upload_args).headers.get("ChecksumType", "FULL_OBJECT")
         if requested != known:
-            message = (
+            raise ApiError(
+                "InvalidRequest",
                 f"The upload was created using the {known} checksum mode. The complete request must use the same "
-                "checksum mode."
+                "checksum mode.",
             )
-            raise ApiError("InvalidRequest", message)
 
     def _abort(self, params: dict[str, Any]) -> dict[str, Any]:
         self._uploads.abort(*_upload_args(params))

@@ -61,8 +61,9 @@ class ReadOperations:
             "ObjectSize": record.size,
         }
         if not requested <= set(found):
-            message = "Invalid attribute name specified."
-            raise ApiError("InvalidArgument", message, ArgumentName="x-amz-object-attributes")
+            raise ApiError(
+                "InvalidArgument", "Invalid attribute name specified.", ArgumentName="x-amz-object-attributes"
+            )
         chosen = {name: value for name, value in found.items() if name in requested}
         return {"LastModified": to_datetime(record.last_modified), **chosen}
 
@@ -175,6 +176,10 @@ def copied_range(text: str | None, size: int) -> tuple[int, int]:
     match = _RANGE.fullmatch(text)
     start, end = (int(match[1]), int(match[2]) + 1) if match and match[1] and match[2] else (0, -1)
     if not 0 <= start < end <= size:
-        message = "The x-amz-copy-source-range value must be of the form bytes=first-last, inside the object"
-        raise ApiError("InvalidArgument", message, ArgumentName="x-amz-copy-source-range", ArgumentValue=text)
+        raise ApiError(
+            "InvalidArgument",
+            "The x-amz-copy-source-range value must be of the form bytes=first-last, inside the object",
+            ArgumentName="x-amz-copy-source-range",
+            ArgumentValue=text,
+        )
     return start, end - start

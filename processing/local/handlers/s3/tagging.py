@@ -69,11 +69,13 @@ def tags_of_header(text: str | None) -> dict[str, str]:
     """Return the tags in a header, which is encoded like the query of a URL."""
     pairs = parse_qsl(text or "", keep_blank_values=True)
     if len({key for key, _ in pairs}) < len(pairs):
-        message = (
+        raise ApiError(
+            "InvalidArgument",
             "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag "
-            "name duplicates."
+            "name duplicates.",
+            ArgumentName="x-amz-tagging",
+            ArgumentValue=str(text),
         )
-        raise ApiError("InvalidArgument", message, ArgumentName="x-amz-tagging", ArgumentValue=str(text))
     return _checked(pairs, OBJECT_TAGS)
 
 
