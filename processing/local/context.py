@@ -1,4 +1,4 @@
-"""The engine as its handlers and jobs see it."""
+"""The interface of an engine for its handlers and jobs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 class EngineContext(Protocol):
     """The stores and settings of one engine.
 
+    Handlers and jobs depend on this protocol instead of `Engine`, so that they import nothing above them. `Engine`
+    satisfies it. Modules that need the job store open it in `home`.
+
     Attributes:
         home: the engine's folder.
-        settings: how jobs run.
+        settings: the settings for running jobs.
         account: the account's number.
-        region: the AWS region that ARNs name.
+        region: the AWS region in ARNs.
         objects: the object store.
         logs: the log store.
         metrics: the metric store.

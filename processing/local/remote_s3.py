@@ -1,6 +1,9 @@
-"""Another S3 in place of the engine's own: how it is reached, and how a job's supervisor moves inputs and outputs.
+"""Access to another S3 server in place of the engine's own: client, credentials, and objects for supervisors.
 
-boto3 is imported when it is used: supervisors import this module by its name, and only for jobs that need it.
+`RemoteS3Objects` stands in for `ObjectStore` when a supervisor moves the inputs and outputs of a job. The API calls of
+clients go through `processing.local.handlers.remote_s3` instead, which uses the client of this module.
+
+boto3 is imported at its first use, because most supervisors do not need it and must start in milliseconds.
 """
 
 from __future__ import annotations
@@ -21,21 +24,22 @@ if TYPE_CHECKING:
     from processing.local.settings import EngineSettings
     from processing.local.stores.bodies import BodySource
 
-_OF_CLIENTS = ("HOME", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
+_CLIENT_VARIABLES = ("HOME", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
+"""Environment variables beside `AWS_*` that boto3 needs for credentials and connections."""
 
 
-class Found(NamedTuple):
-    """An object that was listed."""
+class RemoteObject(NamedTuple):
+    """An object on the other server."""
 
     key: str
 
 
 class RemoteS3Objects:
-    """The objects of another S3, as far as the data of a job goes: what `ObjectStore` does there.
+    """The objects of another S3 server, with the methods of `ObjectStore` that jobs' inputs and outputs need.
 
     Args:
-        plan: what `plan` decided.
-        folder: where to keep what is being read.
+        plan: the result of `plan`.
+        folder: the folder for temporary files.
     """
 
     def __init__(self, plan: Mapping[str, Any], folder: Path) -> None:
@@ -46,20 +50,20 @@ class RemoteS3Objects:
         self._folder = folder
         self._client = make_client(self._endpoint, plan["region"])
 
-    def iter_prefix(self, bucket: str, prefix: str = "") -> Iterator[Found]:
-        """Yield every object whose key begins with the prefix, in order."""
+    def iter_prefix(self, bucket: str, prefix: str = "") -> Iterator[RemoteObject]:
+        """Yield every object whose key begins with the prefix, sorted by key."""
         with explain_client_errors(self._endpoint):
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
                 for entry in page.get("Contents", ()):
-                    yield Found(entry["Key"])
+                    yield RemoteObject(entry["Key"])
 
-    def open(self, bucket: str, key: str) -> tuple[Found, int]:
+    def open(self, bucket: str, key: str) -> tuple[RemoteObject, int]:
         """Return an object's key and its body as an open file descriptor."""
         with tempfile.TemporaryFile(dir=self._folder) as file:
             with explain_client_errors(self._endpoint):
                 self._client.download_fileobj(bucket, key, file)
             file.seek(0)
-            return Found(key), os.dup(file.fileno())
+            return RemoteObject(key), os.dup(file.fileno())
 
     def put(self, bucket: str, key: str, source: BodySource) -> None:
         """Store an object: bytes, a path, or a stream."""
@@ -73,7 +77,7 @@ class RemoteS3Objects:
 
 
 def plan(settings: EngineSettings, region: str) -> dict[str, Any] | None:
-    """Return what a supervisor needs to reach the other S3; None if there is none."""
+    """Return the `RemoteS3Objects` parameters for a supervisor, or None if the engine's own S3 is used."""
     endpoint = settings.remote_s3_endpoint
     if endpoint is None:
         return None
@@ -81,14 +85,14 @@ def plan(settings: EngineSettings, region: str) -> dict[str, Any] | None:
 
 
 def environment(settings: EngineSettings, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables of this machine by which a supervisor finds credentials for the other S3; not for jobs."""
+    """Return the environment variables with which a supervisor, but no job, finds credentials for the server."""
     if settings.remote_s3_endpoint is None:
         return {}
-    return {name: value for name, value in environ.items() if name.startswith("AWS_") or name in _OF_CLIENTS}
+    return {name: value for name, value in environ.items() if name.startswith("AWS_") or name in _CLIENT_VARIABLES}
 
 
 def make_client(endpoint: str, region: str) -> Any:
-    """Return a boto3 client of that S3, with the credentials of this machine."""
+    """Return a boto3 client for the server, with the credentials of this machine."""
     import boto3
     from botocore.config import Config
 
@@ -105,7 +109,7 @@ def make_client(endpoint: str, region: str) -> Any:
 
 @contextlib.contextmanager
 def explain_client_errors(endpoint: str) -> Iterator[None]:
-    """Turn a client's errors into the engine's; that the place cannot be reached names the setting."""
+    """Convert a client's errors to `ApiError`. The error for an unreachable server names the setting."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -113,12 +117,12 @@ def explain_client_errors(endpoint: str) -> Iterator[None]:
         yield
     except ClientError as error:
         answer: Any = error.response
-        said = answer["Error"]
-        code = {"404": "NoSuchKey"}.get(said.get("Code", ""), said.get("Code", ""))
-        raise ApiError(code, said.get("Message", ""), answer["ResponseMetadata"]["HTTPStatusCode"]) from error
+        details = answer["Error"]
+        code = {"404": "NoSuchKey"}.get(details.get("Code", ""), details.get("Code", ""))
+        raise ApiError(code, details.get("Message", ""), answer["ResponseMetadata"]["HTTPStatusCode"]) from error
     except (BotoCoreError, Boto3Error) as error:
         message = (
-            f"the S3 at {endpoint} cannot be used: {error}. It is named by s3_endpoint=, or by the environment's "
-            "AWS_ENDPOINT_URL_S3; its credentials are those that boto3 finds on this machine."
+            f"the S3 at {endpoint} cannot be used: {error}. s3_endpoint= or the environment's AWS_ENDPOINT_URL_S3 "
+            "names it, and boto3 finds its credentials on this machine."
         )
         raise ApiError("AnotherS3", message) from error

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from processing.local.errors import ApiError
 from processing.local.handlers import livetail
-from processing.local.handlers.livetail import LONGEST, LiveTail, thinned
+from processing.local.handlers.livetail import LONGEST, LiveTail, downsample
 from processing.local.protocols.event_stream import Events, EventStreamBody, message
 from processing.local.stores.logs import LogStore
 from processing.testing.clock import VirtualClock
@@ -102,7 +102,7 @@ def test_many_events_are_sampled(store: LogStore) -> None:
 @given(count=st.integers(0, 300), most=st.integers(2, 20))
 def test_a_sample_is_spread_over_all(count: int, most: int) -> None:
     """Evenly, in order, and all of them if they fit."""
-    kept, sampled = thinned(({"n": number} for number in range(count)), most)
+    kept, sampled = downsample(({"n": number} for number in range(count)), most)
     numbers = [event["n"] for event in kept]
     assert sampled == (count > most)
     assert len(numbers) <= most

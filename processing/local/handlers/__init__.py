@@ -1,4 +1,7 @@
-"""The operations of each service, as functions from params to result over the stores."""
+"""Handlers: the operations of each AWS service, as functions on the stores.
+
+Packages with a handler are named for their service. `remote_s3` forwards S3 to another server instead.
+"""
 
 from __future__ import annotations
 
@@ -6,4 +9,4 @@ from collections.abc import Callable
 from typing import Any
 
 Operation = Callable[[dict[str, Any]], dict[str, Any]]
-"""What carries an operation out: its parameters to its result, both by boto3's names and with its types."""
+"""A function that performs an operation. Its parameters and result have boto3's names and types."""

@@ -1,4 +1,4 @@
-"""CloudWatch metrics: reading what hosts were sampled for, and putting metrics of one's own, on the metric store."""
+"""Handler for CloudWatch metrics on the metric store: the samples of hosts, and the user's own metrics."""
 
 from __future__ import annotations
 
@@ -22,28 +22,30 @@ if TYPE_CHECKING:
     from processing.local.handlers import Operation
 
 PAGE = 500
-"""Metrics on a page of ListMetrics."""
+"""CloudWatch's limit for the metrics of a page of ListMetrics."""
 MAX_DATAPOINTS = 100_800
-"""Of one answer of GetMetricData."""
+"""CloudWatch's limit for the datapoints of an answer of GetMetricData."""
 MAX_STATISTICS = 1440
-"""Datapoints that GetMetricStatistics answers at most."""
+"""CloudWatch's limit for the datapoints of an answer of GetMetricStatistics."""
 MAX_QUERIES = 500
+"""CloudWatch's limit for the queries of a GetMetricData."""
 MAX_VALUES = 150
+"""CloudWatch's limit for the values of one element of PutMetricData."""
 
 _ID = re.compile(r"[a-z][a-zA-Z0-9_]*")
-_LARGEST = 2.0**360
+_LARGEST = 2.0**360  # the largest value that CloudWatch accepts
 _PAST_SECONDS = 14 * 24 * 3600
 _FUTURE_SECONDS = 2 * 3600
 
 
 class CloudWatchHandler:
-    """The metric operations, by their names in the API. Params and results have boto3's names and types.
+    """Handler for CloudWatch's metric operations. Params and results have boto3's names and types.
 
     Args:
-        engine: the engine that it belongs to.
+        engine: the engine of this handler.
 
     Attributes:
-        operations: the function for each operation.
+        operations: the function of each operation, by its name in the API.
     """
 
     def __init__(self, engine: EngineContext) -> None:
@@ -56,15 +58,15 @@ class CloudWatchHandler:
         }
 
     def get_metric_data(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer a page of the datapoints of several metrics, the newest first unless asked otherwise."""
+        """Return a page of the datapoints of several metrics, by default the newest first."""
         span = _span(params, "ValidationError")
         queries = params["MetricDataQueries"]
         _check_queries(queries)
         descending = params.get("ScanBy", "TimestampDescending") == "TimestampDescending"
-        first, after = _parse(params.get("NextToken"))
-        left = params.get("MaxDatapoints", MAX_DATAPOINTS)
-        if not 1 <= left <= MAX_DATAPOINTS:
-            raise ApiError("ValidationError", f"The value {left} for parameter MaxDatapoints is invalid.")
+        first, after = _parse_data_token(params.get("NextToken"))
+        remaining = params.get("MaxDatapoints", MAX_DATAPOINTS)
+        if not 1 <= remaining <= MAX_DATAPOINTS:
+            raise ApiError("ValidationError", f"The value {remaining} for parameter MaxDatapoints is invalid.")
         results: list[dict[str, Any]] = []
         token = None
         for index, query in enumerate(queries[first:], first):
@@ -74,17 +76,17 @@ class CloudWatchHandler:
             points.sort(reverse=descending)
             if index == first and after is not None:
                 points = [point for point in points if (point[0] < after if descending else point[0] > after)]
-            page = points[:left]
-            left -= len(page)
+            page = points[:remaining]
+            remaining -= len(page)
             complete = len(page) == len(points)
             results.append(_result(query, page, complete=complete))
             if not complete:
-                token = _token(index, page[-1][0] if page else None)
+                token = _data_token(index, page[-1][0] if page else None)
                 break
         return {"MetricDataResults": results, "Messages": [], **({} if token is None else {"NextToken": token})}
 
     def get_metric_statistics(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer the datapoints of one metric, with several statistics each."""
+        """Return the datapoints of one metric, with several statistics each."""
         span = _span(params, "InvalidParameterValue")
         statistics, extended = params.get("Statistics", []), params.get("ExtendedStatistics", [])
         if not statistics and not extended:
@@ -113,18 +115,18 @@ class CloudWatchHandler:
         for name in extended:
             for moment, value in series.points(name):
                 found.setdefault(moment, {}).setdefault("ExtendedStatistics", {})[name] = value
-        points_found = [{"Timestamp": _time(moment), "Unit": unit, **values} for moment, values in found.items()]
+        points_found = [{"Timestamp": _to_datetime(moment), "Unit": unit, **values} for moment, values in found.items()]
         return {"Label": metric.name, "Datapoints": points_found}
 
     def list_metrics(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer a page of the metrics."""
+        """Return a page of the metrics."""
         token = params.get("NextToken")
         metrics, more = self._store.metrics(
             namespace=params.get("Namespace"),
             name=params.get("MetricName"),
             dimensions=[(each["Name"], each.get("Value")) for each in params.get("Dimensions", [])],
             recent="RecentlyActive" in params,
-            after=None if token is None else _metric_of(token),
+            after=None if token is None else _parse_metric_token(token),
             limit=PAGE,
         )
         found = [
@@ -135,10 +137,10 @@ class CloudWatchHandler:
             }
             for metric in metrics
         ]
-        return {"Metrics": found, **({"NextToken": _encoded(metrics[-1])} if more else {})}
+        return {"Metrics": found, **({"NextToken": _encode_token(metrics[-1])} if more else {})}
 
     def put_metric_data(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Add values of metrics."""
+        """Add samples of metrics."""
         namespace = params["Namespace"]
         if namespace.startswith("AWS/"):
             raise ApiError("InvalidParameterValue", "The value AWS/ for parameter Namespace is invalid.")
@@ -182,25 +184,25 @@ def _check_queries(queries: list[dict[str, Any]]) -> None:
     if len(set(names)) != len(names):
         raise ApiError("ValidationError", "The values for parameter id in MetricDataQueries are not unique.")
     for number, query in enumerate(queries, 1):
-        place = f"MetricDataQueries.member.{number}"
+        path = f"MetricDataQueries.member.{number}"
         if not _ID.fullmatch(query["Id"]):
             raise ApiError(
                 "ValidationError",
-                f"The value for parameter {place}.Id is not matching the expected pattern ^{_ID.pattern}$.",
+                f"The value for parameter {path}.Id is not matching the expected pattern ^{_ID.pattern}$.",
             )
         if "Expression" in query and "MetricStat" in query:
-            raise ApiError("ValidationError", _exclusive(f"{place}.Expression", f"{place}.MetricStat"))
+            raise ApiError("ValidationError", _exclusive(f"{path}.Expression", f"{path}.MetricStat"))
         if "Expression" in query:
             raise ApiError(
-                "ValidationError", f"The local engine has no metric math; {place}.Expression cannot be answered."
+                "ValidationError", f"The local engine has no metric math; {path}.Expression cannot be answered."
             )
         if "MetricStat" not in query:
-            raise ApiError("ValidationError", f"The parameter {place}.MetricStat is required.")
-        _check_period(query["MetricStat"]["Period"], f"{place}.MetricStat.Period", "ValidationError")
+            raise ApiError("ValidationError", f"The parameter {path}.MetricStat is required.")
+        _check_period(query["MetricStat"]["Period"], f"{path}.MetricStat.Period", "ValidationError")
         if not is_statistic(query["MetricStat"]["Stat"]):
             raise ApiError(
                 "ValidationError",
-                f"The value {query['MetricStat']['Stat']} for parameter {place}.MetricStat.Stat is not supported.",
+                f"The value {query['MetricStat']['Stat']} for parameter {path}.MetricStat.Stat is not supported.",
             )
 
 
@@ -208,16 +210,16 @@ def _exclusive(first: str, second: str) -> str:
     return f"The parameters {first} and {second} are mutually exclusive and you have specified both."
 
 
-def _check_period(period: int, place: str, code: str) -> None:
+def _check_period(period: int, path: str, code: str) -> None:
     if period not in {1, 5, 10, 20, 30} and (period <= 0 or period % 60):
-        raise ApiError(code, f"The parameter {place} must be 1, 5, 10, 20, 30, or a multiple of 60.")
+        raise ApiError(code, f"The parameter {path} must be 1, 5, 10, 20, 30, or a multiple of 60.")
 
 
 def _result(query: dict[str, Any], points: list[tuple[float, float]], *, complete: bool) -> dict[str, Any]:
     return {
         "Id": query["Id"],
         "Label": query.get("Label", query["MetricStat"]["Metric"]["MetricName"]),
-        "Timestamps": [_time(moment) for moment, _ in points],
+        "Timestamps": [_to_datetime(moment) for moment, _ in points],
         "Values": [value for _, value in points],
         "StatusCode": "Complete" if complete else "PartialData",
     }
@@ -231,56 +233,56 @@ def _dimensions(params: dict[str, Any]) -> dict[str, str]:
     return {each["Name"]: each["Value"] for each in params.get("Dimensions", [])}
 
 
-def _samples(datum: dict[str, Any], place: str, now: float) -> Iterator[Sample]:
-    """Yield the samples of one element of PutMetricData's list."""
-    given = [name for name in ("Value", "Values", "StatisticValues") if name in datum]
-    if not given:
+def _samples(datum: dict[str, Any], path: str, now: float) -> Iterator[Sample]:
+    """Yield the samples of one element of a PutMetricData."""
+    sent = [name for name in ("Value", "Values", "StatisticValues") if name in datum]
+    if not sent:
         raise ApiError(
             "MissingParameter",
-            f"At least one of the parameters {place}.Value, {place}.Values and {place}.StatisticValues is required.",
+            f"At least one of the parameters {path}.Value, {path}.Values and {path}.StatisticValues is required.",
         )
-    if len(given) > 1:
-        raise ApiError("InvalidParameterCombination", _exclusive(*(f"{place}.{name}" for name in given[:2])))
-    moment = _moment(datum, place, now)
-    if given == ["StatisticValues"]:
+    if len(sent) > 1:
+        raise ApiError("InvalidParameterCombination", _exclusive(*(f"{path}.{name}" for name in sent[:2])))
+    moment = _timestamp(datum, path, now)
+    if sent == ["StatisticValues"]:
         known = {name: float(value) for name, value in datum["StatisticValues"].items()}
-        _check_values(known.values(), f"{place}.StatisticValues")
+        _check_values(known.values(), f"{path}.StatisticValues")
         yield Sample(moment, known["SampleCount"], known["Sum"], known["Minimum"], known["Maximum"])
         return
     values = [float(value) for value in datum.get("Values", [datum.get("Value")])]
     counts = [float(count) for count in datum.get("Counts", [1.0] * len(values))]
     if len(values) != len(counts):
         raise ApiError(
-            "InvalidParameterValue", f"The parameters {place}.Values and {place}.Counts must be of the same size."
+            "InvalidParameterValue", f"The parameters {path}.Values and {path}.Counts must be of the same size."
         )
     if len(values) > MAX_VALUES:
         raise ApiError(
-            "InvalidParameterValue", f"The collection {place}.Values must not have a size greater than {MAX_VALUES}."
+            "InvalidParameterValue", f"The collection {path}.Values must not have a size greater than {MAX_VALUES}."
         )
-    _check_values(values, f"{place}.{given[0]}")
+    _check_values(values, f"{path}.{sent[0]}")
     for value, count in zip(values, counts, strict=True):
         yield Sample.of(moment, value, count)
 
 
-def _moment(datum: dict[str, Any], place: str, now: float) -> float:
+def _timestamp(datum: dict[str, Any], path: str, now: float) -> float:
     moment = _seconds(datum["Timestamp"]) if "Timestamp" in datum else now
     if moment > now + _FUTURE_SECONDS:
         raise ApiError(
             "InvalidParameterValue",
-            f"The parameter {place}.Timestamp must specify a time no more than two hours in the future.",
+            f"The parameter {path}.Timestamp must specify a time no more than two hours in the future.",
         )
     if moment < now - _PAST_SECONDS:
         raise ApiError(
-            "InvalidParameterValue", f"The parameter {place}.Timestamp must specify a time within the past two weeks."
+            "InvalidParameterValue", f"The parameter {path}.Timestamp must specify a time within the past two weeks."
         )
     return moment
 
 
-def _check_values(values: Any, place: str) -> None:
+def _check_values(values: Any, path: str) -> None:
     for value in values:
         if not math.isfinite(value) or abs(value) > _LARGEST:
             shown = "NaN" if math.isnan(value) else value
-            raise ApiError("InvalidParameterValue", f"The value {shown} for parameter {place} is invalid.")
+            raise ApiError("InvalidParameterValue", f"The value {shown} for parameter {path} is invalid.")
 
 
 def _seconds(value: Any) -> float:
@@ -289,19 +291,19 @@ def _seconds(value: Any) -> float:
     return moment.timestamp()
 
 
-def _time(moment: float) -> dt.datetime:
+def _to_datetime(moment: float) -> dt.datetime:
     return dt.datetime.fromtimestamp(moment, dt.timezone.utc)
 
 
-def _token(index: int, after: float | None) -> str:
-    """Return the token for the datapoints after that time of that query, and the queries after it."""
-    return _encoded([index, after])
+def _data_token(index: int, after: float | None) -> str:
+    """Return the token for the datapoints of a query after a time, and for the queries after it."""
+    return _encode_token([index, after])
 
 
-def _parse(token: str | None) -> tuple[int, float | None]:
+def _parse_data_token(token: str | None) -> tuple[int, float | None]:
     if token is None:
         return 0, None
-    found = _decoded(token, "InvalidNextToken")
+    found = _decode_token(token, "InvalidNextToken")
     if not isinstance(found, list) or len(found) != 2 or not isinstance(found[0], int) or found[0] < 0:
         raise _bad_token("InvalidNextToken")
     if found[1] is not None and not isinstance(found[1], (int, float)):
@@ -309,20 +311,20 @@ def _parse(token: str | None) -> tuple[int, float | None]:
     return found[0], found[1]
 
 
-def _metric_of(token: str) -> Metric:
+def _parse_metric_token(token: str) -> Metric:
     code = "InvalidParameterValue"
     try:
-        namespace, name, dimensions = _decoded(token, code)
+        namespace, name, dimensions = _decode_token(token, code)
         return Metric(str(namespace), str(name), tuple((str(key), str(value)) for key, value in dimensions))
     except (TypeError, ValueError):
         raise _bad_token(code) from None
 
 
-def _encoded(value: Any) -> str:
+def _encode_token(value: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(value, separators=(",", ":")).encode()).decode()
 
 
-def _decoded(token: str, code: str) -> Any:
+def _decode_token(token: str, code: str) -> Any:
     try:
         return json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
     except ValueError:

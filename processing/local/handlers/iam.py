@@ -1,4 +1,4 @@
-"""IAM: roles. Any role exists in the engine's account, so that code which names one runs unchanged."""
+"""Handler for IAM. Every role exists in the engine's account, so that code with a role's name runs unchanged."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _TRUST = {
 
 
 class IamHandler:
-    """GetRole, by its name in the API.
+    """Handler for IAM's GetRole.
 
     Args:
-        engine: the engine that it belongs to.
+        engine: the engine of this handler.
 
     Attributes:
-        operations: the function for each operation.
+        operations: the function of each operation, by its name in the API.
     """
 
     def __init__(self, engine: EngineContext) -> None:
@@ -39,7 +39,7 @@ class IamHandler:
         self.operations: dict[str, Operation] = {"GetRole": self.get_role}
 
     def get_role(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer the role of that name."""
+        """Return the role with a name."""
         name = params.get("RoleName", "")
         if not _NAME.fullmatch(name):
             raise ApiError(

@@ -1,4 +1,4 @@
-"""Live Tail: a session that answers what is written to log groups, once a second, for at most three hours."""
+"""Live Tail: a session that streams the new events of log groups, once a second, for at most three hours."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ if TYPE_CHECKING:
     from processing.local.stores.logs import LogStore
 
 PERIOD = 1.0
-"""Seconds from one update to the next."""
+"""Seconds between updates."""
 SAMPLE = 500
-"""Events in an update, at most."""
+"""Limit for the events of an update. CloudWatch samples larger updates, too."""
 LONGEST = 3 * 3600.0
 """Seconds after which a session ends."""
 
 
 class LiveTail(Events):
-    """One session. What was written before it began is not in it.
+    """A Live Tail session. It contains only events that are written after its start.
 
     Args:
-        store: where events are written.
-        account: the account's number, part of how groups are named in the updates.
-        params: those of StartLiveTail.
+        store: the log store.
+        account: the account's number, which is part of the groups' identifiers.
+        params: the parameters of StartLiveTail.
         groups: the names of the log groups.
-        matches: which messages are wanted; None for all.
-        clock: tells when the session has to end.
-        wait: waits for so many seconds, or until the session is closed. By default it really does.
+        matches: a predicate for messages, or None for all messages.
+        clock: the clock that ends the session.
+        wait: a function that waits for a number of seconds or until the session is closed. By default it waits in real
+            time.
     """
 
     def __init__(
@@ -61,10 +62,10 @@ class LiveTail(Events):
         self._updates = -1
 
     def __next__(self) -> Mapping[str, Any]:
-        """Return the start of the session, then an update a second.
+        """Return the start of the session, then an update every second.
 
         Raises:
-            ApiError: `SessionTimeoutException`, after three hours.
+            ApiError: the session has lasted three hours (`SessionTimeoutException`).
         """
         self._updates += 1
         if self._updates > 1:
@@ -76,11 +77,12 @@ class LiveTail(Events):
         now = self._clock.monotonic()
         if now - self._began >= LONGEST:
             raise ApiError("SessionTimeoutException", "The session has timed out after three hours.")
-        self._updates = max(self._updates, int((now - self._began) / PERIOD) + 1)  # no updates for a client's pauses
+        # A client that pauses gets one update for the pause, instead of one for each second.
+        self._updates = max(self._updates, int((now - self._began) / PERIOD) + 1)
         return {"sessionUpdate": self._update()}
 
     def close(self) -> None:
-        """End the session, also while it waits."""
+        """End the session, even while it waits."""
         self._closed.set()
 
     def _start(self) -> dict[str, Any]:
@@ -94,7 +96,7 @@ class LiveTail(Events):
         }
 
     def _update(self) -> dict[str, Any]:
-        events, sampled = thinned(self._new_events(), SAMPLE)
+        events, sampled = downsample(self._new_events(), SAMPLE)
         return {"sessionMetadata": {"sampled": sampled}, "sessionResults": events}
 
     def _new_events(self) -> Iterable[dict[str, Any]]:
@@ -113,14 +115,17 @@ class LiveTail(Events):
                 }
 
 
-def thinned(events: Iterable[dict[str, Any]], most: int) -> tuple[list[dict[str, Any]], bool]:
-    """Return the events, or every second, fourth, ... of them, so that they are at most so many; and whether it did."""
+def downsample(events: Iterable[dict[str, Any]], most: int) -> tuple[list[dict[str, Any]], bool]:
+    """Return at most `most` events, and True if some were dropped.
+
+    Of too many events it keeps every second, every fourth, and so on, so that the sample is evenly spread.
+    """
     kept: list[dict[str, Any]] = []
-    step = 1
+    stride = 1
     for number, event in enumerate(events):
-        if number % step == 0:
+        if number % stride == 0:
             kept.append(event)
             if len(kept) > most:
                 kept = kept[::2]
-                step *= 2
-    return kept, step > 1
+                stride *= 2
+    return kept, stride > 1

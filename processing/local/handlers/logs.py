@@ -1,6 +1,6 @@
-"""CloudWatch Logs: reading what jobs wrote, writing, and following, on the engine's log store.
+"""Handler for CloudWatch Logs on the log store: reading, writing and following logs.
 
-Unlike the service, the engine lets everything be read at once, and forgets nothing by itself.
+Unlike in the service, events can be read immediately after they are written, and are not deleted automatically.
 """
 
 from __future__ import annotations
@@ -24,27 +24,30 @@ if TYPE_CHECKING:
     from processing.local.stores.logs import StreamRecord
 
 PAGE = 50
+"""CloudWatch's limit for the groups or streams of a page."""
 BATCH_BYTES = 1 << 20
-"""The events of one PutLogEvents, with `EVENT_OVERHEAD` each; the same for one event alone."""
+"""CloudWatch's limit for one event and for a PutLogEvents, with `EVENT_OVERHEAD` for each event."""
 RETENTIONS = frozenset(
     {1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653}
 )
-"""Days that a group's events may be kept for."""
+"""The retentions in days that CloudWatch accepts."""
 
 _DAY = 24 * 3600 * 1000
-_OLDEST, _NEWEST = 14 * _DAY, 2 * 3600 * 1000  # milliseconds before and after now
-_CHOOSING = ("logGroupNamePrefix", "logGroupNamePattern", "logGroupIdentifiers")
-_TOKEN = "0" * 56  # the token of PutLogEvents, which is ignored
+# CloudWatch's bounds for the age of a new event, in milliseconds before and after now.
+_OLDEST, _NEWEST = 14 * _DAY, 2 * 3600 * 1000
+_GROUP_FILTERS = ("logGroupNamePrefix", "logGroupNamePattern", "logGroupIdentifiers")
+_SEQUENCE_TOKEN = "0" * 56
+"""The token of PutLogEvents. CloudWatch returns one and ignores it, and so does the engine."""
 
 
 class LogsHandler:
-    """The log operations, by their names in the API. Params and results have boto3's names and types.
+    """Handler for the operations of CloudWatch Logs. Params and results have boto3's names and types.
 
     Args:
-        engine: the engine that it belongs to.
+        engine: the engine of this handler.
 
     Attributes:
-        operations: the function for each operation.
+        operations: the function of each operation, by its name in the API.
     """
 
     def __init__(self, engine: EngineContext) -> None:
@@ -69,17 +72,17 @@ class LogsHandler:
         }
 
     def create_log_group(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Make a log group."""
+        """Create a log group."""
         self._store.create_group(params["logGroupName"], params.get("tags"))
         return {}
 
     def delete_log_group(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Delete a log group with all that is in it."""
+        """Delete a log group with its streams and events."""
         self._store.delete_group(params["logGroupName"])
         return {}
 
     def create_log_stream(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Make a stream in a group."""
+        """Create a stream in a group."""
         self._store.create_stream(params["logGroupName"], params["logStreamName"])
         return {}
 
@@ -89,7 +92,7 @@ class LogsHandler:
         return {}
 
     def put_retention_policy(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Note for how long the events of a group are wanted. Older ones are no longer taken; none is deleted."""
+        """Set the retention of a group. Older events are refused from then on, but none is deleted."""
         days = params["retentionInDays"]
         if days not in RETENTIONS:
             values = ", ".join(map(str, sorted(RETENTIONS)))
@@ -102,26 +105,26 @@ class LogsHandler:
         return {}
 
     def delete_retention_policy(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Want the events of a group for ever."""
+        """Remove the retention limit of a group."""
         self._store.set_retention(params["logGroupName"], None)
         return {}
 
     def tag_resource(self, params: dict[str, Any]) -> dict[str, Any]:
         """Add tags to a log group."""
-        self._store.change_tags(_name(params["resourceArn"]), add=params["tags"])
+        self._store.change_tags(_group_name(params["resourceArn"]), add=params["tags"])
         return {}
 
     def untag_resource(self, params: dict[str, Any]) -> dict[str, Any]:
         """Remove tags from a log group."""
-        self._store.change_tags(_name(params["resourceArn"]), remove=params["tagKeys"])
+        self._store.change_tags(_group_name(params["resourceArn"]), remove=params["tagKeys"])
         return {}
 
     def list_tags_for_resource(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer the tags of a log group."""
-        return {"tags": self._store.tags(_name(params["resourceArn"]))}
+        """Return the tags of a log group."""
+        return {"tags": self._store.tags(_group_name(params["resourceArn"]))}
 
     def put_log_events(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Add a batch of events, in the order of their times; those that are too old or too new are left out."""
+        """Add events in the order of their times. Events that are too old or too new are left out."""
         group, stream = params["logGroupName"], params["logStreamName"]
         events = [(event["timestamp"], event["message"]) for event in params["logEvents"]]
         if any(first[0] > second[0] for first, second in itertools.pairwise(events)):
@@ -130,14 +133,14 @@ class LogsHandler:
                 "Log events in a single PutLogEvents request must be in chronological order.",
             )
         sizes = [len(message.encode("utf-8", "replace")) + EVENT_OVERHEAD for _, message in events]
-        for what, size in (("Log event", max(sizes)), ("Upload", sum(sizes))):
+        for kind, size in (("Log event", max(sizes)), ("Upload", sum(sizes))):
             if size > BATCH_BYTES:
                 raise ApiError(
-                    "InvalidParameterException", f"{what} too large: {size} bytes exceeds limit of {BATCH_BYTES}"
+                    "InvalidParameterException", f"{kind} too large: {size} bytes exceeds limit of {BATCH_BYTES}"
                 )
         retention = self._store.group(group).retention
         times = [timestamp for timestamp, _ in events]
-        first, last, rejected = _acceptable(times, int(time.time() * 1000), retention)
+        first, last, rejected = _accepted_range(times, int(time.time() * 1000), retention)
         accepted = events[first:last]
         if accepted and accepted[-1][0] - accepted[0][0] > _DAY:
             raise ApiError(
@@ -145,12 +148,12 @@ class LogsHandler:
                 "The batch of log events in a single PutLogEvents request cannot span more than 24 hours.",
             )
         self._store.append(group, stream, accepted, create=False)
-        return {"nextSequenceToken": _TOKEN, **({"rejectedLogEventsInfo": rejected} if rejected else {})}
+        return {"nextSequenceToken": _SEQUENCE_TOKEN, **({"rejectedLogEventsInfo": rejected} if rejected else {})}
 
     def get_log_events(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer a page of one stream."""
+        """Return a page of one stream."""
         page = self._store.read(
-            self._group(params),
+            self._requested_group(params),
             params["logStreamName"],
             token=params.get("nextToken"),
             start_time=params.get("startTime"),
@@ -165,20 +168,20 @@ class LogsHandler:
         return {"events": events, "nextForwardToken": page.forward, "nextBackwardToken": page.backward}
 
     def filter_log_events(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer a page of the events of several streams, by time."""
+        """Return a page of the events of several streams, sorted by time."""
         streams, prefix = params.get("logStreamNames"), params.get("logStreamNamePrefix")
         if streams and prefix is not None:
             raise ApiError("InvalidParameterException", "Cannot specify both logStreamNames and logStreamNamePrefix")
         token = params.get("nextToken")
         events, token = self._store.filter(
-            self._group(params),
+            self._requested_group(params),
             streams=streams,
             prefix=prefix,
             start_time=params.get("startTime"),
             end_time=params.get("endTime"),
             matches=compile_pattern(params.get("filterPattern", "")),
             limit=params.get("limit", PAGE_EVENTS),
-            token=None if token is None else str(_decoded(token)),
+            token=None if token is None else str(_decode_token(token)),
             from_head=params.get("startFromHead", True),
         )
         found = [
@@ -191,16 +194,16 @@ class LogsHandler:
             }
             for event in events
         ]
-        return {"events": found, "searchedLogStreams": [], **_next(token)}
+        return {"events": found, "searchedLogStreams": [], **_next_token(token)}
 
     def start_live_tail(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer a session that tells of what is written from now on."""
+        """Return a session that streams the events that are written from now on."""
         streams, prefixes = params.get("logStreamNames", []), params.get("logStreamNamePrefixes", [])
         if streams and prefixes:
             raise ApiError(
                 "InvalidParameterException", "Only one of logStreamNames or logStreamNamePrefixes can be provided."
             )
-        groups = list(dict.fromkeys(_name(identifier) for identifier in params["logGroupIdentifiers"]))
+        groups = list(dict.fromkeys(_group_name(identifier) for identifier in params["logGroupIdentifiers"]))
         if (streams or prefixes) and len(groups) > 1:
             raise ApiError(
                 "InvalidParameterException",
@@ -212,22 +215,22 @@ class LogsHandler:
         return {"responseStream": LiveTail(self._store, self._engine.account, params, groups, matches)}
 
     def describe_log_groups(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer a page of the log groups, by name; all of them are of the class STANDARD."""
+        """Return a page of the log groups, sorted by name. All of them have the class STANDARD."""
         token, identifiers = params.get("nextToken"), params.get("logGroupIdentifiers")
-        names = None if identifiers is None else [_name(each) for each in identifiers]
+        names = None if identifiers is None else [_group_name(each) for each in identifiers]
         if params.get("logGroupClass", "STANDARD") != "STANDARD":
             names = []
-        chosen = [each for each in _CHOOSING if params.get(each)]
-        if len(chosen) > 1:
+        filters = [each for each in _GROUP_FILTERS if params.get(each)]
+        if len(filters) > 1:
             raise ApiError(
-                "InvalidParameterException", f"{chosen[0]} and {chosen[1]} are mutually exclusive parameters."
+                "InvalidParameterException", f"{filters[0]} and {filters[1]} are mutually exclusive parameters."
             )
         groups, more = self._store.groups(
             params.get("logGroupNamePrefix", ""),
             part=params.get("logGroupNamePattern", ""),
             names=names,
             limit=params.get("limit", PAGE),
-            after="" if token is None else str(_decoded(token)),
+            after="" if token is None else str(_decode_token(token)),
         )
         found = [
             {
@@ -242,27 +245,27 @@ class LogsHandler:
             }
             for group in groups
         ]
-        return {"logGroups": found, **_next(groups[-1].name if more else None)}
+        return {"logGroups": found, **_next_token(groups[-1].name if more else None)}
 
     def describe_log_streams(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer a page of a group's streams, by name or by the time of the last event."""
+        """Return a page of a group's streams, sorted by name or by the time of the last event."""
         by_last_event = params.get("orderBy") == "LastEventTime"
         prefix = params.get("logStreamNamePrefix", "")
         if by_last_event and prefix:
             raise ApiError("InvalidParameterException", "Cannot order by LastEventTime with a logStreamNamePrefix.")
-        group = self._group(params)
+        group = self._requested_group(params)
         streams, more = self._store.streams(
             group,
             prefix,
             by_last_event=by_last_event,
             descending=params.get("descending", False),
             limit=params.get("limit", PAGE),
-            after=_stream_key(params.get("nextToken")),
+            after=_parse_stream_token(params.get("nextToken")),
         )
-        found = [self._described(group, stream) for stream in streams]
-        return {"logStreams": found, **_next(streams[-1].key if more else None)}
+        found = [self._stream_entry(group, stream) for stream in streams]
+        return {"logStreams": found, **_next_token(streams[-1].key if more else None)}
 
-    def _described(self, group: str, stream: StreamRecord) -> dict[str, Any]:
+    def _stream_entry(self, group: str, stream: StreamRecord) -> dict[str, Any]:
         times = {
             "firstEventTimestamp": stream.first_event,
             "lastEventTimestamp": stream.last_event,
@@ -272,7 +275,7 @@ class LogsHandler:
             "logStreamName": stream.name,
             "creationTime": stream.created,
             **{name: value for name, value in times.items() if value is not None},
-            "uploadSequenceToken": _TOKEN,
+            "uploadSequenceToken": _SEQUENCE_TOKEN,
             "arn": f"{self._arn(group)}:log-stream:{stream.name}",
             "storedBytes": 0,
         }
@@ -281,27 +284,27 @@ class LogsHandler:
         return f"arn:aws:logs:{self._engine.region}:{self._engine.account}:log-group:{group}"
 
     @staticmethod
-    def _group(params: dict[str, Any]) -> str:
+    def _requested_group(params: dict[str, Any]) -> str:
         name, identifier = params.get("logGroupName"), params.get("logGroupIdentifier")
         if (name is None) == (identifier is None):
             raise ApiError(
                 "InvalidParameterException", "Exactly one of logGroupName and logGroupIdentifier must be specified."
             )
-        return str(name) if identifier is None else _name(identifier)
+        return str(name) if identifier is None else _group_name(identifier)
 
 
-def _name(identifier: str) -> str:
-    """Return the name of a log group of which the ARN, or the name, is given."""
+def _group_name(identifier: str) -> str:
+    """Return the name of a log group from its ARN or its name."""
     return identifier.rpartition(":log-group:")[2].removesuffix(":*")
 
 
-def _acceptable(times: Sequence[int], now: int, retention: int | None) -> tuple[int, int, dict[str, int]]:
-    """Return where the events begin and end that are young and old enough, and what is said of the others.
+def _accepted_range(times: Sequence[int], now: int, retention: int | None) -> tuple[int, int, dict[str, int]]:
+    """Return the indexes of the first accepted and the first too new event, and the answer's `rejectedLogEventsInfo`.
 
     Args:
-        times: in milliseconds since the epoch, in order.
-        now: the same.
-        retention: in days.
+        times: the times of the events in milliseconds since the epoch, sorted.
+        now: the time in milliseconds since the epoch.
+        retention: the retention of the group in days.
     """
     too_old = sum(moment < now - _OLDEST for moment in times)
     expired = 0 if retention is None else sum(moment < now - retention * _DAY for moment in times)
@@ -316,24 +319,24 @@ def _acceptable(times: Sequence[int], now: int, retention: int | None) -> tuple[
     return max(too_old, expired), len(times) - too_new, rejected
 
 
-def _next(place: Any) -> dict[str, str]:
-    """Return the token for the page after a place, if there is one."""
-    if place is None:
+def _next_token(position: Any) -> dict[str, str]:
+    """Return the `nextToken` for the page after a position, or {} if there is none."""
+    if position is None:
         return {}
-    return {"nextToken": base64.urlsafe_b64encode(json.dumps(place).encode()).decode()}
+    return {"nextToken": base64.urlsafe_b64encode(json.dumps(position).encode()).decode()}
 
 
-def _decoded(token: str) -> Any:
+def _decode_token(token: str) -> Any:
     try:
         return json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
     except ValueError:
         raise _bad_token() from None
 
 
-def _stream_key(token: str | None) -> tuple[int, str] | None:
+def _parse_stream_token(token: str | None) -> tuple[int, str] | None:
     if token is None:
         return None
-    key = _decoded(token)
+    key = _decode_token(token)
     if not isinstance(key, list) or [type(part) for part in key] != [int, str]:
         raise _bad_token()
     return key[0], key[1]

@@ -1,4 +1,4 @@
-"""What a message of SQS may be, and the digests by which clients find out whether it came as it was sent."""
+"""Validation of SQS's messages, and the digests with which clients verify that a message is intact."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_ATTRIBUTES = 10
+"""SQS's limit for the attributes of a message."""
 _VALID = re.compile("[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
 _ATTRIBUTE_NAME = re.compile(r"(?!(?i:aws|amazon)\.)(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,256}(?<!\.)")
 _DATA_TYPE = re.compile(r"(String|Number|Binary)(\..+)?", re.DOTALL)
@@ -22,11 +23,12 @@ _INVALID_TEXT = (
 )
 
 
-def check(body: str, attributes: Mapping[str, Any]) -> int:
-    """Find out whether SQS would take a message; return its size in bytes, attributes included.
+def validate(body: str, attributes: Mapping[str, Any]) -> int:
+    """Validate a message as SQS does, and return its size in bytes, attributes included.
 
     Raises:
-        ApiError: `MissingParameter`, `InvalidMessageContents`, `InvalidParameterValue`.
+        ApiError: the body is empty (`MissingParameter`), a text has invalid characters (`InvalidMessageContents`), or
+            an attribute is invalid (`InvalidParameterValue`).
     """
     if not body:
         raise ApiError("MissingParameter", "The request must contain the parameter MessageBody.")
@@ -36,25 +38,25 @@ def check(body: str, attributes: Mapping[str, Any]) -> int:
             f"Number of message attributes [{len(attributes)}] exceeds the allowed maximum [{MAX_ATTRIBUTES}].",
         )
     for name, value in attributes.items():
-        _check_attribute(name, value)
-    check_text(body)
+        _validate_attribute(name, value)
+    validate_text(body)
     for value in attributes.values():
-        check_text(value["DataType"] + (value.get("StringValue") or ""))
+        validate_text(value["DataType"] + (value.get("StringValue") or ""))
     sizes = [len(name.encode()) + len(value["DataType"].encode()) for name, value in attributes.items()]
     return len(body.encode()) + sum(sizes) + sum(len(_content(value)) for value in attributes.values())
 
 
-def check_text(text: str) -> None:
-    """Find out whether SQS would take a text.
+def validate_text(text: str) -> None:
+    """Validate the characters of a text as SQS does.
 
     Raises:
-        ApiError: `InvalidMessageContents`.
+        ApiError: the text has invalid characters (`InvalidMessageContents`).
     """
     if not _VALID.fullmatch(text):
         raise ApiError("InvalidMessageContents", _INVALID_TEXT)
 
 
-def _check_attribute(name: str, value: Mapping[str, Any]) -> None:
+def _validate_attribute(name: str, value: Mapping[str, Any]) -> None:
     problem = None
     kind = _DATA_TYPE.fullmatch(value.get("DataType") or "")
     if not _ATTRIBUTE_NAME.fullmatch(name):
@@ -89,7 +91,7 @@ def _content(value: Mapping[str, Any]) -> bytes:
 
 
 def to_json(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a message's attributes in a form that JSON can keep."""
+    """Convert a message's attributes to JSON values."""
     return {
         name: {
             key: base64.b64encode(part).decode() if isinstance(part, bytes) else part
@@ -101,7 +103,7 @@ def to_json(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_json(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes that `to_json` wrote."""
+    """Convert the result of `to_json` back to attributes."""
     return {
         name: {key: base64.b64decode(part) if key == "BinaryValue" else part for key, part in value.items()}
         for name, value in attributes.items()
@@ -116,8 +118,8 @@ def digest(body: str) -> str:
 def digest_of_attributes(attributes: Mapping[str, Any]) -> str:
     """Return the MD5 of attributes as SQS computes it.
 
-    Of each, in order of the names: the name, the data type, a byte that tells a text (1) from bytes (2), and the
-    value; name, type and value each behind its length in four bytes.
+    The input joins the attributes, sorted by name. Each consists of the name, the data type, a byte for a text (1) or
+    for bytes (2), and the value. The length in four bytes precedes each name, type and value.
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html
     """
     whole = hashlib.md5(usedforsecurity=False)

@@ -1,6 +1,8 @@
-"""S3's operations, carried out by another S3 in place of the engine's own, with the user's credentials.
+"""Handler that forwards S3's operations to another S3 server, in place of the engine's own S3.
 
-The session's calls and those of a job's own clients come through the engine, so a job never sees the credentials.
+It serves the API: calls of the session and of the clients inside a job. They pass through the engine, which adds the
+user's credentials, so that a job never sees them. `processing.local.remote_s3` holds the client, and the access to
+objects that supervisors use for the inputs and outputs of jobs.
 """
 
 from __future__ import annotations
@@ -19,17 +21,18 @@ if TYPE_CHECKING:
     from processing.local.handlers import Operation
 
 _IN_MEMORY = 8 << 20
+"""Bodies up to this size are buffered in memory, larger ones on the disk."""
 _CHUNK = 1 << 20
 
 
 class RemoteS3Handler:
-    """S3's operations, each given on to the other S3.
+    """Handler that forwards every operation of S3 to another server.
 
     Args:
-        engine: the engine whose settings name it.
+        engine: the engine, whose settings name the server.
 
     Attributes:
-        operations: the function for each operation.
+        operations: the function of each operation, by its name in the API.
     """
 
     def __init__(self, engine: EngineContext) -> None:
@@ -38,36 +41,36 @@ class RemoteS3Handler:
         self._client = make_client(self._endpoint, engine.region)
         self.operations: Mapping[str, Operation] = _Operations(self)
 
-    def carry_out(self, operation: str, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Carry an operation out there; params and results as for the engine's own handler."""
+    def forward(self, operation: str, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Forward an operation. Params and results are like those of the engine's own handler."""
         with contextlib.ExitStack() as stack:
-            given = _translated(params, self._account)
-            if "Body" in given:
-                _spool(given, stack)
+            arguments = _client_arguments(params, self._account)
+            if "Body" in arguments:
+                _buffer_body(arguments, stack)
             with explain_client_errors(self._endpoint):
-                answer: dict[str, Any] = getattr(self._client, method)(**given)
+                answer: dict[str, Any] = getattr(self._client, method)(**arguments)
         status = answer.pop("ResponseMetadata")["HTTPStatusCode"]
-        if "EncodingType" not in params:  # botocore asks for it by itself, and undoes it
+        if "EncodingType" not in params:  # botocore requests and decodes it by itself
             answer.pop("EncodingType", None)
         return {**answer, "ResponseMetadata": {"HTTPStatusCode": status}} if operation == "GetObject" else answer
 
-    def method_of(self, operation: str) -> str | None:
-        """Return the client's method for an operation; None if there is none."""
+    def client_method(self, operation: str) -> str | None:
+        """Return the name of the client's method for an operation, or None if there is no such method."""
         methods: Mapping[str, str] = self._client.meta.method_to_api_mapping
         return next((method for method, name in methods.items() if name == operation), None)
 
 
 class _Operations(Mapping[str, "Operation"]):
-    """Every operation that the client knows."""
+    """Mapping of all operations of the client, resolved on access."""
 
     def __init__(self, handler: RemoteS3Handler) -> None:
         self._handler = handler
 
     def __getitem__(self, operation: str) -> Operation:
-        method = self._handler.method_of(operation)
+        method = self._handler.client_method(operation)
         if method is None:
             raise KeyError(operation)
-        return lambda params: self._handler.carry_out(operation, method, params)
+        return lambda params: self._handler.forward(operation, method, params)
 
     def __iter__(self) -> Iterator[str]:
         return iter(())
@@ -76,28 +79,28 @@ class _Operations(Mapping[str, "Operation"]):
         return 0
 
 
-def _translated(params: Mapping[str, Any], account: str) -> dict[str, Any]:
-    """Return parameters as a client takes them."""
-    given = dict(params)
+def _client_arguments(params: Mapping[str, Any], account: str) -> dict[str, Any]:
+    """Convert the parameters of a request to arguments of the client."""
+    arguments = dict(params)
     for name in ("ExpectedBucketOwner", "ExpectedSourceBucketOwner"):
-        if given.get(name) == account:  # the engine's account does not exist there
-            del given[name]
-    if "CopySource" in given:
+        if arguments.get(name) == account:  # the other server does not have the engine's account
+            del arguments[name]
+    if "CopySource" in arguments:
         bucket, key = copy_source(params)
-        given["CopySource"] = {"Bucket": bucket, "Key": key}
-    return given
+        arguments["CopySource"] = {"Bucket": bucket, "Key": key}
+    return arguments
 
 
-def _spool(given: dict[str, Any], stack: contextlib.ExitStack) -> None:
-    """Take a body in, on the disk if it is large: a client has to be able to read it twice."""
-    body, length = given["Body"], given.pop("ContentLength", None)
+def _buffer_body(arguments: dict[str, Any], stack: contextlib.ExitStack) -> None:
+    """Replace a stream by a buffer, on the disk if it is large, because the client reads a body again to retry."""
+    body, length = arguments["Body"], arguments.pop("ContentLength", None)
     if not isinstance(body, bytes):
-        spooled = stack.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY))  # noqa: SIM115 — the stack is one
+        spooled = stack.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY))  # noqa: SIM115 - the stack closes it
         while piece := body.read(_CHUNK):
             spooled.write(piece)
         size = spooled.tell()
         spooled.seek(0)
-        given["Body"] = spooled
+        arguments["Body"] = spooled
     else:
         size = len(body)
     if length is not None and size != length:
@@ -105,4 +108,4 @@ def _spool(given: dict[str, Any], stack: contextlib.ExitStack) -> None:
             "IncompleteBody", "You did not provide the number of bytes specified by the Content-Length HTTP header"
         )
     trailing = getattr(body, "checksums", {})
-    given.update({f"Checksum{name.upper()}": value for name, value in trailing.items() if value})
+    arguments.update({f"Checksum{name.upper()}": value for name, value in trailing.items() if value})

@@ -1,7 +1,7 @@
-"""The operations of SageMaker that concern processing jobs.
+"""Handler for SageMaker's operations on processing jobs.
 
-Params and results have the member names and types of boto3; times are timezone-aware datetimes. The generic checks of
-the service model (enums, lengths, patterns) have been made before a handler is called.
+Params and results have the member names and types of boto3. Times are timezone-aware datetimes. The engine validates
+params against the service model (enums, lengths, patterns) before it calls a handler.
 """
 
 from __future__ import annotations
@@ -10,12 +10,9 @@ import datetime as dt
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from processing.local import file_trees as trees
-from processing.local import remote_s3 as elsewhere
+from processing.local import file_trees, remote_s3
 from processing.local.errors import ApiError
-from processing.local.jobs import events
-from processing.local.jobs import host_processes as hosts
-from processing.local.jobs import leftovers as remains
+from processing.local.jobs import events, host_processes, leftovers
 from processing.local.jobs.description import description, selected_instances, summary, with_defaults
 from processing.local.jobs.execution_plan import make_execution_plan
 from processing.local.jobs.validation import check_runnable
@@ -28,16 +25,17 @@ if TYPE_CHECKING:
     from processing.local.handlers import Operation
 
 DEFAULT_PAGE = 10
+"""SageMaker's default for the jobs of a page."""
 
 
 class SageMakerHandler:
-    """Create, describe, list, stop and delete processing jobs, and tag them.
+    """Handler that creates, describes, lists, stops, deletes and tags processing jobs.
 
     Args:
-        engine: the engine that it belongs to.
+        engine: the engine of this handler.
 
     Attributes:
-        operations: the function for each operation, by its name in the API.
+        operations: the function of each operation, by its name in the API.
     """
 
     def __init__(self, engine: EngineContext) -> None:
@@ -55,7 +53,7 @@ class SageMakerHandler:
         }
 
     def create_processing_job(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Note the job and start its hosts."""
+        """Record a job and start its hosts."""
         request = with_defaults(params)
         check_runnable(request, runs_image=self._engine.settings.runs_images)
         name = request["ProcessingJobName"]
@@ -63,31 +61,31 @@ class SageMakerHandler:
         plan = make_execution_plan(self._engine, request)
         count = selected_instances(request)[1]
         folder = f"jobs/{name}-{uuid.uuid4().hex[:12]}"
-        locks = hosts.HostLocks(self._engine.home / folder, count)
+        locks = host_processes.HostLocks(self._engine.home / folder, count)
         try:
             tags = {tag["Key"]: tag["Value"] for tag in params.get("Tags", ())}
             job = self._jobs.create(request, arn=arn, folder=folder, plan=plan, hosts=count, tags=tags, now=_now())
-            environment = hosts.machine_environment() | elsewhere.environment(self._engine.settings)
-            hosts.start_supervisors(self._engine.home, job, count, locks, environment)
+            environment = host_processes.machine_environment() | remote_s3.environment(self._engine.settings)
+            host_processes.start_supervisors(self._engine.home, job, count, locks, environment)
         except ApiError:
-            trees.remove_tree(self._engine.home / folder)
+            file_trees.remove_tree(self._engine.home / folder)
             raise
         finally:
             locks.close()
-        self._deliver()
+        self._deliver_events()
         return {"ProcessingJobArn": arn}
 
     def describe_processing_job(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer everything that was asked for, and how it stands."""
+        """Return a job's request and its state."""
         job = self._jobs.get(params["ProcessingJobName"])
-        if not job.finished and hosts.reap_dead_hosts(self._jobs, self._engine.home, [job]):
+        if not job.finished and host_processes.reap_dead_hosts(self._jobs, self._engine.home, [job]):
             job = self._jobs.get(job.name)
-        self._deliver()
+        self._deliver_events()
         return description(self._jobs.request(job.id), job)
 
     def list_processing_jobs(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer a page of job summaries."""
-        self._clear_away()
+        """Return a page of job summaries."""
+        self._clean_up()
         query = JobQuery(
             created_after=_seconds(params.get("CreationTimeAfter")),
             created_before=_seconds(params.get("CreationTimeBefore")),
@@ -99,26 +97,26 @@ class SageMakerHandler:
             descending=params.get("SortOrder") == "Descending",
         )
         page, token = self._jobs.list(query, params.get("MaxResults", DEFAULT_PAGE), params.get("NextToken"))
-        self._deliver()
+        self._deliver_events()
         answer: dict[str, Any] = {"ProcessingJobSummaries": [summary(job) for job in page]}
         return answer if token is None else {**answer, "NextToken": token}
 
     def stop_processing_job(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Ask a job's hosts to stop; they do so at their next tick."""
+        """Ask a job's hosts to stop, which they do at their next tick."""
         job = self._jobs.get(params["ProcessingJobName"])
-        hosts.reap_dead_hosts(self._jobs, self._engine.home, [job])
+        host_processes.reap_dead_hosts(self._jobs, self._engine.home, [job])
         self._jobs.request_stop(job.name, _now())
-        self._deliver()
+        self._deliver_events()
         return {}
 
     def delete_processing_job(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Forget a finished job; its log stays, as on AWS."""
+        """Delete a finished job. Its log stays, as on AWS."""
         name = params["ProcessingJobName"]
-        hosts.reap_dead_hosts(
+        host_processes.reap_dead_hosts(
             self._jobs, self._engine.home, [job for job in self._jobs.unfinished() if job.name == name]
         )
         job = self._jobs.delete(name)
-        trees.remove_tree(self._engine.home / job.folder)
+        file_trees.remove_tree(self._engine.home / job.folder)
         return {}
 
     def add_tags(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +125,7 @@ class SageMakerHandler:
         return {"Tags": _tag_list(self._jobs.add_tags(params["ResourceArn"], tags))}
 
     def list_tags(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer all tags: a job has no more than the smallest page that may be asked for."""
+        """Return all tags, without paging: 50 tags, the most a job can have, fit the smallest page of the API."""
         return {"Tags": _tag_list(self._jobs.tags(params["ResourceArn"]))}
 
     def delete_tags(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -135,14 +133,14 @@ class SageMakerHandler:
         self._jobs.delete_tags(params["ResourceArn"], params["TagKeys"])
         return {}
 
-    def _clear_away(self) -> None:
-        """Note the ends of hosts that died, and remove what killed processes left."""
+    def _clean_up(self) -> None:
+        """Record the ends of hosts that died, and remove the leftovers of killed processes."""
         unfinished = self._jobs.unfinished()
-        hosts.reap_dead_hosts(self._jobs, self._engine.home, unfinished)
-        remains.remove_leftover_folders(self._engine.home, {job.folder for job in unfinished})
+        host_processes.reap_dead_hosts(self._jobs, self._engine.home, unfinished)
+        leftovers.remove_leftover_folders(self._engine.home, {job.folder for job in unfinished})
 
-    def _deliver(self) -> None:
-        """Deliver the events that a change has just made, or that a killed process left: who asks finds them told."""
+    def _deliver_events(self) -> None:
+        """Deliver pending events, of this change or of a killed process, before the operation returns."""
         events.deliver(self._jobs, self._engine.home)
 
 
@@ -151,12 +149,12 @@ def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _now() -> float:
-    """Seconds since the epoch, in whole milliseconds: what the API can say of a time."""
+    """Return the time in seconds since the epoch, rounded to the API's resolution of milliseconds."""
     return round(dt.datetime.now(dt.timezone.utc).timestamp(), 3)
 
 
 def _seconds(moment: Any) -> float | None:
-    """Return a time of the request as seconds since the epoch; a naive one is taken for UTC, as botocore does."""
+    """Return a time of a request in seconds since the epoch. Like botocore, it treats naive times as UTC."""
     if moment is None or isinstance(moment, (int, float)):
         return moment
     aware = moment if moment.tzinfo else moment.replace(tzinfo=dt.timezone.utc)

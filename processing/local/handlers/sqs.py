@@ -1,7 +1,7 @@
-"""SQS: standard queues on the engine's queue store.
+"""Handler for SQS: standard queues on the queue store.
 
-Errors have the codes and the words of the service. What the engine does not have (FIFO queues, dead-letter queues,
-policies, encryption) is refused, never ignored; only the tags of a queue are taken and forgotten.
+Errors have the codes and the texts of the service. Missing features (FIFO queues, dead-letter queues, policies,
+encryption) are refused, never ignored. Only the tags of a queue are accepted and ignored.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ if TYPE_CHECKING:
 
     Entry = dict[str, Any]
 
+# SQS's limits. Times are in seconds.
 MAX_BATCH = 10
 MAX_BYTES = 1_048_576
-"""Of a message, and of all messages of a batch: 1 MiB since August 2025."""
+"""Limit for a message and for all messages of a batch: 1 MiB since August 2025."""
 MAX_VISIBILITY = 43_200
 MAX_WAIT = 20
 MAX_DELAY = 900
 PAGE = 1000
 _POLL_SECONDS = 0.05
+"""Interval of the look-ups of a waiting ReceiveMessage, and so the delay with which it notices a message."""
 _NAMESPACE = "AWS.SimpleQueueService"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _GROUP_ID = re.compile(r"[!-~]{1,128}")
@@ -58,24 +60,24 @@ _UNSUPPORTED = frozenset(
         "SqsManagedSseEnabled",
     }
 )
-_COUNTED = (
+_COUNT_ATTRIBUTES = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
     "ApproximateNumberOfMessagesDelayed",
 )
 _SENDER = "AIDALOCALENGINE"
-"""The SenderId of every message: on AWS, the id of the user who sent it."""
+"""The SenderId of every message. On AWS it is the id of the sending user."""
 
 
 class SqsHandler:
-    """The queue operations, by their names in the API. Params and results have boto3's names and types.
+    """Handler for SQS's operations. Params and results have boto3's names and types.
 
     Args:
-        engine: the engine that it belongs to.
-        clock: what tells the time, and waits for messages.
+        engine: the engine of this handler.
+        clock: the clock for the times of messages and for waiting.
 
     Attributes:
-        operations: the function for each operation.
+        operations: the function of each operation, by its name in the API.
     """
 
     def __init__(self, engine: EngineContext, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -102,7 +104,7 @@ class SqsHandler:
     # --- queues
 
     def create_queue(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Make a queue, unless it is there with the same attributes."""
+        """Create a queue, unless it exists with the same attributes."""
         name = _text(params, "QueueName")
         attributes = params.get("Attributes") or {}
         if name.endswith(".fifo") or str(attributes.get("FifoQueue")).lower() == "true":
@@ -116,37 +118,37 @@ class SqsHandler:
         return {"QueueUrl": self._url(name)}
 
     def get_queue_url(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer where a queue is."""
-        return {"QueueUrl": self._url(self._queues.get(_known_name(_text(params, "QueueName"))).name)}
+        """Return the URL of a queue."""
+        return {"QueueUrl": self._url(self._queues.get(_valid_name(_text(params, "QueueName"))).name)}
 
     def list_queues(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer the URLs of queues; the token is the last name of the page before."""
+        """Return a page of queue URLs. The token is the last name of the page before."""
         size = _number(params, "MaxResults", (1, PAGE), PAGE)
         prefix, token = params.get("QueueNamePrefix") or "", params.get("NextToken") or ""
         names = self._queues.names(prefix, token, size + 1) if (prefix + token).isascii() else []
         answer: dict[str, Any] = {"QueueUrls": [self._url(name) for name in names[:size]]} if names else {}
-        # Without MaxResults, SQS answers a thousand and no token.
+        # Without MaxResults, SQS returns 1,000 queues and no token.
         return {**answer, "NextToken": names[size - 1]} if len(names) > size and params.get("MaxResults") else answer
 
     def delete_queue(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Forget a queue and its messages; its name can be used again at once."""
+        """Delete a queue and its messages. Its name can be used again immediately."""
         self._queues.delete(_name_of(params))
         return {}
 
     def purge_queue(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Forget a queue's messages."""
+        """Delete a queue's messages."""
         self._queues.purge(_name_of(params))
         return {}
 
     def get_queue_attributes(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer a queue's settings, and how many messages it has."""
+        """Return a queue's settings and the numbers of its messages."""
         queue = self._queues.get(_name_of(params))
-        wanted = params.get("AttributeNames") or []
-        known = self._attributes(queue, counted="All" in wanted or any(name in _COUNTED for name in wanted))
-        unknown = [name for name in wanted if name not in {"All", *known, *_COUNTED, *_UNSUPPORTED}]
+        names = params.get("AttributeNames") or []
+        known = self._attributes(queue, counted="All" in names or any(name in _COUNT_ATTRIBUTES for name in names))
+        unknown = [name for name in names if name not in {"All", *known, *_COUNT_ATTRIBUTES, *_UNSUPPORTED}]
         if unknown:
             raise ApiError("InvalidAttributeName", f"Unknown Attribute {unknown[0]}.")
-        found = {name: value for name, value in known.items() if "All" in wanted or name in wanted}
+        found = {name: value for name, value in known.items() if "All" in names or name in names}
         return {"Attributes": found} if found else {}
 
     def set_queue_attributes(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +166,7 @@ class SqsHandler:
         return _sent(name, params)
 
     def send_message_batch(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Add messages to a queue; one that SQS would not take does not keep the others out."""
+        """Add messages to a queue. The answer has an error for each invalid one."""
         queue = self._queues.get(_name_of(params))
         entries = _entries(params)
         total = sum(_size(entry) for entry in entries)
@@ -173,18 +175,18 @@ class SqsHandler:
                 f"{_NAMESPACE}.BatchRequestTooLong",
                 f"Batch requests cannot be longer than {MAX_BYTES} bytes. You have sent {total} bytes.",
             )
-        taken, failed = [], []
+        valid, failed = [], []
         for entry in entries:
             try:
-                taken.append((entry, _outgoing(entry, queue)))
-            except ApiError as error:  # noqa: PERF203 -- each entry has its own
+                valid.append((entry, _outgoing(entry, queue)))
+            except ApiError as error:  # noqa: PERF203 - each entry has its own error
                 failed.append(_failure(entry, error))
-        names = self._queues.send(queue.name, [message for _, message in taken], self._clock.time())
-        sent = [{"Id": entry["Id"], **_sent(name, entry)} for (entry, _), name in zip(taken, names, strict=True)]
+        names = self._queues.send(queue.name, [message for _, message in valid], self._clock.time())
+        sent = [{"Id": entry["Id"], **_sent(name, entry)} for (entry, _), name in zip(valid, names, strict=True)]
         return _batch_answer(sent, failed)
 
     def receive_message(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Take messages of a queue, waiting for the first one as long as the caller or the queue wants."""
+        """Receive messages, and wait for the first one as long as the request or the queue specifies."""
         queue = self._queues.get(_name_of(params))
         count = _number(params, "MaxNumberOfMessages", (1, MAX_BATCH), 1)
         visibility = _number(params, "VisibilityTimeout", (0, MAX_VISIBILITY), queue.settings["VisibilityTimeout"])
@@ -192,39 +194,39 @@ class SqsHandler:
         deadline = self._clock.monotonic() + wait
         while True:
             found = self._queues.receive(queue.name, count, visibility, self._clock.time())
-            left = deadline - self._clock.monotonic()
-            if found or left <= 0:
+            remaining = deadline - self._clock.monotonic()
+            if found or remaining <= 0:
                 return {"Messages": [_received(message, params) for message in found]} if found else {}
-            self._clock.sleep(min(_POLL_SECONDS, left))
+            self._clock.sleep(min(_POLL_SECONDS, remaining))
 
     def delete_message(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Delete a message that was received."""
+        """Delete a received message."""
         self._queues.remove(_name_of(params), _text(params, "ReceiptHandle"))
         return {}
 
     def change_message_visibility(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Let a message that was received come again sooner, or later."""
+        """Change the time at which a received message becomes visible again."""
         seconds = _number(params, "VisibilityTimeout", (0, MAX_VISIBILITY), None)
         self._queues.set_visibility(_name_of(params), _text(params, "ReceiptHandle"), seconds, self._clock.time())
         return {}
 
     def _batch(self, function: Callable[[dict[str, Any]], Any], params: dict[str, Any]) -> dict[str, Any]:
-        """Do with each entry what `function` does with one."""
+        """Call `function` for each entry of a batch."""
         url = self._url(self._queues.get(_name_of(params)).name)
         done, failed = [], []
         for entry in _entries(params):
             try:
                 function({**entry, "QueueUrl": url})
-            except ApiError as error:  # noqa: PERF203 -- each entry has its own
+            except ApiError as error:  # noqa: PERF203 - each entry has its own error
                 failed.append(_failure(entry, error))
             else:
                 done.append({"Id": entry["Id"]})
         return _batch_answer(done, failed)
 
-    # --- what things are called
+    # --- names and attributes
 
     def _url(self, name: str) -> str:
-        """Return a queue's URL. Its host is the one that the client calls, since some clients send requests there."""
+        """Return a queue's URL. It has the host that the client called, because some clients send requests there."""
         return f"http://{CLIENT_HOST.get()}/{self._engine.account}/{name}"
 
     def _attributes(self, queue: Queue, *, counted: bool) -> dict[str, str]:
@@ -235,12 +237,12 @@ class SqsHandler:
             "QueueArn": f"arn:aws:sqs:{self._engine.region}:{self._engine.account}:{queue.name}",
         }
         if counted:
-            values.update(zip(_COUNTED, self._queues.counts(queue.name, self._clock.time()), strict=True))
+            values.update(zip(_COUNT_ATTRIBUTES, self._queues.counts(queue.name, self._clock.time()), strict=True))
         return {name: str(value) for name, value in values.items()}
 
 
-def _unsupported(what: str) -> ApiError:
-    return ApiError(f"{_NAMESPACE}.UnsupportedOperation", f"The local engine's queues do not have {what}.")
+def _unsupported(feature: str) -> ApiError:
+    return ApiError(f"{_NAMESPACE}.UnsupportedOperation", f"The local engine's queues do not have {feature}.")
 
 
 def _text(params: Mapping[str, Any], name: str) -> str:
@@ -266,11 +268,11 @@ def _number(params: Mapping[str, Any], name: str, limits: tuple[int, int], defau
 
 
 def _name_of(params: Mapping[str, Any]) -> str:
-    """Return the name of the queue that a URL stands for; a bare name does, too."""
-    return _known_name(_text(params, "QueueUrl").rpartition("/")[2])
+    """Return the name of a queue from its URL. A bare name is accepted, too."""
+    return _valid_name(_text(params, "QueueUrl").rpartition("/")[2])
 
 
-def _known_name(name: str) -> str:
+def _valid_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise no_such_queue()
     return name
@@ -292,20 +294,20 @@ def _settings(attributes: Mapping[str, str]) -> dict[str, int]:
 
 def _size(entry: Entry) -> int:
     try:
-        return messages.check(entry.get("MessageBody") or "", entry.get("MessageAttributes") or {})
+        return messages.validate(entry.get("MessageBody") or "", entry.get("MessageAttributes") or {})
     except ApiError:
-        return 0  # it will not be sent
+        return 0  # an invalid message is not sent
 
 
 def _outgoing(params: Mapping[str, Any], queue: Queue) -> tuple[str, dict[str, Any], int | None]:
-    """Return a message as the store takes it.
+    """Return a message as the arguments of the store: body, extras and delay.
 
     Raises:
-        ApiError: SQS would not take it.
+        ApiError: the message is invalid.
     """
     body, attributes = params.get("MessageBody") or "", params.get("MessageAttributes") or {}
     largest = queue.settings["MaximumMessageSize"]
-    if messages.check(body, attributes) > largest:
+    if messages.validate(body, attributes) > largest:
         raise ApiError(
             "InvalidParameterValue",
             f"One or more parameters are invalid. Reason: Message must be shorter than {largest} bytes.",
@@ -317,7 +319,7 @@ def _outgoing(params: Mapping[str, Any], queue: Queue) -> tuple[str, dict[str, A
         )
     extras: dict[str, Any] = {"attributes": messages.to_json(attributes)} if attributes else {}
     system = {name: value.get("StringValue") for name, value in (params.get("MessageSystemAttributes") or {}).items()}
-    messages.check("x", params.get("MessageSystemAttributes") or {})
+    messages.validate("x", params.get("MessageSystemAttributes") or {})
     if params.get("MessageGroupId"):
         system["MessageGroupId"] = params["MessageGroupId"]
         if not _GROUP_ID.fullmatch(params["MessageGroupId"]):
@@ -347,7 +349,7 @@ def _received(message: Message, params: Mapping[str, Any]) -> dict[str, Any]:
         "MD5OfBody": messages.digest(message.body),
         "Body": message.body,
     }
-    wanted = {*(params.get("AttributeNames") or ()), *(params.get("MessageSystemAttributeNames") or ())}
+    names = {*(params.get("AttributeNames") or ()), *(params.get("MessageSystemAttributeNames") or ())}
     system = {
         "SenderId": _SENDER,
         "SentTimestamp": str(round(message.sent * 1000)),
@@ -355,20 +357,20 @@ def _received(message: Message, params: Mapping[str, Any]) -> dict[str, Any]:
         "ApproximateFirstReceiveTimestamp": str(round(message.received * 1000)),
         **message.extras.get("system", {}),
     }
-    system = {name: value for name, value in system.items() if "All" in wanted or name in wanted}
+    system = {name: value for name, value in system.items() if "All" in names or name in names}
     if system:
         answer["Attributes"] = system
     patterns = params.get("MessageAttributeNames") or ()
     attributes = messages.from_json(message.extras.get("attributes", {}))
-    attributes = {name: value for name, value in attributes.items() if _is_wanted(name, patterns)}
+    attributes = {name: value for name, value in attributes.items() if _is_requested(name, patterns)}
     if attributes:
         answer["MessageAttributes"] = attributes
         answer["MD5OfMessageAttributes"] = messages.digest_of_attributes(attributes)
     return answer
 
 
-def _is_wanted(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a receiver asked for an attribute: by its name, by `All` or `.*`, or by a prefix and `.*`."""
+def _is_requested(name: str, patterns: Iterable[str]) -> bool:
+    """Return True if the patterns select an attribute: by its name, by `All` or `.*`, or by a prefix and `.*`."""
     return any(
         pattern in {"All", ".*", name} or (pattern.endswith(".*") and name.startswith(pattern[:-2]))
         for pattern in patterns
@@ -379,7 +381,7 @@ def _entries(params: Mapping[str, Any]) -> list[Entry]:
     """Return the entries of a batch.
 
     Raises:
-        ApiError: there are none or too many, or their ids do not tell them apart.
+        ApiError: the batch is empty or too long, or an id is invalid or repeated.
     """
     entries: list[Entry] = list(params.get("Entries") or ())
     ids = [str(entry.get("Id")) for entry in entries]

@@ -1,4 +1,4 @@
-"""STS: who the caller is, and keys for other roles. There is one account, and anybody may be any role in it."""
+"""Handler for STS: the caller's identity, and keys for roles. Every caller may assume every role of the one account."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 
 _ROLE = re.compile(r"arn:[\w-]+:iam::\d{12}:role/(?:[\x21-\x7e]*/)?([\w+=,.@-]{1,64})", re.ASCII)
 _SESSION = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
+# STS's bounds of DurationSeconds: of any key, of a role's, and of a session token.
 _SHORTEST, _LONGEST_ROLE, _LONGEST_TOKEN = 900, 43_200, 129_600
 
 
 class StsHandler:
-    """GetCallerIdentity, AssumeRole and GetSessionToken, by their names in the API.
+    """Handler for GetCallerIdentity, AssumeRole and GetSessionToken.
 
     Args:
-        engine: the engine that it belongs to.
+        engine: the engine of this handler.
 
     Attributes:
-        operations: the function for each operation.
+        operations: the function of each operation, by its name in the API.
     """
 
     def __init__(self, engine: EngineContext) -> None:
@@ -38,13 +39,13 @@ class StsHandler:
             "GetSessionToken": self.get_session_token,
         }
 
-    def get_caller_identity(self, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 — it has none
-        """Answer who signed the request: the engine's own role, or the one of a temporary key."""
+    def get_caller_identity(self, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - the operation has no parameters
+        """Return the identity of the signer: the engine's own role, or the role of a temporary key."""
         identity = self._caller()
         return {"UserId": identity.user_id, "Account": self._engine.account, "Arn": identity.arn}
 
     def assume_role(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer a temporary key for any role, in the engine's account whatever account the ARN names."""
+        """Return a temporary key for any role, in the engine's account even if the ARN names another one."""
         arn, session = str(params.get("RoleArn", "")), str(params.get("RoleSessionName", ""))
         role = _ROLE.fullmatch(arn)
         if role is None:
@@ -62,7 +63,7 @@ class StsHandler:
         }
 
     def get_session_token(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer a temporary key for the caller itself."""
+        """Return a temporary key for the caller itself."""
         return {"Credentials": self._keys(self._caller(), params, 43_200, _LONGEST_TOKEN)}
 
     def _caller(self) -> Identity:
@@ -71,8 +72,8 @@ class StsHandler:
             identity if identity.arn else assumed_role(f"arn:aws:sts::{self._engine.account}:assumed-role/{ROLE}/local")
         )
 
-    def _keys(self, identity: Identity, params: dict[str, Any], usual: int, longest: int) -> dict[str, Any]:
-        duration = params.get("DurationSeconds", usual)
+    def _keys(self, identity: Identity, params: dict[str, Any], default: int, longest: int) -> dict[str, Any]:
+        duration = params.get("DurationSeconds", default)
         if not _SHORTEST <= duration <= longest:
             bound = (
                 f"greater than or equal to {_SHORTEST}" if duration < _SHORTEST else f"less than or equal to {longest}"

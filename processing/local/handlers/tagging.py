@@ -1,4 +1,4 @@
-"""Resource Groups Tagging: which jobs have which tags. Of all that AWS can tag, jobs are what the engine has."""
+"""Handler for the Resource Groups Tagging API. It finds jobs, the only resources that the engine can tag."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _TYPES = frozenset({"sagemaker", "sagemaker:processing-job"})
 
 
 class TaggingHandler:
-    """GetResources, by its name in the API.
+    """Handler for GetResources.
 
     Args:
-        engine: the engine that it belongs to.
+        engine: the engine of this handler.
 
     Attributes:
-        operations: the function for each operation.
+        operations: the function of each operation, by its name in the API.
     """
 
     def __init__(self, engine: EngineContext) -> None:
@@ -31,7 +31,7 @@ class TaggingHandler:
         self.operations: dict[str, Operation] = {"GetResources": self.get_resources}
 
     def get_resources(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer a page of jobs with their tags; the token is the last ARN of the page before."""
+        """Return a page of jobs with their tags. The token is the last ARN of the page before."""
         arns = params.get("ResourceARNList")
         if arns and any(params.get(name) for name in ("TagFilters", "ResourceTypeFilters", "ResourcesPerPage")):
             raise _invalid("ResourceARNList cannot be specified with any other parameter.")
