@@ -1,6 +1,6 @@
-"""What runs inside a container, or as a host of the embedded engine.
+"""The code that runs inside a container, or as a host of the embedded engine.
 
-A leaf: it imports nothing else of the package, only the standard library, and keeps to the syntax of Python 3.8,
-because it runs on whatever Python an image has. What it needs of its surroundings (where log lines go, whether to
-stop) is handed to it.
+A leaf of the package: it imports nothing else of it, only the standard library, and keeps to the syntax of Python 3.8,
+because it runs on the Python of any image. Callers pass in everything that depends on the environment, such as the
+destination of log lines and the reason to stop.
 """

@@ -1,8 +1,8 @@
-"""The one bootstrap: a small shell script that starts code which travels with its files, written for one job.
+"""Bootstrap script of a job: a small shell script that starts code which is uploaded together with its files.
 
-It unpacks the code, installs what it requires, and becomes the user's command, whose exit code and signals so are the
-job's. It needs a POSIX shell and, only where something has to be installed, Python and pip of the image. It finds its
-files from its own path, so it runs wherever /opt/ml is.
+It unpacks the code, installs its requirements, and replaces itself with the user's command. The command's exit code and
+signals are therefore those of the job. It needs a POSIX shell. It needs Python and pip of the image only if something
+has to be installed. It locates its files relative to its own path, so it works for any location of /opt/ml.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ step={step}
 
 
 class CodeArtifact(NamedTuple):
-    """A repository of AWS CodeArtifact, which pip installs from."""
+    """A repository of AWS CodeArtifact that pip installs from."""
 
     domain: str
     owner: str
@@ -76,11 +76,11 @@ class CodeArtifact(NamedTuple):
     def parse(cls, arn: str) -> CodeArtifact:
         """Return the repository of an ARN.
 
-        The form: `arn:<partition>:codeartifact:<region>:<account>:repository/<domain>/<repository>`,
+        The form is `arn:<partition>:codeartifact:<region>:<account>:repository/<domain>/<repository>`, see
         https://docs.aws.amazon.com/service-authorization/latest/reference/list_awscodeartifact.html.
 
         Raises:
-            ValueError: it is not the ARN of a repository.
+            ValueError: the text is not the ARN of a repository.
         """
         match = re.fullmatch(r"arn:[^:\s]+:codeartifact:([^:\s]+):(\d+):repository/([^/\s]+)/([^/\s]+)", arn)
         if match is None:
@@ -96,15 +96,14 @@ class CodeArtifact(NamedTuple):
 
 
 class Payload(NamedTuple):
-    """What the script finds in the code's directory, and what to do with it.
+    """Contents of the code directory and how the script uses them.
 
     Attributes:
         script: the user's script, relative to that directory.
-        archive: the name of the bundle to unpack; None where the files may lie there as they are: a `sourcedir.tar.gz`
-            is unpacked then, if there is one.
+        archive: the name of the bundle to unpack; with None, the script unpacks a `sourcedir.tar.gz` if there is one.
         requirements: the requirements file to install; None for `requirements.txt`, if there is one.
-        entry_point: a shell script that is run, in the same shell, before the user's.
-        codeartifact: where pip installs from; None for where it is configured to.
+        entry_point: a shell script that runs before the user's script, in the same shell.
+        codeartifact: the repository that pip installs from; None for the one that pip is configured to use.
     """
 
     script: str
@@ -115,12 +114,12 @@ class Payload(NamedTuple):
 
 
 def bootstrap(command: Sequence[str], payload: Payload) -> str:
-    """Return the script's text.
+    """Return the text of the script.
 
     Args:
-        command: the program that runs the user's script, and its options. A Python is also the one to install with;
-            for any other program it is the `python3` or `python` on the PATH.
-        payload: what there is to start.
+        command: the program that runs the user's script, and its options. If the program is a Python, it also runs pip;
+            otherwise the `python3` or `python` on the PATH does.
+        payload: the contents of the code directory.
     """
     steps = [_HEAD.format(name=NAME), _python(command), _unpack(payload.archive)]
     if payload.codeartifact is not None:

@@ -1,4 +1,4 @@
-"""A command with more variables and arguments than a request has room for: the rest is in a script of its own."""
+"""Script for a command whose variables and arguments exceed the limits of a request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Mapping, Sequence
 from processing.container import contract
 
 FILE = "command.sh"
-"""The script's name."""
+"""The file name of the script."""
 
 _HEAD = """\
 #!/bin/sh
@@ -20,12 +20,13 @@ exec env"""
 def command_script(environment: Mapping[str, str], arguments: Sequence[str]) -> bytes:
     """Return the script.
 
-    It is started with the beginning of a command, and becomes that command, with more variables before it and more
-    arguments after it. Paths below /opt/ml are found from the script's own, so that they hold wherever that is.
+    A job starts it with the beginning of a command. The script replaces itself with that command, preceded by further
+    variables and followed by further arguments. It derives paths below /opt/ml from its own path, so they are valid for
+    any location of /opt/ml.
 
     Args:
-        environment: the variables, with any characters but NUL in their values.
-        arguments: the arguments, the same.
+        environment: the variables; their values may hold any character but NUL.
+        arguments: the arguments; the same characters are allowed.
     """
     words = [_quoted("%s=%s" % pair) for pair in environment.items()]
     words += ['"$@"', *map(_quoted, arguments)]

@@ -1,10 +1,11 @@
-"""The contract between SageMaker Processing and a container: paths, files and rules, without any transport.
+"""The contract between SageMaker Processing and a container: paths, files and rules, independent of any transport.
 
-Source of fact: "How Amazon SageMaker Processing Configures Your Processing Container" in AWS's developer guide. What no
-public source settles is marked as assumed.
+Source: "How Amazon SageMaker Processing Configures Your Processing Container" in AWS's developer guide. Rules that no
+public source settles are marked as assumed. Facts about jobs that several parts of the package need are here too,
+because every module may import this one.
 """
 
-# Many small file operations: functions of `os` cost a third of what pathlib does.
+# A host does many small file operations: functions of `os` cost a third of those of pathlib.
 # ruff: noqa: PTH103, PTH118, PTH123
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 ML = "/opt/ml"
 PROCESSING = "/opt/ml/processing"
 ML_PATH = re.compile(r"(?<![\w.~+-])(?<!:/)/opt/ml(?![\w.-])")
-"""Finds in a text each /opt/ml that begins a path, or is one."""
+"""Matches each /opt/ml in a text that is a path or begins one."""
 TERMINAL = frozenset({"Completed", "Failed", "Stopped"})
 """The statuses that end a job; its status does not change afterwards."""
 LOCAL_INSTANCE_TYPES = frozenset({"local", "local_gpu"})
 """The instance types that run a job on this machine, on the embedded engine."""
 LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
-"""The log group of all processing jobs."""
+"""The log group of all processing jobs in CloudWatch Logs."""
 DAY = 86_400
 """Seconds in a day."""
 DEFAULT_MAX_RUNTIME = DAY
-"""Seconds after which AWS stops a job that was created without a StoppingCondition, https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProcessingStoppingCondition.html."""
+"""The seconds after which AWS stops a job that was created without a StoppingCondition, https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProcessingStoppingCondition.html."""
 MESSAGE_LIMIT = 1024
-"""Bytes of /opt/ml/output/message that become the exit message."""
+"""The bytes of /opt/ml/output/message that become the exit message."""
 
 _S3_INPUT = ("LocalPath", "S3Uri", "S3DataDistributionType", "S3DataType", "S3InputMode", "S3CompressionType")
 _S3_OUTPUT = ("LocalPath", "S3Uri", "S3UploadMode")
@@ -44,7 +45,7 @@ def host_name(number: int) -> str:
 
 
 def resolve_path(ml_root: str, path: str) -> str:
-    """Return where a path below /opt/ml is, for a /opt/ml that is kept in the directory `ml_root`.
+    """Translate a path below /opt/ml into the directory `ml_root`, which stands for /opt/ml.
 
     Raises:
         ValueError: the path is not below /opt/ml.
@@ -56,7 +57,7 @@ def resolve_path(ml_root: str, path: str) -> str:
 
 
 def job_config(request: Mapping[str, Any], arn: str) -> Dict[str, Any]:
-    """Return what /opt/ml/config/processingjobconfig.json says: the request, with null for what was not asked for."""
+    """Return the content of /opt/ml/config/processingjobconfig.json: the request, with null for absent members."""
     app = request["AppSpecification"]
     cluster = request["ProcessingResources"]["ClusterConfig"]
     outputs = request.get("ProcessingOutputConfig") or {}
@@ -123,10 +124,11 @@ def _write_json(path: str, value: Any) -> None:
 
 
 def exit_message(ml_root: str) -> Optional[str]:
-    """Return the first 1 KB of /opt/ml/output/message; None when there is no such file, or nothing in it.
+    """Return the first 1 KB of /opt/ml/output/message; None if the file is missing or empty.
 
-    A character that the limit cuts in two is left out. Only a regular file is read, so a pipe of that name cannot
-    hold the end of the job, and a link, there or in the place of /opt/ml/output, shows nothing of this machine.
+    A character that the limit cuts in two is left out. Only a regular file is read, so a pipe of that name cannot delay
+    the end of the job. Links are not followed, neither there nor at /opt/ml/output, so a job cannot expose other files
+    of this machine.
 
     Raises:
         UnicodeDecodeError: the text is not UTF-8.
@@ -152,21 +154,23 @@ def exit_message(ml_root: str) -> Optional[str]:
 
 
 def shard(keys: Sequence[str], number: int, count: int) -> List[str]:
-    """Return the keys that host `number` of `count` gets under ShardedByS3Key.
+    """Return the keys that host `number` of `count` receives under ShardedByS3Key.
 
-    Assumed: in order of their UTF-8 bytes, each host takes every `count`-th, from its own number on.
+    Assumed: the keys are sorted by their UTF-8 bytes, and each host receives every `count`-th key, starting at its own
+    number.
     """
     return sorted(keys, key=lambda key: key.encode("utf-8", "surrogateescape"))[number - 1 :: count]
 
 
 def relative_name(key: str, prefix: str) -> str:
-    """Return where the object `key` of an input with the key prefix `prefix` lands, relative to its LocalPath.
+    """Return the path, relative to LocalPath, of the object `key` of an input with the key prefix `prefix`.
 
-    Assumed: what follows `prefix/`; the object's own name when the prefix is the whole key; and where the prefix ends
-    within a name (`data/part` for `data/part-1.csv`), what follows the prefix's last slash.
+    Assumed: the path is the part of the key after `prefix/`. If the prefix is the whole key, it is the object's own
+    name. If the prefix ends within a name (`data/part` for `data/part-1.csv`), it is the part after the prefix's last
+    slash.
 
     Returns:
-        a relative path with `/`; it ends in `/` for a key that stands for a folder.
+        A relative path with `/`. It ends in `/` for a key that represents a folder.
 
     Raises:
         ValueError: the path would leave the directory.

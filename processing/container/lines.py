@@ -1,4 +1,4 @@
-"""A stream of bytes cut into log messages, without losing any of it."""
+"""Splitter that turns a stream of bytes into log messages without losing any of them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import codecs
 from typing import List
 
 EVENT_LIMIT = 262_144 - 26
-"""Bytes of UTF-8 in one message: CloudWatch Logs counts 26 bytes of overhead towards 256 KiB for each event."""
+"""The UTF-8 bytes of one message: CloudWatch Logs counts 26 bytes of overhead per event towards its limit of 256 KiB.
+"""
 
 
 class LineSplitter:
-    """Cuts what a program prints into messages of at most `limit` bytes of UTF-8.
+    """Splits the output of a program into messages of at most `limit` bytes of UTF-8.
 
-    A message ends at a newline, which is dropped. A line longer than the limit becomes several messages, cut between
-    two characters. Bytes that are not UTF-8 become U+FFFD; NUL and every other control character is kept. Memory
-    stays bounded however long a line is.
+    A message ends at a newline, which is dropped. A line longer than the limit becomes several messages, split between
+    two characters. Bytes that are not UTF-8 become U+FFFD; NUL and every other control character are kept. Memory stays
+    bounded for lines of any length.
 
     Args:
-        limit: the longest message, in bytes of UTF-8; at least 4, so that any character fits.
+        limit: the longest message in bytes of UTF-8; at least 4, so that every character fits.
     """
 
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
@@ -31,7 +32,7 @@ class LineSplitter:
         return self._split_lines(self._decoder.decode(data))
 
     def close(self) -> List[str]:
-        """Return what is left: a last line that no newline ended."""
+        """Return the rest: a last line without a newline."""
         messages = self._split_lines(self._decoder.decode(b"", final=True))
         if self._parts:
             messages.extend(self._end_line())
@@ -68,7 +69,7 @@ class LineSplitter:
 
 
 def split_text(text: str, limit: int) -> List[str]:
-    """Cut `text` between characters into pieces of at most `limit` bytes of UTF-8; at least one piece."""
+    """Split a text between characters into pieces of at most `limit` bytes of UTF-8. Return at least one piece."""
     data = text.encode("utf-8")
     pieces = []
     start = 0

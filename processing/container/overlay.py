@@ -1,7 +1,7 @@
-"""A Python environment of a job's own, over the one that it would share with the user: what it installs goes there.
+"""A Python environment for one job on top of the Python that the user shares with it.
 
-Run by the Python that it is made over: `python -I overlay.py <directory>`. What is installed below is seen, and stays
-as it is.
+The job installs packages into the overlay. It can import the packages of the shared Python, which stay unchanged. That
+Python runs this module: `python -I overlay.py <directory>`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ _PIP = '#!/bin/sh\nexec "${0%/*}/python" -m pip "$@"\n'
 
 
 def make_overlay(directory: str) -> None:
-    """Make the environment in a directory that is not there yet.
+    """Create the environment.
 
     Args:
-        directory: where to; its `bin` has `python`, `python3` and `pip`.
+        directory: the target, which must not exist; its `bin` gets `python`, `python3` and `pip`.
     """
     below = list(site.getsitepackages())
-    if sys.prefix == sys.base_prefix:  # a virtual environment does not see what the user has
+    if sys.prefix == sys.base_prefix:  # a virtual environment excludes the user's packages
         below.append(site.getusersitepackages())
     venv.EnvBuilder(symlinks=True, with_pip=False).create(directory)
     scheme = "venv" if "venv" in sysconfig.get_scheme_names() else "posix_prefix"
     packages = sysconfig.get_path("purelib", scheme, {"base": directory, "platbase": directory})
-    # Not the paths alone: an editable installation is a .pth file in one of them.
+    # `addsitedir` also processes .pth files: an editable installation is one of them.
     lines = ["import site; site.addsitedir(%r)\n" % path for path in below if Path(path).is_dir()]
     Path(packages, "_below.pth").write_text("".join(lines), encoding="utf-8")
-    for name in ("pip", "pip3"):  # those on the PATH would install below
+    for name in ("pip", "pip3"):  # the programs on the PATH would install into the shared Python
         program = Path(directory, "bin", name)
         program.write_text(_PIP, encoding="utf-8")
         program.chmod(0o700)

@@ -1,7 +1,10 @@
-"""One program from start to end: its output as log messages, its stop, its time limit, its leftovers.
+"""Runner for one program: turns its output into log messages, stops it, limits its time and kills its leftovers.
 
-The program runs in a process group of its own. It ends when the process that was started ends, as a container does:
-children that it leaves behind are killed, and one that holds stdout open does not hold the end.
+The program runs in a process group of its own. The run ends when the process that was started ends, as with a
+container. Children that it leaves behind are killed. A child that holds stdout open does not delay the end.
+
+One thread runs an event loop over the two output pipes, the report pipe and a wake-up pipe. A second thread waits for
+the end of the process and writes to the wake-up pipe.
 """
 
 from __future__ import annotations
@@ -19,32 +22,33 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 from processing.container.lines import LineSplitter
 
 Emit = Callable[[List[Tuple[int, str]]], None]
-"""Takes messages in order, each with the time in milliseconds since the epoch at which it was read."""
+"""Receives messages in order, each with the time in milliseconds since the epoch at which it was read."""
 
 FLUSH_AFTER = 0.02
-"""Seconds that a message waits for company before it is emitted."""
+"""The seconds that a message waits for others before it is emitted: fewer, larger batches cost less to store."""
 FLUSH_BYTES = 1 << 20
+"""The characters of waiting messages that are emitted at once."""
 DRAIN_QUIET = 0.05
-"""Seconds without output after the end, with the pipe still open, after which nobody is waited for any more."""
+"""The seconds without output, after the end and with the pipe still open, after which the runner stops reading."""
 DRAIN_LIMIT = 2.0
-"""Seconds after the end during which output of survivors is taken at most."""
+"""The most seconds after the end during which the runner reads the output of surviving children."""
 _READ_SIZE = 1 << 16
 
 TIMED_OUT = "max-runtime"
-"""`ProgramExit.stop_reason` of a program that ran longer than it was allowed to."""
+"""`ProgramExit.stop_reason` of a program that exceeded its time limit."""
 
 
 class Program(NamedTuple):
-    """What to start.
+    """A program to start.
 
     Attributes:
         argv: the program and its arguments.
         env: the whole environment.
         cwd: the working directory.
-        report: for a program behind a sandbox that starts it in a session of its own: the two ends of a pipe (read,
-            write). The sandbox inherits the second and writes `{"child-pid": N}` to it, where N leads the group.
-        signal: for a program that is not in the command's group, as in a container: sends it a signal, and returns
-            whether there was a program to take it.
+        report: two ends of a pipe (read, write), for a sandbox that starts the program in a session of its own. The
+            sandbox inherits the second end and writes `{"child-pid": N}` to it, where N is the leader of the group.
+        signal: a function that signals a program outside the command's group, as in a container. It returns False if
+            there is no program to receive the signal.
     """
 
     argv: Sequence[str]
@@ -55,12 +59,12 @@ class Program(NamedTuple):
 
 
 class RunLimits(NamedTuple):
-    """How a program is watched, in seconds.
+    """Time limits of a run, in seconds.
 
     Attributes:
-        tick: between two looks at whether to stop. The program's own end is noticed at once.
-        grace: between SIGTERM and SIGKILL.
-        max_runtime: from start to SIGTERM; None for no limit.
+        tick: the interval of calls of `should_stop`. The program's own end is noticed at once.
+        grace: the time between SIGTERM and SIGKILL.
+        max_runtime: the time from start to SIGTERM; None for no limit.
     """
 
     tick: float = 0.05
@@ -69,11 +73,11 @@ class RunLimits(NamedTuple):
 
 
 class ProgramExit(NamedTuple):
-    """How a program ended.
+    """The end of a program.
 
     Attributes:
-        exit_code: 0 to 255; a program that a signal ended has 128 plus the signal, as in a shell.
-        stopped: why it was told to stop: what `should_stop` answered, or `TIMED_OUT`. None if it ended by itself.
+        exit_code: 0 to 255; 128 plus the signal if a signal ended the program, as in a shell.
+        stop_reason: the answer of `should_stop`, or `TIMED_OUT`; None if the program ended by itself.
     """
 
     exit_code: int
@@ -87,17 +91,18 @@ def run_program(
     should_stop: Callable[[], Optional[str]] = lambda: None,
     on_start: Callable[[int], None] = lambda _group: None,
 ) -> ProgramExit:
-    """Run it to its end.
+    """Run a program to its end.
 
     Args:
-        program: what to start.
-        emit: called in this thread with each batch of messages, always before this function returns.
+        program: the program to start.
+        emit: receives each batch of messages, in this thread and before this function returns.
         limits: tick, grace and time limit.
-        should_stop: asked once a tick; anything but None stops the program, and says why.
-        on_start: told the id of the program's process group as soon as it is known.
+        should_stop: is called once a tick. A result other than None stops the program and is the reason for it.
+        on_start: receives the id of the program's process group as soon as it is known.
 
     Raises:
-        OSError: the program could not be started, or what `emit` and `should_stop` raise; the program is killed then.
+        OSError: the program cannot be started. Errors of `emit` and `should_stop` are raised too, after the program is
+            killed.
     """
     return _Run(program, emit, limits, should_stop, on_start).run()
 
@@ -135,13 +140,11 @@ class _Run:
         self._wake_read, self._wake_write = os.pipe()
         self._open(program)
 
-    # --- start
-
     @staticmethod
     def _start(program: Program) -> subprocess.Popen[bytes]:
         inherited = () if program.report is None else (program.report[1],)
         try:
-            return subprocess.Popen(  # noqa: S603 -- running what the caller names is the purpose
+            return subprocess.Popen(  # noqa: S603 - the purpose is to run the caller's program
                 list(program.argv),
                 env=dict(program.env),
                 cwd=program.cwd,
@@ -173,9 +176,9 @@ class _Run:
         self._waiter.start()
 
     def _await_end(self) -> None:
-        """In a thread of its own: wake the loop when the process has ended, without reaping it.
+        """Wake the loop when the process has ended, without reaping it. Runs in a thread of its own.
 
-        An unreaped process keeps its id, so the group can be killed without a chance of hitting another.
+        An unreaped process keeps its id, so killing the group cannot hit another process.
         """
         try:
             if hasattr(os, "waitid"):
@@ -183,10 +186,8 @@ class _Run:
             else:
                 self._process.wait()
         except ChildProcessError:
-            pass  # it was reaped in between, so it has ended
+            pass  # it was reaped meanwhile, so it has ended
         os.write(self._wake_write, b"\0")
-
-    # --- the loop
 
     def run(self) -> ProgramExit:
         try:
@@ -224,7 +225,7 @@ class _Run:
             self._flush()
 
     def _check_stop(self, now: float) -> None:
-        """Ask whether to stop, and keep the time limit."""
+        """Ask whether to stop, and enforce the time limit."""
         self._next_check = now + self._limits.tick
         if self._stop_reason is not None:
             return
@@ -240,9 +241,9 @@ class _Run:
             self._kill_at = now + self._limits.grace
 
     def _signal(self, number: int) -> bool:
-        """Signal the program; False where a sandbox is still on its way to it."""
+        """Signal the program. Return False if a sandbox has not started it yet."""
         if self._external_signal is not None and self._external_signal(number):
-            return True  # what was started ends when the program does, and hands on its last output
+            return True  # the command ends with the program, after passing on its last output
         reached = self._external_signal is None and self._signal_group(number)
         if number == signal.SIGKILL:
             self._process.kill()
@@ -255,13 +256,11 @@ class _Run:
             try:
                 os.killpg(self._group, number)
                 reached = True
-            except ProcessLookupError:  # a sandbox says which group it will be before that is one
+            except ProcessLookupError:  # a sandbox reports the group before it exists
                 reached = not self._has_report
-            except PermissionError:  # what macOS says of a group of zombies
+            except PermissionError:  # the answer of macOS for a group of zombies
                 reached = True
         return reached
-
-    # --- what the selector brings
 
     def _on_output(self, fd: int) -> None:
         try:
@@ -295,16 +294,13 @@ class _Run:
         self._selector.unregister(fd)
         self._ended = True
 
-    # --- messages
-
     def _add(self, messages: List[str]) -> None:
         if not messages:
             return
         if not self._pending:
             self._pending_since = time.monotonic()
-        self._stamp = stamp = max(
-            self._stamp, int(time.time() * 1000)
-        )  # lines stay in order when the clock is set back
+        # Never go back, so that lines stay in order if the clock is set back.
+        self._stamp = stamp = max(self._stamp, int(time.time() * 1000))
         self._pending.extend((stamp, message) for message in messages)
         self._pending_bytes += sum(map(len, messages))
         if self._pending_bytes >= FLUSH_BYTES:
@@ -315,10 +311,8 @@ class _Run:
             batch, self._pending, self._pending_bytes = self._pending, [], 0
             self._emit(batch)
 
-    # --- the end
-
     def _drain(self) -> None:
-        """Kill what the program left behind, and take the output that is still in the pipes."""
+        """Kill the processes that the program left behind, and read the output that is still in the pipes."""
         if self._group == self._process.pid:
             self._signal_group(signal.SIGKILL)
         self._process.wait()
@@ -348,9 +342,9 @@ class _Run:
 
 
 def _is_bare_init(pid: int) -> bool:
-    """Return whether a process is the init of a process namespace that has not started anything in it yet.
+    """Return whether a process is the init of a process namespace that has not started a process in it yet.
 
-    An init gets no SIGTERM that it does not handle, so there is nobody to take one.
+    An init receives no SIGTERM that it does not handle, so the signal would be lost.
     """
     try:
         status = Path("/proc/%d/status" % pid).read_bytes().splitlines()
