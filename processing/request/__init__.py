@@ -1,1 +1,1 @@
-"""From what the user gave to one valid CreateProcessingJob request: names, S3 URIs, building, checking."""
+"""Building and validating one CreateProcessingJob request: job names, S3 URIs, the request itself, its findings."""

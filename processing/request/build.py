@@ -1,7 +1,7 @@
-"""One request, as a frozen value: built once from what the user gave, and never changed again.
+"""Request for one processing job as a frozen value. It is built once from the user's values and does not change.
 
-`ProcessingRequest.to_boto` writes it as boto3's `create_processing_job` takes it, as `sagemaker` 2.x would: what was
-not given stays absent, `AppManaged` is always said.
+`ProcessingRequest.to_boto` writes it in the form of boto3's `create_processing_job`, exactly as `sagemaker` 2.x does:
+optional members that the user left out are absent, and `AppManaged` is always present.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class InstancePreference:
     """One of the instance types that a job may run on (the service's ProcessingInstancePreference).
 
     Args:
-        instance_type: such as `ml.m5.xlarge`.
-        instance_count: how many of that type; None where one `instance_count` holds for all types.
+        instance_type: the instance type, such as `ml.m5.xlarge`.
+        instance_count: the number of instances of that type; None if one `instance_count` applies to all types.
     """
 
     instance_type: str
@@ -52,10 +52,10 @@ def _copies(values: Iterable[Any]) -> tuple[Any, ...]:
 
 @attrs.frozen
 class ProcessingRequest:
-    """A request for one processing job. Nothing in it can be changed: what is mutable is handed out as copies.
+    """A request for one processing job.
 
-    Attributes have the names and meanings of `Processor`'s parameters. Mappings are kept as tuples of pairs, in the
-    order given; lists as tuples.
+    It cannot be changed: mutable values are returned as copies. The attributes have the names and meanings of
+    `Processor`'s parameters. Mappings are kept as tuples of pairs in their original order, lists as tuples.
     """
 
     job_name: str
@@ -80,26 +80,26 @@ class ProcessingRequest:
 
     @property
     def inputs(self) -> tuple[ProcessingInput, ...]:
-        """The inputs; copies, so that a change to one changes no request."""
+        """The inputs, as copies: changing one does not change the request."""
         return _copies(self._inputs)
 
     @property
     def outputs(self) -> tuple[ProcessingOutput, ...]:
-        """The outputs; copies, as the inputs are."""
+        """The outputs, as copies."""
         return _copies(self._outputs)
 
     @property
     def network_config(self) -> NetworkConfig | None:
-        """The network; a copy, as the inputs are."""
+        """The network configuration, as a copy."""
         return copy.deepcopy(self._network_config)
 
     @property
     def extra(self) -> dict[str, Any] | None:
-        """The settings that no parameter has, in the service's spelling; a copy, as the inputs are."""
+        """The settings that no parameter has, in the service's spelling, as a copy."""
         return None if self._extra is None else dict(copy.deepcopy(self._extra))
 
     def with_name(self, job_name: str) -> ProcessingRequest:
-        """Return the same request for a job of another name; URIs that hold the old name keep it."""
+        """Return the same request under another job name. URIs that contain the old name keep it."""
         return attrs.evolve(self, job_name=job_name)
 
     def to_boto(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class ProcessingRequest:
         return request if self._extra is None else apply_extra(request, self._extra)
 
     def without_extra(self) -> dict[str, Any]:
-        """Return what the parameters alone make of `to_boto`."""
+        """Return the result of `to_boto` without the settings in `extra`."""
         request: dict[str, Any] = {
             "ProcessingJobName": self.job_name,
             "ProcessingResources": {"ClusterConfig": self._cluster()},
@@ -174,17 +174,18 @@ def build_request(
     instance_preferences: Sequence[str | Mapping[str, Any]] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> ProcessingRequest:
-    """Return the frozen request for what a user gave; nothing given is kept, so changing it afterwards changes nothing.
+    """Return the frozen request for a user's values. Later changes of the arguments do not affect it.
 
-    Values are taken as they are: `check_request` says what is wrong with them, all at once.
+    Values are not validated here: `check_request` reports all invalid values at once.
 
-    The parameters are those of `Processor`. Inputs and outputs have their names and URIs already; tags are a dictionary
-    or a list of `{"Key": ..., "Value": ...}`; instance preferences are instance types, or
-    `{"InstanceType": ..., "InstanceCount": ...}`, in order of priority. `extra` holds what no parameter sets, in the
-    service's spelling.
+    The parameters are those of `Processor`. Inputs and outputs must have their names and URIs already. Tags are a
+    dictionary or a list of `{"Key": ..., "Value": ...}`. Instance preferences are instance types, or `{"InstanceType":
+    ..., "InstanceCount": ...}`, in order of priority. `extra` holds settings that no parameter has, in the service's
+    spelling.
 
     Raises:
-        ConfigurationError: a mapping is none, or a tag, a preference, a query or the network has not its form.
+        ConfigurationError: an argument that must be a dictionary is not one, or a tag, a preference, a query or the
+            network has the wrong form.
     """
     _check_models(inputs, outputs)
     return ProcessingRequest(
@@ -211,14 +212,14 @@ def build_request(
 
 
 def _checked_network(value: NetworkConfig | None) -> NetworkConfig | None:
-    """Return the configuration; one of `sagemaker.network` has the same attributes."""
+    """Return the configuration. An object of `sagemaker.network` is accepted, because it has the same attributes."""
     if value is not None and not all(hasattr(value, field.name) for field in attrs.fields(NetworkConfig)):
         raise ConfigurationError(f"network_config: must be a processing.NetworkConfig, not {type_name(value)}")
     return value
 
 
 def _check_models(inputs: Sequence[ProcessingInput], outputs: Sequence[ProcessingOutput]) -> None:
-    """Refuse what is no structure of ours in the place of one: such as the one of `sagemaker` that has its name."""
+    """Refuse objects of foreign types, such as the class of `sagemaker` with the same name."""
     for index, entry in enumerate(inputs):
         definition, field = entry.dataset_definition, f"inputs[{index}].dataset_definition"
         _check_model(definition, DatasetDefinition, field)
@@ -236,11 +237,11 @@ def _check_model(value: object, model: type[Any], field: str) -> None:
 
 
 def _string_tuple(values: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Return the list as a tuple, paths as text; an empty list means the same as none. A string is no list."""
+    """Return a list as a tuple, with paths as text. An empty list becomes None; a string is not a list."""
     if not values:
         return None
     if not isinstance(values, (list, tuple)):
-        return cast("tuple[str, ...]", values)  # check_request names it
+        return cast("tuple[str, ...]", values)  # check_request reports it
     return tuple(os.fspath(value) if isinstance(value, os.PathLike) else value for value in values)
 
 
@@ -264,10 +265,10 @@ def _tags(tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None) -> Pairs
 
 
 def parse_preferences(values: Sequence[str | Mapping[str, Any]] | None) -> tuple[InstancePreference, ...] | None:
-    """Return the preferences that a user gave, as values; None where none were.
+    """Return the user's instance preferences as values; None if there are none.
 
     Raises:
-        ConfigurationError: they are no list, or one of them has not its form.
+        ConfigurationError: the value is not a list, or one of its entries has the wrong form.
     """
     if values is None:
         return None
@@ -295,15 +296,13 @@ def _as_list(values: tuple[str, ...] | None) -> Any:
     return list(values) if isinstance(values, tuple) else values
 
 
-# The service's spelling of the attributes of a model: `kms_key_id` is `KmsKeyId`.
-
-
 def _api_name(attribute: str) -> str:
+    """Return the service's spelling of a model's attribute: `kms_key_id` is `KmsKeyId`."""
     return "".join(word.capitalize() for word in attribute.split("_"))
 
 
 def _to_boto(model: Any) -> dict[str, Any]:
-    """Return a model of `processing.models` in the service's spelling, without what is None."""
+    """Return a model of `processing.models` in the service's spelling, without the members that are None."""
     members = {}
     for attribute in attrs.fields(type(model)):
         value = getattr(model, attribute.name)
@@ -313,7 +312,7 @@ def _to_boto(model: Any) -> dict[str, Any]:
 
 
 def _from_boto(model: type[Any], members: Mapping[str, Any] | None) -> Any:
-    """Return the members as the model; what is absent is None, whatever the model's default is."""
+    """Return the members as a model. Absent members become None, even if the model has another default."""
     if members is None:
         return None
     return model(**{attribute.name: members.get(_api_name(attribute.name)) for attribute in attrs.fields(model)})
@@ -358,14 +357,14 @@ def _copied_list(values: Any) -> Any:
 
 
 def request_from_describe(described: Mapping[str, Any], *, service_model: Any = None) -> ProcessingRequest:
-    """Return the request that a job was created with, from DescribeProcessingJob's answer.
+    """Return the request that created a job, from the response of DescribeProcessingJob.
 
-    The answer does not hold the tags: they are None. For the rest, `to_boto` gives what the job was created with; what
-    no parameter says is in `extra`.
+    The response does not contain tags, so they are None. Otherwise `to_boto` returns the job's original parameters.
+    Members that no parameter covers are in `extra`.
 
     Args:
-        described: the answer.
-        service_model: botocore's model of SageMaker; the installed one where left out.
+        described: the response.
+        service_model: botocore's model of SageMaker; by default the installed one.
     """
     from processing.request.service_model import processing_model
 

@@ -1,4 +1,4 @@
-"""What to try where AWS has no instance to give: said at CreateProcessingJob, and of a job that failed for it."""
+"""Advice for a lack of capacity, shown if CreateProcessingJob is refused or a job fails because AWS has no instance."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _MAX_PREFERENCES = 5
 
 
 def capacity_advice(request: Mapping[str, Any]) -> str:
-    """Return what to try.
+    """Return the alternatives to try.
 
     Args:
-        request: the parameters of CreateProcessingJob, or the answer of DescribeProcessingJob.
+        request: the parameters of CreateProcessingJob, or the response of DescribeProcessingJob.
     """
     cluster = request.get("ProcessingResources", {}).get("ClusterConfig", {})
     tried = _requested_types(cluster)
@@ -46,7 +46,7 @@ def _requested_types(cluster: Mapping[str, Any]) -> list[str]:
 
 
 def _similar_types(tried: list[str]) -> list[str]:
-    """Return the types of the same kind and size as the first one, the nearest generation first, the newer of two."""
+    """Return types of the same kind and size as the first one, the nearest generation first, newer before older."""
     from processing.request.service_model import processing_model
 
     first = _TYPE.fullmatch(tried[0]) if tried else None
@@ -59,6 +59,6 @@ def _similar_types(tried: list[str]) -> list[str]:
 
 
 def _are_similar(one: re.Match[str], other: re.Match[str]) -> bool:
-    """Same letter and size; and no change of the processor's architecture, which the image is made for."""
+    """Return whether two types have the same letter, size and processor architecture. The image requires the latter."""
     arm = ["g" in match[3].partition("-")[0] for match in (one, other)]
     return (one[1], one[4]) == (other[1], other[4]) and arm[0] == arm[1]

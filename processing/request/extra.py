@@ -1,9 +1,9 @@
 """Settings of CreateProcessingJob that no parameter has: `extra={...}`, in the service's own spelling.
 
-`extra` is laid over the request that the parameters make, structure by structure, and is checked with the rest. What a
-parameter sets can only be set there: two places for one setting would be one too many. Inputs, outputs and instance
-preferences are found by their names: `{"ProcessingInputs": [{"InputName": "data", "S3Input": {...}}]}` adds to the
-input of that name.
+`extra` is merged into the request that the parameters produce, structure by structure, and validated with it. A member
+that a parameter sets can only be set there, so that each setting has one place. Inputs, outputs and instance
+preferences are matched by name: `{"ProcessingInputs": [{"InputName": "data", "S3Input": {...}}]}` extends the input of
+that name.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from processing.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from processing.request.service_model import Path
 
-# The members whose elements have names, and the member that holds the name.
+# Lists with named elements, and the member that holds the name.
 _NAMED = {"ProcessingInputs": "InputName", "Outputs": "OutputName", "InstancePreferences": "InstanceType"}
 
-# What the parameters set: None for a whole member, else what they set within it. In a list, of each element.
+# The members that parameters set: None for a whole member, otherwise its inner members (in a list, those of each
+# element).
 _S3_INPUT = dict.fromkeys(
     ("S3Uri", "LocalPath", "S3DataType", "S3InputMode", "S3DataDistributionType", "S3CompressionType")
 )
@@ -62,10 +63,12 @@ _PARAMETERS: Mapping[str, Any] = {
 
 
 def merge_extra(base: Mapping[str, Any] | None, over: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return one `extra` laid over another: `run`'s over the processor's. Neither is changed; None where both are.
+    """Return one `extra` merged over another, as `run`'s over the processor's; None if both are None.
+
+    Neither is changed.
 
     Raises:
-        ConfigurationError: one of them is no dictionary.
+        ConfigurationError: one of the two is not a dictionary.
     """
     for extra in (base, over):
         if extra is not None and not isinstance(extra, Mapping):
@@ -76,9 +79,9 @@ def merge_extra(base: Mapping[str, Any] | None, over: Mapping[str, Any] | None) 
 
 
 def apply_extra(request: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a request for boto3 with `extra` laid over it; neither is changed.
+    """Return a request for boto3 with `extra` merged over it. Neither is changed.
 
-    Named elements that the request does not have are left out: `problems` says so.
+    Named elements that the request does not have are left out: `find_problems` reports them.
     """
     return _merge(request, extra, adding=False)
 
@@ -113,11 +116,13 @@ def _are_named(elements: Any, key: str) -> bool:
 
 
 def find_problems(extra: Mapping[str, Any], request: Mapping[str, Any]) -> Iterator[tuple[Path, Path, str]]:
-    """Yield what `extra` may not say: its place in `extra`, in the request, and `parameter`, or what is wrong.
+    """Yield the members that `extra` must not set.
+
+    Each finding is a path in `extra`, the path in the request, and `SET_BY_PARAMETER` or a description of the problem.
 
     Args:
-        extra: as given.
-        request: what the parameters alone make, for boto3.
+        extra: the user's value.
+        request: the result of the parameters alone, for boto3.
     """
     return _find_problems(extra, request, _PARAMETERS, (), ())
 
@@ -142,7 +147,7 @@ def _find_problems(
 
 
 SET_BY_PARAMETER = "parameter"
-"""What `problems` says of a member that a parameter sets."""
+"""The finding of `find_problems` for a member that a parameter sets."""
 
 
 def _find_named_problems(
@@ -156,19 +161,19 @@ def _find_named_problems(
     for index, element in enumerate(elements):
         if element[key] not in names:
             known = ", ".join(map(str, names)) or "none"
-            yield (*place, index, key), target, f"{element[key]!r} is none of the request's: {known}"
+            yield (*place, index, key), target, f"{element[key]!r} is not in the request, which has: {known}"
             continue
         at = names.index(element[key])
         yield from _find_problems(element, present[at], parameters, (*place, index), (*target, at))
 
 
 def place_in_extra(path: Path, extra: Mapping[str, Any], request: Mapping[str, Any]) -> Path | None:
-    """Return where in `extra` a value of the request comes from; None where it comes from a parameter.
+    """Return the path in `extra` that a value of the request comes from; None if it comes from a parameter.
 
     Args:
-        path: the value's place in the request.
-        extra: as given.
-        request: the request for boto3, `extra` included.
+        path: the value's path in the request.
+        extra: the user's value.
+        request: the request for boto3, including `extra`.
     """
     place: list[str | int] = []
     here: Any = extra
@@ -182,7 +187,7 @@ def place_in_extra(path: Path, extra: Mapping[str, Any], request: Mapping[str, A
             if name not in names:
                 return None
             at = names.index(name)
-        if isinstance(here, Mapping) and at not in here:  # what is missing in a structure that `extra` brings
+        if isinstance(here, Mapping) and at not in here:  # a missing member of a structure from `extra`
             return (*place, at) if depth == len(path) - 1 and not _has_parameter(path) else None
         if not isinstance(here, (Mapping, list)):
             return None
@@ -211,30 +216,30 @@ def _below(value: Any, part: str | int) -> Any:
         return None
 
 
-def remaining_settings(described: Any, said: Any, shape: Any, *, name: str | None = None) -> Any:
-    """Return what of a description the parameters do not say, as `extra` would say it; None where that is nothing.
+def remaining_settings(described: Any, covered: Any, shape: Any, *, name: str | None = None) -> Any:
+    """Return the part of a description that the parameters do not cover, in the form of `extra`; None if there is none.
 
     Args:
-        described: a member of DescribeProcessingJob's answer, or the whole.
-        said: the same of the request that the parameters make.
-        shape: the member's shape in CreateProcessingJob: what that does not know is left out.
+        described: a member of the response of DescribeProcessingJob, or the whole response.
+        covered: the same member of the request that the parameters produce.
+        shape: the member's shape in CreateProcessingJob. Members that it does not have are left out.
         name: the member's name.
     """
     if shape.type_name == "structure" and isinstance(described, Mapping):
-        said = said if isinstance(said, Mapping) else {}
+        covered = covered if isinstance(covered, Mapping) else {}
         found = {
-            member: remaining_settings(value, said.get(member), shape.members[member], name=member)
+            member: remaining_settings(value, covered.get(member), shape.members[member], name=member)
             for member, value in described.items()
             if member in shape.members and member not in RESPONSE_ONLY
         }
         return {member: value for member, value in found.items() if value is not None} or None
-    if name in _NAMED and said:
+    if name in _NAMED and covered:
         key = _NAMED[str(name)]
-        pairs = zip(described, said, strict=True)
+        pairs = zip(described, covered, strict=True)
         remaining = [(element[key], remaining_settings(element, other, shape.member)) for element, other in pairs]
         return [{key: of, **left} for of, left in remaining if left] or None
-    return None if said is not None else copy.deepcopy(described)
+    return None if covered is not None else copy.deepcopy(described)
 
 
 RESPONSE_ONLY = frozenset({"SelectedInstanceCount", "SelectedInstanceType"})
-"""Members that AWS fills in: which of the instance preferences it chose."""
+"""Members that AWS fills in: the instance preference that it chose."""

@@ -1,4 +1,4 @@
-"""Job names: `<base>-YYYY-MM-DD-HH-MM-SS-mmm` in UTC, at most 63 characters, never the same twice in a process.
+"""Unique job names: `<base>-YYYY-MM-DD-HH-MM-SS-mmm` in UTC, at most 63 characters, never twice in a process.
 
 The form is that of `sagemaker` 2.x. Characters and length are those of the service's `ProcessingJobName`:
 `[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}`.
@@ -15,40 +15,40 @@ if TYPE_CHECKING:
     from processing.clock import Clock
 
 LONGEST_NAME = 63
-"""The characters that a job name may have."""
+"""The most characters of a job name."""
 
 _FALLBACK = "processing-job"
 _TIMESTAMP_LENGTH = len("-YYYY-MM-DD-HH-MM-SS-mmm")
 
 
 def sanitize(name: str) -> str:
-    """Return the name with everything but letters, digits and hyphens made hyphens, none at either end.
+    """Replace all characters but letters, digits and hyphens by hyphens, and strip hyphens from both ends.
 
-    A name of which nothing is left becomes `processing-job`.
+    If nothing is left of the name, return `processing-job`.
     """
     return re.sub(r"[^a-zA-Z0-9-]+", "-", name).strip("-") or _FALLBACK
 
 
 def base_name_from_image(image_uri: str) -> str:
-    """Return an image's own name: `1234.dkr.ecr.eu-west-1.amazonaws.com/team/etl:1.2@sha256:...` is `etl`."""
+    """Return the name part of an image URI: `1234.dkr.ecr.eu-west-1.amazonaws.com/team/etl:1.2@sha256:...` is `etl`."""
     last = image_uri.partition("@")[0].rpartition("/")[2]
     return sanitize(last.partition(":")[0])
 
 
 class JobNames:
-    """Makes job names that differ from each other, whichever thread asks and whatever its clock says."""
+    """Generator of job names that are distinct across threads, even if the clock goes back."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # For each millisecond that is taken, one to try next: following these ends at the first free one.
+        # A union-find structure: each reserved millisecond points to a later one. The chain ends at the first free one.
         self._next_free: dict[int, int] = {}
 
     def new(self, base: str, clock: Clock) -> str:
-        """Return `<base>-<UTC to the millisecond>`; where that moment is taken, a later one is named.
+        """Return `<base>-<UTC to the millisecond>`. If that millisecond is in use, return a later one.
 
         Args:
-            base: the beginning; what a name may not hold is replaced, and it is cut to fit.
-            clock: what tells the time.
+            base: the beginning of the name; invalid characters are replaced, and it is cut to fit.
+            clock: the source of the time.
         """
         milliseconds = self._reserve(int(clock.time() * 1000))
         seconds, rest = divmod(milliseconds, 1000)
@@ -62,6 +62,7 @@ class JobNames:
             while (following := self._next_free.get(free)) is not None:
                 passed.append(free)
                 free = following
+            # Path compression: every millisecond passed points behind the one that is reserved now.
             for taken in (*passed, free):
                 self._next_free[taken] = free + 1
             return free

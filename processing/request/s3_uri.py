@@ -12,15 +12,15 @@ _SCHEME = "s3://"
 
 
 def is_s3(text: object) -> bool:
-    """Say whether the text is an `s3://` URI; the scheme may be in capitals, as in any URI."""
+    """Return whether the text is an `s3://` URI. The scheme may be in capitals, as in any URI."""
     return isinstance(text, str) and text[: len(_SCHEME)].lower() == _SCHEME
 
 
 @attrs.frozen
 class S3Uri:
-    """A place in S3: a bucket, and a key or the beginning of keys.
+    """A location in S3: a bucket, and a key or a key prefix.
 
-    The key is kept letter by letter: S3 knows neither `..` nor percent-encoding, and `a//b` is another key than `a/b`.
+    The key is kept unchanged: S3 does not interpret `..` or percent-encoding, and `a//b` and `a/b` are different keys.
 
     Args:
         bucket: the bucket's name.
@@ -35,7 +35,7 @@ class S3Uri:
         """Return the value of `s3://bucket/key`.
 
         Raises:
-            ConfigurationError: the text is no S3 URI, or names no bucket.
+            ConfigurationError: the text is not an S3 URI, or has no bucket.
         """
         if not is_s3(text):
             raise ConfigurationError(f"{text!r} is not an S3 URI; it has to begin with s3://")
@@ -48,6 +48,6 @@ class S3Uri:
         return f"{_SCHEME}{self.bucket}/{self.key}" if self.key else f"{_SCHEME}{self.bucket}"
 
     def __truediv__(self, part: str) -> S3Uri:
-        """Return the place one level deeper; exactly one slash stands between the two parts."""
+        """Return the location one level deeper, with exactly one slash between the two parts."""
         left, right = self.key.rstrip("/"), part.lstrip("/")
         return S3Uri(self.bucket, f"{left}/{right}" if left else right)

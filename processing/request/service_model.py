@@ -1,8 +1,8 @@
-"""The installed botocore service model as the schema: limits, enums and patterns, which botocore itself does not check.
+"""The installed botocore service model as the schema of requests: limits, enums and patterns.
 
-botocore's validator looks at types, required members and minima. Enums, maxima and patterns are in the model's shape
-metadata all the same; `violations` walks a value along its shape and finds what the service would refuse. The checks so
-grow with the installed botocore.
+botocore's own validator checks types, required members and minima only. Enums, maxima and patterns are in the shapes'
+metadata, too. `violations` walks a value along its shape and finds all values that the service would refuse. The checks
+therefore grow with the installed botocore.
 """
 
 from __future__ import annotations
@@ -30,17 +30,19 @@ _LOCK = threading.RLock()
 
 @attrs.frozen
 class Violation:
-    """One finding: a value that the service would refuse.
+    """A finding: a value that the service would refuse.
 
     Args:
-        path: where it is, in the API's spelling: `("ProcessingInputs", 1, "S3Input", "S3InputMode")`; positions from 0.
-        value: what stands there; None where it is missing.
-        kind: which constraint it breaks.
+        path: the location of the value in the API's spelling, such as `("ProcessingInputs", 1, "S3Input",
+            "S3InputMode")`; positions count from 0.
+        value: the value; None if it is missing.
+        kind: the constraint that it violates.
         constraint: the constraint in AWS's words.
         limit: the number, pattern, enum values or type of the constraint.
-        all_constraints: every constraint of that shape, in AWS's words, which AWS lists for elements of lists and maps.
-        place: what the value is there: a `member` of a structure (or the whole), an `element` of a list, the `key` or
-            the `entry` (the value) of a map.
+        all_constraints: every constraint of that shape in AWS's words, as AWS lists them for elements of lists and
+            maps.
+        place: the role of the value: a `member` of a structure (or the whole value), an `element` of a list, the `key`
+            or the `entry` (the value) of a map.
     """
 
     path: Path
@@ -53,7 +55,7 @@ class Violation:
 
 
 def shared_loader() -> Loader:
-    """Return the process's own botocore data loader; a session that is given it parses no model a second time."""
+    """Return the process-wide botocore data loader. A session with this loader parses no model a second time."""
     with _LOCK:
         return _shared_loader()
 
@@ -67,13 +69,13 @@ def _shared_loader() -> Loader:
     try:
         loader: Loader = botocore.session.Session().get_component("data_loader")
     except botocore.exceptions.BotoCoreError:
-        # The machine's AWS configuration cannot be read. Whoever needs it says so; the models are there without it.
+        # The AWS configuration of the machine cannot be read. Its users report that; the models do not need it.
         loader = botocore.loaders.create_loader(os.environ.get("AWS_DATA_PATH"))
     return loader
 
 
 def service_model(service: str) -> ServiceModel:
-    """Return botocore's model of a service such as `sagemaker`, read once per process."""
+    """Return botocore's model of a service such as `sagemaker`, loaded once per process."""
     with _LOCK:
         return _service_model(service)
 
@@ -93,12 +95,12 @@ def processing_model() -> ServiceModel:
 def violations(shape: Shape, value: Any, path: Path = ()) -> list[Violation]:
     """Return everything in a value that its shape does not allow, in the order of the value.
 
-    Finds all that botocore's own validator finds, and enums, maxima, patterns and the exact types besides.
+    It finds everything that botocore's own validator finds, and also enums, maxima, patterns and exact types.
 
     Args:
-        shape: of a `ServiceModel`, such as an operation's `input_shape`.
+        shape: a shape of a `ServiceModel`, such as an operation's `input_shape`.
         value: the value in boto3's form.
-        path: where the value stands.
+        path: the location of the value.
     """
     return list(_walk(shape, value, path))
 
@@ -157,7 +159,8 @@ def _is_timestamp(value: Any) -> bool:
 
     try:
         parse_to_aware_datetime(value)
-    except (TypeError, ValueError, AttributeError, OverflowError, RuntimeError):  # the last: beyond all calendars
+    # RuntimeError: the time is outside of all calendars.
+    except (TypeError, ValueError, AttributeError, OverflowError, RuntimeError):
         return False
     return True
 
@@ -189,7 +192,7 @@ _CONTAINERS: dict[str, Callable[[Any, Any, Path], Iterator[Violation]]] = {
 
 
 def _broken_constraints(shape: Shape, value: Any, path: Path, place: Place) -> Iterator[Violation]:
-    """Yield the constraints of the shape itself that the value breaks."""
+    """Yield the constraints of the shape itself that the value violates."""
     constraints = _constraints(shape)
     for kind, limit, text in constraints:
         if not _HOLDS[kind](value, limit):
@@ -197,7 +200,7 @@ def _broken_constraints(shape: Shape, value: Any, path: Path, place: Place) -> I
 
 
 def _constraints(shape: Shape) -> list[tuple[Kind, Any, str]]:
-    """Return a shape's own constraints in the order and the words in which AWS lists them."""
+    """Return a shape's own constraints in AWS's order and words."""
     metadata = shape.metadata
     found: list[tuple[Kind, Any, str]] = []
     sized = shape.type_name in {"string", "list", "map"}
@@ -232,8 +235,8 @@ _HOLDS: dict[str, Callable[[Any, Any], bool]] = {
     "pattern": _matches,
 }
 
-# What Java writes otherwise than Python. \w is wider than letters or numbers alone: a check that lets a character too
-# many through only leaves the answer to the service.
+# Java's character classes in Python. \w is wider than letters or numbers alone, which is safe: the service refuses the
+# characters that this check wrongly accepts.
 _JAVA_CLASSES = {
     "L": r"\w",
     "N": r"\w",
@@ -247,7 +250,7 @@ _JAVA_TOKEN = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|\.")
 
 @functools.cache
 def compile_pattern(pattern: str) -> re.Pattern[str] | None:
-    """Return a model's pattern, written for Java, for use with `fullmatch`; None where Python cannot say it."""
+    """Return a model's pattern, written for Java, for use with `fullmatch`; None if Python cannot express it."""
     unknown = False
 
     def named(match: re.Match[str]) -> str:
@@ -279,7 +282,7 @@ def _aws_text(violation: Violation) -> str:
     path, value, constraint = violation.path, violation.value, violation.constraint
     shown = "null" if value is None else f"'{_aws_value(value)}'"
     if violation.all_constraints and violation.place in _ELEMENT_TEXTS and isinstance(value, str):
-        # Of simple elements AWS names the list or map, and every constraint of the elements.
+        # For simple elements AWS names the list or map, and every constraint of the elements.
         path = path[:-1]
         shown = f"'{{{violation.path[-1]}={value}}}'" if violation.place == "entry" else f"'[{value}]'"
         constraint = f"{_ELEMENT_TEXTS[violation.place]} satisfy constraint: [{', '.join(violation.all_constraints)}]"
@@ -295,7 +298,7 @@ def _aws_path(path: Path) -> str:
 
 
 def _aws_value(value: Any) -> str:
-    """Write a value as AWS does."""
+    """Format a value as AWS does."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):

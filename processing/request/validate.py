@@ -1,7 +1,7 @@
-"""Checks a request before anything is paid for, and says what is wrong in the words that the user wrote it in.
+"""Validation of a request before submission. Messages name each field as the user wrote it.
 
-Limits, enums and patterns come from the installed service model (`processing.request.service_model`); the rest is what
-the service's documentation says in prose. Every finding is in the one error, a line each.
+Limits, enums and patterns come from the installed service model (`processing.request.service_model`). The other rules
+are those of the service's documentation. One error contains all findings, one per line.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from processing.request.service_model import Path, Violation
 
 CONTAINER_ROOT = "/opt/ml/processing/"
-"""What a path of an input or output begins with, https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProcessingS3Input.html."""
+"""The required beginning of the path of an input or output, https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProcessingS3Input.html."""
 
-_GENERATED_INPUTS = ("code", "entrypoint", "processing-command")  # what a processor adds, after the user's
-_SHOWN_CHARACTERS = 80  # characters of a value in a message
+_GENERATED_INPUTS = ("code", "entrypoint", "processing-command")  # a processor appends these to the user's inputs
+_SHOWN_CHARACTERS = 80  # of a value in a message: enough to recognize it on one line
 
-# From the service's path to the user's: the first that matches. `#` is a position, `*` a name.
+# The user's name of each path of the service. The longest entry that matches a path applies. `#` stands for a position.
 _FIELDS = {
     "ProcessingJobName": "job_name",
     "RoleArn": "role",
@@ -63,16 +63,17 @@ _FIELDS = {
 
 
 def check_request(request: ProcessingRequest, *, file_uris: bool = False, service_model: Any = None) -> None:
-    """Refuse a request that cannot work. An instance type that botocore does not know yet is a warning only.
+    """Refuse a request that cannot work. An instance type that botocore does not know yet is only a warning.
 
     Args:
-        request: what would be sent.
-        file_uris: True where `file://` sources and destinations and the instance types `local` and `local_gpu` are
-            understood: on the embedded engine.
-        service_model: botocore's model of SageMaker; the installed one where left out.
+        request: the request.
+        file_uris: True for the embedded engine, which supports `file://` sources and destinations and the instance
+            types `local` and `local_gpu`.
+        service_model: botocore's model of SageMaker; by default the installed one.
 
     Raises:
-        ConfigurationError: what is wrong, every finding on a line of its own, with the field as the user wrote it.
+        ConfigurationError: the request is invalid. The message has one line per finding, with the field as the user
+            wrote it.
     """
     problems = find_problems(request, file_uris=file_uris, service_model=service_model)
     if problems:
@@ -80,7 +81,7 @@ def check_request(request: ProcessingRequest, *, file_uris: bool = False, servic
 
 
 def find_problems(request: ProcessingRequest, *, file_uris: bool = False, service_model: Any = None) -> tuple[str, ...]:
-    """Return what is wrong with a request, as `check_request` raises it; empty where nothing is."""
+    """Return the findings that `check_request` raises; empty if there are none."""
     problems = [
         *_instances(request, local=file_uris),
         *_inputs(request.inputs, file_uris=file_uris),
@@ -91,23 +92,20 @@ def find_problems(request: ProcessingRequest, *, file_uris: bool = False, servic
     checked = attrs.evolve(request, extra=None) if of_extra else request
     named = {problem.partition(":")[0] for problem in problems}
     for field, text in _model_findings(checked, service_model, file_uris=file_uris):
-        if field not in named:  # what is said above is said better there
+        if field not in named:  # the findings above have better words
             problems.append(f"{field}: {text}")
     return tuple(dict.fromkeys([*problems, *of_extra]))
 
 
 def _extra(request: ProcessingRequest) -> Iterator[str]:
     for place, target, text in extras.find_problems(request.extra or {}, request.without_extra()):
-        of_parameter = f"is what the parameter {field_name(target)} sets; give it there"
+        of_parameter = f"is set by the parameter {field_name(target)}; give it there"
         yield f"{_extra_name(place)}: {of_parameter if text == extras.SET_BY_PARAMETER else text}"
 
 
 def _extra_name(place: Path) -> str:
-    """Return a place in `extra` in the service's spelling: `extra.ProcessingInputs[0].S3Input`."""
+    """Return a path in `extra` in the service's spelling: `extra.ProcessingInputs[0].S3Input`."""
     return "extra" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
-
-
-# Against the model.
 
 
 def _model_findings(request: ProcessingRequest, service_model: Any, *, file_uris: bool) -> Iterator[tuple[str, str]]:
@@ -120,17 +118,17 @@ def _model_findings(request: ProcessingRequest, service_model: Any, *, file_uris
     sized = {violation.path for violation in found if violation.kind in {"longest", "shortest"}}
     for violation in found:
         if violation.kind == "pattern" and violation.path in sized:
-            continue  # patterns hold the length too: once is enough
+            continue  # the pattern also limits the length: report it once
         place = extras.place_in_extra(violation.path, extra, sent)
         field = field_name(violation.path) if place is None else _extra_name(place)
         if violation.path[-1] == "InstanceType" and violation.kind == "enum":
-            _instance_type(field, violation)
+            _warn_of_unknown_type(field, violation)
         elif not (file_uris and violation.kind == "pattern" and str(violation.value).startswith("file://")):
             yield field, _describe(violation)
 
 
 def field_name(path: Path) -> str:
-    """Return the user's name of a place in a request: `inputs[2].s3_input_mode`, `env["X"]`, `instance_count`."""
+    """Return the user's name of a path in a request: `inputs[2].s3_input_mode`, `env["X"]`, `instance_count`."""
     for length in range(len(path), 0, -1):
         head = path[:length]
         known = _FIELDS.get(".".join("#" if isinstance(part, int) else str(part) for part in head))
@@ -143,7 +141,7 @@ def field_name(path: Path) -> str:
 
 
 def _append_path(field: str, rest: Path) -> str:
-    """Return the field with what comes below it: a position, a key of the user's, or an attribute."""
+    """Return the field followed by the rest of its path: positions, the user's keys, or attributes."""
     keyed = field in {"env", "experiment_config"}
     for part in rest:
         if isinstance(part, int):
@@ -196,15 +194,12 @@ def _alternatives(values: Iterable[str]) -> str:
     return " or ".join(repr(value) for value in values)
 
 
-def _instance_type(field: str, violation: Violation) -> None:
-    """Warn of an instance type that the model does not hold: AWS has new ones before botocore does."""
-    if violation.value in LOCAL_INSTANCE_TYPES:  # an error of its own where they are not understood
+def _warn_of_unknown_type(field: str, violation: Violation) -> None:
+    """Warn of an instance type that is not in the model: AWS offers new types before botocore knows them."""
+    if violation.value in LOCAL_INSTANCE_TYPES:  # these have a finding of their own if they are not supported
         return
     hint = did_you_mean(violation.value, violation.limit)
     warn_user(f"{field}: {violation.value!r} is not known to the installed botocore{hint}")
-
-
-# What the model does not say.
 
 
 def _instances(request: ProcessingRequest, *, local: bool) -> Iterator[str]:
@@ -294,7 +289,7 @@ def _container_path(path: Any, field: str) -> Iterator[str]:
 
 
 def _duplicate_paths(paths: list[Any], field: str, attribute: str) -> Iterator[str]:
-    """Two entries of the same container path would hide each other's files."""
+    """Find entries with the same container path: they would hide each other's files."""
     normal = [posixpath.normpath(path) if isinstance(path, str) else None for path in paths]
     for index, path in enumerate(normal):
         if path is not None and path in normal[:index]:

@@ -1,6 +1,6 @@
-"""What the user should know, and what stops nothing: warnings that point at the user's own line.
+"""Warnings that point at the user's own line, and a way to collect them instead.
 
-Whoever shows them otherwise collects them: `processor.plan` does.
+`processor.plan` collects them, because it shows them with its result.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _COLLECTED: ContextVar[list[str] | None] = ContextVar("_COLLECTED", default=None
 
 
 def warn_user(text: str) -> None:
-    """Warn (`UserWarning`) at the line of the user's that called this package, or add to what is being collected.
+    """Emit a `UserWarning` at the user's line that called this package, or add it to the warnings being collected.
 
     Args:
-        text: begins with the field as the user wrote it.
+        text: the warning; it begins with the field as the user wrote it.
     """
     collected = _COLLECTED.get()
     if collected is None:
@@ -32,7 +32,7 @@ def warn_user(text: str) -> None:
 
 @contextlib.contextmanager
 def collect_warnings() -> Iterator[list[str]]:
-    """Collect the notices of this thread instead of warning; yields the list that they are added to."""
+    """Collect the warnings of this thread instead of emitting them. Yield the list that receives them."""
     collected: list[str] = []
     token = _COLLECTED.set(collected)
     try:
@@ -42,9 +42,9 @@ def collect_warnings() -> Iterator[list[str]]:
 
 
 def _user_stack_level() -> int:
-    """Return the `stacklevel` that points a warning at the user's line: the first outside this package."""
+    """Return the `stacklevel` of the user's line: the first frame outside of this package."""
     level = 1
-    frame = sys._getframe(1)  # noqa: SLF001 - what warnings itself uses
+    frame = sys._getframe(1)  # noqa: SLF001 - the warnings module uses it, too
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "processing":
         frame = frame.f_back
         level += 1

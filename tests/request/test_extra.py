@@ -184,35 +184,35 @@ def test_what_a_parameter_sets_is_set_there(path: tuple[Any, ...]) -> None:
     """Each setting that a parameter has is refused in `extra`, and the parameter is named; even with an equal value."""
     (text,) = problems(as_extra(build_request(**FULL).to_boto(), path))
     assert text.startswith("extra.")
-    assert " is what the parameter " in text
+    assert " is set by the parameter " in text
 
 
 @pytest.mark.parametrize(
     ("extra", "text"),
     [
-        ({"RoleArn": ROLE}, "extra.RoleArn: is what the parameter role sets; give it there"),
+        ({"RoleArn": ROLE}, "extra.RoleArn: is set by the parameter role; give it there"),
         (
             {"StoppingCondition": {"MaxRuntimeInSeconds": 1}},
             (
                 "extra.StoppingCondition.MaxRuntimeInSeconds: "
-                "is what the parameter max_runtime_in_seconds sets; give it there"
+                "is set by the parameter max_runtime_in_seconds; give it there"
             ),
         ),
-        ({"Environment": {"B": "c"}}, "extra.Environment: is what the parameter env sets; give it there"),
+        ({"Environment": {"B": "c"}}, "extra.Environment: is set by the parameter env; give it there"),
         (
             {"ProcessingResources": {"ClusterConfig": {"InstanceCount": 9}}},
             (
                 "extra.ProcessingResources.ClusterConfig.InstanceCount: "
-                "is what the parameter instance_count sets; give it there"
+                "is set by the parameter instance_count; give it there"
             ),
         ),
         (
             {"ProcessingInputs": [{"InputName": "redshift", "AppManaged": True}]},
-            "extra.ProcessingInputs[0].AppManaged: is what the parameter inputs[2].app_managed sets; give it there",
+            "extra.ProcessingInputs[0].AppManaged: is set by the parameter inputs[2].app_managed; give it there",
         ),
         (
             {"ProcessingInputs": [{"InputName": "none"}]},
-            "extra.ProcessingInputs[0].InputName: 'none' is none of the request's: in, athena, redshift",
+            "extra.ProcessingInputs[0].InputName: 'none' is not in the request, which has: in, athena, redshift",
         ),
         (
             {"ProcessingOutputConfig": {"Outputs": [{"S3Output": {}}]}},
