@@ -1,4 +1,4 @@
-"""The import names of `sagemaker` 2.x: which there are, what is said of others, and scripts that use them."""
+"""The import names of `sagemaker` 2.x: the supported names, errors for others, and scripts that use them."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 
 @pytest.fixture
 def installed() -> Iterator[None]:
-    """The names are there during the test."""
+    """Install the names during the test."""
     compat.install()
     yield
     compat.uninstall()
 
 
 def results(printed: str) -> list[str]:
-    """What a script says of its results; `sagemaker` puts dots before some of them."""
+    """The results that a script prints. `sagemaker` prints dots before some of them."""
     return ["RESULT" + line.partition("RESULT")[2] for line in printed.splitlines() if "RESULT" in line]
 
 
@@ -50,7 +50,7 @@ def results(printed: str) -> list[str]:
 def test_a_script_of_sagemaker_2_gives_the_same_results(
     script: Path, local_session: LocalSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It runs as it is; the results are those that `sagemaker` 2.x gave (tests/foreign holds that to it)."""
+    """The script runs unchanged, with the results of `sagemaker` 2.x (tests/foreign compares those)."""
     with Server(local_session.engine) as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
@@ -65,14 +65,14 @@ def test_a_script_of_sagemaker_2_gives_the_same_results(
 class TestNames:
     @pytest.mark.parametrize("name", sorted(MODULES))
     def test_each_module_has_its_names(self, name: str) -> None:
-        """Every name in the table is there, for `from ... import` and in `dir`."""
+        """Every name in the table resolves, for `from ... import` and in `dir`."""
         module = importlib.import_module(name)
         for each in MODULES[name]:
             assert getattr(module, each) is getattr(importlib.import_module(MODULES[name][each]), each)
         assert {*MODULES[name]} <= {*dir(module)}
 
     def test_they_are_this_package_s_classes(self) -> None:
-        """What is imported under the old name is what the package has under its own."""
+        """An old name and the package's own name are the same object."""
         sagemaker = importlib.import_module("sagemaker")
         assert sagemaker.processing.ScriptProcessor is processing.ScriptProcessor
         assert sagemaker.network.NetworkConfig is processing.NetworkConfig
@@ -95,19 +95,19 @@ class TestNames:
         ],
     )
     def test_a_name_that_is_missing_is_named(self, statement: str, message: str) -> None:
-        """An import of anything else is an ImportError that says so."""
+        """An import of any other name is an ImportError that explains it."""
         with pytest.raises(ImportError) as caught:
             exec(statement, {})
         assert message in str(caught.value)
 
     def test_an_attribute_that_is_missing_is_named(self) -> None:
-        """Looking for one is no import: it is an AttributeError, so that `hasattr` works."""
+        """Access to an unknown attribute is an AttributeError, so that `hasattr` works."""
         sagemaker = importlib.import_module("sagemaker")
         assert not hasattr(sagemaker, "estimator")
         with pytest.raises(AttributeError, match=r"sagemaker\.estimator is not part of sm-processing"):
             _ = sagemaker.estimator
 
-    def test_a_star_imports_what_there_is(self) -> None:
+    def test_a_star_imports_the_names_of_the_table(self) -> None:
         """`from sagemaker.processing import *` gives the names of the table."""
         names: dict[str, Any] = {}
         exec("from sagemaker.processing import *", names)
@@ -116,7 +116,7 @@ class TestNames:
 
 class TestInstalling:
     def test_it_can_be_undone(self) -> None:
-        """Installing twice is as once; afterwards nothing of it is left."""
+        """A second installation changes nothing, and `uninstall` removes everything."""
         before = list(sys.meta_path)
         compat.install()
         compat.install()
@@ -128,7 +128,7 @@ class TestInstalling:
         assert importlib.util.find_spec("sagemaker") is None
 
     def test_an_installed_sagemaker_goes_first(self, tmp_path: Path) -> None:
-        """Where it is installed it is imported, and what it lacks is missing as ever."""
+        """An installed `sagemaker` 2.x is imported, and names that it lacks stay missing."""
         (tmp_path / "sagemaker").mkdir()
         (tmp_path / "sagemaker" / "__init__.py").write_text("REAL = True\n")
         (tmp_path / "sagemaker" / "processing.py").write_text("REAL = True\n")
@@ -145,7 +145,7 @@ class TestInstalling:
 
     @pytest.mark.parametrize("first", ["", "import sagemaker\n"])
     def test_version_3_is_no_obstacle(self, tmp_path: Path, first: str) -> None:
-        """3.x, or its core alone, has none of the names: they are ours, whatever comes first, and its own stay."""
+        """Beside 3.x or its core the names come from this package, in any order of imports, and 3.x keeps its own."""
         (tmp_path / "sagemaker" / "core").mkdir(parents=True)
         (tmp_path / "sagemaker" / "core" / "__init__.py").write_text("REAL = True\n")
         (tmp_path / "sagemaker" / "__init__.py").write_text(
@@ -178,7 +178,7 @@ class TestInstalling:
         assert lines[2:] == ["module False", "sagemaker.processing was removed"]
 
     def test_a_folder_of_that_name_is_no_obstacle(self, tmp_path: Path) -> None:
-        """A folder `sagemaker` beside the script, even with folders of those names in it, is no installed one."""
+        """A folder `sagemaker` beside the script is not taken for the package, even with folders of those names."""
         (tmp_path / "sagemaker" / "processing").mkdir(parents=True)
         (tmp_path / "sagemaker" / "mine.py").write_text("HERE = True\n")
         program = (
@@ -204,8 +204,8 @@ class TestInstalling:
 
 @pytest.mark.usefixtures("installed")
 class TestSessions:
-    def test_a_session_takes_what_v2_s_takes(self) -> None:
-        """All its parameters, in their order; what is for endpoints is not needed."""
+    def test_a_session_has_the_parameters_of_v2(self) -> None:
+        """The parameters are those of v2 in the same order. Those for endpoints are ignored."""
         boto_session = boto3.Session(region_name="eu-west-1")
         client = boto_session.client("sagemaker")
         made = V2Session(boto_session, client, None, None, "bucket", None, None, {}, "prefix")
@@ -291,7 +291,7 @@ def test_names_are_made_of_a_base() -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_settings_of_other_images_are_refused() -> None:
-    """`image_uris.retrieve` finds what `images.image_uri` finds, and takes nothing that is not for processing jobs."""
+    """`image_uris.retrieve` finds the image of `images.image_uri`, and refuses parameters for other kinds of jobs."""
     retrieve = importlib.import_module("sagemaker.image_uris").retrieve
     assert retrieve("sklearn", "eu-west-1", "1.2-1") == processing.images.image_uri("sklearn", "1.2-1", "eu-west-1")
     with pytest.raises(ConfigurationError, match=r"^model_id: "):

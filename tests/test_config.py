@@ -1,4 +1,4 @@
-"""The SageMaker config file: where it is, what it says, what becomes of it, and which mistakes are named."""
+"""The SageMaker config file: its locations, its values, their effect, and the errors for mistakes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ SageMaker:
 
 
 def job(lines: str) -> str:
-    """A file that says the lines about processing jobs."""
+    """A file with the lines as its section about processing jobs."""
     return f"SchemaVersion: '1.0'\nSageMaker:\n  ProcessingJob:\n    {lines}\n"
 
 
@@ -108,7 +108,7 @@ def session(**options: Any) -> Session:
 
 
 def processor(**options: Any) -> Processor:
-    """A processor that was given no more than it needs, and what is asked for."""
+    """A processor with the required parameters only, and those of the test."""
     return Processor(
         **{
             "image_uri": "image",
@@ -124,8 +124,8 @@ OUTPUT = ProcessingOutput("/opt/ml/processing/out", output_name="out")
 
 
 class TestWhatIsUsed:
-    def test_a_request_has_all_that_the_file_says(self, user_file: Callable[[str], Path]) -> None:
-        """Role, keys, environment, network, tags, bucket and prefix are used where nothing was given."""
+    def test_a_request_has_all_values_of_the_file(self, user_file: Callable[[str], Path]) -> None:
+        """Role, keys, environment, network, tags, bucket and prefix apply if the parameters are left out."""
         user_file(WHOLE)
         request = processor().request(outputs=[OUTPUT], job_name="job").to_boto()
         assert request["RoleArn"] == ROLE
@@ -143,7 +143,7 @@ class TestWhatIsUsed:
         )
 
     def test_the_processor_shows_it_once_it_is_made(self, user_file: Callable[[str], Path]) -> None:
-        """Attributes that were left out are filled in at construction, for whoever reads or changes them."""
+        """Attributes that were left out are filled in at construction, so that users can read and change them."""
         user_file(WHOLE)
         made = processor()
         assert (made.role, made.output_kms_key, made.volume_kms_key) == (ROLE, "output-key", "volume-key")
@@ -155,8 +155,8 @@ class TestWhatIsUsed:
             encrypt_inter_container_traffic=True,
         )
 
-    def test_what_is_given_wins(self, user_file: Callable[[str], Path]) -> None:
-        """A parameter is used as it is; an environment replaces that of the file as a whole."""
+    def test_parameters_have_priority(self, user_file: Callable[[str], Path]) -> None:
+        """A parameter has priority; an environment replaces that of the file completely."""
         user_file(WHOLE)
         request = (
             processor(
@@ -189,7 +189,7 @@ class TestWhatIsUsed:
 
     @pytest.mark.parametrize("tags", [[{"Key": "team", "Value": "mine"}], {"team": "mine"}])
     def test_tags_are_added_unless_the_key_is_there(self, user_file: Callable[[str], Path], tags: Any) -> None:
-        """The file's tags come after the given ones, in a copy: the same list can be used twice."""
+        """The file's tags follow the user's in a copy, so the same list can be used twice."""
         user_file(WHOLE)
         made = processor(tags=tags)
         for _ in range(2):
@@ -200,7 +200,7 @@ class TestWhatIsUsed:
         assert len(tags) == 1
 
     def test_tags_of_a_wrong_kind_are_named(self, user_file: Callable[[str], Path]) -> None:
-        """What is no list of tags is refused as without a file."""
+        """A value that is not a list of tags is refused as without a file."""
         user_file(WHOLE)
         with pytest.raises(ConfigurationError, match="tags: must be a dictionary or a list"):
             processor(tags="team=sales").request()
@@ -232,7 +232,7 @@ class TestWhatIsUsed:
         assert keys(redshift) == [None]
 
     def test_a_subclass_that_skips_the_initialiser_gets_it_too(self, user_file: Callable[[str], Path]) -> None:
-        """What was not filled in at construction is filled in before the hooks."""
+        """Values that are missing after construction are filled in before the hooks."""
         user_file(WHOLE)
         seen: list[str | None] = []
 
@@ -251,7 +251,7 @@ class TestWhatIsUsed:
         assert request["Environment"]["STAGE"] == "test"
 
     def test_an_environment_of_any_size_may_stand_there(self, user_file: Callable[[str], Path], tmp_path: Path) -> None:
-        """What a request has no room for reaches the job in a file, as where it is given directly."""
+        """Variables beyond the limits of a request reach the job in a file, as if the user had passed them."""
         value = "v" * 300
         user_file(job(f"RoleArn: {ROLE}\n    Environment: {{LONG: {value}, SHORT: s}}"))
         (tmp_path / "work.py").touch()
@@ -266,7 +266,7 @@ class TestWhatIsUsed:
         assert request["Environment"] == {"SHORT": "s"}
 
     def test_a_session_of_sagemaker_brings_its_own(self, user_file: Callable[[str], Path]) -> None:
-        """A `sagemaker.Session` has read the files already: what it holds is used, the files are not read again."""
+        """A `sagemaker.Session` has already read the files. Its values are used, and the files are not read again."""
         user_file("this is: [no YAML")
 
         class Theirs:
@@ -315,7 +315,7 @@ class TestTheEngine:
         assert ran.role == "arn:aws:iam::000000000000:role/processing-local"
 
     def test_a_role_of_the_file_goes_before_the_placeholder(self, user_file: Callable[[str], Path]) -> None:
-        """The placeholder is for who names no role anywhere."""
+        """The placeholder role is used only if no role is named anywhere."""
         user_file(WHOLE)
         assert Processor(instance_type="local", instance_count=1).role == ROLE
 
@@ -329,7 +329,7 @@ class TestTheEngine:
 
 class TestFiles:
     def test_nothing_is_there(self) -> None:
-        """Without files there is no configuration, and it says where it looked."""
+        """Without files the configuration is empty, and lists the locations that were searched."""
         config = processing.config.load()
         assert config.settings == ()
         assert [file.found for file in config.files] == [False, False]
@@ -338,7 +338,7 @@ class TestFiles:
     def test_the_user_s_wins_key_by_key(
         self, user_file: Callable[[str], Path], admin_file: Callable[[str], Path]
     ) -> None:
-        """Mappings are merged, lists and values replaced; each value says which file it is from."""
+        """Mappings are merged, lists and values replaced; each value has the file that it comes from."""
         admin = admin_file(
             job(f"Environment: {{A: admin, B: admin}}\n    RoleArn: {ROLE}\n    Tags: [{{Key: a, Value: b}}]")
         )
@@ -351,7 +351,7 @@ class TestFiles:
         assert config.origin("SageMaker.ProcessingJob.Environment") is None
 
     def test_it_explains_itself(self, user_file: Callable[[str], Path]) -> None:
-        """Each value stands there with its file, but what may be a secret and what is for other jobs."""
+        """Each value is listed with its file, except possible secrets and values for other kinds of jobs."""
         path = user_file(WHOLE)
         text = processing.config.explain()
         assert f"user: {path} (read, named by SAGEMAKER_USER_CONFIG_OVERRIDE)" in text
@@ -370,7 +370,7 @@ class TestFiles:
         assert processing.config.load().origin("SageMaker.ProcessingJob.RoleArn") == str(tmp_path / "config.yaml")
 
     def test_a_file_that_was_named_has_to_be_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The error says which variable names it; an empty variable names nothing."""
+        """The error names the variable; an empty variable has no effect."""
         monkeypatch.setenv("SAGEMAKER_ADMIN_CONFIG_OVERRIDE", str(tmp_path / "gone.yaml"))
         with pytest.raises(
             ConfigurationError, match=r"^SAGEMAKER_ADMIN_CONFIG_OVERRIDE: there is no file .*gone\.yaml"
@@ -380,13 +380,13 @@ class TestFiles:
         assert processor().role is None
 
     @pytest.mark.parametrize("text", ["", "# nothing yet\n"])
-    def test_an_empty_file_says_nothing(self, user_file: Callable[[str], Path], text: str) -> None:
-        """It is as if it were not there."""
+    def test_an_empty_file_has_no_effect(self, user_file: Callable[[str], Path], text: str) -> None:
+        """An empty file has no effect."""
         user_file(text)
         assert processing.config.load().settings == ()
 
-    def test_what_cannot_be_read_is_said(self, admin_file: Callable[[str], Path]) -> None:
-        """A file in the standard place that is there and cannot be read is not passed over."""
+    def test_an_unreadable_file_is_an_error(self, admin_file: Callable[[str], Path]) -> None:
+        """An unreadable file in the standard location is an error."""
         path = admin_file("")
         path.unlink()
         (path / "config.yaml").mkdir(parents=True)
@@ -427,7 +427,7 @@ class TestWithoutTheExtra:
     def test_a_file_that_is_there_is_not_passed_over(
         self, user_file: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Without PyYAML the error says what to install; where no file is, nothing is missing."""
+        """Without PyYAML the error names the extra to install; without a file PyYAML is not needed."""
         monkeypatch.setitem(sys.modules, "yaml", None)
         assert processor().role is None
         path = user_file(WHOLE)
@@ -446,7 +446,7 @@ class TestWithoutTheExtra:
     def test_the_places_are_those_of_platformdirs(
         self, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
     ) -> None:
-        """They are found without it as with it."""
+        """The locations are the same with and without platformdirs."""
         for name in LOCATION_VARIABLES:
             if name != "HOME":
                 monkeypatch.delenv(name, raising=False)
@@ -476,7 +476,7 @@ class TestInS3:
     def test_an_object_or_a_prefix_may_be_named(
         self, bucket: LocalSession, monkeypatch: pytest.MonkeyPatch, key: str, named: str
     ) -> None:
-        """It is read with the session's own client, once, when it is needed: not by a constructor."""
+        """A file in S3 is read with the session's own client, once, on first use, and not by a constructor."""
         bucket.client("s3").put_object(Bucket="company", Key=key, Body=WHOLE.encode())
         monkeypatch.setenv("SAGEMAKER_ADMIN_CONFIG_OVERRIDE", named)
         gets: list[str] = []
@@ -501,7 +501,7 @@ class TestInS3:
         assert made.run(logs=False).describe()["Environment"] == {"A": "1"}
 
     def test_an_object_that_is_missing_is_named(self, bucket: LocalSession, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The error says which variable names it; so for a bucket that there is not."""
+        """The error names the variable, for a missing object and for a missing bucket."""
         monkeypatch.setenv("SAGEMAKER_ADMIN_CONFIG_OVERRIDE", "s3://company/gone.yaml")
         with pytest.raises(
             ConfigurationError,
@@ -523,7 +523,7 @@ class TestInS3:
         ],
     )
     def test_one_that_may_not_be_read_is_named(self, monkeypatch: pytest.MonkeyPatch, code: str, message: str) -> None:
-        """What is missing may be denied instead; any other refusal is shown as it is."""
+        """AWS may deny access to a missing object; any other refusal is shown unchanged."""
         monkeypatch.setenv("SAGEMAKER_ADMIN_CONFIG_OVERRIDE", "s3://company/c.yaml")
         refused = Session(boto3.Session("key", "secret", region_name="eu-west-1"))
         with Stubber(refused.client("s3")) as stub:
@@ -532,7 +532,7 @@ class TestInS3:
             with pytest.raises(ConfigurationError, match=message):
                 _ = refused.config
 
-    def test_without_a_session_it_says_who_reads_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_a_session_a_file_in_s3_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """`load()` alone makes no call."""
         monkeypatch.setenv("SAGEMAKER_USER_CONFIG_OVERRIDE", "s3://company/c.yaml")
         with pytest.raises(ConfigurationError, match=r"^SAGEMAKER_USER_CONFIG_OVERRIDE: .*processing\.Session\(\)"):
@@ -576,7 +576,7 @@ class TestInS3:
     ],
 )
 def test_a_mistake_is_named(user_file: Callable[[str], Path], text: str, message: str) -> None:
-    """The error begins with the key, says what it has to be, and in which file it stands."""
+    """The error begins with the key, states the requirement, and names the file."""
     path = user_file(text)
     with pytest.raises(ConfigurationError) as caught:
         processor()
@@ -585,8 +585,8 @@ def test_a_mistake_is_named(user_file: Callable[[str], Path], text: str, message
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just words", "a: [", "\x00", "a: !!python/object:os.system {}"])
-def test_what_is_no_such_file_is_named(user_file: Callable[[str], Path], text: str) -> None:
-    """Something else than a mapping, or no YAML at all, is refused with the file's name."""
+def test_another_kind_of_file_is_refused(user_file: Callable[[str], Path], text: str) -> None:
+    """A file that is not a mapping, or not YAML, is refused with the file's name."""
     path = user_file(text)
     with pytest.raises(ConfigurationError) as caught:
         processor()

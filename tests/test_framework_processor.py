@@ -1,4 +1,4 @@
-"""Code that travels with its files: what is bundled, what is sent to AWS, and what really runs."""
+"""Code that travels with its files: the bundle, the request to AWS, and jobs that really run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ BOOTSTRAP = "/opt/ml/processing/input/entrypoint/runproc.sh"
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A source directory: a script, a package beside it, and what must not travel."""
+    """A source directory with a script, a package beside it, and files that must not travel."""
     root = tmp_path / "project"
     (root / "jobs").mkdir(parents=True)
     (root / "helpers").mkdir()
@@ -57,7 +57,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
-    """A directory of a library elsewhere."""
+    """A library in another directory."""
     root = tmp_path / "elsewhere" / "library"
     root.mkdir(parents=True)
     (root / "__init__.py").write_text("NAME = 'library'\n")
@@ -65,7 +65,7 @@ def library(tmp_path: Path) -> Path:
 
 
 class Recorded:
-    """A processor of AWS whose pending uploads are kept: what would be uploaded can be looked at."""
+    """A processor for AWS that records its pending uploads, so that a test can inspect them."""
 
     def __init__(self, kind: type[ScriptProcessor], **options: Any) -> None:
         self.pending: list[PendingUploads] = []
@@ -87,7 +87,7 @@ class Recorded:
         return request
 
     def body(self, name: str) -> bytes:
-        """What would be uploaded under that name."""
+        """The content of the upload with that name."""
         (upload,) = [upload for upload in self.pending[-1].uploads if upload.target.key.endswith(f"/{name}")]
         return upload.source.read_bytes() if upload.body is None else upload.body
 
@@ -157,11 +157,11 @@ def test_positional_order_is_that_of_sagemaker_3() -> None:
 
 
 class SKLearn:
-    """Stands for the estimator class of `sagemaker` 2.x."""
+    """A stand-in for the estimator class of `sagemaker` 2.x."""
 
 
 class OfOurs:
-    """An estimator class that nobody knows."""
+    """An unknown estimator class."""
 
 
 @pytest.mark.parametrize(
@@ -173,14 +173,14 @@ class OfOurs:
         (lambda: FrameworkProcessor(image_uri=IMAGE, framework_version="1.0"), r"FrameworkProcessor\(image_uri="),
     ],
 )
-def test_the_form_with_an_estimator_class_is_told_what_to_write(make: Any, instead: str) -> None:
+def test_the_form_with_an_estimator_class_is_an_error(make: Any, instead: str) -> None:
     """A call in the form of 2.x is an error that names the processor, or the parameter, to write instead."""
     with pytest.raises(ConfigurationError, match=f"^estimator_cls: .*{instead}"):
         make()
 
 
 def test_positions_of_sagemaker_2_are_understood(framework: Recorded, source: Path) -> None:
-    """A CodeArtifact ARN where 2.x has it is one, and is no entry script."""
+    """A CodeArtifact ARN in the position of 2.x is recognised, and is not taken for an entry script."""
     session = LocalSession(source.parent / "engine")
     processor = FrameworkProcessor(IMAGE, instance_count=1, instance_type="local", sagemaker_session=session)
     given: Any = ("prepare.py", str(source), *[None] * 5, False, None, "a-job", None, None, "arn:aws:nothing")
@@ -211,7 +211,7 @@ def test_the_request_is_that_of_sagemaker_2(framework: Recorded, source: Path) -
 
 
 def test_the_command_defaults_to_python(source: Path) -> None:
-    """As in 2.x."""
+    """As in 2.x, the default command is `python`, and bash starts the bootstrap."""
     processor = FrameworkProcessor(IMAGE, ROLE, 1, "ml.m5.xlarge", sagemaker_session=Session(region_name="eu-west-1"))
     assert processor.command == ["python"]
     assert processor.request("prepare.py", source).entrypoint == ("/bin/bash", BOOTSTRAP)
@@ -240,7 +240,7 @@ def test_the_keys_of_sagemaker_2_on_request(source: Path) -> None:
 
 @pytest.mark.parametrize(("given", "used"), [({"kms_key": "k"}, "k"), ({}, "of-outputs")])
 def test_every_upload_of_code_has_the_kms_key(source: Path, given: dict[str, str], used: str) -> None:
-    """The bundle too, and the outputs' key where no other is given."""
+    """The bundle is encrypted too, by default with the key of the outputs."""
     recorded = Recorded(FrameworkProcessor, output_kms_key="of-outputs")
     recorded.request("prepare.py", source, **given)
     assert {upload.kms_key for upload in recorded.pending[-1].uploads} == {used}
@@ -248,7 +248,7 @@ def test_every_upload_of_code_has_the_kms_key(source: Path, given: dict[str, str
 
 
 def test_a_script_in_s3_is_run_with_the_command(framework: Recorded) -> None:
-    """A Python script is not run by bash, as it is in 2.x; a shell script is, which 2.x users hand in."""
+    """A Python script in S3 is not run by bash, unlike in 2.x. A shell script is, as 2.x users expect."""
     request = framework.request("s3://code/x.py")
     assert request["AppSpecification"]["ContainerEntrypoint"] == ["python3", "/opt/ml/processing/input/entrypoint/x.py"]
     request = framework.request("s3://code/runproc.sh")
@@ -259,8 +259,8 @@ def test_a_script_in_s3_is_run_with_the_command(framework: Recorded) -> None:
 # What is bundled.
 
 
-def test_a_source_dir_travels_without_what_must_not(framework: Recorded, source: Path, library: Path) -> None:
-    """The bundle has the directory's files and the dependencies at its root, and what is ignored stays behind."""
+def test_a_source_dir_travels_without_ignored_files(framework: Recorded, source: Path, library: Path) -> None:
+    """The bundle has the directory's files and the dependencies at its root, without ignored files."""
     framework.request("prepare.py", source, [str(library)])
     assert set(framework.bundled()) == {
         ".gitignore",
@@ -290,7 +290,7 @@ def test_the_script_is_named_from_the_source_dir_or_from_here(
 
 
 def test_a_script_that_is_ignored_travels_all_the_same(framework: Recorded, source: Path) -> None:
-    """Whoever names a file wants it to be there."""
+    """A file that a parameter names travels even if it is ignored."""
     (source / ".processingignore").write_text("prepare.py\n")
     framework.request("prepare.py", source)
     assert "prepare.py" in framework.bundled()
@@ -298,7 +298,7 @@ def test_a_script_that_is_ignored_travels_all_the_same(framework: Recorded, sour
 
 @pytest.mark.parametrize("kind", [FrameworkProcessor, ScriptProcessor])
 def test_code_may_be_a_directory(kind: type[ScriptProcessor], source: Path) -> None:
-    """With the script in it as `entry_point`."""
+    """A directory as `code` needs the script in it as `entry_point`."""
     recorded = Recorded(kind)
     recorded.request(source, entry_point="jobs/nightly.py")
     assert "helpers/__init__.py" in recorded.bundled()
@@ -308,7 +308,7 @@ def test_code_may_be_a_directory(kind: type[ScriptProcessor], source: Path) -> N
 
 
 def test_requirements_from_anywhere(framework: Recorded, source: Path, tmp_path: Path) -> None:
-    """Those in the directory are taken from there, others travel under their own name."""
+    """Requirements in the directory keep their path; others travel under their own name."""
     (source / "jobs" / "r.txt").write_text("one\n")
     framework.request("prepare.py", source, requirements="jobs/r.txt")
     assert "-r jobs/r.txt" in framework.bootstrap()
@@ -383,7 +383,7 @@ def test_codeartifact_by_parameter_or_variable(framework: Recorded, source: Path
 def test_bad_input_is_named(
     framework: Recorded, source: Path, monkeypatch: pytest.MonkeyPatch, code: Any, options: dict[str, Any], message: str
 ) -> None:
-    """What cannot work is refused before any call, with the parameter as the user wrote it."""
+    """An invalid value is refused before any call, and the error names the parameter as the user wrote it."""
     monkeypatch.chdir(source)
     (source.parent / "other.py").touch()
     (source.parent / "prepare.py").write_text("another")
@@ -392,16 +392,16 @@ def test_bad_input_is_named(
 
 
 @pytest.mark.parametrize("name", ["code", "entrypoint", "processing-command"])
-def test_the_names_of_the_inputs_that_are_added_are_taken(source: Path, name: str) -> None:
-    """An input of the user's with such a name is told to take another."""
+def test_the_names_of_the_added_inputs_are_reserved(source: Path, name: str) -> None:
+    """An error refuses a user's input with a reserved name, and asks for another name."""
     recorded = Recorded(FrameworkProcessor, env={"A": "b" * 300})
     given = [ProcessingInput("s3://b/k", "/opt/ml/processing/input/mine", name)]
     with pytest.raises(ConfigurationError, match=rf"^inputs\[0\]\.input_name: '{name}' is the name"):
         recorded.request("prepare.py", source, inputs=given)
 
 
-def test_a_code_location_that_is_none(source: Path) -> None:
-    """It is named as the parameter that it is."""
+def test_an_invalid_code_location_is_refused(source: Path) -> None:
+    """The error names `code_location`."""
     recorded = Recorded(FrameworkProcessor, code_location="bucket/prefix")
     with pytest.raises(ConfigurationError, match=r"^code_location: 'bucket/prefix' is not an S3 URI"):
         recorded.request("prepare.py", source)
@@ -416,7 +416,7 @@ def test_a_bundle_above_the_sessions_limit_is_refused(source: Path) -> None:
 
 
 def git(repository: Path, *arguments: str) -> str:
-    """Run Git in a repository; return what it says."""
+    """Run Git in a repository, and return its output."""
     named = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org", "-C", str(repository)]
     return subprocess.run([*named, *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
@@ -449,7 +449,7 @@ def test_code_from_a_repository(framework: Recorded, repository: Path) -> None:
 def test_the_users_own_repository_is_left_alone(
     framework: Recorded, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also in a hook of Git's, whose variables name it."""
+    """A Git hook's variables do not redirect the clone to the user's own repository."""
     first = git(repository, "rev-parse", "HEAD")
     git(tmp_path, "clone", "-q", str(repository), "own")
     git(tmp_path / "own", "commit", "-q", "--allow-empty", "-m", "mine")
@@ -510,7 +510,7 @@ def test_the_exit_code_is_the_jobs(local: FrameworkProcessor, source: Path) -> N
 def test_requirements_are_the_jobs_own(
     kind: type[ScriptProcessor], local_session: LocalSession, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What a job installs it can import, over what is installed; the user's own Python stays as it is."""
+    """A job imports the packages that it installs before others, and the user's own Python does not change."""
     make_wheel(source, "ours_alone", "1.0")
     (source / "requirements.txt").write_text("./ours_alone-1.0-py3-none-any.whl\n")
     (source / "prepare.py").write_text("import ours_alone, attrs\nprint(ours_alone.VERSION, attrs.__name__)\n")
@@ -540,7 +540,7 @@ def make_wheel(folder: Path, name: str, version: str) -> None:
 
 
 def test_a_missing_requirement_ends_the_job(local: FrameworkProcessor, source: Path) -> None:
-    """The failed step is said in the log's tail, and the script does not run."""
+    """The end of the log names the failed step, and the script does not run."""
     (source / "requirements.txt").write_text("./no-such.whl\n")
     with pytest.raises(JobFailedError) as caught:
         local.run("prepare.py", source, logs=False)
@@ -551,7 +551,7 @@ def test_a_missing_requirement_ends_the_job(local: FrameworkProcessor, source: P
 def test_code_that_lies_in_s3_runs(
     local: FrameworkProcessor, local_session: LocalSession, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An archive of anybody's making is unpacked, and files below a prefix run as they lie there."""
+    """An archive from another program is unpacked, and files below a prefix run unchanged."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as writing:
         writing.add(source / "prepare.py", "prepare.py")
@@ -569,7 +569,7 @@ def test_code_that_lies_in_s3_runs(
 def test_run_args_are_code_that_was_uploaded(
     local: FrameworkProcessor, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What get_run_args returns can be run by whoever gets it, with the files gone from here."""
+    """The result of get_run_args can be run after the local files are deleted."""
     prepared = local.get_run_args("prepare.py", str(source), arguments=["later"])
     (source / "prepare.py").unlink()
     assert prepared.code is not None
@@ -605,16 +605,16 @@ def test_a_bootstrap_in_the_manner_of_sagemaker_2_runs(
     assert "2.0" in capsys.readouterr().out.splitlines()[-1]
 
 
-def test_a_fixed_path_in_the_bootstrap_is_refused_where_there_is_none(tmp_path: Path, source: Path) -> None:
-    """Without a sandbox there is no /opt/ml, which is said before anything starts."""
+def test_a_fixed_path_in_the_bootstrap_needs_a_sandbox(tmp_path: Path, source: Path) -> None:
+    """Without a sandbox there is no /opt/ml, and an error says so before the job starts."""
     session = LocalSession(tmp_path / "engine", sandbox="rewriting")
     processor = OfSagemaker2(instance_count=1, instance_type="local", sagemaker_session=session)
     with pytest.raises(EngineError, match="names a path below /opt/ml"):
         processor.run("prepare.py", str(source))
 
 
-def test_a_fixed_path_in_a_bundled_script_is_refused_where_there_is_none(tmp_path: Path, source: Path) -> None:
-    """A script among its files is looked at as one that travels alone is."""
+def test_a_fixed_path_in_a_bundled_script_needs_a_sandbox(tmp_path: Path, source: Path) -> None:
+    """A script in a bundle is checked like a script that travels alone."""
     session = LocalSession(tmp_path / "engine", sandbox="rewriting")
     processor = FrameworkProcessor(instance_count=1, instance_type="local", sagemaker_session=session)
     (source / "prepare.py").write_text("print(open('/opt/ml/processing/input/data/x').read())\n")
@@ -623,7 +623,7 @@ def test_a_fixed_path_in_a_bundled_script_is_refused_where_there_is_none(tmp_pat
 
 
 def test_a_fixed_path_in_a_script_of_a_repository_is_refused_too(tmp_path: Path, repository: Path) -> None:
-    """Also where the files of the repository are gone by then."""
+    """The check also covers a script from a repository whose clone is deleted by then."""
     session = LocalSession(tmp_path / "engine", sandbox="rewriting")
     processor = FrameworkProcessor(instance_count=1, instance_type="local", sagemaker_session=session)
     (repository / "prepare.py").write_text("print(open('/opt/ml/processing/input/data/x').read())\n")
@@ -667,7 +667,7 @@ class WithHooks(FrameworkProcessor):
 
 
 def test_the_hooks_of_sagemaker_2_are_called(source: Path) -> None:
-    """Each with the parameters that it has there, and what they return is used."""
+    """Each hook gets the parameters of 2.x, and its result is used."""
     recorded = Recorded(WithHooks)
     request = recorded.request("prepare.py", str(source), job_name="a-job", codeartifact_repo_arn=ARN)
     assert recorded.processor.seen == ["pack", "s3://data/a-job/source/runproc.sh", "patch"]
@@ -690,7 +690,7 @@ class OfAnOlderRelease(FrameworkProcessor):
 
 
 def test_the_hooks_of_older_releases_are_called(source: Path) -> None:
-    """Without the parameter that came later; and a text that was written for 2.x can ask for the login's command."""
+    """Older hooks are called without the later parameter, and a 2.x text can call the login command."""
     recorded = Recorded(OfAnOlderRelease)
     recorded.request("prepare.py", str(source))
     assert recorded.bootstrap() == (
@@ -700,7 +700,7 @@ def test_the_hooks_of_older_releases_are_called(source: Path) -> None:
 
 
 def test_a_processor_without_settings_is_as_before(source: Path) -> None:
-    """A ScriptProcessor that is given a script alone uploads that file, and starts it with the command."""
+    """A ScriptProcessor without options uploads the script, and starts it with the command."""
     recorded = Recorded(ScriptProcessor)
     recorded.request(source, entry_point="prepare.py")
     request = recorded.request(str(source / "prepare.py"))
@@ -709,7 +709,7 @@ def test_a_processor_without_settings_is_as_before(source: Path) -> None:
 
 
 def test_the_engines_folder_stays_behind(tmp_path: Path, source: Path) -> None:
-    """A session may keep its data below the source directory: no job gets that, and the next one still runs."""
+    """A session may keep its data below the source directory: no bundle contains it, and the next job still runs."""
     session = LocalSession(source / "engine", tick=0.01)
     processor = FrameworkProcessor(instance_count=1, instance_type="local", sagemaker_session=session)
     (source / "prepare.py").write_text("import pathlib; print(pathlib.Path('engine').exists())\n")
@@ -724,7 +724,7 @@ def test_the_engines_folder_stays_behind(tmp_path: Path, source: Path) -> None:
 
 
 def test_outputs_and_a_second_run(local: FrameworkProcessor, source: Path, tmp_path: Path) -> None:
-    """A processor may be run again with other code; what it writes is there, and its command stays the user's."""
+    """A processor can run again with other code, and keeps the user's command."""
     (source / "prepare.py").write_text("import pathlib, sys\npathlib.Path(sys.argv[1], 'a.txt').write_text('out')\n")
     folder = "/opt/ml/processing/output"
     outputs = [ProcessingOutput(folder, output_name="o")]

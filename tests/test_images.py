@@ -134,7 +134,7 @@ def test_uris_are_those_that_sagemaker_gives(arguments: tuple[Any, ...], options
     assert images.image_uri(*arguments, **options) == uri
 
 
-def test_the_newest_version_is_taken_where_none_is_given() -> None:
+def test_the_newest_version_is_the_default() -> None:
     """Versions are compared by their numbers, not as text, and never by AWS's alias `latest` for a first generation."""
     newest = images.versions("xgboost")[0]
     assert images.image_uri("xgboost", None, "us-east-1").endswith(f"/sagemaker-xgboost:{newest}")
@@ -202,10 +202,10 @@ def test_py3_is_the_python_3_that_a_version_has() -> None:
         ),
     ],
 )
-def test_an_unknown_value_is_an_error_that_lists_what_there_is(
+def test_an_unknown_value_is_an_error_that_lists_the_values(
     arguments: tuple[Any, ...], options: dict[str, Any], said: str
 ) -> None:
-    """Each error begins with the argument, names the value that was probably meant, and lists the values there are."""
+    """Each error begins with the argument, suggests the closest value, and lists the available values."""
     with pytest.raises(ConfigurationError, match=said):
         images.image_uri(*arguments, **options)
 
@@ -234,7 +234,7 @@ def test_no_name_of_a_version_means_two() -> None:
 
 
 def test_newer_files_of_an_installed_sagemaker_core_are_read(installed: Install) -> None:
-    """They know new versions, aliases and regions; the table knows what they leave out; nothing of them is imported."""
+    """Newer files add versions, aliases and regions; the table has the rest; no file is imported."""
     installed("99.1.0", "sklearn", NEWER)
     uri = images.image_uri("sklearn", "9.9", "moon-west-1")
     assert uri == "444455556666.dkr.ecr.moon-west-1.amazonaws.com/sagemaker-scikit-learn:9.9-cpu-py3"
@@ -244,7 +244,7 @@ def test_newer_files_of_an_installed_sagemaker_core_are_read(installed: Install)
 
 
 def test_a_new_framework_of_an_installed_sagemaker_core_is_known(installed: Install) -> None:
-    """A file that the table has nothing for describes a framework like the others."""
+    """A file can describe a framework that the table lacks."""
     installed("99.1.0", "brand-new", NEWER)
     assert "brand-new" in images.frameworks()
     assert "instance_gpu_info" not in images.frameworks()
@@ -252,7 +252,7 @@ def test_a_new_framework_of_an_installed_sagemaker_core_is_known(installed: Inst
 
 
 def test_older_files_are_left_alone(installed: Install) -> None:
-    """A distribution that is not newer than the table cannot know better."""
+    """A distribution that is not newer than the table is not used."""
     installed("1.0.0", "sklearn", NEWER)
     with pytest.raises(ConfigurationError, match=r"sklearn has no '9\.9-1'"):
         images.image_uri("sklearn", "9.9-1", "eu-west-1")
@@ -262,7 +262,7 @@ def test_older_files_are_left_alone(installed: Install) -> None:
     "document", [[], {}, {"training": {"versions": {"1": {}}}}, {"training": {"versions": 3}}, "x"]
 )
 def test_a_file_of_an_unknown_form_leaves_the_table(installed: Install, document: object) -> None:
-    """Where somebody else's file has changed its form, the table answers as if it were not there."""
+    """A file in an unknown form is ignored, and the table is used."""
     installed("99.1.0", "sklearn", document)
     assert images.image_uri("sklearn", "1.2-1", "eu-west-1").startswith("141502667606.")
 

@@ -1,4 +1,4 @@
-"""What an instance costs an hour."""
+"""The hourly prices of instances."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pa
 
 
 def entry(usage: str, price: str, *, currency: str = "USD", unit: str = "Hrs") -> str:
-    """An entry of AWS's price list, as GetProducts answers it: JSON in a string."""
+    """An entry of AWS's price list, as GetProducts returns it: JSON in a string."""
     dimension = {"unit": unit, "pricePerUnit": {currency: price}}
     product = {"productFamily": "ML Instance", "attributes": {"usagetype": usage, "component": "Processing"}}
     terms = {"OnDemand": {"SKU.TERM": {"priceDimensions": {"SKU.TERM.RATE": dimension}}}}
@@ -62,7 +62,7 @@ def test_shipped() -> None:
     [("ml.p5.48xlarge", "us-east-1"), ("ml.m5.xlarge", "eu-central-1"), ("ml.m5.xlarge", "../us-east-1"), ("", "")],
 )
 def test_unknown(kind: str, region: str) -> None:
-    """A price that is not known is None, whatever is asked for."""
+    """A price that is not known is None."""
     assert hourly_price(kind, region) is None
 
 
@@ -84,7 +84,7 @@ def test_refresh_reads_every_page() -> None:
 
 
 def test_refreshed_prices_go_before_the_shipped_ones() -> None:
-    """What AWS says now counts more than what it said when the package was made."""
+    """A price from AWS has priority over a price in the package."""
     assert refresh("us-east-1", PriceList([entry("USE1-Processing:ml.m5.xlarge", "0.2")])) == 1
     assert hourly_price("ml.m5.xlarge", "us-east-1") == Price(0.2, "2026-10-02")
     assert hourly_price("ml.m5.large", "us-east-1") == Price(0.115, "2026-07-30")
@@ -108,21 +108,21 @@ def test_no_prices_there(listed: list[str], cache: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("region", ["", "EU", "../../etc", "eu-central-1/..", None])
-def test_what_is_no_region(region: Any) -> None:
-    """What is no region's name never gets as far as a call or a file."""
+def test_an_invalid_region(region: Any) -> None:
+    """A name that is not a region never leads to a call or a file."""
     with pytest.raises(ConfigurationError, match=r"^region: must be the name of an AWS region"):
         refresh(region, PriceList([]))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"as_of": "x", "usd": {"ml.m5.xlarge": "x"}}'])
 def test_a_damaged_cache_is_no_cache(text: str, cache: pathlib.Path) -> None:
-    """Whatever stands in the file, the shipped prices are there."""
+    """A damaged file leaves the shipped prices available."""
     (cache / "prices").mkdir(parents=True)
     (cache / "prices" / "us-east-1.json").write_text(text)
     assert hourly_price("ml.m5.xlarge", "us-east-1") == Price(0.23, "2026-07-30")
 
 
-def test_a_refresh_that_fails_keeps_what_was_there(cache: pathlib.Path) -> None:
+def test_a_failed_refresh_keeps_the_earlier_prices(cache: pathlib.Path) -> None:
     """An error of AWS's, or a folder that cannot be written, leaves the earlier prices whole and no other file."""
     refresh("us-east-1", PriceList([entry("USE1-Processing:ml.m5.xlarge", "0.2")]))
     with pytest.raises(json.JSONDecodeError):
@@ -132,7 +132,7 @@ def test_a_refresh_that_fails_keeps_what_was_there(cache: pathlib.Path) -> None:
 
 
 def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
-    """The folder is the one that the environment names, else the user's; a relative XDG_CACHE_HOME is none."""
+    """The environment names the folder, else it is the user's. A relative XDG_CACHE_HOME is ignored."""
     assert cache_home() == tmp_path / "cache"
     monkeypatch.delenv("PROCESSING_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))

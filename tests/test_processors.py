@@ -1,4 +1,4 @@
-"""Processors: what a run asks of AWS, and the ways in which people subclass them."""
+"""Processors: the requests that they send to AWS, and the ways to subclass them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def processor(session: Session) -> ScriptProcessor:
 
 
 def valid(params: dict[str, Any]) -> dict[str, Any]:
-    """Hold a request against botocore's own validator, and return it."""
+    """Check a request with botocore's own validator, and return it."""
     shape = (
         botocore.session.get_session().get_service_model("sagemaker").operation_model("CreateProcessingJob").input_shape
     )
@@ -265,7 +265,7 @@ def test_forms_of_local_sources(
 
 
 def test_code_in_s3(processor: ScriptProcessor) -> None:
-    """A script that is in S3 already is used where it is."""
+    """A script in S3 is used without an upload."""
     boto = processor.request("s3://elsewhere/x/prep.py").to_boto()
     assert boto["ProcessingInputs"][0]["S3Input"]["S3Uri"] == "s3://elsewhere/x/prep.py"
     assert boto["AppSpecification"]["ContainerEntrypoint"][-1] == "/opt/ml/processing/input/code/prep.py"
@@ -288,10 +288,10 @@ def test_a_name_that_begins_another_gets_a_slash(
     assert uris == ["s3://data/j/input/day-1/", "s3://data/j/input/day-10"]
 
 
-def test_the_callers_values_stay_as_given(
+def test_the_callers_values_do_not_change(
     processor: ScriptProcessor, script: pathlib.Path, folder: pathlib.Path
 ) -> None:
-    """Two runs with the same lists write to two places, and the lists are as they were."""
+    """Two runs with the same lists write to two prefixes, and do not change the lists."""
     inputs = [ProcessingInput(folder, "/opt/ml/processing/input/raw")]
     outputs = [ProcessingOutput("/opt/ml/processing/output")]
     before = copy.deepcopy((inputs, outputs))
@@ -345,7 +345,7 @@ def test_bad_input_is_named(
     change: dict[str, Any],
     message: str,
 ) -> None:
-    """What cannot work is refused before any call, with the field as the user wrote it."""
+    """An invalid value is refused before any call, and the error names the field as the user wrote it."""
     monkeypatch.chdir(script.parent)
     with pytest.raises(ConfigurationError, match=message):
         processor.request(**{"code": script, **change})
@@ -378,7 +378,7 @@ def test_a_bad_command_is_named(session: Session, script: pathlib.Path, command:
 
 
 def test_a_role_without_a_path_needs_a_call(session: Session, script: pathlib.Path) -> None:
-    """request() makes no call, so a role's name alone is an error that says so."""
+    """request() makes no call, so the name of a role without its ARN is an error."""
     processor = ScriptProcessor("Processing", IMAGE, ["python3"], 1, "ml.m5.xlarge", sagemaker_session=session)
     with pytest.raises(ConfigurationError, match=r"role: .*ARN"):
         processor.request(script)
@@ -388,7 +388,7 @@ def test_a_role_without_a_path_needs_a_call(session: Session, script: pathlib.Pa
 
 
 def test_the_default_buckets_name_comes_from_the_role(script: pathlib.Path) -> None:
-    """Without a bucket, request() reads the account off the role, since it may not ask STS."""
+    """Without a bucket, request() takes the account from the role, since it must not call STS."""
     session = Session(region_name="eu-central-1")
     processor = ScriptProcessor(ROLE, IMAGE, ["python3"], 1, "ml.m5.xlarge", sagemaker_session=session)
     boto = processor.request(script, outputs=["/opt/ml/processing/o"], job_name="j").to_boto()
@@ -415,7 +415,7 @@ def test_the_default_buckets_name_comes_from_the_role(script: pathlib.Path) -> N
 def test_bad_settings_are_named(
     processor: ScriptProcessor, script: pathlib.Path, settings: dict[str, Any], message: str
 ) -> None:
-    """So is what is wrong with the processor itself."""
+    """An invalid attribute of the processor is refused in the same way."""
     vars(processor).update(settings)
     with pytest.raises(ConfigurationError, match=message):
         processor.request(script)
@@ -435,7 +435,7 @@ def test_bad_if_exists(processor: ScriptProcessor, script: pathlib.Path) -> None
 
 
 def test_get_run_args(processor: ScriptProcessor) -> None:
-    """get_run_args gives back what it was given."""
+    """get_run_args returns its arguments."""
     assert processor.get_run_args("a.py", arguments=["x"]) == RunArgs("a.py", None, None, ["x"])
 
 
@@ -461,7 +461,7 @@ def test_two_threads_share_a_processor(processor: ScriptProcessor, tmp_path: pat
 
 
 class Slow(Session):
-    """A session that gets no answer for a role until it is told to."""
+    """A session that answers for a role only after the test releases it."""
 
     asked = threading.Event()
     answer = threading.Event()
@@ -492,7 +492,7 @@ def test_a_slow_answer_keeps_no_other_processor_waiting(processor: ScriptProcess
 
 
 def test_a_processor_can_be_copied_and_pickled(processor: ScriptProcessor, script: pathlib.Path) -> None:
-    """Also after a run: whoever keeps it in an attribute of something that is copied meets no lock."""
+    """A processor can be copied and pickled after a run, although it has a lock."""
     processor.request(script)
     processor.sagemaker_session = None
     assert copy.deepcopy(processor).command == ["python3"]
@@ -517,7 +517,7 @@ class Appending(ScriptProcessor):
 
 
 def test_subclass_that_appends_to_inputs(session: Session, script: pathlib.Path, folder: pathlib.Path) -> None:
-    """The first way of subclassing: an input more, and the caller's list stays as it was."""
+    """The first way of subclassing adds an input, and the caller's list does not change."""
     processor = Appending(ROLE, IMAGE, ["python3"], 1, "ml.m5.xlarge", sagemaker_session=session)
     inputs = [ProcessingInput(folder, "/opt/ml/processing/input/raw")]
     for _ in range(2):
@@ -540,7 +540,7 @@ class OwnEntrypoint(ScriptProcessor):
 
 
 def test_subclass_with_its_own_entrypoint(session: Session, script: pathlib.Path) -> None:
-    """The second way: the entrypoint and the code's place are the subclass's."""
+    """The second way of subclassing sets the entrypoint and the code's directory."""
     processor = OwnEntrypoint(
         role=ROLE, image_uri=IMAGE, instance_count=1, instance_type="ml.m5.xlarge", sagemaker_session=session
     )
@@ -559,7 +559,7 @@ class NoInitialiser(Processor):
 
 
 def test_subclass_that_skips_every_initialiser(session: Session) -> None:
-    """Attributes have defaults on the class, so what the subclass leaves out is as if None had been given."""
+    """Attributes have defaults on the class, so attributes that the subclass leaves out are None."""
     boto = valid(NoInitialiser(session).request().to_boto())
     assert boto["ProcessingResources"]["ClusterConfig"]["VolumeSizeInGB"] == 30
 
@@ -597,6 +597,6 @@ class Wrapper:
 
 
 def test_wrapper_that_rewrites_the_environment(processor: ScriptProcessor, script: pathlib.Path) -> None:
-    """The third way: attributes changed after construction count, and are read afresh by every run."""
+    """The third way of subclassing changes attributes after construction, and each run reads them again."""
     assert valid(Wrapper(processor).request(script))["Environment"] == {"WRAPPED": ROLE}
     assert processor.latest_job is None

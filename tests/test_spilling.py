@@ -1,4 +1,4 @@
-"""Variables and arguments that a request has no room for: they travel in a file, and arrive as they were given."""
+"""Variables and arguments beyond the limits of a request: they travel in a file, and arrive unchanged."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def processor() -> Processor:
 
 
 def test_the_limits_are_those_of_the_service_model() -> None:
-    """What a request has room for is read, and grows with botocore."""
+    """The limits come from botocore, and grow with it."""
     limits = request_limits()
     assert (limits.entries, limits.value, limits.words, limits.word) >= (100, 256, 100, 256)
 
 
-def test_what_fits_stays_in_the_request(processor: Processor) -> None:
+def test_values_within_the_limits_stay_in_the_request(processor: Processor) -> None:
     """Up to the last character nothing is spilled."""
     limits = request_limits()
     processor.env = {f"V{n}": "x" * limits.value for n in range(limits.entries)}
@@ -56,7 +56,7 @@ def test_what_fits_stays_in_the_request(processor: Processor) -> None:
     assert "ProcessingInputs" not in request
 
 
-def test_the_request_shows_what_is_spilled(processor: Processor) -> None:
+def test_the_request_shows_the_file(processor: Processor) -> None:
     """The file is an input below the job's own prefix; what fits of the variables stays, the arguments go together."""
     processor.env = {"SHORT": "s", "LONG": "x" * 257}
     request = processor.request(arguments=["a", "y" * 257], job_name="a-job").to_boto()
@@ -73,13 +73,13 @@ def test_the_request_shows_what_is_spilled(processor: Processor) -> None:
 
 
 def test_the_101st_variable_is_the_first_to_go(processor: Processor) -> None:
-    """Of many short ones the last travel in the file."""
+    """If there are too many short variables, the last ones travel in the file."""
     processor.env = {f"V{n}": str(n) for n in range(103)}
     assert list(processor.request().to_boto()["Environment"]) == [f"V{n}" for n in range(100)]
 
 
 def test_the_file_is_encrypted_and_the_runs_own(processor: Processor, caplog: pytest.LogCaptureFixture) -> None:
-    """It may hold secrets: it has the KMS key, no key that other jobs share, and is shown nowhere."""
+    """The file may hold secrets: it is encrypted, no other job shares its key, and no text shows it."""
     processor.env = {"SECRET": "correct-horse" * 30}
     processor.output_kms_key = "of-outputs"
     for kms_key, used in (("k", "k"), (None, "of-outputs")):
@@ -105,7 +105,7 @@ def test_the_file_is_encrypted_and_the_runs_own(processor: Processor, caplog: py
 def test_without_an_entrypoint_it_is_an_error(
     processor: Processor, env: Any, arguments: Any, messages: list[str]
 ) -> None:
-    """Nothing can be put before a command that only the image knows: the error has the number, and no value."""
+    """The image's own command cannot be wrapped: the error has the number, and no value."""
     processor.entrypoint, processor.env = None, env
     with pytest.raises(ConfigurationError) as caught:
         processor.request(arguments=arguments)
@@ -130,15 +130,17 @@ def test_without_an_entrypoint_it_is_an_error(
         (None, [3, "x" * 300], r"^arguments\[0\]: must be a string"),
     ],
 )
-def test_what_no_process_can_be_given_is_refused(processor: Processor, env: Any, arguments: Any, message: str) -> None:
-    """Before anything is uploaded, with the number."""
+def test_values_that_no_process_accepts_are_refused(
+    processor: Processor, env: Any, arguments: Any, message: str
+) -> None:
+    """The error comes before any upload, and has the number."""
     processor.env = env
     with pytest.raises(ConfigurationError, match=message):
         processor.request(arguments=arguments)
 
 
 def test_a_long_entrypoint_is_spilled_too(processor: Processor) -> None:
-    """A program of its own in the command line, and more words than a request has."""
+    """A long program in the command line, with more words than a request allows."""
     processor.entrypoint = ["python3", "-c", "x" * 300]
     assert processor.request().entrypoint == ("/bin/sh", f"{FOLDER}/{FILE}")
     processor.entrypoint = ["run", *map(str, range(99))]
@@ -153,8 +155,8 @@ NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,9}", fullmatch=True).map(lambda name: 
 
 @settings(max_examples=30)
 @given(st.dictionaries(NAMES, TEXT, max_size=5), st.lists(TEXT, max_size=5))
-def test_everything_arrives_as_it_was_given(environment: dict[str, str], arguments: list[str]) -> None:
-    """Quotes, dollars, line breaks, bytes of any alphabet: the shell hands on what it was given, letter by letter."""
+def test_everything_arrives_unchanged(environment: dict[str, str], arguments: list[str]) -> None:
+    """The shell passes quotes, dollars, line breaks and any bytes unchanged."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, FILE)
         path.write_bytes(command_script(environment, arguments))
@@ -170,8 +172,8 @@ def test_everything_arrives_as_it_was_given(environment: dict[str, str], argumen
     st.lists(TEXT, max_size=8),
     st.lists(TEXT, min_size=1, max_size=8),
 )
-def test_what_is_left_fits(env: dict[str, str], arguments: list[str], entrypoint: list[str]) -> None:
-    """Whatever is given, the request that is left is within the limits, and nothing is lost or doubled."""
+def test_the_remaining_request_fits(env: dict[str, str], arguments: list[str], entrypoint: list[str]) -> None:
+    """For any values, the remaining request is within the limits, and nothing is lost or doubled."""
     small = Limits(entries=3, value=10, words=5, word=10)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("processing.processors.oversized_command.request_limits", lambda: small)
@@ -225,7 +227,7 @@ def test_a_job_gets_all_of_it(session: LocalSession, tmp_path: Path) -> None:
 def test_code_with_its_files_too(
     local_session: LocalSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The bootstrap is started by the file, and hands the arguments on; the script's exit code is still the job's."""
+    """The file starts the bootstrap, which passes the arguments on. The script's exit code is still the job's."""
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "x.py").write_text("import os, sys\nprint(len(sys.argv), len(os.environ['LONG']))\n")
     processor = FrameworkProcessor(

@@ -1,4 +1,4 @@
-"""The processors of AWS's frameworks: the image each one takes, what it asks of AWS, and that it runs."""
+"""The processors of AWS's frameworks: their images, their requests, and jobs that run."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def session() -> Session:
 
 @pytest.fixture
 def engine(tmp_path: pathlib.Path) -> LocalSession:
-    """An engine whose images are interpreters by their URI: one that is not mapped has none."""
+    """An engine that maps image URIs to interpreters. An image without a mapping has none."""
     images = {
         "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.5.1-cpu-py311": sys.executable,
         "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3": sys.executable,
@@ -65,7 +65,7 @@ def engine(tmp_path: pathlib.Path) -> LocalSession:
 
 @pytest.mark.parametrize(("kind", "names"), SIGNATURES, ids=lambda value: getattr(value, "__name__", ""))
 def test_the_constructor_is_v2_s(kind: type[Any], names: str) -> None:
-    """Names and positional order are those of sagemaker 2.x, and what is ours can only be given by name."""
+    """Names and positional order are those of sagemaker 2.x; further parameters are keyword-only."""
     parameters = list(inspect.signature(kind).parameters.values())
     assert [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD] == names.split()
     assert {each.name for each in parameters if each.kind is each.KEYWORD_ONLY} == {"instance_preferences", "extra"}
@@ -114,7 +114,7 @@ def test_preferred_instance_types_share_an_image(session: Session) -> None:
 
 
 def test_an_image_of_the_user_s_needs_no_version(session: Session) -> None:
-    """With `image_uri` the version is not looked at, as in v2."""
+    """With `image_uri` the version is not used, as in v2."""
     for kind in (PyTorchProcessor, XGBoostProcessor):
         processor = kind("99", ROLE, 1, "ml.m5.xlarge", image_uri="mine:1", sagemaker_session=session)
         assert (processor.image_uri, processor.framework_version) == ("mine:1", "99")
@@ -146,10 +146,10 @@ def test_an_image_of_the_user_s_needs_no_version(session: Session) -> None:
         ),
     ],
 )
-def test_what_has_no_image_is_an_error_at_construction(
+def test_a_missing_image_is_an_error_at_construction(
     session: Session, kind: Any, arguments: dict[str, Any], said: str
 ) -> None:
-    """The error begins with the processor's own parameter and lists what there is."""
+    """The error begins with the processor's own parameter and lists the available values."""
     arguments = {"instance_type": "ml.m5.xlarge", **arguments}
     with pytest.raises(ConfigurationError, match=said):
         kind(role=ROLE, instance_count=1, sagemaker_session=session, **arguments)
@@ -169,7 +169,7 @@ def test_hugging_face_s_image_follows_from_three_versions(session: Session) -> N
 
 
 def test_an_image_that_needs_a_gpu_can_be_tried_on_this_machine(local_session: LocalSession) -> None:
-    """`local` takes the only image there is: there it is a name."""
+    """`local` uses the only image, which is just a name there."""
     processor = HuggingFaceProcessor(
         instance_type="local", transformers_version="4.28.1", pytorch_version="2.0.0", py_version="py310",
         sagemaker_session=local_session,
@@ -178,7 +178,7 @@ def test_an_image_that_needs_a_gpu_can_be_tried_on_this_machine(local_session: L
 
 
 def test_a_region_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no region is set, the error says how to set one."""
+    """Without a region, the error explains how to set one."""
     with pytest.raises(ConfigurationError, match=r"^region_name: no AWS region is set"):
         SKLearnProcessor("1.2-1", ROLE, 1, "ml.m5.xlarge")
 
@@ -244,7 +244,7 @@ def test_data_wrangler_brings_its_flow(session: Session, tmp_path: pathlib.Path)
 
 
 def test_data_wrangler_takes_another_flow(session: Session) -> None:
-    """An input that is named `flow` stands in the place of the processor's; without any there is no job."""
+    """An input named `flow` replaces that of the processor. A job without a flow is refused."""
     processor = DataWranglerProcessor(ROLE, None, 1, "ml.m5.4xlarge", sagemaker_session=session)
     given = [ProcessingInput("s3://data/other.flow", "/opt/ml/processing/flow", "flow")]
     sent = processor.request(given).to_boto()
