@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _GRACE = 0.02  # real seconds without a sign of the other threads after which time moves on without them
-_RETURN = 1.0  # the same for those who were woken: they do return, unless another waits while it has their lock
-_TURN = 0.001  # real seconds after which a waiting thread first looks whether the others have ended; it doubles
-_LONGEST_TURN = 0.016
+_WAKE_GRACE = 1.0  # the same for those who were woken: they do return, unless another waits while it has their lock
+_POLL = 0.001  # real seconds after which a waiting thread first looks whether the others have ended; it doubles
+_MAX_POLL = 0.016
 
 
 class VirtualClock:
@@ -40,9 +40,9 @@ class VirtualClock:
         self._start = start
         self._passed = 0.0
         self._waiting: list[_Waiter] = []  # whom nobody has woken yet
-        self._returning: set[threading.Thread] = set()  # those who were woken
-        self._at_work: set[threading.Thread] = set()  # those who have asked for the time, and do not wait
-        self._signed = 0.0  # when any of them last did, in real time
+        self._woken: set[threading.Thread] = set()  # those who were woken
+        self._active: set[threading.Thread] = set()  # those who have asked for the time, and do not wait
+        self._last_activity = 0.0  # when any of them last did, in real time
         self.sleeps: list[float] = []
 
     def time(self) -> float:
@@ -52,13 +52,13 @@ class VirtualClock:
     def monotonic(self) -> float:
         """Return the seconds that have passed since the clock was made."""
         with self._lock:
-            self._sign()
+            self._record_activity()
             return self._passed
 
     def sleep(self, seconds: float) -> None:
         """Move the time on at once, and note the sleep in `sleeps`."""
         with self._lock:
-            self._sign()
+            self._record_activity()
             self.sleeps.append(seconds)
             self._move(self._passed + max(0.0, seconds))
 
@@ -71,7 +71,7 @@ class VirtualClock:
         if seconds < 0:
             raise ValueError(f"seconds: must be at least 0, not {seconds!r}")
         with self._lock:
-            self._sign()
+            self._record_activity()
             self._move(self._passed + seconds)
 
     def wait(self, condition: Condition, seconds: float) -> None:
@@ -96,8 +96,8 @@ class VirtualClock:
                 inside._waiters.remove(waiter)  # noqa: SLF001 - as above
             with self._lock:
                 self._wake(waiter)  # where it was interrupted
-                self._returning.discard(waiter.thread)
-                self._sign()
+                self._woken.discard(waiter.thread)
+                self._record_activity()
 
     def wake(self, waiter: _Waiter) -> None:
         """Let a thread return from its `wait`: it was notified."""
@@ -110,22 +110,22 @@ class VirtualClock:
 
     def _wait(self, waiter: _Waiter) -> None:
         with self._lock:
-            self._rest(waiter.thread)
-        turn = _TURN
-        while not waiter.woken.acquire(timeout=turn if waiter.moment < math.inf else -1):
-            turn = min(2 * turn, _LONGEST_TURN)
+            self._begin_wait(waiter.thread)
+        poll = _POLL
+        while not waiter.woken.acquire(timeout=poll if waiter.moment < math.inf else -1):
+            poll = min(2 * poll, _MAX_POLL)
             with self._lock:
                 self._move_if_idle()
 
     def _move_if_idle(self) -> None:
         """Move the time on to the earliest moment that is waited for, unless somebody is at work."""
-        silence = time.monotonic() - self._signed
+        silence = time.monotonic() - self._last_activity
         if silence > _GRACE:  # they wait for something else
-            self._at_work.clear()
-        if silence > _RETURN:
-            self._returning.clear()
-        self._at_work = {thread for thread in self._at_work if thread.is_alive()}
-        busy = self._at_work or self._returning
+            self._active.clear()
+        if silence > _WAKE_GRACE:
+            self._woken.clear()
+        self._active = {thread for thread in self._active if thread.is_alive()}
+        busy = self._active or self._woken
         earliest = min((waiter.moment for waiter in self._waiting), default=math.inf)
         if earliest <= self._passed or (earliest < math.inf and not busy):
             self._move(earliest)
@@ -138,17 +138,17 @@ class VirtualClock:
     def _wake(self, waiter: _Waiter) -> None:
         if waiter in self._waiting:
             self._waiting.remove(waiter)
-            self._returning.add(waiter.thread)
-            self._signed = time.monotonic()
+            self._woken.add(waiter.thread)
+            self._last_activity = time.monotonic()
             waiter.woken.release()
 
-    def _rest(self, thread: threading.Thread) -> None:
-        self._at_work.discard(thread)
+    def _begin_wait(self, thread: threading.Thread) -> None:
+        self._active.discard(thread)
         self._move_if_idle()
 
-    def _sign(self, thread: threading.Thread | None = None) -> None:
-        self._at_work.add(thread or threading.current_thread())
-        self._signed = time.monotonic()
+    def _record_activity(self, thread: threading.Thread | None = None) -> None:
+        self._active.add(thread or threading.current_thread())
+        self._last_activity = time.monotonic()
 
 
 class _Waiter:

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from processing.testing.clock import VirtualClock
 
-Place: TypeAlias = tuple[int, int, str]
+Position: TypeAlias = tuple[int, int, str]
 """Where a line stands in the order of FilterLogEvents: timestamp, arrival, id."""
 
 _PAGE_BYTES: Final = 1 << 20
 _STREAMS = 50  # of one page of DescribeLogStreams
-_TOKEN_LIFE = 24 * 3600.0  # seconds that a token is good for
+_TOKEN_SECONDS = 24 * 3600.0  # seconds that a token is good for
 
 
 @attrs.frozen
@@ -46,8 +46,8 @@ class ScriptedLine:
     message: str
 
     @property
-    def place(self) -> Place:
-        """The line's place in FilterLogEvents' order."""
+    def position(self) -> Position:
+        """The line's position in FilterLogEvents' order."""
         return (self.timestamp, self.arrival, self.event_id)
 
 
@@ -55,7 +55,7 @@ class ScriptedLogs:
     """Handlers for a `JsonService`, over lines that arrive as the clock moves. Safe for threads.
 
     With a seed, pages have random lengths, and some are empty or come twice. A line that arrives during a sweep,
-    before the sweep's place, is not in it: so it is on AWS. GetLogEvents reads from the head forward only.
+    before the sweep's position, is not in it: so it is on AWS. GetLogEvents reads from the head forward only.
 
     Args:
         lines: what is ever written; more with `write`.
@@ -84,9 +84,9 @@ class ScriptedLogs:
         self._call_seconds = call_seconds
         self._generation = 0  # of tokens
         self._numbers = itertools.count()
-        self._coming: list[tuple[int, int, str, Place, str]] = []  # a heap by arrival; stream, place and body
+        self._pending: list[tuple[int, int, str, Position, str]] = []  # a heap by arrival; stream, position and body
         self._cuts: dict[str, int] = {}
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, _LogStream] = {}
         self._names: list[str] = []  # of the streams, sorted
         self._lock = threading.RLock()
         self.write(lines)
@@ -107,8 +107,8 @@ class ScriptedLogs:
                 body = (
                     f'"timestamp":{line.timestamp},"ingestionTime":{line.arrival},"message":{json.dumps(line.message)}'
                 )
-                entry = (line.arrival, next(self._numbers), line.stream, line.place, body)
-                heapq.heappush(self._coming, entry)
+                entry = (line.arrival, next(self._numbers), line.stream, line.position, body)
+                heapq.heappush(self._pending, entry)
 
     def cut(self, stream: str, after: int) -> None:
         """Let what was to be written to a stream after a moment (ms since the epoch) never be written."""
@@ -122,13 +122,13 @@ class ScriptedLogs:
     def filter_log_events(self, params: dict[str, Any]) -> Rendered:
         """Answer FilterLogEvents."""
         with self._lock:
-            self._begin("FilterLogEvents", params)
-            after = self._place(params)
-            streams = self._chosen(params)
-            reaching = [stream.after(after) for stream in streams if stream.places[-1] > after]
+            self._begin_call("FilterLogEvents", params)
+            after = self._position(params)
+            streams = self._selected_streams(params)
+            reaching = [stream.after(after) for stream in streams if stream.positions[-1] > after]
             rest = reaching[0] if len(reaching) == 1 else heapq.merge(*reaching)
-            page, more = self._take(rest, params)
-            again = self._chance(0.1)  # the page will come once more
+            page, more = self._next_page(rest, params)
+            again = self._happens(0.1)  # the page will come once more
             token = self._token(after if again or not page else page[-1][0]) if again or more else None
         events = ",".join([f"{{{body},{stream}}}" for _, body, stream in page])
         following = "" if token is None else f',"nextToken":"{token}"'
@@ -137,12 +137,12 @@ class ScriptedLogs:
     def get_log_events(self, params: dict[str, Any]) -> Rendered:
         """Answer GetLogEvents, from the head forward."""
         with self._lock:
-            self._begin("GetLogEvents", params)
+            self._begin_call("GetLogEvents", params)
             stream = self._streams.get(params["logStreamName"])
             if stream is None:
                 raise ServiceError("ResourceNotFoundException", "The specified log stream does not exist.")
-            after = self._place(params)
-            page, more = self._take(stream.after(after), params)
+            after = self._position(params)
+            page, more = self._next_page(stream.after(after), params)
             if page or more:  # an empty page that is not the end has another token
                 token = self._token(page[-1][0] if page else after)
             else:
@@ -153,7 +153,7 @@ class ScriptedLogs:
     def describe_log_streams(self, params: dict[str, Any]) -> dict[str, Any]:
         """Answer DescribeLogStreams: at most 50 to a page, ordered by name."""
         with self._lock:
-            self._begin("DescribeLogStreams", params)
+            self._begin_call("DescribeLogStreams", params)
             names = self._with_prefix(params.get("logStreamNamePrefix", ""))
         start = int(params.get("nextToken", 0))
         end = start + min(_STREAMS, params.get("limit", _STREAMS))
@@ -162,7 +162,7 @@ class ScriptedLogs:
             answer["nextToken"] = str(end)
         return answer
 
-    def _begin(self, operation: str, params: dict[str, Any]) -> None:
+    def _begin_call(self, operation: str, params: dict[str, Any]) -> None:
         """Let what has arrived be read, and refuse what cannot be answered."""
         if operation in self.denied:
             raise ServiceError("AccessDeniedException", f"User is not authorized to perform: logs:{operation}")
@@ -171,21 +171,21 @@ class ScriptedLogs:
         if self._random:
             self._clock.advance(self._random.uniform(0.0, self._call_seconds))
         now = self._clock.time() * 1000
-        while self._coming and self._coming[0][0] <= now:
-            self._arrive(*heapq.heappop(self._coming)[2:])
+        while self._pending and self._pending[0][0] <= now:
+            self._arrive(*heapq.heappop(self._pending)[2:])
         if not self._streams:
             raise ServiceError("ResourceNotFoundException", "The specified log group does not exist.")
 
-    def _arrive(self, name: str, place: Place, body: str) -> None:
-        if place[0] > self._cuts.get(name, place[0]):
+    def _arrive(self, name: str, position: Position, body: str) -> None:
+        if position[0] > self._cuts.get(name, position[0]):
             return
         stream = self._streams.get(name)
         if stream is None:
-            stream = self._streams[name] = _Stream(name)
+            stream = self._streams[name] = _LogStream(name)
             insort(self._names, name)
-        stream.add(place, body)
+        stream.add(position, body)
 
-    def _chosen(self, params: dict[str, Any]) -> list[_Stream]:
+    def _selected_streams(self, params: dict[str, Any]) -> list[_LogStream]:
         named = params.get("logStreamNames")
         names = self._with_prefix(params.get("logStreamNamePrefix", "")) if named is None else named
         return [self._streams[name] for name in names if name in self._streams]
@@ -194,7 +194,7 @@ class ScriptedLogs:
         first = bisect_left(self._names, prefix)
         return self._names[first : bisect_right(self._names, f"{prefix}\U0010ffff", first)]
 
-    def _take(self, rest: Iterator[_Entry], params: dict[str, Any]) -> tuple[list[_Entry], bool]:
+    def _next_page(self, rest: Iterator[_Entry], params: dict[str, Any]) -> tuple[list[_Entry], bool]:
         """Return a page, and whether there is more."""
         end, longest = params.get("endTime"), min(self._length(), params.get("limit", self._page))
         page: list[_Entry] = []
@@ -208,48 +208,52 @@ class ScriptedLogs:
             page.append(entry)
         return page, False
 
-    def _place(self, params: dict[str, Any]) -> Place:
+    def _position(self, params: dict[str, Any]) -> Position:
         token = params.get("nextToken")
         if token is None:
             return (params.get("startTime", 0), -1, "")
         generation, made, _, timestamp, arrival, event_id = token.split("/", 5)
-        if int(generation) != self._generation or float(made) + _TOKEN_LIFE < self._clock.time():
+        if int(generation) != self._generation or float(made) + _TOKEN_SECONDS < self._clock.time():
             raise ServiceError("InvalidParameterException", "The specified nextToken is invalid.")
         return (int(timestamp), int(arrival), event_id)
 
-    def _token(self, place: Place) -> str:
-        # No two are the same, even of one place and moment: GetLogEvents says by the same one that it is at its end.
-        return "/".join(map(str, (self._generation, self._clock.time(), next(self._numbers), *place)))
+    def _token(self, position: Position) -> str:
+        # No two are the same, even of one position and moment: GetLogEvents says by the same one that it is at its end.
+        return "/".join(map(str, (self._generation, self._clock.time(), next(self._numbers), *position)))
 
     def _length(self) -> int:
         if self._random is None:
             return self._page
-        return 0 if self._chance(0.15) else self._random.randint(1, self._page)
+        return 0 if self._happens(0.15) else self._random.randint(1, self._page)
 
-    def _chance(self, probability: float) -> bool:
+    def _happens(self, probability: float) -> bool:
         return self._random is not None and self._random.random() < probability
 
 
-_Entry: TypeAlias = tuple[Place, str, str]
-"""A line as it is answered: its place, its members as JSON, and what FilterLogEvents tells besides."""
+_Entry: TypeAlias = tuple[Position, str, str]
+"""A line as it is answered: its position, its members as JSON, and what FilterLogEvents tells besides."""
 
 
-class _Stream:
+class _LogStream:
     """The lines of a stream that have arrived, in order."""
 
     def __init__(self, name: str) -> None:
-        self.places: list[Place] = []
+        self.positions: list[Position] = []
         self._name = json.dumps(name)
         self._bodies: list[str] = []
 
-    def add(self, place: Place, body: str) -> None:
-        """Put a line in its place: mostly the end."""
-        at = len(self.places) if not self.places or place > self.places[-1] else bisect_right(self.places, place)
-        self.places.insert(at, place)
+    def add(self, position: Position, body: str) -> None:
+        """Put a line in its position: mostly the end."""
+        at = (
+            len(self.positions)
+            if not self.positions or position > self.positions[-1]
+            else bisect_right(self.positions, position)
+        )
+        self.positions.insert(at, position)
         self._bodies.insert(at, body)
 
-    def after(self, place: Place) -> Iterator[_Entry]:
-        """Return the lines that stand after a place."""
-        for at in range(bisect_right(self.places, place), len(self.places)):
-            found = self.places[at]
+    def after(self, position: Position) -> Iterator[_Entry]:
+        """Return the lines that stand after a position."""
+        for at in range(bisect_right(self.positions, position), len(self.positions)):
+            found = self.positions[at]
             yield found, self._bodies[at], f'"logStreamName":{self._name},"eventId":"{found[2]}"'

@@ -1,4 +1,4 @@
-"""Faults on the wire, by plan or by chance, under real botocore clients.
+"""Faults on the wire, by rule or by chance, under real botocore clients.
 
 ```python
 faults = FaultInjector(seed=7)
@@ -66,7 +66,7 @@ class Fault:
 
 
 @attrs.define
-class _Plan:
+class _FaultRule:
     operation: str
     fault: Fault
     times: int | None
@@ -74,7 +74,7 @@ class _Plan:
     skip: int
     when: Callable[[], bool]
 
-    def covers(self, operation: str) -> bool:
+    def applies_to(self, operation: str) -> bool:
         return self.operation in {"*", operation} and self.times != 0 and self.when()
 
 
@@ -95,7 +95,7 @@ class FaultInjector:
         self.clock = clock
         self.calls: list[str] = []
         self.injected: list[tuple[str, FaultKind]] = []
-        self._plans: list[_Plan] = []
+        self._rules: list[_FaultRule] = []
         self._random = random.Random(seed)  # noqa: S311 - chance in a test, not a secret
         self._lock = threading.Lock()
 
@@ -120,10 +120,10 @@ class FaultInjector:
             skip: calls of the operation that are left alone first.
             seconds: how long `hang` and `timeout_after` (60 by default) and `slow_body` (30) take; of `skew`, how far
                 the server's clock is ahead (600), or behind where negative.
-            when: says at each call whether the plan counts; a call for which it does not is not skipped either.
+            when: says at each call whether the rule counts; a call for which it does not is not skipped either.
 
         Raises:
-            ValueError: there is no such kind, or the plan would never fire.
+            ValueError: there is no such kind, or the rule would never fire.
         """
         if kind not in get_args(FaultKind):
             raise ValueError(f"kind: must be one of {', '.join(get_args(FaultKind))}, not {kind!r}")
@@ -140,7 +140,9 @@ class FaultInjector:
             times = 1
         with self._lock:
             fault = Fault(kind, _SECONDS.get(kind, 0.0) if seconds is None else seconds)
-            self._plans.append(_Plan(operation, fault, times, 1.0 if probability is None else probability, skip, when))
+            self._rules.append(
+                _FaultRule(operation, fault, times, 1.0 if probability is None else probability, skip, when)
+            )
         return self
 
     def count(self) -> Counter[str]:
@@ -153,24 +155,24 @@ class FaultInjector:
         return _FaultyTransport(self, transport)
 
     def clear(self) -> None:
-        """Let nothing go wrong any more, until the next plan."""
+        """Let nothing go wrong any more, until the next rule."""
         with self._lock:
-            self._plans.clear()
+            self._rules.clear()
 
     def choose(self, operation: str) -> Fault | None:
         """Note a call, and return what is to go wrong with it."""
         with self._lock:
             self.calls.append(operation)
             chosen: Fault | None = None
-            for plan in self._plans:
-                if not plan.covers(operation):
+            for rule in self._rules:
+                if not rule.applies_to(operation):
                     continue
-                if plan.skip:
-                    plan.skip -= 1
-                elif chosen is None and self._random.random() < plan.probability:
-                    chosen = plan.fault
-                    if plan.times is not None:
-                        plan.times -= 1
+                if rule.skip:
+                    rule.skip -= 1
+                elif chosen is None and self._random.random() < rule.probability:
+                    chosen = rule.fault
+                    if rule.times is not None:
+                        rule.times -= 1
             if chosen:
                 self.injected.append((operation, chosen.kind))
             return chosen
@@ -194,10 +196,10 @@ class _FaultyTransport:
         if fault.kind in {"hang", "timeout_after", "slow_body"} and self._injector.clock:
             self._injector.clock.advance(fault.seconds)
         if fault.kind == "truncate":
-            return _cut(request, self._transport.send(request))
+            return _truncated(request, self._transport.send(request))
         if fault.kind in {"double", "slow_body"}:
             return self._transport.send(request)
-        raise _broken(fault.kind, request)
+        raise _connection_error(fault.kind, request)
 
     def _carry_out(self, request: AWSPreparedRequest) -> None:
         # The answer is read to its end: the service is done with the request. It may be sent once more.
@@ -217,7 +219,7 @@ def _check_not_below(name: str, value: float | None, least: int) -> None:
         raise ValueError(f"{name}: must be at least {least}, not {value!r}")
 
 
-def _broken(kind: FaultKind, request: AWSPreparedRequest) -> Exception:
+def _connection_error(kind: FaultKind, request: AWSPreparedRequest) -> Exception:
     """Return what botocore raises where a connection breaks."""
     from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
 
@@ -228,7 +230,7 @@ def _broken(kind: FaultKind, request: AWSPreparedRequest) -> Exception:
     return ConnectionClosedError(endpoint_url=request.url, error=ConnectionResetError("injected"), request=request)
 
 
-def _cut(request: AWSPreparedRequest, answer: AWSResponse) -> AWSResponse:
+def _truncated(request: AWSPreparedRequest, answer: AWSResponse) -> AWSResponse:
     body = answer.content
     if request.method == "HEAD":  # it has no body to be cut; its length is that of the object
         return answer

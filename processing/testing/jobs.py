@@ -157,7 +157,7 @@ class SimulatedJobs:
         self._jobs: dict[str, _Job] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()
-        self._listing = _Listing()
+        self._index = _JobIndex()
         self._generation = 0  # of List's tokens
 
     def handlers(self) -> dict[str, Handler]:
@@ -176,7 +176,7 @@ class SimulatedJobs:
         """Make every token that List has given too old."""
         self._generation += 1
 
-    def enter(self, request: Mapping[str, Any], created: float, life: Life) -> None:
+    def add(self, request: Mapping[str, Any], created: float, life: Life) -> None:
         """Let there be a job.
 
         Args:
@@ -194,13 +194,13 @@ class SimulatedJobs:
             job = _Job(next(self._numbers), request, created, attrs.evolve(life, lines=()), ends)
             self._jobs[job.name] = job
             for moment in {created, created + life.starts, ends} - {float("inf")}:
-                self._show(job, moment)
+                self._schedule_change(job, moment)
         self._on_created(job.name, request, created, life)
 
     def create(self, params: dict[str, Any]) -> dict[str, Any]:
         """Answer CreateProcessingJob."""
         name, now = params["ProcessingJobName"], self._clock.time()
-        self.enter({**with_defaults(params), "Tags": params.get("Tags", [])}, now, self.life(params))
+        self.add({**with_defaults(params), "Tags": params.get("Tags", [])}, now, self.life(params))
         return {"ProcessingJobArn": self._prefix + name}
 
     def describe(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -225,8 +225,8 @@ class SimulatedJobs:
             if status == "Stopping":
                 return {}
             job.stopped, job.ends = now, now + job.life.stopping
-            self._show(job, now)
-            self._show(job, job.ends)
+            self._schedule_change(job, now)
+            self._schedule_change(job, job.ends)
         self._on_stopped(job.name, job.request, job.created, job.ends)
         return {}
 
@@ -239,7 +239,7 @@ class SimulatedJobs:
                 raise ServiceError("ResourceInUse", f"The processing job {job.name} has not ended.")
             del self._jobs[job.name]
             job.deleted = True
-            self._show(job, now)
+            self._schedule_change(job, now)
         return {}
 
     def list(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -247,9 +247,9 @@ class SimulatedJobs:
         now = self._clock.time()
         order, descending = _SORT_MEMBERS[params.get("SortBy", "CreationTime")], params.get("SortOrder") == "Descending"
         with self._lock:
-            self._listing.advance(now, lambda job, moment: job.summary(moment, self._prefix + job.name))
+            self._index.advance(now, lambda job, moment: job.summary(moment, self._prefix + job.name))
             token = params.get("NextToken")
-            found = self._listing.find(params, order, descending, None if token is None else self._position(token))
+            found = self._index.find(params, order, descending, None if token is None else self._position(token))
             page = list(itertools.islice(found, params.get("MaxResults", _PAGE) + 1))
         more = page[params.get("MaxResults", _PAGE) :]
         answer: dict[str, Any] = {"ProcessingJobSummaries": [shown for _, shown in page[: len(page) - len(more)]]}
@@ -281,8 +281,8 @@ class SimulatedJobs:
             raise ServiceError("ValidationException", f"Could not find requested job with name: {name}")
         return job
 
-    def _show(self, job: _Job, moment: float) -> None:
-        self._listing.expect(job, moment, moment + self._lag(job.name))
+    def _schedule_change(self, job: _Job, moment: float) -> None:
+        self._index.schedule(job, moment, moment + self._lag(job.name))
 
     def _token(self, value: Any, number: int) -> str:
         return base64.b64encode(json.dumps([self._generation, value, number]).encode()).decode()
@@ -294,24 +294,24 @@ class SimulatedJobs:
         return value, number
 
 
-class _Listing:
+class _JobIndex:
     """What List knows: it hears of changes late, and finds jobs by creation and by change without a look at all."""
 
     def __init__(self) -> None:
-        self._coming: list[tuple[float, int, _Job, float]] = []  # a heap: when it is heard of, the job, the moment
+        self._pending: list[tuple[float, int, _Job, float]] = []  # a heap: when it is heard of, the job, the moment
         self._numbers = itertools.count()
         self._shown: dict[int, dict[str, Any]] = {}  # by the job's number
         self._by_creation: list[tuple[float, int]] = []
         self._by_change: list[tuple[float, int]] = []
 
-    def expect(self, job: _Job, moment: float, heard: float) -> None:
+    def schedule(self, job: _Job, moment: float, heard: float) -> None:
         """Note that a job changes at a moment, and when the List hears of it."""
-        heapq.heappush(self._coming, (heard, next(self._numbers), job, moment))
+        heapq.heappush(self._pending, (heard, next(self._numbers), job, moment))
 
     def advance(self, now: float, summary: Callable[[_Job, float], dict[str, Any]]) -> None:
         """Take in what has been heard by now."""
-        while self._coming and self._coming[0][0] <= now:
-            _, _, job, moment = heapq.heappop(self._coming)
+        while self._pending and self._pending[0][0] <= now:
+            _, _, job, moment = heapq.heappop(self._pending)
             before = self._shown.pop(job.number, None)
             if before is not None:
                 _remove(self._by_change, (before["LastModifiedTime"], job.number))

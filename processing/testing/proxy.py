@@ -65,7 +65,7 @@ class FaultProxy:
         split = urlsplit(upstream)
         if split.scheme != "http" or not split.hostname:
             raise ValueError(f"upstream: must be a URL such as http://127.0.0.1:4566, not {upstream!r}")
-        self._server = _Server(injector, (split.hostname, split.port or 80), clock)
+        self._server = _ProxyServer(injector, (split.hostname, split.port or 80), clock)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL,), name="fault-proxy", daemon=True
         )
@@ -105,7 +105,7 @@ class FaultyEndpoint:
     environment: Mapping[str, str]
 
 
-class _Server(ThreadingTCPServer):
+class _ProxyServer(ThreadingTCPServer):
     daemon_threads = False  # so that closing waits for them
     request_queue_size = 1024
 
@@ -115,7 +115,7 @@ class _Server(ThreadingTCPServer):
         self.clock = clock
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), _ProxyHandler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
@@ -149,7 +149,7 @@ def _is_to_be_reset(connection: socket.socket) -> bool:
 
 
 @attrs.frozen
-class _Request:
+class _ReceivedRequest:
     """A request as it came.
 
     Args:
@@ -173,12 +173,12 @@ class _Request:
         return self.content.read()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _ProxyHandler(BaseHTTPRequestHandler):
     """One connection of a client."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # head and body are sent one after the other
-    server: _Server
+    server: _ProxyServer
 
     def handle_one_request(self) -> None:
         self.close_connection = True
@@ -188,29 +188,29 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self.close_connection = self.headers.get("Connection", "").lower() == "close"
             with tempfile.SpooledTemporaryFile(_IN_MEMORY) as content:
-                for piece in _framed(self.rfile, self.headers):
+                for piece in _raw_body(self.rfile, self.headers):
                     content.write(piece)
                 target = self.requestline.split()[1]  # `path` may have been tidied up
                 url = f"http://{self.headers.get('Host')}{target}"
-                self._answer(_Request(self.command, target, url, self.headers, content))
+                self._answer(_ReceivedRequest(self.command, target, url, self.headers, content))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name in the base class
         """Say nothing."""
 
-    def _answer(self, request: _Request) -> None:
+    def _answer(self, request: _ReceivedRequest) -> None:
         fault = self.server.injector.choose(operation_of(request))
         if fault is None:
-            self._pass_on(request)
+            self._forward(request)
         elif is_refusal(fault.kind):
             self._refuse(request, fault)
         elif fault.kind in {"unreachable", "reset_before"}:
             self._reset()
         elif fault.kind == "hang":
-            self._hold()
+            self._wait_for_client()
         else:
-            self._carry_out(request, fault)
+            self._answer_with_fault(request, fault)
 
-    def _carry_out(self, request: _Request, fault: Fault) -> None:
+    def _answer_with_fault(self, request: _ReceivedRequest, fault: Fault) -> None:
         """Do what the request asks for, and let something go wrong with the answer."""
         if fault.kind in {"reset_after", "timeout_after", "double"}:
             with self._upstream(request) as response:
@@ -218,17 +218,17 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.kind == "reset_after":
             self._reset()
         elif fault.kind == "timeout_after":
-            self._hold()
+            self._wait_for_client()
         else:
-            self._pass_on(request, fault)
+            self._forward(request, fault)
 
-    def _refuse(self, request: _Request, fault: Fault) -> None:
+    def _refuse(self, request: _ReceivedRequest, fault: Fault) -> None:
         ahead = fault.seconds if fault.kind == "skew" else 0.0
         status, headers, body = refusal(fault.kind, request, self.server.clock.time() + ahead)
         self._head(status, {**headers, "Content-Length": str(len(body))})
         self.wfile.write(body)
 
-    def _pass_on(self, request: _Request, fault: Fault | None = None) -> None:
+    def _forward(self, request: _ReceivedRequest, fault: Fault | None = None) -> None:
         with self._upstream(request) as response:
             kind = fault.kind if fault else None
             self._head(response.status, response.headers)
@@ -242,7 +242,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(response, b"")
 
     @contextlib.contextmanager
-    def _upstream(self, request: _Request) -> Iterator[http.client.HTTPResponse]:
+    def _upstream(self, request: _ReceivedRequest) -> Iterator[http.client.HTTPResponse]:
         """Send the request as it came, and yield the answer."""
         connection = http.client.HTTPConnection(*self.server.upstream, timeout=_UPSTREAM_SECONDS)
         with contextlib.closing(connection):
@@ -287,14 +287,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.close_connection = True
 
-    def _hold(self) -> None:
+    def _wait_for_client(self) -> None:
         """Wait until the client gives up, or the proxy stops."""
         self.close_connection = True
         while self.connection.recv(_CHUNK):
             pass
 
 
-def _framed(file: Any, headers: Message) -> Iterator[bytes]:
+def _raw_body(file: Any, headers: Message) -> Iterator[bytes]:
     """Yield a request's body as it comes, the framing of its chunks included."""
     if headers.get("Transfer-Encoding", "").lower() != "chunked":
         left = int(headers.get("Content-Length") or 0)

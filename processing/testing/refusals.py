@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from processing.testing.wire import RequestLike
 
 
-class Answer(NamedTuple):
+class HttpResponse(NamedTuple):
     """A whole answer of HTTP."""
 
     status: int
@@ -21,37 +21,37 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class _Refusal(NamedTuple):
+class _ErrorSpec(NamedTuple):
     code: str
     message: str
     status: int
 
 
-_500 = _Refusal("InternalFailure", "The request processing has failed.", 500)
-_503 = _Refusal("ServiceUnavailable", "The service is unavailable.", 503)
-_THROTTLED = _Refusal("ThrottlingException", "Rate exceeded", 400)
+_500 = _ErrorSpec("InternalFailure", "The request processing has failed.", 500)
+_503 = _ErrorSpec("ServiceUnavailable", "The service is unavailable.", 503)
+_THROTTLED = _ErrorSpec("ThrottlingException", "Rate exceeded", 400)
 _SKEW = "Signature expired: the time of the request differs too much from the current time."
 _EXPIRED = "The security token included in the request is expired"
 
 # By kind of fault: the refusal in JSON, of STS and IAM, and of S3.
-_REFUSALS: Final[Mapping[str, tuple[_Refusal, _Refusal, _Refusal]]] = {
-    "throttle": (_THROTTLED, _THROTTLED, _Refusal("SlowDown", "Please reduce your request rate.", 503)),
+_REFUSALS: Final[Mapping[str, tuple[_ErrorSpec, _ErrorSpec, _ErrorSpec]]] = {
+    "throttle": (_THROTTLED, _THROTTLED, _ErrorSpec("SlowDown", "Please reduce your request rate.", 503)),
     "error500": (_500, _500, _500),
     "error503": (_503, _503, _503),
     "denied": (
-        _Refusal("AccessDeniedException", "Not authorized.", 400),
-        _Refusal("AccessDenied", "Access Denied", 403),
-        _Refusal("AccessDenied", "Access Denied", 403),
+        _ErrorSpec("AccessDeniedException", "Not authorized.", 400),
+        _ErrorSpec("AccessDenied", "Access Denied", 403),
+        _ErrorSpec("AccessDenied", "Access Denied", 403),
     ),
     "expired": (
-        _Refusal("ExpiredTokenException", _EXPIRED, 400),
-        _Refusal("ExpiredToken", _EXPIRED, 403),
-        _Refusal("ExpiredToken", "The provided token has expired.", 400),
+        _ErrorSpec("ExpiredTokenException", _EXPIRED, 400),
+        _ErrorSpec("ExpiredToken", _EXPIRED, 403),
+        _ErrorSpec("ExpiredToken", "The provided token has expired.", 400),
     ),
     "skew": (
-        _Refusal("InvalidSignatureException", _SKEW, 400),
-        _Refusal("SignatureDoesNotMatch", _SKEW, 403),
-        _Refusal("RequestTimeTooSkewed", _SKEW, 403),
+        _ErrorSpec("InvalidSignatureException", _SKEW, 400),
+        _ErrorSpec("SignatureDoesNotMatch", _SKEW, 403),
+        _ErrorSpec("RequestTimeTooSkewed", _SKEW, 403),
     ),
 }
 _COLUMNS: Final = {"json": 0, "query": 1, "rest-xml": 2}
@@ -62,7 +62,7 @@ def is_refusal(kind: str) -> bool:
     return kind in _REFUSALS
 
 
-def refusal(kind: str, request: RequestLike, now: float | None) -> Answer:
+def refusal(kind: str, request: RequestLike, now: float | None) -> HttpResponse:
     """Return how the service refuses.
 
     Args:
@@ -74,11 +74,11 @@ def refusal(kind: str, request: RequestLike, now: float | None) -> Answer:
     code, message, status = _REFUSALS[kind][_COLUMNS[protocol]]
     date = {} if now is None else {"Date": email.utils.formatdate(now, usegmt=True)}
     if request.method == "HEAD":
-        return Answer(status, date, b"")
+        return HttpResponse(status, date, b"")
     if protocol == "json":
         body = f'{{"__type":"{code}","message":"{message}"}}'
-        return Answer(status, {"Content-Type": "application/x-amz-json-1.1", **date}, body.encode())
+        return HttpResponse(status, {"Content-Type": "application/x-amz-json-1.1", **date}, body.encode())
     error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
     whole = f"<ErrorResponse>{error}<RequestId>1</RequestId></ErrorResponse>" if protocol == "query" else error
     xml = f'<?xml version="1.0" encoding="UTF-8"?>{whole}'
-    return Answer(status, {"Content-Type": "text/xml", **date}, xml.encode())
+    return HttpResponse(status, {"Content-Type": "text/xml", **date}, xml.encode())

@@ -109,8 +109,8 @@ class SimulatedAws:
             list_lag=list_lag,
             account=ACCOUNT,
             region=REGION,
-            created=self._write,
-            stopped=self._cut,
+            created=self._write_lines,
+            stopped=self._cut_lines,
         )
         self.service = JsonService({**self.jobs.handlers(), **self.logs.handlers()}, clock=clock, admit=self._admit)
         self._seed = seed
@@ -121,7 +121,7 @@ class SimulatedAws:
         self._actions: list[tuple[float, int, Callable[[], object]]] = []  # a heap by moment
         self._action_numbers = itertools.count()
         self._lock = threading.RLock()
-        self._transport = self.faults.wrap(_Services(self.service))
+        self._transport = self.faults.wrap(_Router(self.service))
 
     # The world.
 
@@ -173,7 +173,7 @@ class SimulatedAws:
             lines=lines,
         )
         whole = {**_request(name, hosts), **(request or {})}
-        self.jobs.enter(whole, self._began + starts, life)
+        self.jobs.add(whole, self._began + starts, life)
 
     def stop_job(self, name: str) -> None:
         """Stop a job, as somebody else would."""
@@ -218,7 +218,7 @@ class SimulatedAws:
             policy: how long a call is tried.
         """
         return RetryingApi(
-            self.client, policy=policy, clock=self.clock, random=self._chance(), rate_limiters=rate_limiters
+            self.client, policy=policy, clock=self.clock, random=self._new_random(), rate_limiters=rate_limiters
         )
 
     def session(self, *, rate_limiters: Mapping[str, AdaptiveRateLimiter] | None = None, **options: Any) -> Session:
@@ -231,7 +231,7 @@ class SimulatedAws:
         if rate_limiters is None:
             rate_limiters = shared_rate_limiters("simulation", uuid.uuid4().hex)
         options = {"clock": self.clock, "sagemaker_config": {}, **options}
-        return _SimulatedSession(self.boto_session(), rate_limiters, self._chance(), **options)
+        return _SimulatedSession(self.boto_session(), rate_limiters, self._new_random(), **options)
 
     # What happens at a call.
 
@@ -242,7 +242,7 @@ class SimulatedAws:
             self.calls[operation] += 1
             self.per_minute[operation, int(self.now // 60)] += 1
         self.clock.advance(self._latency / 2)
-        for action in self._due():
+        for action in self._due_actions():
             action()
         try:
             return self._transport.send(request)
@@ -253,10 +253,10 @@ class SimulatedAws:
     def _own_session(self) -> Session:
         return self.session(rate_limiters={})
 
-    def _chance(self) -> random.Random:
+    def _new_random(self) -> random.Random:
         return random.Random(self._seed)  # noqa: S311 - jitter, not a secret
 
-    def _due(self) -> list[Callable[[], object]]:
+    def _due_actions(self) -> list[Callable[[], object]]:
         """Return what should have happened by now, once."""
         due = []
         with self._lock:
@@ -273,8 +273,8 @@ class SimulatedAws:
             self.throttled[operation] += 1
         raise ServiceError("ThrottlingException", "Rate exceeded")
 
-    def _write(self, name: str, request: Mapping[str, Any], created: float, life: Life) -> None:
-        streams = dict(enumerate(_streams(name, request, created), 1))
+    def _write_lines(self, name: str, request: Mapping[str, Any], created: float, life: Life) -> None:
+        streams = dict(enumerate(_stream_names(name, request, created), 1))
 
         def stream_of(line: SimulatedLine) -> str:
             if line.host not in streams:
@@ -292,12 +292,12 @@ class SimulatedAws:
             for line in life.lines
         )
 
-    def _cut(self, name: str, request: Mapping[str, Any], created: float, ends: float) -> None:
-        for stream in _streams(name, request, created):
+    def _cut_lines(self, name: str, request: Mapping[str, Any], created: float, ends: float) -> None:
+        for stream in _stream_names(name, request, created):
             self.logs.cut(stream, after=round(ends * 1000))
 
 
-class _Services:
+class _Router:
     """Gives each request to whoever answers it."""
 
     def __init__(self, simulated: JsonService) -> None:
@@ -342,6 +342,6 @@ def _request(name: str, hosts: int) -> dict[str, Any]:
     }
 
 
-def _streams(name: str, request: Mapping[str, Any], created: float) -> list[str]:
+def _stream_names(name: str, request: Mapping[str, Any], created: float) -> list[str]:
     """Return the names of a job's log streams, one for each host."""
     return [f"{name}/algo-{host + 1}-{int(created)}" for host in range(selected_instances(request)[1])]

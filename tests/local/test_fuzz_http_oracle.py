@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from processing.local.errors import ApiError
 from processing.local.protocols.http1 import parse_head
-from processing.local.transports.connection import _Body, _Inbox
+from processing.local.transports.connection import _ReceiveBuffer, _RequestBody
 
 h11: Any = pytest.importorskip("h11")
 
@@ -70,15 +70,15 @@ def read_by_the_engine(data: bytes) -> Message | None:
     with client, server:
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
-        inbox = _Inbox(server)
+        received = _ReceiveBuffer(server)
         try:
-            if not inbox.await_first_byte():
+            if not received.wait_for_request():
                 return None
-            head = parse_head(inbox.head())
-            body = _Body(inbox, head, server).read()
+            head = parse_head(received.read_head())
+            body = _RequestBody(received, head, server).read()
         except ApiError:
             return None
-        rest = b"".join(iter(lambda: inbox.read(1 << 16), b""))
+        rest = b"".join(iter(lambda: received.read(1 << 16), b""))
     target = head.path + (f"?{head.query}" if head.query else "")
     return Message(head.method, target, dict(head.headers), body, rest)
 

@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 from processing.local.engine import Engine
 from processing.local.errors import ApiError
 from processing.local.protocols import http1 as http_module
-from processing.local.protocols.http1 import end_of_head, head_of_answer, parse_head
+from processing.local.protocols.http1 import end_of_head, parse_head, response_head
 from processing.local.transports import connection as connection_module
 from processing.local.transports import server as server_module
 from processing.local.transports.server import Server
@@ -616,7 +616,7 @@ def test_a_head_is_read() -> None:
     head = parse_head(data)
     assert (head.method, head.host, head.path, head.query) == ("PUT", "a.localhost:1", "/x%20y", "b")
     assert head.headers["x-a"] == "1,2"
-    assert (head.length, head.keeps_alive, head.awaits_continue) == (3, True, False)
+    assert (head.length, head.keep_alive, head.expects_continue) == (3, True, False)
 
 
 def test_a_head_that_cannot_become_one_is_refused_early() -> None:
@@ -629,7 +629,7 @@ def test_a_head_that_cannot_become_one_is_refused_early() -> None:
 
 def test_an_answer_cannot_be_split() -> None:
     """A header's value has no line's end, wherever it comes from."""
-    head = head_of_answer(299, {"A": "b\r\nC: d\x00", "Ü": "é"})
+    head = response_head(299, {"A": "b\r\nC: d\x00", "Ü": "é"})
     assert head == "HTTP/1.1 299 Unknown\r\nA: b  C: d \r\nÜ: é\r\n\r\n".encode()
 
 

@@ -162,7 +162,7 @@ def test_calls_pass_in_every_protocol(
         seen.append(call)
         return result
 
-    response = codec.answer(handle, request_of(service, protocol, operation, params))
+    response = codec.handle_request(handle, request_of(service, protocol, operation, params))
     assert seen == [(service, operation, params)]
     assert parsed(service, protocol, operation, response) == result
     assert (
@@ -186,7 +186,7 @@ def test_errors_pass_in_every_protocol(service: str, protocol: str) -> None:
         raise ApiError(code, "it's <not> there")
 
     operation = CALLS[service][0][0]
-    response = codec.answer(handle, request_of(service, protocol, operation, CALLS[service][0][1]))
+    response = codec.handle_request(handle, request_of(service, protocol, operation, CALLS[service][0][1]))
     error = parsed(service, protocol, operation, response)["Error"]
     assert response.status == 400
     assert (error["Code"], error["Message"]) == (code, "it's <not> there")
@@ -205,7 +205,7 @@ def handled(request: Request) -> tuple[Any, Response]:
         seen.append(call)
         return {}
 
-    response = codec.answer(handle, request)
+    response = codec.handle_request(handle, request)
     return (seen[0] if seen else None), response
 
 
@@ -258,7 +258,7 @@ def test_old_sqs_answers_have_the_documented_elements() -> None:
     """Not only what botocore reads back with our names."""
     result = {"Messages": [{"Body": "b", "Attributes": {"SenderId": "s"}}]}
     request = Request.from_url("POST", "http://h/", {"content-type": FORM}, "Action=ReceiveMessage&Version=2012-11-05")
-    body = bytes(codec.answer(lambda *_: result, request).body).decode()  # type: ignore[arg-type]
+    body = bytes(codec.handle_request(lambda *_: result, request).body).decode()  # type: ignore[arg-type]
     assert '<ReceiveMessageResponse xmlns="http://queue.amazonaws.com/doc/2012-11-05/">' in body
     message = "<Message><Body>b</Body><Attribute><Name>SenderId</Name><Value>s</Value></Attribute></Message>"
     assert f"<ReceiveMessageResult>{message}</ReceiveMessageResult>" in body

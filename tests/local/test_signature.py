@@ -22,7 +22,7 @@ from processing.local.credentials import Credentials, Identity, Keys
 from processing.local.errors import ApiError
 from processing.local.protocols.aws_chunked import ChunkedBody
 from processing.local.protocols.message import Request
-from processing.local.protocols.sigv4 import LONGEST_LIFETIME, SignatureVerifier, signing_key
+from processing.local.protocols.sigv4 import MAX_LIFETIME, SignatureVerifier, signing_key
 from processing.local.transports.server import Server
 from processing.testing.clock import VirtualClock
 from raw_http import RawConnection
@@ -388,7 +388,7 @@ def test_a_malformed_header_is_refused(old: str, new: str) -> None:
     [
         ("X-Amz-Expires=60", "X-Amz-Expires=x"),
         ("X-Amz-Expires=60", "X-Amz-Expires=-1"),
-        ("X-Amz-Expires=60", f"X-Amz-Expires={LONGEST_LIFETIME + 1}"),
+        ("X-Amz-Expires=60", f"X-Amz-Expires={MAX_LIFETIME + 1}"),
         ("X-Amz-Expires=60", "X-Amz-Expires=" + "9" * 5000),
         ("X-Amz-Expires=60", "X-Amz-Expires=60&X-Amz-Expires=61"),
         ("X-Amz-Date=2026", "X-Amz-Date=20"),

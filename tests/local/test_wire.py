@@ -290,7 +290,7 @@ def test_malformed_json_is_an_answer(headers: dict[str, str], body: bytes, code:
     def handle(_service: str, _operation: str, _params: dict[str, Any], /) -> dict[str, Any]:
         pytest.fail("there is nothing to carry out")
 
-    response = codec.answer(handle, Request.from_url("POST", endpoint("sagemaker"), headers, body))
+    response = codec.handle_request(handle, Request.from_url("POST", endpoint("sagemaker"), headers, body))
     assert response.status == 400
     assert code.encode() in bytes(response.body)  # type: ignore[arg-type]
 
@@ -312,7 +312,7 @@ def test_malformed_s3_is_an_answer(method: str, path: str, body: bytes, code: by
     def handle(_service: str, _operation: str, _params: dict[str, Any], /) -> dict[str, Any]:
         pytest.fail("there is nothing to carry out")
 
-    response = codec.answer(handle, Request.from_url(method, endpoint("s3") + path, {}, body))
+    response = codec.handle_request(handle, Request.from_url(method, endpoint("s3") + path, {}, body))
     assert response.status == status
     assert code in bytes(response.body)  # type: ignore[arg-type]
 

@@ -355,12 +355,12 @@ class Promises(RuleBasedStateMachine):
 
     def _calmly(self, action: Any) -> Any:
         """Call a function without faults."""
-        plans = self.aws.faults._plans[:]
-        self.aws.faults._plans.clear()
+        plans = self.aws.faults._rules[:]
+        self.aws.faults._rules.clear()
         try:
             return action()
         finally:
-            self.aws.faults._plans.extend(plans)
+            self.aws.faults._rules.extend(plans)
 
 
 TestPromises = Promises.TestCase
@@ -421,7 +421,7 @@ class Loop(asyncio.SelectorEventLoop):
 
     def call_soon_threadsafe(self, *args: Any, **options: Any) -> asyncio.Handle:  # type: ignore[override]
         with self._clock._lock:
-            self._clock._sign(self._thread)
+            self._clock._record_activity(self._thread)
         return super().call_soon_threadsafe(*args, **options)
 
     def run_in_executor(self, _: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
@@ -451,7 +451,7 @@ class Resting(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> Any:
         if timeout != 0:
             with self._clock._lock:
-                self._clock._rest(threading.current_thread())
+                self._clock._begin_wait(threading.current_thread())
         return super().select(timeout)
 
 

@@ -92,7 +92,7 @@ def serve(options: argparse.Namespace) -> None:
         sys.stdout.flush()
 
     with logging_to(engine.home):
-        serve_until_signal(server, begun=announce)
+        serve_until_signal(server, on_start=announce)
 
 
 def shell_lines(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:

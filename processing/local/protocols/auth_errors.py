@@ -28,7 +28,7 @@ def iso_time(moment: float) -> str:
     return dt.datetime.fromtimestamp(moment, dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def stamp(moment: float) -> str:
+def amz_date(moment: float) -> str:
     """Write a time as signatures do: `20130524T000000Z`."""
     return dt.datetime.fromtimestamp(moment, dt.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
 
@@ -51,7 +51,7 @@ def malformed(protocol: Protocol, why: str, *, presigned: bool = False) -> ApiEr
     return ApiError("IncompleteSignatureException" if protocol == "json" else "IncompleteSignature", why)
 
 
-def other_mechanism(protocol: Protocol) -> ApiError:
+def unsupported_mechanism(protocol: Protocol) -> ApiError:
     """Return the error for Signature Version 2, for the asymmetric 4A, and for what is no signature of AWS's at all."""
     message = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
     return ApiError("InvalidRequest", message) if protocol == "rest" else malformed(protocol, message)
@@ -92,46 +92,46 @@ def mismatch(protocol: Protocol, details: Callable[[], Mapping[str, str]]) -> Ap
     return ApiError(_signature_code(protocol), _QUERY_MISMATCH, 403)
 
 
-def other_service(protocol: Protocol, signed: str, meant: str) -> ApiError:
+def wrong_service(protocol: Protocol, signed: str, meant: str) -> ApiError:
     """Return the error for a signature for one service on a request to another one."""
     if protocol == "rest":
         return malformed(protocol, f'incorrect service "{signed}". This endpoint belongs to "{meant}".')
     return ApiError(_signature_code(protocol), f"Credential should be scoped to correct service: '{meant}'.", 403)
 
 
-def skewed(protocol: Protocol, signed: float, now: float) -> ApiError:
+def clock_skew(protocol: Protocol, signed: float, now: float) -> ApiError:
     """Return the error for a signature whose time is too far from the engine's."""
     if protocol == "rest":
         return ApiError(
             "RequestTimeTooSkewed",
             "The difference between the request time and the current time is too large.",
             403,
-            RequestTime=stamp(signed),
+            RequestTime=amz_date(signed),
             ServerTime=iso_time(now),
             MaxAllowedSkewMilliseconds=str(ALLOWED_SKEW * 1000),
         )
-    minutes = ALLOWED_SKEW // 60
+    signed_at, clock, minutes = amz_date(signed), amz_date(now), ALLOWED_SKEW // 60
     if signed < now:
-        bound = stamp(now - ALLOWED_SKEW)
-        text = f"Signature expired: {stamp(signed)} is now earlier than {bound} ({stamp(now)} - {minutes} min.)"
+        bound = amz_date(now - ALLOWED_SKEW)
+        text = f"Signature expired: {signed_at} is now earlier than {bound} ({clock} - {minutes} min.)"
     else:
-        bound = stamp(now + ALLOWED_SKEW)
-        text = f"Signature not yet current: {stamp(signed)} is still later than {bound} ({stamp(now)} + {minutes} min.)"
+        bound = amz_date(now + ALLOWED_SKEW)
+        text = f"Signature not yet current: {signed_at} is still later than {bound} ({clock} + {minutes} min.)"
     return ApiError(_signature_code(protocol), text, 403)
 
 
 def expired_url(protocol: Protocol, signed: float, lifetime: int, now: float) -> ApiError:
     """Return the error for a presigned URL past its end."""
     if protocol != "rest":
-        return skewed(protocol, signed, now)
+        return clock_skew(protocol, signed, now)
     details = {"X-Amz-Expires": str(lifetime), "Expires": iso_time(signed + lifetime), "ServerTime": iso_time(now)}
     return ApiError("AccessDenied", "Request has expired", 403, **details)
 
 
-def early_url(protocol: Protocol, signed: float, lifetime: int, now: float) -> ApiError:
+def url_not_yet_valid(protocol: Protocol, signed: float, lifetime: int, now: float) -> ApiError:
     """Return the error for a presigned URL whose time is yet to come."""
     if protocol != "rest":
-        return skewed(protocol, signed, now)
+        return clock_skew(protocol, signed, now)
     details = {"X-Amz-Expires": str(lifetime), "Expires": iso_time(signed + lifetime), "ServerTime": iso_time(now)}
     return ApiError("AccessDenied", "Request is not valid yet", 403, **details)
 

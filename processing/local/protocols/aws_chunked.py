@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from processing.local.stores.bodies import Readable
 
 _CHECKSUM = "x-amz-checksum-"
-_LONGEST_LINE = 16_384
-_MOST_TRAILERS = 20
+_MAX_LINE = 16_384
+_MAX_TRAILERS = 20
 _SIZE = re.compile(rb"[0-9a-fA-F]{1,16}")
 
 
@@ -37,7 +37,7 @@ class ChunkedBody:
         self._raw = raw
         self._signatures = signatures
         self._buffer = b""
-        self._left = 0
+        self._chunk_left = 0
         self._ended = False
         names = (name.strip().lower() for name in trailer.split(","))
         self.checksums = {name[len(_CHECKSUM) :]: "" for name in names if name.startswith(_CHECKSUM)}
@@ -47,28 +47,28 @@ class ChunkedBody:
         pieces: list[bytes] = []
         got = 0
         while size < 0 or got < size:
-            if not self._left and not self._next_chunk():
+            if not self._chunk_left and not self._next_chunk():
                 break
-            piece = self._take(self._left if size < 0 else min(self._left, size - got))
-            self._left -= len(piece)
+            piece = self._read_piece(self._chunk_left if size < 0 else min(self._chunk_left, size - got))
+            self._chunk_left -= len(piece)
             got += len(piece)
             pieces.append(piece)
             if self._signatures is not None:
                 self._signatures.update(piece)
-            if not self._left:
+            if not self._chunk_left:
                 self._end_chunk()
         return b"".join(pieces)
 
     def _next_chunk(self) -> bool:
         if self._ended:
             return False
-        size, _, extension = self._line().partition(b";")
+        size, _, extension = self._read_line().partition(b";")
         if not _SIZE.fullmatch(size.strip()):
-            raise _broken()
-        self._left = int(size, 16)
+            raise _incomplete_body()
+        self._chunk_left = int(size, 16)
         if self._signatures is not None:
             self._signatures.begin(extension.decode("latin-1"))
-        if not self._left:
+        if not self._chunk_left:
             self._ended = True
             if self._signatures is not None:
                 self._signatures.end()
@@ -76,18 +76,18 @@ class ChunkedBody:
         return not self._ended
 
     def _end_chunk(self) -> None:
-        if self._line():
-            raise _broken()
+        if self._read_line():
+            raise _incomplete_body()
         if self._signatures is not None:
             self._signatures.end()
 
     def _read_trailers(self) -> None:
         trailers: dict[str, str] = {}
-        while line := self._line(or_end=True):
+        while line := self._read_line(or_end=True):
             name, _, value = line.decode("latin-1").partition(":")
             trailers[name.strip().lower()] = value.strip()
-            if len(trailers) > _MOST_TRAILERS:
-                raise _broken()
+            if len(trailers) > _MAX_TRAILERS:
+                raise _incomplete_body()
         if self._signatures is not None:
             self._signatures.check_trailers(trailers)
         self._require_end()
@@ -97,32 +97,32 @@ class ChunkedBody:
     def _require_end(self) -> None:
         """Read the raw body to its end: something may be checked there, and nothing else may stand before it."""
         rest = self._buffer
-        while not rest.strip(b"\r\n") and (rest := self._raw.read(_LONGEST_LINE)):
+        while not rest.strip(b"\r\n") and (rest := self._raw.read(_MAX_LINE)):
             pass
         if rest.strip(b"\r\n"):
-            raise _broken()
+            raise _incomplete_body()
 
-    def _line(self, *, or_end: bool = False) -> bytes:
+    def _read_line(self, *, or_end: bool = False) -> bytes:
         while b"\n" not in self._buffer:
-            more = self._raw.read(_LONGEST_LINE) if len(self._buffer) < _LONGEST_LINE else b""
+            more = self._raw.read(_MAX_LINE) if len(self._buffer) < _MAX_LINE else b""
             if not more:
                 if or_end:
                     line, self._buffer = self._buffer, b""
                     return line.strip()
-                raise _broken()
+                raise _incomplete_body()
             self._buffer += more
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.rstrip(b"\r")
 
-    def _take(self, size: int) -> bytes:
+    def _read_piece(self, size: int) -> bytes:
         """Return between 1 and `size` bytes of the current chunk."""
         if not self._buffer:
             self._buffer = self._raw.read(min(size, 1 << 20))
             if not self._buffer:
-                raise _broken()
+                raise _incomplete_body()
         piece, self._buffer = self._buffer[:size], self._buffer[size:]
         return piece
 
 
-def _broken() -> ApiError:
+def _incomplete_body() -> ApiError:
     return ApiError("IncompleteBody", "The request body terminated unexpectedly")

@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from processing.local.errors import ApiError
-from processing.local.protocols import event_stream as eventstream
+from processing.local.protocols.event_stream import CONTENT_TYPE as EVENT_STREAM
 from processing.local.protocols.event_stream import Events, EventStreamBody
 from processing.local.protocols.message import Request, Response
 from processing.local.protocols.query_names import error_names
@@ -45,8 +45,8 @@ def decode(service: str, operation: str, request: Request) -> dict[str, Any]:
         raise ApiError("SerializationException", "The request body is not valid JSON.") from None
     if not isinstance(params, dict):
         raise ApiError("SerializationException", "The request body is not a JSON object.")
-    shape = _with_special_members(service, operation)
-    return params if shape is None else _read(shape, params)
+    shape = _convertible_shape(service, operation)
+    return params if shape is None else _from_json(shape, params)
 
 
 def encode(result: Mapping[str, Any], request: Request) -> Response:
@@ -56,12 +56,12 @@ def encode(result: Mapping[str, Any], request: Request) -> Response:
         if isinstance(member, Events):
             initial = {other: value for other, value in result.items() if other != name}
             body = EventStreamBody(member, initial, _dumps, content_type)
-            return Response(200, {"Content-Type": eventstream.CONTENT_TYPE}, body)
+            return Response(200, {"Content-Type": EVENT_STREAM}, body)
     return Response(200, {"Content-Type": content_type}, _dumps(result))
 
 
 def _dumps(value: Any) -> bytes:
-    return json.dumps(value, default=_plain, separators=(",", ":")).encode()
+    return json.dumps(value, default=_to_json, separators=(",", ":")).encode()
 
 
 def encode_error(service: str | None, error: ApiError, request: Request) -> Response:
@@ -77,7 +77,7 @@ def _content_type(request: Request) -> str:
     return _CONTENT_TYPES[request.headers.get("content-type", "").startswith(_CONTENT_TYPES[1])]
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if isinstance(value, dt.datetime):
         moment = value.replace(tzinfo=dt.timezone.utc) if value.tzinfo is None else value
         return round(moment.timestamp(), 3)
@@ -87,20 +87,20 @@ def _plain(value: Any) -> Any:
     raise TypeError(message)
 
 
-_NUMBERS_AS_TEXT = {"NaN", "Infinity", "-Infinity"}
+_NON_FINITE = {"NaN", "Infinity", "-Infinity"}
 
 
 @functools.cache
-def _with_special_members(service: str, operation: str) -> Any:
+def _convertible_shape(service: str, operation: str) -> Any:
     """Return the shape of the parameters if any may be other than JSON says it (a time, bytes, NaN); most have none."""
     model = service_model(service)
     if operation not in model.operation_names:
         return None
     shape = model.operation_model(operation).input_shape
-    return shape if shape is not None and _is_special(shape, frozenset()) else None
+    return shape if shape is not None and _needs_conversion(shape, frozenset()) else None
 
 
-def _is_special(shape: Any, above: frozenset[str]) -> bool:
+def _needs_conversion(shape: Any, above: frozenset[str]) -> bool:
     if shape.type_name in {"timestamp", "blob", "float", "double"}:
         return True
     if shape.name in above:  # a shape inside itself
@@ -108,22 +108,24 @@ def _is_special(shape: Any, above: frozenset[str]) -> bool:
     members: dict[str, Any] = {"structure": "members", "list": "member", "map": "value"}
     inside = getattr(shape, members.get(shape.type_name, ""), {})
     shapes = inside.values() if shape.type_name == "structure" else [inside] if inside else []
-    return any(_is_special(each, above | {shape.name}) for each in shapes)
+    return any(_needs_conversion(each, above | {shape.name}) for each in shapes)
 
 
-def _read(shape: Any, value: Any) -> Any:
+def _from_json(shape: Any, value: Any) -> Any:
     """Return the value with times and bytes made of their JSON; of the wrong type it stays, for the schema to find."""
     kind = shape.type_name
     if kind == "structure" and isinstance(value, dict):
-        return {key: _read(shape.members[key], each) if key in shape.members else each for key, each in value.items()}
+        return {
+            key: _from_json(shape.members[key], each) if key in shape.members else each for key, each in value.items()
+        }
     if kind == "list" and isinstance(value, list):
-        return [_read(shape.member, each) for each in value]
+        return [_from_json(shape.member, each) for each in value]
     if kind == "map" and isinstance(value, dict):
-        return {key: _read(shape.value, each) for key, each in value.items()}
-    return _read_scalar(kind, value)
+        return {key: _from_json(shape.value, each) for key, each in value.items()}
+    return _scalar_from_json(kind, value)
 
 
-def _read_scalar(kind: str, value: Any) -> Any:
+def _scalar_from_json(kind: str, value: Any) -> Any:
     try:
         if kind == "timestamp" and value is not None:
             return to_time(value)
@@ -131,6 +133,6 @@ def _read_scalar(kind: str, value: Any) -> Any:
             return base64.b64decode(value, validate=True)
     except (ValueError, OverflowError):
         raise ApiError("SerializationException", f"{value!r} is not a valid {kind}.") from None
-    if kind in {"float", "double"} and isinstance(value, str) and value in _NUMBERS_AS_TEXT:
+    if kind in {"float", "double"} and isinstance(value, str) and value in _NON_FINITE:
         return float(value)
     return value

@@ -13,25 +13,23 @@ from urllib.parse import unquote
 from attrs import evolve
 
 from processing.local.errors import ApiError
-from processing.local.protocols import aws_json as jsonrpc
-from processing.local.protocols import query
-from processing.local.protocols import rest_xml as rest
+from processing.local.protocols import aws_json, query, rest_xml
 from processing.local.protocols.message import CLIENT_HOST, ENGINE_DOMAIN, OperationCall, Request, Response
 from processing.request.service_model import service_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_JSON_SERVICES = frozenset(jsonrpc.TARGETS.values())
+_JSON_SERVICES = frozenset(aws_json.TARGETS.values())
 _QUERY_SERVICES = frozenset(query.VERSIONS.values())
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/aws4_request")
 _SIGNING_NAMES = {"monitoring": "cloudwatch", "tagging": "resourcegroupstaggingapi"}
 """boto3's names of the services that sign with another one."""
 
-_SERVICES = _JSON_SERVICES | _QUERY_SERVICES | {rest.SERVICE}
+_SERVICES = _JSON_SERVICES | _QUERY_SERVICES | {rest_xml.SERVICE}
 
 
-class _Named(NamedTuple):
+class _Identification(NamedTuple):
     """What a request itself says of the operation; "" for an operation that it does not name. S3's follows from all."""
 
     protocol: Literal["json", "query", "rest", "unknown"]
@@ -51,23 +49,25 @@ def identify(request: Request) -> tuple[str, str]:
 
     The body is not read, unless it is a form.
     """
-    named = _named(request)
-    return named.service, rest.identify(request) if named.service == rest.SERVICE else named.operation
+    named = _identify(request)
+    return named.service, rest_xml.identify(request) if named.service == rest_xml.SERVICE else named.operation
 
 
-def _named(request: Request) -> _Named:
+def _identify(request: Request) -> _Identification:
     """Return the protocol, whatever the service's model prefers, the service and the operation."""
-    target = jsonrpc.target_of(request)
+    target = aws_json.target_of(request)
     if target is not None:
-        return _Named("json", jsonrpc.TARGETS.get(target[0], _service_of(request) or target[0]), target[1])
+        return _Identification("json", aws_json.TARGETS.get(target[0], _service_of(request) or target[0]), target[1])
     service = _service_of(request)
     if service is None or service in _QUERY_SERVICES:
         form = query.form_of(request)
         if "Action" in form:
-            return _Named("query", service or query.VERSIONS.get(form.get("Version", ""), "unknown"), form["Action"])
-    if service is None or service == rest.SERVICE:
-        return _Named("rest", rest.SERVICE)
-    return _Named("query" if service in _QUERY_SERVICES else "unknown", service)
+            return _Identification(
+                "query", service or query.VERSIONS.get(form.get("Version", ""), "unknown"), form["Action"]
+            )
+    if service is None or service == rest_xml.SERVICE:
+        return _Identification("rest", rest_xml.SERVICE)
+    return _Identification("query" if service in _QUERY_SERVICES else "unknown", service)
 
 
 def decode(request: Request) -> OperationCall:
@@ -76,18 +76,18 @@ def decode(request: Request) -> OperationCall:
     Raises:
         ApiError: the request is malformed.
     """
-    return _decode(_named(request), request)
+    return _decode_call(_identify(request), request)
 
 
-def _decode(named: _Named, request: Request) -> OperationCall:
+def _decode_call(named: _Identification, request: Request) -> OperationCall:
     protocol, service, operation = named
     if _is_cbor(request):
         raise ApiError("NotImplemented", "The local engine does not speak CBOR: use the protocol json or query.", 501)
     if protocol == "rest":
-        return OperationCall(service, *rest.decode(request))
+        return OperationCall(service, *rest_xml.decode(request))
     params: dict[str, Any] = {}
     if protocol == "json" and service in _JSON_SERVICES:
-        params = jsonrpc.decode(service, operation, request)
+        params = aws_json.decode(service, operation, request)
     elif protocol == "query" and service in _QUERY_SERVICES:
         params = query.decode(service, operation, query.form_of(request))
     return OperationCall(service, operation, params)
@@ -95,17 +95,17 @@ def _decode(named: _Named, request: Request) -> OperationCall:
 
 def protocol_of(request: Request) -> Literal["rest", "json", "query"]:
     """Return how the client of a request expects to be told that it may not make it."""
-    if _is_cbor(request) or jsonrpc.target_of(request) is not None:
+    if _is_cbor(request) or aws_json.target_of(request) is not None:
         return "json"
     service = _service_of(request)
-    if service == rest.SERVICE:
+    if service == rest_xml.SERVICE:
         return "rest"
     return "query" if service in _QUERY_SERVICES or query.form_of(request) else "json" if service else "rest"
 
 
 def signing_name_of(request: Request) -> str | None:
     """Return the name of the service that a request has to be signed for; None for one that the engine lacks."""
-    service = _named(request).service
+    service = _identify(request).service
     if service not in _SERVICES:
         return None
     return next((signing for signing, name in _SIGNING_NAMES.items() if name == service), service)
@@ -113,7 +113,7 @@ def signing_name_of(request: Request) -> str | None:
 
 def is_of_object_service(request: Request) -> bool:
     """Return whether a request is signed for S3, whose bodies may have any size."""
-    return _service_of(request) == rest.SERVICE
+    return _service_of(request) == rest_xml.SERVICE
 
 
 def new_request_id() -> str:
@@ -121,21 +121,21 @@ def new_request_id() -> str:
     return os.urandom(8).hex().upper()
 
 
-def answer(handle: Handle, request: Request, request_id: str | None = None) -> Response:
+def handle_request(handle: Handle, request: Request, request_id: str | None = None) -> Response:
     """Carry a request out. Whatever it raises but `ApiError` is a fault of the engine, and goes up to the caller."""
     request_id = request_id or new_request_id()
     CLIENT_HOST.set(request.host)
     try:
-        named = _named(request)
-        call = _decode(named, request)
+        named = _identify(request)
+        call = _decode_call(named, request)
         result = handle(call.service, call.operation, call.params)
         response = _encode(named.protocol, call, result, request, request_id)
     except ApiError as error:
-        return refuse(error, request, request_id)
+        return error_response(error, request, request_id)
     return _finished(response, request, request_id)
 
 
-def refuse(error: ApiError, request: Request, request_id: str) -> Response:
+def error_response(error: ApiError, request: Request, request_id: str) -> Response:
     """Return the answer that tells of an error."""
     return _finished(_encode_error(error, request, request_id), request, request_id)
 
@@ -162,21 +162,21 @@ def _encode(
     protocol: str, call: OperationCall, result: Mapping[str, Any], request: Request, request_id: str
 ) -> Response:
     if protocol == "json":
-        return jsonrpc.encode(result, request)
+        return aws_json.encode(result, request)
     if protocol == "query":
         return query.encode(call.service, call.operation, result, request_id)
-    return rest.encode(call.operation, result, request.method)
+    return rest_xml.encode(call.operation, result, request.method)
 
 
 def _encode_error(error: ApiError, request: Request, request_id: str) -> Response:
-    target = jsonrpc.target_of(request)
-    service = _service_of(request) if target is None else jsonrpc.TARGETS.get(target[0])
+    target = aws_json.target_of(request)
+    service = _service_of(request) if target is None else aws_json.TARGETS.get(target[0])
     content_type = request.headers.get("content-type", "")
     if _is_cbor(request) or "x-amz-target" in request.headers or "json" in content_type or _speaks_json(service):
-        return jsonrpc.encode_error(service, error, request)
+        return aws_json.encode_error(service, error, request)
     if service in _QUERY_SERVICES or content_type.startswith("application/x-www-form-urlencoded"):
         return query.encode_error(service, error, request_id)
-    return rest.encode_error(error, request, request_id)
+    return rest_xml.encode_error(error, request, request_id)
 
 
 def _is_cbor(request: Request) -> bool:
@@ -210,7 +210,7 @@ def _service_of_signature(request: Request) -> str | None:
 
 def _speaks_json(service: str | None) -> bool:
     """Whether clients of a service that the engine does not have read errors as JSON."""
-    if service is None or service == rest.SERVICE or service in _QUERY_SERVICES:
+    if service is None or service == rest_xml.SERVICE or service in _QUERY_SERVICES:
         return False
     from botocore.exceptions import UnknownServiceError
 

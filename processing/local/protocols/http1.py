@@ -34,7 +34,7 @@ _VERSION = re.compile(r"HTTP/(\d)\.(\d)", re.ASCII)
 
 
 @frozen
-class Head:
+class RequestHead:
     """The head of a request.
 
     Attributes:
@@ -44,9 +44,9 @@ class Head:
         query: percent-encoded, without the question mark.
         headers: by name in lower case; what was there several times is joined by commas.
         length: of the body; None where it is chunked.
-        keeps_alive: whether the client means to send another request.
-        awaits_continue: whether it sends the body only when it is told to.
-        old: whether it is of HTTP/1.0, which has no chunks.
+        keep_alive: whether the client means to send another request.
+        expects_continue: whether it sends the body only when it is told to.
+        is_http_1_0: whether it is of HTTP/1.0, which has no chunks.
     """
 
     method: str
@@ -55,9 +55,9 @@ class Head:
     query: str
     headers: Mapping[str, str]
     length: int | None
-    keeps_alive: bool
-    awaits_continue: bool
-    old: bool = False
+    keep_alive: bool
+    expects_continue: bool
+    is_http_1_0: bool = False
 
 
 def end_of_head(data: bytes | bytearray) -> int | None:
@@ -72,13 +72,13 @@ def end_of_head(data: bytes | bytearray) -> int | None:
         if end > MAX_REQUEST_LINE:
             raise ApiError("RequestURITooLong", "The request line is too long.", 414)
         if data and not 0x41 <= data[0] <= 0x5A:  # no method begins like that: TLS, or anything else
-            raise _bad("This is no HTTP request.")
+            raise _bad_request("This is no HTTP request.")
     if end > MAX_HEAD:
         raise ApiError("RequestHeaderSectionTooLarge", "Your request header section exceeds the size allowed.", 431)
     return match.end() if match else None
 
 
-def parse_head(data: bytes) -> Head:
+def parse_head(data: bytes) -> RequestHead:
     """Read the head of a request.
 
     Args:
@@ -91,25 +91,25 @@ def parse_head(data: bytes) -> Head:
         # Just the end of the head goes: a further carriage return before it would be part of the last header.
         text = _HEAD_END.split(data, maxsplit=1)[0].decode()
     except UnicodeDecodeError:
-        raise _bad("The headers are not UTF-8.") from None
+        raise _bad_request("The headers are not UTF-8.") from None
     first, *lines = text.split("\r\n")
-    method, target, old = _request_line(first)
+    method, target, is_http_1_0 = _request_line(first)
     headers = _headers(lines)
     host, path, query = _target(target, headers.get("host", ""))
-    if not old and "host" not in headers:
-        raise _bad("HTTP/1.1 requests need a Host header.")
-    length = _body_length(headers, old=old)
+    if not is_http_1_0 and "host" not in headers:
+        raise _bad_request("HTTP/1.1 requests need a Host header.")
+    length = _body_length(headers, is_http_1_0=is_http_1_0)
     connection = headers.get("connection", "").lower()
-    return Head(
+    return RequestHead(
         method=method,
         host=host,
         path=path,
         query=query,
         headers=headers,
         length=length,
-        keeps_alive="keep-alive" in connection if old else "close" not in connection,
-        awaits_continue=_awaits_continue(headers) and length != 0,
-        old=old,
+        keep_alive="keep-alive" in connection if is_http_1_0 else "close" not in connection,
+        expects_continue=_expects_continue(headers) and length != 0,
+        is_http_1_0=is_http_1_0,
     )
 
 
@@ -118,10 +118,10 @@ def _request_line(line: str) -> tuple[str, str, bool]:
     if len(line) > MAX_REQUEST_LINE:
         raise ApiError("RequestURITooLong", "The request line is too long.", 414)
     if len(parts) != 3 or not _METHOD.fullmatch(parts[0]) or not _TARGET.fullmatch(parts[1]):
-        raise _bad("The request line is malformed.")
+        raise _bad_request("The request line is malformed.")
     version = _VERSION.fullmatch(parts[2])
     if version is None:
-        raise _bad("The request line is malformed.")
+        raise _bad_request("The request line is malformed.")
     if version[1] != "1":
         raise ApiError("HttpVersionNotSupported", "The HTTP version specified is not supported.", 505)
     return parts[0], parts[1], version[2] == "0"
@@ -139,12 +139,12 @@ def _headers(lines: list[str]) -> dict[str, str]:
             or not _NAME.fullmatch(name)
             or (not value.isprintable() and _CONTROL.search(value.replace("\t", "")))
         ):
-            raise _bad("A header is malformed.")
+            raise _bad_request("A header is malformed.")
         name = name.lower()
         if name not in headers:
             headers[name] = value
         elif name in {"content-length", "host"}:
-            raise _bad(f"The header {name} is there twice.")
+            raise _bad_request(f"The header {name} is there twice.")
         else:
             headers[name] += f",{value}"
     return headers
@@ -155,21 +155,21 @@ def _target(target: str, host: str) -> tuple[str, str, str]:
         try:
             split = urlsplit(target)
         except ValueError:
-            raise _bad("The request target is malformed.") from None
+            raise _bad_request("The request target is malformed.") from None
         if split.scheme.lower() not in {"http", "https"} or not split.netloc:
-            raise _bad("The request target is malformed.")
+            raise _bad_request("The request target is malformed.")
         host, target = split.netloc, target.partition("://")[2].removeprefix(split.netloc) or "/"
     if not _HOST.fullmatch(host):
-        raise _bad("The host is malformed.")
+        raise _bad_request("The host is malformed.")
     path, _, query = target.partition("#")[0].partition("?")
     return host, path or "/", query
 
 
-def _body_length(headers: Mapping[str, str], *, old: bool) -> int | None:
+def _body_length(headers: Mapping[str, str], *, is_http_1_0: bool) -> int | None:
     coding, length = headers.get("transfer-encoding"), headers.get("content-length")
     if coding is not None:
-        if length is not None or old:
-            raise _bad("Transfer-Encoding and Content-Length exclude each other.")
+        if length is not None or is_http_1_0:
+            raise _bad_request("Transfer-Encoding and Content-Length exclude each other.")
         if coding.lower() != "chunked":
             message = "A header you provided implies functionality that is not implemented."
             raise ApiError("NotImplemented", message, 501, Header="Transfer-Encoding")
@@ -177,11 +177,11 @@ def _body_length(headers: Mapping[str, str], *, old: bool) -> int | None:
     if length is None:
         return 0
     if not _LENGTH.fullmatch(length):
-        raise _bad("The Content-Length is no number.")
+        raise _bad_request("The Content-Length is no number.")
     return int(length)
 
 
-def _awaits_continue(headers: Mapping[str, str]) -> bool:
+def _expects_continue(headers: Mapping[str, str]) -> bool:
     expectation = headers.get("expect")
     if expectation is None:
         return False
@@ -190,23 +190,23 @@ def _awaits_continue(headers: Mapping[str, str]) -> bool:
     return True
 
 
-def _bad(message: str) -> ApiError:
+def _bad_request(message: str) -> ApiError:
     return ApiError("BadRequest", message)
 
 
-def head_of_answer(status: int, headers: Mapping[str, str]) -> bytes:
+def response_head(status: int, headers: Mapping[str, str]) -> bytes:
     """Return the head of an answer. What would break a header's line becomes a blank: values may come from requests."""
-    return "".join(_answer_lines(status, headers)).encode()
+    return "".join(_response_lines(status, headers)).encode()
 
 
-def _answer_lines(status: int, headers: Mapping[str, str]) -> Iterator[str]:
+def _response_lines(status: int, headers: Mapping[str, str]) -> Iterator[str]:
     yield f"HTTP/1.1 {status} {_PHRASES.get(status, 'Unknown')}\r\n"
     for name, value in headers.items():
-        yield f"{_clean(name)}: {_clean(value)}\r\n"
+        yield f"{_sanitized(name)}: {_sanitized(value)}\r\n"
     yield "\r\n"
 
 
-def _clean(text: str) -> str:
+def _sanitized(text: str) -> str:
     return text if text.isprintable() else _CONTROL.sub(" ", text)
 
 

@@ -97,7 +97,7 @@ class Request:
         Raises:
             ApiError: it is too large.
         """
-        return self.body if isinstance(self.body, bytes) else _whole(self.body)
+        return self.body if isinstance(self.body, bytes) else _read_all(self.body)
 
     def decoded_path(self) -> str:
         """Return the path with percent-encoding undone."""
@@ -205,7 +205,7 @@ def _read_at(descriptor: int, size: int, position: int) -> bytes:
     return os.read(descriptor, size)
 
 
-def _whole(body: Readable) -> bytes:
+def _read_all(body: Readable) -> bytes:
     pieces: list[bytes] = []
     size = 0
     while piece := body.read(CHUNK):

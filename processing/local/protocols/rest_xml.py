@@ -42,7 +42,7 @@ _ROOTS = {
 }
 """Names of root elements, which are not in the service model; botocore ignores them, other clients may not."""
 
-_SUPERSEDED = {
+_AMBIGUOUS = {
     "GetBucketLifecycle",
     "GetBucketNotification",
     "PutBucketLifecycle",
@@ -51,15 +51,15 @@ _SUPERSEDED = {
 }
 """Operations whose requests look like those of another one."""
 
-_OF_CONTENT = frozenset({"content-md5", *(_CHECKSUM + name for name in ALGORITHMS)})
-_NEED_CHECKSUM = {"DeleteObjects"}
+_CONTENT_DIGESTS = frozenset({"content-md5", *(_CHECKSUM + name for name in ALGORITHMS)})
+_CHECKSUM_REQUIRED = {"DeleteObjects"}
 """Operations that S3 refuses without a checksum of the request's body."""
 
 _DECODED_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 @frozen
-class _Located:
+class _HttpBinding:
     """A parameter outside the body: its name in the API, in the request, and its shape."""
 
     name: str
@@ -68,7 +68,7 @@ class _Located:
 
 
 @frozen
-class _Operation:
+class _OperationSpec:
     """How an operation's request is recognised and read."""
 
     name: str
@@ -76,10 +76,10 @@ class _Operation:
     depth: int  # 0: the service, 1: a bucket, 2: an object
     required_query: tuple[tuple[str, str | None], ...]  # None: any value
     required_headers: tuple[str, ...]
-    query: tuple[_Located, ...]
-    headers: Mapping[str, _Located]  # by their names in lower case
-    prefixed: tuple[_Located, ...]  # maps: all headers that begin with a prefix
-    payload: _Located | None
+    query: tuple[_HttpBinding, ...]
+    headers: Mapping[str, _HttpBinding]  # by their names in lower case
+    prefixed: tuple[_HttpBinding, ...]  # maps: all headers that begin with a prefix
+    payload: _HttpBinding | None
     needs_checksum: bool
 
     @property
@@ -87,7 +87,7 @@ class _Operation:
         """How much it asks of a request."""
         return len(self.required_query) + len(self.required_headers)
 
-    def fits(self, request: Request, query: Mapping[str, str]) -> bool:
+    def matches(self, request: Request, query: Mapping[str, str]) -> bool:
         """Return whether a request of the right method and depth is one of this operation."""
         for name, wanted in self.required_query:
             if name not in query or wanted not in {None, query[name]}:
@@ -96,7 +96,7 @@ class _Operation:
 
 
 @frozen
-class _Target:
+class _Resource:
     """What a request is about."""
 
     bucket: str
@@ -110,28 +110,28 @@ def identify(request: Request) -> str:
     Raises:
         ApiError: `MethodNotAllowed`, if there is none.
     """
-    return _match(request, _target(request)).name
+    return _match(request, _resource(request)).name
 
 
 def decode(request: Request) -> tuple[str, dict[str, Any]]:
     """Return the operation and its parameters."""
-    target = _target(request)
-    operation = _match(request, target)
+    resource = _resource(request)
+    operation = _match(request, resource)
     params: dict[str, Any] = {}
     if operation.depth:
-        params["Bucket"] = target.bucket
+        params["Bucket"] = resource.bucket
     if operation.depth == 2:
-        params["Key"] = target.key
+        params["Key"] = resource.key
     for member in operation.query:
-        if member.wire_name in target.query:
-            params[member.name] = from_text(member.shape, target.query[member.wire_name])
+        if member.wire_name in resource.query:
+            params[member.name] = from_text(member.shape, resource.query[member.wire_name])
     _read_headers(request, operation, params)
     if operation.payload is not None:
         _read_payload(request, operation, operation.payload, params)
     return operation.name, params
 
 
-def _read_headers(request: Request, operation: _Operation, params: dict[str, Any]) -> None:
+def _read_headers(request: Request, operation: _OperationSpec, params: dict[str, Any]) -> None:
     for name, text in request.headers.items():
         member = operation.headers.get(name)
         if member is None:
@@ -147,7 +147,7 @@ def _read_headers(request: Request, operation: _Operation, params: dict[str, Any
             params[member.name] = found
 
 
-def _read_payload(request: Request, operation: _Operation, payload: _Located, params: dict[str, Any]) -> None:
+def _read_payload(request: Request, operation: _OperationSpec, payload: _HttpBinding, params: dict[str, Any]) -> None:
     if payload.shape.type_name == "structure":
         content = request.content()
         _check_content(request, content, operation)
@@ -182,7 +182,7 @@ def _require_length(request: Request) -> None:
     raise ApiError("MissingContentLength", "You must provide the Content-Length HTTP header.", 411)
 
 
-def _check_content(request: Request, content: bytes, operation: _Operation) -> None:
+def _check_content(request: Request, content: bytes, operation: _OperationSpec) -> None:
     """Check the checksums of a body that is read here; some operations need one.
 
     Those that are parameters mean something else: with CompleteMultipartUpload the object, not the request.
@@ -190,7 +190,7 @@ def _check_content(request: Request, content: bytes, operation: _Operation) -> N
     given = {
         name.removeprefix(_CHECKSUM): value
         for name, value in request.headers.items()
-        if name in _OF_CONTENT and (name == "content-md5" or name not in operation.headers)
+        if name in _CONTENT_DIGESTS and (name == "content-md5" or name not in operation.headers)
     }
     if operation.needs_checksum and not given:
         message = "Missing required header for this request: Content-MD5 OR x-amz-checksum-*"
@@ -234,7 +234,7 @@ def _with_body(operation: str, shape: Any, result: Mapping[str, Any], status: in
 
 def _encode_headers(shape: Any, result: Mapping[str, Any]) -> dict[str, str]:
     headers: dict[str, str] = {}
-    for located in _located_members(shape.name):
+    for located in _header_bindings(shape.name):
         value = result.get(located.name)
         if value is None:
             continue
@@ -246,10 +246,10 @@ def _encode_headers(shape: Any, result: Mapping[str, Any]) -> dict[str, str]:
 
 
 @functools.cache
-def _located_members(shape_name: str) -> tuple[_Located, ...]:
+def _header_bindings(shape_name: str) -> tuple[_HttpBinding, ...]:
     shape: Any = service_model(SERVICE).shape_for(shape_name)
     members = [(name, member) for name, member in shape.members.items() if "location" in member.serialization]
-    return tuple(_Located(name, member.serialization["name"], member) for name, member in members)
+    return tuple(_HttpBinding(name, member.serialization["name"], member) for name, member in members)
 
 
 def encode_error(error: ApiError, request: Request, request_id: str) -> Response:
@@ -268,50 +268,50 @@ def _document(status: int, headers: dict[str, str], root: str) -> Response:
 # Which operation a request is
 
 
-def _target(request: Request) -> _Target:
+def _resource(request: Request) -> _Resource:
     path = request.decoded_path().removeprefix("/")
     query = dict(parse_qsl(request.query, keep_blank_values=True)) if request.query else {}
     named = bucket_of_host(request)
     if named is not None:
-        return _Target(named, path, query)
+        return _Resource(named, path, query)
     bucket, _, key = path.partition("/")
-    return _Target(bucket, key, query)
+    return _Resource(bucket, key, query)
 
 
-def _match(request: Request, target: _Target) -> _Operation:
-    depth = 2 if target.key else 1 if target.bucket else 0
+def _match(request: Request, resource: _Resource) -> _OperationSpec:
+    depth = 2 if resource.key else 1 if resource.bucket else 0
     for operation in _operations().get((request.method, depth), ()):
-        if operation.fits(request, target.query):
+        if operation.matches(request, resource.query):
             return operation
     message = "The specified method is not allowed against this resource."
     raise ApiError("MethodNotAllowed", message, 405, Method=request.method)
 
 
 @functools.cache
-def _operations() -> dict[tuple[str, int], list[_Operation]]:
+def _operations() -> dict[tuple[str, int], list[_OperationSpec]]:
     """Return the operations of the model by method and depth, those with the most conditions first.
 
     All of them, so that one that the engine lacks is not taken for another one: PutObjectTagging is no PutObject.
     """
     model = service_model(SERVICE)
-    table: dict[tuple[str, int], list[_Operation]] = {}
+    table: dict[tuple[str, int], list[_OperationSpec]] = {}
     for name in model.operation_names:
-        if name not in _SUPERSEDED:
-            operation = _compile(name, model.operation_model(name))
+        if name not in _AMBIGUOUS:
+            operation = _compile_operation(name, model.operation_model(name))
             table.setdefault((operation.method, operation.depth), []).append(operation)
     for operations in table.values():
         operations.sort(key=lambda operation: -operation.conditions)
     return table
 
 
-def _compile(name: str, model: Any) -> _Operation:
+def _compile_operation(name: str, model: Any) -> _OperationSpec:
     # The path of requestUri says nothing: a client takes the bucket out of it, in the model that all share, when it
     # first calls an operation.
     literal = model.http["requestUri"].partition("?")[2]
     shape = model.input_shape
     members = {} if shape is None else dict(shape.members)
     required = set() if shape is None else set(shape.required_members)
-    located: dict[str, list[_Located]] = {"querystring": [], "header": [], "headers": []}
+    located: dict[str, list[_HttpBinding]] = {"querystring": [], "header": [], "headers": []}
     in_path = {
         member.serialization["name"] for member in members.values() if member.serialization.get("location") == "uri"
     }
@@ -321,13 +321,13 @@ def _compile(name: str, model: Any) -> _Operation:
         place, wire_name = member.serialization.get("location"), member.serialization.get("name", key)
         if place in located:
             wire_name = wire_name if place == "querystring" else wire_name.lower()
-            located[place].append(_Located(key, wire_name, member))
+            located[place].append(_HttpBinding(key, wire_name, member))
             if key in required and place == "querystring":
                 query.add((wire_name, None))
             elif key in required:
                 needed_headers.add(wire_name)
     payload = None if shape is None else shape.serialization.get("payload")
-    return _Operation(
+    return _OperationSpec(
         name=name,
         method=model.http["method"],
         depth=len(in_path & {"Bucket", "Key"}),
@@ -336,6 +336,6 @@ def _compile(name: str, model: Any) -> _Operation:
         query=tuple(located["querystring"]),
         headers={member.wire_name: member for member in located["header"]},
         prefixed=tuple(located["headers"]),
-        payload=None if payload is None else _Located(payload, payload, members[payload]),
-        needs_checksum=name in _NEED_CHECKSUM,
+        payload=None if payload is None else _HttpBinding(payload, payload, members[payload]),
+        needs_checksum=name in _CHECKSUM_REQUIRED,
     )

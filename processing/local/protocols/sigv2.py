@@ -64,11 +64,11 @@ class SignedUrl:
             raise auth_errors.mismatch("rest", lambda: details)
 
 
-def read(request: Request) -> SignedUrl | None:
+def parse(request: Request) -> SignedUrl | None:
     """Return the signature in a request's URL; None if there is none of version 2.
 
     Raises:
-        ApiError: it cannot be read.
+        ApiError: it cannot be parse.
     """
     if "Signature=" not in request.query or "AWSAccessKeyId=" not in request.query:
         return None
@@ -86,22 +86,22 @@ def read(request: Request) -> SignedUrl | None:
         request.headers.get("x-amz-security-token"),
         int(text),
         fields["Signature"],
-        _text(request, text),
+        _string_to_sign(request, text),
         request,
     )
 
 
-def _text(request: Request, expires: str) -> str:
+def _string_to_sign(request: Request, expires: str) -> str:
     plain = [request.headers.get(name, "").strip() for name in ("content-md5", "content-type")]
     amazon = [f"{name}:{value.strip()}" for name, value in sorted(_amazon_headers(request.headers).items())]
-    return "\n".join([request.method, *plain, expires, *amazon, _resource(request)])
+    return "\n".join([request.method, *plain, expires, *amazon, _canonicalized_resource(request)])
 
 
 def _amazon_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name.startswith("x-amz-")}
 
 
-def _resource(request: Request) -> str:
+def _canonicalized_resource(request: Request) -> str:
     """Return the path as it came, with the bucket although the host may name it, and the parameters that are signed."""
     from botocore.auth import HmacV1Auth
 

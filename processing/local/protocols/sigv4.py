@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from processing.local.protocols.message import Request
     from processing.local.stores.bodies import Readable
 
-LONGEST_LIFETIME = 7 * 24 * 3600
+MAX_LIFETIME = 7 * 24 * 3600
 """Seconds that a presigned URL may be good for."""
 
 _UNSIGNED = frozenset({"UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"})
 _CHUNKED = frozenset({"STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"})
 _HASH = re.compile(r"[0-9a-f]{64}")
-_STAMP = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
+_AMZ_DATE = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
 _PLAIN_PATH = re.compile(r"[\w/.~-]*", re.ASCII)  # is the same encoded and decoded
 _PLAIN_QUERY = re.compile(r"[\w.~=&-]*", re.ASCII)
 _QUERY_FIELDS = (
@@ -49,7 +49,7 @@ _QUERY_FIELDS = (
 
 
 @frozen
-class _Claim:
+class _ClaimedSignature:
     """What a request says of its signature."""
 
     access_key: str
@@ -90,14 +90,14 @@ class SignatureVerifier:
         Raises:
             ApiError: the request is not signed, or not rightly so.
         """
-        if protocol == "rest" and (url := sigv2.read(request)) is not None:
-            keys = self._keys(url.access_key, url.token, protocol)
+        if protocol == "rest" and (url := sigv2.parse(request)) is not None:
+            keys = self._find_keys(url.access_key, url.token, protocol)
             url.check(keys.secret_key, self._clock.time())
             return keys.identity, url.request
-        claim = _claim(request, protocol)
+        claim = _claimed_signature(request, protocol)
         if service not in {None, claim.service}:
-            raise auth_errors.other_service(protocol, claim.service, str(service))
-        keys = self._keys(claim.access_key, claim.token, protocol)
+            raise auth_errors.wrong_service(protocol, claim.service, str(service))
+        keys = self._find_keys(claim.access_key, claim.token, protocol)
         self._check_time(claim, protocol)
         payload = _payload_hash(request, claim)
         if payload is None:  # the service's clients sign the body and do not tell its hash: small ones, by nature
@@ -123,7 +123,7 @@ class SignatureVerifier:
             )
         return keys.identity, _with_checked_body(request, payload)
 
-    def _keys(self, access_key: str, token: str | None, protocol: Protocol) -> Keys:
+    def _find_keys(self, access_key: str, token: str | None, protocol: Protocol) -> Keys:
         try:
             keys = self._credentials.find(access_key, token)
         except InvalidTokenError:
@@ -134,13 +134,13 @@ class SignatureVerifier:
             raise auth_errors.expired_token(protocol)
         return keys
 
-    def _check_time(self, claim: _Claim, protocol: Protocol) -> None:
+    def _check_time(self, claim: _ClaimedSignature, protocol: Protocol) -> None:
         now, lifetime = self._clock.time(), claim.lifetime
         if lifetime is None:
             if abs(now - claim.moment) > auth_errors.ALLOWED_SKEW:
-                raise auth_errors.skewed(protocol, claim.moment, now)
+                raise auth_errors.clock_skew(protocol, claim.moment, now)
         elif claim.moment > now + auth_errors.ALLOWED_SKEW:
-            raise auth_errors.early_url(protocol, claim.moment, lifetime, now)
+            raise auth_errors.url_not_yet_valid(protocol, claim.moment, lifetime, now)
         elif claim.moment + lifetime < now:
             raise auth_errors.expired_url(protocol, claim.moment, lifetime, now)
 
@@ -148,7 +148,7 @@ class SignatureVerifier:
 # What the request says
 
 
-def _claim(request: Request, protocol: Protocol) -> _Claim:
+def _claimed_signature(request: Request, protocol: Protocol) -> _ClaimedSignature:
     authorization = request.headers.get("authorization")
     # A parameter of another name that contains one of these is harmless: the fields are read by their whole names.
     presigned = "X-Amz-Algorithm=" in request.query or "X-Amz-Signature=" in request.query
@@ -162,10 +162,10 @@ def _claim(request: Request, protocol: Protocol) -> _Claim:
     return _header_claim(request, authorization, protocol)
 
 
-def _header_claim(request: Request, authorization: str, protocol: Protocol) -> _Claim:
+def _header_claim(request: Request, authorization: str, protocol: Protocol) -> _ClaimedSignature:
     algorithm, _, rest = authorization.strip().partition(" ")
     if algorithm != ALGORITHM:
-        raise auth_errors.other_mechanism(protocol)
+        raise auth_errors.unsupported_mechanism(protocol)
     fields = dict(_pair(part, protocol) for part in rest.split(",") if part.strip())
     for name in ("Credential", "SignedHeaders", "Signature"):
         if name not in fields:
@@ -174,7 +174,7 @@ def _header_claim(request: Request, authorization: str, protocol: Protocol) -> _
     access_key, scope = _credential(fields["Credential"], stamp, protocol, presigned=False)
     names = _signed_names(request, fields["SignedHeaders"], protocol, presigned=False)
     token = request.headers.get("x-amz-security-token")
-    return _Claim(access_key, scope, names, fields["Signature"], stamp, moment, token)
+    return _ClaimedSignature(access_key, scope, names, fields["Signature"], stamp, moment, token)
 
 
 def _pair(part: str, protocol: Protocol) -> tuple[str, str]:
@@ -184,7 +184,7 @@ def _pair(part: str, protocol: Protocol) -> tuple[str, str]:
     return name, value
 
 
-def _presigned_claim(request: Request, protocol: Protocol) -> _Claim:
+def _presigned_claim(request: Request, protocol: Protocol) -> _ClaimedSignature:
     fields: dict[str, str] = {}
     for name, value in _decoded_query(request.query):
         if name in fields and name.startswith("X-Amz-"):
@@ -194,16 +194,16 @@ def _presigned_claim(request: Request, protocol: Protocol) -> _Claim:
         message = f"Query-string authentication version 4 requires the {', '.join(_QUERY_FIELDS)} parameters."
         raise auth_errors.malformed(protocol, message, presigned=True)
     if fields["X-Amz-Algorithm"] != ALGORITHM:
-        raise auth_errors.other_mechanism(protocol)
+        raise auth_errors.unsupported_mechanism(protocol)
     stamp, lifetime = fields["X-Amz-Date"], _lifetime(fields["X-Amz-Expires"], protocol)
-    moment = _moment(stamp)
+    moment = _parse_timestamp(stamp)
     if moment is None:
         message = "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\""
         raise auth_errors.malformed(protocol, message, presigned=True)
     access_key, scope = _credential(fields["X-Amz-Credential"], stamp, protocol, presigned=True)
     names = _signed_names(request, fields["X-Amz-SignedHeaders"], protocol, presigned=True)
     token = fields.get("X-Amz-Security-Token", request.headers.get("x-amz-security-token"))
-    return _Claim(access_key, scope, names, fields["X-Amz-Signature"], stamp, moment, token, lifetime)
+    return _ClaimedSignature(access_key, scope, names, fields["X-Amz-Signature"], stamp, moment, token, lifetime)
 
 
 def _lifetime(text: str, protocol: Protocol) -> int:
@@ -211,9 +211,9 @@ def _lifetime(text: str, protocol: Protocol) -> int:
         raise auth_errors.malformed(protocol, "X-Amz-Expires should be a number", presigned=True)
     if text.startswith("-"):
         raise auth_errors.malformed(protocol, "X-Amz-Expires must be non-negative", presigned=True)
-    if len(text) > 9 or int(text) > LONGEST_LIFETIME:
+    if len(text) > 9 or int(text) > MAX_LIFETIME:
         message = "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less"
-        raise auth_errors.malformed(protocol, f"{message} than {LONGEST_LIFETIME} seconds", presigned=True)
+        raise auth_errors.malformed(protocol, f"{message} than {MAX_LIFETIME} seconds", presigned=True)
     return int(text)
 
 
@@ -250,14 +250,14 @@ def _header_time(request: Request, protocol: Protocol) -> tuple[str, float]:
         text = request.headers.get("date", "")
         try:
             moment = parsedate_to_datetime(text).timestamp()
-            return auth_errors.stamp(moment), moment
+            return auth_errors.amz_date(moment), moment
         except (TypeError, ValueError, OverflowError):
             if protocol == "rest":
                 message = "AWS authentication requires a valid Date or x-amz-date header"
                 raise ApiError("AccessDenied", message, 403) from None
             message = "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header."
             raise auth_errors.malformed(protocol, message) from None
-    moment_of_stamp = _moment(text)
+    moment_of_stamp = _parse_timestamp(text)
     if moment_of_stamp is None:
         message = f"Date must be in ISO-8601 'basic format'. Got '{text}'. See http://en.wikipedia.org/wiki/ISO_8601"
         raise auth_errors.malformed(protocol, message)
@@ -265,8 +265,8 @@ def _header_time(request: Request, protocol: Protocol) -> tuple[str, float]:
 
 
 @functools.lru_cache(maxsize=64)
-def _moment(stamp: str) -> float | None:
-    if not _STAMP.fullmatch(stamp):
+def _parse_timestamp(stamp: str) -> float | None:
+    if not _AMZ_DATE.fullmatch(stamp):
         return None
     try:
         return dt.datetime.strptime(stamp, "%Y%m%dT%H%M%S%z").timestamp()
@@ -277,8 +277,8 @@ def _moment(stamp: str) -> float | None:
 # What was signed
 
 
-def _canonical_request(request: Request, claim: _Claim, payload: str) -> str:
-    lines = [f"{name}:{_squeezed(_header(request, name))}" for name in claim.signed_headers]
+def _canonical_request(request: Request, claim: _ClaimedSignature, payload: str) -> str:
+    lines = [f"{name}:{_collapse_spaces(_header(request, name))}" for name in claim.signed_headers]
     path = _canonical_path(request.path, claim.service)
     query = _canonical_query(request.query, presigned=claim.lifetime is not None)
     headers, names = "\n".join(lines), ";".join(claim.signed_headers)
@@ -289,7 +289,7 @@ def _header(request: Request, name: str) -> str:
     return request.host if name == "host" else request.headers.get(name, "")
 
 
-def _squeezed(value: str) -> str:
+def _collapse_spaces(value: str) -> str:
     return " ".join(value.split()) if "  " in value or "\t" in value else value.strip()
 
 
@@ -338,7 +338,7 @@ def _with_headers_of_url(request: Request) -> Request:
     return evolve(request, headers={**request.headers, **found}) if found else request
 
 
-def _payload_hash(request: Request, claim: _Claim) -> str | None:
+def _payload_hash(request: Request, claim: _ClaimedSignature) -> str | None:
     """Return what stands for the body in the canonical request; None if the body has to be hashed to know it."""
     claimed = request.headers.get("x-amz-content-sha256")
     if claim.service != "s3":

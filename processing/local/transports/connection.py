@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from processing.exceptions import EngineError
 from processing.local.credentials import acting_as
 from processing.local.errors import ApiError, unusable
-from processing.local.protocols import codec
-from processing.local.protocols import http1 as http
+from processing.local.protocols import codec, http1
 from processing.local.protocols.message import CHUNK, MAX_DECOMPRESSED, FileSection, Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from processing.local.protocols.http1 import Head
+    from processing.local.protocols.http1 import RequestHead
     from processing.local.protocols.sigv4 import SignatureVerifier
     from processing.local.stores.bodies import Readable
 
@@ -37,13 +36,13 @@ SEND_SECONDS = 300.0
 """How long a client may take to make room for the next byte of an answer."""
 
 HEAD_SECONDS = 30.0
-SLOWEST_BODY = 1024
+MIN_BODY_RATE = 1024
 """Bytes a second that a body has to make on average, after the first minute."""
 
-SMALL = 1 << 16
+SMALL_BODY = 1 << 16
 """Bodies up to so many bytes are read at once."""
 
-DRAINED = 1 << 20
+MAX_DRAINED = 1 << 20
 """So much of a body that nobody read is read to be able to go on with the connection."""
 
 LINGER_BYTES, LINGER_SECONDS = 1 << 26, 2
@@ -63,7 +62,7 @@ class ServerContext(Protocol):
     def handle(self) -> codec.Handle:
         """What answers."""
 
-    def leave(self, connection: Connection) -> None:
+    def connection_closed(self, connection: Connection) -> None:
         """Take note that a connection has ended."""
 
 
@@ -87,13 +86,13 @@ class Connection:
         self.idle_since: float | None = time.monotonic()
         self._socket = sock
         self._server = server
-        self._inbox = _Inbox(sock)
+        self._incoming = _ReceiveBuffer(sock)
         self._interrupted = False
 
     def run(self) -> None:
         """Serve requests until one of the sides ends it."""
         try:
-            _set_up(self._socket)
+            _configure(self._socket)
             while self._serve_one():
                 pass
         except (ConnectionLost, OSError):
@@ -102,7 +101,7 @@ class Connection:
             logger.exception("a connection broke off")
         finally:
             self._socket.close()
-            self._server.leave(self)
+            self._server.connection_closed(self)
 
     def interrupt(self) -> None:
         """End the wait for the next request; called by another thread."""
@@ -118,53 +117,53 @@ class Connection:
     def _serve_one(self) -> bool:
         """Answer the next request and return whether there may be another one."""
         self.idle_since = time.monotonic()
-        if self._server.stopping or not self._inbox.await_first_byte():
+        if self._server.stopping or not self._incoming.wait_for_request():
             return False
         self.idle_since = time.monotonic()
         request_id = codec.new_request_id()
         try:
-            head = http.parse_head(self._inbox.head())
+            head = http1.parse_head(self._incoming.read_head())
             self.idle_since = None
         except ApiError as error:
             self.idle_since = None
             if self._interrupted:  # a client tries again where a connection ends, but not after an answer
                 return False
             blank = Request("GET", "", "/", "", {})
-            self._send(blank, codec.refuse(error, blank, request_id), keeps=False, chunks=False)
+            self._send(blank, codec.error_response(error, blank, request_id), keeps=False, chunks=False)
             self._linger()
             return False
         return self._answer(head, request_id)
 
-    def _answer(self, head: Head, request_id: str) -> bool:
-        body = _Body(self._inbox, head, self._socket)
+    def _answer(self, head: RequestHead, request_id: str) -> bool:
+        body = _RequestBody(self._incoming, head, self._socket)
         request = Request(head.method, head.host, head.path, head.query, head.headers)
         response = self._response(request, head, body, request_id)
-        keeps = head.keeps_alive and body.can_be_left() and not self._server.stopping
-        keeps = self._send(request, response, keeps=keeps, chunks=not head.old) and keeps
+        keeps = head.keep_alive and body.can_drain() and not self._server.stopping
+        keeps = self._send(request, response, keeps=keeps, chunks=not head.is_http_1_0) and keeps
         if keeps and body.drain():
             return True
         if body.unread:
             self._linger()
         return False
 
-    def _response(self, request: Request, head: Head, body: _Body, request_id: str) -> Response:
+    def _response(self, request: Request, head: RequestHead, body: _RequestBody, request_id: str) -> Response:
         try:
             request = _with_body(request, head, body)
             service = codec.signing_name_of(request)
             identity, request = self._server.verifier.verify(request, codec.protocol_of(request), service)
             with acting_as(identity):
-                return codec.answer(self._server.handle, request, request_id)
+                return codec.handle_request(self._server.handle, request, request_id)
         except ApiError as error:
-            return codec.refuse(error, request, request_id)
+            return codec.error_response(error, request, request_id)
         except (ConnectionLost, ConnectionError):
             raise
         except EngineError as error:
             logger.error("%s: %s %s: %s", request_id, request.method, printable(request.path), error)  # noqa: TRY400 -- it says all
-            return codec.refuse(unusable(error), request, request_id)
+            return codec.error_response(unusable(error), request, request_id)
         except Exception:
             logger.exception("%s: %s %s failed", request_id, request.method, printable(request.path))
             code = "InternalError" if codec.protocol_of(request) == "rest" else "InternalFailure"
-            return codec.refuse(ApiError(code, _INTERNAL, 500), request, request_id)
+            return codec.error_response(ApiError(code, _INTERNAL, 500), request, request_id)
 
     def _send(self, request: Request, response: Response, *, keeps: bool, chunks: bool) -> bool:
         """Send an answer and return whether the client can tell where it ends."""
@@ -178,7 +177,7 @@ class Connection:
         keeps = keeps and (ends or chunks)
         if not keeps:
             headers["Connection"] = "close"
-        head = http.head_of_answer(response.status, headers)
+        head = http1.response_head(response.status, headers)
         try:
             if isinstance(body, bytes):
                 self._socket.sendall(head if bodiless else head + body)
@@ -194,8 +193,8 @@ class Connection:
         return keeps
 
     def _send_known(self, head: bytes, body: Readable, length: int) -> None:
-        if length <= SMALL:
-            self._socket.sendall(head + _exactly(body, length))
+        if length <= SMALL_BODY:
+            self._socket.sendall(head + _read_exactly(body, length))
             return
         self._socket.sendall(head)
         if isinstance(body, FileSection) and hasattr(os, "sendfile"):
@@ -227,37 +226,37 @@ class Connection:
                 left -= len(piece)
 
 
-class _Inbox:
+class _ReceiveBuffer:
     """What has come from a client and is not read yet."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._buffer = b""
 
-    def await_first_byte(self) -> bool:
+    def wait_for_request(self) -> bool:
         """Wait for a request and return whether one begins."""
         for _ in range(IDLE_ROUNDS):
             self._buffer = self._buffer.lstrip(b"\r\n")
             if self._buffer:
                 return True
             try:
-                self._buffer = self._socket.recv(SMALL)
+                self._buffer = self._socket.recv(SMALL_BODY)
             except BlockingIOError:
                 continue
             if not self._buffer:
                 return False
         return False
 
-    def head(self) -> bytes:
+    def read_head(self) -> bytes:
         """Return the head of the request, and keep what came behind it."""
         deadline = time.monotonic() + HEAD_SECONDS
-        while (end := http.end_of_head(self._buffer)) is None:
+        while (end := http1.end_of_head(self._buffer)) is None:
             if time.monotonic() > deadline:
-                raise timed_out()
+                raise timeout_error()
             try:
-                more = self._socket.recv(SMALL)
+                more = self._socket.recv(SMALL_BODY)
             except BlockingIOError:
-                raise timed_out() from None
+                raise timeout_error() from None
             if not more:
                 raise ApiError("IncompleteRequest", "The request ended within its head.")
             self._buffer += more
@@ -276,42 +275,42 @@ class _Inbox:
         except BlockingIOError:
             more = b""
             if not have:
-                raise timed_out() from None
+                raise timeout_error() from None
         return have + more if have else more
 
-    def line(self) -> bytes:
+    def read_line(self) -> bytes:
         """Return a short line without its end."""
         while b"\n" not in self._buffer:
-            if len(self._buffer) > http.MAX_REQUEST_LINE:
-                raise broken_chunks()
+            if len(self._buffer) > http1.MAX_REQUEST_LINE:
+                raise chunk_error()
             try:
-                more = self._socket.recv(SMALL)
+                more = self._socket.recv(SMALL_BODY)
             except BlockingIOError:
-                raise timed_out() from None
+                raise timeout_error() from None
             if not more:
-                raise incomplete()
+                raise incomplete_body_error()
             self._buffer += more
         line, _, self._buffer = self._buffer.partition(b"\n")
         if not line.endswith(b"\r"):
-            raise broken_chunks()
+            raise chunk_error()
         return line[:-1]
 
 
-class _Body:
+class _RequestBody:
     """The body of a request, as a stream that ends where the body does.
 
     Attributes:
         unread: whether there is, or may be, something left of it.
     """
 
-    def __init__(self, inbox: _Inbox, head: Head, sock: socket.socket) -> None:
-        self._inbox = inbox
+    def __init__(self, incoming: _ReceiveBuffer, head: RequestHead, sock: socket.socket) -> None:
+        self._incoming = incoming
         self._left = head.length
         self._chunk = 0
         self._first = True
-        self._awaited = sock if head.awaits_continue else None
-        self._got = 0
-        self._began = time.monotonic()
+        self._continue_socket = sock if head.expects_continue else None
+        self._received = 0
+        self._started_at = time.monotonic()
         self.unread = head.length != 0
 
     def read(self, size: int = -1, /) -> bytes:
@@ -324,21 +323,21 @@ class _Body:
             return b"".join(iter(lambda: self.read(CHUNK), b""))
         if not self.unread or not size:
             return b""
-        if self._awaited is not None:
-            self._awaited.sendall(http.CONTINUE)
-            self._awaited = None
+        if self._continue_socket is not None:
+            self._continue_socket.sendall(http1.CONTINUE)
+            self._continue_socket = None
         data = self._read_sized(size) if self._left is not None else self._read_chunked(size)
-        self._got += len(data)
-        elapsed = time.monotonic() - self._began
-        if elapsed > 60 and self._got < elapsed * SLOWEST_BODY and self.unread:
-            raise timed_out()
+        self._received += len(data)
+        elapsed = time.monotonic() - self._started_at
+        if elapsed > 60 and self._received < elapsed * MIN_BODY_RATE and self.unread:
+            raise timeout_error()
         return data
 
     def _read_sized(self, size: int) -> bytes:
         assert self._left is not None
-        data = self._inbox.read(min(size, self._left, 1 << 20))
+        data = self._incoming.read(min(size, self._left, 1 << 20))
         if not data:
-            raise incomplete()
+            raise incomplete_body_error()
         self._left -= len(data)
         self.unread = self._left > 0
         return data
@@ -346,32 +345,34 @@ class _Body:
     def _read_chunked(self, size: int) -> bytes:
         if not self._chunk and not self._next_chunk():
             return b""
-        data = self._inbox.read(min(size, self._chunk, 1 << 20))
+        data = self._incoming.read(min(size, self._chunk, 1 << 20))
         if not data:
-            raise incomplete()
+            raise incomplete_body_error()
         self._chunk -= len(data)
         return data
 
     def _next_chunk(self) -> bool:
-        if not self._first and self._inbox.line():
-            raise broken_chunks()
+        if not self._first and self._incoming.read_line():
+            raise chunk_error()
         self._first = False
-        size = self._inbox.line().partition(b";")[0].strip(b" \t")
+        size = self._incoming.read_line().partition(b";")[0].strip(b" \t")
         if not _CHUNK_SIZE.fullmatch(size):
-            raise broken_chunks()
+            raise chunk_error()
         self._chunk = int(size, 16)
         if not self._chunk:
             trailers = 0
-            while self._inbox.line():
+            while self._incoming.read_line():
                 trailers += 1
-                if trailers > http.MAX_HEADERS:
-                    raise broken_chunks()
+                if trailers > http1.MAX_HEADERS:
+                    raise chunk_error()
             self.unread = False
         return self.unread
 
-    def can_be_left(self) -> bool:
+    def can_drain(self) -> bool:
         """Whether what nobody read is little enough to be read away; a client that waits for 100 may send it or not."""
-        return not self.unread or (self._awaited is None and self._left is not None and self._left <= DRAINED)
+        return not self.unread or (
+            self._continue_socket is None and self._left is not None and self._left <= MAX_DRAINED
+        )
 
     def drain(self) -> bool:
         """Read the rest away and return whether that went well."""
@@ -386,26 +387,26 @@ class _Body:
 _CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
 
 
-def _with_body(request: Request, head: Head, body: _Body) -> Request:
+def _with_body(request: Request, head: RequestHead, body: _RequestBody) -> Request:
     """Return the request with its body: all of it where it is small, a stream for what is an object's bytes.
 
     Raises:
         ApiError: it is larger than any request may be that has to be in memory.
     """
-    if head.length is not None and head.length <= SMALL and not head.awaits_continue:
-        return _evolved(request, _exactly(body, head.length))
+    if head.length is not None and head.length <= SMALL_BODY and not head.expects_continue:
+        return _replace_body(request, _read_exactly(body, head.length))
     if codec.is_of_object_service(request) or "authorization" not in request.headers:
-        return _evolved(request, body)
+        return _replace_body(request, body)
     if head.length is not None and head.length > MAX_DECOMPRESSED:
         raise ApiError("RequestEntityTooLargeException", "The request is too large.", 413)
-    return _evolved(request, _evolved(request, body).raw_content())
+    return _replace_body(request, _replace_body(request, body).raw_content())
 
 
-def _evolved(request: Request, body: bytes | Readable) -> Request:
+def _replace_body(request: Request, body: bytes | Readable) -> Request:
     return Request(request.method, request.host, request.path, request.query, request.headers, body)
 
 
-def _exactly(body: Readable, length: int) -> bytes:
+def _read_exactly(body: Readable, length: int) -> bytes:
     data = body.read(length)
     while len(data) < length:
         more = body.read(length - len(data))
@@ -420,19 +421,19 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text[:1000])
 
 
-def timed_out() -> ApiError:
+def timeout_error() -> ApiError:
     """Return the error for a client that keeps the server waiting."""
     message = "Your socket connection to the server was not read from or written to within the timeout period."
     return ApiError("RequestTimeout", message, 408)
 
 
-def incomplete() -> ApiError:
+def incomplete_body_error() -> ApiError:
     """Return the error for a body that ends too early."""
     message = "You did not provide the number of bytes specified by the Content-Length HTTP header"
     return ApiError("IncompleteBody", message)
 
 
-def broken_chunks() -> ApiError:
+def chunk_error() -> ApiError:
     """Return the error for a chunked body that is malformed."""
     return ApiError("InvalidChunk", "The chunks of the request body are malformed.")
 
@@ -443,7 +444,7 @@ def _close(body: Any) -> None:
         close()
 
 
-def _set_up(sock: socket.socket) -> None:
+def _configure(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # The kernel's own time-outs: a socket with Python's would need another system call before each read and write.
     sock.settimeout(None)

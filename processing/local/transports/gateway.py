@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def serve(order: Mapping[str, Any]) -> None:
     """Serve the engine at the listener that was inherited, until the supervisor is gone."""
-    threading.Thread(target=_end_with_supervisor, daemon=True).start()
+    threading.Thread(target=_exit_with_supervisor, daemon=True).start()
     os.environ[MASKS_VARIABLE] = json.dumps(order["masks"])
     home = Path(order["home"])
     with logging_to(home, logging.getLogger("processing")):  # what goes to stderr gets into the job's log
@@ -30,7 +30,7 @@ def serve(order: Mapping[str, Any]) -> None:
         Server(engine, listener=socket.socket(fileno=order["listener"])).serve_forever()
 
 
-def _end_with_supervisor() -> None:
+def _exit_with_supervisor() -> None:
     """End when the other end of stdin is closed, which the kernel does when the supervisor ends, however it ends."""
     with contextlib.suppress(OSError):
         while os.read(0, 1):

@@ -37,21 +37,21 @@ class InProcessTransport:
         """Return the engine's answer."""
         from botocore.awsrequest import AWSResponse
 
-        response = codec.answer(self._engine.handle, _plain(request))
+        response = codec.handle_request(self._engine.handle, _to_request(request))
         headers: Any = response.headers
-        return AWSResponse(request.url, response.status, headers, _Raw(response.body))
+        return AWSResponse(request.url, response.status, headers, _RawBody(response.body))
 
 
 def identify(request: AWSPreparedRequest) -> tuple[str, str]:
     """Return the service and the operation of a request, by boto3's names: `("s3", "PutObject")`."""
-    return codec.identify(_plain(request))
+    return codec.identify(_to_request(request))
 
 
-def _plain(request: AWSPreparedRequest) -> Request:
+def _to_request(request: AWSPreparedRequest) -> Request:
     return Request.from_url(request.method, request.url, dict(request.headers.items()), request.body)
 
 
-class _Raw:
+class _RawBody:
     """A body as botocore expects it of urllib3: a file with a `stream` method besides.
 
     No subclass of a file: those are closed when they are dropped, and a Ctrl-C that comes while Python code runs for

@@ -109,15 +109,15 @@ class Server:
         self._acceptor = threading.Thread(target=self._accept, name="engine-accept", daemon=True)
         self._acceptor.start()
 
-    def serve_forever(self, *, begun: Callable[[], None] = lambda: None) -> None:
+    def serve_forever(self, *, on_start: Callable[[], None] = lambda: None) -> None:
         """Serve until `ask_to_stop` is called, by a signal handler or another thread.
 
         Args:
-            begun: called when it serves.
+            on_start: called when it serves.
         """
         self.start()
         try:
-            begun()
+            on_start()
             self._stop_asked.get()
         finally:
             self.stop()
@@ -159,7 +159,7 @@ class Server:
     ) -> None:
         self.stop()
 
-    def leave(self, connection: Connection) -> None:
+    def connection_closed(self, connection: Connection) -> None:
         """Take note that a connection has ended."""
         with self._changed:
             self._threads.pop(connection, None)
@@ -175,7 +175,7 @@ class Server:
                     self._make_room()
                     while len(self._threads) < MAX_CONNECTIONS:
                         accepted, _ = self._listener.accept()
-                        self._begin(accepted)
+                        self._start_connection(accepted)
                 except BlockingIOError:  # those were all
                     pass
                 except (OSError, RuntimeError) as error:  # too many open files, or threads: others have to end first
@@ -183,7 +183,7 @@ class Server:
                     with self._changed:
                         self._changed.wait(0.1)
 
-    def _begin(self, accepted: socket.socket) -> None:
+    def _start_connection(self, accepted: socket.socket) -> None:
         connection = Connection(accepted, self)
         thread = threading.Thread(target=connection.run, name="engine-connection", daemon=True)
         with self._changed:
@@ -192,7 +192,7 @@ class Server:
             thread.start()
         except BaseException:
             accepted.close()
-            self.leave(connection)
+            self.connection_closed(connection)
             raise
 
     def _make_room(self) -> None:
@@ -205,16 +205,16 @@ class Server:
                 self._changed.wait(0.1)
 
 
-def serve_until_signal(server: Server, *, begun: Callable[[], None] = lambda: None) -> None:
+def serve_until_signal(server: Server, *, on_start: Callable[[], None] = lambda: None) -> None:
     """Serve until the process gets SIGTERM or SIGINT, from the main thread.
 
     Args:
         server: not started yet.
-        begun: called when it serves.
+        on_start: called when it serves.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.ask_to_stop())
-    server.serve_forever(begun=begun)
+    server.serve_forever(on_start=on_start)
 
 
 @contextlib.contextmanager
@@ -223,7 +223,7 @@ def logging_to(home: Path, of: logging.Logger = logger) -> Iterator[None]:
     path = home / LOG_FILE
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(_OneEntry("%(asctime)s %(process)d %(levelname)s %(message)s"))
+    handler.setFormatter(_SingleEntryFormatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
     of.addHandler(handler)
     try:
         yield
@@ -232,15 +232,15 @@ def logging_to(home: Path, of: logging.Logger = logger) -> Iterator[None]:
         handler.close()
 
 
-class _OneEntry(logging.Formatter):
+class _SingleEntryFormatter(logging.Formatter):
     """Indents all lines of an entry but the first and escapes control characters: nobody can make an entry up."""
 
     def format(self, record: logging.LogRecord) -> str:
         first, *others = super().format(record).split("\n")
-        return "\n    ".join(_UNPRINTABLE.sub(_escaped, line) for line in (first, *others))
+        return "\n    ".join(_UNPRINTABLE.sub(_escape, line) for line in (first, *others))
 
 
-def _escaped(match: re.Match[str]) -> str:
+def _escape(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode()
 
 
