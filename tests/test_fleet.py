@@ -521,7 +521,7 @@ def test_stop_reaches_what_another_process_submitted(world: World, caplog: pytes
     submit_one_more()
     with caplog.at_level(logging.WARNING, "processing"):
         Fleet.attach(name, world.session).stop()
-    assert "another process has submitted further ones: end that one, and stop again" in caplog.text
+    assert "another process has submitted further ones: end that process, and stop the fleet again" in caplog.text
     world.aws.service.handlers["StopProcessingJob"] = stop
     caplog.clear()
     Fleet.attach(name, world.session).stop()
@@ -584,7 +584,7 @@ def test_ctrl_c_ends_the_submission_and_says_how_to_go_on(
         if thread.name.startswith("submission-"):
             thread.join()
     assert len(world.names()) < 100
-    for words in ("of 1000 jobs of etl are there", "submit_all(..., name='etl') again", "Fleet.attach('etl', session="):
+    for words in ("of 1000 jobs of etl exist", "submit_all(..., name='etl') again", "Fleet.attach('etl', session="):
         assert words in caplog.text
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from processing.aws.retry import RetryingApi
 from processing.exceptions import NameTakenError, SubmissionError
-from processing.job.submit import NotWantedError, Submitted, differences, paced_by, submit
+from processing.job.launch import LaunchOptions, _options, launch_options
+from processing.job.submit import SubmissionCancelledError, Submitted, differences, submit
 from processing.testing.clock import VirtualClock
 from processing.testing.faults import FaultInjector, FaultKind
 from processing.testing.wire import JsonService, ServiceError, make_client
@@ -17,6 +18,7 @@ from processing.testing.wire import JsonService, ServiceError, make_client
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from processing.aws.retry import RateLimiter
     from processing.request.build import ProcessingRequest
 
 ARN = "arn:aws:sagemaker:us-east-1:111122223333:processing-job/"
@@ -109,8 +111,8 @@ class World:
         client = make_client("sagemaker", self.faults.wrap(self.sagemaker.service), **config)
         self.api = RetryingApi(lambda _: client, clock=self.clock, random=random.Random(5))
 
-    def submit(self, **changes: Any) -> Submitted:
-        return submit(self.api, cast("ProcessingRequest", Request(**changes)))
+    def submit(self, rate_limiter: RateLimiter | None = None, **changes: Any) -> Submitted:
+        return submit(self.api, cast("ProcessingRequest", Request(**changes)), rate_limiter=rate_limiter)
 
 
 def test_an_answered_call_is_all_there_is() -> None:
@@ -398,15 +400,15 @@ def test_the_instance_type_that_aws_chose_is_no_difference() -> None:
     assert differences(REQUEST, chosen) == []
 
 
-class Pace:
-    """Lets so many tries through, and then has nothing created any more."""
+class Limiter:
+    """A rate limiter that lets a number of tries through, and then cancels the submission."""
 
     def __init__(self, tries: int) -> None:
         self.left = tries
 
     def acquire(self, _: object) -> float:
         if not self.left:
-            raise NotWantedError("enough", job_name="clean")
+            raise SubmissionCancelledError("enough", job_name="clean")
         self.left -= 1
         return 0.0
 
@@ -422,8 +424,8 @@ def test_what_is_not_wanted_any_more_is_not_sent() -> None:
     for tries in (0, 2):
         world = World()
         world.faults.on("CreateProcessingJob", "throttle", times=99)
-        with paced_by(Pace(tries)), pytest.raises(NotWantedError, match="enough"):
-            world.submit()
+        with pytest.raises(SubmissionCancelledError, match="enough"):
+            world.submit(Limiter(tries))
         assert world.faults.calls == ["CreateProcessingJob"] * tries
 
 
@@ -432,17 +434,18 @@ def test_what_may_be_there_is_looked_for_although_it_is_not_wanted() -> None:
     for kind, is_there in (("reset_after", True), ("error500", False)):
         world = World()
         world.faults.on("CreateProcessingJob", cast("FaultKind", kind))
-        with paced_by(Pace(1)):
-            if is_there:
-                assert world.submit() == Submitted(ARN + "clean", adopted=True)
-            else:
-                with pytest.raises(SubmissionError, match="was not created: enough"):
-                    world.submit()
+        if is_there:
+            assert world.submit(Limiter(1)) == Submitted(ARN + "clean", adopted=True)
+        else:
+            with pytest.raises(SubmissionError, match="was not created: enough"):
+                world.submit(Limiter(1))
 
 
-def test_a_pace_holds_for_its_block_alone() -> None:
-    """After the block, submissions go as before."""
+def test_launch_options_hold_for_their_block_alone() -> None:
+    """After the block, launches have the default options, and submissions go as before."""
     world = World()
-    with paced_by(Pace(0)), pytest.raises(NotWantedError):
-        world.submit()
-    assert world.submit() == Submitted(ARN + "clean", adopted=False)
+    with launch_options(LaunchOptions(Limiter(0))):
+        inside = _options.get()
+    with pytest.raises(SubmissionCancelledError):
+        world.submit(inside.rate_limiter)
+    assert world.submit(_options.get().rate_limiter) == Submitted(ARN + "clean", adopted=False)

@@ -1,1 +1,1 @@
-"""Package."""
+"""One job: launch, submission, `ProcessingJob`, outcome and waits; `fleet` has many jobs of one kind."""

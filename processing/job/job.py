@@ -1,54 +1,68 @@
-"""A submitted job, and everything that can be asked of it.
+"""A submitted job: its parameters, status, events, log lines and outputs, and the wait for its end.
 
-`start` makes one of what is about to start; `attach` and the two `from_` constructors find one that somebody else
-started.
+`ProcessingJob.from_launch` submits a new job. `attach` and the other `from_` constructors find an existing one.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from processing import default_sessions as targets
+from processing import default_sessions
 from processing.exceptions import ConfigurationError
-from processing.job.launch import Launch
 from processing.job.outputs import JobOutput, JobOutputs
-from processing.models import ProcessingInput, ProcessingOutput
+from processing.job.watch_state import WatchState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from processing.exceptions import JobError, WatchError
+    from processing.job.launch import Launch
     from processing.job.outcome import EventHandler, Outcome
+    from processing.models import ProcessingInput, ProcessingOutput
     from processing.session.session import Session
     from processing.watching.aio import AsyncEventStream
     from processing.watching.checkpoint import Checkpoint
     from processing.watching.events import Event, LogEvent
     from processing.watching.feed import Feed
     from processing.watching.logs.filters import Selection
-    from processing.watching.status.model import Target
     from processing.watching.stream import EventStream
 
 logger = logging.getLogger(__name__)
 
-_STARTED_WITH = ("inputs", "outputs", "output_kms_key")
+
+@attrs.frozen
+class _StartedWith:
+    """The parameters of a job that its object shows."""
+
+    inputs: list[ProcessingInput]
+    outputs: JobOutputs
+    output_kms_key: str | None
 
 
 class ProcessingJob:
-    """A processing job that AWS, or the embedded engine, knows.
+    """A processing job on AWS or on the embedded engine.
+
+    `run` returns one, `processing.attach` finds one by its name. `processing.jobs` lists them.
 
     Args:
-        sagemaker_session: the `Session` that reaches it.
-        job_name: its name.
-        inputs: its inputs, where known.
-        outputs: its outputs, where known.
-        output_kms_key: the KMS key that its outputs are encrypted with.
-        arn: its ARN, where known; else it is asked for when needed.
-        instance_count: on how many instances it runs, where known.
+        sagemaker_session: the `Session` that reaches the job.
+        job_name: the job's name.
+        inputs: the job's inputs, if they are known.
+        outputs: the job's outputs, if they are known.
+        output_kms_key: the KMS key that encrypts the outputs.
+        arn: the job's ARN; None looks it up when it is needed.
+        instance_count: the number of instances, if it is known.
+
+    Attributes:
+        sagemaker_session: the `Session` that reaches the job.
+        job_name: the job's name.
+        watch_state: the last observed state of the job; internal to the package.
     """
 
     def __init__(
@@ -62,23 +76,14 @@ class ProcessingJob:
         arn: str | None = None,
         instance_count: int | None = None,
     ) -> None:
-        self.sagemaker_session: Session = targets.session_for_attach(sagemaker_session)
+        self.sagemaker_session: Session = default_sessions.session_for_attach(sagemaker_session)
         self.job_name = job_name
-        self.inputs = list(inputs or ())
-        self.outputs = JobOutputs(
-            # The fields of a ProcessingOutput: a subclass may have more.
-            JobOutput(
-                **{field.name: getattr(output, field.name) for field in attrs.fields(ProcessingOutput)},
-                session=self.sagemaker_session,
-            )
-            for output in outputs or ()
-        )
-        self.output_kms_key = output_kms_key
+        self.watch_state = WatchState()
+        job_outputs = JobOutputs(JobOutput.from_output(output, self.sagemaker_session) for output in outputs or ())
+        # None means that DescribeProcessingJob has to be asked.
+        self._started_with: _StartedWith | None = _StartedWith(list(inputs or ()), job_outputs, output_kms_key)
         self._arn = arn
         self._instance_count = instance_count
-        self._created: datetime | None = None
-        self._ran: float | None = None  # a moment of AWS's time before which its status has not changed
-        self._outcome: Outcome | None = None  # how it ended, once that was seen
 
     @classmethod
     def start_new(
@@ -88,68 +93,91 @@ class ProcessingJob:
         outputs: Sequence[ProcessingOutput] | None,
         experiment_config: dict[str, str] | None = None,
     ) -> ProcessingJob:
-        """Start the job that a processor describes; inputs and outputs are normalised already.
+        """Start the job that a processor describes.
+
+        Args:
+            processor: the processor, after its hooks have run.
+            inputs: the inputs with names and URIs, as `_normalize_inputs` returns them.
+            outputs: the outputs with names and URIs, as `_normalize_outputs` returns them.
+            experiment_config: ExperimentName, TrialName, TrialComponentDisplayName, RunName.
 
         Raises:
             ConfigurationError: the request is not valid; nothing was uploaded.
-            EngineError: the embedded engine cannot run it here.
+            EngineError: the embedded engine cannot run the job on this machine.
             StagingError: an upload failed; nothing was submitted.
             SubmissionError: AWS refused the request.
         """
-        return start(Launch.from_processor(processor, inputs, outputs, experiment_config))
+        from processing.job.launch import Launch
+
+        return ProcessingJob.from_launch(Launch.from_processor(processor, inputs, outputs, experiment_config))
+
+    @classmethod
+    def from_launch(cls, launch: Launch) -> ProcessingJob:
+        """Stage and submit a launch, and return its job.
+
+        Raises:
+            EngineError: the embedded engine cannot run the job on this machine.
+            StagingError: an upload failed; nothing was submitted.
+            SubmissionError: AWS refused the request.
+        """
+        submitted, request = launch.submit(), launch.request
+        job = cls(
+            launch.session,
+            request.job_name,
+            request.inputs,
+            request.outputs,
+            request.output_kms_key,
+            arn=submitted.arn,
+            instance_count=request.instance_count,
+        )
+        job.watch_state.in_progress_at = submitted.not_created_before
+        return job
 
     @classmethod
     def from_processing_name(cls, sagemaker_session: Any, processing_job_name: str) -> ProcessingJob:
         """Return the job of that name, with the inputs and outputs that it was started with.
 
+        Args:
+            sagemaker_session: the `Session` that reaches the job.
+            processing_job_name: the job's name.
+
         Raises:
             ConfigurationError: there is no job of that name.
         """
-        return cls._named(targets.session_for_attach(sagemaker_session), processing_job_name, "processing_job_name")
-
-    @classmethod
-    def _named(cls, session: Session, name: str, field: str) -> ProcessingJob:
-        described = describe_if_exists(session, name)
-        if described is None:
-            where = "the embedded engine" if session.is_local else session.boto_region_name
-            raise ConfigurationError(f"{field}: no processing job {name!r} in {where}")
-        return cls._from_description(session, described)
+        session = default_sessions.session_for_attach(sagemaker_session)
+        return _find_by_name(cls, session, processing_job_name, "processing_job_name")
 
     @classmethod
     def from_processing_arn(cls, sagemaker_session: Any, processing_job_arn: str) -> ProcessingJob:
         """Return the job of that ARN (`arn:<partition>:sagemaker:<region>:<account>:processing-job/<name>`).
 
-        Raises:
-            ConfigurationError: the text is not such an ARN, is of another region, or the job does not exist.
-        """
-        return cls._at(targets.session_for_attach(sagemaker_session), processing_job_arn, "processing_job_arn")
+        Args:
+            sagemaker_session: the `Session` that reaches the job.
+            processing_job_arn: the job's ARN.
 
-    @classmethod
-    def _at(cls, session: Session, arn: str, field: str) -> ProcessingJob:
-        match = re.fullmatch(r"arn:[^:]+:sagemaker:([^:]+):\d{12}:processing-job/([^/]+)", arn)
-        if match is None:
-            raise ConfigurationError(f"{field}: {arn!r} is not the ARN of a processing job")
-        region, name = match.groups()
-        _check_region(session, region, field)
-        return cls._named(session, name, field)
+        Raises:
+            ConfigurationError: the text is not such an ARN, the job is in another region, or the job does not exist.
+        """
+        session = default_sessions.session_for_attach(sagemaker_session)
+        return _find_by_arn(cls, session, processing_job_arn, "processing_job_arn")
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any] | str | bytes, session: Any = None) -> ProcessingJob:
-        """Return the job that an event of EventBridge tells of; no call is made.
+        """Return the job of an EventBridge event, without a call.
 
         Args:
-            event: a "SageMaker Processing Job State Change": as a Lambda function gets it, or its JSON text, such as
-                the body of a message of SQS.
+            event: a "SageMaker Processing Job State Change": the mapping that a Lambda function gets, or its JSON text,
+                such as the body of an SQS message.
             session: the `Session` that reaches the job; None means AWS, unless the environment has
                 PROCESSING_TARGET=local.
 
         Raises:
-            ConfigurationError: it is no such event, or of another region than the session.
+            ConfigurationError: it is not such an event, or the event's region is not the session's.
         """
         from processing.watching.status.eventbridge_event import read_event
 
         found = read_event(event)
-        target = targets.session_for_attach(session, "session")
+        target = default_sessions.session_for_attach(session, "session")
         if found is None:
             raise ConfigurationError('event: must be a "SageMaker Processing Job State Change" of EventBridge')
         _check_region(target, found.region, "event")
@@ -157,68 +185,86 @@ class ProcessingJob:
 
     @classmethod
     def known(cls, session: Session, job_name: str, *, arn: str | None = None) -> ProcessingJob:
-        """Return a job that is known to be there, without a call.
+        """Return a job that exists, without a call.
 
-        What it was started with (`inputs`, `outputs`, `output_kms_key`) is asked of AWS when it is first looked at.
+        The first use of `inputs`, `outputs` or `output_kms_key` asks AWS for them.
+
+        Args:
+            session: the session that reaches the job.
+            job_name: the job's name.
+            arn: the job's ARN; None looks it up when it is needed.
         """
         job = cls(session, job_name, arn=arn)
-        job._ask_later()
+        job._started_with = None
         return job
 
     @classmethod
     def listed(cls, session: Session, summary: Mapping[str, Any], *, at: float | None) -> ProcessingJob:
-        """Return a job that ListProcessingJobs shows, without a call.
+        """Return a job from its summary by ListProcessingJobs, without a call.
 
         Args:
-            session: where it is.
-            summary: what the listing says of it. A job that has ended by that needs no look any more.
-            at: a moment of AWS's time whose changes the listing shows, in seconds since the epoch; None where AWS did
-                not tell the time.
+            session: the session that reaches the job.
+            summary: the job's entry in the answer. A job that has ended by it is not polled any more.
+            at: a moment of AWS's clock, in seconds since the epoch. The listing has every change of status before it.
+                None if AWS's answer had no time.
         """
         from processing.container.contract import TERMINAL
         from processing.job.outcome import Outcome
 
-        job = cls(session, summary["ProcessingJobName"], arn=summary["ProcessingJobArn"])
-        job._ask_later()
-        job._created = summary["CreationTime"]
-        if summary["ProcessingJobStatus"] in TERMINAL:
-            job._outcome = Outcome.of(summary)
-        elif summary["ProcessingJobStatus"] == "InProgress":
-            job._ran = at
+        job = cls.known(session, summary["ProcessingJobName"], arn=summary["ProcessingJobArn"])
+        state, status = job.watch_state, summary["ProcessingJobStatus"]
+        state.created = summary["CreationTime"]
+        if status in TERMINAL:
+            state.outcome = Outcome.of(summary)
+        elif status == "InProgress":
+            state.in_progress_at = at
         return job
 
-    def _ask_later(self) -> None:
-        """Let what the job was started with be asked of AWS when it is first looked at."""
-        for name in _STARTED_WITH:
-            del self.__dict__[name]
-
-    if not TYPE_CHECKING:  # a type checker would take every name for one that there is
-
-        def __getattr__(self, name: str) -> Any:
-            """Ask AWS for what a job was started with, where it is known by its name alone."""
-            if name not in _STARTED_WITH:
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            described = self._from_description(self.sagemaker_session, self.describe())
-            for each in _STARTED_WITH:
-                self.__dict__.setdefault(each, getattr(described, each))
-            return self.__dict__[name]
-
     @classmethod
-    def _from_description(cls, session: Session, described: dict[str, Any]) -> ProcessingJob:
+    def described(cls, session: Session, description: Mapping[str, Any]) -> ProcessingJob:
+        """Return a job from its description by DescribeProcessingJob.
+
+        Args:
+            session: the session that reaches the job.
+            description: the answer of DescribeProcessingJob.
+        """
         from processing.request.build import request_from_describe
 
-        request = request_from_describe(described)
+        request = request_from_describe(description)
         job = cls(
             session,
             request.job_name,
             request.inputs,
             request.outputs,
             request.output_kms_key,
-            arn=described["ProcessingJobArn"],
+            arn=description["ProcessingJobArn"],
             instance_count=request.instance_count,
         )
-        job._created = described["CreationTime"]
+        job.watch_state.created = description["CreationTime"]
         return job
+
+    @functools.cached_property
+    def inputs(self) -> list[ProcessingInput]:
+        """The inputs that the job was started with."""
+        return self._described.inputs
+
+    @functools.cached_property
+    def outputs(self) -> JobOutputs:
+        """The outputs that the job was started with, by position and by name."""
+        return self._described.outputs
+
+    @functools.cached_property
+    def output_kms_key(self) -> str | None:
+        """The KMS key that encrypts the outputs."""
+        return self._described.output_kms_key
+
+    @functools.cached_property
+    def _described(self) -> _StartedWith:
+        """The parameters of the job; one DescribeProcessingJob if only the job's name is known."""
+        if self._started_with is not None:
+            return self._started_with
+        job = self.described(self.sagemaker_session, self.describe())
+        return _StartedWith(job.inputs, job.outputs, job.output_kms_key)
 
     @property
     def name(self) -> str:
@@ -227,7 +273,7 @@ class ProcessingJob:
 
     @property
     def arn(self) -> str:
-        """The job's ARN; asked of AWS once where it is not known."""
+        """The job's ARN; one call on the first use if it is not known."""
         if self._arn is None:
             self._arn = str(self.describe()["ProcessingJobArn"])
         return self._arn
@@ -238,7 +284,7 @@ class ProcessingJob:
         return str(self.describe()["ProcessingJobStatus"])
 
     def describe(self) -> dict[str, Any]:
-        """Return DescribeProcessingJob's answer, as boto3 gives it."""
+        """Return the answer of DescribeProcessingJob, as boto3 returns it."""
         return self.sagemaker_session.describe_processing_job(self.job_name)
 
     def events(
@@ -248,19 +294,20 @@ class ProcessingJob:
         timeout: float | None = None,
         checkpoint: Checkpoint | str | None = None,
     ) -> EventStream[Event]:
-        """Return what happens to the job until it has ended: `StatusChanged` and `LogEvent` values.
+        """Return the job's events until its end: `StatusChanged` and `LogEvent` values.
 
-        The last value is the `StatusChanged` to the terminal status; before it, every log line has been given once.
+        The last value is the change to the terminal status. Every log line comes once, before that change.
 
         Args:
-            logs: False for the status alone.
-            timeout: seconds from the call after which WaitTimeoutError is raised; None waits as long as it takes.
-            checkpoint: where another stream of the job's events stopped, maybe in another process: what its
-                `checkpoint()` returned, or the text of it. The lines that it gave are not given again.
+            logs: False for status changes only.
+            timeout: seconds from the call until WaitTimeoutError is raised; None waits without limit.
+            checkpoint: the point at which an earlier stream of the job's events stopped, possibly in another process:
+                the result of its `checkpoint()`, or the text of it. Lines that it delivered are not delivered again.
 
         Raises:
             WaitTimeoutError: while iterating: the time is up; the job goes on.
-            WatchError: while iterating: the job cannot be watched any more, such as for want of permission.
+            WatchError: while iterating: the job cannot be watched any more, for example because a permission is
+                missing.
         """
         from processing.job.outcome import read_checkpoint
         from processing.watching.stream import EventStream
@@ -275,7 +322,15 @@ class ProcessingJob:
         timeout: float | None = None,
         checkpoint: Checkpoint | str | None = None,
     ) -> AsyncEventStream[Event]:
-        """Return the same as `events` for `async for`, sharing the session's poller; no thread is held meanwhile."""
+        """Return the same events as `events`, for `async for`.
+
+        The session's poller is shared, and no thread is held between events.
+
+        Args:
+            logs: False for status changes only.
+            timeout: seconds from the call until WaitTimeoutError is raised; None waits without limit.
+            checkpoint: the point at which an earlier stream of the job's events stopped.
+        """
         from processing.job.outcome import read_checkpoint
         from processing.watching.aio import AsyncEventStream
 
@@ -289,36 +344,37 @@ class ProcessingJob:
         timeout: float | None = None,
         on_stop: Literal["raise", "return"] = "raise",
     ) -> ProcessingJob:
-        """Return when the job has completed, its log lines written to standard output as they come.
+        """Wait until the job has completed, and write its log lines to standard output meanwhile.
 
-        Ctrl-C detaches: the job goes on, a warning says how to attach to it and how to stop it, and KeyboardInterrupt
-        is passed on.
+        Ctrl-C detaches: the job goes on, a warning shows how to attach to it and how to stop it, and KeyboardInterrupt
+        is raised.
 
         Args:
             logs: False to wait silently.
-            timeout: seconds to wait at most; None waits as long as it takes.
-            on_stop: `return` where a stopped job is no error.
+            timeout: the longest wait in seconds; None waits without limit.
+            on_stop: `return` if a stopped job is not an error.
 
         Returns:
             The job itself.
 
         Raises:
-            JobFailedError: the job failed; carries the reason, the exit message and the last log lines.
+            JobFailedError: the job failed; the error has the reason, the exit message and the last log lines.
             JobStoppedError: the job was stopped.
             WaitTimeoutError: the timeout passed; the job goes on.
-            WatchError: the job cannot be watched any more, such as for want of permission; it may well go on.
+            WatchError: the job cannot be watched any more, for example because a permission is missing; the job may go
+                on.
         """
-        from processing.job.outcome import end_of
+        from processing.job.outcome import follow_to_end
 
         _check_on_stop(on_stop)
-        follower = self._follower(logs=logs)
-        feed = self._feed(logs=logs, timeout=timeout, ready=follower.ready)
+        handler = self._event_handler(logs=logs)
+        feed = self._feed(logs=logs, timeout=timeout, ready=handler.ready)
         try:
-            outcome = end_of(feed, follower)
+            outcome = follow_to_end(feed, handler)
         except KeyboardInterrupt:
             logger.warning("Detached: the job goes on.\n%s", self._commands())
             raise
-        return self._ended(outcome, on_stop)
+        return self._record_end(outcome, on_stop)
 
     async def wait_async(
         self,
@@ -327,34 +383,39 @@ class ProcessingJob:
         timeout: float | None = None,
         on_stop: Literal["raise", "return"] = "raise",
     ) -> ProcessingJob:
-        """Return when the job has completed, as `wait` does, without holding a thread.
+        """Wait until the job has completed, as `wait` does, without holding a thread.
 
-        However many are awaited, one poller looks at all jobs of the session. Cancelling it leaves the job alone.
+        One poller serves all jobs of the session, however many are awaited. Cancelling the wait does not stop the job.
+
+        Args:
+            logs: False to wait silently.
+            timeout: the longest wait in seconds; None waits without limit.
+            on_stop: `return` if a stopped job is not an error.
         """
-        from processing.job.outcome import end_of_async
+        from processing.job.outcome import follow_to_end_async
         from processing.watching.aio import in_thread
 
         _check_on_stop(on_stop)
-        follower = self._follower(logs=logs)
-        outcome = await end_of_async(self._feed(logs=logs, timeout=timeout, ready=follower.ready), follower)
-        return await in_thread(lambda: self._ended(outcome, on_stop))
+        handler = self._event_handler(logs=logs)
+        outcome = await follow_to_end_async(self._feed(logs=logs, timeout=timeout, ready=handler.ready), handler)
+        return await in_thread(lambda: self._record_end(outcome, on_stop))
 
     def exception(self, timeout: float | None = None) -> JobError | WatchError | None:
-        """Return the error that the job's end means, and None for a job that has completed; wait for it silently.
+        """Wait silently for the job's end, and return its error; None if the job completed.
 
-        A job that was waited for already, also by `processing.wait` or `processing.as_completed`, is not looked at
-        again.
+        An end that `wait`, `processing.wait` or `processing.as_completed` has observed already is not awaited again.
 
         Args:
-            timeout: seconds to wait at most; None waits as long as it takes.
+            timeout: the longest wait in seconds; None waits without limit.
 
         Raises:
             WaitTimeoutError: the timeout passed; the job goes on.
         """
-        from processing.job.outcome import end_of
+        from processing.job.outcome import follow_to_end
 
-        if self._outcome is None:
-            self._outcome = end_of(self._feed(logs=False, timeout=timeout), self._follower(logs=False))
+        if self.watch_state.outcome is None:
+            feed = self._feed(logs=False, timeout=timeout)
+            self.watch_state.outcome = follow_to_end(feed, self._event_handler(logs=False))
         return self._error()
 
     def _feed(
@@ -371,7 +432,7 @@ class ProcessingJob:
 
         return Feed(
             self.sagemaker_session,
-            [self._target()],
+            [self.watch_state.target(self.job_name)],
             logs=logs,
             timeout=check_timeout(timeout),
             selection=selection,
@@ -379,47 +440,32 @@ class ProcessingJob:
             ready=ready,
         )
 
-    def _target(self, *, look: bool = True) -> Target:
-        """What is known of the job by who watches it.
-
-        Args:
-            look: whether its status is to be looked at first, though it is known that it ran a while ago.
-        """
-        from processing.watching.status.model import Target
-
-        if look or self._ran is None:
-            return Target(self.job_name, self._created)
-        return Target(self.job_name, self._created, "InProgress", self._ran)
-
-    def _follower(self, *, logs: bool) -> EventHandler:
+    def _event_handler(self, *, logs: bool) -> EventHandler:
         from processing.job.outcome import EventHandler
         from processing.watching.render import Renderer
 
-        # How many hosts there are has to be known with the first line, and an ended job's status comes after its lines.
-        return EventHandler(Renderer(instance_count=self._instance_count) if logs else None, tails=logs)
+        # The renderer needs the number of hosts with the first line. An ended job's description comes after its lines.
+        return EventHandler(Renderer(instance_count=self._instance_count) if logs else None, keep_tails=logs)
 
-    def _ended(self, outcome: Outcome, on_stop: Literal["raise", "return"]) -> ProcessingJob:
-        """Take note of how the job ended, and raise what that means."""
-        self._outcome = outcome
+    def _record_end(self, outcome: Outcome, on_stop: Literal["raise", "return"]) -> ProcessingJob:
+        """Record how the job ended, and raise its error if there is one."""
+        self.watch_state.outcome = outcome
         error = self._error() if outcome.is_error(stopped=on_stop == "raise") else None
         if error is not None:
             raise error
         return self
 
-    def _error(self, *, read: bool = True) -> JobError | WatchError | None:
-        """Return the error that the job's end means, as far as its end was seen.
-
-        Args:
-            read: whether its last lines are read where they were not followed.
-        """
+    def _error(self) -> JobError | WatchError | None:
+        """Return the error of the job's observed end; None if the job completed or no end was observed."""
         from processing.job.outcome import error_of
 
-        if self._outcome is None or not self._outcome.is_error():
+        outcome = self.watch_state.outcome
+        if outcome is None or not outcome.is_error():
             return None
-        return error_of(self.sagemaker_session, self.job_name, self._outcome, read=read)
+        return error_of(self.sagemaker_session, self.job_name, outcome)
 
     def _commands(self) -> str:
-        """How to attach to the job and how to stop it, from another process."""
+        """Return the calls that attach to the job and stop it in another process."""
         call = f"processing.attach({self.job_name!r}, session={self.sagemaker_session.expression()})"
         return f"  attach: {call}.wait()\n  stop:   {call}.stop()"
 
@@ -432,19 +478,20 @@ class ProcessingJob:
         host: str | int | None = None,
         pattern: str | re.Pattern[str] | None = None,
     ) -> Iterator[LogEvent]:
-        """Yield the job's log lines, every one once.
+        """Yield the job's log lines, each one once.
 
         Args:
-            follow: True to go on until the job has ended; lines then come in order of arrival. False gives what is
-                there now, ordered by time.
-            tail: the last so many of the lines that there are now; with `follow`, those that come later follow.
-            since: no line that was written before that moment (without a time zone: of this machine's), or longer ago
-                than that.
-            host: the lines of one instance alone: `"algo-1"`, or its number.
-            pattern: the lines in which this regular expression is found; every line is read all the same.
+            follow: True to go on until the job has ended, with the lines in order of arrival. False yields the lines
+                that exist now, ordered by time.
+            tail: only the last lines of those that exist now, as many as this number. With `follow`, later lines are
+                yielded as well.
+            since: a moment or an age; lines that were written before it are left out. A moment without a time zone is
+                in this machine's.
+            host: only the lines of one instance: `"algo-1"`, or its number.
+            pattern: only the lines that contain a match of this regular expression. All lines are read all the same.
 
         Raises:
-            ConfigurationError: one of them is not what it has to be.
+            ConfigurationError: an argument is not valid.
             WatchError: while iterating with `follow`: the job cannot be watched any more.
         """
         from processing.watching.logs.filters import Selection
@@ -453,7 +500,7 @@ class ProcessingJob:
         session = self.sagemaker_session
         selection = Selection.of(session.clock, since=since, tail=tail, host=host, pattern=pattern)
         if follow:
-            return self._followed(selection)
+            return self._follow_logs(selection)
         return read_all(
             session.api,
             self.describe(),
@@ -464,7 +511,7 @@ class ProcessingJob:
             polling=session.polling,
         )
 
-    def _followed(self, selection: Selection) -> Iterator[LogEvent]:
+    def _follow_logs(self, selection: Selection) -> Iterator[LogEvent]:
         from processing.watching.events import LogEvent
         from processing.watching.stream import EventStream
 
@@ -472,14 +519,14 @@ class ProcessingJob:
             yield from (event for event in events if isinstance(event, LogEvent))
 
     def stop(self) -> None:
-        """Ask AWS to stop the job; returns at once. A job that has ended already stays as it is, and is no error."""
+        """Ask AWS to stop the job, and return at once. It is not an error if the job has ended already."""
         from processing.aws.retry import error_code
         from processing.container.contract import TERMINAL
 
         try:
             self.sagemaker_session.stop_processing_job(self.job_name)
         except Exception as error:
-            # AWS refuses to stop what has ended, and has no error code of its own for it.
+            # AWS refuses to stop a job that has ended, and has no error code of its own for that.
             if error_code(error) != "ValidationException" or self.status not in TERMINAL | {"Stopping"}:
                 raise
 
@@ -488,57 +535,45 @@ class ProcessingJob:
 
 
 def attach(name: str, session: Any = None) -> ProcessingJob:
-    """Return the job of that name, started by whomever and wherever.
+    """Return an existing job, started in this process or in any other.
 
     Args:
         name: the job's name, or its ARN.
-        session: the `Session` that reaches it. None means AWS, unless the environment has PROCESSING_TARGET=local;
+        session: the `Session` that reaches the job. None means AWS, unless the environment has PROCESSING_TARGET=local;
             give a `LocalSession()` for a job of the embedded engine.
 
     Raises:
         ConfigurationError: there is no such job.
     """
-    given: object = name  # not every caller has a type checker
-    if not isinstance(given, str) or not re.fullmatch(r"arn:.*|[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", given):
+    value: object = name  # not every caller has a type checker
+    if not isinstance(value, str) or not re.fullmatch(r"arn:.*|[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", value):
         raise ConfigurationError(f"name: must be a job's name or ARN, not {name!r}")
-    target = targets.session_for_attach(session, "session")
+    target = default_sessions.session_for_attach(session, "session")
     if name.startswith("arn:"):
-        return ProcessingJob._at(target, name, "name")  # noqa: SLF001 - of this module
-    return ProcessingJob._named(target, name, "name")  # noqa: SLF001 - the same
+        return _find_by_arn(ProcessingJob, target, name, "name")
+    return _find_by_name(ProcessingJob, target, name, "name")
 
 
-def start(launch: Launch) -> ProcessingJob:
-    """Stage and submit what is about to start, and return the job.
-
-    Raises:
-        EngineError: the embedded engine cannot run it here.
-        StagingError: an upload failed; nothing was submitted.
-        SubmissionError: AWS refused the request.
-    """
-    submitted, request = launch.submit(), launch.request
-    job = ProcessingJob(
-        launch.session,
-        request.job_name,
-        request.inputs,
-        request.outputs,
-        request.output_kms_key,
-        arn=submitted.arn,
-        instance_count=request.instance_count,
-    )
-    job._ran = submitted.since  # noqa: SLF001 - of this module
-    return job
+def _find_by_arn(kind: type[ProcessingJob], session: Session, arn: str, field: str) -> ProcessingJob:
+    match = re.fullmatch(r"arn:[^:]+:sagemaker:([^:]+):\d{12}:processing-job/([^/]+)", arn)
+    if match is None:
+        raise ConfigurationError(f"{field}: {arn!r} is not the ARN of a processing job")
+    region, name = match.groups()
+    _check_region(session, region, field)
+    return _find_by_name(kind, session, name, field)
 
 
-def describe_if_exists(session: Session, job_name: str) -> dict[str, Any] | None:
-    """Return DescribeProcessingJob's answer, or None where there is no job of that name."""
+def _find_by_name(kind: type[ProcessingJob], session: Session, name: str, field: str) -> ProcessingJob:
     from processing.aws.retry import is_not_found
 
     try:
-        return session.describe_processing_job(job_name)
+        description = session.describe_processing_job(name)
     except Exception as error:
-        if is_not_found(error):
-            return None
-        raise
+        if not is_not_found(error):
+            raise
+        where = "the embedded engine" if session.is_local else session.boto_region_name
+        raise ConfigurationError(f"{field}: no processing job {name!r} in {where}") from None
+    return kind.described(session, description)
 
 
 def _check_region(session: Session, region: str, field: str) -> None:

@@ -1,15 +1,17 @@
-"""A job about to start: the processor is read once into a frozen request, what is local is staged, and it is submitted.
+"""The launch of one job: read a processor once into a frozen request, stage its local files, and submit it.
 
-Nothing below this point sees a processor, so nothing can change under it.
+Nothing below this module sees a processor, so nothing can change during staging and submission. `processing.job.start`
+chooses the job's name before a launch. `processing.job.submit` creates the job exactly once at its end.
 """
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import os
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -17,8 +19,9 @@ from processing.exceptions import ConfigurationError
 from processing.request.s3_uri import S3Uri, is_s3
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from processing.aws.retry import RateLimiter
     from processing.job.submit import Submitted
     from processing.models import ProcessingInput, ProcessingOutput
     from processing.request.build import ProcessingRequest
@@ -30,13 +33,56 @@ logger = logging.getLogger(__name__)
 
 
 @attrs.frozen
+class LaunchOptions:
+    """Settings of a launch that the caller of `Processor.run` cannot pass as arguments.
+
+    Args:
+        rate_limiter: holds back CreateProcessingJob, in place of the session's own limiter. It may raise
+            `SubmissionCancelledError` to prevent the creation.
+        name_is_unlisted: True if a recent listing of the jobs does not show the job's name. The name is then looked up
+            only if an upload could replace files of another job. Otherwise CreateProcessingJob itself finds out that
+            the name is taken, which saves one call.
+    """
+
+    rate_limiter: RateLimiter | None = None
+    name_is_unlisted: bool = False
+
+
+_DEFAULTS: Final = LaunchOptions()
+
+# `submit_all` reaches a launch only through the public method `Processor.run`. Subclasses override `run` with their
+# own parameters and may call another processor inside it, so neither an argument nor an attribute of the processor
+# reaches every launch. `Launch.from_processor` is the one reader of this variable. Below it the options are a field.
+_options: contextvars.ContextVar[LaunchOptions] = contextvars.ContextVar("launch_options", default=_DEFAULTS)
+
+
+@contextlib.contextmanager
+def launch_options(options: LaunchOptions) -> Iterator[None]:
+    """Apply options to every launch that this thread makes inside the block."""
+    token = _options.set(options)
+    try:
+        yield
+    finally:
+        _options.reset(token)
+
+
+@attrs.frozen
 class Launch:
-    """A job about to start: the request, what has to be staged for it, and the session that it goes through."""
+    """A job that is ready to be staged and submitted.
+
+    Args:
+        session: the session that the job is submitted through.
+        request: the parameters of CreateProcessingJob.
+        staging: the uploads that the request refers to.
+        progress: a function that gets a `Progress` for each upload.
+        options: settings by `submit_all`.
+    """
 
     session: Session
     request: ProcessingRequest
     staging: PendingUploads
     progress: Callable[[Progress], object] | None = None
+    options: LaunchOptions = _DEFAULTS
 
     @classmethod
     def from_processor(
@@ -54,17 +100,17 @@ class Launch:
         """Read a processor once, after its hooks have run, and check the whole request.
 
         Args:
-            processor: the processor; nothing looks at it again.
-            inputs: with names and URIs, as `_normalize_inputs` returns them.
-            outputs: with names and URIs, as `_normalize_outputs` returns them.
+            processor: the processor; it is not read again.
+            inputs: the inputs with names and URIs, as `_normalize_inputs` returns them.
+            outputs: the outputs with names and URIs, as `_normalize_outputs` returns them.
             experiment_config: ExperimentName, TrialName, TrialComponentDisplayName, RunName.
-            extra: further settings in the service's spelling, laid over the processor's own `extra`.
-            role: taken instead of the processor's role.
-            offline: True where no call to AWS may be made.
-            check: False where whoever calls looks at the findings itself.
+            extra: further settings in the service's spelling; they override the processor's own `extra`.
+            role: a role that replaces the processor's role.
+            offline: True if no call to AWS may be made.
+            check: False if the caller checks the request itself.
 
         Raises:
-            ConfigurationError: what AWS would refuse, every finding in one message.
+            ConfigurationError: AWS would refuse the request; the message has every finding.
         """
         from processing.config import defaults
         from processing.request.build import build_request
@@ -72,9 +118,9 @@ class Launch:
         from processing.request.validate import check_request
 
         session: Session = processor.sagemaker_session
-        processor._apply_config()  # noqa: SLF001 - for one that was not prepared by `run`
+        processor._apply_config()  # noqa: SLF001 - `start_new` may get a processor that `run` has not prepared
         request = build_request(
-            job_name=processor._current_job_name,  # noqa: SLF001 - v2's name for it, part of the subclassing interface
+            job_name=processor._current_job_name,  # noqa: SLF001 - v2's attribute, part of the interface for subclasses
             role_arn=role_arn(session, role or processor.role, offline=offline),
             image_uri=processor.image_uri,
             instance_count=processor.instance_count,
@@ -96,13 +142,14 @@ class Launch:
         )
         if check:
             check_request(request, file_uris=session.is_local)
-        return cls(session, request, processor._detach_uploads())  # noqa: SLF001 - the same
+        staging = processor._detach_uploads()  # noqa: SLF001 - the processor's hooks have collected the uploads
+        return cls(session, request, staging, options=_options.get())
 
     def submit(self) -> Submitted:
-        """Stage and submit, and return what AWS has accepted.
+        """Stage the files, submit the request, and return the accepted job.
 
         Raises:
-            EngineError: the embedded engine cannot run it here.
+            EngineError: the embedded engine cannot run the job on this machine.
             StagingError: an upload failed; nothing was submitted.
             SubmissionError: AWS refused the request.
         """
@@ -116,10 +163,10 @@ class Launch:
         return submitted
 
     def claimed(self) -> Launch:
-        """Return the same launch for a name that another run may have come upon too.
+        """Return the same launch for a generated name, which another run may use at the same moment.
 
-        Its uploads replace nothing, and are taken back where the name turns out to be the other's: the other's job
-        must not find them among its files.
+        Its uploads replace no object. They are removed again if the other run gets the name, so that the other job
+        does not find them among its files.
         """
         return attrs.evolve(self, staging=self.staging.with_claim(secrets.token_hex(8)))
 
@@ -135,13 +182,13 @@ class Launch:
             missing = missing_uploads(api, uploads, owner)
             upload_all(api, missing, expected_owner=owner, progress=self.progress)
             record_trees(uploads)
-            return submit(api, self.request)
+            return submit(api, self.request, rate_limiter=self.options.rate_limiter)
         except (ClaimedError, NameTakenError):
             remove_claimed(api, uploads, owner)
             raise
 
     def _buckets(self) -> set[str]:
-        """The buckets that the job reads or writes: the session makes sure of the one that is its own."""
+        """Return the buckets that the job reads or writes; the session creates its own bucket if it is missing."""
         uris = [entry.source for entry in self.request.inputs] + [entry.destination for entry in self.request.outputs]
         return {S3Uri.parse(os.fspath(uri)).bucket for uri in uris if uri and is_s3(uri)} | {
             upload.target.bucket for upload in self.staging.uploads
@@ -149,15 +196,15 @@ class Launch:
 
 
 def role_arn(session: Session, role: str | None, *, offline: bool) -> str:
-    """Return the role's ARN: the role as given where it holds a "/", else looked up with IAM GetRole.
+    """Return a role's ARN: the role itself if it contains a "/", otherwise the answer of IAM GetRole.
 
     Raises:
-        ConfigurationError: no role, or only a name where no call may be made.
+        ConfigurationError: there is no role, or only its name is known and no call may be made.
     """
     if not role:
         raise ConfigurationError("role: missing; give the ARN of an IAM role that SageMaker can assume")
     if not isinstance(role, str):
         raise ConfigurationError(f"role: must be a string, not {type(role).__name__}")
-    if offline and "/" not in role and not session.is_local:  # the engine knows its roles without a call
+    if offline and "/" not in role and not session.is_local:  # the engine expands a role's name without a call
         raise ConfigurationError(f"role: request() makes no call to AWS to look {role!r} up; give the role's ARN")
     return session.expand_role(role)

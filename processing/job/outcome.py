@@ -1,4 +1,4 @@
-"""What a wait makes of a job's events: lines to show, the last of them kept, and the error that a job's end means."""
+"""The outcome of a job: its events are handled until its end, and a failure becomes an error with the last lines."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TAIL: Final = 20
-"""The number of log lines that an error carries: a traceback and what led to it."""
+"""The number of log lines in an error: enough for a usual traceback and the lines before it."""
 
-_PATIENCE: Final = 10.0  # seconds for which calls for the last lines of an error are tried again
+# The last lines are an extra: calls for them are retried this long, in seconds, and then the error comes without them.
+_PATIENCE: Final = 10.0
 
 
 @attrs.frozen
 class Outcome:
-    """How the watch over a job ended.
+    """The end of a job, or of the watch over it.
 
     Args:
-        description: what said that it had ended: DescribeProcessingJob's answer, or the summary of
-            ListProcessingJobs. Empty where nobody did.
-        tail: its last lines, where they were followed.
-        lost: why it cannot be watched any more, where it is so.
+        description: the answer of DescribeProcessingJob, or the summary by ListProcessingJobs, with the terminal
+            status. Empty if the watch ended before the job.
+        tail: the job's last lines; None if its lines were not followed.
+        lost: the error that ended the watch before the job; None otherwise.
     """
 
     description: Mapping[str, Any]
@@ -53,51 +54,57 @@ class Outcome:
 
     @classmethod
     def of(cls, description: Mapping[str, Any], tail: tuple[LogEvent, ...] | None = None) -> Outcome:
-        """Return how a job ended that is described, or listed, with a terminal status."""
+        """Return the outcome of a job whose description has a terminal status."""
         status = description["ProcessingJobStatus"]
-        # Of ten thousand jobs that completed not everything is kept.
+        # Ten thousand descriptions take memory, and nothing reads the rest of a completed job's.
         return cls({"ProcessingJobStatus": status} if status == "Completed" else description, tail)
 
     def is_error(self, *, stopped: bool = True) -> bool:
         """Return whether the job did not complete.
 
         Args:
-            stopped: False where a stopped job is no error.
+            stopped: False if a stopped job is not an error.
         """
         status = self.description.get("ProcessingJobStatus")
         return self.lost is not None or status == "Failed" or (stopped and status == "Stopped")
 
 
 class EventHandler:
-    """Takes the events of jobs as they come, and says how each job ended. Leave it as a context manager.
+    """Consumer of the events of jobs: shows lines, and determines how each job ended.
+
+    Use it as a context manager: leaving it writes the lines that a slow output has not accepted yet.
 
     Args:
-        renderer: shows the lines; None where they are not shown.
-        tails: whether lines are followed, and the last ones kept for an error.
+        renderer: shows the lines; None if they are not shown.
+        keep_tails: True if lines are followed; the last ones of each job are then kept for its error.
     """
 
-    def __init__(self, renderer: Renderer | None, *, tails: bool) -> None:
+    def __init__(self, renderer: Renderer | None, *, keep_tails: bool) -> None:
         self._renderer = renderer
-        self._tails: dict[tuple[Feed, str], collections.deque[LogEvent]] | None = {} if tails else None
+        self._tails: dict[tuple[Feed, str], collections.deque[LogEvent]] | None = {} if keep_tails else None
 
     def __enter__(self) -> EventHandler:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Write what was kept for a slow output; who is interrupted, or has no time left, does not wait for it."""
+        """Write the buffered lines; after an interrupt or a timeout, do not wait for a slow output."""
         self.close(patient=kind is None)
 
     def close(self, *, patient: bool = True) -> None:
-        """Write what was kept for a slow output, waiting for it or not."""
+        """Write the lines that are buffered for a slow output.
+
+        Args:
+            patient: False to write only as much as the output accepts at once.
+        """
         if self._renderer is not None:
             self._renderer.flush(patient=patient)
 
     def ready(self) -> bool:
-        """Write what the output can take, and return whether it can take more lines."""
+        """Write as many lines as the output accepts, and return whether it accepts more."""
         return self._renderer is None or self._renderer.ready()
 
-    def take(self, feed: Feed, event: StatusChanged | LogBatch | Lost) -> Outcome | None:
-        """Take what a feed tells; the answer is how a job ended, and None as long as it has not."""
+    def handle(self, feed: Feed, event: StatusChanged | LogBatch | Lost) -> Outcome | None:
+        """Handle one event of a feed, and return the job's outcome if the event ends it."""
         if isinstance(event, LogBatch):
             if self._renderer is not None:
                 self._renderer.show(event)
@@ -118,42 +125,42 @@ class EventHandler:
         return None if self._tails is None else tuple(self._tails.pop(job, ()))
 
 
-def end_of(feed: Feed, follower: EventHandler) -> Outcome:
-    """Follow a feed of one job to its end, and return how that was.
+def follow_to_end(feed: Feed, handler: EventHandler) -> Outcome:
+    """Handle the events of one job until its end, and return its outcome.
 
     Raises:
-        WaitTimeoutError: the time is up.
+        WaitTimeoutError: the feed's time is up.
     """
     outcome: Outcome | None = None
-    with follower, contextlib.closing(drive([feed])) as items:
+    with handler, contextlib.closing(drive([feed])) as items:
         for item in items:
             if isinstance(item, Idle):
-                follower.ready()
+                handler.ready()
             else:
-                outcome = follower.take(item.feed, item.event) or outcome
-        return _checked(outcome, feed)
+                outcome = handler.handle(item.feed, item.event) or outcome
+        return _outcome_in_time(outcome, feed)
 
 
-async def end_of_async(feed: Feed, follower: EventHandler) -> Outcome:
-    """Do the same as `end_of` in a coroutine."""
+async def follow_to_end_async(feed: Feed, handler: EventHandler) -> Outcome:
+    """Do the same as `follow_to_end` in a coroutine."""
     from processing.watching.aio import drive_async, in_thread
 
     outcome: Outcome | None = None
     async with contextlib.aclosing(drive_async([feed])) as items:
         async for item in items:
             if isinstance(item, Idle):
-                follower.ready()
+                handler.ready()
             else:
-                outcome = follower.take(item.feed, item.event) or outcome
+                outcome = handler.handle(item.feed, item.event) or outcome
 
     def finished() -> Outcome:
-        with follower:
-            return _checked(outcome, feed)
+        with handler:
+            return _outcome_in_time(outcome, feed)
 
     return await in_thread(finished)
 
 
-def _checked(outcome: Outcome | None, feed: Feed) -> Outcome:
+def _outcome_in_time(outcome: Outcome | None, feed: Feed) -> Outcome:
     if error := timeout_error([feed]):
         raise error
     assert outcome is not None
@@ -163,13 +170,13 @@ def _checked(outcome: Outcome | None, feed: Feed) -> Outcome:
 def error_of(
     session: Session, job_name: str, outcome: Outcome, *, read: bool = True
 ) -> JobFailedError | JobStoppedError | WatchError:
-    """Return the error that a job's end means; it is one by `Outcome.is_error`.
+    """Return the error of a job's outcome, for which `Outcome.is_error` is true.
 
     Args:
-        session: where the job is.
-        job_name: the job.
-        outcome: how it ended.
-        read: whether its last lines are read, where they were not followed.
+        session: the session that reaches the job.
+        job_name: the job's name.
+        outcome: the job's outcome.
+        read: True to read the last lines if they were not followed.
     """
     if outcome.lost is not None:
         return outcome.lost
@@ -180,7 +187,13 @@ def error_of(
 
 
 def job_error(job_name: str, description: Mapping[str, Any], tail: Sequence[str]) -> JobFailedError | JobStoppedError:
-    """Return the error of a job that failed or was stopped, with everything that is known of why."""
+    """Return the error of a job that failed or was stopped.
+
+    Args:
+        job_name: the job's name.
+        description: the job's description with its terminal status, and the reason if there is one.
+        tail: the job's last lines.
+    """
     status = description["ProcessingJobStatus"]
     reason = description.get("FailureReason")
     exit_message = description.get("ExitMessage")
@@ -205,40 +218,40 @@ def job_error(job_name: str, description: Mapping[str, Any], tail: Sequence[str]
 
 
 def check_timeout(timeout: float | None) -> float | None:
-    """Return a timeout as it was given.
+    """Return a timeout unchanged.
 
     Raises:
-        ConfigurationError: it is no number of seconds.
+        ConfigurationError: it is not a number of seconds.
     """
-    given: object = timeout  # not every caller has a type checker
-    if given is None or (isinstance(given, (int, float)) and not isinstance(given, bool) and not math.isnan(given)):
+    value: object = timeout  # not every caller has a type checker
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)):
         return timeout
     raise ConfigurationError(f"timeout: must be a number of seconds, not {timeout!r}")
 
 
-def read_checkpoint(given: Checkpoint | str | None) -> Checkpoint | None:
-    """Return a checkpoint, also where its text was given.
+def read_checkpoint(checkpoint: Checkpoint | str | None) -> Checkpoint | None:
+    """Return a checkpoint from itself or from its text.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: the text is not a checkpoint.
     """
-    if given is None or isinstance(given, Checkpoint):
-        return given
-    return Checkpoint.from_json(given)
+    if checkpoint is None or isinstance(checkpoint, Checkpoint):
+        return checkpoint
+    return Checkpoint.from_json(checkpoint)
 
 
 def _last_lines(session: Session, job_name: str, description: Mapping[str, Any]) -> Sequence[LogEvent]:
-    """The last log lines, for an error; an error without them is better than another error in its place."""
+    """Return the last log lines for an error; none if they cannot be read."""
     try:
         polling = session.polling
         return list(read_all(session.api, description, TAIL, polling=polling, complete=True, patience=_PATIENCE))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the job's own failure is the news
+    except Exception as error:  # noqa: BLE001 - the job's failure must not be hidden by this one
         logger.warning("the logs of %s could not be read: %s", job_name, error)
         return []
 
 
 def _texts(lines: Iterable[LogEvent], description: Mapping[str, Any]) -> list[str]:
-    """Return lines as texts, with the host in front where the job has more than one."""
+    """Return the lines as texts, with the host in front if the job has more than one."""
     lines = tuple(lines)
     cluster = description.get("ProcessingResources", {}).get("ClusterConfig", {})
     several = cluster.get("InstanceCount", 1) > 1 or len({line.host for line in lines}) > 1

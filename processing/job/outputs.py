@@ -1,4 +1,4 @@
-"""A job's outputs: what it wrote, by position and by name, and how to fetch it."""
+"""The outputs of a job: access by position and by name, and the download of their files."""
 
 from __future__ import annotations
 
@@ -14,34 +14,42 @@ from processing.request.s3_uri import S3Uri, is_s3
 from processing.staging.sources import file_uri_path
 
 if TYPE_CHECKING:
-    import os
-
+    from processing._utils import StrPath
     from processing.session.session import Session
     from processing.staging.progress import Progress
 
 
 @attrs.define(slots=False)
 class JobOutput(ProcessingOutput):
-    """One output of a job: a `ProcessingOutput` whose data can be fetched."""
+    """One output of a job: a `ProcessingOutput` whose files can be downloaded.
+
+    The arguments are those of `ProcessingOutput`, such as `source`, `destination` and `output_name`. Jobs create their
+    outputs themselves.
+    """
 
     _session: Session | None = attrs.field(default=None, eq=False, repr=False, kw_only=True)
 
-    def download(
-        self, path: str | os.PathLike[str], *, progress: Callable[[Progress], object] | None = None
-    ) -> list[Path]:
-        """Copy the output's files into a directory, which is made if it is missing.
+    @classmethod
+    def from_output(cls, output: ProcessingOutput, session: Session) -> JobOutput:
+        """Return an output of a job that the session reaches."""
+        # A subclass of ProcessingOutput may have more fields than these.
+        fields = {field.name: getattr(output, field.name) for field in attrs.fields(ProcessingOutput)}
+        return cls(**fields, session=session)
+
+    def download(self, path: StrPath, *, progress: Callable[[Progress], object] | None = None) -> list[Path]:
+        """Copy the output's files into a directory, and create the directory if it is missing.
 
         Args:
-            path: the directory; files of the same names in it are replaced, others are left alone.
-            progress: takes a `Progress` whenever a file, or a part of a large one, has arrived. Files that the embedded
-                engine keeps in a place of the user's are copied without.
+            path: the directory. Files of the same names in it are replaced, others are not touched.
+            progress: a function that gets a `Progress` after each file, and after each part of a large file. It is not
+                called for files that the embedded engine has written to a directory of the user's.
 
         Returns:
-            The files, sorted. Empty where the job wrote nothing.
+            The files, sorted. The list is empty if the job wrote nothing.
 
         Raises:
-            ConfigurationError: the output has no destination (a feature group).
-            StagingError: a file could not be fetched; no half-written file is left.
+            ConfigurationError: the output has no destination, because it goes to a feature group.
+            StagingError: a file could not be downloaded; no half-written file remains.
         """
         if not self.destination or self._session is None:
             raise ConfigurationError(f"outputs[{self.output_name!r}].destination: has no files to download")
@@ -58,7 +66,11 @@ class JobOutput(ProcessingOutput):
 
 
 class JobOutputs(Sequence[JobOutput]):
-    """A job's outputs in order; an output's name works as an index too: `job.outputs["clean"]`."""
+    """The outputs of a job in order; an output's name is an index too: `job.outputs["clean"]`.
+
+    Args:
+        outputs: the outputs.
+    """
 
     def __init__(self, outputs: Iterable[JobOutput]) -> None:
         self._outputs = tuple(outputs)
@@ -68,7 +80,7 @@ class JobOutputs(Sequence[JobOutput]):
     @overload
     def __getitem__(self, index: slice) -> JobOutputs: ...
     def __getitem__(self, index: int | str | slice) -> JobOutput | JobOutputs:
-        """Return the output at a position or of a name; a KeyError lists the names there are."""
+        """Return the output at a position or with a name; a KeyError lists the known names."""
         if isinstance(index, slice):
             return JobOutputs(self._outputs[index])
         if isinstance(index, int):

@@ -1,49 +1,36 @@
-"""Under which name a job starts: a generated one that is free, or the one that the user gave."""
+"""The start of a job under a free name: a generated one, or the user's own.
+
+Each name that is tried makes one launch (`processing.job.launch`).
+"""
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
 from typing import TYPE_CHECKING, Literal
 
-from processing.job.job import ProcessingJob, describe_if_exists, start
+from processing.job.job import ProcessingJob
 from processing.request.job_names import LONGEST_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from processing.job.launch import Launch
     from processing.session.session import Session
 
     Prepare = Callable[[str | None], Launch]
-    """Makes a job ready to start under a name; under a generated one for None."""
+    """Makes a launch for a job name; None lets the processor generate the name."""
 
 IfExists = Literal["fail", "attach", "suffix"]
+"""The reaction to a job name that is taken: raise an error, attach to the job, or append a number to the name."""
 
-_listed: contextvars.ContextVar[bool] = contextvars.ContextVar("listed", default=False)
-
-
-@contextlib.contextmanager
-def names_listed() -> Iterator[None]:
-    """Say that the names given in the block were not among the jobs that AWS has just listed.
-
-    A listing lags, so a name is still looked up by itself where uploads could replace the files of the job that has it.
-    Where none could, CreateProcessingJob is what finds it taken: one call less.
-    """
-    token = _listed.set(True)
-    try:
-        yield
-    finally:
-        _listed.reset(token)
-
-
-_NAME_TRIES = 5  # a generated name is unique to the millisecond: a second collision is next to impossible
+# A generated name has the milliseconds of its moment, so even one collision is rare. Five in a row have another cause.
+_NAME_TRIES = 5
 
 
 def start_generated(prepare: Prepare) -> ProcessingJob:
-    """Start the job under a generated name, and under another where that one is taken.
+    """Start a job under a generated name; try another name if that one is taken.
 
-    Two machines can come upon the same name in the same millisecond. Then the first job keeps it, and its files.
+    Two machines can generate the same name in the same millisecond. The first job then keeps the name and its files.
     """
     from processing.exceptions import NameTakenError
     from processing.staging.objects import ClaimedError
@@ -51,37 +38,38 @@ def start_generated(prepare: Prepare) -> ProcessingJob:
     tried: set[str] = set()
     for _ in range(_NAME_TRIES):
         launch = prepare(None)
-        if launch.request.job_name in tried:  # a subclass makes its own names, and this is the one that it has
-            return start(launch)
+        if launch.request.job_name in tried:  # a subclass generates its own names, and always the same one
+            return ProcessingJob.from_launch(launch)
         tried.add(launch.request.job_name)
         with contextlib.suppress(ClaimedError, NameTakenError):
-            return start(launch.claimed())
-    return start(prepare(None))
+            return ProcessingJob.from_launch(launch.claimed())
+    return ProcessingJob.from_launch(prepare(None))
 
 
 def start_named(session: Session, prepare: Prepare, job_name: str, if_exists: IfExists) -> ProcessingJob:
-    """Start the job under the name that the user gave, if it is free.
+    """Start a job under the user's name if no other job has it.
 
-    The name is looked up before anything is uploaded: the uploads go to a prefix of that name, and would replace the
-    files of a job that is running already.
+    The name is looked up before any upload: the uploads go to a prefix of that name, and would replace the files of a
+    job that is running already.
 
     Args:
-        session: where the job goes.
-        prepare: makes the job ready.
+        session: the session that the job is submitted through.
+        prepare: makes the launch for a name.
         job_name: the name.
-        if_exists: what to do where a job has it: `fail`, `attach` or `suffix`.
+        if_exists: the reaction to a name that is taken: `fail`, `attach` or `suffix`.
 
     Raises:
-        NameTakenError: a job has the name, and `if_exists` is `fail`.
+        NameTakenError: another job has the name, and `if_exists` is `fail`.
     """
     from processing.exceptions import NameTakenError
 
     number, name = 1, job_name
     while True:
         launch = prepare(name)
-        with contextlib.closing(launch.staging), contextlib.suppress(NameTakenError):  # where somebody is quicker
-            if not _has_to_be_looked_up(launch) or describe_if_exists(session, name) is None:
-                return start(launch)
+        # Another process may take the name between the look-up and the submission.
+        with contextlib.closing(launch.staging), contextlib.suppress(NameTakenError):
+            if not _needs_lookup(launch) or not job_exists(session, name):
+                return ProcessingJob.from_launch(launch)
         if if_exists == "attach":
             return ProcessingJob.from_processing_name(session, name)
         if if_exists == "fail":
@@ -94,5 +82,23 @@ def start_named(session: Session, prepare: Prepare, job_name: str, if_exists: If
         name = f"{job_name[: LONGEST_NAME - len(str(number)) - 1]}-{number}"
 
 
-def _has_to_be_looked_up(launch: Launch) -> bool:
-    return not (_listed.get() and all(upload.content_addressed for upload in launch.staging.uploads))
+def job_exists(session: Session, job_name: str) -> bool:
+    """Return whether there is a job of that name, by one DescribeProcessingJob."""
+    from processing.aws.retry import is_not_found
+
+    try:
+        session.describe_processing_job(job_name)
+    except Exception as error:
+        if is_not_found(error):
+            return False
+        raise
+    return True
+
+
+def _needs_lookup(launch: Launch) -> bool:
+    """Return False if the name is unlisted and no upload can replace another job's file.
+
+    A listing lags, so it alone does not prove that the name is free.
+    """
+    harmless = all(upload.content_addressed for upload in launch.staging.uploads)
+    return not (launch.options.name_is_unlisted and harmless)

@@ -1,17 +1,16 @@
-"""One request, one job: CreateProcessingJob exactly once, whatever the network does.
+"""The submission of one request: CreateProcessingJob exactly once, whether or not the network loses an answer.
 
-The job's name is the key: AWS gives a name once. So a call whose answer was lost may simply be sent again. If the first
-one went through, the second is refused with `ResourceInUse`, and the job of that name is ours if it equals our request
-in every field that DescribeProcessingJob answers and was created no earlier than our first try.
+The job's name is the key: AWS never creates two jobs of one name. So a call whose answer was lost may be sent again.
+If the first call went through, the second is refused with `ResourceInUse`. The job of that name is then ours if two
+conditions hold. It equals our request in every field that DescribeProcessingJob returns, and it was created no earlier
+than our first try.
 """
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -37,6 +36,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# The Date header has whole seconds only, and CreationTime may come from another server. Two seconds cover both.
+_TOLERANCE: Final = 2.0
+
+# After a lost answer the job is searched this long, in seconds. A name in use is proof that a job will become visible;
+# without that proof, a job that does not appear within a few seconds does not exist.
+_SEARCH_TAKEN_NAME: Final = 60.0
+_SEARCH_UNKNOWN: Final = 6.0
+
+
+class SubmissionCancelledError(SubmissionError):
+    """The submission was cancelled before the job was created.
+
+    Attributes:
+        job_name: the job that was not created; empty if one cancellation covers several jobs.
+    """
+
 
 @attrs.frozen
 class Submitted:
@@ -44,129 +59,118 @@ class Submitted:
 
     Args:
         arn: the job's ARN.
-        adopted: True where the answer to CreateProcessingJob was lost, and the job was found to be there.
-        since: a moment of AWS's time shortly before the job was created, in seconds since the epoch; None where AWS
-            did not tell the time.
+        adopted: True if the answer to CreateProcessingJob was lost and the job was found by its name.
+        not_created_before: a moment of AWS's clock shortly before the job was created, in seconds since the epoch;
+            None if AWS's answer had no time.
     """
 
     arn: str
     adopted: bool
-    since: float | None = attrs.field(default=None, eq=False)
+    not_created_before: float | None = attrs.field(default=None, eq=False)
 
 
-class NotWantedError(SubmissionError):
-    """Nobody wants the job any more: it was not created."""
-
-
-_pace: contextvars.ContextVar[RateLimiter | None] = contextvars.ContextVar("pace", default=None)
-
-
-@contextlib.contextmanager
-def paced_by(pace: RateLimiter) -> Iterator[None]:
-    """Let everything that is submitted in the block be held back by a pace of its own.
-
-    Args:
-        pace: asked before each CreateProcessingJob is sent. It may raise NotWantedError to have no job created.
-    """
-    token = _pace.set(pace)
-    try:
-        yield
-    finally:
-        _pace.reset(token)
-
-
-def submit(api: RetryingApi, request: ProcessingRequest) -> Submitted:
+def submit(api: RetryingApi, request: ProcessingRequest, *, rate_limiter: RateLimiter | None = None) -> Submitted:
     """Create the job of a request, exactly once.
 
     Args:
         api: the session's calls.
-        request: what to create.
+        request: the request.
+        rate_limiter: holds back each try, in place of the session's own limiter. It may raise
+            `SubmissionCancelledError` to prevent the creation.
 
     Raises:
-        NotWantedError: what holds submissions back (`paced_by`) says so.
+        SubmissionCancelledError: the rate limiter raised it before the first try.
         NameTakenError: the name belongs to another request.
-        SubmissionError: AWS refused the request, or it cannot be known whether the job exists; the message says which.
+        SubmissionError: AWS refused the request, or it cannot be determined whether the job exists. The message
+            states which.
     """
-    return _Submission(api, request).run()
+    return _Submission(api, request, rate_limiter).run()
 
 
 class _Submission:
-    """One submission, and what its tries have shown so far."""
+    """One submission, and the knowledge that its tries have brought so far."""
 
-    def __init__(self, api: RetryingApi, request: ProcessingRequest) -> None:
+    def __init__(self, api: RetryingApi, request: ProcessingRequest, rate_limiter: RateLimiter | None) -> None:
         self._api = api
         self._name = request.job_name
         self._request = request.to_boto()
-        self._may_exist = False
+        self._rate_limiter = rate_limiter
+        self._may_exist = False  # True once a try of ours may have created the job without an answer
         self._started = (api.clock.time(), api.clock.monotonic())
         self._sent = False
 
     def run(self) -> Submitted:
         try:
             answer = self._api.call(
-                "sagemaker", "CreateProcessingJob", self._parameters, on_failure=self._note, rate_limiter=_pace.get()
+                "sagemaker",
+                "CreateProcessingJob",
+                self._parameters,
+                on_failure=self._record_failure,
+                rate_limiter=self._rate_limiter,
             )
-        except NotWantedError as error:
+        except SubmissionCancelledError as error:
             if not self._may_exist:
                 raise
-            return self._after(error)
-        except Exception as error:  # noqa: BLE001 - whatever it was, a job may be there
-            return self._after(error)
-        told = server_time(answer.get("ResponseMetadata", {})) is not None
-        since = self._first_try(answer) - _TOLERANCE if told else None
-        return Submitted(answer["ProcessingJobArn"], adopted=False, since=since)
+            return self._resolve(error)
+        except Exception as error:  # noqa: BLE001 - after any failure the job may exist
+            return self._resolve(error)
+        if server_time(answer.get("ResponseMetadata", {})) is None:
+            return Submitted(answer["ProcessingJobArn"], adopted=False)
+        earliest = self._first_try(answer) - _TOLERANCE
+        return Submitted(answer["ProcessingJobArn"], adopted=False, not_created_before=earliest)
 
     def _parameters(self) -> dict[str, Any]:
-        if not self._sent:  # called when the rate limiter has let the first try through
+        # Called for each try, after the rate limiter has let it through: the first call is the start of the first try.
+        if not self._sent:
             self._started = (self._api.clock.time(), self._api.clock.monotonic())
             self._sent = True
         return self._request
 
-    def _note(self, failure: Failure) -> None:
+    def _record_failure(self, failure: Failure) -> None:
         taken = error_code(failure.error) == "ResourceInUse"
         if failure.kind is FailureKind.AMBIGUOUS or (
             taken and _client_retried(self._api.client("sagemaker"), failure.error)
         ):
             self._may_exist = True
 
-    def _after(self, error: Exception) -> Submitted:
-        """Return the job if a try that failed made it after all, or raise what went wrong."""
+    def _resolve(self, error: Exception) -> Submitted:
+        """Return the job if a failed try has created it after all; otherwise raise the reason."""
         taken = error_code(error) == "ResourceInUse"
         if not self._may_exist:
-            raise self._taken() if taken else self._refused(error) from error
-        logger.info("the answer to CreateProcessingJob for %s was lost; looking whether the job is there", self._name)
+            raise self._name_taken() if taken else self._refused(error) from error
+        logger.info("the answer to CreateProcessingJob for %s was lost; checking whether the job exists", self._name)
         try:
-            # A name that is in use is a job that will be seen; otherwise a job that is not seen soon is not there.
-            described = self._find(patience=60.0 if taken else 6.0)
-        except Exception as unknown:  # noqa: BLE001 - as above
-            raise self._unknown(error, unknown) from error
+            described = self._find(_SEARCH_TAKEN_NAME if taken else _SEARCH_UNKNOWN)
+        except Exception as unknown:  # noqa: BLE001 - any failure here leaves the job's existence open
+            raise self._undetermined(error, unknown) from error
         if described is None:
-            raise (self._unknown(error, None) if taken else self._refused(error)) from error
+            raise (self._undetermined(error, None) if taken else self._refused(error)) from error
         if not self._is_ours(described):
-            raise self._taken() from error
-        return Submitted(described["ProcessingJobArn"], adopted=True, since=described["CreationTime"].timestamp())
+            raise self._name_taken() from error
+        created = described["CreationTime"].timestamp()
+        return Submitted(described["ProcessingJobArn"], adopted=True, not_created_before=created)
 
     def _find(self, patience: float) -> dict[str, Any] | None:
-        """Return the description of the job of our name; None where it is not there within `patience` seconds."""
+        """Return the description of the job of our name; None if there is no such job within `patience` seconds."""
         client = self._api.client("sagemaker")
 
-        def look() -> dict[str, Any]:
+        def describe() -> dict[str, Any]:
             answer: dict[str, Any] = client.describe_processing_job(ProcessingJobName=self._name)
             check_response(client, "DescribeProcessingJob", answer)
             return answer
 
         clock = self._api.clock
-        deadline, wait = clock.monotonic() + patience, 0.5
+        deadline, pause = clock.monotonic() + patience, 0.5
         while True:
             try:
-                return self._api.attempt(f"describe {self._name}", look)
+                return self._api.attempt(f"describe {self._name}", describe)
             except Exception as error:
                 if not is_not_found(error):
                     raise
-                if clock.monotonic() + wait > deadline:
+                if clock.monotonic() + pause > deadline:
                     return None
-            clock.sleep(wait)
-            wait = min(10.0, wait * 2)
+            clock.sleep(pause)
+            pause = min(10.0, pause * 2)
 
     def _is_ours(self, described: Mapping[str, Any]) -> bool:
         difference = differences(self._request, described)
@@ -176,18 +180,19 @@ class _Submission:
         return bool(described["CreationTime"].timestamp() >= self._first_try(described) - _TOLERANCE)
 
     def _first_try(self, answer: Mapping[str, Any]) -> float:
-        """Return when the first try was sent, in AWS's time as the answer tells it: its clock and ours may differ."""
+        """Return the time of the first try by AWS's clock, which the answer has and which may differ from ours."""
         now = server_time(answer.get("ResponseMetadata", {}))
         if now is None:
             return self._started[0]
         clock = self._api.clock
-        # A machine that slept may have stopped its monotonic clock, one that was set back has a wall clock that lies.
+        # A machine that sleeps may stop its monotonic clock, and a wall clock may be set back. The larger difference
+        # gives the earlier first try.
         return now - max(clock.time() - self._started[0], clock.monotonic() - self._started[1])
 
-    def _taken(self) -> NameTakenError:
+    def _name_taken(self) -> NameTakenError:
         return NameTakenError(
-            f"job name {self._name} belongs to another request, which was left alone. "
-            'Give another name, or none to have one made; if_exists="attach" or "suffix" is for names used again.',
+            f"job name {self._name} belongs to another request, whose job was not touched. "
+            'Give another name, or none to have one generated; if_exists="attach" or "suffix" is for names used again.',
             job_name=self._name,
             code="ResourceInUse",
         )
@@ -199,25 +204,23 @@ class _Submission:
         message = f"job {self._name} was not created: {text}" + (f"\n{advice}" if advice else "")
         return SubmissionError(message, job_name=self._name, code=code)
 
-    def _unknown(self, error: Exception, unknown: Exception | None) -> SubmissionError:
+    def _undetermined(self, error: Exception, unknown: Exception | None) -> SubmissionError:
         why = f" ({unknown})" if unknown else " (AWS calls the name taken, but shows no such job)"
         return SubmissionError(
-            f"job {self._name} may exist: CreateProcessingJob was sent, its answer was lost ({error}), and what "
-            f"became of it cannot be seen{why}. Look with `aws sagemaker describe-processing-job "
+            f"job {self._name} may exist: CreateProcessingJob was sent, its answer was lost ({error}), and the job "
+            f"cannot be checked now{why}. Check with `aws sagemaker describe-processing-job "
             f"--processing-job-name {self._name}`, or ProcessingJob.from_processing_name. "
-            "Submitting again under the same name cannot make a second job.",
+            "Submitting again under the same name cannot create a second job.",
             job_name=self._name,
             code=error_code(error),
         )
 
 
-_TOLERANCE = 2.0  # seconds: the Date header knows whole seconds only
-
-
 def _client_retried(client: Any, error: BaseException) -> bool:
     """Return whether the client may have sent the request before the try that was answered with this error.
 
-    Our clients never do. One that the user made may, and then its first `ResourceInUse` can speak of our own job.
+    Clients of this package never retry by themselves. A user's client may. Its first visible `ResourceInUse` can then
+    refer to our own job.
     """
     retried = (response_of(error).get("ResponseMetadata") or {}).get("RetryAttempts")
     if retried is not None:
@@ -229,7 +232,7 @@ def _client_retried(client: Any, error: BaseException) -> bool:
 
 _ADVICE: Final[Mapping[FailureKind | str | None, str]] = {
     FailureKind.PROPAGATING: "The role does not exist, or its trust policy does not allow sagemaker.amazonaws.com to "
-    "assume it. (Roles made a moment ago were allowed for: the request was repeated for a while.)",
+    "assume it. (A new role takes a moment to become known, so the request was repeated for a while.)",
     FailureKind.EXPIRED: "The AWS credentials have run out: renew them (for SSO: `aws sso login`), then run again.",
     FailureKind.THROTTLED: "AWS throttles CreateProcessingJob (one a second per account and region): "
     "submit fewer at a time.",
@@ -239,22 +242,23 @@ _ADVICE: Final[Mapping[FailureKind | str | None, str]] = {
 
 
 def _advice(error: Exception, code: str | None, text: str, request: Mapping[str, Any]) -> str:
-    """Return what the user can do about a refusal; empty where the text says it all."""
+    """Return advice for the user about a refusal; empty if AWS's text is enough."""
     if code == "ResourceLimitExceeded":
         quota = re.search(r"limit '([^']+)'", text)
         name = f"the quota '{quota[1]}'" if quota else "the quota"
         return f"Ask for more of {name} in Service Quotas, wait for running jobs to end, or use another instance type."
     if "sagemaker:AddTags" in text:
         return (
-            "The job has tags: the caller needs sagemaker:AddTags as well, or has to leave them out (submit_all gives "
-            "its jobs one; with tagged=False it does not)."
+            "The job has tags: the caller needs sagemaker:AddTags as well, or has to omit the tags (submit_all adds "
+            "one to its jobs; with tagged=False it does not)."
         )
     known = _ADVICE.get(classify(error)) or _ADVICE.get(code, "")
-    said = f"{code} {text}".replace(request["ProcessingJobName"], "")  # which may be `capacity-report`
-    return capacity_advice(request) if not known and "capacity" in said.lower() else known
+    # The job's own name may contain the word, as in `capacity-report`.
+    answer = f"{code} {text}".replace(request["ProcessingJobName"], "")
+    return capacity_advice(request) if not known and "capacity" in answer.lower() else known
 
 
-# What AWS answers for members that the request left out.
+# The values in DescribeProcessingJob's answer for members that the request omits.
 _DEFAULTS: Final[Mapping[str, Any]] = {
     "AppManaged": False,
     "DataDistributionType": "ShardedByS3Key",
@@ -266,20 +270,20 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "S3InputMode": "File",
     "StoppingCondition": {"MaxRuntimeInSeconds": DEFAULT_MAX_RUNTIME},
 }
-_NOT_ANSWERED = frozenset({"Tags"})  # ListTags has them
+_NOT_DESCRIBED = frozenset({"Tags"})  # only ListTags returns them
 
 
 def differences(request: Mapping[str, Any], described: Mapping[str, Any]) -> list[str]:
     """Return the members of a CreateProcessingJob request in which a described job differs.
 
-    Server defaults count as left out, on both sides; the order of lists matters. Tags are not described, so they are
-    not compared.
+    A member that has the server's default counts as omitted, on both sides. The order of lists matters. Tags are not
+    compared, as DescribeProcessingJob does not return them.
 
     Args:
         request: the parameters of CreateProcessingJob.
         described: the answer of DescribeProcessingJob.
     """
-    compared = sorted((set(request) | (set(described) & _REQUEST_MEMBERS)) - _NOT_ANSWERED)
+    compared = sorted((set(request) | (set(described) & _REQUEST_MEMBERS)) - _NOT_DESCRIBED)
     return [member for member in compared if _plain(member, request) != _plain(member, described)]
 
 
@@ -300,11 +304,11 @@ _REQUEST_MEMBERS = frozenset(
 
 
 def _plain(member: str, structure: Mapping[str, Any]) -> Any:
-    """Return a member without what stands for nothing: defaults, None and empty collections; None if that is all."""
+    """Return a member without defaults, None and empty collections; None if nothing else is in it."""
     value = structure.get(member)
     if member in RESPONSE_ONLY or value == _DEFAULTS.get(member):
         return None
-    if member == "Environment":  # its keys are the user's own, and mean nothing here
+    if member == "Environment":  # its keys are the user's, so no default applies to them
         return dict(value) if value else None
     return _without_defaults(value)
 

@@ -1,7 +1,7 @@
-"""Waiting for jobs, whatever their number: the shapes of `concurrent.futures`, over one poller for each session.
+"""Waits for any number of jobs, after the model of `concurrent.futures`, over one poller for each session.
 
-A job that fails does not end the wait for the others: its error is collected. Jobs of several sessions, on AWS and on
-the embedded engine, may be waited for together.
+A job that fails does not end the wait for the others; its error is collected. Jobs of several sessions, on AWS and on
+the embedded engine, may be awaited together.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast
 from processing._utils import type_name
 from processing.exceptions import ConfigurationError
 from processing.job.job import ProcessingJob
-from processing.job.outcome import EventHandler, check_timeout, read_checkpoint
+from processing.job.outcome import EventHandler, check_timeout, error_of, read_checkpoint
 from processing.watching.feed import Feed
 from processing.watching.logs.batch import LogBatch
 from processing.watching.render import Renderer
@@ -24,6 +24,7 @@ from processing.watching.stream import EventStream, Idle, drive, timeout_error
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 
+    from processing.job.outcome import Outcome
     from processing.session.session import Session
     from processing.watching.aio import AsyncEventStream
     from processing.watching.checkpoint import Checkpoint
@@ -34,10 +35,15 @@ logger = logging.getLogger(__name__)
 
 ReturnWhen: TypeAlias = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"]
 
-_TAILS = 10  # failed jobs whose last lines are read for their errors: each takes a call or two
-_TAILS_SECONDS = 10.0  # after which no further ones are read: they are not what was waited for
-_SPELLED_OUT = 10  # jobs that a message names
-_SHORTEST_PREFIX = 4  # characters that jobs' names have in common, to be found by them
+# The last lines of a failed job take a call or two. They are read for this many jobs, and for this many seconds in each
+# session, so that the lines of many failed jobs do not delay the result of the wait.
+_MAX_TAILS = 10
+_MAX_TAIL_SECONDS = 10.0
+
+# The detach message names each of up to ten jobs. For more jobs it shows a common prefix of their names, if that has at
+# least four characters: a shorter one would find other people's jobs too.
+_MAX_NAMES = 10
+_SHORTEST_PREFIX = 4
 
 
 class _Pair(NamedTuple):
@@ -46,13 +52,18 @@ class _Pair(NamedTuple):
 
 
 class WaitResult(_Pair):
-    """What `wait` returns: `done, not_done = processing.wait(jobs)`.
+    """The result of `wait`, a pair: `done, not_done = processing.wait(jobs)`.
+
+    Args:
+        done: the jobs that have ended, with success or without.
+        not_done: the jobs that have not ended.
+        failed: the ended jobs that did not complete, each with its error; None for an empty mapping.
 
     Attributes:
-        done: the jobs that have ended, one way or another.
-        not_done: the others.
-        failed: of those that have ended, the ones that did not complete, each with its error: a `JobFailedError`, a
-            `JobStoppedError`, or a `WatchError` for a job that cannot be watched any more.
+        done: the jobs that have ended, with success or without.
+        not_done: the jobs that have not ended.
+        failed: the ended jobs that did not complete, each with its error: a `JobFailedError`, a `JobStoppedError`, or a
+            `WatchError` for a job that cannot be watched any more.
     """
 
     failed: Mapping[ProcessingJob, Exception]
@@ -63,7 +74,7 @@ class WaitResult(_Pair):
         not_done: set[ProcessingJob],
         failed: Mapping[ProcessingJob, Exception] | None = None,
     ) -> WaitResult:
-        """Make one; `failed` is empty where left out."""
+        """Create a result."""
         made = super().__new__(cls, done, not_done)
         made.failed = dict(failed or {})
         return made
@@ -81,24 +92,27 @@ def wait(
 ) -> WaitResult:
     """Wait for jobs to end.
 
-    Ctrl-C detaches: the jobs go on, a warning says how to attach to them and how to stop them, and KeyboardInterrupt
-    is passed on.
+    Ctrl-C detaches: the jobs go on, a warning shows how to attach to them and how to stop them, and KeyboardInterrupt
+    is raised.
 
     Args:
-        jobs: the jobs; one that is given twice counts once.
-        timeout: seconds after which to return with what there is; None waits as long as it takes.
-        return_when: `FIRST_COMPLETED` returns when a job has ended, `FIRST_EXCEPTION` when one has failed or was
-            stopped, else all are waited for.
-        logs: True to write the jobs' log lines to standard output as they come.
+        jobs: the jobs; a job that occurs twice counts once.
+        timeout: the longest wait in seconds, after which the jobs' state so far is returned; None waits without limit.
+        return_when: `ALL_COMPLETED` waits for all jobs. `FIRST_COMPLETED` returns when a job has ended,
+            `FIRST_EXCEPTION` when a job has failed or was stopped.
+        logs: True to write the jobs' log lines to standard output as they arrive.
 
     Returns:
-        The jobs that have ended and those that have not, and the errors of the former. The errors of the first ten
-        carry the jobs' last log lines; for others `job.exception()` reads them.
+        The jobs that have ended, those that have not, and the errors of failed ones. The first ten errors have the
+        jobs' last log lines; for the others `job.exception()` reads them.
+
+    Raises:
+        ConfigurationError: an argument is not valid.
     """
     return _wait(WaitGroup(jobs, timeout, logs=logs), return_when)
 
 
-def wait_as_they_come(
+def wait_with_arrivals(
     session: Session,
     arrivals: Callable[[], Sequence[ProcessingJob] | None],
     timeout: float | None = None,
@@ -107,58 +121,61 @@ def wait_as_they_come(
     logs: bool = False,
     commands: Callable[[], str],
 ) -> WaitResult:
-    """Wait, as `wait` does, for jobs of which some are still to come.
+    """Wait, as `wait` does, for jobs that are still being submitted.
 
     Args:
-        session: the jobs' own.
-        arrivals: returns the jobs that have come since it was called last, and None when none will come any more. What
-            it raises ends the wait.
-        timeout: see `wait`, as of the others.
-        return_when: with `ALL_COMPLETED`, those that are still to come are waited for.
-        logs: see `wait`.
-        commands: returns what is said at Ctrl-C: how to come back to the jobs.
+        session: the session of all jobs.
+        arrivals: a function that returns the jobs that are new since its last call, and None when no more will follow.
+            An error that it raises ends the wait.
+        timeout: the longest wait in seconds; None waits without limit.
+        return_when: see `wait`. `ALL_COMPLETED` waits for future arrivals too.
+        logs: True to write the jobs' log lines to standard output as they arrive.
+        commands: a function that returns the text of the detach message: the calls that attach to the jobs and stop
+            them.
     """
-    return _wait(WaitGroup((), timeout, logs=logs, coming=(session, arrivals)), return_when, commands)
+    return _wait(WaitGroup((), timeout, logs=logs, arrivals=(session, arrivals)), return_when, commands)
 
 
-def _wait(together: WaitGroup, return_when: ReturnWhen, commands: Callable[[], str] | None = None) -> WaitResult:
-    is_enough = _enough(return_when)
-    with _detaching(together, commands), contextlib.closing(drive(together.feeds)) as items:
+def _wait(wait_group: WaitGroup, return_when: ReturnWhen, commands: Callable[[], str] | None = None) -> WaitResult:
+    is_over = _over_when(return_when)
+    with _detaching(wait_group, commands), contextlib.closing(drive(wait_group.feeds)) as items:
         for item in items:
             if not isinstance(item, Idle):
-                together.take(item.feed, item.event)
+                wait_group.handle(item.feed, item.event)
                 continue
-            together.follower.ready()
-            if is_enough(together):  # at a pause: what ended with the first one is returned with it
+            wait_group.handler.ready()
+            # Checked only when no event is left, so that jobs that ended together are returned together.
+            if is_over(wait_group):
                 break
-    return together.result()
+    return wait_group.result()
 
 
 def as_completed(
     jobs: Iterable[ProcessingJob], timeout: float | None = None, *, logs: bool = False
 ) -> Iterator[ProcessingJob]:
-    """Yield jobs as they end, however they do: `job.exception()` tells, without waiting.
+    """Yield jobs as they end, with success or without. `job.exception()` then returns a job's error without waiting.
 
     Args:
-        jobs: the jobs; one that is given twice comes once.
-        timeout: seconds from the call after which WaitTimeoutError is raised; None waits as long as it takes.
-        logs: True to write the jobs' log lines to standard output as they come.
+        jobs: the jobs; a job that occurs twice is yielded once.
+        timeout: seconds from the call until WaitTimeoutError is raised; None waits without limit.
+        logs: True to write the jobs' log lines to standard output as they arrive.
 
     Raises:
-        WaitTimeoutError: the time is up, and some have not ended.
+        ConfigurationError: an argument is not valid.
+        WaitTimeoutError: while iterating: the time is up, and some jobs have not ended.
     """
     return _as_completed(WaitGroup(jobs, timeout, logs=logs))
 
 
-def _as_completed(together: WaitGroup) -> Iterator[ProcessingJob]:
-    yield from together.done
-    with _detaching(together), contextlib.closing(drive(together.feeds)) as items:
+def _as_completed(wait_group: WaitGroup) -> Iterator[ProcessingJob]:
+    yield from wait_group.done
+    with _detaching(wait_group), contextlib.closing(drive(wait_group.feeds)) as items:
         for item in items:
             if isinstance(item, Idle):
-                together.follower.ready()
+                wait_group.handler.ready()
             else:
-                yield from together.take(item.feed, item.event)
-    if error := timeout_error(together.feeds):
+                yield from wait_group.handle(item.feed, item.event)
+    if error := timeout_error(wait_group.feeds):
         raise error
 
 
@@ -169,20 +186,24 @@ def events(
     timeout: float | None = None,
     checkpoint: Checkpoint | str | None = None,
 ) -> EventStream[Event | Lost]:
-    """Return what happens to jobs until all have ended: `StatusChanged`, `LogEvent` and `Lost` values.
+    """Return the events of jobs until all have ended: `StatusChanged`, `LogEvent` and `Lost` values.
 
-    A job's last value is the change to its terminal status, after all of its lines; or `Lost`, which carries the error,
-    where it cannot be watched any more.
+    A job's last value is the change to its terminal status, after all of its lines. For a job that cannot be watched
+    any more it is a `Lost`, which has the error.
 
     Args:
-        jobs: the jobs.
-        logs: False for the statuses alone.
-        timeout: seconds from the call after which WaitTimeoutError is raised; None waits as long as it takes.
-        checkpoint: where another stream over the same jobs stopped, by its `checkpoint()`: the lines that it gave are
-            not given again.
+        jobs: the jobs; a job that occurs twice counts once.
+        logs: False for status changes only.
+        timeout: seconds from the call until WaitTimeoutError is raised; None waits without limit.
+        checkpoint: the point at which an earlier stream over the same jobs stopped, as its `checkpoint()` returned it
+            or as text. Lines that it delivered are not delivered again.
+
+    Raises:
+        ConfigurationError: an argument is not valid.
+        WaitTimeoutError: while iterating: the time is up, and some jobs have not ended.
     """
-    together = WaitGroup(jobs, timeout, logs=logs, show=False, checkpoint=checkpoint)
-    return EventStream(together.feeds, alone=False)
+    wait_group = WaitGroup(jobs, timeout, logs=logs, show=False, checkpoint=checkpoint)
+    return EventStream(wait_group.feeds, alone=False)
 
 
 async def wait_async(
@@ -192,23 +213,30 @@ async def wait_async(
     *,
     logs: bool = False,
 ) -> WaitResult:
-    """Wait for jobs to end, as `wait` does, without holding a thread. Cancelling it leaves the jobs alone."""
+    """Wait for jobs to end, as `wait` does, without holding a thread. Cancelling the wait does not stop the jobs.
+
+    Args:
+        jobs: the jobs; a job that occurs twice counts once.
+        timeout: the longest wait in seconds; None waits without limit.
+        return_when: `ALL_COMPLETED`, `FIRST_COMPLETED` or `FIRST_EXCEPTION`; see `wait`.
+        logs: True to write the jobs' log lines to standard output as they arrive.
+    """
     from processing.watching.aio import drive_async, in_thread
 
-    together = WaitGroup(jobs, timeout, logs=logs)
-    is_enough = _enough(return_when)
-    async with contextlib.aclosing(drive_async(together.feeds)) as items:
+    wait_group = WaitGroup(jobs, timeout, logs=logs)
+    is_over = _over_when(return_when)
+    async with contextlib.aclosing(drive_async(wait_group.feeds)) as items:
         async for item in items:
             if not isinstance(item, Idle):
-                together.take(item.feed, item.event)
+                wait_group.handle(item.feed, item.event)
                 continue
-            together.follower.ready()
-            if is_enough(together):
+            wait_group.handler.ready()
+            if is_over(wait_group):
                 break
 
     def finished() -> WaitResult:
-        with together.follower:
-            return together.result()
+        with wait_group.handler:
+            return wait_group.result()
 
     return await in_thread(finished)
 
@@ -221,23 +249,28 @@ async def as_completed_async(
 ) -> AsyncGenerator[ProcessingJob, None]:
     """Yield jobs as they end, as `as_completed` does, without holding a thread.
 
+    Args:
+        jobs: the jobs; a job that occurs twice is yielded once.
+        timeout: seconds from the first iteration until WaitTimeoutError is raised; None waits without limit.
+        logs: True to write the jobs' log lines to standard output as they arrive.
+
     Raises:
-        WaitTimeoutError: the time is up, and some have not ended.
+        WaitTimeoutError: the time is up, and some jobs have not ended.
     """
     from processing.watching.aio import drive_async, in_thread
 
-    together = WaitGroup(jobs, timeout, logs=logs)
-    for job in list(together.done):
+    wait_group = WaitGroup(jobs, timeout, logs=logs)
+    for job in list(wait_group.done):
         yield job
-    async with contextlib.aclosing(drive_async(together.feeds)) as items:
+    async with contextlib.aclosing(drive_async(wait_group.feeds)) as items:
         async for item in items:
             if isinstance(item, Idle):
-                together.follower.ready()
+                wait_group.handler.ready()
             else:
-                for job in together.take(item.feed, item.event):
+                for job in wait_group.handle(item.feed, item.event):
                     yield job
-    await in_thread(together.follower.close)
-    if error := timeout_error(together.feeds):
+    await in_thread(wait_group.handler.close)
+    if error := timeout_error(wait_group.feeds):
         raise error
 
 
@@ -248,22 +281,38 @@ def events_async(
     timeout: float | None = None,
     checkpoint: Checkpoint | str | None = None,
 ) -> AsyncEventStream[Event | Lost]:
-    """Return what happens to jobs until all have ended, as `events` does, for `async for` and without holding a thread.
+    """Return the events of jobs until all have ended, as `events` does, for `async for` and without holding a thread.
 
     Args:
-        jobs: see `events`, as of the others.
-        logs: False for the statuses alone.
-        timeout: seconds from the call after which WaitTimeoutError is raised; None waits as long as it takes.
-        checkpoint: where another stream over the same jobs stopped.
+        jobs: the jobs; a job that occurs twice counts once.
+        logs: False for status changes only.
+        timeout: seconds from the call until WaitTimeoutError is raised; None waits without limit.
+        checkpoint: the point at which an earlier stream over the same jobs stopped.
     """
     from processing.watching.aio import AsyncEventStream
 
-    together = WaitGroup(jobs, timeout, logs=logs, show=False, checkpoint=checkpoint)
-    return AsyncEventStream(together.feeds, alone=False)
+    wait_group = WaitGroup(jobs, timeout, logs=logs, show=False, checkpoint=checkpoint)
+    return AsyncEventStream(wait_group.feeds, alone=False)
 
 
 class WaitGroup:
-    """Jobs that are waited for together: a feed for each session, and who has ended by now."""
+    """The jobs of one wait: a feed for each session, and the jobs that have ended so far.
+
+    Args:
+        jobs: the jobs.
+        timeout: seconds until the feeds end; None for no limit.
+        logs: True to follow the jobs' log lines.
+        show: True to write the log lines to standard output. False is for event streams, which begin with each job's
+            current status even if the job's end was observed before.
+        checkpoint: the point at which an earlier stream stopped.
+        arrivals: the session of jobs that are still being submitted, and the function that returns the new ones.
+
+    Attributes:
+        jobs: the jobs, each once, in their order.
+        done: the jobs that have ended, in the order of their ends.
+        feeds: the source of events, one for each session.
+        handler: the consumer of events.
+    """
 
     def __init__(
         self,
@@ -273,84 +322,86 @@ class WaitGroup:
         logs: bool,
         show: bool = True,
         checkpoint: Checkpoint | str | None = None,
-        coming: tuple[Session, Callable[[], Sequence[ProcessingJob] | None]] | None = None,
+        arrivals: tuple[Session, Callable[[], Sequence[ProcessingJob] | None]] | None = None,
     ) -> None:
         check_timeout(timeout)
-        self.jobs = _checked(jobs)
+        self.jobs = _check_jobs(jobs)
         self.done: dict[ProcessingJob, None] = {}
-        self._of: dict[tuple[Session, str], list[ProcessingJob]] = {}
+        self._running: dict[tuple[Session, str], list[ProcessingJob]] = {}  # several objects may stand for one job
         self._logs = logs
-        self._look = not show  # who asks for events is told what there is to begin with
+        self._poll_first = not show
         for job in self.jobs:
             if not self._is_done(job):
-                self._of.setdefault((job.sagemaker_session, job.job_name), []).append(job)
-        sessions = dict.fromkeys(session for session, _ in self._of) if coming is None else [coming[0]]
-        renderer = Renderer(several_jobs=len(self._of) > 1 or coming is not None) if logs and show else None
-        self.follower = EventHandler(renderer, tails=logs and show)
+                self._running.setdefault((job.sagemaker_session, job.job_name), []).append(job)
+        sessions = dict.fromkeys(session for session, _ in self._running) if arrivals is None else [arrivals[0]]
+        renderer = Renderer(several_jobs=len(self._running) > 1 or arrivals is not None) if logs and show else None
+        self.handler = EventHandler(renderer, keep_tails=logs and show)
         self.feeds = [
             Feed(
                 session,
-                [same[0]._target(look=self._look) for (owner, _), same in self._of.items() if owner is session],  # noqa: SLF001 - as above
+                [self._target(same[0]) for (owner, _), same in self._running.items() if owner is session],
                 logs=logs,
                 timeout=timeout,
                 checkpoint=read_checkpoint(checkpoint),
-                ready=self.follower.ready,
-                arrivals=None if coming is None else functools.partial(self._arrived, coming[1]),
+                ready=self.handler.ready,
+                arrivals=None if arrivals is None else functools.partial(self._add_arrivals, arrivals[1]),
             )
             for session in sessions
         ]
 
-    def _arrived(self, arrivals: Callable[[], Sequence[ProcessingJob] | None]) -> list[Target] | None:
-        """Take in the jobs that have come, and return them for the feed."""
+    def _add_arrivals(self, arrivals: Callable[[], Sequence[ProcessingJob] | None]) -> list[Target] | None:
+        """Add the newly submitted jobs, and return their targets for the feed; None if no more will follow."""
         jobs = arrivals()
         if jobs is None:
             return None
         self.jobs += tuple(jobs)
         watched = [job for job in jobs if not self._is_done(job)]
         for job in watched:
-            self._of[job.sagemaker_session, job.job_name] = [job]
-        return [job._target(look=self._look) for job in watched]  # noqa: SLF001 - as above
+            self._running[job.sagemaker_session, job.job_name] = [job]
+        return [self._target(job) for job in watched]
+
+    def _target(self, job: ProcessingJob) -> Target:
+        return job.watch_state.target(job.job_name, poll_first=self._poll_first)
 
     def _is_done(self, job: ProcessingJob) -> bool:
-        """Return whether it is known already how a job ended, having noted that; its lines are not shown then."""
-        seen = job._outcome  # noqa: SLF001 - what a job's own methods keep too
-        if seen is None or seen.lost is not None or self._logs or self._look:
+        """Return whether a job's end was observed before and nothing else is wanted of it; add it to the done ones."""
+        outcome = job.watch_state.outcome
+        if outcome is None or outcome.lost is not None or self._logs or self._poll_first:
             return False
         self.done[job] = None
         return True
 
-    def take(self, feed: Feed, event: StatusChanged | LogBatch | Lost) -> list[ProcessingJob]:
-        """Take what a feed tells, and return the jobs that end with it: several objects may stand for one."""
-        outcome = self.follower.take(feed, event)
+    def handle(self, feed: Feed, event: StatusChanged | LogBatch | Lost) -> list[ProcessingJob]:
+        """Handle one event of a feed, and return the job objects that it ends."""
+        outcome = self.handler.handle(feed, event)
         if outcome is None or isinstance(event, LogBatch):
             return []
-        ended = self._of[cast("Session", feed.session), event.job_name]
+        ended = self._running[cast("Session", feed.session), event.job_name]
         for job in ended:
-            job._outcome = outcome  # noqa: SLF001 - as above
+            job.watch_state.outcome = outcome
             self.done[job] = None
         return ended
 
-    def failed(self) -> list[ProcessingJob]:
-        """Return the jobs that have ended and did not complete."""
-        outcomes = [(job, job._outcome) for job in self.done]  # noqa: SLF001 - as above
-        return [job for job, outcome in outcomes if outcome is not None and outcome.is_error()]
+    def failed(self) -> dict[ProcessingJob, Outcome]:
+        """Return the jobs that have ended without completing, with their outcomes."""
+        outcomes = ((job, job.watch_state.outcome) for job in self.done)
+        return {job: outcome for job, outcome in outcomes if outcome is not None and outcome.is_error()}
 
     def result(self) -> WaitResult:
-        """Return who has ended and who has not; the last lines of failed jobs are read here."""
+        """Return the jobs that have ended and those that have not; read the last lines of some failed jobs."""
         failed: dict[ProcessingJob, Exception] = {}
-        ended: dict[Session, float] = {}
-        for job in self.failed():
-            clock = job.sagemaker_session.clock
-            limit = ended.setdefault(job.sagemaker_session, clock.monotonic()) + _TAILS_SECONDS
-            error = job._error(read=len(failed) < _TAILS and clock.monotonic() < limit)  # noqa: SLF001 - as above
-            if error is not None:
-                failed[job] = error
+        started: dict[Session, float] = {}
+        for job, outcome in self.failed().items():
+            session = job.sagemaker_session
+            limit = started.setdefault(session, session.clock.monotonic()) + _MAX_TAIL_SECONDS
+            read = len(failed) < _MAX_TAILS and session.clock.monotonic() < limit
+            failed[job] = error_of(session, job.job_name, outcome, read=read)
         return WaitResult(set(self.done), {job for job in self.jobs if job not in self.done}, failed)
 
     def commands(self) -> str:
-        """Return how to attach to the jobs that go on, and how to stop them, from another process."""
+        """Return the calls that attach to the unfinished jobs, and stop them, in another process."""
         texts = []
-        for session in dict.fromkeys(session for session, _ in self._of):
+        for session in dict.fromkeys(session for session, _ in self._running):
             left = [job for job in self.jobs if job.sagemaker_session is session and job not in self.done]
             names = list(dict.fromkeys(job.job_name for job in left))
             if names:
@@ -358,11 +409,11 @@ class WaitGroup:
         return "\n".join(texts)
 
 
-def _checked(jobs: Iterable[ProcessingJob]) -> tuple[ProcessingJob, ...]:
+def _check_jobs(jobs: Iterable[ProcessingJob]) -> tuple[ProcessingJob, ...]:
     """Return the jobs, each once, in their order."""
-    given: object = jobs  # not every caller has a type checker
-    if isinstance(given, (ProcessingJob, str, bytes)) or not hasattr(given, "__iter__"):
-        raise ConfigurationError(f"jobs: must be several jobs, such as a list of them, not {type_name(given)}")
+    value: object = jobs  # not every caller has a type checker
+    if isinstance(value, (ProcessingJob, str, bytes)) or not hasattr(value, "__iter__"):
+        raise ConfigurationError(f"jobs: must be several jobs, such as a list of them, not {type_name(value)}")
     found: tuple[object, ...] = tuple(jobs)
     for place, job in enumerate(found):
         if not isinstance(job, ProcessingJob):
@@ -370,36 +421,36 @@ def _checked(jobs: Iterable[ProcessingJob]) -> tuple[ProcessingJob, ...]:
     return tuple(dict.fromkeys(cast("tuple[ProcessingJob, ...]", found)))
 
 
-def _enough(return_when: ReturnWhen) -> Callable[[WaitGroup], bool]:
-    """Return what tells whether a wait is over before all jobs have ended."""
-    given: object = return_when
-    if given == "ALL_COMPLETED":
+def _over_when(return_when: ReturnWhen) -> Callable[[WaitGroup], bool]:
+    """Return the condition that ends a wait before all jobs have ended."""
+    value: object = return_when  # not every caller has a type checker
+    if value == "ALL_COMPLETED":
         return lambda _: False
-    if given == "FIRST_COMPLETED":
-        return lambda together: bool(together.done)
-    if given == "FIRST_EXCEPTION":
-        return lambda together: bool(together.failed())
+    if value == "FIRST_COMPLETED":
+        return lambda wait_group: bool(wait_group.done)
+    if value == "FIRST_EXCEPTION":
+        return lambda wait_group: bool(wait_group.failed())
     raise ConfigurationError(
         f"return_when: must be 'ALL_COMPLETED', 'FIRST_COMPLETED' or 'FIRST_EXCEPTION', not {return_when!r}"
     )
 
 
 @contextlib.contextmanager
-def _detaching(together: WaitGroup, commands: Callable[[], str] | None = None) -> Iterator[None]:
-    """Show what is left to show; say at Ctrl-C that the jobs go on, and how to come back to them."""
+def _detaching(wait_group: WaitGroup, commands: Callable[[], str] | None = None) -> Iterator[None]:
+    """Write the remaining lines at the end of the block; at Ctrl-C, log how to attach to the jobs again."""
     try:
-        with together.follower:
+        with wait_group.handler:
             yield
     except KeyboardInterrupt:
-        logger.warning("Detached: the jobs go on.\n%s", (commands or together.commands)())
+        logger.warning("Detached: the jobs go on.\n%s", (commands or wait_group.commands)())
         raise
 
 
 def _commands(session: Session, names: Sequence[str]) -> str:
-    """Return what attaches to jobs of a session, and what stops them."""
+    """Return the calls that attach to jobs of one session, and stop them."""
     where = f"session={session.expression()}"
-    prefix = os.path.commonprefix([*names])  # noqa: RUF071 - of names, not of paths
-    if len(names) > _SPELLED_OUT and len(prefix) >= _SHORTEST_PREFIX:
+    prefix = os.path.commonprefix([*names])  # noqa: RUF071 - the strings are names, not paths
+    if len(names) > _MAX_NAMES and len(prefix) >= _SHORTEST_PREFIX:
         jobs = f"processing.jobs(name_prefix={prefix!r}, {where})"
     else:
         jobs = f"[processing.attach(name, {where}) for name in {list(names)!r}]"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import assert_type
 
@@ -42,6 +42,9 @@ from processing.request.build import ProcessingRequest
 from processing.watching.events import Event, LogEvent
 from processing.watching.status.model import Lost
 from processing.watching.stream import EventStream
+
+if TYPE_CHECKING:
+    from processing.job.fleet.runs import RunSpec
 
 
 def processors(session: Session) -> None:
@@ -120,6 +123,16 @@ async def many(jobs: list[ProcessingJob]) -> None:
     async for job in processing.as_completed_async(jobs):
         assert_type(job, ProcessingJob)
     processing.wait(jobs, return_when="LAST")  # type: ignore[arg-type]
+
+
+def fleets(processor: ScriptProcessor) -> None:
+    """Runs of a fleet, typed or as plain dictionaries."""
+    typed: list[RunSpec] = [{"code": "clean.py", "arguments": ["1"]}, {"code": Path("clean.py")}]
+    assert_type(processing.submit_all(processor, typed, name="etl"), processing.Fleet)
+    by_key: dict[str, RunSpec] = {"mon": {"code": "clean.py"}}
+    assert_type(processing.submit_all(processor, by_key, name="etl"), processing.Fleet)
+    assert_type(processing.submit_all(processor, {"mon": {"code": Path("clean.py")}}, name="etl"), processing.Fleet)
+    typed.append({"script": "clean.py"})  # type: ignore[typeddict-unknown-key]
 
 
 def sessions() -> None:

@@ -1,1 +1,1 @@
-"""Many jobs of one kind: submitted under one name, found again by it, watched and stopped as a whole."""
+"""Many jobs of one kind: submitted under one name, found by it, and watched and stopped together."""

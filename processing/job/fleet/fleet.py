@@ -1,23 +1,24 @@
-"""`submit_all` and what it returns: the jobs of one run, as one thing."""
+"""A fleet: the jobs that `submit_all` submits under one name, and that are watched and stopped together."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import copy
+import functools
 import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from processing import default_sessions as targets
+from processing import default_sessions
 from processing._utils import type_name
 from processing.aws.rate_limit import AdaptiveRateLimiter
 from processing.container.contract import TERMINAL
 from processing.exceptions import ConfigurationError, ProcessingError
-from processing.job.fleet import search as finding
-from processing.job.fleet.runs import Runs, checked_name
-from processing.job.fleet.submission import Entry, FleetProgress, Gate, Submission, with_tag
+from processing.job.fleet import search
+from processing.job.fleet.runs import Runs, check_fleet_name
+from processing.job.fleet.submission import FleetEntry, FleetProgress, FleetSubmission, Gate, with_tag
 from processing.job.outcome import check_timeout
 
 if TYPE_CHECKING:
@@ -27,64 +28,75 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ROUNDS = 3  # of stopping: what another process submits meanwhile shows in the next
-_STOPPERS = 8  # threads: a call takes a tenth of a second, and the rate allows for several a second
+# Jobs that another process submits while this one stops the fleet appear in the next listing. Three listings are enough
+# for a process that has just ended; more jobs than that mean that it still runs, which a warning then states.
+_STOP_ROUNDS = 3
+
+# A StopProcessingJob call takes about a tenth of a second, and AWS accepts several in a second.
+_STOP_THREADS = 8
 
 
 class Fleet(Sequence["ProcessingJob"]):
-    """The jobs of one `submit_all`, in the order of its runs; a key works as an index too: `fleet["2026-11-21"]`.
+    """The jobs of one `submit_all`, in the order of its runs; a key is an index too: `fleet["2026-11-21"]`.
 
-    While they are still being submitted, it has those that are there by now.
+    `submit_all` returns one, `Fleet.attach` finds one by its name. During the submission it has the jobs that exist by
+    now.
+
+    Args:
+        name: the beginning of the jobs' names.
+        session: the `Session` that reaches the jobs.
+        entries: the jobs that exist.
+        submission: the submission of the jobs; None for a fleet that was found by its name.
+        tagged: True if the jobs have the fleet's tag.
 
     Attributes:
         name: the beginning of the jobs' names.
-        session: the `Session` that reaches them.
+        session: the `Session` that reaches the jobs.
     """
 
     def __init__(
         self,
         name: str,
         session: Session,
-        entries: Sequence[Entry],
-        submission: Submission | None,
+        entries: Sequence[FleetEntry],
+        submission: FleetSubmission | None,
         *,
         tagged: bool = True,
     ) -> None:
         self.name = name
         self.session = session
-        self._found = list(entries)
+        self._attached = list(entries)
         self._submission = submission
         self._tagged = tagged
 
     @classmethod
     def attach(cls, name: str, session: Any = None, *, tagged: bool = True) -> Fleet:
-        """Return the fleet of that name, whoever submitted it and wherever.
+        """Return an existing fleet, submitted in this process or in any other.
 
-        Its jobs are those whose names begin with `<name>-` and that have its tag. It is what is there now: jobs that
-        are submitted later are found by another `attach`, and by `stop`.
+        Its jobs are those that exist now, have names that begin with `<name>-`, and have its tag. Another `attach`, and
+        `stop`, find jobs that are submitted later.
 
         Args:
-            name: as given to `submit_all`.
-            session: the `Session` that reaches it; None means AWS, unless the environment has PROCESSING_TARGET=local.
-            tagged: False takes every job whose name begins so, with the tag or without: where it was submitted with
-                `tagged=False`. Look first that no other job is named so.
+            name: the name that `submit_all` got.
+            session: the `Session` that reaches the jobs; None means AWS, unless the environment has
+                PROCESSING_TARGET=local.
+            tagged: False for a fleet that was submitted with `tagged=False`. It then has every job whose name begins
+                with `<name>-`, so check first that no other job has such a name.
 
         Raises:
             ConfigurationError: there is no job of such a fleet.
         """
-        target = targets.session_for_attach(session, "session")
-        entries = _entries_of(target, checked_name(name), tagged=tagged)
+        target = default_sessions.session_for_attach(session, "session")
+        entries = _find_entries(target, check_fleet_name(name), tagged=tagged)
         if not entries:
             where = "the embedded engine" if target.is_local else target.boto_region_name
             hint = f"; tagged=False takes all jobs whose names begin with '{name}-'" if tagged else ""
             raise ConfigurationError(f"name: there is no job of a fleet named {name!r} in {where}{hint}")
         return cls(name, target, entries, None, tagged=tagged)
 
-    # What is there.
-
     @property
     def failures(self) -> Mapping[str, Exception]:
-        """By key, why a job could not be created. Its name was not used: submit again, and it is tried again."""
+        """The errors of jobs that could not be created, by key. Submit the same runs again to try these jobs again."""
         return {} if self._submission is None else self._submission.failures()
 
     @property
@@ -94,7 +106,7 @@ class Fleet(Sequence["ProcessingJob"]):
 
     @property
     def submitting(self) -> bool:
-        """Whether jobs are still being submitted, by this process."""
+        """True while this process is still submitting jobs."""
         return self._submission is not None and self._submission.active
 
     def keys(self) -> list[str]:
@@ -106,7 +118,7 @@ class Fleet(Sequence["ProcessingJob"]):
     @overload
     def __getitem__(self, index: slice) -> list[ProcessingJob]: ...
     def __getitem__(self, index: int | str | slice) -> ProcessingJob | list[ProcessingJob]:
-        """Return the job at a position or of a key."""
+        """Return the job at a position or with a key."""
         entries = self._entries()
         if isinstance(index, slice):
             return [entry.job for entry in entries[index]]
@@ -115,7 +127,7 @@ class Fleet(Sequence["ProcessingJob"]):
         for entry in entries:
             if entry.key == index:
                 return entry.job
-        raise KeyError(f"{index!r}: {self.name} has no such job; `keys()` has those there are")
+        raise KeyError(f"{index!r}: {self.name} has no such job; `keys()` has the known keys")
 
     def __len__(self) -> int:
         return len(self._entries())
@@ -123,20 +135,18 @@ class Fleet(Sequence["ProcessingJob"]):
     def __repr__(self) -> str:
         return f"<Fleet {self.name!r}: {len(self)} jobs>"
 
-    def _entries(self) -> list[Entry]:
-        return self._found if self._submission is None else self._submission.entries()
-
-    # What can be done with it.
+    def _entries(self) -> list[FleetEntry]:
+        return self._attached if self._submission is None else self._submission.entries()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until every job has been submitted, or could not be. Ctrl-C ends the wait, not the submission.
+        """Wait until every job has been submitted or has failed to be. Ctrl-C ends the wait, not the submission.
 
         Args:
-            timeout: seconds to wait at most; None waits as long as it takes.
+            timeout: the longest wait in seconds; None waits without limit.
 
         Raises:
             TimeoutError: the timeout passed; the submission goes on.
-            SubmissionError: given up, as one job after another could not be created.
+            SubmissionError: the submission was aborted, as too many jobs in a row could not be created.
         """
         check_timeout(timeout)
         if self._submission is None:
@@ -144,7 +154,7 @@ class Fleet(Sequence["ProcessingJob"]):
         try:
             ended = self._submission.join(timeout)
         except KeyboardInterrupt:
-            self._say_that_submission_goes_on()
+            self._warn_if_submitting()
             raise
         if not ended:
             raise TimeoutError(f"{self.name}: {self._submission.counts()}")
@@ -156,109 +166,92 @@ class Fleet(Sequence["ProcessingJob"]):
         *,
         logs: bool = False,
     ) -> WaitResult:
-        """Wait for the jobs to end: see `processing.wait`.
+        """Wait for the jobs to end, as `processing.wait` does.
 
-        Those that are still being submitted count as well, from when they are there: with `ALL_COMPLETED` all are
-        waited for, and those that had not been submitted when the time was up are in neither set of the answer.
+        Jobs that are still being submitted count from their creation on. `ALL_COMPLETED` waits for all of them. Jobs
+        that do not exist when the timeout passes are in neither set of the result.
+
+        Args:
+            timeout: the longest wait in seconds, after which the jobs' state so far is returned; None waits without
+                limit.
+            return_when: `ALL_COMPLETED` waits for all jobs. `FIRST_COMPLETED` returns when a job has ended,
+                `FIRST_EXCEPTION` when a job has failed or was stopped.
+            logs: True to write the jobs' log lines to standard output as they arrive.
+
+        Returns:
+            The jobs that have ended, those that have not, and the errors of failed ones.
 
         Raises:
-            SubmissionError: the submission was given up, as one job after another could not be created.
+            SubmissionError: the submission was aborted, as too many jobs in a row could not be created.
         """
-        from processing.job.wait import wait_as_they_come
+        from processing.job.wait import wait_with_arrivals
 
         try:
-            return wait_as_they_come(
+            return wait_with_arrivals(
                 self.session, self._arrivals(), timeout, return_when, logs=logs, commands=self._commands
             )
         except KeyboardInterrupt:
-            self._say_that_submission_goes_on()
+            self._warn_if_submitting()
             raise
 
     def _arrivals(self) -> Callable[[], list[ProcessingJob] | None]:
-        """Return what gives the jobs that have come since it was called last; None when there will be no more."""
+        """Return a function that returns the new jobs since its last call, and None when no more will follow."""
         known: set[str] = set()
 
-        def arrived() -> list[ProcessingJob] | None:
+        def new_jobs() -> list[ProcessingJob] | None:
             complete = self._submission is None or self._submission.join(0)
             found = [entry for entry in self._entries() if entry.key not in known]
             known.update(entry.key for entry in found)
             return None if complete and not found else [entry.job for entry in found]
 
-        return arrived
+        return new_jobs
 
-    def _say_that_submission_goes_on(self) -> None:
+    def _warn_if_submitting(self) -> None:
         if self.submitting:
             logger.warning(
                 "Interrupted: the jobs of %s are still being submitted; stop() ends that, and so does Ctrl-C at the "
-                "program's end, which waits for it.",
+                "program's end, which waits for the submission.",
                 self.name,
             )
 
     def _commands(self) -> str:
-        """How to attach to the fleet and how to stop it, from another process."""
-        attach = self._expression()
+        """Return the calls that attach to the fleet and stop it in another process."""
+        attach = _attach_call(self.name, self.session, tagged=self._tagged)
         return f"  attach: {attach}.wait()\n  stop:   {attach}.stop()"
 
-    def _expression(self) -> str:
-        """What another program may write to reach the fleet, after `import processing`."""
-        tagged = "" if self._tagged else ", tagged=False"
-        return f"processing.Fleet.attach({self.name!r}, session={self.session.expression()}{tagged})"
-
-    def _say_failures(self) -> None:
-        if failures := self.failures:
-            key, error = next(iter(failures.items()))
-            logger.warning(
-                "%d of the jobs of %s could not be submitted; Fleet.failures says why. The first, %s: %s",
-                len(failures),
-                self.name,
-                key,
-                error,
-            )
-
-    def _say_how_it_ended(self, error: BaseException | None) -> None:
-        """Say what nobody may ask for: that not all jobs are there."""
-        if error is not None:
-            logger.warning(
-                "Not all jobs of %s have been submitted; submit them again to go on: %s: %s",
-                self.name,
-                type(error).__name__,
-                error,
-            )
-        self._say_failures()
-
     def statuses(self) -> dict[str, int]:
-        """Return how many of the jobs have which status, by one listing."""
+        """Return the number of jobs in each status, by one listing."""
         names = set(self.job_names)
-        listed = {each.name: each.status for each in finding.listing(self.session, f"{self.name}-")}
-        # A listing may lag: what it does not show yet was created a moment ago.
+        listed = {each.name: each.status for each in search.iter_summaries(self.session, f"{self.name}-")}
+        # A listing lags: a job that it does not show was created a moment ago.
         return dict(Counter(listed.get(name, "InProgress") for name in names))
 
     def stop(self) -> None:
-        """Submit no further job, and stop those that run. When it returns, this process creates none any more.
+        """Submit no further job, and stop the running ones. After it returns, this process creates no job of the fleet.
 
-        Jobs that have ended stay as they are; to stop again is no error. Another process that is submitting the same
-        fleet is not reached: its jobs so far are stopped, and a warning says that there are ever more. End that process
-        first, or afterwards and stop again.
+        It is not an error if jobs have ended, or were stopped before. A submission of the same fleet in another process
+        goes on: its jobs so far are stopped, and a warning states that it creates more. End that process, and stop the
+        fleet again.
 
         Raises:
-            ProcessingError: some could not be stopped; all were tried.
+            ProcessingError: some jobs could not be stopped; all were tried.
         """
         if self._submission is not None:
             self._submission.end()
-            self._wait_for_those_on_their_way()
+            self._drain_submission()
         asked: set[str] = set()
         errors: list[Exception] = []
-        for _ in range(_ROUNDS):
+        for _ in range(_STOP_ROUNDS):
             running = [job for job in self._running() if job.job_name not in asked]
             if not running:
                 break
             asked.update(job.job_name for job in running)
-            with concurrent.futures.ThreadPoolExecutor(_STOPPERS) as pool:
+            with concurrent.futures.ThreadPoolExecutor(_STOP_THREADS) as pool:
                 errors += [error for error in pool.map(_stop, running) if error is not None]
         else:
             logger.warning(
                 "While the jobs of %s were stopped, another process has submitted further ones: "
-                "end that one, and stop again",
+                "end that process, and stop the fleet again",
                 self.name,
             )
         if errors:
@@ -266,20 +259,21 @@ class Fleet(Sequence["ProcessingJob"]):
                 f"{len(errors)} of {len(asked)} jobs of {self.name} could not be stopped: {errors[0]}"
             ) from errors[0]
 
-    def _wait_for_those_on_their_way(self) -> None:
+    def _drain_submission(self) -> None:
+        """Wait for the creations that have started."""
         assert self._submission is not None
         try:
             self._submission.join()
-        except Exception as error:  # noqa: BLE001 - whatever ended the submission, the jobs are to be stopped
+        except Exception as error:  # noqa: BLE001 - an error of the submission must not keep the jobs running
             logger.debug("%s: %s", self.name, error)
 
     def _running(self) -> list[ProcessingJob]:
-        """Return the jobs that have not ended, as far as a listing shows: that may lag, and have old statuses."""
+        """Return the jobs that have not ended by a listing, which lags and may have earlier statuses."""
         ours = {entry.job.job_name: entry.job for entry in self._entries()}
         if self._tagged:
-            found = finding.of_fleet(self.session, self.name, ours)
+            found = search.list_fleet(self.session, self.name, ours)
         else:
-            found = finding.listing_if_allowed(self.session, f"{self.name}-")
+            found = search.list_summaries_if_allowed(self.session, f"{self.name}-")
         for each in found if self._tagged or self._submission is None else ():
             if each.name not in ours:
                 ours[each.name] = each.job(self.session)
@@ -298,41 +292,70 @@ def submit_all(
     session: Any = None,
     tagged: bool = True,
 ) -> Fleet:
-    """Submit a job for each run, as fast as the account allows, and each of them once.
+    """Submit a job for each run exactly once, as fast as the account allows.
 
-    The jobs are named `<name>-<key>`, and these names are what tells a job from one that has still to be submitted:
-    call it again after a crash, Ctrl-C or failures, with the same name and runs, and it goes on where it was. What is
-    there is attached to, nothing is uploaded for it. Two processes may do so at once.
+    The jobs are named `<name>-<key>`, and a job with such a name is not submitted again. So call it again with the same
+    name and runs after a crash, Ctrl-C or failures: it attaches to the existing jobs without an upload, and submits the
+    others. Two processes may do so at the same time.
 
-    Failures are collected in `Fleet.failures`; after ten in a row the rest is not tried.
+    Failures are collected in `Fleet.failures`. After ten failures in a row the remaining runs are not tried.
 
     Args:
-        processor: runs the jobs; it is not changed.
-        runs: mappings of arguments of the processor's `run`,
-            such as `{"code": "prep.py", "arguments": ["--day", "1"]}`;
-            in an iterable, their positions being the keys (a generator is read as far as needed), or in a mapping of
-            keys.
+        processor: the processor that runs the jobs; it is not changed.
+        runs: mappings of arguments of the processor's `run`; the typed dictionary `RunSpec` has their keys. Example:
+            `{"code": "prep.py", "arguments": ["--day", "1"]}`. In an iterable their positions are the keys, and a
+            generator is read only as far as needed. A mapping has the keys itself.
         name: the beginning of the jobs' names: 1 to 61 letters, digits and hyphens.
-        rate: jobs a second that the account may create, where you know it. None begins with the published one a
-            second, and adapts to the rate that AWS accepts.
-        block: False to return at once; the submission goes on in threads, which the interpreter waits for at its end.
-        progress: takes a `FleetProgress` after each job, in one of these threads. What it raises ends the submission.
-        session: the `Session` to go through; None means the processor's.
-        tagged: True gives every job the tag `sm-processing:fleet`, whose value is the name: by it `Fleet.attach` and
-            `Fleet.stop` tell this fleet from others whose names begin alike. It takes the permission
-            `sagemaker:AddTags`; with False, attach by `Fleet.attach(name, tagged=False)`.
+        rate: the jobs per second that the account may create, if you know it. None begins with the published quota of
+            one per second, and adapts to AWS's answers.
+        block: False to return at once. The submission goes on in threads, and the interpreter waits for them before it
+            exits.
+        progress: a function that gets a `FleetProgress` after each job, in one of the threads. An error that it raises
+            ends the submission.
+        session: the `Session` that the jobs are submitted through; None means the processor's.
+        tagged: True adds the tag `sm-processing:fleet` with the fleet's name to every job. `Fleet.attach` and
+            `Fleet.stop` then tell this fleet from others whose names have the same beginning. The tag needs the
+            permission `sagemaker:AddTags`; without the tag, attach with `Fleet.attach(name, tagged=False)`.
 
     Returns:
-        The jobs.
+        The fleet of the jobs.
 
     Raises:
-        ConfigurationError: what was given cannot work; nothing was uploaded. That of a generator's run ends the
-            submission when it comes.
-        SubmissionError: given up, as one job after another could not be created.
+        ConfigurationError: an argument is not valid; nothing was uploaded. An invalid run of a generator ends the
+            submission when it is read.
+        SubmissionError: the submission was aborted, as too many jobs in a row could not be created.
     """
-    given: object = rate  # not every caller has a type checker
-    number = isinstance(given, (int, float)) and not isinstance(given, bool)
-    if given is not None and not (number and 0 < rate < math.inf):  # type: ignore[operator]
+    _check_arguments(processor, rate, progress)
+    checked = Runs(name, runs, processor.run)
+    template = copy.copy(processor)
+    if session is not None:
+        template.sagemaker_session = default_sessions.session_for_attach(session, "session")
+    template._resolve_session()  # noqa: SLF001 - the processor's own method, which `run` calls first
+    if tagged:
+        template.tags = with_tag(template.tags, name)
+    target: Session = template.sagemaker_session
+    summaries = search.list_summaries_if_allowed(target, f"{name}-")
+    rate_limiter = _rate_limiter(target, rate)
+    submission = FleetSubmission(
+        target,
+        template,
+        checked,
+        existing={summary.name: summary for summary in summaries},
+        gate=Gate(rate_limiter),
+        rate=None if rate_limiter is None else rate or rate_limiter.rate,
+        progress=progress,
+    )
+    fleet = Fleet(name, target, (), submission, tagged=tagged)
+    if block:
+        _submit_all_now(fleet, submission, tagged=tagged)
+    else:
+        submission.start(functools.partial(_log_end, fleet))
+    return fleet
+
+
+def _check_arguments(processor: object, rate: object, progress: object) -> None:
+    number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
+    if rate is not None and not (number and 0 < rate < math.inf):  # type: ignore[operator]
         raise ConfigurationError(f"rate: must be a positive number of jobs a second, not {rate!r}")
     if progress is not None and not callable(progress):
         raise ConfigurationError(f"progress: must be a function that takes a FleetProgress, not {type_name(progress)}")
@@ -340,40 +363,19 @@ def submit_all(
         raise ConfigurationError(
             f"processor: must be a processor, such as a ScriptProcessor, not {type_name(processor)}"
         )
-    checked = Runs(name, runs, processor.run)
-    template = copy.copy(processor)
-    if session is not None:
-        template.sagemaker_session = targets.session_for_attach(session, "session")
-    template._resolve_session()  # noqa: SLF001 - as `run` does
-    if tagged:
-        template.tags = with_tag(template.tags, name)
-    target: Session = template.sagemaker_session
-    there = {each.name: each for each in finding.listing_if_allowed(target, f"{name}-")}
-    # Of the bucket of AWS, which holds the calls of a second, one is left: calls do not arrive as evenly as they go.
-    pace = (
-        target.api.rate_limiter("CreateProcessingJob")
-        if rate is None
-        else AdaptiveRateLimiter(rate, max(1.0, rate - 1.0), fastest=rate)
-    )
-    submission = Submission(
-        target,
-        template,
-        checked,
-        there=there,
-        gate=Gate(pace),
-        rate=None if pace is None else rate or pace.rate,
-        progress=progress,
-    )
-    fleet = Fleet(name, target, (), submission, tagged=tagged)
-    if block:
-        _submit(fleet, submission)
-    else:
-        submission.start(fleet._say_how_it_ended)  # noqa: SLF001 - of this module
-    return fleet
 
 
-def _submit(fleet: Fleet, submission: Submission) -> None:
-    """Submit all, and say what became of it where that is not what was wanted."""
+def _rate_limiter(session: Session, rate: float | None) -> AdaptiveRateLimiter | None:
+    """Return the limiter of creations: the session's own, or one with the user's rate; None for no limit."""
+    if rate is None:
+        return session.api.rate_limiter("CreateProcessingJob")
+    # AWS's token bucket holds the calls of one second. Our bucket is smaller by one call, because calls do not arrive
+    # as evenly as they are sent.
+    return AdaptiveRateLimiter(rate, max(1.0, rate - 1.0), fastest=rate)
+
+
+def _submit_all_now(fleet: Fleet, submission: FleetSubmission, *, tagged: bool) -> None:
+    """Run a submission to its end; at Ctrl-C end it, and log how to go on."""
     try:
         submission.start()
         submission.join()
@@ -381,31 +383,61 @@ def _submit(fleet: Fleet, submission: Submission) -> None:
         submission.end()
         counts = submission.counts()
         logger.warning(
-            "Interrupted: %d%s jobs of %s are there, and go on; no further one is submitted.\n"
+            "Interrupted: %d%s jobs of %s exist, and go on; no further one is submitted.\n"
             "  go on: submit_all(..., name=%r) again: it attaches to these and submits the others\n"
             "  stop:  %s.stop()",
             counts.submitted + counts.attached,
             "" if counts.total is None else f" of {counts.total}",
             fleet.name,
             fleet.name,
-            fleet._expression(),  # noqa: SLF001 - of this module
+            _attach_call(fleet.name, fleet.session, tagged=tagged),
         )
         raise
-    fleet._say_failures()  # noqa: SLF001 - the same
+    _log_failures(fleet)
 
 
-def _entries_of(session: Session, name: str, *, tagged: bool) -> list[Entry]:
-    """Return what is there of a fleet: in the order of numbers where all keys are, else of creation."""
-    found = finding.of_fleet(session, name) if tagged else finding.listing(session, f"{name}-")
+def _log_end(fleet: Fleet, error: BaseException | None) -> None:
+    """Log that not all jobs exist: without `block` no caller may ask for the error or the failures."""
+    if error is not None:
+        logger.warning(
+            "Not all jobs of %s have been submitted; submit them again to go on: %s: %s",
+            fleet.name,
+            type(error).__name__,
+            error,
+        )
+    _log_failures(fleet)
+
+
+def _log_failures(fleet: Fleet) -> None:
+    if failures := fleet.failures:
+        key, error = next(iter(failures.items()))
+        logger.warning(
+            "%d of the jobs of %s could not be submitted; Fleet.failures has the errors. The first, %s: %s",
+            len(failures),
+            fleet.name,
+            key,
+            error,
+        )
+
+
+def _attach_call(name: str, session: Session, *, tagged: bool) -> str:
+    """Return the call that attaches to a fleet in another program, after `import processing`."""
+    option = "" if tagged else ", tagged=False"
+    return f"processing.Fleet.attach({name!r}, session={session.expression()}{option})"
+
+
+def _find_entries(session: Session, name: str, *, tagged: bool) -> list[FleetEntry]:
+    """Return the jobs of a fleet: in the order of their keys if all are numbers, otherwise in order of creation."""
+    found = search.list_fleet(session, name) if tagged else search.iter_summaries(session, f"{name}-")
     keyed = [(each.name.removeprefix(f"{name}-"), each) for each in found]
     if all(key.isdecimal() for key, _ in keyed):
         keyed.sort(key=lambda pair: int(pair[0]))
-    return [Entry(position, key, each.job(session)) for position, (key, each) in enumerate(keyed)]
+    return [FleetEntry(position, key, each.job(session)) for position, (key, each) in enumerate(keyed)]
 
 
 def _stop(job: ProcessingJob) -> Exception | None:
     try:
         job.stop()
-    except Exception as error:  # noqa: BLE001 - the others are to be stopped all the same
+    except Exception as error:  # noqa: BLE001 - the other jobs have to be stopped all the same
         return error
     return None

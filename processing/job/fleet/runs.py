@@ -1,37 +1,79 @@
-"""What is to be submitted: a key, a job name and the arguments of `run` for each job, checked before it is sent."""
+"""The runs of a fleet: a key, a job name and the arguments of `run` for each job, checked before the submission."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 import attrs
 
-from processing._utils import type_name
+from processing._utils import StrPath, type_name
 from processing.exceptions import ConfigurationError
 from processing.request.job_names import LONGEST_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from processing.models import ProcessingInput, ProcessingOutput
+    from processing.staging.progress import Progress
 
 SET_BY_FLEET: Final[Mapping[str, Any]] = {"wait": False, "logs": False}
-"""Arguments of `run` that every job gets, besides its name."""
+"""Arguments of `run` that `submit_all` sets for every job, besides `job_name`."""
 
 _NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 _RESERVED = frozenset({*SET_BY_FLEET, "job_name", "if_exists"})
 
 
+class RunSpec(TypedDict, total=False):
+    """The arguments of one run of `submit_all`: those of the processor's `run`.
+
+    Every key is optional unless `run` requires the argument. `submit_all` sets `job_name`, `wait`, `logs` and
+    `if_exists` itself. A subclass whose `run` has parameters of its own takes any mapping.
+
+    Keys:
+        code: the script, for a `ScriptProcessor` or a `FrameworkProcessor`.
+        inputs: the job's inputs.
+        outputs: the job's outputs; a string is the path of an output in the container.
+        arguments: the command-line arguments.
+        experiment_config: ExperimentName, TrialName, TrialComponentDisplayName, RunName.
+        kms_key: the KMS key that encrypts the uploads.
+        source_dir: the directory of the code, from which the script starts.
+        dependencies: directories and files beside the code.
+        requirements: a requirements file that pip installs from before the script starts.
+        entry_point: the script to start, if `code` is a directory.
+        codeartifact_repo_arn: the CodeArtifact repository that pip installs from.
+        git_config: the Git repository that the paths are in, for a `FrameworkProcessor`.
+        extra: settings of CreateProcessingJob in the service's spelling.
+        progress: a function that gets a `Progress` for each upload.
+    """
+
+    code: StrPath
+    inputs: list[ProcessingInput] | None
+    outputs: Sequence[ProcessingOutput | str] | None
+    arguments: list[str] | None
+    experiment_config: dict[str, str] | None
+    kms_key: str | None
+    source_dir: StrPath | None
+    dependencies: Sequence[StrPath] | None
+    requirements: StrPath | None
+    entry_point: StrPath | None
+    codeartifact_repo_arn: str | None
+    git_config: dict[str, str] | None
+    extra: Mapping[str, Any] | None
+    progress: Callable[[Progress], object] | None
+
+
 @attrs.frozen
 class Run:
-    """One job to be.
+    """One run of a fleet, which makes one job.
 
     Args:
-        position: its place in the order in which the runs were given, from 0.
-        key: what tells it from the others of its fleet.
+        position: the run's place in the order of the runs, from 0.
+        key: the run's key, unique in the fleet.
         job_name: `<name of the fleet>-<key>`.
-        arguments: of the processor's `run`.
+        arguments: the arguments of the processor's `run`.
     """
 
     position: int
@@ -41,42 +83,45 @@ class Run:
 
 
 class Runs(Iterable[Run]):
-    """The runs of a fleet, in order. Those of a generator are checked as they come, others all at once, here.
+    """The runs of a fleet, in order.
+
+    Runs of unknown number, such as a generator's, are checked one by one during iteration. All others are checked at
+    once by the constructor.
 
     Args:
         name: the fleet's name.
-        given: mappings of arguments of `run`, their positions being the keys; or a mapping of keys to such mappings.
+        runs: an iterable of mappings of `run`'s arguments, whose positions are the keys, or a mapping of keys to them.
         function: the `run` that gets the arguments.
 
     Attributes:
-        total: how many there are; None where only the end of a generator will tell.
+        total: the number of runs; None if it is not known before the end of the iteration.
 
     Raises:
-        ConfigurationError: a name, a key or the arguments cannot work.
+        ConfigurationError: the name, a key or the arguments of a run are not valid.
     """
 
-    def __init__(self, name: str, given: Any, function: Callable[..., Any]) -> None:
-        self._name = checked_name(name)
+    def __init__(self, name: str, runs: Any, function: Callable[..., Any]) -> None:
+        self._name = check_fleet_name(name)
         self._signature = inspect.signature(function)
-        self._keyed = isinstance(given, Mapping)
-        self._given = given
-        if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        self._keyed = isinstance(runs, Mapping)
+        self._runs = runs
+        if isinstance(runs, (str, bytes)) or not isinstance(runs, Iterable):
             raise ConfigurationError(
-                f"runs: must be mappings of run()'s arguments, or a mapping of keys to them, not {type_name(given)}"
+                f"runs: must be mappings of run()'s arguments, or a mapping of keys to them, not {type_name(runs)}"
             )
-        self.total = len(given) if isinstance(given, Sized) else None
+        self.total = len(runs) if isinstance(runs, Sized) else None
         if self.total is not None:
             self._check_all()
 
     def __iter__(self) -> Iterator[Run]:
-        pairs = self._given.items() if self._keyed else enumerate(self._given)
+        pairs = self._runs.items() if self._keyed else enumerate(self._runs)
         for position, (key, arguments) in enumerate(pairs):
             yield self._run(position, key, arguments)
 
     def _check_all(self) -> None:
         seen: dict[str, str] = {}
         for run in self:
-            # An ARN has the name in small letters: AWS would take two such names for one.
+            # An ARN has the name in lower case, so two names that differ in case alone are one name for AWS.
             other = seen.setdefault(run.key.lower(), run.key)
             if other != run.key or len(seen) <= run.position:
                 raise ConfigurationError(f"runs: the keys {other!r} and {run.key!r} make the same job name")
@@ -106,11 +151,11 @@ class Runs(Iterable[Run]):
         return Run(position, str(key), job_name, arguments)
 
 
-def checked_name(name: object) -> str:
-    """Return the name of a fleet.
+def check_fleet_name(name: object) -> str:
+    """Return the name of a fleet unchanged.
 
     Raises:
-        ConfigurationError: it cannot be the beginning of job names.
+        ConfigurationError: the name cannot be the beginning of job names.
     """
     if not isinstance(name, str):
         raise ConfigurationError(f"name: must be a string, not {type_name(name)}")

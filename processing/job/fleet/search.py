@@ -1,4 +1,4 @@
-"""Jobs that somebody started: by the beginning of their names, by tags, by status, by age."""
+"""A search for existing jobs by name prefix, tags, status and age."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing import default_sessions as targets
+from processing import default_sessions
 from processing._utils import type_name
 from processing.aws.retry import error_code, is_denied, server_time
 from processing.exceptions import ConfigurationError
@@ -26,12 +26,21 @@ logger = logging.getLogger(__name__)
 FLEET_TAG: Final = "sm-processing:fleet"
 """The key of the tag that every job of a fleet has; its value is the fleet's name."""
 
-_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)  # no job is older, and no request has earlier times
 STATUSES: Final = ("InProgress", "Completed", "Failed", "Stopping", "Stopped")
+"""The statuses that a job can have."""
 
-_PAGE = 100  # the most that ListProcessingJobs and GetResources answer at a time
-_SCANS = 5  # a token may expire while a long listing is read; then it is begun anew
-_TAGS_LAG = 900.0  # seconds in which GetResources may not yet show the tags of a new job; generous, AWS gives no bound
+# No job is older, and the service's timestamps cannot be earlier.
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+
+# The maximum of a page of ListProcessingJobs and GetResources: the fewest calls.
+_PAGE = 100
+
+# A page token may expire while the caller handles a long listing. The scan is then restarted, up to this many scans.
+_MAX_SCANS = 5
+
+# GetResources may not show the tags of a job that is younger than this, in seconds. AWS states no bound, so 15 minutes
+# are generous; younger jobs are asked for their tags one by one.
+_TAGS_LAG = 900.0
 
 
 def jobs(
@@ -44,32 +53,33 @@ def jobs(
 ) -> Iterator[ProcessingJob]:
     """Yield the processing jobs of the account and region that meet every condition, oldest first.
 
-    They are listed page by page, as they are taken. What a job was started with (`inputs`, `outputs`) is asked of AWS
-    when it is first looked at.
+    They are listed page by page, while the caller iterates. The first use of a job's `inputs` or `outputs` asks AWS for
+    them.
 
     Args:
-        name_prefix: the beginning of their names.
-        tags: tags that they have; None as a value stands for any. Takes the permission `tag:GetResources`; tags of the
-            last minutes may not be known there yet.
+        name_prefix: the beginning of the jobs' names.
+        tags: tags that the jobs have; None as a value stands for any value. This needs the permission
+            `tag:GetResources`. Tags of the last minutes may be missing there.
         status: InProgress, Completed, Failed, Stopping or Stopped.
-        created_after: a time (a naive one is local), or how long ago.
-        session: the `Session` that reaches them; None means AWS, unless the environment has PROCESSING_TARGET=local.
+        created_after: a moment or an age. A moment without a time zone is in this machine's.
+        session: the `Session` that reaches the jobs; None means AWS, unless the environment has
+            PROCESSING_TARGET=local.
 
     Raises:
-        ConfigurationError: a condition is none.
-        botocore.exceptions.ClientError: AWS does not answer, such as for want of permission.
+        ConfigurationError: a condition is not valid.
+        botocore.exceptions.ClientError: AWS refuses a call, for example because a permission is missing.
     """
-    given: object = name_prefix  # not every caller has a type checker
-    if given is not None and not (isinstance(given, str) and re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9-]{0,62}", given)):
+    value: object = name_prefix  # not every caller has a type checker
+    if value is not None and not (isinstance(value, str) and re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9-]{0,62}", value)):
         raise ConfigurationError(f"name_prefix: {name_prefix!r} cannot begin a job's name")
     if status is not None and status not in STATUSES:
         raise ConfigurationError(f"status: must be one of {', '.join(STATUSES)}, not {status!r}")
     _check_tags(tags)
-    target = targets.session_for_attach(session, "session")
+    target = default_sessions.session_for_attach(session, "session")
     filters: dict[str, Any] = {} if status is None else {"StatusEquals": status}
     if created_after is not None:
-        filters["CreationTimeAfter"] = _moment(target, created_after)
-    return _found(target, name_prefix or "", tags, filters)
+        filters["CreationTimeAfter"] = _created_after(target, created_after)
+    return _matching(target, name_prefix or "", tags, filters)
 
 
 def _check_tags(tags: object) -> None:
@@ -84,24 +94,24 @@ def _check_tags(tags: object) -> None:
             )
 
 
-def _found(
+def _matching(
     session: Session, prefix: str, tags: Mapping[str, str | None] | None, filters: Mapping[str, Any]
 ) -> Iterator[ProcessingJob]:
-    marked = tagged(session, tags) if tags else None
+    marked = arns_with_tags(session, tags) if tags else None
     if marked is not None and not marked:
         return
-    for each in listing(session, prefix, filters):
+    for each in iter_summaries(session, prefix, filters):
         if marked is None or each.arn in marked:
             yield each.job(session)
 
 
 @attrs.frozen
-class Listed:
-    """What ListProcessingJobs says of a job.
+class JobSummary:
+    """The summary of a job by ListProcessingJobs.
 
     Args:
-        summary: its words.
-        answered: when, by AWS's clock in seconds since the epoch; None where AWS did not tell the time.
+        summary: the job's entry in the answer.
+        answered: the time of the answer by AWS's clock, in seconds since the epoch; None if the answer had no time.
     """
 
     summary: Mapping[str, Any]
@@ -114,32 +124,33 @@ class Listed:
 
     @property
     def arn(self) -> str:
-        """Its ARN."""
+        """The job's ARN."""
         return str(self.summary["ProcessingJobArn"])
 
     @property
     def status(self) -> str:
-        """Its status, as far as the listing does not lag."""
+        """The job's status; a listing lags, so it may be an earlier one."""
         return str(self.summary["ProcessingJobStatus"])
 
     @property
     def created(self) -> dt.datetime:
-        """Its CreationTime."""
+        """The job's CreationTime."""
         moment: dt.datetime = self.summary["CreationTime"]
         return moment
 
     def job(self, session: Session) -> ProcessingJob:
-        """Return the job."""
-        at = None if self.answered is None else self.answered - session.polling.sweep_overlap  # listings lag
+        """Return the job that is summarised."""
+        # A listing lags by at most the overlap, so it has every change before this moment.
+        at = None if self.answered is None else self.answered - session.polling.sweep_overlap
         return ProcessingJob.listed(session, self.summary, at=at)
 
 
-def listing(session: Session, prefix: str, filters: Mapping[str, Any] | None = None) -> Iterator[Listed]:
-    """Yield what ListProcessingJobs says of the jobs whose names begin so, oldest first, each job once.
+def iter_summaries(session: Session, prefix: str, filters: Mapping[str, Any] | None = None) -> Iterator[JobSummary]:
+    """Yield the summaries of the jobs whose names have a prefix, oldest first, each job once.
 
     Args:
-        session: where to ask.
-        prefix: the beginning; an empty one for all.
+        session: the session to list with.
+        prefix: the beginning of the names; an empty one for all jobs.
         filters: further parameters of ListProcessingJobs.
     """
     params: dict[str, Any] = {
@@ -153,25 +164,29 @@ def listing(session: Session, prefix: str, filters: Mapping[str, Any] | None = N
     seen: set[tuple[str, Any]] = set()
     for page in _pages(session, params):
         answered = server_time(page.get("ResponseMetadata", {}))
-        for each in (Listed(summary, answered) for summary in page["ProcessingJobSummaries"]):
+        for each in (JobSummary(summary, answered) for summary in page["ProcessingJobSummaries"]):
             identity = each.arn, each.created
             if each.name.startswith(prefix) and identity not in seen:
                 seen.add(identity)
                 yield each
 
 
-def listing_if_allowed(session: Session, prefix: str) -> list[Listed]:
-    """Return the same as far as they may be listed: where that is denied, there are none.
+def list_summaries_if_allowed(session: Session, prefix: str) -> list[JobSummary]:
+    """Return the summaries of the jobs whose names have a prefix; none if the caller may not list jobs.
 
-    For who can do without: CreateProcessingJob finds a name that is taken, and to stop a job that has ended is no
-    error.
+    Use it if the listing only saves calls: CreateProcessingJob detects a name that is taken, and stopping a job that
+    has ended is not an error.
+
+    Args:
+        session: the session to list with.
+        prefix: the beginning of the names.
     """
     try:
-        return list(listing(session, prefix))
+        return list(iter_summaries(session, prefix))
     except Exception as error:
         if not is_denied(error):
             raise
-        logger.info("going on without a listing of the jobs %s*, as sagemaker:ListProcessingJobs is denied", prefix)
+        logger.info("continuing without a listing of the jobs %s*, as sagemaker:ListProcessingJobs is denied", prefix)
         return []
 
 
@@ -179,14 +194,14 @@ def _pages(session: Session, params: Mapping[str, Any]) -> Iterator[dict[str, An
     token: str | None = None
     scans = 1
     while True:
-        following: dict[str, Any] = {"NextToken": token} if token else {}
+        continuation: dict[str, Any] = {"NextToken": token} if token else {}
         try:
-            page = session.api.call("sagemaker", "ListProcessingJobs", {**params, **following})
+            page = session.api.call("sagemaker", "ListProcessingJobs", {**params, **continuation})
         except Exception as error:
-            # The token has expired: AWS has no error code of its own for that.
-            if token is None or error_code(error) != "ValidationException" or scans == _SCANS:
+            # An expired token is a ValidationException: AWS has no error code of its own for it.
+            if token is None or error_code(error) != "ValidationException" or scans == _MAX_SCANS:
                 raise
-            logger.debug("listing jobs anew: %s", error)
+            logger.debug("restarting the listing of jobs: %s", error)
             token, scans = None, scans + 1
             continue
         yield page
@@ -195,11 +210,16 @@ def _pages(session: Session, params: Mapping[str, Any]) -> Iterator[dict[str, An
             return
 
 
-def tagged(session: Session, tags: Mapping[str, str | None]) -> set[str]:
-    """Return the ARNs of the processing jobs that have all those tags; None as a value stands for any.
+def arns_with_tags(session: Session, tags: Mapping[str, str | None]) -> set[str]:
+    """Return the ARNs of the processing jobs that have all of the tags.
+
+    Args:
+        session: the session to ask with.
+        tags: the tags; None as a value stands for any value.
 
     Raises:
-        botocore.exceptions.ClientError: AWS does not answer; it takes the permission `tag:GetResources`.
+        botocore.exceptions.ClientError: AWS refuses the call, for example because the permission `tag:GetResources` is
+            missing.
     """
     filters = [{"Key": key, **({} if value is None else {"Values": [value]})} for key, value in tags.items()]
     params: dict[str, Any] = {
@@ -217,57 +237,58 @@ def tagged(session: Session, tags: Mapping[str, str | None]) -> set[str]:
         params["PaginationToken"] = token
 
 
-def of_fleet(session: Session, name: str, known: Collection[str] = ()) -> list[Listed]:
-    """Return what is listed of a fleet's jobs, oldest first.
+def list_fleet(session: Session, name: str, known: Collection[str] = ()) -> list[JobSummary]:
+    """Return the summaries of a fleet's jobs, oldest first.
 
-    Those whose names begin like the fleet's, and which have its tag: another fleet's name may begin with this one's.
+    A job belongs to the fleet if its name has the fleet's prefix and it has the fleet's tag. The prefix alone is not
+    enough, as another fleet's name may begin with this one's.
 
     Args:
-        session: where they are.
-        name: the fleet's.
-        known: the names of jobs that are known to be the fleet's.
+        session: the session to list with.
+        name: the fleet's name.
+        known: names of jobs that are known to belong to the fleet; their tags are not checked.
     """
-    found = listing_if_allowed(session, f"{name}-") if known else list(listing(session, f"{name}-"))
+    found = list_summaries_if_allowed(session, f"{name}-") if known else list(iter_summaries(session, f"{name}-"))
     others = [each for each in found if each.name not in known]
-    ours = {each.name for each in _with_tag(session, others, name)}.union(known)
+    ours = {each.name for each in _with_fleet_tag(session, others, name)}.union(known)
     return [each for each in found if each.name in ours]
 
 
-def _with_tag(session: Session, found: Sequence[Listed], name: str) -> Sequence[Listed]:
+def _with_fleet_tag(session: Session, found: Sequence[JobSummary], name: str) -> Sequence[JobSummary]:
     if not found:
         return found
     try:
-        marked = tagged(session, {FLEET_TAG: name})
+        marked = arns_with_tags(session, {FLEET_TAG: name})
     except Exception as error:
         if not is_denied(error):
             raise
-        logger.info("looking at the tags of %d jobs one by one, as tag:GetResources is denied", len(found))
-        return [each for each in found if _has_tag(session, each, name)]
+        logger.info("reading the tags of %d jobs one by one, as tag:GetResources is denied", len(found))
+        return [each for each in found if _has_fleet_tag(session, each, name)]
     now = _now(session)
     return [
         each
         for each in found
-        if each.arn in marked or (each.created.timestamp() > now - _TAGS_LAG and _has_tag(session, each, name))
+        if each.arn in marked or (each.created.timestamp() > now - _TAGS_LAG and _has_fleet_tag(session, each, name))
     ]
 
 
-def _has_tag(session: Session, listed: Listed, name: str) -> bool:
+def _has_fleet_tag(session: Session, listed: JobSummary, name: str) -> bool:
     answer = session.api.call("sagemaker", "ListTags", {"ResourceArn": listed.arn})
     return {"Key": FLEET_TAG, "Value": name} in answer["Tags"]
 
 
 def _now(session: Session) -> float:
-    """Return AWS's time, in seconds since the epoch: ours may be off."""
+    """Return the time by AWS's clock, in seconds since the epoch; this machine's clock may be wrong."""
     answer = session.api.call("sagemaker", "ListProcessingJobs", {"MaxResults": 1})
     return server_time(answer.get("ResponseMetadata", {})) or session.clock.time()
 
 
-def _moment(session: Session, given: object) -> dt.datetime:
-    if isinstance(given, dt.timedelta):
+def _created_after(session: Session, value: object) -> dt.datetime:
+    if isinstance(value, dt.timedelta):
         now = dt.datetime.fromtimestamp(_now(session), dt.timezone.utc)
         longest = now - _EPOCH
-        return now - max(min(given, longest), -longest)  # so that it is a date
-    if not isinstance(given, dt.datetime):
-        raise ConfigurationError(f"created_after: must be a datetime or a timedelta, not {type_name(given)}")
-    # boto3 would take a naive one for UTC.
-    return _EPOCH if given.year <= _EPOCH.year else given.astimezone()
+        return now - max(min(value, longest), -longest)  # a larger age would overflow the range of dates
+    if not isinstance(value, dt.datetime):
+        raise ConfigurationError(f"created_after: must be a datetime or a timedelta, not {type_name(value)}")
+    # boto3 would read a moment without a time zone as UTC.
+    return _EPOCH if value.year <= _EPOCH.year else value.astimezone()

@@ -1,7 +1,7 @@
-"""The submission of many jobs: threads that stage and create them, one pace for all, and an end that is final.
+"""The submission of a fleet: threads that stage and create jobs at a common rate, and an end that is final.
 
-Each thread takes a job through all its steps, so that the uploads of the next ones go on while creations are held back
-to the rate that the account allows. At most so many jobs are on their way as there are threads.
+Each thread stages and creates one job at a time. So uploads of the next jobs go on while creations wait for the rate
+that the account allows. The number of threads bounds the number of jobs that are staged but not created.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from processing.aws.rate_limit import FairLock
 from processing.exceptions import NameTakenError, SubmissionError
 from processing.job.fleet.runs import SET_BY_FLEET
 from processing.job.fleet.search import FLEET_TAG
-from processing.job.job import ProcessingJob, describe_if_exists
-from processing.job.start import names_listed
-from processing.job.submit import NotWantedError, paced_by
+from processing.job.job import ProcessingJob
+from processing.job.launch import LaunchOptions, launch_options
+from processing.job.start import job_exists
+from processing.job.submit import SubmissionCancelledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -30,26 +31,33 @@ if TYPE_CHECKING:
     from processing.aws.retry import RateLimiter
     from processing.clock import Clock
     from processing.job.fleet.runs import Run, Runs
-    from processing.job.fleet.search import Listed
+    from processing.job.fleet.search import JobSummary
     from processing.session.session import Session
 
 logger = logging.getLogger(__name__)
 
-_MOST_THREADS = 32
-_UNPACED_THREADS = 8
-_ON_THEIR_WAY = 4.0  # seconds of creations that are on their way at a time: what staging and the call may take together
-_HOPELESS_AFTER = 10  # failures in a row after which the others are not tried
+# Staging and creating one job may take this many seconds together. As many threads as creations in that time keep the
+# rate full; more than 32 would only add memory and open connections.
+_SECONDS_PER_JOB = 4.0
+_MIN_THREADS = 4
+_MAX_THREADS = 32
+
+# The embedded engine sets no rate. More threads than this only compete for the processors of this machine.
+_UNLIMITED_THREADS = 8
+
+# That many failures in a row have a common cause, such as a missing permission, and the other runs would fail too.
+_MAX_FAILURES_IN_A_ROW = 10
 
 
 @attrs.frozen
 class FleetProgress:
-    """How far a submission has come.
+    """The progress of `submit_all`.
 
     Args:
-        submitted: jobs created.
-        attached: jobs that were there already.
-        failed: jobs that could not be created.
-        total: how many are to be there in the end; None where a generator gives them.
+        submitted: the number of jobs created.
+        attached: the number of jobs that existed already.
+        failed: the number of jobs that could not be created.
+        total: the number of runs; None if the runs come from a generator.
     """
 
     submitted: int
@@ -59,8 +67,14 @@ class FleetProgress:
 
 
 @attrs.frozen
-class Entry:
-    """A job of a fleet, at its place."""
+class FleetEntry:
+    """A job of a fleet.
+
+    Args:
+        position: the place of the job's run, from 0.
+        key: the key of the run.
+        job: the job.
+    """
 
     position: int
     key: str
@@ -68,59 +82,63 @@ class Entry:
 
 
 class Gate:
-    """Holds creations back, and lets none through once it is closed.
+    """A rate limiter for creations that can be closed for good.
 
     Args:
-        pace: how fast they may go; None for as fast as they come.
+        rate_limiter: the limiter that sets the rate; None for no limit.
+
+    Attributes:
+        closed: True if no further creation may start.
     """
 
-    def __init__(self, pace: RateLimiter | None) -> None:
-        self._pace = pace
-        self._line = FairLock()
+    def __init__(self, rate_limiter: RateLimiter | None) -> None:
+        self._rate_limiter = rate_limiter
+        self._lock = FairLock()
         self.closed = False
 
     def close(self) -> None:
-        """Let no further creation through. One that has been let through may still be on its way."""
+        """Let no further creation start. A creation that has started may still be going on."""
         self.closed = True
 
     def acquire(self, clock: Clock) -> float:
-        """Return when a job may be created; the seconds that it waited.
+        """Wait until a job may be created, and return the seconds waited.
 
         Raises:
-            NotWantedError: the gate is closed.
+            SubmissionCancelledError: the gate is closed.
         """
-        with self._line.hold(clock):  # so that one alone waits for the pace, and the others need not when it is closed
+        # One thread alone waits for the rate limiter. When the gate closes, the others do not have to wait for theirs.
+        with self._lock.hold(clock):
             self._check()
-            waited = self._pace.acquire(clock) if self._pace else 0.0
+            waited = self._rate_limiter.acquire(clock) if self._rate_limiter else 0.0
             self._check()
         return waited
 
     def succeeded(self) -> None:
-        """Tell the pace."""
-        if self._pace:
-            self._pace.succeeded()
+        """Report a successful call to the rate limiter."""
+        if self._rate_limiter:
+            self._rate_limiter.succeeded()
 
     def throttled(self) -> None:
-        """Tell the pace."""
-        if self._pace:
-            self._pace.throttled()
+        """Report a throttled call to the rate limiter."""
+        if self._rate_limiter:
+            self._rate_limiter.throttled()
 
     def _check(self) -> None:
         if self.closed:
-            raise NotWantedError("the submission has been ended", job_name="")
+            raise SubmissionCancelledError("the submission has been ended", job_name="")
 
 
-class Submission:
-    """Submits the runs of a fleet, each once.
+class FleetSubmission:
+    """The submission of a fleet's runs, each exactly once.
 
     Args:
-        session: where they go.
-        processor: what runs them; copies of it are used.
-        runs: in order.
-        there: by name, those that are known to be there already.
-        gate: what lets creations through.
-        rate: how many a second that will be, about; None where nothing holds them back.
-        progress: takes a `FleetProgress` after each job.
+        session: the session that the jobs are submitted through.
+        processor: the processor; each run uses a copy of it.
+        runs: the runs, in order.
+        existing: the jobs that exist already, by name.
+        gate: limits the rate of creations, and ends them.
+        rate: the expected rate in jobs per second; None if there is no limit.
+        progress: a function that gets a `FleetProgress` after each job.
     """
 
     def __init__(
@@ -129,7 +147,7 @@ class Submission:
         processor: Any,
         runs: Runs,
         *,
-        there: Mapping[str, Listed],
+        existing: Mapping[str, JobSummary],
         gate: Gate,
         rate: float | None,
         progress: Callable[[FleetProgress], object] | None,
@@ -138,69 +156,69 @@ class Submission:
         self._processor = processor
         self._total = runs.total
         self._runs: Iterator[Run] = iter(runs)
-        self._there = there
+        self._existing = existing
         self._gate = gate
         self._progress = progress
-        self._taking = threading.Lock()
-        self._changed = threading.Condition()  # its lock guards all below
-        self._entries: list[Entry] = []  # by position
+        self._callback_lock = threading.Lock()  # one thread at a time enters the user's generator or function
+        self._changed = threading.Condition()  # its lock guards all attributes below
+        self._entries: list[FleetEntry] = []  # ordered by position
         self._failures: dict[str, Exception] = {}
         self._created = 0
         self._failed_in_a_row = 0
         self._error: BaseException | None = None
-        wanted = _UNPACED_THREADS if rate is None else min(_MOST_THREADS, max(4, math.ceil(rate * _ON_THEIR_WAY)))
-        count = wanted if self._total is None else min(wanted, self._total)
+        count = _thread_count(rate)
+        count = count if self._total is None else min(count, self._total)
         self._threads = [threading.Thread(target=self._work, name=f"submission-{n}") for n in range(count)]
-        self._working = count  # threads
+        self._running_threads = count
         self._active = count > 0
 
-    def start(self, ended: Callable[[BaseException | None], object] = lambda _: None) -> None:
-        """Begin, in threads that the interpreter waits for at its end.
+    def start(self, on_end: Callable[[BaseException | None], object] = lambda _: None) -> None:
+        """Start the threads. The interpreter waits for them before it exits.
 
         Args:
-            ended: called in one of them at the end, with what ended the submission before its time.
+            on_end: called at the end, in one of the threads, with the error that aborted the submission or None.
         """
-        self._ended = ended
+        self._on_end = on_end
         try:
             for thread in self._threads:
                 thread.start()
-        except BaseException:  # Ctrl-C, or no further thread is to be had: nobody would know of what goes on
+        except BaseException:  # Ctrl-C, or no further thread can start: the caller gets no fleet to end the others with
             self.end()
             raise
 
     @property
     def active(self) -> bool:
-        """Whether jobs may still be created."""
+        """True while jobs may still be created."""
         with self._changed:
             return self._active
 
-    def entries(self) -> list[Entry]:
-        """Return the jobs that are there by now, in the order of the runs."""
+    def entries(self) -> list[FleetEntry]:
+        """Return the jobs that exist by now, in the order of the runs."""
         with self._changed:
             return list(self._entries)
 
     def failures(self) -> dict[str, Exception]:
-        """Return by key why jobs could not be created."""
+        """Return the errors of the jobs that could not be created, by key."""
         with self._changed:
             return dict(self._failures)
 
     def counts(self) -> FleetProgress:
-        """Return how far it has come."""
+        """Return the progress so far."""
         with self._changed:
             return self._counts()
 
     def end(self) -> None:
-        """Let no further job be created. Those on their way are: `join` waits for them."""
+        """Let no further creation start. `join` waits for those that have started."""
         self._gate.close()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until no further job will be created, and return whether it has come to that in time.
+        """Wait until no further job will be created, and return whether that happened in time.
 
         Args:
-            timeout: seconds to wait at most.
+            timeout: the longest wait in seconds; None waits without limit.
 
         Raises:
-            Exception: what ended the submission before its time: the runs' own error, or that of too many failures.
+            Exception: the submission was aborted, by an error of the runs themselves or by too many failures.
         """
         clock = self._session.clock
         deadline = math.inf if timeout is None else clock.monotonic() + timeout
@@ -214,110 +232,114 @@ class Submission:
                 raise self._error
         return True
 
-    # What the threads do.
-
     def _work(self) -> None:
         try:
             while (run := self._next()) is not None:
-                self._take(run)
-        except BaseException as error:  # noqa: BLE001 - of the user's generator or function, whatever it is
-            self._give_up(error)
+                self._submit_run(run)
+        except BaseException as error:  # noqa: BLE001 - the user's generator or function may raise anything
+            self._abort(error)
         finally:
             with self._changed:
-                self._working -= 1
-                last = not self._working
+                self._running_threads -= 1
+                last = not self._running_threads
             if last:
                 self._finish()
 
     def _finish(self) -> None:
         try:
-            self._ended(self._error)
+            self._on_end(self._error)
         finally:
             with self._changed:
                 self._active = False
                 self._changed.notify_all()
 
     def _next(self) -> Run | None:
-        with self._taking:  # a generator has no use for two threads
+        with self._callback_lock:  # two threads cannot enter one generator
             return None if self._gate.closed or self._error else next(self._runs, None)
 
-    def _take(self, run: Run) -> None:
+    def _submit_run(self, run: Run) -> None:
         job = None
-        if run.job_name not in self._there:
+        if run.job_name not in self._existing:
             try:
                 job = self._start(run)
-            except NotWantedError:
+            except SubmissionCancelledError:
                 return
-            except NameTakenError:  # by another process that submits the same, or by a job that was not listed yet
+            except NameTakenError:  # another process submits the same fleet, or the listing did not show the job yet
                 pass
-            except Exception as error:  # noqa: BLE001 - the others may go all the same
-                # Refused for want of room, say: the job that has the name may itself be what fills it.
-                if not (isinstance(error, SubmissionError) and self._is_there(run)):
-                    self._failed(run, error)
+            except Exception as error:  # noqa: BLE001 - the other runs may succeed
+                # AWS may check a quota before the name. The job that exhausts the quota may be this run's own.
+                if not (isinstance(error, SubmissionError) and self._exists(run)):
+                    self._record_failure(run, error)
                     return
-        self._arrived(run, job)
+        self._record_job(run, job)
 
     def _start(self, run: Run) -> ProcessingJob:
         processor = copy.copy(self._processor)
         processor.jobs = []
-        with names_listed(), paced_by(self._gate):
+        with launch_options(LaunchOptions(rate_limiter=self._gate, name_is_unlisted=True)):
             job = processor.run(**run.arguments, job_name=run.job_name, **SET_BY_FLEET)
-        return job if isinstance(job, ProcessingJob) else processor.latest_job  # a subclass's may return nothing
+        return job if isinstance(job, ProcessingJob) else processor.latest_job  # a subclass's `run` may return None
 
-    def _failed(self, run: Run, error: Exception) -> None:
+    def _record_failure(self, run: Run, error: Exception) -> None:
         logger.debug("job %s was not submitted: %s", run.job_name, error)
         with self._changed:
             self._failures[run.key] = error
             self._failed_in_a_row += 1
-            hopeless = self._failed_in_a_row >= _HOPELESS_AFTER
-        if hopeless:
+            abort = self._failed_in_a_row >= _MAX_FAILURES_IN_A_ROW
+        if abort:
             self._gate.close()
-            self._give_up(
+            self._abort(
                 SubmissionError(
-                    f"given up after {_HOPELESS_AFTER} failures in a row, the last of them: {error}",
+                    f"given up after {_MAX_FAILURES_IN_A_ROW} failures in a row, the last of them: {error}",
                     job_name=run.job_name,
                     code=getattr(error, "code", None),
                 )
             )
-        self._tell()
+        self._report_progress()
 
-    def _is_there(self, run: Run) -> bool:
-        with contextlib.suppress(Exception):  # the failure is told of then
-            return describe_if_exists(self._session, run.job_name) is not None
+    def _exists(self, run: Run) -> bool:
+        with contextlib.suppress(Exception):  # the run's own failure is reported then
+            return job_exists(self._session, run.job_name)
         return False
 
-    def _arrived(self, run: Run, created: ProcessingJob | None) -> None:
-        """Note a job that was created, or is there already."""
-        listed = self._there.get(run.job_name)
-        found = listed.job(self._session) if listed else ProcessingJob.known(self._session, run.job_name)
+    def _record_job(self, run: Run, created: ProcessingJob | None) -> None:
+        """Add the job of a run: the created one, or the existing one."""
+        summary = self._existing.get(run.job_name)
+        found = summary.job(self._session) if summary else ProcessingJob.known(self._session, run.job_name)
         job = created or found
         with self._changed:
-            bisect.insort(self._entries, Entry(run.position, run.key, job), key=_position)
+            bisect.insort(self._entries, FleetEntry(run.position, run.key, job), key=_position)
             self._created += created is not None
             self._failed_in_a_row = 0
-        self._tell()
+        self._report_progress()
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         if self._progress is not None:
-            with self._taking:  # one at a time, and in order
+            with self._callback_lock:  # one call at a time, with counts that never decrease
                 self._progress(self.counts())
 
     def _counts(self) -> FleetProgress:
         attached = len(self._entries) - self._created
         return FleetProgress(self._created, attached, len(self._failures), self._total)
 
-    def _give_up(self, error: BaseException) -> None:
-        """Take no further run; those on their way come to their end."""
+    def _abort(self, error: BaseException) -> None:
+        """Start no further run; those that have started are finished."""
         with self._changed:
             self._error = self._error or error
 
 
-def _position(entry: Entry) -> int:
+def _thread_count(rate: float | None) -> int:
+    if rate is None:
+        return _UNLIMITED_THREADS
+    return min(_MAX_THREADS, max(_MIN_THREADS, math.ceil(rate * _SECONDS_PER_JOB)))
+
+
+def _position(entry: FleetEntry) -> int:
     return entry.position
 
 
 def with_tag(tags: Any, name: str) -> Any:
-    """Return a processor's tags with that of the fleet."""
+    """Return a processor's tags with the fleet's tag, in the form of the tags: a list or a mapping."""
     if tags is None or isinstance(tags, (list, tuple)):
         return [*(tags or ()), {"Key": FLEET_TAG, "Value": name}]
     return {**tags, FLEET_TAG: name}

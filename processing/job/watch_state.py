@@ -1,0 +1,42 @@
+"""The state of a job as this process last observed it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from processing.job.outcome import Outcome
+    from processing.watching.status.model import Target
+
+
+@attrs.define
+class WatchState:
+    """The last observed state of a job, shared by the job's own methods and by waits for several jobs.
+
+    Args:
+        created: the job's CreationTime; None if it is not known.
+        in_progress_at: a moment at which the job was InProgress, in seconds since the epoch of AWS's clock; None if no
+            such moment is known.
+        outcome: how the job ended; None until its end was observed.
+    """
+
+    created: datetime | None = None
+    in_progress_at: float | None = None
+    outcome: Outcome | None = None
+
+    def target(self, job_name: str, *, poll_first: bool = True) -> Target:
+        """Return the job as the status poller needs it.
+
+        Args:
+            job_name: the job's name.
+            poll_first: True to poll the status at once, although the job is known to have run a while ago.
+        """
+        from processing.watching.status.model import Target
+
+        if poll_first or self.in_progress_at is None:
+            return Target(job_name, self.created)
+        return Target(job_name, self.created, "InProgress", self.in_progress_at)
