@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from processing.aws.retry import RetryingApi, RetryPolicy
     from processing.clock import Clock
     from processing.watching.checkpoint import Checkpoint
-    from processing.watching.logs.reader import LogsComplete
+    from processing.watching.logs.endings import LogsComplete
     from processing.watching.polling import Polling
     from processing.watching.status.model import StatusUpdate, Target
     from processing.watching.status.poller import Poller, Subscription

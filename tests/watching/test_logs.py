@@ -24,8 +24,9 @@ from processing.testing.wire import JsonService, ServiceError, make_client
 from processing.watching.checkpoint import Checkpoint
 from processing.watching.events import LogEvent
 from processing.watching.logs.batch import LogBatch
+from processing.watching.logs.endings import LogsComplete
 from processing.watching.logs.history import read_all
-from processing.watching.logs.reader import LogReader, LogsComplete
+from processing.watching.logs.reader import LogReader
 from processing.watching.logs.router import host_of
 from processing.watching.polling import Polling
 

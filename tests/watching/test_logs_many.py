@@ -20,7 +20,8 @@ from processing.testing.wire import JsonService, make_client
 from processing.watching.checkpoint import Checkpoint
 from processing.watching.events import LogEvent
 from processing.watching.logs.batch import LogBatch
-from processing.watching.logs.reader import LogReader, LogsComplete
+from processing.watching.logs.endings import LogsComplete
+from processing.watching.logs.reader import LogReader
 from processing.watching.polling import Polling
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ def test_a_job_that_comes_later_is_read_from_its_beginning() -> None:
     assert len(list(poll(reader))) == 17
     reader.add("run-2", START)
     reader.add("run-3", START)
-    reader.drop("run-3")
+    reader.remove("run-3")
     world.clock.advance(49.5)
     assert Counter(item.job_name for item in poll(reader)) == {"run-1": 17, "run-2": 33}
     assert reader.pop_signs_of_life().keys() == {"run-1"}  # of the other it is not known yet how it writes

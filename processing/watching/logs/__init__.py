@@ -1,1 +1,1 @@
-"""Package."""
+"""Reading of log lines from CloudWatch Logs (`reader`), and their selection (`filters`)."""

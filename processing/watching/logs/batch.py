@@ -1,4 +1,8 @@
-"""New lines of jobs, as many as came together: made into events one by one only for who asks."""
+"""Batch of new log lines; `LogEvent` objects are created only for those that are iterated.
+
+Most lines are only shown, and `messages` and `streams` suffice for that. Iteration creates events; consumers that
+iterate get the same lines without the shortcut.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ _stream = operator.itemgetter("logStreamName")
 
 
 class Origin(Protocol):
-    """Where a stream's lines come from."""
+    """The origin of a stream's lines."""
 
     @property
     def job_name(self) -> str:
@@ -28,7 +32,7 @@ class Origin(Protocol):
 
     @property
     def host(self) -> str:
-        """The instance that writes them."""
+        """The host that writes them."""
 
 
 @attrs.frozen
@@ -38,17 +42,20 @@ class _Origin:
 
 
 class LogBatch:
-    """Lines in their order, of which it is known how many have been taken.
+    """New lines in order, with a count of those that were consumed.
 
-    Iterating takes them, one after another, as events; what was not taken is there at the next iteration. Whoever
-    shows or counts them as a whole does not make events of them.
+    Iterating consumes the lines one by one, as events; the next iteration continues after the last consumed one. A
+    consumer that shows or counts all lines at once uses `messages` and `streams` instead, without creating events.
 
     Args:
         records: the lines.
-        origins: by stream, where they come from.
-        keys: their fingerprints.
-        late: the places of those that are late.
-        newest: by stream, the newest timestamp (ms since the epoch) before them.
+        origins: by stream, the origin of its lines.
+        keys: the fingerprints of the lines.
+        late: the indexes of the late lines.
+        newest: by stream, the newest timestamp (ms since the epoch) before these lines.
+
+    Attributes:
+        consumed: the number of lines that were consumed, those that were filtered out included.
     """
 
     def __init__(
@@ -64,13 +71,13 @@ class LogBatch:
         self.origins = origins
         self.keys = keys
         self.newest = newest or {}
-        self.taken = 0
+        self.consumed = 0
         self._late = late
-        self._wanted: Sequence[int] | None = None  # places; None for all of them
+        self._selected: Sequence[int] | None = None  # indexes of the lines that `filter` left; None for all lines
 
     @classmethod
     def of(cls, event: LogEvent) -> LogBatch:
-        """Return one line."""
+        """Return a batch of one line."""
         record = {
             "logStreamName": event.stream,
             "timestamp": event.timestamp,
@@ -81,63 +88,63 @@ class LogBatch:
         return cls([record], {event.stream: _Origin(event.job_name, event.host)}, late=(0,) if event.late else ())
 
     def __len__(self) -> int:
-        """Return how many lines are wanted, taken ones included."""
-        return len(self.records if self._wanted is None else self._wanted)
+        """Return the number of selected lines, including consumed ones."""
+        return len(self.records if self._selected is None else self._selected)
 
     def __iter__(self) -> Iterator[LogEvent]:
-        for place in self._places():
-            if place >= self.taken:
-                self.taken = place + 1
-                yield self.event(place)
-        self.taken = len(self.records)
+        for index in self._indexes():
+            if index >= self.consumed:
+                self.consumed = index + 1
+                yield self.event(index)
+        self.consumed = len(self.records)
 
     @property
     def job_names(self) -> set[str]:
-        """The jobs of which there are lines."""
+        """The names of the jobs that the lines belong to."""
         return {self.origins[stream].job_name for stream in set(self.streams)}
 
     @functools.cached_property
     def streams(self) -> list[str]:
-        """The stream of each line that is wanted."""
-        return list(map(_stream, self._chosen()))
+        """The stream of each selected line."""
+        return list(map(_stream, self._selected_records()))
 
     @functools.cached_property
     def messages(self) -> list[str]:
-        """What each line that is wanted says."""
-        return list(map(_message, self._chosen()))
+        """The text of each selected line."""
+        return list(map(_message, self._selected_records()))
 
-    def filter(self, wants: Callable[[str, str], object]) -> None:
-        """Leave out the lines that are not wanted.
+    def filter(self, predicate: Callable[[str, str], object]) -> None:
+        """Remove lines from the selection.
 
         Args:
-            wants: tells by the job's name and the line.
+            predicate: takes a job's name and the text of a line; the line stays if the result is true.
         """
-        wanted = [
-            place
-            for place in self._places()
-            if wants(self.origins[_stream(self.records[place])].job_name, _message(self.records[place]))
+        selected = [
+            index
+            for index in self._indexes()
+            if predicate(self.origins[_stream(self.records[index])].job_name, _message(self.records[index]))
         ]
-        if len(wanted) < len(self):
-            self._wanted = wanted
+        if len(selected) < len(self):
+            self._selected = selected
             vars(self).pop("streams", None)
             vars(self).pop("messages", None)
 
     def last(self, number: int) -> Iterator[LogEvent]:
-        """Yield the last so many lines of each job."""
+        """Yield the last `number` selected lines of each job, without consuming them."""
         left = dict.fromkeys(self.job_names, number)
         last = []
-        for place in reversed(self._places()):
-            name = self.origins[_stream(self.records[place])].job_name
+        for index in reversed(self._indexes()):
+            name = self.origins[_stream(self.records[index])].job_name
             if left[name]:
                 left[name] -= 1
-                last.append(place)
+                last.append(index)
                 if not any(left.values()):
                     break
-        return (self.event(place) for place in reversed(last))
+        return (self.event(index) for index in reversed(last))
 
-    def event(self, place: int) -> LogEvent:
-        """Return one line, by its place among all of them; it is not taken by that."""
-        record = self.records[place]
+    def event(self, index: int) -> LogEvent:
+        """Return a line by its index among all lines, without consuming it."""
+        record = self.records[index]
         stream: str = record["logStreamName"]
         timestamp: int = record["timestamp"]
         arrival: int = record.get("ingestionTime", timestamp)
@@ -150,25 +157,29 @@ class LogBatch:
             arrival,
             record.get("eventId", ""),
             record["message"],
-            place in self._late,
+            index in self._late,
         )
 
-    def left(self, job_name: str) -> tuple[dict[int, int], dict[str, int]]:
-        """Return what of a job was not taken: timestamps by key; and by stream the newest timestamp of what was."""
+    def unconsumed(self, job_name: str) -> tuple[dict[int, int], dict[str, int]]:
+        """Return the lines of a job that were not consumed, and how far its streams were.
+
+        Returns:
+            by key, the timestamps of the lines that were not consumed; and by stream, the newest timestamp that was.
+        """
         newest = dict(self.newest)
         left = {}
-        for place, record in enumerate(self.records):
+        for index, record in enumerate(self.records):
             stream, timestamp = record["logStreamName"], record["timestamp"]
             if self.origins[stream].job_name != job_name:
                 newest.pop(stream, None)
-            elif place < self.taken:
+            elif index < self.consumed:
                 newest[stream] = max(newest[stream], timestamp)
             else:
-                left[self.keys[place]] = timestamp
+                left[self.keys[index]] = timestamp
         return left, newest
 
-    def _places(self) -> Sequence[int]:
-        return range(len(self.records)) if self._wanted is None else self._wanted
+    def _indexes(self) -> Sequence[int]:
+        return range(len(self.records)) if self._selected is None else self._selected
 
-    def _chosen(self) -> Sequence[Record]:
-        return self.records if self._wanted is None else [self.records[place] for place in self._wanted]
+    def _selected_records(self) -> Sequence[Record]:
+        return self.records if self._selected is None else [self.records[index] for index in self._selected]

@@ -1,4 +1,4 @@
-"""Which of a job's lines somebody wants: from when on, how many of the last ones, of which host, with which text."""
+"""Selection of log lines: by time, by host, by text, or the last ones."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Pattern: TypeAlias = str | re.Pattern[str]
 
 @attrs.frozen
 class Selection:
-    """The lines that are wanted; all of them where nothing is said.
+    """The lines that a user selects; all lines by default.
 
     Args:
-        since: no line that was written before this moment, in milliseconds since the epoch.
-        tail: of the lines that there are at the first reading, the last so many.
-        host: the lines of this host alone, such as `algo-1`.
-        pattern: the lines in which this is found.
+        since: the earliest timestamp, in milliseconds since the epoch.
+        tail: the number of lines to keep, from the end, of those that exist when reading begins.
+        host: the only host, such as `algo-1`.
+        pattern: a pattern that each line has to contain.
     """
 
     since: int | None = None
@@ -48,31 +48,31 @@ class Selection:
         host: Host | None = None,
         pattern: Pattern | None = None,
     ) -> Selection:
-        """Read what a user gave.
+        """Return the selection for a user's arguments.
 
         Args:
-            clock: what a `since` that is a length of time is counted back from.
-            since: a moment (without a time zone: of this machine's), or how long ago.
-            tail: a number of lines.
-            host: `algo-1`, or its number.
-            pattern: a regular expression, searched for in each line.
+            clock: the clock that a `since` of type timedelta is counted back from.
+            since: a moment (in this machine's time zone if it has none), or how long ago.
+            tail: the number of lines.
+            host: the host's name, such as `algo-1`, or its number.
+            pattern: a regular expression that is searched for in each line.
 
         Raises:
-            ConfigurationError: one of them is not what it has to be.
+            ConfigurationError: an argument has a wrong type or value.
         """
         return cls(_since(since, clock), _tail(tail), _host(host), _pattern(pattern))
 
     def apply(self, lines: LogBatch) -> None:
-        """Leave out the lines that do not have the text that is looked for."""
+        """Remove the lines that do not contain the pattern from a batch."""
         if (pattern := self.pattern) is not None:
             lines.filter(lambda _, message: pattern.search(message))
 
 
 class Tail:
-    """The last of the lines that it was given, by time; holds little more than those.
+    """The last lines by time of all lines that were added.
 
     Args:
-        number: how many.
+        number: the number of lines to keep; little more is held in memory.
     """
 
     def __init__(self, number: int) -> None:
@@ -80,53 +80,52 @@ class Tail:
         self._lines: list[LogEvent] = []
 
     def add(self, lines: Iterable[LogEvent]) -> None:
-        """Take lines in."""
+        """Add lines, in any order."""
         self._lines += lines
         if len(self._lines) > 2 * self._number + 1000:
             self._lines = self.lines()
 
     def lines(self) -> list[LogEvent]:
         """Return the last lines, ordered by time."""
-        return sorted(self._lines, key=in_time)[-self._number :]
+        return sorted(self._lines, key=time_order)[-self._number :]
 
 
-def _since(given: object, clock: Clock) -> int | None:
-    problem = f"since: must be a datetime, or a timedelta that is not negative, not {given!r}"
-    if given is None:
+def _since(value: object, clock: Clock) -> int | None:
+    if value is None:
         return None
-    if isinstance(given, datetime):
-        return int(given.timestamp() * 1000)
-    if not isinstance(given, timedelta) or given < timedelta(0):
-        raise ConfigurationError(problem)
-    return int((clock.time() - given.total_seconds()) * 1000)
+    if isinstance(value, datetime):
+        return int(value.timestamp() * 1000)
+    if not isinstance(value, timedelta) or value < timedelta(0):
+        raise ConfigurationError(f"since: must be a datetime, or a timedelta that is not negative, not {value!r}")
+    return int((clock.time() - value.total_seconds()) * 1000)
 
 
-def _tail(given: object) -> int | None:
-    if given is None or (isinstance(given, int) and not isinstance(given, bool) and given >= 1):
-        return given
-    raise ConfigurationError(f"tail: must be a positive number of lines, not {given!r}")
+def _tail(value: object) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ConfigurationError(f"tail: must be a positive number of lines, not {value!r}")
 
 
-def _host(given: object) -> str | None:
-    if given is None:
+def _host(value: object) -> str | None:
+    if value is None:
         return None
-    if isinstance(given, int) and not isinstance(given, bool) and given >= 1:
-        return f"algo-{given}"
-    if isinstance(given, str) and re.fullmatch(r"algo-[1-9][0-9]*", given):
-        return given
-    raise ConfigurationError(f"host: must be a host's name, such as 'algo-1', or its number from 1 on, not {given!r}")
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return f"algo-{value}"
+    if isinstance(value, str) and re.fullmatch(r"algo-[1-9][0-9]*", value):
+        return value
+    raise ConfigurationError(f"host: must be a host's name, such as 'algo-1', or its number from 1 on, not {value!r}")
 
 
-def _pattern(given: Pattern | None) -> re.Pattern[str] | None:
+def _pattern(value: Pattern | None) -> re.Pattern[str] | None:
     try:
-        pattern = None if given is None else re.compile(given)
+        pattern = None if value is None else re.compile(value)
     except (TypeError, re.error) as error:
-        raise ConfigurationError(f"pattern: {given!r} is not a regular expression: {error}") from error
+        raise ConfigurationError(f"pattern: {value!r} is not a regular expression: {error}") from error
     if pattern is not None and isinstance(pattern.pattern, bytes):
-        raise ConfigurationError(f"pattern: must be a text, not {given!r}")
+        raise ConfigurationError(f"pattern: must be a text, not {value!r}")
     return pattern
 
 
-def in_time(line: LogEvent) -> tuple[int, int, str]:
-    """Return what lines are sorted by: when they were written, when they came in, and their id."""
+def time_order(line: LogEvent) -> tuple[int, int, str]:
+    """Return the sort key of a line: when it was written, when it arrived, and its id."""
     return (line.timestamp, line.ingestion_time, line.event_id)

@@ -1,4 +1,4 @@
-"""The lines that a job has written by now, read to their end."""
+"""All log lines that a job has written so far, or the last of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 
 from processing.aws.retry import server_time
 from processing.watching.logs.batch import LogBatch
-from processing.watching.logs.filters import Tail, in_time
+from processing.watching.logs.filters import Tail, time_order
 from processing.watching.logs.reader import LogReader, ended_long_ago, to_milliseconds
 from processing.watching.polling import Polling
 
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from processing.aws.retry import RetryingApi, RetryPolicy
     from processing.watching.events import LogEvent
 
-_FIRST_LOOK_BACK: Final = 60.0  # seconds before the end in which the last lines are looked for first
-_LONGER: Final = 8  # times as far back as before: what is read again is little then
+# The last lines of a log are found by reading ever longer parts from its end. The first part is this many seconds long.
+_FIRST_PART: Final = 60.0
+# Each part is this many times as long as the one before, so that what is read again is at most an eighth of it.
+_GROWTH: Final = 8
 
 
 def read_all(
@@ -36,47 +38,47 @@ def read_all(
     complete: bool = False,
     patience: float = math.inf,
 ) -> Iterator[LogEvent]:
-    """Return the lines that a job has written by now, ordered by time.
+    """Return the lines that a job has written so far, ordered by time.
 
-    They are read a page at a time, as they are asked for; the last so many from the end, as far back as they go.
+    Lines are read a page at a time, as they are consumed. With `tail`, reading begins near the end of the log.
 
     Args:
         api: the session's calls.
-        description: DescribeProcessingJob's answer. Lines older than the job are of another one that had its name.
-        tail: the last so many only.
-        since: only lines with this timestamp (ms since the epoch) or a later one.
-        host: only lines of this instance, such as `algo-1`.
-        pattern: only lines in which this is found.
-        polling: the session's.
-        complete: True for a job that ended just now: its last lines are waited for.
-        patience: seconds after which a call that fails is not tried again.
+        description: the response of DescribeProcessingJob. Lines older than the job belong to an older job of its name.
+        tail: the number of lines to return, from the end; None for all.
+        since: the earliest timestamp (ms since the epoch).
+        host: the only host whose lines are returned, such as `algo-1`.
+        pattern: a pattern that each line has to contain.
+        polling: the session's polling.
+        complete: True for a job that ended just now: wait for its last lines.
+        patience: seconds after which a failed call is not tried again.
 
     Raises:
         botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: CloudWatch could not be read.
     """
-    limit = api.clock.monotonic() + patience
+    deadline = api.clock.monotonic() + patience
 
     def policy() -> RetryPolicy:
-        left = max(0.0, limit - api.clock.monotonic())
+        left = max(0.0, deadline - api.clock.monotonic())
         return attrs.evolve(api.policy, budget=min(api.policy.budget, left))
 
-    def reader(begin: int, *, all_arrived: bool) -> LogReader:
-        made = LogReader(api, polling or Polling(), host=host, policy=policy, strict=True)
-        made.add(description["ProcessingJobName"], begin)
+    def make_reader(begin: int, *, all_arrived: bool) -> LogReader:
+        reader = LogReader(api, polling or Polling(), host=host, policy=policy, strict=True)
+        reader.add(description["ProcessingJobName"], begin)
         ended = description.get("ProcessingEndTime")
-        made.mark_ended(
+        reader.mark_ended(
             description["ProcessingJobName"], ended_at=ended.timestamp() if ended else None, all_arrived=all_arrived
         )
-        return made
+        return reader
 
     begin = max(to_milliseconds(description["CreationTime"]), since or 0)
     all_arrived = not complete or ended_long_ago(api, description)
     if tail is None:
-        whole = reader(begin, all_arrived=all_arrived)
+        whole = make_reader(begin, all_arrived=all_arrived)
         return _in_order(whole, _until_complete(api, whole, pattern))
     for start in _starts(begin, api, description):
-        last = Tail(tail + 1)  # the first of them may have begun before
-        for lines in _until_complete(api, reader(start, all_arrived=all_arrived), pattern):
+        last = Tail(tail + 1)  # one more, since the first of them may be the rest of a long line that began earlier
+        for lines in _until_complete(api, make_reader(start, all_arrived=all_arrived), pattern):
             last.add(lines)
         all_arrived = True
         if start == begin or len(last.lines()) > tail:
@@ -85,12 +87,12 @@ def read_all(
 
 
 def _starts(begin: int, api: RetryingApi, description: Mapping[str, Any]) -> Iterator[int]:
-    """Yield ever earlier moments from which on the last lines of a job may be, in ms since the epoch."""
-    ended, back = description.get("ProcessingEndTime"), _FIRST_LOOK_BACK
+    """Yield ever earlier moments to read the last lines of a job from, in ms since the epoch."""
+    ended, back = description.get("ProcessingEndTime"), _FIRST_PART
     end = ended.timestamp() if ended else server_time(description.get("ResponseMetadata", {})) or api.clock.time()
     while (start := round((end - back) * 1000)) > begin:
         yield start
-        back *= _LONGER
+        back *= _GROWTH
     yield begin
 
 
@@ -106,11 +108,11 @@ def _until_complete(api: RetryingApi, reader: LogReader, pattern: re.Pattern[str
 
 
 def _in_order(reader: LogReader, lines: Iterator[LogBatch]) -> Iterator[LogEvent]:
-    for first in lines:  # with the first lines it is known how they are read
-        if reader.ordered:
+    for first in lines:  # the source in use is known after the first lines
+        if reader.is_ordered:
             yield from first
             for some in lines:
                 yield from some
-        else:  # stream by stream: the hosts have to be merged
+        else:  # GetLogEvents reads stream by stream, so the lines of the hosts are merged here
             every = [attrs.evolve(line, late=False) for some in (first, *lines) for line in some]
-            yield from sorted(every, key=in_time)
+            yield from sorted(every, key=time_order)

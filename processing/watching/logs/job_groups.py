@@ -1,7 +1,34 @@
-"""Which jobs' lines are read together, from when on, and how often.
+"""Groups of running jobs whose log lines are read together, and the pace of that reading.
 
-The streams of a job are `<job>/<host>-<number>`, and FilterLogEvents reads all streams whose names have a prefix: so
-jobs of one run, whose names begin alike, are read with one call.
+The streams of a job are named `<job>/<host>-<number>`, and FilterLogEvents reads all streams whose names have a common
+prefix. So the jobs of one run, whose names begin alike, are read with one call.
+
+How often a group is read
+-------------------------
+A read costs a call. It is worth that call in two cases: if there are lines to show, and if the newest line is so young
+that it proves that the job runs, which makes a status call unnecessary. So the pace follows the age of the lines. In
+seconds, with the default `Polling` (`first` 1, `factor` 1.5, `longest` 14, `quiet_logs` 240):
+
+    wait(0)   = 3 * first                                       3, at the start and after the first lines
+    wait(n+1) = min(wait(n) * factor ** 2, longest_wait)        6.75, 15.2, ...
+
+    longest_wait without a line yet = max(longest, min(30, quiet_logs / 3))                          30
+    longest_wait otherwise          = min(quiet_logs, max(0.75 * longest, worth))                    10.5 to 240
+    worth                           = max(6 * age, min(10 * usual_age, 20 * age))
+
+`age` is the age of the newest line of the group, and `usual_age` is the usual age of the newest line of its liveliest
+job (`processing.watching.logs.liveness`). A read that comes due is then delayed, once, to the next status call
+(`align_with_status_call`), which is at most `longest` away.
+
+How far back a read goes
+------------------------
+CloudWatch may deliver a line after newer ones. So each read begins some time before the newest line:
+
+    window = lateness                                           at least every 4 * lateness (60 and 240)
+    window = min(lateness, max(5, 2 * recent_delay + 2))        otherwise
+    recent_delay = max(delay of the new lines, 0.7 * recent_delay)    lateness / 4 at first
+
+A line that is later than that is found after the job's end, when all its lines are read once more.
 """
 
 from __future__ import annotations
@@ -11,197 +38,167 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from processing.watching.logs.dedup import SeenLines
-from processing.watching.logs.liveness import Liveness
-
 if TYPE_CHECKING:
     import random as random_module
 
+    from processing.watching.logs.followed_job import FollowedJob
     from processing.watching.polling import Polling
 
 COMMON: Final = 4
-"""Characters that names have to share for their lines to be read together; else those of all the account would be."""
+"""Leading characters that the names of a group's jobs share; a shorter prefix could match the whole account."""
 
-_NARROW = 5.0  # seconds that are read again at least: CloudWatch's usual delay is below that
-_WIDE_EVERY = 4.0  # times the lateness after which all of it is read again
-_FIRST = 3.0  # times `Polling.first`: the first wait
-_UNTIL_THE_FIRST = 30.0  # seconds between two readings before the first line
-_SOONEST = 0.75  # times `Polling.longest` between two readings; the next look puts off by the rest
-_TIMES_USUAL = 10.0  # how often the newest line's usual age: the older it is, the less does a reading tell
-_TIMES_AGE = (6.0, 20.0)  # the same of its age now, at least and at most
-_LATEST = 10.0  # seconds by which lines may come late that are waited for in any case
+# Each number below with its effect on the calls of a job of one hour with one host, default `Polling`, measured with
+# the simulation of benchmarks/watch_hour.py. As they are: 284 calls with a line a second, 310 with one every ten
+# seconds, 295 with one at the beginning. All three include the status calls.
 
+# The first wait, as a multiple of `Polling.first`. With 1 the first lines are shown sooner, for 2 calls more an hour.
+_FIRST_WAIT: Final = 3.0
+# The longest wait before the first line, in seconds: the program may start any minute, and its first lines are awaited.
+# With 14 (`longest`) it takes 5 calls more, with 80 2 fewer.
+_LONGEST_WAIT_BEFORE_FIRST_LINE: Final = 30.0
+# The shortest of the longest waits, as a multiple of `Polling.longest`. Below 1, so that a read is due before the next
+# status call and is then delayed to it: a read just after the call would save nothing. 0.5 and 1.0 take as many calls.
+_SHORTEST_OF_LONGEST: Final = 0.75
+# The wait as a multiple of the usual age of the newest line. With 5 it takes 290 and 321 calls, with 20 282 and 297,
+# but lines are then shown up to twice as late: of a job with a line every ten seconds after two minutes instead of one.
+_TIMES_USUAL_AGE: Final = 10.0
+# The same as a multiple of the present age, at least and at most. They are a guard for a job whose pace changes: one
+# that fell silent is read less often soon, and one that just wrote is read again soon. Without this and
+# `_TIMES_USUAL_AGE`, at `_SHORTEST_OF_LONGEST` for every job, a silent job takes 524 calls instead of 295.
+_TIMES_AGE: Final = (6.0, 20.0)
 
-@attrs.define
-class Ending:
-    """A job has ended: how far the wait for its last lines is.
-
-    Args:
-        ended_at: when, in seconds since the epoch by AWS's clock; None where that is not known.
-        all_arrived: it was so long ago that no line is under way any more.
-        due: when to read next (monotonic).
-        give_up_at: until when failures are ridden out (monotonic).
-        quiet: sweeps in a row that brought nothing.
-        last_began: when the last of them began, in seconds since the epoch by AWS's clock.
-        limit: when the lines are taken as complete even if they still come in (monotonic); None before everything has
-            been read once since the end.
-    """
-
-    ended_at: float | None
-    all_arrived: bool
-    due: float
-    give_up_at: float
-    quiet: int = 0
-    last_began: float = 0.0
-    limit: float | None = None
-
-    def is_over(self, grace: float) -> bool:
-        """Return whether no line comes any more: by two sweeps, or by one that began long after the job's end.
-
-        Args:
-            grace: how long after the end lines may come, in seconds; 0 where none comes.
-        """
-        if not grace:
-            return self.quiet >= 1
-        since = self.last_began - (self.ended_at or 0.0)
-        return since >= grace and self.quiet >= (1 if self.ended_at is not None and since >= 2 * grace else 2)
-
-
-@attrs.define(eq=False)
-class FollowedJob:
-    """A job whose lines are read.
-
-    Args:
-        name: its name.
-        since: lines with an earlier timestamp (ms since the epoch) are another's.
-        resume: a sweep over everything begins here (ms): later than `since` where one was broken off.
-    """
-
-    name: str
-    since: int
-    resume: int
-    seen: SeenLines = attrs.field(factory=SeenLines)
-    streams: dict[str, int] = attrs.field(factory=dict)  # the newest timestamp of each stream
-    way: str | None = None  # the way of reading that gave the lines so far
-    told: dict[str, int] = attrs.field(factory=dict)  # by stream, up to when another way gave them
-    swept: bool = False  # everything has been read once
-    count: int = 0  # lines that were given
-    taken: int = 0  # events of which they are made
-    newest: int | None = None  # ms: the newest moment at which it surely wrote
-    skew: int = 0  # ms: the longest time between a line's timestamp and its arrival
-    pulse: Liveness = attrs.field(factory=Liveness)
-    ending: Ending | None = None
-    done: bool = False  # all its lines were given by who made the checkpoint
-
-    @property
-    def lateness(self) -> float:
-        """How late its lines came, in seconds; beyond a bound it is a clock that is wrong."""
-        return min(max(0, self.skew) / 1000, _LATEST)
-
-    def is_quiet(self, began: float, grace: float) -> bool:
-        """Return whether, by its newest line and by how late they come, none came of late.
-
-        Args:
-            began: seconds since the epoch, by AWS's clock.
-            grace: how long no line must have come.
-        """
-        return self.newest is None or (self.newest + max(0, self.skew)) / 1000 <= began - grace
-
-    @property
-    def was_read_whole(self) -> bool:
-        """Whether everything has been read once since it ended."""
-        return self.ending is not None and self.ending.limit is not None
+# The shortest window, in seconds. CloudWatch's usual delay is below that. The window does not change the number of
+# calls, only how many known lines each of them returns again.
+_MIN_WINDOW: Final = 5.0
+# How often the window is all of `Polling.lateness`, as a multiple of it.
+_WIDE_EVERY: Final = 4.0
+# The part of `recent_delay` that remains after each sweep without later lines: a late line keeps the window wide for a
+# few sweeps more.
+_DELAY_DECAY: Final = 0.7
 
 
 @attrs.define(eq=False)
 class JobGroup:
-    """Jobs whose names begin alike, read together while they run.
+    """Running jobs whose names begin alike; their lines are read together.
 
     Args:
-        polling: the session's.
+        polling: how often to read, and how late lines may arrive.
         due: when to read next (monotonic).
+        jobs: the jobs by name.
+        is_aligned: True if the read that is due was already delayed to a status call.
+        newest: the newest moment at which one of the jobs surely wrote a line, in ms since the epoch.
+        swept_at: when the last sweep began, in seconds since the epoch by AWS's clock.
+        wide_sweep_at: the same of the last sweep whose window was all of `Polling.lateness`.
+        max_delay: the longest time between a line's timestamp and its arrival, in ms.
+        wait: the last wait; None before the first one.
+        recent_delay: the time after which recent lines could be read, at worst, in seconds.
     """
 
     polling: Polling
     due: float
     jobs: dict[str, FollowedJob] = attrs.field(factory=dict)
-    awaits: bool = False  # the reading that is due was put off until a job would be looked at
-    newest: int | None = None  # ms, as of a job
-    swept_at: float | None = None  # when the last sweep began: seconds since the epoch, by AWS's clock
-    wide_at: float = float("-inf")  # the same of the last sweep that went back all the lateness
-    skew: int = 0  # ms, as of a job
-    wait: float | None = None  # the last wait while waits grow
-    delay: float = attrs.field(default=attrs.Factory(lambda self: self.polling.lateness / 4, takes_self=True))
-    """Seconds after which a line can be read, at worst of late."""
+    is_aligned: bool = False
+    newest: int | None = None
+    swept_at: float | None = None
+    wide_sweep_at: float = float("-inf")
+    max_delay: int = 0
+    wait: float | None = None
+    recent_delay: float = attrs.field(default=attrs.Factory(lambda self: self.polling.lateness / 4, takes_self=True))
 
-    def takes(self, name: str) -> bool:
-        """Return whether a job of that name belongs here."""
-        return not self.jobs or len(_common([name, next(iter(self.jobs))])) >= COMMON
+    def accepts(self, name: str) -> bool:
+        """Return whether a job of that name belongs to the group."""
+        return not self.jobs or len(_common_prefix([name, next(iter(self.jobs))])) >= COMMON
 
-    def start(self) -> int:
-        """Return where the next sweep over jobs that were swept begins, in ms since the epoch."""
+    def next_start(self) -> int:
+        """Return where the next sweep over jobs that were read before begins, in ms since the epoch."""
         assert self.swept_at is not None
         lateness = self.polling.lateness
-        wide = self.swept_at - self.wide_at >= _WIDE_EVERY * lateness
-        window = lateness if wide else min(lateness, max(_NARROW, 2 * self.delay + 2.0))
-        # What could not be read at the last sweep was written the lateness before it, by the slowest clock, or later.
-        earliest = round((self.swept_at - lateness) * 1000) - self.skew
+        is_wide = self.swept_at - self.wide_sweep_at >= _WIDE_EVERY * lateness
+        window = lateness if is_wide else min(lateness, max(_MIN_WINDOW, 2 * self.recent_delay + 2.0))
+        # A line that could not be read at the last sweep was written `lateness` before it or later, by the slowest of
+        # the hosts' clocks. An earlier start would find nothing new, however old the newest line is.
+        earliest = round((self.swept_at - lateness) * 1000) - self.max_delay
         return earliest if self.newest is None else max(earliest, self.newest - round(window * 1000))
 
-    def swept(self, began: float, start: int, oldest: int | None) -> None:
-        """Note that a sweep over the running jobs is complete.
+    def record_sweep(self, began: float, start: int, oldest_new: int | None) -> None:
+        """Record a complete sweep.
 
         Args:
             began: when it began, in seconds since the epoch by AWS's clock.
             start: where it began, in ms since the epoch.
-            oldest: the earliest timestamp of what was new; None where nothing was.
+            oldest_new: the earliest timestamp of its new lines (ms since the epoch); None if there were none.
         """
-        if self.swept_at is not None and oldest is not None:
-            self.delay = max(self.swept_at - oldest / 1000, 0.7 * self.delay, 0.0)
+        if self.swept_at is not None and oldest_new is not None:
+            self.recent_delay = max(self.swept_at - oldest_new / 1000, _DELAY_DECAY * self.recent_delay, 0.0)
         if start / 1000 <= began - self.polling.lateness:
-            self.wide_at = began
+            self.wide_sweep_at = began
         self.swept_at = began
 
-    def pace(self, first_news: bool, now: float, aws_now: float, random: random_module.Random) -> None:
-        """Set from when on to read next: soon while a job may be about to start, then as often as it is worth it.
+    def schedule(self, has_first_lines: bool, now: float, aws_time: float, random: random_module.Random) -> None:
+        """Set when to read next, by the formula at the top of this module.
 
         Args:
-            first_news: whether the first lines of the group have just come.
+            has_first_lines: True if the first lines of the group have just been read: waits start short again.
             now: the monotonic time.
-            aws_now: seconds since the epoch, by AWS's clock.
+            aws_time: seconds since the epoch by AWS's clock.
             random: shortens the wait a little.
         """
         polling = self.polling
-        waited = None if first_news else self.wait
-        growing = _FIRST * polling.first if waited is None else waited * polling.factor**2
-        self.wait = min(growing, self._longest(aws_now))
+        previous = None if has_first_lines else self.wait
+        # Two steps of the growth of status calls at once, so that the wait reaches its bound within three reads.
+        growing = _FIRST_WAIT * polling.first if previous is None else previous * polling.factor**2
+        self.wait = min(growing, self._longest_wait(aws_time))
+        # By default up to 1 % early, so that many programs do not all call at once.
         self.due = now + self.wait * (1 - 0.5 * polling.jitter * random.random())
-        self.awaits = False
+        self.is_aligned = False
 
-    def _longest(self, aws_now: float) -> float:
-        """Return the longest wait: the older the newest line mostly is, the less does it tell."""
+    def _longest_wait(self, aws_time: float) -> float:
+        """Return the longest wait: the older the newest line usually is, the less a read is worth."""
         polling = self.polling
-        if self.newest is None:  # the program may start any minute
-            return max(polling.longest, min(_UNTIL_THE_FIRST, polling.quiet_logs / 3))
-        age = aws_now - self.newest / 1000
-        usual = min((job.pulse.usual for job in self.jobs.values() if job.pulse.usual is not None), default=age)
+        if self.newest is None:
+            return max(polling.longest, min(_LONGEST_WAIT_BEFORE_FIRST_LINE, polling.quiet_logs / 3))
+        age = aws_time - self.newest / 1000
+        usual_ages = [job.liveness.usual for job in self.jobs.values() if job.liveness.usual is not None]
+        usual_age = min(usual_ages, default=age)
         least, most = _TIMES_AGE
-        worth_it = max(least * age, min(_TIMES_USUAL * usual, most * age))
-        return min(polling.quiet_logs, max(_SOONEST * polling.longest, worth_it))
+        worth = max(least * age, min(_TIMES_USUAL_AGE * usual_age, most * age))
+        return min(polling.quiet_logs, max(_SHORTEST_OF_LONGEST * polling.longest, worth))
 
     def align_with_status_call(self, moment: float, now: float) -> None:
-        """Put off the reading that is due, once, until a job would be looked at."""
-        if now < moment <= now + self.polling.longest and not self.awaits and self.newest is not None:
-            self.due, self.awaits = moment, True
+        """Delay the read that is due, once, to the next status call.
+
+        Args:
+            moment: the monotonic time of that call.
+            now: the monotonic time.
+        """
+        if now < moment <= now + self.polling.longest and not self.is_aligned and self.newest is not None:
+            self.due, self.is_aligned = moment, True
 
 
-def prefix_of(jobs: list[FollowedJob], host: str | None = None) -> str:
-    """Return what the names of all streams of the jobs begin with."""
+@attrs.frozen(eq=False)
+class Sweep:
+    """One pass over the new lines of some jobs.
+
+    Args:
+        jobs: the jobs.
+        start: the earliest timestamp that is read (ms since the epoch).
+        whole: True to read all lines of the jobs, False to read the newest ones.
+        group: the group of the jobs; None if they have ended.
+    """
+
+    jobs: list[FollowedJob]
+    start: int
+    whole: bool
+    group: JobGroup | None = None
+
+
+def stream_prefix(jobs: list[FollowedJob], host: str | None = None) -> str:
+    """Return the common beginning of the names of the jobs' streams."""
     if len(jobs) == 1:
         return f"{jobs[0].name}/{host}-" if host else f"{jobs[0].name}/"
     names = [job.name for job in jobs]
-    return _common([min(names), max(names)])
+    return _common_prefix([min(names), max(names)])
 
 
-def _common(names: list[str]) -> str:
-    return os.path.commonprefix(names)  # noqa: RUF071 - of characters, which names are made of
+def _common_prefix(names: list[str]) -> str:
+    return os.path.commonprefix(names)  # noqa: RUF071 - the function compares characters, which is right for names

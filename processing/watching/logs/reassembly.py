@@ -1,9 +1,11 @@
-"""Long lines put together again: a line that is longer than an event arrives as several.
+"""Reassembly of long lines: a line that is longer than a CloudWatch event arrives as several events.
 
-CloudWatch takes at most 256 KiB an event, 26 bytes of them for itself, so writers cut what is longer at 262,118 bytes
-(so does the embedded engine; some cut one byte later). Docker hands lines on in pieces of 16 KiB, which some log
-drivers send as they are: https://github.com/moby/moby/issues/34887, https://github.com/moby/moby/issues/41794.
-Nothing in an event says that it is a piece. What tells is its length, to the byte.
+CloudWatch accepts at most 256 KiB per event, 26 bytes of them for itself, so writers cut longer lines at 262,118 bytes
+(the embedded engine does; some cut one byte later). Docker passes lines on in pieces of 16 KiB, and some log drivers
+send these pieces as they are: https://github.com/moby/moby/issues/34887, https://github.com/moby/moby/issues/41794.
+Nothing in an event marks it as a piece. Only its length does, to the byte: an event of just that length is joined with
+the event that follows in its stream within ten seconds (CloudWatch's limit) or one second (Docker's). A complete line
+of that length that is followed as quickly is joined by mistake.
 """
 
 from __future__ import annotations
@@ -19,114 +21,131 @@ if TYPE_CHECKING:
     from processing.watching.events import LogEvent
 
 LONGEST: Final = 16 << 20
-"""The most characters of one line that are put together; a longer one comes in parts of about that length."""
+"""The maximum number of characters that are joined; a longer line is delivered in parts of about that length."""
 
 _DOCKER: Final = 16_384
-_EVENT: Final = range(262_115, 262_120)  # cut between two characters: up to three bytes short
-_SHORTEST: Final = _DOCKER // 4  # characters; with fewer of them no text has so many bytes
-_BROKEN: Final = "\ufffd"  # what is left of a byte that was cut off its character, three bytes in its place
-# Milliseconds between two pieces: docker gives all pieces of a line one time; an event is a while in the making.
+# A writer that cuts between two characters cuts up to three bytes earlier.
+_EVENT: Final = range(262_115, 262_120)
+# The smallest number of characters that a piece may have: no character takes more than four bytes.
+_SHORTEST: Final = _DOCKER // 4
+# The replacement of a byte that was cut off its character. It takes three bytes.
+_BROKEN: Final = "\ufffd"
+# Milliseconds between two pieces. Docker gives all pieces of a line the same time; it takes a while to write an event
+# of 256 KiB.
 _DOCKER_GAP: Final = 1_000
 _EVENT_GAP: Final = 10_000
 
 
 @attrs.define
-class _Pending:
-    """A line whose end has yet to come."""
+class _PartialLine:
+    """A line whose end has not arrived yet.
 
-    event: LogEvent  # the first piece
+    Args:
+        first: the first piece.
+        last: the last piece so far.
+        keys: the keys of all pieces.
+        texts: their texts.
+        size: the number of characters.
+        gap: the longest time until the next piece, in ms.
+        updated_at: when the last piece was added (monotonic).
+    """
+
+    first: LogEvent
+    last: LogEvent
     keys: list[int]
-    last: LogEvent  # the last piece
-    gap: int
-    taken_at: float
     texts: list[str]
     size: int
+    gap: int
+    updated_at: float
 
     def is_followed_by(self, event: LogEvent) -> bool:
         return 0 <= event.timestamp - self.last.timestamp <= self.gap
 
-    def whole(self) -> LogEvent:
-        return self.event if len(self.texts) == 1 else attrs.evolve(self.event, message="".join(self.texts))
+    def joined(self) -> LogEvent:
+        return self.first if len(self.texts) == 1 else attrs.evolve(self.first, message="".join(self.texts))
 
 
 class LineAssembler:
-    """Takes events as they come, and gives lines.
+    """Joins events to lines.
 
-    A piece is held back until the next event of its stream, or until it is released. A line has the timestamp, the id
-    and the mark of its first piece.
+    A piece is held back until the next event of its stream, or until it is flushed. A line has the timestamp, the id
+    and the late mark of its first piece.
 
     Attributes:
-        saved: by job, by how many its lines are fewer than its events.
+        joined: by job, the number of events that were joined to an earlier one: by so many its lines are fewer.
     """
 
     def __init__(self) -> None:
-        self.saved: Counter[str] = Counter()
-        self._pending: dict[str, _Pending] = {}
+        self.joined: Counter[str] = Counter()
+        self._partial: dict[str, _PartialLine] = {}
 
     def can_skip(self, messages: Iterable[str], streams: Iterable[str]) -> bool:
-        """Return whether events are lines by themselves; for such ones `add` need not be called.
+        """Return whether all events are complete lines, so that they need not be added.
 
         Args:
-            messages: what they say.
-            streams: where they come from.
+            messages: the texts of the events.
+            streams: their streams.
         """
-        return max(map(len, messages), default=0) < _SHORTEST and self._pending.keys().isdisjoint(streams)
+        return max(map(len, messages), default=0) < _SHORTEST and self._partial.keys().isdisjoint(streams)
 
     def flush_before(self, event: LogEvent) -> LogEvent | None:
-        """Return the line that was held back and that an event, which is not its rest, shows to be whole."""
-        pending = self._pending.get(event.stream)
-        if pending is None or event.timestamp < pending.last.timestamp or pending.is_followed_by(event):
+        """Return the line that was held back, if an event shows that it is complete because it does not continue it.
+
+        Return None if the event continues the line, if it is late, or if no line is held back.
+        """
+        partial = self._partial.get(event.stream)
+        if partial is None or event.timestamp < partial.last.timestamp or partial.is_followed_by(event):
             return None
-        return self._end(pending)
+        return self._finish(partial)
 
     def add(self, event: LogEvent, key: int, now: float) -> LogEvent | None:
-        """Return the line that is whole with this event; None where it is held back.
+        """Add an event, and return the line that it completes; None if it is held back.
 
         Args:
-            event: the next one; what it ends has been asked for.
-            key: stands for it in `keys`.
+            event: the next event. `flush_before` was called with it.
+            key: its key, which `held` returns.
             now: the monotonic time.
         """
-        pending = self._pending.get(event.stream)
-        if pending and event.timestamp < pending.last.timestamp:  # a late one: it is in the middle of nothing
-            return event
+        partial = self._partial.get(event.stream)
+        if partial and event.timestamp < partial.last.timestamp:
+            return event  # a late event, which belongs to no partial line
         gap = _gap(event.message)
-        if pending:
-            pending.texts.append(event.message)
-            pending.keys.append(key)
-            pending.last, pending.gap, pending.taken_at = event, gap, now
-            pending.size += len(event.message)
-            return None if gap and pending.size < LONGEST else self._end(pending)
+        if partial:
+            partial.texts.append(event.message)
+            partial.keys.append(key)
+            partial.last, partial.gap, partial.updated_at = event, gap, now
+            partial.size += len(event.message)
+            return None if gap and partial.size < LONGEST else self._finish(partial)
         if not gap:
             return event
-        self._pending[event.stream] = _Pending(event, [key], event, gap, now, [event.message], len(event.message))
+        self._partial[event.stream] = _PartialLine(event, event, [key], [event.message], len(event.message), gap, now)
         return None
 
     def flush(self, job_name: str | None = None, *, before: float | None = None) -> Iterator[LogEvent]:
-        """Yield what is held back, as it is.
+        """Yield the lines that are held back, as they are.
 
         Args:
-            job_name: of this job only.
-            before: only what has got no further piece since that monotonic time.
+            job_name: the only job whose lines are flushed; None for all.
+            before: flush only lines without a new piece since that monotonic time.
         """
-        for pending in list(self._pending.values()):
-            if job_name in {None, pending.event.job_name} and (before is None or pending.taken_at < before):
-                yield self._end(pending)
-
-    def _end(self, pending: _Pending) -> LogEvent:
-        del self._pending[pending.event.stream]
-        self.saved[pending.event.job_name] += len(pending.texts) - 1
-        return pending.whole()
+        for partial in list(self._partial.values()):
+            if job_name in {None, partial.first.job_name} and (before is None or partial.updated_at < before):
+                yield self._finish(partial)
 
     def held(self, job_name: str) -> tuple[list[int], int | None]:
-        """Return the keys of the pieces of a job that are held back, and the timestamp of the first of them."""
-        mine = [pending for pending in self._pending.values() if pending.event.job_name == job_name]
-        keys = [key for pending in mine for key in pending.keys]
-        return keys, min((pending.event.timestamp for pending in mine), default=None)
+        """Return the keys of a job's pieces that are held back, and the timestamp of the first of them."""
+        own = [partial for partial in self._partial.values() if partial.first.job_name == job_name]
+        keys = [key for partial in own for key in partial.keys]
+        return keys, min((partial.first.timestamp for partial in own), default=None)
+
+    def _finish(self, partial: _PartialLine) -> LogEvent:
+        del self._partial[partial.first.stream]
+        self.joined[partial.first.job_name] += len(partial.texts) - 1
+        return partial.joined()
 
 
 def _gap(message: str) -> int:
-    """Return within how many milliseconds the rest of a line follows; 0 for a line that is whole."""
+    """Return the longest time until the next piece of a line, in milliseconds; 0 for a complete line."""
     if len(message) < _SHORTEST:
         return 0
     size = len(message) if message.isascii() else len(message.encode("utf-8", "surrogatepass"))

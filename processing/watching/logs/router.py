@@ -1,4 +1,4 @@
-"""What becomes of the lines of a page: whose they are, which of them are new, and which are late."""
+"""Router of log lines: assigns the lines of a page to their jobs, drops duplicates, and marks late arrivals."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from processing.watching.logs.dedup import fingerprints, fingerprints_of_numbers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from processing.watching.logs.job_groups import FollowedJob
+    from processing.watching.logs.followed_job import FollowedJob
     from processing.watching.logs.page import Page, Part, Record
+    from processing.watching.logs.sources import LogSource
 
-_TOGETHER: Final = 500  # lines that are given together at most: between them statuses and deadlines get their turn
+# The most lines of a batch. Between two batches a wait handles changes of status and deadlines.
+_MAX_BATCH: Final = 500
 
 _stream = operator.itemgetter("logStreamName")
 _timestamp = operator.itemgetter("timestamp")
@@ -28,157 +30,175 @@ _id = operator.itemgetter("eventId")
 
 @attrs.frozen(eq=False)
 class _Route:
-    """Where the lines of a stream go."""
+    """The destination of a stream's lines.
 
-    job: FollowedJob | None = None  # None: not followed
+    Args:
+        job: the job that the stream belongs to; None if its lines are not wanted.
+        job_name: the job's name.
+        host: the host that writes the stream.
+        earliest: the earliest timestamp of the lines that are wanted (ms since the epoch).
+    """
+
+    job: FollowedJob | None = None
     job_name: str = ""
     host: str = ""
-    floor: int = 0  # lines with an earlier timestamp are left out
+    earliest: int = 0
 
 
 class LogRouter:
-    """Takes pages, and gives the lines of the followed jobs that are new.
+    """Selects the new lines of the followed jobs from pages.
 
     Args:
-        jobs: the jobs by name; they may change, which `forget` has to be told of.
-        host: the instance whose lines alone are taken; None for all.
+        jobs: the followed jobs by name. Call `reset` after a change.
+        host: the only host whose lines are selected; None for all.
+        source: the source of the lines. Call `reset` after its name has changed.
 
     Attributes:
-        way: the way in which lines are read: those of another one have other identities.
-        oldest: the earliest timestamp (ms since the epoch) of what was new; set it to None to begin anew.
+        oldest_new: the earliest timestamp (ms since the epoch) of the new lines since it was last set to None.
     """
 
-    def __init__(self, jobs: Mapping[str, FollowedJob], host: str | None) -> None:
-        self.way = ""
-        self.oldest: int | None = None
+    def __init__(self, jobs: Mapping[str, FollowedJob], host: str | None, source: LogSource) -> None:
+        self.oldest_new: int | None = None
         self._jobs = jobs
         self._host = host
+        self._source = source
         self._routes: dict[str, _Route] = {}
 
-    def forget(self) -> None:
-        """Find out anew where lines go."""
+    def reset(self) -> None:
+        """Determine the route of every stream again."""
         self._routes = {}
 
-    def take(self, page: Page, jobs: Sequence[FollowedJob]) -> Iterator[LogBatch]:
-        """Yield the lines of a page that are new; those that are yielded are known from then on.
+    def route(self, page: Page, jobs: Sequence[FollowedJob]) -> Iterator[LogBatch]:
+        """Yield the new lines of a page; they count as known from then on.
 
         Args:
             page: the lines.
-            jobs: those that they are looked for of.
+            jobs: the jobs that the page was read for.
         """
-        news = self._with_news(page, jobs)
-        if news is None:
+        records = self._skip_known(page, jobs)
+        if records is None:
             return
-        for first in range(0, len(news), _TOGETHER):
-            if lines := self._new(news[first : first + _TOGETHER]):
-                yield lines
+        for start in range(0, len(records), _MAX_BATCH):
+            if batch := self._new_lines(records[start : start + _MAX_BATCH]):
+                yield batch
 
-    def _with_news(self, page: Page, jobs: Sequence[FollowedJob]) -> Page | None:
-        """Return the page without the known lines that it begins with; None where all are known, by their ids."""
+    def _skip_known(self, page: Page, jobs: Sequence[FollowedJob]) -> Page | None:
+        """Return the page without the known lines at its beginning; None if all its lines are known.
+
+        Only ids and timestamps are compared, which are scanned from the JSON text: known lines are not parsed.
+        """
         part: Part | None = None
         for part in page.parts():
-            left = set(fingerprints_of_numbers(part.ids))
+            unknown = set(fingerprints_of_numbers(part.ids))
             for job in jobs:
-                if left:
-                    left = job.seen.unknown(left, part.first, part.last)
-            if left or not part.ids:
+                if unknown:
+                    unknown = job.seen.unknown(unknown, part.first, part.last)
+            if unknown or not part.ids:
                 return page.beginning_with(part)
         return None if part else page
 
-    def _new(self, records: Sequence[Record]) -> LogBatch | None:
+    def _new_lines(self, records: Sequence[Record]) -> LogBatch | None:
         routes = self._routes
         streams = set(map(_stream, records))
         for stream in streams - routes.keys():
             routes[stream] = self._route(stream)
         earliest = min(map(_timestamp, records))
-        if any(routes[stream].job is None or routes[stream].floor > earliest for stream in streams):
-            records = [record for record in records if self._wants(record)]
+        if any(routes[stream].job is None or routes[stream].earliest > earliest for stream in streams):
+            records = [record for record in records if self._is_wanted(record)]
         keys = fingerprints(_identities(records))
         new: set[int] = set()
-        for job, mine, known_by in self._by_job(records, keys):
-            new |= job.seen.add(list(map(_timestamp, mine)), known_by)
+        for job, job_records, job_keys in self._by_job(records, keys):
+            new |= job.seen.add(list(map(_timestamp, job_records)), job_keys)
         if not new:
             return None
-        if len(new) < len(keys):  # one of them may be there twice
+        if len(new) < len(keys):
+            # A dictionary, since a page may contain a line twice.
             found = {key: record for key, record in zip(keys, records, strict=True) if key in new}
             keys, records = list(found), list(found.values())
-        for job, mine, _ in self._by_job(records, keys):
-            self._note(job, mine)
-        newest, late = self._in_time(records)
+        for job, job_records, _ in self._by_job(records, keys):
+            self._record(job, job_records)
+        newest, late = self._find_late(records)
         return LogBatch(records, routes, keys=keys, newest=newest, late=late)
 
-    def _wants(self, record: Record) -> bool:
+    def _is_wanted(self, record: Record) -> bool:
         route = self._routes[record["logStreamName"]]
-        return route.job is not None and record["timestamp"] >= route.floor
+        return route.job is not None and record["timestamp"] >= route.earliest
 
     def _by_job(
         self, records: Sequence[Record], keys: Sequence[int]
     ) -> Iterator[tuple[FollowedJob, Sequence[Record], Sequence[int]]]:
-        """Yield the lines of each job, and their fingerprints."""
+        """Yield each job with its lines and their fingerprints."""
         routes = self._routes
         jobs = {routes[stream].job for stream in set(map(_stream, records))}
         parts: dict[FollowedJob | None, tuple[Sequence[Record], Sequence[int]]]
-        if len(jobs) == 1:  # mostly, and then they need not be taken apart
+        if len(jobs) == 1:  # the usual case, in which nothing needs to be copied
             parts = {jobs.pop(): (records, keys)}
         else:
             lists: dict[FollowedJob | None, tuple[list[Record], list[int]]] = {job: ([], []) for job in jobs}
             for record, key in zip(records, keys, strict=True):
-                mine, known_by = lists[routes[record["logStreamName"]].job]
-                mine.append(record)
-                known_by.append(key)
+                job_records, job_keys = lists[routes[record["logStreamName"]].job]
+                job_records.append(record)
+                job_keys.append(key)
             parts = {**lists}
         return ((job, *part) for job, part in parts.items() if job is not None)
 
-    def _note(self, job: FollowedJob, records: Sequence[Record]) -> None:
-        """Note when a job's lines were written, and when they arrived."""
+    def _record(self, job: FollowedJob, records: Sequence[Record]) -> None:
+        """Record the number of a job's new lines, when they were written, and when they arrived."""
         timestamps = list(map(_timestamp, records))
         arrivals = _arrivals(records)
         delays = list(map(operator.sub, arrivals, timestamps))
-        job.taken += len(records)
-        job.count += len(records)
-        job.skew = max(job.skew, *delays)
+        job.event_count += len(records)
+        job.line_count += len(records)
+        job.max_delay = max(job.max_delay, *delays)
         oldest = min(timestamps)
-        self.oldest = oldest if self.oldest is None else min(self.oldest, oldest)
-        # A host whose clock is ahead must not move the mark past what the others have yet to write.
-        surely = max(timestamps) if min(delays) >= 0 else max(map(min, timestamps, arrivals))
-        if job.newest is None or surely > job.newest:
-            job.newest = surely
+        self.oldest_new = oldest if self.oldest_new is None else min(self.oldest_new, oldest)
+        # A host whose clock is ahead writes timestamps that lie after their arrival. The arrival counts then: the other
+        # hosts have yet to write lines before such a timestamp.
+        newest = max(timestamps) if min(delays) >= 0 else max(map(min, timestamps, arrivals))
+        if job.newest is None or newest > job.newest:
+            job.newest = newest
 
-    def _in_time(self, records: Sequence[Record]) -> tuple[dict[str, int], set[int]]:
-        """Return the newest timestamps of streams before these lines, and the places of the late ones among them."""
+    def _find_late(self, records: Sequence[Record]) -> tuple[dict[str, int], set[int]]:
+        """Return the newest timestamp of each stream before these lines, and the indexes of the late lines.
+
+        A line is late if its stream has delivered a newer one already.
+        """
         streams, timestamps = list(map(_stream, records)), list(map(_timestamp, records))
         jobs = {stream: job for stream in set(streams) if (job := self._routes[stream].job)}
-        before = {stream: job.streams.get(stream, -1) for stream, job in jobs.items()}
+        before = {stream: job.newest_by_stream.get(stream, -1) for stream, job in jobs.items()}
         newest, late = dict(before), set()
-        # Mostly they are in the order of time, and then but the first ones can be late.
-        ordered = timestamps == sorted(timestamps)
-        doubtful = bisect.bisect_left(timestamps, max(before.values())) if ordered else len(timestamps)
-        for place, stream, timestamp in zip(range(doubtful), streams, timestamps, strict=False):
+        # Lines are mostly in the order of time. Then only those older than the newest known one can be late, and the
+        # others are not compared one by one.
+        is_ordered = timestamps == sorted(timestamps)
+        checked = bisect.bisect_left(timestamps, max(before.values())) if is_ordered else len(timestamps)
+        for index, stream, timestamp in zip(range(checked), streams, timestamps, strict=False):
             if timestamp < newest[stream]:
-                late.add(place)
+                late.add(index)
             else:
                 newest[stream] = timestamp
-        newest.update(zip(streams[doubtful:], timestamps[doubtful:], strict=True))
+        newest.update(zip(streams[checked:], timestamps[checked:], strict=True))
         for stream, job in jobs.items():
-            job.streams[stream] = newest[stream]
+            job.newest_by_stream[stream] = newest[stream]
         return before, late
 
     def _route(self, stream: str) -> _Route:
-        """Find out where the lines of a stream go."""
+        """Determine the route of a stream's lines."""
         job = self._jobs.get(stream.partition("/")[0])
         host = host_of(stream)
         if job is None or self._host not in {None, host}:
             return _Route()
-        if job.way not in {None, self.way}:  # what was given cannot be told from the rest: these lines have other ids
-            job.told = dict(job.streams)
-        job.way = self.way
-        return _Route(job, job.name, host, max(job.since, job.told.get(stream, -1) + 1))
+        if job.source_name not in {None, self._source.name}:
+            # The lines of the new source have other ids, so those that were delivered cannot be recognized. They are
+            # skipped by their timestamps.
+            job.other_source_until = dict(job.newest_by_stream)
+        job.source_name = self._source.name
+        return _Route(job, job.name, host, max(job.since, job.other_source_until.get(stream, -1) + 1))
 
 
 def _identities(records: Sequence[Record]) -> list[str]:
     try:
         return list(map(_id, records))
-    except KeyError:  # GetLogEvents gives no ids
+    except KeyError:  # GetLogEvents returns no ids
         return [record.get("identity") or record.get("eventId", "") for record in records]
 
 
@@ -190,7 +210,7 @@ def _arrivals(records: Sequence[Record]) -> list[int]:
 
 
 def host_of(stream: str) -> str:
-    """Return the instance that a stream belongs to: `algo-1` of `<job>/algo-1-<number>`."""
+    """Return the host that writes a stream: `algo-1` for `<job>/algo-1-<number>`."""
     name = stream.rpartition("/")[2]
     match = re.match(r"algo-\d+", name)
     return match[0] if match else name

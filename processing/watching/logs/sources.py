@@ -1,93 +1,121 @@
-"""The two ways of reading lines from CloudWatch Logs, a page at a time.
+"""Sources of log lines: the two ways to read CloudWatch Logs a page at a time, and the choice between them.
 
-FilterLogEvents reads all streams of a prefix in one call, ordered by time, each line with an id. It needs a permission
-that not everybody has; GetLogEvents, which does with less, reads one stream and gives no ids, so they are made here.
+FilterLogEvents reads all streams of a prefix in one call, ordered by time, each line with an id. Not every user has the
+permission for it. GetLogEvents needs a more common one, reads one stream, and returns no ids, so they are made here.
 https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html
 https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetLogEvents.html
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 import attrs
 
-from processing.aws.retry import error_code
+from processing.aws.retry import error_code, is_denied
 from processing.container.contract import LOG_GROUP
+from processing.watching.logs.job_groups import Sweep, stream_prefix
 from processing.watching.logs.page import Page, Record
 
-Call: TypeAlias = Callable[[str, dict[str, Any]], dict[str, Any]]
-"""Calls one operation of CloudWatch Logs with retries: operation, parameters, answer."""
+logger = logging.getLogger(__name__)
 
-_SAME_TOKEN = 10  # answers in a row with the same token after which a sweep is taken to be at its end
+CallOperation: TypeAlias = Callable[[str, dict[str, Any]], dict[str, Any]]
+"""Calls an operation of CloudWatch Logs with retries: takes its name and parameters, returns the response."""
+
+# The number of responses in a row with the same token after which a sweep is over: a service that repeats its token
+# does not keep a sweep going forever.
+_MAX_REPEATED_TOKENS: Final = 10
 
 
 class FilterLogEventsSource:
-    """All streams at once, by the prefix of their names; a sweep is ordered by time."""
+    """Reads all streams of a prefix at once; the lines of a sweep are ordered by time.
 
-    def __init__(self, call: Call) -> None:
+    Args:
+        call: calls an operation of CloudWatch Logs.
+    """
+
+    # Checkpoints contain this name, so it stays the same if the class is renamed.
+    name: ClassVar = "FilteredSource"
+
+    def __init__(self, call: CallOperation) -> None:
         self._call = call
 
     def pages(self, prefix: str, start: int) -> Iterator[Page]:
-        """Yield lines in pages; every sweep stands for itself.
+        """Yield the lines of all streams in pages.
 
         Args:
-            prefix: what the names of the streams begin with.
-            start: lines with an earlier timestamp (ms since the epoch) are left out.
+            prefix: the beginning of the streams' names.
+            start: the earliest timestamp to read (ms since the epoch).
         """
         token: str | None = None
         repeated, reached = 0, start
-        restarted = -1  # how far the sweep had come when it last began anew
+        restarted_at = -1  # how far the sweep had come when it last started again
         while True:
             params = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": prefix, "startTime": start}
             try:
-                answer = self._call("FilterLogEvents", {**params, **_token(token)})
+                response = self._call("FilterLogEvents", {**params, **_token(token)})
             except Exception as error:
                 if _is_absent(error):
                     return
-                if token is None or not _is_stale(error) or restarted == reached:
+                if token is None or not _is_stale(error) or restarted_at == reached:
                     raise
-                token, start, restarted = None, reached, reached  # it was too old: on from the last line that was read
+                # The token was too old: continue from the last line that was read.
+                token, start, restarted_at = None, reached, reached
                 continue
-            events = answer["events"]
+            events = response["events"]
             page = events if isinstance(events, Page) else Page(records=events)
             yield page
             reached = max(reached, page.last or reached)
-            following = answer.get("nextToken")
-            repeated = repeated + 1 if following == token else 0
-            if following is None or repeated >= _SAME_TOKEN:  # an empty page is not the end
+            next_token = response.get("nextToken")
+            repeated = repeated + 1 if next_token == token else 0
+            # Only a missing token is the end: a page may be empty before it.
+            if next_token is None or repeated >= _MAX_REPEATED_TOKENS:
                 return
-            token = following
+            token = next_token
 
 
 @attrs.define
 class _Position:
-    """How far a stream has been read."""
+    """A position in a stream.
+
+    Args:
+        token: the token of the next page; None at the stream's head.
+        timestamp: the timestamp of the last line.
+        equal_lines: of that millisecond, how often each line occurred, by time of arrival and text.
+    """
 
     token: str | None = None
     timestamp: int = -1
-    alike: Counter[tuple[int, str]] = attrs.Factory(Counter)
+    equal_lines: Counter[tuple[int, str]] = attrs.Factory(Counter)
 
     def identify(self, stream: str, event: Mapping[str, Any]) -> str:
-        """Return an identity for a line: the same at every reading, another one for each of two equal lines.
+        """Return an identity for the next line.
 
-        A stream is read in the order of timestamps, so equal lines stand near each other, and counting those of one
-        millisecond is enough.
+        It is the same each time the stream is read, and two equal lines get different ones. A stream is read in the
+        order of timestamps, so it is enough to count the equal lines of one millisecond.
         """
         if event["timestamp"] != self.timestamp:
             self.timestamp = event["timestamp"]
-            self.alike.clear()
+            self.equal_lines.clear()
         key = (event.get("ingestionTime", 0), event["message"])
-        self.alike[key] += 1
-        return "/".join(map(str, (stream, self.timestamp, *key, self.alike[key])))
+        self.equal_lines[key] += 1
+        return "/".join(map(str, (stream, self.timestamp, *key, self.equal_lines[key])))
 
 
 class GetLogEventsSource:
-    """One stream after the other, each to the token that repeats itself."""
+    """Reads one stream after the other, each until its token repeats itself.
 
-    def __init__(self, call: Call) -> None:
+    Args:
+        call: calls an operation of CloudWatch Logs.
+    """
+
+    # Checkpoints contain this name, so it stays the same if the class is renamed.
+    name: ClassVar = "StreamsSource"
+
+    def __init__(self, call: CallOperation) -> None:
         self._call = call
         self._positions: dict[str, _Position] = {}
 
@@ -95,9 +123,10 @@ class GetLogEventsSource:
         """Yield the lines that follow those read before, in pages.
 
         Args:
-            prefix: what the names of the streams begin with.
-            start: lines with an earlier timestamp (ms since the epoch) are left out; the same in all calls that go on.
-            from_head: begin at the head of every stream again.
+            prefix: the beginning of the streams' names.
+            start: the earliest timestamp to read (ms since the epoch). It belongs to the token, so it stays the same in
+                all calls that continue.
+            from_head: True to begin at the head of every stream again.
         """
         for stream in list(self._streams(prefix)):
             if from_head:
@@ -106,7 +135,7 @@ class GetLogEventsSource:
             yield from self._stream_pages(stream, position, start)
 
     def forget(self, prefix: str) -> None:
-        """Give up the positions of streams that are read no more."""
+        """Delete the positions of streams that are not read any more."""
         for stream in [name for name in self._positions if name.startswith(prefix)]:
             del self._positions[stream]
 
@@ -115,13 +144,13 @@ class GetLogEventsSource:
         while True:
             params = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": prefix}
             try:
-                answer = self._call("DescribeLogStreams", {**params, **_token(token)})
+                response = self._call("DescribeLogStreams", {**params, **_token(token)})
             except Exception as error:
                 if _is_absent(error):
                     return
                 raise
-            yield from (stream["logStreamName"] for stream in answer["logStreams"])
-            token = answer.get("nextToken")
+            yield from (stream["logStreamName"] for stream in response["logStreams"])
+            token = response.get("nextToken")
             if token is None:
                 return
 
@@ -130,7 +159,7 @@ class GetLogEventsSource:
         while True:
             params = {"logGroupName": LOG_GROUP, "logStreamName": stream, "startTime": start, "startFromHead": True}
             try:
-                answer = self._call("GetLogEvents", {**params, **_token(position.token)})
+                response = self._call("GetLogEvents", {**params, **_token(position.token)})
             except Exception as error:
                 if _is_absent(error):
                     return
@@ -139,21 +168,91 @@ class GetLogEventsSource:
                 restarted = True
                 self._positions[stream] = position = _Position()
                 continue
-            following = attrs.evolve(position, token=answer["nextForwardToken"], alike=Counter(position.alike))
-            yield Page(records=[_identified(stream, event, following) for event in answer["events"]])
-            at_end = following.token == position.token
-            self._positions[stream] = position = following  # only now: a page that was left half way is read again
+            reached = attrs.evolve(
+                position, token=response["nextForwardToken"], equal_lines=Counter(position.equal_lines)
+            )
+            yield Page(records=[_identified(stream, event, reached) for event in response["events"]])
+            at_end = reached.token == position.token
+            # Not before the page was consumed: a page that was interrupted is read again.
+            self._positions[stream] = position = reached
             if at_end:
                 return
 
 
+class LogSource:
+    """The source in use: FilterLogEvents first, GetLogEvents if that is denied, and none if both are.
+
+    Args:
+        call: calls an operation of CloudWatch Logs.
+        host: the host whose lines are read; None for all hosts.
+    """
+
+    def __init__(self, call: CallOperation, host: str | None) -> None:
+        self._call = call
+        self._host = host
+        self._current: FilterLogEventsSource | GetLogEventsSource | None = FilterLogEventsSource(call)
+
+    @property
+    def name(self) -> str:
+        """The name of the source in use; the ids of its lines differ from those of another source."""
+        return self._current.name if self._current else ""
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether logs can be read at all."""
+        return self._current is not None
+
+    @property
+    def reads_prefixes(self) -> bool:
+        """Whether one call reads the streams of several jobs."""
+        return isinstance(self._current, FilterLogEventsSource)
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether a sweep delivers its lines in the order of time."""
+        return not isinstance(self._current, GetLogEventsSource)
+
+    def pages(self, sweep: Sweep) -> Iterator[Page]:
+        """Yield the lines of a sweep in pages."""
+        if isinstance(self._current, FilterLogEventsSource):
+            yield from self._current.pages(stream_prefix(sweep.jobs, self._host), sweep.start)
+        elif self._current:
+            # Stream by stream a common prefix would be no gain: other jobs' streams have it too, and each costs a call.
+            for job in sweep.jobs:
+                start = job.since if sweep.group else sweep.start
+                from_head = sweep.whole or not sweep.group
+                yield from self._current.pages(stream_prefix([job], self._host), start, from_head=from_head)
+
+    def fall_back(self, error: Exception) -> bool:
+        """Use GetLogEvents from now on if FilterLogEvents is denied, and return whether that is so.
+
+        Args:
+            error: how reading failed.
+        """
+        if not is_denied(error) or not self.reads_prefixes:
+            return False
+        logger.info("FilterLogEvents is not allowed (%s); reading stream by stream", error)
+        self._current = GetLogEventsSource(self._call)
+        return True
+
+    def give_up(self) -> None:
+        """Read nothing any more."""
+        self._current = None
+
+    def forget(self, job_name: str) -> None:
+        """Delete the positions in the streams of a job that is not read any more."""
+        if isinstance(self._current, GetLogEventsSource):
+            self._current.forget(f"{job_name}/")
+
+
 def _is_absent(error: BaseException) -> bool:
-    """Return whether the group or the stream is not there yet: they are made with the first line."""
+    """Return whether the log group or the stream does not exist yet: the first line creates it."""
     return error_code(error) == "ResourceNotFoundException"
 
 
 def _is_stale(error: BaseException) -> bool:
-    return error_code(error) == "InvalidParameterException"  # tokens are good for 24 hours
+    """Return whether a token was refused; tokens expire after 24 hours."""
+    return error_code(error) == "InvalidParameterException"
 
 
 def _token(token: str | None) -> dict[str, str]:
