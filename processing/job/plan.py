@@ -1,6 +1,6 @@
-"""What a run would do, before it is paid for: `processor.plan(...)`.
+"""A dry run: `processor.plan(...)` shows the request, the uploads, the problems and the price of a run.
 
-The hooks run as for `run`, and what they note for upload is counted instead of sent. Nothing here calls AWS.
+The processor's hooks run as they do for `run`, but their uploads are counted instead of sent. Nothing here calls AWS.
 """
 
 from __future__ import annotations
@@ -25,20 +25,23 @@ if TYPE_CHECKING:
     from processing.session.session import Session
     from processing.staging.pending_uploads import Upload
 
+# Stands for the account of a role that is known by its name alone: only a call to AWS would determine the account.
 _UNKNOWN_ACCOUNT = "000000000000"
-_MOST = 10**9  # beyond all instances and seconds, and no number yet that a float cannot hold
+
+# Larger than any number of instances or seconds, and small enough that the price fits into a float.
+_MAX_COUNT = 10**9
 
 
 @attrs.frozen
 class PlannedUpload:
-    """What of one input, or of the code, has to be uploaded.
+    """The upload that one input, or the code, needs.
 
     Args:
         name: the input's name; `code` for the code.
-        uri: where it goes.
-        files: how many files.
-        size: their bytes.
-        only_if_missing: True where the key names the content, so that what is there already is not sent again.
+        uri: the S3 URI of the upload.
+        files: the number of files.
+        size: the size of the files in bytes.
+        only_if_missing: True if the keys depend on the content, so that objects that exist already are not sent again.
     """
 
     name: str
@@ -50,15 +53,16 @@ class PlannedUpload:
 
 @attrs.frozen
 class RunPlan:
-    """What `run` would do. `str()` of it is made for reading.
+    """A preview of `run`, for display with `str()` and for checks in code.
 
     Args:
-        request: the request that would be sent; None where it could not be made, and `problems` says why.
-        uploads: what would be uploaded, one for each input that has files here.
-        problems: what `run` would refuse, each with the field as the user wrote it; empty where it can be run.
-        warnings: what `run` would warn of, and what had to be assumed since AWS was not asked.
-        price: what the job costs at most; None where a price is not known.
-        price_note: how the price comes about, or why there is none.
+        request: the request that `run` would send; None if it cannot be built, and `problems` then has the reasons.
+        uploads: the uploads, one for each input that has files on this machine.
+        problems: the findings for which `run` would raise an error, each with the field as the user wrote it. Empty if
+            the job can run.
+        warnings: the warnings that `run` would log, and the assumptions that replace calls to AWS.
+        price: the highest cost of the job in USD; None if a price is not known.
+        price_note: the calculation of the price, or the reason for its absence.
     """
 
     request: ProcessingRequest | None = None
@@ -70,53 +74,53 @@ class RunPlan:
 
     @property
     def files(self) -> int:
-        """How many files would be uploaded at most."""
+        """The highest number of files that `run` would upload."""
         return sum(upload.files for upload in self.uploads)
 
     @property
     def size(self) -> int:
-        """How many bytes would be uploaded at most."""
+        """The highest number of bytes that `run` would upload."""
         return sum(upload.size for upload in self.uploads)
 
     def __str__(self) -> str:
-        return "\n".join(_lines(self))
+        return "\n".join(_rows(self))
 
 
 def plan_run(target: Callable[[], tuple[Session, str | None]], prepare: Callable[[str | None], Launch]) -> RunPlan:
-    """Return what a run would do.
+    """Return the plan of a run.
 
     Args:
-        target: returns where the job would go, and its role.
-        prepare: runs the hooks and reads the processor, without a call and without checking; is given the ARN that
-            stands for the role, where only its name is known.
+        target: a function that returns the session that the job would be submitted through, and the job's role.
+        prepare: a function that runs the hooks and reads the processor. It makes no call to AWS, and does not check the
+            request. Its argument is the ARN that stands for a role of which only the name is known, or None.
     """
-    with collect_warnings() as notices:
+    with collect_warnings() as warnings:
         try:
             session, role = target()
             region = session.boto_region_name
             assumed = _assumed_role(session, role)
             if assumed is not None:
-                notices.append(f"role: {role!r} is looked up with IAM GetRole when run; its account is made up here")
+                warnings.append(f"role: {role!r} is looked up with IAM GetRole when run; its account is made up here")
             launch = prepare(assumed)
         except (ConfigurationError, StagingError) as error:
-            return RunPlan(problems=_problems(error), warnings=tuple(notices))
-        launch.staging.close()  # what is planned is kept; nothing of it is sent
+            return RunPlan(problems=_problems(error), warnings=tuple(warnings))
+        launch.staging.close()  # deletes temporary bundles; the list of uploads stays readable
         request = launch.request
-        problems = find_problems(request, file_uris=session.is_local) or _refused_here(launch)
+        problems = find_problems(request, file_uris=session.is_local) or _preflight_problems(launch)
     uploads = tuple(_uploads(launch))
     price, note = (0.0, "it runs on this machine") if session.is_local else _price(request, region)
-    return RunPlan(request, uploads, problems, tuple(notices), price, note)
+    return RunPlan(request, uploads, problems, tuple(warnings), price, note)
 
 
 def _assumed_role(session: Session, role: object) -> str | None:
-    """Return an ARN that stands for a role of which only the name is given; None where nothing need be assumed."""
+    """Return an ARN that stands for a role of which only the name is known; None if the role needs no look-up."""
     if session.is_local or not isinstance(role, str) or not role or "/" in role:
         return None
     return f"arn:{session.partition}:iam::{_UNKNOWN_ACCOUNT}:role/{role}"
 
 
-def _refused_here(launch: Launch) -> tuple[str, ...]:
-    """Return why the embedded engine cannot run the job on this machine; AWS is asked nothing."""
+def _preflight_problems(launch: Launch) -> tuple[str, ...]:
+    """Return the reasons for which the embedded engine cannot run the job on this machine; none for AWS."""
     try:
         launch.session.preflight(launch.request, launch.staging)
     except (EngineError, ConfigurationError) as error:
@@ -129,13 +133,13 @@ def _problems(error: ProcessingError) -> tuple[str, ...]:
 
 
 def _uploads(launch: Launch) -> Iterator[PlannedUpload]:
-    """Yield the uploads by the input that they are for, in the order of the inputs."""
+    """Yield the uploads of each input, in the order of the inputs."""
     sources = {str(entry.input_name): str(entry.source) for entry in launch.request.inputs if entry.source}
     of_input: dict[str, list[Upload]] = {name: [] for name in sources}
     for upload in launch.staging.uploads:
         target = str(upload.target)
-        fitting = [name for name, source in sources.items() if target.startswith(source)]
-        name = max(fitting, key=lambda name: len(sources[name]), default="other")
+        matches = [name for name, source in sources.items() if target.startswith(source)]
+        name = max(matches, key=lambda name: len(sources[name]), default="other")
         of_input.setdefault(name, []).append(upload)
     for name, uploads in of_input.items():
         if uploads:
@@ -149,22 +153,22 @@ def _uploads(launch: Launch) -> Iterator[PlannedUpload]:
 
 
 def _price(request: ProcessingRequest, region: str) -> tuple[float | None, str]:
-    """Return what the job costs at most in USD, and how that comes about; None where a price is not known."""
+    """Return the highest cost of the job in USD, and its calculation; None and the reason if a price is not known."""
     seconds = DEFAULT_MAX_RUNTIME if request.max_runtime_in_seconds is None else request.max_runtime_in_seconds
     if not _is_count(seconds):
         return None, "how long it may run is not known"
     hours = seconds / 3600
-    wanted: list[tuple[Any, Any]] = []
+    instances: list[tuple[Any, Any]] = []
     if request.instance_type:
-        wanted.append((request.instance_type, request.instance_count))
-    wanted += [
+        instances.append((request.instance_type, request.instance_count))
+    instances += [
         (preference.instance_type, preference.instance_count or request.instance_count)
         for preference in request.instance_preferences or ()
     ]
-    if not wanted or not all(isinstance(kind, str) and _is_count(count) for kind, count in wanted):
+    if not instances or not all(isinstance(kind, str) and _is_count(count) for kind, count in instances):
         return None, "the instances are not known"
     costs = []
-    for kind, count in wanted:
+    for kind, count in instances:
         price = pricing.hourly_price(kind, region)
         if price is None:
             return (
@@ -176,13 +180,13 @@ def _price(request: ProcessingRequest, region: str) -> tuple[float | None, str]:
 
 
 def _is_count(value: object) -> bool:
-    """Say whether it is a number to reckon with: what is none is among the problems."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST
+    """Return whether a value can be calculated with; an invalid one is listed among the problems."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MAX_COUNT
 
 
-def _lines(plan: RunPlan) -> Iterator[str]:
+def _rows(plan: RunPlan) -> Iterator[str]:
     if plan.request is not None:
-        yield from _request_lines(plan.request)
+        yield from _request_rows(plan.request)
         yield _row("uploads", f"{_files(plan.files)}, {_bytes(plan.size)}" if plan.uploads else "none")
         for upload in plan.uploads:
             missing = ", only if it is not there" if upload.only_if_missing else ""
@@ -193,13 +197,13 @@ def _lines(plan: RunPlan) -> Iterator[str]:
     yield from _section("problems", plan.problems)
 
 
-def _request_lines(request: ProcessingRequest) -> Iterator[str]:
+def _request_rows(request: ProcessingRequest) -> Iterator[str]:
     yield _row("job", request.job_name)
     yield _row("role", request.role_arn)
     yield _row("image", request.image_uri)
     yield _row("instances", _instances(request))
     for title, words in (("entrypoint", request.entrypoint), ("arguments", request.arguments)):
-        if isinstance(words, tuple):  # what is none is among the problems
+        if isinstance(words, tuple):  # any other type is listed among the problems
             yield _row(title, " ".join(map(str, words)))
     if request.environment:
         yield _row("env", ", ".join(str(name) for name, _ in request.environment))  # values may be secrets
@@ -228,12 +232,12 @@ def _row(title: str, text: str) -> str:
     return f"{title:<12}{text}"
 
 
-def _section(title: str, lines: Sequence[str]) -> Iterator[str]:
-    if not lines:
+def _section(title: str, entries: Sequence[str]) -> Iterator[str]:
+    if not entries:
         yield _row(title, "none")
         return
     yield title
-    yield from (textwrap.indent(line, "  ") for line in lines)
+    yield from (textwrap.indent(entry, "  ") for entry in entries)
 
 
 def _files(count: int) -> str:

@@ -1,4 +1,4 @@
-"""The submission of one request: CreateProcessingJob exactly once, whether or not the network loses an answer.
+"""The submission of one request: CreateProcessingJob exactly once, even if the network loses an answer.
 
 The job's name is the key: AWS never creates two jobs of one name. So a call whose answer was lost may be sent again.
 If the first call went through, the second is refused with `ResourceInUse`. The job of that name is then ours if two

@@ -314,7 +314,7 @@ def submit_all(
             ends the submission.
         session: the `Session` that the jobs are submitted through; None means the processor's.
         tagged: True adds the tag `sm-processing:fleet` with the fleet's name to every job. `Fleet.attach` and
-            `Fleet.stop` then tell this fleet from others whose names have the same beginning. The tag needs the
+            `Fleet.stop` then distinguish this fleet from others whose names have the same beginning. The tag needs the
             permission `sagemaker:AddTags`; without the tag, attach with `Fleet.attach(name, tagged=False)`.
 
     Returns:
