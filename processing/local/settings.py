@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from attrs import asdict, converters, field, frozen, validators
+from attrs import asdict, field, frozen, validators
 
 from processing.exceptions import ConfigurationError, EngineError
 
@@ -23,6 +23,14 @@ CONTAINER_OPTIONS_VARIABLE = "PROCESSING_LOCAL_CONTAINER_OPTIONS"
 def _pairs(images: Any) -> tuple[tuple[str, str], ...]:
     pairs = images.items() if hasattr(images, "items") else images
     return tuple((str(image), str(python)) for image, python in pairs)
+
+
+def _number(value: float | str) -> float:
+    return float(value)
+
+
+def _optional_number(value: float | str | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _optional_text(value: Any) -> str | None:
@@ -78,8 +86,8 @@ class EngineSettings:
         sample: seconds between two samples of a host's CPU, memory and disk.
     """
 
-    tick: float = field(default=0.05, converter=float, validator=validators.gt(0))
-    grace: float = field(default=120.0, converter=float, validator=validators.ge(0))
+    tick: float = field(default=0.05, converter=_number, validator=validators.gt(0))
+    grace: float = field(default=120.0, converter=_number, validator=validators.ge(0))
     sandbox: SandboxSetting = field(default="auto", validator=validators.in_(get_args(SandboxSetting)))
     python: str | None = field(default=None, converter=_optional_text)
     images: tuple[tuple[str, str], ...] = field(default=(), converter=_pairs)
@@ -89,12 +97,12 @@ class EngineSettings:
         default=None, validator=validators.optional([validators.instance_of(int), validators.ge(1)])
     )
     memory_gb: float | None = field(
-        default=None, converter=converters.optional(float), validator=validators.optional(validators.gt(0))
+        default=None, converter=_optional_number, validator=validators.optional(validators.gt(0))
     )
     events_file: str | None = field(default=None, converter=_optional_place)
     events_queue: str | None = field(default=None, converter=_optional_text)
     s3_endpoint: str | None = field(default=None, converter=_optional_text)
-    sample: float = field(default=1.0, converter=float, validator=validators.gt(0))
+    sample: float = field(default=1.0, converter=_number, validator=validators.gt(0))
 
     def __attrs_post_init__(self) -> None:
         self.check_sinks()
