@@ -186,9 +186,10 @@ class SimulatedJobs:
         """
         with self._lock:
             if request["ProcessingJobName"] in self._jobs:
-                message = f"a job with this name exists: {request['ProcessingJobName']}"
                 raise ServiceError(
-                    "ResourceInUse", f"Job name must be unique within an AWS account and region, and {message}"
+                    "ResourceInUse",
+                    "Job name must be unique within an AWS account and region, "
+                    f"and a job with this name exists: {request['ProcessingJobName']}",
                 )
             ends = float("inf") if life.ends is None else created + life.ends
             job = _Job(next(self._numbers), request, created, attrs.evolve(life, lines=()), ends)
@@ -220,8 +221,9 @@ class SimulatedJobs:
             job = self._get(params, now)
             status, _ = job.state(now)
             if status in TERMINAL:
-                message = f"The request was rejected because the processing job is in status {status}."
-                raise ServiceError("ValidationException", message)
+                raise ServiceError(
+                    "ValidationException", f"The request was rejected because the processing job is in status {status}."
+                )
             if status == "Stopping":
                 return {}
             job.stopped, job.ends = now, now + job.life.stopping

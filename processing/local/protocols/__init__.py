@@ -1,5 +1,5 @@
-"""AWS's wire formats, driven by botocore's service models: JSON 1.1, query and REST-XML, requests in and answers out.
+"""AWS's wire formats: JSON 1.0 and 1.1, query and REST-XML, driven by botocore's service models.
 
-The codec works on plain values (method, path, query, headers, body), so the in-process transport and an HTTP server use
-the same one.
+The codec decodes requests and encodes answers. It works on plain values: method, path, query, headers and body. So the
+in-process transport and the HTTP server share it.
 """

@@ -1,4 +1,4 @@
-"""How AWS refuses a signature: what the services of each protocol call it, and with which status."""
+"""Authentication errors of AWS: the code, the message and the HTTP status in each protocol."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 Protocol = Literal["rest", "json", "query"]
 
 ALLOWED_SKEW = 900
-"""Seconds that a client's clock may be off."""
+"""The largest difference between a client's clock and the engine's, in seconds. AWS allows 15 minutes as well."""
 
-_INVALID_TOKEN = "The security token included in the request is invalid."  # noqa: S105 — a text
+_INVALID_TOKEN = "The security token included in the request is invalid."  # noqa: S105 - an error message
 _MISMATCH = (
     "The request signature we calculated does not match the signature you provided. "
     "Check your {key} and signing method."
@@ -24,17 +24,17 @@ _QUERY_MISMATCH = _MISMATCH.format(key="AWS Secret Access Key") + " Consult the 
 
 
 def iso_time(moment: float) -> str:
-    """Write a time as S3's errors do: `2013-05-24T00:00:00Z`."""
+    """Format a time as S3's errors do: `2013-05-24T00:00:00Z`."""
     return dt.datetime.fromtimestamp(moment, dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def amz_date(moment: float) -> str:
-    """Write a time as signatures do: `20130524T000000Z`."""
+    """Format a time as signatures do: `20130524T000000Z`."""
     return dt.datetime.fromtimestamp(moment, dt.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
 
 
 def missing(protocol: Protocol) -> ApiError:
-    """Return the error for a request that is not signed."""
+    """Return the error for an unsigned request."""
     if protocol == "rest":
         return ApiError("AccessDenied", "Access Denied", 403)
     if protocol == "json":
@@ -43,7 +43,7 @@ def missing(protocol: Protocol) -> ApiError:
 
 
 def malformed(protocol: Protocol, why: str, *, presigned: bool = False) -> ApiError:
-    """Return the error for a signature that cannot be read; `why` is a sentence."""
+    """Return the error for a signature that cannot be parsed; `why` is a sentence."""
     if protocol == "rest" and presigned:
         return ApiError("AuthorizationQueryParametersError", why)
     if protocol == "rest":
@@ -52,13 +52,13 @@ def malformed(protocol: Protocol, why: str, *, presigned: bool = False) -> ApiEr
 
 
 def unsupported_mechanism(protocol: Protocol) -> ApiError:
-    """Return the error for Signature Version 2, for the asymmetric 4A, and for what is no signature of AWS's at all."""
+    """Return the error for Signature Version 2, for the asymmetric version 4A, and for other schemes."""
     message = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
     return ApiError("InvalidRequest", message) if protocol == "rest" else malformed(protocol, message)
 
 
 def unknown_key(protocol: Protocol, access_key: str) -> ApiError:
-    """Return the error for an access key that nobody has."""
+    """Return the error for an unknown access key."""
     if protocol == "rest":
         message = "The AWS Access Key Id you provided does not exist in our records."
         return ApiError("InvalidAccessKeyId", message, 403, AWSAccessKeyId=access_key)
@@ -66,7 +66,7 @@ def unknown_key(protocol: Protocol, access_key: str) -> ApiError:
 
 
 def invalid_token(protocol: Protocol) -> ApiError:
-    """Return the error for a session token that is none, or another key's."""
+    """Return the error for a session token that is invalid or belongs to another key."""
     if protocol == "rest":
         return ApiError("InvalidToken", "The provided token is malformed or otherwise invalid.")
     return ApiError(
@@ -75,7 +75,7 @@ def invalid_token(protocol: Protocol) -> ApiError:
 
 
 def expired_token(protocol: Protocol) -> ApiError:
-    """Return the error for a temporary key past its end."""
+    """Return the error for a temporary key that has expired."""
     if protocol == "rest":
         return ApiError("ExpiredToken", "The provided token has expired.")
     message = "The security token included in the request is expired"
@@ -85,7 +85,10 @@ def expired_token(protocol: Protocol) -> ApiError:
 
 
 def mismatch(protocol: Protocol, details: Callable[[], Mapping[str, str]]) -> ApiError:
-    """Return the error for a wrong signature, as a wrong secret makes it; S3 tells the details of what it computed."""
+    """Return the error for a wrong signature, such as one by a wrong secret.
+
+    S3's error has details of the calculation; they are computed on demand.
+    """
     if protocol == "rest":
         message = _MISMATCH.format(key="key")
         return ApiError("SignatureDoesNotMatch", message, 403, **details())
@@ -93,14 +96,14 @@ def mismatch(protocol: Protocol, details: Callable[[], Mapping[str, str]]) -> Ap
 
 
 def wrong_service(protocol: Protocol, signed: str, meant: str) -> ApiError:
-    """Return the error for a signature for one service on a request to another one."""
+    """Return the error for a request to one service that is signed for another."""
     if protocol == "rest":
         return malformed(protocol, f'incorrect service "{signed}". This endpoint belongs to "{meant}".')
     return ApiError(_signature_code(protocol), f"Credential should be scoped to correct service: '{meant}'.", 403)
 
 
 def clock_skew(protocol: Protocol, signed: float, now: float) -> ApiError:
-    """Return the error for a signature whose time is too far from the engine's."""
+    """Return the error for a signature whose time differs too much from the engine's."""
     if protocol == "rest":
         return ApiError(
             "RequestTimeTooSkewed",
@@ -121,7 +124,7 @@ def clock_skew(protocol: Protocol, signed: float, now: float) -> ApiError:
 
 
 def expired_url(protocol: Protocol, signed: float, lifetime: int, now: float) -> ApiError:
-    """Return the error for a presigned URL past its end."""
+    """Return the error for a presigned URL that has expired."""
     if protocol != "rest":
         return clock_skew(protocol, signed, now)
     details = {"X-Amz-Expires": str(lifetime), "Expires": iso_time(signed + lifetime), "ServerTime": iso_time(now)}
@@ -129,7 +132,7 @@ def expired_url(protocol: Protocol, signed: float, lifetime: int, now: float) ->
 
 
 def url_not_yet_valid(protocol: Protocol, signed: float, lifetime: int, now: float) -> ApiError:
-    """Return the error for a presigned URL whose time is yet to come."""
+    """Return the error for a presigned URL whose time lies in the future."""
     if protocol != "rest":
         return clock_skew(protocol, signed, now)
     details = {"X-Amz-Expires": str(lifetime), "Expires": iso_time(signed + lifetime), "ServerTime": iso_time(now)}
@@ -143,7 +146,7 @@ def unsigned_headers(names: str) -> ApiError:
 
 
 def content_mismatch(claimed: str, computed: str) -> ApiError:
-    """Return S3's error for a body that is not the one that was signed."""
+    """Return S3's error for a body whose hash differs from the signed one."""
     message = "The provided 'x-amz-content-sha256' header does not match what was computed."
     details = {"ClientComputedContentSHA256": claimed, "S3ComputedContentSHA256": computed}
     return ApiError("XAmzContentSHA256Mismatch", message, 400, **details)

@@ -1,6 +1,6 @@
 r"""The aws-chunked body: `<size in hex>[;chunk-signature=...]\r\n<bytes>\r\n`, ended by size 0 and trailing headers.
 
-Clients use it to send a checksum after the body, when they know it, and to sign the body piece by piece.
+Clients use it to send a checksum after a body that they read once, and to sign a body chunk by chunk.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from processing.local.stores.bodies import Readable
 
 _CHECKSUM = "x-amz-checksum-"
+# Limits on memory. Lines of clients have fewer than 200 bytes, and they send one or two trailers.
 _MAX_LINE = 16_384
 _MAX_TRAILERS = 20
 _SIZE = re.compile(rb"[0-9a-fA-F]{1,16}")
@@ -24,12 +25,12 @@ class ChunkedBody:
     """The bytes inside an aws-chunked body, as a stream.
 
     Args:
-        raw: the body as it came.
-        trailer: the header that announces the names of the trailing headers.
-        signatures: checks the chunks, where they are signed.
+        raw: the encoded body.
+        trailer: the value of `x-amz-trailer`, which announces the names of the trailing headers.
+        signatures: checks the signatures of the chunks. None if they are not signed.
 
     Attributes:
-        checksums: the checksums that trail the body, by algorithm. The names are there at once, the values when the
+        checksums: the checksums that trail the body, by algorithm. The names are known at once, the values once the
             last byte has been read.
     """
 
@@ -43,7 +44,7 @@ class ChunkedBody:
         self.checksums = {name[len(_CHECKSUM) :]: "" for name in names if name.startswith(_CHECKSUM)}
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return up to `size` bytes (all for -1), empty at the end."""
+        """Return up to `size` bytes (all for -1), or b"" at the end."""
         pieces: list[bytes] = []
         got = 0
         while size < 0 or got < size:
@@ -95,7 +96,10 @@ class ChunkedBody:
             self.checksums[algorithm] = trailers.get(f"{_CHECKSUM}{algorithm}", "")
 
     def _require_end(self) -> None:
-        """Read the raw body to its end: something may be checked there, and nothing else may stand before it."""
+        """Read the raw body to its end, and refuse further content.
+
+        A raw body may check its own signature when its end is read.
+        """
         rest = self._buffer
         while not rest.strip(b"\r\n") and (rest := self._raw.read(_MAX_LINE)):
             pass

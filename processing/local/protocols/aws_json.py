@@ -1,4 +1,4 @@
-"""JSON 1.0 and 1.1: the operation in the X-Amz-Target header, parameters and result as JSON objects."""
+"""JSON 1.0 and 1.1: the operation is in the header X-Amz-Target, parameters and result are JSON objects."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ TARGETS = {
     "GraniteServiceVersion20100801": "cloudwatch",
     "ResourceGroupsTaggingAPI_20170126": "resourcegroupstaggingapi",
 }
-"""The first half of X-Amz-Target, for the services that the engine has."""
+"""The services of the engine by the first half of X-Amz-Target."""
 
 _CONTENT_TYPES = ("application/x-amz-json-1.1", "application/x-amz-json-1.0")
 
 
 def target_of(request: Request) -> tuple[str, str] | None:
-    """Return the service's prefix and the operation that X-Amz-Target names."""
+    """Return the two halves of X-Amz-Target: the service's prefix and the operation."""
     prefix, dot, operation = request.headers.get("x-amz-target", "").rpartition(".")
     return (prefix, operation) if dot else None
 
@@ -50,7 +50,10 @@ def decode(service: str, operation: str, request: Request) -> dict[str, Any]:
 
 
 def encode(result: Mapping[str, Any], request: Request) -> Response:
-    """Return the answer; times become seconds since the epoch, events (see `wire.eventstream`) an endless body."""
+    """Return the answer.
+
+    Times become seconds since the epoch. A member that is an `Events` becomes an endless body.
+    """
     content_type = _content_type(request)
     for name, member in result.items():
         if isinstance(member, Events):
@@ -73,7 +76,7 @@ def encode_error(service: str | None, error: ApiError, request: Request) -> Resp
 
 
 def _content_type(request: Request) -> str:
-    """Return the content type of an answer: the version of JSON that the request is in."""
+    """Return the content type of an answer, which has the JSON version of the request."""
     return _CONTENT_TYPES[request.headers.get("content-type", "").startswith(_CONTENT_TYPES[1])]
 
 
@@ -83,8 +86,7 @@ def _to_json(value: Any) -> Any:
         return round(moment.timestamp(), 3)
     if isinstance(value, (bytes, bytearray)):
         return base64.b64encode(value).decode()
-    message = f"{type(value).__name__} is no type of a service's answer"
-    raise TypeError(message)
+    raise TypeError(f"{type(value).__name__} is not a type of a service's answer")
 
 
 _NON_FINITE = {"NaN", "Infinity", "-Infinity"}
@@ -92,7 +94,10 @@ _NON_FINITE = {"NaN", "Infinity", "-Infinity"}
 
 @functools.cache
 def _convertible_shape(service: str, operation: str) -> Any:
-    """Return the shape of the parameters if any may be other than JSON says it (a time, bytes, NaN); most have none."""
+    """Return the shape of the parameters if some need conversion from JSON: times, bytes, and numbers such as NaN.
+
+    Most operations have no such parameter. Their shape is None, and no value is visited.
+    """
     model = service_model(service)
     if operation not in model.operation_names:
         return None
@@ -103,7 +108,7 @@ def _convertible_shape(service: str, operation: str) -> Any:
 def _needs_conversion(shape: Any, above: frozenset[str]) -> bool:
     if shape.type_name in {"timestamp", "blob", "float", "double"}:
         return True
-    if shape.name in above:  # a shape inside itself
+    if shape.name in above:  # a recursive shape
         return False
     members: dict[str, Any] = {"structure": "members", "list": "member", "map": "value"}
     inside = getattr(shape, members.get(shape.type_name, ""), {})
@@ -112,7 +117,10 @@ def _needs_conversion(shape: Any, above: frozenset[str]) -> bool:
 
 
 def _from_json(shape: Any, value: Any) -> Any:
-    """Return the value with times and bytes made of their JSON; of the wrong type it stays, for the schema to find."""
+    """Return the value with its times and bytes converted from JSON.
+
+    A value of the wrong type is returned unchanged. The schema check reports it.
+    """
     kind = shape.type_name
     if kind == "structure" and isinstance(value, dict):
         return {

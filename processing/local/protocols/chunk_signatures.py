@@ -1,6 +1,6 @@
 """Signatures of the chunks of an aws-chunked body.
 
-https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html describes them.
+Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 ALGORITHM = "AWS4-HMAC-SHA256"
 """The name of Signature Version 4 in headers, query strings and strings to sign."""
 
-ALGORITHM = "AWS4-HMAC-SHA256"
-
-
 EMPTY_HASH = hashlib.sha256(b"").hexdigest()
+"""The SHA-256 of an empty body, in hexadecimal."""
 
 
 def sign(key: bytes, text: str) -> str:
@@ -29,12 +27,12 @@ def sign(key: bytes, text: str) -> str:
 
 
 class ChunkSignatures:
-    """The signatures of the chunks of an aws-chunked body: each covers the one before, the first the request's.
+    """The chain of chunk signatures of one body: each covers its predecessor, the first covers the request's.
 
     Args:
         key: the signing key.
         stamp: the time of the request's signature.
-        scope: the scope of it.
+        scope: the scope of the request's signature.
         seed: the request's signature.
     """
 
@@ -46,7 +44,7 @@ class ChunkSignatures:
         self._hash = hashlib.sha256()
 
     def begin(self, extension: str) -> None:
-        """Start a chunk, with what stands behind the size in its first line: `chunk-signature=...`."""
+        """Start a chunk. The extension follows the size in its first line: `chunk-signature=...`."""
         self._claimed = extension.partition("chunk-signature=")[2].strip()
         self._hash = hashlib.sha256()
 
@@ -58,15 +56,15 @@ class ChunkSignatures:
         """Check the chunk.
 
         Raises:
-            ApiError: it is not as it was signed.
+            ApiError: the chunk differs from the signed one.
         """
         self._check(f"{ALGORITHM}-PAYLOAD", f"{EMPTY_HASH}\n{self._hash.hexdigest()}", self._claimed)
 
     def check_trailers(self, trailers: Mapping[str, str]) -> None:
-        """Check the headers behind the last chunk, by name in lower case, their signature among them.
+        """Check the headers after the last chunk, by name in lower case. Their signature is one of them.
 
         Raises:
-            ApiError: they are not as they were signed.
+            ApiError: the headers differ from the signed ones.
         """
         lines = "".join(f"{name}:{value}\n" for name, value in trailers.items() if name != "x-amz-trailer-signature")
         if lines or "x-amz-trailer-signature" in trailers:

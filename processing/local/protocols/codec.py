@@ -1,4 +1,12 @@
-"""From a request to the answer: which service and operation it is, its parameters, and the result or error as bytes."""
+"""The codec: it identifies a request's operation, decodes the parameters, and encodes the result or the error.
+
+Requests do not name their protocol, so the codec derives it, in this order:
+
+1. The header X-Amz-Target means JSON, and names the service and the operation.
+2. The host, or else the scope of the signature, names the service.
+3. A form with the field Action means the query protocol.
+4. Everything else, if it is for S3 or for no known service, is REST-XML.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +32,16 @@ _JSON_SERVICES = frozenset(aws_json.TARGETS.values())
 _QUERY_SERVICES = frozenset(query.VERSIONS.values())
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/aws4_request")
 _SIGNING_NAMES = {"monitoring": "cloudwatch", "tagging": "resourcegroupstaggingapi"}
-"""boto3's names of the services that sign with another one."""
+"""boto3's names of the services whose signing name differs."""
 
 _SERVICES = _JSON_SERVICES | _QUERY_SERVICES | {rest_xml.SERVICE}
 
 
 class _Identification(NamedTuple):
-    """What a request itself says of the operation; "" for an operation that it does not name. S3's follows from all."""
+    """The protocol, the service and the operation of a request.
+
+    The operation is "" if the request does not name it. An operation of S3 follows from the whole request.
+    """
 
     protocol: Literal["json", "query", "rest", "unknown"]
     service: str
@@ -38,23 +49,30 @@ class _Identification(NamedTuple):
 
 
 class Handle(Protocol):
-    """What answers: the engine."""
+    """The engine's entry point for all operations."""
 
     def __call__(self, service: str, operation: str, params: dict[str, Any], /) -> Mapping[str, Any]:
-        """Carry the operation out, or raise `ApiError`."""
+        """Carry the operation out and return its result.
+
+        Raises:
+            ApiError: the service refuses or fails.
+        """
 
 
 def identify(request: Request) -> tuple[str, str]:
-    """Return the service, by boto3's name, and the operation; "" for an operation that cannot be told.
+    """Return the service, by boto3's name, and the operation, or "" if the request does not name one.
 
-    The body is not read, unless it is a form.
+    Only the body of a form is read.
+
+    Raises:
+        ApiError: no operation of S3 has such a request.
     """
     named = _identify(request)
     return named.service, rest_xml.identify(request) if named.service == rest_xml.SERVICE else named.operation
 
 
 def _identify(request: Request) -> _Identification:
-    """Return the protocol, whatever the service's model prefers, the service and the operation."""
+    """Identify a request. Its protocol counts, not the one that the service's model prefers."""
     target = aws_json.target_of(request)
     if target is not None:
         return _Identification("json", aws_json.TARGETS.get(target[0], _service_of(request) or target[0]), target[1])
@@ -94,7 +112,7 @@ def _decode_call(named: _Identification, request: Request) -> OperationCall:
 
 
 def protocol_of(request: Request) -> Literal["rest", "json", "query"]:
-    """Return how the client of a request expects to be told that it may not make it."""
+    """Return the protocol in which the client of a request expects authentication errors."""
     if _is_cbor(request) or aws_json.target_of(request) is not None:
         return "json"
     service = _service_of(request)
@@ -104,7 +122,7 @@ def protocol_of(request: Request) -> Literal["rest", "json", "query"]:
 
 
 def signing_name_of(request: Request) -> str | None:
-    """Return the name of the service that a request has to be signed for; None for one that the engine lacks."""
+    """Return the signing name of a request's service, or None if the engine does not have the service."""
     service = _identify(request).service
     if service not in _SERVICES:
         return None
@@ -117,12 +135,15 @@ def is_of_object_service(request: Request) -> bool:
 
 
 def new_request_id() -> str:
-    """Return what names a request in its answer and in the log."""
+    """Return a new request id, for the answer and for the log."""
     return os.urandom(8).hex().upper()
 
 
 def handle_request(handle: Handle, request: Request, request_id: str | None = None) -> Response:
-    """Carry a request out. Whatever it raises but `ApiError` is a fault of the engine, and goes up to the caller."""
+    """Carry a request out and return the answer, which may be an error.
+
+    Exceptions other than `ApiError` are faults of the engine. The caller handles them.
+    """
     request_id = request_id or new_request_id()
     CLIENT_HOST.set(request.host)
     try:
@@ -136,7 +157,7 @@ def handle_request(handle: Handle, request: Request, request_id: str | None = No
 
 
 def error_response(error: ApiError, request: Request, request_id: str) -> Response:
-    """Return the answer that tells of an error."""
+    """Return the answer for an error."""
     return _finished(_encode_error(error, request, request_id), request, request_id)
 
 
@@ -182,7 +203,7 @@ def _encode_error(error: ApiError, request: Request, request_id: str) -> Respons
 def _is_cbor(request: Request) -> bool:
     """Return whether a request is in Smithy's RPC protocol, whose bodies are CBOR.
 
-    The models of CloudWatch and Resource Groups Tagging have it beside JSON; botocore prefers JSON.
+    The models of CloudWatch and Resource Groups Tagging have it beside JSON. botocore prefers JSON.
     """
     return request.headers.get("smithy-protocol") == "rpc-v2-cbor"
 
@@ -197,7 +218,7 @@ def _service_of_host(request: Request) -> str | None:
     host = request.hostname
     if not host.endswith(f".{ENGINE_DOMAIN}"):
         return None
-    # The label before the domain: what stands before it is a bucket, or a prefix of the service's own.
+    # The service is the last label before the domain. A bucket or a host prefix may precede it.
     return host.removesuffix(f".{ENGINE_DOMAIN}").rpartition(".")[2]
 
 
@@ -209,7 +230,7 @@ def _service_of_signature(request: Request) -> str | None:
 
 
 def _speaks_json(service: str | None) -> bool:
-    """Whether clients of a service that the engine does not have read errors as JSON."""
+    """Return whether clients read the errors of a service as JSON, also of one that the engine does not have."""
     if service is None or service == rest_xml.SERVICE or service in _QUERY_SERVICES:
         return False
     from botocore.exceptions import UnknownServiceError

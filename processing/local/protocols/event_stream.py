@@ -1,4 +1,4 @@
-"""Event streams (application/vnd.amazon.eventstream): an answer of messages, each with headers and checksums."""
+"""Event streams (application/vnd.amazon.eventstream): answers that consist of messages with headers and checksums."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
-_TEXT = 7  # the type of a header's value
-
 INITIAL = "initial-response"
+"""The event type of the first message, which has the members of the answer beside the stream."""
+
+_STRING = 7  # the type of a header's value
 
 
 class Events:
-    """What a handler answers for a stream: an iterator of events, each a mapping of the event's name to its members.
+    """A handler's answer for a stream: an iterator over events, each a mapping from the event's name to its members.
 
-    `ApiError` ends the stream with that error. It is read by one thread, and may be closed by another, which ends it.
+    `ApiError` ends the stream with that error. One thread iterates. Any thread may close the stream, which ends it.
     """
 
     def __iter__(self) -> Events:
@@ -31,11 +32,11 @@ class Events:
         raise NotImplementedError
 
     def close(self) -> None:
-        """End the stream, also while somebody waits for its next event."""
+        """End the stream, also while another thread waits for its next event."""
 
 
 def message(headers: Mapping[str, str], payload: bytes) -> bytes:
-    """Return a message: its length and that of the headers, their checksum, headers, payload, a checksum of it all."""
+    """Return a message: prelude (both lengths), checksum of the prelude, headers, payload, checksum of the message."""
     packed = b"".join(_header(name, value) for name, value in headers.items())
     prelude = struct.pack(">II", 16 + len(packed) + len(payload), len(packed))
     content = prelude + struct.pack(">I", zlib.crc32(prelude)) + packed + payload
@@ -44,17 +45,17 @@ def message(headers: Mapping[str, str], payload: bytes) -> bytes:
 
 def _header(name: str, value: str) -> bytes:
     label, content = name.encode(), value.encode()
-    return struct.pack(">B", len(label)) + label + struct.pack(">BH", _TEXT, len(content)) + content
+    return struct.pack(">B", len(label)) + label + struct.pack(">BH", _STRING, len(content)) + content
 
 
 class EventStreamBody(io.RawIOBase):
-    """Events as the body of an answer: each `read` returns what there is of the next message, and waits for it.
+    """Events as the body of an answer. Each `read` waits for the next message and returns bytes of it.
 
     Args:
-        events: what comes; closed with the body.
+        events: the events. They are closed with the body.
         initial: the answer's members beside the stream.
-        encode: makes bytes of the members of an event.
-        content_type: of these bytes.
+        encode: encodes the members of an event.
+        content_type: the content type of an encoded event.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class EventStreamBody(io.RawIOBase):
         return True
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return the next bytes, at most of one message; b"" at the end."""
+        """Return the next bytes, of one message at most, or b"" at the end."""
         if not self._waiting and not self._ended:
             self._waiting = self._next_message()
         end = len(self._waiting) if size is None or size < 0 else size
@@ -79,7 +80,7 @@ class EventStreamBody(io.RawIOBase):
         return piece
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fill a buffer with the next bytes and return how many there were."""
+        """Read the next bytes into a buffer and return their number."""
         piece = self.read(len(buffer))
         buffer[: len(piece)] = piece
         return len(piece)

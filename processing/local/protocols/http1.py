@@ -1,7 +1,15 @@
-"""HTTP/1.1 as far as an AWS endpoint needs it: heads of requests read under limits, bodies framed, heads of answers.
+"""HTTP/1.1 as far as an AWS endpoint needs it: parsing of request heads under limits, and heads of answers.
 
-Strict where leniency lets two readers see different requests: a header line that goes on in the next one, a length that
-is no plain number, two framings at once are refused.
+Strategy: the parser is strict wherever a lenient one lets two readers disagree about a request. A proxy and a server
+that see different ends of one message allow request smuggling. So the parser refuses:
+
+- header lines that continue in the next line, and line ends other than CR LF between headers
+- a Content-Length that is not a plain number, or is repeated
+- Content-Length together with Transfer-Encoding, and codings other than chunked
+- control characters, blanks in header names, and a repeated Host
+
+After such an error the connection ends, since the start of the next request is unknown. Tests compare the parser with
+h11: every message that it accepts, h11 reads alike, save for listed differences.
 """
 
 from __future__ import annotations
@@ -18,9 +26,11 @@ from processing.local.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+# Limits on memory. AWS accepts smaller heads: S3's keys have 1,024 bytes, and its metadata 2 KiB.
 MAX_REQUEST_LINE = 16_384
 MAX_HEAD = 65_536
 MAX_HEADERS = 200
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
@@ -38,15 +48,15 @@ class RequestHead:
     """The head of a request.
 
     Attributes:
-        method: in capitals.
-        host: of the target if it is a whole URL, else the Host header.
-        path: percent-encoded, from the first slash on.
-        query: percent-encoded, without the question mark.
-        headers: by name in lower case; what was there several times is joined by commas.
-        length: of the body; None where it is chunked.
-        keep_alive: whether the client means to send another request.
-        expects_continue: whether it sends the body only when it is told to.
-        is_http_1_0: whether it is of HTTP/1.0, which has no chunks.
+        method: the method in capitals.
+        host: the host of the target if it is a whole URL, or else the Host header.
+        path: the percent-encoded path, from the first slash on.
+        query: the percent-encoded query, without the question mark.
+        headers: the headers by name in lower case. The values of a repeated header are joined by commas.
+        length: the length of the body. None if it is chunked.
+        keep_alive: whether the client may send another request.
+        expects_continue: whether the client waits for `100 Continue` before it sends the body.
+        is_http_1_0: whether the client speaks HTTP/1.0, which has no chunks.
     """
 
     method: str
@@ -61,34 +71,34 @@ class RequestHead:
 
 
 def end_of_head(data: bytes | bytearray) -> int | None:
-    """Return where the head of a request ends, with the empty line; None while it is not all there.
+    """Return the length of a request's head with its empty line, or None while the head is incomplete.
 
     Raises:
-        ApiError: it is longer than any head may be, or it cannot become one.
+        ApiError: the head is too long, or the data is not HTTP.
     """
     match = _HEAD_END.search(data)
     end = match.end() if match else len(data)
     if b"\n" not in data[: MAX_REQUEST_LINE + 2]:
         if end > MAX_REQUEST_LINE:
             raise ApiError("RequestURITooLong", "The request line is too long.", 414)
-        if data and not 0x41 <= data[0] <= 0x5A:  # no method begins like that: TLS, or anything else
-            raise _bad_request("This is no HTTP request.")
+        if data and not 0x41 <= data[0] <= 0x5A:  # not a capital letter, as in a TLS handshake
+            raise _bad_request("This is not an HTTP request.")
     if end > MAX_HEAD:
         raise ApiError("RequestHeaderSectionTooLarge", "Your request header section exceeds the size allowed.", 431)
     return match.end() if match else None
 
 
 def parse_head(data: bytes) -> RequestHead:
-    """Read the head of a request.
+    """Parse the head of a request.
 
     Args:
-        data: from the first letter of the method to the empty line.
+        data: the head, from the method to the empty line.
 
     Raises:
-        ApiError: it is malformed; the connection cannot be used any further.
+        ApiError: the head is malformed. The connection cannot be used any further.
     """
     try:
-        # Just the end of the head goes: a further carriage return before it would be part of the last header.
+        # Only the terminator is removed. A further carriage return belongs to the last header, and is refused there.
         text = _HEAD_END.split(data, maxsplit=1)[0].decode()
     except UnicodeDecodeError:
         raise _bad_request("The headers are not UTF-8.") from None
@@ -144,7 +154,7 @@ def _headers(lines: list[str]) -> dict[str, str]:
         if name not in headers:
             headers[name] = value
         elif name in {"content-length", "host"}:
-            raise _bad_request(f"The header {name} is there twice.")
+            raise _bad_request(f"The header {name} is repeated.")
         else:
             headers[name] += f",{value}"
     return headers
@@ -171,13 +181,17 @@ def _body_length(headers: Mapping[str, str], *, is_http_1_0: bool) -> int | None
         if length is not None or is_http_1_0:
             raise _bad_request("Transfer-Encoding and Content-Length exclude each other.")
         if coding.lower() != "chunked":
-            message = "A header you provided implies functionality that is not implemented."
-            raise ApiError("NotImplemented", message, 501, Header="Transfer-Encoding")
+            raise ApiError(
+                "NotImplemented",
+                "A header you provided implies functionality that is not implemented.",
+                501,
+                Header="Transfer-Encoding",
+            )
         return None
     if length is None:
         return 0
     if not _LENGTH.fullmatch(length):
-        raise _bad_request("The Content-Length is no number.")
+        raise _bad_request("The Content-Length is not a number.")
     return int(length)
 
 
@@ -195,7 +209,10 @@ def _bad_request(message: str) -> ApiError:
 
 
 def response_head(status: int, headers: Mapping[str, str]) -> bytes:
-    """Return the head of an answer. What would break a header's line becomes a blank: values may come from requests."""
+    """Return the head of an answer.
+
+    Control characters become blanks, since values may come from requests: a line break would add a header.
+    """
     return "".join(_response_lines(status, headers)).encode()
 
 

@@ -1,4 +1,4 @@
-"""What the codec reads and writes."""
+"""The values of the codec: requests, calls of operations, and responses."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ENGINE_DOMAIN = "processing.localhost"
 """The domain of the engine's endpoints. Names under `.localhost` never leave a machine (RFC 6761)."""
 
 CLIENT_HOST: ContextVar[str] = ContextVar("CLIENT_HOST", default=f"sqs.{ENGINE_DOMAIN}")
-"""The host, perhaps with a port, to which the client sent the request that is being answered."""
+"""The Host header of the request that this context handles, perhaps with a port. Queue URLs are made from it."""
 
 CHUNK = 1 << 18
+"""The size of a read from a streamed body, in bytes."""
 
 MAX_DECOMPRESSED = 1 << 24
-"""So large may a compressed body become. Only S3 takes more, and it decompresses nothing."""
-
+"""The limit on a body that is held in memory, compressed or not: 16 MiB. S3 streams its bodies instead."""
 
 # bucket.s3.amazonaws.com, bucket.s3.eu-west-1.amazonaws.com, bucket.s3.processing.localhost, bucket.s3.localhost,
 # bucket.localhost
@@ -39,22 +39,22 @@ _PLAIN_HOST = re.compile(r"s3(?:[.-].*)?\.amazonaws\.com(?:\.cn)?|s3(?:\..*)?\.l
 
 
 def endpoint(service: str) -> str:
-    """Return the URL under which a service is known to clients in this process; nobody listens there."""
+    """Return the URL of a service for clients in this process. No server listens there."""
     return f"http://{service}.{ENGINE_DOMAIN}"
 
 
 @frozen
 class Request:
-    """A request as it came.
+    """A request before it is decoded.
 
     Attributes:
-        method: `GET`, `PUT`, ...
+        method: the method, such as `GET`.
         host: the Host header, perhaps with a port.
-        path: percent-encoded, from the first slash on.
-        query: percent-encoded, without the question mark.
-        headers: by name in lower case.
-        body: bytes, or a stream of which exactly the body is to be read.
-        chunks: checks the chunks of an aws-chunked body that are signed one by one.
+        path: the percent-encoded path, from the first slash on.
+        query: the percent-encoded query, without the question mark.
+        headers: the headers by name in lower case.
+        body: bytes, or a stream that ends with the body.
+        chunks: checks the chunk signatures of an aws-chunked body. None if its chunks are not signed.
     """
 
     method: str
@@ -67,7 +67,7 @@ class Request:
 
     @classmethod
     def from_url(cls, method: str, url: str, headers: Mapping[str, Any], body: Any) -> Request:
-        """Return the request that a client was about to send to a URL."""
+        """Return a client's request to a URL."""
         split = urlsplit(url)
         plain = {_text(name).lower(): _text(value) for name, value in headers.items()}
         if isinstance(body, str):
@@ -83,24 +83,28 @@ class Request:
         return name if name and port.isdecimal() else self.host.lower()
 
     def content(self) -> bytes:
-        """Return the whole body, decompressed; for requests that are small by nature.
+        """Return the whole body, decompressed. Use it only for protocols with small bodies.
 
         Raises:
-            ApiError: it is too large, or is said to be compressed, and is not, or grows too large.
+            ApiError: the body is too large, before or after decompression, or it is not valid gzip.
         """
         content = self.raw_content()
         return _decompressed(content) if self.headers.get("content-encoding", "").lower() == "gzip" else content
 
     def raw_content(self) -> bytes:
-        """Return the whole body as it came.
+        """Return the whole body, still compressed.
 
         Raises:
-            ApiError: it is too large.
+            ApiError: the body is too large.
         """
         return self.body if isinstance(self.body, bytes) else _read_all(self.body)
 
     def decoded_path(self) -> str:
-        """Return the path with percent-encoding undone."""
+        """Return the path without percent-encoding.
+
+        Raises:
+            ApiError: the path is not UTF-8.
+        """
         try:
             return unquote(self.path, errors="strict")
         except UnicodeDecodeError:
@@ -108,7 +112,7 @@ class Request:
 
 
 def bucket_of_host(request: Request) -> str | None:
-    """Return the bucket that the host names (the virtual-hosted style); None where the path does."""
+    """Return the bucket in the host (virtual-hosted style), or None if the path names it."""
     host = request.hostname
     virtual = None if _PLAIN_HOST.fullmatch(host) else _VIRTUAL_HOST.fullmatch(host)
     return virtual and (virtual[1] or virtual[2])
@@ -125,7 +129,7 @@ class OperationCall:
 
 @frozen
 class Response:
-    """An answer: a status, headers, and a body of bytes or a stream of `Content-Length` bytes."""
+    """An answer: a status, headers, and a body of bytes or a stream. A stream ends after `Content-Length` bytes."""
 
     status: int
     headers: dict[str, str] = field(factory=dict)
@@ -133,10 +137,10 @@ class Response:
 
 
 class FileSection(io.RawIOBase):
-    """A part of a file as a stream of its own; it owns the descriptor and closes it when it is read or dropped.
+    """A section of a file as a stream. It owns the descriptor, and closes it at the end or when it is dropped.
 
     Args:
-        descriptor: an open file.
+        descriptor: the descriptor of an open file.
         start: the offset of the first byte.
         length: the number of bytes.
     """
@@ -148,7 +152,7 @@ class FileSection(io.RawIOBase):
 
     @property
     def left(self) -> int:
-        """The number of bytes not read yet."""
+        """The number of unread bytes."""
         return self._left
 
     def readable(self) -> bool:
@@ -156,7 +160,7 @@ class FileSection(io.RawIOBase):
         return True
 
     def send(self, target: int, size: int) -> int:
-        """Let the kernel copy up to `size` bytes to a descriptor, and return how many it were; 0 at the end."""
+        """Let the kernel copy up to `size` bytes to a descriptor. Return their number, or 0 at the end."""
         wanted = min(size, self._left)
         if wanted <= 0 or self._descriptor is None:
             return 0
@@ -166,7 +170,7 @@ class FileSection(io.RawIOBase):
         return sent
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return the next bytes, all of them for None or -1; empty at the end."""
+        """Return the next bytes, all of them for None or -1, or b"" at the end."""
         wanted = self._left if size is None or size < 0 else min(size, self._left)
         pieces: list[bytes] = []
         while wanted > 0 and self._descriptor is not None:
@@ -182,7 +186,7 @@ class FileSection(io.RawIOBase):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fill a buffer and return how many bytes there were."""
+        """Read into a buffer and return the number of bytes."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -201,7 +205,7 @@ class FileSection(io.RawIOBase):
 def _read_at(descriptor: int, size: int, position: int) -> bytes:
     if hasattr(os, "pread"):
         return os.pread(descriptor, size, position)
-    os.lseek(descriptor, position, os.SEEK_SET)  # Windows: the section has the descriptor for itself
+    os.lseek(descriptor, position, os.SEEK_SET)  # Windows has no pread. The section does not share its descriptor.
     return os.read(descriptor, size)
 
 

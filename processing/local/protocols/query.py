@@ -1,4 +1,4 @@
-"""The query protocol of STS and IAM, once that of SQS and CloudWatch: a form with dotted names in, XML out."""
+"""The query protocol of STS and IAM, and of older clients of SQS and CloudWatch: dotted form fields in, XML out."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from processing.local.errors import ApiError
 
 VERSIONS = {"2011-06-15": "sts", "2010-05-08": "iam", "2012-11-05": "sqs", "2010-08-01": "cloudwatch"}
-"""The API version, which names the service, for those that the engine has."""
+"""The services of the engine by their API version, which a form names."""
 
 _FORM = "application/x-www-form-urlencoded"
 
 
 def form_of(request: Request) -> dict[str, str]:
-    """Return the fields of a request that is a form; empty if it is none."""
+    """Return the fields of a form in the body or the query. Return an empty dict for other requests."""
     fields = request.query
     if request.method == "POST" and request.headers.get("content-type", "").startswith(_FORM):
         fields = request.content().decode("utf-8", "replace")
@@ -32,7 +32,7 @@ def form_of(request: Request) -> dict[str, str]:
 
 
 def decode(service: str, operation: str, form: Mapping[str, str]) -> dict[str, Any]:
-    """Return the parameters in a form."""
+    """Return the parameters of an operation from a form."""
     model = query_model(service)
     if operation not in model.operation_names:
         return {}
@@ -66,7 +66,7 @@ def encode_error(service: str | None, error: ApiError, request_id: str) -> Respo
 
 
 def _tree(form: Mapping[str, str]) -> dict[Any, Any]:
-    """Return the fields by the parts of their names, between dots; the text of each is under None."""
+    """Return the fields as a tree, split at the dots of their names. The key None has the text of a field."""
     root: dict[Any, Any] = {}
     for name, text in form.items():
         node = root
@@ -95,6 +95,6 @@ def _read(shape: Any, node: Mapping[Any, Any]) -> Any:
 
 
 def _numbered(nodes: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
-    """Return what stands under numbers, in their order."""
+    """Return the nodes with numbers as keys, in numeric order."""
     numbers = [name for name in nodes if name is not None and name.isdecimal() and len(name) < 10]
     return [nodes[name] for name in sorted(numbers, key=int)]

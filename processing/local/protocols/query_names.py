@@ -1,7 +1,7 @@
-"""What the services that once spoke the query protocol alone (SQS, CloudWatch) call things in it and outside of it.
+"""Names of SQS and CloudWatch in the query protocol, which was once their only one, and in JSON.
 
-Both name an error twice. The code of the query protocol is what users look for, and so what handlers raise; the name of
-the shape stands in the bodies of the newer protocols, and the code in a header beside them (`awsQueryCompatible`).
+Both services have two names for an error. Handlers raise the code of the query protocol, since users look for that one.
+In JSON the body has the name of the shape, and a header has the code (`awsQueryCompatible`).
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ _NAMESPACES = {"sqs": "com.amazonaws.sqs", "cloudwatch": "com.amazonaws.cloudwat
 
 @frozen
 class ErrorNames:
-    """An error's names in the protocols that came after query.
+    """The names of an error in JSON.
 
     Attributes:
         shape: the name of the error's shape.
-        qualified: the same, with the namespace of a service that writes it.
-        headers: what tells clients the code of the query protocol.
+        qualified: the same with the service's namespace, if the service writes one.
+        headers: the header with the code of the query protocol.
     """
 
     shape: str
@@ -63,7 +63,7 @@ class ErrorNames:
 
 
 def error_names(service: str | None, error: ApiError) -> ErrorNames:
-    """Return the names of an error of a service; None for one that the engine does not have."""
+    """Return the names of a service's error. The service is None if the engine does not have it."""
     if service not in _SHAPES:
         return ErrorNames(error.code, error.code)
     shape = _SHAPES[service].get(error.code, error.code)
@@ -73,7 +73,7 @@ def error_names(service: str | None, error: ApiError) -> ErrorNames:
 
 @functools.cache
 def query_model(service: str) -> ServiceModel:
-    """Return the model of a service with all that the query protocol needs; SQS's has lost it."""
+    """Return the model of a service with the query protocol's names. They are added to SQS's, which lacks them."""
     model = service_model(service)
     if service != "sqs":
         return model
@@ -91,7 +91,7 @@ _SQS_LISTS = {
     "MessageSystemAttributeList": "MessageSystemAttributeName",
     "StringList": "StringListValue",
 }
-"""Elements of lists that are not called as the list, less the `List` at the end of its name."""
+"""Names of list elements that differ from the list's own name without `List`."""
 _SQS_MAPS = {
     "MessageBodyAttributeMap": ("MessageAttribute", "Name", "Value"),
     "MessageBodySystemAttributeMap": ("MessageSystemAttribute", "Name", "Value"),
@@ -102,7 +102,7 @@ _SQS_MAPS = {
 
 
 def _with_query_names(description: Any) -> dict[str, Any]:
-    """Return SQS's description with the names that its forms and its XML have."""
+    """Return SQS's model with the names of its forms and its XML."""
     shapes = {name: _named_shape(name, shape) for name, shape in description["shapes"].items()}
     operations = {
         name: {**operation, "output": {**operation["output"], "resultWrapper": f"{name}Result"}}

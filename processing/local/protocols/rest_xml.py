@@ -1,4 +1,8 @@
-"""REST-XML, for S3: the operation in method, path, query and headers; bodies as XML or as they are."""
+"""REST-XML, for S3: method, path, query and headers name the operation; bodies are XML or raw bytes.
+
+No request of S3 carries the operation's name. The service model says which method, path, query and headers each
+operation has. `_operations` compiles that into a table, and the most specific operation that matches a request wins.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,7 @@ _ROOTS = {
     "GetBucketAcl": "AccessControlPolicy",
     "GetObjectAcl": "AccessControlPolicy",
 }
-"""Names of root elements, which are not in the service model; botocore ignores them, other clients may not."""
+"""Names of root elements. The service model lacks them. botocore ignores them, but other clients may not."""
 
 _AMBIGUOUS = {
     "GetBucketLifecycle",
@@ -49,18 +53,18 @@ _AMBIGUOUS = {
     "PutBucketNotification",
     "ListDirectoryBuckets",
 }
-"""Operations whose requests look like those of another one."""
+"""Operations that are left out, since their requests look like those of a newer or more common operation."""
 
 _CONTENT_DIGESTS = frozenset({"content-md5", *(_CHECKSUM + name for name in ALGORITHMS)})
 _CHECKSUM_REQUIRED = {"DeleteObjects"}
-"""Operations that S3 refuses without a checksum of the request's body."""
+"""Operations that S3 refuses if the request has no checksum of its body."""
 
 _DECODED_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 @frozen
 class _HttpBinding:
-    """A parameter outside the body: its name in the API, in the request, and its shape."""
+    """The place of a parameter in a request: its name in the API, its name in the request, and its shape."""
 
     name: str
     wire_name: str
@@ -69,26 +73,26 @@ class _HttpBinding:
 
 @frozen
 class _OperationSpec:
-    """How an operation's request is recognised and read."""
+    """The requests of an operation: the conditions to recognise one, and the places of the parameters."""
 
     name: str
     method: str
-    depth: int  # 0: the service, 1: a bucket, 2: an object
-    required_query: tuple[tuple[str, str | None], ...]  # None: any value
+    depth: int  # 0 for the service, 1 for a bucket, 2 for an object
+    required_query: tuple[tuple[str, str | None], ...]  # None for any value
     required_headers: tuple[str, ...]
     query: tuple[_HttpBinding, ...]
-    headers: Mapping[str, _HttpBinding]  # by their names in lower case
-    prefixed: tuple[_HttpBinding, ...]  # maps: all headers that begin with a prefix
+    headers: Mapping[str, _HttpBinding]  # by name in lower case
+    prefixed: tuple[_HttpBinding, ...]  # maps of all headers with a prefix
     payload: _HttpBinding | None
     needs_checksum: bool
 
     @property
     def conditions(self) -> int:
-        """How much it asks of a request."""
+        """The number of conditions. Of two operations that match, the one with more conditions is meant."""
         return len(self.required_query) + len(self.required_headers)
 
     def matches(self, request: Request, query: Mapping[str, str]) -> bool:
-        """Return whether a request of the right method and depth is one of this operation."""
+        """Return whether a request with this operation's method and depth meets the other conditions."""
         for name, wanted in self.required_query:
             if name not in query or wanted not in {None, query[name]}:
                 return False
@@ -97,7 +101,7 @@ class _OperationSpec:
 
 @frozen
 class _Resource:
-    """What a request is about."""
+    """The bucket and the key that a request addresses, and its query."""
 
     bucket: str
     key: str
@@ -105,10 +109,10 @@ class _Resource:
 
 
 def identify(request: Request) -> str:
-    """Return the name of the operation, whether the engine has it or not.
+    """Return the name of the operation, also of one that the engine does not have.
 
     Raises:
-        ApiError: `MethodNotAllowed`, if there is none.
+        ApiError: no operation has such a request (`MethodNotAllowed`).
     """
     return _match(request, _resource(request)).name
 
@@ -177,15 +181,19 @@ def _require_length(request: Request) -> None:
     if "content-length" in request.headers:
         return
     if "transfer-encoding" in request.headers:
-        message = "A header you provided implies functionality that is not implemented"
-        raise ApiError("NotImplemented", message, 501, Header="Transfer-Encoding")
+        raise ApiError(
+            "NotImplemented",
+            "A header you provided implies functionality that is not implemented",
+            501,
+            Header="Transfer-Encoding",
+        )
     raise ApiError("MissingContentLength", "You must provide the Content-Length HTTP header.", 411)
 
 
 def _check_content(request: Request, content: bytes, operation: _OperationSpec) -> None:
-    """Check the checksums of a body that is read here; some operations need one.
+    """Check the checksums of a body that is held in memory. Some operations require one.
 
-    Those that are parameters mean something else: with CompleteMultipartUpload the object, not the request.
+    A checksum that is a parameter of the operation is not the body's. CompleteMultipartUpload's is the object's.
     """
     given = {
         name.removeprefix(_CHECKSUM): value
@@ -193,8 +201,7 @@ def _check_content(request: Request, content: bytes, operation: _OperationSpec) 
         if name in _CONTENT_DIGESTS and (name == "content-md5" or name not in operation.headers)
     }
     if operation.needs_checksum and not given:
-        message = "Missing required header for this request: Content-MD5 OR x-amz-checksum-*"
-        raise ApiError("InvalidRequest", message)
+        raise ApiError("InvalidRequest", "Missing required header for this request: Content-MD5 OR x-amz-checksum-*")
     for name, value in given.items():
         digest = new_digest(name)
         if digest is not None:
@@ -204,7 +211,7 @@ def _check_content(request: Request, content: bytes, operation: _OperationSpec) 
 
 
 def encode(operation: str, result: Mapping[str, Any], method: str) -> Response:
-    """Return the answer. `result["ResponseMetadata"]["HTTPStatusCode"]` stands for another status than the usual."""
+    """Return the answer. `result["ResponseMetadata"]["HTTPStatusCode"]` replaces the model's status."""
     model = service_model(SERVICE).operation_model(operation)
     status = result.get("ResponseMetadata", {}).get("HTTPStatusCode", model.http.get("responseCode", 200))
     shape: Any = model.output_shape
@@ -215,7 +222,7 @@ def encode(operation: str, result: Mapping[str, Any], method: str) -> Response:
 
 
 def _with_body(operation: str, shape: Any, result: Mapping[str, Any], status: int, headers: dict[str, str]) -> Response:
-    if operation == "GetBucketLocation":  # the one answer whose root is a text
+    if operation == "GetBucketLocation":  # the only answer whose root element has text
         text = xml.escape(result.get("LocationConstraint") or "")
         root = f'<LocationConstraint xmlns="{_NAMESPACE}">{text}</LocationConstraint>'
         return _document(status, headers, root)
@@ -253,7 +260,7 @@ def _header_bindings(shape_name: str) -> tuple[_HttpBinding, ...]:
 
 
 def encode_error(error: ApiError, request: Request, request_id: str) -> Response:
-    """Return the error answer; to a HEAD it has no body, so clients see the status alone."""
+    """Return the error answer. To HEAD it has no body, so clients see the status only."""
     if request.method == "HEAD" or error.status == 304:
         return Response(error.status)
     details = {"Code": error.code, "Message": error.message, **error.details, "Resource": request.path}
@@ -265,7 +272,7 @@ def _document(status: int, headers: dict[str, str], root: str) -> Response:
     return Response(status, {**headers, "Content-Type": "application/xml"}, (xml.DECLARATION + root).encode())
 
 
-# Which operation a request is
+# Identification of the operation
 
 
 def _resource(request: Request) -> _Resource:
@@ -283,15 +290,16 @@ def _match(request: Request, resource: _Resource) -> _OperationSpec:
     for operation in _operations().get((request.method, depth), ()):
         if operation.matches(request, resource.query):
             return operation
-    message = "The specified method is not allowed against this resource."
-    raise ApiError("MethodNotAllowed", message, 405, Method=request.method)
+    raise ApiError(
+        "MethodNotAllowed", "The specified method is not allowed against this resource.", 405, Method=request.method
+    )
 
 
 @functools.cache
 def _operations() -> dict[tuple[str, int], list[_OperationSpec]]:
-    """Return the operations of the model by method and depth, those with the most conditions first.
+    """Return all operations of the model by method and depth, those with the most conditions first.
 
-    All of them, so that one that the engine lacks is not taken for another one: PutObjectTagging is no PutObject.
+    The table includes operations that the engine lacks. Otherwise PutObjectTagging would pass for PutObject.
     """
     model = service_model(SERVICE)
     table: dict[tuple[str, int], list[_OperationSpec]] = {}
@@ -305,8 +313,8 @@ def _operations() -> dict[tuple[str, int], list[_OperationSpec]]:
 
 
 def _compile_operation(name: str, model: Any) -> _OperationSpec:
-    # The path of requestUri says nothing: a client takes the bucket out of it, in the model that all share, when it
-    # first calls an operation.
+    # The path of requestUri is unreliable. All clients share the model, and botocore removes the bucket from the path
+    # when a client first calls the operation. So the depth follows from the parameters in the path.
     literal = model.http["requestUri"].partition("?")[2]
     shape = model.input_shape
     members = {} if shape is None else dict(shape.members)

@@ -1,7 +1,8 @@
-"""Signature Version 2 in the URL: what boto3 and the AWS CLI presign for S3 in us-east-1, unless told to use version 4.
+"""Signature Version 2 in presigned URLs: boto3 and the AWS CLI use it for S3 in us-east-1 by default.
 
-Only that: requests signed by version 2 in a header, which no client has made for years, are refused.
-https://docs.aws.amazon.com/AmazonS3/latest/userguide/RESTAuthentication.html describes both.
+Version 2 in a header is refused, since no current client sends it.
+
+Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/RESTAuthentication.html
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ class SignedUrl:
     """A presigned URL of version 2.
 
     Attributes:
-        access_key: whose signature it is.
-        token: the session token, of a temporary key.
-        expires: the end, in seconds since the epoch.
-        signature: as given.
-        text: what was signed.
-        request: the request, with the headers that stand in the URL among its headers.
+        access_key: the access key that signed it.
+        token: the session token of a temporary key, or None.
+        expires: the end of its validity, in seconds since the epoch.
+        signature: the signature in the URL.
+        text: the string to sign.
+        request: the request. Its headers include those in the URL.
     """
 
     access_key: str
@@ -46,10 +47,10 @@ class SignedUrl:
     request: Request
 
     def check(self, secret: str, now: float) -> None:
-        """Hold the signature against the secret, and its end against the time.
+        """Check the signature with the secret, and the end of its validity.
 
         Raises:
-            ApiError: `AccessDenied` (it has ended), `SignatureDoesNotMatch`.
+            ApiError: the URL has expired (`AccessDenied`), or the signature is wrong (`SignatureDoesNotMatch`).
         """
         if self.expires < now:
             details = {"Expires": auth_errors.iso_time(self.expires), "ServerTime": auth_errors.iso_time(now)}
@@ -65,17 +66,20 @@ class SignedUrl:
 
 
 def parse(request: Request) -> SignedUrl | None:
-    """Return the signature in a request's URL; None if there is none of version 2.
+    """Return the presigned URL of a request, or None if the URL has no signature of version 2.
 
     Raises:
-        ApiError: it cannot be parse.
+        ApiError: the signature cannot be parsed.
     """
     if "Signature=" not in request.query or "AWSAccessKeyId=" not in request.query:
         return None
     fields = dict(parse_qsl(request.query, keep_blank_values=True))
     if not fields.keys() >= _NOT_SIGNED:
-        message = "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters"
-        raise ApiError("AccessDenied", message, 403)
+        raise ApiError(
+            "AccessDenied",
+            "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters",
+            403,
+        )
     text, latest = fields["Expires"], 1 << 40
     if not text.isdecimal() or not text.isascii() or len(text) > 12 or int(text) > latest:
         raise ApiError("AccessDenied", f"Invalid date (should be seconds since epoch): {text}", 403)
@@ -102,12 +106,12 @@ def _amazon_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _canonicalized_resource(request: Request) -> str:
-    """Return the path as it came, with the bucket although the host may name it, and the parameters that are signed."""
+    """Return the path with the bucket, which the host may name, and the signed query parameters."""
     from botocore.auth import HmacV1Auth
 
     bucket = bucket_of_host(request)
     path = request.path if bucket is None else f"/{bucket}{request.path}"
-    # As they are understood, not as they are written: `%61cl` is `acl`.
+    # Names are compared decoded, as the codec reads them: `%61cl` is `acl`.
     pairs = ([unquote_plus(text) for text in part.partition("=")] for part in request.query.split("&"))
     signed = sorted(
         (name, f"{name}{equals}{value}") for name, equals, value in pairs if name in HmacV1Auth.QSAOfInterest

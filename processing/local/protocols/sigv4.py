@@ -1,7 +1,7 @@
-"""AWS Signature Version 4: whether a request comes from somebody who has the secret, and as it was signed.
+"""AWS Signature Version 4: verification that a request is unchanged and comes from an owner of the secret.
 
-Read: the Authorization header, and presigned URLs. The body is held against its signed hash while it streams, the
-chunks of an aws-chunked body each against their own signature. Any region is taken: the engine is all of them.
+The signature is in the Authorization header or in a presigned URL. The body is checked while it streams: as a whole
+against its signed hash, or chunk by chunk (aws-chunked). Every region is accepted, since the engine stands for all.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from processing.local.stores.bodies import Readable
 
 MAX_LIFETIME = 7 * 24 * 3600
-"""Seconds that a presigned URL may be good for."""
+"""The longest validity of a presigned URL, in seconds. AWS allows seven days."""
 
 _UNSIGNED = frozenset({"UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"})
 _CHUNKED = frozenset({"STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"})
 _HASH = re.compile(r"[0-9a-f]{64}")
 _AMZ_DATE = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
-_PLAIN_PATH = re.compile(r"[\w/.~-]*", re.ASCII)  # is the same encoded and decoded
+_PLAIN_PATH = re.compile(r"[\w/.~-]*", re.ASCII)  # the same encoded and decoded
 _PLAIN_QUERY = re.compile(r"[\w.~=&-]*", re.ASCII)
 _QUERY_FIELDS = (
     "X-Amz-Algorithm",
@@ -50,7 +50,7 @@ _QUERY_FIELDS = (
 
 @frozen
 class _ClaimedSignature:
-    """What a request says of its signature."""
+    """The signature that a request claims to have, before it is verified."""
 
     access_key: str
     scope: str  # date/region/service/aws4_request
@@ -59,7 +59,7 @@ class _ClaimedSignature:
     stamp: str
     moment: float
     token: str | None
-    lifetime: int | None = None  # of a presigned URL, in seconds
+    lifetime: int | None = None  # seconds, of a presigned URL only
 
     @property
     def service(self) -> str:
@@ -71,7 +71,7 @@ class SignatureVerifier:
 
     Args:
         credentials: the keys of the engine's folder.
-        clock: tells the time that signatures are held against.
+        clock: the clock for the age of signatures.
     """
 
     def __init__(self, credentials: Credentials, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -79,16 +79,16 @@ class SignatureVerifier:
         self._clock = clock
 
     def verify(self, request: Request, protocol: Protocol, service: str | None = None) -> tuple[Identity, Request]:
-        """Return who signed a request, and the request with a body that is checked while it is read.
+        """Return the identity that signed a request, and the request with a body that is checked while it is read.
 
         Args:
-            request: as it came.
-            protocol: in which the error would be told.
-            service: what it has to be signed for, by the name that signatures have; None for anything. So a presigned
-                URL of an object is good for nothing else, whatever headers are sent with it.
+            request: the request.
+            protocol: the protocol for errors.
+            service: the signing name that the signature has to be for, or None for any. So a presigned URL of an
+                object cannot call another service, whatever headers are sent with it.
 
         Raises:
-            ApiError: the request is not signed, or not rightly so.
+            ApiError: the request is unsigned, or the signature is invalid.
         """
         if protocol == "rest" and (url := sigv2.parse(request)) is not None:
             keys = self._find_keys(url.access_key, url.token, protocol)
@@ -100,14 +100,16 @@ class SignatureVerifier:
         keys = self._find_keys(claim.access_key, claim.token, protocol)
         self._check_time(claim, protocol)
         payload = _payload_hash(request, claim)
-        if payload is None:  # the service's clients sign the body and do not tell its hash: small ones, by nature
+        if payload is None:  # clients of this service sign the body's hash but do not send it, and bodies are small
             content = request.raw_content()
             request = evolve(request, body=content)
             payload = hashlib.sha256(content).hexdigest()
         canonical = _canonical_request(request, claim, payload)
         text = f"{ALGORITHM}\n{claim.stamp}\n{claim.scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
         key = signing_key(keys.secret_key, claim.scope)
-        if not hmac.compare_digest(sign(key, text).encode(), claim.signature.encode()):  # what came need not be ASCII
+        if not hmac.compare_digest(
+            sign(key, text).encode(), claim.signature.encode()
+        ):  # as bytes, since the claim may have other characters than ASCII
             details = {
                 "AWSAccessKeyId": claim.access_key,
                 "StringToSign": text,
@@ -145,20 +147,22 @@ class SignatureVerifier:
             raise auth_errors.expired_url(protocol, claim.moment, lifetime, now)
 
 
-# What the request says
+# The claimed signature
 
 
 def _claimed_signature(request: Request, protocol: Protocol) -> _ClaimedSignature:
     authorization = request.headers.get("authorization")
-    # A parameter of another name that contains one of these is harmless: the fields are read by their whole names.
+    # Another parameter whose name contains one of these is harmless, since the fields are read by their whole names.
     presigned = "X-Amz-Algorithm=" in request.query or "X-Amz-Signature=" in request.query
     if authorization is None:
         if presigned:
             return _presigned_claim(request, protocol)
         raise auth_errors.missing(protocol)
     if presigned:
-        message = "Only one auth mechanism allowed: the X-Amz-Algorithm query parameter or the Authorization header"
-        raise ApiError("InvalidArgument", message)
+        raise ApiError(
+            "InvalidArgument",
+            "Only one auth mechanism allowed: the X-Amz-Algorithm query parameter or the Authorization header",
+        )
     return _header_claim(request, authorization, protocol)
 
 
@@ -188,18 +192,22 @@ def _presigned_claim(request: Request, protocol: Protocol) -> _ClaimedSignature:
     fields: dict[str, str] = {}
     for name, value in _decoded_query(request.query):
         if name in fields and name.startswith("X-Amz-"):
-            raise auth_errors.malformed(protocol, f"The parameter {name} is there twice.", presigned=True)
+            raise auth_errors.malformed(protocol, f"The parameter {name} is repeated.", presigned=True)
         fields[name] = value
     if any(name not in fields for name in _QUERY_FIELDS):
-        message = f"Query-string authentication version 4 requires the {', '.join(_QUERY_FIELDS)} parameters."
-        raise auth_errors.malformed(protocol, message, presigned=True)
+        raise auth_errors.malformed(
+            protocol,
+            f"Query-string authentication version 4 requires the {', '.join(_QUERY_FIELDS)} parameters.",
+            presigned=True,
+        )
     if fields["X-Amz-Algorithm"] != ALGORITHM:
         raise auth_errors.unsupported_mechanism(protocol)
     stamp, lifetime = fields["X-Amz-Date"], _lifetime(fields["X-Amz-Expires"], protocol)
     moment = _parse_timestamp(stamp)
     if moment is None:
-        message = "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\""
-        raise auth_errors.malformed(protocol, message, presigned=True)
+        raise auth_errors.malformed(
+            protocol, "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"", presigned=True
+        )
     access_key, scope = _credential(fields["X-Amz-Credential"], stamp, protocol, presigned=True)
     names = _signed_names(request, fields["X-Amz-SignedHeaders"], protocol, presigned=True)
     token = fields.get("X-Amz-Security-Token", request.headers.get("x-amz-security-token"))
@@ -212,8 +220,10 @@ def _lifetime(text: str, protocol: Protocol) -> int:
     if text.startswith("-"):
         raise auth_errors.malformed(protocol, "X-Amz-Expires must be non-negative", presigned=True)
     if len(text) > 9 or int(text) > MAX_LIFETIME:
-        message = "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less"
-        raise auth_errors.malformed(protocol, f"{message} than {MAX_LIFETIME} seconds", presigned=True)
+        limit = f"the given X-Amz-Expires must be less than {MAX_LIFETIME} seconds"
+        raise auth_errors.malformed(
+            protocol, f"X-Amz-Expires must be less than a week (in seconds); that is, {limit}", presigned=True
+        )
     return int(text)
 
 
@@ -221,26 +231,34 @@ def _credential(text: str, stamp: str, protocol: Protocol, *, presigned: bool) -
     access_key, _, scope = text.partition("/")
     parts = scope.split("/")
     if len(parts) != 4 or not all(parts) or parts[3] != "aws4_request":
-        message = 'the Credential is mal-formed; expecting "<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".'
-        raise auth_errors.malformed(protocol, message, presigned=presigned)
+        raise auth_errors.malformed(
+            protocol,
+            'the Credential is mal-formed; expecting "<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".',
+            presigned=presigned,
+        )
     if parts[0] != stamp[:8]:
-        message = f'Invalid credential date "{parts[0]}". This date is not the same as X-Amz-Date: "{stamp[:8]}".'
-        raise auth_errors.malformed(protocol, message, presigned=presigned)
+        raise auth_errors.malformed(
+            protocol,
+            f'Invalid credential date "{parts[0]}". This date is not the same as X-Amz-Date: "{stamp[:8]}".',
+            presigned=presigned,
+        )
     return access_key, scope
 
 
 def _signed_names(request: Request, text: str, protocol: Protocol, *, presigned: bool) -> tuple[str, ...]:
     names = tuple(text.split(";"))
     if "host" not in names:
-        message = "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization."
-        raise auth_errors.malformed(protocol, message, presigned=presigned)
+        raise auth_errors.malformed(
+            protocol, "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.", presigned=presigned
+        )
     if protocol == "rest":
         unsigned = [name for name in request.headers if name.startswith("x-amz-") and name not in names]
         if unsigned:
             raise auth_errors.unsigned_headers(", ".join(sorted(unsigned)))
     elif "x-amz-target" in request.headers and "x-amz-target" not in names:
-        message = "'X-Amz-Target' must be a 'SignedHeader' in the AWS Authorization."
-        raise auth_errors.malformed(protocol, message, presigned=presigned)
+        raise auth_errors.malformed(
+            protocol, "'X-Amz-Target' must be a 'SignedHeader' in the AWS Authorization.", presigned=presigned
+        )
     return names
 
 
@@ -253,14 +271,18 @@ def _header_time(request: Request, protocol: Protocol) -> tuple[str, float]:
             return auth_errors.amz_date(moment), moment
         except (TypeError, ValueError, OverflowError):
             if protocol == "rest":
-                message = "AWS authentication requires a valid Date or x-amz-date header"
-                raise ApiError("AccessDenied", message, 403) from None
-            message = "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header."
-            raise auth_errors.malformed(protocol, message) from None
+                raise ApiError(
+                    "AccessDenied", "AWS authentication requires a valid Date or x-amz-date header", 403
+                ) from None
+            raise auth_errors.malformed(
+                protocol, "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header."
+            ) from None
     moment_of_stamp = _parse_timestamp(text)
     if moment_of_stamp is None:
-        message = f"Date must be in ISO-8601 'basic format'. Got '{text}'. See http://en.wikipedia.org/wiki/ISO_8601"
-        raise auth_errors.malformed(protocol, message)
+        raise auth_errors.malformed(
+            protocol,
+            f"Date must be in ISO-8601 'basic format'. Got '{text}'. See http://en.wikipedia.org/wiki/ISO_8601",
+        )
     return text, moment_of_stamp
 
 
@@ -274,7 +296,7 @@ def _parse_timestamp(stamp: str) -> float | None:
         return None
 
 
-# What was signed
+# The canonical request
 
 
 def _canonical_request(request: Request, claim: _ClaimedSignature, payload: str) -> str:
@@ -296,7 +318,7 @@ def _collapse_spaces(value: str) -> str:
 def _canonical_path(path: str, service: str) -> str:
     if _PLAIN_PATH.fullmatch(path) and (service == "s3" or ("/." not in path and "//" not in path)):
         return path
-    if service == "s3":  # whose keys may have dots and slashes anywhere
+    if service == "s3":  # its keys may have dots and slashes anywhere, so the path is not normalised
         return quote(unquote_to_bytes(path), safe="/~")
     from botocore.utils import normalize_url_path
 
@@ -329,7 +351,7 @@ def _decoded_query(query: str) -> list[tuple[str, str]]:
 
 
 def _with_headers_of_url(request: Request) -> Request:
-    """Return a presigned request with the headers that stand in its URL: some SDKs put those with `x-amz-` there."""
+    """Return a presigned request with the headers in its URL. Some SDKs put `x-amz-` headers there."""
     found = {
         name.lower(): value
         for name, value in _decoded_query(request.query)
@@ -339,14 +361,13 @@ def _with_headers_of_url(request: Request) -> Request:
 
 
 def _payload_hash(request: Request, claim: _ClaimedSignature) -> str | None:
-    """Return what stands for the body in the canonical request; None if the body has to be hashed to know it."""
+    """Return the payload hash of the canonical request, or None if the body has to be hashed first."""
     claimed = request.headers.get("x-amz-content-sha256")
     if claim.service != "s3":
         return claimed if claimed is not None and _HASH.fullmatch(claimed) else None
     if claimed is None:
         if claim.lifetime is None:
-            message = "Missing required header for this request: x-amz-content-sha256"
-            raise ApiError("InvalidRequest", message)
+            raise ApiError("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
         fields = dict(_decoded_query(request.query))
         claimed = fields.get("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
     if claimed in _UNSIGNED or claimed in _CHUNKED or _HASH.fullmatch(claimed):
@@ -361,7 +382,7 @@ def _payload_hash(request: Request, claim: _ClaimedSignature) -> str | None:
 
 @functools.lru_cache(maxsize=256)
 def signing_key(secret: str, scope: str) -> bytes:
-    """Return the key that signs all requests of one day to one service."""
+    """Return the signing key for all requests of a scope: one day, one region, one service."""
     key = f"AWS4{secret}".encode()
     for part in scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
@@ -383,7 +404,7 @@ def _with_checked_body(request: Request, payload: str) -> Request:
 
 
 class _HashedBody:
-    """A body that breaks off at its end if it is not what was signed."""
+    """A body that raises an error at its end if its hash is not the signed one."""
 
     def __init__(self, raw: Readable, expected: str) -> None:
         self._raw = raw
@@ -391,7 +412,11 @@ class _HashedBody:
         self._hash = hashlib.sha256()
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return up to `size` bytes (all for -1), empty at the end."""
+        """Return up to `size` bytes (all for -1), or b"" at the end.
+
+        Raises:
+            ApiError: the body ends, and its hash is not the signed one.
+        """
         data = self._raw.read(size)
         self._hash.update(data)
         if size and (size < 0 or not data):

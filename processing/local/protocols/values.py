@@ -1,4 +1,4 @@
-"""Single values as text: numbers, booleans, times and bytes, by their shape."""
+"""Scalars as text: numbers, booleans, times and bytes, converted by their shape."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEADER_TIME = "rfc822"
 
 
 def to_text(shape: Shape, value: Any, time_format: str = BODY_TIME) -> str:
-    """Return a scalar as the text that stands in an XML element, a header or a query."""
+    """Return a scalar as text for an XML element, a header or a query."""
     kind = shape.type_name
     if kind == "boolean":
         return "true" if value else "false"
@@ -31,10 +31,10 @@ def to_text(shape: Shape, value: Any, time_format: str = BODY_TIME) -> str:
 
 
 def from_text(shape: Shape, text: str) -> Any:
-    """Return the value that a text stands for.
+    """Return the value of a text.
 
     Raises:
-        ApiError: `InvalidArgument`, if it stands for none.
+        ApiError: the text is not valid for the shape (`InvalidArgument`).
     """
     read = _READERS.get(shape.type_name)
     if read is None:
@@ -42,12 +42,11 @@ def from_text(shape: Shape, text: str) -> Any:
     try:
         return read(text)
     except (ValueError, KeyError, OverflowError):
-        message = f"{text!r} is not a valid {shape.type_name}"
-        raise ApiError("InvalidArgument", message, ArgumentValue=text) from None
+        raise ApiError("InvalidArgument", f"{text!r} is not a valid {shape.type_name}", ArgumentValue=text) from None
 
 
 def time_text(value: dt.datetime | float, time_format: str) -> str:
-    """Write a time (a datetime, or seconds since the epoch) in one of the formats of the service models."""
+    """Format a time (a datetime, or seconds since the epoch) in one of the formats of the service models."""
     moment = value if isinstance(value, dt.datetime) else dt.datetime.fromtimestamp(value, dt.timezone.utc)
     moment = moment.replace(tzinfo=dt.timezone.utc) if moment.tzinfo is None else moment.astimezone(dt.timezone.utc)
     if time_format == "unixTimestamp":
@@ -58,10 +57,10 @@ def time_text(value: dt.datetime | float, time_format: str) -> str:
 
 
 def to_time(value: Any) -> dt.datetime:
-    """Read a time in any of the formats of the service models: seconds since the epoch, ISO 8601, RFC 822.
+    """Parse a time in any format of the service models: seconds since the epoch, ISO 8601, RFC 822.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the value is not a time.
     """
     from botocore.utils import parse_timestamp
 
@@ -69,7 +68,7 @@ def to_time(value: Any) -> dt.datetime:
         if isinstance(value, (int, float)):
             return dt.datetime.fromtimestamp(value, dt.timezone.utc)
         moment: dt.datetime = parse_timestamp(value)
-    except (RuntimeError, OverflowError, OSError) as error:  # a number beyond all calendars
+    except (RuntimeError, OverflowError, OSError) as error:  # a number outside the range of datetime
         raise ValueError(str(error)) from None
     return moment.replace(tzinfo=dt.timezone.utc) if moment.tzinfo is None else moment
 

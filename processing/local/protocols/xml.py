@@ -1,4 +1,4 @@
-"""Values to XML and back, along their shapes."""
+"""Conversion of values to XML and back, guided by their shapes."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
 
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
-# A parser reads a bare carriage return as a newline; the other control characters are forbidden in XML 1.0, but S3
-# writes them as references too, and leaves it to clients to ask for encoding-type=url.
+# A parser reads a bare carriage return as a newline, so it is written as a reference. XML 1.0 forbids the other control
+# characters. S3 writes them as references nevertheless, and clients may ask for encoding-type=url.
 _SPECIAL = re.compile(r"[&<>\"\x00-\x08\x0b-\x1f\x7f]")
 _NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 
 def escape(text: str) -> str:
-    """Return the text as it stands between tags."""
+    """Return the text with references for special characters."""
     return _SPECIAL.sub(lambda match: _NAMED.get(match[0]) or f"&#{ord(match[0])};", text)
 
 
 def element(name: str, text: str) -> str:
-    """Return an element with a text in it."""
+    """Return an element that contains a text."""
     return f"<{name}>{escape(text)}</{name}>"
 
 
 def write(shape: Shape, value: Any, name: str) -> str:
-    """Return a value as an element of that name (several, for a flattened list)."""
+    """Return a value as an element of that name. A flattened list becomes several elements."""
     pieces: list[str] = []
     _write(shape, value, name, pieces)
     return "".join(pieces)
 
 
 def member_name(shape: Any, key: str) -> str:
-    """Return the name of a structure's member in XML and in forms; a flattened list has that of its elements."""
+    """Return the name of a member in XML and in forms. A flattened list has the name of its elements."""
     if shape.type_name == "list" and shape.serialization.get("flattened"):
         key = shape.member.serialization.get("name", key)
     name: str = shape.serialization.get("name", key)
@@ -48,12 +48,12 @@ def member_name(shape: Any, key: str) -> str:
 
 
 def write_members(shape: Any, value: Mapping[str, Any], *, skip_located: bool = False) -> str:
-    """Return the members of a structure as elements, without one around them.
+    """Return the members of a structure as elements, without an enclosing element.
 
     Args:
-        shape: of the structure.
-        value: its members; one that is None is left out.
-        skip_located: leave out members that have a place outside the body, such as a header.
+        shape: the shape of the structure.
+        value: the members. Members that are None are left out.
+        skip_located: whether to leave out members outside the body, such as headers.
     """
     pieces: list[str] = []
     for key, member in shape.members.items():
@@ -93,7 +93,7 @@ def _write(shape: Any, value: Any, name: str, pieces: list[str]) -> None:
 
 
 def _attributes(shape: Any, value: Mapping[str, Any]) -> str:
-    """Return the members of a structure that stand in its tag, such as the type of a grantee."""
+    """Return the members that are attributes of the structure's tag, such as the type of a grantee."""
     pieces = []
     for key, member in shape.members.items():
         if member.serialization.get("xmlAttribute") and value.get(key) is not None:
@@ -109,18 +109,19 @@ def parse(text: bytes) -> ET.Element:
     """Return the root element.
 
     Raises:
-        ApiError: `MalformedXML`.
+        ApiError: the text is not well-formed (`MalformedXML`).
     """
     try:
-        # expat neither loads external entities nor expands internal ones without end
+        # expat loads no external entities, and limits the expansion of internal ones.
         return ET.fromstring(text)  # noqa: S314
     except ET.ParseError:
-        message = "The XML you provided was not well-formed or did not validate against our published schema"
-        raise ApiError("MalformedXML", message) from None
+        raise ApiError(
+            "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"
+        ) from None
 
 
 def read(shape: Any, node: ET.Element) -> Any:
-    """Return the value of an element; elements that the shape does not know are ignored, as are namespaces."""
+    """Return the value of an element. Namespaces, and elements that the shape lacks, are ignored."""
     kind = shape.type_name
     if kind == "structure":
         children = _children(node)
