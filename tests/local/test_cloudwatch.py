@@ -36,7 +36,7 @@ def cloudwatch(client: Callable[..., Any]) -> Any:
 
 
 def query(stat: str = "Average", period: int = 60, name: str = "CPUUtilization", **more: Any) -> dict[str, Any]:
-    """One query of GetMetricData."""
+    """Return a query of GetMetricData."""
     metric = {"Namespace": JOBS, "MetricName": name, "Dimensions": [{"Name": "Host", "Value": "job/algo-1"}]}
     return {"Id": "m1", "MetricStat": {"Metric": metric, "Period": period, "Stat": stat}, **more}
 
@@ -45,7 +45,7 @@ SPAN = {"StartTime": START, "EndTime": START + dt.timedelta(minutes=10)}
 
 
 def refused(call: Any, /, **params: Any) -> tuple[str, str]:
-    """The code and the text of the error that a call ends with."""
+    """Return the code and the text of the error that a call raises."""
     with pytest.raises(ClientError) as caught:
         call(**params)
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
@@ -53,7 +53,7 @@ def refused(call: Any, /, **params: Any) -> tuple[str, str]:
 
 
 def test_data_is_answered_newest_first(cloudwatch: Any) -> None:
-    """Unless asked otherwise; times in UTC, whole, with a label."""
+    """This is the default order. Times are in UTC, and results have labels."""
     answer = cloudwatch.get_metric_data(MetricDataQueries=[query()], **SPAN)
     (result,) = answer["MetricDataResults"]
     assert (result["Id"], result["Label"], result["StatusCode"]) == ("m1", "CPUUtilization", "Complete")
@@ -79,14 +79,14 @@ def test_data_is_answered_newest_first(cloudwatch: Any) -> None:
     ],
 )
 def test_statistics_of_a_longer_period(cloudwatch: Any, stat: str, value: float) -> None:
-    """All that the engine has."""
+    """These are all statistics of the engine."""
     day = {"StartTime": START - dt.timedelta(days=1), "EndTime": START + dt.timedelta(days=1)}
     answer = cloudwatch.get_metric_data(MetricDataQueries=[query(stat, 86400 * 365)], **day)
     assert answer["MetricDataResults"][0]["Values"] == [pytest.approx(value)]
 
 
 def test_datapoints_come_in_pages(cloudwatch: Any) -> None:
-    """Over several queries, each datapoint once, in either direction."""
+    """Pages over several queries have each datapoint once, in either direction."""
     for scan in ("TimestampAscending", "TimestampDescending"):
         queries = [query(), query() | {"Id": "hidden", "ReturnData": False}, query("Sum") | {"Id": "m2"}]
         pages = list(
@@ -105,7 +105,7 @@ def test_datapoints_come_in_pages(cloudwatch: Any) -> None:
 
 
 def test_what_is_not_there_is_empty(cloudwatch: Any) -> None:
-    """Another metric, another unit, another time."""
+    """Another metric, unit or time has no datapoints."""
     units = query()
     units["MetricStat"]["Unit"] = "Bytes"
     for each in (query(name="None"), units):
@@ -116,7 +116,7 @@ def test_what_is_not_there_is_empty(cloudwatch: Any) -> None:
 
 
 def test_queries_are_checked(cloudwatch: Any) -> None:
-    """With the service's code and texts."""
+    """The errors have the service's code and texts."""
     call = cloudwatch.get_metric_data
     same = {"StartTime": START, "EndTime": START}
     swapped = {"StartTime": SPAN["EndTime"], "EndTime": START}
@@ -154,7 +154,7 @@ def test_a_modelled_error_has_its_class(cloudwatch: Any) -> None:
 
 
 def test_statistics_are_answered(cloudwatch: Any) -> None:
-    """Several of one metric, percentiles apart, each datapoint with its unit."""
+    """Datapoints have several statistics, percentiles apart, and a unit."""
     which = {"Namespace": JOBS, "MetricName": "CPUUtilization", "Dimensions": [{"Name": "Host", "Value": "job/algo-1"}]}
     answer = cloudwatch.get_metric_statistics(
         **which, **SPAN, Period=60, Statistics=["Sum", "Average"], ExtendedStatistics=["p99"]
@@ -180,7 +180,7 @@ def test_statistics_are_answered(cloudwatch: Any) -> None:
 
 
 def test_metrics_are_listed_in_pages_of_500(cloudwatch: Any) -> None:
-    """With a token only if there is more."""
+    """The last page has no token."""
     for first in (0, 500):
         data = [{"MetricName": f"m{number:04d}", "Value": 1.0} for number in range(first, first + 500)]
         cloudwatch.put_metric_data(Namespace="Own", MetricData=data)
@@ -196,7 +196,7 @@ def test_metrics_are_listed_in_pages_of_500(cloudwatch: Any) -> None:
 
 
 def test_values_are_put_in_every_form(cloudwatch: Any) -> None:
-    """One value, counted values, a set of them; without a time, now."""
+    """Single values, counted values and sets are accepted. The default time is now."""
     data = [
         {"MetricName": "Rows", "Value": 1.0},
         {"MetricName": "Rows", "Values": [2.0, 3.0], "Counts": [1.0, 2.0]},
@@ -227,7 +227,7 @@ def test_values_are_put_in_every_form(cloudwatch: Any) -> None:
     ],
 )
 def test_values_are_checked(cloudwatch: Any, datum: dict[str, Any], code: str) -> None:
-    """Nothing of a request with a wrong one is kept."""
+    """A request with an invalid sample stores nothing."""
     data = [{"MetricName": "good", "Value": 1.0}, {"MetricName": "bad", **datum}]
     found, text = refused(cloudwatch.put_metric_data, Namespace="Own", MetricData=data)
     assert (found, "MetricData.member.2" in text) == (code, True)
@@ -245,7 +245,7 @@ def test_large_requests_come_compressed(cloudwatch: Any) -> None:
 
 
 def test_the_services_own_namespaces_are_refused(cloudwatch: Any) -> None:
-    """Nobody else puts into them."""
+    """Users cannot write to them."""
     code, _ = refused(cloudwatch.put_metric_data, Namespace="AWS/EC2", MetricData=[{"MetricName": "m", "Value": 1.0}])
     assert code == "InvalidParameterValue"
     assert refused(cloudwatch.put_metric_data, Namespace="Own")[0] == "MissingParameter"

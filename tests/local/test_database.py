@@ -42,7 +42,7 @@ def value_of(database: Database) -> int:
 
 
 def test_processes_that_create_it_at_once_share_one(tmp_path: Path) -> None:
-    """Eight processes open a database that does not exist yet; no update is lost and nobody fails."""
+    """Eight processes open a database that does not exist yet. No update is lost and none fails."""
     # A process of its own imports the package alone: the tests are not on its path.
     code = f"""
 import pathlib, sys
@@ -90,7 +90,7 @@ def test_a_forked_child_opens_its_own_connection(tmp_path: Path) -> None:
 
 
 def test_a_killed_writer_changes_nothing(tmp_path: Path) -> None:
-    """A process that is killed inside a transaction holds nobody up and leaves no trace."""
+    """A process that is killed inside a transaction delays no other process and leaves no trace."""
     database = Database(tmp_path / "db", SCHEMA)
     value_of(database)
     code = """
@@ -106,7 +106,7 @@ os.kill(os.getpid(), 9)
 
 
 def test_an_exception_rolls_back(tmp_path: Path) -> None:
-    """Also one that is no Exception, such as Ctrl-C; the connection is used again."""
+    """This includes exceptions like Ctrl-C. The connection is used again."""
     database = Database(tmp_path / "db", SCHEMA)
 
     def interrupted() -> None:
@@ -143,7 +143,7 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_older_version_is_upgraded_step_by_step(tmp_path: Path) -> None:
-    """Every step between the two versions is taken, in order, and what was stored is still there."""
+    """Every upgrade between the two versions runs, in order, and the stored rows stay."""
     count(tmp_path / "db", 3)
     steps = {1: ("ALTER TABLE counts ADD COLUMN unit TEXT",), 2: ("UPDATE counts SET unit = 'apples'",)}
     new = Database(tmp_path / "db", UPGRADED, version=3, upgrades=steps)
@@ -153,7 +153,7 @@ def test_an_older_version_is_upgraded_step_by_step(tmp_path: Path) -> None:
 
 
 def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path) -> None:
-    """Its steps are one transaction."""
+    """All of its statements are one transaction."""
     count(tmp_path / "db")
     steps = {1: ("ALTER TABLE counts ADD COLUMN unit TEXT", "INSERT INTO nowhere VALUES (1)")}
     with pytest.raises(sqlite3.OperationalError, match="nowhere"):
@@ -189,7 +189,7 @@ Database(pathlib.Path(sys.argv[1]), {UPGRADED!r}, version=2, upgrades={UPGRADES!
 
 
 def test_one_that_is_open_already_goes_on_after_an_upgrade(tmp_path: Path) -> None:
-    """The supervisor of a running job does not notice that a newer version of the package came by."""
+    """The supervisor of a running job does not notice an upgrade by a newer version of the package."""
     old = Database(tmp_path / "db", SCHEMA)
     assert value_of(old) == 0
     Database(tmp_path / "db", UPGRADED, version=2, upgrades=UPGRADES).check()
@@ -200,7 +200,7 @@ def test_one_that_is_open_already_goes_on_after_an_upgrade(tmp_path: Path) -> No
 
 @MANY_THREADS
 def test_a_fork_in_the_middle_of_a_write_hands_no_lock_on(tmp_path: Path) -> None:
-    """The thread that holds the turn does not exist in the child, which writes as soon as SQLite lets it."""
+    """The thread that holds the lock does not exist in the child, which writes as soon as SQLite allows it."""
     database = Database(tmp_path / "db", SCHEMA)
     value_of(database)
     inside, done = threading.Event(), threading.Event()
@@ -222,8 +222,8 @@ def test_a_fork_in_the_middle_of_a_write_hands_no_lock_on(tmp_path: Path) -> Non
     holder.join()
 
 
-def test_writers_of_one_process_wait_for_their_turn_without_sleeping(tmp_path: Path) -> None:
-    """While one thread writes, the next one is at the queue before SQLite, and has no connection yet."""
+def test_writers_of_one_process_wait_without_sleeping(tmp_path: Path) -> None:
+    """While one thread writes, the next one waits for the lock and has no connection yet."""
     database = Database(tmp_path / "db", SCHEMA)
     value_of(database)
     again = Database(tmp_path / "db", SCHEMA)
@@ -237,7 +237,7 @@ def test_writers_of_one_process_wait_for_their_turn_without_sleeping(tmp_path: P
 
 
 def test_a_folder_that_is_removed_while_in_use_is_said(tmp_path: Path) -> None:
-    """Not "unable to open database file"."""
+    """The error is not "unable to open database file"."""
     (tmp_path / "engine").mkdir()
     database = Database(tmp_path / "engine" / "db", SCHEMA)
     value_of(database)

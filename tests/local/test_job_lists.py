@@ -1,4 +1,4 @@
-"""Lists of jobs: every filter, order and page, held against the plainest way to do it."""
+"""Lists of jobs: every filter, order and page, compared with a simple implementation."""
 
 from __future__ import annotations
 
@@ -47,10 +47,8 @@ def by_hand(records: list[JobRecord], query: JobQuery) -> list[str]:
 
 
 @pytest.mark.parametrize("few", [1, 500])
-def test_a_list_is_what_the_filters_say_page_by_page(
-    store: JobStore, few: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whether few or many jobs have changed since, each job is on one page, in the order that was asked for."""
+def test_a_list_obeys_the_filters_page_by_page(store: JobStore, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each job is on one page in the requested order, whether few or many jobs have changed."""
     monkeypatch.setattr(store_of_jobs, "_FEW_JOBS", few)
     everything, _ = store.list(JobQuery(), 1000)
     assert len(everything) == COUNT

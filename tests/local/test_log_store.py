@@ -122,7 +122,7 @@ def test_times_bound_pages_of_a_model(
 
 
 def test_a_page_looks_at_so_many_events(store: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And may then have a token without an event: what matches comes on a later one."""
+    """Such a page may have a token and no event. Matches follow on a later page."""
     monkeypatch.setattr(log_paging, "PAGE_EXAMINED", 10)
     store.append("g", "s", [(time, "hay") for time in range(25)] + [(25, "needle")])
     pages, token = [], None
@@ -135,7 +135,7 @@ def test_a_page_looks_at_so_many_events(store: LogStore, monkeypatch: pytest.Mon
 
 
 def test_what_comes_later_is_found_behind_the_token(store: LogStore) -> None:
-    """Also if the stream was empty when the token was given."""
+    """This holds even if the stream was empty when the token was made."""
     for stream, from_head in (("head", True), ("tail", False)):
         store.append("g", stream, [])
         page = store.read("g", stream, from_head=from_head)
@@ -145,7 +145,7 @@ def test_what_comes_later_is_found_behind_the_token(store: LogStore) -> None:
 
 
 def test_a_late_line_is_not_behind_the_token(store: LogStore) -> None:
-    """As with the service: an older timestamp is found by reading from the head only."""
+    """As in the service, only reading from the head finds an older timestamp."""
     store.append("g", "s", [(10, "first")])
     page = store.read("g", "s", from_head=True)
     store.append("g", "s", [(5, "late")])
@@ -161,7 +161,7 @@ def test_times_bound_a_page(store: LogStore) -> None:
 
 
 def test_a_page_ends_at_a_megabyte(store: LogStore) -> None:
-    """However many events were asked for; one event always fits."""
+    """The limit in bytes holds for any requested number, but one event always fits."""
     store.append("g", "s", [(time, "x" * 262_118) for time in range(6)])
     events, token = store.filter("g")
     assert (len(events), token is None) == (4, False)
@@ -170,7 +170,7 @@ def test_a_page_ends_at_a_megabyte(store: LogStore) -> None:
 
 
 def test_a_page_ends_at_ten_thousand_events(store: LogStore) -> None:
-    """And the next one has the rest."""
+    """The next page has the rest."""
     store.append("g", "s", [(0, "") for _ in range(10_001)])
     events, token = store.filter("g", limit=20_000)
     assert len(events) == 10_000
@@ -259,7 +259,7 @@ def test_a_page_costs_the_same_wherever_it_is(store: LogStore) -> None:
 def test_a_page_of_streams_costs_the_same_wherever_it_is(
     store: LogStore, by_last_event: bool, descending: bool
 ) -> None:
-    """And streams are in order; a prefix is an exception to neither."""
+    """Streams are sorted, with and without a prefix."""
     for number in range(300):
         store.append("g", f"{number:03d}", [(number * 7 % 300, "x")] if number % 10 else [])
     steps = Steps(store)
@@ -287,7 +287,7 @@ def test_a_page_of_streams_costs_the_same_wherever_it_is(
 
 
 def test_a_database_of_the_first_version_is_upgraded(tmp_path: Path) -> None:
-    """With all that is in it, and with a process that has it open going on."""
+    """Its content stays, and a process that has it open continues."""
     connection = sqlite3.connect(tmp_path / "logs.sqlite3")
     connection.executescript(
         """CREATE TABLE groups (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL);
@@ -318,7 +318,7 @@ def test_a_database_of_the_first_version_is_upgraded(tmp_path: Path) -> None:
 
 
 def test_unknown_names_and_tokens_are_errors(store: LogStore) -> None:
-    """Group, stream and token each have their text."""
+    """A missing group, a missing stream and a bad token have their own texts."""
     with pytest.raises(ApiError, match="log group does not exist"):
         store.filter("g")
     store.create_group("g")

@@ -53,8 +53,8 @@ def texts(update: Mapping[str, Any]) -> list[str]:
     return [event["message"] for event in update["sessionUpdate"]["sessionResults"]]
 
 
-def test_a_session_tells_what_is_written_once_a_second(store: LogStore) -> None:
-    """First how it was asked for; then what came since, or nothing, each event once and with its group."""
+def test_a_session_streams_new_events_once_a_second(store: LogStore) -> None:
+    """The first item repeats the request. Each later one has the new events, with their groups."""
     clock = VirtualClock()
     session = tail(store, clock)
     start = next(session)["sessionStart"]
@@ -75,7 +75,7 @@ def test_a_session_tells_what_is_written_once_a_second(store: LogStore) -> None:
 
 
 def test_a_session_is_of_some_streams_or_groups(store: LogStore) -> None:
-    """By name, by prefix, or all of several groups."""
+    """Streams are selected by name or prefix, or all streams of several groups."""
     clock = VirtualClock()
     named = tail(store, clock, logStreamNames=["a/1"])
     prefixed = tail(store, clock, logStreamNamePrefixes=["a/", "c"])
@@ -89,7 +89,7 @@ def test_a_session_is_of_some_streams_or_groups(store: LogStore) -> None:
 
 
 def test_many_events_are_sampled(store: LogStore) -> None:
-    """At most 500 an update, which says so."""
+    """An update has at most 500 events, and marks a sample as one."""
     session = tail(store, VirtualClock())
     next(session)
     store.append(GROUP, "s", [(number, str(number)) for number in range(501)])
@@ -101,7 +101,7 @@ def test_many_events_are_sampled(store: LogStore) -> None:
 
 @given(count=st.integers(0, 300), most=st.integers(2, 20))
 def test_a_sample_is_spread_over_all(count: int, most: int) -> None:
-    """Evenly, in order, and all of them if they fit."""
+    """A sample is even and in order, and complete if all events fit."""
     kept, sampled = downsample(({"n": number} for number in range(count)), most)
     numbers = [event["n"] for event in kept]
     assert sampled == (count > most)
@@ -111,7 +111,7 @@ def test_a_sample_is_spread_over_all(count: int, most: int) -> None:
 
 
 def test_a_session_ends_after_three_hours(store: LogStore) -> None:
-    """With the service's exception; a client that pauses gets one update, not one for each second."""
+    """The end is the service's exception. A client that pauses gets one update, not one for each second."""
     clock = VirtualClock()
     session = tail(store, clock)
     next(session)
@@ -125,7 +125,7 @@ def test_a_session_ends_after_three_hours(store: LogStore) -> None:
 
 
 def test_closing_ends_the_wait(store: LogStore) -> None:
-    """Another thread's, too, however long it would take."""
+    """Another thread can end it, even during a long wait."""
     clock = VirtualClock()
     session = LiveTail(store, "0", {"logGroupIdentifiers": [GROUP]}, [GROUP], None, clock=clock)
     next(session)
@@ -182,8 +182,8 @@ def test_messages_are_read_by_botocore(messages: list[tuple[dict[str, str], byte
     assert read == messages
 
 
-def test_a_body_gives_what_is_there() -> None:
-    """A message at most at each read, in smaller pieces if asked for; closing it closes the events."""
+def test_a_body_returns_available_data() -> None:
+    """A read returns at most one message, or less if requested. Closing the body closes the events."""
     events = Given({"e": {}}, {"f": {}})
     body = EventStreamBody(events, {"a": 1}, lambda members: str(members).encode(), "text/plain")
     first = body.read(10)
@@ -218,7 +218,7 @@ def put(logs: Any, *messages: str) -> None:
 
 
 def test_a_session_through_boto3(logs: Any) -> None:
-    """Groups by ARN or name, events as they come, filtered."""
+    """Groups are named by ARN or name, and new events are filtered."""
     arn = logs.describe_log_groups()["logGroups"][0]["logGroupArn"]
     answer = logs.start_live_tail(logGroupIdentifiers=[arn], logEventFilterPattern="?a ?c")
     stream = answer["responseStream"]
@@ -233,7 +233,7 @@ def test_a_session_through_boto3(logs: Any) -> None:
 
 
 def test_a_session_ends_with_its_client(logs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the stream is closed, or the connection breaks."""
+    """The session ends when the stream is closed or the connection breaks."""
     closed = threading.Event()
 
     class Watched(LiveTail):
@@ -250,7 +250,7 @@ def test_a_session_ends_with_its_client(logs: Any, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_session_that_times_out_says_so(logs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the stream, as an exception."""
+    """The error is an exception in the stream."""
     monkeypatch.setattr(livetail, "LONGEST", 0.0)
     with contextlib.closing(logs.start_live_tail(logGroupIdentifiers=[GROUP])["responseStream"]) as stream:
         events = iter(stream)
@@ -274,7 +274,7 @@ def test_a_session_that_times_out_says_so(logs: Any, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_sessions_are_refused(logs: Any, params: dict[str, Any], code: str, text: str) -> None:
-    """At once, not in the stream."""
+    """The error is raised immediately, not in the stream."""
     with pytest.raises(ClientError, match=text) as caught:
         logs.start_live_tail(**{"logGroupIdentifiers": [GROUP], **params})
     assert caught.value.response["Error"]["Code"] == code

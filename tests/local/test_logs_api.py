@@ -28,7 +28,7 @@ def logs(client: Callable[..., Any]) -> Any:
 
 
 def put(logs: Any, stream: str, *events: tuple[int, str]) -> None:
-    """Write events to a stream, which is made; times in milliseconds from `NOW` on."""
+    """Create a stream with events. Times are in milliseconds after `NOW`."""
     logs.create_log_stream(logGroupName=GROUP, logStreamName=stream)
     batch = [{"timestamp": NOW + timestamp, "message": message} for timestamp, message in events]
     if batch:
@@ -36,7 +36,7 @@ def put(logs: Any, stream: str, *events: tuple[int, str]) -> None:
 
 
 def refused(call: Any, /, **params: Any) -> tuple[str, str]:
-    """The code and the text of the error that a call ends with."""
+    """Return the code and the text of the error that a call raises."""
     with pytest.raises(ClientError) as caught:
         call(**params)
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] in {400, 501}
@@ -44,12 +44,12 @@ def refused(call: Any, /, **params: Any) -> tuple[str, str]:
 
 
 def messages(answer: dict[str, Any]) -> list[str]:
-    """The messages of an answer."""
+    """Return the messages of an answer."""
     return [event["message"] for event in answer["events"]]
 
 
 def test_what_was_put_is_got(logs: Any) -> None:
-    """Event by event, with both times."""
+    """Each event has both of its times."""
     put(logs, "job/algo-1-1", (5, "a"), (5, "b"), (7, "c"))
     answer = logs.get_log_events(**WHERE, startFromHead=True)
     assert messages(answer) == ["a", "b", "c"]
@@ -67,7 +67,7 @@ def test_what_was_put_is_got(logs: Any) -> None:
 
 
 def test_events_of_several_streams_come_by_time(logs: Any) -> None:
-    """With unique ids and the stream of each; there is no token after the last page."""
+    """Each event has a unique id and its stream, and the last page has no token."""
     put(logs, "job/algo-1-1", (1, "1"), (4, "4"))
     put(logs, "job/algo-2-1", (2, "2"), (3, "3"))
     put(logs, "job2/algo-1-1", (0, "other"))
@@ -97,19 +97,19 @@ def test_events_of_several_streams_come_by_time(logs: Any) -> None:
     ],
 )
 def test_a_pattern_of_terms_filters(logs: Any, pattern: str, found: list[str]) -> None:
-    """All terms, one of those with a question mark, none of those with a minus; case counts."""
+    """All plain terms match, one term with a question mark, and no term with a minus. Case matters."""
     put(logs, "s", (1, "an ERROR here"), (2, "a warning"), (3, "ERROR and warning"))
     assert messages(logs.filter_log_events(logGroupName=GROUP, filterPattern=pattern)) == found
 
 
 @pytest.mark.parametrize("pattern", ["[a, b]", "{ $.a = 1 }", "%^an?%"])
 def test_other_patterns_are_not_implemented(logs: Any, pattern: str) -> None:
-    """Instead of matching nothing."""
+    """They are refused instead of matching nothing."""
     assert refused(logs.filter_log_events, logGroupName=GROUP, filterPattern=pattern)[0] == "NotImplemented"
 
 
 def test_streams_come_in_pages_of_fifty(logs: Any) -> None:
-    """A token only if there is more: some clients go on for ever if there is one."""
+    """The last page has no token, because some clients never end otherwise."""
     names = [f"job/algo-{number:03d}" for number in range(101)]
     for name in names:
         put(logs, name)
@@ -121,7 +121,7 @@ def test_streams_come_in_pages_of_fifty(logs: Any) -> None:
 
 
 def test_streams_are_ordered(logs: Any) -> None:
-    """By name or last event, up or down."""
+    """They are sorted by name or last event, in either direction."""
     put(logs, "b", (1, "x"), (9, "x"))
     put(logs, "a", (5, "x"))
     put(logs, "c")
@@ -141,7 +141,7 @@ def test_streams_are_ordered(logs: Any) -> None:
 
 
 def test_groups_are_listed(logs: Any) -> None:
-    """By prefix, with their ARNs."""
+    """They are selected by prefix and have ARNs."""
     logs.create_log_group(logGroupName="other")
     assert [group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]] == [GROUP, "other"]
     (group,) = logs.describe_log_groups(logGroupNamePrefix="/aws/")["logGroups"]
@@ -149,7 +149,7 @@ def test_groups_are_listed(logs: Any) -> None:
 
 
 def test_groups_are_found(logs: Any) -> None:
-    """By a part of the name, with its case, or by ARNs; one way at a time."""
+    """They are selected by a case-sensitive part of the name or by ARNs, but not by both."""
     for name in ("/app/one", "/app/One", "/other/one"):
         logs.create_log_group(logGroupName=name)
 
@@ -168,7 +168,7 @@ def test_groups_are_found(logs: Any) -> None:
 
 
 def test_errors_are_the_services(logs: Any) -> None:
-    """Codes and texts as clients look for them."""
+    """Clients depend on these codes and texts."""
     missing = {"logGroupName": "none", "logStreamName": "none"}
     assert refused(logs.get_log_events, **missing) == (
         "ResourceNotFoundException",
@@ -212,7 +212,7 @@ def test_batches_have_limits(logs: Any) -> None:
 
 
 def test_events_of_wrong_times_are_left_out(logs: Any) -> None:
-    """And said so, by their places in the batch; the others are kept, whatever the span between."""
+    """The answer has their indexes in the batch, and the other events are stored."""
     put(logs, "job/algo-1-1")
     logs.put_retention_policy(logGroupName=GROUP, retentionInDays=3)
     ages = [15 * DAY, 14 * DAY + HOUR, 4 * DAY, HOUR, 0, -3 * HOUR]
@@ -227,7 +227,7 @@ def test_events_of_wrong_times_are_left_out(logs: Any) -> None:
 
 
 def test_newest_events_come_first_if_asked(logs: Any) -> None:
-    """Over pages and streams; the token remembers the order."""
+    """The order holds over pages and streams, and the token remembers it."""
     put(logs, "a", (1, "1"), (3, "3"), (4, "4"))
     put(logs, "b", (0, "0"), (2, "2"), (5, "5"))
     params = {"logGroupName": GROUP, "startFromHead": False, "startTime": NOW, "limit": 2}
@@ -238,7 +238,7 @@ def test_newest_events_come_first_if_asked(logs: Any) -> None:
 
 
 def test_groups_and_streams_are_deleted(logs: Any) -> None:
-    """With what is in them, and nothing else."""
+    """Their content is deleted with them, and nothing else."""
     put(logs, "a", (1, "a"))
     put(logs, "b", (1, "b"))
     logs.delete_log_stream(logGroupName=GROUP, logStreamName="a")
@@ -253,7 +253,7 @@ def test_groups_and_streams_are_deleted(logs: Any) -> None:
 
 
 def test_retention_is_kept(logs: Any) -> None:
-    """Until it is taken back; only certain numbers of days are one."""
+    """It can be removed again, and only certain numbers of days are accepted."""
     assert "retentionInDays" not in logs.describe_log_groups()["logGroups"][0]
     logs.put_retention_policy(logGroupName=GROUP, retentionInDays=14)
     assert logs.describe_log_groups()["logGroups"][0]["retentionInDays"] == 14
@@ -266,7 +266,7 @@ def test_retention_is_kept(logs: Any) -> None:
 
 
 def test_groups_have_tags(logs: Any) -> None:
-    """From their creation on, or later."""
+    """Tags can be set at creation or later."""
     logs.create_log_group(logGroupName="tagged", tags={"a": "1", "b": "2"})
     arn = logs.describe_log_groups(logGroupNamePrefix="tagged")["logGroups"][0]["logGroupArn"]
     logs.untag_resource(resourceArn=arn, tagKeys=["a"])
@@ -275,7 +275,7 @@ def test_groups_have_tags(logs: Any) -> None:
 
 
 def test_lists_go_on_behind_their_tokens(logs: Any) -> None:
-    """Streams by their last event, in both directions, and groups; what is no token is refused."""
+    """Streams by last event, in both directions, and groups have tokens. Invalid tokens are refused."""
     for number in range(7):
         put(logs, f"s{number}", *([(-number, "x")] if number % 3 else []))
         logs.create_log_group(logGroupName=f"g{number}")
@@ -295,7 +295,7 @@ def test_lists_go_on_behind_their_tokens(logs: Any) -> None:
 
 
 def test_parameters_are_held_against_the_model(logs: Any) -> None:
-    """With AWS's text."""
+    """The error has AWS's text."""
     code, text = refused(logs.describe_log_streams, logGroupName=GROUP, limit=51)
     assert code == "InvalidParameterException"
     assert text == (

@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> MetricStore:
 
 
 def test_samples_of_a_host_are_its_metrics(store: MetricStore) -> None:
-    """In percent, in the namespace of processing jobs, each name a metric of its own."""
+    """Each name is a metric of its own, in percent, in the namespace of processing jobs."""
     store.append(
         "job/algo-1", [(NOW, {"CPUUtilization": 50, "MemoryUtilization": 2.5}), (NOW + 1, {"DiskUtilization": 1})]
     )
@@ -41,7 +41,7 @@ def test_samples_of_a_host_are_its_metrics(store: MetricStore) -> None:
 
 
 def test_samples_come_to_buckets(store: MetricStore) -> None:
-    """Each from a multiple of the period on; the last one is whole although the end is inside it."""
+    """Each period starts at a multiple of its length, and the last one is complete."""
     start = 1_700_000_040.0  # the start of a minute
     store.append("job/algo-1", [(start + second, {"CPUUtilization": second}) for second in range(180)])
     buckets = store.summarize(CPU, start, start + 61, 60)
@@ -54,7 +54,7 @@ def test_samples_come_to_buckets(store: MetricStore) -> None:
 
 
 def test_a_series_begins_with_the_period_of_its_start(store: MetricStore) -> None:
-    """Whatever moment in it the start is."""
+    """This holds for any start in the period."""
     store.append(
         "job/algo-1", [(60.0, {"CPUUtilization": 1}), (90.0, {"CPUUtilization": 3}), (120.0, {"CPUUtilization": 5})]
     )
@@ -65,7 +65,7 @@ def test_a_series_begins_with_the_period_of_its_start(store: MetricStore) -> Non
 
 
 def test_a_set_of_values_has_no_percentiles(store: MetricStore) -> None:
-    """Only what lies between its ends is unknown: a set of equal values has them."""
+    """A set of equal values has percentiles, because no value is unknown."""
     store.put([(CPU, "Percent", [Sample(0.0, 3, 12, 1, 9), Sample(60.0, 4, 8, 2, 2), Sample.of(60.0, 4.0, 2)])])
     series = Series(store, CPU, 0.0, 120.0, 60)
     assert series.points("Sum") == [(0.0, 12.0), (60.0, 16.0)]
@@ -75,7 +75,7 @@ def test_a_set_of_values_has_no_percentiles(store: MetricStore) -> None:
 
 @given(values=st.lists(st.integers(-50, 50), min_size=2, max_size=30), percent=st.integers(1, 99))
 def test_quantiles_are_those_of_the_standard_library(values: list[int], percent: int) -> None:
-    """Counted one by one or together."""
+    """The result is the same for single and for counted values."""
     expected = statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
     counted = [(float(value), float(values.count(value))) for value in sorted(set(values))]
     assert quantile(counted, percent / 100) == pytest.approx(expected)
@@ -89,7 +89,7 @@ def test_other_statistics_are_none(name: str) -> None:
 
 
 def test_metrics_are_found(store: MetricStore) -> None:
-    """By namespace, name, dimensions with or without a value, and how recent they are; page by page, in one order."""
+    """They are selected by namespace, name, dimensions and recent activity, in sorted pages."""
     for job in ("a", "b"):
         for host in (1, 2):
             store.append(
@@ -109,7 +109,7 @@ def test_metrics_are_found(store: MetricStore) -> None:
 
 
 def test_old_samples_go(store: MetricStore) -> None:
-    """And metrics without any."""
+    """Metrics without samples are deleted, too."""
     store.append("old/algo-1", [(NOW - 10, {"CPUUtilization": 1.0})])
     store.append("job/algo-1", [(NOW - 10, {"CPUUtilization": 1.0}), (NOW, {"CPUUtilization": 2.0})])
     assert store.delete_before(NOW) == 2
@@ -119,7 +119,7 @@ def test_old_samples_go(store: MetricStore) -> None:
 
 
 def test_old_samples_go_a_few_at_a_time(store: MetricStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that others write in between: what they write stays, and every old sample goes, wherever it is."""
+    """Others write in between. Their samples stay, and every old sample is deleted."""
     monkeypatch.setattr("processing.local.stores.metrics.DELETED_AT_ONCE", 3)
     samples = [(NOW - 10 + (number % 4 == 0) * 10, {"CPUUtilization": 1.0}) for number in range(20)]
     store.append("job/algo-1", samples)

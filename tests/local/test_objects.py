@@ -52,7 +52,7 @@ def bodies(store: ObjectStore) -> list[str]:
 
 
 def run(code: str, root: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start another process that has the same folder open."""
+    """Start another process with the same folder."""
     start = "import sys; from pathlib import Path; from processing.local.stores.objects import ObjectStore\n"
     start += "store = ObjectStore(Path(sys.argv[1]))\n"
     path = os.pathsep.join(sys.path)
@@ -125,7 +125,7 @@ class TestObjects:
         store.put("bucket", "k", b"z")
         assert bodies(store) == [store.get("bucket", "k").path.name]
 
-    def test_a_reader_keeps_what_it_opened(self, store: ObjectStore) -> None:
+    def test_a_reader_keeps_an_opened_body(self, store: ObjectStore) -> None:
         """An object that is replaced while it is read is read to its end."""
         store.put("bucket", "k", b"old")
         record, descriptor = store.open("bucket", "k")
@@ -143,7 +143,7 @@ class TestObjects:
         assert bodies(store) == []
 
     def test_unknown_names_are_errors(self, store: ObjectStore) -> None:
-        """Of bucket and key, the one that is missing is named."""
+        """The error names the missing bucket or key."""
         with pytest.raises(ApiError, match="NoSuchKey"):
             store.get("bucket", "k")
         for call in (store.get, store.delete):
@@ -153,7 +153,7 @@ class TestObjects:
             store.put("other", "k", b"")
 
     def test_a_bucket_with_objects_is_not_deleted(self, store: ObjectStore) -> None:
-        """An empty one is, and its unfinished uploads go with it."""
+        """Only an empty bucket is deleted, together with its unfinished uploads."""
         uploads = MultipartUploads(store)
         upload = uploads.create("bucket", "k", headers={}, metadata={})
         uploads.add_part(upload.id, "bucket", "k", 1, b"x")
@@ -168,7 +168,7 @@ class TestObjects:
 
 
 class TestConditions:
-    """Of any number of writers one wins."""
+    """Exactly one of several concurrent writers succeeds."""
 
     def test_if_match_needs_the_same_etag(self, store: ObjectStore) -> None:
         """A writer who knows an older object is refused."""
@@ -180,7 +180,7 @@ class TestConditions:
             store.put("bucket", "none", b"3", if_match=first.etag)
 
     def test_one_of_64_threads_wins(self, store: ObjectStore) -> None:
-        """If-None-Match: the others get PreconditionFailed, and the winner's bytes are there."""
+        """With If-None-Match the others get PreconditionFailed, and the winner's bytes are stored."""
         barrier = threading.Barrier(64)
 
         def put(number: int) -> int | None:
@@ -198,7 +198,7 @@ class TestConditions:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are made by fork")
     def test_one_of_64_processes_wins(self, store: ObjectStore) -> None:
-        """The exclusion holds between processes, which all begin when the last of them is there."""
+        """The exclusion holds between processes, which all start when the last one is ready."""
         code = """
 import os
 from processing.local.errors import ApiError
@@ -253,7 +253,7 @@ store.put("bucket", "k", Source())
         assert len(bodies(store)) == 2
 
     def test_bodies_of_a_killed_process_are_garbage_for_the_next_one(self, store: ObjectStore) -> None:
-        """A file that lost its object, and whose remover was killed, is removed with a later put."""
+        """A later put removes a garbage file if the process that should remove it was killed."""
         record = store.put("bucket", "k", b"old")
         with store.database.write() as connection:
             connection.execute("DELETE FROM objects")
@@ -264,8 +264,8 @@ store.put("bucket", "k", Source())
         with store.database.read() as connection:
             assert connection.execute("SELECT * FROM garbage").fetchall() == []
 
-    def test_a_full_disk_is_said_and_leaves_nothing(self, store: ObjectStore) -> None:
-        """The error is 507, which nobody takes for passing, and there is no half object."""
+    def test_a_full_disk_is_reported_and_leaves_nothing(self, store: ObjectStore) -> None:
+        """The error is 507, which no client retries, and no partial object exists."""
 
         class Full:
             def read(self, _size: int = -1, /) -> bytes:
@@ -276,8 +276,8 @@ store.put("bucket", "k", Source())
         assert (caught.value.code, caught.value.status) == ("InsufficientStorage", 507)
         assert bodies(store) == []
 
-    def test_a_full_index_is_said_and_leaves_nothing(self, store: ObjectStore) -> None:
-        """Where SQLite finds no room, the body is gone as well, and the store goes on when there is room again."""
+    def test_a_full_index_is_reported_and_leaves_nothing(self, store: ObjectStore) -> None:
+        """If SQLite has no space, the body is removed too. The store works again once there is space."""
         with store.database.read() as connection:
             (pages,) = connection.execute("PRAGMA page_count").fetchone()
             connection.execute(f"PRAGMA max_page_count = {pages}")
@@ -311,7 +311,7 @@ PRAGMA user_version = 1;
 
 
 def test_a_store_of_the_first_version_is_read(tmp_path: Path) -> None:
-    """Objects without tags and parts without checksums, as they were; and an upload of it can be completed."""
+    """Objects without tags and parts without checksums stay, and an old upload can be completed."""
     (tmp_path / "objects" / "ab").mkdir(parents=True)
     for name in ("abcdef", "abcdeg"):
         (tmp_path / "objects" / "ab" / name).write_bytes(b"bar")
@@ -327,7 +327,7 @@ def test_a_store_of_the_first_version_is_read(tmp_path: Path) -> None:
 
 
 def test_a_body_that_was_cut_short_is_no_data(store: ObjectStore) -> None:
-    """What a failure of the machine may leave is an error for the reader."""
+    """A body that a failure of the machine truncated is an error for readers."""
     record = store.put("bucket", "k", b"hello")
     os.truncate(record.path, 3)
     with pytest.raises(ApiError, match=r"InternalError.*is incomplete"):
@@ -335,7 +335,7 @@ def test_a_body_that_was_cut_short_is_no_data(store: ObjectStore) -> None:
 
 
 def test_a_body_that_was_never_moved_is_read_and_then_is(store: ObjectStore) -> None:
-    """Killed between the commit and the move: readers find it where it is, and a sweep finishes the move."""
+    """After a kill between the commit and the move, readers find the body, and the removal of orphans moves it."""
     record = store.put("bucket", "k", b"hello")
     record.path.rename(store.root / "incoming" / record.path.name)
     _, descriptor = store.open("bucket", "k")
@@ -349,7 +349,7 @@ class TestUploads:
     """Multipart uploads."""
 
     def test_a_full_disk_leaves_the_upload_as_it_was(self, store: ObjectStore) -> None:
-        """507 for what finds no room, and the parts that were there still are."""
+        """The error is 507, and earlier parts stay."""
         uploads = MultipartUploads(store)
         upload = uploads.create("bucket", "k", headers={}, metadata={})
         part = uploads.add_part(upload.id, "bucket", "k", 1, b"x")
@@ -362,7 +362,7 @@ class TestUploads:
         assert len(bodies(store)) == 1
 
     def test_parts_become_one_object(self, store: ObjectStore) -> None:
-        """In the order of their numbers; the ETag is the MD5 of the MD5s."""
+        """Parts are joined by number, and the ETag is the MD5 of their MD5s."""
         uploads = MultipartUploads(store)
         upload = uploads.create("bucket", "k", headers={"ContentType": "x/y"}, metadata={"a": "b"})
         pieces = [b"a" * MIN_PART_BYTES, b"b" * MIN_PART_BYTES, b"c"]
@@ -396,7 +396,7 @@ class TestUploads:
         assert bodies(store) == []
 
     def test_a_part_that_is_sent_again_replaces_the_first(self, store: ObjectStore) -> None:
-        """The number counts, and the bytes of the first are gone from the disk."""
+        """The later part replaces the first, whose bytes are removed from the disk."""
         uploads = MultipartUploads(store)
         upload = uploads.create("bucket", "k", headers={}, metadata={})
         uploads.add_part(upload.id, "bucket", "k", 1, b"x")
@@ -457,6 +457,6 @@ def _is_common(key: str, prefix: str, delimiter: str | None) -> bool:
 
 
 def test_an_empty_page_is_not_truncated(store: ObjectStore) -> None:
-    """As with S3, max-keys=0 is a valid question."""
+    """As in S3, max-keys=0 is valid."""
     store.put("bucket", "k", b"")
     assert store.list("bucket", limit=0) == ([], [], False, None)

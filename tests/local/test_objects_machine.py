@@ -1,4 +1,4 @@
-"""The object store against a model, by random operations, many of which die in the middle.
+"""The object store against a model, with random operations, many of which are killed.
 
 Each operation runs in a process of its own. One that shall die counts what it calls, Python's functions and C's, and
 kills itself with SIGKILL at a number that was drawn: a kill at a random moment that can be repeated. Afterwards the
@@ -95,7 +95,7 @@ for line in sys.stdin:
 
 
 class State(NamedTuple):
-    """What is in the store: bodies and tags by key, and of each upload the key and the parts' bodies by number."""
+    """The expected content: bodies and tags by key, and the key and parts of each upload."""
 
     objects: dict[str, tuple[bytes, dict[str, str]]]
     uploads: dict[str, tuple[str, dict[int, bytes]]]
@@ -114,7 +114,7 @@ class Nursery:
         )
 
     def run(self, root: Path, name: str, arguments: list[Any], death: int | None) -> tuple[str, Any]:
-        """Carry an operation out; returns `done`, `refused` or `killed`, and the answer."""
+        """Run an operation and return `done`, `refused` or `killed`, and the answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([str(root), name, arguments, death]) + "\n")
@@ -123,7 +123,7 @@ class Nursery:
         return how, answer
 
     def close(self) -> None:
-        """End the process that makes them."""
+        """End the process that runs operations."""
         self._process.communicate()
 
 
@@ -142,7 +142,7 @@ class Machine(RuleBasedStateMachine):
         self.model = State({}, {})
 
     def run(self, name: str, arguments: list[Any], death: int | None, after: State, expected: str | None = None) -> Any:
-        """Carry an operation out: it leads to `after`, or fails with the expected code, or was killed."""
+        """Run an operation. It leads to `after`, fails with the expected code, or is killed."""
         how, answer = self.nursery.run(self.root, name, arguments, death)
         if how == "killed":
             found = self.observe()
@@ -156,7 +156,7 @@ class Machine(RuleBasedStateMachine):
         return answer if how == "done" else None
 
     def observe(self) -> State:
-        """What is in the store now, every byte read."""
+        """Return the content of the store, with every byte read."""
         objects = {}
         for record in self.store.iter_prefix(BUCKET):
             found, descriptor = self.store.open(BUCKET, record.key)
@@ -172,14 +172,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=KEYS, body=BODIES, tag=st.sampled_from(["", "x"]), death=DEATHS)
     def put(self, key: str, body: bytes, tag: str, death: int | None) -> None:
-        """Write, over what there is."""
+        """Write or overwrite an object."""
         tags = {"tag": tag} if tag else {}
         after = self.model._replace(objects={**self.model.objects, key: (body, tags)})
         self.run("put", [key, _text(body), tags, {}], death, after)
 
     @rule(key=KEYS, body=BODIES, death=DEATHS)
     def put_once(self, key: str, body: bytes, death: int | None) -> None:
-        """Write where there is nothing."""
+        """Write an object that must not exist."""
         after = self.model._replace(objects={**self.model.objects, key: (body, {})})
         expected = "PreconditionFailed" if key in self.model.objects else None
         arguments = [key, _text(body), {}, {"if_none_match": True}]
@@ -187,13 +187,13 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=KEYS, death=DEATHS)
     def delete(self, key: str, death: int | None) -> None:
-        """Delete, whether it is there or not."""
+        """Delete an object, existing or not."""
         objects = {name: value for name, value in self.model.objects.items() if name != key}
         self.run("delete", [key], death, self.model._replace(objects=objects))
 
     @rule(key=KEYS, death=DEATHS)
     def create(self, key: str, death: int | None) -> None:
-        """Begin an upload. Its name is known afterwards only."""
+        """Start an upload, whose id is known only afterwards."""
         if len(self.model.uploads) > 2:
             return
         how, answer = self.nursery.run(self.root, "create", [key], death)
@@ -215,7 +215,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=UPLOADS, death=DEATHS)
     def complete(self, which: int, death: int | None) -> None:
-        """Make an object of all parts."""
+        """Join all parts into an object."""
         name, key, parts = self.upload(which)
         if name and parts:
             known = MultipartUploads(self.store).parts(name, BUCKET, key)
@@ -226,7 +226,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=UPLOADS, death=DEATHS)
     def abort(self, which: int, death: int | None) -> None:
-        """Throw an upload away."""
+        """Abort an upload."""
         name, key, _ = self.upload(which)
         if name:
             uploads = {other: value for other, value in self.model.uploads.items() if other != name}
@@ -234,11 +234,11 @@ class Machine(RuleBasedStateMachine):
 
     @rule(death=DEATHS)
     def sweep(self, death: int | None) -> None:
-        """Put away what was left; that may die as well."""
+        """Remove orphans, which may be killed as well."""
         self.run("sweep", [], death, self.model)
 
     def upload(self, which: int) -> tuple[str, str, dict[int, bytes]]:
-        """One of the uploads: its name, key and parts; empty if there are not so many."""
+        """Return the id, key and parts of an upload, or an empty result if there are fewer."""
         names = sorted(self.model.uploads)
         if which >= len(names):
             return "", "", {}
@@ -247,11 +247,11 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        """The store is what the model is."""
+        """The store has the content of the model."""
         assert self.observe() == self.model
 
     def teardown(self) -> None:
-        """Once it is swept, every file has an owner, and nothing is lost."""
+        """After the removal of orphans every file belongs to an object or part, and nothing is lost."""
         if not hasattr(self, "folder"):
             return
         self.store.remove_orphans(0.0)
@@ -299,7 +299,7 @@ def test_operations_that_die_happen_or_do_not() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are made by fork")
 @pytest.mark.parametrize("replaces", [False, True], ids=["new", "over an old one"])
 def test_no_moment_of_a_write_is_a_bad_one(replaces: bool) -> None:
-    """Killed at each of many moments, first to last: the old object or the new one, and no file too many."""
+    """A kill at any moment leaves the old object or the new one, and no other file."""
     nursery = Nursery()
     outcomes = set()
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:

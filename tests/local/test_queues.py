@@ -1,4 +1,4 @@
-"""The queue store: who gets which message when, in a time of the test's own."""
+"""The queue store: visibility, order and loss of messages, with the test's own time."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def receive(store: QueueStore, now: float, limit: int = 10, visibility: int | No
 
 
 def test_messages_come_in_the_order_in_which_they_were_sent(store: QueueStore) -> None:
-    """SQS tries to; the engine does."""
+    """SQS makes an effort to keep the order, and the engine keeps it."""
     send(store, "one", "two", "three")
     assert receive(store, NOW, limit=2) == ["one", "two"]
     assert receive(store, NOW) == ["three"]
 
 
 def test_a_received_message_comes_again_after_its_visibility_timeout(store: QueueStore) -> None:
-    """Unless it is deleted, and it says how often it came."""
+    """This repeats until it is deleted, and the message has the number of its receives."""
     send(store, "x")
     (first,) = store.receive("q", 1, None, NOW)
     assert receive(store, NOW + 29) == []
@@ -54,7 +54,7 @@ def test_a_received_message_comes_again_after_its_visibility_timeout(store: Queu
 
 
 def test_an_older_receipt_deletes_nothing(store: QueueStore) -> None:
-    """The message is with somebody else by then; the call succeeds, as on AWS."""
+    """Another receiver has the message by then. The call succeeds, as on AWS."""
     send(store, "x")
     (first,) = store.receive("q", 1, 5, NOW)
     store.receive("q", 1, 5, NOW + 5)
@@ -62,8 +62,8 @@ def test_an_older_receipt_deletes_nothing(store: QueueStore) -> None:
     assert receive(store, NOW + 10) == ["x"]
 
 
-def test_a_receipt_deletes_after_its_time_if_nobody_else_has_the_message(store: QueueStore) -> None:
-    """It is the latest one still."""
+def test_a_receipt_deletes_after_its_time_if_no_other_receiver_has_the_message(store: QueueStore) -> None:
+    """It is still the latest receipt."""
     send(store, "x")
     (message,) = store.receive("q", 1, 5, NOW)
     store.remove("q", message.receipt)
@@ -72,7 +72,7 @@ def test_a_receipt_deletes_after_its_time_if_nobody_else_has_the_message(store: 
 
 
 def test_a_delayed_message_comes_later(store: QueueStore) -> None:
-    """By its own delay, or else by the queue's."""
+    """The delay is its own or the queue's."""
     store.change("q", {"DelaySeconds": 100}, NOW)
     send(store, "by the queue")
     send(store, "at once", delay=0)
@@ -82,7 +82,7 @@ def test_a_delayed_message_comes_later(store: QueueStore) -> None:
 
 
 def test_messages_are_kept_for_the_retention_period(store: QueueStore) -> None:
-    """Neither received nor counted afterwards."""
+    """Afterwards they are neither received nor counted."""
     store.change("q", {"MessageRetentionPeriod": 60}, NOW)
     send(store, "old")
     send(store, "new", now=NOW + 30)
@@ -91,7 +91,7 @@ def test_messages_are_kept_for_the_retention_period(store: QueueStore) -> None:
 
 
 def test_visibility_can_be_changed_while_the_message_is_there(store: QueueStore) -> None:
-    """Longer, or no longer at all; afterwards it is somebody else's."""
+    """It can be extended or ended, until another receiver has the message."""
     send(store, "x")
     (message,) = store.receive("q", 1, 10, NOW)
     store.set_visibility("q", message.receipt, 100, NOW + 9)
@@ -104,13 +104,13 @@ def test_visibility_can_be_changed_while_the_message_is_there(store: QueueStore)
 
 @pytest.mark.parametrize("receipt", ["nonsense", "MToyOjM", "MTox", "é", "MTp4Onk="])
 def test_a_made_up_receipt_is_refused(store: QueueStore, receipt: str) -> None:
-    """Also where it can be decoded."""
+    """This holds even if the handle can be decoded."""
     with pytest.raises(ApiError, match="ReceiptHandleIsInvalid"):
         store.remove("q", receipt)
 
 
 def test_a_receipt_of_another_queue_is_refused(store: QueueStore) -> None:
-    """It deletes nothing there."""
+    """It deletes nothing in the other queue."""
     store.create("other", {}, NOW)
     send(store, "x")
     (message,) = store.receive("q", 1, None, NOW)
@@ -119,7 +119,7 @@ def test_a_receipt_of_another_queue_is_refused(store: QueueStore) -> None:
 
 
 def test_the_engine_makes_the_queue_that_it_posts_to(store: QueueStore) -> None:
-    """So that no event waits for a reader to make it."""
+    """Events need not wait for a reader to create the queue."""
     store.post("new", "x", NOW)
     assert [message.body for message in store.receive("new", 1, None, NOW)] == ["x"]
 
@@ -161,7 +161,7 @@ while True:
 
 
 def test_a_killed_sender_leaves_whole_messages(store: QueueStore, tmp_path: Path) -> None:
-    """What it was told is sent is there, and of a batch there is all or nothing."""
+    """Every confirmed message is stored, and every batch completely or not at all."""
     with subprocess.Popen([sys.executable, "-c", _SENDER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as sender:
         assert sender.stdout is not None
         said = [int(sender.stdout.readline()) for _ in range(20)]

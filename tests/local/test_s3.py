@@ -1,4 +1,4 @@
-"""S3 through boto3: what the engine does beyond the contract of test_s3_contract.py, through both of its transports."""
+"""S3 through boto3 and both transports: behaviour of the engine beyond the contract of test_s3_contract.py."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def engine_s3(client: Callable[..., Any]) -> Any:
 
 
 def refused(call: Any, /, **params: Any) -> tuple[str, int]:
-    """The code and the status of the error that a call ends with."""
+    """Return the code and the status of the error that a call raises."""
     with pytest.raises(ClientError) as caught:
         call(**params)
     response = caught.value.response
@@ -44,7 +44,7 @@ def refused(call: Any, /, **params: Any) -> tuple[str, int]:
 
 
 def message(call: Any, /, **params: Any) -> str:
-    """The text of the error that a call ends with."""
+    """Return the text of the error that a call raises."""
     with pytest.raises(ClientError) as caught:
         call(**params)
     text: str = caught.value.response["Error"]["Message"]
@@ -52,15 +52,15 @@ def message(call: Any, /, **params: Any) -> str:
 
 
 def crc(data: bytes) -> str:
-    """CRC32 as S3 writes it."""
+    """Return a CRC32 in S3's format."""
     return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
 
 
 class TestEngine:
-    """What has no place in the contract with others, through both transports."""
+    """Behaviour outside the contract with other servers, through both transports."""
 
     def test_a_bucket_is_made_once(self, engine_s3: Any) -> None:
-        """The second time it is a conflict, in every region."""
+        """The second creation is a conflict in every region."""
         assert refused(engine_s3.create_bucket, Bucket=BUCKET) == ("BucketAlreadyOwnedByYou", 409)
 
     @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ class TestEngine:
         ],
     )
     def test_the_expected_owner_is_checked(self, engine_s3: Any, operation: str, params: dict[str, Any]) -> None:
-        """Another account's number is 403; the engine's own is fine; a missing bucket is missing first."""
+        """Another account's number is 403, and the engine's own is accepted. A missing bucket comes first."""
         call = getattr(engine_s3, operation)
         engine_s3.put_object(Bucket=BUCKET, Key="k", Body=b"")
         assert refused(call, Bucket=BUCKET, ExpectedBucketOwner="123456789012", **params)[1] == 403
@@ -86,7 +86,7 @@ class TestEngine:
     def test_a_checksum_that_cannot_be_checked_is_kept(
         self, engine_s3: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Without awscrt a CRC32C is taken as it is, which the log says once."""
+        """Without awscrt a CRC32C is accepted unverified, which is logged once."""
         monkeypatch.setitem(sys.modules, "awscrt.checksums", None)
         _digest_factory.cache_clear()
         value = base64.b64encode(b"\0\0\0\0").decode()
@@ -117,14 +117,14 @@ class TestEngine:
         engine_s3.get_object(Bucket=BUCKET, Key="k", IfModifiedSince=earlier, IfUnmodifiedSince=when)["Body"].read()
 
     def test_a_wrong_token_is_refused(self, engine_s3: Any) -> None:
-        """Instead of a listing from somewhere."""
+        """A bad token does not cause a listing from an arbitrary key."""
         assert refused(engine_s3.list_objects_v2, Bucket=BUCKET, ContinuationToken="é")[0] == "InvalidArgument"
 
     @pytest.mark.parametrize(
         "key", ["..", "../x", "a/../b", ".", "//", "/a", "a/", "a//b", "\x01", "a\rb", "a\nb", " "]
     )
     def test_no_key_is_a_path(self, engine_s3: Any, key: str) -> None:
-        """Each is put, listed and got as it is written."""
+        """Each key is stored, listed and read unchanged."""
         engine_s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
         assert [entry["Key"] for entry in engine_s3.list_objects_v2(Bucket=BUCKET)["Contents"]] == [key]
         assert engine_s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == b"x"
@@ -144,7 +144,7 @@ class TestEngine:
         assert [[upload["Key"] for upload in page["Uploads"]] for page in uploads] == [["a", "b", "b"], ["c"]]
 
     def test_what_the_engine_lacks_is_501(self, engine_s3: Any) -> None:
-        """By its name, and never taken for another operation."""
+        """Unsupported operations and parameters are never mistaken for supported ones."""
         engine_s3.put_object(Bucket=BUCKET, Key="k", Body=b"x")
         assert refused(engine_s3.put_bucket_versioning, Bucket=BUCKET, VersioningConfiguration={}) == (
             "NotImplemented",
@@ -155,7 +155,7 @@ class TestEngine:
         assert engine_s3.get_object(Bucket=BUCKET, Key="k")["Body"].read() == b"x"
 
     def test_a_large_object_never_is_in_memory(self, engine_s3: Any) -> None:
-        """Neither way is more than a piece read at a time."""
+        """Both directions read one piece at a time."""
         size, largest = 64 << 20, 0
 
         class Source(io.RawIOBase):
@@ -189,7 +189,7 @@ class TestEngine:
 
 
 class TestChecksumsOfUploads:
-    """What S3 asks of an upload that was begun with an algorithm."""
+    """Requirements of an upload that was started with an algorithm."""
 
     @pytest.mark.parametrize(
         ("algorithm", "kind", "answer"),
@@ -204,7 +204,7 @@ class TestChecksumsOfUploads:
     def test_an_upload_knows_its_checksums(
         self, engine_s3: Any, algorithm: str | None, kind: str | None, answer: tuple[str | None, str | None]
     ) -> None:
-        """The type follows from the algorithm, if it is not given; parts and uploads tell both."""
+        """The default type depends on the algorithm. Listings of parts and uploads have both."""
         given = {"ChecksumAlgorithm": algorithm, "ChecksumType": kind}
         params = {name: value for name, value in given.items() if value is not None}
         created = engine_s3.create_multipart_upload(Bucket=BUCKET, Key="k", **params)
@@ -224,12 +224,12 @@ class TestChecksumsOfUploads:
         ],
     )
     def test_impossible_checksums_are_refused(self, engine_s3: Any, params: dict[str, str]) -> None:
-        """Before there is an upload."""
+        """The error comes before an upload exists."""
         create = engine_s3.create_multipart_upload
         assert refused(create, Bucket=BUCKET, Key="k", **params) == ("InvalidRequest", 400)
 
     def test_a_part_needs_the_checksum_of_its_upload(self, engine_s3: Any) -> None:
-        """Of that algorithm; and the completion has to name each."""
+        """Parts need a checksum of the algorithm, and the completion must list each."""
         created = engine_s3.create_multipart_upload(Bucket=BUCKET, Key="k", ChecksumAlgorithm="CRC32")
         where = {"Bucket": BUCKET, "Key": "k", "UploadId": created["UploadId"]}
         sha = base64.b64encode(hashlib.sha256(b"x").digest()).decode()
@@ -258,7 +258,7 @@ class TestChecksumsOfUploads:
         assert done["ChecksumCRC32"] == crc(zlib.crc32(b"x").to_bytes(4, "big")) + "-1"
 
     def test_a_full_checksum_needs_none_of_the_parts(self, engine_s3: Any) -> None:
-        """The engine finds those itself, also of a part that it copies."""
+        """The engine computes them, even for a part that it copies."""
         engine_s3.put_object(Bucket=BUCKET, Key="source", Body=b"a" * MIN_PART_BYTES)
         params = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
         created = engine_s3.create_multipart_upload(Bucket=BUCKET, Key="k", **params)
@@ -292,29 +292,29 @@ class TestChecksumsOfUploads:
         assert (done["ChecksumCRC64NVME"], done["ChecksumType"]) == (whole, "FULL_OBJECT")
 
     def test_two_checksums_are_one_too_many(self, engine_s3: Any) -> None:
-        """As with S3."""
+        """This is as in S3."""
         sha = base64.b64encode(hashlib.sha256(b"x").digest()).decode()
         put = {"Bucket": BUCKET, "Key": "k", "Body": b"x", "ChecksumSHA256": sha, "ChecksumCRC32": crc(b"x")}
         assert refused(engine_s3.put_object, **put) == ("InvalidRequest", 400)
 
 
 class TestQuestions:
-    """Odd questions and what they are answered."""
+    """Answers to unusual requests."""
 
     def test_part_and_range_exclude_each_other(self, engine_s3: Any) -> None:
-        """400."""
+        """The status is 400."""
         engine_s3.put_object(Bucket=BUCKET, Key="k", Body=b"x")
         get = {"Bucket": BUCKET, "Key": "k", "PartNumber": 1, "Range": "bytes=0-0"}
         assert refused(engine_s3.get_object, **get) == ("InvalidRequest", 400)
 
     def test_a_part_of_an_empty_object_is_empty(self, engine_s3: Any) -> None:
-        """There is no range to name."""
+        """An empty object has no range."""
         engine_s3.put_object(Bucket=BUCKET, Key="k", Body=b"")
         got = engine_s3.get_object(Bucket=BUCKET, Key="k", PartNumber=1)
         assert (got["Body"].read(), got["ContentLength"]) == (b"", 0)
 
     def test_attributes_of_an_ordinary_object(self, engine_s3: Any) -> None:
-        """It has no parts; and only what is asked for is told."""
+        """It has no parts, and only requested attributes are returned."""
         engine_s3.put_object(Bucket=BUCKET, Key="k", Body=b"hello", ChecksumSHA256=_sha(b"hello"))
         ask = {"Bucket": BUCKET, "Key": "k"}
         found = engine_s3.get_object_attributes(**ask, ObjectAttributes=["ObjectParts", "ObjectSize", "Checksum"])
@@ -324,7 +324,7 @@ class TestQuestions:
         assert refused(engine_s3.get_object_attributes, **ask, ObjectAttributes=["Colour"])[0] == "InvalidArgument"
 
     def test_parts_without_checksums_are_counted(self, engine_s3: Any) -> None:
-        """As S3 does: how many there are, not which; with checksums they come in pages."""
+        """As in S3, only their number is returned. Parts with checksums come in pages."""
         for params, told in (({}, None), ({"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}, 2)):
             created = engine_s3.create_multipart_upload(Bucket=BUCKET, Key="k", **params)
             where = {"Bucket": BUCKET, "Key": "k", "UploadId": created["UploadId"]}
@@ -336,17 +336,17 @@ class TestQuestions:
             assert ("Parts" in parts) == (told is not None)
 
     def test_an_unknown_encoding_is_refused(self, engine_s3: Any) -> None:
-        """Of names in listings there is one."""
+        """Listings know one encoding of names."""
         assert refused(engine_s3.list_objects_v2, Bucket=BUCKET, EncodingType="x")[0] == "InvalidArgument"
 
     def test_numbers_have_limits(self, engine_s3: Any) -> None:
-        """What is below zero is no page; and buckets are found by their region."""
+        """Negative limits are refused, and buckets are found by region."""
         assert refused(engine_s3.list_objects_v2, Bucket=BUCKET, MaxKeys=-1)[0] == "InvalidArgument"
         assert engine_s3.list_buckets(MaxBuckets=1, BucketRegion="us-east-1")["Buckets"][0]["Name"] == BUCKET
         assert engine_s3.list_buckets(BucketRegion="eu-west-1")["Buckets"] == []
 
-    def test_a_deletion_names_what_it_could_not_delete(self, engine_s3: Any) -> None:
-        """One key's error is no other's; more than 1,000 are no request."""
+    def test_a_deletion_names_the_keys_that_it_could_not_delete(self, engine_s3: Any) -> None:
+        """Errors are reported for each key, and more than 1,000 keys are refused."""
         engine_s3.put_object(Bucket=BUCKET, Key="k", Body=b"")
         wanted = [{"Key": "k" * 1025}, {"Key": "k"}, {"Key": "v", "VersionId": "1"}]
         answer = engine_s3.delete_objects(Bucket=BUCKET, Delete={"Objects": wanted, "Quiet": True})
@@ -356,13 +356,13 @@ class TestQuestions:
         assert refused(engine_s3.delete_objects, Bucket=BUCKET, Delete=many) == ("MalformedXML", 400)
 
     def test_a_conditional_deletion_needs_an_object(self, engine_s3: Any) -> None:
-        """With `*` it has to be there, whatever it is."""
+        """With `*` any existing object is deleted."""
         assert refused(engine_s3.delete_object, Bucket=BUCKET, Key="k", IfMatch="*") == ("NoSuchKey", 404)
         engine_s3.put_object(Bucket=BUCKET, Key="k", Body=b"")
         engine_s3.delete_object(Bucket=BUCKET, Key="k", IfMatch="*")
 
     def test_a_copy_onto_itself_has_to_change_something(self, engine_s3: Any) -> None:
-        """Another storage class does; what S3 copies of a source it does not say anew."""
+        """Another storage class is a change. The other properties are inherited."""
         engine_s3.put_object(Bucket=BUCKET, Key="k", Body=b"x", ContentType="a/b", StorageClass="STANDARD_IA")
         copy = {"Bucket": BUCKET, "Key": "k", "CopySource": {"Bucket": BUCKET, "Key": "k"}}
         assert refused(engine_s3.copy_object, **copy) == ("InvalidRequest", 400)
@@ -373,7 +373,7 @@ class TestQuestions:
 
     @pytest.mark.parametrize("acl", ["public-read", "authenticated-read"])
     def test_access_lists_are_not_supported(self, engine_s3: Any, acl: str) -> None:
-        """As in every bucket that S3 makes today; the owner's own may be said."""
+        """This is as in every new bucket of S3. The owner's own ACLs are accepted."""
         put = {"Bucket": BUCKET, "Key": "k", "Body": b""}
         assert refused(engine_s3.put_object, **put, ACL=acl) == ("AccessControlListNotSupported", 400)
         engine_s3.put_object(**put, ACL="bucket-owner-full-control")
@@ -391,7 +391,7 @@ class TestQuestions:
         ],
     )
     def test_what_is_asked_of_an_object_is_not_ignored(self, engine_s3: Any, params: dict[str, Any]) -> None:
-        """501, rather than less than was asked for."""
+        """The status is 501, instead of a partial result."""
         config_free = {"Bucket": BUCKET, "Key": "k", "Body": b""}
         with pytest.raises((ClientError, ValueError)) as caught:  # botocore keeps a key from plain HTTP
             engine_s3.put_object(**config_free, **params)
@@ -399,7 +399,7 @@ class TestQuestions:
             assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
 
     def test_a_large_body_is_refused_by_its_length(self, local_session: LocalSession) -> None:
-        """More than 5 GB are no single object, before a byte is read."""
+        """More than 5 GB are refused before a byte is read."""
         engine_s3 = local_session.boto_session.client("s3")
         engine_s3.create_bucket(Bucket=BUCKET)
         params = {"Bucket": BUCKET, "Key": "k", "Body": b"", "ContentLength": (5 << 30) + 1}
@@ -407,11 +407,11 @@ class TestQuestions:
             local_session.engine.handle("s3", "PutObject", params)
 
     def test_an_invalid_bucket_is_named_so(self, engine_s3: Any) -> None:
-        """Other than one that might be there."""
+        """The error is not that of a missing bucket."""
         assert refused(engine_s3.list_objects_v2, Bucket="No_Bucket") == ("InvalidBucketName", 400)
 
     def test_the_same_tag_twice_is_refused(self, engine_s3: Any) -> None:
-        """In the list and in the header."""
+        """This holds for the tag set and for the header."""
         twice = [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}]
         engine_s3.put_object(Bucket=BUCKET, Key="k", Body=b"")
         tagging = {"TagSet": twice}
@@ -420,7 +420,7 @@ class TestQuestions:
 
 
 def test_a_presigned_url_is_a_request(http_client: Callable[..., Any]) -> None:
-    """To read, with headers of the signer's choice, and to write."""
+    """They read, with the signer's headers, and write."""
     s3 = http_client("s3", config=Config(signature_version="s3v4"))
     s3.create_bucket(Bucket=BUCKET)
     put = s3.generate_presigned_url("put_object", Params={"Bucket": BUCKET, "Key": "ü k"})

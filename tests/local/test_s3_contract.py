@@ -1,4 +1,4 @@
-"""S3 through boto3: one contract, held against the engine (both of its transports) and against S3 servers of others.
+"""S3 through boto3: one contract for the engine (through both transports) and for other S3 servers.
 
 So the engine is held to what others do; and the contract is AWS's documentation: where one of the others is known not
 to keep to it, the table says so, and the test has to fail there (a strict xfail): the day it does not, the row goes.
@@ -45,7 +45,7 @@ DIFFERENCES: dict[str, dict[str, str]] = {
         "test_a_composite_checksum_is_that_of_the_parts": "answers no checksum of an object in parts",
         "test_a_full_checksum_is_that_of_the_whole": "answers no checksum of an object in parts",
         "test_a_wrong_full_checksum_is_refused": "does not check it",
-        "test_attributes_are_told": "knows no checksum of an object in parts",
+        "test_attributes_are_returned": "knows no checksum of an object in parts",
         "test_a_part_can_be_read": "takes no notice of PartNumber",
         "test_a_part_that_there_is_not_cannot_be_read": "416 without a code",
         "test_the_announced_size_is_checked": "takes no notice of the size",
@@ -60,18 +60,18 @@ DIFFERENCES: dict[str, dict[str, str]] = {
         "test_bucket_names_are_those_of_hosts": "takes some names that S3 does not",
     },
     "seaweedfs": {
-        "test_an_object_comes_back_with_what_was_said_of_it": "has no KMS key of that name: an internal error",
+        "test_an_object_comes_back_with_its_properties": "has no KMS key of that name: an internal error",
         "test_keys_are_listed_in_the_order_of_their_bytes": "keys are paths there: no `a` beside `a/b`",
         "test_a_key_may_be_the_beginning_of_another_one": "keys are paths there: no `a` beside `a/b`",
         "test_no_key_is_a_path": "keys are paths there: dots and empty names are taken for such",
         "test_a_key_may_have_1024_bytes": "255 bytes between two slashes are the most",
-        "test_a_copy_has_the_bytes_and_what_was_said_of_them": "the ETag of the answer is not quoted",
+        "test_a_copy_has_the_bytes_and_the_properties": "the ETag of the answer is not quoted",
         "test_a_bucket_knows_its_region": "knows no regions",
         "test_ten_tags_are_the_most": "InvalidTag instead of BadRequest",
         "test_if_match_needs_something_to_match": "412 instead of 404",
         "test_checksums_are_checked": "does not tell the type of a checksum",
         "test_a_copy_has_checksums": "keeps no checksum of a copy",
-        "test_attributes_are_told": "does not tell the checksum",
+        "test_attributes_are_returned": "does not tell the checksum",
         "test_the_announced_size_is_checked": "takes no notice of the size",
         "test_uploads_roll_up_too": "takes no notice of the delimiter",
         "test_much_metadata_is_refused": "has no limit",
@@ -123,7 +123,7 @@ def _client(server: str, request: pytest.FixtureRequest, stack: contextlib.ExitS
 
 
 def refused(call: Any, /, **params: Any) -> tuple[str, int]:
-    """The code and the status of the error that a call ends with."""
+    """Return the code and the status of the error that a call raises."""
     with pytest.raises(ClientError) as caught:
         call(**params)
     response = caught.value.response
@@ -131,12 +131,12 @@ def refused(call: Any, /, **params: Any) -> tuple[str, int]:
 
 
 def crc(data: bytes) -> str:
-    """CRC32 as S3 writes it."""
+    """Return a CRC32 in S3's format."""
     return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
 
 
 def uploaded(s3: Any, key: str, bodies: list[bytes], **params: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Upload in parts; returns what names the upload, and the parts for its completion."""
+    """Upload parts and return the upload's parameters and the parts for its completion."""
     created = s3.create_multipart_upload(Bucket=BUCKET, Key=key, **params)
     where = {"Bucket": BUCKET, "Key": key, "UploadId": created["UploadId"]}
     said = {name: value for name, value in params.items() if name == "ChecksumAlgorithm"}
@@ -149,9 +149,9 @@ def uploaded(s3: Any, key: str, bodies: list[bytes], **params: Any) -> tuple[dic
 
 
 class TestContract:
-    """What both do."""
+    """Behaviour of all servers."""
 
-    def test_an_object_comes_back_with_what_was_said_of_it(self, s3: Any) -> None:
+    def test_an_object_comes_back_with_its_properties(self, s3: Any) -> None:
         """Bytes, type, encoding, metadata and encryption; the ETag is the quoted MD5."""
         put = s3.put_object(
             Bucket=BUCKET,
@@ -198,7 +198,7 @@ class TestContract:
         assert got["ResponseMetadata"]["HTTPStatusCode"] == 206
 
     def test_a_range_behind_the_end_is_refused(self, s3: Any) -> None:
-        """416, also of an empty object."""
+        """The status is 416, even for an empty object."""
         s3.put_object(Bucket=BUCKET, Key="k", Body=b"0123456789")
         s3.put_object(Bucket=BUCKET, Key="empty", Body=b"")
         assert refused(s3.get_object, Bucket=BUCKET, Key="k", Range="bytes=10-") == ("InvalidRange", 416)
@@ -215,20 +215,20 @@ class TestContract:
         assert refused(s3.delete_bucket, Bucket="other-bucket") == ("NoSuchBucket", 404)
 
     def test_a_conditional_put_does_not_overwrite(self, s3: Any) -> None:
-        """If-None-Match: * is 412 where there is something."""
+        """If-None-Match: * is 412 if the object exists."""
         s3.put_object(Bucket=BUCKET, Key="k", Body=b"1", IfNoneMatch="*")
         assert refused(s3.put_object, Bucket=BUCKET, Key="k", Body=b"2", IfNoneMatch="*") == ("PreconditionFailed", 412)
         assert s3.get_object(Bucket=BUCKET, Key="k")["Body"].read() == b"1"
 
     def test_a_conditional_get_saves_the_bytes(self, s3: Any) -> None:
-        """304 for what the reader has, 412 for what it does not want."""
+        """The status is 304 if the reader has the object, and 412 if a condition fails."""
         etag = s3.put_object(Bucket=BUCKET, Key="k", Body=b"1")["ETag"]
         assert refused(s3.get_object, Bucket=BUCKET, Key="k", IfNoneMatch=etag)[1] == 304
         assert refused(s3.head_object, Bucket=BUCKET, Key="k", IfMatch='"0"')[1] == 412
         assert s3.get_object(Bucket=BUCKET, Key="k", IfMatch=etag)["Body"].read() == b"1"
 
     def test_keys_are_listed_in_the_order_of_their_bytes(self, s3: Any) -> None:
-        """Odd ones too; a page says whether there is more, and where it goes on."""
+        """Unusual keys are listed, and a page has the token of the next one."""
         keys = ["a", "a/", "a//b", "a/b", "a b", "a+b", "a%2Fb", "a&<b>", "é", "日", "Z", "~"]
         for key in keys:
             s3.put_object(Bucket=BUCKET, Key=key, Body=key.encode())
@@ -248,7 +248,7 @@ class TestContract:
             assert s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == key.encode()
 
     def test_a_delimiter_rolls_keys_up(self, s3: Any) -> None:
-        """What follows it behind the prefix is one entry."""
+        """Keys with the same text up to the delimiter are one entry."""
         for key in ("a", "a/1", "a/2/x", "a/2/y", "b/1", "ab"):
             s3.put_object(Bucket=BUCKET, Key=key, Body=b"")
         top = s3.list_objects_v2(Bucket=BUCKET, Delimiter="/")
@@ -262,7 +262,7 @@ class TestContract:
         assert [entry["Key"] for entry in after["Contents"]] == ["a/2/y", "ab", "b/1"]
 
     def test_an_empty_listing_has_no_contents(self, s3: Any) -> None:
-        """The member is absent, as with S3."""
+        """The member is absent, as in S3."""
         page = s3.list_objects_v2(Bucket=BUCKET, Prefix="none")
         assert "Contents" not in page
         assert page["KeyCount"] == 0
@@ -280,12 +280,12 @@ class TestContract:
         assert s3.list_buckets()["Buckets"] == []
 
     def test_a_bucket_with_objects_stays(self, s3: Any) -> None:
-        """409 for a bucket that is not empty."""
+        """A bucket that is not empty is 409."""
         s3.put_object(Bucket=BUCKET, Key="k", Body=b"")
         assert refused(s3.delete_bucket, Bucket=BUCKET) == ("BucketNotEmpty", 409)
 
-    def test_a_copy_has_the_bytes_and_what_was_said_of_them(self, s3: Any) -> None:
-        """Or what is said anew, with REPLACE."""
+    def test_a_copy_has_the_bytes_and_the_properties(self, s3: Any) -> None:
+        """With REPLACE it has the properties of the request."""
         s3.put_object(Bucket=BUCKET, Key="ü/a b", Body=b"hello", ContentType="text/x", Metadata={"a": "1"})
         source = {"Bucket": BUCKET, "Key": "ü/a b"}
         copied = s3.copy_object(Bucket=BUCKET, Key="copy", CopySource=source)
@@ -301,7 +301,7 @@ class TestContract:
         assert refused(s3.copy_object, Bucket=BUCKET, Key="x", CopySource=missing) == ("NoSuchKey", 404)
 
     def test_a_multipart_upload_becomes_an_object(self, s3: Any) -> None:
-        """Its ETag counts the parts; before that it is in the list of uploads, and after it is not."""
+        """Its ETag has the number of parts. Only an unfinished upload is listed."""
         upload = s3.create_multipart_upload(Bucket=BUCKET, Key="k", ContentType="x/y", Metadata={"a": "1"})["UploadId"]
         where = {"Bucket": BUCKET, "Key": "k", "UploadId": upload}
         bodies = [b"a" * PART, b"b"]
@@ -321,7 +321,7 @@ class TestContract:
         assert "Uploads" not in s3.list_multipart_uploads(Bucket=BUCKET)
 
     def test_an_aborted_upload_is_gone(self, s3: Any) -> None:
-        """It is in no list, and there is no object."""
+        """It is not listed, and no object exists."""
         upload = s3.create_multipart_upload(Bucket=BUCKET, Key="k")["UploadId"]
         where = {"Bucket": BUCKET, "Key": "k", "UploadId": upload}
         s3.upload_part(**where, PartNumber=1, Body=b"x")
@@ -348,7 +348,7 @@ class TestContract:
         assert target.getvalue() == body
 
     def test_buckets_are_listed(self, s3: Any) -> None:
-        """Each with the date of its creation."""
+        """Each has the date of its creation."""
         s3.create_bucket(Bucket="0-bucket")
         buckets = s3.list_buckets()["Buckets"]
         assert {bucket["Name"] for bucket in buckets} == {"0-bucket", BUCKET}
@@ -370,7 +370,7 @@ class TestTags:
     """Tags of objects and buckets."""
 
     def test_tags_are_set_and_taken_away(self, s3: Any) -> None:
-        """As a whole; a reader learns how many there are."""
+        """They are replaced as a whole, and a reader gets their number."""
         tags = [{"Key": "a", "Value": "1"}, {"Key": "b :", "Value": ""}]
         s3.put_object(Bucket=BUCKET, Key="k", Body=b"x")
         s3.put_object_tagging(Bucket=BUCKET, Key="k", Tagging={"TagSet": tags})
@@ -382,7 +382,7 @@ class TestTags:
         assert "TagCount" not in s3.get_object(Bucket=BUCKET, Key="k")
 
     def test_tags_come_with_an_object_and_its_copy(self, s3: Any) -> None:
-        """In a header; a copy keeps them, unless it gets others."""
+        """They are sent in a header, and a copy inherits them unless it sets others."""
         s3.put_object(Bucket=BUCKET, Key="k", Body=b"x", Tagging="a=1&b=x+%3A")
         source = {"Bucket": BUCKET, "Key": "k"}
         s3.copy_object(Bucket=BUCKET, Key="kept", CopySource=source)
@@ -394,7 +394,7 @@ class TestTags:
         assert tags == {"k": {"a": "1", "b": "x :"}, "kept": {"a": "1", "b": "x :"}, "new": {"c": "3"}}
 
     def test_tags_are_words_of_any_language(self, s3: Any) -> None:
-        """Letters are, and a few signs; others are not."""
+        """Letters and a few punctuation marks are allowed."""
         s3.put_object(Bucket=BUCKET, Key="k", Body=b"x")
         tags = [{"Key": "größe", "Value": "日本"}]
         s3.put_object_tagging(Bucket=BUCKET, Key="k", Tagging={"TagSet": tags})
@@ -405,7 +405,7 @@ class TestTags:
         assert refusal == ("InvalidTag", 400)
 
     def test_an_upload_in_parts_has_tags(self, s3: Any) -> None:
-        """Those that it was begun with."""
+        """The tags are set when the upload is created."""
         where, parts = uploaded(s3, "k", [b"x"], Tagging="a=1")
         s3.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
         assert s3.get_object_tagging(Bucket=BUCKET, Key="k")["TagSet"] == [{"Key": "a", "Value": "1"}]
@@ -426,13 +426,13 @@ class TestTags:
         s3.put_object_tagging(Bucket=BUCKET, Key="k", Tagging={"TagSet": [longest]})
 
     def test_tags_need_an_object(self, s3: Any) -> None:
-        """To set them and to read them."""
+        """Setting and reading them fail."""
         assert refused(s3.get_object_tagging, Bucket=BUCKET, Key="k") == ("NoSuchKey", 404)
         refusal = refused(s3.put_object_tagging, Bucket=BUCKET, Key="k", Tagging={"TagSet": []})
         assert refusal == ("NoSuchKey", 404)
 
     def test_a_bucket_has_tags(self, s3: Any) -> None:
-        """None is an error, as S3 has it."""
+        """A bucket without tags is an error, as in S3."""
         assert refused(s3.get_bucket_tagging, Bucket=BUCKET) == ("NoSuchTagSet", 404)
         tags = [{"Key": "a", "Value": "1"}]
         s3.put_bucket_tagging(Bucket=BUCKET, Tagging={"TagSet": tags})
@@ -442,10 +442,10 @@ class TestTags:
 
 
 class TestConditions:
-    """Writes and deletions that depend on what there is."""
+    """Conditional writes and deletions."""
 
     def test_if_match_guards_a_write(self, s3: Any) -> None:
-        """412 for a writer who knows an older object."""
+        """A writer with the ETag of an older object gets 412."""
         old = s3.put_object(Bucket=BUCKET, Key="k", Body=b"1")["ETag"]
         new = s3.put_object(Bucket=BUCKET, Key="k", Body=b"2", IfMatch=old)["ETag"]
         refusal = refused(s3.put_object, Bucket=BUCKET, Key="k", Body=b"3", IfMatch=old)
@@ -453,11 +453,11 @@ class TestConditions:
         s3.put_object(Bucket=BUCKET, Key="k", Body=b"3", IfMatch=new)
 
     def test_if_match_needs_something_to_match(self, s3: Any) -> None:
-        """Where there is no object it is missing."""
+        """A missing object is an error."""
         assert refused(s3.put_object, Bucket=BUCKET, Key="k", Body=b"3", IfMatch='"0"') == ("NoSuchKey", 404)
 
     def test_a_completion_does_not_overwrite(self, s3: Any) -> None:
-        """With If-None-Match; and the upload is still there."""
+        """If-None-Match fails, and the upload stays."""
         s3.put_object(Bucket=BUCKET, Key="k", Body=b"1")
         where, parts = uploaded(s3, "k", [b"2"])
         complete = {**where, "MultipartUpload": {"Parts": parts}}
@@ -466,7 +466,7 @@ class TestConditions:
         assert s3.get_object(Bucket=BUCKET, Key="k")["Body"].read() == b"2"
 
     def test_a_copy_does_not_overwrite(self, s3: Any) -> None:
-        """With If-None-Match."""
+        """If-None-Match fails."""
         s3.put_object(Bucket=BUCKET, Key="k", Body=b"1")
         s3.put_object(Bucket=BUCKET, Key="other", Body=b"2")
         source = {"Bucket": BUCKET, "Key": "other"}
@@ -475,7 +475,7 @@ class TestConditions:
         s3.copy_object(Bucket=BUCKET, Key="new", CopySource=source, IfNoneMatch="*")
 
     def test_a_copy_depends_on_its_source(self, s3: Any) -> None:
-        """412 for another ETag than the source's, and for one that the reader has already."""
+        """The status is 412 for both kinds of conditions on the source's ETag."""
         etag = s3.put_object(Bucket=BUCKET, Key="k", Body=b"1")["ETag"]
         to = {"Bucket": BUCKET, "Key": "new", "CopySource": {"Bucket": BUCKET, "Key": "k"}}
         assert refused(s3.copy_object, **to, CopySourceIfMatch='"0"') == ("PreconditionFailed", 412)
@@ -483,14 +483,14 @@ class TestConditions:
         s3.copy_object(**to, CopySourceIfMatch=etag)
 
     def test_a_deletion_depends_on_the_object(self, s3: Any) -> None:
-        """412 if it is another one by now."""
+        """The status is 412 if the object has changed."""
         etag = s3.put_object(Bucket=BUCKET, Key="k", Body=b"1")["ETag"]
         assert refused(s3.delete_object, Bucket=BUCKET, Key="k", IfMatch='"0"') == ("PreconditionFailed", 412)
         s3.delete_object(Bucket=BUCKET, Key="k", IfMatch=etag)
         assert refused(s3.head_object, Bucket=BUCKET, Key="k")[1] == 404
 
     def test_a_deletion_of_many_depends_on_each(self, s3: Any) -> None:
-        """Each has its own answer."""
+        """Each key has its own answer."""
         etag = s3.put_object(Bucket=BUCKET, Key="a", Body=b"1")["ETag"]
         s3.put_object(Bucket=BUCKET, Key="b", Body=b"1")
         wanted = [{"Key": "a", "ETag": etag}, {"Key": "b", "ETag": '"0"'}]
@@ -500,7 +500,7 @@ class TestConditions:
 
 
 class TestChecksums:
-    """What comes with a body is checked, kept and given back."""
+    """Checksums of bodies are verified, stored and returned."""
 
     @pytest.mark.parametrize(
         ("member", "right", "wrong"),
@@ -512,7 +512,7 @@ class TestChecksums:
         ids=["sha256", "sha1", "crc32"],
     )
     def test_checksums_are_checked(self, s3: Any, member: str, right: bytes, wrong: bytes) -> None:
-        """A body that does not fit is BadDigest, and leaves nothing; one that does is told to readers who ask."""
+        """A mismatch is BadDigest and stores nothing. Readers get the checksum on request."""
         encoded = {member: base64.b64encode(wrong).decode()}
         assert refused(s3.put_object, Bucket=BUCKET, Key="k", Body=b"hello", **encoded) == ("BadDigest", 400)
         assert refused(s3.head_object, Bucket=BUCKET, Key="k")[1] == 404
@@ -523,12 +523,12 @@ class TestChecksums:
         assert member not in s3.head_object(Bucket=BUCKET, Key="k")
 
     def test_an_md5_is_checked(self, s3: Any) -> None:
-        """Content-MD5, of the body as it is."""
+        """Content-MD5 covers the body as it is stored."""
         wrong = base64.b64encode(hashlib.md5(b"x").digest()).decode()
         assert refused(s3.put_object, Bucket=BUCKET, Key="k", Body=b"hello", ContentMD5=wrong) == ("BadDigest", 400)
 
     def test_a_composite_checksum_is_that_of_the_parts(self, s3: Any) -> None:
-        """With their number behind it."""
+        """The number of parts follows it."""
         bodies = [b"a" * PART, b"b"]
         where, parts = uploaded(s3, "k", bodies, ChecksumAlgorithm="SHA256")
         done = s3.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
@@ -539,7 +539,7 @@ class TestChecksums:
         assert (head["ChecksumSHA256"], head["ChecksumType"]) == (expected, "COMPOSITE")
 
     def test_a_full_checksum_is_that_of_the_whole(self, s3: Any) -> None:
-        """Of a CRC it can be told from the parts'."""
+        """A CRC can be computed from the parts' CRCs."""
         bodies = [b"a" * PART, b"bcd"]
         where, parts = uploaded(s3, "k", bodies, ChecksumAlgorithm="CRC32", ChecksumType="FULL_OBJECT")
         complete = {**where, "MultipartUpload": {"Parts": parts}, "ChecksumType": "FULL_OBJECT"}
@@ -549,7 +549,7 @@ class TestChecksums:
         assert (head["ChecksumCRC32"], head["ChecksumType"]) == (crc(b"".join(bodies)), "FULL_OBJECT")
 
     def test_a_wrong_full_checksum_is_refused(self, s3: Any) -> None:
-        """And the upload is still there."""
+        """The upload stays."""
         where, parts = uploaded(s3, "k", [b"abc"], ChecksumAlgorithm="CRC32", ChecksumType="FULL_OBJECT")
         complete = {**where, "MultipartUpload": {"Parts": parts}, "ChecksumType": "FULL_OBJECT"}
         refusal = refused(s3.complete_multipart_upload, **complete, ChecksumCRC32=crc(b"x"))
@@ -557,14 +557,14 @@ class TestChecksums:
         assert [part["PartNumber"] for part in s3.list_parts(**where)["Parts"]] == [1]
 
     def test_a_copy_has_checksums(self, s3: Any) -> None:
-        """Those of its source's algorithm."""
+        """The copy has a checksum of the source's algorithm."""
         s3.put_object(Bucket=BUCKET, Key="k", Body=b"hello", ChecksumAlgorithm="SHA256")
         answer = s3.copy_object(Bucket=BUCKET, Key="copy", CopySource={"Bucket": BUCKET, "Key": "k"})
         expected = base64.b64encode(hashlib.sha256(b"hello").digest()).decode()
         assert answer["CopyObjectResult"]["ChecksumSHA256"] == expected
 
-    def test_attributes_are_told(self, s3: Any) -> None:
-        """Of an object in parts: size, ETag without quotes, the number of the parts and their checksums."""
+    def test_attributes_are_returned(self, s3: Any) -> None:
+        """A multipart object has a size, an ETag without quotes, and its parts with checksums."""
         where, parts = uploaded(s3, "k", [b"a" * PART, b"b"], ChecksumAlgorithm="SHA256")
         done = s3.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
         found = s3.get_object_attributes(
@@ -579,10 +579,10 @@ class TestChecksums:
 
 
 class TestParts:
-    """Multipart uploads, beyond the ordinary."""
+    """Unusual multipart uploads."""
 
     def test_a_part_can_be_read(self, s3: Any) -> None:
-        """By its number; the answer says how many there are."""
+        """A part is read by number, and the answer has the number of parts."""
         where, parts = uploaded(s3, "k", [b"a" * PART, b"bcd"])
         s3.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
         got = s3.get_object(Bucket=BUCKET, Key="k", PartNumber=2)
@@ -592,13 +592,13 @@ class TestParts:
         assert s3.head_object(Bucket=BUCKET, Key="k", PartNumber=1)["ContentLength"] == PART
 
     def test_a_part_that_there_is_not_cannot_be_read(self, s3: Any) -> None:
-        """416."""
+        """The status is 416."""
         s3.put_object(Bucket=BUCKET, Key="k", Body=b"x")
         assert s3.get_object(Bucket=BUCKET, Key="k", PartNumber=1)["Body"].read() == b"x"
         assert refused(s3.get_object, Bucket=BUCKET, Key="k", PartNumber=2) == ("InvalidPartNumber", 416)
 
     def test_a_part_can_be_copied(self, s3: Any) -> None:
-        """All of an object, or a range of it."""
+        """A part is a copy of an object or of a range of it."""
         s3.put_object(Bucket=BUCKET, Key="source", Body=b"0123456789")
         upload = s3.create_multipart_upload(Bucket=BUCKET, Key="k")["UploadId"]
         where = {"Bucket": BUCKET, "Key": "k", "UploadId": upload}
@@ -609,20 +609,20 @@ class TestParts:
         assert s3.get_object(Bucket=BUCKET, Key="k")["Body"].read() == b"234"
 
     def test_the_announced_size_is_checked(self, s3: Any) -> None:
-        """400 if the parts make another one."""
+        """The status is 400 if the size differs."""
         where, parts = uploaded(s3, "k", [b"abc"])
         complete = {**where, "MultipartUpload": {"Parts": parts}}
         assert refused(s3.complete_multipart_upload, **complete, MpuObjectSize=4) == ("InvalidRequest", 400)
         s3.complete_multipart_upload(**complete, MpuObjectSize=3)
 
     def test_parts_have_to_be_in_order(self, s3: Any) -> None:
-        """Of their numbers, each once."""
+        """Parts are listed by ascending number."""
         where, parts = uploaded(s3, "k", [b"a" * PART, b"b"])
         backwards = {"Parts": parts[::-1]}
         assert refused(s3.complete_multipart_upload, **where, MultipartUpload=backwards) == ("InvalidPartOrder", 400)
 
     def test_an_ended_upload_is_unknown(self, s3: Any) -> None:
-        """It takes no more parts and lists none."""
+        """It accepts and lists no more parts."""
         upload = s3.create_multipart_upload(Bucket=BUCKET, Key="k")["UploadId"]
         where = {"Bucket": BUCKET, "Key": "k", "UploadId": upload}
         s3.abort_multipart_upload(**where)
@@ -630,7 +630,7 @@ class TestParts:
         assert refused(s3.upload_part, **where, PartNumber=1, Body=b"x") == ("NoSuchUpload", 404)
 
     def test_uploads_roll_up_too(self, s3: Any) -> None:
-        """Behind a delimiter, as keys do."""
+        """They are grouped by a delimiter, like keys."""
         for key in ("a/1", "a/2", "b"):
             s3.create_multipart_upload(Bucket=BUCKET, Key=key)
         found = s3.list_multipart_uploads(Bucket=BUCKET, Delimiter="/")
@@ -639,18 +639,18 @@ class TestParts:
 
 
 class TestEdges:
-    """Limits, odd names and odd questions."""
+    """Limits, unusual names and unusual requests."""
 
     @pytest.mark.parametrize("key", ["ü/日本/🎉", "a b+c%20", "a\rb", "a\nb", "a<&>\"'b"])
     def test_odd_keys_are_ordinary(self, s3: Any, key: str) -> None:
-        """Each is put, listed and got as it is written."""
+        """Each key is stored, listed and read unchanged."""
         s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
         assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=BUCKET)["Contents"]] == [key]
         assert s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == b"x"
 
     @pytest.mark.parametrize("key", ["k" * 1024, "é" * 512])
     def test_a_key_may_have_1024_bytes(self, s3: Any, key: str) -> None:
-        """Of UTF-8."""
+        """The order is that of UTF-8 bytes."""
         s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
         assert s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == b"x"
 
@@ -691,13 +691,13 @@ class TestEdges:
         s3.put_object(Bucket=BUCKET, Key="k", Body=b"", Metadata={"a": "v" * 2047})
 
     def test_several_ranges_are_everything(self, s3: Any) -> None:
-        """S3 does not answer in pieces: it leaves the header out of account."""
+        """S3 ignores the header instead of answering several ranges."""
         s3.put_object(Bucket=BUCKET, Key="k", Body=b"0123456789")
         got = s3.get_object(Bucket=BUCKET, Key="k", Range="bytes=0-1,4-5")
         assert (got["Body"].read(), got["ResponseMetadata"]["HTTPStatusCode"]) == (b"0123456789", 200)
 
     def test_a_reader_may_ask_for_other_headers(self, s3: Any) -> None:
-        """As presigned URLs do."""
+        """Presigned URLs use this."""
         s3.put_object(Bucket=BUCKET, Key="k", Body=b"x", ContentType="a/b")
         got = s3.get_object(
             Bucket=BUCKET, Key="k", ResponseContentType="c/d", ResponseContentDisposition="attachment; filename=x"
@@ -705,7 +705,7 @@ class TestEdges:
         assert (got["ContentType"], got["ContentDisposition"]) == ("c/d", "attachment; filename=x")
 
     def test_a_quiet_deletion_tells_nothing(self, s3: Any) -> None:
-        """But errors, of which there are none."""
+        """A quiet answer has only errors, and here there are none."""
         s3.put_object(Bucket=BUCKET, Key="k", Body=b"x")
         answer = s3.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": "k"}, {"Key": "none"}], "Quiet": True})
         assert "Deleted" not in answer
@@ -713,7 +713,7 @@ class TestEdges:
         assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET)
 
     def test_a_listing_names_owners_if_asked(self, s3: Any) -> None:
-        """The second version does not, by itself."""
+        """The second version lists owners only on request."""
         s3.put_object(Bucket=BUCKET, Key="k", Body=b"x")
         assert "Owner" not in s3.list_objects_v2(Bucket=BUCKET)["Contents"][0]
         assert "ID" in s3.list_objects_v2(Bucket=BUCKET, FetchOwner=True)["Contents"][0]["Owner"]
@@ -730,7 +730,7 @@ class TestEdges:
         assert names == ["page/a/", "page/b", "page/c/", "page/d/"]
 
     def test_buckets_come_in_pages(self, s3: Any) -> None:
-        """By name, as many as asked for."""
+        """They are sorted by name, in pages of the requested size."""
         s3.create_bucket(Bucket="0-bucket")
         pages = s3.get_paginator("list_buckets").paginate(PaginationConfig={"PageSize": 1})
         names = [[bucket["Name"] for bucket in page["Buckets"]] for page in pages]
@@ -738,7 +738,7 @@ class TestEdges:
         assert [bucket["Name"] for bucket in s3.list_buckets(Prefix="a-")["Buckets"]] == [BUCKET]
 
     def test_a_plain_bucket_says_so(self, s3: Any) -> None:
-        """What clients ask of it: no versions, the owner's alone, in the first region."""
+        """It has no versions, only the owner's ACL, and no location constraint."""
         versioning = s3.get_bucket_versioning(Bucket=BUCKET)
         assert "Status" not in versioning
         assert s3.get_bucket_location(Bucket=BUCKET)["LocationConstraint"] is None
@@ -746,7 +746,7 @@ class TestEdges:
         assert [grant["Permission"] for grant in grants] == ["FULL_CONTROL"]
 
     def test_a_standard_object_does_not_say_so(self, s3: Any) -> None:
-        """The storage class stands in the answer only if it is another one."""
+        """The answer has the storage class only if it is not the default."""
         s3.put_object(Bucket=BUCKET, Key="k", Body=b"x")
         s3.put_object(Bucket=BUCKET, Key="ia", Body=b"x", StorageClass="STANDARD_IA")
         assert "StorageClass" not in s3.head_object(Bucket=BUCKET, Key="k")
@@ -765,5 +765,5 @@ class TestEdges:
 
     @pytest.mark.parametrize("name", ["No-Bucket", "a_b", "-ab", "a..b", "10.0.0.1"])
     def test_bucket_names_are_those_of_hosts(self, s3: Any, name: str) -> None:
-        """Lower case letters, digits, hyphens and single dots; no address."""
+        """A name has lower-case letters, digits, hyphens and single dots, and is not an IP address."""
         assert refused(s3.create_bucket, Bucket=name) == ("InvalidBucketName", 400)

@@ -1,4 +1,4 @@
-"""SQS as boto3 sees it, through each transport."""
+"""SQS through boto3 and each transport."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def md5(text: str) -> str:
 
 
 def test_a_message_goes_through(sqs: Any, url: str) -> None:
-    """Sent, received with its digest, deleted."""
+    """A message is sent, received with its digest, and deleted."""
     sent = sqs.send_message(QueueUrl=url, MessageBody="päckchen\n")
     assert sent["MD5OfMessageBody"] == md5("päckchen\n")
     (message,) = sqs.receive_message(QueueUrl=url)["Messages"]
@@ -58,7 +58,7 @@ def test_a_message_goes_through(sqs: Any, url: str) -> None:
 
 
 def test_a_queue_has_a_url_by_which_it_is_found(sqs: Any, url: str) -> None:
-    """Whatever its host: only the path counts when it comes back."""
+    """Only the path of a URL counts, with any host."""
     assert url.startswith("http://")
     assert url.endswith("/000000000000/jobs")
     assert sqs.get_queue_url(QueueName="jobs")["QueueUrl"] == url
@@ -67,7 +67,7 @@ def test_a_queue_has_a_url_by_which_it_is_found(sqs: Any, url: str) -> None:
 
 
 def test_queues_are_listed_by_prefix_and_page(sqs: Any) -> None:
-    """In order of their names; the paginator sees each once."""
+    """They are sorted by name, and the paginator returns each once."""
     for name in ("b-2", "a", "b-1", "b-3"):
         sqs.create_queue(QueueName=name)
     pages = sqs.get_paginator("list_queues").paginate(QueueNamePrefix="b-", PaginationConfig={"PageSize": 2})
@@ -76,14 +76,14 @@ def test_queues_are_listed_by_prefix_and_page(sqs: Any) -> None:
 
 
 def test_making_a_queue_again_needs_the_same_attributes(sqs: Any, url: str) -> None:
-    """Then it answers the same URL."""
+    """The answer is the same URL."""
     assert sqs.create_queue(QueueName="jobs", Attributes={"VisibilityTimeout": "30"})["QueueUrl"] == url
     with pytest.raises(sqs.exceptions.QueueNameExists, match="different value for attribute DelaySeconds"):
         sqs.create_queue(QueueName="jobs", Attributes={"DelaySeconds": "5"})
 
 
 def test_attributes_are_set_and_got(sqs: Any, url: str) -> None:
-    """As texts, with the defaults of SQS."""
+    """They are texts, with the defaults of SQS."""
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "7"})
     got = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout", "QueueArn"])["Attributes"]
     assert got == {"VisibilityTimeout": "7", "QueueArn": "arn:aws:sqs:us-east-1:000000000000:jobs"}
@@ -103,7 +103,7 @@ def test_attributes_are_set_and_got(sqs: Any, url: str) -> None:
     ],
 )
 def test_attributes_that_cannot_be_are_refused(sqs: Any, attributes: dict[str, str], code: str) -> None:
-    """Those that only the engine lacks say so."""
+    """The errors for features that only the engine lacks name the engine."""
     assert code_of(sqs.create_queue, QueueName="new", Attributes=attributes) == code
     assert code_of(sqs.get_queue_url, QueueName="new") == GONE
 
@@ -116,12 +116,12 @@ def test_fifo_queues_are_refused(sqs: Any) -> None:
 
 @pytest.mark.parametrize("name", ["a b", "x" * 81, "a/b", "ä"])
 def test_a_queue_name_has_rules(sqs: Any, name: str) -> None:
-    """Letters, digits, - and _, eighty of them."""
+    """A name has up to 80 letters, digits, hyphens and underscores."""
     assert code_of(sqs.create_queue, QueueName=name) == "InvalidParameterValue"
 
 
-def test_a_queue_that_is_not_there_is_said_as_aws_does(sqs: Any, url: str) -> None:
-    """By its old code and as the modelled exception, by every operation."""
+def test_a_missing_queue_is_reported_as_by_aws(sqs: Any, url: str) -> None:
+    """Every operation raises its old code as the modelled exception."""
     sqs.delete_queue(QueueUrl=url)
     with pytest.raises(sqs.exceptions.QueueDoesNotExist, match="The specified queue does not exist") as caught:
         sqs.receive_message(QueueUrl=url)
@@ -131,7 +131,7 @@ def test_a_queue_that_is_not_there_is_said_as_aws_does(sqs: Any, url: str) -> No
 
 
 def test_purging_leaves_an_empty_queue(sqs: Any, url: str) -> None:
-    """Also of what is with a receiver."""
+    """Messages that are with a receiver are deleted, too."""
     sqs.send_message_batch(QueueUrl=url, Entries=[{"Id": str(n), "MessageBody": "x"} for n in range(3)])
     sqs.receive_message(QueueUrl=url, VisibilityTimeout=0)
     sqs.purge_queue(QueueUrl=url)
@@ -139,7 +139,7 @@ def test_purging_leaves_an_empty_queue(sqs: Any, url: str) -> None:
 
 
 def test_attributes_of_a_message_have_the_digest_that_sdks_check(sqs: Any, url: str) -> None:
-    """The digest is of the attributes in the answer, computed by SQS's published rule."""
+    """The digest covers the attributes in the answer, by SQS's published rule."""
     attributes = {
         "one": {"DataType": "String", "StringValue": "ä"},
         "two": {"DataType": "Number.int", "StringValue": "2"},
@@ -163,7 +163,7 @@ def test_attributes_of_a_message_have_the_digest_that_sdks_check(sqs: Any, url: 
 
 
 def test_system_attributes_tell_of_sending_and_receiving(sqs: Any, url: str) -> None:
-    """Only to who asks."""
+    """They are returned only on request."""
     sqs.send_message(QueueUrl=url, MessageBody="x", MessageGroupId="tenant")
     sqs.receive_message(QueueUrl=url, VisibilityTimeout=0)
     (message,) = sqs.receive_message(QueueUrl=url, MessageSystemAttributeNames=["All"])["Messages"]
@@ -173,8 +173,8 @@ def test_system_attributes_tell_of_sending_and_receiving(sqs: Any, url: str) -> 
     assert int(attributes["SentTimestamp"]) <= int(attributes["ApproximateFirstReceiveTimestamp"])
 
 
-def test_a_batch_says_what_became_of_each_entry(sqs: Any, url: str) -> None:
-    """One that SQS would not take does not keep the others out."""
+def test_a_batch_reports_each_entry(sqs: Any, url: str) -> None:
+    """An invalid message does not prevent the others."""
     bad = {"Id": "bad", "MessageBody": "x", "MessageAttributes": {"n": {"DataType": "Number", "StringValue": "x"}}}
     entries = [{"Id": "a", "MessageBody": "1"}, bad, {"Id": "b", "MessageBody": "2"}]
     answer = sqs.send_message_batch(QueueUrl=url, Entries=entries)
@@ -193,7 +193,7 @@ def test_a_batch_says_what_became_of_each_entry(sqs: Any, url: str) -> None:
 
 
 def test_visibility_of_a_batch_can_be_changed(sqs: Any, url: str) -> None:
-    """To nothing: the messages come again."""
+    """With a visibility of zero, messages can be received again."""
     sqs.send_message_batch(QueueUrl=url, Entries=[{"Id": str(n), "MessageBody": "x"} for n in range(2)])
     received = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
     entries = [
@@ -217,7 +217,7 @@ def test_visibility_of_a_batch_can_be_changed(sqs: Any, url: str) -> None:
 def test_a_batch_that_cannot_be_is_refused_as_a_whole(
     sqs: Any, url: str, entries: list[dict[str, str]], code: str
 ) -> None:
-    """With the code of SQS."""
+    """The error has the code of SQS."""
     assert code_of(sqs.send_message_batch, QueueUrl=url, Entries=entries) == f"AWS.SimpleQueueService.{code}"
     assert "Messages" not in sqs.receive_message(QueueUrl=url)
 
@@ -248,12 +248,12 @@ def test_a_batch_that_cannot_be_is_refused_as_a_whole(
     ],
 )
 def test_a_message_that_cannot_be_is_refused(sqs: Any, url: str, params: dict[str, Any], code: str) -> None:
-    """With the code of SQS."""
+    """The error has the code of SQS."""
     assert code_of(sqs.send_message, QueueUrl=url, **params) == code
 
 
 def test_a_message_may_have_a_mebibyte(sqs: Any, url: str) -> None:
-    """All of it comes back; a queue may have a smaller limit."""
+    """It is returned completely, and a queue may have a smaller limit."""
     sqs.send_message(QueueUrl=url, MessageBody="x" * 1_048_576)
     (message,) = sqs.receive_message(QueueUrl=url)["Messages"]
     assert len(message["Body"]) == 1_048_576
@@ -264,12 +264,12 @@ def test_a_message_may_have_a_mebibyte(sqs: Any, url: str) -> None:
 
 @pytest.mark.parametrize("params", [{"MaxNumberOfMessages": 11}, {"WaitTimeSeconds": 21}, {"VisibilityTimeout": -1}])
 def test_receiving_has_limits(sqs: Any, url: str, params: dict[str, int]) -> None:
-    """Ten messages, twenty seconds, twelve hours."""
+    """The limits are ten messages, twenty seconds and twelve hours."""
     assert code_of(sqs.receive_message, QueueUrl=url, **params) == "InvalidParameterValue"
 
 
 def test_receipts_that_are_none_are_refused(sqs: Any, url: str) -> None:
-    """As the modelled exception."""
+    """The error is the modelled exception."""
     with pytest.raises(sqs.exceptions.ReceiptHandleIsInvalid):
         sqs.delete_message(QueueUrl=url, ReceiptHandle="nonsense")
     with pytest.raises(sqs.exceptions.ReceiptHandleIsInvalid):
@@ -315,21 +315,21 @@ LONE = "\ud800"
 def test_what_no_client_sends_is_refused_all_the_same(
     local_session: LocalSession, operation: str, params: dict[str, Any], code: str
 ) -> None:
-    """Other programs speak to the engine, too: none of it is a fault of the engine."""
+    """Malformed requests of other programs are client errors, not faults of the engine."""
     local_session.engine.handle("sqs", "CreateQueue", {"QueueName": "q"})
     with pytest.raises(ApiError) as caught:
         local_session.engine.handle("sqs", operation, params)
     assert caught.value.code == code
 
 
-def test_a_url_leads_to_the_server_that_said_it(server: Server, http_client: Callable[..., Any]) -> None:
+def test_a_url_leads_to_the_server_that_returned_it(server: Server, http_client: Callable[..., Any]) -> None:
     """Some SDKs send their requests there."""
     sqs = http_client("sqs")
     assert sqs.create_queue(QueueName="q")["QueueUrl"] == f"{server.endpoint}/000000000000/q"
 
 
 class _Sender(VirtualClock):
-    """A clock that sends a message when it has been slept on for so long."""
+    """A clock that sends a message after some time of sleep."""
 
     def __init__(self, after: float, send: Callable[[float], object]) -> None:
         super().__init__()
@@ -347,7 +347,7 @@ class _Sender(VirtualClock):
 def test_long_polling_waits_for_the_first_message(
     local_session: LocalSession, waits: int | None, queue_waits: int, found: bool
 ) -> None:
-    """As long as the caller says, or else the queue, and no longer than the message takes."""
+    """It waits as long as the request or the queue specifies, and ends when a message arrives."""
     queues = local_session.engine.queues
     clock = _Sender(5.0, lambda now: queues.send("q", [("x", {}, None)], now))
     queues.create("q", {"ReceiveMessageWaitTimeSeconds": queue_waits}, clock.time())

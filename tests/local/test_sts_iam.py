@@ -48,7 +48,7 @@ def test_a_role_name_has_rules(client: Callable[..., Any]) -> None:
 
 
 def test_other_operations_are_501(client: Callable[..., Any]) -> None:
-    """They are named, in the form that the client reads."""
+    """They are named in the form that the client reads."""
     with pytest.raises(ClientError) as caught:
         client("iam").list_users()
     assert caught.value.response["Error"]["Code"] == "NotImplemented"
@@ -87,14 +87,14 @@ def test_a_roles_keys_work(http_client: Callable[..., Any]) -> None:
     ],
 )
 def test_what_cannot_be_assumed_is_refused(client: Callable[..., Any], wrong: dict[str, Any]) -> None:
-    """As STS does, by its rules of names and durations."""
+    """They follow STS's rules for names and durations."""
     right = {"RoleArn": "arn:aws:iam::123456789012:role/Some", "RoleSessionName": "me"}
     with pytest.raises(ClientError, match="ValidationError"):
         client("sts").assume_role(**{**right, **wrong})
 
 
 def test_a_presigned_identity_can_be_passed_on(server: Server, http_client: Callable[..., Any]) -> None:
-    """Whoever has the URL can ask who made it, and nothing else."""
+    """The URL returns the identity of its signer and allows nothing else."""
     url = http_client("sts").generate_presigned_url("get_caller_identity", HttpMethod="GET")
     assert url.startswith(server.endpoint)
     with urllib.request.urlopen(url) as answer:

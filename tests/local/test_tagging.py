@@ -1,4 +1,4 @@
-"""GetResources: which jobs have which tags, through each transport and in each protocol."""
+"""GetResources finds jobs by tags, through each transport and in each protocol."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def names(answer: dict[str, Any]) -> str:
     ],
 )
 def test_filters(tagging: Any, query: dict[str, Any], found: str) -> None:
-    """A job has to have all keys, each with one of its values; untagged jobs are never answered."""
+    """A job must have all keys, each with an accepted value. Untagged jobs are never returned."""
     assert names(tagging.get_resources(**query)) == found
 
 
@@ -67,7 +67,7 @@ def test_pages_have_the_tags(tagging: Any) -> None:
 
 
 def test_what_does_not_go_together_is_refused(tagging: Any) -> None:
-    """With AWS's error code."""
+    """The error has AWS's code."""
     for query in (
         {"ResourceARNList": [ARN + "a"], "TagFilters": [{"Key": "team"}]},
         {"ResourcesPerPage": 101},

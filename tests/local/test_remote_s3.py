@@ -1,4 +1,4 @@
-"""Another S3 in place of the engine's own: SeaweedFS for the session, the job's data, and the job's own boto3."""
+"""A remote S3 in place of the engine's own: SeaweedFS for the session, the job's data, and the job's own boto3."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def other_s3(seaweedfs: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_a_job_lives_on_another_s3(
     other_s3: Any, seaweedfs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its code, input, output, what its own boto3 writes; the job knows no key of it, and the engine no object."""
+    """Code, inputs, outputs and the job's own boto3 use it. The job has no key of it, and the engine no object."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", seaweedfs.url)
     session = LocalSession(tmp_path / "engine", tick=0.01, default_bucket=BUCKET, python=sys.executable)
     session.ensure_bucket(BUCKET)
@@ -103,7 +103,7 @@ def test_every_kind_of_call_goes_there(other_s3: Any, seaweedfs: Any, tmp_path: 
 
 
 def test_an_s3_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """With the settings that lead to it."""
+    """The error names the settings."""
     session = LocalSession(tmp_path / "engine", s3_endpoint="http://127.0.0.1:9", default_bucket=BUCKET)
     with pytest.raises(EngineError, match="s3_endpoint= or the environment's AWS_ENDPOINT_URL_S3"):
         session.ensure_bucket(BUCKET)
@@ -111,7 +111,7 @@ def test_an_s3_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["localhost:9000", "ftp://host", "http://"])
 def test_what_is_no_url_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the name of the setting that says it."""
+    """The error names the setting."""
     with pytest.raises(EngineError, match="s3_endpoint: "):
         assert EngineSettings(s3_endpoint=value).remote_s3_endpoint
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", value)
