@@ -1,68 +1,138 @@
-"""The code in README.md and in the documentation runs, and gives the output that is shown.
+"""The documentation can be followed: each rendered page does what it shows, and the reference is complete.
 
-Each document is run from top to bottom in an empty directory, against the embedded engine. A fenced block that begins
-with three backticks and then
-
-- `python` is run, all of a document's blocks in one namespace; where it has prompts (`>>>`), its output is compared;
-- `python title="clean.py"` (or any other language) is written to that file.
-
-`<!-- skip: next -->` leaves out the block that follows: what needs an AWS account, or is a fragment.
+The rules by which a page is followed are in `rendered_docs`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import zlib
-from doctest import ELLIPSIS, NORMALIZE_WHITESPACE
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from sybil import Region, Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 import processing
 from processing import exceptions
 from processing.local.engine import Engine
 from processing.local.jobs.assumptions import ASSUMPTIONS
+from rendered_docs import Block, find_blocks, follow, render_markdown, render_site, render_site_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sybil import Document, Example
-
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+DOCS = ROOT / "docs"
+PAGES = sorted(path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.glob("**/*.md"))
 ALIASES = {"processing.UnexpectedStatusException"}  # in the tree of errors
-PUBLIC_MODULES = ("compat", "config", "images", "testing")
-FILE = re.compile(r'^```\w+ title="(?P<name>[^"]+)"\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
+PUBLIC_MODULES = ("compat", "config", "images")
 
 
-def files(document: Document) -> Iterator[Region]:
-    """Find the blocks that are files, and write each when its turn comes."""
-    for match in FILE.finditer(document.text):
-        yield Region(match.start(), match.end(), parsed=match, evaluator=write)
+@pytest.fixture(scope="session")
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built documentation. The workers of pytest-xdist share one build."""
+    if hasattr(request.config, "workerinput"):
+        return render_site_once(DOCS, tmp_path_factory.getbasetemp().parent)
+    target = tmp_path_factory.mktemp("site")
+    render_site(DOCS, target)
+    return target
 
 
-def write(example: Example) -> None:
-    """Write one file into the current directory."""
-    path = Path(example.parsed["name"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(example.parsed["text"], encoding="utf-8")
-
-
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_the_code_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every block does what the document says."""
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder: the current directory, and first on `sys.path` as for a script in it."""
     monkeypatch.chdir(tmp_path)
-    python = PythonCodeBlockParser(doctest_optionflags=ELLIPSIS | NORMALIZE_WHITESPACE)
-    document = Sybil([files, python, SkipParser()], path=str(ROOT)).parse(path)
-    for example in document.examples():
-        example.evaluate()
+    monkeypatch.syspath_prepend(tmp_path)
+    environment = dict(os.environ)
+    yield tmp_path
+    os.environ.clear()
+    os.environ.update(environment)
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(f"{tmp_path}{os.sep}"):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_reader_can_follow_the_page(page: str, site: Path, reader: Path) -> None:
+    """Every block that is visible on the page does what the page says."""
+    follow(find_blocks((site / f"{page}.html").read_text(encoding="utf-8")), reader)
+
+
+def test_a_reader_can_follow_the_readme(reader: Path) -> None:
+    """README.md works from the top, in an empty folder."""
+    follow(find_blocks(render_markdown((ROOT / "README.md").read_text(encoding="utf-8"))), reader)
+
+
+def test_the_readme_opens_with_five_lines_that_work_alone(reader: Path) -> None:
+    """The first block of README.md needs no file and no other block."""
+    first = find_blocks(render_markdown((ROOT / "README.md").read_text(encoding="utf-8")))[0]
+    assert (first.language, first.file) == ("python", "")
+    assert len([line for line in first.text.splitlines() if line]) <= 5
+    follow([first], reader)
+
+
+@pytest.mark.parametrize("page", [*PAGES, "README"])
+def test_no_code_is_hidden(page: str) -> None:
+    """Comments in the sources hold no code, and no fence hides a file's name in its title."""
+    path = ROOT / "README.md" if page == "README" else DOCS / f"{page}.md"
+    text = path.read_text(encoding="utf-8")
+    assert set(re.findall(r"<!--.*?-->", text, re.DOTALL)) <= {"<!-- not run -->"}
+    assert re.findall(r"^```\w+ .*", text, re.MULTILINE) == []
+
+
+NAMED = """`pipeline.py`:
+
+```python
+WORD = "shown"
+```
+
+```python
+>>> from pipeline import WORD
+>>> WORD
+'shown'
+```
+"""
+
+
+def test_a_named_file_is_found(reader: Path) -> None:
+    """A paragraph with a name in code and a colon names the block after it."""
+    blocks = find_blocks(render_markdown(NAMED))
+    assert blocks[0] == Block("python", 'WORD = "shown"\n', "pipeline.py")
+    follow(blocks, reader)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        NAMED.replace("`pipeline.py`:\n", "<!-- `pipeline.py`: -->\n"),
+        NAMED.replace("`pipeline.py`:\n\n```python", '```python title="pipeline.py"'),
+        NAMED.replace("`pipeline.py`:", "Write a file like `pipeline.py`:"),
+        "<!--\n" + NAMED.replace("```\n\n```", "```\n-->\n\n```", 1),
+    ],
+    ids=["name in a comment", "name in the fence", "name in a sentence", "file in a comment"],
+)
+def test_a_page_that_hides_a_file_fails(hidden: str, reader: Path) -> None:
+    """A reader cannot know the name, or does not see the file."""
+    with pytest.raises(AssertionError, match="No module named 'pipeline'"):
+        follow(find_blocks(render_markdown(hidden)), reader)
+
+
+def test_a_block_that_is_not_run_is_left_out() -> None:
+    """The comment counts for the block directly after it, and for no other."""
+    page = "<!-- not run -->\n```python\n1\n```\n\n```python\n2\n```\n\n<!-- not run -->\n\ntext\n\n```python\n3\n```\n"
+    assert [block.is_run for block in find_blocks(render_markdown(page))] == [False, True, True]
+
+
+def test_the_output_of_a_command_is_compared(reader: Path) -> None:
+    """A console block fails if its command prints something else or fails."""
+    follow([Block("console", "$ echo one two\none ...\n$ true\n")], reader)
+    with pytest.raises(AssertionError, match="expected"):
+        follow([Block("console", "$ echo one\ntwo\n")], reader)
+    with pytest.raises(AssertionError, match="printed"):
+        follow([Block("console", "$ exit 3\n")], reader)
 
 
 def test_the_engine_s_operations_are_listed(tmp_path: Path) -> None:
@@ -97,12 +167,9 @@ def test_the_tree_of_errors_is_shown() -> None:
     assert tree in (ROOT / "docs/reference/errors.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.skipif(os.environ.get("PROCESSING_TEST_COMPLETE") != "1", reason="builds the documentation: --all does")
-def test_every_public_name_is_in_the_inventory(tmp_path: Path) -> None:
-    """The documentation builds without a warning, and its inventory has each public name and error."""
-    sphinx = [sys.executable, "-m", "sphinx", "--builder", "html", "--fail-on-warning", "--fresh-env", "--quiet"]
-    subprocess.run([*sphinx, ROOT / "docs", tmp_path], check=True, timeout=300)
-    _, _, _, _, packed = (tmp_path / "objects.inv").read_bytes().split(b"\n", 4)
+def test_every_public_name_is_in_the_inventory(site: Path) -> None:
+    """The built documentation has each public name and error in its inventory."""
+    _, _, _, _, packed = (site / "objects.inv").read_bytes().split(b"\n", 4)
     described = {line.split()[0] for line in zlib.decompress(packed).decode().splitlines()}
     public = {
         f"{module.__name__}.{name}"

@@ -14,7 +14,7 @@ import sys
 from importlib.machinery import PathFinder
 
 pytest_plugins = ["processing.testing.plugin"]
-ABSENT = {"flask", "hypothesis", "moto", "obstore", "platformdirs", "sybil", "xdist", "yaml"}
+ABSENT = {"flask", "hypothesis", "moto", "obstore", "platformdirs", "xdist", "yaml"}
 
 
 class Finder(PathFinder):
