@@ -1,9 +1,8 @@
-"""Access to another S3 server in place of the engine's own: client, credentials, and objects for supervisors.
+"""Another S3 in place of the engine's own: its client, and the objects that a job's supervisor moves.
 
-`RemoteS3Objects` stands in for `ObjectStore` when a supervisor moves the inputs and outputs of a job. The API calls of
-clients go through `processing.local.handlers.remote_s3` instead, which uses the client of this module.
+The API calls of clients go through `processing.local.handlers.remote_s3` instead, which uses the client of this module.
 
-boto3 is imported at its first use, because most supervisors do not need it and must start in milliseconds.
+boto3 is imported when it is used: only jobs whose plan names another S3 load it (see `jobs.object_source`).
 """
 
 from __future__ import annotations
@@ -15,55 +14,56 @@ import tempfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from processing.local.errors import ApiError
-from processing.local.import_path import search_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from processing.local.settings import EngineSettings
     from processing.local.stores.bodies import BodySource
 
 _CLIENT_VARIABLES = ("HOME", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
-"""Environment variables beside `AWS_*` that boto3 needs for credentials and connections."""
+"""The variables, beside AWS's own, that a client of S3 reads."""
 
 
-class RemoteObject(NamedTuple):
-    """An object on the other server."""
+class RemoteS3Object(NamedTuple):
+    """An object of the other S3."""
 
     key: str
 
 
 class RemoteS3Objects:
-    """The objects of another S3 server, with the methods of `ObjectStore` that jobs' inputs and outputs need.
+    """The objects of another S3: the operations of `ObjectStore` that move a job's data.
 
     Args:
-        plan: the result of `plan`.
-        folder: the folder for temporary files.
+        endpoint: the URL of that S3.
+        region: the region to use if boto3 finds none on this machine.
+        path: the import search path on which boto3 is found.
+        folder: the folder for the temporary files of bodies that are being read.
     """
 
-    def __init__(self, plan: Mapping[str, Any], folder: Path) -> None:
-        for place in plan["path"]:
+    def __init__(self, endpoint: str, region: str, path: Sequence[str], folder: Path) -> None:
+        for place in path:
             if place not in sys.path:
                 sys.path.append(place)
-        self._endpoint: str = plan["endpoint"]
+        self._endpoint = endpoint
         self._folder = folder
-        self._client = make_client(self._endpoint, plan["region"])
+        self._client = make_client(endpoint, region)
 
-    def iter_prefix(self, bucket: str, prefix: str = "") -> Iterator[RemoteObject]:
-        """Yield every object whose key begins with the prefix, sorted by key."""
+    def iter_prefix(self, bucket: str, prefix: str = "") -> Iterator[RemoteS3Object]:
+        """Yield every object whose key begins with the prefix, in order."""
         with explain_client_errors(self._endpoint):
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
                 for entry in page.get("Contents", ()):
-                    yield RemoteObject(entry["Key"])
+                    yield RemoteS3Object(entry["Key"])
 
-    def open(self, bucket: str, key: str) -> tuple[RemoteObject, int]:
-        """Return an object's key and its body as an open file descriptor."""
+    def open(self, bucket: str, key: str) -> tuple[RemoteS3Object, int]:
+        """Return an object and its body as an open file descriptor."""
         with tempfile.TemporaryFile(dir=self._folder) as file:
             with explain_client_errors(self._endpoint):
                 self._client.download_fileobj(bucket, key, file)
             file.seek(0)
-            return RemoteObject(key), os.dup(file.fileno())
+            return RemoteS3Object(key), os.dup(file.fileno())
 
     def put(self, bucket: str, key: str, source: BodySource) -> None:
         """Store an object: bytes, a path, or a stream."""
@@ -76,16 +76,13 @@ class RemoteS3Objects:
                 self._client.upload_fileobj(source, bucket, key)
 
 
-def plan(settings: EngineSettings, region: str) -> dict[str, Any] | None:
-    """Return the `RemoteS3Objects` parameters for a supervisor, or None if the engine's own S3 is used."""
-    endpoint = settings.remote_s3_endpoint
-    if endpoint is None:
-        return None
-    return {"endpoint": endpoint, "region": region, "path": search_path()}
+def supervisor_environment(settings: EngineSettings, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables by which a supervisor finds credentials for the other S3; jobs do not see them.
 
-
-def environment(settings: EngineSettings, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment variables with which a supervisor, but no job, finds credentials for the server."""
+    Args:
+        settings: the engine's settings. Without another S3 the result is empty.
+        environ: the variables of this machine.
+    """
     if settings.remote_s3_endpoint is None:
         return {}
     return {name: value for name, value in environ.items() if name.startswith("AWS_") or name in _CLIENT_VARIABLES}
@@ -109,7 +106,7 @@ def make_client(endpoint: str, region: str) -> Any:
 
 @contextlib.contextmanager
 def explain_client_errors(endpoint: str) -> Iterator[None]:
-    """Convert a client's errors to `ApiError`. The error for an unreachable server names the setting."""
+    """Turn a client's errors into the engine's; the message for an unreachable S3 names the setting."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 

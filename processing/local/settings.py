@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from attrs import asdict, field, frozen, validators
+import attrs
+from attrs import validators
 
 from processing.exceptions import ConfigurationError, EngineError
+from processing.local.interpreter import Interpreter
 
 SandboxSetting = Literal["auto", "bubblewrap", "namespaces", "rewriting", "container"]
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
@@ -60,7 +62,7 @@ def _options(instance: Any, attribute: Any, value: Any) -> None:
         raise ValueError(f"{attribute.name} must begin with an option, not with {value[0]!r}")
 
 
-@frozen
+@attrs.frozen
 class EngineSettings:
     """How jobs run on this machine.
 
@@ -86,23 +88,23 @@ class EngineSettings:
         sample: seconds between two samples of a host's CPU, memory and disk.
     """
 
-    tick: float = field(default=0.05, converter=_number, validator=validators.gt(0))
-    grace: float = field(default=120.0, converter=_number, validator=validators.ge(0))
-    sandbox: SandboxSetting = field(default="auto", validator=validators.in_(get_args(SandboxSetting)))
-    python: str | None = field(default=None, converter=_optional_text)
-    images: tuple[tuple[str, str], ...] = field(default=(), converter=_pairs)
-    container_program: str | None = field(default=None, converter=_optional_text, validator=_program)
-    container_options: tuple[str, ...] = field(default=(), converter=_texts, validator=_options)
-    cpus: int | None = field(
+    tick: float = attrs.field(default=0.05, converter=_number, validator=validators.gt(0))
+    grace: float = attrs.field(default=120.0, converter=_number, validator=validators.ge(0))
+    sandbox: SandboxSetting = attrs.field(default="auto", validator=validators.in_(get_args(SandboxSetting)))
+    python: str | None = attrs.field(default=None, converter=_optional_text)
+    images: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs)
+    container_program: str | None = attrs.field(default=None, converter=_optional_text, validator=_program)
+    container_options: tuple[str, ...] = attrs.field(default=(), converter=_texts, validator=_options)
+    cpus: int | None = attrs.field(
         default=None, validator=validators.optional([validators.instance_of(int), validators.ge(1)])
     )
-    memory_gb: float | None = field(
+    memory_gb: float | None = attrs.field(
         default=None, converter=_optional_number, validator=validators.optional(validators.gt(0))
     )
-    events_file: str | None = field(default=None, converter=_optional_place)
-    events_queue: str | None = field(default=None, converter=_optional_text)
-    s3_endpoint: str | None = field(default=None, converter=_optional_text)
-    sample: float = field(default=1.0, converter=_number, validator=validators.gt(0))
+    events_file: str | None = attrs.field(default=None, converter=_optional_place)
+    events_queue: str | None = attrs.field(default=None, converter=_optional_text)
+    s3_endpoint: str | None = attrs.field(default=None, converter=_optional_text)
+    sample: float = attrs.field(default=1.0, converter=_number, validator=validators.gt(0))
 
     def __attrs_post_init__(self) -> None:
         self.check_sinks()
@@ -143,7 +145,7 @@ class EngineSettings:
 
     def to_json(self) -> str:
         """Return the settings as a JSON object."""
-        return json.dumps(asdict(self))
+        return json.dumps(attrs.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> EngineSettings:
@@ -185,38 +187,3 @@ class EngineSettings:
         if variable:
             return Interpreter.find(variable, PYTHON_VARIABLE)
         return Interpreter.find(sys.executable, "python")
-
-
-@frozen
-class Interpreter:
-    """A Python on this machine.
-
-    Attributes:
-        executable: its path.
-        venv: the virtual environment that it belongs to, if any.
-    """
-
-    executable: str
-    venv: str | None = None
-
-    @property
-    def bin(self) -> str:
-        """The directory of the executable: the first on a job's PATH."""
-        return str(Path(self.executable).parent)
-
-    @classmethod
-    def find(cls, path: str, setting: str) -> Interpreter:
-        """Return the interpreter at `path`, or the one of the virtual environment at `path`.
-
-        Raises:
-            ConfigurationError: there is none; the message begins with `setting`.
-        """
-        # Made absolute but not resolved: the executable of a virtual environment is a link out of it.
-        place = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100
-        if place.is_dir():
-            candidates = [place / "bin" / "python3", place / "bin" / "python", place / "Scripts" / "python.exe"]
-            place = next((each for each in candidates if each.exists()), place)
-        if not place.is_file() or not os.access(place, os.X_OK):
-            raise ConfigurationError(f"{setting}: {path} is neither a Python interpreter nor a virtual environment")
-        root = place.parent.parent
-        return cls(str(place), str(root) if (root / "pyvenv.cfg").is_file() else None)

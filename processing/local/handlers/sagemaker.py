@@ -14,7 +14,7 @@ from processing.local import file_trees, remote_s3
 from processing.local.errors import ApiError
 from processing.local.jobs import events, host_processes, leftovers
 from processing.local.jobs.description import description, selected_instances, summary, with_defaults
-from processing.local.jobs.execution_plan import make_execution_plan
+from processing.local.jobs.execution_planner import make_execution_plan
 from processing.local.jobs.validation import check_runnable
 from processing.local.stores.jobs import JobQuery, JobStore
 
@@ -58,14 +58,15 @@ class SageMakerHandler:
         check_runnable(request, runs_image=self._engine.settings.runs_images)
         name = request["ProcessingJobName"]
         arn = f"arn:aws:sagemaker:{self._engine.region}:{self._engine.account}:processing-job/{name}"
-        plan = make_execution_plan(self._engine, request)
+        plan = make_execution_plan(self._engine, request).to_json()
         count = selected_instances(request)[1]
         folder = f"jobs/{name}-{uuid.uuid4().hex[:12]}"
         locks = host_processes.HostLocks(self._engine.home / folder, count)
         try:
             tags = {tag["Key"]: tag["Value"] for tag in params.get("Tags", ())}
             job = self._jobs.create(request, arn=arn, folder=folder, plan=plan, hosts=count, tags=tags, now=_now())
-            environment = host_processes.machine_environment() | remote_s3.environment(self._engine.settings)
+            credentials = remote_s3.supervisor_environment(self._engine.settings)
+            environment = host_processes.machine_environment() | credentials
             host_processes.start_supervisors(self._engine.home, job, count, locks, environment)
         except ApiError:
             file_trees.remove_tree(self._engine.home / folder)

@@ -1,10 +1,10 @@
-"""The data of a job's host: inputs into its /opt/ml/processing, and outputs out of it.
+"""The data of a job's host: fetches inputs into its /opt/ml/processing, and uploads outputs from it.
 
-What is on this machine (`file://`) is used in place where possible; what is in the engine's S3 is copied, so that a
-job can change its files without changing the objects.
+Files of this machine (`file://`) are used in place if possible. Objects of the engine's S3 are copied, so that a job
+can change its files without changing the objects.
 """
 
-# Many small file operations: functions of `os` cost a third of what pathlib does.
+# Many small file operations: the functions of `os` cost a third of pathlib's.
 # ruff: noqa: PTH103, PTH110, PTH112, PTH113, PTH118, PTH119, PTH120, PTH123, PTH208
 
 from __future__ import annotations
@@ -23,27 +23,29 @@ from processing.local.errors import ApiError
 from processing.local.sandboxes.base import Bind
 
 if TYPE_CHECKING:
-    from processing.local.stores.objects import ObjectStore
+    from processing.local.jobs.object_source import ObjectSource
 
-Mark = tuple[int, int, int]
+FileState = tuple[int, int, int]
+"""Size, time of change in nanoseconds, and inode. Two states of a path with the same content have the same value."""
 _SHOWN = 100
-"""Characters of a name's beginning, and of its end, that stand in a reason."""
+"""The characters of a long name's beginning, and of its end, in a FailureReason."""
 
 Check = Callable[[], None]
-"""Called between two files, and within large ones; raises where the work shall end."""
+"""Called between two files, and within large ones; raises if the host has to end."""
 _COPY_BYTES = 1 << 28
+"""The bytes that the kernel copies between two checks: 256 MiB take a fraction of a second."""
 
 
 class DataError(Exception):
-    """An input cannot be had, or an output not be kept. The message is the job's FailureReason."""
+    """An input that cannot be fetched, or an output that cannot be stored. The message is the FailureReason."""
 
 
 class InputFile(NamedTuple):
     """One file of an input.
 
     Attributes:
-        name: where it goes, relative to the input's LocalPath, with `/`; ends in `/` for an empty folder.
-        bucket: of an object; None for a file of this machine.
+        name: its path in the job, relative to the input's LocalPath, with `/`; an empty folder's ends in `/`.
+        bucket: the object's bucket; None for a file of this machine.
         place: the object's key, or the file's path.
     """
 
@@ -56,9 +58,9 @@ class PipeInput(NamedTuple):
     """An input in Pipe mode.
 
     Attributes:
-        path: where its pipes go on this machine, without the number of the pass.
-        sources: what goes through each of them, in this order.
-        inflate: whether each source is in gzip format and goes through inflated.
+        path: the path of its pipes on this machine, without the number of the pass.
+        sources: the files that each pipe carries, in this order.
+        inflate: whether each file is in gzip format and is inflated on the way.
     """
 
     path: str
@@ -67,12 +69,12 @@ class PipeInput(NamedTuple):
 
 
 def is_file_uri(uri: str) -> bool:
-    """Return whether the URI means this machine's file system."""
+    """Return whether a URI names a place in this machine's file system."""
     return uri.startswith("file://")
 
 
 def file_path(uri: str) -> str:
-    """Return the absolute path that a `file://` URI means, percent-decoded."""
+    """Return the absolute path of a `file://` URI, percent-decoded."""
     path = uri[len("file://") :]
     return urllib.parse.unquote(path[len("localhost") :] if path.startswith("localhost/") else path)
 
@@ -91,7 +93,7 @@ def inputs(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def outputs(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the S3Output of each output that the engine keeps."""
+    """Yield the S3Output of each output that the engine uploads."""
     for item in (request.get("ProcessingOutputConfig") or {}).get("Outputs") or ():
         if item.get("S3Output") and not item.get("AppManaged"):
             yield item["S3Output"]
@@ -110,8 +112,8 @@ class HostData:
         request: the job's request.
         ml_root: the directory that the job sees as /opt/ml.
         number: the host's number, from 1.
-        count: how many hosts the job has.
-        objects: the engine's S3.
+        count: the number of the job's hosts.
+        objects: the job's S3.
         check: called between two files, and within large ones.
 
     Attributes:
@@ -119,7 +121,7 @@ class HostData:
     """
 
     def __init__(
-        self, request: Mapping[str, Any], ml_root: str, number: int, count: int, objects: ObjectStore, check: Check
+        self, request: Mapping[str, Any], ml_root: str, number: int, count: int, objects: ObjectSource, check: Check
     ) -> None:
         self._request = request
         self._ml_root = ml_root
@@ -128,19 +130,19 @@ class HostData:
         self._objects = objects
         self._check = check
         self.streams: list[PipeInput] = []
-        self._uploaded: dict[str, Mark] = {}
-        self._seen: dict[str, Mark] = {}
+        self._uploaded: dict[str, FileState] = {}
+        self._seen: dict[str, FileState] = {}
 
-    # --- inputs
+    # Inputs
 
     def fetch(self) -> list[Bind]:
-        """Make the directories of all inputs and outputs, and copy what has to be copied.
+        """Make the directories of all inputs and outputs, and copy the inputs that cannot be used in place.
 
         Returns:
-            what is used in place instead.
+            the files and directories that the job uses in place.
 
         Raises:
-            DataError: an input cannot be had.
+            DataError: an input cannot be fetched.
         """
         binds: list[Bind] = []
         for item in inputs(self._request):
@@ -192,7 +194,7 @@ class HostData:
         return item.get("S3DataDistributionType") == "ShardedByS3Key" and self._count > 1
 
     def _sources(self, item: Mapping[str, Any], *, may_be_empty: bool = False) -> list[InputFile]:
-        """Return this host's part of an input."""
+        """Return this host's share of an input."""
         uri = item["S3Uri"]
         if item["S3DataType"] == "ManifestFile":
             sources = self._manifest(uri)
@@ -206,7 +208,7 @@ class HostData:
         return sources
 
     def _shares_place(self, item: Mapping[str, Any]) -> bool:
-        """Whether another input or output has its place in that of an input, or around it: one would hide the other."""
+        """Return whether the LocalPath of an input overlaps with another one: one mount would hide the other."""
         others = [other for other in (*inputs(self._request), *outputs(self._request)) if other is not item]
         return any(overlap(item["LocalPath"], other["LocalPath"]) for other in others)
 
@@ -221,7 +223,7 @@ class HostData:
             raise DataError(f"ClientError: {error}") from None
 
     def _manifest(self, uri: str) -> list[InputFile]:
-        """Read a manifest: a JSON list of one `{"prefix": "s3://..."}` and names that are appended to it."""
+        """Return the files of a manifest: a JSON list of one `{"prefix": "s3://..."}` and names to append to it."""
         try:
             if is_file_uri(uri):
                 text = Path(file_path(uri)).read_text(encoding="utf-8")
@@ -253,28 +255,28 @@ class HostData:
         except OSError as error:
             raise DataError(f"ClientError: {source.place} cannot be put at {source.name}: {error.strerror}") from None
 
-    # --- outputs
+    # Outputs
 
     @property
     def continuous(self) -> bool:
         """Whether an output is uploaded while the job runs."""
-        return any(_uploads(item) and item["S3UploadMode"] == "Continuous" for item in outputs(self._request))
+        return any(_goes_to_s3(item) and item["S3UploadMode"] == "Continuous" for item in outputs(self._request))
 
     def upload_settled(self) -> None:
-        """Upload the files of Continuous outputs that have not changed since the last look."""
+        """Upload the files of Continuous outputs that have not changed since the last call."""
         for item in outputs(self._request):
-            if _uploads(item) and item["S3UploadMode"] == "Continuous":
+            if _goes_to_s3(item) and item["S3UploadMode"] == "Continuous":
                 self._upload(item, only_settled=True)
 
     def upload(self) -> None:
-        """Upload every output; symbolic links are left out.
+        """Upload every output. Symbolic links are left out.
 
         Raises:
-            DataError: naming what could not be kept; everything else is uploaded.
+            DataError: a file could not be uploaded. All others are uploaded.
         """
         failures = []
         for item in outputs(self._request):
-            if _uploads(item):
+            if _goes_to_s3(item):
                 failures += self._upload(item, only_settled=False)
         if failures:
             more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
@@ -288,19 +290,19 @@ class HostData:
         try:
             for file in _regular_files(self._ml_root, local):
                 before = self._seen.get(path := f"{local}/{file.name}")
-                self._seen[path] = file.mark
-                if self._uploaded.get(path) != file.mark and not (only_settled and before != file.mark):
+                self._seen[path] = file.state
+                if self._uploaded.get(path) != file.state and not (only_settled and before != file.state):
                     problem = self._upload_file(file, bucket, prefix, item["S3Uri"])
                     if problem is None:
-                        self._uploaded[path] = file.mark
+                        self._uploaded[path] = file.state
                     else:
                         failures.append(problem)
-        except (OSError, RecursionError) as error:  # no key could be as long as such a path
+        except (OSError, RecursionError) as error:  # a path longer than any key
             failures.append(f"{item['LocalPath']} is nested too deeply to be looked through: {error}")
         return failures
 
     def _upload_file(self, file: _File, bucket: str, prefix: str, uri: str) -> str | None:
-        """Upload a file; return what went wrong."""
+        """Upload a file, and return the problem if it fails."""
         name = file.name
         try:
             with file.open() as body:
@@ -312,12 +314,12 @@ class HostData:
         return None
 
 
-def _uploads(item: Mapping[str, Any]) -> bool:
+def _goes_to_s3(item: Mapping[str, Any]) -> bool:
     return not is_file_uri(item["S3Uri"])
 
 
 def _bind_input(path: str, local_path: str) -> Bind:
-    """Use a file or directory of this machine in place; a file lands below LocalPath under its own name."""
+    """Return the bind of a file or directory of this machine. A file is bound below LocalPath by its own name."""
     if not os.path.exists(path):
         raise DataError(f"ClientError: there is no file or directory {path} on this machine")
     real = os.path.realpath(path)
@@ -327,7 +329,7 @@ def _bind_input(path: str, local_path: str) -> Bind:
 
 
 def _local_tree(path: str) -> list[InputFile]:
-    """Return every file of a directory of this machine, links to files followed, or the one file."""
+    """Return every file of a directory of this machine, links to files included, or the one file at `path`."""
     if os.path.isfile(path):
         return [InputFile(os.path.basename(path), None, path)]
     found = []
@@ -342,12 +344,12 @@ def _local_tree(path: str) -> list[InputFile]:
 def _manifest_source(prefix: object, name: object) -> InputFile:
     if not isinstance(prefix, str) or not isinstance(name, str):
         raise TypeError(f"prefix and names must be strings, not {prefix!r} and {name!r}")
-    (prefix + name).encode()  # half of a surrogate pair is no part of a name
+    (prefix + name).encode()  # raises ValueError for half of a surrogate pair, which no name can contain
     relative = contract.relative_name(name.lstrip("/"), "")
     if is_file_uri(prefix):
         return InputFile(relative, None, file_path(prefix) + name)
     if not prefix.startswith("s3://"):
-        raise ValueError(f"the prefix {prefix!r} is no S3 URI")
+        raise ValueError(f"the prefix {prefix!r} is not an S3 URI")
     bucket, key = split_uri(prefix + name)
     return InputFile(relative, bucket, key)
 
@@ -363,11 +365,11 @@ def _nothing_found(uri: str) -> str:
     )
 
 
-def open_source(source: InputFile, objects: ObjectStore) -> BinaryIO:
+def open_source(source: InputFile, objects: ObjectSource) -> BinaryIO:
     """Open one file of an input, an object or a file of this machine.
 
     Raises:
-        DataError: it cannot be had.
+        DataError: it does not exist or cannot be read.
     """
     try:
         if source.bucket is None:
@@ -380,7 +382,7 @@ def open_source(source: InputFile, objects: ObjectStore) -> BinaryIO:
 
 
 def _copy_body(source: int, target: int, check: Check) -> None:
-    """Copy a file within the kernel where it can, which on some file systems shares the blocks."""
+    """Copy a file within the kernel if it can do that. On some file systems the copy shares the blocks."""
     if hasattr(os, "copy_file_range"):
         try:
             while os.copy_file_range(source, target, _COPY_BYTES):
@@ -388,7 +390,7 @@ def _copy_body(source: int, target: int, check: Check) -> None:
         except OSError:
             if os.lseek(target, 0, os.SEEK_CUR):
                 raise
-            # else: not between these file systems; read and write instead
+            # Nothing was copied: the kernel cannot copy between these file systems. Read and write instead.
         else:
             return
     with open(source, "rb", closefd=False) as body, open(target, "wb", closefd=False) as file:
@@ -401,17 +403,17 @@ class _File(NamedTuple):
     """A regular file below an output's directory.
 
     Attributes:
-        name: relative to that directory, with `/`.
-        mark: tells it from another state of it, and from another file that was renamed into its place.
-        folder: a descriptor of the directory that it is in, which is open until the next file is asked for.
+        name: its path relative to that directory, with `/`.
+        state: differs after a change of the file, and for another file that was renamed into its place.
+        folder: a descriptor of its directory, which is open until the iterator moves on.
     """
 
     name: str
-    mark: Mark
+    state: FileState
     folder: int
 
     def open(self) -> BinaryIO:
-        """Open the file for reading; what has taken its place meanwhile, such as a link, is an error."""
+        """Open the file for reading. A link that has replaced it meanwhile is an error."""
         fd = os.open(os.path.basename(self.name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self.folder)
         return open(fd, "rb", buffering=0)
 
@@ -419,8 +421,8 @@ class _File(NamedTuple):
 def _regular_files(ml_root: str, root: str) -> Iterator[_File]:
     """Yield each regular file below a directory in `ml_root`, in order.
 
-    Links are left out, and no link is followed that a job puts in the place of a directory, or on the way to one:
-    it would lead to files of this machine.
+    Links are left out. A link that a job puts in the place of a directory is not followed either, since it could lead
+    to other files of this machine.
     """
     try:
         top = _open_directory(ml_root, os.path.relpath(root, ml_root))
@@ -431,21 +433,21 @@ def _regular_files(ml_root: str, root: str) -> Iterator[_File]:
             folders.sort()
             for name in sorted(names):
                 try:
-                    found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                    status = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 except OSError:
                     continue
-                if stat.S_ISREG(found.st_mode):
-                    yield _File(posixpath.normpath(f"{folder}/{name}"), _mark(found), fd)
+                if stat.S_ISREG(status.st_mode):
+                    yield _File(posixpath.normpath(f"{folder}/{name}"), _file_state(status), fd)
     finally:
         os.close(top)
 
 
-def _mark(found: os.stat_result) -> Mark:
-    return found.st_size, found.st_mtime_ns, found.st_ino
+def _file_state(status: os.stat_result) -> FileState:
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _open_directory(root: str, path: str) -> int:
-    """Open a directory below `root`; none of the path's parts may be a link."""
+    """Open a directory below `root`, whose path may not contain a link."""
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     for part in path.split("/"):
         try:
@@ -457,5 +459,5 @@ def _open_directory(root: str, path: str) -> int:
 
 
 def _shortened(name: str) -> str:
-    """Return a name as it stands in a reason: with one of thousands of characters, what went wrong would be cut off."""
+    """Return a name for a FailureReason. A name of thousands of characters would push the problem out of it."""
     return name if len(name) <= 2 * _SHOWN else f"{name[:_SHOWN]}...{name[-_SHOWN:]}"

@@ -1,7 +1,7 @@
-"""Hosts seen from outside: starting their supervisors, and noticing those that died.
+"""The processes of hosts, seen from other processes: starts supervisors, and detects dead ones.
 
-Each host has a lock file that its supervisor keeps locked as long as it lives, however it ends. Whoever asks for a job
-looks at the locks of its hosts first.
+Each host has a lock file. Its supervisor holds the lock as long as it lives, and the kernel releases it however the
+supervisor ends. A process that reads a job's status checks the locks of its hosts first.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from processing.container import contract
-from processing.local import file_trees as trees
-from processing.local import limits, processes
+from processing.local import file_trees, limits, processes
 from processing.local.errors import disk_full
 from processing.local.import_path import PACKAGE_ROOT
 from processing.local.jobs import events
@@ -32,21 +31,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-_BOOT = (
+_SUPERVISOR_PROGRAM = (
     "import sys; sys.path.append(sys.argv[1]); from processing.local.jobs.supervisor import main; main(sys.argv[2:])"
 )
-_ENVIRONMENT = ("PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH")  # without the last, some a Python does not start
+"""The program of a supervisor's process."""
+# Some builds of Python do not start without LD_LIBRARY_PATH.
+_ENVIRONMENT = ("PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH")
 _children: list[_Supervisor] = []
 _open_locks: weakref.WeakSet[HostLocks] = weakref.WeakSet()
 _opening = threading.RLock()
-"""Held while a lock is opened and while the process forks, so that a child knows every lock that it has inherited."""
+"""Held while a lock is opened and while the process forks, so that a child knows every lock that it inherits."""
 
 
 class _Supervisor(subprocess.Popen[bytes]):
-    """A process that outlives this one by design, so that its being alive at the end is no reason to warn."""
+    """A supervisor's process. It outlives this process by design, so no ResourceWarning is due at the end."""
 
     def __del__(self) -> None:
-        """Do nothing: there is nothing to release."""
+        """Do nothing, in place of the check that warns of a running child."""
 
 
 def machine_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -55,11 +56,11 @@ def machine_environment(environ: Mapping[str, str] = os.environ) -> dict[str, st
 
 
 class HostLocks:
-    """The locks of a new job's hosts, taken before anybody can see the job, and handed to its supervisors.
+    """The locks of a new job's hosts. They are taken before the job is visible, and passed to its supervisors.
 
     Args:
         folder: the job's folder, which is made here.
-        count: how many hosts it has.
+        count: the number of its hosts.
 
     Raises:
         ApiError: the disk is full.
@@ -76,10 +77,11 @@ class HostLocks:
                 with _opening:
                     fd = self._fds[number] = os.open(_lock_path(unnamed, number), os.O_CREAT | os.O_RDWR, 0o600)
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            unnamed.rename(folder)  # only now: a folder of that name without a lock has lost its processes
+            # The folder gets its name last: a folder with that name and without a held lock has lost its processes.
+            unnamed.rename(folder)
         except BaseException as error:
             self.close()
-            trees.remove_tree(unnamed)
+            file_trees.remove_tree(unnamed)
             if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise disk_full(folder) from error
             raise
@@ -89,13 +91,13 @@ class HostLocks:
         return self._fds[number]
 
     def close(self) -> None:
-        """Let go: each lock is then held by the supervisor alone, if it was started."""
+        """Close the locks here. Each lock is then held by its supervisor alone, if that was started."""
         while self._fds:
             os.close(self._fds.popitem()[1])
 
 
 def _after_fork() -> None:
-    """In a forked child: let go of what its parent is about to hand to supervisors, or the locks would be kept."""
+    """Close the inherited locks in a forked child, which would otherwise keep them locked."""
     for locks in list(_open_locks):
         locks.close()
     _opening.release()
@@ -110,9 +112,16 @@ def _lock_path(folder: Path, number: int) -> Path:
 
 
 def start_supervisors(home: Path, job: JobRecord, count: int, locks: HostLocks, environment: Mapping[str, str]) -> None:
-    """Start the supervisor of every host; each is a session of its own, so that no Ctrl-C of ours reaches it.
+    """Start the supervisor of every host, in a session of its own, which Ctrl-C in this terminal does not reach.
 
-    One that cannot be started is not an error here, since the job exists: it is found dead at the next look.
+    A supervisor that cannot be started is not an error here, since the job exists. The next check finds it dead.
+
+    Args:
+        home: the engine's folder.
+        job: the job.
+        count: the number of its hosts.
+        locks: the locks of its hosts.
+        environment: the supervisors' environment.
     """
     _reap_children()
     python = sys.executable or shutil.which("python3") or "python3"
@@ -122,7 +131,7 @@ def start_supervisors(home: Path, job: JobRecord, count: int, locks: HostLocks, 
         with (home / job.folder / f"{contract.host_name(number)}.err").open("wb") as errors:
             try:
                 supervisor = _Supervisor(
-                    [python, "-I", "-S", "-c", _BOOT, *arguments],
+                    [python, "-I", "-S", "-c", _SUPERVISOR_PROGRAM, *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
@@ -138,7 +147,7 @@ def start_supervisors(home: Path, job: JobRecord, count: int, locks: HostLocks, 
 
 
 def _reap_children() -> None:
-    """Let ended supervisors of this process go, which would stay in the process table as zombies."""
+    """Reap the ended supervisors of this process, which would stay in the process table as zombies."""
     for child in list(_children):
         if child.poll() is not None:
             with contextlib.suppress(ValueError):
@@ -146,17 +155,17 @@ def _reap_children() -> None:
 
 
 def reap_dead_hosts(store: JobStore, home: Path, jobs: Iterable[JobRecord]) -> bool:
-    """Fail the hosts whose supervisor died without noting an end, and kill what their programs left.
+    """Record a failure for each host whose supervisor died, and kill the processes that its program left.
 
-    Events that a killed process did not deliver are delivered, too.
+    Also deliver the events that a killed process did not deliver.
 
     Args:
         store: the job store.
         home: the engine's folder.
-        jobs: those to look at.
+        jobs: the jobs to check.
 
     Returns:
-        whether there was one.
+        whether a dead host was found.
     """
     _reap_children()
     found = False
@@ -165,12 +174,12 @@ def reap_dead_hosts(store: JobStore, home: Path, jobs: Iterable[JobRecord]) -> b
             continue
         for host in store.hosts(job.id):
             if host.outcome is None:
-                found |= _bury_if_dead(store, home, job, host)
+                found |= _reap_if_dead(store, home, job, host)
     events.deliver(store, home)
     return found
 
 
-def _bury_if_dead(store: JobStore, home: Path, job: JobRecord, host: HostRecord) -> bool:
+def _reap_if_dead(store: JobStore, home: Path, job: JobRecord, host: HostRecord) -> bool:
     folder = home / job.folder
     try:
         fd = os.open(_lock_path(folder, host.number), os.O_RDWR)
@@ -182,36 +191,38 @@ def _bury_if_dead(store: JobStore, home: Path, job: JobRecord, host: HostRecord)
     except BlockingIOError:
         return False
     else:
-        return _bury(store, folder, job, host.number)
+        return _reap(store, folder, job, host.number)
     finally:
         if fd is not None:
             os.close(fd)
 
 
-def _bury(store: JobStore, folder: Path, job: JobRecord, number: int) -> bool:
-    # Looked at again now that the lock is ours: it may have ended properly in between.
+def _reap(store: JobStore, folder: Path, job: JobRecord, number: int) -> bool:
+    # Read again now that this process holds the lock: the host may have ended normally in between.
     current: Sequence[HostRecord] = [host for host in store.hosts(job.id) if host.number == number]
     if not current or current[0].outcome is not None:
         return True
     host = current[0]
     work = folder / contract.host_name(number)
     sandbox = store.execution_plan(job.id).get("sandbox")
-    if sandbox is not None:  # first: a client of a container ends by itself then, and is better not killed
+    if sandbox is not None:  # first: the client of a removed container ends by itself, and must not be killed
         restore(sandbox).remove(container_key(job.folder, number), str(work / "ml"))
     if host.process_group is not None:
         processes.kill_group(host.process_group, host.group_started)
-    processes.kill_processes_of(work)  # killed before it could note the group of what it had started
+    processes.kill_processes_of(work)  # the supervisor may have been killed before it recorded the program's group
     limits.remove_orphaned_group(work)
     reason = "InternalServerError: the supervisor of the job's host is gone"
-    said = _last_words(folder / f"{contract.host_name(number)}.err")
-    end = HostEnd("failed", reason=f"{reason}: {said}" if said else f"{reason} (killed, or the machine was restarted)")
-    trees.remove_tree(work)
+    cause = _last_error_line(folder / f"{contract.host_name(number)}.err")
+    end = HostEnd(
+        "failed", reason=f"{reason}: {cause}" if cause else f"{reason} (killed, or the machine was restarted)"
+    )
+    file_trees.remove_tree(work)
     if store.record_host_end(job.id, number, end, time.time()):
-        trees.remove_tree(folder)
+        file_trees.remove_tree(folder)
     return True
 
 
-def _last_words(path: Path) -> str:
+def _last_error_line(path: Path) -> str:
     """Return the last line that a supervisor wrote to its stderr."""
     with contextlib.suppress(OSError):
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")

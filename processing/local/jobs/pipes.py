@@ -1,11 +1,11 @@
 """Inputs in Pipe mode: a named pipe for each pass through the data, fed from the engine's S3 while the job reads.
 
-Assumed, since AWS documents it for training only: the pipe of the first pass is `<LocalPath>_0`, that of the second
-`<LocalPath>_1`, and so on. The next one appears when the one before was read to its end, or was closed by its reader,
-and that one is gone then.
+AWS documents Pipe mode for training only, so this is an assumption: the pipe of the first pass is `<LocalPath>_0`, that
+of the second `<LocalPath>_1`, and so on. When a pipe is read to its end or closed by its reader, it is removed and the
+next pipe appears.
 """
 
-# Many small file operations: functions of `os` cost a third of what pathlib does.
+# Many small file operations: the functions of `os` cost a third of pathlib's.
 # ruff: noqa: PTH103, PTH108, PTH120
 
 from __future__ import annotations
@@ -21,29 +21,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from processing.local.jobs.data import InputFile, PipeInput
-    from processing.local.stores.objects import ObjectStore
+    from processing.local.jobs.object_source import ObjectSource
 
 _CHUNK = 1 << 20
 _PIPE_BYTES = 1 << 20
+"""The size of a pipe: the largest that Linux gives an ordinary user."""
 _RELEASE_TRIES, _RELEASE_SECONDS = 200, 0.01
+"""A thread that waits for a reader is woken up to 200 times, 10 ms apart: it may just be opening the next pipe."""
 
 
 class Pipes:
     """The pipes of one host and the threads that feed them; each thread holds one chunk of data at a time.
 
     Attributes:
-        problem: why the job has to fail: an input that could not be had any more. None while all is well.
+        problem: the FailureReason if an input cannot be read any more; None otherwise.
     """
 
     def __init__(self) -> None:
         self._feeders: list[_Feeder] = []
         self.problem: str | None = None
 
-    def open(self, streams: Sequence[PipeInput], objects: ObjectStore) -> None:
-        """Make the pipes of the first pass, and wait for readers.
+    def open(self, streams: Sequence[PipeInput], objects: ObjectSource) -> None:
+        """Make the pipes of the first pass, and start the threads that wait for readers.
 
         Raises:
-            DataError: there is something else in the place of a pipe.
+            DataError: the path of a pipe already exists or cannot be made.
         """
         for stream in streams:
             feeder = _Feeder(stream, objects, self)
@@ -55,15 +57,15 @@ class Pipes:
             self._feeders.append(feeder)
 
     def close(self) -> None:
-        """Let go of the pipes, whether somebody reads them or not."""
+        """Close the pipes, with or without a reader, and end the threads."""
         for feeder in self._feeders:
             feeder.close()
 
 
 class _Feeder(threading.Thread):
-    """Feeds the pipes of one input, one after another."""
+    """A thread that feeds the pipes of one input, one after another."""
 
-    def __init__(self, stream: PipeInput, objects: ObjectStore, pipes: Pipes) -> None:
+    def __init__(self, stream: PipeInput, objects: ObjectSource, pipes: Pipes) -> None:
         super().__init__(daemon=True)
         self._stream = stream
         self._objects = objects
@@ -79,17 +81,17 @@ class _Feeder(threading.Thread):
     def make_pipe(self) -> None:
         os.makedirs(os.path.dirname(self._path), exist_ok=True)
         os.mkfifo(self._path)
-        os.chmod(self._path, 0o666)  # noqa: PTH101, S103 -- in a container the reader may be another user
+        os.chmod(self._path, 0o666)  # noqa: PTH101, S103 - in a container the reader may be another user
 
     def run(self) -> None:
         try:
             while not self._closing.is_set():
                 self._feed_one()
         except DataError as error:
-            # The pipe stays open: an end of file would look like the end of the data.
+            # The pipe stays open, since an end of file would look like the end of the data.
             self._pipes.problem = str(error)
         except OSError:
-            pass  # the job made the pipe's directory unusable: nobody can read the next one
+            pass  # the job made the pipe's directory unusable, so the next pipe cannot be read either
 
     def _feed_one(self) -> None:
         path = self._path
@@ -97,12 +99,12 @@ class _Feeder(threading.Thread):
         if self._closing.is_set():
             return
         _widen(self._fifo)
-        with contextlib.suppress(BrokenPipeError):  # the reader has seen enough
+        with contextlib.suppress(BrokenPipeError):  # the reader closed the pipe before its end
             for source in self._stream.sources:
                 self._feed_source(source, self._fifo)
         self._epoch += 1
         try:
-            self.make_pipe()  # before the reader learns of the end, so that it finds the next one
+            self.make_pipe()  # before the reader sees the end of the pipe, so that the next pipe exists by then
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
@@ -117,7 +119,7 @@ class _Feeder(threading.Thread):
                     rest = rest[os.write(fifo, rest) :]
 
     def close(self) -> None:
-        """Wake the thread where it waits for a reader, and wait for its end."""
+        """Wake the thread if it waits for a reader, and wait for its end."""
         self._closing.set()
         for _ in range(_RELEASE_TRIES):
             if not self.is_alive():
@@ -130,11 +132,11 @@ class _Feeder(threading.Thread):
 
 
 def _widen(fifo: int) -> None:
-    """Let the pipe hold more than the usual 64 KiB: fewer turns between the two ends."""
+    """Let the pipe hold more than the usual 64 KiB, so that the two ends wait for each other less often."""
     import fcntl
 
     if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with contextlib.suppress(OSError):  # a limit of the machine
+        with contextlib.suppress(OSError):  # the machine limits the size of pipes
             fcntl.fcntl(fifo, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 

@@ -1,15 +1,14 @@
-"""The supervisor: one process for each host of a job, from its inputs to its outputs, whoever created the job.
+"""The supervisor: a process that runs one host of a job, from its inputs to its outputs.
 
-Started as `python -I -S -c BOOT <package root> <engine folder> <job> <host> <lock descriptor>`; the inherited lock
-stays locked as long as this process lives, which is how others see that it does. It imports little, because its start
-is part of every job's time.
+It is started as `python -I -S -c PROGRAM <package root> <engine folder> <job> <host> <lock descriptor>`. The inherited
+lock stays locked as long as this process lives; other processes detect its death by that. It imports little, because
+its start is part of every job's time.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import importlib
 import os
 import posixpath
 import re
@@ -24,17 +23,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from processing.container import contract, runner
-from processing.local import file_trees as trees
-from processing.local import processes
+from processing.local import file_trees, processes
 from processing.local.errors import ApiError
 from processing.local.jobs import events
 from processing.local.jobs.data import DataError, HostData
+from processing.local.jobs.execution_plan import ExecutionPlan
 from processing.local.jobs.host_services import HostServices
+from processing.local.jobs.object_source import object_source
 from processing.local.sandboxes import restore
 from processing.local.sandboxes.base import Bind, HostSpec, SandboxError, addresses, container_key
 from processing.local.stores.jobs import HostEnd, JobStore
 from processing.local.stores.logs import LogStore
-from processing.local.stores.objects import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,37 +41,33 @@ if TYPE_CHECKING:
     from processing.local.sandboxes.base import HostCommand
 
 RESERVE_BYTES = 1 << 20
-"""Kept free on the disk for each host, so that what filled it can be logged and the job's end be noted."""
+"""The size of a file that reserves disk space for each host. On a full disk it makes room for the last log lines."""
 _OVERLAY = str(Path(contract.__file__).with_name("overlay.py"))
 _SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh"})
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _NO_SPACE = "InsufficientStorage"
 _FULL_DATABASE = ("is full", "disk I/O error", "unable to open database file")
-"""What SQLite says on a full disk: the last two where it cannot make its files to begin with."""
+"""SQLite's messages on a full disk. The last two mean that it cannot make its files at all."""
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
+"""The exit codes of a shell for a program that does not exist, and for one that is not executable."""
 _LAST_LINES = 5
+"""The number of last log lines that a sandbox sees to explain a failed start."""
+_FINISH_SECONDS, _FINISH_PAUSE = 60, 0.2
+"""The time for which recording a host's end on a full disk is retried, and the pause between two tries."""
 _PROBLEM = "problem"
-"""Why a program is ended that its attendants find something wrong with."""
+"""The reason for a stop that a service of the host asked for: see `HostServices.problem`."""
 
 
 class _InterruptedError(Exception):
-    """The host has to end before its program was started; carries the outcome."""
+    """A host that has to end before its program starts. The argument is the outcome."""
 
 
 class _NoProgramError(Exception):
-    """The entrypoint cannot be started; carries the reason and the exit code."""
-
-
-def _objects(home: Path, plan: Mapping[str, Any]) -> ObjectStore:
-    """Return the job's S3: the engine's own, or the one in its place."""
-    if plan.get("s3") is None:
-        return ObjectStore(home)
-    other: ObjectStore = importlib.import_module("processing.local.remote_s3").RemoteS3Objects(plan["s3"], home)
-    return other
+    """An entrypoint that cannot be started. The arguments are the reason and the exit code."""
 
 
 class Supervisor:
-    """Runs one host of a job.
+    """The process of one host of a job.
 
     Args:
         home: the engine's folder.
@@ -85,7 +80,7 @@ class Supervisor:
         self._logs = LogStore(home)
         self._record = self._jobs.get_by_id(job)
         self._request = self._jobs.request(job)
-        self._plan = self._jobs.execution_plan(job)
+        self._plan = ExecutionPlan.from_json(self._jobs.execution_plan(job))
         self._count = len(self._jobs.hosts(job))
         self._number = number
         self._home = home
@@ -94,11 +89,11 @@ class Supervisor:
         self._ml_root = str(self._work / "ml")
         self._reserve = self._work / "reserve"
         self._stream = f"{self._record.name}/{contract.host_name(number)}-{int(time.time() * 1000)}"
-        self._sandbox = restore(self._plan["sandbox"])
+        self._sandbox = restore(self._plan.sandbox)
         self._last_lines: Sequence[str] = ()
-        self._objects = _objects(home, self._plan)
+        self._objects = object_source(home, self._plan.s3)
         self._data = HostData(self._request, self._ml_root, number, self._count, self._objects, self._check)
-        self._attendants = HostServices(
+        self._services = HostServices(
             home,
             self._work,
             f"{self._record.name}/{contract.host_name(number)}",
@@ -110,43 +105,46 @@ class Supervisor:
         self._next_check = 0.0
 
     def run(self) -> None:
-        """Run the host to its end and note how it ended; nothing is left of its files."""
+        """Run the host to its end, record the end, and remove its files."""
         signal.signal(signal.SIGTERM, self._on_sigterm)
         try:
             end = self._run()
-        except Exception as error:  # noqa: BLE001 -- whatever it is, the job must end
+        except Exception as error:  # noqa: BLE001 - the job must end after any error
             import traceback
 
             with contextlib.suppress(OSError):  # the disk may be full
                 traceback.print_exc()
             end = _failure(error, self._folder)
-        trees.remove_tree(self._work)
-        if self._finish(end):
+        file_trees.remove_tree(self._work)
+        if self._record_end(end):
             events.deliver(self._jobs, self._home)
-            trees.remove_tree(self._folder)
+            file_trees.remove_tree(self._folder)
 
-    def _finish(self, end: HostEnd) -> bool:
-        """Note the end. On a full disk others may take the space that was just freed: then try again for a while."""
-        deadline = time.monotonic() + 60
+    def _record_end(self, end: HostEnd) -> bool:
+        """Record the end, and return whether the job has ended.
+
+        On a full disk other processes may take the space that was just freed, so this retries for a while.
+        """
+        deadline = time.monotonic() + _FINISH_SECONDS
         while True:
             try:
                 return self._jobs.record_host_end(self._record.id, self._number, end, time.time())
-            except (ApiError, sqlite3.OperationalError) as error:  # noqa: PERF203 -- tried five times a second
+            except (ApiError, sqlite3.OperationalError) as error:  # noqa: PERF203 - tried five times a second
                 if not _is_full(error) or time.monotonic() > deadline:
                     raise
-                time.sleep(0.2)
+                time.sleep(_FINISH_PAUSE)
 
     def _on_sigterm(self, *_: object) -> None:
         self._terminated = True
 
-    # --- the way through
+    # Phases of the host
 
     def _run(self) -> HostEnd:
         try:
             host = self._prepare()
             end = self._run_program(host)
         except _InterruptedError as interrupted:
-            return _interrupted(str(interrupted), None, self._request)
+            return _end_of_interrupted(str(interrupted), None, self._request)
         except _NoProgramError as problem:
             reason, code = problem.args
             self._emit([(int(time.time() * 1000), reason)])
@@ -154,17 +152,17 @@ class Supervisor:
         except (DataError, SandboxError) as error:
             return HostEnd("failed", reason=str(error))
         finally:
-            self._attendants.close()
+            self._services.close()
         return self._add_message(self._upload(end._replace(ended=time.time())))
 
     def _prepare(self) -> HostSpec:
-        """Provide everything that the program finds when it starts."""
+        """Make the host's files, fetch its inputs, and prepare its sandbox."""
         for name in ("home", "ml/tmp", "ml/processing", "ml/output"):
             (self._work / name).mkdir(parents=True, exist_ok=True)
         _reserve_space(self._reserve)
         self._check()
         binds = self._data.fetch()
-        self._attendants.open_pipes(self._data.streams, self._objects)
+        self._services.open_pipes(self._data.streams, self._objects)
         config = contract.job_config(self._request, self._record.arn)
         contract.write_config(self._ml_root, config, self._number, self._count)
         network = not (self._request.get("NetworkConfig") or {}).get("EnableNetworkIsolation", False)
@@ -173,13 +171,13 @@ class Supervisor:
             binds,
             contract.host_name(self._number),
             self._write_hosts_file(),
-            tuple(self._plan["masks"]),
+            tuple(self._plan.masks),
             network,
             self._count,
             container_key(self._record.folder, self._number),
             self._request["AppSpecification"]["ImageUri"],
             bool(self._request["AppSpecification"].get("ContainerEntrypoint")),
-            self._plan["gpus"],
+            self._plan.gpus,
         )
         self._sandbox.prepare(host, self._check)
         return host
@@ -191,33 +189,33 @@ class Supervisor:
             _require_program(argv[0], env, host.binds, self._ml_root)
         cwd = str(self._work / "home")
         report = os.pipe() if self._sandbox.reports else None
-        launch = self._sandbox.command(argv, host, env=env, cwd=cwd, report_fd=report[1] if report else None)
-        program = runner.Program(self._attendants.command(launch.argv), launch.env, launch.cwd, report, launch.signal)
+        command = self._sandbox.command(argv, host, env=env, cwd=cwd, report_fd=report[1] if report else None)
+        program = runner.Program(self._services.command(command.argv), command.env, command.cwd, report, command.signal)
         longest = (self._request.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds")
-        limits = runner.RunLimits(self._plan["tick"], self._plan["grace"], longest or contract.DEFAULT_MAX_RUNTIME)
+        limits = runner.RunLimits(self._plan.tick, self._plan.grace, longest or contract.DEFAULT_MAX_RUNTIME)
         self._check(at_once=True)
         with contextlib.ExitStack() as at_the_end:
             at_the_end.callback(self._sandbox.remove, host.key, host.ml_root)
             if self._data.continuous:
                 from processing.local.jobs.continuous_upload import ContinuousUploads  # few jobs have any
 
-                at_the_end.enter_context(ContinuousUploads(self._data.upload_settled, self._plan["tick"]))
+                at_the_end.enter_context(ContinuousUploads(self._data.upload_settled, self._plan.tick))
             try:
                 ended = runner.run_program(
-                    program, self._emit, limits, self._should_stop, lambda group: self._on_start(group, launch)
+                    program, self._emit, limits, self._should_stop, lambda group: self._on_start(group, command)
                 )
             except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
                 raise _NoProgramError(
                     f"the entrypoint {argv[0]!r} cannot be started: {error.strerror}", NOT_EXECUTABLE
                 ) from None
-            return self._judge(ended, host)
+            return self._end_of_host(ended, host)
 
-    def _judge(self, ended: runner.ProgramExit, host: HostSpec) -> HostEnd:
-        """Return what the end of the program means."""
-        self._emit_words()
-        reason = self._attendants.ended(ended.exit_code)
+    def _end_of_host(self, ended: runner.ProgramExit, host: HostSpec) -> HostEnd:
+        """Return the host's outcome for the end of its program."""
+        self._emit_service_lines()
+        reason = self._services.program_ended(ended.exit_code)
         if ended.stop_reason not in {None, _PROBLEM}:
-            return _interrupted(ended.stop_reason, ended.exit_code, self._request)
+            return _end_of_interrupted(ended.stop_reason, ended.exit_code, self._request)
         if reason is not None:
             return HostEnd("failed", ended.exit_code, reason)
         problem = self._sandbox.problem(host, ended.exit_code, self._last_lines)
@@ -229,7 +227,7 @@ class Supervisor:
         return HostEnd("completed", 0)
 
     def _upload(self, end: HostEnd) -> HostEnd:
-        """Upload the outputs, however the program ended; only a host without another reason fails by that."""
+        """Upload the outputs, however the program ended. A failed upload fails a host that has completed."""
         try:
             self._data.upload()
         except DataError as error:
@@ -245,49 +243,53 @@ class Supervisor:
             reason = "ClientError: the exit message in /opt/ml/output/message is not UTF-8"
             return end if end.outcome == "failed" else end._replace(outcome="failed", reason=reason)
 
-    # --- what the program gets
+    # Environment and command line of the program
 
     def _environment(self, argv: Sequence[str]) -> dict[str, str]:
-        """The environment: a few harmless variables of the machine, ours, and the request's, which win.
+        """Return the environment: the plan's variables, the services' and the request's, which override the others.
 
         An image brings its own PATH and home.
         """
-        python = self._plan["python"]
-        env: dict[str, str] = dict(self._plan["environment"])
+        python = self._plan.python
+        env: dict[str, str] = dict(self._plan.environment)
         if python is not None:
-            env["PATH"] = os.pathsep.join([str(Path(python["executable"]).parent), env.get("PATH") or os.defpath])
-            if python["venv"]:
-                env["VIRTUAL_ENV"] = python["venv"]
+            env["PATH"] = os.pathsep.join([str(Path(python.executable).parent), env.get("PATH") or os.defpath])
+            if python.venv:
+                env["VIRTUAL_ENV"] = python.venv
             if posixpath.basename(argv[0]) in _SHELLS:
-                env.update(self._overlay(python["executable"], env))
+                env.update(self._overlay(python.executable, env))
             env["HOME"] = str(self._work / "home")
-            # Short, because the path of a Unix socket in it has 107 bytes at most: multiprocessing needs one.
-            env["TMPDIR"] = f"{contract.ML}/tmp"  # noqa: S108 -- not the directory that everybody shares
+            # Short, because multiprocessing makes a Unix socket in it, whose path has 107 bytes at most.
+            env["TMPDIR"] = f"{contract.ML}/tmp"  # noqa: S108 - not the directory that all users share
         env["PROCESSING_JOB_ARN"] = self._record.arn
         requested = self._request.get("Environment") or {}
-        env.update(self._attendants.environment(requested))
+        env.update(self._services.environment(requested))
         env.update(requested)
         return env
 
     def _overlay(self, python: str, env: Mapping[str, str]) -> dict[str, str]:
-        """Give a shell a Python of the job's own, which sees the packages of the user's: it may install more."""
+        """Return the variables that give a shell a Python of its own.
+
+        It sees the packages of the user's Python, and a script can install more into it.
+        """
         place = str(self._work / "python")
-        made = subprocess.run(  # noqa: S603 -- the interpreter that the job runs on
+        made = subprocess.run(  # noqa: S603 - the interpreter that the job runs on
             [python, "-I", _OVERLAY, place],
             env=dict(env),
             capture_output=True,
             check=False,
-            start_new_session=True,  # it is the job's: what is sent to its group must not reach the supervisor
+            start_new_session=True,  # a signal to the group of the job's processes must not reach the supervisor
         )
         if made.returncode == 0:
             return {"PATH": os.pathsep.join([f"{place}/bin", env["PATH"]]), "VIRTUAL_ENV": place}
-        return {"PIP_TARGET": place, "PYTHONPATH": place}  # a Python without venv: as good, but for what is there
+        # A Python without venv: installed packages go to a folder, and cannot replace those that exist.
+        return {"PIP_TARGET": place, "PYTHONPATH": place}
 
     def _argv(self) -> list[str]:
         app = self._request["AppSpecification"]
         argv = [*app.get("ContainerEntrypoint", ()), *app.get("ContainerArguments", ())]
-        if self._plan["python"] is not None and _PYTHON.fullmatch(argv[0]):
-            argv[0] = self._plan["python"]["executable"]
+        if self._plan.python is not None and _PYTHON.fullmatch(argv[0]):
+            argv[0] = self._plan.python.executable
         return argv
 
     def _write_hosts_file(self) -> str:
@@ -300,37 +302,48 @@ class Supervisor:
         path.write_bytes(known + "".join(names).encode())
         return str(path)
 
-    # --- called back
+    # Callbacks
 
     def _check(self, *, at_once: bool = False) -> None:
-        """Between two steps: end here, if the host has to."""
+        """Raise if the host has to end now. Called between two files, and within large ones.
+
+        Args:
+            at_once: check even if the last check is less than a tick ago.
+
+        Raises:
+            _InterruptedError: the host has to end.
+        """
         now = time.monotonic()
         if not at_once and now < self._next_check:
             return
-        self._next_check = now + self._plan["tick"]
+        self._next_check = now + self._plan.tick
         reason = self._interruption()
         if reason is not None:
             raise _InterruptedError(reason)
 
     def _should_stop(self) -> str | None:
-        """Once a tick while the program runs."""
-        self._emit_words()
-        return self._interruption() or (_PROBLEM if self._attendants.problem() else None)
+        """Return the reason to stop the program, or None. Called once a tick while the program runs."""
+        self._emit_service_lines()
+        return self._interruption() or (_PROBLEM if self._services.problem() else None)
 
     def _interruption(self) -> str | None:
         return "terminated" if self._terminated else self._jobs.interruption(self._record.id)
 
-    def _on_start(self, group: int, launch: HostCommand) -> None:
+    def _on_start(self, group: int, command: HostCommand) -> None:
         self._jobs.record_start(self._record.id, self._number, group, processes.start_id(group), time.time())
-        self._attendants.started(group, launch.process)
+        self._services.program_started(group, command.process)
 
-    def _emit_words(self) -> None:
-        lines = self._attendants.said()
+    def _emit_service_lines(self) -> None:
+        lines = self._services.take_lines()
         if lines:
             self._emit([(int(time.time() * 1000), line) for line in lines])
 
     def _emit(self, messages: Sequence[tuple[int, str]]) -> None:
-        """Append to the job's log. When the disk is full, what was kept in reserve makes room for the last lines."""
+        """Append messages to the job's log. On a full disk the reserve is removed to make room for the last lines.
+
+        Args:
+            messages: pairs of a time, in milliseconds since the epoch, and a text.
+        """
         events = [(stamp, message or " ") for stamp, message in messages]
         self._last_lines = [*self._last_lines, *(message for _, message in messages[-_LAST_LINES:])][-_LAST_LINES:]
         try:
@@ -339,12 +352,12 @@ class Supervisor:
             if not _is_full(error) or not self._reserve.exists():
                 raise
             self._reserve.unlink()
-            for event in events:  # one by one: all of them may be more than the reserve
+            for event in events:  # one by one: together they may be larger than the reserve
                 self._logs.append(contract.LOG_GROUP, self._stream, [event])
 
 
-def _interrupted(why: str, exit_code: int | None, request: Mapping[str, Any]) -> HostEnd:
-    """The end of a host that was told to stop, for each of the reasons."""
+def _end_of_interrupted(why: str, exit_code: int | None, request: Mapping[str, Any]) -> HostEnd:
+    """Return the end of a host that was stopped for the reason `why`."""
     if why == "terminated":
         return HostEnd("failed", exit_code, "InternalServerError: the job's supervisor was told to end (SIGTERM)")
     if why == runner.TIMED_OUT:
@@ -381,10 +394,10 @@ def _reserve_space(path: Path) -> None:
 
 
 def _require_program(name: str, env: Mapping[str, str], binds: Sequence[Bind], ml_root: str) -> None:
-    """Find out before the start whether there is a program of that name.
+    """Check before the start that the entrypoint exists and is executable.
 
     Raises:
-        _NoProgramError: with the exit code that a shell would give.
+        _NoProgramError: it is not; the exit code is that of a shell.
     """
     if "/" not in name:
         if shutil.which(name, path=env.get("PATH", os.defpath)) is None:
@@ -410,9 +423,14 @@ def _on_this_machine(path: str, binds: Sequence[Bind], ml_root: str) -> str:
 
 
 def main(arguments: Sequence[str], start: Callable[[Path, int, int], Supervisor] = Supervisor) -> None:
-    """Run the host that the command line names."""
+    """Run the host that the command line names.
+
+    Args:
+        arguments: the engine's folder, the job's number, the host's number, and the lock's descriptor.
+        start: makes the supervisor.
+    """
     home, job, number, lock = arguments
-    os.set_inheritable(int(lock), False)  # noqa: FBT003 -- nothing that is started from here may keep the lock
+    os.set_inheritable(int(lock), False)  # noqa: FBT003 - no process that starts from here may inherit the lock
     start(Path(home), int(job), int(number)).run()
 
 

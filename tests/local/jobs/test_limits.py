@@ -48,14 +48,14 @@ def make_own(request: pytest.FixtureRequest, make_jobs: Callable[..., Any]) -> C
 @pytest.fixture
 def _without_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that lets nobody make a control group."""
-    monkeypatch.setattr(limits, "memory_parent", lambda: (None, 0, "it is not allowed"))
+    monkeypatch.setattr(limits, "memory_group_parent", lambda: (None, "it is not allowed"))
 
 
 def _groups(job: str) -> list[Path]:
-    parent, _, reason = limits.memory_parent()
+    parent, reason = limits.memory_group_parent()
     if parent is None:
         pytest.skip(f"memory control groups: {reason}")
-    return list(parent.glob(f"{job}-*"))
+    return list(Path(parent.parent).glob(f"{job}-*"))
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system ties no process to CPUs")
@@ -110,8 +110,8 @@ def test_a_limit_that_cannot_be_kept_is_a_warning(
     """On a system without affinity and limits the job runs all the same, and each setting's lack of effect is said."""
     monkeypatch.delattr(os, "sched_setaffinity", raising=False)
     monkeypatch.setattr(sys, "platform", "darwin")
-    decided, warnings = limits.plan(2, 4.0)
-    assert decided == {}
+    decided, warnings = limits.enforceable_limits(2, 4.0)
+    assert decided == limits.ResourceLimits()
     assert warnings == [
         "cpus=2 has no effect: darwin does not tie a process to CPUs.",
         "memory_gb=4 has no effect: darwin does not limit it.",

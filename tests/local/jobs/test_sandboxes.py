@@ -15,11 +15,12 @@ from processing.exceptions import ConfigurationError, EngineError
 from processing.local import sandboxes
 from processing.local.errors import ApiError
 from processing.local.import_path import PACKAGE_ROOT
-from processing.local.jobs import execution_plan as planning
+from processing.local.interpreter import Interpreter
+from processing.local.jobs import execution_planner
 from processing.local.sandboxes import rewriting
 from processing.local.sandboxes.bubblewrap import Bubblewrap
 from processing.local.sandboxes.namespaces import Namespaces
-from processing.local.settings import EngineSettings, Interpreter
+from processing.local.settings import EngineSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -214,7 +215,7 @@ def test_a_setting_that_names_no_python_refuses_the_job(make_jobs: Any, tmp_path
 
 def test_the_first_job_says_what_it_runs_on(jobs: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Interpreter and sandbox are logged once in a process, at INFO."""
-    planning._announced.clear()
+    execution_planner._announced.clear()
     with caplog.at_level("INFO", logger="processing"):
         for _ in range(2):
             jobs.wait(jobs.create("pass"))

@@ -1,0 +1,133 @@
+"""The decision how a job runs on this machine, made when the job is created."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from processing.exceptions import ConfigurationError, EngineError
+from processing.local import limits, sandboxes
+from processing.local.errors import ApiError
+from processing.local.import_path import search_path
+from processing.local.jobs import events
+from processing.local.jobs.description import selected_instances
+from processing.local.jobs.execution_plan import ExecutionPlan, RemoteS3Options
+from processing.local.jobs.gateway_options import MASKS_VARIABLE, gateway_options
+from processing.local.jobs.host_processes import machine_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from processing.local.context import EngineContext
+    from processing.local.interpreter import Interpreter
+    from processing.local.settings import EngineSettings
+
+logger = logging.getLogger(__name__)
+_announced: set[str] = set()
+
+_CREDENTIAL_FILES = (
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_CONFIG_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+)
+"""The variables that name files with AWS credentials."""
+
+
+def make_execution_plan(engine: EngineContext, request: Mapping[str, Any]) -> ExecutionPlan:
+    """Return the execution plan of a job.
+
+    Args:
+        engine: the engine that runs the job.
+        request: the job's request, with its defaults.
+
+    Raises:
+        ApiError: `ValidationException`, a setting names something that does not exist or does not work here.
+    """
+    try:
+        settings = attrs.evolve(engine.settings, s3_endpoint=engine.settings.remote_s3_endpoint)
+        sandbox = sandboxes.sandbox_for(settings)
+        python = None if sandbox.runs_image else settings.interpreter(request["AppSpecification"]["ImageUri"])
+        settings.check_sinks()
+    except (ConfigurationError, EngineError) as error:
+        raise ApiError("ValidationException", str(error)) from error
+    isolated = bool((request.get("NetworkConfig") or {}).get("EnableNetworkIsolation"))
+    enforced, warnings = _limits(settings, sandbox)
+    if isolated and not sandbox.isolates_network:
+        warnings.append(f"The {sandbox.name} sandbox cannot keep a job from the network.")
+    _announce(python, sandbox, warnings)
+    masks = _credential_files()
+    return ExecutionPlan(
+        tick=settings.tick,
+        grace=settings.grace,
+        sample=settings.sample,
+        sandbox=sandbox.state(),
+        python=python,
+        gpus=selected_instances(request)[0] == "local_gpu",
+        limits=enforced,
+        memory=None if settings.memory_gb is None else int(settings.memory_gb * limits.GIB),
+        gateway=None if isolated else gateway_options(engine.home, engine.region, settings, request, masks),
+        environment=_environment(python, engine.region),
+        masks=masks,
+        s3=_remote_s3(settings, engine.region),
+        events=events.sinks(settings.events_file, settings.events_queue),
+    )
+
+
+def _limits(settings: EngineSettings, sandbox: sandboxes.Sandbox) -> tuple[limits.ResourceLimits, list[str]]:
+    if sandbox.runs_image:  # the container program enforces a container's limits
+        return limits.ResourceLimits(), []
+    return limits.enforceable_limits(settings.cpus, settings.memory_gb)
+
+
+def _environment(python: Interpreter | None, region: str) -> dict[str, str]:
+    """Return the variables of every host's program; an image brings those of the machine itself."""
+    return {
+        **({} if python is None else {**machine_environment(), "PYTHONUNBUFFERED": "1"}),
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+    }
+
+
+def _remote_s3(settings: EngineSettings, region: str) -> RemoteS3Options | None:
+    endpoint = settings.remote_s3_endpoint
+    return None if endpoint is None else RemoteS3Options(endpoint, region, search_path())
+
+
+def _credential_files() -> list[str]:
+    """Return the places where this machine may keep AWS credentials: a job sees them empty."""
+    files = [os.environ[name] for name in _CREDENTIAL_FILES if os.environ.get(name)]
+    homes = {os.path.expanduser("~")}  # noqa: PTH111 - unlike Path.home(), it does not raise without a home
+    if os.name == "posix":
+        import pwd
+
+        with contextlib.suppress(KeyError):  # a user without an entry, as in containers
+            homes.add(pwd.getpwuid(os.getuid()).pw_dir)
+    masks = {*files, *(os.path.join(home, ".aws") for home in homes)}  # noqa: PTH118
+    # In a gateway's server this process serves a job. The masks of that job hold for the jobs that it creates.
+    masks.update(json.loads(os.environ.get(MASKS_VARIABLE, "[]")))
+    return sorted(masks - {os.devnull})
+
+
+def _announce(python: Interpreter | None, sandbox: sandboxes.Sandbox, warnings: list[str]) -> None:
+    """Log once per process what replaces images, and log each warning each time."""
+    if python is None:
+        message = f"Jobs of the local engine run their images, in the {sandbox.name} sandbox."
+    else:
+        message = (
+            f"Jobs of the local engine run on {python.executable} in the {sandbox.name} sandbox; their images are not "
+            "used."
+        )
+    if message not in _announced:
+        _announced.add(message)
+        logger.info("%s", message)
+    for warning in warnings:
+        logger.warning("%s", warning)
