@@ -93,7 +93,7 @@ class EventListener:
     def _tell(self, event: dict[str, Any]) -> None:
         try:
             self._callback(event)
-        except Exception:  # noqa: BLE001 -- whatever it is, the next event is to be told
+        except Exception:  # noqa: BLE001 - whatever it is, the next event is to be told
             _log.exception("A callback for events of jobs failed")
 
     def _say(self, problem: str) -> None:

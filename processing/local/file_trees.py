@@ -97,7 +97,7 @@ def _open_directory(name: str, folder: int | None = None) -> int | None:
     for _ in range(2):
         try:
             fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-        except PermissionError:  # noqa: PERF203 -- twice at most
+        except PermissionError:  # noqa: PERF203 - twice at most
             _unlock(name, folder)
         except OSError:
             return None

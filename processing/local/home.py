@@ -124,6 +124,6 @@ def _configured_home() -> Path:
     if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
         return Path(os.environ["LOCALAPPDATA"], "sm-processing")
     base = os.environ.get("XDG_DATA_HOME", "")
-    if not os.path.isabs(base):  # noqa: PTH117 -- the XDG standard says that a relative one is to be ignored
+    if not os.path.isabs(base):  # noqa: PTH117 - the XDG standard says that a relative one is to be ignored
         base = r"~\AppData\Local" if sys.platform == "win32" else "~/.local/share"
     return Path(base, "sm-processing")

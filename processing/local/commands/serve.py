@@ -77,7 +77,7 @@ def serve(options: argparse.Namespace) -> None:
     """
     engine = Engine(options.home, _settings(options), region=options.region)
     engine.check()
-    engine.settings.remote_s3_endpoint  # noqa: B018 -- that its URL is none is to be said now, not to each client
+    engine.settings.remote_s3_endpoint  # noqa: B018 - that its URL is none is to be said now, not to each client
     try:
         server = Server(engine, port=options.port)
     except OSError as error:

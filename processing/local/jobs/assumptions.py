@@ -1,4 +1,4 @@
-"""What the engine does where no public source says what SageMaker does: one table, quoted by the documentation."""
+"""Assumptions about SageMaker: the engine's behaviour where AWS documents none. The documentation quotes this table."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ class Assumption(NamedTuple):
     """One behaviour that AWS does not document.
 
     Attributes:
-        topic: what it is about.
-        behaviour: what the engine does.
+        topic: the subject.
+        behaviour: the engine's behaviour.
     """
 
     topic: str
@@ -21,7 +21,7 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
     Assumption("sharding", "keys sorted by their UTF-8 bytes; host i of n takes every n-th key, from the i-th on"),
     Assumption(
         "names of input files",
-        "what follows `prefix/` in the key; where the prefix ends within a name, what follows the prefix's last slash",
+        "the part of the key after `prefix/`; if the prefix ends within a name, the part after the prefix's last slash",
     ),
     Assumption(
         "empty input", "a prefix without objects fails the job with a ClientError; a share without objects does not"
@@ -33,52 +33,52 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
     ),
     Assumption(
         "stop while it ends",
-        "a job that was told to stop ends as Stopped, unless its program had failed by itself before it was told",
+        "a job that was asked to stop ends as Stopped, unless its program had failed by itself before the request",
     ),
     Assumption("maximum runtime", "counted from the start of the program; then a stop, and a FailureReason says so"),
     Assumption("default maximum runtime", "86,400 seconds, enforced"),
     Assumption(
         "Pipe mode",
-        "the named pipe of the first pass is `<LocalPath>_0`, then `_1` and so on; the next one appears, and the one "
-        "before is gone, when that was read to its end or was closed by its reader",
+        "the named pipe of the first pass is `<LocalPath>_0`, then `_1` and so on; when a pipe was read to its end, or "
+        "was closed by its reader, it is removed and the next one appears",
     ),
     Assumption(
         "data of a pipe",
         "the bodies of the objects one after another, by the UTF-8 bytes of their keys, or in the order of the "
-        "manifest; with Gzip each is inflated on its own",
+        "manifest; with Gzip each body is inflated on its own",
     ),
     Assumption(
         "pipe that breaks",
-        "an object that has gone, or is not in gzip format, fails the job with a ClientError; the reader gets no end "
-        "of file, but a stop",
+        "an object that no longer exists, or is not in gzip format, fails the job with a ClientError; the reader is "
+        "stopped, and sees no end of file",
     ),
     Assumption(
         "several hosts",
-        "the first host whose program fails stops the others, and gives the FailureReason and its name",
+        "the first host whose program fails stops the others; the job's FailureReason is its reason and its name",
     ),
     Assumption("network isolation", "each host is alone: the hosts of a job do not reach each other either"),
     Assumption(
         "out of memory",
-        "where the kernel kills a process for want of memory and the program fails: `ClientError: Please use an "
+        "if the kernel kills a process because memory ran out, and the program fails: `ClientError: Please use an "
         "instance type with more memory, or reduce the size of job data processed on an instance.`",
     ),
     Assumption(
         "full volume",
         "a host whose files exceed VolumeSizeInGB (of 2^30 bytes) is stopped, and fails with a ClientError that says "
-        "so; what is used in place does not count",
+        "so; data that is used in place does not count",
     ),
     Assumption("outputs", "uploaded at the end of every job: also after a failure and after a stop"),
     Assumption(
         "Continuous",
-        "a file is uploaded when its size and time of change are the same in two looks, and once more at the end "
+        "a file is uploaded when its size and time of change are the same in two checks, and once more at the end "
         "if it changed since; a file that the job removes stays in S3",
     ),
     Assumption("same key from two hosts", "the later upload wins"),
     Assumption("FailureReason", "`AlgorithmError: See job logs for more information, exit code: N`"),
     Assumption("entrypoint not found", "exit code 127, not executable 126, as in a shell; the reason names it"),
     Assumption("exit message", "the hosts' messages one after another in order of the hosts, 1,024 characters at most"),
-    Assumption("working directory", "the job's own empty HOME, which is gone after the job"),
-    Assumption("user of the image", "it may read and write everything below /opt/ml, whoever it is"),
+    Assumption("working directory", "the job's own HOME, empty at the start and removed after the job"),
+    Assumption("user of the image", "any user may read and write everything below /opt/ml"),
     Assumption("environment", "AWS_REGION, AWS_DEFAULT_REGION, PROCESSING_JOB_ARN and PYTHONUNBUFFERED=1 are set"),
     Assumption(
         "keys in a job",
@@ -87,12 +87,12 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
     ),
     Assumption(
         "length of a reason",
-        "a FailureReason is cut to 1,024 characters, and the name of the host after it is kept whole",
+        "a FailureReason is cut to 1,024 characters; the name of the host after it is kept whole",
     ),
     Assumption("empty line", "one event with a single space, since an event may not be empty"),
     Assumption("state-change events", "one for each change of the status, beginning with InProgress at the creation"),
     Assumption(
         "values in state-change events",
-        "as Describe answers them; the one example that AWS shows has some of the inputs' enums in capitals",
+        "as Describe answers them; in AWS's only example some enums of the inputs are in capitals",
     ),
 )

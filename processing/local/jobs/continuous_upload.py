@@ -1,4 +1,4 @@
-"""Continuous uploads of outputs, beside the program: neither its log nor its stop waits for a large file."""
+"""Continuous uploads of outputs, in a thread of their own: neither logs nor a stop wait for a large file."""
 
 from __future__ import annotations
 
@@ -9,40 +9,43 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SECONDS = 1.0
-_COST = 20
-"""A look is followed by a pause of so many times the time that it took: with many files it is taken less often."""
+_PAUSE_SECONDS = 1.0
+"""The pause between two passes. A file settles within two passes, so it is in S3 about two seconds after its last
+change."""
+_PAUSE_FACTOR = 20
+"""A pause lasts at least so many times the pass before it: passes take 5 % of the time at most, with any number of
+files. It is also the pause in ticks if the tick is short."""
 
 
 class ContinuousUploads(threading.Thread):
-    """Uploads what has settled, again and again, within a `with` block.
+    """A thread that uploads settled files again and again within a `with` block.
 
-    Its end waits for the file that is just being uploaded: that it is in S3 whole, the last upload relies on. What an
-    upload raises ends the uploads, and is raised at the end of the block.
+    The end of the block waits for the current file: the final upload relies on it being whole in S3. An exception of an
+    upload ends the uploads, and the end of the block raises it.
 
     Args:
         upload: uploads the files that did not change since its last call.
-        tick: the engine's tick in seconds; with a short one, looks are more frequent, too.
+        tick: the engine's tick in seconds; a short tick shortens the pauses between passes, too.
     """
 
     def __init__(self, upload: Callable[[], None], tick: float) -> None:
         super().__init__(daemon=True)
         self._upload = upload
-        self._pause = min(_SECONDS, _COST * tick)
+        self._pause = min(_PAUSE_SECONDS, _PAUSE_FACTOR * tick)
         self._over = threading.Event()
         self._error: Exception | None = None
 
     def run(self) -> None:
-        """Upload until the end."""
+        """Upload until the block ends."""
         pause = 0.0
         while not self._over.wait(pause):
             began = time.monotonic()
             try:
                 self._upload()
-            except Exception as error:  # noqa: BLE001 -- raised by `__exit__`, in the thread that notes the job's end
+            except Exception as error:  # noqa: BLE001 - `__exit__` raises it in the supervisor's main thread
                 self._error = error
                 return
-            pause = max(self._pause, _COST * (time.monotonic() - began))
+            pause = max(self._pause, _PAUSE_FACTOR * (time.monotonic() - began))
 
     def __enter__(self) -> ContinuousUploads:
         self.start()

@@ -1,6 +1,6 @@
-"""What DescribeProcessingJob and ListProcessingJobs answer of a job; events of its status say the same.
+"""The descriptions of a job: answers of DescribeProcessingJob and ListProcessingJobs, and details of its events.
 
-Names and types are boto3's; times are timezone-aware datetimes. Nothing of botocore here: supervisors use it too.
+Names and types are boto3's; times are timezone-aware datetimes. botocore is not imported: supervisors use this, too.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _S3_INPUT_DEFAULTS = {
 
 
 def with_defaults(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request as Describe answers it: without tags, with SageMaker's defaults."""
+    """Return the request of a job as Describe answers it: without tags, with SageMaker's defaults."""
     request = {name: value for name, value in params.items() if name != "Tags"}
     request.setdefault("StoppingCondition", {"MaxRuntimeInSeconds": contract.DEFAULT_MAX_RUNTIME})
     if "ProcessingInputs" in request:
-        request["ProcessingInputs"] = [_completed_input(item) for item in request["ProcessingInputs"]]
+        request["ProcessingInputs"] = [_input_with_defaults(item) for item in request["ProcessingInputs"]]
     if "ProcessingOutputConfig" in request:
         outputs = [{"AppManaged": False, **item} for item in request["ProcessingOutputConfig"].get("Outputs", ())]
         request["ProcessingOutputConfig"] = {**request["ProcessingOutputConfig"], "Outputs": outputs}
     return request
 
 
-def _completed_input(item: Mapping[str, Any]) -> dict[str, Any]:
+def _input_with_defaults(item: Mapping[str, Any]) -> dict[str, Any]:
     whole: dict[str, Any] = {"AppManaged": False, **item}
     if item.get("S3Input"):
         whole["S3Input"] = {**_S3_INPUT_DEFAULTS, **item["S3Input"]}
@@ -42,7 +42,11 @@ def _completed_input(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def selected_instances(request: Mapping[str, Any]) -> tuple[str, int]:
-    """Return instance type and count: of several preferences always the first, which is there without limit."""
+    """Return instance type and count. Of several preferences it is the first, since this machine has no capacity limit.
+
+    Args:
+        request: the job's request.
+    """
     cluster = request["ProcessingResources"]["ClusterConfig"]
     preferences = cluster.get("InstancePreferences")
     chosen = preferences[0] if preferences else cluster
@@ -50,7 +54,12 @@ def selected_instances(request: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def description(request: Mapping[str, Any], job: JobRecord) -> dict[str, Any]:
-    """Return everything that was asked for, and how the job stands."""
+    """Return the answer of Describe: the request and the job's status.
+
+    Args:
+        request: the job's request, with its defaults.
+        job: the job's record.
+    """
     answer = dict(request)
     cluster = request["ProcessingResources"]["ClusterConfig"]
     if cluster.get("InstancePreferences"):
@@ -64,7 +73,7 @@ def description(request: Mapping[str, Any], job: JobRecord) -> dict[str, Any]:
 
 
 def summary(job: JobRecord) -> dict[str, Any]:
-    """Return what List answers of a job; Describe answers it too."""
+    """Return the answer of List for a job, which is a part of Describe's answer."""
     answer: dict[str, Any] = {
         "ProcessingJobName": job.name,
         "ProcessingJobArn": job.arn,
@@ -82,5 +91,5 @@ def summary(job: JobRecord) -> dict[str, Any]:
 
 
 def to_datetime(seconds: float) -> dt.datetime:
-    """Return a time of the stores as the API has it: UTC, in whole milliseconds."""
+    """Return a time of the stores as the API's datetime: UTC, in whole milliseconds."""
     return dt.datetime.fromtimestamp(round(seconds, 3), dt.timezone.utc)

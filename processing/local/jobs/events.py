@@ -1,9 +1,10 @@
-"""State changes of jobs as events, in EventBridge's JSON, and their delivery to the sinks that a job names.
+"""State changes of jobs as events, in EventBridge's JSON, and their delivery to the sinks of a job.
 
 The form is that of "SageMaker Processing Job State Change" on
 https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html: the members of
-DescribeProcessingJob, with times in milliseconds since the epoch. Delivered at least once: a process that is killed
-between a change and its delivery leaves it to whoever comes by next. Standard library only: supervisors use this.
+DescribeProcessingJob, with times in milliseconds since the epoch. Events are delivered at least once: if a process is
+killed between a change and its delivery, the next process that uses the engine's folder delivers it. Standard library
+only: supervisors use this.
 """
 
 from __future__ import annotations
@@ -28,17 +29,22 @@ if TYPE_CHECKING:
 
     from processing.local.stores.outbox import Transition
 
-_failing: dict[str, str] = {}
-"""What was last said of each sink that does not work, so that it is said once."""
+_last_errors: dict[str, str] = {}
+"""The last logged error of each failing sink, so that an error is logged once."""
 
 
 def sinks(file: str | None, queue: str | None) -> list[str]:
-    """Return the sinks of a job whose events go to that file and that queue, as its plan and the outbox name them."""
+    """Return the sinks for a file and a queue, as execution plans and the outbox name them.
+
+    Args:
+        file: the path of a file; None for no file.
+        queue: the name of a queue of the engine; None for no queue.
+    """
     return [f"{kind}:{place}" for kind, place in (("file", file), ("queue", queue)) if place is not None]
 
 
 def state_change_event(transition: Transition) -> dict[str, Any]:
-    """Return a change of a job's status as the event that EventBridge delivers."""
+    """Return the event that EventBridge delivers for a change of a job's status."""
     job = JobRecord(*transition.job)
     _, _, _, region, account, _ = job.arn.split(":", 5)
     detail = description(transition.request, job)
@@ -60,9 +66,9 @@ def _milliseconds(value: Any) -> Any:
 
 
 def deliver(jobs: JobStore, home: Path) -> None:
-    """Deliver what is still to be delivered, whichever job's it is.
+    """Deliver all pending events, of every job in the folder.
 
-    What does not work stays for the next time, and is logged; it is nobody's failure.
+    Events that cannot be delivered are logged, and stay for the next call. They fail neither a job nor the caller.
 
     Args:
         jobs: the job store.
@@ -71,26 +77,26 @@ def deliver(jobs: JobStore, home: Path) -> None:
     try:
         waiting = jobs.outbox.pending_sinks()
     except (OSError, sqlite3.Error, ProcessingError) as error:
-        _say("outbox", error)
+        _log_once("outbox", error)
         return
     for sink in waiting:
         try:
             send = _sender(sink, home)
             while jobs.outbox.deliver(sink, send):
                 pass
-        except (OSError, sqlite3.Error, ProcessingError) as error:  # noqa: PERF203 -- each sink has its own
-            _say(sink, error)
+        except (OSError, sqlite3.Error, ProcessingError) as error:  # noqa: PERF203 - one failing sink must not stop the others
+            _log_once(sink, error)
         else:
-            _failing.pop(sink, None)
+            _last_errors.pop(sink, None)
 
 
-def _say(sink: str, error: Exception) -> None:
-    said = str(error)
-    if _failing.get(sink) != said:
-        _failing[sink] = said
-        import logging  # only here: a supervisor starts without it
+def _log_once(sink: str, error: Exception) -> None:
+    message = str(error)
+    if _last_errors.get(sink) != message:
+        _last_errors[sink] = message
+        import logging  # here, because a supervisor starts without it
 
-        logging.getLogger(__name__).warning("Events of jobs cannot be delivered to %s now, and wait: %s", sink, said)
+        logging.getLogger(__name__).warning("Events of jobs cannot be delivered to %s now, and wait: %s", sink, message)
 
 
 def _sender(sink: str, home: Path) -> Callable[[Transition], None]:
@@ -108,14 +114,14 @@ def _text(transition: Transition) -> str:
 
 
 def _append(path: str, line: bytes) -> None:
-    """Append a line in one write; nothing of it stays where there is no room for all of it."""
+    """Append a line in one write. If the disk has no room for all of it, nothing is appended."""
     fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "Not a regular file", path)
         size = status.st_size
-        if size and os.pread(fd, 1, size - 1) != b"\n":  # another's line, or half of one that was killed
+        if size and os.pread(fd, 1, size - 1) != b"\n":  # the last writer wrote no newline, or was killed
             line = b"\n" + line
         if os.write(fd, line) < len(line):
             with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
-"""How much of the machine a host uses: its CPU, memory and disk, sampled into the metric store while it runs.
+"""The sampler of a host's CPU, memory and disk use, which fills the metric store while the host runs.
 
-CPU is in per cent of one core, so that four busy cores are 400; memory in per cent of the host's limit, or of the
-machine; the disk in per cent of the volume that the job asked for. All of it is read from /proc: where there is none,
-nothing is sampled. What a program starts counts while it has a living parent among the host's processes.
+CPU is in per cent of one core, so four busy cores are 400. Memory is in per cent of the host's limit, or of the
+machine. The disk is in per cent of the volume that the job asked for. CPU and memory are read from /proc: without /proc
+nothing is sampled. A process counts as long as it has a living parent among the host's processes.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
     from processing.local.limits import DiskWatch
 
-    class Store(Protocol):
-        """What takes the samples."""
+    class SampleStore(Protocol):
+        """A store of samples."""
 
         def append(self, host: str, samples: list[tuple[float, dict[str, float]]]) -> object:
-            """Keep samples: pairs of a time, in seconds since the epoch, and values by metric."""
+            """Store samples: pairs of a time, in seconds since the epoch, and values by metric."""
 
 
 _PROC = Path("/proc")
-_COST = 100
-"""A sample is followed by a pause of so many times its own cost at least."""
+_PAUSE_FACTOR = 100
+"""The pause after a sample lasts at least so many times its CPU time: sampling takes 1 % of a core at most."""
 
 
 class ResourceUsage(NamedTuple):
-    """What a set of processes used.
+    """The resources that a set of processes used.
 
     Attributes:
-        cpu: seconds of CPU time, of their ended and awaited children as well.
-        memory: bytes that are in memory, each process's counted on its own.
+        cpu: seconds of CPU time, including their ended and awaited children.
+        memory: resident bytes; memory that processes share counts once for each.
     """
 
     cpu: float
@@ -48,17 +48,17 @@ class ResourceUsage(NamedTuple):
 
 
 class Sampler(threading.Thread):
-    """Samples one host in a thread of its own, so that no line of its log has to wait for it.
+    """A thread that samples one host. No log line has to wait for it.
 
     Args:
         host: the host's name in the metrics, such as `my-job/algo-1`.
-        store: what takes the samples.
-        disk: watches the host's files.
-        memory: how many bytes the host may use; None for the machine's.
-        seconds: between two samples; longer where sampling takes long.
+        store: the store of the samples.
+        disk: the measured use of the host's disk volume.
+        memory: the bytes of memory that the host may use; None for the machine's memory.
+        seconds: the time between two samples; it grows if sampling takes long.
     """
 
-    def __init__(self, host: str, store: Store, disk: DiskWatch, memory: int | None, seconds: float) -> None:
+    def __init__(self, host: str, store: SampleStore, disk: DiskWatch, memory: int | None, seconds: float) -> None:
         super().__init__(daemon=True)
         self._host = host
         self._store = store
@@ -73,11 +73,11 @@ class Sampler(threading.Thread):
         self._over = threading.Event()
 
     def watch(self, root: int, find: Callable[[], int] | None = None) -> None:
-        """Begin, with the process `root` and all its descendants.
+        """Start to sample the process `root` and all its descendants.
 
         Args:
             root: a child of this process.
-            find: finds the id of the process to watch in its place, 0 while it is not there.
+            find: finds the id of the process to sample instead of `root`; returns 0 as long as it does not exist.
         """
         self._root = root
         self._find = find
@@ -85,7 +85,7 @@ class Sampler(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Look at the disk and take samples, each in its time."""
+        """Measure the disk and take samples, each when it is due."""
         next_sample = self._last_time + self._seconds
         while not self._over.wait(min(self._disk.pause, max(0.0, next_sample - time.monotonic()))):
             self._disk.measure_if_due()
@@ -93,21 +93,22 @@ class Sampler(threading.Thread):
                 began = time.thread_time()
                 with contextlib.suppress(OSError):
                     self._sample(usage_of_tree(self._process()))
-                pause = max(self._seconds, _COST * (time.thread_time() - began))
+                pause = max(self._seconds, _PAUSE_FACTOR * (time.thread_time() - began))
                 next_sample = time.monotonic() + pause
 
     def finish(self) -> None:
-        """Take a last sample, from what the kernel noted of the processes that have ended."""
+        """Take a last sample, from the kernel's record of the processes that have ended."""
         self.stop()
         if not self._root:
             return  # the program never ran
         self._disk.measure()
-        # Of others than children nothing is noted. Of one that ended before it was seen, its client has to do.
+        # The kernel records children only. If the process found by `find` was sampled, its last sample stands. If it
+        # ended before the first sample, the client of the container stands in for it.
         if self._find is None or not self._found:
             self._sample(_usage_of_ended_children(self._last.memory))
 
     def stop(self) -> None:
-        """Take no more samples by itself."""
+        """Take no more samples."""
         self._over.set()
         if self.is_alive():
             self.join()
@@ -131,15 +132,15 @@ class Sampler(threading.Thread):
             "DiskUtilization": self._disk.percent,
         }
         self._last, self._last_time = use, now
-        with contextlib.suppress(ApiError, sqlite3.Error):  # on a full disk: no job shall fail for want of a figure
+        with contextlib.suppress(ApiError, sqlite3.Error):  # on a full disk: a missing sample must not fail a job
             self._store.append(self._host, [(time.time(), values)])
 
 
 def usage_of_tree(root: int) -> ResourceUsage:
-    """Return what a process and all its descendants use just now, in whichever process namespace.
+    """Return the resources that a process and all its descendants use now, in any process namespace.
 
     Raises:
-        OSError: there is no such process, or no /proc.
+        OSError: the process or /proc does not exist.
     """
     ticks, pages = 0, 0
     for pid in _tree(root):
@@ -160,12 +161,16 @@ def _tree(root: int) -> Iterator[int]:
         pid = found.pop()
         yield pid
         with contextlib.suppress(OSError):
-            for task in os.listdir(_PROC / str(pid) / "task"):  # noqa: PTH208 -- cheaper
+            for task in os.listdir(_PROC / str(pid) / "task"):  # noqa: PTH208 - cheaper
                 found += map(int, (_PROC / str(pid) / "task" / task / "children").read_bytes().split())
 
 
 def _usage_of_ended_children(memory: int) -> ResourceUsage:
-    """Return what the ended children of this process used; their memory only where none was seen before."""
+    """Return the resources that the ended children of this process used.
+
+    Args:
+        memory: the resident bytes of an earlier sample. If it is 0, the largest child's peak stands in for it.
+    """
     import resource
 
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -173,7 +178,7 @@ def _usage_of_ended_children(memory: int) -> ResourceUsage:
 
 
 def _machine_memory() -> int:
-    """Return the machine's memory in bytes; 0 where there is no /proc."""
+    """Return the machine's memory in bytes; 0 without /proc."""
     try:
         first = (_PROC / "meminfo").read_bytes().splitlines()[0].split()
     except OSError:

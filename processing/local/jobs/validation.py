@@ -1,4 +1,4 @@
-"""What a request has to be beyond the service model: what SageMaker refuses, and what the engine cannot do."""
+"""The validation of a request beyond the service model: the rules of SageMaker, and the limits of the engine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def check_runnable(request: Mapping[str, Any], *, runs_image: bool = False) -> None:
-    """Refuse what SageMaker refuses beyond the service model, and what the engine cannot do.
+    """Check a request against SageMaker's rules beyond the service model, and for features that the engine lacks.
 
     Args:
-        request: CreateProcessingJob's members.
-        runs_image: whether the image runs, so that its entrypoint is there.
+        request: the members of CreateProcessingJob, with their defaults.
+        runs_image: whether the image itself runs, so that the job may use the image's entrypoint.
 
     Raises:
-        ApiError: `ValidationException`, with every reason.
+        ApiError: `ValidationException`, the request has problems; the message has all of them.
     """
     problems = [
         *_application_problems(request, runs_image=runs_image),
@@ -29,9 +29,9 @@ def check_runnable(request: Mapping[str, Any], *, runs_image: bool = False) -> N
         *_output_problems(request),
     ]
     names = [item["InputName"] for item in request.get("ProcessingInputs", ())]
-    problems += [f"The input name {name} is used more than once." for name in sorted(_doubled(names))]
+    problems += [f"The input name {name} is used more than once." for name in sorted(_repeated(names))]
     paths = [item["S3Input"].get("LocalPath") for item in request.get("ProcessingInputs", ()) if item.get("S3Input")]
-    problems += [f"The LocalPath {path} is used by more than one input." for path in sorted(_doubled(paths))]
+    problems += [f"The LocalPath {path} is used by more than one input." for path in sorted(_repeated(paths))]
     problems = problems or _place_problems(request)
     if problems:
         raise ApiError("ValidationException", " ".join(problems))
@@ -82,7 +82,7 @@ def _output_problems(request: Mapping[str, Any]) -> list[str]:
             problems.append(f"{label} has no S3Output.")
         else:
             problems += _path_problems(label, item["S3Output"], app_managed=bool(item.get("AppManaged")))
-    doubled = _doubled([item["OutputName"] for item in items])
+    doubled = _repeated([item["OutputName"] for item in items])
     return problems + [f"The output name {name} is used more than once." for name in sorted(doubled)]
 
 
@@ -99,7 +99,7 @@ def _path_problems(label: str, item: Mapping[str, Any], *, app_managed: bool) ->
 
 
 def _place_problems(request: Mapping[str, Any]) -> list[str]:
-    """Find what an output would hide that is used in place: all that lies in it."""
+    """Return a problem for each LocalPath that an output in place would hide: all paths inside the output's."""
     paths = [item["LocalPath"] for item in (*inputs(request), *outputs(request))]
     places = [item["LocalPath"] for item in outputs(request) if is_file_uri(item["S3Uri"])]
     return [
@@ -110,5 +110,5 @@ def _place_problems(request: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _doubled(values: Sequence[str | None]) -> set[str]:
+def _repeated(values: Sequence[str | None]) -> set[str]:
     return {value for value in values if value is not None and values.count(value) > 1}

@@ -1,7 +1,7 @@
-"""How a job gets to see its own /opt/ml: bubblewrap, our namespace launcher, rewritten paths, or a container.
+"""Sandboxes, which let a job see its own /opt/ml: bubblewrap, a namespace launcher, rewritten paths, or a container.
 
-None of the first three runs an image, and none of them is a security boundary: they give a program the file tree of
-the container contract and keep the host's AWS credential files out of its sight.
+The first three do not run an image, and they are not security boundaries. They give a program the file tree of the
+container contract, and they hide this machine's AWS credential files from it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["Bind", "HostCommand", "HostSpec", "Sandbox", "SandboxError", "choose", "restore", "sandbox_for"]
 
 _KINDS = {"bubblewrap": "Bubblewrap", "namespaces": "Namespaces", "rewriting": "Rewriting"}
-"""Module and class of each, the best first. Imported when used: a supervisor needs one of them."""
+"""Module and class of each sandbox without an image, the best first. A supervisor imports only the one it needs."""
 _CONTAINER = "container"
 
 
 def sandbox_for(settings: EngineSettings) -> Sandbox:
-    """Return the sandbox of an engine's settings.
+    """Return the sandbox for an engine's settings.
 
     Raises:
-        EngineError: what was asked for does not work here; the message says why.
+        EngineError: the sandbox does not work on this machine; the message has the reason.
     """
     if not settings.runs_images:
         return choose(settings.sandbox)
@@ -40,7 +40,7 @@ def sandbox_for(settings: EngineSettings) -> Sandbox:
 
 @functools.cache
 def _container(program: str | None, options: tuple[str, ...], cpus: int | None, memory_gb: float | None) -> Sandbox:
-    found, reason = _kind(_CONTAINER).probe(program, options, cpus, memory_gb)
+    found, reason = _sandbox_class(_CONTAINER).probe(program, options, cpus, memory_gb)
     if found is None:
         raise EngineError(f"the sandbox {_CONTAINER!r} does not work on this machine: {reason}")
     sandbox: Sandbox = found
@@ -49,35 +49,39 @@ def _container(program: str | None, options: tuple[str, ...], cpus: int | None, 
 
 @functools.cache
 def choose(setting: str = "auto") -> Sandbox:
-    """Return the first sandbox that works on this machine; tried out once in a process.
+    """Return the first sandbox that works on this machine. Each is tried once per process.
 
     Args:
-        setting: `auto`, or the name of the one sandbox to use.
+        setting: `auto`, or the name of the sandbox to use.
 
     Raises:
-        EngineError: the sandbox that was asked for does not work here; the message says why.
+        EngineError: the sandbox does not work on this machine; the message has the reason.
     """
     import logging
 
     reasons: list[str] = []
     for name in _KINDS if setting == "auto" else [setting]:
-        found, reason = _kind(name).probe()
+        found, reason = _sandbox_class(name).probe()
         if found is not None:
             sandbox: Sandbox = found
-            passed_over = f" ({'; '.join(reasons)})" if reasons else ""
-            logging.getLogger(__name__).debug("sandbox %s chosen%s", name, passed_over)
+            rejected = f" ({'; '.join(reasons)})" if reasons else ""
+            logging.getLogger(__name__).debug("sandbox %s chosen%s", name, rejected)
             return sandbox
         reasons.append(f"{name}: {reason}")
     raise EngineError(f"the sandbox {setting!r} does not work on this machine: {'; '.join(reasons)}")
 
 
 def restore(state: Mapping[str, Any]) -> Sandbox:
-    """Return the sandbox whose `state()` that is: supervisors are told, and do not try out anything."""
+    """Return the sandbox with that `state()`. Supervisors restore a sandbox from their plan, and try none.
+
+    Args:
+        state: the sandbox's name and the arguments of its class.
+    """
     options = dict(state)
-    sandbox: Sandbox = _kind(options.pop("name"))(**options)
+    sandbox: Sandbox = _sandbox_class(options.pop("name"))(**options)
     return sandbox
 
 
-def _kind(name: str) -> Any:
-    kind = "Container" if name == _CONTAINER else _KINDS[name]
-    return getattr(importlib.import_module(f"{__name__}.{name}"), kind)
+def _sandbox_class(name: str) -> Any:
+    class_name = "Container" if name == _CONTAINER else _KINDS[name]
+    return getattr(importlib.import_module(f"{__name__}.{name}"), class_name)

@@ -1,4 +1,4 @@
-"""What a sandbox is."""
+"""The protocol of sandboxes, their common values, and helpers that several of them use."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from processing.local.stores.jobs import HostEnd
 
 _PROBE_SECONDS = 20
+"""The longest time that a trivial program may take in a working sandbox; a loaded machine needs seconds."""
 
 Check = Callable[[], None]
-"""Called while something takes long; raises where the work shall end."""
+"""Called during long operations; raises if the host has to end."""
 
 
 class SandboxError(Exception):
-    """A host cannot have its sandbox. The message is the job's FailureReason."""
+    """A host whose sandbox cannot be prepared. The message is the job's FailureReason."""
 
 
 class Bind(NamedTuple):
@@ -39,20 +40,20 @@ class Bind(NamedTuple):
 
 
 class HostSpec(NamedTuple):
-    """One host of a job, as a sandbox needs to know it.
+    """The properties of one host that its sandbox has to provide.
 
     Attributes:
         ml_root: the directory that the job sees as /opt/ml.
-        binds: what it uses in place.
+        binds: the files and directories that it uses in place.
         name: its host name, such as `algo-1`.
         hosts_file: the file that the job sees as /etc/hosts.
         masks: files and directories that the job sees as empty.
         network: whether it may use the network.
-        hosts: how many hosts the job has.
-        key: a name of its own on this machine, the same for whoever has to clear away after it.
+        hosts: the number of hosts of the job.
+        key: its unique name on this machine; every process derives the same one (see `container_key`).
         image: the job's image.
         entrypoint: whether the command begins with an entrypoint, which replaces the image's.
-        gpus: whether it is to have this machine's GPUs.
+        gpus: whether it may use this machine's GPUs.
     """
 
     ml_root: str
@@ -69,17 +70,17 @@ class HostSpec(NamedTuple):
 
 
 class HostCommand(NamedTuple):
-    """What to start so that a program runs in a sandbox.
+    """The command that runs a program in a sandbox.
 
     Attributes:
-        argv: the command.
+        argv: the command and its arguments.
         env: the environment.
         cwd: the working directory.
         reports: whether the command writes `{"child-pid": N}` to the report descriptor.
-        signal: sends a signal to the program, where that is not in the command's process group; returns whether
-            there was a program to take it.
-        process: finds the id of the program's first process, where that is no descendant of the command; 0 while it
-            is not there.
+        signal: sends a signal to a program outside the command's process group, and returns whether the program
+            exists; None if the program is in that group.
+        process: finds the id of the program's first process if that is not a descendant of the command, and returns
+            0 as long as it does not exist; None if it is a descendant.
     """
 
     argv: list[str]
@@ -91,65 +92,84 @@ class HostCommand(NamedTuple):
 
 
 class Sandbox(Protocol):
-    """A way to let a program see its own /opt/ml."""
+    """An environment in which a program sees its own /opt/ml."""
 
     name: str
     isolates_network: bool
-    """Whether `HostSpec.network=False` is kept."""
+    """Whether the sandbox can keep a program from the network (`HostSpec.network=False`)."""
     mounts: bool
-    """Whether /opt/ml is there for the program itself; False where only its command line is translated."""
+    """Whether the program itself sees /opt/ml; False if only its arguments and environment are rewritten."""
     reports: bool
     """Whether the command writes the program's id to the report descriptor."""
     runs_image: bool
     """Whether the job's image runs, with its own programs, environment and user, in place of this machine's."""
 
     def state(self) -> dict[str, Any]:
-        """Return what `restore` needs to make the same sandbox in another process."""
+        """Return the name and the arguments from which `restore` makes the same sandbox in another process."""
 
     def prepare(self, host: HostSpec, check: Check = lambda: None) -> None:
-        """Make ready, below `ml_root`, the places where the binds go, and whatever else the program needs.
+        """Create the places for the binds below `ml_root`, and everything else that the program needs.
 
         Raises:
-            SandboxError: the host cannot have its sandbox.
+            SandboxError: the sandbox cannot be prepared.
         """
 
     def command(
         self, argv: Sequence[str], host: HostSpec, *, env: Mapping[str, str], cwd: str, report_fd: int | None
     ) -> HostCommand:
-        """Return the command that runs `argv` in the sandbox."""
+        """Return the command that runs `argv` in the sandbox.
 
-    def problem(self, host: HostSpec, exit_code: int, said: Sequence[str]) -> HostEnd | None:
-        """Return how a host ended if the exit code means that no program was started; `said` are its last lines."""
+        Args:
+            argv: the program and its arguments.
+            host: the host.
+            env: the program's environment.
+            cwd: the program's working directory.
+            report_fd: the descriptor to which the command writes the program's id; None for no report.
+        """
+
+    def problem(self, host: HostSpec, exit_code: int, last_lines: Sequence[str]) -> HostEnd | None:
+        """Return the end of a host whose exit code is the sandbox's own; None if it is the program's.
+
+        Args:
+            host: the host.
+            exit_code: the exit code of the command.
+            last_lines: the last lines of the host's log, which may have the reason.
+        """
 
     def remove(self, key: str, ml_root: str) -> None:
-        """Remove what is left of a host outside its process group, and make its files ours."""
+        """Remove the parts of a host outside its process group, and make its files this user's own.
+
+        Args:
+            key: the host's `HostSpec.key`.
+            ml_root: the directory that the job saw as /opt/ml.
+        """
 
 
 class OwnPrograms:
-    """What the sandboxes have in common that run this machine's programs, in a process group that can be killed."""
+    """The common part of the sandboxes that run this machine's programs, in a process group that can be killed."""
 
     runs_image = False
 
-    def problem(self, host: HostSpec, exit_code: int, said: Sequence[str]) -> HostEnd | None:
-        """Return nothing: every exit code is taken for the program's."""
+    def problem(self, host: HostSpec, exit_code: int, last_lines: Sequence[str]) -> HostEnd | None:
+        """Return None: every exit code is the program's."""
 
     def remove(self, key: str, ml_root: str) -> None:
-        """Do nothing: what is left dies with the group."""
+        """Do nothing: all processes of the host are in its group, or die with it."""
 
 
 def try_out(sandbox: Sandbox) -> str:
-    """Run a trivial program in a sandbox; return what went wrong, or nothing."""
+    """Run a trivial program in a sandbox, and return the problem; empty if there is none."""
     import subprocess
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="processing-probe-") as folder:
-        launch = sandbox.command(
+        command = sandbox.command(
             ["/bin/sh", "-c", "test -d /opt/ml"], HostSpec(folder), env={}, cwd="/", report_fd=None
         )
         try:
-            done = subprocess.run(  # noqa: S603 -- a fixed command
-                launch.argv,
-                env=launch.env,
+            done = subprocess.run(  # noqa: S603 - a fixed command
+                command.argv,
+                env=command.env,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=_PROBE_SECONDS,
@@ -161,7 +181,7 @@ def try_out(sandbox: Sandbox) -> str:
 
 
 def make_mount_points(host: HostSpec) -> None:
-    """Create an empty file or directory below `ml_root` for each bind to be mounted on."""
+    """Create an empty file or directory below `ml_root` for each bind, as its mount point."""
     for bind in host.binds:
         place = Path(contract.resolve_path(host.ml_root, bind.target))
         if Path(bind.source).is_dir():
@@ -177,27 +197,27 @@ def addresses(count: int) -> list[tuple[str, str]]:
 
 
 def container_key(folder: str, number: int) -> str:
-    """Return the name of a host's container: no other job's on this machine, whatever the engine's folder.
+    """Return the name of a host's container, which is unique on this machine, across the folders of all engines.
 
     Args:
-        folder: the job's folder, whose name ends in letters and digits of its own.
+        folder: the job's folder, whose name ends in random letters and digits.
         number: the host's number.
     """
     return f"processing-{posixpath.basename(folder)}-{contract.host_name(number)}"
 
 
 def children_of_opt() -> list[str]:
-    """Return what is in /opt of this machine and must stay visible: everything but `ml`."""
+    """Return the entries of this machine's /opt that must stay visible: all but `ml`."""
     with contextlib.suppress(OSError):
         return [f"/opt/{name}" for name in sorted(os.listdir("/opt")) if name != "ml"]  # noqa: PTH208
     return []
 
 
 def existing_masks(masks: Sequence[str]) -> list[tuple[str, bool]]:
-    """Return the masks that exist, links followed, each with whether it is a directory.
+    """Return the masks that exist, with links resolved, as pairs of a path and whether it is a directory.
 
-    What is below another mask is hidden by that one.
+    A mask inside another one is left out, since the outer one hides it.
     """
-    found = {os.path.realpath(path) for path in masks}
-    outer = [path for path in found if not any(path.startswith(f"{other}{os.sep}") for other in found)]
+    resolved = {os.path.realpath(path) for path in masks}
+    outer = [path for path in resolved if not any(path.startswith(f"{other}{os.sep}") for other in resolved)]
     return [(path, os.path.isdir(path)) for path in sorted(outer) if os.path.exists(path)]  # noqa: PTH110, PTH112

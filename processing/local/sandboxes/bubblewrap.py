@@ -1,4 +1,4 @@
-"""The sandbox of choice: bubblewrap (`bwrap`), where it is installed and may make namespaces."""
+"""The preferred sandbox: bubblewrap (`bwrap`), if it is installed and may make namespaces."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class Bubblewrap(OwnPrograms):
-    """Runs a program through `bwrap`, in mount, process and host-name namespaces of its own.
+    """A sandbox of `bwrap`: mount, process and host-name namespaces of the program's own.
 
-    With a process namespace every descendant dies with the program, and all of it with its supervisor. The program
-    is in a session of its own below bwrap, so that a signal to its group does not hit bwrap.
+    With a process namespace, every descendant dies with the program, and the program with its supervisor. The program
+    has a session of its own below bwrap, so a signal to its group does not hit bwrap.
 
     Args:
         executable: the path of `bwrap`.
-        processes: whether a process namespace can be made (it needs a /proc that may be mounted).
+        processes: whether to make a process namespace, which needs the right to mount /proc.
     """
 
     name = "bubblewrap"
@@ -44,7 +44,7 @@ class Bubblewrap(OwnPrograms):
 
     @classmethod
     def probe(cls) -> tuple[Bubblewrap | None, str]:
-        """Return a sandbox that works here, or None and the reason."""
+        """Return a sandbox that works on this machine, or None and the reason."""
         executable = shutil.which("bwrap")
         if executable is None:
             return None, "bwrap is not installed"
@@ -57,7 +57,7 @@ class Bubblewrap(OwnPrograms):
         return None, reason
 
     def state(self) -> dict[str, Any]:
-        """Return what `restore` needs."""
+        """Return the name and the arguments of this sandbox for `restore`."""
         return {"name": self.name, "executable": self._executable, "processes": self._processes}
 
     def prepare(self, host: HostSpec, check: Check = lambda: None) -> None:
@@ -68,8 +68,8 @@ class Bubblewrap(OwnPrograms):
     def command(
         self, argv: Sequence[str], host: HostSpec, *, env: Mapping[str, str], cwd: str, report_fd: int | None
     ) -> HostCommand:
-        """Return the call of bwrap."""
-        options = [*self._namespaces(host, report_fd), *_tree()]
+        """Return the command line of bwrap."""
+        options = [*self._namespaces(host, report_fd), *_file_tree()]
         options += ["--bind", host.ml_root, "/opt/ml"]
         for bind in host.binds:
             options += ["--ro-bind" if bind.read_only else "--bind", bind.source, bind.target]
@@ -93,11 +93,11 @@ class Bubblewrap(OwnPrograms):
         return options
 
 
-def _tree() -> list[str]:
-    """The whole machine, with an /opt that can be added to.
+def _file_tree() -> list[str]:
+    """Return the options for the whole machine's files, with an /opt in which `ml` can be created.
 
-    Where there is no /opt to mount on, the root itself is made of the machine's top-level entries: nothing is ever
-    created on the machine.
+    Without a directory /opt, the root itself is assembled from the machine's top-level entries. In either case nothing
+    is created on the machine.
     """
     if Path("/opt").is_dir() and not Path("/opt").is_symlink():
         options = ["--dev-bind", "/", "/", "--tmpfs", "/opt"]

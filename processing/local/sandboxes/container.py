@@ -1,10 +1,11 @@
-"""The sandbox that runs the job's image itself, with podman or docker. It is asked for by name, never chosen.
+"""The sandbox that runs the job's image itself, with podman or docker. Only the setting `container` selects it.
 
-The program's client is a child of the supervisor; the container is not. So a signal goes to the container by its name,
-and whatever ends, the container is removed by its name, at once or by whoever finds that its supervisor died.
+The client, `podman run` or `docker run`, is a child of the supervisor; the container is not. So signals go to the
+container by its name. The supervisor removes the container by its name at the end. If the supervisor dies, the process
+that detects its death removes the container.
 """
 
-# Many small file operations: functions of `os` cost a third of what pathlib does.
+# Many small file operations: the functions of `os` cost a third of pathlib's.
 # ruff: noqa: PTH101, PTH118
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from processing.local import file_trees as trees
-from processing.local import processes
+from processing.local import file_trees, processes
 from processing.local.limits import OUT_OF_MEMORY
 from processing.local.sandboxes.base import Check, HostCommand, HostSpec, SandboxError, addresses, make_mount_points
 from processing.local.stores.jobs import HostEnd
@@ -31,34 +31,35 @@ from processing.local.stores.jobs import HostEnd
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_CALL_SECONDS = 60
-"""How long a call of the program may take that moves no data."""
+_CLIENT_SECONDS = 60
+"""The longest time for a command of the client that moves no data."""
 _START_SECONDS = 20
-"""How long a client whose supervisor was killed is given to finish what it is about."""
-_LOOK = 0.05
+"""The time for a client whose supervisor was killed to finish its current operation."""
+_POLL_SECONDS = 0.05
 _KILLED = 137
 _NO_CONTAINER, _NO_START = 125, (126, 127)
-"""What `run` of podman and docker exits with where it started no program; a program may exit with them too."""
+"""The exit codes of `run` if no program was started, in podman and docker. A program may exit with them, too."""
 _CLIENT_NAMES = frozenset({"PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS"})
 _CLIENT_PREFIXES = ("XDG_", "DOCKER_", "CONTAINER", "REGISTRY_", "PODMAN_", "STORAGE_", "SSL_CERT_")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 _LOADER_PREFIXES = ("LD_", "GO", "NOTIFY_", "LISTEN_", "_")
 _MARK = "PROCESSING_ML_ROOT"
-"""A variable of the client alone, by which it is known to work for a host: see `processes.kill_processes_of`."""
+"""A variable of the client alone that names its host's folder: see `processes.kill_processes_of`."""
 _SELINUX = Path("/sys/fs/selinux/enforce")
 
 
 class Container:
-    """Runs the image of a job through `podman run` or `docker run`.
+    """A sandbox that runs the image of a job with `podman run` or `docker run`.
 
     Args:
-        program: the path of podman, docker or what takes their place.
-        kind: `podman` or `docker`: whose options it takes.
-        environment: the program's own environment, which no job sees.
+        program: the path of podman, docker or a compatible client.
+        kind: the client whose options it understands: `podman` or `docker`.
+        environment: the client's own environment, which no job sees.
         options: further options of `run`.
-        cpus: how many CPUs a host may use.
-        memory_gb: how much memory a host may use, in GiB.
-        reclaim: how files of the container's users become ours again: `unshare`, `chown`, or nothing.
+        cpus: the CPUs that a host may use; None for all.
+        memory_gb: the memory that a host may use, in GiB; None for no limit.
+        reclaim: the way in which files of the container's users become this user's own: `unshare`, `chown`, or empty
+            if this user may remove them already.
     """
 
     name = "container"
@@ -93,7 +94,7 @@ class Container:
         cpus: int | None = None,
         memory_gb: float | None = None,
     ) -> tuple[Container | None, str]:
-        """Return a sandbox that works here, or None and the reason."""
+        """Return a sandbox that works on this machine, or None and the reason."""
         environment = _client_environment(os.environ)
         reasons = []
         for name in [program] if program is not None else ["podman", "docker"]:
@@ -101,21 +102,21 @@ class Container:
             if path is None:
                 reasons.append(f"{name} is not installed")
                 continue
-            version = _call([path, "--version"], environment)
+            version = _run([path, "--version"], environment)
             kind = "podman" if "podman" in version.stdout.lower() else "docker"
-            question = ["info", "--format", "{{.Host.Security.Rootless}}"]
+            query = ["info", "--format", "{{.Host.Security.Rootless}}"]
             if kind == "docker":
-                question = ["version", "--format", "{{.Server.Version}}"]
-            answer = _call([path, *question], environment)
+                query = ["version", "--format", "{{.Server.Version}}"]
+            answer = _run([path, *query], environment)
             if answer.returncode == 0:
-                reclaim = _reclaim(kind, rootless=answer.stdout.strip() == "true")
+                reclaim = _reclaim_method(kind, rootless=answer.stdout.strip() == "true")
                 return cls(path, kind, environment, options, cpus, memory_gb, reclaim), ""
-            reasons.append(f"{name} does not work: {_last_line(answer.stderr)}")
+            reasons.append(f"{name} does not work: {_error_line(answer.stderr)}")
         advice = "install podman, start docker, or name a program that works in the setting container_program"
         return None, f"{'; '.join(reasons)} ({advice})"
 
     def state(self) -> dict[str, Any]:
-        """Return what `restore` needs."""
+        """Return the name and the arguments of this sandbox for `restore`."""
         return {
             "name": self.name,
             "program": self._program,
@@ -127,49 +128,49 @@ class Container:
             "reclaim": self._reclaim,
         }
 
-    # --- before
+    # Before the start
 
     def prepare(self, host: HostSpec, check: Check = lambda: None) -> None:
-        """Create the mount points, let every user of the image write to /opt/ml, and have the image pulled.
+        """Create the mount points, let every user of the image write to /opt/ml, and pull the image if it is missing.
 
         Raises:
-            SandboxError: the image cannot be had.
+            SandboxError: the image cannot be pulled.
         """
         make_mount_points(host)
-        _open_to_all(host.ml_root)
-        if self._ask("image", "inspect", "--format", "{{.Id}}", host.image).returncode != 0:
+        _allow_all_users(host.ml_root)
+        if self._run_client("image", "inspect", "--format", "{{.Id}}", host.image).returncode != 0:
             self._pull(host.image, host.ml_root, check)
 
     def _pull(self, image: str, ml_root: str, check: Check) -> None:
-        with tempfile.TemporaryFile("w+") as said:
-            client = subprocess.Popen(  # noqa: S603 -- the program of the settings
+        with tempfile.TemporaryFile("w+") as errors:
+            client = subprocess.Popen(  # noqa: S603 - the client that the settings name
                 [self._program, "pull", image],
                 env={**self._environment, _MARK: ml_root},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=said,
+                stderr=errors,
                 start_new_session=True,
             )
             try:
                 while client.poll() is None:
                     check()
                     with contextlib.suppress(subprocess.TimeoutExpired):
-                        client.wait(_LOOK)
+                        client.wait(_POLL_SECONDS)
             finally:
-                if client.poll() is None:  # podman without root does the work in a child, which a kill would leave
+                if client.poll() is None:  # podman without root works in a child, which outlives a kill of the client
                     os.killpg(client.pid, signal.SIGKILL)
                 client.wait()
-            said.seek(0)
+            errors.seek(0)
             if client.returncode != 0:
                 raise SandboxError(
                     f"ClientError: the image {image} is not on this machine, and {self._kind} could not pull it: "
-                    f"{_last_line(said.read())}"
+                    f"{_error_line(errors.read())}"
                 )
 
     def command(
         self, argv: Sequence[str], host: HostSpec, *, env: Mapping[str, str], cwd: str, report_fd: int | None
     ) -> HostCommand:
-        """Return the call of `run`; the image says in which directory it works."""
+        """Return the command line of `run`. The image defines the working directory."""
         del cwd, report_fd
         arguments = list(argv)
         options = ["--name", host.key, *self._limits(host), *self._network(host)]
@@ -182,9 +183,9 @@ class Container:
             options += ["--http-proxy=false", "--stop-timeout", "0"]
         inherited = {**self._environment, _MARK: host.ml_root}
         for name, value in env.items():
-            if _means_something_to_the_client(name):
+            if _affects_client(name):
                 options += ["--env", f"{name}={value}"]
-            else:  # by name alone: values are nobody's business who lists this machine's processes
+            else:  # by name alone, so that a list of this machine's processes does not show the value
                 options += ["--env", name]
                 inherited[name] = value
         if host.entrypoint:
@@ -218,14 +219,17 @@ class Container:
             options += ["--add-host", f"{name}:{address}"]
         return options
 
-    # --- during and after
+    # During the run and after it
 
     def _signal(self, key: str, number: int) -> bool:
-        """Signal the container's process 1; False where it does not run, or not yet."""
-        return self._ask("kill", "--signal", signal.Signals(number).name, key).returncode == 0
+        """Send a signal to the container's process 1, and return whether it runs."""
+        return self._run_client("kill", "--signal", signal.Signals(number).name, key).returncode == 0
 
-    def problem(self, host: HostSpec, exit_code: int, said: Sequence[str]) -> HostEnd | None:
-        """Return the end of a host whose program was not started (the exit code is the client's) or had no memory."""
+    def problem(self, host: HostSpec, exit_code: int, last_lines: Sequence[str]) -> HostEnd | None:
+        """Return the end of a host whose program was not started, or was killed because memory ran out.
+
+        If the program was not started, the exit code is the client's. Otherwise return None.
+        """
         if exit_code == _KILLED and self._inspect(host.key, "{{.State.OOMKilled}}") == "true":
             return HostEnd("failed", exit_code, OUT_OF_MEMORY)
         if exit_code not in {_NO_CONTAINER, *_NO_START}:
@@ -233,50 +237,50 @@ class Container:
         started = self._inspect(host.key, "{{.State.StartedAt}}")
         if started and not started.startswith("0001-"):
             return None
-        line = _last_line("\n".join(said))
+        line = _error_line("\n".join(last_lines))
         if exit_code == _NO_CONTAINER:
             return HostEnd("failed", reason=f"ClientError: {self._kind} cannot make the container: {line}")
         reason = f"AlgorithmError: the entrypoint cannot be started: {line}, exit code: {exit_code}"
         return HostEnd("failed", exit_code, reason)
 
     def remove(self, key: str, ml_root: str) -> None:
-        """Remove the container, whatever it does; make the files that its users left ours."""
+        """Remove the container in any state, and make its users' files this user's own."""
         image = self._inspect(key, "{{.Image}}") if self._reclaim == "chown" else ""
         self._remove_container(key)
         if self._reclaim == "unshare" and any(_foreign(ml_root)):
-            self._ask("unshare", "chown", "-hR", "0:0", ml_root)
+            self._run_client("unshare", "chown", "-hR", "0:0", ml_root)
         if image and any(_foreign(ml_root)):
             options = ["--rm", "--name", f"{key}-chown", "--user", "0:0", "--network", "none", "--entrypoint", "chown"]
             options += [*_mount(ml_root, "/opt/ml", read_only=False), *self._options]
-            self._ask("run", *options, image, "-hR", f"{os.getuid()}:{os.getgid()}", "/opt/ml")
+            self._run_client("run", *options, image, "-hR", f"{os.getuid()}:{os.getgid()}", "/opt/ml")
 
     def _remove_container(self, key: str) -> None:
-        """Remove the container; where its client still works on it, as often as it takes, for it must not be killed.
+        """Remove the container, again and again as long as its client still works on it.
 
-        One that was killed in an awkward moment leaves a monitor and a program about to start of which podman itself
-        knows nothing; so what is left of it is killed at the end.
+        The client must not be killed. If it was, at an unlucky moment, it leaves a monitor process and a program that
+        is about to start, and podman has no record of them. So monitors that are left are killed at the end.
         """
         deadline = time.monotonic() + _START_SECONDS
         while True:
             working = any("run" in line for line in processes.command_lines_with(key).values())
-            self._ask("rm", "--force", "--volumes", key)
+            self._run_client("rm", "--force", "--volumes", key)
             if not working or time.monotonic() > deadline:
                 break
-            time.sleep(_LOOK)
+            time.sleep(_POLL_SECONDS)
         for pid, line in processes.command_lines_with(key).items():
             if os.path.basename(line[0]) == "conmon":  # noqa: PTH119
                 processes.kill_tree(pid)
 
-    def _inspect(self, key: str, form: str) -> str:
-        """Return what is known of a container; nothing where there is none."""
-        return self._ask("inspect", "--type", "container", "--format", form, key).stdout.strip()
+    def _inspect(self, key: str, template: str) -> str:
+        """Return a property of a container by a Go template; empty if the container does not exist."""
+        return self._run_client("inspect", "--type", "container", "--format", template, key).stdout.strip()
 
-    def _ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return _call([self._program, *arguments], self._environment)
+    def _run_client(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return _run([self._program, *arguments], self._environment)
 
 
 def _client_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables by which the program finds its configuration, its daemon and its registries."""
+    """Return the variables by which the client finds its configuration, its daemon and its registries."""
     return {
         name: value
         for name, value in environ.items()
@@ -284,22 +288,22 @@ def _client_environment(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _means_something_to_the_client(name: str) -> bool:
-    """Return whether a job's variable, put into the program's environment, might change what the program does."""
+def _affects_client(name: str) -> bool:
+    """Return whether a job's variable could change the client's behaviour if it were in the client's environment."""
     return name in _CLIENT_NAMES or name.startswith((*_CLIENT_PREFIXES, *_LOADER_PREFIXES)) or name.lower() in _PROXIES
 
 
-def _call(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Call the program; where that is impossible, answer as if it had failed and said why."""
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command of the client. If it cannot be run, return a failed result with the reason on stderr."""
     try:
-        return subprocess.run(  # noqa: S603 -- the program of the settings
+        return subprocess.run(  # noqa: S603 - the client that the settings name
             command,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_CALL_SECONDS,
+            timeout=_CLIENT_SECONDS,
             check=False,
             start_new_session=True,
         )
@@ -307,24 +311,24 @@ def _call(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.
         return subprocess.CompletedProcess(command, 1, "", str(error))
 
 
-def _last_line(said: str) -> str:
-    """Return the error of what a program wrote to its stderr: its last such line, else the last."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def _error_line(text: str) -> str:
+    """Return the last line of a client's stderr that is an error, or the last line if there is no error."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(("Error", "docker:"))]
-    return (errors or lines or ["it did not say why"])[-1]
+    return (errors or lines or ["it gave no reason"])[-1]
 
 
 def _mount(source: str, target: str, *, read_only: bool) -> list[str]:
-    """Return the option for a bind mount. Its value is a line of CSV: a path may hold anything."""
+    """Return the option for a bind mount. Its value is a line of CSV, since a path may contain any character."""
     fields = ["type=bind", f"source={source}", f"destination={target}", *(["readonly"] if read_only else [])]
     quoted = ['"' + each.replace('"', '""') + '"' if set(each) & set(',"') else each for each in fields]
     return ["--mount", ",".join(quoted)]
 
 
-def _open_to_all(ml_root: str) -> None:
-    """Let whoever runs in the container read and write below /opt/ml: its users are not those of this machine."""
+def _allow_all_users(ml_root: str) -> None:
+    """Let every user read and write below /opt/ml: the container's users are not those of this machine."""
     for folder, _, names in os.walk(ml_root):
-        os.chmod(folder, 0o777)  # noqa: S103 -- the folder above it is the user's alone
+        os.chmod(folder, 0o777)  # noqa: S103 - only this user has access to the folder above
         for name in names:
             path = os.path.join(folder, name)
             mode = os.lstat(path).st_mode
@@ -332,8 +336,8 @@ def _open_to_all(ml_root: str) -> None:
                 os.chmod(path, stat.S_IMODE(mode) | 0o666)  # noqa: S103
 
 
-def _reclaim(kind: str, *, rootless: bool) -> str:
-    """Return how files of a container's users become ours: root may do with them as it likes."""
+def _reclaim_method(kind: str, *, rootless: bool) -> str:
+    """Return the way in which files of a container's users become this user's own; root needs none."""
     if not sys.platform.startswith("linux") or os.geteuid() == 0:
         return ""
     if kind == "docker":
@@ -342,9 +346,9 @@ def _reclaim(kind: str, *, rootless: bool) -> str:
 
 
 def _foreign(ml_root: str) -> Iterator[str]:
-    """Yield what is below a directory and belongs to somebody else."""
+    """Yield the paths below a directory that belong to another user."""
     own = os.geteuid()
-    for entry in trees.entries_below(ml_root):
+    for entry in file_trees.entries_below(ml_root):
         with contextlib.suppress(OSError):
             if entry.stat(follow_symlinks=False).st_uid != own:
                 yield entry.path

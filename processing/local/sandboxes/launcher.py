@@ -1,14 +1,16 @@
-"""Run one program in namespaces of its own. A script, started with an order in JSON and the program's command line.
+"""A script that runs one program in namespaces of its own.
 
-Order of things: unshare, map the user to itself, mount, and fork the program into a session of its own. With a process
-namespace, a process in between is the namespace's init: whatever the program leaves behind dies with it. Every
-process here dies with its parent, so nothing survives the supervisor.
+Its first argument is an order in JSON, with the keys of `Namespaces.command`; the program's command line follows.
 
-The program's group is the forked process, whose id is written to the report descriptor as `{"child-pid": N}`.
-Exit code: the program's own; 128 plus the signal that ended it; 125 where the namespaces cannot be made.
+The sequence is: unshare, map the user to itself, mount, and fork the program into a session of its own. With a process
+namespace, the forked process is the namespace's init: all processes that the program leaves die with it. Every process
+here dies with its parent, so none survives the supervisor.
+
+The forked process leads the program's group. Its id is written to the report descriptor as `{"child-pid": N}`.
+The exit code is the program's own, 128 plus the signal that ended it, or 125 if the namespaces cannot be made.
 """
 
-# Many small file operations: functions of `os` cost a third of what pathlib does.
+# Many small file operations: the functions of `os` cost a third of pathlib's.
 # ruff: noqa: PTH102, PTH112, PTH114, PTH115, PTH123, PTH211
 
 from __future__ import annotations
@@ -38,21 +40,21 @@ FAILED = 125
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _check(result: int, what: str) -> None:
+def _check(result: int, operation: str) -> None:
     if result != 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(number, f"{operation}: {os.strerror(number)}")
 
 
 def mount(source: str, target: str, kind: str | None, flags: int) -> None:
-    """Attach a file system: the system call."""
+    """Mount a file system, as the system call does."""
     name = None if kind is None else kind.encode()
     result = _libc.mount(os.fsencode(source), os.fsencode(target), name, ctypes.c_ulong(flags), None)
     _check(result, f"mount {source} on {target}")
 
 
 def bind(source: str, target: str, read_only: bool) -> None:
-    """Bind `source` on `target`."""
+    """Bind `source` to `target`."""
     mount(source, target, None, MS_BIND | MS_REC)
     if read_only:
         kept = os.statvfs(target).f_flag & (MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME)
@@ -74,9 +76,9 @@ def unshare(order: dict[str, Any]) -> None:
 
 
 def build_tree(order: dict[str, Any]) -> None:
-    """Mount what the job sees: its /opt/ml, what it uses in place, its /etc/hosts, and nothing of the masks."""
+    """Mount the files that the job sees: its /opt/ml, the binds, its /etc/hosts, and empty places for the masks."""
     mount("none", "/", None, MS_REC | MS_PRIVATE)
-    # Opened before /opt is covered: afterwards these paths lead nowhere.
+    # These are opened before the tmpfs covers /opt: afterwards their paths are unreachable.
     ml_root = os.open(order["ml_root"], os.O_PATH)
     sources = [os.open(source, os.O_PATH) for source, _, _ in order["binds"]]
     links = {path: os.readlink(path) for path in order["opt"] if os.path.islink(path)}
@@ -101,7 +103,7 @@ def build_tree(order: dict[str, Any]) -> None:
 
 
 def raise_loopback() -> None:
-    """Bring up `lo` of a new network namespace."""
+    """Bring up the interface `lo` of a new network namespace."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
         fcntl.ioctl(handle, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
 
@@ -114,34 +116,34 @@ def die_with_parent(parent: int) -> None:
 
 
 def execute(order: dict[str, Any]) -> NoReturn:
-    """Become the program."""
+    """Replace this process by the program."""
     try:
         os.chdir(order["cwd"])
         _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these two; the program shall not
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these two signals; the program must not
             signal.signal(number, signal.SIG_DFL)
-        os.execvpe(order["argv"][0], order["argv"], os.environ)  # noqa: S606 -- running it is the purpose
+        os.execvpe(order["argv"][0], order["argv"], os.environ)  # noqa: S606 - the purpose of this script
     except OSError as error:
         os.write(2, f"{order['argv'][0]}: {error.strerror}\n".encode())
     os._exit(127)
 
 
 def exit_code(status: int) -> int:
-    """Turn a wait status into an exit code."""
+    """Return the exit code for a wait status."""
     code = os.waitstatus_to_exitcode(status) if hasattr(os, "waitstatus_to_exitcode") else status >> 8
     return code if code >= 0 else 128 - code
 
 
 def wait_for(pid: int) -> int:
-    """Reap until `pid` itself has ended; return its exit code."""
+    """Reap children until `pid` itself has ended, and return its exit code."""
     while True:
         ended, status = os.wait()
         if ended == pid:
             return exit_code(status)
 
 
-def be_init(order: dict[str, Any]) -> NoReturn:
-    """Be process 1 of the new process namespace: mount its /proc, run the program, take all with it at the end."""
+def run_as_init(order: dict[str, Any]) -> NoReturn:
+    """Run as process 1 of the new process namespace: mount its /proc, run the program, and end all with it."""
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     pid = os.fork()
     if pid == 0:
@@ -150,10 +152,10 @@ def be_init(order: dict[str, Any]) -> NoReturn:
 
 
 def run(order: dict[str, Any]) -> int:
-    """Carry out the order; return the program's exit code."""
+    """Execute the order, and return the program's exit code."""
     parent = os.getppid()
     unshare(order)
-    die_with_parent(parent)  # only now: a change of credentials undoes it
+    die_with_parent(parent)  # after unshare, since a change of credentials clears the setting
     build_tree(order)
     name = order["hostname"].encode()
     _check(_libc.sethostname(name, len(name)), "sethostname")
@@ -163,24 +165,24 @@ def run(order: dict[str, Any]) -> int:
 
 
 def start(order: dict[str, Any]) -> int:
-    """Fork the program, report its group, wait for it, and kill what is left of the group."""
+    """Fork the program, report its group, wait for it, and kill the rest of the group."""
     own = os.getpid()
     ready_read, ready_write = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            # A new process namespace does not know its parent: there getppid is 0.
+            # In a new process namespace the parent is outside, and getppid returns 0.
             die_with_parent(0 if order["processes"] else own)
             os.setsid()
             os.close(ready_read)
             os.write(ready_write, b"1")
             os.close(ready_write)
-            be_init(order) if order["processes"] else execute(order)
+            run_as_init(order) if order["processes"] else execute(order)
         except OSError as error:
             os.write(2, f"the sandbox failed: {error}\n".encode())
         os._exit(FAILED)
     os.close(ready_write)
-    os.read(ready_read, 1)  # it leads a session of its own from here on
+    os.read(ready_read, 1)  # from now on the child leads a session of its own
     if order["report_fd"] is not None:
         os.write(order["report_fd"], json.dumps({"child-pid": pid}).encode())
         os.close(order["report_fd"])
@@ -191,10 +193,10 @@ def start(order: dict[str, Any]) -> int:
 
 
 def main() -> int:
-    """Run the order that the command line gives."""
+    """Execute the order on the command line."""
     order = {**json.loads(sys.argv[1]), "argv": sys.argv[2:]}
     if order["report_fd"] is not None:
-        os.set_inheritable(order["report_fd"], False)  # noqa: FBT003 -- it takes no keyword
+        os.set_inheritable(order["report_fd"], False)  # noqa: FBT003 - the function has no keyword
     try:
         return run(order)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The second choice: a launcher of our own that makes the namespaces with ctypes, where bubblewrap is missing."""
+"""The second choice of a sandbox: a launcher of our own that makes namespaces with ctypes, without bubblewrap."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ LAUNCHER = str(Path(__file__).with_name("launcher.py"))
 
 
 class Namespaces(OwnPrograms):
-    """Runs a program through `launcher.py`, a Python process that unshares, mounts and waits.
+    """A sandbox of `launcher.py`, a Python process that unshares, mounts and waits.
 
-    It is a process of its own because a user namespace cannot be made by a process with threads.
+    The launcher is a process of its own because a process with threads cannot make a user namespace.
 
     Args:
         python: the interpreter of the launcher.
-        users: whether a user namespace is made; root gets along without, and then keeps access to everybody's files.
-        processes: whether a process namespace is made.
+        users: whether to make a user namespace. Root does not need one, and keeps access to all users' files without.
+        processes: whether to make a process namespace.
     """
 
     name = "namespaces"
@@ -48,14 +48,14 @@ class Namespaces(OwnPrograms):
 
     @classmethod
     def probe(cls) -> tuple[Namespaces | None, str]:
-        """Return a sandbox that works here, or None and the reason."""
+        """Return a sandbox that works on this machine, or None and the reason."""
         if not sys.platform.startswith("linux"):
             return None, "only Linux has namespaces"
         if not Path("/opt").is_dir() or Path("/opt").is_symlink():
             return None, "there is no directory /opt to mount on"
-        ways = [(False, True), (False, False)] if os.geteuid() == 0 else []
+        variants = [(False, True), (False, False)] if os.geteuid() == 0 else []
         reason = ""
-        for users, processes in [*ways, (True, True), (True, False)]:
+        for users, processes in [*variants, (True, True), (True, False)]:
             sandbox = cls(sys.executable, users, processes)
             reason = try_out(sandbox)
             if not reason:
@@ -63,7 +63,7 @@ class Namespaces(OwnPrograms):
         return None, reason
 
     def state(self) -> dict[str, Any]:
-        """Return what `restore` needs."""
+        """Return the name and the arguments of this sandbox for `restore`."""
         return {"name": self.name, "python": self._python, "users": self._users, "processes": self._processes}
 
     def prepare(self, host: HostSpec, check: Check = lambda: None) -> None:
@@ -74,7 +74,7 @@ class Namespaces(OwnPrograms):
     def command(
         self, argv: Sequence[str], host: HostSpec, *, env: Mapping[str, str], cwd: str, report_fd: int | None
     ) -> HostCommand:
-        """Return the call of the launcher."""
+        """Return the command line of the launcher."""
         order = {
             "cwd": cwd,
             "ml_root": host.ml_root,
@@ -88,6 +88,6 @@ class Namespaces(OwnPrograms):
             "processes": self._processes,
             "report_fd": report_fd,
         }
-        # The program's own arguments beside the order, not in it: a single argument must not be longer than 128 KiB.
+        # The program's arguments are separate, not part of the JSON: Linux limits one argument to 128 KiB.
         command = [self._python, "-I", "-S", LAUNCHER, json.dumps(order), *argv]
         return HostCommand(command, dict(env), "/", report_fd is not None)

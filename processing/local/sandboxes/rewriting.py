@@ -1,6 +1,6 @@
-"""The last choice, which works everywhere: paths below /opt/ml are rewritten in what the program is given.
+"""The last choice of a sandbox, which works everywhere: paths below /opt/ml are rewritten in arguments and environment.
 
-The program itself sees no /opt/ml. A path that is written in its source cannot be rewritten; `literal_paths` finds it.
+The program itself sees no /opt/ml. A path in its source code cannot be rewritten; `literal_paths` finds such paths.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Rewriting(OwnPrograms):
-    """Translates the command line and the environment; what is used in place becomes a symbolic link."""
+    """A sandbox that rewrites the command line and the environment. Binds become symbolic links."""
 
     name = "rewriting"
     isolates_network = False
@@ -27,15 +27,15 @@ class Rewriting(OwnPrograms):
 
     @classmethod
     def probe(cls) -> tuple[Rewriting | None, str]:
-        """Return the sandbox: it works everywhere."""
+        """Return the sandbox, which works everywhere, and no reason."""
         return cls(), ""
 
     def state(self) -> dict[str, Any]:
-        """Return what `restore` needs."""
+        """Return the name and the arguments of this sandbox for `restore`."""
         return {"name": self.name}
 
     def prepare(self, host: HostSpec, check: Check = lambda: None) -> None:
-        """Link what is used in place."""
+        """Link the binds into `ml_root`."""
         del check
         for bind in host.binds:
             place = Path(contract.resolve_path(host.ml_root, bind.target))
@@ -47,8 +47,8 @@ class Rewriting(OwnPrograms):
     def command(
         self, argv: Sequence[str], host: HostSpec, *, env: Mapping[str, str], cwd: str, report_fd: int | None
     ) -> HostCommand:
-        """Return the command itself, its paths rewritten."""
-        del report_fd  # the program is started directly: whoever starts it knows its id
+        """Return the program's own command line with rewritten paths."""
+        del report_fd  # the command is the program itself, so its id is known without a report
         rewritten = {name: rewrite(value, host.ml_root) for name, value in env.items()}
         return HostCommand([rewrite(each, host.ml_root) for each in argv], rewritten, cwd, reports=False)
 
@@ -59,13 +59,13 @@ def rewrite(text: str, ml_root: str) -> str:
 
 
 def literal_paths(path: str | os.PathLike[str], body: bytes | None = None) -> list[tuple[int, str]]:
-    """Return the lines of a script that name a path below /opt/ml, which rewriting cannot reach.
+    """Return the lines of a script that contain a path below /opt/ml, which cannot be rewritten there.
 
-    In Python only strings count, and not those that document; elsewhere every line that is no comment.
+    In Python only strings count, without docstrings. In other languages every line counts that is not a comment.
 
     Args:
         path: the script. A file that is not text has no such lines.
-        body: its content, where it is known; else it is read.
+        body: its content; None to read the file.
 
     Returns:
         pairs of the line's number, from 1, and the line without its indentation.
@@ -90,19 +90,19 @@ def literal_paths(path: str | os.PathLike[str], body: bytes | None = None) -> li
 
 
 def _python_literals(text: str) -> set[int] | None:
-    """Return the line numbers of strings with such a path; None where `text` is not Python."""
+    """Return the line numbers of strings with such a path; None if `text` is not Python."""
     import ast
     import io
     import tokenize
 
     try:
-        documentation = set(_documentation(ast.parse(text)))
+        docstrings = set(_docstring_positions(ast.parse(text)))
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
     except (SyntaxError, ValueError, tokenize.TokenError):
         return None
     numbers: set[int] = set()
     for token in tokens:
-        if token.type in {tokenize.COMMENT, tokenize.NL} or token.start in documentation:
+        if token.type in {tokenize.COMMENT, tokenize.NL} or token.start in docstrings:
             continue
         if token.type == tokenize.OP or not contract.ML_PATH.search(token.string):
             continue
@@ -111,8 +111,8 @@ def _python_literals(text: str) -> set[int] | None:
     return numbers
 
 
-def _documentation(tree: ast.AST) -> Iterator[tuple[int, int]]:
-    """Where the strings begin that stand alone as a statement."""
+def _docstring_positions(tree: ast.AST) -> Iterator[tuple[int, int]]:
+    """Yield the line and column of each string that is a statement of its own."""
     import ast
 
     for node in ast.walk(tree):
