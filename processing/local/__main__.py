@@ -7,31 +7,30 @@ import sys
 from typing import NoReturn
 
 from processing.exceptions import ProcessingError
-from processing.local.commands import clean as cleaning_command
-from processing.local.commands import serve as serving
+from processing.local.commands import clean, serve
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; what is wrong with its arguments or the machine is one line on stderr, and exit code 2."""
+    """Run a command. An error in its arguments or on the machine is one line on stderr, and exit code 2."""
     parser = _Parser(prog="python -m processing.local", description="The embedded engine.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    serving.add_command(commands)
-    cleaning_command.add_command(commands)
+    serve.add_command(commands)
+    clean.add_command(commands)
     options = parser.parse_args(arguments)
     try:
         options.run(options)
     except (ProcessingError, ValueError, TypeError, OSError) as error:
-        sys.exit(_said(parser, error))
+        sys.exit(_report_error(parser, error))
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """A parser that reports an error in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
-def _said(parser: argparse.ArgumentParser, error: Exception) -> int:
+def _report_error(parser: argparse.ArgumentParser, error: Exception) -> int:
     text = " ".join(str(error.args[0] if type(error) is TypeError else error).split())
     sys.stderr.write(f"{parser.prog}: error: {text}\n")
     return 2

@@ -1,4 +1,4 @@
-"""The interface of an engine for its handlers and jobs."""
+"""The protocol by which handlers and jobs use the engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class EngineContext(Protocol):
 
     Attributes:
         home: the engine's folder.
-        settings: the settings for running jobs.
+        settings: the settings for jobs.
         account: the account's number.
         region: the AWS region in ARNs.
         objects: the object store.

@@ -1,11 +1,10 @@
-"""Who may use an engine over HTTP: one access key an engine folder, and temporary keys derived from it.
+"""The keys for the engine over HTTP: one access key for each engine folder, and temporary keys derived from it.
 
-The folder's secret is made once, by whichever process needs it first, and readable by the folder's owner alone. A
-temporary key is stored nowhere: its session token carries who it stands for and until when, under a MAC, and its secret
-follows from the token and the folder's secret. So a supervisor can give its job a key, and every process on the folder
-can check it.
+The first process that needs the folder's key makes it. Only the folder's owner may read it. Temporary keys are not
+stored: the session token contains the identity and the expiry with a MAC, and the secret key is derived from the token
+and the folder's secret. So a supervisor can make a key for its job, and every process on the folder can check it.
 
-Standard library only: supervisors import it.
+Standard library only: supervisors import this.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ FILE = "credentials.json"
 """The file in the engine's folder; mode 0600."""
 
 ROLE = "processing-local"
-"""The role that callers are taken for, unless a temporary key says otherwise."""
+"""The role of callers without a temporary key of another role."""
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"  # as in AWS's access keys
 _MAC_BYTES = 16
 
 
 class Identity(NamedTuple):
-    """Who calls.
+    """The identity of a caller.
 
     Attributes:
         arn: the ARN that GetCallerIdentity answers; "" for the engine's own role.
@@ -50,14 +49,14 @@ _OWN_ROLE = Identity()
 
 
 class Keys(NamedTuple):
-    """What a client signs with.
+    """The keys with which a client signs its requests.
 
     Attributes:
         access_key: the public half.
         secret_key: the half that is never sent.
-        token: the session token of a temporary key.
-        expires: the end of a temporary key, in seconds since the epoch.
-        identity: who it stands for.
+        token: the session token of a temporary key; None for the folder's key.
+        expires: the expiry of a temporary key, in seconds since the epoch; None for the folder's key.
+        identity: the identity of callers with these keys.
     """
 
     access_key: str
@@ -68,7 +67,7 @@ class Keys(NamedTuple):
 
 
 class InvalidTokenError(ValueError):
-    """A session token that this engine never gave, or that does not go with the access key."""
+    """A session token that is not from this engine, or belongs to another access key."""
 
 
 class Credentials:
@@ -78,7 +77,7 @@ class Credentials:
         keys: the folder's own; see `install_credentials`.
 
     Attributes:
-        keys: as given.
+        keys: the folder's own keys.
     """
 
     def __init__(self, keys: Keys) -> None:
@@ -89,8 +88,8 @@ class Credentials:
         """Return a new temporary key.
 
         Args:
-            identity: who it is to stand for.
-            expires: its end, in seconds since the epoch.
+            identity: the identity of its callers.
+            expires: its expiry, in seconds since the epoch.
         """
         access_key = "ASIA" + _random_letters(16)
         fields = [access_key, int(expires), identity.arn, identity.user_id]
@@ -99,10 +98,14 @@ class Credentials:
         return self._derived(payload, token)
 
     def find(self, access_key: str, token: str | None) -> Keys | None:
-        """Return the key that a request names, expired or not; None for an access key that is not known.
+        """Return the key that a request names, expired or not; None for an unknown access key.
+
+        Args:
+            access_key: the request's access key.
+            token: the request's session token, if any.
 
         Raises:
-            InvalidTokenError: the session token is none of this engine's, or another key's.
+            InvalidTokenError: the session token is not from this engine, or belongs to another access key.
         """
         if token is None:
             return self.keys if access_key == self.keys.access_key else None
@@ -128,7 +131,7 @@ class Credentials:
 
 
 def install_credentials(home: Path) -> Credentials:
-    """Return the keys of an engine's folder, which are made if it has none yet.
+    """Return the keys of an engine's folder, and make them if they do not exist.
 
     Args:
         home: the folder, which exists.
@@ -144,7 +147,7 @@ def install_credentials(home: Path) -> Credentials:
 
 
 def _make(path: Path) -> None:
-    """Write new keys, whole or not at all; where several processes do so at once, the first one's stay."""
+    """Write new keys, atomically. If several processes do so at once, the first one's are kept."""
     fields = {"access_key": "AKIA" + _random_letters(16), "secret_key": base64.b64encode(os.urandom(30)).decode()}
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -162,20 +165,20 @@ def job_credentials(home: Path, arn: str, expires: float) -> Keys:
 
     Args:
         home: the engine's folder.
-        arn: who the job is, such as `arn:aws:sts::000000000000:assumed-role/Role/SageMaker`.
-        expires: the key's end, in seconds since the epoch.
+        arn: the ARN of the job's role session, such as `arn:aws:sts::000000000000:assumed-role/Role/SageMaker`.
+        expires: the key's expiry, in seconds since the epoch.
     """
     return install_credentials(home).temporary(assumed_role(arn), expires)
 
 
 def assumed_role(arn: str) -> Identity:
-    """Return the identity of a role's session by its ARN; the id is made of the names."""
+    """Return the identity of a role session by its ARN; its unique id is derived from the names."""
     role, _, session = arn.partition(":assumed-role/")[2].partition("/")
     return Identity(arn, f"{role_id(role)}:{session}")
 
 
 def role_id(role: str) -> str:
-    """Return the unique id of a role: any name has one, always the same."""
+    """Return the unique id of a role, which is derived from its name."""
     number = hashlib.sha256(role.encode()).digest()
     return "AROA" + "".join(_LETTERS[byte % 32] for byte in number[:17])
 
@@ -188,13 +191,13 @@ _caller: ContextVar[Identity] = ContextVar("caller", default=_OWN_ROLE)
 
 
 def caller() -> Identity:
-    """Return who makes the call that is being handled; clients in the engine's own process are its role."""
+    """Return the caller of the current operation. A client in the engine's own process has the engine's role."""
     return _caller.get()
 
 
 @contextlib.contextmanager
 def acting_as(identity: Identity) -> Iterator[None]:
-    """Let handlers see who calls, within the block."""
+    """Set the caller that handlers see, within the block."""
     token = _caller.set(identity)
     try:
         yield

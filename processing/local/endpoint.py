@@ -1,4 +1,4 @@
-"""Where the engine answers over HTTP, and what points a client at it."""
+"""The HTTP address of the engine, and the environment variables that point a client at it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     from processing.local.credentials import Keys
 
 ADDRESS = "127.0.0.1"
-"""The loopback interface: the engine is never to be reached from another machine."""
+"""The loopback interface, so that other machines cannot reach the engine."""
 
 
 def client_environment(endpoint: str, keys: Keys, region: str) -> dict[str, str]:
-    """Return the environment variables that point any client at an endpoint, and at nothing else.
+    """Return the environment variables that point any client at an endpoint, and at no other.
 
     Args:
-        endpoint: its URL.
-        keys: what to sign with.
-        region: the region that clients are in.
+        endpoint: the URL of the endpoint.
+        keys: the keys to sign with.
+        region: the clients' region.
     """
     variables = {
         "AWS_ENDPOINT_URL": endpoint,

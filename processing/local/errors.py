@@ -1,4 +1,4 @@
-"""The one error that the engine's stores and handlers raise: it becomes the error answer of an AWS service."""
+"""The error of the engine's stores and handlers, which becomes the error answer of an AWS service."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from processing.exceptions import EngineError, ProcessingError
 
 
 class ApiError(ProcessingError):
-    """An error answer. Callers of a client see it as botocore's ClientError.
+    """An error answer of a service. Users of a client see it as botocore's ClientError.
 
     Attributes:
         code: the service's error code, such as `NoSuchKey`.
-        message: its text.
+        message: the text.
         status: the HTTP status.
         details: further elements of the answer, such as S3's `Key`.
     """
@@ -24,18 +24,18 @@ class ApiError(ProcessingError):
 
 
 def unusable(error: EngineError) -> ApiError:
-    """Return the answer for a client of another process, where this one would see the `EngineError`.
+    """Return the answer to a client in another process for an error that a client in this process would see itself.
 
-    The status is one that no client takes for a passing fault and tries again.
+    No client retries its status, 507.
     """
     return ApiError("LocalEngineUnusable", str(error), 507)
 
 
 def folder_gone(folder: object) -> EngineError:
-    """Return the error for an engine's folder that was there before."""
+    """Return the error for an engine's folder that was removed while it was in use."""
     return EngineError(f"the engine's folder {folder} is gone: it was removed while it was in use")
 
 
 def disk_full(place: object) -> ApiError:
-    """Return the error for a full disk: HTTP 507, which no client takes for a passing fault and tries again."""
+    """Return the error for a full disk. No client retries its status, 507."""
     return ApiError("InsufficientStorage", f"There is no space left on the disk of the local engine ({place}).", 507)

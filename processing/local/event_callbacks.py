@@ -1,4 +1,4 @@
-"""A callback for state changes of jobs: a thread that looks at the outbox, for as long as somebody listens."""
+"""Callbacks for state changes of jobs: a thread that polls the outbox and calls a function for each change."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from processing.clock import Clock
 
 INTERVAL = 0.05
-"""Seconds between two looks."""
+"""The seconds between two polls. One poll is a read of SQLite, which takes well under a millisecond."""
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class EventListener:
-    """Calls back for each change of a job's status, from a thread of its own, until it is closed. A context manager.
+    """A thread that calls a function for each change of a job's status, until it is closed. A context manager.
 
     Args:
         home: the engine's folder.
-        callback: is given each event. What it raises is logged, and ends nothing.
-        since: events from this time on, in seconds since the epoch; None for those from now on.
-        clock: what waits between two looks.
-        interval: the seconds between them.
+        callback: the function; it receives each event. Its exceptions are logged, and the next event follows.
+        since: the time of the first event, in seconds since the epoch; None for events from now on.
+        clock: the clock that waits between two polls.
+        interval: the seconds between two polls.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class EventListener:
         self._clock = clock
         self._interval = interval
         self._closing = threading.Event()
-        self._failing = ""
-        self._seen = self._jobs.outbox.last_id(since)
+        self._last_error = ""
+        self._last_event = self._jobs.outbox.last_id(since)
         events.deliver(self._jobs, home)
-        self._thread = threading.Thread(target=self._watch, name="processing-events", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="processing-events", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """End it; what happened before is still told. A callback may close its own subscription."""
+        """Call back for the events until now, and end. A callback may close its own listener."""
         self._closing.set()
         if threading.current_thread() is not self._thread:
             self._thread.join()
@@ -68,35 +68,35 @@ class EventListener:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _watch(self) -> None:
+    def _run(self) -> None:
         last = False
         while not last:
             last = self._closing.is_set()
             try:
-                self._look()
+                self._poll()
             except (OSError, sqlite3.Error, ProcessingError) as error:
-                self._say(str(error))
+                self._log_once(str(error))
             else:
-                self._failing = ""
+                self._last_error = ""
             if not last:
                 self._clock.sleep(self._interval)
         self._jobs.close()
 
-    def _look(self) -> None:
-        # Who only listens is to hear of a job whose host was killed, too.
+    def _poll(self) -> None:
+        # This process may only listen, and a killed host's job must end nevertheless.
         hosts.reap_dead_hosts(self._jobs, self._home, self._jobs.unfinished())
-        while changes := self._jobs.outbox.transitions_after(self._seen):
+        while changes := self._jobs.outbox.transitions_after(self._last_event):
             for change in changes:
-                self._seen = change.id
-                self._tell(events.state_change_event(change))
+                self._last_event = change.id
+                self._call_back(events.state_change_event(change))
 
-    def _tell(self, event: dict[str, Any]) -> None:
+    def _call_back(self, event: dict[str, Any]) -> None:
         try:
             self._callback(event)
-        except Exception:  # noqa: BLE001 - whatever it is, the next event is to be told
-            _log.exception("A callback for events of jobs failed")
+        except Exception:
+            logger.exception("A callback for events of jobs failed")
 
-    def _say(self, problem: str) -> None:
-        if problem != self._failing:
-            self._failing = problem
-            _log.warning("Events of jobs cannot be looked for now: %s", problem)
+    def _log_once(self, problem: str) -> None:
+        if problem != self._last_error:
+            self._last_error = problem
+            logger.warning("Events of jobs cannot be read now: %s", problem)

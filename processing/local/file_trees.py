@@ -1,6 +1,9 @@
-"""Folders with all that is in them, which is whatever a job liked to make: looking through them, and removing them."""
+"""Traversal and removal of folders with arbitrary content, as jobs leave them.
 
-# Many small file operations: functions of `os` cost a third of what pathlib does.
+A job may nest directories deeper than a path is long, and take away its own rights to them.
+"""
+
+# Many small file operations: the functions of `os` cost a third of pathlib's.
 # ruff: noqa: PTH106, PTH208
 
 from __future__ import annotations
@@ -16,12 +19,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _DEPTH = 50
+"""The depth of recursion, far below Python's limit. Deeper directories are moved to the top first."""
 _REMOVAL_SECONDS = 60.0
-"""After so long a folder is left in which somebody makes files as fast as they are removed."""
+"""The time after which a removal gives up. It only takes so long if a process makes files as fast as they go."""
 
 
 def entries_below(folder: str) -> Iterator[os.DirEntry[str]]:
-    """Yield all that is below a folder, as far as paths reach; no link is followed, and no depth is too much."""
+    """Yield all entries below a folder whose paths are not too long for the system, at any depth.
+
+    Links are not followed. Directories that cannot be read are skipped.
+    """
     folders = [folder]
     while folders:
         with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
@@ -32,10 +39,10 @@ def entries_below(folder: str) -> Iterator[os.DirEntry[str]]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder with all that is in it, as far as possible; directories that a job locked are unlocked.
+    """Remove a folder with all its content, as far as possible.
 
-    A job may nest directories deeper than a path is long, and than functions may call themselves: what is very deep
-    is moved to the top first.
+    Directories without rights are made accessible. Very deep directories are moved to the top and removed there, since
+    neither paths nor recursion reach them.
     """
     top = _open_directory(str(path))
     if top is None:
@@ -44,7 +51,7 @@ def remove_tree(path: Path) -> None:
     moved: list[str] = []
 
     def move_up(name: str, folder: int) -> None:
-        _unlock(name, folder)  # or it could not be moved
+        _make_accessible(name, folder)  # a directory without rights cannot be moved
         with contextlib.suppress(OSError):
             new = f".{os.urandom(8).hex()}"
             os.rename(name, new, src_dir_fd=folder, dst_dir_fd=top)
@@ -63,7 +70,7 @@ def remove_tree(path: Path) -> None:
 
 
 def _remove(name: str, folder: int, depth: int, move_up: Callable[[str, int], None]) -> None:
-    """Remove what has that name in an open folder; directories that are deeper than that in it are moved up."""
+    """Remove an entry of an open folder. Directories deeper than `depth` in it are moved up instead."""
     if _unlinked(name, folder):
         return
     fd = _open_directory(name, folder)
@@ -82,7 +89,7 @@ def _remove(name: str, folder: int, depth: int, move_up: Callable[[str, int], No
 
 
 def _unlinked(name: str, folder: int) -> bool:
-    """Remove what is no directory; return whether it is gone."""
+    """Remove an entry that is not a directory, and return whether it is gone."""
     try:
         os.unlink(name, dir_fd=folder)
     except FileNotFoundError:
@@ -93,12 +100,12 @@ def _unlinked(name: str, folder: int) -> bool:
 
 
 def _open_directory(name: str, folder: int | None = None) -> int | None:
-    """Open a directory, and let us do in it as we like; None where that is impossible."""
+    """Open a directory with full rights for this user; return None if that is impossible."""
     for _ in range(2):
         try:
             fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-        except PermissionError:  # noqa: PERF203 - twice at most
-            _unlock(name, folder)
+        except PermissionError:  # noqa: PERF203 - two attempts at most
+            _make_accessible(name, folder)
         except OSError:
             return None
         else:
@@ -108,7 +115,7 @@ def _open_directory(name: str, folder: int | None = None) -> int | None:
     return None
 
 
-def _unlock(name: str, folder: int | None) -> None:
+def _make_accessible(name: str, folder: int | None) -> None:
     with contextlib.suppress(OSError):
         if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             os.chmod(name, 0o700, dir_fd=folder)

@@ -1,4 +1,4 @@
-"""Where the embedded engine keeps its files, and who may look into it."""
+"""The folder of the embedded engine: its location and its access rights."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
 
 HOME_VARIABLE = "PROCESSING_LOCAL_HOME"
 MAX_PATH_BYTES = 480
-"""SQLite takes paths of 512 bytes, and its own files beside a database have longer names than that."""
+"""SQLite accepts paths of 512 bytes, and the names of its own files are longer than a database's."""
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _announced: set[Path] = set()
 
 
 def engine_home() -> Path:
-    r"""Return the engine's folder, made for its owner alone (0700) if it does not exist yet.
+    r"""Return the engine's folder. If it does not exist, it is made for its owner alone (0700).
 
-    The first of these: the environment variable PROCESSING_LOCAL_HOME; on Windows `%LOCALAPPDATA%\sm-processing`;
+    It is the first of these: the environment variable PROCESSING_LOCAL_HOME; on Windows `%LOCALAPPDATA%\sm-processing`;
     `$XDG_DATA_HOME/sm-processing`; `~/.local/share/sm-processing`.
 
     Raises:
-        EngineError: there is no such place, or it cannot be used.
+        EngineError: the folder cannot be made or used.
     """
     return prepare_home(_configured_home())
 
 
 def prepare_home(home: Path) -> Path:
-    """Make `home` if it is missing and return it, absolute.
+    """Make `home` if it is missing, and return its absolute path.
 
-    Job data is its owner's business: what is made here is made 0700, and so becomes an empty folder that is there. In
-    a folder with something in it, that everybody may read is only said; that others may write to it is refused, since
-    they could let jobs run what they like.
+    Data of jobs is private: a new folder gets the mode 0700, and so does an existing folder that is empty. For a folder
+    with content, readable to others, a warning is logged. A folder that others may write to is refused, since they
+    could decide what jobs run.
 
     Raises:
-        EngineError: it cannot be made or written to, or others may write to it.
+        EngineError: the folder cannot be made or written to, or other users may write to it.
     """
     with explain_os_errors(home):
         home = home.expanduser().absolute()
@@ -65,7 +65,7 @@ def prepare_home(home: Path) -> Path:
 
 @contextlib.contextmanager
 def explain_os_errors(home: Path) -> Iterator[None]:
-    """Turn what the system says of the engine's folder into an `EngineError` that names it.
+    """Turn the system's errors about the engine's folder into an `EngineError` that names it.
 
     Args:
         home: the folder.
@@ -90,7 +90,9 @@ def _keep_others_out(home: Path, state: os.stat_result) -> None:
         )
     elif home not in _announced:
         _announced.add(home)
-        _log.warning("Other users may read the engine's folder %s (its mode is %04o): chmod 700 ends that.", home, mode)
+        logger.warning(
+            "Other users may read the engine's folder %s (its mode is %04o): chmod 700 ends that.", home, mode
+        )
 
 
 def _why_not_writable(home: Path, state: os.stat_result) -> str:
@@ -124,6 +126,6 @@ def _configured_home() -> Path:
     if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
         return Path(os.environ["LOCALAPPDATA"], "sm-processing")
     base = os.environ.get("XDG_DATA_HOME", "")
-    if not os.path.isabs(base):  # noqa: PTH117 - the XDG standard says that a relative one is to be ignored
+    if not os.path.isabs(base):  # noqa: PTH117 - the XDG standard ignores relative paths
         base = r"~\AppData\Local" if sys.platform == "win32" else "~/.local/share"
     return Path(base, "sm-processing")

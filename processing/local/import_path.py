@@ -1,4 +1,4 @@
-"""Where another process of the engine finds the modules of this one."""
+"""The import search path for the engine's other processes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
-"""The folder in which the package lies."""
+"""The folder that contains the package."""
 
 
 def search_path() -> list[str]:
-    """Return this process's search path, without what depends on its working directory: botocore may be anywhere."""
+    """Return this process's search path, without entries relative to its working directory.
+
+    All entries are needed, since botocore may be installed in any of them.
+    """
     return [*dict.fromkeys([*filter(os.path.isabs, sys.path), PACKAGE_ROOT])]

@@ -1,6 +1,10 @@
-"""Processes of jobs: telling one from a later one of the same number, finding them, and killing what is left."""
+"""The processes of jobs: their identity beyond the process id, a search for them, and their removal.
 
-# Many small file operations: functions of `os` cost a third of what pathlib does.
+A process id is reused after its process ends. So a process is identified by its id, its time of start, and the
+machine's boot.
+"""
+
+# Many small file operations: the functions of `os` cost a third of pathlib's.
 # ruff: noqa: PTH208
 
 from __future__ import annotations
@@ -11,15 +15,18 @@ import signal
 import time
 from pathlib import Path
 
-_LOOKS = 50
-_BETWEEN_LOOKS = 0.005
-"""Seconds between two looks for processes whose environment is not there yet; one that never has any is not awaited
-for longer than a quarter of a second."""
+_SCANS = 50
+_SCAN_PAUSE = 0.005
+"""The number of scans for processes that have no environment yet, and the seconds between two. A process that never has
+one delays the caller by a quarter of a second at most."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def start_id(pid: int) -> str | None:
-    """Return what tells a process from every other one of its number: boot and time of start. None if not known."""
+    """Return the boot and the time of start of a process, which identify it among all with its id.
+
+    Return None if they cannot be read.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         return f"{_BOOT_ID.read_text(encoding='ascii').strip()}:{fields[19].decode()}"
@@ -27,26 +34,33 @@ def start_id(pid: int) -> str | None:
         return None
 
 
-def kill_group(group: int, mark: str | None) -> None:
-    """Kill what is left of a process group, unless its number has gone to another process since.
+def kill_group(group: int, leader_start: str | None) -> None:
+    """Kill the rest of a process group, unless another process has its number by now.
 
-    While any member lives, the kernel gives the number to nobody else: a missing leader is therefore no obstacle, and
-    one with another time of start means that the group is gone.
+    While a member of the group lives, the kernel does not reuse the number. So a group whose leader has ended may still
+    have members, and a leader with another time of start means that the group has ended.
+
+    Args:
+        group: the number of the group.
+        leader_start: the `start_id` of the group's leader; None if it is not known.
     """
-    if mark is not None and Path(f"/proc/{group}").exists() and start_id(group) != mark:
+    if leader_start is not None and Path(f"/proc/{group}").exists() and start_id(group) != leader_start:
         return
-    if mark is not None and not mark.startswith(_boot()):
+    if leader_start is not None and not leader_start.startswith(_boot()):
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
 
 
 def kill_processes_of(folder: Path) -> None:
-    """Kill the processes that were started with a path inside the folder in their environment, where /proc shows it."""
+    """Kill the processes that were started with a path inside a job's folder in their environment.
+
+    Without /proc no process is found.
+    """
     mark = os.fsencode(folder) + b"/"
     killed: set[str] = set()
-    for _ in range(_LOOKS):
-        environments = {pid: _environment(pid) for pid in _numbers() - killed}
+    for _ in range(_SCANS):
+        environments = {pid: _environment(pid) for pid in _process_ids() - killed}
         found = {pid for pid, environment in environments.items() if mark in environment}
         for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -56,13 +70,13 @@ def kill_processes_of(folder: Path) -> None:
         if not found and not beginning:
             return
         if not found:
-            time.sleep(_BETWEEN_LOOKS)
+            time.sleep(_SCAN_PAUSE)
 
 
 def command_lines_with(argument: str) -> dict[int, list[str]]:
-    """Return the number and the command line of each process that has `argument` on it, where /proc shows them."""
+    """Return the command lines with a given argument by the id of their process; empty without /proc."""
     found = {}
-    for pid in _numbers():
+    for pid in _process_ids():
         with contextlib.suppress(OSError):
             line = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
             if argument in line:
@@ -78,17 +92,17 @@ def kill_tree(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _numbers() -> set[str]:
-    """Return the numbers of all processes but this one."""
+def _process_ids() -> set[str]:
+    """Return the ids of all processes but this one."""
     with contextlib.suppress(OSError):
         return {name for name in os.listdir("/proc") if name.isdigit()} - {str(os.getpid())}
     return set()
 
 
 def _is_program(pid: str) -> bool:
-    """Return whether a process without an environment may have one in a moment: it is none of the kernel's, and lives.
+    """Return whether a process without an environment may have one shortly: it lives, and is not a kernel thread.
 
-    While a program is put in a process's place, the kernel shows neither the old environment nor the new one.
+    While a process executes a new program, the kernel shows neither the old environment nor the new one.
     """
     with contextlib.suppress(OSError, IndexError):
         Path(f"/proc/{pid}/exe").readlink()
