@@ -1,7 +1,12 @@
-"""Taking what is old out of the engine's folder, by age or until the folder is small enough.
+"""Removal of old data from the engine's folder, by age or until the folder is small enough.
 
-Safe beside running jobs and other processes: running jobs, what they read and everything younger stays, and so does
-whatever in the folder is not the engine's.
+One idea governs it: every item in the folder has a time. It is the end of a job, the time of a log line or a sample,
+the last use of an object, or the start of an upload. All items older than a cutoff are removed. A limit of the folder's
+size only chooses the cutoff. `stores.expiry` removes objects by their time, and `jobs.leftovers` finds the files that
+killed processes left, which are removed at any age.
+
+It is safe beside running jobs and other processes. Running jobs, the objects that they read, and all items younger than
+the oldest running job's logs stay. So does every file in the folder that is not the engine's.
 """
 
 from __future__ import annotations
@@ -19,11 +24,11 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 
 from processing.exceptions import ConfigurationError
-from processing.local import file_trees as trees
+from processing.local import file_trees
 from processing.local.errors import ApiError
-from processing.local.jobs import host_processes as hosts
-from processing.local.jobs import leftovers as remains
+from processing.local.jobs import leftovers
 from processing.local.jobs.data import inputs, split_uri
+from processing.local.jobs.host_processes import reap_dead_hosts
 from processing.local.stores import expiry
 from processing.local.stores.bodies import ABANDONED_AFTER
 from processing.local.stores.database import give_space_back
@@ -46,16 +51,18 @@ Size = str | int
 
 _DATABASES = ("jobs", "objects", "logs", "metrics", "queues")
 _FOLDERS = ("objects", "incoming", "jobs")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}  # "M" might be meant for months
+# The units are in lower case only, since "M" might mean months.
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _BYTES |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 _QUANTITY = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([A-Za-z]{1,3})", re.ASCII)
 _BLOCK = 4096
+"""The bytes of a disk block: files take whole blocks."""
 
 
 @attrs.frozen(kw_only=True)
 class Cleaned:
-    """What was removed from the engine's folder, or would be.
+    """The numbers of items that were removed from the engine's folder, or would be in a dry run.
 
     Attributes:
         jobs: finished jobs, with their tags.
@@ -64,8 +71,8 @@ class Cleaned:
         objects: objects of the engine's S3.
         uploads: multipart uploads that were neither completed nor aborted.
         leftovers: files and folders that killed processes had left.
-        freed: bytes that the folder has less now; of what only would be removed, without the databases' part.
-        size: bytes that the folder has afterwards.
+        freed: the bytes by which the folder shrank; in a dry run, without the databases' part.
+        size: the bytes of the folder afterwards.
     """
 
     jobs: int = 0
@@ -78,16 +85,16 @@ class Cleaned:
     size: int = 0
 
     def __add__(self, other: Cleaned) -> Cleaned:
-        """Return the sums."""
+        """Return the sum of each number."""
         mine, others = attrs.asdict(self), attrs.asdict(other)
         return Cleaned(**{name: mine[name] + others[name] for name in mine})
 
 
 def parse_age(age: Age) -> float:
-    """Return the seconds that an age means: `30d`, `12h`, `90 m`, a number of seconds or a timedelta.
+    """Return the seconds of an age: `30d`, `12h`, `90 m`, a number of seconds or a timedelta.
 
     Raises:
-        ConfigurationError: it is no age.
+        ConfigurationError: the value is not an age.
     """
     if isinstance(age, str):
         return _parse("older_than", age, _SECONDS, "an age, such as 30d, 12h or 90m (units: s, m, h, d, w)")
@@ -98,10 +105,10 @@ def parse_age(age: Age) -> float:
 
 
 def parse_size(size: Size) -> int:
-    """Return the bytes that a size means: `5GB`, `500 MB`, `2GiB` or a number of bytes.
+    """Return the bytes of a size: `5GB`, `500 MB`, `2GiB` or a number of bytes.
 
     Raises:
-        ConfigurationError: it is no size.
+        ConfigurationError: the value is not a size.
     """
     if isinstance(size, str):
         return int(_parse("larger_than", size, _BYTES, "a size, such as 5GB, 500MB or 2GiB"))
@@ -113,17 +120,17 @@ def parse_size(size: Size) -> int:
 def clean(
     home: Path, *, older_than: Age | None = None, larger_than: Size | None = None, dry_run: bool = False
 ) -> Cleaned:
-    """Remove what is old from an engine's folder, and what killed processes left in it.
+    """Remove old data from an engine's folder, and the files that killed processes left.
 
     Args:
         home: the folder.
-        older_than: finished jobs with their tags, log lines, samples of metrics, objects (by the time of their last
-            write or HeadObject) and unfinished uploads of this age go.
-        larger_than: as long as the folder is larger than this, the oldest of them goes.
-        dry_run: remove nothing, and return what would be.
+        older_than: the age from which finished jobs with their tags, log lines, samples of metrics, objects (by the
+            time of their last write or HeadObject) and unfinished uploads are removed; None for no limit of age.
+        larger_than: the size of the folder beyond which the oldest of them are removed; None for no limit of size.
+        dry_run: whether to remove nothing, and return the numbers of what would be removed.
 
     Raises:
-        ConfigurationError: the age or the size is none.
+        ConfigurationError: `older_than` is not an age, or `larger_than` is not a size.
     """
     age = None if older_than is None else parse_age(older_than)
     limit = None if larger_than is None else parse_size(larger_than)
@@ -131,32 +138,33 @@ def clean(
     if not dry_run:
         cleaner.shrink_databases()
     before = folder_size(home)
-    moment = -math.inf if age is None else cleaner.now - age
-    done = cleaner.leftovers()
+    cutoff = -math.inf if age is None else cleaner.now - age
+    done = cleaner.remove_leftovers()
     if dry_run:
         if limit is not None:
-            moment = max(moment, cleaner.moment_for(before - done.freed - limit, -math.inf))
-        done += cleaner.older(moment)
+            cutoff = max(cutoff, cleaner.cutoff_for(before - done.freed - limit, -math.inf))
+        done += cleaner.remove_older(cutoff)
         return attrs.evolve(done, size=before - done.freed)
-    done += cleaner.older(moment)
+    done += cleaner.remove_older(cutoff)
+    # The space that an item frees is an estimate, so the folder may still be too large after one pass.
     while limit is not None and (excess := folder_size(home) - limit) > 0:
-        following = cleaner.moment_for(excess, moment)
-        if following == moment:  # nothing is left that may go
+        next_cutoff = cleaner.cutoff_for(excess, cutoff)
+        if next_cutoff == cutoff:  # no removable item is left
             break
-        moment = following
-        done += cleaner.older(moment)
+        cutoff = next_cutoff
+        done += cleaner.remove_older(cutoff)
     size = folder_size(home)
     return attrs.evolve(done, freed=max(0, before - size), size=size)
 
 
 def folder_size(home: Path) -> int:
-    """Return the bytes that the engine's files take on the disk, but for those that SQLite works with for a while."""
+    """Return the bytes that the engine's files take on the disk, without the temporary files of SQLite."""
     names = (*(f"{name}.sqlite3" for name in _DATABASES), *_FOLDERS)
     return sum(_disk_bytes(home / name) for name in names)
 
 
 class _Cleaner:
-    """The stores of one folder, and what is to be done to them."""
+    """The stores of one folder and the removals from them; a dry run only counts."""
 
     def __init__(self, home: Path, *, dry_run: bool) -> None:
         self.now = time.time()
@@ -167,45 +175,50 @@ class _Cleaner:
         self._logs = LogStore(home)
         self._metrics = MetricStore(home)
 
-    def leftovers(self) -> Cleaned:
-        """Remove what killed processes left, however young: nobody is going to need it."""
+    def remove_leftovers(self) -> Cleaned:
+        """Remove the files that killed processes left. They are useless at any age."""
         unfinished = self._jobs.unfinished()
-        hosts.reap_dead_hosts(self._jobs, self._home, unfinished)
+        reap_dead_hosts(self._jobs, self._home, unfinished)
         in_use = {job.folder for job in unfinished}
         abandoned = self.now - ABANDONED_AFTER
         bodies = self._objects.bodies.stale_names(abandoned)
         half_made = _half_made_folders(self._home, abandoned)
-        folders = [*half_made, *remains.leftover_folders(self._home, in_use)]
+        folders = [*half_made, *leftovers.leftover_folders(self._home, in_use)]
         if self._dry_run:
             found = [*folders, *(self._home / "incoming" / name for name in bodies)]
             return Cleaned(leftovers=len(found), freed=sum(_disk_bytes(path) for path in found))
         for path in half_made:
-            trees.remove_tree(path)
-        remains.remove_leftover_folders(self._home, in_use)
+            file_trees.remove_tree(path)
+        leftovers.remove_leftover_folders(self._home, in_use)
         files = self._objects.remove_orphans() + expiry.empty_garbage(self._objects)
         return Cleaned(leftovers=len(folders) + files)
 
     def shrink_databases(self) -> None:
-        """Give the space of deleted rows back to the disk, and put what is written only ahead into its place."""
+        """Return the space of deleted rows to the disk, and empty the write-ahead logs."""
         for name in _DATABASES:
             if (self._home / f"{name}.sqlite3").exists():
                 give_space_back(self._home / f"{name}.sqlite3")
 
-    def older(self, moment: float) -> Cleaned:
-        """Remove what was finished, written or logged before a moment, and give the databases' space back."""
-        quiet = min([moment, *(job.created for job in self._jobs.unfinished())])  # a running job's log stays whole
+    def remove_older(self, cutoff: float) -> Cleaned:
+        """Remove all items older than a cutoff, and return the databases' space to the disk.
+
+        Args:
+            cutoff: a time in seconds since the epoch.
+        """
+        # The log and the metrics of a running job stay whole.
+        quiet = min([cutoff, *(job.created for job in self._jobs.unfinished())])
         milliseconds = -1 if quiet < 0 else math.ceil(quiet * 1000)
-        ended = self._jobs.ended_before(moment)
+        ended = self._jobs.ended_before(cutoff)
         if self._dry_run:
-            old = list(expiry.old_objects(self._objects, moment, self._read_by_jobs))
+            old = list(expiry.old_objects(self._objects, cutoff, self._read_by_jobs))
             objects = expiry.Totals(len(old), sum(_rounded(each.size) for each in old))
-            uploads = expiry.old_uploads(self._objects, moment)
+            uploads = expiry.old_uploads(self._objects, cutoff)
             lines, samples = self._logs.count_before(milliseconds), self._metrics.count_before(quiet)
         else:
             self._jobs.delete_finished([job.id for job in ended])
             self._jobs.outbox.prune(self.now)
-            objects = expiry.remove_objects(self._objects, moment, self._read_by_jobs)
-            uploads = expiry.remove_uploads(self._objects, moment)
+            objects = expiry.remove_objects(self._objects, cutoff, self._read_by_jobs)
+            uploads = expiry.remove_uploads(self._objects, cutoff)
             expiry.empty_garbage(self._objects)
             lines, samples = self._logs.delete_before(milliseconds), self._metrics.delete_before(quiet)
             self.shrink_databases()
@@ -218,33 +231,41 @@ class _Cleaner:
             freed=objects.size + uploads.size,
         )
 
-    def moment_for(self, excess: float, after: float) -> float:
-        """Return a moment: what is older than it, and not than the one given, makes up for so many bytes.
+    def cutoff_for(self, excess: float, after: float) -> float:
+        """Return a later cutoff that frees enough bytes.
 
-        If all that may go does not, it is a moment behind it; if nothing may go, the one that was given.
+        Args:
+            excess: the bytes to free.
+            after: the cutoff until now: all older items are removed already.
+
+        Returns:
+            the new cutoff. If all removable items together are too small, it is later than all of them. If no
+            item is removable, it is `after`.
         """
-        for moment, size in sorted(self._items()):
+        for time_of_item, size in sorted(self._removable_items()):
             if excess <= 0:
                 break
-            if moment >= after:
-                after = math.nextafter(moment, math.inf)
+            if time_of_item >= after:
+                after = math.nextafter(time_of_item, math.inf)
                 excess -= size
         return after
 
-    def _items(self) -> Iterator[tuple[float, float]]:
-        """Yield the time of each thing that may go, and about how many bytes that frees."""
+    def _removable_items(self) -> Iterator[tuple[float, float]]:
+        """Yield the time of each removable item, and an estimate of the bytes that its removal frees."""
         quiet = min([self.now, *(job.created for job in self._jobs.unfinished())])
         for each in expiry.old_objects(self._objects, self.now, self._read_by_jobs):
             yield each.touched, _rounded(each.size)
         yield from self._shares([job.ended or 0 for job in self._jobs.ended_before(self.now)], "jobs", "metrics")
-        yield from self._shares([moment for moment in self._last_lines() if moment < quiet], "logs")
+        yield from self._shares([last for last in self._last_lines() if last < quiet], "logs")
 
-    def _shares(self, moments: Sequence[float], *databases: str) -> Iterator[tuple[float, float]]:
+    def _shares(self, times: Sequence[float], *databases: str) -> Iterator[tuple[float, float]]:
+        """Yield items with equal shares of the databases that hold them."""
         total = sum(_disk_bytes(self._home / f"{name}.sqlite3") for name in databases)
-        for moment in moments:
-            yield moment, total / len(moments)
+        for time_of_item in times:
+            yield time_of_item, total / len(times)
 
     def _last_lines(self) -> Iterator[float]:
+        """Yield the time of the last line of each log stream."""
         for group in _pages(self._groups):
             for stream in _pages(functools.partial(self._streams, group.name)):
                 if stream.last_event is not None and stream.last_ingestion is not None:
@@ -257,7 +278,7 @@ class _Cleaner:
         return self._logs.streams(group, after=last.key if last else None, limit=1000)
 
     def _read_by_jobs(self) -> list[tuple[str, bytes]]:
-        """Return buckets and prefixes of what running jobs may read."""
+        """Return bucket and prefix of each input that running jobs may read."""
         return [place for job in self._jobs.unfinished() for place in self._inputs_of(job)]
 
     def _inputs_of(self, job: JobRecord) -> Iterator[tuple[str, bytes]]:
@@ -265,11 +286,11 @@ class _Cleaner:
             if item["S3Uri"].startswith("s3://"):
                 yield _place(item["S3Uri"])
                 if item.get("S3DataType") == "ManifestFile":
-                    yield from self._listed(item)
+                    yield from self._manifest_prefix(item)
 
-    def _listed(self, item: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
+    def _manifest_prefix(self, item: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
         with contextlib.suppress(ApiError, OSError, ValueError, LookupError, TypeError, AttributeError):
-            manifest = self._objects.get(*split_uri(item["S3Uri"]))  # one that is none fails its job, not this
+            manifest = self._objects.get(*split_uri(item["S3Uri"]))  # an invalid manifest fails its job, not this
             yield _place(json.loads(manifest.path.read_bytes())[0]["prefix"])
 
 
@@ -279,7 +300,7 @@ def _place(uri: str) -> tuple[str, bytes]:
 
 
 def _pages(page: Callable[[T | None], tuple[Sequence[T], bool]]) -> Iterator[T]:
-    """Yield all that there is, page by page; each is asked for with the last one of the page before."""
+    """Yield the items of all pages. `page` receives the last item of the page before, and returns items and a flag."""
     last, more = None, True
     while more:
         found, more = page(last)
@@ -287,32 +308,32 @@ def _pages(page: Callable[[T | None], tuple[Sequence[T], bool]]) -> Iterator[T]:
         last = found[-1] if found else None
 
 
-def _half_made_folders(home: Path, moment: float) -> list[Path]:
-    """Return the folders of jobs whose creator was killed while it made them."""
-    return [path for path in (home / "jobs").glob(".*-????????????") if path.is_dir() and path.stat().st_mtime < moment]
+def _half_made_folders(home: Path, cutoff: float) -> list[Path]:
+    """Return the folders of jobs whose creator was killed while it made them, before a cutoff."""
+    return [path for path in (home / "jobs").glob(".*-????????????") if path.is_dir() and path.stat().st_mtime < cutoff]
 
 
 def _rounded(size: int) -> int:
-    """Return the bytes that a file of that size takes."""
+    """Return the bytes on disk of a file with that size."""
     return -(-size // _BLOCK) * _BLOCK
 
 
 def _disk_bytes(path: Path) -> int:
-    """Return the bytes that a file takes on the disk, or a directory with all that is in it."""
-    with contextlib.suppress(OSError):  # it goes in this moment
+    """Return the bytes on disk of a file, or of a directory with all its content."""
+    with contextlib.suppress(OSError):  # another process removes it meanwhile
         state = path.lstat()
-        inside = trees.entries_below(str(path)) if stat.S_ISDIR(state.st_mode) else ()
-        return _taken(state) + sum(_entry_bytes(entry) for entry in inside)
+        inside = file_trees.entries_below(str(path)) if stat.S_ISDIR(state.st_mode) else ()
+        return _allocated(state) + sum(_entry_bytes(entry) for entry in inside)
     return 0
 
 
 def _entry_bytes(entry: os.DirEntry[str]) -> int:
     with contextlib.suppress(OSError):
-        return _taken(entry.stat(follow_symlinks=False))
+        return _allocated(entry.stat(follow_symlinks=False))
     return 0
 
 
-def _taken(state: os.stat_result) -> int:
+def _allocated(state: os.stat_result) -> int:
     blocks: int = getattr(state, "st_blocks", 0) * 512
     return blocks or state.st_size
 

@@ -1,4 +1,4 @@
-"""The engine: the stores of one folder, and the handlers that answer for the services."""
+"""The engine: the stores of one folder, and the handlers of the services over them."""
 
 from __future__ import annotations
 
@@ -40,32 +40,32 @@ _HANDLERS = {
     "cloudwatch": ("processing.local.handlers.cloudwatch", "CloudWatchHandler"),
     "resourcegroupstaggingapi": ("processing.local.handlers.tagging", "TaggingHandler"),
 }
-_ANOTHER_S3 = ("processing.local.handlers.remote_s3", "RemoteS3Handler")
-_REFUSALS = {
+_REMOTE_S3 = ("processing.local.handlers.remote_s3", "RemoteS3Handler")
+_VALIDATION_ERRORS = {
     "sagemaker": "ValidationException",
     "logs": "InvalidParameterException",
     "cloudwatch": "ValidationError",
     "sqs": "InvalidParameterValue",
     "resourcegroupstaggingapi": "InvalidParameterException",
 }
-"""The services whose parameters are held against the model before the handler sees them, and their error codes."""
+"""The services whose parameters are validated against the model before the handler runs, and their error codes."""
 
 
 class Engine:
     """SageMaker, S3, CloudWatch Logs, STS and IAM over one folder. Any number of processes may have it open.
 
-    Opening costs next to nothing: databases are opened and handlers imported when first used.
+    Opening costs next to nothing: databases are opened and handlers are imported at their first use.
 
     Args:
         home: the folder; by default that of `engine_home()`.
-        settings: how jobs run.
-        region: the AWS region that ARNs name.
+        settings: the settings for jobs.
+        region: the AWS region in ARNs.
 
     Attributes:
         home: the folder.
-        settings: as given.
+        settings: the settings for jobs.
         account: the account's number.
-        region: as given.
+        region: the AWS region in ARNs.
         objects: the object store.
         logs: the log store.
         metrics: the metric store.
@@ -91,23 +91,24 @@ class Engine:
         self._lock = threading.Lock()
 
     def handle(self, service: str, operation: str, params: dict[str, Any]) -> Mapping[str, Any]:
-        """Carry an operation out and return its result, by boto3's names and with its types.
+        """Execute an operation, and return its result with boto3's names and types.
 
         Args:
-            service: boto3's name, such as `sagemaker`.
-            operation: the API's name, such as `DescribeProcessingJob`.
-            params: as for a boto3 client.
+            service: boto3's name of the service, such as `sagemaker`.
+            operation: the API's name of the operation, such as `DescribeProcessingJob`.
+            params: the parameters, as for a boto3 client.
 
         Raises:
-            ApiError: the service's error; `NotImplemented` (501) for what the engine does not have.
+            ApiError: the service refuses the request, or the engine does not have the operation (`NotImplemented`,
+                501).
         """
         function = self._operations_of(service).get(operation)
         if function is None:
-            what = f"the operation {operation} of {service}" if operation else f"the service {service}"
-            raise ApiError("NotImplemented", f"The local engine does not have {what}.", 501)
-        code = _REFUSALS.get(service)
+            missing = f"the operation {operation} of {service}" if operation else f"the service {service}"
+            raise ApiError("NotImplemented", f"The local engine does not have {missing}.", 501)
+        code = _VALIDATION_ERRORS.get(service)
         if code is not None:
-            _check(service, operation, params, code)
+            _validate(service, operation, params, code)
         try:
             return function(params)
         except FileNotFoundError as error:
@@ -116,10 +117,10 @@ class Engine:
             raise folder_gone(self.home) from error
 
     def check(self) -> None:
-        """Open the stores that every job needs, so that a folder that cannot be used is found out now.
+        """Open the stores that every job needs, so that an unusable folder is an error now and not later.
 
         Raises:
-            EngineError: it cannot be written to, or is a newer version's.
+            EngineError: the folder cannot be written to, or a newer version made it.
         """
         from processing.local.stores.jobs import JobStore
 
@@ -131,7 +132,7 @@ class Engine:
     def clean(
         self, *, older_than: Age | None = None, larger_than: Size | None = None, dry_run: bool = False
     ) -> Cleaned:
-        """Remove what is old from the folder: see `LocalSession.clean`."""
+        """Remove old data from the folder: see `LocalSession.clean`."""
         from processing.local.cleaning import clean
 
         self.check()
@@ -144,7 +145,7 @@ class Engine:
                 if service not in self._operations and service in _HANDLERS:
                     module, name = _HANDLERS[service]
                     if service == "s3" and self.settings.remote_s3_endpoint is not None:
-                        module, name = _ANOTHER_S3
+                        module, name = _REMOTE_S3
                     handler = getattr(importlib.import_module(module), name)(self)
                     self._operations[service] = handler.operations
                 found = self._operations.get(service, {})
@@ -156,21 +157,21 @@ def _input_shape(service: str, operation: str) -> Any:
     return service_model(service).operation_model(operation).input_shape
 
 
-def _check(service: str, operation: str, params: dict[str, Any], code: str) -> None:
+def _validate(service: str, operation: str, params: dict[str, Any], code: str) -> None:
     shape = _input_shape(service, operation)
     if shape is None:
         return
-    found = [each for each in violations(shape, params) if not _is_welcome(each)]
+    found = [each for each in violations(shape, params) if not _is_tolerated(each)]
     if found:
         raise ApiError(code, aws_message(found))
 
 
-def _is_welcome(violation: Violation) -> bool:
-    """Whether the engine takes what AWS refuses (this machine as the instance, files in place), or both ignore it."""
-    if violation.kind == "unknown":  # a member of a newer client's
+def _is_tolerated(violation: Violation) -> bool:
+    """Return whether the engine accepts a violation: a local instance type, `file://`, or an unknown member."""
+    if violation.kind == "unknown":  # a member that only a newer client's model has
         return True
     if violation.kind == "enum":
-        if violation.path[:1] in {("Attributes",), ("AttributeNames",)}:  # SQS has an error of its own for these
+        if violation.path[:1] in {("Attributes",), ("AttributeNames",)}:  # SQS has a different error for these
             return True
         return violation.path[-1:] == ("InstanceType",) and violation.value in LOCAL_INSTANCE_TYPES
     return violation.kind == "pattern" and str(violation.value).startswith("file://")
