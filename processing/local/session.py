@@ -1,4 +1,4 @@
-"""The session whose target is the embedded engine, and the boto3 session that reaches nothing else."""
+"""The session of the embedded engine. Its boto3 session reaches the engine and no other service."""
 
 from __future__ import annotations
 
@@ -45,46 +45,46 @@ class _EngineBucket(DefaultBucket):
                 raise EngineError(f"the bucket {bucket} cannot be made: {error.message}") from error
         self._ensured.add(bucket)
 
-    def name_without_call(self, role: str | None) -> str:  # noqa: ARG002 - the engine knows its account, whatever the role's
+    def name_without_call(self, role: str | None) -> str:  # noqa: ARG002 - the engine knows its account
         """Return the bucket's name: the engine's account is always known."""
         return self.name()
 
 
 class LocalSession(Session):
-    """Runs jobs on this machine: no account, no containers, no network.
+    """A session that runs jobs on this machine: no account, no containers, no network.
 
     Sessions with the same folder, in any number of processes, share jobs, logs and objects.
 
     Args:
-        home: the engine's folder. By default the environment's PROCESSING_LOCAL_HOME, else `sm-processing` where the
-            machine keeps a user's data (`~/.local/share` on Linux).
-        settings: how jobs run, in one value; or give its parts, described at `EngineSettings`:
+        home: the engine's folder. By default the environment's PROCESSING_LOCAL_HOME, else `sm-processing` in the
+            machine's folder for user data (`~/.local/share` on Linux).
+        settings: the settings for jobs, in one value. Alternatively pass its parts, described at `EngineSettings`:
         python: the interpreter or virtual environment that runs jobs.
         images: a mapping of image URIs to such interpreters.
         sandbox: `auto`, `bubblewrap`, `namespaces`, `rewriting` or `container`.
-        tick: seconds between two looks of a job at whether it was stopped.
-        grace: seconds between SIGTERM and SIGKILL when it was.
-        container_program: what runs containers; by default podman, else docker.
+        tick: seconds between two checks of a job for a stop request.
+        grace: seconds between SIGTERM and SIGKILL when a job is stopped.
+        container_program: the program that runs containers; by default podman, else docker.
         container_options: further options of its `run`.
-        cpus: how many CPUs each host of a job may use.
-        memory_gb: how much memory each host may use, in GiB.
-        events_file: a file that gets every state change of a job.
-        events_queue: a queue of the engine that gets the same.
+        cpus: the CPUs that each host of a job may use.
+        memory_gb: the memory that each host may use, in GiB.
+        events_file: a file to which every state change of a job is appended.
+        events_queue: a queue of the engine that receives every state change.
         s3_endpoint: another S3 in place of the engine's own.
         sample: seconds between two samples of a host's CPU, memory and disk.
-        default_bucket: the bucket for code, data and outputs; made in the engine if it is missing.
+        default_bucket: the bucket for code, data and outputs; it is made in the engine if it is missing.
         default_bucket_prefix: a prefix for every key in it.
         code_layout: see `Session`.
-        region_name: the region that ARNs and the default bucket name.
-        clock: what tells the time and waits, for this session; jobs live in real time.
-        retry_policy: how failed calls are tried again.
-        polling: how often a job is looked at.
+        region_name: the region in ARNs and in the name of the default bucket.
+        clock: the clock of this session; jobs run in real time.
+        retry_policy: the policy for retries of failed calls.
+        polling: the intervals at which a job's status and logs are read.
         bundle_limit: see `Session`.
-        transport: is given the way to the engine and returns the one to use: the place to put in faults.
+        transport: a function from the engine's transport to the transport to use, for example to inject faults.
         sagemaker_config: see `Session`.
 
     Raises:
-        ConfigurationError: `settings` is given together with one of its parts, or a part is no valid setting.
+        ConfigurationError: `settings` is passed together with one of its parts, or a part is not a valid setting.
     """
 
     is_local = True
@@ -127,7 +127,7 @@ class LocalSession(Session):
             code_layout=code_layout,
             clock=clock,
             retry_policy=retry_policy,
-            polling=_quick() if polling is None else polling,
+            polling=_local_polling() if polling is None else polling,
             bundle_limit=bundle_limit,
             sagemaker_config=sagemaker_config,
         )
@@ -162,18 +162,19 @@ class LocalSession(Session):
     def watch_events(
         self, callback: Callable[[dict[str, Any]], object], *, since: dt.datetime | None = None
     ) -> EventListener:
-        """Call back for each change of a job's status, whoever created the job, until the answer is closed.
+        """Call a function for each change of a job's status, for all jobs in the folder, until the result is closed.
 
-        The callback runs in a thread of its own, and is given EventBridge's "SageMaker Processing Job State Change" as
-        a dict. What it raises is logged, and ends nothing. Use the answer as a context manager, or call its `close()`.
+        The function runs in a thread of its own, and receives EventBridge's "SageMaker Processing Job State Change" as
+        a dict. Its exceptions are logged, and the next event follows. Use the result as a context manager, or call its
+        `close()`.
 
         Args:
-            callback: is given each event, in order.
-            since: events from this time on, as far as the engine keeps them (a day, and the last thousands); by
-                default those from now on. A time without a zone is taken for UTC.
+            callback: the function; it receives each event, in order.
+            since: the time of the first event, as far back as the engine keeps events (a day, and the last thousands);
+                by default now. A time without a zone is UTC.
 
         Raises:
-            ConfigurationError: `callback` cannot be called, or `since` is no time.
+            ConfigurationError: `callback` cannot be called, or `since` is not a datetime.
         """
         from processing.local.event_callbacks import EventListener
 
@@ -187,11 +188,11 @@ class LocalSession(Session):
         return EventListener(self.home, callback, since=start, clock=self.clock)
 
     def preflight(self, request: ProcessingRequest, pending: PendingUploads) -> None:
-        """Refuse what the engine cannot run, before anything is uploaded.
+        """Refuse a job that the engine cannot run, before any upload.
 
         Raises:
-            EngineError: the engine cannot run it here; the message says what would make it.
-            ConfigurationError: the Python for the image is not there.
+            EngineError: the engine cannot run the job on this machine; the message has the remedy.
+            ConfigurationError: the Python for the image does not exist.
         """
         from processing.local import sandboxes
         from processing.local.jobs.validation import check_runnable
@@ -211,35 +212,37 @@ class LocalSession(Session):
     def clean(
         self, *, older_than: Age | None = None, larger_than: Size | None = None, dry_run: bool = False
     ) -> Cleaned:
-        """Remove what is old from the engine's folder, and what killed processes left in it.
+        """Remove old data from the engine's folder, and the files that killed processes left in it.
 
-        Running jobs, what they read, and everything younger stays; so do buckets, queues, and files that are not the
-        engine's. Other processes may use the folder meanwhile.
+        Running jobs, the objects that they read, and all younger data stay. So do buckets, queues, and files that are
+        not the engine's. Other processes may use the folder meanwhile.
 
         Args:
-            older_than: finished jobs with their tags, log lines, metrics, objects (by the time of their last write)
-                and unfinished uploads of this age go: text such as `30d` or `12h`, seconds or a timedelta.
-            larger_than: the oldest of them goes as long as the folder is larger: text such as `5GB`, or bytes.
-            dry_run: remove nothing, and return what would be.
+            older_than: the age from which finished jobs with their tags, log lines, metrics, objects (by the time of
+                their last write) and unfinished uploads are removed: text such as `30d` or `12h`, seconds or a
+                timedelta.
+            larger_than: the size of the folder beyond which the oldest of them are removed: text such as `5GB`, or
+                bytes.
+            dry_run: whether to remove nothing, and return the numbers of what would be removed.
 
         Returns:
-            how much of each was removed, the bytes that were freed, and the size of what is left.
+            the number of removed items of each kind, the freed bytes, and the size of the folder afterwards.
 
         Raises:
-            ConfigurationError: the age or the size is none.
+            ConfigurationError: `older_than` is not an age, or `larger_than` is not a size.
         """
         return self.engine.clean(older_than=older_than, larger_than=larger_than, dry_run=dry_run)
 
     def expression(self) -> str:
-        """Return what another program may write to reach the same jobs, after `import processing`."""
+        """Return the expression by which another program reaches the same jobs, after `import processing`."""
         return f"processing.LocalSession({str(self.home)!r})"
 
     def expand_role(self, role: str) -> str:
-        """Return the ARN of a role; any name is one in the engine's account."""
+        """Return the ARN of a role. Any name is a role in the engine's account."""
         return role if "/" in role else f"arn:aws:iam::{self.engine.account}:role/{role}"
 
     def _caller(self) -> Mapping[str, str]:
-        # The engine has one account, and everybody knows it.
+        # The engine has one account with a fixed number.
         return self.engine.handle("sts", "GetCallerIdentity", {})
 
     def _rate_limiters(self) -> Mapping[str, AdaptiveRateLimiter]:
@@ -255,16 +258,16 @@ class LocalSession(Session):
         loader = shared_loader()
         core = engine_session(self._transport, loader)
         session = boto3.Session(botocore_session=core, region_name=self.boto_region_name)
-        # Every boto3 session adds its folder to the loader's, which is shared here: once is enough.
+        # The loader is shared, and every boto3 session adds its folder to it once more.
         loader.search_paths[:] = dict.fromkeys(loader.search_paths)
         return session
 
 
-def _quick() -> Polling:
+def _local_polling() -> Polling:
     from processing.watching.polling import Polling
 
-    # A look costs a millisecond, a listing two; what changed is listed at once, and a job's last lines are there before
-    # its status changes.
+    # A Describe call costs a millisecond, a List call two. A change is listed at once, and a job's last lines are
+    # stored before its status changes.
     return Polling(
         first=0.01,
         longest=0.1,
@@ -287,12 +290,12 @@ def _settings(whole: EngineSettings | None, parts: dict[str, Any]) -> EngineSett
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"LocalSession: {error.args[0]}") from error
     if parts:
-        raise ConfigurationError(f"settings: already says {', '.join(parts)}; give the one or the other")
+        raise ConfigurationError(f"settings: already contains {', '.join(parts)}; pass only one of the two")
     return whole
 
 
 def _check_paths(request: ProcessingRequest, pending: PendingUploads) -> None:
-    """Find paths below /opt/ml in the script: without a sandbox it would not find anything there."""
+    """Refuse a script with a path below /opt/ml in its source: without a sandbox it would not find its files there."""
     from processing.local.sandboxes.rewriting import literal_paths
 
     named = {PurePosixPath(part).name for part in request.entrypoint or ()}

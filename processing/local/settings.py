@@ -1,4 +1,4 @@
-"""How the embedded engine runs jobs: its settings, and which Python stands in for a container image."""
+"""The settings of the embedded engine: the way in which it runs jobs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _optional_text(value: Any) -> str | None:
 
 
 def _optional_place(value: Any) -> str | None:
-    # Made absolute: those who write there have other working directories.
+    # Absolute, because the processes that write there have other working directories.
     return None if value is None else os.path.abspath(os.path.expanduser(value))  # noqa: PTH100, PTH111
 
 
@@ -64,14 +64,14 @@ def _options(instance: Any, attribute: Any, value: Any) -> None:
 
 @attrs.frozen
 class EngineSettings:
-    """How jobs run on this machine.
+    """The settings for jobs on this machine.
 
     Attributes:
-        tick: seconds between two looks of a host at whether its job was stopped. The end of the program is noticed
-            at once, whatever the tick.
-        grace: seconds between SIGTERM and SIGKILL when a job is stopped. SageMaker is assumed to give 120.
-        sandbox: how a job gets to see its own /opt/ml; `auto` takes the first of bubblewrap, namespaces and rewriting
-            that works here. `container` really runs the image, with podman or docker.
+        tick: seconds between two checks of a host for a stop request. The end of the program is detected at once,
+            with any tick.
+        grace: seconds between SIGTERM and SIGKILL when a job is stopped. For SageMaker 120 are assumed.
+        sandbox: the sandbox in which a job sees its own /opt/ml. `auto` selects the first of bubblewrap, namespaces
+            and rewriting that works on this machine. `container` really runs the image, with podman or docker.
         python: the interpreter, or the directory of a virtual environment, that runs `python` and `python3` of a
             job's entrypoint. None: the environment variable PROCESSING_LOCAL_PYTHON, else the Python of the process
             that creates the job.
@@ -79,10 +79,10 @@ class EngineSettings:
         container_program: the program that runs containers, its name or path. None: podman, else docker.
         container_options: further options of its `run`, such as `("--runtime", "runc")`. Empty: those of the
             environment variable PROCESSING_LOCAL_CONTAINER_OPTIONS, written as in a shell.
-        cpus: how many CPUs each host of a job may use; None for all.
-        memory_gb: how much memory each host may use, in GiB; None for no limit.
+        cpus: the CPUs that each host of a job may use; None for all.
+        memory_gb: the memory that each host may use, in GiB; None for no limit.
         events_file: a file to which each state change of a job is appended, as a line with EventBridge's JSON.
-        events_queue: the name of a queue in the engine's SQS that gets the same events.
+        events_queue: the name of a queue in the engine's SQS that receives the same events.
         s3_endpoint: the URL of another S3 to use instead of the engine's own; None for the environment's
             AWS_ENDPOINT_URL_S3, if it is set.
         sample: seconds between two samples of a host's CPU, memory and disk.
@@ -110,14 +110,14 @@ class EngineSettings:
         self.check_sinks()
 
     def check_sinks(self) -> None:
-        """Find out whether events of jobs can go where they are to go.
+        """Check that events can be written to the file and sent to the queue.
 
         Raises:
-            ConfigurationError: `events_file` or `events_queue` cannot be what it says.
+            ConfigurationError: `events_file` cannot be written to, or `events_queue` is not the name of a queue.
         """
         if self.events_queue is not None and not _QUEUE_NAME.fullmatch(self.events_queue):
             raise ConfigurationError(
-                f"events_queue: {self.events_queue!r} is no name of a queue: 1 to 80 letters, digits, - and _"
+                f"events_queue: {self.events_queue!r} is not the name of a queue: 1 to 80 letters, digits, - and _"
             )
         if self.events_file is None:
             return
@@ -131,10 +131,10 @@ class EngineSettings:
 
     @property
     def remote_s3_endpoint(self) -> str | None:
-        """The URL of the S3 that takes the place of the engine's own; None for the engine's own.
+        """The URL of the S3 in place of the engine's own; None for the engine's own.
 
         Raises:
-            EngineError: it is no URL.
+            EngineError: the setting or the variable is not a URL.
         """
         setting, endpoint = "s3_endpoint", self.s3_endpoint
         if endpoint is None:
@@ -154,11 +154,11 @@ class EngineSettings:
 
     @property
     def runs_images(self) -> bool:
-        """Whether a job's image itself runs, so that neither entrypoint nor interpreter has to be given."""
+        """Whether a job's image itself runs, so that a job needs neither an entrypoint nor an interpreter."""
         return self.sandbox == "container"
 
     def resolved_container_options(self) -> tuple[str, ...]:
-        """Return the further options of `run`: the setting, else those of the environment variable.
+        """Return the further options of `run`: the setting, or the environment variable's if the setting is empty.
 
         Raises:
             ConfigurationError: the variable's quotes do not match.
@@ -176,7 +176,7 @@ class EngineSettings:
         """Return the Python that stands in for `image`.
 
         Raises:
-            ConfigurationError: what the settings name is neither an interpreter nor a virtual environment.
+            ConfigurationError: the setting names neither an interpreter nor a virtual environment.
         """
         for known, python in self.images:
             if known == image:

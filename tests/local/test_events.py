@@ -157,7 +157,7 @@ def test_the_last_event_is_there_when_the_end_is_known(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"events_queue": "a b"}, r"events_queue: 'a b' is no name of a queue"),
+        ({"events_queue": "a b"}, r"events_queue: 'a b' is not the name of a queue"),
         ({"events_queue": "jobs.fifo"}, "events_queue: "),
         ({"events_file": "/"}, "events_file: / is not a file"),
         ({"events_file": "/there/is/no.such"}, "events_file: /there/is/no.such: there is no folder /there/is"),

@@ -18,7 +18,7 @@ from processing.local.transports.server import Server, logging_to, serve_until_s
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_IN_THE_WAY = (
+_CONFLICTING = (
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
     "AWS_SESSION_TOKEN",
@@ -28,17 +28,17 @@ _IN_THE_WAY = (
         for service in ("CLOUDWATCH", "CLOUDWATCH_LOGS", "IAM", "S3", "SAGEMAKER", "SQS", "STS")
     ),
 )
-"""Variables that would lead a client elsewhere although it has ours."""
+"""The variables that take precedence over the server's, and would lead a client to another endpoint or account."""
 
 _SETTINGS: tuple[tuple[str, type, str, str], ...] = (
-    ("tick", float, "SECONDS", "between two looks of a job at whether it was stopped"),
-    ("grace", float, "SECONDS", "between SIGTERM and SIGKILL when it was"),
+    ("tick", float, "SECONDS", "between two checks of a job for a stop request"),
+    ("grace", float, "SECONDS", "between SIGTERM and SIGKILL when a job is stopped"),
     ("python", str, "PATH", "the interpreter or virtual environment that runs jobs"),
     ("container_program", str, "PROGRAM", "runs containers, such as podman"),
     ("cpus", int, "NUMBER", "CPUs that each host of a job may use"),
     ("memory_gb", float, "GIB", "memory that each host may use"),
-    ("events_file", str, "FILE", "gets every state change of a job"),
-    ("events_queue", str, "NAME", "a queue of the engine that gets the same"),
+    ("events_file", str, "FILE", "every state change of a job is appended to it"),
+    ("events_queue", str, "NAME", "a queue of the engine that receives every state change"),
     ("s3_endpoint", str, "URL", "another S3 in place of the engine's own"),
     ("sample", float, "SECONDS", "between two samples of a host's metrics"),
 )
@@ -70,14 +70,14 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Serve until a signal says to stop.
+    """Serve until a signal ends the server.
 
     Raises:
-        ProcessingError, ValueError, TypeError, OSError: it cannot; the message says why.
+        ProcessingError, ValueError, TypeError, OSError: the server cannot start; the message has the reason.
     """
     engine = Engine(options.home, _settings(options), region=options.region)
     engine.check()
-    engine.settings.remote_s3_endpoint  # noqa: B018 - that its URL is none is to be said now, not to each client
+    engine.settings.remote_s3_endpoint  # noqa: B018 - an invalid URL is an error now, and not for each client later
     try:
         server = Server(engine, port=options.port)
     except OSError as error:
@@ -100,10 +100,10 @@ def shell_lines(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
 
     Args:
         ours: the variables to set.
-        theirs: the environment as it is: what of it would be in the way is unset first.
+        theirs: the environment as it is. Its conflicting variables are unset first.
     """
-    wrong = [name for name in _IN_THE_WAY if theirs.get(name) and name not in ours]
-    unset = f"unset {' '.join(wrong)}\n" if wrong else ""
+    conflicting = [name for name in _CONFLICTING if theirs.get(name) and name not in ours]
+    unset = f"unset {' '.join(conflicting)}\n" if conflicting else ""
     return unset + "".join(f"export {name}={shlex.quote(value)}\n" for name, value in ours.items())
 
 
@@ -124,12 +124,12 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text} is no port: a number from 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{text} is not a port: a number from 0 to 65535")
     return int(text)
 
 
 def _write(path: Path, text: str) -> None:
-    """Write the lines whole or not at all, for their owner's eyes only."""
+    """Write the lines atomically, readable for their owner alone."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
