@@ -295,7 +295,7 @@ def test_a_supervisor_killed_before_it_delivers_loses_nothing(
     make_session: Callable[..., LocalSession], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next who asks for any job delivers what the supervisor had noted and not told."""
-    monkeypatch.setattr(hosts, "_BOOT", _BOOT)
+    monkeypatch.setattr(hosts, "_SUPERVISOR_PROGRAM", _BOOT)
     session = make_session(events_file=tmp_path / "events.jsonl", events_queue="events")
     create(session, "one")
     store = JobStore(session.home)
@@ -502,7 +502,7 @@ def test_who_only_listens_hears_of_a_killed_host(
     make_session: Callable[..., LocalSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody describes the job, and its failure is noted all the same."""
-    monkeypatch.setattr(hosts, "_BOOT", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    monkeypatch.setattr(hosts, "_SUPERVISOR_PROGRAM", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     failed = threading.Event()
     session = make_session()
     with session.watch_events(lambda event: failed.set() if statuses([event]) == ["Failed"] else None):
