@@ -97,7 +97,7 @@ def test_jobs_go_by_the_commands_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--port", "70000"], "no port"),
+        (["--port", "70000"], "not a port"),
         (["--port", "{taken}"], "in use"),
         (["--home", "/dev/null/x"], "cannot keep its files in /dev/null/x"),
         (["--tick", "-1"], "tick"),
