@@ -1,4 +1,4 @@
-"""The command `processing`. It needs no further package, since it is what one runs when something is missing."""
+"""The command `processing`. It uses the standard library only, so that it runs when packages are missing."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command, and return its exit code: 0, 1 where the doctor found a problem, 2 for what cannot be asked.
+    """Run the command and return its exit code.
+
+    The code is 0 on success, 1 if the doctor found a problem, and 2 for wrong usage.
 
     Args:
-        arguments: what follows `processing` on the command line; that of the process where none is given.
+        arguments: the arguments after `processing`, by default those of the process.
     """
     parser = argparse.ArgumentParser(prog="processing", description="Run AWS SageMaker Processing jobs.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     doctor = commands.add_parser(
         "doctor",
-        help="look for what stands in the way of a script",
-        description="Look for what stands in the way of a script on this machine. AWS is not called.",
+        help="find obstacles for a script on this machine",
+        description="Find obstacles for a script on this machine. AWS is not called.",
     )
-    doctor.add_argument("script", nargs="?", help="the script, or its folder; the current directory without")
+    doctor.add_argument("script", nargs="?", help="the script or its folder (default: the current directory)")
     doctor.set_defaults(run=_doctor)
     options = parser.parse_args(arguments)
     try:

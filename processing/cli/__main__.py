@@ -1,4 +1,4 @@
-"""`python -m processing.cli`: the command where no script of its name is on the PATH."""
+"""`python -m processing.cli`: the command, if no program `processing` is on the PATH."""
 
 import sys
 

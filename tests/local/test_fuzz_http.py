@@ -75,7 +75,7 @@ class Target:
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """One engine for all examples: what one of them leaves, the next ones find."""
     faults = Faults()
-    logger = logging.getLogger("processing.local.transports.server")
+    logger = logging.getLogger("processing.local.transports")
     logger.addHandler(faults)
     engine = Engine(tmp_path_factory.mktemp("fuzzed") / "engine", EngineSettings(grace=0.1, tick=0.01))
     engine.objects.create_bucket("bucket")

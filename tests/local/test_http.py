@@ -480,7 +480,7 @@ def test_a_fault_of_the_engine_is_told_and_logged(
     assert (status, b"<Code>InternalError</Code>" in body) == (500, True)
     status, second, body = wire.answer("POST")
     assert (status, b"InternalFailure" in body) == (500, True)
-    entries = [record for record in caplog.records if record.name == "processing.local.transports.server"]
+    entries = [record for record in caplog.records if record.name == "processing.local.transports.connection"]
     assert headers["x-amz-request-id"] in entries[0].getMessage()
     assert second["x-amz-request-id"] in entries[1].getMessage()
     assert "GET /bucket/ke%0Ay" in entries[0].getMessage()
@@ -509,7 +509,7 @@ def fail(message: str) -> None:
 
 def test_nobody_makes_up_an_entry_of_the_log(tmp_path: Path) -> None:
     """Lines but the first are indented, control characters escaped; the file is its owner's alone."""
-    logger = logging.getLogger("processing.local.transports.server")
+    logger = logging.getLogger("processing.local.transports")
     with server_module.logging_to(tmp_path):
         try:
             fail("x\n2026 ERROR forged\x1b[31m\r")

@@ -1,1 +1,1 @@
-"""The two ways to the engine: in process for this package's own clients, HTTP for everybody else's."""
+"""The two transports to the engine: in process for this package's own clients, HTTP for all others."""

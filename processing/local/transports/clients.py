@@ -1,4 +1,4 @@
-"""A botocore session all of whose clients go to the engine, whoever makes them."""
+"""A botocore session whose clients all send their requests to the engine."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from processing.local.transports.in_process import Transport
 
-_CREDENTIAL = "local"  # nobody looks at it; it keeps botocore from asking the machine for one
+_CREDENTIAL = "local"  # not checked: it keeps botocore from searching the machine for one
 
 
 class _EngineSession(Session):
-    """Knows nothing of the machine's AWS configuration, and points every client at the engine."""
+    """A session without the machine's AWS configuration. It points every client at the engine."""
 
     def get_credentials(self) -> Credentials:
         return Credentials(_CREDENTIAL, _CREDENTIAL)
@@ -43,11 +43,11 @@ class _EngineSession(Session):
 
 
 def engine_session(transport: Transport, loader: Loader) -> Session:
-    """Return a botocore session whose requests are all given to the transport.
+    """Return a botocore session whose clients send all requests through a transport.
 
     Args:
-        transport: what answers.
-        loader: reads the service models; shared, so that they are parsed once in a process.
+        transport: the transport.
+        loader: the loader of the service models. It is shared, so that a process parses each model once.
     """
     session = _EngineSession()
     session.register_component("data_loader", loader)
@@ -55,15 +55,18 @@ def engine_session(transport: Transport, loader: Loader) -> Session:
     def send(*, request: AWSPreparedRequest, **_: Any) -> Any:
         return transport.send(request)
 
-    # Clients inherit the handlers of their session: all of this one's, and no other client of the process.
+    # Clients inherit the handlers of their session. Clients of other sessions are not affected.
     register: Any = session.register
     register("before-send", send)
     return session
 
 
 def _config() -> Config:
-    """Return what makes calls cheap: no signature, no checksums of what never leaves the process, one try."""
-    options: dict[str, Any] = {"defaults_mode": "legacy", "user_agent": "sm-processing"}  # typed too narrowly
+    """Return settings for cheap calls within a process: no signature, no optional checksums, one attempt."""
+    options: dict[str, Any] = {
+        "defaults_mode": "legacy",
+        "user_agent": "sm-processing",
+    }  # the stubs type these options too narrowly
     return Config(
         signature_version=botocore.UNSIGNED,
         retries={"total_max_attempts": 1, "mode": "standard"},

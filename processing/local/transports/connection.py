@@ -1,4 +1,15 @@
-"""One connection of a client to the server: its requests are read, answered and, in between, waited for."""
+"""One connection of a client to the server, served by one thread: read a request, answer it, wait for the next.
+
+Strategy:
+
+- Small bodies are read at once. Bodies of S3 stay streams, so that a large object is never held in memory.
+- Timeouts are the kernel's (SO_RCVTIMEO, SO_SNDTIMEO). Python's would cost a system call before each read and write.
+- Answers from a file go out by sendfile, without a copy in this process.
+- An unread rest of a body is drained if it is small, so that the connection can serve the next request. Otherwise the
+  connection closes, but lingers: the server ends its own side, then reads and discards for a short time. If it closed
+  with unread data, the kernel would send a reset, and the client would lose the answer.
+- A connection that fails before the next request has arrived ends without an answer, since clients then try again.
+"""
 
 from __future__ import annotations
 
@@ -24,62 +35,64 @@ if TYPE_CHECKING:
     from processing.local.protocols.sigv4 import SignatureVerifier
     from processing.local.stores.bodies import Readable
 
-logger = logging.getLogger("processing.local.transports.server")
+logger = logging.getLogger(__name__)
 
 STALL_SECONDS = 30.0
-"""How long a client may keep the server waiting for the next byte, within a request."""
+"""The longest wait for the next bytes within a request."""
 
 IDLE_ROUNDS = 20
-"""How many times STALL_SECONDS a connection may wait for its next request: clients keep theirs in a pool."""
+"""The longest wait for the next request, in units of STALL_SECONDS: 10 minutes, since clients keep a pool."""
 
 SEND_SECONDS = 300.0
-"""How long a client may take to make room for the next byte of an answer."""
+"""The longest wait for a client to accept more bytes of an answer. It may work on the bytes that it has."""
 
 HEAD_SECONDS = 30.0
+"""The time limit for a whole head. It ends clients that send a byte now and then to hold a connection (slowloris)."""
+
 MIN_BODY_RATE = 1024
-"""Bytes a second that a body has to make on average, after the first minute."""
+"""The least average rate of a body in bytes per second, after the first minute, for the same reason."""
 
 SMALL_BODY = 1 << 16
-"""Bodies up to so many bytes are read at once."""
+"""The largest body that is read at once, in bytes."""
 
 MAX_DRAINED = 1 << 20
-"""So much of a body that nobody read is read to be able to go on with the connection."""
+"""The largest unread rest of a body that is drained, in bytes. Beyond it a new connection is cheaper."""
 
 LINGER_BYTES, LINGER_SECONDS = 1 << 26, 2
-"""How much, and for how long, is read and thrown away after the last answer: else a client that sends would lose it."""
+"""Limits on the data that is discarded after the last answer. Without lingering, a sending client would lose it."""
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 _INTERNAL = "We encountered an internal error. Please try again."
 
 
 class ServerContext(Protocol):
-    """What a connection needs of the server."""
+    """The part of the server that a connection uses."""
 
     verifier: SignatureVerifier
     stopping: bool
 
     @property
     def handle(self) -> codec.Handle:
-        """What answers."""
+        """The engine's entry point for all operations."""
 
     def connection_closed(self, connection: Connection) -> None:
-        """Take note that a connection has ended."""
+        """Record that a connection has ended."""
 
 
-class ConnectionLost(Exception):  # noqa: N818 — an event, not an error of the program
-    """The client went away, or took too long."""
+class ConnectionLost(Exception):  # noqa: N818 - an event, not an error of the program
+    """The client closed the connection, or was too slow."""
 
 
 class Connection:
     """A connection, served by one thread.
 
     Args:
-        sock: the accepted socket, which is closed at the end.
+        sock: the accepted socket. It is closed at the end.
         server: the server.
 
     Attributes:
-        idle_since: since when it has waited for the next request, or for the rest of its head, by the monotonic clock;
-            None while it has one.
+        idle_since: the start of the wait for the next request, or for the rest of its head, by the monotonic clock.
+            None while a request is served.
     """
 
     def __init__(self, sock: socket.socket, server: ServerContext) -> None:
@@ -90,27 +103,28 @@ class Connection:
         self._interrupted = False
 
     def run(self) -> None:
-        """Serve requests until one of the sides ends it."""
+        """Serve requests until either side ends the connection."""
         try:
             _configure(self._socket)
             while self._serve_one():
                 pass
         except (ConnectionLost, OSError):
             pass
-        except Exception:  # while an answer was sent: a stream that fails cannot be made an error answer any more
+        except Exception:
+            # The head of an answer is already sent, so a stream that fails cannot become an error answer any more.
             logger.exception("a connection broke off")
         finally:
             self._socket.close()
             self._server.connection_closed(self)
 
     def interrupt(self) -> None:
-        """End the wait for the next request; called by another thread."""
+        """End the wait for the next request. Called by another thread."""
         self._interrupted = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RD)
 
     def abort(self) -> None:
-        """End the connection whatever it does; called by another thread."""
+        """End the connection at once, also within a request. Called by another thread."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -126,7 +140,7 @@ class Connection:
             self.idle_since = None
         except ApiError as error:
             self.idle_since = None
-            if self._interrupted:  # a client tries again where a connection ends, but not after an answer
+            if self._interrupted:  # clients retry after a closed connection, but not after an error answer
                 return False
             blank = Request("GET", "", "/", "", {})
             self._send(blank, codec.error_response(error, blank, request_id), keeps=False, chunks=False)
@@ -158,7 +172,7 @@ class Connection:
         except (ConnectionLost, ConnectionError):
             raise
         except EngineError as error:
-            logger.error("%s: %s %s: %s", request_id, request.method, printable(request.path), error)  # noqa: TRY400 -- it says all
+            logger.error("%s: %s %s: %s", request_id, request.method, printable(request.path), error)  # noqa: TRY400 - the error has the whole story
             return codec.error_response(unusable(error), request, request_id)
         except Exception:
             logger.exception("%s: %s %s failed", request_id, request.method, printable(request.path))
@@ -166,7 +180,7 @@ class Connection:
             return codec.error_response(ApiError(code, _INTERNAL, 500), request, request_id)
 
     def _send(self, request: Request, response: Response, *, keeps: bool, chunks: bool) -> bool:
-        """Send an answer and return whether the client can tell where it ends."""
+        """Send an answer and return whether the connection can serve another request."""
         headers, body = response.headers, response.body
         bodiless = request.method == "HEAD" or response.status in {204, 304}
         if response.status in {204, 304}:
@@ -204,7 +218,7 @@ class Connection:
             return
         while length:
             piece = body.read(min(length, CHUNK))
-            if not piece:  # the client sees it by the length
+            if not piece:  # the client notices by the length
                 raise ConnectionLost
             self._socket.sendall(piece)
             length -= len(piece)
@@ -217,7 +231,7 @@ class Connection:
             self._socket.sendall(b"0\r\n\r\n")
 
     def _linger(self) -> None:
-        """Let the client have its answer before the connection ends, although it is still sending."""
+        """Discard further data for a short time, so that a client that is still sending receives its answer."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
             deadline, left = time.monotonic() + LINGER_SECONDS, LINGER_BYTES
@@ -227,14 +241,14 @@ class Connection:
 
 
 class _ReceiveBuffer:
-    """What has come from a client and is not read yet."""
+    """The bytes that a client has sent and that are not consumed yet."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._buffer = b""
 
     def wait_for_request(self) -> bool:
-        """Wait for a request and return whether one begins."""
+        """Wait for the first byte of a request. Return False if none arrives."""
         for _ in range(IDLE_ROUNDS):
             self._buffer = self._buffer.lstrip(b"\r\n")
             if self._buffer:
@@ -248,7 +262,11 @@ class _ReceiveBuffer:
         return False
 
     def read_head(self) -> bytes:
-        """Return the head of the request, and keep what came behind it."""
+        """Return the head of the request. The bytes after it stay in the buffer.
+
+        Raises:
+            ApiError: the head is too long, too slow or incomplete.
+        """
         deadline = time.monotonic() + HEAD_SECONDS
         while (end := http1.end_of_head(self._buffer)) is None:
             if time.monotonic() > deadline:
@@ -264,7 +282,11 @@ class _ReceiveBuffer:
         return head
 
     def read(self, size: int) -> bytes:
-        """Return up to `size` bytes; fewer than that only where the client sends no more."""
+        """Return `size` bytes, or fewer if the client sends no more.
+
+        Raises:
+            ApiError: no byte arrives in time.
+        """
         have = self._buffer
         if len(have) >= size:
             self._buffer = have[size:]
@@ -279,7 +301,11 @@ class _ReceiveBuffer:
         return have + more if have else more
 
     def read_line(self) -> bytes:
-        """Return a short line without its end."""
+        """Return a line without its end.
+
+        Raises:
+            ApiError: the line is too long, too slow, incomplete, or does not end with CR LF.
+        """
         while b"\n" not in self._buffer:
             if len(self._buffer) > http1.MAX_REQUEST_LINE:
                 raise chunk_error()
@@ -297,10 +323,10 @@ class _ReceiveBuffer:
 
 
 class _RequestBody:
-    """The body of a request, as a stream that ends where the body does.
+    """The body of a request as a stream that ends with the body.
 
     Attributes:
-        unread: whether there is, or may be, something left of it.
+        unread: whether a part of the body is, or may be, unread.
     """
 
     def __init__(self, incoming: _ReceiveBuffer, head: RequestHead, sock: socket.socket) -> None:
@@ -314,10 +340,10 @@ class _RequestBody:
         self.unread = head.length != 0
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return up to `size` bytes (all for -1), empty at the end.
+        """Return up to `size` bytes (all for -1), or b"" at the end.
 
         Raises:
-            ApiError: the client breaks off, or is too slow.
+            ApiError: the body is incomplete, malformed or too slow.
         """
         if size < 0:
             return b"".join(iter(lambda: self.read(CHUNK), b""))
@@ -369,13 +395,16 @@ class _RequestBody:
         return self.unread
 
     def can_drain(self) -> bool:
-        """Whether what nobody read is little enough to be read away; a client that waits for 100 may send it or not."""
+        """Return whether the unread rest is small enough to drain.
+
+        It is not known to be if the client waits for `100 Continue`: it may still send the body, or not.
+        """
         return not self.unread or (
             self._continue_socket is None and self._left is not None and self._left <= MAX_DRAINED
         )
 
     def drain(self) -> bool:
-        """Read the rest away and return whether that went well."""
+        """Read and discard the rest. Return whether that succeeded."""
         try:
             while self.read(CHUNK):
                 pass
@@ -388,10 +417,10 @@ _CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
 
 
 def _with_body(request: Request, head: RequestHead, body: _RequestBody) -> Request:
-    """Return the request with its body: all of it where it is small, a stream for what is an object's bytes.
+    """Return the request with its body: bytes if it is small, a stream if it may be an object of S3.
 
     Raises:
-        ApiError: it is larger than any request may be that has to be in memory.
+        ApiError: the body has to be held in memory, and is too large for that.
     """
     if head.length is not None and head.length <= SMALL_BODY and not head.expects_continue:
         return _replace_body(request, _read_exactly(body, head.length))
@@ -417,24 +446,24 @@ def _read_exactly(body: Readable, length: int) -> bytes:
 
 
 def printable(text: str) -> str:
-    """Return text from a request as it may stand in a log: what is not plain ASCII escaped, and not too long."""
+    """Return text from a request for a log: at most 1,000 characters, other characters than printable ASCII escaped."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text[:1000])
 
 
 def timeout_error() -> ApiError:
-    """Return the error for a client that keeps the server waiting."""
+    """Return the error for a client that is too slow."""
     message = "Your socket connection to the server was not read from or written to within the timeout period."
     return ApiError("RequestTimeout", message, 408)
 
 
 def incomplete_body_error() -> ApiError:
-    """Return the error for a body that ends too early."""
+    """Return the error for an incomplete body."""
     message = "You did not provide the number of bytes specified by the Content-Length HTTP header"
     return ApiError("IncompleteBody", message)
 
 
 def chunk_error() -> ApiError:
-    """Return the error for a chunked body that is malformed."""
+    """Return the error for a malformed chunked body."""
     return ApiError("InvalidChunk", "The chunks of the request body are malformed.")
 
 
@@ -446,7 +475,7 @@ def _close(body: Any) -> None:
 
 def _configure(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # The kernel's own time-outs: a socket with Python's would need another system call before each read and write.
+    # The kernel's timeouts. With Python's, each read and write would need another system call before it.
     sock.settimeout(None)
     _set_timeout(sock, socket.SO_RCVTIMEO, STALL_SECONDS)
     _set_timeout(sock, socket.SO_SNDTIMEO, SEND_SECONDS)

@@ -1,4 +1,4 @@
-"""The process that serves the engine to one job, at the gateway that the job's supervisor opened."""
+"""The process that serves the engine to one job, at a listener that the job's supervisor opened."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 def serve(order: Mapping[str, Any]) -> None:
-    """Serve the engine at the listener that was inherited, until the supervisor is gone."""
+    """Serve the engine at the inherited listener until the supervisor ends."""
     threading.Thread(target=_exit_with_supervisor, daemon=True).start()
     os.environ[MASKS_VARIABLE] = json.dumps(order["masks"])
     home = Path(order["home"])
-    with logging_to(home, logging.getLogger("processing")):  # what goes to stderr gets into the job's log
+    with logging_to(home, logging.getLogger("processing")):  # not on stderr, which is the job's log
         engine = Engine(home, EngineSettings.from_json(order["settings"]), region=order["region"])
         Server(engine, listener=socket.socket(fileno=order["listener"])).serve_forever()
 
 
 def _exit_with_supervisor() -> None:
-    """End when the other end of stdin is closed, which the kernel does when the supervisor ends, however it ends."""
+    """Exit when stdin ends. The kernel closes its other end when the supervisor ends, even if it is killed."""
     with contextlib.suppress(OSError):
         while os.read(0, 1):
             pass

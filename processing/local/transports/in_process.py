@@ -1,4 +1,4 @@
-"""The way from a boto3 client to the engine in the same process."""
+"""The transport from boto3 clients to an engine in the same process."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 class Transport(Protocol):
-    """What takes a client's request and brings the answer: the engine's own transport, or one wrapped around it."""
+    """A transport for botocore clients. It stands where botocore would open a connection (its `before-send` event)."""
 
     def send(self, request: AWSPreparedRequest) -> AWSResponse:
-        """Return the answer, or raise one of botocore's errors of the connection."""
+        """Return the answer, or raise a connection error of botocore's as its HTTP session would."""
 
 
 class InProcessTransport:
-    """Hands requests to an engine; bodies are streams both ways, so a large object never is in memory.
+    """The transport to an engine. Bodies are streams both ways, so a large object is never held in memory.
 
     Args:
-        engine: what answers.
+        engine: the engine.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -52,10 +52,10 @@ def _to_request(request: AWSPreparedRequest) -> Request:
 
 
 class _RawBody:
-    """A body as botocore expects it of urllib3: a file with a `stream` method besides.
+    """A body as botocore expects it from urllib3: a file with an additional method `stream`.
 
-    No subclass of a file: those are closed when they are dropped, and a Ctrl-C that comes while Python code runs for
-    that is lost. A wait drops a body a hundred times a second.
+    It is not a subclass of a file class. Python closes such files when they are dropped, and loses a Ctrl-C that
+    arrives while it runs code for that. A wait drops a body a hundred times a second.
     """
 
     def __init__(self, body: Any) -> None:

@@ -1,7 +1,12 @@
-"""The engine over HTTP, on this machine's loopback interface alone.
+"""The engine over HTTP, on this machine's loopback interface only.
 
-Requests need a valid signature (see `wire.signature`), which is all that is asked of them: a page in a browser that
-makes its own name lead here (DNS rebinding) has no key, so the Host header may say anything.
+Strategy: one thread accepts connections, and one thread serves each (see `connection`). Threads suit requests that
+block on files and on SQLite. When the limit of connections is reached, the acceptor closes the one that has been idle
+longest. To stop, the server closes the listener, interrupts idle connections, lets running requests end within a time
+limit, and then aborts the rest.
+
+Requests need a valid signature (see `protocols.sigv4`) and nothing else. A web page may point its own name at this
+server (DNS rebinding), but it has no key. So the Host header is not checked.
 """
 
 from __future__ import annotations
@@ -34,37 +39,39 @@ if TYPE_CHECKING:
     from processing.local.engine import Engine
     from processing.local.protocols.codec import Handle
 
+logger = logging.getLogger(__name__)
+_TRANSPORTS_LOGGER = logging.getLogger(__package__)  # the parent of this module's and of the connections' loggers
+
 MAX_CONNECTIONS = 256
-"""Each has a thread. When there are more, the one that waits longest for its next request is closed."""
+"""The limit of connections, each of which has a thread. Beyond it the one that has been idle longest is closed."""
 
 LOG_FILE = "server.log"
 LOG_BYTES = 5_000_000
-"""When the log has grown so large, it becomes `server.log.1`, and a new one begins."""
-
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-logger = logging.getLogger(__name__)
+"""The size at which the log becomes `server.log.1` and a new one begins."""
 
 STOP_SECONDS = 5.0
-"""How long requests that are being served may go on when the server is stopped."""
+"""The time that running requests have to end when the server stops."""
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Server:
-    """Serves an engine. A context manager: serves within the block.
+    """An HTTP server for an engine. As a context manager it serves within the block.
 
     Args:
-        engine: what answers.
-        port: on 127.0.0.1; 0 for a free one.
-        listener: a listening socket to use instead; it is closed at the end.
-        credentials: who may call; by default the keys of the engine's folder.
-        clock: what signatures are held against.
+        engine: the engine.
+        port: the port on 127.0.0.1, or 0 for a free one.
+        listener: a listening socket to use instead of a port. It is closed at the end.
+        credentials: the keys of clients, by default those of the engine's folder.
+        clock: the clock for the age of signatures, by default the system's.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is in use.
 
     Attributes:
         endpoint: the URL for clients.
-        verifier: checks signatures.
-        stopping: whether no further request is taken.
+        verifier: the verifier of signatures.
+        stopping: whether the server is stopping, and accepts no further requests.
     """
 
     def __init__(
@@ -88,32 +95,32 @@ class Server:
         self._wake, self._woken = socket.socketpair()
         self._threads: dict[Connection, threading.Thread] = {}
         self._changed = threading.Condition()
-        self._stop_asked: queue.SimpleQueue[None] = queue.SimpleQueue()  # may be put to in a signal handler
+        self._stop_asked: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put() is safe in a signal handler
         self._acceptor: threading.Thread | None = None
 
     @property
     def handle(self) -> Handle:
-        """What answers."""
+        """The engine's entry point for all operations."""
         return self._engine.handle
 
     def environment(self, keys: Keys | None = None) -> dict[str, str]:
-        """Return the environment variables that point any client at this server, and at nothing else.
+        """Return the environment variables that point any AWS client at this server only.
 
         Args:
-            keys: the key to sign with; by default the folder's own.
+            keys: the key for signatures, by default the folder's own.
         """
         return client_environment(self.endpoint, self._credentials.keys if keys is None else keys, self._engine.region)
 
     def start(self) -> None:
-        """Serve in background threads."""
+        """Begin to serve in background threads."""
         self._acceptor = threading.Thread(target=self._accept, name="engine-accept", daemon=True)
         self._acceptor.start()
 
     def serve_forever(self, *, on_start: Callable[[], None] = lambda: None) -> None:
-        """Serve until `ask_to_stop` is called, by a signal handler or another thread.
+        """Serve until a signal handler or another thread calls `ask_to_stop`.
 
         Args:
-            on_start: called when it serves.
+            on_start: a function to call once the server accepts connections.
         """
         self.start()
         try:
@@ -123,14 +130,14 @@ class Server:
             self.stop()
 
     def ask_to_stop(self) -> None:
-        """Let `serve_forever` return."""
+        """Make `serve_forever` return."""
         self._stop_asked.put(None)
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Take no new connections, let running requests end, and return when nothing is left.
+        """Accept no new connections, let running requests end, and return when all threads have ended.
 
         Args:
-            seconds: how long running requests may take.
+            seconds: the time limit for running requests. Then their connections are aborted.
         """
         self.stopping = True
         self._wake.close()
@@ -160,7 +167,7 @@ class Server:
         self.stop()
 
     def connection_closed(self, connection: Connection) -> None:
-        """Take note that a connection has ended."""
+        """Record that a connection has ended."""
         with self._changed:
             self._threads.pop(connection, None)
             self._changed.notify_all()
@@ -176,9 +183,9 @@ class Server:
                     while len(self._threads) < MAX_CONNECTIONS:
                         accepted, _ = self._listener.accept()
                         self._start_connection(accepted)
-                except BlockingIOError:  # those were all
+                except BlockingIOError:  # no further connection is pending
                     pass
-                except (OSError, RuntimeError) as error:  # too many open files, or threads: others have to end first
+                except (OSError, RuntimeError) as error:  # too many open files or threads, until others end
                     logger.warning("a connection has to wait: %s", error)
                     with self._changed:
                         self._changed.wait(0.1)
@@ -196,7 +203,7 @@ class Server:
             raise
 
     def _make_room(self) -> None:
-        """Wait until another connection may be taken."""
+        """Wait until another connection may be accepted."""
         with self._changed:
             while len(self._threads) >= MAX_CONNECTIONS and not self.stopping:
                 idle = [(each.idle_since, each) for each in self._threads if each.idle_since is not None]
@@ -206,11 +213,11 @@ class Server:
 
 
 def serve_until_signal(server: Server, *, on_start: Callable[[], None] = lambda: None) -> None:
-    """Serve until the process gets SIGTERM or SIGINT, from the main thread.
+    """Serve until the process receives SIGTERM or SIGINT. Call it in the main thread.
 
     Args:
-        server: not started yet.
-        on_start: called when it serves.
+        server: the server, before it is started.
+        on_start: a function to call once the server accepts connections.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.ask_to_stop())
@@ -218,8 +225,8 @@ def serve_until_signal(server: Server, *, on_start: Callable[[], None] = lambda:
 
 
 @contextlib.contextmanager
-def logging_to(home: Path, of: logging.Logger = logger) -> Iterator[None]:
-    """Write the server's log, or that of another logger, to `server.log` in the engine's folder, within the block."""
+def logging_to(home: Path, of: logging.Logger = _TRANSPORTS_LOGGER) -> Iterator[None]:
+    """Write the transports' log, or that of another logger, to `server.log` in the engine's folder within the block."""
     path = home / LOG_FILE
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace")
@@ -233,7 +240,7 @@ def logging_to(home: Path, of: logging.Logger = logger) -> Iterator[None]:
 
 
 class _SingleEntryFormatter(logging.Formatter):
-    """Indents all lines of an entry but the first and escapes control characters: nobody can make an entry up."""
+    """A formatter that prevents forged entries: it indents further lines of an entry and escapes control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
         first, *others = super().format(record).split("\n")
