@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from processing.local.errors import ApiError
 from processing.local.stores.bodies import Body, BodySource
 from processing.local.stores.checksums import bad_digest, combine_crcs, composite_checksum, decode_checksum
-from processing.local.stores.objects import ObjectMetadata, ObjectPart, ObjectRecord, ObjectStore, encode_key
+from processing.local.stores.object_records import ObjectMetadata, ObjectPart, ObjectRecord
+from processing.local.stores.objects import ObjectStore, encode_key
 
 if TYPE_CHECKING:
     import sqlite3

@@ -11,7 +11,7 @@ from processing.local.handlers.s3.tagging import BUCKET_TAGS, tags_of_set
 if TYPE_CHECKING:
     from processing.local.context import EngineContext
     from processing.local.handlers import Operation
-    from processing.local.stores.objects import BucketRecord
+    from processing.local.stores.object_records import BucketRecord
 
 _MOST_BUCKETS = 10_000
 _ACL: dict[str, Any] = {

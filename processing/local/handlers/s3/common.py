@@ -12,7 +12,7 @@ from processing.local.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from processing.local.stores.objects import ObjectRecord
+    from processing.local.stores.object_records import ObjectRecord
 
 
 PAGE = 1000

@@ -12,7 +12,7 @@ from processing.local.stores.objects import precondition_failed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from processing.local.stores.objects import ObjectRecord
+    from processing.local.stores.object_records import ObjectRecord
 
 
 def check_conditions(record: ObjectRecord, params: Mapping[str, Any], prefix: str = "") -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from processing.local.context import EngineContext
     from processing.local.handlers import Operation
-    from processing.local.stores.objects import ObjectRecord
+    from processing.local.stores.object_records import ObjectRecord
 
 _ENCRYPTION = ("ServerSideEncryption", "SSEKMSKeyId")
 _NOT_INHERITED = ("StorageClass", "WebsiteRedirectLocation", *_ENCRYPTION)

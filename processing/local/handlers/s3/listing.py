@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from processing.local.context import EngineContext
     from processing.local.handlers import Operation
-    from processing.local.stores.objects import ObjectRecord
+    from processing.local.stores.object_records import ObjectRecord
 
 
 class ListOperations:

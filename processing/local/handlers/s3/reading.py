@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from processing.local.context import EngineContext
     from processing.local.handlers import Operation
-    from processing.local.stores.objects import ObjectPart, ObjectRecord
+    from processing.local.stores.object_records import ObjectPart, ObjectRecord
 
 _DEFAULT_TYPE = "binary/octet-stream"
 _RANGE = re.compile(r"bytes=([0-9]{0,30})-([0-9]{0,30})")
