@@ -240,7 +240,7 @@ def test_a_folder_that_may_not_be_entered(monkeypatch: pytest.MonkeyPatch) -> No
         return stat(self, **given)
 
     monkeypatch.setattr(pathlib.Path, "stat", denied)
-    with pytest.raises(ConfigurationError, match=r"^inputs\[0\]\.source: .*rows.csv' cannot be looked at: .*denied"):
+    with pytest.raises(ConfigurationError, match=r"^inputs\[0\]\.source: .*rows.csv' cannot be accessed: .*denied"):
         processor().request("clean.py", [ProcessingInput("data/rows.csv", ROOT + "i")])
 
 

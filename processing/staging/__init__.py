@@ -1,1 +1,1 @@
-"""Local code and data to S3 and back: what is there, what has to move, and the one S3 transfer of the package."""
+"""Local code and data to S3 and back: sources, bundles, pending uploads, and the package's only S3 transfer."""

@@ -1,9 +1,9 @@
-"""Code as one file: a `tar.gz` whose bytes depend on nothing but the files' names, contents and executable bits.
+"""Reproducible bundles of code: a `tar.gz` that depends only on the files' names, contents and executable bits.
 
-The same files give the same bytes on any machine, today and in a year, so that a key made of their hash says whether
-they are in S3 already. Names are sorted; times, owners and the other permissions are not kept. The gzip holds *stored*
-blocks, which copy their content: what compressed blocks look like depends on the library (zlib, zlib-ng, the one that
-macOS has) and on its version. Code is small, and S3 takes it in the same one or two requests.
+The same files produce the same bytes on any machine, at any time. A key that contains the bundle's hash therefore shows
+whether the bundle is in S3 already. Names are sorted; times, owners and the other permissions are not stored. The gzip
+file consists of *stored* blocks, which copy their content: the form of compressed blocks depends on the library (zlib,
+zlib-ng, the one of macOS) and its version. Code is small, so S3 receives it in the same one or two requests.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 MEMORY_LIMIT = 8 * 1024 * 1024
-"""Bytes up to which content is kept in memory between hashing and upload."""
+"""Content of up to this many bytes stays in memory between hashing and upload."""
 
 WARNING_SIZE = 100 * 1000 * 1000
-"""Bytes above which a bundle is worth a warning."""
+"""A bundle of more than this many bytes causes a warning."""
 
-_LARGEST_SHOWN = 5  # the largest entries that a message names
+_LARGEST_SHOWN = 5  # entries in a message: enough to find the data folder, and still one sentence
 _READ_SIZE = 1024 * 1024
-_STORED_BLOCK = 0xFFFF  # a stored block's longest content, RFC 1951, 3.2.4
-_GZIP_HEAD = b"\x1f\x8b\x08\x00" + bytes(4) + b"\x00\xff"  # no name, no time, no system; RFC 1952, 2.3
+_STORED_BLOCK = 0xFFFF  # the longest content of a stored block, RFC 1951, 3.2.4
+_GZIP_HEAD = b"\x1f\x8b\x08\x00" + bytes(4) + b"\x00\xff"  # without name, time and system; RFC 1952, 2.3
 _TAR_BLOCK = 512  # a tar file is made of blocks of this size
 
 
@@ -53,12 +53,12 @@ class Member:
 
 @attrs.frozen
 class Bundle:
-    """A bundle that was made: in memory, or in a temporary file.
+    """A finished bundle, in memory or in a temporary file.
 
     Args:
-        path: the temporary file; None where the bundle is in memory. It is removed by `close`, with the value, or at
-            the interpreter's end, whichever comes first.
-        body: the content, where it is in memory.
+        path: the temporary file; None if the bundle is in memory. `close`, the end of the value, or the interpreter's
+            end removes it, whichever comes first.
+        body: the content, if it is in memory.
         sha256: the content's SHA-256 (hexadecimal).
         size: its size in bytes.
         entries: the name and size (bytes) of each file in it, sorted by name.
@@ -79,16 +79,17 @@ class Bundle:
 def make_bundle(members: Iterable[Member], *, limit: int | None = None) -> Bundle:
     """Make a bundle.
 
-    One of more than 100 MB, and one that would hide this package from what imports it on the other side, get a warning
-    that points at the user's line.
+    Two cases cause a warning that points at the user's line: a bundle of more than 100 MB, and one that would hide this
+    package from scripts in the job.
 
     Args:
-        members: the files. Of two with the same name the later one is taken, as if the bundle had both.
-        limit: bytes that the bundle may have at most; None for any number.
+        members: the files. If two have the same name, the later one replaces the earlier, as in an archive that has
+            both.
+        limit: the most bytes that the bundle may have; None for any number.
 
     Raises:
-        ConfigurationError: it would have more bytes than that, or none; a name is a file's and also a folder's.
-        StagingError: files that cannot be read, or that change meanwhile, each named; or a full disk.
+        ConfigurationError: the bundle would exceed the limit or be empty, or a name is that of a file and of a folder.
+        StagingError: files cannot be read or change meanwhile, each named; or the disk is full.
     """
     chosen = sorted({member.name: member for member in members}.values(), key=lambda member: member.name)
     if not chosen:
@@ -110,11 +111,8 @@ def make_bundle(members: Iterable[Member], *, limit: int | None = None) -> Bundl
     return bundle
 
 
-# What goes in.
-
-
 def _check_clashes(members: Sequence[Member]) -> None:
-    """Refuse what could not be unpacked: a file in the place of a folder."""
+    """Refuse a bundle that could not be unpacked: a file and a folder have the same name."""
     folders = {member.name[:at] for member in members for at, letter in enumerate(member.name) if letter == "/"}
     for member in members:
         if member.name in folders:
@@ -125,7 +123,7 @@ def _check_clashes(members: Sequence[Member]) -> None:
 
 
 def _sizes(members: Sequence[Member]) -> list[int]:
-    """Return the files' sizes in bytes; all that cannot go into a bundle are named in one error."""
+    """Return the files' sizes in bytes. One error lists all files that cannot be bundled."""
     sizes, failures = [], []
     for member in members:
         try:
@@ -145,7 +143,7 @@ def _sizes(members: Sequence[Member]) -> list[int]:
 
 
 def _check_size(entries: Sequence[tuple[str, int]], limit: int | None) -> int:
-    """Return the bundle's size to be, in bytes; refuse one above the limit, warn of a large one."""
+    """Return the future size of the bundle in bytes. Refuse one above the limit, and warn of a large one."""
     total = sum(_TAR_BLOCK + size + -size % _TAR_BLOCK for _, size in entries)
     if limit is not None and total > limit:
         raise ConfigurationError(
@@ -154,21 +152,22 @@ def _check_size(entries: Sequence[tuple[str, int]], limit: int | None) -> int:
         )
     if total > WARNING_SIZE:
         warn_user(
-            f"source_dir: the code has {_size_text(total)}, which travel with every change. "
+            f"source_dir: the code has {_size_text(total)}, which are uploaded with every change. "
             f"{_describe_largest(entries)}"
         )
     return total
 
 
 def _describe_largest(entries: Sequence[tuple[str, int]]) -> str:
-    """Return a sentence with the largest files and folders, and how to leave them out."""
+    """Return a sentence with the largest files and folders, and the way to leave them out."""
     sizes: dict[str, int] = {}
-    for name, size in entries:  # what stands directly in the bundle: a data folder matters, not each of its files
+    # Group by top-level entry: a data folder matters, not each of its files.
+    for name, size in entries:
         top, slash, _ = name.partition("/")
         sizes[top + slash] = sizes.get(top + slash, 0) + size
     largest = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:_LARGEST_SHOWN]
     named = ", ".join(f"{name} ({_size_text(size)})" for name, size in largest)
-    return f"The largest: {named}. What the job does not need can be named in a .processingignore"
+    return f"The largest: {named}. Name files that the job does not need in a .processingignore"
 
 
 def _size_text(size: int) -> str:
@@ -176,7 +175,7 @@ def _size_text(size: int) -> str:
 
 
 def _warn_if_shadowing(members: Iterable[Member]) -> None:
-    """Warn of what has this package's name: a script imports from its own directory first."""
+    """Warn of a file or folder with this package's name: a script imports from its own directory first."""
     for member in members:
         if member.name == "processing.py" or member.name.startswith("processing/"):
             name = member.name[: len("processing.py")] if "/" not in member.name else "processing/"
@@ -185,9 +184,6 @@ def _warn_if_shadowing(members: Iterable[Member]) -> None:
                 "import it in the job; give it another name"
             )
             return
-
-
-# How it is written.
 
 
 def _write(members: Sequence[Member], sizes: Sequence[int], gzip: _Gzip) -> None:
@@ -206,7 +202,7 @@ def _write(members: Sequence[Member], sizes: Sequence[int], gzip: _Gzip) -> None
 
 
 class _ChangedError(Exception):
-    """A file is not what it was when its size was looked at."""
+    """A file differs from the state in which its size was determined."""
 
 
 def _add(write: Callable[[bytes], None], member: Member, size: int) -> None:
@@ -232,8 +228,8 @@ def _add(write: Callable[[bytes], None], member: Member, size: int) -> None:
 
 
 def _header(name: str, size: int, *, executable: bool) -> bytes:
-    """Return a file's header: ustar's, after one of pax where the name or the size does not fit."""
-    import tarfile  # loaded for bundles only
+    """Return a file's header: one of ustar, after one of pax if the name or the size does not fit."""
+    import tarfile  # only bundles need it
 
     entry = tarfile.TarInfo(name)
     entry.size = size
@@ -242,7 +238,7 @@ def _header(name: str, size: int, *, executable: bool) -> bytes:
 
 
 class _Gzip:
-    """Writes a gzip file of stored blocks."""
+    """Writer of a gzip file that consists of stored blocks."""
 
     def __init__(self, sink: Callable[[bytes], None]) -> None:
         self._sink = sink
@@ -260,7 +256,7 @@ class _Gzip:
             self._write_blocks()
 
     def _write_blocks(self) -> None:
-        """Write the whole blocks that are there; one at least stays, to be marked as the last."""
+        """Write the complete blocks. At least one block stays, because the last one has a mark."""
         whole = (len(self._pending) - 1) // _STORED_BLOCK * _STORED_BLOCK
         with memoryview(self._pending) as content:
             self._sink(
@@ -273,7 +269,7 @@ class _Gzip:
         del self._pending[:whole]
 
     def close(self) -> None:
-        """Write the last block, and what a reader compares the content with."""
+        """Write the last block, and the checksum and size for verification."""
         last = bytes(self._pending)
         self._sink(_block_head(len(last), last=True) + last)
         self._sink(self._crc.to_bytes(4, "little") + (self._size & 0xFFFFFFFF).to_bytes(4, "little"))
@@ -283,11 +279,8 @@ def _block_head(size: int, *, last: bool = False) -> bytes:
     return bytes([last]) + size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little")
 
 
-# Where it goes.
-
-
 class _Sink:
-    """Takes a bundle's bytes, into memory or a temporary file, and hashes them."""
+    """Target of a bundle's bytes, in memory or in a temporary file. It hashes them."""
 
     def __init__(self, path: Path | None) -> None:
         import hashlib  # loads OpenSSL
@@ -299,7 +292,7 @@ class _Sink:
         self._size = 0
 
     def write(self, data: bytes) -> None:
-        """Take some more."""
+        """Add bytes."""
         self._digest.update(data)
         self._size += len(data)
         if self._file is None:
@@ -309,7 +302,7 @@ class _Sink:
                 self._file.write(data)
 
     def close(self) -> tuple[Path | None, bytes | None, str, int]:
-        """Return where the bundle is, or the bundle; its SHA-256 and its size."""
+        """Return the temporary file or the content, the SHA-256 and the size."""
         if self._file is not None:
             with _disk_errors():
                 self._file.close()
@@ -333,7 +326,7 @@ def _temporary_file() -> Path:
 
 @contextlib.contextmanager
 def _disk_errors() -> Iterator[None]:
-    """Say of a failure that it was the temporary file: the disk is full, most likely."""
+    """Turn an error of the temporary file into one that names it: most likely the disk is full."""
     try:
         yield
     except OSError as error:

@@ -1,7 +1,7 @@
-"""What is remembered of a directory between runs: its files' hashes, and the tree that it was uploaded as.
+"""Facts about directories that are kept between runs: the hashes of their files, and the tree of their last upload.
 
-All of it could be found out again. It is kept in the user's cache folder with a checksum, and what cannot be read, or
-is not what was written, is as if it were not there: losing it costs time and bytes, never correctness.
+Everything here can be computed again. Each fact is a file with a checksum in the user's cache folder. A file that
+cannot be read, or fails its checksum, counts as missing. A loss costs time and bytes, never correctness.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_MAX_AGE = 90.0 * DAY  # seconds since it was last used
+_MAX_AGE = 90.0 * DAY  # seconds since the last use: three months cover a job that runs once a month
 
 
 def load(kind: str, key: str) -> dict[str, Any]:
-    """Return what was remembered, or an empty dictionary.
+    """Return the stored value, or an empty dictionary.
 
     Args:
-        kind: what it is; the name of a folder.
-        key: what it is key, any text.
+        kind: the kind of fact, which is the name of a folder.
+        key: the subject of the fact, any text.
     """
     try:
         checksum, _, text = _file(kind, key).read_text(encoding="utf-8").partition("\n")
         found = json.loads(text) if checksum == _checksum(text) else {}
     except (OSError, ValueError, RuntimeError) as error:
-        logger.debug("nothing is remembered of %s: %s", key, error)
+        logger.debug("nothing is stored about %s: %s", key, error)
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def store(kind: str, key: str, value: dict[str, Any]) -> None:
-    """Remember a value of JSON's in place of what was remembered; where that is not possible, do not.
+    """Store a JSON value in place of an earlier one. If that fails, do nothing.
 
     Args:
-        kind: as for `recall`.
-        key: as for `recall`.
+        kind: as for `load`.
+        key: as for `load`.
         value: the value.
     """
     try:
@@ -57,11 +57,11 @@ def store(kind: str, key: str, value: dict[str, Any]) -> None:
             write_whole(file, f"{checksum}\n{text}")
             _remove_old_files(file.parent)
     except (OSError, ValueError, RuntimeError) as error:
-        logger.debug("%s is not remembered: %s", key, error)
+        logger.debug("nothing was stored about %s: %s", key, error)
 
 
 def _remove_old_files(folder: Path) -> None:
-    """Remove what nobody has asked for in a long time: directories come and go."""
+    """Remove files that have not been used for a long time: their directories may not exist any more."""
     oldest = time.time() - _MAX_AGE
     for file in folder.iterdir():
         with contextlib.suppress(OSError):  # another process was quicker
@@ -74,7 +74,7 @@ def _file(kind: str, key: str) -> Path:
 
 
 def _has_checksum(file: Path, checksum: str) -> bool:
-    """Say whether a file begins with the checksum."""
+    """Return whether a file begins with the checksum."""
     try:
         with file.open(encoding="utf-8") as there:
             return there.readline().rstrip("\n") == checksum

@@ -1,8 +1,9 @@
-"""What S3 says of an object's content, held against the bytes that came.
+"""Verification of an object's bytes against the checksum or ETag that S3 keeps.
 
-S3 keeps a checksum of the whole object, or one of its parts' checksums; and an ETag, which is an MD5 of the content, or
-of its parts' MD5s, unless a KMS key encrypts it. The forms: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
-and https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html (ETag).
+S3 keeps a checksum of the whole object, or one of its parts' checksums. It also keeps an ETag, which is an MD5 of the
+content or of the parts' MD5s, unless a KMS key encrypts the object. For the forms see
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html and
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html (ETag).
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ _ALGORITHMS = ("crc32", "sha256", "sha1", "crc32c", "crc64nvme")
 
 
 class ChecksumVerifier(Protocol):
-    """Takes in an object's bytes in order, and says whether they are the right ones."""
+    """Receives an object's bytes in order, and then compares them with the checksum in S3."""
 
     def update(self, block: bytes) -> None:
-        """Take in more bytes."""
+        """Add bytes."""
 
     def matches(self) -> bool:
-        """Whether what was taken in is what S3 keeps."""
+        """Return whether all bytes added so far match the checksum."""
 
 
 def new_verifier(found: Mapping[str, Any], part_size: Callable[[], int | None]) -> ChecksumVerifier | None:
-    """Return what checks an object's bytes; None where S3 says nothing of them that can be computed here.
+    """Return a verifier for an object's bytes; None if S3 keeps nothing about them that can be computed here.
 
     Args:
-        found: HeadObject's or GetObject's answer.
-        part_size: asks S3 for the size of the object's first part in bytes; None where that cannot be known.
+        found: the response of HeadObject or GetObject.
+        part_size: returns the size of the object's first part in bytes, after a request to S3; None if it is unknown.
     """
     claims = [*_checksums(found), *_etag(found)]
     for algorithm, expected in claims:
@@ -48,7 +49,7 @@ def new_verifier(found: Mapping[str, Any], part_size: Callable[[], int | None]) 
             return _ObjectVerifier(algorithm, expected)
     for algorithm, expected in claims:
         size, count = part_size(), int(expected.rpartition("-")[2])
-        # All parts but the last one have the size of the first one, else the boundaries are not known.
+        # The boundaries are known only if all parts but the last have the size of the first.
         if size and (count - 1) * size < int(found["ContentLength"]) <= count * size:
             return _CompositeVerifier(algorithm, expected, size)
     return None
@@ -67,7 +68,7 @@ class _ObjectVerifier:
 
 
 class _CompositeVerifier:
-    """A checksum of the checksums of the parts."""
+    """Verifier for a checksum of the parts' checksums."""
 
     def __init__(self, algorithm: Callable[[], Digest], expected: str, part_size: int) -> None:
         self._algorithm = algorithm
@@ -101,7 +102,7 @@ class _CompositeVerifier:
 
 
 def _texts(digest: bytes) -> tuple[str, str]:
-    """Return the forms in which S3 writes a digest: a checksum in base64, an ETag in hexadecimal digits."""
+    """Return S3's two forms of a digest: base64 for a checksum, hexadecimal digits for an ETag."""
     return base64.b64encode(digest).decode(), digest.hex()
 
 
@@ -113,7 +114,7 @@ def _checksums(found: Mapping[str, Any]) -> list[tuple[Callable[[], Digest], str
 
 
 def _etag(found: Mapping[str, Any]) -> list[tuple[Callable[[], Digest], str]]:
-    """Return the ETag where it is an MD5."""
+    """Return the ETag with the factory of MD5, if the ETag is an MD5."""
     etag = str(found.get("ETag") or "").strip('"')
     encrypted = found.get("ServerSideEncryption") not in {None, "AES256"} or found.get("SSECustomerAlgorithm")
     if encrypted or not re.fullmatch(MD5.pattern + r"(-\d+)?", etag):

@@ -1,4 +1,4 @@
-"""The files of a bundle of code: those that the ignore rules let through."""
+"""The files of a code bundle: those that the ignore rules do not exclude."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def code_members(source_dir: Path | None, dependencies: Sequence[Path], field: str = "source_dir") -> list[Member]:
-    """Return the files of a bundle of code.
+    """Return the files of a code bundle.
 
     Args:
         source_dir: a directory, whose files are at the bundle's root; or a single file, or None.
-        dependencies: directories and files, each at the root under its own name. Of two files with the same name the
-            later one is taken, as in `sagemaker` 2.x, with a warning.
+        dependencies: directories and files, each at the root under its own name. If two files have the same name, the
+            later one replaces the earlier, as in `sagemaker` 2.x, and a warning follows.
         field: the first parameter's name as the user wrote it.
 
     Raises:
-        ConfigurationError: nothing is left of a directory; a file is one that never travels.
+        ConfigurationError: no file of a directory is left, or a file is always excluded.
         StagingError: a directory or an ignore file cannot be read.
     """
     members: dict[str, Member] = {}
@@ -36,7 +36,7 @@ def code_members(source_dir: Path | None, dependencies: Sequence[Path], field: s
         for member in found:
             there = members.get(member.name)
             if there is not None and not there.path.samefile(member.path):
-                warn_user(f"{name}: {member.path} takes the place of {there.path}: both are {member.name} in the job")
+                warn_user(f"{name}: {member.path} replaces {there.path}: both are {member.name} in the job")
             members[member.name] = member
     return list(members.values())
 
@@ -45,7 +45,7 @@ def _members_of(path: Path, prefix: str, field: str) -> list[Member]:
     if not path.is_dir():
         if is_always_excluded(path, is_dir=False):
             raise ConfigurationError(
-                f"{field}: {str(path)!r} may hold credentials, and never travels with code; give the job a role, "
+                f"{field}: {str(path)!r} may hold credentials, so it is never uploaded with code; give the job a role, "
                 "or keep the secret in AWS Secrets Manager"
             )
         return [Member(path, path.name)]
@@ -53,6 +53,6 @@ def _members_of(path: Path, prefix: str, field: str) -> list[Member]:
     found = [Member(file, prefix + name) for file, name in LocalSource(path, is_dir=True).files(rules)]
     if not found:
         raise ConfigurationError(
-            f"{field}: of {str(path)!r} no file is left after {rules.file_name} and what never travels"
+            f"{field}: no file of {str(path)!r} is left after {rules.file_name} and the fixed exclusions"
         )
     return found

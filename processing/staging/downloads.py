@@ -1,8 +1,8 @@
-"""Objects on their way to files: each has its final name only when its bytes are all existing, and right.
+"""Downloads: an object gets its final file name only when all its bytes have arrived and are verified.
 
-A small object comes in one request. A large one comes in ranges, many at once, which are written in order: its
-temporary file always holds its beginning. After an interruption the next download goes on from there, if the object is
-still the same and S3 keeps something that the whole can be held against in the end.
+A small object takes one request. A large one is fetched in ranges, many at once, which are written in order, so its
+temporary file always holds the beginning of the object. After an interruption the next download continues there, if the
+object is unchanged and S3 keeps a checksum to verify the whole in the end.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-_RANGE_SIZE = 8 * MB
-_BLOCK = MB
+_RANGE_SIZE = 8 * MB  # as for the parts of an upload
+_BLOCK = MB  # bytes that are read, hashed and written at a time
 
 
 def get_object(
@@ -50,9 +50,9 @@ def get_object(
     use: Callable[[Mapping[str, Any]], T],
     on_failure: Callable[[Failure], None] | None = None,
 ) -> T:
-    """Get an object and use the answer, its body included; both again if either fails on the way.
+    """Get an object and use the response, including its body. If either fails in transit, repeat both.
 
-    botocore compares the length with what arrived, and the checksum that S3 keeps with the bytes.
+    botocore compares the length of the body, and the bytes with the checksum that S3 keeps.
     """
     client = api.client("s3")
 
@@ -88,11 +88,11 @@ class Downloader:
         self._obstore = obstore
 
     def place(self, download: Download) -> dict[str, Any]:
-        """Return the parameters that say where an object is."""
+        """Return the parameters of an object's location."""
         return object_params(S3Uri(self._bucket, download.object.key), self._expected_owner)
 
     def get(self, download: Download) -> Callable[[], None] | None:
-        """Download an object; where it takes many ranges, return what does so."""
+        """Download an object. If it is large, return the function that fetches it in ranges instead."""
         download.path.parent.mkdir(parents=True, exist_ok=True)
         if download.object.size > SMALL_FILE:
             return functools.partial(self._get_large, download)
@@ -122,7 +122,7 @@ class Downloader:
 
     def _get_large(self, download: Download) -> None:
         found = head_object(self.api, {**self._head_parameters(), **self.place(download), "ChecksumMode": "ENABLED"})
-        if found is None:  # GetObject says why
+        if found is None:  # GetObject raises the reason
             with atomic_file(download.path) as file:
                 self._get_small(download, file)
             self.pool.record_arrival(download.object.size, 1)
@@ -134,17 +134,17 @@ class Downloader:
         return shared_params(self.api, "HeadObject", self.extra)
 
     def part_size(self, download: Download) -> int | None:
-        """Return the size in bytes of the first part of an object that was uploaded in parts."""
+        """Return the size in bytes of the first part of a multipart object."""
         found = head_object(self.api, {**self._head_parameters(), **self.place(download), "PartNumber": 1})
         return None if found is None else int(found["ContentLength"])
 
 
 _VERIFIED_BY_BOTOCORE = frozenset({"ChecksumCRC32", "ChecksumSHA1", "ChecksumSHA256"})
-CHECKSUM_MISMATCH = "the bytes that came do not match the checksum that S3 keeps"
+CHECKSUM_MISMATCH = "the received bytes do not match the checksum in S3"
 
 
 class RangedDownload:
-    """The download of one large object."""
+    """The download of one large object in ranges."""
 
     def __init__(self, downloader: Downloader, download: Download, found: Mapping[str, Any]) -> None:
         self._downloader = downloader
@@ -156,11 +156,12 @@ class RangedDownload:
         self._params = {**downloader.extra, **downloader.place(download), "IfMatch": self._etag}
 
     def get(self) -> None:
-        """Download the object, going on from what an earlier try left."""
+        """Download the object, continuing after the bytes of an earlier attempt."""
         verifier = self._verifier()
         if verifier is None:
             logger.info(
-                "%s: S3 keeps no checksum that can be computed here; only the length is compared", self._download.path
+                "%s: S3 keeps no checksum that can be computed here, so only the length is compared",
+                self._download.path,
             )
         name = f"{self._download.path.name}\0{self._params['Bucket']}\0{self._params['Key']}\0{self._etag}"
         with resumable_file(self._download.path, name) as file:
@@ -168,7 +169,7 @@ class RangedDownload:
             self._pool.record_arrival(existing)
             self._fetch_rest(file, existing, verifier)
             if verifier is not None and not verifier.matches():
-                # Ours, or what an earlier try left: it is of no use to the next one.
+                # Either these bytes or those of an earlier attempt are wrong, so the next attempt must not use them.
                 file.truncate(0)
                 raise StagingError(CHECKSUM_MISMATCH)
 
@@ -176,7 +177,10 @@ class RangedDownload:
         return new_verifier(self._found, functools.partial(self._downloader.part_size, self._download))
 
     def _verify_existing(self, file: BinaryIO, verifier: ChecksumVerifier | None) -> int:
-        """Take in what an earlier try left, and return its length; nothing where it could not be verified."""
+        """Add the bytes of an earlier attempt to the verifier and return their number.
+
+        Bytes that cannot be verified are discarded.
+        """
         if verifier is None or file.seek(0, os.SEEK_END) > self._size:
             file.seek(0)
             file.truncate()
@@ -187,7 +191,10 @@ class RangedDownload:
         return file.tell()
 
     def _fetch_rest(self, file: BinaryIO, offset: int, verifier: ChecksumVerifier | None) -> None:
-        """Fetch what is missing and write it, in order."""
+        """Fetch the missing bytes, and write them in order.
+
+        Ranges are fetched ahead as far as the pool has memory for them. Writing the first one releases its memory.
+        """
         ahead: deque[tuple[int, Future[bytes]]] = deque()
 
         def write_first() -> None:
@@ -203,7 +210,7 @@ class RangedDownload:
         try:
             for start in range(offset, self._size, _RANGE_SIZE):
                 size = min(_RANGE_SIZE, self._size - start)
-                # Memory is waited for only where none is held: what is held here is released by writing.
+                # Wait for memory only if this download holds none: its own memory becomes free by writing.
                 while not self._pool.acquire_memory(size, wait=not ahead):
                     write_first()
                 ahead.append((size, self._pool.submit(functools.partial(self._fetch, start, size))))
@@ -220,7 +227,7 @@ class RangedDownload:
         self._pool.release_memory(size)
 
     def _fetch(self, start: int, size: int) -> bytes:
-        """Return a range; a body that breaks off is gone on with where it broke."""
+        """Return a range. If the body breaks off, continue at that byte."""
         api, client = self._downloader.api, self._downloader.api.client("s3")
         received = bytearray()
 
@@ -230,7 +237,7 @@ class RangedDownload:
             check_response(client, "GetObject", answer)
             with contextlib.closing(answer["Body"]) as body:
                 if answer.get("ContentRange") != f"{byte_range.replace('=', ' ')}/{self._size}":
-                    raise StagingError("S3 sent another range than was asked for")
+                    raise StagingError("S3 sent another range than the requested one")
                 for block in _blocks(body):
                     received.extend(block)
 
@@ -245,13 +252,13 @@ class RangedDownload:
 
 
 def _blocks(body: Any) -> Iterator[bytes]:
-    """Yield what comes of a body, however little: it need not come again."""
+    """Yield the blocks of a body as they arrive, so that received bytes need not be fetched again."""
     while block := body.read(_BLOCK // 4):
         yield block
 
 
 def write_block(file: BinaryIO, block: bytes) -> None:
-    """Write to a file; a full disk is an error for good: no reason to fetch the object again."""
+    """Write to a file. A full disk is a final error: fetching the object again would not help."""
     try:
         file.write(block)
     except OSError as error:
@@ -260,7 +267,7 @@ def write_block(file: BinaryIO, block: bytes) -> None:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Give a new file beside the path, which gets the path's name in the end; whatever else happens, it is removed."""
+    """Yield a new file beside the path. It gets the path's name at the end, and is removed after an error."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with temporary.open("x+b") as file:
@@ -273,12 +280,12 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def resumable_file(path: Path, content: str) -> Iterator[BinaryIO]:
-    """Give a file beside the path, which gets the path's name in the end; whatever else happens, its bytes are kept.
+    """Yield a file beside the path. It gets the path's name at the end, and keeps its bytes after an error.
 
     Args:
         path: the final name.
-        content: what tells the content from any other: the same one gives the same file again, with the bytes that
-            were written to it. Where another process has that file in hand, it is a new one, and removed.
+        content: identifies the content: the same value yields the same file again, with the bytes that it has. If
+            another process uses that file, a new one is yielded, which is removed after an error.
     """
     temporary = path.with_name(f".{hashlib.sha256(content.encode()).hexdigest()[:16]}.part")
     with contextlib.ExitStack() as stack:
@@ -299,7 +306,7 @@ def resumable_file(path: Path, content: str) -> Iterator[BinaryIO]:
 
 
 def _locked(path: Path) -> BinaryIO | None:
-    """Open a file, made if missing, that is this process's own for as long as it is open; None where it cannot be."""
+    """Open and lock a file, created if missing; None if another process has it or locks are unavailable."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -307,7 +314,7 @@ def _locked(path: Path) -> BinaryIO | None:
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if path.stat().st_ino == os.fstat(file.fileno()).st_ino:  # else it got its final name just now
+        if path.stat().st_ino == os.fstat(file.fileno()).st_ino:  # otherwise it got its final name just now
             return file
     except OSError:
         pass

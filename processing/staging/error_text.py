@@ -1,4 +1,4 @@
-"""What went wrong with a file, in one line: what AWS said, and what it means."""
+"""One-line reasons for failed transfers: AWS's error and its likely meaning."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def upload_failure_reason(upload: Upload, error: Exception) -> str:
-    """Say in one line why a file was not uploaded."""
+    """Return in one line why a file was not uploaded."""
     reason = failure_reason(error)
     if upload.kms_key is not None and "kms" in reason.lower():
         return f"{reason} (KMS key {upload.kms_key})"
@@ -19,7 +19,7 @@ def upload_failure_reason(upload: Upload, error: Exception) -> str:
 
 
 def failure_reason(error: Exception) -> str:
-    """Say in one line why a file was not moved."""
+    """Return in one line why a file was not transferred."""
     if isinstance(error, FileNotFoundError):
         return "the file has vanished"
     if isinstance(error, OSError):

@@ -1,7 +1,7 @@
-"""Which files of a code directory stay behind: what the user's ignore files say, and what never travels.
+"""Ignore rules for code directories: the user's ignore files, and files that are always excluded.
 
-The rules are those of `.processingignore`, or where the directory has none, of `.gitignore`: the one in it and those
-further down, in Git's own syntax and precedence. Data inputs have no such rules; they travel whole.
+The rules are those of `.processingignore`, or of `.gitignore` if the directory has none: the file in the directory and
+those further down, with Git's own syntax and precedence. Data inputs have no such rules; they are uploaded completely.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ EXCLUDED_FOLDERS = frozenset(
         *(".venv", ".tox", ".nox", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints"),
     }
 )
-"""Folders that never travel, in lower case; beside those of `SECRET_FOLDERS`."""
+"""Folders that are always excluded, in lower case; those of `SECRET_FOLDERS` are, too."""
 
 SECRET_FOLDERS = frozenset({".aws", ".ssh", ".gnupg", ".kube", ".docker"})
-"""Folders with credentials, in lower case: not even a link leads into them."""
+"""Folders with credentials, in lower case: links into them are excluded, too."""
 
 EXCLUDED_FILES = frozenset(
     {
@@ -55,16 +55,16 @@ EXCLUDED_FILES = frozenset(
         *("service-account.json", "service_account.json", "service-account-key.json", "service_account_key.json"),
     }
 )
-"""Files that never travel, in lower case."""
+"""Files that are always excluded, in lower case."""
 
 _EXCLUDED_SUFFIXES = (
-    *("_accesskeys.csv", "_credentials.csv"),  # as the AWS console names what it hands out
+    *("_accesskeys.csv", "_credentials.csv"),  # the names of downloads from the AWS console
     *(".p12", ".pfx", ".jks"),  # key stores
 )
 _ENV_EXAMPLES = (".example", ".sample", ".template")
-_KEY_SUFFIXES = (".pem", ".key")  # certificates have them too: the content tells
+_KEY_SUFFIXES = (".pem", ".key")  # certificates have them too, so the content decides
 _KEY_NAMES = frozenset({"id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"})
-_LONGEST_KEY = 1024 * 1024
+_LONGEST_KEY = 1024 * 1024  # bytes that are searched for a private key: more than any key file has
 
 
 @attrs.frozen
@@ -78,7 +78,7 @@ class _Rule:
 
 @attrs.frozen
 class IgnoreRules:
-    """The rules for one directory of a tree, those of the directories above it included.
+    """The rules for one directory of a tree, including those of the directories above it.
 
     Args:
         file_name: the name of the tree's ignore files.
@@ -89,7 +89,7 @@ class IgnoreRules:
     files: tuple[tuple[str, tuple[_Rule, ...]], ...] = ()
 
     def excludes(self, path: Path, name: str, *, is_dir: bool) -> bool:
-        """Say whether something stays behind; of a directory everything in it does.
+        """Return whether a path is excluded. An excluded directory excludes everything in it.
 
         Args:
             path: the file or directory.
@@ -106,14 +106,14 @@ class IgnoreRules:
             prefix: its name relative to the tree, with a slash at the end.
 
         Raises:
-            ConfigurationError: a line of the file is no pattern.
+            ConfigurationError: a line of the file is not a pattern.
             StagingError: the file cannot be read.
         """
         rules = _read_rules(directory / self.file_name)
         return attrs.evolve(self, files=(*self.files, (prefix, rules))) if rules else self
 
     def _ignores(self, name: str, *, is_dir: bool) -> bool:
-        """Git's precedence: the file deepest down decides, and in it the last line that matches."""
+        """Apply Git's precedence: the deepest file decides, and in it the last matching line."""
         for prefix, rules in reversed(self.files):
             relative = name[len(prefix) :]
             for rule in reversed(rules):
@@ -123,12 +123,12 @@ class IgnoreRules:
 
 
 def load_ignore_rules(directory: Path) -> IgnoreRules:
-    """Return the rules of a code directory: its `.processingignore` if it has one, else its `.gitignore`.
+    """Return the rules of a code directory: its `.processingignore` if it has one, otherwise its `.gitignore`.
 
-    Further ones of the same name further down are found on the way.
+    Files of the same name in its subdirectories are read during the walk.
 
     Raises:
-        ConfigurationError: a line of the file is no pattern.
+        ConfigurationError: a line of the file is not a pattern.
         StagingError: the file cannot be read.
     """
     name = PROCESSING_IGNORE if (directory / PROCESSING_IGNORE).exists() else GIT_IGNORE
@@ -136,13 +136,13 @@ def load_ignore_rules(directory: Path) -> IgnoreRules:
 
 
 def is_always_excluded(path: Path, *, is_dir: bool) -> bool:
-    """Say whether a file or directory stays behind whatever the ignore files say.
+    """Return whether a file or directory is excluded regardless of the ignore files.
 
-    That is version control, virtual environments, caches of tools, and what holds credentials by its name, or a private
-    key by its content. Of a link the name that it leads to counts, too.
+    These are version control, virtual environments, caches of tools, files that hold credentials by their name, and
+    files that contain a private key. For a link, the name of its target counts, too.
     """
     if path.is_symlink():
-        leads_to = Path(os.path.realpath(path))  # `resolve` raises where a link leads to itself
+        leads_to = Path(os.path.realpath(path))  # `resolve` raises for a link to itself
         passed = {part.lower() for part in leads_to.parts} - {part.lower() for part in path.parent.parts}
         if not SECRET_FOLDERS.isdisjoint(passed):
             return True
@@ -161,11 +161,8 @@ def _is_excluded_by_name(path: Path, *, is_dir: bool) -> bool:
     return (name in _KEY_NAMES or name.endswith(_KEY_SUFFIXES)) and _holds_private_key(path)
 
 
-# Ignore files.
-
-
 def _read_rules(file: Path) -> tuple[_Rule, ...]:
-    """Return the rules of an ignore file; none where there is no such file."""
+    """Return the rules of an ignore file; none if there is no such file."""
     try:
         text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -182,22 +179,22 @@ def _parse(lines: Iterable[str], file: Path) -> Iterator[_Rule]:
         line = given.rstrip("\r")
         bare = line.rstrip(" ")
         folders_only = bare.endswith("/")
-        # Whether it is a folder is known here, so that the pattern is matched without the slash that asks for one.
+        # The caller knows whether a path is a folder, so the pattern is matched without its final slash.
         wanted = bare.rstrip("/") if folders_only else line
         try:
             patterns = GitIgnoreSpec.from_lines([wanted]).patterns
         except ValueError as error:
-            raise ConfigurationError(f"{file}, line {number}: {given!r} is no pattern of an ignore file") from error
+            raise ConfigurationError(f"{file}, line {number}: {given!r} is not a pattern of an ignore file") from error
         for pattern in patterns:
             if pattern.include is not None and pattern.regex is not None:  # neither empty nor a comment
                 yield _Rule(pattern.regex, pattern.include, folders_only)
 
 
 def _matches(rule: _Rule, name: str) -> bool:
-    """Say whether a rule means this very name. pathspec's patterns also match what is below a name that they mean.
+    """Return whether a rule matches this very name.
 
-    What is below an ignored folder is never asked for; and what is below one that a `!` took in again is not meant by
-    that line, in Git.
+    pathspec's patterns also match paths below a matching name. Those matches are ignored: paths below an ignored folder
+    are never tested, and in Git a `!` line does not include the paths below the folder that it re-includes.
     """
     match = rule.pattern.search(name)
     return match is not None and match.groupdict().get("ps_d") is None
@@ -207,5 +204,5 @@ def _holds_private_key(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return b"PRIVATE KEY-----" in file.read(_LONGEST_KEY)
-    except OSError:  # said where it is read to be bundled
+    except OSError:  # bundling reports it
         return False

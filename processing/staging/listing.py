@@ -1,4 +1,4 @@
-"""What lies below a prefix, and the path that each object gets in a directory."""
+"""Listings of S3 prefixes, and the local path of each listed object."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class ListedObject:
-    """An object as a listing shows it.
+    """An object in a listing.
 
     Args:
         key: its key.
@@ -36,7 +36,7 @@ class ListedObject:
 
 @attrs.frozen
 class Download:
-    """An object, and the file that it is to become."""
+    """An object and the file that receives it."""
 
     object: ListedObject
     path: Path
@@ -45,13 +45,13 @@ class Download:
 def list_objects(
     api: RetryingApi, uri: S3Uri, expected_owner: ExpectedOwner, extra: Mapping[str, Any] | None = None
 ) -> list[ListedObject]:
-    """Return every object whose key begins with the URI's; every page is read.
+    """Return every object whose key begins with the URI's. All pages are read.
 
     Args:
         api: the calls to S3.
-        uri: the bucket, and what the keys begin with.
-        expected_owner: the account that the bucket has to belong to.
-        extra: parameters of GetObject; those that a listing has too go with it, such as who pays.
+        uri: the bucket and the beginning of the keys.
+        expected_owner: the account that must own the bucket.
+        extra: parameters of GetObject. Those that ListObjectsV2 also has are sent, such as RequestPayer.
     """
     params: dict[str, Any] = {
         **shared_params(api, "ListObjectsV2", extra or {}),
@@ -73,15 +73,16 @@ def list_objects(
 
 
 def downloads_below(uri: S3Uri, listed: Iterable[ListedObject], to: Path) -> list[Download]:
-    """Return the objects at or below the URI, each with the path that it gets.
+    """Return the objects at or below the URI, each with its local path.
 
-    A key is any text. One that is no path of its own inside the directory is refused before anything is fetched.
+    A key is any text. A key that is not a path of its own inside the directory is refused before anything is fetched.
     """
     names: dict[str, ListedObject] = {}
     refused = []
     for entry in listed:
         name = _relative_key(uri.key, entry.key)
-        if name is None or (entry.size == 0 and entry.key.endswith("/")):  # the latter: what consoles make for a folder
+        # Skip empty objects whose key ends in a slash: consoles create them for folders.
+        if name is None or (entry.size == 0 and entry.key.endswith("/")):
             continue
         problem = key_problem(name)
         if problem:
@@ -98,7 +99,7 @@ def downloads_below(uri: S3Uri, listed: Iterable[ListedObject], to: Path) -> lis
 
 
 def _relative_key(prefix: str, key: str) -> str | None:
-    """Return the key below the prefix; None for one that is not below it."""
+    """Return the key relative to the prefix; None if it is not below the prefix."""
     if not prefix or prefix.endswith("/"):
         return key[len(prefix) :] or None
     if key == prefix:
@@ -107,7 +108,7 @@ def _relative_key(prefix: str, key: str) -> str | None:
 
 
 def key_problem(name: str, *, windows: bool = os.name == "nt") -> str | None:
-    """Return why a name, a key or its end, is no path inside a directory; None where it is one."""
+    """Return why a name (a key or its end) is not a path inside a directory; None if it is."""
     parts = name.split("/")
     if ".." in parts or "." in parts:
         return "its key holds . or .. as a part of the path"
@@ -116,5 +117,5 @@ def key_problem(name: str, *, windows: bool = os.name == "nt") -> str | None:
     if "\0" in name:
         return "its key holds a null character"
     if windows and any(set(part) & set('\\:*?"<>|') or part.endswith((".", " ")) for part in parts):
-        return "its key is no path on Windows"
+        return "its key is not a path on Windows"
     return None

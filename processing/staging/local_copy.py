@@ -1,4 +1,4 @@
-"""Outputs that a job wrote in place, on this machine: copied as a download would bring them."""
+"""Copies of outputs that a job wrote on this machine, with the same result as a download."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 def copy_tree(source: Path, to: Path) -> list[Path]:
-    """Copy a directory's files into another; symbolic links stay behind, as they do on AWS.
+    """Copy a directory's files into another. Symbolic links are left out, as on AWS.
 
     Args:
-        source: the directory; a missing one is an empty one.
-        to: made if missing. Files of the same names are replaced, each at once.
+        source: the directory; a missing one counts as empty.
+        to: the target, created if missing. Files of the same names are replaced atomically.
 
     Returns:
         The copies, sorted.
 
     Raises:
-        StagingError: names every file that was not copied; no half-written one is left.
+        StagingError: files could not be copied, each named. No partial file is left.
     """
     to.mkdir(parents=True, exist_ok=True)
     copies, failures = [], []

@@ -1,4 +1,4 @@
-"""Multipart uploads: of a large file's parts many at once, and in the end one object or none."""
+"""Multipart uploads: the parts of a large file are sent in parallel, and become one object or none."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PART_SIZE = 8 * MB
+_PART_SIZE = 8 * MB  # as boto3's own transfers: ten parts fit into the memory of the pool
 _MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
-_CONDITIONS = frozenset({"IfMatch", "IfNoneMatch"})  # of the last step
+_CONDITIONS = frozenset({"IfMatch", "IfNoneMatch"})  # CompleteMultipartUpload alone takes them
 
 
 class UploadContext(Protocol):
-    """What a multipart upload needs of the transfer that it belongs to."""
+    """The transfer that a multipart upload belongs to, as far as it uses it."""
 
     @property
     def api(self) -> RetryingApi:
         """The calls to S3."""
 
     def place(self, upload: Upload) -> dict[str, Any]:
-        """Return bucket, key and expected owner."""
+        """Return the bucket, the key and the expected owner."""
 
     def settings(self, upload: Upload) -> dict[str, Any]:
-        """Return these, the encryption and what else the user wants."""
+        """Return the parameters of `place`, the encryption and the user's own parameters."""
 
     @property
     def pool(self) -> TransferPool[Upload]:
-        """What the parts are sent by."""
+        """The pool that sends the parts."""
 
 
 class MultipartUpload:
-    """One multipart upload: completed, or aborted."""
+    """One multipart upload, which is completed or aborted."""
 
     def __init__(self, context: UploadContext, upload: Upload, source: SourceFile) -> None:
         self._context = context
@@ -55,7 +55,7 @@ class MultipartUpload:
         self._upload = upload
         self._source = source
         self._pool = context.pool
-        # Parts of a whole number of MB, as many bytes as it takes to stay below the limit of parts.
+        # A whole number of MB, large enough to stay below the limit of parts.
         self._part_size = max(_PART_SIZE, -(-source.size // (_MAX_PARTS * MB)) * MB)
         self._parts: list[Future[dict[str, Any]]] = []
         self._failed = False
@@ -73,26 +73,26 @@ class MultipartUpload:
         except BaseException as error:
             self._abort()
             if isinstance(error, Exception):
-                self._source.check_unchanged()  # it may be why S3 refused a part
+                self._source.check_unchanged()  # a change may be the reason why S3 refused a part
             raise
         if not completed:
             self._abort()
 
     def _user_params(self, operation: str) -> dict[str, Any]:
-        """Return what of the user's own parameters a step of the upload takes."""
+        """Return those of the user's own parameters that an operation has."""
         return shared_params(self._api, operation, dict(self._upload.extra))
 
     def _checksum(self) -> dict[str, str]:
-        """Let S3 keep a checksum of the whole object, as of one that came in one piece: any reader can verify it."""
+        """Let S3 keep a checksum of the whole object, as for one PutObject, so that any reader can verify it."""
         client = self._api.client("s3")
-        if client.meta.config.request_checksum_calculation != "when_supported":  # perhaps another S3, which knows none
+        if client.meta.config.request_checksum_calculation != "when_supported":  # perhaps another S3, without checksums
             return {}
         if "ChecksumAlgorithm" in dict(self._upload.extra):
             return {}
         return {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
 
     def _send_parts(self) -> list[dict[str, Any]]:
-        """Upload the parts, as many at a time as there is memory for."""
+        """Upload as many parts at a time as the pool has memory for."""
         import hashlib
         from concurrent.futures import FIRST_EXCEPTION, wait
 
@@ -117,10 +117,10 @@ class MultipartUpload:
         return parts
 
     def _body(self, offset: int, size: int, digest: Digest) -> Callable[[], bytes | FileChunk]:
-        """Return what makes a part's body for each try."""
+        """Return a function that returns the part's body for each attempt."""
         if self._upload.sha256 is None:
             return functools.partial(self._source.stream, offset, size)
-        block = self._source.block(offset, size)  # in order; and what was hashed is what is sent
+        block = self._source.block(offset, size)  # in order, and the hashed bytes are those that are sent
         digest.update(block)
         return lambda: block
 
@@ -140,7 +140,7 @@ class MultipartUpload:
         return {"PartNumber": number, "ETag": answer["ETag"], **checksums}
 
     def _complete(self, parts: list[dict[str, Any]]) -> bool:
-        """Make the object of the parts; say whether it was these: where the key is taken already, they are left."""
+        """Create the object from the parts. Return False if the key exists already and the parts are not used."""
         from botocore.exceptions import ClientError
 
         completed = False
@@ -154,7 +154,7 @@ class MultipartUpload:
         try:
             write_upload(self._api, self._upload, self._context.place(self._upload), complete)
         except ClientError as error:
-            # The answer to an earlier try was lost: the upload is gone because it was completed.
+            # The response to an earlier attempt was lost: the upload is gone because it was completed.
             if error_code(error) != "NoSuchUpload" or not self._is_complete(len(parts)):
                 raise
         return completed
@@ -166,7 +166,7 @@ class MultipartUpload:
         return str(found.get("ETag", "")).strip('"').endswith(f"-{count}")
 
     def _abort(self) -> None:
-        """Leave no parts behind: S3 would keep them, unseen, and charge for them."""
+        """Remove the parts: S3 would keep them invisibly, and charge for them."""
         from concurrent.futures import wait
 
         for part in self._parts:
@@ -174,7 +174,7 @@ class MultipartUpload:
         wait([part for part in self._parts if not part.cancelled()])
         try:
             self._api.call("s3", "AbortMultipartUpload", {**self._user_params("AbortMultipartUpload"), **self._place})
-        except Exception as error:  # noqa: BLE001 - what made us abort is the news
+        except Exception as error:  # noqa: BLE001 - the error that caused the abort is raised
             if error_code(error) != "NoSuchUpload":
                 logger.warning(
                     "multipart upload %s of %s could not be aborted; its parts stay: %s",

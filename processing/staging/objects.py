@@ -1,4 +1,4 @@
-"""S3's calls on one object: their parameters, their answers, their errors."""
+"""S3 calls on single objects: their parameters, responses and errors."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ExpectedOwner = Callable[[str], "str | None"]
-"""Says which account a bucket has to belong to; None where it may be anybody's."""
+"""Returns the account that must own a bucket; None if it may belong to any account."""
 
-_CONFLICT_TRIES = 5
+_CONFLICT_TRIES = 5  # with pauses of 6 seconds in all: the other upload is then most likely complete
 
 
 def object_params(uri: S3Uri, expected_owner: ExpectedOwner) -> dict[str, Any]:
-    """Return the parameters that name an object, and the account that its bucket has to belong to."""
+    """Return the parameters of an object's location, and the account that must own its bucket."""
     return {"Bucket": uri.bucket, "Key": uri.key, **owner_params(uri.bucket, expected_owner)}
 
 
 def owner_params(bucket: str, expected_owner: ExpectedOwner) -> dict[str, str]:
-    """Return the parameter that makes S3 refuse a bucket of another account; empty where it may be anybody's."""
+    """Return the parameter that makes S3 refuse a bucket of another account; empty if any account may own it."""
     account = expected_owner(bucket)
     return {} if account is None else {"ExpectedBucketOwner": account}
 
 
 def shared_params(api: RetryingApi, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the user's parameters that another operation has, too: who pays, the user's own key."""
+    """Return those of the user's parameters that another operation also has, such as RequestPayer."""
     members = api.client("s3").meta.service_model.operation_model(operation).input_shape.members
     return {name: value for name, value in params.items() if name in members}
 
 
 def encryption_params(kms_key: str | None) -> dict[str, str]:
-    """Return the parameters that encrypt an object with a KMS key; empty where that is left to the bucket."""
+    """Return the parameters that encrypt an object with a KMS key; empty if the bucket decides on encryption."""
     return {} if kms_key is None else {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
 
 
 def head_object(api: RetryingApi, place: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return HeadObject's answer, or None: it is not there, or may not be looked at."""
+    """Return the response of HeadObject; None if the object does not exist or may not be read."""
     from botocore.exceptions import ClientError
 
     try:
         return api.call("s3", "HeadObject", place)
     except ClientError as error:
-        # Without s3:ListBucket S3 says 403 of an object that is missing.
+        # Without s3:ListBucket S3 answers 403 for a missing object.
         if error_code(error) in {"404", "NoSuchKey", "NotFound", "403", "AccessDenied", "Forbidden"}:
             return None
         raise
 
 
 def put_if_absent(api: RetryingApi, put: Callable[[Mapping[str, str]], object]) -> None:
-    """Make an object whose key names the content, unless somebody else just did: either way it is there."""
+    """Create an object whose key names the content, unless it exists already: the content is the same in both cases."""
     from botocore.exceptions import ClientError
 
     condition = {"IfNoneMatch": "*"}
@@ -71,31 +71,31 @@ def put_if_absent(api: RetryingApi, put: Callable[[Mapping[str, str]], object]) 
             code = error_code(error)
             if code in {"PreconditionFailed", "412"}:
                 return
-            if code == "NotImplemented" and condition:  # an S3 of somebody else's, without conditional writes
+            if code == "NotImplemented" and condition:  # another S3, without conditional writes
                 condition = {}
             elif code != "ConditionalRequestConflict" or tries == _CONFLICT_TRIES:
                 raise
-            else:  # another upload to the key is under way
+            else:  # another upload to the key is in progress
                 api.clock.sleep(0.2 * 2**tries)
         else:
             return
 
 
 CLAIM_METADATA = "processing-claim"
-"""The object metadata that says which run put an object."""
+"""The object metadata that identifies the run that created an object."""
 
 
 class ClaimedError(StagingError):
-    """An object that this run has to put is there already: another run has the same name."""
+    """An object that this run has to create exists already: another run has the same name."""
 
 
 def write_upload(
     api: RetryingApi, upload: Upload, place: Mapping[str, Any], put: Callable[[Mapping[str, str]], object]
 ) -> None:
-    """Make an upload's object, by `put`, which takes the condition that the upload has.
+    """Create the object of an upload with `put`, which receives the upload's condition.
 
     Raises:
-        ClaimedError: another run has put an object of that key.
+        ClaimedError: another run has created an object under that key.
     """
     if upload.content_addressed:
         put_if_absent(api, put)
@@ -106,14 +106,14 @@ def write_upload(
 
 
 def remove_claimed(api: RetryingApi, uploads: Iterable[Upload], expected_owner: ExpectedOwner) -> None:
-    """Take back what a run has put under a name that turned out to be another's; the other's objects stay."""
+    """Delete the objects that a run created under a name that belongs to another run; the other's objects stay."""
     for upload in uploads:
         where = object_params(upload.target, expected_owner)
         try:
             if upload.claim is not None and _claim(head_object(api, where)) == upload.claim:
                 api.call("s3", "DeleteObject", where)
-        except Exception as error:  # noqa: BLE001 - the run goes on under another name
-            logger.warning("%s is of no use any more, and could not be removed: %s", upload.target, error)
+        except Exception as error:  # noqa: BLE001 - the run continues under another name
+            logger.warning("%s is not needed any more, and could not be removed: %s", upload.target, error)
 
 
 def _put_claimed(
@@ -125,12 +125,12 @@ def _put_claimed(
         put({"IfNoneMatch": "*"})
     except ClientError as error:
         code = error_code(error)
-        if code == "NotImplemented":  # an S3 of somebody else's, without conditional writes
+        if code == "NotImplemented":  # another S3, without conditional writes
             put({})
         elif code not in {"PreconditionFailed", "412"}:
             raise
-        elif _claim(head_object(api, place)) != upload.claim:  # else the answer to an earlier try was lost
-            raise ClaimedError("another run has the same name", [(str(upload.target), "is there already")]) from error
+        elif _claim(head_object(api, place)) != upload.claim:  # otherwise the response to an earlier attempt was lost
+            raise ClaimedError("another run has the same name", [(str(upload.target), "exists already")]) from error
 
 
 def _claim(found: Mapping[str, Any] | None) -> str | None:

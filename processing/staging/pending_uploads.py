@@ -1,4 +1,4 @@
-"""What one run has to upload: collected and checked first, moved afterwards."""
+"""Pending uploads of one run: collected and checked first, sent later."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from processing.request.s3_uri import S3Uri
     from processing.staging.sources import LocalSource
 
-_BLOCK = 1024 * 1024
+_BLOCK = 1024 * 1024  # bytes that are read and hashed at a time
 _LONGEST_KEY = 1024  # bytes, https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 
 
 @attrs.frozen
 class CopySource:
-    """An object in S3 that has the content which an upload is to have.
+    """An existing object with the content of an upload.
 
     Args:
         source: the object.
-        etag: its ETag, in quotes, as S3 gives it: another content is not copied.
+        etag: its ETag, in quotes, as S3 returns it. Other content is not copied.
     """
 
     source: S3Uri
@@ -37,22 +37,22 @@ class CopySource:
 
 @attrs.frozen
 class Upload:
-    """One file on its way to one object.
+    """One file and the object that it becomes.
 
     Args:
-        source: the file; where there is a body, a name for messages.
+        source: the file. If there is a body, only a name for messages.
         target: the object.
-        kms_key: the KMS key to encrypt it with; None leaves it to the bucket.
-        content_addressed: True where the key names the content: the object is looked for first, and left as it is.
-        sha256: the content's SHA-256 (hexadecimal), where the key names it: other bytes are never put there.
-        body: the content, where it was read already.
-        claim: what marks the object as this run's, where there must not be one yet; None to replace what is there.
-        extra: more parameters of PutObject.
-        size: the content's size in bytes, as it was when the upload was added.
-        tree: the directory, where the key names the content of the whole of it. One listing then says which of its
-            files are there (`processing.staging.deduplication`).
-        copy_of: what S3 can copy (CopyObject with CopySourceIfMatch) in place of an upload. Where that fails because
-            the object has gone or changed (404, 412) or may not be read (403), the file is uploaded.
+        kms_key: the KMS key for its encryption; None if the bucket decides.
+        content_addressed: True if the key names the content. The object is then looked up first, and kept if it exists.
+        sha256: the content's SHA-256 (hexadecimal), if the key names it. Other bytes are never put there.
+        body: the content, if it is in memory already.
+        claim: the mark of this run on the object, which must not exist yet; None to replace an existing object.
+        extra: further parameters of PutObject.
+        size: the content's size in bytes when the upload was added.
+        tree: the directory, if the key names its whole content. One listing then finds its existing files
+            (`processing.staging.deduplication`).
+        copy_of: an object that S3 can copy instead (CopyObject with CopySourceIfMatch). If that fails because the
+            object is gone, has changed (404, 412) or may not be read (403), the file is uploaded.
     """
 
     source: Path
@@ -69,9 +69,9 @@ class Upload:
 
 
 class PendingUploads:
-    """Collects the uploads of one run. Adding looks at the files; nothing is sent.
+    """The uploads of one run. Adding reads the files; nothing is sent.
 
-    Large bundles are temporary files: `close` removes them.
+    Large bundles are temporary files, which `close` removes.
     """
 
     def __init__(self) -> None:
@@ -81,16 +81,16 @@ class PendingUploads:
 
     @property
     def uploads(self) -> tuple[Upload, ...]:
-        """What has to be uploaded, in the order in which it was added."""
+        """The uploads in the order of their addition."""
         return tuple(self._uploads)
 
     @property
     def buckets(self) -> frozenset[str]:
-        """The buckets that something goes to."""
+        """The buckets of the uploads."""
         return frozenset(upload.target.bucket for upload in self._uploads)
 
     def with_claim(self, claim: str) -> PendingUploads:
-        """Return the same uploads for keys that nobody else may have: see `Upload.claim`."""
+        """Return the same uploads with a claim on keys that no other run may use: see `Upload.claim`."""
         copy = PendingUploads()
         copy._uploads = [
             upload if upload.content_addressed else attrs.evolve(upload, claim=claim) for upload in self._uploads
@@ -100,14 +100,14 @@ class PendingUploads:
 
     @property
     def scripts(self) -> tuple[tuple[Path, bytes | None], ...]:
-        """The scripts inside of bundles that the job starts, with their content where it is small.
+        """The scripts inside of bundles that the job starts, with their content if it is small.
 
-        The file itself may be gone: that of a repository is there only while it is bundled.
+        The file itself may be gone: that of a Git repository exists only while it is bundled.
         """
         return tuple(self._scripts)
 
     def close(self) -> None:
-        """Remove temporary files. Uploads of large bundles fail from then on."""
+        """Remove temporary files. Uploads of large bundles fail afterwards."""
         for bundle in self._bundles:
             bundle.close()
 
@@ -119,19 +119,19 @@ class PendingUploads:
         *,
         extra: Mapping[str, Any] | None = None,
     ) -> str:
-        """Add a file or a directory, and return its URI to be.
+        """Add a file or a directory, and return its future URI.
 
         Args:
-            source: a directory's files keep their relative names below the target, a file its own.
+            source: the source. A directory's files keep their relative names below the target, a file its own name.
             target: the prefix.
-            kms_key: the KMS key to encrypt with.
-            extra: more parameters of PutObject.
+            kms_key: the KMS key for encryption.
+            extra: further parameters of PutObject.
 
         Returns:
-            For a directory the prefix, for a file its object.
+            The prefix of a directory, or the object of a file.
 
         Raises:
-            StagingError: files that cannot be read, each named.
+            StagingError: files cannot be read, each named.
         """
         parameters = tuple((extra or {}).items())
         added, problems = [], []
@@ -143,12 +143,12 @@ class PendingUploads:
         return self._add(target if source.is_dir else added[0].target, added)
 
     def add_code(self, path: Path, prefix: S3Uri, kms_key: str | None = None) -> str:
-        """Add a script under a key that names its content, `<prefix>/code/<sha256>/<name>`, and return its URI to be.
+        """Add a script under a key that names its content, `<prefix>/code/<sha256>/<name>`, and return its future URI.
 
         Args:
             path: the file.
-            prefix: where `code/` goes.
-            kms_key: the KMS key to encrypt with.
+            prefix: the parent of `code/`.
+            kms_key: the KMS key for encryption.
 
         Raises:
             StagingError: the file cannot be read.
@@ -170,20 +170,20 @@ class PendingUploads:
         at: S3Uri | None = None,
         script: Path | None = None,
     ) -> str:
-        """Add a bundle of files, `<prefix>/code/<sha256>/<name>`, and return its URI to be.
+        """Add a bundle of files, `<prefix>/code/<sha256>/<name>`, and return its future URI.
 
         Args:
             members: the files, as `processing.staging.code_files.code_members` returns them.
-            prefix: where `code/` goes.
-            kms_key: the KMS key to encrypt with.
+            prefix: the parent of `code/`.
+            kms_key: the KMS key for encryption.
             name: the bundle's file name.
-            limit: bytes that the bundle may have at most; None for any number.
-            at: the object, instead of one whose key names the content; what is there is replaced.
+            limit: the most bytes that the bundle may have; None for any number.
+            at: a fixed object instead of one whose key names the content; an existing object is replaced.
             script: the file among them that the job starts.
 
         Raises:
-            ConfigurationError: the bundle would have more bytes than that, or there is no file.
-            StagingError: files that cannot be read, or that change meanwhile, each named; or a full disk.
+            ConfigurationError: the bundle exceeds the limit, or there is no file.
+            StagingError: files cannot be read or change meanwhile, each named; or the disk is full.
         """
         bundle = make_bundle(members, limit=limit)
         self._bundles.append(bundle)
@@ -194,14 +194,14 @@ class PendingUploads:
     def add_bytes(
         self, body: bytes, name: str, prefix: S3Uri, kms_key: str | None = None, *, at: S3Uri | None = None
     ) -> str:
-        """Add content that was made here, `<prefix>/code/<sha256>/<name>`, and return its URI to be.
+        """Add generated content, `<prefix>/code/<sha256>/<name>`, and return its future URI.
 
         Args:
             body: the content.
             name: the file name.
-            prefix: where `code/` goes.
-            kms_key: the KMS key to encrypt with.
-            at: the object, instead of one whose key names the content; what is there is replaced.
+            prefix: the parent of `code/`.
+            kms_key: the KMS key for encryption.
+            at: a fixed object instead of one whose key names the content; an existing object is replaced.
         """
         import hashlib  # loads OpenSSL
 
@@ -209,19 +209,19 @@ class PendingUploads:
         return self._add_content(Path(name), name, sha256, len(body), body, prefix / "code", kms_key, at)
 
     def add_reusable(self, source: LocalSource, prefix: S3Uri, kms_key: str | None = None) -> str:
-        """Add data under a prefix that names its content, and return its URI to be.
+        """Add data under a prefix that names its content, and return its future URI.
 
-        `<prefix>/data/<sha256>/...` for a directory, whose hash is that of all names and contents, so that no two
-        trees share a prefix; `<prefix>/data/<sha256>/<name>` for a file. What is there already is not sent again: see
+        A directory goes to `<prefix>/data/<sha256>/...`, with the hash of all names and contents, so that no two trees
+        share a prefix. A file goes to `<prefix>/data/<sha256>/<name>`. Existing objects are not sent again: see
         `processing.staging.deduplication`.
 
         Args:
-            source: a directory's files keep their relative names, a file its own.
-            prefix: where `data/` goes.
-            kms_key: the KMS key to encrypt with.
+            source: the source. A directory's files keep their relative names, a file its own name.
+            prefix: the parent of `data/`.
+            kms_key: the KMS key for encryption.
 
         Raises:
-            StagingError: files that cannot be read, each named.
+            StagingError: files cannot be read, each named.
         """
         files = hash_files(source)
         folder = prefix / "data"
@@ -255,13 +255,13 @@ class PendingUploads:
         kms_key: str | None,
         at: S3Uri | None = None,
     ) -> str:
-        """Add one file under a key that names its content, or at a fixed place."""
+        """Add one file under a key that names its content, or at a fixed location."""
         target = at or folder / _content_name(sha256, kms_key) / name
         upload = Upload(path, target, kms_key, content_addressed=at is None, sha256=sha256, body=body, size=size)
         return self._add(target, [upload])
 
     def _add(self, uri: S3Uri, uploads: list[Upload]) -> str:
-        """Take note of uploads, and return what they make."""
+        """Record uploads, and return their URI."""
         self._uploads += uploads
         return str(uri)
 
@@ -273,9 +273,9 @@ class PendingUploads:
 
 
 def _content_name(sha256: str, kms_key: str | None) -> str:
-    """Return the name for content: its hash, or with a KMS key that of both.
+    """Return the name for content: its hash, or with a KMS key the hash of both.
 
-    Under another key it is another object: a job that may use the one only may still be reading.
+    Each key leads to an object of its own, because a running job may have access to only one of the keys.
     """
     import hashlib  # loads OpenSSL
 
@@ -290,7 +290,7 @@ def _raise_problems(problems: Iterable[tuple[str, str | None]]) -> None:
 
 
 def _size(path: Path) -> int | None:
-    """Return a file's size in bytes; None for one that has just vanished, which is said where it is read."""
+    """Return a file's size in bytes; None if it has just vanished, which reading it reports."""
     try:
         return path.stat().st_size
     except OSError:
@@ -298,7 +298,7 @@ def _size(path: Path) -> int | None:
 
 
 def _upload_problem(path: Path, target: S3Uri) -> str | None:
-    """Return why a file cannot be uploaded, as far as can be seen without doing it."""
+    """Return why a file cannot be uploaded, as far as that is known in advance."""
     if not os.access(path, os.R_OK):
         return "no permission to read it"
     try:
@@ -309,7 +309,7 @@ def _upload_problem(path: Path, target: S3Uri) -> str | None:
 
 
 def _hash_and_read(path: Path) -> tuple[str, int, bytes | None]:
-    """Return the file's SHA-256, its size, and if it is small its content: that is uploaded, and not read again."""
+    """Return a file's SHA-256 and size, and the content of a small one, which then need not be read again."""
     import hashlib  # loads OpenSSL
 
     digest = hashlib.sha256()

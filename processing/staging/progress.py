@@ -1,4 +1,4 @@
-"""How far a transfer has come, told to whoever asked to know."""
+"""Progress reports of transfers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Progress:
-    """How far a transfer has come.
+    """The progress of a transfer.
 
     Args:
-        files: files that have arrived.
-        total_files: files that there are.
-        bytes: bytes that have arrived.
-        total_bytes: bytes that there are; None where the size of a file is not known before it is read.
-        seconds: since the transfer began.
+        files: the files that have arrived.
+        total_files: the number of all files.
+        bytes: the bytes that have arrived.
+        total_bytes: the number of all bytes; None if a file's size is not known before it is read.
+        seconds: the time since the transfer began.
     """
 
     files: int
@@ -32,22 +32,22 @@ class Progress:
 
     @property
     def bytes_per_second(self) -> float:
-        """The rate since the beginning; 0 where no time has passed yet."""
+        """The average rate since the beginning; 0 if no time has passed yet."""
         return self.bytes / self.seconds if self.seconds > 0 else 0.0
 
 
 Report = Callable[[Progress], object]
-"""Takes a `Progress` each time that a file, or a part of a large one, has arrived. Never called twice at once."""
+"""Receives a `Progress` whenever a file, or a part of a large one, has arrived. Calls do not overlap."""
 
 
 class ProgressMeter:
-    """Counts what arrives, and reports it.
+    """Counter of arrived files and bytes that reports them.
 
     Args:
-        report: takes the `Progress` values; None where nobody wants to know.
-        clock: what measures the seconds.
-        total_files: files that there are.
-        total_bytes: bytes that there are, where known.
+        report: receives the `Progress` values; None for no reports.
+        clock: measures the seconds.
+        total_files: the number of all files.
+        total_bytes: the number of all bytes, if known.
     """
 
     def __init__(self, report: Report | None, clock: Clock, total_files: int, total_bytes: int | None) -> None:
@@ -61,7 +61,7 @@ class ProgressMeter:
         self._lock = threading.Lock()
 
     def advance(self, size: int, files: int = 0) -> None:
-        """Take note of bytes, and files, that have arrived."""
+        """Add bytes and files that have arrived."""
         if self._report is None:
             return
         with self._lock:
@@ -72,7 +72,7 @@ class ProgressMeter:
 
 
 def bytes_only(callback: Callable[[int], object] | None) -> Report | None:
-    """Return a report for a callback that takes the bytes that have arrived since it was last called."""
+    """Return a report for a callback that receives the bytes that have arrived since its last call."""
     if callback is None:
         return None
     seen = 0

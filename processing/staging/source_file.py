@@ -1,4 +1,4 @@
-"""A file while it is uploaded: opened once, and held against what it was at the beginning."""
+"""A file during its upload: it is opened once, and a change of it is an error."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class SourceFile:
-    """A file to be uploaded; a change of it while it is open is an error. A context manager."""
+    """A file to be uploaded. A change of it while it is open is an error. A context manager."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._turn = threading.Lock()
+        self._seek_lock = threading.Lock()
 
     def __enter__(self) -> SourceFile:
         self._file = self._path.open("rb", buffering=0)
@@ -38,12 +38,12 @@ class SourceFile:
         return content
 
     def stream(self, offset: int = 0, size: int | None = None) -> FileChunk:
-        """Return the file, or a part of it, as it was at the beginning: for one attempt."""
+        """Return a file-like object over the file or a range of it, for one attempt."""
         self.check_unchanged()
         return FileChunk(self, offset, self.size if size is None else size)
 
     def block(self, offset: int, size: int) -> bytes:
-        """Return a part of the file; any thread may ask for any part."""
+        """Return a range of the file. All threads may call this."""
         block = self._read(offset, size)
         if len(block) != size:
             raise StagingError("the file changed while it was read")
@@ -51,20 +51,21 @@ class SourceFile:
 
     def _read(self, offset: int, size: int) -> bytes:
         if sys.platform != "win32":
-            return os.pread(self._file.fileno(), size, offset)  # no thread waits for another: 8 % of a large upload
-        with self._turn:
+            # `pread` needs no lock, which saves 8 % of the time of a large upload.
+            return os.pread(self._file.fileno(), size, offset)
+        with self._seek_lock:
             self._file.seek(offset)
             return self._file.read(size)
 
     def check_unchanged(self) -> None:
-        """Raise a StagingError if the file has another size or time than at the beginning."""
+        """Raise a StagingError if the file's size or modification time has changed since it was opened."""
         now = os.fstat(self._file.fileno())
         if (now.st_size, now.st_mtime_ns) != (self._status.st_size, self._status.st_mtime_ns):
             raise StagingError("the file changed while it was uploaded")
 
 
 class FileChunk:
-    """A part of a file, for botocore: read when it is sent, so that it takes no memory."""
+    """A range of a file for botocore. It is read while it is sent, so it takes no memory."""
 
     def __init__(self, source: SourceFile, offset: int, size: int) -> None:
         self._source = source
@@ -76,7 +77,7 @@ class FileChunk:
         return self._size
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read on, at most to the end of the part: what is appended to the file meanwhile does not get in."""
+        """Read at most to the end of the range: bytes that are appended to the file meanwhile are not included."""
         left = max(0, self._size - self._position)
         wanted = left if size is None or size < 0 else min(size, left)
         block = self._source.block(self._offset + self._position, wanted)
@@ -84,7 +85,7 @@ class FileChunk:
         return block
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move, as in a file of that length."""
+        """Change the position, as in a file of that length."""
         self._position = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence] + offset
         return self._position
 

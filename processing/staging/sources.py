@@ -1,4 +1,4 @@
-"""What a user gave as code or data: a file or a directory of this machine, or a place in S3."""
+"""Sources of code and data: a file or directory of this machine, or a location in S3."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Two letters at least: C:\data is a path, not a URI.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
-_ENGINE = ("jobs.sqlite3", "objects.sqlite3")  # what is in the embedded engine's folder
+_ENGINE = ("jobs.sqlite3", "objects.sqlite3")  # files in the embedded engine's home
 
 
 @attrs.frozen
@@ -29,7 +29,7 @@ class LocalSource:
     """A file or a directory of this machine.
 
     Args:
-        path: absolute.
+        path: the absolute path.
         is_dir: True for a directory.
     """
 
@@ -37,16 +37,17 @@ class LocalSource:
     is_dir: bool
 
     def files(self, rules: IgnoreRules | None = None) -> Iterator[tuple[Path, str]]:
-        """Yield every file as its path and its name relative to the source, with forward slashes, sorted by that name.
+        """Yield every file as its path and its name relative to the source, sorted by name, with forward slashes.
 
-        Symbolic links are followed; one that leads back to a directory it is in is not entered again. What is neither a
-        file nor a directory (a socket, a pipe) is left out, and so is the embedded engine's folder.
+        Symbolic links are followed, but not into a directory that contains the link. Sockets, pipes and the like are
+        left out, and so is the embedded engine's home.
 
         Args:
-            rules: what of a directory stays behind; None for nothing.
+            rules: the rules that exclude files of a directory; None for no rules.
 
         Raises:
-            StagingError: a directory cannot be listed, or a link leads nowhere; raised when it is come to.
+            StagingError: a directory cannot be listed, or a link is broken. The error is raised when the walk reaches
+                it.
         """
         if self.is_dir:
             yield from _walk(self.path, "", (), rules)
@@ -80,16 +81,17 @@ def _walk(
 
 
 def _is_engine(directory: Path) -> bool:
-    """Say whether the embedded engine keeps its data there.
+    """Return whether the directory is the embedded engine's home.
 
-    To read its databases would not only copy all jobs into the next: where a file is closed, a process loses all its
-    locks on it (https://www.sqlite.org/howtocorrupt.html, 2.2), and this one may have the engine open.
+    Reading its databases would copy all jobs into the next one. It would also be dangerous: closing a file releases all
+    locks that the process holds on it (https://www.sqlite.org/howtocorrupt.html, 2.2), and this process may have the
+    engine open.
     """
     return all(os.path.lexists(directory / name) for name in _ENGINE)
 
 
 def _sorting_name(entry: os.DirEntry[str]) -> str:
-    """Return the name, a directory's with a slash: `a.txt` then stands before `a/b`, as in a listing of S3."""
+    """Return the name, with a slash for a directory: `a.txt` then precedes `a/b`, as in a listing of S3."""
     try:
         return entry.name + "/" if entry.is_dir() else entry.name
     except OSError:  # a link to itself
@@ -105,15 +107,15 @@ def _is_file(path: Path) -> bool:
 
 
 def resolve_source(source: Any, field: str) -> LocalSource | S3Uri:
-    """Return what a path or URI means, after a look at the file system.
+    """Return the source that a path or URI means, after checking the file system.
 
     Args:
-        source: a string or a `pathlib` path, also one written as on Windows; a `file://` URI is percent-decoded.
-        field: the parameter's name, for messages: `inputs[0].source`.
+        source: a string or a `pathlib` path, also in the Windows form. A `file://` URI is percent-decoded.
+        field: the parameter's name for messages, such as `inputs[0].source`.
 
     Raises:
-        ConfigurationError: neither a path nor a URI that is known; nothing there; a directory without a file; no
-            permission to read it.
+        ConfigurationError: the value is not a path or a known URI, it does not exist or cannot be read, or a directory
+            has no file.
     """
     text = _text(source, field)
     if is_s3(text):
@@ -131,11 +133,11 @@ def resolve_source(source: Any, field: str) -> LocalSource | S3Uri:
 
 
 def resolve_code(code: Any, field: str = "code") -> LocalSource | S3Uri:
-    """Return what `code` means; a local one is an existing file. The messages are those of `sagemaker` 2.x.
+    """Return the source that `code` means. A local one is an existing file. The messages are those of `sagemaker` 2.x.
 
     Raises:
-        CodeNotFoundError: there is no such file, or it is a directory.
-        ConfigurationError: neither a path nor a URI that is known, or no permission to read it.
+        CodeNotFoundError: the file does not exist, or is a directory.
+        ConfigurationError: the value is not a path or a known URI, or the file cannot be read.
     """
     text = _text(code, field)
     if is_s3(text):
@@ -158,14 +160,14 @@ def resolve_code(code: Any, field: str = "code") -> LocalSource | S3Uri:
 
 
 def file_uri_path(uri: str, *, windows: bool = os.name == "nt") -> Path:
-    """Return the path that a `file://` URI names, percent-decoded.
+    """Return the path of a `file://` URI, percent-decoded.
 
-    `file://data/x` is read as the relative path `data/x`, as SageMaker's local mode reads it; on Windows it is the
-    share `data` with the path `x`, and `file://C:/x` the drive's path.
+    `file://data/x` is the relative path `data/x`, as in SageMaker's local mode. On Windows it is the path `x` of the
+    share `data`, and `file://C:/x` is the drive's path.
 
     Args:
         uri: the URI.
-        windows: whether drive letters and shares are meant.
+        windows: True to interpret drive letters and shares.
     """
     from urllib.parse import unquote
 
@@ -173,7 +175,7 @@ def file_uri_path(uri: str, *, windows: bool = os.name == "nt") -> Path:
     host, slash, rest = (text.replace("\\", "/") if windows else text).partition("/")
     path = unquote(slash + rest)
     if windows:
-        if re.fullmatch(r"[A-Za-z][:|]", host):  # file://C:\data, which is no URI, but what people write
+        if re.fullmatch(r"[A-Za-z][:|]", host):  # file://C:\data is not a valid URI, but common
             host, path = "", f"/{host}{path}"
         drive = re.match(r"/([A-Za-z])[:|](.*)", path, re.DOTALL)
         if drive is not None:
@@ -192,7 +194,7 @@ def _text(source: Any, field: str) -> str:
     if not isinstance(source, str):
         raise ConfigurationError(f"{field}: must be a path or a URI, not {type(source).__name__}")
     if not source or "\0" in source:
-        raise ConfigurationError(f"{field}: {source!r} is no path")
+        raise ConfigurationError(f"{field}: {source!r} is not a path")
     return source
 
 
@@ -208,8 +210,8 @@ def _exists(path: Path, field: str) -> bool:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except (OSError, ValueError) as error:  # a folder above that may not be entered, a name that is too long
-        raise ConfigurationError(f"{field}: {str(path)!r} cannot be looked at: {error}") from error
+    except (OSError, ValueError) as error:  # no permission for a parent folder, or a name that is too long
+        raise ConfigurationError(f"{field}: {str(path)!r} cannot be accessed: {error}") from error
     return True
 
 
@@ -219,28 +221,28 @@ def _scheme(text: str) -> str:
 
 
 def _local_path(text: str, field: str) -> Path | None:
-    """Return the absolute path, or None for a URI of another scheme."""
+    """Return the absolute path; None for a URI of another scheme."""
     scheme = _scheme(text)
     if scheme == "file":
         path = file_uri_path(text)
         if len(text) == len("file://") or "\0" in str(path):
-            raise ConfigurationError(f"{field}: {text!r} is no path")
+            raise ConfigurationError(f"{field}: {text!r} is not a path")
         return path
     return None if scheme else _path(text)
 
 
 def _path(text: str) -> Path:
-    r"""Return the absolute path. Where `data\x` is no file of that very name, it is `data/x` as Windows writes it."""
+    r"""Return the absolute path. If there is no file named `data\x`, it means `data/x` in the Windows form."""
     path = Path(text).absolute()
     if "\\" in text and not os.path.lexists(path):
         written = Path(text.replace("\\", "/")).absolute()
-        if os.path.exists(written):  # noqa: PTH110 - False, not an error, of what no path can be
+        if os.path.exists(written):  # noqa: PTH110 - False instead of an error for an impossible path
             return written
     return path
 
 
 def _check_readable(source: LocalSource, field: str) -> None:
-    """Refuse what cannot be read, and a directory without a file in it."""
+    """Refuse a source that cannot be read, and a directory without a file."""
     try:
         first = next(source.files(), None)
     except StagingError as error:

@@ -1,9 +1,9 @@
-"""The one S3 transfer of the package: files up, prefixes down.
+"""The package's only S3 transfer: uploads of files and downloads of prefixes.
 
-Small files and the parts of large ones share one pool of threads (`processing.staging.thread_pool`), so that latency
-costs little whatever the sizes; memory is bounded by the pool, not by files or sizes. A file that changes while it is
-read is an error. Whatever happens, Ctrl-C included, a multipart upload that was begun is completed or aborted, and
-nothing half-written is seen under its final name. Where obstore is installed, it sends and fetches the small files.
+Small files and the parts of large ones share one thread pool (`processing.staging.thread_pool`), so latency costs
+little for files of any size. The pool bounds the memory, independent of the number and sizes of the files. A file that
+changes while it is read is an error. In all cases, Ctrl-C included, a started multipart upload is completed or aborted,
+and no partial file is visible under its final name. If obstore is installed, it transfers the small files.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from processing.staging.progress import Report
 
 SINGLE_PUT = 16 * MB
-"""Bytes up to which a file is one PutObject."""
+"""A file of up to this many bytes is sent by one PutObject."""
 
 
 def upload_all(
@@ -53,18 +53,19 @@ def upload_all(
     progress: Report | None = None,
     workers: int | None = None,
 ) -> None:
-    """Upload the files; all are tried before the error is raised.
+    """Upload the files. All are tried before the error is raised.
 
     Args:
         api: the calls to S3.
-        uploads: the files and where they go.
-        expected_owner: the account that a bucket has to belong to; None for one that may be anybody's.
-        progress: takes a `Progress` whenever a file, or a part of one, has arrived. What it raises ends the transfer.
-        workers: requests in flight at most; as many as the transport is good for where left out.
+        uploads: the files and their objects.
+        expected_owner: returns the account that must own a bucket; None for any account.
+        progress: receives a `Progress` whenever a file, or a part of one, has arrived. An error that it raises ends the
+            transfer.
+        workers: the most requests in flight; by default the number that suits the client.
 
     Raises:
-        ClaimedError: another run has put an object that this one has to put.
-        StagingError: names every file that was not uploaded, and why.
+        ClaimedError: another run has created an object that this run has to create.
+        StagingError: files could not be uploaded. The message names each with the reason.
     """
     uploads = tuple(uploads)
     if not uploads:
@@ -104,10 +105,10 @@ def download_prefix(
 
     Args:
         api: the calls to S3.
-        uri: an object, or a prefix. What only begins with the same letters (`out2/` for `out`) is not below it.
-        to: the directory; made if missing. Files of the same names are replaced.
+        uri: an object or a prefix. Keys that only begin with the same letters (`out2/` for `out`) are not below it.
+        to: the directory, created if missing. Files of the same names are replaced.
         expected_owner: as for `upload_all`.
-        extra: more parameters of GetObject.
+        extra: further parameters of GetObject.
         progress: as for `upload_all`.
         workers: as for `upload_all`.
 
@@ -115,7 +116,8 @@ def download_prefix(
         The files, sorted.
 
     Raises:
-        StagingError: names every object that was not fetched. Where a key is no path inside the directory, nothing is.
+        StagingError: objects could not be downloaded, each named. If a key is not a path inside the directory, nothing
+            is downloaded.
     """
     with ObstoreClient.from_environment(api) as obstore:
         with obstore.learn_route(uri.bucket, ""):
@@ -136,12 +138,12 @@ def download_prefix(
 def put_bytes(
     api: RetryingApi, body: bytes, target: S3Uri, *, kms_key: str | None = None, expected_owner: ExpectedOwner
 ) -> None:
-    """Put an object with the given content."""
+    """Put an object with this content."""
     api.call("s3", "PutObject", {**object_params(target, expected_owner), **encryption_params(kms_key), "Body": body})
 
 
 def get_bytes(api: RetryingApi, source: S3Uri, *, expected_owner: ExpectedOwner) -> bytes:
-    """Return an object's content; it has to fit in memory."""
+    """Return an object's content, which has to fit into memory."""
     return get_object(api, object_params(source, expected_owner), lambda answer: cast("bytes", answer["Body"].read()))
 
 
@@ -150,9 +152,9 @@ def _name(uri: S3Uri, entry: Download) -> str:
 
 
 def _raise_failures(failures: list[tuple[str, Exception | None, str]], message: str) -> None:
-    """Raise one error for all the failures (name, error, reason), if there are any."""
+    """Raise one error for all failures (name, error, reason), if there are any."""
     if failures:
-        named = [(name, reason or "not tried, after the failures before it") for name, _, reason in failures]
+        named = [(name, reason or "not tried after the earlier failures") for name, _, reason in failures]
         raise StagingError(message, sorted(named)) from next((error for _, error, _ in failures if error), None)
 
 
@@ -173,16 +175,16 @@ class Uploader:
         self._obstore = obstore
 
     def place(self, upload: Upload) -> dict[str, Any]:
-        """Return the parameters that say where an upload goes."""
+        """Return the parameters of an upload's location."""
         return object_params(upload.target, self.expected_owner)
 
     def settings(self, upload: Upload) -> dict[str, Any]:
-        """Return these, and all others that an upload has but its content."""
+        """Return all parameters of an upload except its content."""
         claim = {} if upload.claim is None else {"Metadata": {CLAIM_METADATA: upload.claim}}
         return {**dict(upload.extra), **claim, **self.place(upload), **encryption_params(upload.kms_key)}
 
     def send(self, upload: Upload) -> Callable[[], None] | None:
-        """Upload a file; where it takes many parts, return what does so."""
+        """Upload a file. If it needs many parts, return the function that sends them instead."""
         if upload.copy_of is not None and self._copy(upload):
             size = upload.size or 0
         elif upload.body is not None:
@@ -191,8 +193,8 @@ class Uploader:
                 self._put_content(upload, upload.body)
         else:
             with SourceFile(upload.source) as source:
-                # What has to be hashed on its way goes in parts where it is not small: those are in memory, and the
-                # last step can be refused.
+                # A file that is hashed while it is sent goes in parts unless it is small: parts are in memory, and the
+                # upload need not be completed if the hash is wrong.
                 if source.size > (SINGLE_PUT if upload.sha256 is None else SMALL_FILE):
                     return functools.partial(self._send_large, upload)
                 size = source.size
@@ -211,7 +213,7 @@ class Uploader:
             try:
                 self._put(upload, lambda: {"Body": source.stream()})
             except Exception:
-                source.check_unchanged()  # it may be why S3 refused the body
+                source.check_unchanged()  # a change may be the reason why S3 refused the body
                 raise
         source.check_unchanged()
 
@@ -224,12 +226,13 @@ class Uploader:
                 self.pool.record_arrival(0, 1)
 
     def _exists(self, upload: Upload, size: int) -> bool:
-        """Whether an object whose key names the content, and the KMS key, is there already.
+        """Return whether an object whose key names the content, and the KMS key, exists already.
 
-        Of a whole directory's files a listing has told so before: what comes here is missing.
+        Files of a directory that reach this point are known to be missing: a listing was compared before.
 
         Raises:
-            StagingError: what is there cannot be that content: a job must not get it, and another may be reading it.
+            StagingError: the existing object cannot be that content. A job must not read it, and another may be reading
+                it.
         """
         if not upload.content_addressed or upload.tree is not None:
             return False
@@ -238,8 +241,8 @@ class Uploader:
             return False
         if found.get("ContentLength") != size:
             raise StagingError(
-                f"{upload.target} has {found.get('ContentLength')} bytes, and by its name it would have {size}: "
-                "somebody has put something else there; remove it"
+                f"{upload.target} has {found.get('ContentLength')} bytes, but its name stands for content of {size}: "
+                "the object was replaced; remove it"
             )
         return True
 
@@ -259,7 +262,7 @@ class Uploader:
         write_upload(self.api, upload, self.place(upload), put)
 
     def _copy(self, upload: Upload) -> bool:
-        """Let S3 copy the content from an object that has it; False where it has to be uploaded after all."""
+        """Let S3 copy the content from an object that has it. Return False if the file has to be uploaded instead."""
         from botocore.exceptions import ClientError
 
         assert upload.copy_of is not None
@@ -280,7 +283,7 @@ class Uploader:
         return True
 
 
-# The object has gone or changed, may not be read, or is larger than the 5 GB that are copied at once.
+# The object is gone or has changed, may not be read, or exceeds the 5 GB of one CopyObject.
 _COPY_NOT_POSSIBLE = frozenset(
     {"NoSuchKey", "NoSuchBucket", "404", "PreconditionFailed", "412", "AccessDenied", "403", "InvalidRequest"}
 )

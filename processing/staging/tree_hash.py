@@ -1,4 +1,9 @@
-"""A directory's files and their hashes, and the one hash of names and contents that names the whole tree."""
+"""Hashes of a directory: one per file, and one of all names and contents that names the whole tree.
+
+Hashing reads every file. The cache therefore keeps each file's hash together with its size, times, inode and device,
+and a file with the same values is not read again: the second run with an unchanged directory reads no file at all. To
+switch this off, set the environment variable PROCESSING_CACHE_HOME to a new, empty folder.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +22,19 @@ if TYPE_CHECKING:
     from processing.request.s3_uri import S3Uri
     from processing.staging.sources import LocalSource
 
-_TIMESTAMP_RESOLUTION = 2.0  # seconds after which a file's next change shows in its time for sure, on FAT too
-_BLOCK = 1024 * 1024
+_TIMESTAMP_RESOLUTION = 2.0  # seconds: the coarsest modification times are those of FAT
+_BLOCK = 1024 * 1024  # bytes that are read and hashed at a time
 
 
 @attrs.frozen
 class HashedFile:
-    """A file and its content's hash.
+    """A file and the hash of its content.
 
     Args:
         path: the file.
         name: its name relative to the source, with forward slashes.
         size: its size in bytes.
-        sha256: its content's SHA-256 (hexadecimal).
+        sha256: the SHA-256 of its content (hexadecimal).
     """
 
     path: Path
@@ -40,12 +45,12 @@ class HashedFile:
 
 @attrs.frozen
 class Tree:
-    """A directory as it is uploaded once, for every run that finds it unchanged.
+    """A directory that is uploaded once, for all runs that find it unchanged.
 
     Args:
         directory: the directory.
-        folder: the prefix that such trees are kept below.
-        kms_key: the KMS key that its objects are encrypted with; None leaves it to the bucket.
+        folder: the prefix that contains such trees.
+        kms_key: the KMS key of its objects; None if the bucket decides.
         files: the hash of each file by its name relative to the directory, in the order of the names.
     """
 
@@ -54,7 +59,7 @@ class Tree:
     kms_key: str | None
     files: Mapping[str, str] = attrs.field(repr=False)
     target: S3Uri = attrs.field(init=False)
-    """The tree's own prefix. It names the key too: under another one, other objects are made."""
+    """The tree's own prefix. It depends on the KMS key, too: another key leads to other objects."""
 
     @target.default
     def _named_by_content(self) -> S3Uri:
@@ -67,17 +72,17 @@ class Tree:
 
 
 def hash_files(source: LocalSource, now: Callable[[], float] = time.time) -> list[HashedFile]:
-    """Return a source's files with their hashes; those of files that look the same as last time are settled.
+    """Return a source's files with their hashes. Files that have not changed since the last run are not read again.
 
-    A file looks the same where its size, times, inode and device are. One that was changed in the two seconds before
-    it was hashed may be changed again and look the same: it is not settled.
+    A file counts as unchanged if its size, times, inode and device are the same. A file that changed in the two seconds
+    before it was hashed could change again without another modification time. Its hash is not stored.
 
     Args:
         source: a file or a directory.
-        now: what tells the time that files are marked with.
+        now: returns the current time on the scale of modification times.
 
     Raises:
-        StagingError: files that cannot be read, or that change meanwhile, each named.
+        StagingError: files cannot be read or change meanwhile, each named.
     """
     directory = str(source.path)
     known = cache.load("hashes", directory)
@@ -103,7 +108,7 @@ def hash_files(source: LocalSource, now: Callable[[], float] = time.time) -> lis
 
 
 def _file_stat(path: Path) -> list[int]:
-    """Return what a file looks like: size, times (nanoseconds), inode, device."""
+    """Return the values that identify a file's state: size, times (nanoseconds), inode, device."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev]
 

@@ -216,7 +216,7 @@ def test_a_limit(tmp_path: Path) -> None:
         make_bundle(members(tmp_path, files), limit=1_000_000)
     assert str(error.value) == (
         "bundle_limit: the code has 1.3 MB, at most 1.0 MB are allowed. The largest: data/ (0.7 MB), model.bin "
-        "(0.6 MB), x.py (0 bytes). What the job does not need can be named in a .processingignore"
+        "(0.6 MB), x.py (0 bytes). Name files that the job does not need in a .processingignore"
     )
     assert make_bundle(members(tmp_path, files), limit=1_400_000).size < 1_400_000
 

@@ -191,7 +191,7 @@ def test_the_later_file_wins(tmp_path: Path) -> None:
     """Of two files with one name the dependency is taken, with a warning; the same file twice is one file."""
     source = make(tmp_path / "src", {"lib/a.py": "1"})
     other = make(tmp_path / "lib", {"a.py": "2"})
-    with pytest.warns(UserWarning, match=r"dependencies\[0\]: .* takes the place of .*: both are lib/a.py in the job"):
+    with pytest.warns(UserWarning, match=r"dependencies\[0\]: .* replaces .*: both are lib/a.py in the job"):
         (member,) = code_members(source, [other])
     assert member.path == other / "a.py"
     with warnings.catch_warnings():
@@ -216,7 +216,7 @@ def test_credentials_named_outright(tmp_path: Path) -> None:
 def test_nothing_left(tmp_path: Path) -> None:
     """A directory of which everything stays behind is refused, with the name of the file that says so."""
     make(tmp_path, {".gitignore": "*\n", "a.py": ""})
-    with pytest.raises(ConfigurationError, match=r"source_dir: of .* no file is left after \.gitignore"):
+    with pytest.raises(ConfigurationError, match=r"source_dir: no file of .* is left after \.gitignore"):
         code_members(tmp_path, (), "source_dir")
 
 

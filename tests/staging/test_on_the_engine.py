@@ -66,7 +66,7 @@ def test_what_cannot_be_the_code_is_not_run(session: LocalSession, faults: Fault
     pending = PendingUploads()
     target = S3Uri.parse(pending.add_code(tmp_path / "x.py", S3Uri(session.default_bucket())))
     session.upload_string_as_file_body("other", target.bucket, target.key)
-    with pytest.raises(StagingError, match=f"{target} has 5 bytes, and by its name it would have 7"):
+    with pytest.raises(StagingError, match=f"{target} has 5 bytes, but its name stands for content of 7"):
         upload_all(session.api, pending.uploads, expected_owner=session.expected_owner)
     assert session.read_s3_file(target.bucket, target.key) == "other"
 

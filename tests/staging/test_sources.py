@@ -139,10 +139,10 @@ def test_s3_uris() -> None:
         (Path("s3://b/k"), r"inputs\[0\].source: a pathlib path cannot hold an S3 URI"),
         (5, r"inputs\[0\].source: must be a path or a URI, not int"),
         (b"x", r"inputs\[0\].source: must be a path or a URI, not bytes"),
-        ("", r"inputs\[0\].source: '' is no path"),
-        ("file://", r"inputs\[0\].source: 'file://' is no path"),
-        ("a\0b", r"inputs\[0\].source: .* is no path"),
-        ("file:///a%00b", r"inputs\[0\].source: .* is no path"),
+        ("", r"inputs\[0\].source: '' is not a path"),
+        ("file://", r"inputs\[0\].source: 'file://' is not a path"),
+        ("a\0b", r"inputs\[0\].source: .* is not a path"),
+        ("file:///a%00b", r"inputs\[0\].source: .* is not a path"),
     ],
 )
 def test_what_is_no_source(given_: object, message: str) -> None:
