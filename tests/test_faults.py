@@ -79,7 +79,7 @@ def test_a_job_whose_answer_was_lost_is_reported_as_ours(place: Place, kind: Fau
 
 
 def test_a_taken_name_leaves_the_other_job_alone(place: Place) -> None:
-    """A name of another request is an error, and the other job stays as it was, whatever becomes of our calls."""
+    """A name of another request is an error under every fault, and the other job stays as it was."""
     place.run(job_name="clean", wait=True)
     before = place.session.describe_processing_job("clean")
     ours = build_request(
@@ -102,8 +102,8 @@ def test_a_taken_name_leaves_the_other_job_alone(place: Place) -> None:
     assert place.jobs() == ["clean"]
 
 
-def test_when_nothing_answers_the_error_says_what_may_be(place: Place) -> None:
-    """When even the last look fails, the error tells how to look for the job."""
+def test_without_any_answer_the_error_states_that_the_job_may_exist(place: Place) -> None:
+    """If the last check fails too, the error shows how to look for the job."""
     place.faults.on("CreateProcessingJob", "reset_after", times=99)
     place.faults.on("DescribeProcessingJob", "unreachable", times=99, skip=1)  # the first asks whether the name is free
     with pytest.raises(SubmissionError, match="clean may exist"):
@@ -112,7 +112,7 @@ def test_when_nothing_answers_the_error_says_what_may_be(place: Place) -> None:
 
 
 def test_a_program_that_was_killed_after_the_creation_finds_its_job(place: Place) -> None:
-    """The same program, started again under the same name, reattaches where it is told to, and makes no second job."""
+    """The same program, started again with `if_exists="attach"`, attaches to its job and makes no second one."""
     first = place.run(job_name="clean")
     uploads = place.faults.count()["PutObject"]
     again = place.run(job_name="clean", if_exists="attach")

@@ -30,7 +30,7 @@ ROLE = "arn:aws:iam::000000000000:role/r"
 
 
 class World:
-    """AWS with a create quota, and what submits to it."""
+    """AWS with a quota of creations, and a session and processor that submit to it."""
 
     def __init__(self, folder: Path, *, quota: float | None = None, **simulated: Any) -> None:
         self.clock = VirtualClock()
@@ -42,7 +42,7 @@ class World:
         self.session.client("s3").create_bucket(Bucket="bucket")
 
     def new_session(self) -> Session:
-        """What another process has."""
+        """Return a session as another process has it."""
         return self.aws.session(default_bucket="bucket")
 
     def processor(self, session: Session | None = None, **options: Any) -> ScriptProcessor:
@@ -143,7 +143,7 @@ BAD: list[tuple[Mapping[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("given", "words"), BAD)
-def test_what_cannot_work_is_said_before_anything_is_sent(world: World, given: Mapping[str, Any], words: str) -> None:
+def test_invalid_arguments_are_refused_before_any_call(world: World, given: Mapping[str, Any], words: str) -> None:
     """Names, keys and arguments are checked first; no call is made."""
     options: Any = {"processor": world.processor(), "runs": world.runs(2), "name": "abc", **given}
     before = world.aws.calls.total()
@@ -179,7 +179,7 @@ def test_without_a_rate_the_accounts_is_learnt(tmp_path: Path) -> None:
 
 
 def test_a_rate_that_is_too_high_adapts(tmp_path: Path) -> None:
-    """Somebody else uses half of the quota: all jobs are created all the same."""
+    """All jobs are created although another client uses half of the quota."""
     world = World(tmp_path, quota=5)
     fleet = world.submit(40, rate=10)
     assert len(fleet) == 40
@@ -187,7 +187,7 @@ def test_a_rate_that_is_too_high_adapts(tmp_path: Path) -> None:
 
 
 def test_again_goes_on_where_it_was(world: World) -> None:
-    """What is there is attached to, without an upload; the rest is submitted."""
+    """Existing jobs are attached to without an upload; the others are submitted."""
     world.submit(3)
     world.aws.calls.clear()
     again = world.submit(5)
@@ -207,7 +207,7 @@ def test_a_listing_that_lags_doubles_nothing(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_taken_keeps_its_files(tmp_path: Path) -> None:
-    """Where uploads could replace the input of a job that List does not show yet, it is looked up first."""
+    """If uploads could replace the input of a job that List does not show yet, the name is looked up first."""
     world = World(tmp_path, list_lag=600.0)
     data = tmp_path / "data.txt"
     for text in ("first", "second"):
@@ -220,7 +220,7 @@ def test_a_name_that_is_taken_keeps_its_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["reset_before", "reset_after", "timeout_after", "truncate", "error500", "throttle"])
 def test_faults_make_no_second_job(world: World, kind: Any) -> None:
-    """Whatever happens to a third of the calls, each run has one job."""
+    """Each run has one job although a third of the calls fail in some way."""
     world.aws.faults.on("CreateProcessingJob", kind, probability=0.33)
     fleet = world.submit(12)
     assert fleet.failures == {}
@@ -233,7 +233,7 @@ def test_a_crash_at_any_point_costs_nothing(world: World, point: int) -> None:
     calls = 0
 
     class Killed(BaseException):
-        """What ends a process in the middle."""
+        """An error that stands for the death of a process."""
 
     def dying(params: Any, model: Any, **_: Any) -> None:
         nonlocal calls
@@ -253,7 +253,7 @@ def test_a_crash_at_any_point_costs_nothing(world: World, point: int) -> None:
 
 
 def late(dying: Any) -> Any:
-    """Return what dies when the answer is there."""
+    """Return a function that raises after the answer has arrived."""
     return lambda model, **_: dying(None, model)
 
 
@@ -276,7 +276,7 @@ def test_two_processes_at_once_make_each_job_once(world: World) -> None:
 
 
 def test_failures_are_collected(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """A run that cannot be submitted does not keep the others from it, and is told of by its key."""
+    """A run that cannot be submitted does not stop the others, and its error is found by its key."""
     runs = world.runs(5)
     runs[1] = {"code": "missing.py"}
     runs[3] = {**runs[3], "inputs": [ProcessingInput(world.script.parent / "none", "/opt/ml/processing/input/x")]}
@@ -289,8 +289,8 @@ def test_failures_are_collected(world: World, caplog: pytest.LogCaptureFixture) 
     assert "2 of the jobs of etl could not be submitted" in caplog.text
 
 
-def test_what_cannot_go_well_is_given_up(world: World) -> None:
-    """Where one creation after another is refused, the thousandth is not tried."""
+def test_many_failures_in_a_row_abort_the_submission(world: World) -> None:
+    """If one creation after another is refused, the remaining ones are not tried."""
     world.aws.faults.on("CreateProcessingJob", "denied", times=10_000)
     with pytest.raises(SubmissionError, match="given up after 10 failures in a row") as raised:
         world.submit(1_000)
@@ -316,14 +316,14 @@ def test_a_generator_is_read_as_far_as_needed(tmp_path: Path) -> None:
     assert len(world.names()) == 60
 
 
-def test_a_bad_run_of_a_generator_is_told(world: World) -> None:
+def test_an_invalid_run_of_a_generator_is_an_error(world: World) -> None:
     """It is checked when it comes, and ends the submission."""
     with pytest.raises(ConfigurationError, match=r"runs\[2\]: run\(\) cannot be called so"):
         submit_all(world.processor(), iter([*world.runs(2), {"nonsense": 1}]), name="etl")
 
 
-def test_progress_is_told(world: World) -> None:
-    """After each job, in order; what it raises ends the submission."""
+def test_progress_is_reported(world: World) -> None:
+    """Progress is reported after each job, in order; an error that the function raises ends the submission."""
     world.submit(2)
     told: list[FleetProgress] = []
     world.submit(5, progress=told.append)
@@ -360,7 +360,7 @@ def test_not_blocking(tmp_path: Path) -> None:
 
 
 def test_a_wait_sees_jobs_as_they_come(tmp_path: Path) -> None:
-    """Of a fleet that is still being submitted, the first job to end is told at once, and all are waited for."""
+    """A wait during the submission reports the first end at once, and waits for all jobs."""
     world = World(tmp_path, life=lambda _: Life(ends=5.0))
     go = threading.Event()
     create = world.aws.service.handlers["CreateProcessingJob"]
@@ -387,7 +387,7 @@ def test_a_wait_sees_jobs_as_they_come(tmp_path: Path) -> None:
     assert world.aws.calls.total() == calls  # how they ended is known
 
 
-def test_a_wait_tells_what_ended_the_submission(world: World) -> None:
+def test_a_wait_raises_the_error_of_the_submission(world: World) -> None:
     """An error of the runs ends the wait: the other jobs will not come."""
 
     def runs() -> Iterator[dict[str, Any]]:
@@ -399,8 +399,8 @@ def test_a_wait_tells_what_ended_the_submission(world: World) -> None:
         fleet.wait()
 
 
-def test_a_wait_for_new_jobs_needs_no_look_at_each(tmp_path: Path) -> None:
-    """Of jobs that were just created it is known that they run: what has changed since is listed, and nothing else."""
+def test_a_wait_for_new_jobs_needs_no_describe_of_each(tmp_path: Path) -> None:
+    """Jobs that were just created are known to run: only listings of changes are sent."""
     world = World(tmp_path, life=lambda _: Life(ends=100.0))
     asked, looked = capture(world, "ListProcessingJobs"), capture(world, "DescribeProcessingJob")
     fleet = world.submit(60, rate=1, block=False)
@@ -416,8 +416,8 @@ def test_a_wait_for_new_jobs_needs_no_look_at_each(tmp_path: Path) -> None:
     assert len({params["ProcessingJobName"] for params in looked}) <= few
 
 
-def test_a_wait_for_jobs_that_were_found_begins_with_what_was_listed(tmp_path: Path) -> None:
-    """Of those that had ended nothing is asked any more, of the others what has changed since."""
+def test_a_wait_for_found_jobs_begins_with_their_listed_status(tmp_path: Path) -> None:
+    """Jobs that had ended are not polled; changes of the others are listed."""
     world = World(tmp_path, life=lambda _: Life(ends=5000.0))
     world.submit(150)
     world.aws.jobs.life = lambda _: Life(ends=10.0, status="Failed", failure_reason="AlgorithmError: bad")
@@ -436,9 +436,7 @@ def test_a_wait_for_jobs_that_were_found_begins_with_what_was_listed(tmp_path: P
     assert [event.status for event in processing.events(found[:10], logs=False)] == ["Completed"] * 10  # type: ignore[union-attr]
 
 
-def test_a_submission_that_nobody_waits_for_says_what_is_missing(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unawaited_submission_logs_its_failures(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """Runs that could not be submitted, and an error that ended all, are in the log."""
 
     def runs() -> Iterator[dict[str, Any]]:
@@ -478,7 +476,7 @@ def test_stop_during_submission_lets_no_job_be_created(tmp_path: Path) -> None:
 
 
 def test_stop_survives_lost_answers(tmp_path: Path) -> None:
-    """Stopping again what is stopped already is no error (faults 33 and 34)."""
+    """Stopping a job that is stopped already is not an error (faults 33 and 34)."""
     world = World(tmp_path, life=lambda _: Life(ends=None), list_lag=900.0)
     fleet = world.submit(6)
     world.aws.faults.on("StopProcessingJob", "reset_after", probability=0.5)
@@ -488,8 +486,8 @@ def test_stop_survives_lost_answers(tmp_path: Path) -> None:
     assert {fleet[number].status for number in range(6)} == {"Stopped"}
 
 
-def test_stop_tells_what_could_not_be_stopped(tmp_path: Path) -> None:
-    """All are tried before it is said."""
+def test_stop_raises_for_jobs_that_cannot_be_stopped(tmp_path: Path) -> None:
+    """All jobs are tried before the error is raised."""
     world = World(tmp_path, life=lambda _: Life(ends=None))
     fleet = world.submit(3)
     world.aws.faults.on("StopProcessingJob", "denied", times=1)
@@ -498,8 +496,8 @@ def test_stop_tells_what_could_not_be_stopped(tmp_path: Path) -> None:
     assert world.aws.calls["StopProcessingJob"] == 3
 
 
-def test_stop_reaches_what_another_process_submitted(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """The jobs of another process are stopped too, and it is said where there are ever more of them."""
+def test_stop_reaches_jobs_of_another_process(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The jobs of another process are stopped too, and a warning states that it still creates more."""
     world.aws.jobs.life = lambda _: Life(ends=None, stopping=3600.0)
     mine, name = world.submit(2), "etl"
     submit_all(world.processor(world.new_session()), world.runs(4), name=name)
@@ -531,7 +529,7 @@ def test_stop_reaches_what_another_process_submitted(world: World, caplog: pytes
 
 
 def test_without_permission_to_tag(world: World) -> None:
-    """The error says what is missing and what helps: a fleet without tags, which is found by its name alone."""
+    """The error names the missing permission and a remedy: a fleet without tags, found by its name alone."""
     create = world.aws.service.handlers["CreateProcessingJob"]
 
     def created(params: dict[str, Any]) -> Any:
@@ -572,10 +570,10 @@ def test_without_permission_to_list(world: World) -> None:
     assert world.aws.calls["StopProcessingJob"] == 4
 
 
-def test_ctrl_c_ends_the_submission_and_says_how_to_go_on(
+def test_ctrl_c_ends_the_submission_and_shows_how_to_continue(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is submitted goes on; the message has the ways to continue and to stop."""
+    """Submitted jobs go on; the message shows how to continue and how to stop."""
     interrupt(world, monkeypatch)
     with caplog.at_level(logging.WARNING, "processing"), pytest.raises(KeyboardInterrupt):
         world.submit(1_000, rate=1)
@@ -600,8 +598,8 @@ def interrupt(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world.clock, "wait", interrupted)
 
 
-def test_ctrl_c_before_anybody_has_the_fleet_ends_the_submission(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has begun with some of its threads does not go on behind everybody's back."""
+def test_ctrl_c_during_the_start_ends_the_submission(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A submission that was interrupted while its threads start does not go on unseen."""
     start = threading.Thread.start
 
     def interrupted(thread: threading.Thread) -> None:
@@ -621,7 +619,7 @@ def test_ctrl_c_before_anybody_has_the_fleet_ends_the_submission(world: World, m
 def test_ctrl_c_in_a_later_wait_leaves_the_submission(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of a submission that goes on by itself, the message says how to end it."""
+    """The message shows how to end a submission that goes on in the background."""
     fleet = world.submit(40, rate=2, block=False)
     interrupt(world, monkeypatch)
     with caplog.at_level(logging.WARNING, "processing"), pytest.raises(KeyboardInterrupt):
@@ -664,7 +662,7 @@ def test_a_fleet_is_found_by_its_name(on_engine: ScriptProcessor, tmp_path: Path
         Fleet.attach("nothing", session)
 
 
-def test_jobs_are_found_by_what_they_have(on_engine: ScriptProcessor, tmp_path: Path) -> None:
+def test_jobs_are_found_by_tags_status_and_age(on_engine: ScriptProcessor, tmp_path: Path) -> None:
     """By name prefix, tag, status and age; every condition has to hold."""
     session = on_engine.sagemaker_session
     on_engine.tags = {"team": "data", "stage": "test"}
@@ -718,7 +716,7 @@ def test_long_listings_survive_expired_tokens(world: World) -> None:
 
 
 def test_many_runs_take_little_memory(world: World) -> None:
-    """Names of ten thousand runs are checked in a moment, and kept for nobody."""
+    """The names of ten thousand runs are checked quickly, and are not kept in memory."""
     runs = Runs("etl", ({"code": "prep.py"} for _ in range(10_000)), world.processor().run)
     assert runs.total is None
     assert sum(1 for _ in runs) == 10_000

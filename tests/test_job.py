@@ -89,8 +89,8 @@ def test_run_to_download(
     assert [event.message for event in job.logs()] == ["copying a.txt"]
 
 
-def test_progress_is_told(processor: ScriptProcessor, write: Any, tmp_path: pathlib.Path) -> None:
-    """A run tells how far its uploads have come, the script's among them, and a download the same."""
+def test_progress_is_reported(processor: ScriptProcessor, write: Any, tmp_path: pathlib.Path) -> None:
+    """A run reports the progress of its uploads, including the script's, and a download reports its own."""
     (tmp_path / "data").mkdir()
     for number in range(3):
         (tmp_path / "data" / f"{number}.txt").write_text("abc")
@@ -157,8 +157,8 @@ def test_logs_are_those_of_this_job(processor: ScriptProcessor, write: Any, loca
     assert [event.message for event in job.logs(tail=5)] == ["second"]
 
 
-def test_the_request_is_what_is_run(write: Any, local_session: LocalSession) -> None:
-    """On the engine too, `request` names the bucket and the role that `run` uses, whatever account the role is of."""
+def test_run_sends_the_request(write: Any, local_session: LocalSession) -> None:
+    """On the engine too, `request` has the bucket and the role that `run` uses, also for another account's role."""
     for role in ("arn:aws:iam::123456789012:role/Mine", "Mine"):
         processor = ScriptProcessor(
             role, command=["python3"], instance_type="local", instance_count=1, sagemaker_session=local_session
@@ -187,7 +187,7 @@ class FolderInput(ProcessingInput):
 
 
 def test_subclasses_of_inputs_and_outputs(processor: ScriptProcessor, write: Any, tmp_path: pathlib.Path) -> None:
-    """Inputs and outputs of classes of the user's work, and stay as given."""
+    """Inputs and outputs of the user's own subclasses work, and are not changed."""
     write("a", "a.txt")
     given = (FolderInput(tmp_path), TaggedOutput("/opt/ml/processing/o", owner="me"))
     job = processor.run(write("pass"), inputs=[given[0]], outputs=[given[1]], logs=False)
@@ -195,7 +195,7 @@ def test_subclasses_of_inputs_and_outputs(processor: ScriptProcessor, write: Any
     assert (given[0].input_name, given[1].output_name, given[1].destination) == (None, None, None)
 
 
-def test_failure_says_why(processor: ScriptProcessor, write: Any) -> None:
+def test_failure_has_the_reason(processor: ScriptProcessor, write: Any) -> None:
     """A failed job raises with the reason, the exit message and the last log lines."""
     script = write(
         """
@@ -233,7 +233,7 @@ def wait_for_line(job: ProcessingJob) -> None:
 
 
 def test_stop(processor: ScriptProcessor, write: Any) -> None:
-    """A stopped job is an error of its own, unless the caller says that it is not; stopping again is no error."""
+    """A stopped job raises an error of its own, unless `on_stop` is `return`; stopping it again is not an error."""
     job = processor.run(write(SLEEP), wait=False)
     wait_for_line(job)
     job.stop()
@@ -279,7 +279,7 @@ def test_another_process_goes_on_with_the_events(processor: ScriptProcessor, wri
 def test_lines_of_a_job_that_has_ended_name_their_host(
     local_session: LocalSession, write: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From the first one on, for whoever attaches to it."""
+    """Lines have their host from the first one on, also after `attach`."""
     processor = ScriptProcessor(
         command=["python3"], instance_type="local", instance_count=2, sagemaker_session=local_session
     )
@@ -324,7 +324,7 @@ def test_attach(processor: ScriptProcessor, write: Any, tmp_path: pathlib.Path, 
 
 
 def test_attach_to_nothing(local_session: LocalSession) -> None:
-    """An unknown name or a wrong ARN is an error that says so."""
+    """An unknown name or a wrong ARN raises an error that names the mistake."""
     with pytest.raises(ConfigurationError, match=r"^name: no processing job 'nothing'"):
         attach("nothing", local_session)
     for name in ("", "a b/c", "a" * 64):
@@ -371,7 +371,7 @@ def test_a_taken_generated_name_is_generated_anew(
 def test_two_runs_of_one_generated_name_keep_their_files_apart(
     processor: ScriptProcessor, write: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where two machines generate the same name, the loser's uploads neither replace the winner's nor stay there."""
+    """If two machines generate the same name, the loser's uploads do not replace the winner's, and are removed."""
     script = write(
         """
         import pathlib
@@ -413,7 +413,7 @@ def test_two_runs_of_one_generated_name_keep_their_files_apart(
 def test_a_name_that_is_always_the_same_is_used_as_it_is(
     processor: ScriptProcessor, write: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A subclass's own name is not refused for what a run that died has left under it."""
+    """A subclass's own name is accepted although a killed run has left files under it."""
     (tmp_path / "in").write_text("fresh")
     s3, bucket = processor.sagemaker_session.client("s3"), processor.sagemaker_session.default_bucket()
     s3.put_object(Bucket=bucket, Key="fixed/input/input-1/in", Body=b"left over")
@@ -438,7 +438,7 @@ def test_processor_with_an_entrypoint(local_session: LocalSession) -> None:
 
 
 def test_ctrl_c_detaches(tmp_path: pathlib.Path, write: Any, local_session: LocalSession) -> None:
-    """Ctrl-C while waiting leaves the job running, and says how to attach to it and how to stop it."""
+    """Ctrl-C during a wait leaves the job running, and shows how to attach to it and how to stop it."""
     client = write(
         f"""
         from processing import LocalSession, ScriptProcessor
@@ -532,8 +532,8 @@ def test_names_of_the_same_instant_differ(processor: ScriptProcessor, write: Any
     assert len(names) == 20
 
 
-def test_a_job_without_capacity_says_what_to_try() -> None:
-    """The error of a job that AWS had no instance for is a CapacityError, and tells what to try."""
+def test_a_job_without_capacity_has_advice() -> None:
+    """A job for which AWS has no instance raises a CapacityError with advice."""
     cluster = {"InstanceType": "ml.m5.xlarge", "InstanceCount": 2}
     description = {
         "ProcessingJobStatus": "Failed",

@@ -1,4 +1,4 @@
-"""What a run would do, before it is paid for."""
+"""Plans: the preview of a run."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_the_whole_plan(script: pathlib.Path, data: pathlib.Path) -> None:
 
 
 def test_the_request_is_the_one_that_is_sent(local_session: LocalSession, script: pathlib.Path) -> None:
-    """What a plan shows is what run sends, and planning changes nothing about the run."""
+    """A plan shows the request that run sends, and planning does not change the run."""
     local = ScriptProcessor(
         command=["python3"], instance_count=1, instance_type="local", sagemaker_session=local_session
     )
@@ -113,7 +113,7 @@ def test_the_request_is_the_one_that_is_sent(local_session: LocalSession, script
 
 @pytest.mark.usefixtures("no_calls")
 def test_every_problem_is_in_it(script: pathlib.Path) -> None:
-    """What run would refuse is listed, all of it, and nothing is raised."""
+    """The plan lists every finding for which run would raise, and raises nothing."""
     broken = processor(instance_count=0, max_runtime_in_seconds=10**9, extra={"RoleArn": ROLE})
     plan = broken.plan(script, outputs=["/tmp/out"])
     fields = [problem.partition(":")[0] for problem in plan.problems]
@@ -124,7 +124,7 @@ def test_every_problem_is_in_it(script: pathlib.Path) -> None:
 @pytest.mark.usefixtures("no_calls")
 @pytest.mark.parametrize("code", ["missing.py", "."])
 def test_no_request_at_all(code: str, tmp_path: pathlib.Path) -> None:
-    """Where there is no script there is no request, and the plan says what is wrong."""
+    """Without a script there is no request, and the plan has the problem."""
     plan = processor().plan(os.path.join(tmp_path, code))  # noqa: PTH118 - a directory's own name is kept
     assert plan.request is None
     assert plan.problems[0].startswith("code ")
@@ -133,7 +133,7 @@ def test_no_request_at_all(code: str, tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.usefixtures("no_calls")
 def test_no_region_is_a_problem(script: pathlib.Path) -> None:
-    """Where there is no region the plan says so, and is not an error itself."""
+    """A missing region is a problem in the plan, not an error."""
     plan = ScriptProcessor("MyRole", IMAGE, ["python3"], 1, "ml.m5.xlarge", sagemaker_session=Session()).plan(script)
     assert plan.problems[0].startswith("region_name: no AWS region is set")
 
@@ -183,13 +183,13 @@ def test_no_bundle_is_left_behind(
 
 @pytest.mark.usefixtures("no_calls")
 def test_data_to_be_used_again_is_sent_if_it_is_missing(script: pathlib.Path, data: pathlib.Path) -> None:
-    """The plan says of such an input that only what is missing is sent; how much that is, nobody is asked."""
+    """The plan marks such an input as sent only if it is missing; it does not ask S3 for the missing part."""
     plan = processor().plan(script, [ProcessingInput(data, "/opt/ml/processing/input/data", reuse=True)])
     assert (plan.uploads[0].files, plan.uploads[0].size, plan.uploads[0].only_if_missing) == (2, 2000, True)
 
 
 @pytest.mark.usefixtures("no_calls")
-def test_what_is_spilled_is_uploaded(script: pathlib.Path) -> None:
+def test_a_spilled_command_is_uploaded(script: pathlib.Path) -> None:
     """Variables that a request has no room for are among the uploads, and no problem."""
     plan = processor(env={f"NAME_{number}": "v" for number in range(200)}).plan(script)
     assert plan.problems == ()
@@ -197,7 +197,7 @@ def test_what_is_spilled_is_uploaded(script: pathlib.Path) -> None:
 
 
 def test_files_that_cannot_be_read_are_problems(tmp_path: pathlib.Path, script: pathlib.Path) -> None:
-    """What could not be staged is said, file by file."""
+    """Files that cannot be staged are listed one by one."""
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / ("n" * 200)).mkdir()
@@ -211,7 +211,7 @@ def test_files_that_cannot_be_read_are_problems(tmp_path: pathlib.Path, script: 
 
 @pytest.mark.usefixtures("no_calls")
 def test_warnings_are_in_the_plan(script: pathlib.Path) -> None:
-    """What run would warn of is in the plan, and no warning is given."""
+    """The plan has the warnings that run would log, and logs none."""
     plan = processor(instance_type="ml.m5.xlurge").plan(script)
     assert plan.warnings == (
         "instance_type: 'ml.m5.xlurge' is not known to the installed botocore; did you mean 'ml.m5.xlarge'?",
@@ -220,7 +220,7 @@ def test_warnings_are_in_the_plan(script: pathlib.Path) -> None:
 
 @pytest.mark.usefixtures("no_calls")
 def test_a_role_by_name_is_assumed(script: pathlib.Path) -> None:
-    """Nobody is asked for a role's ARN or the account: the plan shows a made-up one, and says so."""
+    """AWS is not asked for a role's ARN or the account: the plan shows a made-up one, with a warning."""
     named = processor(role="MyRole")
     plan = named.plan(script)
     assert plan.request is not None
@@ -234,7 +234,7 @@ def test_a_role_by_name_is_assumed(script: pathlib.Path) -> None:
 
 @pytest.mark.usefixtures("no_calls")
 def test_the_price_ceiling() -> None:
-    """The ceiling is instances times the longest time that they can run; a day where no maximum is given."""
+    """The ceiling is instances times the longest time that they can run; a day if there is no maximum."""
     image = Processor(ROLE, IMAGE, 2, "ml.m5.xlarge", sagemaker_session=Session(region_name="us-east-1"))
     plan = image.plan()
     assert plan.price == pytest.approx(2 * 24 * 0.23)
@@ -245,7 +245,7 @@ def test_the_price_ceiling() -> None:
 
 @pytest.mark.usefixtures("no_calls")
 def test_the_price_of_preferences_is_that_of_the_dearest() -> None:
-    """Which preference AWS takes is not known: the ceiling is the dearest's, by their own counts."""
+    """AWS's choice among preferences is not known: the price is that of the most expensive one, by its own count."""
     preferences: list[Any] = [
         {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1},
         {"InstanceType": "ml.m5.large", "InstanceCount": 3},
@@ -274,7 +274,7 @@ def test_the_price_of_preferences_is_that_of_the_dearest() -> None:
     ],
 )
 def test_an_unknown_price_blocks_nothing(changes: Any, note: str, script: pathlib.Path) -> None:
-    """Where a price is not known, the plan says why, and is otherwise whole."""
+    """If a price is not known, the plan has the reason, and is otherwise complete."""
     plan = processor(**changes).plan(script)
     assert plan.price is None
     assert note in plan.price_note
@@ -290,8 +290,8 @@ def test_this_machine_costs_nothing(local_session: LocalSession, script: pathlib
     assert local.plan(script).price == 0
 
 
-def test_what_the_engine_cannot_do_is_a_problem(tmp_path: pathlib.Path, script: pathlib.Path) -> None:
-    """A job that cannot run on this machine as it is set up is told so in the plan."""
+def test_a_job_that_the_engine_cannot_run_is_a_problem(tmp_path: pathlib.Path, script: pathlib.Path) -> None:
+    """A job that the engine cannot run on this machine has a problem in its plan."""
     session = LocalSession(tmp_path / "engine", python="/no/such/python")
     local = ScriptProcessor(
         image_uri="local/etl", command=["python3"], instance_count=1, instance_type="local", sagemaker_session=session
@@ -333,5 +333,5 @@ def test_it_is_made_for_reading(script: pathlib.Path, data: pathlib.Path) -> Non
 
 
 def test_an_empty_plan_has_a_text() -> None:
-    """A plan without a request says what is wrong and nothing else."""
+    """The text of a plan without a request has the problems and nothing else."""
     assert str(RunPlan(problems=("code: missing",))) == "warnings    none\nproblems\n  code: missing"

@@ -1,4 +1,4 @@
-"""Submission: one request makes one job, whatever the network does."""
+"""Submission: one request makes exactly one job under every network fault."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_an_answered_call_is_all_there_is() -> None:
 
 @pytest.mark.parametrize("kind", ["reset_before", "unreachable", "throttle", "error500", "error503"])
 def test_a_fault_before_the_commit_is_retried(kind: FaultKind) -> None:
-    """What never reached AWS is sent again, and makes one job."""
+    """A call that never reached AWS is sent again, and makes one job."""
     world = World()
     world.faults.on("CreateProcessingJob", kind, times=3)
     assert world.submit() == Submitted(ARN + "clean", adopted=False)
@@ -161,7 +161,7 @@ def test_the_look_itself_may_fail_too(kind: FaultKind) -> None:
 
 @pytest.mark.parametrize("seed", range(25))
 def test_any_mixture_of_faults_makes_one_job(seed: int) -> None:
-    """Whatever happens to the calls, there is one job, and it is reported as ours."""
+    """Any mixture of faults leads to one job, which is reported as ours."""
     world = World()
     world.faults = FaultInjector(seed)
     kinds: list[FaultKind] = ["throttle", "error500", "reset_before", "reset_after", "timeout_after", "truncate"]
@@ -184,7 +184,7 @@ def test_a_job_that_is_seen_late_is_waited_for() -> None:
 
 
 def test_a_name_of_another_request_is_left_alone() -> None:
-    """Without a lost answer, a taken name is somebody else's: it is not even looked at."""
+    """Without a lost answer, a taken name belongs to another request: no Describe is sent."""
     world = World()
     world.submit()
     before = dict(world.sagemaker.jobs["clean"])
@@ -266,7 +266,7 @@ def test_a_clients_own_retries_are_reckoned_with() -> None:
 
 
 def test_an_error_after_a_lost_answer_does_not_hide_the_job() -> None:
-    """The job that was made can be what filled the quota: the refusal of the second try is not the end."""
+    """The job that was created may itself exhaust the quota: a refusal of the second try is not final."""
     world = World()
     calls: list[int] = []
 
@@ -281,8 +281,8 @@ def test_an_error_after_a_lost_answer_does_not_hide_the_job() -> None:
     assert world.submit().adopted
 
 
-def test_what_cannot_be_known_is_said() -> None:
-    """When not even Describe answers, the error says that the job may exist and how to look."""
+def test_an_undetermined_submission_is_an_error() -> None:
+    """If Describe fails too, the error states that the job may exist, and how to check."""
     world = World()
     world.faults.on("CreateProcessingJob", "reset_after", times=99)
     world.faults.on("DescribeProcessingJob", "unreachable", times=99)
@@ -290,8 +290,8 @@ def test_what_cannot_be_known_is_said() -> None:
         world.submit()
 
 
-def test_a_try_that_came_to_nothing_says_so() -> None:
-    """When the tries run out and there is no job, the error says that none was made."""
+def test_an_error_states_that_no_job_was_created() -> None:
+    """If all tries fail and there is no job, the error states that none was created."""
     world = World()
     world.faults.on("CreateProcessingJob", "reset_before", times=99)
     with pytest.raises(SubmissionError, match="was not created: Connection was closed") as raised:
@@ -319,7 +319,7 @@ LIMIT = (
     ],
 )
 def test_refusals_come_with_advice(code: str, text: str, words: str) -> None:
-    """AWS's own words are kept, and what to do about it is said."""
+    """The error keeps AWS's message and adds advice."""
     world = World()
     world.sagemaker.refusals = [ServiceError(code, text)] * 9
     with pytest.raises(SubmissionError) as raised:
@@ -331,7 +331,7 @@ def test_refusals_come_with_advice(code: str, text: str, words: str) -> None:
 
 
 def test_capacity_in_a_name_is_no_want_of_it() -> None:
-    """A job's own name in AWS's words is not what they say."""
+    """The word `capacity` in a job's own name is not taken for a lack of capacity."""
     world = World()
     text = (
         "User is not authorized to perform: sagemaker:CreateProcessingJob on resource: processing-job/capacity-report"
@@ -354,8 +354,8 @@ def test_a_new_role_is_waited_for() -> None:
     assert 0 < world.clock.monotonic() < 60
 
 
-def test_a_role_that_is_never_known_is_said_plainly() -> None:
-    """After a minute the message names what is wrong with the role."""
+def test_a_role_that_stays_unknown_has_advice() -> None:
+    """After a minute the message names the problem with the role."""
     world = World()
     world.sagemaker.refusals = [ServiceError("ValidationException", ROLE)] * 999
     with pytest.raises(SubmissionError, match=r"trust policy does not allow sagemaker\.amazonaws\.com"):
@@ -370,7 +370,7 @@ def changed(path: str, value: Callable[[Any], Any]) -> dict[str, Any]:
 
 
 def test_server_defaults_are_no_difference() -> None:
-    """What AWS fills in for members that were left out, and what it leaves out for defaults given, is the same."""
+    """Defaults that AWS adds for omitted members, and explicit defaults that it omits, are no differences."""
     bare = {key: value for key, value in REQUEST.items() if key not in {"Environment", "Tags"}}
     filled = {
         **bare,
@@ -393,7 +393,7 @@ def test_the_order_of_lists_is_a_difference() -> None:
 
 
 def test_the_instance_type_that_aws_chose_is_no_difference() -> None:
-    """Of instance preferences AWS answers which one it took."""
+    """AWS's description has the instance preference that it chose."""
     chosen = changed(
         "ProcessingResources.ClusterConfig", lambda value: {**value, "SelectedInstanceType": "ml.m5.large"}
     )
@@ -419,8 +419,8 @@ class Limiter:
         """Nothing is learnt."""
 
 
-def test_what_is_not_wanted_any_more_is_not_sent() -> None:
-    """What holds submissions back may call one off, before the first try or before another."""
+def test_a_cancelled_submission_is_not_sent() -> None:
+    """A rate limiter may cancel a submission, before the first try or before a later one."""
     for tries in (0, 2):
         world = World()
         world.faults.on("CreateProcessingJob", "throttle", times=99)
@@ -429,8 +429,8 @@ def test_what_is_not_wanted_any_more_is_not_sent() -> None:
         assert world.faults.calls == ["CreateProcessingJob"] * tries
 
 
-def test_what_may_be_there_is_looked_for_although_it_is_not_wanted() -> None:
-    """A job whose answer was lost is told of, so that it can be stopped; one that was never made is an error."""
+def test_a_lost_answer_is_resolved_after_a_cancellation() -> None:
+    """A job whose answer was lost is returned, so that it can be stopped; a job that was never created is an error."""
     for kind, is_there in (("reset_after", True), ("error500", False)):
         world = World()
         world.faults.on("CreateProcessingJob", cast("FaultKind", kind))

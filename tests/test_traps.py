@@ -1,4 +1,4 @@
-"""Traps of `sagemaker` 2.x and 3.x: for each of them a test that shows what happens instead."""
+"""Traps of `sagemaker` 2.x and 3.x: each test shows this package's behaviour in its place."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ KEY = "arn:aws:kms:us-east-1:123456789012:key/k"
 
 
 class Noted:
-    """The way to the engine, which notes what goes there."""
+    """A way to the engine that records the calls."""
 
     def __init__(self) -> None:
         self.requests: list[AWSPreparedRequest] = []
@@ -168,7 +168,7 @@ def test_two_names_in_one_millisecond(script: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("base", ["my_job", "my.job", "me@home", "_my job_"])
 def test_names_are_made_valid(base: str, script: pathlib.Path) -> None:
-    """What a job name may not hold is replaced, and the request passes the service's own pattern."""
+    """Characters that a job name may not have are replaced, and the request passes the service's own pattern."""
     name = on_aws(base_job_name=base).request(script).job_name
     assert name.startswith(("my-job-2", "me-home-2"))
 
@@ -188,7 +188,7 @@ def test_a_script_in_s3_is_run_by_the_command() -> None:
 
 
 def test_a_broken_bundle_stops_the_bootstrap(engine: LocalSession, script: pathlib.Path) -> None:
-    """Where the code cannot be unpacked the job fails at that step, with a line that says so; the script never runs."""
+    """If the code cannot be unpacked, the job fails at that point with a log line for it; the script never runs."""
     engine.boto_session.client("s3").put_object(Bucket="mine", Key="code.tar.gz", Body=b"no archive")
     processor = FrameworkProcessor(IMAGE, ROLE, 1, "local", ["python3"], sagemaker_session=engine)
     with pytest.raises(JobFailedError) as raised:
@@ -284,7 +284,7 @@ START = 1_700_000_000
 
 
 class Watched:
-    """A job on AWS that writes lines on some hosts for so many seconds, and somebody who follows it."""
+    """A job on AWS that writes lines on some hosts for a number of seconds, and a wait that follows it."""
 
     def __init__(self, hosts: int, seconds: float, *, every: float) -> None:
         self.clock = VirtualClock(START)

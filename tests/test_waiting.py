@@ -1,4 +1,4 @@
-"""Waiting for many jobs: whoever ends, however, is told once; nobody's failure hides another's."""
+"""Waits for many jobs: each end is reported once, and no failure hides another one."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def test_wait_returns_when_all_have_ended(aws: SimulatedAws) -> None:
     assert isinstance(stopped, JobStoppedError)
 
 
-def test_what_has_ended_is_not_asked_for_again(aws: SimulatedAws) -> None:
-    """The end of a job is final: whoever waited for it knows it without a call."""
+def test_an_ended_job_is_not_polled_again(aws: SimulatedAws) -> None:
+    """The end of a job is final: a second wait needs no call."""
     aws.add_job("run-a", ends=10)
     aws.add_job("run-b", ends=20, status="Failed", lines=[SimulatedLine(1, "no rows")])
     jobs = jobs_of(aws, "run-a", "run-b")
@@ -80,8 +80,8 @@ def test_what_has_ended_is_not_asked_for_again(aws: SimulatedAws) -> None:
     assert sorted(map(str, told)) == ["Completed", "Failed"]
 
 
-def test_a_timeout_returns_what_there_is(aws: SimulatedAws) -> None:
-    """The time being up is no error for `wait`, and is one for `as_completed`."""
+def test_a_timeout_returns_the_state_so_far(aws: SimulatedAws) -> None:
+    """A timeout is not an error for `wait`, and is one for `as_completed`."""
     aws.add_job("run-a", ends=30)
     aws.add_job("run-b", ends=3000)
     aws.add_job("run-c", ends=None)
@@ -147,7 +147,7 @@ def test_a_job_that_cannot_be_watched_is_collected(aws: SimulatedAws) -> None:
 
 
 def test_many_jobs_cost_few_calls(aws: SimulatedAws) -> None:
-    """Hundreds of jobs are waited for with listings, and every end is told within seconds."""
+    """A wait for hundreds of jobs uses listings, and reports every end within seconds."""
     count = 300
     for number in range(count):
         aws.add_job(f"fleet-{number:03}", ends=60 + number, status="Failed" if number % 50 == 0 else "Completed")
@@ -219,7 +219,7 @@ def test_several_sessions_at_once(aws: SimulatedAws) -> None:
         ([], {"return_when": "LAST"}, "return_when: must be 'ALL_COMPLETED'"),
     ],
 )
-def test_what_cannot_be_waited_for(jobs: Any, options: dict[str, Any], problem: str) -> None:
+def test_invalid_arguments_of_a_wait_are_refused(jobs: Any, options: dict[str, Any], problem: str) -> None:
     """Bad input is named, as it was written."""
     with pytest.raises(ConfigurationError, match=problem):
         processing.wait(jobs, **options)
@@ -244,7 +244,7 @@ class Interrupting(VirtualClock):
 
 @pytest.mark.parametrize(("count", "said"), [(2, r"for name in \['run-00', 'run-01'\]\]"), (30, r"name_prefix='run-'")])
 def test_ctrl_c_detaches_from_all(count: int, said: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Ctrl-C leaves the jobs running, and says how to come back to those that have not ended."""
+    """Ctrl-C leaves the jobs running, and shows how to attach to those that have not ended."""
     aws = SimulatedAws(Interrupting())
     for number in range(count):
         aws.add_job(f"run-{number:02}", ends=None)
