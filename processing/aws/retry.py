@@ -1,9 +1,10 @@
-"""The one retry layer: which failures are worth another try, how long to wait, and when an answer is an answer.
+"""The retry layer: classifies failures, decides whether to try again, and waits.
 
-The clients that this package makes do not retry by themselves. Everything that is sent goes through `RetryingApi`,
-which knows three things that a client does not: whether a failed call may have been carried out (`FailureKind`),
-whether an answer is whole (`processing.aws.truncation`), and how fast an operation may be called
-(`processing.aws.rate_limit`). This is the one module that imports tenacity, and only when something is called.
+The clients that this package makes do not retry by themselves. All calls go through `RetryingApi`, which knows three
+things that a client does not: whether a failed call may have been carried out (`FailureKind`), whether a response is
+complete (`processing.aws.truncation`), and how fast an operation may be called (`processing.aws.rate_limit`).
+
+This is the only module that imports tenacity, and it does so at the first call.
 """
 
 from __future__ import annotations
@@ -36,18 +37,18 @@ logger = logging.getLogger(__name__)
 
 
 class FailureKind(enum.Enum):
-    """What a failure says about the call, and so what to do next."""
+    """The meaning of a failure, which decides on the next step."""
 
     THROTTLED = "throttled"
-    """Refused because there were too many: again, more slowly."""
+    """Refused because of too many calls: try again, more slowly."""
     TRANSIENT = "transient"
-    """Surely not carried out (no connection, nothing taken in): again."""
+    """Not carried out (no connection, or the request did not arrive complete): try again."""
     AMBIGUOUS = "ambiguous"
-    """May have been carried out (the answer was lost, or is not whole): again only where that does no harm."""
+    """Perhaps carried out (the response was lost or truncated): try again only if a repetition does no harm."""
     PROPAGATING = "propagating"
-    """The role was made a moment ago and is not yet known everywhere: again, for a bounded time."""
+    """The role was created a moment ago and is not yet known everywhere: try again for a bounded time."""
     EXPIRED = "expired"
-    """The credentials ran out, or could not be had: once more, as botocore may renew them."""
+    """The credentials have expired or could not be loaded: try once more, since botocore may renew them."""
     FATAL = "fatal"
     """The same call would fail the same way."""
 
@@ -56,7 +57,7 @@ class ClockSkewError(ProcessingError):
     """AWS refused a signature because this machine's clock is wrong. The cause is botocore's error.
 
     Attributes:
-        skew: how far the clock is ahead of AWS's, in seconds; negative where it is behind.
+        skew: the seconds by which the clock is ahead of AWS's; negative if it is behind.
     """
 
     def __init__(self, skew: float) -> None:
@@ -70,16 +71,16 @@ class ClockSkewError(ProcessingError):
 
 @attrs.frozen
 class Rule:
-    """One row of `RULES`; a failure has to meet every condition that the row states.
+    """A row of `RULES`: it matches a failure that meets all its conditions.
 
     Args:
-        name: what the row is about.
-        kind: what such a failure is.
-        errors: dotted names of exception classes, subclasses included.
-        codes: AWS's error codes.
-        statuses: HTTP statuses of error answers.
-        message: a pattern to be found in the message.
-        head: True for operations that send HEAD alone, False for all others.
+        name: a name for the log and for tests.
+        kind: the kind of such a failure.
+        errors: dotted names of exception classes, including their subclasses.
+        codes: AWS error codes.
+        statuses: HTTP statuses of error responses.
+        message: a regular expression that is searched for in the message.
+        head: True for operations that send HEAD only, False for all others, None for both.
     """
 
     name: str
@@ -90,8 +91,8 @@ class Rule:
     message: str | None = None
     head: bool | None = None
 
-    def matches(self, failure: _Facts) -> bool:
-        """Return whether the failure meets every condition."""
+    def matches(self, failure: _FailureFacts) -> bool:
+        """Return whether a failure meets all conditions."""
         return (
             (not self.errors or not failure.classes.isdisjoint(self.errors))
             and (not self.codes or failure.code in self.codes)
@@ -104,7 +105,7 @@ class Rule:
 _BOTOCORE = "botocore.exceptions."
 
 RULES: Final[tuple[Rule, ...]] = (
-    # The first row that matches decides. Codes come first: they say more than a status.
+    # The first matching row decides. Codes come before statuses, because they are more specific.
     Rule("clock skew", FailureKind.FATAL, codes=("RequestTimeTooSkewed", "RequestInTheFuture")),
     Rule(
         "credentials expired",
@@ -112,7 +113,7 @@ RULES: Final[tuple[Rule, ...]] = (
         codes=("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"),
     ),
     Rule(
-        # Raised before anything is sent: the place that the credentials come from did not answer.
+        # Raised before anything is sent: the source of the credentials did not respond.
         "credentials not to be had",
         FailureKind.EXPIRED,
         errors=(_BOTOCORE + "CredentialRetrievalError", _BOTOCORE + "MetadataRetrievalError"),
@@ -145,7 +146,7 @@ RULES: Final[tuple[Rule, ...]] = (
         message=r"could not assume role|cannot be assumed|allows principal .* to assume",
     ),
     Rule(
-        # S3 says 400 where a body came too slowly or damaged, 409 where two conditional writes met.
+        # S3 returns 400 if a body arrived too slowly or damaged, and 409 if two conditional writes collided.
         "not taken in",
         FailureKind.TRANSIENT,
         codes=(
@@ -186,7 +187,8 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule("server error by status", FailureKind.AMBIGUOUS, statuses=(500, 502, 503, 504)),
     Rule(
-        # A HEAD has no body to say more: there "404" is the answer. Elsewhere a number means that the body was cut.
+        # botocore uses the status as the code if there is no body. For HEAD that is normal, and "404" is the result.
+        # For all other operations it means that the body was cut off.
         "error body cut",
         FailureKind.AMBIGUOUS,
         codes=("", *map(str, range(400, 500))),
@@ -221,8 +223,8 @@ RULES: Final[tuple[Rule, ...]] = (
 
 
 @attrs.frozen
-class _Facts:
-    """What the rules look at, taken from an error once."""
+class _FailureFacts:
+    """The properties of an error that rules test."""
 
     classes: frozenset[str]
     code: str | None
@@ -232,14 +234,14 @@ class _Facts:
 
 
 def classify(error: BaseException) -> FailureKind:
-    """Return what a failure means, by the first of `RULES` that matches."""
+    """Return the kind of a failure, by the first matching rule of `RULES`."""
     return rule_for(error).kind
 
 
 def rule_for(error: BaseException) -> Rule:
-    """Return the first of `RULES` that matches the failure."""
+    """Return the first rule of `RULES` that matches a failure."""
     details = response_of(error).get("Error", {})
-    facts = _Facts(
+    facts = _FailureFacts(
         classes=frozenset(f"{base.__module__}.{base.__qualname__}" for base in type(error).__mro__),
         code=details.get("Code"),
         status=http_status(error),
@@ -250,25 +252,28 @@ def rule_for(error: BaseException) -> Rule:
 
 
 def error_code(error: BaseException) -> str | None:
-    """Return AWS's error code, such as `ThrottlingException`; None for what is not an error answer."""
+    """Return the AWS error code, such as `ThrottlingException`; None if the error is not an error response."""
     code = response_of(error).get("Error", {}).get("Code")
     return None if code is None else str(code)
 
 
 def response_of(error: BaseException) -> Mapping[str, Any]:
-    """Return the parsed error answer; empty where none came (`HTTPClientError` has a `response`, which is None)."""
-    answer = getattr(error, "response", None)
-    return answer if isinstance(answer, Mapping) else {}
+    """Return the parsed error response; empty if there is none (the `response` of an `HTTPClientError` is None)."""
+    response = getattr(error, "response", None)
+    return response if isinstance(response, Mapping) else {}
 
 
 def http_status(error: BaseException) -> int | None:
-    """Return the HTTP status of an error answer; None for what is not one."""
+    """Return the HTTP status of an error response; None if the error is not one."""
     status: int | None = _metadata(error).get("HTTPStatusCode")
     return status
 
 
 def is_not_found(error: BaseException) -> bool:
-    """Return whether SageMaker says that there is no such job: not always by the code that its model names."""
+    """Return whether SageMaker reports that the job does not exist.
+
+    Its error code is not always the one that the service model names.
+    """
     code = error_code(error)
     return code == "ResourceNotFound" or (code == "ValidationException" and "could not find" in str(error).lower())
 
@@ -279,7 +284,11 @@ def is_denied(error: BaseException) -> bool:
 
 
 def server_time(metadata: Mapping[str, Any]) -> float | None:
-    """Return the `Date` header of an answer's ResponseMetadata as seconds since the epoch; None where it has none."""
+    """Return the `Date` header of a response as seconds since the epoch; None if it is missing.
+
+    Args:
+        metadata: the response's `ResponseMetadata`.
+    """
     return _http_date((metadata.get("HTTPHeaders") or {}).get("date"))
 
 
@@ -298,16 +307,17 @@ def _http_date(text: str | None) -> float | None:
 
 @attrs.frozen
 class RetryPolicy:
-    """How long a call is tried.
+    """The limits of retrying a call.
 
     Args:
-        attempts: the most tries. Throttled and role-not-yet-known ones are bounded by time alone.
-        base: the first wait is a random one up to this many seconds; each next one up to twice as long.
+        attempts: the maximum number of tries. Tries that were throttled do not count, nor do those that failed because a
+            role was not yet known: they are limited by time only.
+        base: the first wait is random up to this many seconds; the bound doubles with each further wait.
         cap: the longest wait, in seconds.
-        budget: seconds for all tries together, without the time in which a rate limiter held them back.
-        propagation: seconds in which a role may become known.
-        patience: seconds after which no answer is waited for, though the call may still be carried out: for calls that
-            change nothing.
+        budget: seconds for all tries together, without the time for which a rate limiter held them back.
+        propagation: seconds for which a role may be unknown.
+        patience: seconds after which to stop waiting for the response. The call may still be carried out, so this is
+            only for calls that change nothing.
     """
 
     attempts: int = 8
@@ -320,12 +330,12 @@ class RetryPolicy:
 
 @attrs.frozen
 class Failure:
-    """One try that failed.
+    """A failed try.
 
     Args:
-        kind: what the failure means.
+        kind: the kind of the failure.
         error: the error itself.
-        attempt: the number of the try, from 1.
+        attempt: the number of the try, counted from 1.
     """
 
     kind: FailureKind
@@ -334,29 +344,29 @@ class Failure:
 
 
 class RateLimiter(Protocol):
-    """What holds calls back before they are sent, and is told how they went."""
+    """A limit on the rate of calls, which learns from their results."""
 
     def acquire(self, clock: Clock) -> float:
-        """Return when a call may be sent; the seconds that it waited."""
+        """Wait until a call may be sent, and return the seconds that this took."""
 
     def succeeded(self) -> None:
-        """Take note of a call that went through."""
+        """Record a call that was not throttled."""
 
     def throttled(self) -> None:
-        """Take note of a call that was refused because there were too many."""
+        """Record a call that was throttled."""
 
 
 class RetryingApi:
-    """Calls AWS: the clients of a session under one retry policy.
+    """Calls AWS through the clients of a session, under one retry policy.
 
     Args:
-        client: returns the botocore client of a service; its own retries are expected to be off.
-        policy: how long a call is tried.
-        clock: the time that waits are measured on.
-        random: where the jitter comes from.
-        rate_limiters: by operation, what holds calls back before they are sent.
-        boto_session: returns the boto3 session that made the clients, for a transport that signs by itself; None where
-            there is to be no such transport.
+        client: returns the botocore client of a service, with botocore's own retries disabled.
+        policy: the limits of retrying.
+        clock: the clock that waits are measured on.
+        random: the source of jitter.
+        rate_limiters: the rate limiters by operation; operations without one are not limited.
+        boto_session: returns the boto3 session that made the clients, for a transport that signs requests by itself.
+            None if no such transport may be used.
     """
 
     def __init__(
@@ -386,21 +396,20 @@ class RetryingApi:
         policy: RetryPolicy | None = None,
         rate_limiter: RateLimiter | None = None,
     ) -> dict[str, Any]:
-        """Call one operation until it is answered, and return the answer.
+        """Call an operation, with retries, and return its response.
 
         Args:
             service: botocore's name of the service, such as `sagemaker`.
             operation: the operation as AWS spells it, such as `DescribeProcessingJob`.
-            params: its parameters, or what makes them anew for each try (a body that a try has read is spent).
-            on_failure: told of every try that failed, the last one too.
-            policy: in place of the API's own.
-            rate_limiter: what holds the tries back, in place of the operation's own.
+            params: its parameters, or a function that makes them for each try (a try consumes a body).
+            on_failure: called for every failed try, including the last one.
+            policy: the limits of retrying, in place of the API's own.
+            rate_limiter: the rate limiter, in place of the operation's own.
 
         Raises:
-            botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: the last failure, when no further try
-                is worth it.
-            TruncatedResponseError: the last answer was not whole.
-            ClockSkewError: this machine's clock is off.
+            botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: the last try failed.
+            TruncatedResponseError: the last response was truncated.
+            ClockSkewError: this machine's clock is wrong.
         """
         from botocore import xform_name
 
@@ -408,14 +417,14 @@ class RetryingApi:
         method = getattr(client, xform_name(operation))
 
         def once() -> dict[str, Any]:
-            answer: dict[str, Any] = method(**(params() if callable(params) else params))
-            check_response(client, operation, answer)
-            return answer
+            response: dict[str, Any] = method(**(params() if callable(params) else params))
+            check_response(client, operation, response)
+            return response
 
         return self._run(once, on_failure, policy or self.policy, rate_limiter or self.rate_limiter(operation))
 
     def rate_limiter(self, operation: str) -> AdaptiveRateLimiter | None:
-        """Return what holds the calls of an operation back before they are sent; None where nothing does."""
+        """Return the rate limiter of an operation; None if it is not limited."""
         return self._rate_limiters.get(operation)
 
     def attempt(
@@ -426,16 +435,16 @@ class RetryingApi:
         on_failure: Callable[[Failure], None] | None = None,
         policy: RetryPolicy | None = None,
     ) -> T:
-        """Do anything under the same policy, such as a GET together with reading its body.
+        """Call a function with retries, for example one that sends a GET and reads the body.
 
         Args:
-            label: what is done, for the log.
-            function: does it, all over again at each try.
-            on_failure: told of every try that failed, the last one too.
-            policy: in place of the API's own.
+            label: a description for the log.
+            function: called again for each try.
+            on_failure: called for every failed try, including the last one.
+            policy: the limits of retrying, in place of the API's own.
 
         Raises:
-            Exception: the last failure of `function`, when no further try is worth it.
+            Exception: the last try failed; this is the error of `function`.
         """
         logger.debug("%s", label)
         return self._run(function, on_failure, policy or self.policy, None)
@@ -449,24 +458,24 @@ class RetryingApi:
     ) -> T:
         import tenacity
 
-        tries = _Tries(policy, self.clock, self.random, rate_limiter, on_failure)
+        state = _RetryState(policy, self.clock, self.random, rate_limiter, on_failure)
         retrying = tenacity.Retrying(
             sleep=self.clock.sleep,
-            retry=tenacity.retry_if_exception(tries.is_worth_another),
-            wait=tries.wait,
-            stop=tries.is_over,
+            retry=tenacity.retry_if_exception(state.should_retry),
+            wait=state.next_wait,
+            stop=state.should_stop,
             reraise=True,
         )
         try:
-            return retrying(tries.paced(function))
+            return retrying(state.rate_limited(function))
         except Exception as error:
-            if skew := _skew(error, self.clock):
+            if skew := _clock_skew(error, self.clock):
                 raise ClockSkewError(skew) from error
             raise
 
 
-class _Tries:
-    """The tries of one call: what tenacity asks after each of them."""
+class _RetryState:
+    """The state of one call over its tries: the callbacks that tenacity calls after each of them."""
 
     def __init__(
         self,
@@ -482,13 +491,13 @@ class _Tries:
         self._limiter = rate_limiter
         self._on_failure = on_failure
         self._started: float | None = None
-        self._held = 0.0  # seconds that the rate limiter held tries back after the first
+        self._held = 0.0  # seconds for which the rate limiter held back all tries but the first
         self._number = 0
         self._counted = 0  # tries that count against the policy's attempts
         self._kind = FailureKind.FATAL
         self._expired = False
 
-    def paced(self, function: Callable[[], T]) -> Callable[[], T]:
+    def rate_limited(self, function: Callable[[], T]) -> Callable[[], T]:
         """Return `function` with a wait for the rate limiter before each try."""
 
         @functools.wraps(function)
@@ -506,8 +515,8 @@ class _Tries:
 
         return one_try
 
-    def is_worth_another(self, error: BaseException) -> bool:
-        """Note a failure, and return whether its kind allows another try."""
+    def should_retry(self, error: BaseException) -> bool:
+        """Record a failure, and return whether its kind allows another try."""
         self._number += 1
         self._kind = kind = classify(error)
         if self._limiter and kind is FailureKind.THROTTLED:
@@ -520,16 +529,16 @@ class _Tries:
         self._counted += kind in {FailureKind.TRANSIENT, FailureKind.AMBIGUOUS}
         return kind is not FailureKind.FATAL
 
-    def wait(self, state: tenacity.RetryCallState) -> float:
-        """Return the seconds to wait before the next try: random up to a doubling bound, or what the server asks."""
+    def next_wait(self, state: tenacity.RetryCallState) -> float:
+        """Return the seconds until the next try: random up to a doubling bound, or as many as the server requests."""
         base = 1.0 if self._kind is FailureKind.PROPAGATING else self._policy.base
         bound = min(self._policy.cap, base * 2.0 ** min(self._number - 1, 32))
         jittered = self._random.uniform(0.0, bound)
         error = state.outcome.exception() if state.outcome else None
         return max(jittered, _retry_after(error, self._clock)) if error else jittered
 
-    def is_over(self, state: tenacity.RetryCallState) -> bool:
-        """Return whether the tries or the time have run out, the coming wait included."""
+    def should_stop(self, state: tenacity.RetryCallState) -> bool:
+        """Return whether the number of tries or the time, including the next wait, is used up."""
         spent = self._clock.monotonic() - (self._started or 0.0) - self._held + state.upcoming_sleep
         if self._kind is FailureKind.PROPAGATING:
             over = spent > self._policy.propagation
@@ -547,7 +556,7 @@ class _Tries:
 
 
 def _retry_after(error: BaseException, clock: Clock) -> float:
-    """Return the seconds that the server asked us to wait, or 0."""
+    """Return the seconds of the response's `Retry-After` header, or 0."""
     text = (_metadata(error).get("HTTPHeaders") or {}).get("retry-after")
     if not text:
         return 0.0
@@ -568,11 +577,12 @@ _SIGNATURE_CODES = frozenset(
         "SignatureDoesNotMatch",
     }
 )
-_TOLERATED_SKEW = 300.0  # seconds; AWS refuses signatures beyond five minutes, S3 beyond fifteen
+# Seconds by which a clock may be wrong: AWS refuses signatures beyond five minutes, S3 beyond fifteen.
+_TOLERATED_SKEW = 300.0
 
 
-def _skew(error: BaseException, clock: Clock) -> float | None:
-    """Return how far our clock is ahead of the server's, where that is why a signature was refused."""
+def _clock_skew(error: BaseException, clock: Clock) -> float | None:
+    """Return by how many seconds our clock is ahead of the server's, if a signature was refused because of that."""
     if error_code(error) not in _SIGNATURE_CODES:
         return None
     theirs = server_time(_metadata(error))

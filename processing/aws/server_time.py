@@ -1,4 +1,4 @@
-"""What time it is at AWS, told by its answers: this machine's own clock may be wrong, and may have been asleep."""
+"""Time by AWS's clock, learned from responses: this machine's clock may be wrong, or the machine may have slept."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ if TYPE_CHECKING:
 
     from processing.clock import Clock
 
-_UNTOLD = 300.0  # seconds by which a clock may be off whose signatures AWS still takes
+# Seconds by which this machine's clock may be ahead as long as no response is known: AWS refuses the signatures of a
+# clock that is further off.
+_MAX_SKEW = 300.0
 
 
 class ServerTime:
     """The difference between AWS's time and a monotonic clock.
 
-    An answer's `Date` header is cut to whole seconds and some time old when it is read; so each answer bounds the
-    difference from both sides, and many of them closely. Bounds that contradict each other mean that the machine slept.
+    A response's `Date` header is cut to whole seconds, and some time has passed when it is read. So each response
+    bounds the difference from both sides, and several of them bound it closely. Bounds that contradict each other mean
+    that the machine slept; then the newest ones count.
 
     Args:
         clock: the clock that calls are measured on.
@@ -27,17 +30,18 @@ class ServerTime:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        # The bounds of AWS's time minus the monotonic clock's reading, in seconds.
         self._least = -math.inf
         self._most = math.inf
 
-    def update(self, answer: Mapping[str, Any], sent: float) -> None:
-        """Take the time from an answer.
+    def update(self, response: Mapping[str, Any], sent: float) -> None:
+        """Learn the time from a response.
 
         Args:
-            answer: as botocore gives it.
+            response: the response as botocore returns it; ignored if it has no `Date` header.
             sent: the monotonic clock's reading before the call.
         """
-        date = server_time(answer.get("ResponseMetadata") or {})
+        date = server_time(response.get("ResponseMetadata") or {})
         if date is None:
             return
         least, most = date - self._clock.monotonic(), date + 1.0 - sent
@@ -48,19 +52,20 @@ class ServerTime:
 
     @property
     def is_known(self) -> bool:
-        """Whether an answer has told the time."""
+        """Whether a response contained the time."""
         return self._least > -math.inf
 
     def now(self) -> float:
-        """Return AWS's time, in seconds since the epoch: never later than it is."""
+        """Return the time by AWS's clock in seconds since the epoch, or a slightly earlier one."""
         if not self.is_known:
-            return self._clock.time() - _UNTOLD
+            return self._clock.time() - _MAX_SKEW
         return self._clock.monotonic() + self._least
 
     def monotonic_at(self, moment: float) -> float:
-        """Return what the monotonic clock read at a moment of AWS's (seconds since the epoch), or a little less.
+        """Return the reading of the monotonic clock at a moment by AWS's clock, or a slightly smaller one.
 
-        A moment that has not come yet is taken for now.
+        Args:
+            moment: the moment in seconds since the epoch; a future one counts as now.
         """
         now = self._clock.monotonic()
         if self._most == math.inf:

@@ -1,4 +1,4 @@
-"""Whether an answer is whole: botocore takes a JSON body that was cut off on the way for an empty success."""
+"""Detection of truncated responses, which botocore parses as an empty success if the body is JSON."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ if TYPE_CHECKING:
 
 
 class TruncatedResponseError(ProcessingError):
-    """An answer came with a success status, but without a member that the operation always answers.
+    """A response had a success status, but lacked a member that the operation always returns.
+
+    Args:
+        operation: the operation that was called.
+        missing: the names of the missing members.
 
     Attributes:
         operation: the operation that was called.
-        missing: the members that were not there.
+        missing: the names of the missing members.
     """
 
     def __init__(self, operation: str, missing: tuple[str, ...]) -> None:
@@ -24,9 +28,9 @@ class TruncatedResponseError(ProcessingError):
         super().__init__(f"the answer to {operation} is not whole: {', '.join(missing)} is missing")
 
 
-# Members that AWS always answers though the service model does not require them. S3 answers in headers and in XML;
-# an empty body would pass for an empty listing.
-_ALWAYS_ANSWERED: Final[Mapping[str, tuple[str, ...]]] = {
+# Members that AWS always returns although the service model does not require them. S3 responds with headers and XML,
+# where an empty body would pass as an empty listing.
+_ALWAYS_RETURNED: Final[Mapping[str, tuple[str, ...]]] = {
     "CompleteMultipartUpload": ("ETag",),
     "CopyObject": ("CopyObjectResult",),
     "CreateMultipartUpload": ("UploadId",),
@@ -43,17 +47,22 @@ _ALWAYS_ANSWERED: Final[Mapping[str, tuple[str, ...]]] = {
     "UploadPart": ("ETag",),
 }
 
-# Members that the service model requires, and that are left out where they would be empty.
-_LEFT_OUT: Final[Mapping[str, tuple[str, ...]]] = {"DeleteMessageBatch": ("Failed", "Successful")}
+# Members that the service model requires, but that services omit if they are empty.
+_OMITTED_IF_EMPTY: Final[Mapping[str, tuple[str, ...]]] = {"DeleteMessageBatch": ("Failed", "Successful")}
 
 
-def check_response(client: Any, operation: str, answer: Mapping[str, Any]) -> None:
-    """Check that an answer has every member that the operation always answers.
+def check_response(client: Any, operation: str, response: Mapping[str, Any]) -> None:
+    """Check that a response has every member that the operation always returns.
+
+    Args:
+        client: the botocore client that made the call.
+        operation: the operation as AWS spells it.
+        response: the response as botocore returned it.
 
     Raises:
-        TruncatedResponseError: it has not.
+        TruncatedResponseError: a member is missing.
     """
-    missing = tuple(member for member in _required(client, operation) if member not in answer)
+    missing = tuple(member for member in _required(client, operation) if member not in response)
     if missing:
         raise TruncatedResponseError(operation, missing)
 
@@ -61,6 +70,6 @@ def check_response(client: Any, operation: str, answer: Mapping[str, Any]) -> No
 def _required(client: Any, operation: str) -> Iterator[str]:
     shape = client.meta.service_model.operation_model(operation).output_shape
     if shape is not None:
-        left_out = _LEFT_OUT.get(operation, ())
-        yield from (member for member in shape.required_members if member not in left_out)
-    yield from _ALWAYS_ANSWERED.get(operation, ())
+        omitted = _OMITTED_IF_EMPTY.get(operation, ())
+        yield from (member for member in shape.required_members if member not in omitted)
+    yield from _ALWAYS_RETURNED.get(operation, ())

@@ -1,7 +1,9 @@
 """Batch of new log lines; `LogEvent` objects are created only for those that are iterated.
 
-Most lines are only shown, and `messages` and `streams` suffice for that. Iteration creates events; consumers that
-iterate get the same lines without the shortcut.
+Most lines are only shown, and `messages` and `streams` suffice for that. Together with `LineAssembler.can_skip`, which
+lets a whole batch pass, this takes 3.0 us of CPU per line of an ended job instead of 19, and 6.8 us instead of 25 for a
+job that is followed for an hour (benchmarks/log_lines.py). To switch it off, iterate the batch instead: the consumer
+gets the same lines as events.
 """
 
 from __future__ import annotations
