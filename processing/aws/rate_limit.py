@@ -53,7 +53,7 @@ class AdaptiveRateLimiter:
       lower, and the rate to 0.8 of the ceiling. If there was no success since the last cut, the rate is halved instead.
     - A success after a wait raises the rate by 5 %, up to 0.95 of the ceiling. The ceiling falls away after 100
       successes in a row.
-    - The first burst that is throttled changes nothing: it was too long, which says nothing about the rate.
+    - The first burst that is throttled changes nothing: it was too long, which proves nothing about the rate.
 
     A limiter serves one operation of one account and region, and may be shared by threads.
 
@@ -109,7 +109,7 @@ class AdaptiveRateLimiter:
         """Slow down after a throttled call."""
         with self._state:
             self._tokens = 0.0
-            if self._bursting and self._first_burst:  # the burst was too long, which says nothing about the rate
+            if self._bursting and self._first_burst:  # see the policy above
                 self._first_burst = False
                 return
             if self._successes or self._ceiling == math.inf:

@@ -310,8 +310,8 @@ class RetryPolicy:
     """The limits of retrying a call.
 
     Args:
-        attempts: the maximum number of tries. Tries that were throttled do not count, nor do those that failed because a
-            role was not yet known: they are limited by time only.
+        attempts: the maximum number of tries. Tries that were throttled do not count, nor do those that failed because
+            a role was not yet known: they are limited by time only.
         base: the first wait is random up to this many seconds; the bound doubles with each further wait.
         cap: the longest wait, in seconds.
         budget: seconds for all tries together, without the time for which a rate limiter held them back.

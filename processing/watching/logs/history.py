@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # The last lines of a log are found by reading ever longer parts from its end. The first part is this many seconds long.
 _FIRST_PART: Final = 60.0
-# Each part is this many times as long as the one before, so that what is read again is at most an eighth of it.
+# Each part is this many times as long as the one before, so that at most an eighth of it is read again.
 _GROWTH: Final = 8
 
 

@@ -1,4 +1,4 @@
-"""Calls of CloudWatch Logs, which also tell the time by AWS's clock."""
+"""Calls of CloudWatch Logs, and the time by AWS's clock, which their responses contain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from processing.aws.retry import RetryingApi, RetryPolicy
 
-# Seconds for all tries of one call. Whoever reads logs has other things to do, and comes back to the call.
+# Seconds for all tries of one call. A reader has other work in between, and repeats the call later.
 _CALL_BUDGET: Final = 20.0
 
 

@@ -1,8 +1,12 @@
-"""Router of log lines: assigns the lines of a page to their jobs, drops duplicates, and marks late arrivals."""
+"""Router of log lines: assigns the lines of a page to their jobs, drops duplicates, and marks late arrivals.
+
+Known lines at the beginning of a page are skipped by their ids, without being parsed (`LogRouter._skip_known`). Per
+line that is shown, this takes 4.9 us of CPU instead of 6.1 for a job that is followed for ten minutes, and 6.8 us
+instead of 7.4 for an hour (benchmarks/log_lines.py). To switch it off, let `_skip_known` return the page.
+"""
 
 from __future__ import annotations
 
-import bisect
 import operator
 import re
 from typing import TYPE_CHECKING, Final
@@ -19,7 +23,8 @@ if TYPE_CHECKING:
     from processing.watching.logs.page import Page, Part, Record
     from processing.watching.logs.sources import LogSource
 
-# The most lines of a batch. Between two batches a wait handles changes of status and deadlines.
+# The most lines of a batch. Between two batches a wait handles changes of status and deadlines. With 50 a line of an
+# ended job takes 4.0 us of CPU instead of 3.0.
 _MAX_BATCH: Final = 500
 
 _stream = operator.itemgetter("logStreamName")
@@ -167,16 +172,11 @@ class LogRouter:
         jobs = {stream: job for stream in set(streams) if (job := self._routes[stream].job)}
         before = {stream: job.newest_by_stream.get(stream, -1) for stream, job in jobs.items()}
         newest, late = dict(before), set()
-        # Lines are mostly in the order of time. Then only those older than the newest known one can be late, and the
-        # others are not compared one by one.
-        is_ordered = timestamps == sorted(timestamps)
-        checked = bisect.bisect_left(timestamps, max(before.values())) if is_ordered else len(timestamps)
-        for index, stream, timestamp in zip(range(checked), streams, timestamps, strict=False):
+        for index, (stream, timestamp) in enumerate(zip(streams, timestamps, strict=True)):
             if timestamp < newest[stream]:
                 late.add(index)
             else:
                 newest[stream] = timestamp
-        newest.update(zip(streams[checked:], timestamps[checked:], strict=True))
         for stream, job in jobs.items():
             job.newest_by_stream[stream] = newest[stream]
         return before, late
