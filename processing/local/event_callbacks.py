@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from processing.clock import Clock
 
 INTERVAL = 0.05
-"""The seconds between two polls. One poll is a read of SQLite, which takes well under a millisecond."""
+"""The seconds between two polls: short, so that a callback follows a change at once. A poll without unfinished jobs or
+changes only reads SQLite."""
 
 logger = logging.getLogger(__name__)
 

@@ -92,7 +92,7 @@ class Endpoint(NamedTuple):
 
 @pytest.fixture
 def seaweedfs(seaweedfs_server: Endpoint, empty_buckets: EmptyBuckets) -> Endpoint:
-    """SeaweedFS with nothing but, perhaps, a bucket: one server for a session, no test sees what another one left."""
+    """SeaweedFS with at most one bucket: one server per session, and no test sees the data of another one."""
     with contextlib.closing(seaweedfs_server.client()) as client:
         empty_buckets(client, [bucket["Name"] for bucket in client.list_buckets()["Buckets"]])
     return seaweedfs_server

@@ -1,4 +1,4 @@
-"""Cleaning the engine's folder: what goes, what stays, and what is said of it."""
+"""Cleaning of the engine's folder: removed data, kept data, and the report."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_forgotten_jobs_tags_go_and_its_name_is_free(folder: Folder) -> None:
 
 
 def test_a_dry_run_counts_and_changes_nothing(folder: Folder) -> None:
-    """What it says is what is then removed."""
+    """A following run removes the same numbers."""
     for number in range(3):
         folder.job(f"job-{number}", 31)
         folder.put(f"object-{number}", 31, 5000)
@@ -148,7 +148,7 @@ def test_a_dry_run_counts_and_changes_nothing(folder: Folder) -> None:
 
 
 def test_what_a_running_job_reads_stays(folder: Folder) -> None:
-    """Its inputs, what its manifest names, and its log, however old; the job itself is not looked at for its age."""
+    """Its inputs, the objects of its manifest, and its log stay at any age; so does the job itself."""
     folder.put("in/a", 50)
     folder.put("listed/b", 50)
     folder.put("other/c", 50)
@@ -167,7 +167,7 @@ def test_what_a_running_job_reads_stays(folder: Folder) -> None:
 
 
 def test_what_was_found_there_stays(folder: Folder) -> None:
-    """HeadObject makes an object young: who was told that its code is there need not upload it again."""
+    """HeadObject makes an object young: a client that found its code need not upload it again."""
     for key in ("asked", "listed", "read"):
         folder.put(key, days=40)
     s3 = folder.session.client("s3")
@@ -180,15 +180,15 @@ def test_what_was_found_there_stays(folder: Folder) -> None:
 
 
 def test_what_was_found_long_ago_goes(folder: Folder) -> None:
-    """A use ages like a write, and what is written anew is as old as that write."""
+    """A use ages like a write, and a new write makes the object young again."""
     folder.put("asked", days=40)
     ObjectStore(folder.home, now=lambda: folder.now - 20 * DAY).touch("data", "asked")
     assert folder.session.clean(older_than="30d").objects == 0
     assert folder.session.clean(older_than="10d").objects == 1
 
 
-def test_an_object_is_there_for_who_found_it_beside_clean(folder: Folder) -> None:
-    """Whatever the order in which the two get at the index: a use either fails, or keeps the object."""
+def test_an_object_stays_for_the_client_that_found_it(folder: Folder) -> None:
+    """In any order of the two at the index, a use either fails or keeps the object."""
     for number in range(300):
         folder.put(f"code/{number}", days=40)
     store = ObjectStore(folder.home)
@@ -207,7 +207,7 @@ def test_an_object_is_there_for_who_found_it_beside_clean(folder: Folder) -> Non
 
 
 def test_the_oldest_goes_until_the_folder_is_small_enough(folder: Folder) -> None:
-    """No more goes than is needed, and what is younger than what stays never goes."""
+    """No more is removed than necessary, and no item that is younger than one that stays."""
     for days in range(10, 0, -1):
         folder.put(f"{days:02}", days, 100_000)
     size = folder.session.clean().size
@@ -218,8 +218,8 @@ def test_the_oldest_goes_until_the_folder_is_small_enough(folder: Folder) -> Non
     assert cleaned.freed >= 250_000
 
 
-def test_a_dry_run_by_size_foretells_the_same(folder: Folder) -> None:
-    """Where objects are what takes the space, as is usual."""
+def test_a_dry_run_by_size_predicts_the_same(folder: Folder) -> None:
+    """If objects take most of the space, as usual."""
     for days in range(10, 0, -1):
         folder.put(f"{days:02}", days, 100_000)
     limit = folder.session.clean().size - 450_000
@@ -242,7 +242,7 @@ def test_logs_are_cut_to_size_and_the_disk_gets_its_space_back(folder: Folder) -
 
 
 def test_a_size_that_cannot_be_reached_ends(folder: Folder) -> None:
-    """All that may go goes, and the size that is left is said."""
+    """All removable items are removed, and the remaining size is reported."""
     folder.put("a", 1, 10_000)
     folder.job("j", 1)
     cleaned = folder.session.clean(larger_than=0)
@@ -289,7 +289,7 @@ def test_folders_in_use_stay(folder: Folder) -> None:
 
 
 def test_what_is_not_the_engines_stays(folder: Folder) -> None:
-    """Files that somebody put into the folder are nobody's business."""
+    """The user's own files in the folder stay."""
     odd = ["notes.txt", "other.sqlite3", "jobs/notes.txt", "jobs/my-folder/x", "incoming/readme", "objects/readme"]
     for name in odd:
         path = folder.home / name
@@ -372,7 +372,7 @@ def test_ages(text: Any, seconds: float) -> None:
 
 
 def test_a_timedelta_is_an_age() -> None:
-    """As Python says it."""
+    """A timedelta of Python."""
     assert parse_age(dt.timedelta(hours=1)) == 3600
 
 
@@ -388,15 +388,15 @@ def test_sizes(text: Any, size: int) -> None:
     "text",
     ["", "30", "d", "30M", "-1d", "1e3s", "30 days", "٣d", "nan", "1_0d", " 1d", "30d\n", -1, True, None, "infd"],
 )
-def test_what_is_no_age_is_refused(text: Any) -> None:
-    """With what one looks like; "M" might be meant for months."""
+def test_an_invalid_age_is_refused(text: Any) -> None:
+    """The error has an example; "M" might mean months."""
     with pytest.raises(ConfigurationError, match=r"older_than: .* is not an age.* 30d"):
         parse_age(text)
 
 
 @pytest.mark.parametrize("text", ["", "5", "GB", "-5GB", "5G", "5 G B", "5XB", "1e3B", -1, 1.5, True, None])
-def test_what_is_no_size_is_refused(text: Any) -> None:
-    """With what one looks like."""
+def test_an_invalid_size_is_refused(text: Any) -> None:
+    """The error has an example."""
     with pytest.raises(ConfigurationError, match=r"larger_than: .* is not a size.* 5GB"):
         parse_size(text)
 
@@ -413,8 +413,8 @@ def _command(*arguments: str) -> tuple[int | str | None, str, str]:
     return 0, out.getvalue(), err.getvalue()
 
 
-def test_the_command_says_what_it_did(folder: Folder) -> None:
-    """First what would be, then what was."""
+def test_the_command_reports_its_removals(folder: Folder) -> None:
+    """First in a dry run, then for real."""
     folder.job("a", 2)
     folder.put("x", 2, 100_000)
     folder.put("y", 2)
@@ -441,7 +441,7 @@ def test_the_command_says_what_it_did(folder: Folder) -> None:
     ],
 )
 def test_the_commands_options_are_taken_strictly(arguments: list[str], said: str) -> None:
-    """What is wrong is one line, and nothing is removed."""
+    """An error is one line, and nothing is removed."""
     code, out, err = _command(*arguments)
     assert code == 2
     assert out == ""

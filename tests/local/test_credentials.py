@@ -51,7 +51,7 @@ def test_folders_have_different_keys(tmp_path: Path) -> None:
 
 
 def test_processes_that_come_at_once_agree(tmp_path: Path) -> None:
-    """Whoever is first makes the key, for all."""
+    """The first process makes the key for all."""
     program = (
         "import pathlib, sys; from processing.local.credentials import install_credentials; sys.stdin.read(1); "
         "print(install_credentials(pathlib.Path(sys.argv[1])).keys.secret_key)"

@@ -236,7 +236,7 @@ def test_writers_of_one_process_wait_without_sleeping(tmp_path: Path) -> None:
     assert value_of(again) == 1
 
 
-def test_a_folder_that_is_removed_while_in_use_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_is_removed_while_in_use_is_an_error(tmp_path: Path) -> None:
     """The error is not "unable to open database file"."""
     (tmp_path / "engine").mkdir()
     database = Database(tmp_path / "engine" / "db", SCHEMA)

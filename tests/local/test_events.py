@@ -1,4 +1,4 @@
-"""State changes of jobs as events: their form, and that none is lost, whatever is killed."""
+"""State changes of jobs as events: their form, and their delivery in spite of killed processes."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_stop_is_two_changes(make_session: Callable[..., LocalSession], tmp_pa
 def test_the_last_event_is_there_when_the_end_is_known(
     make_session: Callable[..., LocalSession], tmp_path: Path
 ) -> None:
-    """Whoever is told by List or Describe that a job has ended finds its event delivered."""
+    """When List or Describe shows a job as ended, its event is delivered."""
     session = make_session(events_file=tmp_path / "events.jsonl")
     create(session, "one")
     client = session.client("sagemaker")
@@ -173,7 +173,7 @@ def test_a_place_that_cannot_be_is_found_at_once(tmp_path: Path, settings: dict[
 def test_a_place_that_is_gone_is_found_before_the_job_starts(
     make_session: Callable[..., LocalSession], tmp_path: Path
 ) -> None:
-    """The job is refused, and there is none."""
+    """The request is refused, and no job exists."""
     (tmp_path / "there").mkdir()
     session = make_session(events_file=tmp_path / "there" / "events.jsonl")
     (tmp_path / "there").rmdir()
@@ -182,8 +182,8 @@ def test_a_place_that_is_gone_is_found_before_the_job_starts(
     assert session.client("sagemaker").list_processing_jobs()["ProcessingJobSummaries"] == []
 
 
-def test_a_relative_place_is_the_one_of_who_says_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Supervisors, who write there too, have another working directory."""
+def test_a_relative_events_file_is_the_callers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is relative to the caller's working directory, not to the supervisors'."""
     monkeypatch.chdir(tmp_path)
     assert EngineSettings(events_file="events.jsonl").events_file == str(tmp_path / "events.jsonl")
 
@@ -191,7 +191,7 @@ def test_a_relative_place_is_the_one_of_who_says_it(monkeypatch: pytest.MonkeyPa
 def test_a_sink_that_does_not_work_waits(
     make_session: Callable[..., LocalSession], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The job completes, the other sink has its events, the log says it once, and later all is delivered in order."""
+    """The job completes, the other sink has its events, one warning is logged, and later all is delivered in order."""
     folder = tmp_path / "there"
     folder.mkdir()
     session = make_session(events_file=folder / "events.jsonl", events_queue="events")
@@ -213,7 +213,7 @@ def test_a_sink_that_does_not_work_waits(
 
 
 def test_half_a_line_spoils_no_other(tmp_path: Path) -> None:
-    """What a killed process left of a line is followed by a line of its own."""
+    """A partial line of a killed process is followed by a complete line."""
     (tmp_path / "events.jsonl").write_text('{"half')
     store = JobStore(tmp_path)
     note_job(store, "one", [f"file:{tmp_path}/events.jsonl"])
@@ -233,7 +233,7 @@ events.deliver(JobStore(Path(sys.argv[1])), Path(sys.argv[1]))
 
 
 def test_a_file_that_has_no_room_for_a_line_gets_nothing_of_it(tmp_path: Path) -> None:
-    """Where the room ends within a line, its beginning is taken back, and the whole line comes later."""
+    """If the disk is full within a line, its beginning is removed, and the whole line follows later."""
     path = tmp_path / "events.jsonl"
     size = 10_000_000
     with path.open("wb") as file:
@@ -294,7 +294,7 @@ main(sys.argv[2:])
 def test_a_supervisor_killed_before_it_delivers_loses_nothing(
     make_session: Callable[..., LocalSession], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next who asks for any job delivers what the supervisor had noted and not told."""
+    """The next request for any job delivers the recorded event."""
     monkeypatch.setattr(hosts, "_SUPERVISOR_PROGRAM", _BOOT)
     session = make_session(events_file=tmp_path / "events.jsonl", events_queue="events")
     create(session, "one")
@@ -307,8 +307,8 @@ def test_a_supervisor_killed_before_it_delivers_loses_nothing(
     assert statuses(receive(session, "events")) == ["InProgress", "Completed"]
 
 
-def test_a_job_that_is_deleted_is_told_of_still(tmp_path: Path) -> None:
-    """What is to be delivered does not need the job."""
+def test_a_deleted_jobs_event_is_still_delivered(tmp_path: Path) -> None:
+    """A pending event does not need the job."""
     store = JobStore(tmp_path)
     job = note_job(store, "one", ["queue:q"])
     store.record_host_end(job, 1, HostEnd("completed"), NOW)
@@ -339,7 +339,7 @@ def _python(code: str, *arguments: object) -> int:
 
 
 def test_a_deliverer_killed_before_it_notes_it_duplicates(tmp_path: Path) -> None:
-    """The duplicate has the id of the first, so that a reader can tell."""
+    """The duplicate has the same id, so a reader can detect it."""
     path = tmp_path / "events.jsonl"
     store = JobStore(tmp_path)
     job = note_job(store, "one", [f"file:{path}"])
@@ -409,7 +409,7 @@ def test_kills_at_any_moment_lose_no_event(tmp_path: Path) -> None:
 
 
 def test_the_outbox_forgets_what_is_old_and_delivered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By number never what is still to be delivered; by age that, too, or a broken sink would fill the disk."""
+    """By number only delivered events; by age pending ones, too, since a broken sink would fill the disk."""
     monkeypatch.setattr(outbox, "KEPT_EVENTS", 3)
     store = JobStore(tmp_path)
     note_job(store, "waits", ["queue:q"])
@@ -423,7 +423,7 @@ def test_the_outbox_forgets_what_is_old_and_delivered(tmp_path: Path, monkeypatc
 
 
 def test_the_outbox_is_pruned_by_and_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Changes themselves see to it: nobody needs to ask."""
+    """Changes prune it themselves."""
     monkeypatch.setattr(outbox, "KEPT_EVENTS", 10)
     store = JobStore(tmp_path)
     for number in range(outbox._PRUNED_EVERY):
@@ -432,7 +432,7 @@ def test_the_outbox_is_pruned_by_and_by(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_folder_of_the_version_before_gets_an_outbox(tmp_path: Path) -> None:
-    """Its jobs stay, and their further changes are told."""
+    """Its jobs stay, and their further changes are delivered."""
     store = JobStore(tmp_path)
     job = note_job(store, "old", ["queue:q"])
     store.close()
@@ -450,8 +450,8 @@ def test_a_folder_of_the_version_before_gets_an_outbox(tmp_path: Path) -> None:
 # --- callbacks
 
 
-def test_a_callback_hears_of_every_job_of_the_folder(make_session: Callable[..., LocalSession]) -> None:
-    """Whichever session creates it; what happened before the end of the block is told."""
+def test_a_callback_receives_the_events_of_every_job_of_the_folder(make_session: Callable[..., LocalSession]) -> None:
+    """Jobs of any session; all events before the end of the block are delivered."""
     found: list[Event] = []
     other = make_session()
     with make_session().watch_events(found.append):
@@ -498,10 +498,10 @@ def test_a_callback_may_hear_of_what_was_before(make_session: Callable[..., Loca
     assert (statuses(old), new) == (["InProgress", "Completed"], [])
 
 
-def test_who_only_listens_hears_of_a_killed_host(
+def test_a_listener_alone_receives_the_end_of_a_killed_host(
     make_session: Callable[..., LocalSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody describes the job, and its failure is noted all the same."""
+    """No process describes the job, and its failure is recorded nevertheless."""
     monkeypatch.setattr(hosts, "_SUPERVISOR_PROGRAM", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     failed = threading.Event()
     session = make_session()

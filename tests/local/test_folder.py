@@ -1,4 +1,4 @@
-"""Where the engine keeps its files."""
+"""The engine's folder."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 def test_the_folder_is_the_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder of the environment is made with the folders above it, and nobody else may look into it."""
+    """The folder of the environment is made with its parents, and other users cannot read it."""
     monkeypatch.setenv("PROCESSING_LOCAL_HOME", str(tmp_path / "a" / "engine"))
     assert engine_home() == tmp_path / "a" / "engine"
     assert stat.S_IMODE(engine_home().stat().st_mode) == 0o700
 
 
-def test_a_file_in_its_place_is_said(tmp_path: Path) -> None:
-    """What cannot be a folder is an EngineError that names it and says what to give."""
+def test_a_file_in_its_place_is_an_error(tmp_path: Path) -> None:
+    """A path that cannot be a folder is an EngineError with its name and the remedy."""
     (tmp_path / "file").touch()
     for home in (tmp_path / "file", tmp_path / "file" / "engine"):
         with pytest.raises(EngineError, match=r"cannot keep its files in .*file.*LocalSession\(home\)"):
@@ -47,8 +47,8 @@ def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path, monkeypatch:
         LocalSession(tmp_path / "engine")
 
 
-def test_another_users_folder_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two users of one folder: the second one is told whose it is."""
+def test_another_users_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two users of one folder, the second one's error names the owner."""
     home = tmp_path / "engine"
     LocalSession(home)
     monkeypatch.setattr(os, "access", lambda *_: False)
@@ -58,8 +58,8 @@ def test_another_users_folder_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a file system of its own")
-def test_a_read_only_file_system_is_said(tmp_path: Path) -> None:
-    """A folder in use whose file system was mounted read-only: new sessions say that, at once."""
+def test_a_read_only_file_system_is_an_error(tmp_path: Path) -> None:
+    """A folder in use whose file system was mounted read-only is an error of new sessions, at once."""
     home = tmp_path / "engine"
     LocalSession(home).engine.check()
     code = (
@@ -73,8 +73,8 @@ def test_a_read_only_file_system_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a file system of its own")
-def test_a_full_disk_is_said(tmp_path: Path) -> None:
-    """Where not even a folder can be made, the session says so."""
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
+    """If not even a folder can be made, the session raises an error."""
     code = (
         "import pathlib, sys, processing\n"
         "place = pathlib.Path(sys.argv[1])\n"
@@ -98,7 +98,7 @@ def _in_own_mounts(script: str, *arguments: str) -> str:
 
 
 def test_an_empty_folder_becomes_the_owners_alone(tmp_path: Path) -> None:
-    """One that was made beforehand, say by a deployment, is treated like one that is made here."""
+    """A folder that was made beforehand, for example by a deployment, is treated like a new one."""
     home = tmp_path / "engine"
     home.mkdir()
     home.chmod(0o777)
@@ -108,7 +108,7 @@ def test_an_empty_folder_becomes_the_owners_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o770, 0o702, 0o1777])
 def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -> None:
-    """They could replace what jobs run; rights on somebody's files are not changed without being asked."""
+    """They could replace the code of jobs; the engine does not change rights of existing files unasked."""
     home = tmp_path / "shared"
     (home / "something").mkdir(parents=True)
     home.chmod(mode)
@@ -118,7 +118,7 @@ def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path, mode: int)
 
 
 def test_a_folder_that_others_may_read_is_used_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is said once."""
+    """The warning is logged once."""
     (tmp_path / "project" / "something").mkdir(parents=True)
     (tmp_path / "project").chmod(0o755)
     for _ in range(2):
@@ -149,7 +149,7 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_relative_data_folder_of_the_environment_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The XDG standard says so: otherwise every working directory had an engine of its own."""
+    """The XDG standard requires it: otherwise every working directory had an engine of its own."""
     monkeypatch.delenv("PROCESSING_LOCAL_HOME", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", "data")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -171,7 +171,7 @@ def test_jobs_run_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["jobs", "objects", "logs"])
 def test_a_newer_versions_folder_is_refused_before_anything_is_uploaded(tmp_path: Path, name: str) -> None:
-    """Whichever file it is: `run` says so while the folder still is as it was."""
+    """For each of its files, `run` raises while the folder is unchanged."""
     home = tmp_path / "engine"
     LocalSession(home).engine.check()
     with contextlib.closing(sqlite3.connect(home / f"{name}.sqlite3")) as connection:
@@ -187,8 +187,8 @@ def test_a_newer_versions_folder_is_refused_before_anything_is_uploaded(tmp_path
     assert not any(path.is_file() for path in (home / "objects").rglob("*"))
 
 
-def test_every_client_in_this_process_is_told_of_a_newer_version(tmp_path: Path) -> None:
-    """It is no answer of a service, so nobody tries again."""
+def test_every_client_in_this_process_gets_the_error_of_a_newer_version(tmp_path: Path) -> None:
+    """It is not a service's answer, so no client retries."""
     home = tmp_path / "engine"
     LocalSession(home).engine.check()
     with contextlib.closing(sqlite3.connect(home / "objects.sqlite3")) as connection:
@@ -239,8 +239,8 @@ def test_the_server_does_not_start_over_a_newer_versions_folder(tmp_path: Path) 
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_folder_that_is_removed_while_in_use_is_said(tmp_path: Path) -> None:
-    """Whatever is tried, by whom it was open before: nothing is written to files that nobody would ever read."""
+def test_a_folder_that_is_removed_while_in_use_is_an_error(tmp_path: Path) -> None:
+    """Any operation on an open engine fails: nothing is written to files that no process would ever read."""
     home = tmp_path / "engine"
     session = LocalSession(home)
     objects, logs = session.engine.objects, session.engine.logs

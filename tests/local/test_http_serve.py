@@ -60,7 +60,7 @@ def client(service: str, variables: dict[str, str], **options: Any) -> Any:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_serves_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
-    """With the keys that it prints; a wrong secret gets 403; then it leaves with 0 and says nothing."""
+    """With the printed keys; a wrong secret gets 403; then it exits with 0 and without output."""
     lines = tmp_path / "environment"
     with serving(tmp_path / "home", "--region", "eu-west-1", "--env-file", str(lines)) as (process, variables):
         with contextlib.closing(client("sts", variables)) as sts:
@@ -139,7 +139,7 @@ def test_what_would_lead_elsewhere_is_unset(tmp_path: Path) -> None:
 
 
 def test_a_proxy_is_not_asked_for_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the user keeps from the proxy stays so."""
+    """The user's own exceptions from the proxy stay."""
     monkeypatch.setenv("NO_PROXY", "example.com,localhost")
     keys = install_credentials(tmp_path).keys
     variables = client_environment("http://127.0.0.1:1", keys, "us-east-1")

@@ -108,7 +108,7 @@ class House:
             _pause(0.01)
 
     def processes(self) -> list[_Process]:
-        """Those of this folder, supervisors and what they started."""
+        """The processes of this folder: supervisors and their descendants."""
         found = []
         mark = os.fsencode(self.home)
         for place in Path("/proc").glob("[1-9]*"):
@@ -121,7 +121,7 @@ class House:
         return found
 
     def check(self, reason: str) -> list[dict[str, Any]]:
-        """Wait for all jobs and hold each against what was promised; one that failed says this."""
+        """Wait for all jobs and compare each with its promise; a failed job must have this reason."""
         names = [job.name for job in self._all()]
         ended = [self.wait(name) for name in names]
         for job in ended:
@@ -196,7 +196,7 @@ class _Process:
 
 
 def _pause(seconds: float) -> None:
-    """Wait for a moment in which to look again, or to kill: that it is any moment is what these tests are about."""
+    """Wait for a random moment before the next check or kill. These tests need any moment."""
     threading.Event().wait(seconds)
 
 
@@ -255,7 +255,7 @@ for request in json.load(open(sys.argv[2])):
 
 
 def test_jobs_are_right_whenever_their_creator_is_killed(house: House, tmp_path: Path) -> None:
-    """What CreateProcessingJob answered goes on without its creator; what it did not is whole, failed or not there."""
+    """A created job goes on without its creator; an unanswered one is whole, failed or missing."""
     import json
 
     random_ = random.Random(SEED)
@@ -346,7 +346,7 @@ class _Server:
 
 
 class _User(threading.Thread):
-    """Puts objects and log lines and creates jobs over HTTP, and remembers what was answered."""
+    """A client that puts objects and log lines and creates jobs over HTTP, and remembers the answers."""
 
     def __init__(self, house: House, server: _Server, number: int) -> None:
         super().__init__()

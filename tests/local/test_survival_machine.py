@@ -34,7 +34,7 @@ KEYS = st.sampled_from(["x", "y"])
 
 @attrs.define
 class Job:
-    """What the model knows of a job."""
+    """The model's state of a job."""
 
     name: str
     status: str
@@ -287,7 +287,7 @@ class JobStoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model)
     @rule(data=st.data())
     def finish_all_hosts_at_once(self, data: st.DataObject) -> None:
-        """Each host by a process of its own: the job is finished once, by what all of them said."""
+        """Each host by a process of its own: the job is finished once, with the outcomes of all."""
         name = data.draw(st.sampled_from(sorted(self.model)))
         hosts = range(1, len(self.model[name].hosts) + 1)
         operations = [Finish(name, host, data.draw(OUTCOMES)) for host in hosts]

@@ -1,4 +1,4 @@
-"""One engine folder for many processes, and for a disk that is full: nothing gets lost, and every error says why."""
+"""One engine folder with many processes, and with a full disk: no data is lost, and every error has its reason."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ print(won)
 
 
 def test_eight_processes_share_a_folder(tmp_path: Path) -> None:
-    """All services at once, and cleaning between them: what each did is there, and shared names had one winner."""
+    """All services at once, and cleaning between them: each process's data exists, and shared names had one winner."""
     engine = Engine(tmp_path / "engine")
     engine.objects.create_bucket("data")
     for number in range(8):
@@ -152,8 +152,8 @@ print("fine")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a small file system of its own")
-def test_a_full_disk_loses_nothing_and_is_said(tmp_path: Path) -> None:
-    """Writes are refused as such, what was there can be read, and cleaning makes room for more."""
+def test_a_full_disk_loses_nothing_and_is_an_error(tmp_path: Path) -> None:
+    """Writes are refused with that reason, existing data can be read, and cleaning frees space."""
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
     unshare = [shutil.which("unshare") or "unshare", *user, "-m"]
     if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:

@@ -33,7 +33,7 @@ _numbers = itertools.count(1)
 
 
 class Jobs:
-    """An engine reduced to what jobs need, and short ways to create and watch them."""
+    """An engine without the services that jobs do not need, and short ways to create and watch jobs."""
 
     account = "000000000000"
     region = "us-east-1"
@@ -65,7 +65,7 @@ class Jobs:
         hosts: int = 1,
         **others: Any,
     ) -> dict[str, Any]:
-        """Build CreateProcessingJob's params; inputs and outputs by what follows /opt/ml/processing/."""
+        """Build CreateProcessingJob's params; inputs and outputs are named by their path below /opt/ml/processing/."""
         name = name or f"job-{next(_numbers)}"
         sources: dict[str, str | Mapping[str, Any]] = dict(inputs or {})
         app: dict[str, Any] = {"ImageUri": "image"}
@@ -205,11 +205,11 @@ def every_sandbox(request: pytest.FixtureRequest, make_jobs: Callable[..., Jobs]
 
 
 class Containers:
-    """Podman with images and containers of its own, apart from those of whoever runs the tests.
+    """Podman with images and containers of its own, apart from those of the user who runs the tests.
 
     Attributes:
         program: podman's stand-in, which uses that storage.
-        options: what its `run` needs on this machine.
+        options: the options that its `run` needs on this machine.
     """
 
     BUSYBOX = "busybox:1"
@@ -293,7 +293,7 @@ def _add_link(archive: tarfile.TarFile, name: str, target: str) -> None:
 
 @pytest.fixture(scope="session")
 def containers() -> Iterator[Containers]:
-    """Podman, or a skip that says why there is none."""
+    """Podman, or a skip with the reason."""
     folder = Path(tempfile.mkdtemp(prefix="pc-", dir="/tmp"))  # podman refuses long paths
     try:
         podman = Containers(folder)

@@ -1,6 +1,6 @@
-"""Images that really run: what is the image's, what is the job's, and that no container is left behind.
+"""Images that really run: the image's part, the job's part, and the removal of every container.
 
-Podman runs here; docker's command line is made by the same code, and only looked at.
+Podman runs here. The same code makes docker's command line, which is only compared.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SAY_AND_SLEEP = "echo up; while true; do sleep 1; done"
 
 @pytest.fixture
 def jobs(make_jobs: Callable[..., Any], containers: Any) -> Iterator[Any]:
-    """An engine whose jobs run in containers, none of which is left at the end."""
+    """An engine whose jobs run in containers; at the end no container is left."""
     engine = make_jobs(
         sandbox="container", container_program=containers.program, container_options=containers.options, grace=0.5
     )
@@ -50,7 +50,7 @@ def _create(jobs: Any, image: str = "busybox:1", **options: Any) -> str:
 
 
 def _lines(jobs: Any, **options: Any) -> list[str]:
-    """Run a job that has to be completed; return what it said."""
+    """Run a job that has to complete, and return its log lines."""
     name = _create(jobs, **options)
     described = jobs.wait(name)
     assert described["ProcessingJobStatus"] == "Completed", described
@@ -109,7 +109,7 @@ def test_a_jobs_variable_arrives_whatever_its_name_and_value(jobs: Any, name: st
 
 
 def test_a_user_of_the_image_reads_inputs_and_writes_outputs(jobs: Any, tmp_path: Path) -> None:
-    """Copied and in place, with message and configuration; the job's files do not outlive it, whoever owns them."""
+    """Copied and in place, with message and configuration. The job's files are removed, with any owner."""
     jobs.objects.put("data", "in/a.csv", b"1")
     place = tmp_path / "odd, place: here"
     place.mkdir()
@@ -149,7 +149,7 @@ def test_the_exit_code_is_the_programs(jobs: Any, code: int) -> None:
 
 @pytest.mark.parametrize(("entrypoint", "code"), [("/no/such", 127), ("/etc", 126)])
 def test_an_entrypoint_that_the_image_lacks_is_named(jobs: Any, entrypoint: str, code: int) -> None:
-    """The reason is what podman says of it, and not that there was a program that failed."""
+    """The reason is podman's message, not a failed program."""
     reason = _failure(jobs, entrypoint=[entrypoint])
     assert reason.startswith("AlgorithmError: the entrypoint cannot be started: ")
     assert entrypoint in reason
@@ -174,7 +174,7 @@ esac
 
 
 def test_a_stop_ends_the_pull_of_an_image(make_jobs: Callable[..., Any], tmp_path: Path) -> None:
-    """It is stopped at once, whatever is still to be pulled, with all processes that pull."""
+    """The job stops at once, with all processes that pull."""
     program = tmp_path / "podman"
     program.write_text(_PULLING)
     program.chmod(0o755)
@@ -195,7 +195,7 @@ def test_an_option_that_podman_does_not_know_is_named(make_jobs: Callable[..., A
 
 
 def test_process_one_gets_the_sigterm(jobs: Any) -> None:
-    """What it does then is uploaded, and the job has stopped long before the grace is over."""
+    """Its last outputs are uploaded, and the job has stopped long before the grace is over."""
     script = "trap 'echo late > /opt/ml/processing/out/late; exit 0' TERM; " + SAY_AND_SLEEP
     jobs.settings = attrs.evolve(jobs.settings, grace=600)
     name = _create(jobs, entrypoint=_shell(script), outputs={"out": "s3://data/out"})
@@ -229,7 +229,7 @@ def test_the_time_limit_ends_the_container(jobs: Any, containers: Any) -> None:
 def test_a_killed_supervisor_leaves_no_container(
     jobs: Any, containers: Any, while_it_starts: bool, also_the_client: bool
 ) -> None:
-    """Whoever asks for the job next fails it, and removes the container, all of podman's for it, and its files."""
+    """The next request for the job fails it, and removes the container, podman's processes for it, and its files."""
     name = _create(jobs, entrypoint=_shell(SAY_AND_SLEEP))
     key = container_key(jobs.handler._jobs.get(name).folder, 1)
     jobs.until(lambda: processes.command_lines_with(key) if while_it_starts else jobs.lines(name) == ["up"])
@@ -308,7 +308,7 @@ def test_hosts_reach_each_other_by_name(make_jobs: Callable[..., Any], container
 
 
 def test_an_isolated_job_has_no_network(make_jobs: Callable[..., Any], containers: Any) -> None:
-    """It sees no interface but its own loopback, and what listens on this machine is not there."""
+    """It sees no interface but its own loopback, and cannot reach the ports of this machine."""
     jobs = _with_python(make_jobs, containers)
     script = (
         "import socket\n"
@@ -345,7 +345,7 @@ def test_a_processor_without_entrypoint_runs_the_images_own(containers: Any, tmp
 
 
 def test_limits_are_the_containers(make_jobs: Callable[..., Any], containers: Any) -> None:
-    """Podman keeps them, and kills a program that needs more memory; where it cannot, the log or the reason says so."""
+    """Podman enforces them and kills a program that needs more memory; otherwise the log or the reason has an error."""
     options = (*containers.options, "--cpus", "1", "--memory", "64m")
     probe = containers.call("run", "--rm", "--network", "host", *options, containers.BUSYBOX)
     jobs = make_jobs(
@@ -414,7 +414,7 @@ esac"""
 
 
 def test_a_docker_without_its_daemon_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says what was tried, why it does not do, and what to do about it."""
+    """The error has every attempt, its problem, and the remedy."""
     answer = "echo Cannot connect to the Docker daemon >&2; exit 1"
     _program(tmp_path, "docker", DOCKER.format(answer=answer, log="/dev/null"))
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -426,7 +426,7 @@ def test_a_docker_without_its_daemon_does_not_count(tmp_path: Path, monkeypatch:
 
 
 def test_a_program_that_is_not_there_is_named() -> None:
-    """What was asked for is not replaced by something else."""
+    """A missing program is not replaced by another one."""
     with pytest.raises(EngineError, match="/no/such/podman is not installed"):
         sandboxes.sandbox_for(EngineSettings(sandbox="container", container_program="/no/such/podman"))
 
@@ -444,7 +444,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Container:
 
 
 def test_the_command_line_for_docker(docker: Container, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The secret value is in the client's environment, and not on a command line that everybody can list."""
+    """The secret value is in the client's environment, and not on a command line that every user can list."""
     monkeypatch.setattr(container, "_SELINUX", Path("/"))
     binds = [Bind('/a,"b', "/opt/ml/processing/in", read_only=True)]
     host = HostSpec("/w/ml", binds, "algo-2", network=False, hosts=2, key="job-1", image="image", gpus=True)
@@ -462,8 +462,8 @@ def test_the_command_line_for_docker(docker: Container, monkeypatch: pytest.Monk
     assert "/w/ml" in launch.env.values()  # so that it is found where its supervisor died before it noted its group
 
 
-def test_want_of_memory_is_the_reason_where_it_is_known(docker: Container) -> None:
-    """What Docker says of the container's end is asked only where it may have been that."""
+def test_out_of_memory_is_the_reason_if_it_is_known(docker: Container) -> None:
+    """Docker is asked about the container's end only if the exit code fits."""
     host = HostSpec("/w/ml", key="job-1")
     assert docker.problem(host, 137, []) == HostEnd("failed", 137, OUT_OF_MEMORY)
     assert docker.problem(host, 1, []) is None
@@ -472,7 +472,7 @@ def test_want_of_memory_is_the_reason_where_it_is_known(docker: Container) -> No
 def test_files_of_dockers_root_are_given_back_by_a_container(
     docker: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody else may change their owner, where the daemon is root and the engine is not."""
+    """If the daemon is root and the engine is not, only a container can change their owner."""
     (tmp_path / "ml").mkdir()
     docker.remove("job-1", str(tmp_path / "ml"))
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)

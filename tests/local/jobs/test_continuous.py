@@ -41,7 +41,7 @@ def test_what_an_upload_raises_is_raised_at_the_end() -> None:
 
 
 def test_an_error_of_the_block_goes_first() -> None:
-    """What ends the block itself is not replaced by what an upload raised."""
+    """An error of an upload does not replace the error of the block itself."""
     failed = threading.Event()
 
     def upload() -> None:

@@ -1,4 +1,4 @@
-"""The container contract beyond one program and its files: what hosts know of each other, flow, and ends."""
+"""The container contract beyond one program and its files: several hosts, the flow of logs, and ends."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_an_isolated_host_reaches_nobody(make_jobs: Callable[..., Any], sandbox:
 def test_isolation_that_cannot_be_had_is_a_warning(
     make_jobs: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Under rewriting the job runs, with the network, and it is said that it has it."""
+    """Under rewriting the job runs with the network, and a warning is logged."""
     jobs = make_jobs(sandbox="rewriting")
     described = jobs.run("pass", NetworkConfig={"EnableNetworkIsolation": True})
     assert described["ProcessingJobStatus"] == "Completed"
@@ -165,7 +165,7 @@ def test_the_configuration_is_the_request_with_nulls(jobs: Any) -> None:
 
 
 def test_the_reason_names_the_host_that_failed_first(jobs: Any) -> None:
-    """A host that fails later, because it was told to stop, does not take the first one's place."""
+    """A host that fails later, because it was stopped, does not replace the first one."""
     script = HOST + (
         "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))\n"
@@ -182,7 +182,7 @@ def test_the_reason_names_the_host_that_failed_first(jobs: Any) -> None:
 
 
 def test_a_host_that_failed_first_is_named_although_it_ends_last(jobs: Any) -> None:
-    """What counts is when the program failed, not when its outputs were uploaded."""
+    """The time of the program's failure counts, not the time of its upload."""
     store = jobs.handler._jobs
     request = jobs.request("pass", name="order")
     record = store.create(request, arn="arn", folder="jobs/order", plan={}, hosts=2, tags={}, now=1.0)

@@ -45,7 +45,7 @@ def _up(jobs: Any, name: str) -> None:
 
 
 def test_a_stopped_job_may_tidy_up(every_sandbox: Any) -> None:
-    """Stop sends SIGTERM; what the program writes then is uploaded, and the job ends as Stopped."""
+    """Stop sends SIGTERM; files that the program writes then are uploaded, and the job ends as Stopped."""
     jobs = every_sandbox
     name = jobs.create(POLITE, arguments=["/opt/ml/processing/out"], outputs={"out": "s3://data/out"})
     _up(jobs, name)
@@ -83,7 +83,7 @@ def test_the_programs_children_get_the_sigterm_too(own_programs: Any) -> None:
 
 @pytest.mark.parametrize("sandbox", ["bubblewrap", "namespaces"])
 def test_a_stop_in_the_moment_of_the_start_is_not_lost(make_jobs: Callable[..., Any], sandbox: str) -> None:
-    """Whatever the sandbox is doing just then, the program gets its SIGTERM and need not be killed after the grace."""
+    """The program gets its SIGTERM in any state of the sandbox, and is not killed after the grace."""
     jobs = make_jobs(sandbox=sandbox, grace=60, tick=0.001)
     began = time.monotonic()
     for _ in range(8):
@@ -95,7 +95,7 @@ def test_a_stop_in_the_moment_of_the_start_is_not_lost(make_jobs: Callable[..., 
 
 
 def test_a_job_that_runs_too_long_is_stopped(every_sandbox: Any) -> None:
-    """MaxRuntimeInSeconds ends the program like a stop, and the reason says so."""
+    """MaxRuntimeInSeconds ends the program like a stop, and the FailureReason names it."""
     described = every_sandbox.run(SLEEP, StoppingCondition={"MaxRuntimeInSeconds": 1})
     assert described["ProcessingJobStatus"] == "Stopped"
     assert described["FailureReason"].startswith("MaxRuntimeExceeded")
@@ -175,7 +175,7 @@ def test_a_job_whose_supervisors_were_never_started_fails(jobs: Any) -> None:
 
 
 def test_a_supervisor_that_cannot_be_started_fails_the_job(jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The job is there, and says what kept its host from starting."""
+    """The job exists, and its reason is the error of the start."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(11, "Resource temporarily unavailable")
@@ -213,7 +213,7 @@ def test_a_job_outlives_its_killed_creator(jobs: Any) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a small file system of its own")
 def test_a_full_disk_ends_the_job_with_a_reason(tmp_path: Path) -> None:
-    """A job that fills the disk ends as Failed, says why, and gives the space back."""
+    """A job that fills the disk ends as Failed with that reason, and frees the space."""
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
     unshare = shutil.which("unshare") or "unshare"
     if subprocess.run([unshare, *user, "-m", "true"], capture_output=True, check=False).returncode:

@@ -1,4 +1,4 @@
-"""A job's own boto3, and what else it may connect with, reaches the engine without a setting."""
+"""A job's own boto3, and any other client, reaches the engine without a setting."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def test_a_job_without_network_has_no_gateway(every_sandbox: Any) -> None:
     assert jobs.lines("alone") == ["[]"]
 
 
-def test_the_request_says_where_to_go(jobs: Any) -> None:
-    """What the request's Environment sets is kept; to keys of its own no part of the role's is added."""
+def test_the_requests_own_variables_win(jobs: Any) -> None:
+    """The variables of the request's Environment win; its own keys get no part of the role's."""
     script = (
         "import os\n"
         "print(os.environ['AWS_ENDPOINT_URL'], os.environ['AWS_ACCESS_KEY_ID'], 'AWS_SESSION_TOKEN' in os.environ)\n"
@@ -121,7 +121,7 @@ def test_nothing_is_started_for_a_job_that_does_not_connect(jobs: Any) -> None:
 
 
 def test_the_gateway_is_gone_with_the_job(every_sandbox: Any) -> None:
-    """It answers while the job runs, refuses who has no key, and nobody listens at its port afterwards."""
+    """It answers while the job runs, refuses requests without a key, and its port is closed afterwards."""
     jobs = every_sandbox
     name = jobs.create(CONNECT)
     assert jobs.wait(name)["ProcessingJobStatus"] == "Completed", jobs.lines(name)
@@ -161,7 +161,7 @@ def test_a_server_that_cannot_start_says_why_in_the_log_of_the_job(
 
 
 def test_a_killed_server_is_replaced(jobs: Any) -> None:
-    """The next connection starts another one; the job's log says that the first was killed."""
+    """The next connection starts another one; the job's log records the kill."""
     again = "while not os.path.exists(sys.argv[1]):\n    time.sleep(0.005)\n"
     connect = CONNECT.partition("connection = ")[1] + CONNECT.partition("connection = ")[2]
     name = jobs.create(

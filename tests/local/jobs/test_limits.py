@@ -1,4 +1,4 @@
-"""Limits on CPUs, memory and disk: kept in every sandbox, or said where they cannot be."""
+"""Limits on CPUs, memory and disk: enforced in every sandbox, or reported as without effect."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def make_own(request: pytest.FixtureRequest, make_jobs: Callable[..., Any]) -> C
 
 @pytest.fixture
 def _without_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that lets nobody make a control group."""
+    """A machine on which no control group can be made."""
     monkeypatch.setattr(limits, "memory_group_parent", lambda: (None, "it is not allowed"))
 
 
@@ -83,7 +83,7 @@ def test_memory_is_counted_for_all_processes_together(make_own: Callable[..., An
 def test_without_control_groups_each_process_is_limited(
     make_own: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A process that asks for too much gets no more memory, and a warning says that the limit is each process's own."""
+    """A process that asks for too much gets no more memory, and a warning explains that the limit is each process's."""
     jobs = make_own(memory_gb=0.2)
     described = jobs.run(HUNGRY, name="hungry")
     assert described["ProcessingJobStatus"] == "Failed"
@@ -95,7 +95,7 @@ def test_without_control_groups_each_process_is_limited(
 
 
 def test_without_a_limit_nothing_is_limited(jobs: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """The settings' default leaves a job all of the machine, and nothing has to be said."""
+    """The default setting leaves a job the whole machine, without a warning."""
     script = "import os, resource\nprint(len(os.sched_getaffinity(0)), resource.getrlimit(resource.RLIMIT_DATA)[0])\n"
     jobs.run(script, name="free")
     import resource
@@ -107,7 +107,7 @@ def test_without_a_limit_nothing_is_limited(jobs: Any, caplog: pytest.LogCapture
 def test_a_limit_that_cannot_be_kept_is_a_warning(
     make_jobs: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On a system without affinity and limits the job runs all the same, and each setting's lack of effect is said."""
+    """On a system without affinity and limits the job runs, and each setting without effect is a warning."""
     monkeypatch.delattr(os, "sched_setaffinity", raising=False)
     monkeypatch.setattr(sys, "platform", "darwin")
     decided, warnings = limits.enforceable_limits(2, 4.0)
@@ -129,7 +129,7 @@ def test_more_cpus_than_there_are_is_a_warning(caplog: pytest.LogCaptureFixture,
 
 
 def test_a_killed_supervisor_leaves_no_control_group(make_jobs: Callable[..., Any]) -> None:
-    """Whoever finds the dead host removes its group, and what was left in it."""
+    """The process that finds the dead host removes its group with all processes in it."""
     name = f"killed-{os.getpid()}"
     assert _groups(name) == []
     jobs = make_jobs(memory_gb=1)

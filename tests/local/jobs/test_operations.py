@@ -101,7 +101,7 @@ def test_a_name_is_taken_once(jobs: Any) -> None:
 
 @pytest.mark.parametrize("operation", ["DescribeProcessingJob", "StopProcessingJob"])
 def test_an_unknown_job_is_named(jobs: Any, operation: str) -> None:
-    """AWS answers with a ValidationException, whatever the service model says."""
+    """AWS answers with a ValidationException, unlike its service model."""
     error = _error(jobs, operation, ProcessingJobName="nobody")
     assert (error.code, error.message) == (
         "ValidationException",
@@ -225,7 +225,7 @@ def _change(request: dict[str, Any], path: str, value: Any) -> None:
     ],
 )
 def test_what_cannot_run_is_refused(jobs: Any, path: str, value: Any, words: str) -> None:
-    """A request that passes the service model and still cannot run gets a ValidationException that says why."""
+    """A request that passes the service model and still cannot run gets a ValidationException with the reason."""
     request = jobs.request("pass", name="bad", outputs={"out": "s3://data/out"})
     _change(request, path, value)
     error = _error(jobs, "CreateProcessingJob", **request)
@@ -246,7 +246,7 @@ def test_names_and_paths_are_used_once(jobs: Any) -> None:
 
 @pytest.mark.parametrize("inner", ["inputs", "outputs"])
 def test_an_output_in_place_hides_nothing(jobs: Any, inner: str, tmp_path: Path) -> None:
-    """What lies in the path of an output to this machine's disk would be hidden by it, so it is refused."""
+    """An output to this machine's disk would hide all paths inside its own, so it is refused."""
     others: dict[str, Any] = {"inputs": {"out/in": "s3://data/in"}} if inner == "inputs" else {}
     outputs = {"out": tmp_path.as_uri()} | ({"out/in": "s3://data/out"} if inner == "outputs" else {})
     error = _error(jobs, "CreateProcessingJob", **jobs.request("pass", outputs=outputs, **others))
@@ -255,7 +255,7 @@ def test_an_output_in_place_hides_nothing(jobs: Any, inner: str, tmp_path: Path)
 
 
 def test_the_first_instance_preference_is_taken(jobs: Any) -> None:
-    """Describe says which preference was selected."""
+    """Describe has the selected preference."""
     cluster = {
         "VolumeSizeInGB": 30,
         "InstancePreferences": [{"InstanceType": "ml.m5.large", "InstanceCount": 2}, {"InstanceType": "ml.c5.xlarge"}],
@@ -276,7 +276,7 @@ def test_settings_that_do_not_work_here_refuse_the_job(make_jobs: Callable[..., 
 
 
 def test_a_full_disk_refuses_the_job(jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no room for the keys of a job either, the answer is that of a full disk, which nobody retries."""
+    """If there is no space for the keys of a job, the answer is that of a full disk, which no client retries."""
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -56,7 +56,7 @@ def test_each_pass_has_a_pipe_of_its_own(every_sandbox: Any) -> None:
 
 
 def test_a_reader_may_close_early(jobs: Any) -> None:
-    """What it did not want to see is dropped, and the next pass begins anew."""
+    """The rest of the data is dropped, and the next pass begins anew."""
     _put(jobs, a=b"first" + b"x" * 3_000_000)
     script = (
         "import os, sys, time\n"

@@ -1,4 +1,4 @@
-"""What a running job finds, leaves behind and says."""
+"""Running jobs: their files, their outputs and their logs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVENT_LIMIT = 262_144 - 26
 
 
 def test_a_job_reads_its_input_and_its_output_is_uploaded(every_sandbox: Any) -> None:
-    """Inputs are there before the program starts, and what it writes is in S3 when the job is completed."""
+    """Inputs exist before the program starts, and its outputs are in S3 when the job is completed."""
     jobs = every_sandbox
     jobs.objects.put("data", "in/a.csv", b"1")
     jobs.objects.put("data", "in/sub/b.csv", b"2")
@@ -70,7 +70,7 @@ def test_a_job_sees_its_own_opt_ml(make_jobs: Callable[..., Any], sandbox: str) 
 
 
 def test_a_file_that_the_machine_lends_is_used_in_place(every_sandbox: Any, tmp_path: Path) -> None:
-    """`file://` directories and files are read, and written, where they are, whatever their names."""
+    """`file://` directories and files are read and written in place, with any names."""
     jobs = every_sandbox
     source = tmp_path / "in put%"
     source.mkdir()
@@ -96,7 +96,7 @@ def test_a_file_that_the_machine_lends_is_used_in_place(every_sandbox: Any, tmp_
 
 @pytest.mark.parametrize("sandbox", ["bubblewrap", "namespaces"])
 def test_inputs_in_place_cannot_be_written(make_jobs: Callable[..., Any], tmp_path: Path, sandbox: str) -> None:
-    """What the machine lends as an input is read-only in the job."""
+    """An input in place is read-only in the job."""
     (tmp_path / "lent").mkdir()
     (tmp_path / "lent" / "x").write_text("kept")
     jobs = make_jobs(sandbox=sandbox)
@@ -188,7 +188,7 @@ def test_a_failing_program_gives_its_exit_code_and_its_outputs(every_sandbox: An
 
 
 def test_a_program_ended_by_a_signal_has_the_shells_exit_code(own_programs: Any) -> None:
-    """A program that is killed, for want of memory say, ends with 128 plus the signal."""
+    """A program that is killed, for example because memory ran out, ends with 128 plus the signal."""
     described = own_programs.run("import os\nos.kill(os.getpid(), 9)\n")
     assert described["FailureReason"].endswith("exit code: 137")
 
@@ -214,7 +214,7 @@ def test_the_exit_messages_of_all_hosts_are_joined(jobs: Any) -> None:
 
 
 def test_an_input_without_objects_fails_the_job(jobs: Any) -> None:
-    """A prefix that matches nothing is the client's error, and says which."""
+    """A prefix that matches nothing is the client's error, and the reason names it."""
     described = jobs.run("pass", inputs={"in": "s3://data/nothing/"})
     assert described["ProcessingJobStatus"] == "Failed"
     assert 'No S3 objects found under S3 URL "s3://data/nothing/"' in described["FailureReason"]
@@ -249,7 +249,7 @@ def test_a_manifest_names_the_objects(jobs: Any) -> None:
     ],
 )
 def test_a_manifest_that_says_something_else_is_named(jobs: Any, manifest: list[Any]) -> None:
-    """It is the user's error, and the reason says which manifest."""
+    """It is the user's error, and the reason names the manifest."""
     jobs.objects.put("data", "manifest", json.dumps(manifest).encode())
     source = {"S3Uri": "s3://data/manifest", "S3DataType": "ManifestFile"}
     reason = jobs.run("pass", inputs={"in": source})["FailureReason"]
@@ -294,7 +294,7 @@ def test_a_directory_of_the_machine_is_sharded_by_copies(every_sandbox: Any, tmp
     ],
 )
 def test_an_input_that_cannot_be_had_is_named(jobs: Any, uri: str, words: str) -> None:
-    """The reason is the client's error and says which input."""
+    """The reason is the client's error and names the input."""
     jobs.objects.put("data", "up/../../x", b"x")
     described = jobs.run("pass", inputs={"in": uri})
     assert described["FailureReason"].startswith("ClientError: ")
@@ -383,7 +383,7 @@ def test_credentials_of_the_machine_are_out_of_sight(
 
 
 def test_the_environment_of_the_request_wins(jobs: Any) -> None:
-    """What the request sets is what the program sees."""
+    """The program sees the request's variables."""
     script = "import os\nprint(os.environ['AWS_REGION'], os.environ['X'], os.environ['PROCESSING_JOB_ARN'])\n"
     name = jobs.create(script, Environment={"AWS_REGION": "eu-west-1", "X": "a b"})
     jobs.wait(name)

@@ -1,4 +1,4 @@
-"""What a host uses, sampled while it runs."""
+"""The resources of a host, sampled while it runs."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_busy_job_is_sampled_while_it_runs(make_jobs: Callable[..., Any]) -> N
 
 
 def test_the_disk_is_a_part_of_the_volume(jobs: Any) -> None:
-    """What the host holds at its end, in per cent of VolumeSizeInGB."""
+    """The size of the host's files at its end, in per cent of VolumeSizeInGB."""
     script = "open('/opt/ml/processing/out/x', 'wb').write(bytes(30 << 20))\n"
     request = jobs.request(script, name="disk", outputs={"out": "s3://data/out"})
     request["ProcessingResources"]["ClusterConfig"]["VolumeSizeInGB"] = 1

@@ -1,4 +1,4 @@
-"""Sandboxes: which one is chosen, what rewriting can and cannot reach, and the Python that jobs run on."""
+"""Sandboxes: the choice, the limits of rewriting, and the Python that jobs run on."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_first_that_works_is_chosen(
 
 
 def test_a_sandbox_that_does_not_work_is_an_error_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says why."""
+    """The message has the reason."""
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     with pytest.raises(EngineError, match="bwrap is not installed"):
         sandboxes.choose("bubblewrap")
@@ -70,7 +70,7 @@ def test_a_sandbox_is_restored_from_its_state(name: str) -> None:
     ],
 )
 def test_paths_are_rewritten_wherever_they_stand(text: str, expected: str) -> None:
-    """Also within an argument; what only begins alike is left alone."""
+    """Also within an argument; a longer name with the same beginning is left alone."""
     assert rewriting.rewrite(text, "/w/ml") == expected
 
 
@@ -155,7 +155,7 @@ def test_arguments_and_variables_of_the_greatest_size_arrive(own_programs: Any) 
 def test_lesser_variants_run_and_stop_jobs_too(
     jobs: Any, monkeypatch: pytest.MonkeyPatch, sandbox: sandboxes.Sandbox
 ) -> None:
-    """Where a machine allows less: with a user namespace, without one for processes; the user keeps its id."""
+    """With fewer rights: with a user namespace, without one for processes; the user keeps its id."""
     monkeypatch.setattr(sandboxes, "choose", lambda _: sandbox)
     script = (
         "import os, sys, time\nprint(os.getuid(), os.path.isdir('/opt/ml/config'))\ntime.sleep(float(sys.argv[1]))\n"
@@ -170,7 +170,7 @@ def test_lesser_variants_run_and_stop_jobs_too(
 
 
 def test_settings_survive_json_and_are_checked() -> None:
-    """What supervisors are told is what was set; nonsense is refused at once."""
+    """Supervisors read the same settings that were set; invalid ones are refused at once."""
     settings = EngineSettings(tick=1, grace=0, sandbox="rewriting", python="/x", images={"image": "/y"})
     assert EngineSettings.from_json(settings.to_json()) == settings
     assert settings.images == (("image", "/y"),)

@@ -1,4 +1,4 @@
-"""Commands that begin with a shell: what a request had no room for, the bootstrap, and a Python of the job's own."""
+"""Commands that begin with a shell: oversized commands, the bootstrap, and a Python of the job's own."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_shell_has_a_python_of_the_jobs_own(own_programs: Any, program: str) -
 
 
 def test_a_python_that_makes_none_still_leaves_the_users_alone(make_jobs: Any, tmp_path: Path) -> None:
-    """Without the module venv, pip is told to install into a folder of the job's."""
+    """Without the module venv, pip installs into a folder of the job's."""
     python = tmp_path / "bin" / "python3"
     python.parent.mkdir()
     python.write_text("#!/bin/sh\nexit 1\n")
