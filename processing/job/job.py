@@ -130,7 +130,7 @@ class ProcessingJob:
             arn=submitted.arn,
             instance_count=request.instance_count,
         )
-        job.watch_state.in_progress_at = submitted.not_created_before
+        job.watch_state = WatchState(in_progress_at=submitted.not_created_before)
         return job
 
     @classmethod
@@ -212,12 +212,12 @@ class ProcessingJob:
         from processing.job.outcome import Outcome
 
         job = cls.known(session, summary["ProcessingJobName"], arn=summary["ProcessingJobArn"])
-        state, status = job.watch_state, summary["ProcessingJobStatus"]
-        state.created = summary["CreationTime"]
-        if status in TERMINAL:
-            state.outcome = Outcome.of(summary)
-        elif status == "InProgress":
-            state.in_progress_at = at
+        status = summary["ProcessingJobStatus"]
+        job.watch_state = WatchState(
+            summary["CreationTime"],
+            in_progress_at=at if status == "InProgress" else None,
+            outcome=Outcome.of(summary) if status in TERMINAL else None,
+        )
         return job
 
     @classmethod
@@ -240,7 +240,7 @@ class ProcessingJob:
             arn=description["ProcessingJobArn"],
             instance_count=request.instance_count,
         )
-        job.watch_state.created = description["CreationTime"]
+        job.watch_state = WatchState(description["CreationTime"])
         return job
 
     @functools.cached_property
@@ -415,7 +415,8 @@ class ProcessingJob:
 
         if self.watch_state.outcome is None:
             feed = self._feed(logs=False, timeout=timeout)
-            self.watch_state.outcome = follow_to_end(feed, self._event_handler(logs=False))
+            outcome = follow_to_end(feed, self._event_handler(logs=False))
+            self.watch_state = attrs.evolve(self.watch_state, outcome=outcome)
         return self._error()
 
     def _feed(
@@ -449,7 +450,7 @@ class ProcessingJob:
 
     def _record_end(self, outcome: Outcome, on_stop: Literal["raise", "return"]) -> ProcessingJob:
         """Record how the job ended, and raise its error if there is one."""
-        self.watch_state.outcome = outcome
+        self.watch_state = attrs.evolve(self.watch_state, outcome=outcome)
         error = self._error() if outcome.is_error(stopped=on_stop == "raise") else None
         if error is not None:
             raise error

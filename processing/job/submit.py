@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# The Date header has whole seconds only, and CreationTime may come from another server. Two seconds cover both.
+# Seconds by which a job may seem older than our first try: the Date header has whole seconds only.
 _TOLERANCE: Final = 2.0
 
 # After a lost answer the job is searched this long, in seconds. A name in use is proof that a job will become visible;

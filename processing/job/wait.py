@@ -12,6 +12,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast
 
+import attrs
+
 from processing._utils import type_name
 from processing.exceptions import ConfigurationError
 from processing.job.job import ProcessingJob
@@ -41,7 +43,7 @@ _MAX_TAILS = 10
 _MAX_TAIL_SECONDS = 10.0
 
 # The detach message names each of up to ten jobs. For more jobs it shows a common prefix of their names, if that has at
-# least four characters: a shorter one would find other people's jobs too.
+# least four characters: a shorter one might find other people's jobs too.
 _MAX_NAMES = 10
 _SHORTEST_PREFIX = 4
 
@@ -378,7 +380,7 @@ class WaitGroup:
             return []
         ended = self._running[cast("Session", feed.session), event.job_name]
         for job in ended:
-            job.watch_state.outcome = outcome
+            job.watch_state = attrs.evolve(job.watch_state, outcome=outcome)
             self.done[job] = None
         return ended
 

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from processing.watching.status.model import Target
 
 
-@attrs.define
+@attrs.frozen
 class WatchState:
-    """The last observed state of a job, shared by the job's own methods and by waits for several jobs.
+    """The last observed state of a job, for the job's own methods and for waits for several jobs.
+
+    A new observation replaces the value, so copies of a job do not affect each other.
 
     Args:
         created: the job's CreationTime; None if it is not known.

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Jobs that another process submits while this one stops the fleet appear in the next listing. Three listings are enough
-# for a process that has just ended; more jobs than that mean that it still runs, which a warning then states.
+# Jobs that another process submits while this one stops the fleet appear in the next listing. If even the third listing
+# has new ones, a warning states that the other process goes on.
 _STOP_ROUNDS = 3
 
 # A StopProcessingJob call takes about a tenth of a second, and AWS accepts several in a second.

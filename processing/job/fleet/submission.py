@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Staging and creating one job may take this many seconds together. As many threads as creations in that time keep the
-# rate full; more than 32 would only add memory and open connections.
+# rate full. The bounds are chosen, not measured: 4 threads for slow rates, and 32 to limit memory and connections.
 _SECONDS_PER_JOB = 4.0
 _MIN_THREADS = 4
 _MAX_THREADS = 32
 
-# The embedded engine sets no rate. More threads than this only compete for the processors of this machine.
+# The number of threads if no rate limits the creations, as on the embedded engine. It is chosen, not measured.
 _UNLIMITED_THREADS = 8
 
 # That many failures in a row have a common cause, such as a missing permission, and the other runs would fail too.
