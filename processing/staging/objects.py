@@ -108,10 +108,10 @@ def write_upload(
 def remove_claimed(api: RetryingApi, uploads: Iterable[Upload], expected_owner: ExpectedOwner) -> None:
     """Delete the objects that a run created under a name that belongs to another run; the other's objects stay."""
     for upload in uploads:
-        where = object_params(upload.target, expected_owner)
+        location = object_params(upload.target, expected_owner)
         try:
-            if upload.claim is not None and _claim(head_object(api, where)) == upload.claim:
-                api.call("s3", "DeleteObject", where)
+            if upload.claim is not None and _claim(head_object(api, location)) == upload.claim:
+                api.call("s3", "DeleteObject", location)
         except Exception as error:  # noqa: BLE001 - the run continues under another name
             logger.warning("%s is not needed any more, and could not be removed: %s", upload.target, error)
 

@@ -101,7 +101,7 @@ def test_a_damaged_bundle_ends_the_job(container: Container) -> None:
     assert f"{NAME}: failed to unpack sourcedir.tar.gz (exit code {ran.returncode})" in ran.stderr
 
 
-def test_a_command_that_is_not_there_is_said(container: Container) -> None:
+def test_a_missing_command_is_reported(container: Container) -> None:
     """The shell's exit code for it is kept."""
     container.bundle({"x.R": ""})
     ran = container.run(["Rscript-of-nobody"], Payload("x.R"))
@@ -158,7 +158,7 @@ def test_a_failed_installation_ends_the_job(container: Container) -> None:
 
 
 def test_an_entry_point_runs_before_in_the_same_shell(container: Container) -> None:
-    """What it exports, the script sees; where it fails, the script does not run."""
+    """The script sees its exports, and does not run if it fails."""
     container.bundle(
         {"x.py": "import os; print(os.environ['SET'])", "set up.sh": "export SET=up\n", "bad.sh": "false\n"}
     )
@@ -172,7 +172,7 @@ class TestCodeArtifact:
     """pip is pointed at the repository before it installs, or the job ends."""
 
     def test_the_aws_command_logs_in(self, container: Container) -> None:
-        """Where the image has the AWS command, it does it, as in 2.x."""
+        """An AWS command in the image logs in, as in 2.x."""
         container.bundle({"x.py": "", "requirements.txt": ""})
         container.program("aws", 'echo aws "$@"')
         container.program("python3", 'echo python "$@"')
@@ -184,7 +184,7 @@ class TestCodeArtifact:
         assert second.startswith("python -m pip install")
 
     def test_else_boto3_does(self, container: Container, tmp_path: Path) -> None:
-        """Without the command the image's boto3 is asked, and pip is told by the environment."""
+        """Without the command, the image's boto3 logs in, and pip reads the index from the environment."""
         container.bundle({"x.py": "import os; print(os.environ['PIP_INDEX_URL'])"})
         (container.code / "boto3.py").write_text(BOTO3)
         path = f"{self._without_aws(tmp_path)}:{Path(sys.executable).parent}"

@@ -51,8 +51,8 @@ def ask(python: Path, code: str) -> str:
     return done.stdout.strip()
 
 
-def test_what_is_below_is_seen_and_stays(below: Path, tmp_path: Path) -> None:
-    """What is installed counts as installed, another version is put above it, and below nothing changes."""
+def test_the_shared_python_is_visible_and_unchanged(below: Path, tmp_path: Path) -> None:
+    """Shared packages count as installed, other versions go into the overlay, and the shared Python stays unchanged."""
     above = over(below, tmp_path / "above")
     assert ask(above, "import versioned; print(versioned.VERSION)") == "1.0"
     assert "already satisfied" in install(above, "versioned")

@@ -37,7 +37,7 @@ def test_stdin_is_empty() -> None:
     assert _run("import sys\nprint(repr(sys.stdin.read()))")[1] == ["''"]
 
 
-def test_a_flood_is_taken_whole_and_can_be_stopped() -> None:
+def test_a_flood_of_output_is_complete_and_can_be_stopped() -> None:
     """Looking for a stop does not starve while output never pauses."""
     started = time.monotonic()
     ended, lines = _run(
@@ -77,7 +77,7 @@ def test_a_survivor_in_its_own_session_does_not_hold_the_end(tmp_path: Path) -> 
 
 
 def test_an_error_of_the_receiver_kills_the_program() -> None:
-    """Where the messages cannot be kept, the program does not go on unseen."""
+    """A program does not continue unobserved if its messages cannot be stored."""
     groups: list[int] = []
 
     def fail(_: object) -> None:
@@ -90,7 +90,7 @@ def test_an_error_of_the_receiver_kills_the_program() -> None:
         os.killpg(groups[0], 0)
 
 
-def test_what_cannot_be_started_leaves_nothing_open() -> None:
+def test_a_failed_start_leaves_nothing_open() -> None:
     """The error of the system comes through, and both ends of the report pipe are closed."""
     report = os.pipe()
     with pytest.raises(FileNotFoundError):

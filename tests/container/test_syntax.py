@@ -1,4 +1,4 @@
-"""What runs in any image keeps to the Python of old images."""
+"""Code for any image keeps to the Python of old images."""
 
 from __future__ import annotations
 

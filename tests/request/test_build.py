@@ -113,7 +113,7 @@ requests = st.builds(
 
 @given(request_=requests)
 def test_valid_for_us_and_for_botocore(request_: ProcessingRequest) -> None:
-    """What is built of valid parts passes our check, the model and botocore's own validator."""
+    """A request of valid parts passes our check, the model and botocore's own validator."""
     boto = request_.to_boto()
     check_request(request_)
     assert violations(REQUEST, boto) == []
@@ -148,7 +148,7 @@ def test_to_boto_is_new_each_time(request_: ProcessingRequest) -> None:
 
 
 def test_minimal() -> None:
-    """What was not given is absent."""
+    """Omitted values are absent."""
     assert build_request(**MINIMAL).to_boto() == {
         "ProcessingJobName": "job",
         "ProcessingResources": {
@@ -306,13 +306,13 @@ def test_preferences() -> None:
         ({"experiment_config": 5}, "experiment_config:"),
     ],
 )
-def test_what_has_not_its_form(given_: dict[str, Any], field: str) -> None:
-    """A mapping that is none, a tag without a value: the error names the field."""
+def test_values_in_the_wrong_form(given_: dict[str, Any], field: str) -> None:
+    """The error names the field of a value in the wrong form, such as a tag without a value."""
     with pytest.raises(ConfigurationError, match=field):
         build_request(**MINIMAL, **given_)
 
 
-def test_empty_lists_mean_none() -> None:
+def test_empty_lists_count_as_none() -> None:
     """AWS refuses empty lists of arguments; what the user means by one is no arguments."""
     boto = build_request(**MINIMAL, arguments=[], entrypoint=[], inputs=[], outputs=[]).to_boto()
     assert boto == build_request(**MINIMAL).to_boto()

@@ -1,4 +1,4 @@
-"""What to try where AWS has no instance to give."""
+"""Advice for a lack of capacity."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_preferences_to_paste() -> None:
     assert text.count("'ml.") == 5
 
 
-def test_what_was_preferred_is_kept() -> None:
+def test_preferences_are_kept() -> None:
     """Types that were tried stay in front, and further ones are added."""
     preferences = [{"InstanceType": "ml.g5.xlarge"}, {"InstanceType": "ml.g4dn.xlarge"}]
     text = advice(InstancePreferences=preferences)
@@ -34,14 +34,14 @@ def test_what_was_preferred_is_kept() -> None:
 
 @pytest.mark.parametrize("kind", ["ml.p2.xlarge", "ml.new9.huge", "strange"])
 def test_nothing_like_it(kind: str) -> None:
-    """A type without a like is told to be another one; none is made up."""
+    """For a type without similar ones, the advice is another type, and none is invented."""
     text = advice(InstanceType=kind, InstanceCount=1)
     assert "instance_preferences=[" not in text
     assert "other instance types" in text
 
 
 def test_five_preferences_are_all_there_can_be() -> None:
-    """Where AWS takes no further preference, none is advised."""
+    """No further preference is advised if AWS accepts no more."""
     preferences = [{"InstanceType": f"ml.m5.{size}xlarge"} for size in ("", "2", "4", "12", "24")]
     assert "instance_preferences=[" not in advice(InstancePreferences=preferences)
 

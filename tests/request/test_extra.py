@@ -87,12 +87,12 @@ def newer() -> ServiceModel:
 
 
 def problems(extra: Any, newer: ServiceModel | None = None, **changes: Any) -> list[str]:
-    """What is found in the full request with this `extra`."""
+    """Return the findings for the full request with this `extra`."""
     return list(find_problems(build_request(**{**FULL, **changes}, extra=extra), service_model=newer))
 
 
 def test_it_passes_through(newer: ServiceModel) -> None:
-    """What the service knows and no parameter sets goes into the request, beside what the parameters set."""
+    """Members without a parameter go into the request, beside those of the parameters."""
     extra = {"AppSpecification": {"Priority": 3}, "Reservation": {"Arn": ROLE, "Priority": 1}}
     request = build_request(**FULL, extra=extra)
     check_request(request, service_model=newer)
@@ -102,7 +102,7 @@ def test_it_passes_through(newer: ServiceModel) -> None:
 
 
 def test_entries_are_found_by_their_names(newer: ServiceModel) -> None:
-    """An input or output is added to by its name, whatever its position."""
+    """An input or output is extended by its name, at any position."""
     extra = {
         "ProcessingInputs": [{"InputName": "in", "S3Input": {"Priority": 2}}],
         "ProcessingOutputConfig": {"Outputs": [{"OutputName": "features", "Priority": 4}]},
@@ -116,7 +116,7 @@ def test_entries_are_found_by_their_names(newer: ServiceModel) -> None:
 
 
 def test_the_installed_model_decides() -> None:
-    """What the installed botocore does not know is an error, with its place and what was probably meant."""
+    """A member that the installed botocore does not know is an error, with its path and a suggestion."""
     assert problems({"AppSpecification": {"Priority": 3}}) == [
         "extra.AppSpecification.Priority: is not known to the installed botocore"
     ]
@@ -143,7 +143,7 @@ def test_it_is_checked_like_the_rest(extra: Any, text: str, newer: ServiceModel)
     assert problems(extra, newer) == [text]
 
 
-def test_what_a_parameter_gets_wrong_is_said_of_the_parameter(newer: ServiceModel) -> None:
+def test_a_parameter_s_error_names_the_parameter(newer: ServiceModel) -> None:
     """Beside an `extra` in the same structure, the parameter's own finding keeps its own name."""
     extra = {"ProcessingInputs": [{"InputName": "in", "S3Input": {"Priority": 2}}], "AppSpecification": {"Priority": 1}}
     bad = [ProcessingInput("s3://b/in", "/opt/ml/processing/in", "in", s3_input_mode="Fast")]
@@ -180,7 +180,7 @@ SET_BY_PARAMETERS = [path for path in leaves(build_request(**FULL).to_boto()) if
 
 
 @pytest.mark.parametrize("path", SET_BY_PARAMETERS, ids=lambda path: ".".join(map(str, path)))
-def test_what_a_parameter_sets_is_set_there(path: tuple[Any, ...]) -> None:
+def test_members_of_parameters_are_refused(path: tuple[Any, ...]) -> None:
     """Each setting that a parameter has is refused in `extra`, and the parameter is named; even with an equal value."""
     (text,) = problems(as_extra(build_request(**FULL).to_boto(), path))
     assert text.startswith("extra.")
@@ -221,7 +221,7 @@ def test_what_a_parameter_sets_is_set_there(path: tuple[Any, ...]) -> None:
         ({"NetworkConfig": True}, "extra.NetworkConfig: must be a dictionary, not bool"),
     ],
 )
-def test_what_it_may_not_say(extra: Any, text: str) -> None:
+def test_invalid_members(extra: Any, text: str) -> None:
     """The error names the place in `extra`, and the parameter or what is wrong."""
     assert problems(extra) == [text]
 
@@ -233,7 +233,7 @@ def test_it_is_a_dictionary() -> None:
 
 
 def test_one_laid_over_another() -> None:
-    """What run is given is laid over the processor's, structure by structure; neither is changed."""
+    """The settings of `run` are merged over the processor's, structure by structure; neither is changed."""
     base = {"A": {"B": 1, "C": {"D": 2}}, "Outputs": [{"OutputName": "x", "E": 1}]}
     over = {"A": {"C": {"F": 3}}, "Outputs": [{"OutputName": "x", "G": 2}, {"OutputName": "y"}]}
     before = copy.deepcopy((base, over))
@@ -259,7 +259,7 @@ def test_nothing_given_is_kept(newer: ServiceModel) -> None:
 
 
 def test_round_trip_through_describe(newer: ServiceModel) -> None:
-    """What a job was created with beyond the parameters is found in Describe's answer, and nothing else is."""
+    """Settings beyond the parameters are found in Describe's response, and nothing else is."""
     extra = {
         "Reservation": {"Arn": ROLE, "Priority": 1},
         "ProcessingResources": {"ClusterConfig": {"Priority": 5}},
@@ -276,13 +276,13 @@ def test_round_trip_through_describe(newer: ServiceModel) -> None:
 
 
 def spoken_for(parameters: Any, path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
-    """The places that parameters are said to set."""
+    """The paths that parameters claim to set."""
     if parameters is None:
         return {path}
     return {place for name, inner in parameters.items() for place in spoken_for(inner, (*path, name))}
 
 
-def test_what_is_said_to_have_a_parameter_has_one() -> None:
+def test_each_listed_parameter_exists() -> None:
     """Each setting that `extra` leaves to a parameter is one that the parameters set, and is in the installed model."""
     preferences = [{"InstanceType": "ml.m5.xlarge", "InstanceCount": 1}]
     changes = {"instance_type": None, "instance_count": None, "instance_preferences": preferences}

@@ -46,7 +46,7 @@ class FixedClock:
 
 
 def is_valid(name: str) -> bool:
-    """Whether the installed service model takes the name."""
+    """Return whether the installed service model accepts the name."""
     shape = processing_model().shape_for("ProcessingJobName")
     return len(name) <= shape.metadata["max"] and re.fullmatch(shape.metadata["pattern"], name) is not None
 
@@ -119,7 +119,7 @@ def test_the_system_clock_works() -> None:
     [("my_job.v1@x", "my-job-v1-x"), ("--a--b--", "a--b"), ("äöü", "processing-job"), ("", "processing-job")],
 )
 def test_sanitize(name: str, clean: str) -> None:
-    """What a name may not hold becomes a hyphen; none is left at the ends."""
+    """Invalid characters become hyphens, and none is left at the ends."""
     assert sanitize(name) == clean
 
 

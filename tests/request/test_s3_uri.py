@@ -15,7 +15,7 @@ keys = st.text(min_size=1, max_size=50).filter(lambda key: not key.startswith("/
 
 @given(bucket=buckets, key=keys)
 def test_round_trip(bucket: str, key: str) -> None:
-    """What is written is read back, letter by letter."""
+    """A URI is parsed back letter by letter."""
     uri = S3Uri(bucket, key)
     assert S3Uri.parse(str(uri)) == uri
     assert is_s3(str(uri))
@@ -50,8 +50,8 @@ def test_joining_edges(left: str, right: str, key: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "b/k", "s3:/b/k", "s3://", "s3:///k", "https://b/k", None, 5])
-def test_what_is_no_uri(text: object) -> None:
-    """What is no S3 URI, or names no bucket, is refused."""
+def test_invalid_uris(text: object) -> None:
+    """A text that is not an S3 URI, or has no bucket, is refused."""
     with pytest.raises(ConfigurationError):
         S3Uri.parse(text)
 

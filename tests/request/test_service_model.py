@@ -64,7 +64,7 @@ def values(shape: Any, depth: int = 0) -> st.SearchStrategy[Any]:
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(value=values(REQUEST))
 def test_finds_all_that_botocore_finds(value: Any) -> None:
-    """Where botocore's validator objects, so does the walk."""
+    """The walk finds everything that botocore's validator finds."""
     if ParamValidator().validate(value, REQUEST).has_errors():
         assert violations(REQUEST, value)
 
@@ -72,7 +72,7 @@ def test_finds_all_that_botocore_finds(value: Any) -> None:
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(value=values(REQUEST))
 def test_no_violation_means_valid_for_botocore(value: Any) -> None:
-    """What the walk lets pass, botocore lets pass; and every finding can be said in AWS's words."""
+    """A value without findings is valid for botocore, and every finding can be expressed in AWS's words."""
     found = violations(REQUEST, value)
     if not found:
         assert not ParamValidator().validate(value, REQUEST).has_errors()

@@ -1,4 +1,4 @@
-"""What is wrong with a request, in the words that the user wrote it in."""
+"""Findings of a request, in the user's own terms."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_source_or_dataset() -> None:
 
 
 def test_app_managed_entries_need_no_path() -> None:
-    """What the container itself fetches and uploads has no path to check."""
+    """Inputs and outputs that the container transfers itself have no path to check."""
     assert (
         problems(
             inputs=[ProcessingInput(input_name="a", app_managed=True)],
@@ -237,7 +237,7 @@ def test_the_value_of_a_variable_is_not_shown() -> None:
 
 
 def test_a_long_value_is_cut() -> None:
-    """A message stays readable whatever the value is."""
+    """A message stays readable for any value."""
     assert all(len(line) < 300 for line in problems(job_name="_" * 10_000))
 
 

@@ -40,7 +40,7 @@ class Moto:
 
 
 class Wire:
-    """What goes over the wire. `faults` spoils it by kind, `instead` puts something in the place of an answer."""
+    """Requests on the wire. `faults` injects faults by kind, `instead` replaces responses."""
 
     def __init__(self, transport: Transport) -> None:
         self.requests: list[tuple[str, dict[str, str]]] = []
@@ -83,7 +83,7 @@ def _text(value: Any) -> str:
 
 
 class Recorded:
-    """What came over HTTP: the test's wire answers it, and notes here who asked."""
+    """Requests that arrived over HTTP: the test's wire answers them, and records their clients here."""
 
     def __init__(self, wire: Any) -> None:
         self.wire = wire
@@ -154,7 +154,7 @@ def server() -> str:
 
 @pytest.fixture
 def wire(server: str, tmp_path_factory: pytest.TempPathFactory) -> Wire:
-    """What the test's session sends."""
+    """The requests of the test's session."""
     return Wire(Moto() if server == "moto" else InProcessTransport(Engine(tmp_path_factory.mktemp("engine"))))
 
 

@@ -130,7 +130,7 @@ def test_other_programs_unpack_it(tmp_path: Path, temporary: Path) -> None:
 
 
 def test_a_large_bundle_is_a_temporary_file(tmp_path: Path, temporary: Path) -> None:
-    """What is large is not kept in memory, and its file goes with the value."""
+    """A large bundle is not kept in memory, and its file is removed with the value."""
     made = members(tmp_path, {"x": bytes(9 * MB)})
     bundle = make_bundle(made)
     assert bundle.body is None
@@ -234,7 +234,7 @@ def test_a_large_bundle_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ("name", "said"),
     [("processing.py", "processing.py"), ("processing/__init__.py", "processing/"), ("a/processing.py", None)],
 )
-def test_what_hides_this_package(tmp_path: Path, name: str, said: str | None) -> None:
+def test_files_that_hide_this_package(tmp_path: Path, name: str, said: str | None) -> None:
     """A module of this package's name at the bundle's root gets a warning; further down it is harmless."""
     made = members(tmp_path, {name: b"", "x.py": b""})
     with pytest.warns(UserWarning, match=f"holds {said}, which hides") if said else contextlib.nullcontext():
@@ -255,7 +255,7 @@ def test_the_later_of_two(tmp_path: Path) -> None:
 
 
 def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
-    """What could not be unpacked is refused."""
+    """A bundle that could not be unpacked is refused."""
     made = members(tmp_path, {"lib/a.py": b"", "lib": b""})
     with pytest.raises(ConfigurationError, match=r"dependencies: .* would be lib in the job, which is the folder of"):
         make_bundle(made)

@@ -1,4 +1,4 @@
-"""What is remembered between runs does not grow for ever."""
+"""The cache does not grow forever."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def grow_old(cache: Path) -> None:
         os.utime(file, (then, then))
 
 
-def test_what_is_not_used_is_forgotten(cache: Path) -> None:
-    """A directory that nobody has uploaded for months is forgotten when another one is remembered."""
+def test_unused_entries_are_removed(cache: Path) -> None:
+    """An entry that has not been used for months is removed when another one is stored."""
     store("hashes", "gone", {"a": 1})
     grow_old(cache)
     assert load("hashes", "gone") == {"a": 1}
@@ -36,8 +36,8 @@ def test_what_is_not_used_is_forgotten(cache: Path) -> None:
     assert (load("hashes", "gone"), load("hashes", "new")) == ({}, {"b": 2})
 
 
-def test_what_is_used_is_kept(cache: Path) -> None:
-    """What is remembered again, though nothing has changed, is young again."""
+def test_used_entries_are_kept(cache: Path) -> None:
+    """Storing an unchanged entry again makes it young."""
     store("hashes", "used", {"a": 1})
     grow_old(cache)
     store("hashes", "used", {"a": 1})

@@ -35,7 +35,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def faults() -> FaultInjector:
-    """What goes wrong on the way to the engine, and what was sent."""
+    """The faults on the way to the engine, and the requests that were sent."""
     return FaultInjector()
 
 
@@ -80,14 +80,14 @@ def upload(session: LocalSession, faults: FaultInjector, data: Path) -> Callable
 
 
 def contents(session: LocalSession, uri: str, to: Path) -> dict[str, str]:
-    """What is below a prefix."""
+    """Return the objects below a prefix."""
     shutil.rmtree(to, ignore_errors=True)
     found = download_prefix(session.api, S3Uri.parse(uri), to, expected_owner=session.expected_owner)
     return {path.relative_to(to).as_posix(): path.read_text() for path in found}
 
 
 def local(data: Path) -> dict[str, str]:
-    """What is in the directory."""
+    """Return the names in the directory."""
     return {path.relative_to(data).as_posix(): path.read_text() for path in data.rglob("*") if path.is_file()}
 
 
@@ -122,7 +122,7 @@ def test_an_interrupted_upload_goes_on(
     tmp_path: Path,
     upload: Callable[[], tuple[str, list[str]]],
 ) -> None:
-    """What arrived before an upload failed is not sent again."""
+    """Files that arrived before an upload failed are not sent again."""
     faults.on("PutObject", "denied")
     with pytest.raises(StagingError):
         upload()
@@ -131,10 +131,10 @@ def test_an_interrupted_upload_goes_on(
     assert contents(session, uri, tmp_path / "out") == local(data)
 
 
-def test_what_has_gone_from_s3_is_sent_again(
+def test_missing_objects_are_sent_again(
     session: LocalSession, data: Path, tmp_path: Path, upload: Callable[[], tuple[str, list[str]]]
 ) -> None:
-    """What a lifecycle rule removed, and what has another size, is uploaded again."""
+    """Objects that a lifecycle rule removed, or that have another size, are uploaded again."""
     uri, _ = upload()
     where = S3Uri.parse(uri)
     client = session.client("s3")
@@ -144,10 +144,10 @@ def test_what_has_gone_from_s3_is_sent_again(
     assert contents(session, uri, tmp_path / "out") == local(data)
 
 
-def test_what_is_not_of_the_tree_is_said(
+def test_foreign_objects_are_logged(
     session: LocalSession, caplog: pytest.LogCaptureFixture, upload: Callable[[], tuple[str, list[str]]]
 ) -> None:
-    """An object that somebody else put below the prefix is logged: the job would see it."""
+    """A foreign object below the prefix is logged: the job would see it."""
     uri, _ = upload()
     where = S3Uri.parse(uri)
     session.client("s3").put_object(Bucket=where.bucket, Key=f"{where.key}/z", Body=b"")
@@ -202,7 +202,7 @@ def test_an_object_that_changed_is_not_copied(
     tmp_path: Path,
     upload: Callable[[], tuple[str, list[str]]],
 ) -> None:
-    """Where S3 refuses the copy, the file itself is sent."""
+    """The file itself is sent if S3 refuses the copy."""
     upload()
     write(data / "a.csv", "changed")
     faults.on("CopyObject", "denied")
@@ -340,8 +340,8 @@ def test_names_that_no_key_can_have(data: Path) -> None:
         PendingUploads().add_reusable(LocalSource(data, is_dir=True), S3Uri("b"))
 
 
-def test_what_is_remembered_is_whole_or_nothing(cache: Path) -> None:
-    """What is in the cache is believed only with its checksum, and only where it is a dictionary."""
+def test_damaged_cache_files_are_ignored(cache: Path) -> None:
+    """A cache file is used only if its checksum is right and it holds a dictionary."""
     cache_module.store("kind", "about", {"a": 1})
     assert cache_module.load("kind", "about") == {"a": 1}
     assert cache_module.load("kind", "other") == {}

@@ -1,4 +1,4 @@
-"""Which files of a code directory stay behind."""
+"""Files of a code directory that are excluded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def names(directory: Path) -> list[str]:
     return [member.name for member in code_members(directory, ())]
 
 
-def test_what_an_ignore_file_names_stays_behind(tmp_path: Path) -> None:
+def test_ignored_files_are_excluded(tmp_path: Path) -> None:
     """Names, wildcards, anchored paths, folders and exceptions mean what they mean in Git."""
     make(
         tmp_path,
@@ -53,7 +53,7 @@ def test_what_an_ignore_file_names_stays_behind(tmp_path: Path) -> None:
 
 
 def test_our_file_takes_the_place_of_git_s(tmp_path: Path) -> None:
-    """Where the directory has a .processingignore, its .gitignore files say nothing, wherever they are."""
+    """A .processingignore in the directory disables all .gitignore files, including those further down."""
     files = {".gitignore": "*.csv\n", "a.csv": "", "b.txt": "", "s/.gitignore": "c.csv\n", "s/c.csv": "", "s/d.txt": ""}
     make(tmp_path, files)
     assert names(tmp_path) == [".gitignore", "b.txt", "s/.gitignore", "s/d.txt"]
@@ -78,7 +78,7 @@ def test_nested_files_have_the_last_word(tmp_path: Path) -> None:
 
 
 def test_an_ignored_folder_is_not_looked_into(tmp_path: Path) -> None:
-    """What is in an ignored folder cannot be taken in again, as in Git, and is not even listed."""
+    """Files in an ignored folder cannot be re-included, as in Git, and are not even listed."""
     make(tmp_path, {".gitignore": "big\n!big/x\n", "big/x": "", "a": ""})
     (tmp_path / "big" / "broken").symlink_to("nowhere")
     assert names(tmp_path) == [".gitignore", "a"]
@@ -127,14 +127,14 @@ NEVER = [
 ]
 
 
-def test_what_never_travels(tmp_path: Path) -> None:
+def test_always_excluded_files(tmp_path: Path) -> None:
     """Version control, environments, caches and credentials stay behind, even where an ignore file takes them in."""
     make(tmp_path, dict.fromkeys([*NEVER, "a.py", ".env.example", "credentials/a.py", "environment.py"], "x"))
     make(tmp_path, {".processingignore": "!*\n!.env\n!.git/\n!credentials\n"})
     assert names(tmp_path) == [".env.example", ".processingignore", "a.py", "credentials/a.py", "environment.py"]
 
 
-def test_links_to_what_never_travels(tmp_path: Path) -> None:
+def test_links_to_always_excluded_files(tmp_path: Path) -> None:
     """A link of another name does not take credentials along, nor does one to a folder of them, or into it."""
     make(tmp_path, {".env": "SECRET=1", ".aws/config": "x", ".aws/cli/cache": "x", "key.pem": "PRIVATE KEY-----"})
     make(tmp_path, {"lib/a.py": "", "b.py": ""})

@@ -36,7 +36,7 @@ def owner(_bucket: str) -> str:
 
 @pytest.fixture
 def recorded(http: tuple[str, Any]) -> Any:
-    """What obstore sent."""
+    """The requests of obstore."""
     return http[1]
 
 
@@ -61,7 +61,7 @@ def reached(session: Session, http: tuple[str, Any], monkeypatch: pytest.MonkeyP
 
 
 def moto_stubber() -> Any:
-    """What moto has put into every client."""
+    """The stubber that moto registers with every client."""
     from moto.core.models import botocore_stubber
 
     return botocore_stubber
@@ -78,7 +78,7 @@ def many(directory: Path, count: int = MANY, **settings: Any) -> list[Upload]:
 
 
 def stored(session: Session) -> dict[str, bytes]:
-    """What S3 has, by file name."""
+    """Return the objects in S3 by file name."""
     client = session.client("s3")
     found = client.list_objects_v2(Bucket=BUCKET).get("Contents", ())
     return {
@@ -118,13 +118,13 @@ class TestUp:
 
     @pytest.mark.parametrize("kind", ["throttle", "error500", "reset_before", "reset_after"])
     def test_faults(self, session: Session, reached: Session, recorded: Any, tmp_path: Path, kind: Any) -> None:
-        """What obstore fails to send goes through botocore, with its tries: every file arrives, no error is seen."""
+        """botocore repeats a file that obstore fails to send: every file arrives, and no error is raised."""
         recorded.wire.faults.on("PutObject", kind, probability=0.2)
         upload_all(reached.api, many(tmp_path), expected_owner=owner)
         assert stored(session) == EXPECTED
 
     def test_reasons(self, reached: Session, recorded: Any, tmp_path: Path) -> None:
-        """A failure is told in botocore's words, whoever met it first."""
+        """A failure has botocore's words, also if obstore met it first."""
         uploads = many(tmp_path)
         recorded.wire.instead("PutObject", lambda _: None, times=30)
         recorded.wire.error("PutObject", 400, "KMS.DisabledException", times=MANY)
@@ -142,12 +142,12 @@ class TestUp:
         assert sorted(entry["Key"] for entry in listed) == sorted(f"odd/{name}" for name in names)
 
     def test_more_parameters(self, reached: Session, recorded: Any, tmp_path: Path) -> None:
-        """What obstore has no word for goes through botocore."""
+        """Requests with parameters that obstore does not support go through botocore."""
         upload_all(reached.api, many(tmp_path, extra=(("Tagging", "a=b"),)), expected_owner=owner)
         assert not recorded.by_obstore
 
     def test_content_that_is_there(self, reached: Session, recorded: Any, tmp_path: Path) -> None:
-        """Of a tree whose key names its content, a file that somebody else just put is no error."""
+        """If another process has just put a file of a tree whose key names its content, that is not an error."""
         tree: Any = S3Uri(BUCKET, "p")  # any will do: the listing has been made
         uploads = [
             attrs.evolve(each, content_addressed=True, tree=tree, sha256=hashlib.sha256(content).hexdigest())
@@ -169,7 +169,7 @@ class TestUp:
         assert recorded.by_obstore
 
     def test_a_client_with_hooks(self, session: Session, wire: Any, tmp_path: Path, monkeypatch: Any) -> None:
-        """A client that somebody answers for (moto, the embedded engine) is not gone around."""
+        """A client with hooks (moto, the embedded engine) is not bypassed."""
         monkeypatch.setenv("PROCESSING_TRANSFERS", "fast")
         upload_all(session.api, many(tmp_path), expected_owner=owner)
         assert wire.calls == ["PutObject"] * MANY
@@ -183,7 +183,7 @@ class TestDown:
             session.client("s3").put_object(Bucket=BUCKET, Key=f"p/{name}", Body=body, **settings)
 
     def read(self, to: Path) -> dict[str, bytes]:
-        """What has arrived: no other file is there."""
+        """Return the files that have arrived; there are no others."""
         return {path.name: path.read_bytes() for path in to.iterdir()}
 
     def test_all_by_obstore(self, session: Session, reached: Session, recorded: Any, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ class TestDown:
         assert all(headers["if-match"] for _, _, headers in recorded.requests)
 
     def test_etags_that_are_no_hashes(self, session: Session, reached: Session, tmp_path: Path, wire: Any) -> None:
-        """Where an object's ETag does not verify its bytes, botocore gets it again and looks at the checksum."""
+        """If an object's ETag does not verify its bytes, botocore gets it again and compares the checksum."""
         self.put(session, ChecksumAlgorithm="CRC32")
         body = session.client("s3").list_objects_v2(Bucket=BUCKET)
         xml = "".join(
@@ -218,7 +218,7 @@ class TestDown:
 
     @pytest.mark.parametrize("kind", ["throttle", "error503", "reset_before", "truncate"])
     def test_faults(self, session: Session, reached: Session, recorded: Any, tmp_path: Path, kind: Any) -> None:
-        """What obstore fails to fetch comes through botocore."""
+        """botocore fetches objects that obstore fails to fetch."""
         self.put(session)
         recorded.wire.faults.on("GetObject", kind, probability=0.2)
         download_prefix(reached.api, S3Uri(BUCKET, "p/"), tmp_path / "to", expected_owner=owner)
@@ -239,7 +239,7 @@ class TestChoice:
         assert not recorded.by_obstore
 
     def test_a_proxy(self, reached: Session, recorded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where a proxy is set, botocore decides what goes through it."""
+        """If a proxy is configured, botocore decides on its use."""
         monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
         upload_all(reached.api, many(tmp_path), expected_owner=owner)
         assert not recorded.by_obstore

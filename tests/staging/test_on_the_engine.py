@@ -24,7 +24,7 @@ MB = 1024 * 1024
 
 @pytest.fixture
 def faults() -> FaultInjector:
-    """What goes wrong on the way to the engine, and what was sent."""
+    """The faults on the way to the engine, and the requests that were sent."""
     return FaultInjector()
 
 
@@ -60,7 +60,7 @@ def test_code_costs_a_head_when_it_is_there(session: LocalSession, faults: Fault
         assert faults.calls == expected
 
 
-def test_what_cannot_be_the_code_is_not_run(session: LocalSession, faults: FaultInjector, tmp_path: Path) -> None:
+def test_foreign_content_is_not_run(session: LocalSession, faults: FaultInjector, tmp_path: Path) -> None:
     """Something else under a key that names the code is an error that says where, and stays."""
     (tmp_path / "x.py").write_text("print()")
     pending = PendingUploads()
@@ -99,7 +99,7 @@ def test_a_lost_answer_to_complete(
 
 
 def test_a_bucket_that_is_not_there(session: LocalSession, tmp_path: Path) -> None:
-    """The error names the file and says what the engine's S3 said."""
+    """The error names the file and contains the error of the engine's S3."""
     (tmp_path / "x").write_text("x")
     with pytest.raises(StagingError, match=r"x: NoSuchBucket"):
         upload_all(session.api, [Upload(tmp_path / "x", S3Uri("none", "x"))], expected_owner=session.expected_owner)

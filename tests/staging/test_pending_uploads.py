@@ -1,4 +1,4 @@
-"""What a run has to upload."""
+"""Pending uploads of a run."""
 
 from __future__ import annotations
 
@@ -157,8 +157,8 @@ def test_temporary_files_go_with_the_plan(tmp_path: Path, monkeypatch: pytest.Mo
     assert not path.exists()
 
 
-def test_a_claim_is_for_what_the_job_alone_has(tmp_path: Path) -> None:
-    """What is named by its content may be another run's too: it is not claimed."""
+def test_a_claim_excludes_content_addressed_uploads(tmp_path: Path) -> None:
+    """An object named by its content may also belong to another run, so it is not claimed."""
     (tmp_path / "x").write_text("1")
     pending = PendingUploads()
     pending.add_source(LocalSource(tmp_path, is_dir=True), TARGET)

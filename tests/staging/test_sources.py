@@ -1,4 +1,4 @@
-"""What a user may give as code or data."""
+"""Sources of code and data."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ letters = st.characters(exclude_categories=["Cs"], exclude_characters="/\0")
 
 @given(parts=st.lists(st.text(letters, min_size=1), min_size=1))
 def test_uri_round_trip(parts: list[str]) -> None:
-    """What pathlib writes as a URI is read back."""
+    """A URI from pathlib is parsed back."""
     path = Path("/", *parts)
     assert file_uri_path(path.as_uri(), windows=False) == path
 
@@ -145,8 +145,8 @@ def test_s3_uris() -> None:
         ("file:///a%00b", r"inputs\[0\].source: .* is not a path"),
     ],
 )
-def test_what_is_no_source(given_: object, message: str) -> None:
-    """What cannot be a source is refused, under the field's name."""
+def test_invalid_sources(given_: object, message: str) -> None:
+    """An invalid source is refused with the field's name."""
     with pytest.raises(ConfigurationError, match=message):
         resolve_source(given_, "inputs[0].source")
 
@@ -213,7 +213,7 @@ def test_a_link_to_nothing_is_named(tree: Path, target: str) -> None:
 
 
 def test_sockets_and_pipes_are_left_out(tree: Path) -> None:
-    """What is neither a file nor a directory is not data."""
+    """Sockets and pipes are not data."""
     os.mkfifo(tree / "pipe")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tree / "s"))

@@ -42,7 +42,7 @@ MB = 1024 * KB
 
 @pytest.fixture(params=["moto", "engine", "engine by obstore"])
 def server(request: pytest.FixtureRequest) -> str:
-    """One behaviour, whoever keeps the objects, and whatever sends them."""
+    """All combinations of S3 servers and clients behave the same."""
     if request.param == "engine by obstore":
         pytest.importorskip("obstore")
     return str(request.param)
@@ -63,7 +63,7 @@ def upload(session: Session, uploads: Any, **options: Any) -> None:
 
 
 def content(session: Session, key: str) -> bytes:
-    """What S3 has under a key."""
+    """Return the content of a key in S3."""
     return get_bytes(session.api, S3Uri(BUCKET, key), expected_owner=nobody)
 
 
@@ -227,7 +227,7 @@ class TestUp:
         ],
     )
     def test_reasons(self, session: Session, wire: Any, tmp_path: Path, status: int, sent: str, reason: str) -> None:
-        """The error says what AWS said, and what it means: the account, the region, the key."""
+        """The error contains AWS's message and its meaning: the account, the region, the key."""
         wire.error("PutObject", status, sent, times=9, x_amz_bucket_region="us-west-2")
         (tmp_path / "x").write_bytes(b"x")
         with pytest.raises(StagingError) as error:
@@ -273,7 +273,7 @@ class TestUp:
         assert not [thread for thread in threading.enumerate() if thread.name == "processing-transfer"]
 
     def test_an_interrupt_ends_the_tries(self, session: Session, wire: Any, tmp_path: Path) -> None:
-        """What fails after Ctrl-C is not tried again: nobody waits for a network that is gone."""
+        """A failure after Ctrl-C is not retried: the user does not wait for a broken network."""
         (each,) = files(tmp_path, x=b"x")
         uploader = Uploader(session.api, nobody, ObstoreClient(None), ProgressMeter(None, session.clock, 1, None), None)
 
@@ -290,7 +290,7 @@ class TestUp:
     def test_a_machine_that_refuses_threads(
         self, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
     ) -> None:
-        """Where no more threads may be started, those that there are send it all."""
+        """If no further thread can be started, the running ones send everything."""
         start_at_most(monkeypatch, most)
         upload(session, files(tmp_path, **{f"f{i}": b"x" for i in range(50)}))
         assert len(keys(session)) == 50
@@ -300,7 +300,7 @@ class TestUp:
     def test_a_machine_without_threads(
         self, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
     ) -> None:
-        """Where a transfer needs a thread and gets none, that is its error; nobody waits for ever."""
+        """A transfer without any thread fails instead of waiting forever."""
         start_at_most(monkeypatch, most)
         with pytest.raises(RuntimeError, match="can't start new thread"):
             upload(session, files(tmp_path, big=BIG))
@@ -383,7 +383,7 @@ class TestCode:
         assert len(keys(session)) == 1
 
     def test_no_permission_to_look(self, session: Session, wire: Any, tmp_path: Path) -> None:
-        """Who may write and not read still uploads code; an object that is there stays."""
+        """Code is uploaded with write permission only; an existing object stays."""
         wire.error("HeadObject", 403, "")
         upload(session, code(tmp_path))
         assert len(keys(session)) == 1
@@ -455,7 +455,7 @@ class TestLarge:
         assert wire.calls.count("HeadObject") == 1
 
     def test_an_upload_that_really_is_gone(self, session: Session, wire: Any, tmp_path: Path) -> None:
-        """Where the object is not there, an upload that S3 does not know is a failure."""
+        """An unknown upload is a failure if the object does not exist."""
         wire.error("CompleteMultipartUpload", 404, "NoSuchUpload")
         with pytest.raises(StagingError, match="NoSuchUpload"):
             upload(session, files(tmp_path, big=BIG))
@@ -485,7 +485,7 @@ class TestLarge:
         assert unfinished(session) == []
         assert keys(session) == ["small"]
 
-    def test_an_abort_that_fails_is_told(
+    def test_a_failed_abort_is_logged(
         self, session: Session, wire: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Parts that could not be removed cost money: the log names the upload."""
@@ -546,7 +546,7 @@ class TestDown:
         ]
 
     def test_a_prefix(self, session: Session, tmp_path: Path) -> None:
-        """What is below a prefix comes with its relative names; what only begins with its letters does not."""
+        """Objects below a prefix keep their relative names; keys that only begin with its letters are left out."""
         self.put(session, **{"out/a": b"1", "out/b/c": b"2" * 3000 * KB, "out2/x": b"3", "outer": b"4", "out/e": b""})
         for prefix in ("out", "out/"):
             assert self.get(session, prefix, tmp_path / "to") == ["a", "b/c", "e"]
@@ -627,7 +627,7 @@ class TestDown:
 
     @pytest.mark.parametrize("name", ["a\\b", "c:x", "con?", "a.", "a "])
     def test_windows_names(self, name: str) -> None:
-        """What Windows reads otherwise than it is written is refused there, and is fine elsewhere."""
+        """Names that Windows would interpret are refused there, and allowed elsewhere."""
         assert listing.key_problem(name, windows=True) is not None
         assert listing.key_problem(name, windows=False) is None
 
@@ -662,7 +662,7 @@ class TestDown:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_full_disk(self, session: Session, wire: Any, tmp_path: Path) -> None:
-        """A disk that takes no more is told at once, and no file is left."""
+        """A full disk is reported at once, and no file is left."""
         self.put(session, x=b"x" * 300 * KB)
         with files_of_at_most(100 * KB), pytest.raises(StagingError, match="File too large"):
             self.get(session, "x", tmp_path)
@@ -695,7 +695,7 @@ class TestLargeDown:
         download_prefix(session.api, S3Uri(BUCKET, "x"), to, **{"expected_owner": owner, **options})
 
     def names(self, directory: Path) -> list[str]:
-        """What is in the directory."""
+        """Return the names in the directory."""
         return sorted(path.name for path in directory.iterdir())
 
     def test_ranges(self, session: Session, wire: Any, tmp_path: Path) -> None:
@@ -725,7 +725,7 @@ class TestLargeDown:
         assert wire.calls.count("GetObject") == 8
 
     def test_a_broken_body_goes_on(self, session: Session, wire: Any, tmp_path: Path) -> None:
-        """What has come of a range is not asked for again."""
+        """Received bytes of a range are not requested again."""
         wire.faults.on("GetObject", "truncate")
         self.get(session, tmp_path)
         asked = [headers["range"] for operation, headers in wire.requests if operation == "GetObject"]
@@ -737,7 +737,7 @@ class TestLargeDown:
 
     @pytest.mark.parametrize("left", ["right", "wrong"])
     def test_an_interrupted_download_goes_on(self, session: Session, wire: Any, tmp_path: Path, left: str) -> None:
-        """What an earlier try left is gone on with, if it is right; nothing half-written has the final name."""
+        """Right bytes of an earlier attempt are continued, and no partial file has the final name."""
         wire.error("GetObject", 403, "AccessDenied")
         with pytest.raises(StagingError, match="AccessDenied"):
             self.get(session, tmp_path, workers=1)
@@ -782,7 +782,7 @@ class TestLargeDown:
         assert self.names(tmp_path) == []
 
     def test_a_full_disk(self, session: Session, tmp_path: Path) -> None:
-        """What there was room for is gone on with once there is more."""
+        """A download continues after the bytes that fit on the disk, once there is more space."""
         with files_of_at_most(700 * KB), pytest.raises(StagingError, match="File too large"):
             self.get(session, tmp_path)
         (part,) = tmp_path.iterdir()
@@ -822,7 +822,7 @@ def _md5(data: bytes) -> bytes:
         ({"ETag": '"x"', "ChecksumFUTURE": "AAAAAA=="}, None),
     ],
 )
-def test_what_verifies_a_download(found: dict[str, Any], verified: bool | None) -> None:
+def test_verification_of_downloads(found: dict[str, Any], verified: bool | None) -> None:
     """A checksum of the whole or of its parts, or an ETag that is an MD5, is held against the bytes."""
     whole = b"".join(PARTS)
     verifier = new_verifier({"ContentLength": len(whole), **found}, lambda: len(PARTS[0]))
@@ -861,8 +861,8 @@ class TestCopies:
     @pytest.mark.parametrize(
         ("status", "code"), [(412, "PreconditionFailed"), (404, "NoSuchKey"), (403, "AccessDenied")]
     )
-    def test_what_cannot_be_copied(self, session: Session, wire: Any, tmp_path: Path, status: int, code: str) -> None:
-        """Where the object has gone, changed or may not be read, the file is uploaded."""
+    def test_failed_copies(self, session: Session, wire: Any, tmp_path: Path, status: int, code: str) -> None:
+        """The file is uploaded if the object is gone, has changed or may not be read."""
         wire.error("CopyObject", status, code)
         uploads = self.copies(session, tmp_path)
         wire.requests.clear()
@@ -872,7 +872,7 @@ class TestCopies:
 
 
 class TestMemory:
-    """How much of large files is in flight."""
+    """The memory for parts in flight."""
 
     @pytest.fixture
     def ten(self, monkeypatch: pytest.MonkeyPatch, session: Session) -> pool.TransferPool[str]:
@@ -890,7 +890,7 @@ class TestMemory:
         assert not ten.acquire_memory(1, wait=False)
 
     def test_waiting(self, ten: pool.TransferPool[str]) -> None:
-        """Who waits gets it as soon as it is given back."""
+        """A waiting part gets the memory as soon as it is released."""
         ten.acquire_memory(10)
         waiting = threading.Thread(target=ten.acquire_memory, args=(1,), daemon=True)
         waiting.start()
@@ -901,7 +901,7 @@ class TestMemory:
 
 
 class TestWindow:
-    """How many requests are in flight."""
+    """The number of requests in flight."""
 
     def test_it_doubles_and_halves(self) -> None:
         """It opens by one for each answer, is halved once for a round of refusals, and then grows slowly."""
@@ -919,7 +919,7 @@ class TestWindow:
             window.grow(int(window.limit))
         assert 1 < window.limit < 6
 
-    def test_what_is_not_used_does_not_open(self) -> None:
+    def test_an_unused_window_does_not_grow(self) -> None:
         """Answers while the window is not full say nothing."""
         window = pool.CongestionWindow(64)
         for _ in range(100):
@@ -927,7 +927,7 @@ class TestWindow:
         assert window.limit == 8
 
     def test_a_report_that_fails_ends_the_transfer(self, session: Session, wire: Any, tmp_path: Path) -> None:
-        """What the caller's progress raises reaches the caller, and nothing more is sent."""
+        """An error of the caller's progress report reaches the caller, and nothing more is sent."""
 
         def report(_progress: Progress) -> None:
             raise LookupError("enough")
@@ -945,7 +945,7 @@ def test_bytes(session: Session, wire: Any) -> None:
 
 
 def test_a_directory_there_and_back(session: Session, tmp_path: Path) -> None:
-    """What is staged comes back the same, odd names and all."""
+    """Staged files come back unchanged, including those with unusual names."""
     names = ["a b.txt", "ü/é.txt", "plus+and&.txt", "100%.txt", "d/e/f", "#", "?q=1"]
     for name in names:
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
