@@ -1,4 +1,4 @@
-"""Pacing: many submissions against a server that enforces a rate cost hardly a call too many."""
+"""Rate limits: many submissions to a server that enforces a rate cost hardly a call too many."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from processing.testing.wire import JsonService, ServiceError, make_client
 
 
 class LimitedService:
-    """A CreateProcessingJob that enforces a rate as AWS does: a bucket of tokens, throttling when it is empty."""
+    """A CreateProcessingJob that enforces a rate like AWS: a token bucket, and throttling when it is empty."""
 
     def __init__(self, clock: VirtualClock, rate: float, burst: float, seconds: float) -> None:
         self.clock, self.rate, self.burst, self.seconds = clock, rate, burst, seconds
@@ -47,7 +47,7 @@ def parameters(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("rate", [0.2, 1.0, 10.0])
 @pytest.mark.parametrize("burst", [1.0, 10.0])
 def test_many_submissions_are_hardly_ever_throttled(rate: float, burst: float) -> None:
-    """150 jobs are created with at most 165 calls, whatever rate the server enforces, at close to that rate."""
+    """150 jobs are created with at most 165 calls, close to the rate that the server enforces."""
     clock = VirtualClock()
     service = LimitedService(clock, rate, burst, seconds=0.05)
     client = make_client("sagemaker", service.transport)
@@ -60,7 +60,7 @@ def test_many_submissions_are_hardly_ever_throttled(rate: float, burst: float) -
 
 
 def test_a_few_submissions_begin_at_the_published_rate() -> None:
-    """A server that takes one call a second, never two at once, refuses one of ten: the first that comes faster."""
+    """A server that accepts one call a second, never two at once, refuses one of ten: the first that comes faster."""
     clock = VirtualClock()
     service = LimitedService(clock, 1.0, 1.0, seconds=0.05)
     client = make_client("sagemaker", service.transport)
@@ -71,8 +71,8 @@ def test_a_few_submissions_begin_at_the_published_rate() -> None:
     assert clock.monotonic() < 12
 
 
-def test_threads_share_a_pacer() -> None:
-    """30 threads at once are let through one by one: each gets its job, and the server is not overrun."""
+def test_threads_share_a_rate_limiter() -> None:
+    """30 threads at once pass one by one: each gets its job, and the server is not overloaded."""
     clock = VirtualClock()
     service = LimitedService(clock, 1.0, 1.0, seconds=0.0)
     lock = threading.Lock()
@@ -96,8 +96,8 @@ def test_threads_share_a_pacer() -> None:
     assert len(set(service.created)) == 30
 
 
-def test_without_a_pacer_nothing_is_held_back() -> None:
-    """The engine has no quota: its calls are never slowed."""
+def test_without_a_rate_limiter_nothing_is_held_back() -> None:
+    """The engine has no quota, so its calls are never slowed down."""
     clock = VirtualClock()
     service = LimitedService(clock, 1000.0, 1000.0, seconds=0.0)
     client = make_client("sagemaker", service.transport)
@@ -107,8 +107,8 @@ def test_without_a_pacer_nothing_is_held_back() -> None:
     assert clock.sleeps == []
 
 
-def test_those_in_line_wait_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One waits for its token, the others for their turn: none of them holds the time up."""
+def test_queued_threads_wait_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One waits for its token, the others for the lock: none of them stops a virtual clock."""
     monkeypatch.setattr("processing.testing.clock._GRACE", math.inf)
     clock, rate_limiter = VirtualClock(), AdaptiveRateLimiter(1.0, 1.0)
 
@@ -124,8 +124,8 @@ def test_those_in_line_wait_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> Non
     assert clock.monotonic() == pytest.approx(39)
 
 
-def test_an_interrupt_in_the_line_lets_the_next_one_in() -> None:
-    """Ctrl-C while a thread stands in line costs nobody behind it his turn."""
+def test_an_interrupt_in_the_queue_lets_the_next_thread_in() -> None:
+    """Ctrl-C in a queued thread does not block the threads behind it."""
     line = FairLock()
 
     class Interrupting(VirtualClock):
@@ -139,7 +139,7 @@ def test_an_interrupt_in_the_line_lets_the_next_one_in() -> None:
 
 
 def test_a_pause_earns_a_burst() -> None:
-    """After a quiet minute several calls go at once again."""
+    """After a quiet minute several calls are sent at once again."""
     clock = VirtualClock()
     rate_limiter = AdaptiveRateLimiter(rate=1.0, burst=5.0)
     for _ in range(6):
@@ -151,22 +151,22 @@ def test_a_pause_earns_a_burst() -> None:
 
 
 def test_the_rate_never_falls_to_nothing() -> None:
-    """However long a server refuses, it is asked again within twenty seconds."""
+    """However long a server refuses calls, it is called again within twenty seconds."""
     rate_limiter = AdaptiveRateLimiter()
     for _ in range(100):
         rate_limiter.throttled()
     assert rate_limiter.rate == rate_limiter.slowest == 0.05
 
 
-def test_pacers_are_shared_by_account_and_region() -> None:
-    """Two sessions of one account and region keep to one rate; another region has its own."""
+def test_rate_limiters_are_shared_by_account_and_region() -> None:
+    """Two sessions of one account and region share a rate; another region has its own."""
     ours = shared_rate_limiters("111122223333", "us-east-1")
     assert shared_rate_limiters("111122223333", "us-east-1") is ours
     assert shared_rate_limiters("111122223333", "eu-west-1") is not ours
 
 
-def test_what_aws_limits_is_paced() -> None:
-    """Submitting, looking, listing, stopping and reading logs each keep to a rate of their own."""
+def test_limited_operations_have_rate_limiters() -> None:
+    """Submitting, describing, listing, stopping and reading logs each have a rate of their own."""
     rate_limiters = shared_rate_limiters("111122223333", "us-east-1")
     assert set(rate_limiters) == {
         "CreateProcessingJob",
@@ -180,8 +180,8 @@ def test_what_aws_limits_is_paced() -> None:
     assert rate_limiters["ListProcessingJobs"].rate < 2
 
 
-def test_the_wait_for_a_token_can_be_asked_for() -> None:
-    """Asking takes no token: who is told that there is one, gets it without a wait."""
+def test_the_delay_is_known_without_a_call() -> None:
+    """Asking acquires no token: after a delay of 0, `acquire` does not wait."""
     clock = VirtualClock()
     rate_limiter = AdaptiveRateLimiter(rate=2.0, burst=1.0)
     assert rate_limiter.delay(clock) == rate_limiter.delay(clock) == 0.0
@@ -193,7 +193,7 @@ def test_the_wait_for_a_token_can_be_asked_for() -> None:
 
 
 def test_a_rate_is_not_raised_above_the_fastest() -> None:
-    """However often a call goes through, a known quota is kept to."""
+    """A known quota is kept, however many calls succeed."""
     clock = VirtualClock()
     rate_limiter = AdaptiveRateLimiter(rate=1.0, burst=1.0, fastest=1.5)
     for _ in range(1000):

@@ -1,4 +1,4 @@
-"""The retry layer: every row of its table, its waits, and what counts as an answer."""
+"""The retry layer: every row of its table, its waits, and the check of responses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ URL = "https://api.example.com"
 
 
 def refused(code: str, status: int = 400, message: str = "", operation: str = "PutObject") -> Exception:
-    """Return the error that botocore raises for an error answer."""
+    """Return the error that botocore raises for an error response."""
     answer: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return botocore_errors.ClientError(answer, operation)
 
@@ -102,17 +102,17 @@ EXAMPLES: dict[str, list[Exception]] = {
 
 @pytest.mark.parametrize(("name", "error"), [(name, error) for name, errors in EXAMPLES.items() for error in errors])
 def test_each_failure_meets_its_row(name: str, error: Exception) -> None:
-    """A failure is decided by the row that was written for it, and not by one above it."""
+    """A failure matches the row that was written for it, and none above it."""
     assert rule_for(error).name == name
 
 
 def test_every_row_has_examples() -> None:
-    """No row of the table is without a test."""
+    """Every row of the table has a test."""
     assert [rule.name for rule in RULES] == list(EXAMPLES)
 
 
-def test_rows_say_what_the_failure_means() -> None:
-    """The kinds that decide whether a job may exist are as they have to be."""
+def test_rows_have_the_right_kinds() -> None:
+    """The kinds decide whether a job may exist."""
     kinds = {rule.name: rule.kind for rule in RULES}
     assert kinds["no connection"] is FailureKind.TRANSIENT
     assert kinds["connection lost"] is kinds["answer not whole"] is kinds["error body cut"] is FailureKind.AMBIGUOUS
@@ -120,7 +120,7 @@ def test_rows_say_what_the_failure_means() -> None:
 
 
 def test_interrupts_are_never_retried() -> None:
-    """Ctrl-C is not a failure of the network."""
+    """Ctrl-C is not a network failure."""
     assert classify(KeyboardInterrupt()) is FailureKind.FATAL
 
 
@@ -137,7 +137,7 @@ DESCRIBED = {
 def describing(
     faults: FaultInjector, clock: VirtualClock, policy: RetryPolicy | None = None, **handlers: Any
 ) -> RetryingApi:
-    """Return an API over a SageMaker that knows one job, with faults between."""
+    """Return an API of a SageMaker that has one job, with faults in between."""
     service = JsonService({"DescribeProcessingJob": lambda _: DESCRIBED, **handlers}, clock=clock)
     client = make_client("sagemaker", faults.wrap(service))
     return RetryingApi(lambda _: client, clock=clock, random=random.Random(1), policy=policy)
@@ -148,7 +148,7 @@ def describing(
     ["throttle", "error500", "error503", "unreachable", "reset_before", "reset_after", "timeout_after", "truncate"],
 )
 def test_a_fault_costs_one_more_try(kind: FaultKind) -> None:
-    """Whatever goes wrong once on the wire, the second answer is returned."""
+    """After any single fault on the wire, the second response is returned."""
     faults = FaultInjector().on("DescribeProcessingJob", kind)
     clock = VirtualClock()
     answer = describing(faults, clock).call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "job"})
@@ -157,8 +157,8 @@ def test_a_fault_costs_one_more_try(kind: FaultKind) -> None:
     assert len(clock.sleeps) == 1
 
 
-def test_a_cut_answer_names_what_is_missing() -> None:
-    """botocore takes half an answer for an empty success; we say which members are not there."""
+def test_a_truncated_response_names_the_missing_members() -> None:
+    """botocore parses half a response as an empty success; the error names the missing members."""
     faults = FaultInjector().on("DescribeProcessingJob", "truncate", times=99)
     with pytest.raises(TruncatedResponseError, match="ProcessingJobStatus") as raised:
         describing(faults, VirtualClock()).call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "job"})
@@ -167,7 +167,7 @@ def test_a_cut_answer_names_what_is_missing() -> None:
 
 
 def test_members_that_the_model_does_not_require_are_checked_too() -> None:
-    """An empty page of log lines has an empty list, not none."""
+    """An empty page of log lines contains an empty list."""
     service = JsonService({"FilterLogEvents": lambda _: {}})
     api = RetryingApi(lambda _: make_client("logs", service), clock=VirtualClock(), policy=RetryPolicy(attempts=2))
     with pytest.raises(TruncatedResponseError, match="events"):
@@ -176,7 +176,7 @@ def test_members_that_the_model_does_not_require_are_checked_too() -> None:
 
 
 def test_a_cut_error_body_is_tried_again() -> None:
-    """Of a cut error only its status is left as the code: it may have been anything."""
+    """If an error body is cut off, only the status is left as its code: it may have been any error."""
     faults = FaultInjector()
     answers = [ServiceError("ThrottlingException", "Rate exceeded"), None]
 
@@ -195,7 +195,7 @@ def test_a_cut_error_body_is_tried_again() -> None:
 
 
 def test_the_last_error_is_botocores_own() -> None:
-    """When the tries have run out, callers catch what they would have caught of boto3."""
+    """After the last try, callers catch the error that boto3 would have raised."""
     faults = FaultInjector().on("DescribeProcessingJob", "reset_before", times=99)
     clock = VirtualClock()
     failures: list[Failure] = []
@@ -209,7 +209,7 @@ def test_the_last_error_is_botocores_own() -> None:
 
 
 def test_throttles_are_bounded_by_time_alone() -> None:
-    """A throttled call goes on trying for the whole budget, and no longer."""
+    """A throttled call is tried for the whole budget, and no longer."""
     faults = FaultInjector().on("DescribeProcessingJob", "throttle", probability=1.0)
     clock = VirtualClock()
     with pytest.raises(botocore_errors.ClientError, match="ThrottlingException"):
@@ -220,7 +220,7 @@ def test_throttles_are_bounded_by_time_alone() -> None:
 
 @pytest.mark.parametrize("code", ["ValidationException", "AccessDeniedException", "ResourceLimitExceeded"])
 def test_refusals_are_not_repeated(code: str) -> None:
-    """What AWS refuses for good is asked for once."""
+    """A call that AWS refuses for good is made once."""
 
     def refuse(_: Any) -> Any:
         raise ServiceError(code, "no")
@@ -233,7 +233,7 @@ def test_refusals_are_not_repeated(code: str) -> None:
 
 
 def test_expired_credentials_are_tried_once_more() -> None:
-    """botocore may have renewed them by then; if not, they are expired."""
+    """botocore may have renewed them by then; otherwise they are expired."""
 
     def refuse(_: Any) -> Any:
         raise ServiceError("ExpiredTokenException", "The security token included in the request is expired")
@@ -246,7 +246,7 @@ def test_expired_credentials_are_tried_once_more() -> None:
 
 
 def test_a_role_may_take_a_minute_to_be_known() -> None:
-    """The wait for a role is longer than eight tries would be, and bounded."""
+    """The wait for a role is longer than eight tries, and bounded."""
 
     def refuse(_: Any) -> Any:
         raise ServiceError("ValidationException", "Could not assume role arn:aws:iam::1:role/new.")
@@ -260,7 +260,7 @@ def test_a_role_may_take_a_minute_to_be_known() -> None:
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_retry_after_is_honoured(form: str) -> None:
-    """The server's own wait is kept to, in both of its forms."""
+    """The server's own wait is respected, in both of its forms."""
     clock = VirtualClock()
     waits = {"seconds": "7", "date": email.utils.formatdate(clock.time() + 7, usegmt=True)}
     refusals = [ServiceError("ThrottlingException", "slow", headers={"Retry-After": waits[form]})]
@@ -279,7 +279,7 @@ def test_retry_after_is_honoured(form: str) -> None:
 @pytest.mark.parametrize(("minutes", "words"), [(10, "10 minutes behind"), (-10, "10 minutes ahead of")])
 @pytest.mark.parametrize("code", ["InvalidSignatureException", "SignatureDoesNotMatch", "RequestTimeTooSkewed"])
 def test_a_wrong_clock_is_named(code: str, minutes: int, words: str) -> None:
-    """A refused signature from a machine whose clock is off says so, with the skew."""
+    """The error of a refused signature from a machine with a wrong clock contains the skew."""
 
     def refuse(_: Any) -> Any:
         raise ServiceError(code, "Signature expired", 403)
@@ -305,7 +305,7 @@ def test_a_wrong_signature_at_the_right_time_is_left_alone() -> None:
 
 
 def test_parameters_can_be_made_anew_for_each_try() -> None:
-    """A body that one try has read is not sent again half."""
+    """A body that was partly read by one try is sent from its beginning by the next."""
     made: list[int] = []
 
     def parameters() -> dict[str, Any]:
@@ -318,7 +318,7 @@ def test_parameters_can_be_made_anew_for_each_try() -> None:
 
 
 def test_attempt_covers_the_reading_of_a_body() -> None:
-    """Anything can be done under the policy; it starts over at each try."""
+    """Any function can be called under the policy; each try calls it again."""
     tries: list[int] = []
 
     def read() -> bytes:
@@ -332,14 +332,14 @@ def test_attempt_covers_the_reading_of_a_body() -> None:
 
 
 def test_a_mistake_of_ours_is_not_hidden() -> None:
-    """An error that is not of the network comes out at once."""
+    """An error that has nothing to do with the network is raised at once."""
     clock = VirtualClock()
     with pytest.raises(ZeroDivisionError):
         describing(FaultInjector(), clock).attempt("divide", lambda: 1 // 0)
     assert clock.sleeps == []
 
 
-def test_a_policy_may_be_given_for_one_call() -> None:
+def test_a_policy_may_be_passed_for_one_call() -> None:
     """A caller with a deadline shortens the tries."""
     faults = FaultInjector().on("DescribeProcessingJob", "throttle", probability=1.0)
     clock = VirtualClock()

@@ -1,4 +1,4 @@
-"""The set of lines: it forgets nothing, takes eight bytes each, and is the same in every process."""
+"""The set of lines: it forgets nothing, takes eight bytes a line, and is the same in every process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINES = st.lists(st.tuples(st.integers(-600_000, 600_000), st.integers(0, 3)))
 
 @hypothesis.given(LINES, st.integers(0, 20))
 def test_it_is_a_set(lines: list[tuple[int, int]], saved_after: int) -> None:
-    """A line is new the first time, and no other time, also after it was written down and read again."""
+    """A line is new only the first time, even after the set was written to a checkpoint and read again."""
     seen, model = SeenLines(), set()
     for number, (timestamp, key) in enumerate(lines):
         if number == saved_after:
@@ -29,7 +29,7 @@ def test_it_is_a_set(lines: list[tuple[int, int]], saved_after: int) -> None:
 
 
 def test_it_is_small() -> None:
-    """A line takes about eight bytes, once its minute is over."""
+    """A line takes about eight bytes after its minute is over."""
     seen = SeenLines()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -41,8 +41,8 @@ def test_it_is_small() -> None:
     assert not any(seen.add([number * 60], [fingerprint(f"{number:056d}")]) for number in range(0, 60_000, 7))
 
 
-def test_what_is_left_out_is_not_written_down() -> None:
-    """A line that was read and not yet given is new to the next process."""
+def test_omitted_lines_are_not_written() -> None:
+    """A line that was read but not delivered is new to the next process."""
     seen = SeenLines()
     assert seen.add([0], [1])
     assert seen.add([0], [2])
@@ -54,13 +54,13 @@ def test_what_is_left_out_is_not_written_down() -> None:
 
 @pytest.mark.parametrize("texts", [{"x": "AAAAAAAAAAA="}, {"1": "?"}, {"1": "AAAA"}])
 def test_another_text_is_refused(texts: dict[str, str]) -> None:
-    """What was not written by it is not taken."""
+    """A text that the set did not write is refused."""
     with pytest.raises(ValueError, match=r"."):
         SeenLines.from_texts(texts)
 
 
 def test_fingerprints_are_the_same_in_every_process() -> None:
-    """Python's own hashes of texts differ from process to process; these do not, and odd texts have one too."""
+    """Python's own hashes of texts differ between processes; these do not, and unusual texts have one too."""
     texts = ["", "34810311100843586390261359008406652003083034459645739009", "\ud800 \x00 é"]
     program = (
         f"from processing.watching.logs.dedup import fingerprint; print([fingerprint(text) for text in {texts!a}])"

@@ -1,4 +1,4 @@
-"""Which lines are wanted: read from what users write, and kept to while lines come."""
+"""The selection of lines: parsed from arguments, and applied while lines arrive."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def line(number: int) -> LogEvent:
     return LogEvent("job", "algo-1", "job/algo-1-1", number, number, f"{number:08}", f"line {number}")
 
 
-def test_what_users_write() -> None:
-    """A moment or a length of time, a host's name or number, a pattern as text or compiled."""
+def test_arguments_are_parsed() -> None:
+    """A moment or a length of time, the name or number of a host, a pattern as text or compiled."""
     moment = datetime(2023, 11, 14, 22, 13, 20, tzinfo=timezone.utc)
     assert Selection.of(CLOCK, since=moment).since == 1_700_000_000_000
     assert Selection.of(CLOCK, since=timedelta(minutes=1)).since == 1_699_999_940_000
@@ -45,14 +45,14 @@ def test_what_users_write() -> None:
         *(("pattern", value) for value in ("(", 5, b"a", re.compile(b"a"))),
     ],
 )
-def test_what_is_refused(field: str, value: Any) -> None:
+def test_wrong_arguments_are_refused(field: str, value: Any) -> None:
     """The message begins with the field."""
     with pytest.raises(ConfigurationError, match=rf"^{field}: "):
         Selection.of(CLOCK, **{field: value})
 
 
 def test_a_tail_holds_little() -> None:
-    """The last lines by time, whatever order they come in, without holding all of them."""
+    """It keeps the last lines by time for any order of arrival, without holding all of them."""
     tail, numbers = Tail(10), list(range(20_000))
     random.Random(5).shuffle(numbers)
     for number in numbers:
@@ -75,27 +75,27 @@ def messages(lines: Iterable[LogEvent]) -> list[str]:
     return [line.message for line in lines]
 
 
-def test_lines_of_now(job: ProcessingJob) -> None:
-    """Of one host, of the last seconds, with a text in them, the last ones of those."""
+def test_lines_so_far(job: ProcessingJob) -> None:
+    """One host, the last seconds, a pattern, and the last lines of these."""
     assert messages(job.logs(host=2)) == [f"2: {n}" for n in range(101)]
     assert messages(job.logs(host="algo-1", since=timedelta(seconds=3))) == ["1: 98", "1: 99", "1: 100"]
     assert messages(job.logs(pattern="1: .9$", tail=3)) == ["1: 79", "1: 89", "1: 99"]
 
 
 def test_lines_to_come(job: ProcessingJob) -> None:
-    """The same while following: the last ones of now, then all that come."""
+    """The same while following: the last lines so far, then all new ones."""
     followed = messages(job.logs(follow=True, host=2, tail=5))
     assert followed == [f"2: {n}" for n in range(96, 200)]
     assert job.sagemaker_session.poller._subscribers == {}
 
 
 def test_following_from_a_moment_on(job: ProcessingJob) -> None:
-    """Neither older lines nor others than those looked for."""
+    """Neither older lines nor lines without the pattern."""
     found = messages(job.logs(follow=True, since=timedelta(seconds=10), pattern="^1: .*5$"))
     assert found == [f"1: {n}" for n in range(95, 200, 10)]
 
 
 def test_bad_input_is_refused_at_once(job: ProcessingJob) -> None:
-    """Not when the first line is asked for."""
+    """The error is raised by the call, not by the first line."""
     with pytest.raises(ConfigurationError, match="tail: "):
         job.logs(follow=True, tail=0)

@@ -1,4 +1,4 @@
-"""Log lines: every one once, however CloudWatch delivers them."""
+"""Log lines: each is delivered once, no matter how CloudWatch delivers them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def poll(reader: LogReader) -> Generator[LogEvent | LogsComplete, None, None]:
 
 
 class World:
-    """A CloudWatch of lines, a clock, and a reader."""
+    """A simulated CloudWatch with lines, a clock, and a reader."""
 
     def __init__(self, lines: list[ScriptedLine], polling: Polling | None = None, **liberties: Any) -> None:
         self.clock = VirtualClock()
@@ -118,8 +118,8 @@ def histories(drawn: list[tuple[int, float, int]], end: float) -> list[ScriptedL
 
 @hypothesis.settings(max_examples=25, deadline=None)
 @hypothesis.given(drawn=HISTORIES, seed=st.integers(0, 10_000), filtered=st.booleans())
-def test_every_line_is_given_once(drawn: list[tuple[int, float, int]], seed: int, filtered: bool) -> None:
-    """For any history, paging and delay, what was given is what was written, by either way of reading."""
+def test_every_line_is_delivered_once(drawn: list[tuple[int, float, int]], seed: int, filtered: bool) -> None:
+    """For any history, paging and delay, the delivered lines are the written ones, with either source."""
     lines = histories(drawn, end=301.0)
     world = World(lines, seed=seed, call_seconds=0.05)
     if not filtered:
@@ -135,8 +135,8 @@ def test_every_line_is_given_once(drawn: list[tuple[int, float, int]], seed: int
 
 @hypothesis.settings(max_examples=10, deadline=None)
 @hypothesis.given(drawn=HISTORIES, seed=st.integers(0, 10_000))
-def test_every_line_is_given_once_under_faults(drawn: list[tuple[int, float, int]], seed: int) -> None:
-    """The same with a tenth of the calls failing in every way."""
+def test_every_line_is_delivered_once_under_faults(drawn: list[tuple[int, float, int]], seed: int) -> None:
+    """The same if a tenth of the calls fail, in every way."""
     lines = histories(drawn, end=301.0)
     world = World(lines, seed=seed)
     kinds: list[FaultKind] = ["throttle", "error503", "reset_before", "reset_after", "truncate"]
@@ -147,7 +147,7 @@ def test_every_line_is_given_once_under_faults(drawn: list[tuple[int, float, int
 
 
 def test_a_line_that_is_an_hour_late_is_found_at_the_end() -> None:
-    """No bound on lateness loses a line, as long as it is there when the job has ended."""
+    """No lateness loses a line, as long as it is readable when the job has ended."""
     world = World([line(1, at=1), line(2, at=2, delay=3500), line(3, at=3000)])
     got = world.follow(3600)
     assert texts(got) == ["line 1", "line 3", "line 2"]
@@ -155,7 +155,7 @@ def test_a_line_that_is_an_hour_late_is_found_at_the_end() -> None:
 
 
 def test_a_line_that_is_a_little_late_comes_with_the_next_poll() -> None:
-    """Within the lateness a line is not kept back until the job has ended."""
+    """A line that is late within the bound is not held back until the job has ended."""
     world = World([line(1, at=50), line(2, at=1, delay=55)])
     world.clock.advance(51)
     assert texts(world.poll()) == ["line 1"]
@@ -164,13 +164,13 @@ def test_a_line_that_is_a_little_late_comes_with_the_next_poll() -> None:
 
 
 def test_a_late_line_is_marked() -> None:
-    """A line that comes after a newer one of its stream is told apart; another host's older line is not late."""
+    """A line that arrives after a newer one of its stream is marked; an older line of another host is not late."""
     world = World([line(1, at=5), line(2, at=1, delay=10), line(3, at=2, delay=10, host=2)])
     got = world.follow(20)
     assert [(event.message, event.late) for event in got] == [("line 1", False), ("line 2", True), ("line 3", False)]
 
 
-def test_lines_of_one_millisecond_are_all_given() -> None:
+def test_lines_of_one_millisecond_are_all_delivered() -> None:
     """A hundred equal lines in one millisecond are a hundred lines, with or without ids."""
     for denied in (set(), {"FilterLogEvents"}):
         world = World([line(number, at=1, text="same") for number in range(100)], page=7)
@@ -179,7 +179,7 @@ def test_lines_of_one_millisecond_are_all_given() -> None:
 
 
 def test_more_than_fifty_hosts_are_all_read() -> None:
-    """DescribeLogStreams answers fifty at a time; every page is read."""
+    """DescribeLogStreams returns fifty streams at a time; every page is read."""
     world = World([line(number, at=1, host=number) for number in range(1, 121)], page=50)
     world.logs.denied.add("FilterLogEvents")
     got = world.follow(3)
@@ -187,15 +187,15 @@ def test_more_than_fifty_hosts_are_all_read() -> None:
 
 
 def test_a_host_that_appears_late_is_read() -> None:
-    """A stream that is made an hour into the job is found."""
+    """A stream that is created an hour after the start is found."""
     for denied in (set(), {"FilterLogEvents"}):
         world = World([line(1, at=1), line(2, at=3000, host=2)])
         world.logs.denied |= denied
         assert texts(world.follow(3600)) == ["line 1", "line 2"]
 
 
-def test_a_group_that_is_not_there_yet_is_no_error() -> None:
-    """Before the first line there is neither group nor stream."""
+def test_a_missing_log_group_is_no_error() -> None:
+    """Before the first line neither group nor stream exists."""
     for denied in (set(), {"FilterLogEvents"}):
         world = World([line(1, at=50)])
         world.logs.denied |= denied
@@ -203,8 +203,8 @@ def test_a_group_that_is_not_there_yet_is_no_error() -> None:
         assert texts(world.follow(60)) == ["line 1"]
 
 
-def test_a_clock_that_is_ahead_hides_nobody_elses_lines() -> None:
-    """One host's clock is a day off; the lines of the other come as they are written."""
+def test_a_clock_that_is_ahead_hides_no_other_lines() -> None:
+    """If the clock of one host is a day ahead, the lines of the other still arrive as they are written."""
     ahead = ScriptedLine(f"{JOB}/algo-1-1", START + 86_400_000, START + 1000, "1", "from tomorrow")
     world = World([ahead, line(2, at=200, host=2)])
     world.clock.advance(100)
@@ -214,7 +214,7 @@ def test_a_clock_that_is_ahead_hides_nobody_elses_lines() -> None:
 
 
 def test_polls_read_again_no_more_than_they_have_to() -> None:
-    """An hour of lines costs a page or so a poll, not all of them each time."""
+    """An hour of lines costs about a page per poll, not all lines each time."""
     world = World([line(number, at=float(number)) for number in range(3600)], page=10_000)
     got = world.follow(3600)
     assert len(got) == 3600
@@ -222,7 +222,7 @@ def test_polls_read_again_no_more_than_they_have_to() -> None:
 
 
 def test_a_denied_filter_is_asked_once() -> None:
-    """Without the permission for FilterLogEvents the streams are read one by one, from then on."""
+    """Without the permission for FilterLogEvents the streams are read one by one from then on."""
     world = World([line(1, at=1), line(2, at=100)])
     world.logs.denied.add("FilterLogEvents")
     assert texts(world.follow(120)) == ["line 1", "line 2"]
@@ -240,8 +240,8 @@ def test_denied_logs_are_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert len(world.faults.calls) == 2
 
 
-def test_another_refusal_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    """What is neither a denial nor an absence is an error to who wants the lines, and one warning to who follows."""
+def test_another_refusal_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """An error that is neither a denial nor an absence is raised by `read_all` and one warning while following."""
 
     def refuse(_: dict[str, Any]) -> dict[str, Any]:
         raise ServiceError("InvalidParameterException", "no")
@@ -259,7 +259,7 @@ def test_another_refusal_is_said(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("filtered", [True, False])
 def test_tokens_that_expire_are_replaced(filtered: bool) -> None:
-    """A token that is too old costs a fresh start, and neither a line nor a doubled one."""
+    """An expired token costs a fresh start, but no line is lost or doubled."""
     world = World([line(number, at=1) for number in range(10)], page=2)
     if not filtered:
         world.logs.denied.add("FilterLogEvents")
@@ -273,7 +273,7 @@ def test_tokens_that_expire_are_replaced(filtered: bool) -> None:
 
 
 def test_a_token_that_never_changes_ends_the_sweep() -> None:
-    """A service that answers the same empty page for ever is not asked for ever."""
+    """A service that returns the same empty page forever is not called forever."""
     world = World([])
     world.service.handlers["FilterLogEvents"] = lambda _: {"events": [], "nextToken": "same"}
     assert world.poll() == []
@@ -281,7 +281,7 @@ def test_a_token_that_never_changes_ends_the_sweep() -> None:
 
 
 def test_the_end_waits_for_the_last_lines() -> None:
-    """Lines that come in after the job's end are waited for, until two sweeps are quiet."""
+    """Lines that arrive after the end of the job are awaited until two sweeps are quiet."""
     world = World([line(number, at=1, delay=10 + 0.8 * number) for number in range(10)])
     world.clock.advance(10)
     assert len(world.finish()) == 10
@@ -289,7 +289,7 @@ def test_the_end_waits_for_the_last_lines() -> None:
 
 
 def test_without_a_grace_the_end_is_instant() -> None:
-    """Where no line comes after a job's end, as on the engine, nothing is waited for, however late lines were."""
+    """With a grace of 0, as on the engine, nothing is awaited, no matter how late earlier lines were."""
     world = World([line(number, at=float(number), delay=4.0) for number in range(20)], Polling(settle=0.0, grace=0.0))
     world.clock.advance(100.7)  # the time of answers has whole seconds only: that is not waited for
     assert len(world.finish()) == 20
@@ -298,7 +298,7 @@ def test_without_a_grace_the_end_is_instant() -> None:
 
 @pytest.mark.parametrize(("after", "sweeps"), [(4.0, 2), (6.0, 1)])
 def test_long_after_the_end_one_sweep_is_enough(after: float, sweeps: int) -> None:
-    """Where twice the grace has passed when the end is seen, another sweep in an instant would tell nothing more."""
+    """If twice the grace has passed when the end is seen, a second sweep would add nothing."""
     world = World([line(number, at=-1.0, delay=0.2) for number in range(20)], page=1000)
     world.reader.add(JOB, START - 5000)
     world.clock.advance(after)
@@ -308,14 +308,14 @@ def test_long_after_the_end_one_sweep_is_enough(after: float, sweeps: int) -> No
 
 @pytest.mark.parametrize(("delay", "least"), [(0.2, 2.5), (4.0, 4.0), (60.0, 10.0)])
 def test_no_sweep_is_the_last_before_a_line_may_have_come(delay: float, least: float) -> None:
-    """After a job's end its lines are waited for a while, or as long as they were late while it ran, within reason."""
+    """After the end lines are awaited for a while, or for as long as they were late before, within reason."""
     world = World([line(number, at=float(number), delay=delay) for number in range(20)], page=1000)
     assert len(world.follow(100.0)) == 20
     assert least <= world.clock.monotonic() - 100.0 <= least + 1.0 + world.polling.settle
 
 
 def test_the_wait_for_the_last_lines_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    """A stream that is written to for ever does not hold the end up for ever, and that is said."""
+    """A stream that is written to forever does not delay the end forever, and a warning reports that."""
     world = World([line(number, at=number / 10) for number in range(1000)], page=1000)
     world.clock.advance(5)
     with caplog.at_level(logging.WARNING, "processing"):
@@ -327,7 +327,7 @@ def test_the_wait_for_the_last_lines_is_bounded(caplog: pytest.LogCaptureFixture
 
 
 def test_a_job_that_ended_long_ago_is_read_once() -> None:
-    """Where no line can be under way any more, one sweep is enough."""
+    """If no line can be on its way any more, one sweep is enough."""
     world = World([line(number, at=1) for number in range(10)], page=5)
     world.clock.advance(9999)
     assert len(world.finish(all_arrived=True)) == 10
@@ -350,7 +350,7 @@ def test_reading_all_is_ordered_by_time(filtered: bool) -> None:
 @pytest.mark.parametrize("ended", [True, False])
 @pytest.mark.parametrize("tail", [1, 50, 120, 2000])
 def test_the_last_lines_are_read_from_the_end(filtered: bool, ended: bool, tail: int) -> None:
-    """However long a log is: as far back as the last lines go, and little further."""
+    """Reading goes as far back as the last lines do and little further, however long the log is."""
     lines = [line(number, at=number, host=number % 2 + 1) for number in range(1000)]
     world = World(lines, page=10)
     if not filtered:
@@ -369,7 +369,7 @@ def test_the_last_lines_are_read_from_the_end(filtered: bool, ended: bool, tail:
 
 @pytest.mark.parametrize("tail", [1, 2])
 def test_a_last_line_is_whole_that_began_long_before(tail: int) -> None:
-    """Of a line in pieces the first one may be further back than is looked."""
+    """The first piece of a line may be further back than the range that is read."""
     pieces = [line(1, at=904.9, text="a" * 16_384), line(2, at=905.4, text="b")]
     world = World([line(0, at=1), *pieces])
     world.clock.advance(965.2)
@@ -378,7 +378,7 @@ def test_a_last_line_is_whole_that_began_long_before(tail: int) -> None:
 
 
 def test_reading_all_leaves_out_an_older_job() -> None:
-    """Lines from before the job are of another one that had its name."""
+    """Lines from before the job belong to an older job of its name."""
     world = World([line(1, at=-50, text="of another job"), line(2, at=1)])
     world.clock.advance(5)
     assert texts(list(read_all(world.api, DESCRIPTION))) == ["line 2"]
@@ -386,13 +386,13 @@ def test_reading_all_leaves_out_an_older_job() -> None:
 
 @pytest.mark.parametrize(("complete", "expected"), [(True, ["line 1", "line 2"]), (False, ["line 1"])])
 def test_reading_all_of_a_job_that_ended_just_now(complete: bool, expected: list[str]) -> None:
-    """The last lines are waited for where that is asked for."""
+    """The last lines are awaited on request."""
     world = World([line(1, at=0), line(2, at=0, delay=0.9)])
     assert texts(list(read_all(world.api, DESCRIPTION, tail=5, complete=complete))) == expected
 
 
-def test_reading_all_takes_page_by_page() -> None:
-    """The first lines are there before the last are read."""
+def test_reading_all_reads_page_by_page() -> None:
+    """The first lines are available before the last ones are read."""
     world = World([line(number, at=1) for number in range(100)], page=10)
     world.clock.advance(5)
     lines = read_all(world.api, DESCRIPTION)
@@ -401,8 +401,8 @@ def test_reading_all_takes_page_by_page() -> None:
 
 
 @pytest.mark.parametrize("operation", ["FilterLogEvents", "GetLogEvents"])
-def test_tokens_that_are_never_taken_end_the_reading(operation: str) -> None:
-    """Where every token is refused, reading ends with that error, and does not begin anew for ever."""
+def test_tokens_that_are_always_refused_end_the_reading(operation: str) -> None:
+    """If every token is refused, reading ends with that error instead of starting again forever."""
     world = World([line(number, at=0) for number in range(10)])
     if operation == "GetLogEvents":
         world.logs.denied.add("FilterLogEvents")
@@ -418,7 +418,7 @@ def test_tokens_that_are_never_taken_end_the_reading(operation: str) -> None:
 
 
 def test_lines_are_kept_whole() -> None:
-    """What a job wrote is not changed: not by escapes, not by length, not by what is no text."""
+    """Lines are not changed: not by escapes, not by their length, not by bytes that are no text."""
     odd = ["", "\x1b[31mred\x1b[0m", "nul \x00 nul", "tab\tline\r", "\ufffd", "x" * 250_000]
     world = World([line(number, at=1, text=text or " ") for number, text in enumerate(odd)])
     assert texts(world.follow(3)) == [text or " " for text in odd]
@@ -436,7 +436,7 @@ def test_the_host_is_read_from_the_stream(stream: str, host: str) -> None:
 @pytest.mark.parametrize("filtered", [True, False])
 @pytest.mark.parametrize("taken", [1, 7, 300, 999, 1000])
 def test_a_checkpoint_amid_a_page_is_exact(filtered: bool, taken: int) -> None:
-    """Whoever stops at any line of a page goes on from there, in another process or with the same reader."""
+    """A consumer can stop at any line of a page; another process or the same reader continues from there."""
     lines = [line(number, at=number // 3 / 100, host=number % 2 + 1) for number in range(1000)]
     for same in (True, False):
         world = World(lines, page=1000)
@@ -455,8 +455,8 @@ def test_a_checkpoint_amid_a_page_is_exact(filtered: bool, taken: int) -> None:
         assert [each.count for each in world.complete] == [1000]
 
 
-def test_known_pages_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The readings after a job's end look at ids, and take apart only what has something new in it."""
+def test_known_pages_are_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sweeps after the end of a job scan ids, and parse only the parts with new lines."""
     world = World([line(number, at=number / 100) for number in range(1000)] + [line(2000, at=5, delay=15.5)], page=100)
     world.clock.advance(20)
     assert len(world.poll()) == 1000

@@ -1,4 +1,4 @@
-"""The lines of many jobs: with few calls, each line to its job, and on from where another process stopped."""
+"""The lines of many jobs: few calls, each line to its job, and continuation in another process."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def poll(reader: LogReader) -> Generator[LogEvent | LogsComplete, None, None]:
 
 
 class World:
-    """A CloudWatch of lines, and readers one after the other."""
+    """A simulated CloudWatch with lines, and readers one after the other."""
 
     def __init__(self, lines: list[ScriptedLine], **liberties: Any) -> None:
         self.clock = VirtualClock()
@@ -123,7 +123,7 @@ def history(drawn: list[tuple[str, int, float, int]], ends: Mapping[str, float])
 @hypothesis.settings(max_examples=15, deadline=None)
 @hypothesis.given(HISTORIES, ENDS, st.integers(0, 10_000))
 def test_every_line_goes_to_its_job_once(drawn: Any, ends: list[int], seed: int) -> None:
-    """Jobs of one run and others, faults and all: each line once, and a job is complete after its last one."""
+    """Jobs of one run and others, with faults: each line is delivered once, and before its job is complete."""
     until = dict(zip(NAMES, map(float, ends), strict=True))
     lines = history(drawn, until)
     world = World(lines, seed=seed, call_seconds=0.01)
@@ -149,10 +149,10 @@ AMID_A_STREAM = [
 @hypothesis.given(
     drawn=HISTORIES, ends=ENDS, seed=st.integers(0, 10_000), cut=st.integers(1, 40), filtered=st.booleans()
 )
-def test_another_process_goes_on_from_a_checkpoint(
+def test_another_process_continues_from_a_checkpoint(
     drawn: Any, ends: list[int], seed: int, cut: int, filtered: bool
 ) -> None:
-    """Wherever a process stops, amid a page as well, the next one gives the rest: no gap, and no repeat."""
+    """Wherever a process stops, even within a page, the next one delivers the rest: no gap and no repeat."""
     until = dict(zip(NAMES, map(float, ends), strict=True))
     lines = history(drawn, until)
     world = World(lines, seed=seed)
@@ -168,7 +168,7 @@ def test_another_process_goes_on_from_a_checkpoint(
 
 
 def test_a_job_that_was_complete_stays_so() -> None:
-    """The next process hears of it again, without its lines and without a call."""
+    """The next process reports it as complete again, without its lines and without a call."""
     world = World([line(1, "clean", at=1)])
     reader = world.reader(["clean"])
     world.follow(reader, {"clean": 2.0})
@@ -182,7 +182,7 @@ def test_a_job_that_was_complete_stays_so() -> None:
 
 
 def test_a_checkpoint_of_another_job_of_the_name_is_not_used() -> None:
-    """A job that was made later has lines of its own."""
+    """A job that was created later has lines of its own."""
     world = World([line(1, "clean", at=1), line(2, "clean", at=100)])
     reader = world.reader(["clean"])
     world.follow(reader, {"clean": 2.0})
@@ -194,20 +194,20 @@ def test_a_checkpoint_of_another_job_of_the_name_is_not_used() -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", '{"version": 2, "jobs": {}}', '{"version": 1}', None])
 def test_another_text_is_no_checkpoint(text: Any) -> None:
-    """What to_json did not write is refused by name."""
+    """A text that to_json did not write is refused, and the error names the field."""
     with pytest.raises(ConfigurationError, match=r"^checkpoint: "):
         Checkpoint.from_json(text)
 
 
 def test_a_damaged_checkpoint_is_refused() -> None:
-    """One whose insides are not right is refused when the job is met."""
+    """A checkpoint with a damaged entry is refused when the job is added."""
     damaged = Checkpoint({"clean": {"since": START, "count": 1, "seen": {"1": "?"}, "newest": 1}})
     with pytest.raises(ConfigurationError, match=r"^checkpoint: .*clean"):
         World([]).reader(["clean"], checkpoint=damaged)
 
 
 def test_a_thousand_jobs_of_one_run_cost_the_calls_of_one() -> None:
-    """Their names begin alike, so their lines are read together, also when they end together."""
+    """Their names begin alike, so their lines are read together, even if they end together."""
     names = [f"run-{number:04d}" for number in range(1000)]
     lines = [line(number, name, at=number / 100) for number, name in enumerate(names)]
     world = World(lines, page=10_000)
@@ -219,7 +219,7 @@ def test_a_thousand_jobs_of_one_run_cost_the_calls_of_one() -> None:
 
 
 def test_jobs_that_end_one_by_one_are_swept_one_by_one() -> None:
-    """For the last lines of one job the lines of all the others are not read again."""
+    """Reading the last lines of one job does not read those of all other jobs again."""
     names = [f"run-{number}" for number in range(5)]
     world = World([line(number, name, at=1) for number, name in enumerate(names)], page=100)
     world.follow(world.reader(names), {name: 100.0 + 30 * number for number, name in enumerate(names)})
@@ -227,22 +227,22 @@ def test_jobs_that_end_one_by_one_are_swept_one_by_one() -> None:
 
 
 def test_jobs_whose_names_have_nothing_in_common_are_read_apart() -> None:
-    """A prefix of fewer than four characters would be that of half the account."""
+    """A prefix of fewer than four characters could match half of the account."""
     world = World([line(1, "alpha", at=1), line(2, "beta", at=1)])
     world.follow(world.reader(["alpha", "beta"]), {"alpha": 20.0, "beta": 20.0})
     assert set(world.prefixes) == {"alpha/", "beta/"}
     assert len(world.given) == 2
 
 
-def test_lines_of_jobs_that_nobody_asked_for_are_left_out() -> None:
-    """Somebody else's job may have a name that begins alike."""
+def test_lines_of_other_jobs_are_left_out() -> None:
+    """A job of another user may have a name that begins alike."""
     world = World([line(1, "run-1", at=1), line(2, "run-2", at=1), line(3, "run-12", at=1), line(4, "run-1x", at=1)])
     world.follow(world.reader(["run-1", "run-2"]), {"run-1": 20.0, "run-2": 20.0})
     assert sorted(event.message for event in world.given) == ["run-1 1", "run-2 2"]
 
 
-def test_a_job_that_comes_later_is_read_from_its_beginning() -> None:
-    """A job may be added while others are followed, and dropped again."""
+def test_a_job_that_is_added_later_is_read_from_its_beginning() -> None:
+    """A job can be added while others are followed, and removed again."""
     world = World([line(number, f"run-{1 + number % 3}", at=float(number)) for number in range(100)], page=1000)
     reader = world.reader(["run-1"])
     world.clock.advance(50.5)
@@ -259,14 +259,14 @@ def test_a_job_that_comes_later_is_read_from_its_beginning() -> None:
 
 
 def test_one_host_alone() -> None:
-    """Of a job with many hosts the lines of one may be asked for."""
+    """The lines of one host can be selected from a job with many."""
     world = World([line(number, "clean", at=1, host=number) for number in range(1, 13)], page=100)
     world.follow(world.reader(["clean"], host="algo-1"), {"clean": 5.0})
     assert [event.host for event in world.given] == ["algo-1"]
 
 
 def test_a_chatty_job_is_read_often_and_a_silent_one_seldom() -> None:
-    """An hour costs up to 360 calls where it writes every second, and less than half where it writes nothing."""
+    """An hour costs up to 360 calls with a line a second, and less than half without lines."""
     for lines, bounds in [([line(n, "clean", at=float(n)) for n in range(3600)], (200, 360)), ([], (10, 145))]:
         world = World(lines, page=10_000)
         world.follow(world.reader(["clean"]), {"clean": 3600.0})
@@ -274,8 +274,8 @@ def test_a_chatty_job_is_read_often_and_a_silent_one_seldom() -> None:
         assert len(world.given) == len(lines)
 
 
-def test_what_follows_a_long_silence_is_shown_in_time() -> None:
-    """A job that has been silent for an hour is still looked at."""
+def test_lines_after_a_long_silence_are_shown_in_time() -> None:
+    """A job that has been silent for an hour is still read."""
     world = World([line(1, "clean", at=1), line(2, "clean", at=3600.5)])
     reader = world.reader(["clean"])
     world.follow(reader, {"clean": 9999.0}, lines=2)
@@ -283,7 +283,7 @@ def test_what_follows_a_long_silence_is_shown_in_time() -> None:
 
 
 def test_a_long_line_is_whole_across_pages_and_polls() -> None:
-    """The pieces of a line come with different calls, and are one line; a checkpoint in between loses none."""
+    """Pieces of a line from different calls are one line, and a checkpoint in between loses none of them."""
     pieces = ["a" * 16_384, "b" * 16_384, "end"]
     lines = [line(number, "clean", at=1, delay=20.0 * number, text=text) for number, text in enumerate(pieces)]
     world = World(lines, page=1)
@@ -297,8 +297,8 @@ def test_a_long_line_is_whole_across_pages_and_polls() -> None:
     assert whole.message == "".join(pieces)
 
 
-def test_failures_that_pass_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Ten minutes of throttling are one warning and one word when they are over; no line is lost."""
+def test_an_outage_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Ten minutes of throttling are one warning, and one message when they are over; no line is lost."""
     world = World([line(number, "clean", at=float(number)) for number in range(0, 1200, 5)], page=1000)
     world.faults.on("FilterLogEvents", "throttle", probability=1.0, when=lambda: 100 < world.clock.monotonic() < 700)
     with caplog.at_level(logging.INFO, "processing.watching"):
@@ -311,7 +311,7 @@ def test_failures_that_pass_are_said_once(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_a_permission_that_is_taken_away_repeats_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """Where FilterLogEvents is denied half way, the streams are read on from there."""
+    """If FilterLogEvents is denied halfway, reading continues stream by stream from there."""
     world = World([line(number, "clean", at=float(number)) for number in range(100)], page=10)
     reader = world.reader(["clean"])
     world.follow(reader, {"clean": 100.0}, lines=50)
@@ -321,7 +321,7 @@ def test_a_permission_that_is_taken_away_repeats_nothing(caplog: pytest.LogCaptu
 
 
 def test_logs_that_fail_for_long_after_the_end_are_given_up(caplog: pytest.LogCaptureFixture) -> None:
-    """How a job ended is not kept back for ever because of its lines."""
+    """An outage of the logs does not hold back the end of a job forever."""
     world = World([line(1, "clean", at=1)])
     world.faults.on("*", "error503", probability=1.0)
     reader = world.reader(["clean"])
@@ -332,8 +332,8 @@ def test_logs_that_fail_for_long_after_the_end_are_given_up(caplog: pytest.LogCa
     assert "the last log lines of clean could not be read" in caplog.text
 
 
-def test_a_job_without_a_line_is_said_to_have_none(caplog: pytest.LogCaptureFixture) -> None:
-    """No group, no stream, no line: quiet while it runs, and said at the end."""
+def test_a_job_without_a_line_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """No group, no stream, no line: nothing is logged while the job runs, and one warning at its end."""
     world = World([])
     reader = world.reader(["clean"])
     with caplog.at_level(logging.WARNING, "processing"):

@@ -1,4 +1,4 @@
-"""Pages of log lines: what is told of them without reading them is true, whatever the lines say."""
+"""Pages of log lines: the scan of the JSON text is right for all texts of lines."""
 
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ def body(messages: list[str], *, compact: bool = True, **more: Any) -> bytes:
 
 
 @hypothesis.given(st.lists(MESSAGES, max_size=9), st.booleans(), st.booleans(), st.integers(1, 400))
-def test_what_is_told_of_parts_is_true(messages: list[str], compact: bool, searched: bool, size: int) -> None:
-    """The parts of a page have the ids and times of its lines; what begins with one has all lines from there on."""
+def test_parts_have_the_ids_and_times_of_their_lines(
+    messages: list[str], compact: bool, searched: bool, size: int
+) -> None:
+    """The page that begins with a part has all lines from there on."""
     page = Page(body(messages, compact=compact, **({"searchedLogStreams": [{}]} if searched else {})))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pages, "_PART", size)
@@ -56,15 +58,15 @@ def test_what_is_told_of_parts_is_true(messages: list[str], compact: bool, searc
 
 
 @pytest.mark.parametrize("compact", [True, False])
-def test_ids_are_told_of_ordinary_pages(compact: bool) -> None:
-    """Also where lines are JSON, with braces and quotes."""
+def test_ids_of_ordinary_pages_are_found(compact: bool) -> None:
+    """Also if lines are JSON, with braces and quotes."""
     (part,) = Page(body(["one", '{"level": "info"}'], compact=compact)).parts()
     assert list(map(int, part.ids)) == [0, 1]
 
 
 @pytest.mark.parametrize("missing", [[0], [1], [0, 1]])
 def test_a_line_without_an_id_is_not_overlooked(missing: list[int]) -> None:
-    """Of a part of which not every line has an id, no ids are told."""
+    """A part with a line without an id has no ids at all."""
     answer = json.loads(body(["one", "two"]))
     for number in missing:
         del answer["events"][number]["eventId"]
@@ -74,8 +76,8 @@ def test_a_line_without_an_id_is_not_overlooked(missing: list[int]) -> None:
 
 @pytest.mark.parametrize("token", [None, "abc", 'quoted "\\ é'])
 @pytest.mark.parametrize("message", ["hello", '"nextToken":"other"', "nextToken", '"nextToken"'])
-def test_an_answer_is_what_it_was(token: str | None, message: str) -> None:
-    """Its lines and its token come out as they went in, whatever the lines say."""
+def test_a_response_is_unchanged(token: str | None, message: str) -> None:
+    """Its lines and its token are those that were sent, for all texts of lines."""
     answer = {**json.loads(body([message])), **({} if token is None else {"nextToken": token})}
     client = make_client("logs", JsonService({"FilterLogEvents": lambda _: answer}))
     install_page_parser(client)
