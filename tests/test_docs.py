@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import processing
+import processing.compat
 from processing import exceptions
 from processing.local.engine import Engine
 from processing.local.jobs.assumptions import ASSUMPTIONS
@@ -48,6 +48,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(tmp_path)
     environment = dict(os.environ)
     yield tmp_path
+    processing.compat.uninstall()
     os.environ.clear()
     os.environ.update(environment)
     for name, module in list(sys.modules.items()):
