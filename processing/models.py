@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -20,7 +20,7 @@ from processing._utils import StrPath, type_name
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 def _as_posix(value: StrPath | None) -> str | None:
@@ -30,8 +30,32 @@ def _as_posix(value: StrPath | None) -> str | None:
     return value
 
 
+class _ServiceModel:
+    """The conversions of `sagemaker` 2.x between a model and the service's spelling."""
+
+    __slots__ = ()
+
+    @classmethod
+    def to_boto(cls, obj: Any) -> dict[str, Any]:
+        """Return a model in the service's spelling, without the members that are None."""
+        del cls
+        return to_boto(obj)
+
+    @classmethod
+    def from_boto(cls, boto_dict: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        """Return the model for members in the service's spelling, or None for None.
+
+        Args:
+            boto_dict: the members; those that the model lacks are left out.
+            kwargs: attributes that replace the members.
+        """
+        if boto_dict is None:
+            return None
+        return cls(**{**_attributes_from_boto(cls, boto_dict), **kwargs})
+
+
 @attrs.frozen
-class S3Input:
+class S3Input(_ServiceModel):
     """The S3 source of an input and its transfer to the container (the service's ProcessingS3Input).
 
     Args:
@@ -53,7 +77,7 @@ class S3Input:
 
 
 @attrs.frozen
-class RedshiftDatasetDefinition:
+class RedshiftDatasetDefinition(_ServiceModel):
     """A query against Amazon Redshift whose result is the input (the service's RedshiftDatasetDefinition).
 
     Args:
@@ -80,7 +104,7 @@ class RedshiftDatasetDefinition:
 
 
 @attrs.frozen
-class AthenaDatasetDefinition:
+class AthenaDatasetDefinition(_ServiceModel):
     """A query against Amazon Athena whose result is the input (the service's AthenaDatasetDefinition).
 
     Args:
@@ -105,7 +129,7 @@ class AthenaDatasetDefinition:
 
 
 @attrs.frozen
-class DatasetDefinition:
+class DatasetDefinition(_ServiceModel):
     """An input that AWS creates with a query, defined by exactly one of the two definitions.
 
     Args:
@@ -211,9 +235,15 @@ class ProcessingInput:
         self.s3_data_distribution_type = value.s3_data_distribution_type
         self.s3_compression_type = value.s3_compression_type
 
+    def _to_request_dict(self) -> dict[str, Any]:
+        """Return the member of ProcessingInputs for boto3's `create_processing_job`, as `sagemaker` 2.x does."""
+        if self.s3_input is not None and self.s3_compression_type == "Gzip" and self.s3_input_mode != "Pipe":
+            raise ConfigurationError("s3_compression_type: Data can only be gzipped when the input mode is Pipe.")
+        return input_to_boto(self)
+
 
 @attrs.frozen
-class FeatureStoreOutput:
+class FeatureStoreOutput(_ServiceModel):
     """A feature group that receives an output instead of S3.
 
     Args:
@@ -243,6 +273,10 @@ class ProcessingOutput:
     app_managed: bool = False
     feature_store_output: FeatureStoreOutput | None = None
 
+    def _to_request_dict(self) -> dict[str, Any]:
+        """Return the member of Outputs for boto3's `create_processing_job`, as `sagemaker` 2.x does."""
+        return output_to_boto(self)
+
 
 @attrs.define(slots=False)
 class NetworkConfig:
@@ -261,6 +295,10 @@ class NetworkConfig:
     subnets: list[str] | None = None
     encrypt_inter_container_traffic: bool | None = None
 
+    def _to_request_dict(self) -> dict[str, Any]:
+        """Return the NetworkConfig for boto3's `create_processing_job`, as `sagemaker` 2.x does."""
+        return network_to_boto(self)
+
 
 @attrs.define(slots=False)
 class RunArgs:
@@ -277,3 +315,75 @@ class RunArgs:
     inputs: list[ProcessingInput] | None = None
     outputs: Sequence[ProcessingOutput | str] | None = None
     arguments: list[str] | None = None
+
+
+def to_boto(model: Any) -> dict[str, Any]:
+    """Return a model in the service's spelling, without the members that are None."""
+    members = {}
+    for attribute in attrs.fields(type(model)):
+        value = getattr(model, attribute.name)
+        if value is not None:
+            members[api_name(attribute.name)] = to_boto(value) if attrs.has(type(value)) else value
+    return members
+
+
+def input_to_boto(entry: ProcessingInput) -> dict[str, Any]:
+    """Return an input in the service's spelling."""
+    boto: dict[str, Any] = {"InputName": entry.input_name, "AppManaged": entry.app_managed}
+    s3_input = entry.s3_input
+    if s3_input is not None:
+        boto["S3Input"] = to_boto(s3_input)
+    if entry.dataset_definition is not None:
+        boto["DatasetDefinition"] = to_boto(entry.dataset_definition)
+    return boto
+
+
+def output_to_boto(entry: ProcessingOutput) -> dict[str, Any]:
+    """Return an output in the service's spelling. A missing destination is None, as in `sagemaker` 2.x."""
+    boto: dict[str, Any] = {"OutputName": entry.output_name, "AppManaged": entry.app_managed}
+    if entry.source is not None:
+        boto["S3Output"] = {
+            "S3Uri": entry.destination,
+            "LocalPath": entry.source,
+            "S3UploadMode": entry.s3_upload_mode,
+        }
+    if entry.feature_store_output is not None:
+        boto["FeatureStoreOutput"] = to_boto(entry.feature_store_output)
+    return boto
+
+
+def network_to_boto(network: NetworkConfig) -> dict[str, Any]:
+    """Return a network in the service's spelling; the isolation is always in it. Lists are copied."""
+    boto: dict[str, Any] = {"EnableNetworkIsolation": network.enable_network_isolation or False}
+    if network.encrypt_inter_container_traffic is not None:
+        boto["EnableInterContainerTrafficEncryption"] = network.encrypt_inter_container_traffic
+    vpc: dict[str, Any] = {"SecurityGroupIds": network.security_group_ids, "Subnets": network.subnets}
+    copied = {
+        name: list(values) if isinstance(values, (list, tuple)) else values
+        for name, values in vpc.items()
+        if values is not None
+    }
+    return {**boto, "VpcConfig": copied} if copied else boto
+
+
+def _attributes_from_boto(model: type[Any], members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a model that the members have."""
+    attributes = {}
+    for attribute in attrs.fields(model):
+        name = api_name(attribute.name)
+        if name in members:
+            inner, value = _INNER_MODELS.get(attribute.name), members[name]
+            attributes[attribute.name] = value if inner is None else inner.from_boto(value)
+    return attributes
+
+
+def api_name(attribute: str) -> str:
+    """Return the service's spelling of a model's attribute: `kms_key_id` is `KmsKeyId`."""
+    return "".join(word.capitalize() for word in attribute.split("_"))
+
+
+# The attributes whose values are models themselves.
+_INNER_MODELS: dict[str, type[_ServiceModel]] = {
+    "athena_dataset_definition": AthenaDatasetDefinition,
+    "redshift_dataset_definition": RedshiftDatasetDefinition,
+}

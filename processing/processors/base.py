@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 INPUT_DIRECTORY = "/opt/ml/processing/input/"
 """The container directory of the inputs that this package adds, as in `sagemaker` 2.x."""
 
-Tags = dict[str, str] | list[dict[str, str]]
+Tags = dict[str, Any] | list[dict[str, Any]]
 Preferences = Sequence[str | Mapping[str, Any]]
 Entry = TypeVar("Entry", ProcessingInput, ProcessingOutput)
 

@@ -7,7 +7,11 @@ optional members that the user left out are absent, and `AppManaged` is always p
 from __future__ import annotations
 
 import copy
+import datetime as dt
+import enum
+import numbers
 import os
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -23,10 +27,16 @@ from processing.models import (
     ProcessingInput,
     ProcessingOutput,
     RedshiftDatasetDefinition,
+    api_name,
+    input_to_boto,
+    network_to_boto,
+    output_to_boto,
 )
 from processing.request.extra import apply_extra, merge_extra, remaining_settings
 
 Pairs = tuple[tuple[str, Any], ...]
+# The values that become text in a tag. None and containers are mistakes.
+_PLAIN = (numbers.Number, dt.date, dt.time, uuid.UUID, os.PathLike, enum.Enum)
 
 
 @attrs.frozen
@@ -120,14 +130,14 @@ class ProcessingRequest:
             "RoleArn": self.role_arn,
         }
         if self._inputs:
-            request["ProcessingInputs"] = [_input_to_boto(entry) for entry in self._inputs]
+            request["ProcessingInputs"] = [input_to_boto(entry) for entry in self._inputs]
         if self._outputs:
             outputs = [_output_to_boto(entry) for entry in self._outputs]
             request["ProcessingOutputConfig"] = _without_none(Outputs=outputs, KmsKeyId=self.output_kms_key)
         if self.environment is not None:
             request["Environment"] = dict(self.environment)
         if self._network_config is not None:
-            request["NetworkConfig"] = _network_to_boto(self._network_config)
+            request["NetworkConfig"] = network_to_boto(self._network_config)
         if self.max_runtime_in_seconds is not None:
             request["StoppingCondition"] = {"MaxRuntimeInSeconds": self.max_runtime_in_seconds}
         if self.tags is not None:
@@ -168,7 +178,7 @@ def build_request(
     volume_kms_key: str | None = None,
     output_kms_key: str | None = None,
     max_runtime_in_seconds: int | None = None,
-    tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
+    tags: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     network_config: NetworkConfig | None = None,
     experiment_config: Mapping[str, str] | None = None,
     instance_preferences: Sequence[str | Mapping[str, Any]] | None = None,
@@ -253,15 +263,22 @@ def _pairs(values: Mapping[str, Any] | None, field: str) -> Pairs | None:
     return tuple(values.items())
 
 
-def _tags(tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None) -> Pairs | None:
-    if tags is None or isinstance(tags, Mapping):
-        return _pairs(tags, "tags")
+def _tags(tags: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> Pairs | None:
+    if tags is None:
+        return None
+    if isinstance(tags, Mapping):
+        return tuple((_tag_text(key), _tag_text(value)) for key, value in tags.items())
     if not isinstance(tags, (list, tuple)):
         raise ConfigurationError(f"tags: must be a dictionary or a list, not {type(tags).__name__}")
     for index, tag in enumerate(tags):
         if not isinstance(tag, Mapping) or set(tag) != {"Key", "Value"}:
             raise ConfigurationError(f'tags[{index}]: must be {{"Key": ..., "Value": ...}}, not {tag!r}')
-    return tuple((tag["Key"], tag["Value"]) for tag in tags)
+    return tuple((_tag_text(tag["Key"]), _tag_text(tag["Value"])) for tag in tags)
+
+
+def _tag_text(value: Any) -> Any:
+    """Return a plain value as text, as `sagemaker` 2.x does. `check_request` reports all other values."""
+    return str(value) if isinstance(value, _PLAIN) else value
 
 
 def parse_preferences(values: Sequence[str | Mapping[str, Any]] | None) -> tuple[InstancePreference, ...] | None:
@@ -296,64 +313,18 @@ def _as_list(values: tuple[str, ...] | None) -> Any:
     return list(values) if isinstance(values, tuple) else values
 
 
-def _api_name(attribute: str) -> str:
-    """Return the service's spelling of a model's attribute: `kms_key_id` is `KmsKeyId`."""
-    return "".join(word.capitalize() for word in attribute.split("_"))
-
-
-def _to_boto(model: Any) -> dict[str, Any]:
-    """Return a model of `processing.models` in the service's spelling, without the members that are None."""
-    members = {}
-    for attribute in attrs.fields(type(model)):
-        value = getattr(model, attribute.name)
-        if value is not None:
-            members[_api_name(attribute.name)] = _to_boto(value) if attrs.has(type(value)) else value
-    return members
-
-
 def _from_boto(model: type[Any], members: Mapping[str, Any] | None) -> Any:
     """Return the members as a model. Absent members become None, even if the model has another default."""
     if members is None:
         return None
-    return model(**{attribute.name: members.get(_api_name(attribute.name)) for attribute in attrs.fields(model)})
-
-
-def _input_to_boto(entry: ProcessingInput) -> dict[str, Any]:
-    boto: dict[str, Any] = {"InputName": entry.input_name, "AppManaged": entry.app_managed}
-    s3_input = entry.s3_input
-    if s3_input is not None:
-        boto["S3Input"] = _to_boto(s3_input)
-    if entry.dataset_definition is not None:
-        boto["DatasetDefinition"] = _to_boto(entry.dataset_definition)
-    return boto
+    return model(**{attribute.name: members.get(api_name(attribute.name)) for attribute in attrs.fields(model)})
 
 
 def _output_to_boto(entry: ProcessingOutput) -> dict[str, Any]:
-    boto: dict[str, Any] = {"OutputName": entry.output_name, "AppManaged": entry.app_managed}
-    if entry.source is not None:
-        boto["S3Output"] = _without_none(
-            S3Uri=entry.destination, LocalPath=entry.source, S3UploadMode=entry.s3_upload_mode
-        )
-    if entry.feature_store_output is not None:
-        boto["FeatureStoreOutput"] = _to_boto(entry.feature_store_output)
+    boto = output_to_boto(entry)
+    if "S3Output" in boto:
+        boto["S3Output"] = _without_none(**boto["S3Output"])
     return boto
-
-
-def _network_to_boto(network: NetworkConfig) -> dict[str, Any]:
-    boto = _without_none(
-        EnableNetworkIsolation=network.enable_network_isolation or False,
-        EnableInterContainerTrafficEncryption=network.encrypt_inter_container_traffic,
-    )
-    vpc = _without_none(
-        SecurityGroupIds=_copied_list(network.security_group_ids), Subnets=_copied_list(network.subnets)
-    )
-    if vpc:
-        boto["VpcConfig"] = vpc
-    return boto
-
-
-def _copied_list(values: Any) -> Any:
-    return list(values) if isinstance(values, (list, tuple)) else values
 
 
 def request_from_describe(described: Mapping[str, Any], *, service_model: Any = None) -> ProcessingRequest:

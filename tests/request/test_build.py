@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import pathlib
+import uuid
+from decimal import Decimal
 from typing import Any, cast
 
 import attrs
@@ -310,6 +313,33 @@ def test_values_in_the_wrong_form(given_: dict[str, Any], field: str) -> None:
     """The error names the field of a value in the wrong form, such as a tag without a value."""
     with pytest.raises(ConfigurationError, match=field):
         build_request(**MINIMAL, **given_)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (42, "42"),
+        (True, "True"),
+        (1.5, "1.5"),
+        (Decimal("1.50"), "1.50"),
+        (dt.date(2024, 5, 1), "2024-05-01"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (pathlib.PurePosixPath("/data"), "/data"),
+    ],
+)
+def test_plain_values_in_tags_become_text(value: Any, text: str) -> None:
+    """A number, a date or a path in a tag is its `str`, in a dictionary and in a list."""
+    for tags in ({"k": value, value: "v"}, [{"Key": "k", "Value": value}, {"Key": value, "Value": "v"}]):
+        request = build_request(**MINIMAL, tags=tags)
+        check_request(request)
+        assert request.to_boto()["Tags"] == [{"Key": "k", "Value": text}, {"Key": text, "Value": "v"}]
+
+
+@pytest.mark.parametrize("value", [None, b"x", ["x"], {"x": 1}, object()])
+def test_other_values_in_tags_are_refused(value: Any) -> None:
+    """A tag without a text is a mistake, and the error names it."""
+    with pytest.raises(ConfigurationError, match=r"tags\[0\]\.Value"):
+        check_request(build_request(**MINIMAL, tags={"k": value}))
 
 
 def test_empty_lists_count_as_none() -> None:
