@@ -141,8 +141,30 @@ def test_file_sources_and_destinations_are_used_in_place(
     assert [item["Key"].rsplit("/", 1)[-1] for item in listed["Contents"]] == ["script.py"]
 
 
-def test_a_scripts_uri_is_decoded(processor: ScriptProcessor, write: Any) -> None:
-    """A `file://` URI stands for the file whose name it encodes."""
+def test_a_percent_sign_in_a_uri_is_a_letter(
+    processor: ScriptProcessor, write: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Script, input, output and download use the very directory of a `file://` URI, as in 2.x, relative ones too."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a%20b", "a b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text(name)
+    (tmp_path / "a%20b" / "s%20.py").write_text(textwrap.dedent(COPY))
+    job = processor.run(
+        f"file://{tmp_path}/a%20b/s%20.py",
+        inputs=[ProcessingInput("file://a%20b", "/opt/ml/processing/input/raw")],
+        outputs=[ProcessingOutput("/opt/ml/processing/output", "file://o%20ut", "clean")],
+        arguments=COPY_ARGUMENTS,
+        logs=False,
+    )
+    assert (tmp_path / "o%20ut" / "a.txt").read_text() == "A%20B"
+    assert not (tmp_path / "o ut").exists()
+    job.outputs["clean"].download(f"file://{tmp_path}/co%20py")
+    assert (tmp_path / "co%20py" / "a.txt").read_text() == "A%20B"
+
+
+def test_a_script_s_uri_may_be_encoded(processor: ScriptProcessor, write: Any) -> None:
+    """The URI that pathlib writes finds a script that exists under its decoded name alone."""
     script = write("print('hello')", "my script é%20.py")
     job = processor.run(script.as_uri(), logs=False)
     assert [event.message for event in job.logs()] == ["hello"]

@@ -57,11 +57,12 @@ def test_models_give_boto3_s_dictionaries() -> None:
         "FeatureStoreOutput": {"FeatureGroupName": "group"},
     }
     assert NetworkConfig()._to_request_dict() == {"EnableNetworkIsolation": False}
-    assert NetworkConfig(True, subnets=["subnet-1"], encrypt_inter_container_traffic=False)._to_request_dict() == {
+    assert NetworkConfig(enable_network_isolation=True, subnets=["subnet-1"])._to_request_dict() == {
         "EnableNetworkIsolation": True,
-        "EnableInterContainerTrafficEncryption": False,
         "VpcConfig": {"Subnets": ["subnet-1"]},
     }
+    encrypted = NetworkConfig(encrypt_inter_container_traffic=False)._to_request_dict()
+    assert encrypted == {"EnableNetworkIsolation": False, "EnableInterContainerTrafficEncryption": False}
 
 
 def test_gzip_needs_the_pipe_mode() -> None:

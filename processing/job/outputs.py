@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 import attrs
@@ -11,9 +10,11 @@ import attrs
 from processing.exceptions import ConfigurationError
 from processing.models import ProcessingOutput
 from processing.request.s3_uri import S3Uri, is_s3
-from processing.staging.sources import file_uri_path
+from processing.staging.sources import file_uri_path, local_target
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from processing._utils import StrPath
     from processing.session.session import Session
     from processing.staging.progress import Progress
@@ -40,7 +41,8 @@ class JobOutput(ProcessingOutput):
         """Copy the output's files into a directory, and create the directory if it is missing.
 
         Args:
-            path: the directory. Files of the same names in it are replaced, others are not touched.
+            path: the directory, a path or a `file://` URI. Files of the same names in it are replaced, others are not
+                touched.
             progress: a function that gets a `Progress` after each file, and after each part of a large file. It is not
                 called for files that the embedded engine has written to a directory of the user's.
 
@@ -53,7 +55,7 @@ class JobOutput(ProcessingOutput):
         """
         if not self.destination or self._session is None:
             raise ConfigurationError(f"outputs[{self.output_name!r}].destination: has no files to download")
-        to = Path(path)
+        to = local_target(path)
         if not is_s3(self.destination):
             from processing.staging.local_copy import copy_tree
 

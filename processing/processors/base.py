@@ -30,7 +30,7 @@ from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
 from processing.processors.run_arguments import ONLINE, CodeOptions, HookArguments, PrepareContext, RunArguments
 from processing.request.job_names import base_name_from_image, unique_job_name
 from processing.request.s3_uri import S3Uri
-from processing.staging.sources import LocalSource, resolve_source
+from processing.staging.sources import LocalSource, file_uri, file_uri_path, resolve_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -279,7 +279,7 @@ class BaseProcessor:
         if not isinstance(source, LocalSource):
             return _changed_copy(entry, source=str(source))
         if self.sagemaker_session.is_local and os.fspath(entry.source).startswith("file://"):
-            return _changed_copy(entry, source=source.path.as_uri())
+            return _changed_copy(entry, source=file_uri(source.path))
         if getattr(entry, "reuse", False):  # a subclass with its own initialiser may lack the attribute
             return _changed_copy(entry, source=self._uploads().add_reusable(source, self._session_prefix(), kms_key))
         target = self._job_prefix() / "input" / str(entry.input_name)
@@ -305,6 +305,9 @@ class BaseProcessor:
             destination = entry.destination
             if destination is None and entry.source is not None and entry.feature_store_output is None:
                 destination = str(self._job_prefix() / "output" / str(name))
+            if self.sagemaker_session.is_local and isinstance(destination, str) and destination.startswith("file://"):
+                # The engine has another working directory, so `file://out` becomes absolute here.
+                destination = file_uri(file_uri_path(destination))
             normalized.append(_changed_copy(entry, output_name=name, destination=destination))
         return normalized
 

@@ -16,7 +16,7 @@ from processing.processors.base import INPUT_DIRECTORY, Preferences, Tags
 from processing.processors.processor import Processor
 from processing.processors.run_arguments import CodeOptions, HookArguments, RunArguments
 from processing.request.s3_uri import S3Uri, is_s3
-from processing.staging.sources import LocalSource, file_uri_path, resolve_code, resolve_source
+from processing.staging.sources import LocalSource, existing_file_uri_path, file_uri, resolve_code, resolve_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -265,11 +265,11 @@ class ScriptProcessor(Processor):
         return self.framework_entrypoint_command if self._packed else self.command
 
     def _get_user_code_name(self, code: StrPath) -> str:
-        """Return the script's file name: decoded from a `file://` URI, unchanged from an S3 key."""
+        """Return the script's file name."""
         if is_s3(code):
             return str(code).rpartition("/")[2]
         if os.fspath(code).startswith("file://"):
-            return file_uri_path(os.fspath(code)).name
+            return existing_file_uri_path(os.fspath(code)).name
         return os.fspath(code).replace("\\", "/").rsplit("/", 1)[-1]
 
     def _handle_user_code_url(self, code: StrPath, kms_key: str | None = None) -> str:
@@ -278,7 +278,7 @@ class ScriptProcessor(Processor):
         if not isinstance(source, LocalSource):
             return str(source)
         if self.sagemaker_session.is_local and os.fspath(code).startswith("file://"):
-            return source.path.as_uri()
+            return file_uri(source.path)
         return self._upload_code(str(source.path), kms_key)
 
     def _upload_code(self, code: str, kms_key: str | None = None) -> str:

@@ -10,7 +10,6 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from processing._utils import type_name
@@ -403,10 +402,15 @@ class Session:
             StagingError: a download fails for good, or a key leads out of the directory.
         """
         from processing.request.s3_uri import S3Uri
+        from processing.staging.sources import local_target
         from processing.staging.transfers import download_prefix
 
         files = download_prefix(
-            self.api, S3Uri(bucket, key_prefix), Path(path), expected_owner=self.expected_owner, extra=extra_args
+            self.api,
+            S3Uri(bucket, key_prefix),
+            local_target(path),
+            expected_owner=self.expected_owner,
+            extra=extra_args,
         )
         return [str(file) for file in files]
 

@@ -16,6 +16,7 @@ from processing.request.s3_uri import S3Uri, is_s3
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from processing._utils import StrPath
     from processing.staging.ignore_rules import IgnoreRules
 
 # Two letters at least: C:\data is a path, not a URI.
@@ -160,30 +161,54 @@ def resolve_code(code: Any, field: str = "code") -> LocalSource | S3Uri:
 
 
 def file_uri_path(uri: str, *, windows: bool = os.name == "nt") -> Path:
-    """Return the path of a `file://` URI, percent-decoded.
+    """Return the path in a `file://` URI, as it is written: a percent sign is a letter, as in `sagemaker` 2.x.
 
-    `file://data/x` is the relative path `data/x`, as in SageMaker's local mode. On Windows it is the path `x` of the
-    share `data`, and `file://C:/x` is the drive's path.
+    `file://data/x` is the relative path `data/x`, as in SageMaker's local mode. On Windows it is the share `data` with
+    the path `x`, and `file://C:/x` is the drive's path.
 
     Args:
         uri: the URI.
-        windows: True to interpret drive letters and shares.
+        windows: True for drive letters and shares.
     """
-    from urllib.parse import unquote
-
     text = uri[len("file://") :]
     host, slash, rest = (text.replace("\\", "/") if windows else text).partition("/")
-    path = unquote(slash + rest)
+    path = slash + rest
     if windows:
-        if re.fullmatch(r"[A-Za-z][:|]", host):  # file://C:\data is not a valid URI, but common
+        if re.fullmatch(r"[A-Za-z][:|]", host):  # file://C:\data is no URI, but users write it
             host, path = "", f"/{host}{path}"
         drive = re.match(r"/([A-Za-z])[:|](.*)", path, re.DOTALL)
         if drive is not None:
             path = f"{drive[1]}:{drive[2]}"
         elif host not in {"", "localhost"}:
-            path = f"//{unquote(host)}{path}"
+            path = f"//{host}{path}"
         return Path(path)
-    return Path(path if host in {"", "localhost"} else unquote(host) + path).absolute()
+    return Path(path if host in {"", "localhost"} else host + path).absolute()
+
+
+def existing_file_uri_path(uri: str) -> Path:
+    """Return the path in a `file://` URI; its percent-decoded form if only that exists, as `Path.as_uri` writes it."""
+    from urllib.parse import unquote
+
+    path = file_uri_path(uri)
+    if "%" in uri and not os.path.lexists(path):
+        decoded = file_uri_path(unquote(uri))
+        # False, not an error, for an impossible path.
+        if "\0" not in str(decoded) and os.path.exists(decoded):  # noqa: PTH110
+            return decoded
+    return path
+
+
+def local_target(path: StrPath) -> Path:
+    """Return the path that a user names for files to be written: a path, or a `file://` URI."""
+    return file_uri_path(path) if isinstance(path, str) and path.startswith("file://") else Path(path)
+
+
+def file_uri(path: Path) -> str:
+    """Return the `file://` URI that `file_uri_path` reads as this absolute path."""
+    text = path.as_posix()
+    if os.name == "nt":
+        return f"file:{text}" if text.startswith("//") else f"file:///{text}"
+    return f"file://{text}"
 
 
 def _text(source: Any, field: str) -> str:
@@ -224,7 +249,7 @@ def _local_path(text: str, field: str) -> Path | None:
     """Return the absolute path; None for a URI of another scheme."""
     scheme = _scheme(text)
     if scheme == "file":
-        path = file_uri_path(text)
+        path = existing_file_uri_path(text)
         if len(text) == len("file://") or "\0" in str(path):
             raise ConfigurationError(f"{field}: {text!r} is not a path")
         return path

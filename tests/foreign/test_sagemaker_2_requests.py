@@ -18,8 +18,8 @@ EXPRESSIONS = (
     "ProcessingInput('s3://b/k', '/opt/ml/processing/x', 'i')._to_request_dict()",
     "ProcessingInput('s3://b/k', '/x', s3_input_mode='Pipe', s3_compression_type='Gzip')._to_request_dict()",
     "ProcessingInput(input_name='i', s3_input=S3Input('s3://b/k', '/x'))._to_request_dict()",
-    "ProcessingInput(dataset_definition=DatasetDefinition('FullyReplicated', local_path='/x', "
-    "athena_dataset_definition=AthenaDatasetDefinition('c', 'd', kms_key_id='k')), app_managed=True)._to_request_dict()",
+    "ProcessingInput(dataset_definition=DatasetDefinition('FullyReplicated', 'Pipe', '/x'))._to_request_dict()",
+    "DatasetDefinition.to_boto(DatasetDefinition(athena_dataset_definition=AthenaDatasetDefinition('c', 'd')))",
     "ProcessingOutput()._to_request_dict()",
     "ProcessingOutput('/x')._to_request_dict()",
     "ProcessingOutput('/x', 's3://b/o', 'n', 'Continuous', True)._to_request_dict()",
@@ -39,7 +39,8 @@ from sagemaker.processing import *
 
 def processor(tags):
     session = sagemaker.Session(boto3.Session(region_name="us-east-1"))
-    return Processor("arn:aws:iam::123456789012:role/r", "i", 1, "ml.m5.large", tags=tags, sagemaker_session=session).tags
+    role = "arn:aws:iam::123456789012:role/r"
+    return Processor(role, "i", 1, "ml.m5.large", tags=tags, sagemaker_session=session).tags
 
 print("RESULT" + json.dumps([eval(each) for each in EXPRESSIONS]))
 """

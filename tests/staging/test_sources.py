@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from processing import CodeNotFoundError, ConfigurationError, StagingError
 from processing.request.s3_uri import S3Uri
-from processing.staging.sources import LocalSource, file_uri_path, resolve_code, resolve_source
+from processing.staging.sources import (
+    LocalSource,
+    file_uri,
+    file_uri_path,
+    local_target,
+    resolve_code,
+    resolve_source,
+)
 
 
 @pytest.fixture
@@ -63,12 +70,24 @@ def test_relative_paths(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert source.path.samefile(tree / "b")
 
 
-def test_percent_encoding(tmp_path: Path) -> None:
-    """A URI's percent signs are decoded; a path's are letters."""
-    for name in ("a b#c?d", "50%20"):
+def test_a_percent_sign_is_a_letter(tmp_path: Path) -> None:
+    """A URI is read as it is written, as in 2.x, even beside a file with the decoded name."""
+    for name in ("a b#c?d", "a%20b#c?d", "50%", "100%25"):
         (tmp_path / name).write_text("x")
-        assert resolve_source((tmp_path / name).as_uri(), "f") == LocalSource(tmp_path / name, is_dir=False)
-        assert resolve_source(str(tmp_path / name), "f") == LocalSource(tmp_path / name, is_dir=False)
+    for name in ("a b#c?d", "a%20b#c?d", "50%", "100%25"):
+        found = LocalSource(tmp_path / name, is_dir=False)
+        assert resolve_source(f"file://{tmp_path}/{name}", "f") == found
+        assert resolve_code(f"file://{tmp_path}/{name}") == found
+        assert resolve_source(str(tmp_path / name), "f") == found
+
+
+def test_the_uri_of_pathlib(tmp_path: Path) -> None:
+    """A source that exists under its decoded name alone is found, because pathlib encodes URIs."""
+    (tmp_path / "a b").write_text("x")
+    assert resolve_source((tmp_path / "a b").as_uri(), "f") == LocalSource(tmp_path / "a b", is_dir=False)
+    assert resolve_code((tmp_path / "a b").as_uri()) == LocalSource(tmp_path / "a b", is_dir=False)
+    with pytest.raises(ConfigurationError, match=f"looked for {tmp_path}/a%20c"):
+        resolve_source((tmp_path / "a c").as_uri(), "f")
 
 
 letters = st.characters(exclude_categories=["Cs"], exclude_characters="/\0")
@@ -76,19 +95,24 @@ letters = st.characters(exclude_categories=["Cs"], exclude_characters="/\0")
 
 @given(parts=st.lists(st.text(letters, min_size=1), min_size=1))
 def test_uri_round_trip(parts: list[str]) -> None:
-    """A URI from pathlib is parsed back."""
+    """`file_uri_path` reads every URI that `file_uri` writes."""
     path = Path("/", *parts)
-    assert file_uri_path(path.as_uri(), windows=False) == path
+    assert file_uri_path(file_uri(path), windows=False) == path
+
+
+def test_a_target_is_a_path_or_a_uri(tmp_path: Path) -> None:
+    """A directory for downloads may be a URI too, and a percent sign is a letter."""
+    assert local_target(f"file://{tmp_path}/a%20b") == local_target(tmp_path / "a%20b") == tmp_path / "a%20b"
 
 
 @pytest.mark.parametrize(
     ("uri", "path"),
     [
-        ("file:///C:/data/x%20y.csv", "C:/data/x y.csv"),
+        ("file:///C:/data/x%20y.csv", "C:/data/x%20y.csv"),
         ("file:///c|/data", "c:/data"),
         ("file://server/share/x", "//server/share/x"),
         ("file://localhost/C:/x", "C:/x"),
-        ("file://C:/data/x%20y.csv", "C:/data/x y.csv"),
+        ("file://C:/data/x%20y.csv", "C:/data/x%20y.csv"),
         (r"file://C:\data\x.csv", "C:/data/x.csv"),
         (r"file:///C:\data\x.csv", "C:/data/x.csv"),
     ],
@@ -142,7 +166,7 @@ def test_s3_uris() -> None:
         ("", r"inputs\[0\].source: '' is not a path"),
         ("file://", r"inputs\[0\].source: 'file://' is not a path"),
         ("a\0b", r"inputs\[0\].source: .* is not a path"),
-        ("file:///a%00b", r"inputs\[0\].source: .* is not a path"),
+        ("file:///a\0b", r"inputs\[0\].source: .* is not a path"),
     ],
 )
 def test_invalid_sources(given_: object, message: str) -> None:

@@ -13,7 +13,6 @@ import json
 import os
 import posixpath
 import stat
-import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -74,9 +73,9 @@ def is_file_uri(uri: str) -> bool:
 
 
 def file_path(uri: str) -> str:
-    """Return the absolute path of a `file://` URI, percent-decoded."""
+    """Return the absolute path of a `file://` URI, as it is written: a percent sign is a letter."""
     path = uri[len("file://") :]
-    return urllib.parse.unquote(path[len("localhost") :] if path.startswith("localhost/") else path)
+    return path[len("localhost") :] if path.startswith("localhost/") else path
 
 
 def split_uri(uri: str) -> tuple[str, str]:

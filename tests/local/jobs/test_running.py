@@ -72,12 +72,12 @@ def test_a_job_sees_its_own_opt_ml(make_jobs: Callable[..., Any], sandbox: str) 
 def test_a_file_that_the_machine_lends_is_used_in_place(every_sandbox: Any, tmp_path: Path) -> None:
     """`file://` directories and files are read and written in place, with any names."""
     jobs = every_sandbox
-    source = tmp_path / "in put%"
+    source = tmp_path / "in put%20"
     source.mkdir()
     (source / "x.txt").write_text("from here")
     single = tmp_path / "one.json"
     single.write_text("{}")
-    target = tmp_path / "result"
+    target = tmp_path / "re%20sult"
     script = (
         "import os, sys\n"
         "d, f, o = sys.argv[1:]\n"
@@ -86,8 +86,8 @@ def test_a_file_that_the_machine_lends_is_used_in_place(every_sandbox: Any, tmp_
     described = jobs.run(
         script,
         arguments=[f"/opt/ml/processing/{name}" for name in ("dir", "file", "out")],
-        inputs={"dir": f"file://{tmp_path}/in%20put%25", "file": single.as_uri()},
-        outputs={"out": target.as_uri()},
+        inputs={"dir": f"file://{source}", "file": single.as_uri()},
+        outputs={"out": f"file://{target}"},
     )
     assert described["ProcessingJobStatus"] == "Completed", described
     assert (target / "copy.txt").read_text() == "from here one.json"
