@@ -1,4 +1,9 @@
-"""A clock whose hours pass in no time."""
+"""A virtual clock, on which hours pass in milliseconds.
+
+Strategy: virtual time may move on only when no thread has work left at the current moment. The clock cannot observe
+that, so it estimates it. A thread that asks for the time or is notified counts as active until it waits. When no thread
+has shown activity for a short real time, the clock assumes that the active ones wait for something else, and moves on.
+"""
 
 from __future__ import annotations
 
@@ -14,35 +19,41 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_GRACE = 0.02  # real seconds without a sign of the other threads after which time moves on without them
-_WAKE_GRACE = 1.0  # the same for those who were woken: they do return, unless another waits while it has their lock
-_POLL = 0.001  # real seconds after which a waiting thread first looks whether the others have ended; it doubles
+# Real seconds without activity after which time moves on, although some threads have not reached a wait.
+_GRACE = 0.02
+
+# The same for threads that were notified. They always return, unless another thread waits while it holds their lock. So
+# this is a safeguard against a standstill, and long enough for a busy machine.
+_WAKE_GRACE = 1.0
+
+# Real seconds until a waiting thread first checks whether the others have ended. The interval doubles up to the
+# maximum, which is below _GRACE, so that time moves on soon after it.
+_POLL = 0.001
 _MAX_POLL = 0.016
 
 
 class VirtualClock:
-    """A `processing.clock.Clock` that moves only when it is slept or waited on, or told to.
+    """A `processing.clock.Clock` that moves only by `sleep`, `wait` and `advance`.
 
-    It may be shared by threads. Each `sleep` moves the one common time on. A `wait` does so when no other thread waits
-    for an earlier moment, and none is still at work that has asked for the time of late or was notified while it
-    waited: so that what one thread does in no time is done before another's hour is over. A single thread never really
-    waits.
+    Threads may share it. Each `sleep` moves the common time on. A `wait` does so when no other thread waits for an
+    earlier moment, and no thread is active: one that has asked for the time recently, or was notified while it waited.
+    So one thread finishes its work before another thread's hour is over. A single thread never really waits.
 
     Args:
-        start: what `time()` says first, in seconds since the epoch.
+        start: the first value of `time()`, in seconds since the epoch.
 
     Attributes:
         sleeps: the seconds of each `sleep` and `wait`, in order.
     """
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:
-        self._lock = threading.Lock()  # may be taken while a condition's is held, never the other way round
+        self._lock = threading.Lock()  # acquired while a condition's lock is held, never the other way round
         self._start = start
         self._passed = 0.0
-        self._waiting: list[_Waiter] = []  # whom nobody has woken yet
-        self._woken: set[threading.Thread] = set()  # those who were woken
-        self._active: set[threading.Thread] = set()  # those who have asked for the time, and do not wait
-        self._last_activity = 0.0  # when any of them last did, in real time
+        self._waiting: list[_Waiter] = []  # not woken yet
+        self._woken: set[threading.Thread] = set()  # woken, and not back from `wait` yet
+        self._active: set[threading.Thread] = set()  # have asked for the time, and do not wait
+        self._last_activity = 0.0  # the latest activity of any thread, in real time
         self.sleeps: list[float] = []
 
     def time(self) -> float:
@@ -50,23 +61,23 @@ class VirtualClock:
         return self._start + self.monotonic()
 
     def monotonic(self) -> float:
-        """Return the seconds that have passed since the clock was made."""
+        """Return the virtual seconds since the clock was created."""
         with self._lock:
             self._record_activity()
             return self._passed
 
     def sleep(self, seconds: float) -> None:
-        """Move the time on at once, and note the sleep in `sleeps`."""
+        """Move the time on at once, and record the sleep in `sleeps`."""
         with self._lock:
             self._record_activity()
             self.sleeps.append(seconds)
             self._move(self._passed + max(0.0, seconds))
 
     def advance(self, seconds: float) -> None:
-        """Move the time on without a sleep: the world outside took that long.
+        """Move the time on without a sleep, as if something else took that long.
 
         Raises:
-            ValueError: the seconds are negative; `monotonic()` never goes back.
+            ValueError: the seconds are negative. `monotonic()` never goes back.
         """
         if seconds < 0:
             raise ValueError(f"seconds: must be at least 0, not {seconds!r}")
@@ -75,18 +86,18 @@ class VirtualClock:
             self._move(self._passed + seconds)
 
     def wait(self, condition: Condition, seconds: float) -> None:
-        """Move the time on by that much, or return earlier when the condition is notified; note the wait in `sleeps`.
+        """Wait for virtual time to pass, or for the condition to be notified. Record the wait in `sleeps`.
 
         Args:
-            condition: the caller holds its lock; other threads may take it meanwhile.
-            seconds: `math.inf` waits for the notification alone.
+            condition: a condition whose lock the caller holds. The lock is released during the wait.
+            seconds: the virtual seconds. With `math.inf` only a notification ends the wait.
         """
         inside: Any = condition
         with self._lock:
             self.sleeps.append(seconds)
             waiter = _Waiter(self, self._passed + max(0.0, seconds))
             self._waiting.append(waiter)
-        inside._waiters.append(waiter)  # noqa: SLF001 - what `Condition.wait` does itself, with a lock
+        inside._waiters.append(waiter)  # noqa: SLF001 - as `Condition.wait` does itself, with a lock
         state = inside._release_save()  # noqa: SLF001 - as above
         try:
             self._wait(waiter)
@@ -95,17 +106,17 @@ class VirtualClock:
             with contextlib.suppress(ValueError):  # it was notified
                 inside._waiters.remove(waiter)  # noqa: SLF001 - as above
             with self._lock:
-                self._wake(waiter)  # where it was interrupted
+                self._wake(waiter)  # if it was interrupted
                 self._woken.discard(waiter.thread)
                 self._record_activity()
 
     def wake(self, waiter: _Waiter) -> None:
-        """Let a thread return from its `wait`: it was notified."""
+        """Let a thread return from `wait`, since its condition was notified."""
         with self._lock:
             self._wake(waiter)
 
-    def within(self, seconds: float, function: Callable[[], T]) -> T:  # noqa: ARG002 - the protocol's
-        """Call the function: however long it says it took, on this clock it returned at once."""
+    def within(self, seconds: float, function: Callable[[], T]) -> T:  # noqa: ARG002 - the signature is the protocol's
+        """Call the function without a time limit. On this clock it returns at once."""
         return function()
 
     def _wait(self, waiter: _Waiter) -> None:
@@ -118,9 +129,9 @@ class VirtualClock:
                 self._move_if_idle()
 
     def _move_if_idle(self) -> None:
-        """Move the time on to the earliest moment that is waited for, unless somebody is at work."""
+        """Move the time on to the earliest moment that a thread waits for, unless a thread is active."""
         silence = time.monotonic() - self._last_activity
-        if silence > _GRACE:  # they wait for something else
+        if silence > _GRACE:  # the active threads wait for something else
             self._active.clear()
         if silence > _WAKE_GRACE:
             self._woken.clear()
@@ -152,9 +163,9 @@ class VirtualClock:
 
 
 class _Waiter:
-    """A thread in `VirtualClock.wait`: stands in the condition's list where `Condition.wait` has a lock.
+    """A thread in `VirtualClock.wait`. It takes the place of a lock in the condition's list of waiters.
 
-    So a notification is known at once, and not when the thread comes to run, which may take long on a busy machine.
+    So the clock learns of a notification at once. On a busy machine the thread itself may run much later.
     """
 
     def __init__(self, clock: VirtualClock, moment: float) -> None:
@@ -165,5 +176,5 @@ class _Waiter:
         self.woken.acquire()
 
     def release(self) -> None:
-        """Wake the thread: `Condition.notify` calls this."""
+        """Wake the thread. `Condition.notify` calls this method."""
         self._clock.wake(self)

@@ -1,4 +1,4 @@
-"""A CloudWatch Logs whose lines arrive when they are told to, with all the liberties that the real one takes."""
+"""A simulated CloudWatch Logs, whose lines arrive at scripted times, with the irregular pages of the real one."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from processing.testing.clock import VirtualClock
 
 Position: TypeAlias = tuple[int, int, str]
-"""Where a line stands in the order of FilterLogEvents: timestamp, arrival, id."""
+"""The position of a line in the order of FilterLogEvents: timestamp, arrival, id."""
 
-_PAGE_BYTES: Final = 1 << 20
-_STREAMS = 50  # of one page of DescribeLogStreams
-_TOKEN_SECONDS = 24 * 3600.0  # seconds that a token is good for
+_PAGE_BYTES: Final = 1 << 20  # CloudWatch's limit on a page
+_STREAMS = 50  # in a page of DescribeLogStreams
+_TOKEN_SECONDS = 24 * 3600.0  # the validity of a token, as CloudWatch documents it
 
 
 @attrs.frozen
 class ScriptedLine:
-    """A line, and when it can first be read.
+    """A log line and the moment at which it becomes readable.
 
     Args:
-        stream: the name of its stream.
-        timestamp: when it was written, in ms since the epoch.
-        arrival: when it can be read, in ms since the epoch; CloudWatch's ingestion time.
-        event_id: its id.
-        message: its text.
+        stream: the name of the log stream.
+        timestamp: the time at which it was written, in ms since the epoch.
+        arrival: the time from which on it can be read, in ms since the epoch. This is CloudWatch's ingestion time.
+        event_id: the event id.
+        message: the text.
     """
 
     stream: str
@@ -47,25 +47,25 @@ class ScriptedLine:
 
     @property
     def position(self) -> Position:
-        """The line's position in FilterLogEvents' order."""
+        """The position of the line in the order of FilterLogEvents."""
         return (self.timestamp, self.arrival, self.event_id)
 
 
 class ScriptedLogs:
-    """Handlers for a `JsonService`, over lines that arrive as the clock moves. Safe for threads.
+    """Handlers for a `JsonService`, with log lines that arrive as the clock moves. Safe for threads.
 
-    With a seed, pages have random lengths, and some are empty or come twice. A line that arrives during a sweep,
-    before the sweep's position, is not in it: so it is on AWS. GetLogEvents reads from the head forward only.
+    With a seed, pages have random lengths, and some are empty or repeated. As on AWS, a sweep misses a line that
+    arrives during the sweep at an earlier position. GetLogEvents reads forward from the head only.
 
     Args:
-        lines: what is ever written; more with `write`.
-        clock: says which of it has arrived.
-        seed: for the liberties; None for none.
-        page: the most lines of a page; a page has a megabyte at most, too.
-        call_seconds: what each call takes on the clock, at most; with a seed only.
+        lines: the lines. `write` adds more.
+        clock: the clock that decides which lines have arrived.
+        seed: the seed for irregular pages, or None for regular ones.
+        page: the largest number of lines in a page. A page has at most a megabyte, too.
+        call_seconds: the longest duration of a call on the clock. It applies with a seed only.
 
     Attributes:
-        denied: the operations that nobody may call; change it at any time.
+        denied: the operations that are refused. It may be changed at any time.
     """
 
     def __init__(
@@ -79,20 +79,20 @@ class ScriptedLogs:
     ) -> None:
         self.denied: set[str] = set()
         self._clock = clock
-        self._random = None if seed is None else random.Random(seed)  # noqa: S311 - chance in a test
+        self._random = None if seed is None else random.Random(seed)  # noqa: S311 - randomness in a test
         self._page = page
         self._call_seconds = call_seconds
-        self._generation = 0  # of tokens
+        self._generation = 0  # of the valid tokens
         self._numbers = itertools.count()
-        self._pending: list[tuple[int, int, str, Position, str]] = []  # a heap by arrival; stream, position and body
+        self._pending: list[tuple[int, int, str, Position, str]] = []  # a heap by arrival
         self._cuts: dict[str, int] = {}
         self._streams: dict[str, _LogStream] = {}
-        self._names: list[str] = []  # of the streams, sorted
+        self._names: list[str] = []  # of the streams that exist, sorted
         self._lock = threading.RLock()
         self.write(lines)
 
     def handlers(self) -> dict[str, Handler]:
-        """Return the operations that reading logs takes."""
+        """Return the operations for reading logs, by name."""
         return {
             "FilterLogEvents": self.filter_log_events,
             "GetLogEvents": self.get_log_events,
@@ -100,10 +100,10 @@ class ScriptedLogs:
         }
 
     def write(self, lines: Iterable[ScriptedLine]) -> None:
-        """Add lines; each can be read from its arrival on."""
+        """Add lines. Each becomes readable at its arrival."""
         with self._lock:
             for line in lines:
-                # Written as JSON once, whoever reads it.
+                # Encoded once, since many calls may return it.
                 body = (
                     f'"timestamp":{line.timestamp},"ingestionTime":{line.arrival},"message":{json.dumps(line.message)}'
                 )
@@ -111,12 +111,12 @@ class ScriptedLogs:
                 heapq.heappush(self._pending, entry)
 
     def cut(self, stream: str, after: int) -> None:
-        """Let what was to be written to a stream after a moment (ms since the epoch) never be written."""
+        """Drop the lines of a stream with timestamps after a moment, in ms since the epoch."""
         with self._lock:
             self._cuts[stream] = after
 
     def forget_tokens(self) -> None:
-        """Make every token given so far too old."""
+        """Invalidate every token so far."""
         self._generation += 1
 
     def filter_log_events(self, params: dict[str, Any]) -> Rendered:
@@ -128,7 +128,7 @@ class ScriptedLogs:
             reaching = [stream.after(after) for stream in streams if stream.positions[-1] > after]
             rest = reaching[0] if len(reaching) == 1 else heapq.merge(*reaching)
             page, more = self._next_page(rest, params)
-            again = self._happens(0.1)  # the page will come once more
+            again = self._happens(0.1)  # whether the next page is this one again
             token = self._token(after if again or not page else page[-1][0]) if again or more else None
         events = ",".join([f"{{{body},{stream}}}" for _, body, stream in page])
         following = "" if token is None else f',"nextToken":"{token}"'
@@ -143,7 +143,7 @@ class ScriptedLogs:
                 raise ServiceError("ResourceNotFoundException", "The specified log stream does not exist.")
             after = self._position(params)
             page, more = self._next_page(stream.after(after), params)
-            if page or more:  # an empty page that is not the end has another token
+            if page or more:  # the token of an empty page differs, unless it is the end
                 token = self._token(page[-1][0] if page else after)
             else:
                 token = params.get("nextToken") or self._token(after)
@@ -163,7 +163,7 @@ class ScriptedLogs:
         return answer
 
     def _begin_call(self, operation: str, params: dict[str, Any]) -> None:
-        """Let what has arrived be read, and refuse what cannot be answered."""
+        """Begin a call: move arrived lines into their streams, and refuse unsupported parameters."""
         if operation in self.denied:
             raise ServiceError("AccessDeniedException", f"User is not authorized to perform: logs:{operation}")
         if params.get("filterPattern"):
@@ -195,7 +195,7 @@ class ScriptedLogs:
         return self._names[first : bisect_right(self._names, f"{prefix}\U0010ffff", first)]
 
     def _next_page(self, rest: Iterator[_Entry], params: dict[str, Any]) -> tuple[list[_Entry], bool]:
-        """Return a page, and whether there is more."""
+        """Return the next page, and whether more lines follow."""
         end, longest = params.get("endTime"), min(self._length(), params.get("limit", self._page))
         page: list[_Entry] = []
         size = 0
@@ -218,7 +218,7 @@ class ScriptedLogs:
         return (int(timestamp), int(arrival), event_id)
 
     def _token(self, position: Position) -> str:
-        # No two are the same, even of one position and moment: GetLogEvents says by the same one that it is at its end.
+        # Every token differs, also for the same position and moment: GetLogEvents marks its end by repeating a token.
         return "/".join(map(str, (self._generation, self._clock.time(), next(self._numbers), *position)))
 
     def _length(self) -> int:
@@ -231,11 +231,11 @@ class ScriptedLogs:
 
 
 _Entry: TypeAlias = tuple[Position, str, str]
-"""A line as it is answered: its position, its members as JSON, and what FilterLogEvents tells besides."""
+"""A line of an answer: position, members as JSON, and the further members of FilterLogEvents."""
 
 
 class _LogStream:
-    """The lines of a stream that have arrived, in order."""
+    """The arrived lines of a stream, in order."""
 
     def __init__(self, name: str) -> None:
         self.positions: list[Position] = []
@@ -243,7 +243,7 @@ class _LogStream:
         self._bodies: list[str] = []
 
     def add(self, position: Position, body: str) -> None:
-        """Put a line in its position: mostly the end."""
+        """Insert a line at its position, which is mostly the end."""
         at = (
             len(self.positions)
             if not self.positions or position > self.positions[-1]
@@ -253,7 +253,7 @@ class _LogStream:
         self._bodies.insert(at, body)
 
     def after(self, position: Position) -> Iterator[_Entry]:
-        """Return the lines that stand after a position."""
+        """Yield the lines after a position."""
         for at in range(bisect_right(self.positions, position), len(self.positions)):
             found = self.positions[at]
             yield found, self._bodies[at], f'"logStreamName":{self._name},"eventId":"{found[2]}"'

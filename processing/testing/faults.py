@@ -1,13 +1,13 @@
-"""Faults on the wire, by rule or by chance, under real botocore clients.
+"""Faults on the wire under real botocore clients, scripted or random.
 
 ```python
 faults = FaultInjector(seed=7)
-faults.on("CreateProcessingJob", "reset_after")  # the first one is carried out, and its answer lost
+faults.on("CreateProcessingJob", "reset_after")  # the first call is carried out, but its answer is lost
 faults.on("*", "throttle", probability=0.05)
 session = LocalSession(transport=faults.wrap)
 ```
 
-Nothing is pretended above the wire: what botocore raises or parses is what it would on a bad network.
+Nothing above the wire is replaced. botocore raises and parses what it would on a bad network.
 """
 
 from __future__ import annotations
@@ -32,33 +32,34 @@ if TYPE_CHECKING:
     from processing.testing.wire import Transport
 
 FaultKind: TypeAlias = Literal[
-    "throttle",  # refused: too many
-    "error500",  # failed, and nothing was done
+    "throttle",  # refused for too many calls
+    "error500",  # an internal failure, before the service did anything
     "error503",
-    "denied",  # refused: no permission
-    "expired",  # refused: the credentials have run out
-    "skew",  # refused: the signature's time is not the server's, whose Date header says so
+    "denied",  # refused for missing permission
+    "expired",  # refused for expired credentials
+    "skew",  # refused because the signature's time is not the server's, which the Date header has
     "unreachable",  # no connection, or no such host
-    "reset_before",  # the connection broke before the service saw the request
-    "reset_after",  # the service carried it out, then the connection broke
-    "hang",  # nothing came back, and nothing was done
-    "timeout_after",  # the service carried it out, and its answer never came
-    "slow_body",  # carried out; the answer came whole, but slowly
-    "truncate",  # carried out; half of the answer came, under its whole Content-Length
-    "double",  # carried out twice, as by a proxy that sends again what it has sent; the second answer came
+    "reset_before",  # the connection breaks before the service sees the request
+    "reset_after",  # the service carries the request out, then the connection breaks
+    "hang",  # no answer, and the service does not see the request
+    "timeout_after",  # the service carries the request out, but its answer never arrives
+    "slow_body",  # carried out; the answer arrives whole, but slowly
+    "truncate",  # carried out; half of the answer arrives, with the Content-Length of the whole
+    "double",  # carried out twice, as by a proxy that repeats requests; the second answer arrives
 ]
-"""What can go wrong. A refusal, or what breaks before, leaves no trace with the service."""
+"""The kinds of faults. Refusals, and connections that break before the request, have no effect on the service."""
 
+# Defaults: a hang lasts as long as botocore's read timeout, and a slow body half as long. A clock is 10 minutes off.
 _SECONDS: Final[Mapping[str, float]] = {"hang": 60.0, "timeout_after": 60.0, "slow_body": 30.0, "skew": 600.0}
 
 
 @attrs.frozen
 class Fault:
-    """Something that is to go wrong.
+    """One fault of one call.
 
     Args:
-        kind: what.
-        seconds: how long it takes; of `skew`, how far the server's clock is ahead.
+        kind: the kind of fault.
+        seconds: its duration. For `skew`, the seconds by which the server's clock is ahead.
     """
 
     kind: FaultKind
@@ -67,6 +68,8 @@ class Fault:
 
 @attrs.define
 class _FaultRule:
+    """A fault for some of the calls to an operation."""
+
     operation: str
     fault: Fault
     times: int | None
@@ -75,19 +78,22 @@ class _FaultRule:
     when: Callable[[], bool]
 
     def applies_to(self, operation: str) -> bool:
+        """Return whether the rule is in effect for a call now."""
         return self.operation in {"*", operation} and self.times != 0 and self.when()
 
 
 class FaultInjector:
-    """Makes calls fail. Safe for threads; the same seed makes the same faults for the same order of calls.
+    """Source of faults for calls. Safe for threads.
+
+    The same seed makes the same faults for the same order of calls.
 
     Args:
-        seed: for faults by chance.
-        clock: moved on by what takes long, and read for the Date header of refusals. Without one what takes long
-            takes no time in process.
+        seed: the seed for random faults.
+        clock: the clock that slow faults move on, and the time for the Date header of refusals. Without a clock, slow
+            faults take no time in process.
 
     Attributes:
-        calls: the operations that were asked for, in order, those that failed too.
+        calls: the operations of all calls, in order, failed calls included.
         injected: the operation and the kind of each fault, in order.
     """
 
@@ -96,7 +102,7 @@ class FaultInjector:
         self.calls: list[str] = []
         self.injected: list[tuple[str, FaultKind]] = []
         self._rules: list[_FaultRule] = []
-        self._random = random.Random(seed)  # noqa: S311 - chance in a test, not a secret
+        self._random = random.Random(seed)  # noqa: S311 - randomness in a test, not a secret
         self._lock = threading.Lock()
 
     def on(
@@ -110,20 +116,22 @@ class FaultInjector:
         seconds: float | None = None,
         when: Callable[[], bool] = lambda: True,
     ) -> FaultInjector:
-        """Plan a fault, and return the injector itself. Of several plans for a call the first one that fires counts.
+        """Add a fault, and return the injector itself. If several apply to a call, the first one that fires counts.
 
         Args:
-            operation: as AWS spells it, such as `PutObject`; `*` for every one.
-            kind: what goes wrong.
-            times: how often; once where neither this nor a probability is given.
-            probability: the chance of it at each call, from 0 to 1.
-            skip: calls of the operation that are left alone first.
-            seconds: how long `hang` and `timeout_after` (60 by default) and `slow_body` (30) take; of `skew`, how far
-                the server's clock is ahead (600), or behind where negative.
-            when: says at each call whether the rule counts; a call for which it does not is not skipped either.
+            operation: the operation as AWS spells it, such as `PutObject`, or `*` for all.
+            kind: the kind of fault.
+            times: the number of faults. The default is 1, or no limit if there is a probability.
+            probability: the probability of the fault at each call, from 0 to 1.
+            skip: the number of calls of the operation that pass first.
+            seconds: the duration of `hang` and `timeout_after` (60 by default) and of `slow_body` (30). For `skew`, the
+                seconds by which the server's clock is ahead (600), or behind if negative.
+            when: a function that decides at each call whether the fault applies. Calls to which it does not apply do
+                not count for `skip` either.
 
         Raises:
-            ValueError: there is no such kind, or the rule would never fire.
+            ValueError: the kind is unknown, or an argument is out of range.
+            TypeError: `when` is not a function.
         """
         if kind not in get_args(FaultKind):
             raise ValueError(f"kind: must be one of {', '.join(get_args(FaultKind))}, not {kind!r}")
@@ -146,21 +154,21 @@ class FaultInjector:
         return self
 
     def count(self) -> Counter[str]:
-        """Return how often each operation was asked for."""
+        """Return the number of calls of each operation."""
         with self._lock:
             return Counter(self.calls)
 
     def wrap(self, transport: Transport) -> Transport:
-        """Return a transport that hands what does not fail on to `transport`."""
+        """Return a transport that passes calls without a fault on to `transport`."""
         return _FaultyTransport(self, transport)
 
     def clear(self) -> None:
-        """Let nothing go wrong any more, until the next rule."""
+        """Remove all faults."""
         with self._lock:
             self._rules.clear()
 
     def choose(self, operation: str) -> Fault | None:
-        """Note a call, and return what is to go wrong with it."""
+        """Record a call, and return its fault, or None."""
         with self._lock:
             self.calls.append(operation)
             chosen: Fault | None = None
@@ -179,7 +187,7 @@ class FaultInjector:
 
 
 class _FaultyTransport:
-    """Lets things go wrong in process: what a real connection would raise is raised, and time is virtual."""
+    """A transport with faults in process. It raises the errors of a real connection, and time is virtual."""
 
     def __init__(self, injector: FaultInjector, transport: Transport) -> None:
         self._injector = injector
@@ -202,7 +210,7 @@ class _FaultyTransport:
         raise _connection_error(fault.kind, request)
 
     def _carry_out(self, request: AWSPreparedRequest) -> None:
-        # The answer is read to its end: the service is done with the request. It may be sent once more.
+        # Reading the answer to its end makes sure that the service is done. The request may be sent once more.
         self._transport.send(request).content  # noqa: B018 - a property that reads
         request.reset_stream()
 
@@ -220,7 +228,7 @@ def _check_not_below(name: str, value: float | None, least: int) -> None:
 
 
 def _connection_error(kind: FaultKind, request: AWSPreparedRequest) -> Exception:
-    """Return what botocore raises where a connection breaks."""
+    """Return botocore's error for a connection that breaks."""
     from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
 
     if kind == "unreachable":
@@ -232,7 +240,7 @@ def _connection_error(kind: FaultKind, request: AWSPreparedRequest) -> Exception
 
 def _truncated(request: AWSPreparedRequest, answer: AWSResponse) -> AWSResponse:
     body = answer.content
-    if request.method == "HEAD":  # it has no body to be cut; its length is that of the object
+    if request.method == "HEAD":  # its answer has no body to cut; Content-Length is the object's
         return answer
     headers = {**dict(answer.headers.items()), "Content-Length": str(len(body))}
     return respond(request, answer.status_code, headers, body[: len(body) // 2])

@@ -1,4 +1,4 @@
-"""A SageMaker whose jobs live as they are told to, on a virtual clock: created, described, listed, stopped, deleted."""
+"""A simulated SageMaker, whose processing jobs have scripted lives on a virtual clock."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from processing.testing.clock import VirtualClock
 
 _SORT_MEMBERS: Final = {"CreationTime": "CreationTime", "Name": "ProcessingJobName", "Status": "ProcessingJobStatus"}
-_PAGE = 10  # of ListProcessingJobs where nobody says how many
+_PAGE = 10  # the default of ListProcessingJobs
 
 
 @attrs.frozen
 class Life:
-    """What becomes of a job; times are seconds after its creation.
+    """The scripted life of a job. Times are seconds after its creation.
 
     Args:
-        ends: when it ends by itself; None for never.
-        status: how it ends: `Completed`, `Failed` or `Stopped`.
-        starts: when its container starts.
-        stopping: how long it takes to stop when it is asked to.
-        failure_reason: as Describe answers it.
-        exit_message: as Describe answers it.
-        lines: what it writes.
+        ends: the time at which it ends by itself, or None for never.
+        status: its final status: `Completed`, `Failed` or `Stopped`.
+        starts: the time at which its container starts.
+        stopping: the seconds from a stop request to its end.
+        failure_reason: the FailureReason of Describe.
+        exit_message: the ExitMessage of Describe.
+        lines: its log lines.
 
     Raises:
-        ValueError: a job cannot end so, or before it is there.
+        ValueError: the status is not final, or the end is before the creation.
     """
 
     ends: float | None = 60.0
@@ -59,13 +59,13 @@ class Life:
 
 @attrs.frozen
 class SimulatedLine:
-    """A line that a job writes.
+    """A log line of a job.
 
     Args:
-        at: when, in seconds after the job's creation.
-        message: its text.
+        at: the time at which it is written, in seconds after the job's creation.
+        message: the text.
         host: the number of the instance that writes it, from 1.
-        delay: seconds until it can be read.
+        delay: the seconds until it can be read.
     """
 
     at: float
@@ -93,11 +93,11 @@ class _Job:
         return {tag["Key"]: tag["Value"] for tag in self.request.get("Tags", ())}
 
     def is_tagged(self, filters: Iterable[tuple[str, set[str]]]) -> bool:
-        """Whether there is each of the keys, with one of its values; no values are all."""
+        """Return whether the job has every key with one of its values. No values stand for any value."""
         return all(key in self.tags and (not values or self.tags[key] in values) for key, values in filters)
 
     def state(self, moment: float) -> tuple[str, float]:
-        """The status at a moment, and since when it, or the rest of the answer, has been so."""
+        """Return the status at a moment, and the time of the latest change of the answer."""
         if moment >= self.ends:
             return ("Stopped" if self.stopped is not None else self.life.status), self.ends
         if self.stopped is not None and moment >= self.stopped:
@@ -106,7 +106,7 @@ class _Job:
         return "InProgress", started if moment >= started else self.created
 
     def summary(self, moment: float, arn: str) -> dict[str, Any]:
-        """What List answers of the job; Describe answers it too."""
+        """Return the members of the job that both List and Describe answer."""
         status, modified = self.state(moment)
         answer: dict[str, Any] = {
             "ProcessingJobName": self.name,
@@ -128,13 +128,14 @@ class SimulatedJobs:
     """Handlers for a `JsonService`: the operations on processing jobs. Safe for threads.
 
     Args:
-        clock: what the jobs live on.
-        life: what becomes of a job that CreateProcessingJob makes, by its request.
-        list_lag: how many seconds later than Describe the List knows of a change; or what says so of a job's name.
+        clock: the clock of the jobs.
+        life: a function from the parameters of CreateProcessingJob to the job's life.
+        list_lag: the seconds by which List shows a change later than Describe, or a function of the job's name that
+            returns them.
         account: the account's number, for ARNs.
         region: the region, for ARNs.
-        created: told of each new job: its name, request, creation (seconds since the epoch) and life.
-        stopped: told of each job that is stopped: its name, its creation and its end, in seconds since the epoch.
+        on_created: called with each new job's name, request, creation (seconds since the epoch) and life.
+        on_stopped: called with each stopped job's name, request, creation and end, in seconds since the epoch.
     """
 
     def __init__(
@@ -145,23 +146,23 @@ class SimulatedJobs:
         list_lag: float | Callable[[str], float] = 0.0,
         account: str,
         region: str,
-        created: Callable[[str, Mapping[str, Any], float, Life], None],
-        stopped: Callable[[str, Mapping[str, Any], float, float], None],
+        on_created: Callable[[str, Mapping[str, Any], float, Life], None],
+        on_stopped: Callable[[str, Mapping[str, Any], float, float], None],
     ) -> None:
         self._clock = clock
         self.life = life
         self._lag = list_lag if callable(list_lag) else lambda _: list_lag
         self._prefix = f"arn:aws:sagemaker:{region}:{account}:processing-job/"
-        self._on_created = created
-        self._on_stopped = stopped
+        self._on_created = on_created
+        self._on_stopped = on_stopped
         self._jobs: dict[str, _Job] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()
         self._index = _JobIndex()
-        self._generation = 0  # of List's tokens
+        self._generation = 0  # of the valid tokens
 
     def handlers(self) -> dict[str, Handler]:
-        """Return the operations."""
+        """Return the operations by name."""
         return {
             "CreateProcessingJob": self.create,
             "DescribeProcessingJob": self.describe,
@@ -173,16 +174,19 @@ class SimulatedJobs:
         }
 
     def forget_tokens(self) -> None:
-        """Make every token that List has given too old."""
+        """Invalidate every token of List so far."""
         self._generation += 1
 
     def add(self, request: Mapping[str, Any], created: float, life: Life) -> None:
-        """Let there be a job.
+        """Add a job.
 
         Args:
             request: the members of CreateProcessingJob.
-            created: when it is made, in seconds since the epoch; it is not there before.
-            life: what becomes of it.
+            created: the time of its creation, in seconds since the epoch. It does not exist before.
+            life: its life.
+
+        Raises:
+            ServiceError: the name is taken (`ResourceInUse`).
         """
         with self._lock:
             if request["ProcessingJobName"] in self._jobs:
@@ -297,21 +301,21 @@ class SimulatedJobs:
 
 
 class _JobIndex:
-    """What List knows: it hears of changes late, and finds jobs by creation and by change without a look at all."""
+    """The index behind List. Changes appear late, as on AWS, and queries by creation or change visit few jobs."""
 
     def __init__(self) -> None:
-        self._pending: list[tuple[float, int, _Job, float]] = []  # a heap: when it is heard of, the job, the moment
+        self._pending: list[tuple[float, int, _Job, float]] = []  # a heap by visibility, with job and moment
         self._numbers = itertools.count()
         self._shown: dict[int, dict[str, Any]] = {}  # by the job's number
         self._by_creation: list[tuple[float, int]] = []
         self._by_change: list[tuple[float, int]] = []
 
-    def schedule(self, job: _Job, moment: float, heard: float) -> None:
-        """Note that a job changes at a moment, and when the List hears of it."""
-        heapq.heappush(self._pending, (heard, next(self._numbers), job, moment))
+    def schedule(self, job: _Job, moment: float, visible: float) -> None:
+        """Schedule a change of a job at a moment. List shows it from `visible` on."""
+        heapq.heappush(self._pending, (visible, next(self._numbers), job, moment))
 
     def advance(self, now: float, summary: Callable[[_Job, float], dict[str, Any]]) -> None:
-        """Take in what has been heard by now."""
+        """Apply the changes that are visible by now."""
         while self._pending and self._pending[0][0] <= now:
             _, _, job, moment = heapq.heappop(self._pending)
             before = self._shown.pop(job.number, None)
@@ -329,7 +333,7 @@ class _JobIndex:
     def find(
         self, params: Mapping[str, Any], order: str, descending: bool, position: tuple[Any, int] | None
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield number and summary of the jobs that the filters let through, from after a position on."""
+        """Yield number and summary of the jobs that pass the filters, from after a position on."""
         chosen: Sequence[tuple[Any, int]] = self._by_creation
         if "LastModifiedTimeAfter" in params:
             first = bisect_right(self._by_change, (params["LastModifiedTimeAfter"], 1 << 62))

@@ -1,4 +1,4 @@
-"""Fixtures for pytest: an engine of the test's own, a simulated AWS, a virtual clock, and faults for all of them.
+"""Fixtures for pytest: an engine for the test alone, a simulated AWS, a virtual clock, and faults for all of them.
 
 In the `conftest.py` at the root of your tests:
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def processing_clock() -> VirtualClock:
-    """A clock whose hours pass in no time; that of `processing_aws`."""
+    """A virtual clock, which `processing_aws` shares."""
     from processing.testing.clock import VirtualClock
 
     return VirtualClock()
@@ -35,7 +35,7 @@ def processing_clock() -> VirtualClock:
 
 @pytest.fixture
 def processing_faults(processing_clock: VirtualClock) -> FaultInjector:
-    """Makes calls fail: those to `processing_session`, `processing_aws` and `processing_fault_proxy`."""
+    """The faults of calls to `processing_session`, `processing_aws` and `processing_fault_proxy`."""
     from processing.testing.faults import FaultInjector
 
     return FaultInjector(clock=processing_clock)
@@ -43,9 +43,9 @@ def processing_faults(processing_clock: VirtualClock) -> FaultInjector:
 
 @pytest.fixture
 def processing_session(tmp_path: Path, processing_faults: FaultInjector) -> Iterator[LocalSession]:
-    """A session on an embedded engine of the test's own, with short waits; what runs at the end is stopped.
+    """A session on an embedded engine for the test alone, with short waits.
 
-    Jobs run for real, in real time.
+    Jobs really run, in real time. Jobs that still run at the end of the test are stopped.
     """
     from processing.aws.retry import RetryPolicy
     from processing.local.session import LocalSession
@@ -63,7 +63,7 @@ def processing_session(tmp_path: Path, processing_faults: FaultInjector) -> Iter
 
 @pytest.fixture
 def processing_aws(processing_clock: VirtualClock, processing_faults: FaultInjector) -> SimulatedAws:
-    """SageMaker Processing and CloudWatch Logs, simulated on `processing_clock`; without quotas."""
+    """SageMaker Processing and CloudWatch Logs, simulated on `processing_clock`, without quotas."""
     from processing.testing.simulation import SimulatedAws
 
     return SimulatedAws(processing_clock, faults=processing_faults)
@@ -73,7 +73,7 @@ def processing_aws(processing_clock: VirtualClock, processing_faults: FaultInjec
 def processing_fault_proxy(
     processing_session: LocalSession, processing_faults: FaultInjector
 ) -> Iterator[FaultyEndpoint]:
-    """The engine of `processing_session` over HTTP, behind `processing_faults`, for clients of any kind."""
+    """The engine of `processing_session` over HTTP, behind `processing_faults`, for any client."""
     from processing.local.transports.server import Server
     from processing.testing.proxy import FaultProxy, FaultyEndpoint
 
@@ -82,12 +82,12 @@ def processing_fault_proxy(
 
 
 def _stop_all(session: LocalSession) -> None:
-    """Ask the jobs that still run to stop, whatever goes wrong with the test's own calls."""
+    """Stop the running jobs. The calls go to the engine directly, without the test's faults."""
     from processing.local.errors import ApiError
 
     handle = session.engine.handle
     running = {"StatusEquals": "InProgress"}
     while jobs := handle("sagemaker", "ListProcessingJobs", running)["ProcessingJobSummaries"]:
         for job in jobs:
-            with contextlib.suppress(ApiError):  # it has ended meanwhile
+            with contextlib.suppress(ApiError):  # the job has ended meanwhile
                 handle("sagemaker", "StopProcessingJob", {"ProcessingJobName": job["ProcessingJobName"]})

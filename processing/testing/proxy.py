@@ -1,4 +1,4 @@
-"""Faults on real sockets: an HTTP proxy before a service, for any client that takes an endpoint URL.
+"""Faults on real sockets: an HTTP proxy in front of a service, for any client with an endpoint URL.
 
 ```python
 faults = FaultInjector(seed=7).on("CreateProcessingJob", "reset_after")
@@ -6,7 +6,7 @@ with Server(session.engine) as server, FaultProxy(faults, server.endpoint) as pr
     boto3.client("sagemaker", endpoint_url=proxy.endpoint, ...)
 ```
 
-Requests go on as they came, the Host header too, so that signatures stay valid. Connections are reset with a TCP RST.
+Requests pass unchanged, Host header included, so that signatures stay valid. Resets are TCP RST segments.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ if TYPE_CHECKING:
     from processing.testing.faults import Fault, FaultInjector
 
 _CHUNK: Final = 1 << 16
-_IN_MEMORY: Final = 1 << 20  # bytes of a request's body; the rest is in a file
-_PIECES: Final = 16  # of a slow body
-_POLL = 0.05  # seconds between two looks whether to stop
-_UPSTREAM_SECONDS = 300.0  # how long the service may take
+_IN_MEMORY: Final = 1 << 20  # bytes of a request's body, beyond which it goes to a file
+_PIECES: Final = 16  # the number of parts of a slow body
+_POLL = 0.05  # seconds between two checks whether to stop
+_UPSTREAM_SECONDS = 300.0  # the time limit for an answer of the service
 
 
 class FaultProxy:
-    """A reverse proxy that lets calls fail. A context manager: serves within the block.
+    """A reverse proxy with faults. As a context manager it serves within the block.
 
-    What takes long takes real time here: `hang` and `timeout_after` keep the connection open until the client gives
-    up, `slow_body` takes its seconds. `unreachable` is a connection that is reset at once.
+    Slow faults take real time: `hang` and `timeout_after` keep the connection open until the client gives up, and
+    `slow_body` lasts its seconds. `unreachable` is a connection that is reset at once.
 
     Args:
-        injector: says what is to go wrong.
+        injector: the source of faults.
         upstream: the URL of the service, `http://host:port`.
-        clock: what slow bodies wait on, and what the Date header of refusals is taken from.
+        clock: the clock for slow bodies, and for the Date header of refusals.
 
     Raises:
-        ValueError: the URL is not one of plain HTTP.
+        ValueError: the URL is not an HTTP URL.
 
     Attributes:
         endpoint: the URL for clients.
@@ -72,11 +72,11 @@ class FaultProxy:
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def start(self) -> None:
-        """Serve in background threads."""
+        """Begin to serve in background threads."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End all connections and return when nothing is left."""
+        """End all connections, and return when all threads have ended."""
         self._server.shutdown()
         self._server.end_connections()
         self._server.server_close()
@@ -106,7 +106,7 @@ class FaultyEndpoint:
 
 
 class _ProxyServer(ThreadingTCPServer):
-    daemon_threads = False  # so that closing waits for them
+    daemon_threads = False  # server_close() waits for them
     request_queue_size = 1024
 
     def __init__(self, injector: FaultInjector, upstream: tuple[str, int], clock: Clock) -> None:
@@ -131,14 +131,14 @@ class _ProxyServer(ThreadingTCPServer):
             super().shutdown_request(request)
 
     def end_connections(self) -> None:
-        """Wake whoever waits for a client."""
+        """Shut all connections down, which wakes the threads that wait for clients."""
         with self._lock:
             for connection in self._open:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away, or an upstream: either end of the connection sees it."""
+        """Ignore the error: a client or the service closed a connection, and both ends know."""
 
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time: closing sends a RST
@@ -150,14 +150,14 @@ def _is_to_be_reset(connection: socket.socket) -> bool:
 
 @attrs.frozen
 class _ReceivedRequest:
-    """A request as it came.
+    """A request of a client.
 
     Args:
-        method: in capitals.
-        target: as in the request line.
+        method: the method in capitals.
+        target: the target in the request line.
         url: the whole URL.
-        headers: as they came.
-        content: the body's bytes, in chunks if it came in chunks.
+        headers: the headers.
+        content: the bytes of the body, with the framing of chunks if it is chunked.
     """
 
     method: str
@@ -168,7 +168,7 @@ class _ReceivedRequest:
 
     @property
     def body(self) -> bytes:
-        """The body, where what is asked for is in it."""
+        """The body as bytes. It names the operation if it is a form."""
         self.content.seek(0)
         return self.content.read()
 
@@ -177,7 +177,7 @@ class _ProxyHandler(BaseHTTPRequestHandler):
     """One connection of a client."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # head and body are sent one after the other
+    disable_nagle_algorithm = True  # head and body are separate writes
     server: _ProxyServer
 
     def handle_one_request(self) -> None:
@@ -190,12 +190,12 @@ class _ProxyHandler(BaseHTTPRequestHandler):
             with tempfile.SpooledTemporaryFile(_IN_MEMORY) as content:
                 for piece in _raw_body(self.rfile, self.headers):
                     content.write(piece)
-                target = self.requestline.split()[1]  # `path` may have been tidied up
+                target = self.requestline.split()[1]  # `path` may be normalised
                 url = f"http://{self.headers.get('Host')}{target}"
                 self._answer(_ReceivedRequest(self.command, target, url, self.headers, content))
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name in the base class
-        """Say nothing."""
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class has this name
+        """Log nothing."""
 
     def _answer(self, request: _ReceivedRequest) -> None:
         fault = self.server.injector.choose(operation_of(request))
@@ -211,7 +211,7 @@ class _ProxyHandler(BaseHTTPRequestHandler):
             self._answer_with_fault(request, fault)
 
     def _answer_with_fault(self, request: _ReceivedRequest, fault: Fault) -> None:
-        """Do what the request asks for, and let something go wrong with the answer."""
+        """Carry the request out, and let its answer fail."""
         if fault.kind in {"reset_after", "timeout_after", "double"}:
             with self._upstream(request) as response:
                 response.read()
@@ -243,7 +243,7 @@ class _ProxyHandler(BaseHTTPRequestHandler):
 
     @contextlib.contextmanager
     def _upstream(self, request: _ReceivedRequest) -> Iterator[http.client.HTTPResponse]:
-        """Send the request as it came, and yield the answer."""
+        """Forward the request unchanged, and yield the answer."""
         connection = http.client.HTTPConnection(*self.server.upstream, timeout=_UPSTREAM_SECONDS)
         with contextlib.closing(connection):
             connection.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
@@ -263,7 +263,7 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         self.close_connection = self.close_connection or headers.get("Connection", "").lower() == "close"
 
     def _send(self, response: http.client.HTTPResponse, piece: bytes) -> None:
-        """Send a piece of the body, in the framing that the head told; an empty one ends it."""
+        """Send a piece of the body in the framing of the head. An empty piece ends the body."""
         if not response.chunked:
             self.wfile.write(piece)
         else:
@@ -288,14 +288,14 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _wait_for_client(self) -> None:
-        """Wait until the client gives up, or the proxy stops."""
+        """Wait until the client gives up or the proxy stops."""
         self.close_connection = True
         while self.connection.recv(_CHUNK):
             pass
 
 
 def _raw_body(file: Any, headers: Message) -> Iterator[bytes]:
-    """Yield a request's body as it comes, the framing of its chunks included."""
+    """Yield the bytes of a request's body, with the framing of chunks."""
     if headers.get("Transfer-Encoding", "").lower() != "chunked":
         left = int(headers.get("Content-Length") or 0)
         while left and (piece := file.read(min(left, _CHUNK))):

@@ -1,4 +1,4 @@
-"""Quotas as AWS enforces them: a token bucket for each operation, on the server's side."""
+"""Quotas as AWS enforces them: a token bucket per operation on the server's side."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ PUBLISHED_QUOTAS: Final[Mapping[str, float]] = {
     "GetLogEvents": 10,
     "DescribeLogStreams": 25,
 }
-"""Calls per second by operation. SageMaker publishes that of CreateProcessingJob alone; List is taken to be like
-ListTrainingJobs, Stop like List, and Describe's is a guess. CloudWatch Logs' are those of its small regions.
+"""Calls per second by operation. SageMaker publishes the quota of CreateProcessingJob only. The one of List is assumed
+to be ListTrainingJobs', the one of Stop to be List's, and the one of Describe is a guess. Those of CloudWatch Logs are
+those of its small regions.
 
-https://docs.aws.amazon.com/general/latest/gr/sagemaker.html,
+Sources: https://docs.aws.amazon.com/general/latest/gr/sagemaker.html,
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html
 """
 
 
 class Quotas:
-    """Says of each call whether it is within the quota of its operation. A bucket holds the calls of one second.
-
-    Not safe for threads by itself.
+    """Token buckets by operation, each with the calls of one second. Not safe for threads by itself.
 
     Args:
-        rates: calls per second by operation; an operation that is not there has no quota.
-        clock: the server's time.
+        rates: calls per second by operation. An operation without a rate has no quota.
+        clock: the server's clock.
     """
 
     def __init__(self, rates: Mapping[str, float], clock: Clock) -> None:
@@ -42,7 +41,7 @@ class Quotas:
         self._left: dict[str, tuple[float, float]] = {}  # tokens, and when they were counted
 
     def allows(self, operation: str) -> bool:
-        """Return whether a call may be made now, and count it if so."""
+        """Return whether the quota allows a call now. If so, count it."""
         rate = self._rates.get(operation)
         if rate is None:
             return True

@@ -1,4 +1,4 @@
-"""What a service answers when it refuses: the status, the headers and the body, in the protocol of the request."""
+"""Refusals of services: status, headers and body in the protocol of the request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class HttpResponse(NamedTuple):
-    """A whole answer of HTTP."""
+    """An HTTP answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -33,7 +33,7 @@ _THROTTLED = _ErrorSpec("ThrottlingException", "Rate exceeded", 400)
 _SKEW = "Signature expired: the time of the request differs too much from the current time."
 _EXPIRED = "The security token included in the request is expired"
 
-# By kind of fault: the refusal in JSON, of STS and IAM, and of S3.
+# The refusals by kind of fault: in JSON, in the query protocol (STS and IAM), and in REST-XML (S3).
 _REFUSALS: Final[Mapping[str, tuple[_ErrorSpec, _ErrorSpec, _ErrorSpec]]] = {
     "throttle": (_THROTTLED, _THROTTLED, _ErrorSpec("SlowDown", "Please reduce your request rate.", 503)),
     "error500": (_500, _500, _500),
@@ -58,17 +58,17 @@ _COLUMNS: Final = {"json": 0, "query": 1, "rest-xml": 2}
 
 
 def is_refusal(kind: str) -> bool:
-    """Return whether a kind of fault is an answer of the service."""
+    """Return whether a kind of fault is an error answer of the service."""
     return kind in _REFUSALS
 
 
 def refusal(kind: str, request: RequestLike, now: float | None) -> HttpResponse:
-    """Return how the service refuses.
+    """Return a service's refusal of a request.
 
     Args:
         kind: the kind of fault.
-        request: what is refused.
-        now: the server's time in seconds since the epoch, for the Date header; None for none.
+        request: the request.
+        now: the server's time for the Date header, in seconds since the epoch. None leaves the header out.
     """
     protocol = protocol_of(request)
     code, message, status = _REFUSALS[kind][_COLUMNS[protocol]]

@@ -1,4 +1,4 @@
-"""AWS in a test's process, on the test's clock: jobs with scripted lives, their log lines, lags and quotas.
+"""A simulated AWS in a test's process and on its clock: jobs with scripted lives, log lines, lags and quotas.
 
 ```python
 clock = VirtualClock()
@@ -8,9 +8,9 @@ aws.faults.on("DescribeProcessingJob", "throttle", probability=0.05)
 processing.attach("clean", session=aws.session()).wait()  # an hour, in milliseconds
 ```
 
-SageMaker's processing jobs and CloudWatch Logs are simulated; everything else (S3, STS, IAM, ...) is answered by an
-embedded engine in a folder that is removed with the simulation. Real botocore clients speak to it: nothing is
-pretended above the wire.
+SageMaker's processing jobs and CloudWatch Logs are simulated. An embedded engine answers everything else (S3, STS, IAM
+and so on), in a folder that is removed with the simulation. Nothing above the wire is replaced: clients are real
+botocore clients.
 """
 
 from __future__ import annotations
@@ -52,37 +52,38 @@ if TYPE_CHECKING:
 __all__ = ["PUBLISHED_QUOTAS", "Life", "SimulatedAws", "SimulatedLine"]
 
 _ROLE: Final = f"arn:aws:iam::{ACCOUNT}:role/processing"
-_SIMULATED: Final = ("SageMaker.", "Logs_", "ResourceGroupsTaggingAPI_")  # what their targets begin with
+_SIMULATED: Final = ("SageMaker.", "Logs_", "ResourceGroupsTaggingAPI_")  # the prefixes of X-Amz-Target
 _PAGE = 10_000  # lines of FilterLogEvents and GetLogEvents
 
 
 class SimulatedAws:
-    """SageMaker Processing and CloudWatch Logs, as they would be. Safe for threads.
+    """Simulated SageMaker Processing and CloudWatch Logs. Safe for threads.
 
-    Times are seconds since the simulation began, which is when it is made: on a clock that was made just before, they
-    are the clock's `monotonic()`.
+    Times are seconds since the simulation began, which is when it is created. On a clock that was created just before,
+    they are the clock's `monotonic()`.
 
     Args:
-        clock: what everything happens on.
-        seed: for chance: faults, jitter, liberties.
-        quotas: calls per second by operation, such as `PUBLISHED_QUOTAS`; what is beyond is refused with
-            ThrottlingException. None for no quotas.
-        list_lag: how many seconds later than Describe the List knows of a change; or what says so of a job's name.
-        latency: what each call takes, in seconds on the clock.
-        life: what becomes of jobs that are created by CreateProcessingJob, by its parameters; by default they
-            complete after a minute, without a line.
-        liberties: True to let log pages be of any length, empty, or come twice, as CloudWatch may.
-        faults: makes calls fail; an injector of its own where not given.
+        clock: the clock for everything.
+        seed: the seed for faults, jitter and irregular pages.
+        quotas: calls per second by operation, such as `PUBLISHED_QUOTAS`. Calls beyond them are refused with
+            ThrottlingException. None means no quotas.
+        list_lag: the seconds by which List shows a change later than Describe, or a function of the job's name that
+            returns them.
+        latency: the duration of each call, in seconds on the clock.
+        life: a function from the parameters of CreateProcessingJob to the job's life. By default jobs complete after a
+            minute, without log lines.
+        liberties: True to make log pages irregular, as CloudWatch's may be: of any length, empty, or repeated.
+        faults: the faults of calls, by default an injector of its own.
 
     Attributes:
-        clock: as given.
-        faults: as given, or its own.
-        calls: how often each operation was asked for, what failed or was refused included.
-        throttled: how often the quotas refused each operation.
-        per_minute: the calls by operation and minute (from 0) of the simulation.
-        logs: the log lines; `logs.denied` has the operations that nobody may call.
-        jobs: SageMaker's part.
-        service: answers the calls; its `handlers` may be replaced.
+        clock: the clock.
+        faults: the injector of faults.
+        calls: the number of calls by operation, failed and refused ones included.
+        throttled: the number of calls that quotas refused, by operation.
+        per_minute: the number of calls by operation and minute of the simulation, from 0.
+        logs: the log lines. `logs.denied` has the operations that are refused.
+        jobs: the simulated SageMaker.
+        service: the service that answers the calls. Its `handlers` may be replaced.
     """
 
     def __init__(
@@ -109,8 +110,8 @@ class SimulatedAws:
             list_lag=list_lag,
             account=ACCOUNT,
             region=REGION,
-            created=self._write_lines,
-            stopped=self._cut_lines,
+            on_created=self._write_lines,
+            on_stopped=self._cut_lines,
         )
         self.service = JsonService({**self.jobs.handlers(), **self.logs.handlers()}, clock=clock, admit=self._admit)
         self._seed = seed
@@ -123,7 +124,7 @@ class SimulatedAws:
         self._lock = threading.RLock()
         self._transport = self.faults.wrap(_Router(self.service))
 
-    # The world.
+    # State of the simulated account
 
     @property
     def now(self) -> float:
@@ -144,25 +145,24 @@ class SimulatedAws:
         stopping: float = 2.0,
         request: Mapping[str, Any] | None = None,
     ) -> None:
-        """Let there be a job that somebody else created.
+        """Add a job, as if another client had created it.
 
         Args:
-            name: its name.
-            starts: when it is created and starts; it is not there before. Seconds since the simulation began, as
-                everywhere here, save for the lines.
-            ends: when it ends by itself; None for never.
-            status: how it ends: `Completed`, `Failed` or `Stopped`.
-            lines: what it writes, their times in seconds after its start.
+            name: the job's name.
+            starts: the time of its creation and start, in seconds since the simulation began. It does not exist before.
+            ends: the time at which it ends by itself, on the same scale, or None for never.
+            status: its final status: `Completed`, `Failed` or `Stopped`.
+            lines: its log lines, with times in seconds after its start.
             hosts: the number of its instances.
-            failure_reason: as Describe answers it.
-            exit_message: as Describe answers it.
-            stopping: seconds that it takes to stop when it is asked to.
+            failure_reason: the FailureReason of Describe.
+            exit_message: the ExitMessage of Describe.
+            stopping: the seconds from a stop request to its end.
             request: further members of CreateProcessingJob, such as Tags.
 
         Raises:
-            ServiceError: there is a job of that name.
-            ValueError: it would end before it starts, or in no way that a job ends, or a line is of a host that it has
-                not.
+            ServiceError: a job has this name already.
+            ValueError: the end is before the start, the status is not final, or a line names a host that the job does
+                not have.
         """
         life = Life(
             ends=None if ends is None else ends - starts,
@@ -176,26 +176,29 @@ class SimulatedAws:
         self.jobs.add(whole, self._began + starts, life)
 
     def stop_job(self, name: str) -> None:
-        """Stop a job, as somebody else would."""
+        """Stop a job, as another client would."""
         self.jobs.stop({"ProcessingJobName": name})
 
     def delete_job(self, name: str) -> None:
-        """Delete a job that has ended, as somebody else would; its lines stay."""
+        """Delete a job that has ended, as another client would. Its log lines remain."""
         self.jobs.delete({"ProcessingJobName": name})
 
     def at(self, moment: float, action: Callable[[], object]) -> None:
-        """Call something with the first call to AWS at or after a moment, in seconds since the simulation began."""
+        """Schedule a function, which runs with the first call to AWS at or after a moment.
+
+        The moment is in seconds since the simulation began.
+        """
         with self._lock:
             heapq.heappush(self._actions, (moment, next(self._action_numbers), action))
 
-    # The ways to it.
+    # Clients
 
     def client(self, service: str) -> Any:
-        """Return a boto3 client of a service such as `sagemaker`; always the same one. It does not retry."""
+        """Return the boto3 client of a service such as `sagemaker`. It is always the same one, and does not retry."""
         return self._own_session.client(service)
 
     def boto_session(self) -> Any:
-        """Return a `boto3.Session` all of whose clients speak to the simulation: any library may use it."""
+        """Return a `boto3.Session` whose clients all call the simulation. Any library may use it."""
         import boto3
         import botocore.session
 
@@ -211,32 +214,32 @@ class SimulatedAws:
     def api(
         self, *, rate_limiters: Mapping[str, AdaptiveRateLimiter] | None = None, policy: RetryPolicy | None = None
     ) -> RetryingApi:
-        """Return what makes calls with retries, as a session has it.
+        """Return an API that retries calls, as a session has it.
 
         Args:
-            rate_limiters: by operation; by default none.
-            policy: how long a call is tried.
+            rate_limiters: rate limiters by operation, by default none.
+            policy: the policy for retries.
         """
         return RetryingApi(
             self.client, policy=policy, clock=self.clock, random=self._new_random(), rate_limiters=rate_limiters
         )
 
     def session(self, *, rate_limiters: Mapping[str, AdaptiveRateLimiter] | None = None, **options: Any) -> Session:
-        """Return a real `Session` whose AWS is the simulation.
+        """Return a real `Session` on the simulation.
 
         Args:
-            rate_limiters: by operation; by default what a session on AWS has, of its own.
-            options: of `Session`, such as `polling` and `retry_policy`.
+            rate_limiters: rate limiters by operation, by default those of a session on AWS, shared with no other.
+            options: further options of `Session`, such as `polling` and `retry_policy`.
         """
         if rate_limiters is None:
             rate_limiters = shared_rate_limiters("simulation", uuid.uuid4().hex)
         options = {"clock": self.clock, "sagemaker_config": {}, **options}
         return _SimulatedSession(self.boto_session(), rate_limiters, self._new_random(), **options)
 
-    # What happens at a call.
+    # Calls
 
     def send(self, request: AWSPreparedRequest) -> AWSResponse:
-        """Answer one request, faults included: the simulation is a transport for `processing.testing.wire`."""
+        """Answer one request, or let it fail. So the simulation is a `processing.testing.Transport`."""
         operation = operation_of(request)
         with self._lock:
             self.calls[operation] += 1
@@ -257,7 +260,7 @@ class SimulatedAws:
         return random.Random(self._seed)  # noqa: S311 - jitter, not a secret
 
     def _due_actions(self) -> list[Callable[[], object]]:
-        """Return what should have happened by now, once."""
+        """Return the scheduled functions that are due, each only once."""
         due = []
         with self._lock:
             while self._actions and self._actions[0][0] <= self.now:
@@ -298,7 +301,7 @@ class SimulatedAws:
 
 
 class _Router:
-    """Gives each request to whoever answers it."""
+    """A transport that routes requests to the simulated services or to an embedded engine."""
 
     def __init__(self, simulated: JsonService) -> None:
         self._simulated = simulated
@@ -316,7 +319,7 @@ class _Router:
 
 
 class _SimulatedSession(Session):
-    """A session on AWS, with the rate limiters and the chance that it is given."""
+    """A session with its own rate limiters and its own source of randomness."""
 
     def __init__(
         self, boto_session: Any, rate_limiters: Mapping[str, AdaptiveRateLimiter], chance: random.Random, **options: Any
@@ -328,7 +331,7 @@ class _SimulatedSession(Session):
             clock=self.clock,
             random=chance,
             rate_limiters=rate_limiters,
-            boto_session=None,  # a transport that signs by itself would not come by here
+            boto_session=None,  # with it, calls could bypass the simulation by a transport that signs by itself
         )
 
 

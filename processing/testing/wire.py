@@ -1,7 +1,7 @@
-"""The wire under a real botocore client: what a transport is, and one that answers from functions.
+"""The wire under real botocore clients: a transport that answers from functions, and helpers for transports.
 
 A transport has one method, `send`, and stands where botocore would open a connection (its `before-send` event).
-Everything above it is the real thing: parameters are serialised and signed, answers are parsed.
+Everything above it is real: parameters are serialised and signed, and answers are parsed.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ __all__ = [
 ]
 
 Handler: TypeAlias = Callable[[dict[str, Any]], Mapping[str, Any]]
+"""A function from the parameters of an operation to its answer."""
 
 
 class ServiceError(Exception):
-    """What a handler raises to answer with an error.
+    """An error answer of a service, which handlers raise.
 
     Args:
         code: the service's error code.
-        message: its text.
+        message: the text.
         status: the HTTP status.
         headers: further headers of the answer.
     """
@@ -59,10 +60,10 @@ class ServiceError(Exception):
 
 
 class Rendered(Mapping[str, Any]):
-    """An answer that is JSON already: one of thousands of members is put together from what was written before.
+    """An answer that is JSON already. It saves the encoding of answers with thousands of members.
 
     Args:
-        text: the JSON of an object.
+        text: a JSON object.
     """
 
     def __init__(self, text: str) -> None:
@@ -79,16 +80,16 @@ class Rendered(Mapping[str, Any]):
 
 
 class JsonService:
-    """A transport that answers a JSON service (SageMaker, CloudWatch Logs) from functions.
+    """A transport that answers calls to JSON services (SageMaker, CloudWatch Logs) from functions.
 
     Args:
-        handlers: by operation, what makes the answer of its parameters; it may raise `ServiceError`.
-        clock: where the `Date` header comes from; None for none.
-        admit: called with each operation before it is carried out; it may raise `ServiceError`.
+        handlers: functions by operation. Each returns the answer to parameters, or raises `ServiceError`.
+        clock: the clock for the `Date` header, or None to leave it out.
+        admit: a function that is called with each operation first. It may raise `ServiceError`.
 
     Attributes:
-        handlers: as given; change them at any time.
-        calls: the operations that were asked for, in order.
+        handlers: the functions. They may be replaced at any time.
+        calls: the operations of all calls, in order.
     """
 
     def __init__(
@@ -121,13 +122,13 @@ class JsonService:
 
 
 def respond(request: AWSPreparedRequest, status: int, headers: Mapping[str, str], body: bytes) -> AWSResponse:
-    """Return an answer as botocore's HTTP session makes it, its body yet to be read.
+    """Return an answer as botocore's HTTP session returns it, with an unread body.
 
     Args:
-        request: what is answered.
+        request: the request.
         status: the HTTP status.
-        headers: the headers; a Content-Length is added where there is none.
-        body: the bytes that come.
+        headers: the headers. A missing Content-Length is added.
+        body: the bytes that arrive.
     """
     from botocore.awsrequest import AWSResponse, HeadersDict
     from urllib3 import HTTPResponse
@@ -145,7 +146,7 @@ def respond(request: AWSPreparedRequest, status: int, headers: Mapping[str, str]
 
 
 def make_client(service: str, transport: Transport, *, region: str = "us-east-1", **config: Any) -> Any:
-    """Return a real botocore client that sends through `transport`; without retries unless `config` has them."""
+    """Return a real botocore client on a transport. It does not retry unless `config` says so."""
     from botocore.config import Config
 
     client = _session().create_client(
@@ -160,7 +161,7 @@ def make_client(service: str, transport: Transport, *, region: str = "us-east-1"
 
 @functools.cache
 def _session() -> Any:
-    """Return one session for all clients: it parses each service's model once."""
+    """Return the session for all clients, which parses each service's model once."""
     import botocore.session
 
     session = botocore.session.Session()
@@ -169,11 +170,11 @@ def _session() -> Any:
 
 
 class RequestLike(Protocol):
-    """What tells of a request what it asks for: botocore's own requests, and those that a proxy reads."""
+    """A request of which the operation can be identified: botocore's own, or one that a proxy has read."""
 
     @property
     def method(self) -> str:
-        """In capitals."""
+        """The method in capitals."""
 
     @property
     def url(self) -> str:
@@ -181,22 +182,22 @@ class RequestLike(Protocol):
 
     @property
     def headers(self) -> Any:
-        """The headers, a mapping in which capitals do not matter."""
+        """The headers, as a mapping that ignores case."""
 
     @property
     def body(self) -> Any:
-        """The body; it is read only where the Content-Type is a form's."""
+        """The body. It is read only if the Content-Type is a form's."""
 
 
 def protocol_of(request: RequestLike) -> Literal["json", "query", "rest-xml"]:
-    """Return the protocol that a request is made in: SageMaker and Logs, STS and IAM, or S3."""
+    """Return the protocol of a request: SageMaker's and Logs', STS's and IAM's, or S3's."""
     if "X-Amz-Target" in request.headers:
         return "json"
     return "query" if "form-urlencoded" in _text(request.headers.get("Content-Type")) else "rest-xml"
 
 
 def operation_of(request: RequestLike) -> str:
-    """Return the operation that a request asks for, as AWS spells it; the HTTP method if it names no operation."""
+    """Return the operation of a request, as AWS spells it, or the HTTP method if it has none."""
     protocol = protocol_of(request)
     if protocol == "json":  # the shortest way, since tests record thousands of these calls
         return sys.intern(_text(request.headers["X-Amz-Target"]).rpartition(".")[2])

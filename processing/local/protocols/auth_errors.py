@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Protocol = Literal["rest", "json", "query"]
 
 ALLOWED_SKEW = 900
-"""The largest difference between a client's clock and the engine's, in seconds. AWS allows 15 minutes as well."""
+"""The largest difference between a client's clock and the engine's, in seconds. S3 allows 15 minutes, too."""
 
 _INVALID_TOKEN = "The security token included in the request is invalid."  # noqa: S105 - an error message
 _MISMATCH = (
