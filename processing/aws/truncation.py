@@ -25,7 +25,7 @@ class TruncatedResponseError(ProcessingError):
     def __init__(self, operation: str, missing: tuple[str, ...]) -> None:
         self.operation = operation
         self.missing = missing
-        super().__init__(f"the answer to {operation} is not whole: {', '.join(missing)} is missing")
+        super().__init__(f"the response to {operation} was truncated: {', '.join(missing)} is missing")
 
 
 # Members that AWS always returns although the service model does not require them. S3 responds with headers and XML,

