@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from processing.local.errors import ApiError
 from processing.local.stores.bodies import ABANDONED_AFTER
 from processing.local.stores.objects import ObjectStore
-from processing.local.stores.uploads import MIN_PART_BYTES, CompletedPart, MultipartUploads
+from processing.local.stores.uploads import COMPLETION_KEPT_SECONDS, MIN_PART_BYTES, CompletedPart, MultipartUploads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +49,13 @@ def listings() -> Iterator[ObjectStore]:
 def bodies(store: ObjectStore) -> list[str]:
     """The names of all files that hold bodies, finished or not."""
     return [file.name for name in ("objects", "incoming") for file in (store.root / name).rglob("*") if file.is_file()]
+
+
+def upload_one(uploads: MultipartUploads) -> tuple[str, list[CompletedPart]]:
+    """Start an upload with one part, and return its id and the parts for its completion."""
+    upload = uploads.create("bucket", "k", headers={}, metadata={})
+    part = uploads.add_part(upload.id, "bucket", "k", 1, b"x")
+    return upload.id, [CompletedPart(1, part.etag)]
 
 
 def run(code: str, root: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -374,8 +381,45 @@ class TestUploads:
         assert record.etag == f"{hashes}-3"
         assert (record.headers, record.metadata) == ({"ContentType": "x/y"}, {"a": "b"})
         assert len(bodies(store)) == 1
+        assert uploads.complete(upload.id, "bucket", "k", chosen).etag == record.etag
         with pytest.raises(ApiError, match="NoSuchUpload"):
-            uploads.complete(upload.id, "bucket", "k", chosen)
+            uploads.complete(upload.id, "bucket", "k", chosen[:2])
+
+    def test_a_completion_is_remembered_for_a_day(self, tmp_path: Path) -> None:
+        """Then the upload is unknown, and the record is removed. It also ends with its bucket."""
+        (tmp_path / "engine").mkdir()
+        moment = [0.0]
+        store = ObjectStore(tmp_path / "engine", now=lambda: moment[0])
+        store.create_bucket("bucket")
+        uploads = MultipartUploads(store)
+        first, chosen = upload_one(uploads)
+        uploads.complete(first, "bucket", "k", chosen)
+        moment[0] = COMPLETION_KEPT_SECONDS - 1
+        uploads.complete(first, "bucket", "k", chosen)
+        moment[0] = COMPLETION_KEPT_SECONDS
+        with pytest.raises(ApiError, match="NoSuchUpload"):
+            uploads.complete(first, "bucket", "k", chosen)
+        second, chosen = upload_one(uploads)
+        uploads.complete(second, "bucket", "k", chosen)
+        with store.database.read() as connection:
+            assert connection.execute("SELECT upload FROM completions").fetchall() == [(second,)]
+        store.delete("bucket", "k")
+        store.delete_bucket("bucket")
+        store.create_bucket("bucket")
+        with pytest.raises(ApiError, match="NoSuchUpload"):
+            uploads.complete(second, "bucket", "k", chosen)
+
+    def test_one_of_many_completions_at_once_writes(self, store: ObjectStore) -> None:
+        """Retries overlap the first request. All have its answer, although the object may not exist before it."""
+        uploads = MultipartUploads(store)
+        upload, chosen = upload_one(uploads)
+
+        def complete(_: int) -> float:
+            return uploads.complete(upload, "bucket", "k", chosen, if_none_match=True).last_modified
+
+        with ThreadPoolExecutor(8) as pool:
+            assert len(set(pool.map(complete, range(16)))) == 1
+        assert len(bodies(store)) == 1
 
     def test_what_cannot_be_completed_is_refused(self, store: ObjectStore) -> None:
         """Wrong ETags, wrong order, small parts: each has S3's code, and the upload stays."""

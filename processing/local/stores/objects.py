@@ -27,6 +27,11 @@ _TAGS = "tags TEXT NOT NULL DEFAULT '{}'"
 _PARTS = "parts TEXT NOT NULL DEFAULT ''"
 _USED = "used REAL"
 _CHECKSUMS = "checksums TEXT NOT NULL DEFAULT '{}'"
+_COMPLETIONS = """CREATE TABLE completions (
+    upload TEXT PRIMARY KEY, bucket TEXT NOT NULL, key BLOB NOT NULL, request TEXT NOT NULL, size INTEGER NOT NULL,
+    etag TEXT NOT NULL, modified REAL NOT NULL, body TEXT NOT NULL, headers TEXT NOT NULL
+) WITHOUT ROWID"""
+"""Completed uploads and their answers, for clients that lost the answer and repeat the request."""
 _SCHEMA = (
     f"""CREATE TABLE buckets (
         name TEXT PRIMARY KEY, created REAL NOT NULL, region TEXT NOT NULL, {_TAGS}
@@ -46,6 +51,7 @@ _SCHEMA = (
     ) WITHOUT ROWID""",
     # Files whose object was replaced or deleted by a committed transaction, until they are removed from the disk.
     "CREATE TABLE garbage (body TEXT PRIMARY KEY) WITHOUT ROWID",
+    _COMPLETIONS,
 )
 _UPGRADES = {
     1: (
@@ -56,13 +62,17 @@ _UPGRADES = {
         f"ALTER TABLE parts ADD COLUMN {_CHECKSUMS}",
     ),
     2: (f"ALTER TABLE objects ADD COLUMN {_USED}",),
+    3: (_COMPLETIONS,),
 }
 
 _COLUMNS = "key, size, etag, modified, body, headers, metadata, tags, parts"
 _LIST_COLUMNS = "key, size, etag, modified, body, headers, metadata, tags, ''"
 _ABOVE_ALL_KEYS = b"\xff"
 """Sorts after every key, because no UTF-8 text begins with this byte."""
-_BUCKET_NAME = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9](?:[a-z0-9-]|\.(?![.-])){1,61}[a-z0-9]")
+_BUCKET_NAME = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9](?:[a-z0-9]|-(?!\.)|\.(?![.-])){1,61}[a-z0-9]")
+_RESERVED_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
+_RESERVED_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
+"""S3's reserved names: for internationalised domains, for itself, for examples, and for aliases of other resources."""
 _SMALL_BODY_BYTES = 1 << 16
 """Shorter bodies are written at once. For longer ones the preconditions are checked before any byte is moved."""
 _TOUCH_SECONDS = 60.0
@@ -85,7 +95,7 @@ class ObjectStore:
         self.root = root
         self.now = now
         self.bodies = BodyFolder(root)
-        self.database = Database(root / "objects.sqlite3", _SCHEMA, version=3, upgrades=_UPGRADES)
+        self.database = Database(root / "objects.sqlite3", _SCHEMA, version=4, upgrades=_UPGRADES)
         self._orphans_removed = False
 
     def check(self) -> None:
@@ -95,8 +105,13 @@ class ObjectStore:
     # --- buckets
 
     def create_bucket(self, bucket: str, region: str = "", tags: Mapping[str, str] | None = None) -> None:
-        """Create a bucket, or raise `BucketAlreadyOwnedByYou` if the name is taken."""
-        if not _BUCKET_NAME.fullmatch(bucket):
+        """Create a bucket.
+
+        Raises:
+            ApiError: the name is taken (`BucketAlreadyOwnedByYou`), or S3 does not allow it (`InvalidBucketName`).
+        """
+        reserved = bucket.startswith(_RESERVED_PREFIXES) or bucket.endswith(_RESERVED_SUFFIXES)
+        if reserved or not _BUCKET_NAME.fullmatch(bucket):
             raise _invalid_name(bucket)
         with self.database.write() as connection:
             statement = "INSERT OR IGNORE INTO buckets (name, created, region, tags) VALUES (?, ?, ?, ?)"
@@ -139,6 +154,7 @@ class ObjectStore:
             connection.execute(f"INSERT OR IGNORE INTO garbage SELECT body FROM parts WHERE {of_bucket}", (bucket,))  # noqa: S608 - constants
             connection.execute(f"DELETE FROM parts WHERE {of_bucket}", (bucket,))  # noqa: S608 - constants
             connection.execute("DELETE FROM uploads WHERE bucket = ?", (bucket,))
+            connection.execute("DELETE FROM completions WHERE bucket = ?", (bucket,))
             connection.execute("DELETE FROM buckets WHERE name = ?", (bucket,))
 
     @staticmethod

@@ -22,6 +22,8 @@ MIN_PART_BYTES = 5 << 20
 """S3's minimum for every part but the last."""
 MAX_PARTS = 10_000
 """S3's highest part number."""
+COMPLETION_KEPT_SECONDS = 24 * 3600.0
+"""The time for which a repeated completion has the first answer. Clients repeat a request within minutes."""
 DEFAULT_ALGORITHM = "crc64nvme"
 """S3's default algorithm. The object gets such a checksum if every part came with one."""
 
@@ -188,8 +190,12 @@ class MultipartUploads:
         if_match: str | None = None,
         size: int | None = None,
         expected: Mapping[str, str] | None = None,
+        checksum_type: str | None = None,
     ) -> ObjectRecord:
         """Join the chosen parts into the object and discard the others.
+
+        A client that lost the answer repeats the request. As in S3, the same request then has the same answer for a
+        day, whatever became of the object since.
 
         Args:
             upload_id: the upload's id.
@@ -200,6 +206,7 @@ class MultipartUploads:
             if_match: complete only if the object has this ETag.
             size: the expected size of the object in bytes.
             expected: the expected checksums of the object in base64, by algorithm.
+            checksum_type: the expected type of the object's checksum, `COMPOSITE` or `FULL_OBJECT`.
 
         Raises:
             ApiError: the upload does not exist (`NoSuchUpload`), the parts do not match it (`InvalidPart`,
@@ -207,14 +214,34 @@ class MultipartUploads:
                 (`EntityTooSmall`), a checksum differs (`BadDigest`), or a condition does not hold
                 (`PreconditionFailed`).
         """
-        uploaded = {part.number: part for part in self.parts(upload_id, bucket, key)}
-        upload = self.get(upload_id, bucket, key)
-        parts = _choose_parts(uploaded, chosen, upload)
-        checksums = _object_checksum(upload, parts, expected or {})
-        _check_size(sum(part.size for part in parts), size)
+        request = _request_digest(chosen, (if_none_match, if_match, size, expected, checksum_type))
+        try:
+            upload = self.get(upload_id, bucket, key)
+            _check_type(upload, checksum_type)
+            parts = _choose_parts({part.number: part for part in self.parts(upload_id, bucket, key)}, chosen, upload)
+            checksums = _object_checksum(upload, parts, expected or {})
+            _check_size(sum(part.size for part in parts), size)
+            return self._complete(upload, parts, checksums, request, (if_none_match, if_match))
+        except ApiError as error:
+            # The first request may also complete the upload while the second one is carried out.
+            first = self._first_answer(upload_id, bucket, key, request) if error.code == "NoSuchUpload" else None
+            if first is None:
+                raise
+            return first
+
+    def _complete(
+        self,
+        upload: UploadRecord,
+        parts: Sequence[PartRecord],
+        checksums: Mapping[str, str],
+        request: str,
+        conditions: tuple[bool, str | None],
+    ) -> ObjectRecord:
+        bucket, key = upload.bucket, encode_key(upload.key)
         # Refuse early, before many bytes are moved in vain. The write transaction checks again.
         with self._database.read() as connection:
-            self._objects.check_preconditions(connection, bucket, encode_key(key), if_none_match, if_match)
+            self._require(connection, upload.id, bucket, upload.key)
+            self._objects.check_preconditions(connection, bucket, key, *conditions)
         body = self._join(upload, parts)
         headers = {name: value for name, value in upload.headers.items() if name != "ChecksumAlgorithm"}
         if not checksums:
@@ -224,10 +251,11 @@ class MultipartUploads:
         )
         try:
             with self._database.write() as connection:
-                self._require(connection, upload_id, bucket, key)
-                self._objects.check_preconditions(connection, bucket, encode_key(key), if_none_match, if_match)
-                record, replaced = self._objects.index_body(connection, bucket, encode_key(key), body, metadata)
-                freed = [*replaced, *self._delete(connection, upload_id)]
+                self._require(connection, upload.id, bucket, upload.key)
+                self._objects.check_preconditions(connection, bucket, key, *conditions)
+                record, replaced = self._objects.index_body(connection, bucket, key, body, metadata)
+                freed = [*replaced, *self._delete(connection, upload.id)]
+                _record_completion(connection, upload.id, request, record)
         except Exception:
             # Nothing was committed. See `ObjectStore.put` about interrupts.
             self._bodies.discard([body.name])
@@ -235,6 +263,21 @@ class MultipartUploads:
         self._bodies.finalize(body.name)
         self._bodies.discard(freed)
         return record
+
+    def _first_answer(self, upload_id: str, bucket: str, key: str, request: str) -> ObjectRecord | None:
+        """Return the object that the same request has already completed, or None."""
+        statement = (
+            "SELECT size, etag, modified, body, headers FROM completions "
+            "WHERE upload = ? AND bucket = ? AND key = ? AND request = ? AND modified > ?"
+        )
+        oldest = self._objects.now() - COMPLETION_KEPT_SECONDS
+        with self._database.read() as connection:
+            row = connection.execute(statement, (upload_id, bucket, encode_key(key), request, oldest)).fetchone()
+        if row is None:
+            return None
+        size, etag, modified, body, headers = row
+        path, stored = self._bodies.path(body), json.loads(headers)
+        return ObjectRecord(bucket, key, size, etag, modified, path, headers=stored, metadata={}, tags={}, parts="")
 
     def _join(self, upload: UploadRecord, parts: Sequence[PartRecord]) -> Body:
         try:
@@ -367,6 +410,30 @@ def _object_checksum(upload: UploadRecord, parts: Sequence[PartRecord], expected
     value = value or sent
     kind = "COMPOSITE" if upload.is_composite else "FULL_OBJECT"
     return {} if value is None else {f"Checksum{algorithm.upper()}": value, "ChecksumType": kind}
+
+
+def _request_digest(chosen: Sequence[CompletedPart], options: tuple[object, ...]) -> str:
+    """Return a digest of a completion's parameters, by which a repeated request is recognised."""
+    return hashlib.sha256(json.dumps([chosen, options]).encode()).hexdigest()
+
+
+def _record_completion(connection: sqlite3.Connection, upload_id: str, request: str, record: ObjectRecord) -> None:
+    """Record the answer to a completion, inside its write transaction, and forget the old ones."""
+    oldest = record.last_modified - COMPLETION_KEPT_SECONDS
+    connection.execute("DELETE FROM completions WHERE modified <= ?", (oldest,))
+    values = (record.size, record.etag, record.last_modified, record.path.name, json.dumps(record.headers))
+    row = (upload_id, record.bucket, encode_key(record.key), request, *values)
+    connection.execute("INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+
+def _check_type(upload: UploadRecord, requested: str | None) -> None:
+    known = upload.headers.get("ChecksumType", "FULL_OBJECT")
+    if requested not in {None, known}:
+        raise ApiError(
+            "InvalidRequest",
+            f"The upload was created using the {known} checksum mode. The complete request must use the same "
+            "checksum mode.",
+        )
 
 
 def _check_size(size: int, expected: int | None) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from processing.local.handlers import Operation
     from processing.local.stores.object_records import BucketRecord
 
+_LENIENT_REGION = "us-east-1"
+"""The region in which S3 answers 200 to an owner who creates a bucket again, for old clients."""
 _MOST_BUCKETS = 10_000
 _ACL: dict[str, Any] = {
     "Owner": OWNER,
@@ -66,11 +68,19 @@ class BucketOperations:
         return bucket.region or self._engine.region
 
     def _create(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Create a bucket. An existing one is always a conflict, although S3 makes an exception in us-east-1."""
-        configuration = params.get("CreateBucketConfiguration", {})
+        """Create a bucket. As in S3, an existing one is a conflict, except in us-east-1, where nothing changes."""
+        name, configuration = params["Bucket"], params.get("CreateBucketConfiguration", {})
         tags = tags_of_set(configuration.get("Tags") or (), limit=BUCKET_TAGS)
-        self._objects.create_bucket(params["Bucket"], configuration.get("LocationConstraint", ""), tags)
-        return {"Location": f"/{params['Bucket']}"}
+        region = configuration.get("LocationConstraint", "")
+        try:
+            self._objects.create_bucket(name, region, tags)
+        except ApiError as error:
+            if error.code != "BucketAlreadyOwnedByYou" or (region or self._engine.region) != _LENIENT_REGION:
+                raise
+            # The bucket may be deleted in the meantime, or be elsewhere.
+            if self._region(self._objects.head_bucket(name)) != _LENIENT_REGION:
+                raise
+        return {"Location": f"/{name}"}
 
     def _head(self, params: dict[str, Any]) -> dict[str, Any]:
         bucket = self._objects.head_bucket(params["Bucket"])

@@ -94,13 +94,12 @@ class MultipartOperations:
             CompletedPart(part.get("PartNumber", 0), part.get("ETag", "").strip('"'), checksums.sent_checksums(part))
             for part in parts
         ]
-        upload_args = _upload_args(params)
-        self._check_type(upload_args, params)
         record = self._uploads.complete(
-            *upload_args,
+            *_upload_args(params),
             chosen,
             size=params.get("MpuObjectSize"),
             expected=checksums.sent_checksums(params),
+            checksum_type=params.get("ChecksumType"),
             **writing_conditions(params),
         )
         answer = {"Bucket": record.bucket, "Key": record.key, "ETag": quoted(record.etag)}
@@ -111,18 +110,6 @@ class MultipartOperations:
             **encryption_members(record),
             **checksums.object_checksums(record.headers),
         }
-
-    def _check_type(self, upload_args: tuple[str, str, str], params: Mapping[str, Any]) -> None:
-        requested = params.get("ChecksumType")
-        if requested is None:
-            return
-        known = self._uploads.get(*upload_args).headers.get("ChecksumType", "FULL_OBJECT")
-        if requested != known:
-            raise ApiError(
-                "InvalidRequest",
-                f"The upload was created using the {known} checksum mode. The complete request must use the same "
-                "checksum mode.",
-            )
 
     def _abort(self, params: dict[str, Any]) -> dict[str, Any]:
         self._uploads.abort(*_upload_args(params))
