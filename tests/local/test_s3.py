@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 
 BUCKET = "a-bucket"
 
+CHECKSUMS_OF_NOTHING = {
+    "CRC32": ("AAAAAA==", "IUTfHA=="),
+    "CRC32C": ("AAAAAA==", "SGdLxw=="),
+    "SHA1": ("2jmj7l5rSw0yVb/vlWAYkK/YBwk=", "vhvewKp0tNyweZQ+cFKAlsyphfg="),
+    "SHA256": ("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "Xfbg4nYTWdMKgnUFjimfzAOBU0VF9Vz0PkGYP11MlFY="),
+}
+"""The checksum of no bytes, and the checksum of that checksum."""
+
 
 @pytest.fixture
 def engine_s3(client: Callable[..., Any]) -> Any:
@@ -59,9 +67,95 @@ def crc(data: bytes) -> str:
 class TestEngine:
     """Behaviour outside the contract with other servers, through both transports."""
 
-    def test_a_bucket_is_made_once(self, engine_s3: Any) -> None:
-        """The second creation is a conflict in every region."""
-        assert refused(engine_s3.create_bucket, Bucket=BUCKET) == ("BucketAlreadyOwnedByYou", 409)
+    def test_a_bucket_of_another_region_is_made_once(self, engine_s3: Any) -> None:
+        """The second creation is a conflict if either request means another region than us-east-1."""
+        far = {"LocationConstraint": "eu-west-1"}
+        engine_s3.create_bucket(Bucket="far-bucket", CreateBucketConfiguration=far)
+        again = {"Bucket": "far-bucket", "CreateBucketConfiguration": far}
+        assert refused(engine_s3.create_bucket, **again) == ("BucketAlreadyOwnedByYou", 409)
+        assert refused(engine_s3.create_bucket, Bucket="far-bucket") == ("BucketAlreadyOwnedByYou", 409)
+        moved = {"Bucket": BUCKET, "CreateBucketConfiguration": far}
+        assert refused(engine_s3.create_bucket, **moved) == ("BucketAlreadyOwnedByYou", 409)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "xn--bucket",
+            "sthree-bucket",
+            "sthree-configurator",
+            "amzn-s3-demo-bucket",
+            "bucket-s3alias",
+            "bucket--ol-s3",
+            "bucket.mrap",
+            "bucket--table-s3",
+        ],
+    )
+    def test_reserved_bucket_names_are_refused(self, engine_s3: Any, name: str) -> None:
+        """S3 keeps some beginnings and ends of names for itself."""
+        assert refused(engine_s3.create_bucket, Bucket=name) == ("InvalidBucketName", 400)
+
+    def test_names_of_directory_buckets_are_refused(self, local_session: LocalSession) -> None:
+        """botocore sends such a request to S3 Express, another service, unless it is in process."""
+        create = local_session.boto_session.client("s3").create_bucket
+        assert refused(create, Bucket="bucket--use1-az4--x-s3") == ("InvalidBucketName", 400)
+
+    @pytest.mark.parametrize("name", ["a.-b", "a-.b", "192.168.5.4"])
+    def test_bucket_names_have_whole_labels(self, engine_s3: Any, name: str) -> None:
+        """No label of a host begins or ends with a hyphen."""
+        assert refused(engine_s3.create_bucket, Bucket=name) == ("InvalidBucketName", 400)
+
+    @pytest.mark.parametrize("kind", ["later", "deleted"])
+    def test_a_repeated_completion_changes_nothing(self, engine_s3: Any, kind: str) -> None:
+        """A later write or deletion of the object stays. The answer is the first one, as the request succeeded."""
+        complete = _upload(engine_s3, IfNoneMatch="*")
+        first = engine_s3.complete_multipart_upload(**complete)
+        if kind == "later":
+            engine_s3.put_object(Bucket=BUCKET, Key="k", Body=b"later")
+        else:
+            engine_s3.delete_object(Bucket=BUCKET, Key="k")
+        assert engine_s3.complete_multipart_upload(**complete)["ETag"] == first["ETag"]
+        if kind == "later":
+            assert engine_s3.get_object(Bucket=BUCKET, Key="k")["Body"].read() == b"later"
+        else:
+            assert refused(engine_s3.head_object, Bucket=BUCKET, Key="k")[1] == 404
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"MultipartUpload": {"Parts": [{"PartNumber": 2, "ETag": "0" * 32}]}},
+            {"MpuObjectSize": 1},
+            {"IfMatch": "*"},
+            {"Key": "other"},
+            {"ChecksumType": "FULL_OBJECT"},
+        ],
+    )
+    def test_another_completion_of_the_same_upload_is_refused(self, engine_s3: Any, changed: dict[str, Any]) -> None:
+        """Only the same request is a repetition. Reads and parts of a completed upload are refused as well."""
+        complete = _upload(engine_s3)
+        engine_s3.complete_multipart_upload(**complete)
+        assert refused(engine_s3.complete_multipart_upload, **{**complete, **changed}) == ("NoSuchUpload", 404)
+        where = {name: complete[name] for name in ("Bucket", "Key", "UploadId")}
+        assert refused(engine_s3.list_parts, **where) == ("NoSuchUpload", 404)
+        assert refused(engine_s3.upload_part, **where, PartNumber=1, Body=b"x") == ("NoSuchUpload", 404)
+        assert refused(engine_s3.abort_multipart_upload, **where) == ("NoSuchUpload", 404)
+
+    def test_other_writes_can_be_repeated(self, engine_s3: Any) -> None:
+        """Parts, deletions and copies have the same answer again. A conditional write finds the first one's object."""
+        where = {name: value for name, value in _upload(engine_s3).items() if name != "MultipartUpload"}
+        etags = [engine_s3.upload_part(**where, PartNumber=1, Body=b"x")["ETag"] for _ in range(2)]
+        assert etags[0] == etags[1]
+        put = {"Bucket": BUCKET, "Key": "once", "Body": b"x", "IfNoneMatch": "*"}
+        engine_s3.put_object(**put)
+        assert refused(engine_s3.put_object, **put) == ("PreconditionFailed", 412)
+        copy = {"Bucket": BUCKET, "Key": "copy", "CopySource": {"Bucket": BUCKET, "Key": "once"}}
+        copies = [engine_s3.copy_object(**copy)["CopyObjectResult"]["ETag"] for _ in range(2)]
+        assert copies[0] == copies[1]
+        for key in ("once", "once", "copy", "copy"):
+            assert engine_s3.delete_object(Bucket=BUCKET, Key=key)["ResponseMetadata"]["HTTPStatusCode"] == 204
+        deletion = {"Objects": [{"Key": "once"}]}
+        assert engine_s3.delete_objects(Bucket=BUCKET, Delete=deletion)["Deleted"] == deletion["Objects"]
+        engine_s3.delete_bucket(Bucket=BUCKET)
+        assert refused(engine_s3.delete_bucket, Bucket=BUCKET) == ("NoSuchBucket", 404)
 
     @pytest.mark.parametrize(
         ("operation", "params"),
@@ -291,6 +385,52 @@ class TestChecksumsOfUploads:
         done = engine_s3.complete_multipart_upload(**complete)
         assert (done["ChecksumCRC64NVME"], done["ChecksumType"]) == (whole, "FULL_OBJECT")
 
+    @pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "SHA1", "SHA256"])
+    def test_a_composite_checksum_needs_no_awscrt(
+        self, engine_s3: Any, monkeypatch: pytest.MonkeyPatch, algorithm: str
+    ) -> None:
+        """It is that of the parts' checksums, and the object keeps it."""
+        monkeypatch.setitem(sys.modules, "awscrt.checksums", None)
+        _digest_factory.cache_clear()
+        member = f"Checksum{algorithm}"
+        created = engine_s3.create_multipart_upload(Bucket=BUCKET, Key="k", ChecksumAlgorithm=algorithm)
+        where = {"Bucket": BUCKET, "Key": "k", "UploadId": created["UploadId"]}
+        value, composite = CHECKSUMS_OF_NOTHING[algorithm]
+        part = engine_s3.upload_part(**where, PartNumber=1, Body=b"", **{member: value})
+        parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"], member: value}]}
+        done = engine_s3.complete_multipart_upload(**where, MultipartUpload=parts)
+        assert (done[member], done["ChecksumType"]) == (f"{composite}-1", "COMPOSITE")
+        head = engine_s3.head_object(Bucket=BUCKET, Key="k", ChecksumMode="ENABLED")
+        assert (head[member], head["ChecksumType"]) == (done[member], "COMPOSITE")
+
+    @pytest.mark.parametrize("algorithm", ["CRC32C", "CRC64NVME"])
+    def test_a_copy_has_its_checksum_without_awscrt(
+        self, engine_s3: Any, monkeypatch: pytest.MonkeyPatch, algorithm: str
+    ) -> None:
+        """No client sends the checksum of a copied object or part, so the engine computes it."""
+        monkeypatch.setitem(sys.modules, "awscrt.checksums", None)
+        _digest_factory.cache_clear()
+        member = f"Checksum{algorithm}"
+        known = {"CRC32C": "4waSgw==", "CRC64NVME": "rosUhgp5mIg="}  # the check values of their definitions
+        expected = known[algorithm]
+        engine_s3.put_object(Bucket=BUCKET, Key="source", Body=b"123456789")
+        source = {"Bucket": BUCKET, "Key": "source"}
+        copy = {"Bucket": BUCKET, "Key": "copy", "CopySource": source}
+        assert engine_s3.copy_object(**copy, ChecksumAlgorithm=algorithm)["CopyObjectResult"][member] == expected
+        created = engine_s3.create_multipart_upload(Bucket=BUCKET, Key="k", ChecksumAlgorithm=algorithm)
+        where = {"Bucket": BUCKET, "Key": "k", "UploadId": created["UploadId"]}
+        part = engine_s3.upload_part_copy(**where, PartNumber=1, CopySource=source)["CopyPartResult"]
+        assert part[member] == expected
+        parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"], member: part[member]}]}
+        assert member in engine_s3.complete_multipart_upload(**where, MultipartUpload=parts)
+
+    def test_a_copy_keeps_the_checksum_of_its_source(self, engine_s3: Any) -> None:
+        """The same bytes have the same checksum. Even one that cannot be computed is kept."""
+        value = base64.b64encode(bytes(8)).decode()
+        engine_s3.put_object(Bucket=BUCKET, Key="source", Body=b"x", ChecksumXXHASH64=value)
+        engine_s3.copy_object(Bucket=BUCKET, Key="k", CopySource={"Bucket": BUCKET, "Key": "source"})
+        assert engine_s3.head_object(Bucket=BUCKET, Key="k", ChecksumMode="ENABLED")["ChecksumXXHASH64"] == value
+
     def test_two_checksums_are_one_too_many(self, engine_s3: Any) -> None:
         """This is as in S3."""
         sha = base64.b64encode(hashlib.sha256(b"x").digest()).decode()
@@ -430,6 +570,26 @@ def test_a_presigned_url_is_a_request(http_client: Callable[..., Any]) -> None:
     with urllib.request.urlopen(s3.generate_presigned_url("get_object", Params=params)) as answer:
         assert answer.read() == b"hello"
         assert answer.headers["Content-Disposition"] == 'attachment; filename="x y"'
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "tomorrow", "Tue, 01 Jan 2030 00:00:00 +0100", "2030-01-01T00:00:00"])
+def test_an_expiry_is_any_text(http_client: Callable[..., Any], text: str) -> None:
+    """S3 reads no meaning into the header, and neither does the engine."""
+    s3 = http_client("s3", config=Config(signature_version="s3v4"))
+    s3.create_bucket(Bucket=BUCKET)
+    s3.meta.events.register("before-sign.s3", lambda request, **_: request.headers.add_header("Expires", text))
+    s3.put_object(Bucket=BUCKET, Key="k", Body=b"x")
+    plain = http_client("s3", config=Config(signature_version="s3v4"))
+    url = plain.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "k"})
+    with urllib.request.urlopen(url) as answer:
+        assert answer.headers["Expires"] == text
+
+
+def _upload(s3: Any, **params: Any) -> dict[str, Any]:
+    """Upload one part and return the parameters of the completion."""
+    where = {"Bucket": BUCKET, "Key": "k", "UploadId": s3.create_multipart_upload(Bucket=BUCKET, Key="k")["UploadId"]}
+    etag = s3.upload_part(**where, PartNumber=1, Body=b"x")["ETag"]
+    return {**where, "MultipartUpload": {"Parts": [{"PartNumber": 1, "ETag": etag}]}, **params}
 
 
 def _sha(data: bytes) -> str:

@@ -51,6 +51,7 @@ DIFFERENCES: dict[str, dict[str, str]] = {
         "test_the_announced_size_is_checked": "takes no notice of the size",
         "test_parts_have_to_be_in_order": "looks at the sizes first",
         "test_an_ended_upload_is_unknown": "falls over, instead of NoSuchUpload",
+        "test_an_aborted_upload_cannot_be_completed": "falls over, instead of NoSuchUpload",
         "test_uploads_roll_up_too": "takes no notice of the delimiter",
         "test_a_long_key_is_refused": "counts characters",
         "test_much_metadata_is_refused": "has a limit of its own",
@@ -67,6 +68,8 @@ DIFFERENCES: dict[str, dict[str, str]] = {
         "test_a_key_may_have_1024_bytes": "255 bytes between two slashes are the most",
         "test_a_copy_has_the_bytes_and_the_properties": "the ETag of the answer is not quoted",
         "test_a_bucket_knows_its_region": "knows no regions",
+        "test_an_owner_may_create_a_bucket_again": "409 in every region",
+        "test_an_aborted_upload_cannot_be_completed": "aborts any upload",
         "test_ten_tags_are_the_most": "InvalidTag instead of BadRequest",
         "test_if_match_needs_something_to_match": "412 instead of 404",
         "test_checksums_are_checked": "does not tell the type of a checksum",
@@ -629,6 +632,21 @@ class TestParts:
         assert refused(s3.list_parts, **where) == ("NoSuchUpload", 404)
         assert refused(s3.upload_part, **where, PartNumber=1, Body=b"x") == ("NoSuchUpload", 404)
 
+    def test_a_completion_can_be_repeated(self, s3: Any) -> None:
+        """A client that lost the answer gets it again."""
+        where, parts = uploaded(s3, "k", [b"a" * PART, b"b"])
+        complete = {**where, "MultipartUpload": {"Parts": parts}}
+        first, second = (s3.complete_multipart_upload(**complete) for _ in range(2))
+        assert {**second, "ResponseMetadata": None} == {**first, "ResponseMetadata": None}
+        assert s3.head_object(Bucket=BUCKET, Key="k")["ContentLength"] == PART + 1
+
+    def test_an_aborted_upload_cannot_be_completed(self, s3: Any) -> None:
+        """Neither a repeated abort nor a completion finds it."""
+        where, parts = uploaded(s3, "k", [b"a"])
+        s3.abort_multipart_upload(**where)
+        assert refused(s3.complete_multipart_upload, **where, MultipartUpload={"Parts": parts})[0] == "NoSuchUpload"
+        assert refused(s3.abort_multipart_upload, **where) == ("NoSuchUpload", 404)
+
     def test_uploads_roll_up_too(self, s3: Any) -> None:
         """They are grouped by a delimiter, like keys."""
         for key in ("a/1", "a/2", "b"):
@@ -763,7 +781,27 @@ class TestEdges:
         """63 characters are the most."""
         assert refused(s3.create_bucket, Bucket="a" * 64) == ("InvalidBucketName", 400)
 
-    @pytest.mark.parametrize("name", ["No-Bucket", "a_b", "-ab", "a..b", "10.0.0.1"])
+    @pytest.mark.parametrize("name", ["No-Bucket", "a_b", "-ab", "ab-", "a..b", "10.0.0.1"])
     def test_bucket_names_are_those_of_hosts(self, s3: Any, name: str) -> None:
         """A name has lower-case letters, digits, hyphens and single dots, and is not an IP address."""
         assert refused(s3.create_bucket, Bucket=name) == ("InvalidBucketName", 400)
+
+    def test_an_owner_may_create_a_bucket_again(self, s3: Any) -> None:
+        """In us-east-1 the answer is 200, and the bucket stays as it is."""
+        s3.put_object(Bucket=BUCKET, Key="k", Body=b"x")
+        s3.create_bucket(Bucket=BUCKET)
+        assert s3.get_object(Bucket=BUCKET, Key="k")["Body"].read() == b"x"
+
+    def test_an_expiry_is_kept(self, s3: Any) -> None:
+        """The header comes back from the object, from an object in parts and from a copy. A reader may replace it."""
+        moment = dt.datetime(2030, 1, 1, tzinfo=dt.timezone.utc)
+        text = "Tue, 01 Jan 2030 00:00:00 GMT"
+        s3.put_object(Bucket=BUCKET, Key="put", Body=b"x", Expires=moment)
+        where, parts = uploaded(s3, "parts", [b"a"], Expires=moment)
+        s3.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
+        s3.copy_object(Bucket=BUCKET, Key="copy", CopySource={"Bucket": BUCKET, "Key": "put"})
+        for key in ("put", "parts", "copy"):
+            assert s3.head_object(Bucket=BUCKET, Key=key)["ExpiresString"] == text
+        later = moment + dt.timedelta(days=1)
+        got = s3.get_object(Bucket=BUCKET, Key="put", ResponseExpires=later)
+        assert got["ExpiresString"] == "Wed, 02 Jan 2030 00:00:00 GMT"

@@ -59,6 +59,9 @@ _CONTENT_DIGESTS = frozenset({"content-md5", *(_CHECKSUM + name for name in ALGO
 _CHECKSUM_REQUIRED = {"DeleteObjects"}
 """Operations that S3 refuses if the request has no checksum of its body."""
 
+_KEPT_AS_TEXT = frozenset({"expires", "response-expires"})
+"""Times that S3 keeps and returns as any text, such as `0` or a date without a zone. No operation reads them."""
+
 _DECODED_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
@@ -128,7 +131,7 @@ def decode(request: Request) -> tuple[str, dict[str, Any]]:
         params["Key"] = resource.key
     for member in operation.query:
         if member.wire_name in resource.query:
-            params[member.name] = from_text(member.shape, resource.query[member.wire_name])
+            params[member.name] = _from_text(member, resource.query[member.wire_name])
     _read_headers(request, operation, params)
     if operation.payload is not None:
         _read_payload(request, operation, operation.payload, params)
@@ -143,12 +146,16 @@ def _read_headers(request: Request, operation: _OperationSpec, params: dict[str,
         if member.shape.type_name == "list":
             params[member.name] = [from_text(member.shape.member, part.strip()) for part in text.split(",")]
         else:
-            params[member.name] = from_text(member.shape, text)
+            params[member.name] = _from_text(member, text)
     for member in operation.prefixed:
         prefix = member.wire_name
         found = {name[len(prefix) :]: value for name, value in request.headers.items() if name.startswith(prefix)}
         if found:
             params[member.name] = found
+
+
+def _from_text(member: _HttpBinding, text: str) -> Any:
+    return text if member.wire_name in _KEPT_AS_TEXT else from_text(member.shape, text)
 
 
 def _read_payload(request: Request, operation: _OperationSpec, payload: _HttpBinding, params: dict[str, Any]) -> None:

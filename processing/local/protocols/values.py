@@ -70,7 +70,8 @@ def to_time(value: Any) -> dt.datetime:
         moment: dt.datetime = parse_timestamp(value)
     except (RuntimeError, OverflowError, OSError) as error:  # a number outside the range of datetime
         raise ValueError(str(error)) from None
-    return moment.replace(tzinfo=dt.timezone.utc) if moment.tzinfo is None else moment
+    # `email.utils` only accepts this zone as UTC, and the parser has one of its own.
+    return moment.replace(tzinfo=dt.timezone.utc) if moment.tzinfo is None else moment.astimezone(dt.timezone.utc)
 
 
 _READERS: dict[str, Callable[[str], Any]] = {

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 from processing.local.errors import ApiError, disk_full
-from processing.local.stores.checksums import bad_digest, decode_checksum, new_digest
+from processing.local.stores.checksums import bad_digest, decode_checksum, new_digest, new_slow_digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -86,14 +86,15 @@ class BodyFolder:
             length: the announced number of bytes, if it is known.
             expected: the expected checksums in base64, by algorithm in lower case (`crc32`, `sha256`, ...).
                 `content-md5` stands for the header of that name.
-            algorithms: further algorithms whose checksums are computed if this machine can compute them.
+            algorithms: further algorithms whose checksums are computed, however long it takes.
 
         Raises:
             ApiError: the length differs (`IncompleteBody`), a checksum differs (`BadDigest`) or is malformed
                 (`InvalidDigest`), or the disk is full.
         """
-        names = {"content-md5", *expected, *algorithms}
-        digests = {each: digest for each in names if (digest := new_digest(each)) is not None}
+        digests = {each: new_digest(each) for each in ("content-md5", *expected)}
+        digests |= {each: new_slow_digest(each) for each in algorithms if each not in digests}
+        digests = {each: digest for each, digest in digests.items() if digest is not None}
         with self.new_file() as (name, descriptor):
             size = 0
             for chunk in _chunks(source):

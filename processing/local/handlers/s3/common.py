@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -41,7 +40,7 @@ STORED_HEADERS = (
 
 def stored_headers(params: Mapping[str, Any]) -> dict[str, str]:
     """Return the properties of an object that a request sets."""
-    return {name: header_text(params[name]) for name in STORED_HEADERS if params.get(name) is not None}
+    return {name: str(params[name]) for name in STORED_HEADERS if params.get(name) is not None}
 
 
 def user_metadata(params: Mapping[str, Any]) -> dict[str, str]:
@@ -57,11 +56,6 @@ def user_metadata(params: Mapping[str, Any]) -> dict[str, str]:
             MaxSizeAllowed=str(MAX_METADATA_BYTES),
         )
     return metadata
-
-
-def header_text(value: Any) -> str:
-    """Return the text of a header, with times in HTTP's format."""
-    return format_datetime(value, usegmt=True) if isinstance(value, dt.datetime) else str(value)
 
 
 def content_length(params: Mapping[str, Any]) -> int | None:

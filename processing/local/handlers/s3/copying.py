@@ -50,7 +50,7 @@ class CopyOperations:
                 params["Key"],
                 body,
                 length=source.size,
-                algorithms=_algorithms(source, params),
+                algorithms=_new_algorithms(source, params),
                 **_copied_properties(source, params),
                 **writing_conditions(params),
             )
@@ -73,7 +73,7 @@ def _refuse_unchanged(params: Mapping[str, Any], source: tuple[str, str]) -> Non
 
 def _copied_properties(source: ObjectRecord, params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the properties of the copy, inherited from the source or set by the request."""
-    requested = stored_headers(params)
+    requested = stored_headers(params) | _known_checksums(source, params)
     if _directive(params, "MetadataDirective") == "REPLACE":
         properties = {"headers": requested, "metadata": user_metadata(params)}
     else:
@@ -82,7 +82,7 @@ def _copied_properties(source: ObjectRecord, params: Mapping[str, Any]) -> dict[
             for name, value in source.headers.items()
             if name not in _NOT_INHERITED and name[:8] != "Checksum"
         }
-        own = {name: value for name, value in requested.items() if name in _NOT_INHERITED}
+        own = {name: value for name, value in requested.items() if name in {*_NOT_INHERITED, *checksums.MEMBERS}}
         properties = {"headers": inherited | own, "metadata": dict(source.metadata)}
     replaced = _directive(params, "TaggingDirective") == "REPLACE"
     return {**properties, "tags": tags_of_header(params.get("Tagging")) if replaced else source.tags}
@@ -96,8 +96,21 @@ def _directive(params: Mapping[str, Any], name: str) -> str:
     return directive
 
 
-def _algorithms(source: ObjectRecord, params: Mapping[str, Any]) -> list[str]:
-    """Return the algorithms of the copy's checksums: the requested one, or those of the source."""
+def _checksum_members(source: ObjectRecord, params: Mapping[str, Any]) -> list[str]:
+    """Return the members for the copy's checksums: the requested one, or those of the source."""
     requested = params.get("ChecksumAlgorithm")
     names = [f"Checksum{requested}"] if requested else checksums.checksum_names(source.headers)
-    return [checksums.MEMBERS[name] for name in names if name in checksums.MEMBERS]
+    return [name for name in names if name in checksums.MEMBERS]
+
+
+def _known_checksums(source: ObjectRecord, params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the copy's checksums that the source has, since the same bytes have the same checksums."""
+    if source.headers.get("ChecksumType") == "COMPOSITE":
+        return {}
+    return {name: source.headers[name] for name in _checksum_members(source, params) if name in source.headers}
+
+
+def _new_algorithms(source: ObjectRecord, params: Mapping[str, Any]) -> list[str]:
+    """Return the algorithms of the copy's checksums that have to be computed."""
+    known = _known_checksums(source, params)
+    return [checksums.MEMBERS[name] for name in _checksum_members(source, params) if name not in known]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from processing.local.errors import ApiError
 from processing.local.handlers.s3 import checksums
-from processing.local.handlers.s3.common import STORED_HEADERS, header_text, page_limit, quoted, to_datetime
+from processing.local.handlers.s3.common import STORED_HEADERS, page_limit, quoted, to_datetime
 from processing.local.handlers.s3.conditions import check_conditions
 from processing.local.protocols.message import FileSection
 
@@ -125,7 +125,7 @@ def _overrides(params: Mapping[str, Any]) -> dict[str, str]:
     """Return the headers that the request sets in place of the object's own, as presigned URLs do."""
     prefix = "Response"
     named = {name[len(prefix) :]: value for name, value in params.items() if name.startswith(prefix)}
-    return {name: header_text(value) for name, value in named.items() if name in STORED_HEADERS}
+    return {name: str(value) for name, value in named.items() if name in STORED_HEADERS}
 
 
 def _find_part(
