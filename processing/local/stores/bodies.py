@@ -92,9 +92,9 @@ class BodyFolder:
             ApiError: the length differs (`IncompleteBody`), a checksum differs (`BadDigest`) or is malformed
                 (`InvalidDigest`), or the disk is full.
         """
-        digests = {each: new_digest(each) for each in ("content-md5", *expected)}
-        digests |= {each: new_slow_digest(each) for each in algorithms if each not in digests}
-        digests = {each: digest for each, digest in digests.items() if digest is not None}
+        made = {each: new_digest(each) for each in ("content-md5", *expected)}
+        made |= {each: new_slow_digest(each) for each in algorithms if each not in made}
+        digests = {each: digest for each, digest in made.items() if digest is not None}
         with self.new_file() as (name, descriptor):
             size = 0
             for chunk in _chunks(source):

@@ -233,7 +233,7 @@ class MultipartUploads:
         self,
         upload: UploadRecord,
         parts: Sequence[PartRecord],
-        checksums: Mapping[str, str],
+        checksums: dict[str, str],
         request: str,
         conditions: tuple[bool, str | None],
     ) -> ObjectRecord:

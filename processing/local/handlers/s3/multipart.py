@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from processing.local.errors import ApiError
 from processing.local.handlers.s3 import checksums
 from processing.local.handlers.s3.common import (
     OWNER,
