@@ -1,4 +1,4 @@
-"""HTTP byte by byte: a connection that sends whatever it is given, and requests that are signed but not sent."""
+"""Raw HTTP for tests of the server: a connection that sends any bytes, and signed requests as bytes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class RawConnection:
-    """A connection to a server, for bytes.
+    """A connection to a server that sends and receives raw bytes.
 
     Args:
         server: the server.
-        timeout: seconds after which a read that brings nothing is an error.
+        timeout: the seconds after which a read without data is an error.
     """
 
     def __init__(self, server: Server, *, timeout: float = 30.0) -> None:
@@ -27,7 +27,7 @@ class RawConnection:
         self._file = self.sock.makefile("rb")
 
     def send(self, data: bytes) -> None:
-        """Send all of it."""
+        """Send all bytes."""
         self.sock.sendall(data)
 
     def answer(self, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
@@ -46,7 +46,7 @@ class RawConnection:
         return status, headers, body
 
     def rest(self) -> bytes:
-        """Say that nothing more is sent, and read until the server ends the connection."""
+        """End the sending side, and read until the server ends the connection."""
         with contextlib.suppress(OSError):  # the server was faster
             self.sock.shutdown(socket.SHUT_WR)
         return self._file.read()
@@ -78,14 +78,14 @@ def signed(
     """Return a request with botocore's signature.
 
     Args:
-        server: whose keys sign it.
-        method: such as `GET`.
-        path: with the query, percent-encoded.
-        body: what is signed as the body.
-        headers: further ones.
-        service: for which it is signed.
-        host: the Host header; by default the server's.
-        framed: whether the length and the body itself are in the result.
+        server: the server, whose keys sign the request.
+        method: the method, such as `GET`.
+        path: the percent-encoded path with the query.
+        body: the body that is signed.
+        headers: further headers.
+        service: the signing name of the service.
+        host: the Host header, by default the server's.
+        framed: whether the result includes the body and its Content-Length.
     """
     from botocore.auth import S3SigV4Auth, SigV4Auth
     from botocore.awsrequest import AWSRequest
@@ -104,14 +104,14 @@ def signed(
 
 
 def signed_call(server: Server, target: str, body: bytes, *, service: str = "sagemaker", **options: Any) -> bytes:
-    """Return a signed call of a service that speaks JSON.
+    """Return a signed call of a JSON service.
 
     Args:
-        server: whose keys sign it.
-        target: service and operation, as in `SageMaker.ListProcessingJobs`.
-        body: what should be JSON.
-        service: for which it is signed.
-        options: see `signed`.
+        server: the server, whose keys sign the request.
+        target: the service and the operation, as in `SageMaker.ListProcessingJobs`.
+        body: the body, which should be JSON.
+        service: the signing name of the service.
+        options: further arguments of `signed`.
     """
     headers = {"X-Amz-Target": target, "Content-Type": "application/x-amz-json-1.1", **options.pop("headers", {})}
     return signed(server, "POST", "/", body, headers=headers, service=service, **options)

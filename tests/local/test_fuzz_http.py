@@ -1,6 +1,6 @@
-"""Whatever comes over the wire: the server answers or ends the connection, and no fault of its own goes unlogged.
+"""Fuzz tests of the server: to any bytes it answers or ends the connection, and it never fails itself.
 
-A 500 at all is a fault: the log is asked for it after every example, and shows the traceback.
+A 500 is a failure of the server. After every example the log is checked too, and shows the traceback.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ often = settings(
 
 
 class Faults(logging.Handler):
-    """Keeps the entries of the server's log."""
+    """A log handler that keeps the server's entries."""
 
     def __init__(self) -> None:
         super().__init__()
         self.entries: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep it, with the traceback."""
+        """Keep an entry with its traceback."""
         self.entries.append(logging.Formatter().format(record))
 
 
 class Target:
-    """A server, and what its log says."""
+    """A server and the entries of its log."""
 
     def __init__(self, server: Server, faults: Faults) -> None:
         self.server = server
         self._faults = faults
 
-    def stands(self, *pieces: bytes) -> bytes:
-        """Send the pieces, and hold what comes back to what is promised; return it."""
+    def check(self, *pieces: bytes) -> bytes:
+        """Send the pieces, check that the server did not fail, and return its answer."""
         with contextlib.closing(RawConnection(self.server, timeout=20)) as wire:
             with contextlib.suppress(ConnectionError):
                 for piece in pieces:
@@ -73,7 +73,7 @@ class Target:
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """One engine for all examples: what one of them leaves, the next ones find."""
+    """One engine for all examples. Each finds the objects that earlier ones left."""
     faults = Faults()
     logger = logging.getLogger("processing.local.transports")
     logger.addHandler(faults)
@@ -144,7 +144,7 @@ values = st.recursive(
 
 
 def value_of(shape: Any, depth: int = 0) -> st.SearchStrategy[Any]:
-    """What a member of that shape may be: mostly of its type, now and then anything."""
+    """Values for a shape: mostly of its type, sometimes of any other."""
     kind = shape.type_name
     if depth > 4:
         return values
@@ -189,38 +189,38 @@ def calls(service: str) -> st.SearchStrategy[tuple[str, Any]]:
 @often
 @given(data=junk)
 def test_any_bytes(target: Target, data: bytes) -> None:
-    """As the beginning of a connection."""
-    target.stands(data)
+    """At the beginning of a connection."""
+    target.check(data)
 
 
 @often
 @given(line=junk, headers=st.lists(junk, max_size=4))
 def test_any_head(target: Target, line: bytes, headers: list[bytes]) -> None:
-    """With all that follows a head."""
-    target.stands(line + b"\r\n" + b"\r\n".join(headers) + b"\r\n\r\n", b"more")
+    """A head of any bytes, followed by data."""
+    target.check(line + b"\r\n" + b"\r\n".join(headers) + b"\r\n\r\n", b"more")
 
 
 @often
 @given(change=st.tuples(st.integers(0, 600), st.integers(0, 5), junk), length=st.integers(0, 300))
 def test_a_good_request_with_a_flaw(target: Target, change: tuple[int, int, bytes], length: int) -> None:
-    """At any place of it, the signature included."""
+    """The flaw is at any place, the signature included."""
     place, removed, put = change
     data = signed(target.server, "PUT", "/bucket/key", b"x" * length)
-    target.stands(data[:place] + put + data[place + removed :])
+    target.check(data[:place] + put + data[place + removed :])
 
 
 @often
 @given(body=junk, wait=st.booleans())
 def test_any_chunks(target: Target, body: bytes, wait: bool) -> None:
-    """Of a request that is right otherwise."""
+    """The request is valid otherwise."""
     headers = {"Transfer-Encoding": "chunked", **({"Expect": "100-continue"} if wait else {})}
-    target.stands(signed_call(target.server, "SageMaker.ListProcessingJobs", b"", headers=headers, framed=False), body)
+    target.check(signed_call(target.server, "SageMaker.ListProcessingJobs", b"", headers=headers, framed=False), body)
 
 
 @often
 @given(body=junk, kind=st.sampled_from(["", "-TRAILER"]), claimed=st.integers(0, 50), signs=st.booleans())
 def test_any_aws_chunks(target: Target, body: bytes, kind: str, claimed: int, signs: bool) -> None:
-    """Of an object."""
+    """The request puts an object."""
     name = f"STREAMING-AWS4-HMAC-SHA256-PAYLOAD{kind}" if signs else "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
     headers = {
         "Content-Encoding": "aws-chunked",
@@ -228,7 +228,7 @@ def test_any_aws_chunks(target: Target, body: bytes, kind: str, claimed: int, si
         "x-amz-decoded-content-length": str(claimed),
         "x-amz-trailer": "x-amz-checksum-crc32",
     }
-    target.stands(signed(target.server, "PUT", "/bucket/key", body, headers=headers))
+    target.check(signed(target.server, "PUT", "/bucket/key", body, headers=headers))
 
 
 # Signed: the codec and the handlers
@@ -238,28 +238,28 @@ def test_any_aws_chunks(target: Target, body: bytes, kind: str, claimed: int, si
 @often
 @given(body=junk | values.map(lambda value: json.dumps(value).encode()), operation=words)
 def test_any_json(target: Target, service: str, body: bytes, operation: str) -> None:
-    """For operations that there are, and others."""
+    """The operation exists or does not."""
     operations = sorted(Engine()._operations_of(service))
     name = operations[len(operation) % len(operations)] if len(operation) % 3 else quote(operation)
     if name not in WAITS:
-        target.stands(signed_call(target.server, f"{JSON_SERVICES[service]}.{name}", body, service=service))
+        target.check(signed_call(target.server, f"{JSON_SERVICES[service]}.{name}", body, service=service))
 
 
 @pytest.mark.parametrize("service", JSON_SERVICES)
 @often
 @given(data=st.data())
 def test_any_parameters(target: Target, service: str, data: st.DataObject) -> None:
-    """By the service's model, and not quite."""
+    """They follow the service's model, or nearly."""
     name, params = data.draw(calls(service))
     body = json.dumps(params).encode()
-    target.stands(signed_call(target.server, f"{JSON_SERVICES[service]}.{name}", body, service=service))
+    target.check(signed_call(target.server, f"{JSON_SERVICES[service]}.{name}", body, service=service))
 
 
 @pytest.mark.parametrize("service", QUERY_SERVICES)
 @often
 @given(data=st.data())
 def test_any_form(target: Target, service: str, data: st.DataObject) -> None:
-    """With the names that the services' forms have, and others."""
+    """The fields have names of the services' forms, or others."""
     operations = sorted(Engine()._operations_of({"monitoring": "cloudwatch"}.get(service, service)))
     name = data.draw(st.sampled_from(operations) | words)
     fields = data.draw(st.dictionaries(st.sampled_from(FORM) | words, words | st.integers().map(str), max_size=6))
@@ -267,7 +267,7 @@ def test_any_form(target: Target, service: str, data: st.DataObject) -> None:
         st.binary(max_size=5)
     )
     headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
-    target.stands(signed(target.server, "POST", "/", body, headers=headers, service=service))
+    target.check(signed(target.server, "POST", "/", body, headers=headers, service=service))
 
 
 @settings(often, max_examples=250)
@@ -283,9 +283,9 @@ def test_any_request_to_s3(target: Target, data: st.DataObject) -> None:
     headers = data.draw(st.dictionaries(st.sampled_from(HEADERS), st.sampled_from(HEADER_VALUES) | header, max_size=4))
     body = data.draw(st.sampled_from(DOCUMENTS) | junk) if method in {"PUT", "POST"} else b""
     text = f"{path}?{urlencode(query)}" if query else path
-    target.stands(signed(target.server, method, text, body, headers=headers))
+    target.check(signed(target.server, method, text, body, headers=headers))
 
 
 def test_nothing_was_left_behind(target: Target) -> None:
     """After all that, the server serves."""
-    assert b"200 OK" in target.stands(signed(target.server, "GET", "/"))
+    assert b"200 OK" in target.check(signed(target.server, "GET", "/"))

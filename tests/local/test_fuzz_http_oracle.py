@@ -1,6 +1,6 @@
-"""The engine's reader of HTTP beside another one: every message that it accepts, h11 accepts too, and reads alike.
+"""The engine's HTTP parser compared with h11: every message that it accepts, h11 accepts too, and reads alike.
 
-Two readers that disagree about where a request ends are what request smuggling lives on, so the bytes that follow the
+Request smuggling exploits two parsers that disagree about the end of a request. So the bytes that follow the
 message are compared as well. The engine may refuse more than h11. `DIFFERENCES` lists what it accepts beyond h11.
 """
 
@@ -23,7 +23,7 @@ h11: Any = pytest.importorskip("h11")
 
 
 class Message(NamedTuple):
-    """A request as a reader understands it."""
+    """A parsed request."""
 
     method: str
     target: str
@@ -65,7 +65,7 @@ DIFFERENCES = (
 
 
 def read_by_the_engine(data: bytes) -> Message | None:
-    """The first message in the data; None if the engine refuses it or waits for more."""
+    """Return the first message in the data, or None if the engine refuses it or waits for more."""
     client, server = socket.socketpair()
     with client, server:
         client.sendall(data)
@@ -84,7 +84,7 @@ def read_by_the_engine(data: bytes) -> Message | None:
 
 
 def read_by_h11(data: bytes) -> Message | str:
-    """The same by h11, or its complaint; one after the head begins with `body: `."""
+    """Return the first message by h11, or its error. Errors after the head begin with `body: `."""
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
     connection.receive_data(data)
     connection.receive_data(b"")
@@ -108,7 +108,7 @@ def read_by_h11(data: bytes) -> Message | str:
 
 
 def origin_form(target: str) -> str:
-    """The path and the query of a target: the engine takes the host of a whole URL apart and drops fragments."""
+    """Return the path and the query of a target, as the engine does: without host and fragment."""
     if not target.startswith("/"):
         target = re.sub(r"^[a-zA-Z]+://[^/?#]*", "", target)
     path, _, query = target.partition("#")[0].partition("?")
@@ -116,13 +116,13 @@ def origin_form(target: str) -> str:
 
 
 def trailing(connection: Any) -> bytes:
-    """The bytes that h11 keeps for the next message."""
+    """Return the bytes that h11 keeps for the next message."""
     data, _ = connection.trailing_data
     return bytes(data)
 
 
 def is_deliberate(complaint: str) -> bool:
-    """Whether a complaint of h11's is about something that the engine accepts on purpose."""
+    """Return whether an error of h11's is a listed difference."""
     after_head, text = complaint.startswith("body: "), complaint.removeprefix("body: ")
     return any(
         after_head == difference.after_head and re.fullmatch(difference.complaint, text, re.DOTALL)
@@ -151,7 +151,7 @@ lines = st.sampled_from(
 
 @st.composite
 def messages(draw: st.DrawFn) -> bytes:
-    """Requests that are right but for, perhaps, one place."""
+    """Requests that are valid save for at most one place."""
     target = draw(st.sampled_from([b"/", b"/k?a=b", b"/k#f?x", b"http://h/p?q", b"http://h", b"//", b"/?"]))
     version = draw(st.sampled_from([b"1.1", b"1.1", b"1.0", b"1.7"]))
     head = [b"PUT " + target + b" HTTP/" + version, b"Host: x", *draw(st.lists(lines, max_size=3))]
@@ -191,7 +191,7 @@ def test_what_the_engine_accepts_h11_reads_alike(data: bytes) -> None:
     ],
 )
 def test_each_difference_is_one(data: bytes, difference: int) -> None:
-    """The engine accepts it, and h11 complains of just that."""
+    """The engine accepts the message, and h11 refuses it with the listed error."""
     assert read_by_the_engine(data) is not None
     complaint = read_by_h11(data)
     assert isinstance(complaint, str)
@@ -199,7 +199,7 @@ def test_each_difference_is_one(data: bytes, difference: int) -> None:
 
 
 def test_most_examples_are_accepted() -> None:
-    """Otherwise the comparison would compare nothing: by the engine, at least a third of the strategy's messages."""
+    """The engine accepts at least a third of the strategy's messages. Otherwise there is little to compare."""
     accepted = []
 
     @settings(max_examples=200, deadline=None, derandomize=True, database=None)

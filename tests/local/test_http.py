@@ -1,4 +1,4 @@
-"""The engine over HTTP: what goes over the wire, byte by byte."""
+"""The engine over HTTP, byte by byte."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def bucket(local_session: LocalSession) -> str:
 
 
 def test_a_connection_serves_many_requests(server: Server, wire: RawConnection, bucket: str) -> None:
-    """Also those that come before the last one is answered, in their order."""
+    """Pipelined requests are answered in their order."""
     puts = [signed(server, "PUT", f"/{bucket}/{number}", str(number).encode()) for number in range(3)]
     wire.send(b"".join(puts) + b"\r\n" + signed(server, "GET", f"/{bucket}/2"))
     assert [wire.answer("PUT")[0] for _ in puts] == [200, 200, 200]
@@ -73,7 +73,7 @@ def test_a_head_may_come_in_pieces(server: Server, wire: RawConnection, bucket: 
 
 
 def test_a_client_may_end_the_connection(server: Server, wire: RawConnection) -> None:
-    """With its last request, whose answer says so too."""
+    """A request with `Connection: close` is the last one, and its answer has the header, too."""
     wire.send(signed(server, "GET", "/", headers={"Connection": "close"}))
     status, headers, _ = wire.answer()
     assert (status, headers["connection"]) == (200, "close")
@@ -99,7 +99,7 @@ def test_a_head_answer_has_no_body(server: Server, wire: RawConnection, bucket: 
 
 
 def test_a_body_waits_for_100_continue(server: Server, wire: RawConnection, bucket: str) -> None:
-    """It is asked for when the head is found good."""
+    """The server sends `100 Continue` once it accepts the head."""
     body = b"x" * 100_000
     head = signed(server, "PUT", f"/{bucket}/key", body, headers={"Expect": "100-continue"}).removesuffix(body)
     wire.send(head)
@@ -109,7 +109,7 @@ def test_a_body_waits_for_100_continue(server: Server, wire: RawConnection, buck
 
 
 def test_a_body_that_is_not_wanted_is_not_asked_for(server: Server, wire: RawConnection) -> None:
-    """The client learns so before it sends it, and the connection ends: nobody knows whether it comes nevertheless."""
+    """The client is refused before it sends the body. The connection ends, since the body may still arrive."""
     body = b"x" * 100_000
     wire.send(signed(server, "PUT", "/none/key", body, headers={"Expect": "100-continue"}).removesuffix(body))
     status, headers, _ = wire.answer("PUT")
@@ -118,7 +118,7 @@ def test_a_body_that_is_not_wanted_is_not_asked_for(server: Server, wire: RawCon
 
 
 def test_a_chunked_body_is_put_together(server: Server, wire: RawConnection) -> None:
-    """With extensions and trailers, which say nothing."""
+    """Extensions and trailers are ignored."""
     body = b'{"MaxResults": 5}'
     head = signed_call(
         server, "SageMaker.ListProcessingJobs", body, headers={"Transfer-Encoding": "chunked"}, framed=False
@@ -129,15 +129,15 @@ def test_a_chunked_body_is_put_together(server: Server, wire: RawConnection) -> 
     assert wire.answer()[0] == 200
 
 
-def test_an_error_with_a_body_on_the_way_is_told(server: Server, wire: RawConnection) -> None:
-    """A little of it is read away, and the connection goes on."""
+def test_an_error_within_a_small_body_is_reported(server: Server, wire: RawConnection) -> None:
+    """A small rest of the body is drained, and the connection continues."""
     wire.send(signed(server, "PUT", "/none/key", b"x" * 500_000) + signed(server, "GET", "/"))
     status, _, body = wire.answer("PUT")
     assert (status, b"NoSuchBucket" in body) == (404, True)
     assert wire.answer()[0] == 200
 
 
-def test_an_error_with_a_large_body_on_the_way_is_told(server: Server, wire: RawConnection) -> None:
+def test_an_error_within_a_large_body_is_reported(server: Server, wire: RawConnection) -> None:
     """The client gets its answer although it is still sending; then the connection ends."""
     body = b"x" * 30_000_000
     sender = threading.Thread(target=wire.send, args=(signed(server, "PUT", "/none/key", body),))
@@ -147,7 +147,7 @@ def test_an_error_with_a_large_body_on_the_way_is_told(server: Server, wire: Raw
 
 
 def test_a_body_that_breaks_off_stores_nothing(server: Server, wire: RawConnection, bucket: str) -> None:
-    """The client hears why, if it still listens."""
+    """The client receives an error if it still reads."""
     data = signed(server, "PUT", f"/{bucket}/key", b"x" * 200_000)
     wire.send(data[:-1])
     wire.sock.shutdown(socket.SHUT_WR)
@@ -193,7 +193,7 @@ def test_a_body_that_breaks_off_stores_nothing(server: Server, wire: RawConnecti
     ids=lambda value: repr(value)[:60],
 )
 def test_what_is_malformed_is_refused(wire: RawConnection, data: bytes, status: int, code: str) -> None:
-    """With an answer, after which the connection ends: nobody knows where the next request would begin."""
+    """The connection ends after the error, since the start of the next request is unknown."""
     wire.send(data)
     answered, headers, body = wire.answer()
     assert (answered, code in body.decode(), headers["connection"]) == (status, True, "close")
@@ -223,7 +223,7 @@ def test_broken_chunks_are_refused(server: Server, wire: RawConnection, chunks: 
 
 
 def test_a_body_that_has_to_be_in_memory_has_a_limit(server: Server, wire: RawConnection) -> None:
-    """It is not even read; where its length is not told, reading stops there."""
+    """A body with a larger Content-Length is not read. A chunked one is read up to the limit."""
     body = signed_call(
         server, "SageMaker.ListProcessingJobs", b"", headers={"Content-Length": str(1 << 40)}, framed=False
     )
@@ -238,8 +238,8 @@ def test_a_body_that_has_to_be_in_memory_has_a_limit(server: Server, wire: RawCo
         assert made.answer("POST")[0] == 413
 
 
-def test_a_client_that_dawdles_is_let_go(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within a head, within a body; between requests it may wait longer, but not for ever."""
+def test_a_slow_client_is_disconnected(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time limits within a head and a body are short. Between requests there is a longer one."""
     monkeypatch.setattr(connection_module, "STALL_SECONDS", 0.05)
     monkeypatch.setattr(connection_module, "IDLE_ROUNDS", 1000)
     for data in (b"GET / HT", signed(server, "PUT", "/none/key", b"x")[:-1]):
@@ -251,8 +251,8 @@ def test_a_client_that_dawdles_is_let_go(server: Server, monkeypatch: pytest.Mon
         assert idle.is_closed()
 
 
-def test_a_trickle_is_let_go(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also one whose every byte comes in time."""
+def test_a_slow_head_is_disconnected(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow head ends, although each of its bytes arrives in time."""
     monkeypatch.setattr(connection_module, "HEAD_SECONDS", 0.0)
     with contextlib.closing(RawConnection(server)) as made:
         made.send(b"GET / HTTP/1.1\r\n")
@@ -262,7 +262,7 @@ def test_a_trickle_is_let_go(server: Server, monkeypatch: pytest.MonkeyPatch) ->
 def test_more_connections_than_threads_are_served(
     server: Server, monkeypatch: pytest.MonkeyPatch, wire: RawConnection
 ) -> None:
-    """The one that waits longest for its next request makes room."""
+    """The connection that has been idle longest is closed."""
     monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 3)
     wires = [wire]
     with contextlib.ExitStack() as stack:
@@ -275,7 +275,7 @@ def test_more_connections_than_threads_are_served(
 
 
 def test_a_head_that_does_not_end_makes_room(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No client that dawdles keeps others out; it gets no answer, so that it may try again."""
+    """A slow client is closed for others. It gets no answer, so that it may retry."""
     monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 2)
     with contextlib.ExitStack() as stack:
         slow = []
@@ -291,7 +291,7 @@ def test_a_head_that_does_not_end_makes_room(server: Server, monkeypatch: pytest
 def test_a_thread_that_cannot_start_costs_one_connection(
     server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The server goes on: those that come later are served."""
+    """The server serves later connections."""
     start, failed = threading.Thread.start, threading.Event()
 
     def fail_once(thread: threading.Thread) -> None:
@@ -317,7 +317,7 @@ def test_a_thread_that_cannot_start_costs_one_connection(
 def test_a_bucket_may_stand_in_the_host(
     server: Server, http_client: Callable[..., Any], bucket: str, host: str
 ) -> None:
-    """As many clients have it; the names lead to this machine wherever they are resolved."""
+    """Many clients use virtual hosts. The names resolve to this machine."""
     http_client("s3").put_object(Bucket=bucket, Key="a/key", Body=b"here")
     with contextlib.closing(RawConnection(server)) as made:
         made.send(signed(server, "GET", "/a/key", host=f"{host}:{urlsplit(server.endpoint).port}"))
@@ -328,7 +328,7 @@ def test_a_bucket_may_stand_in_the_host(
     "host", ["localhost", "LocalHost:80", "[::1]:8000", "127.0.0.1", "s3.localhost", "evil.example"]
 )
 def test_any_host_will_do_for_a_path(server: Server, wire: RawConnection, host: str) -> None:
-    """The signature covers it, and is what counts: a stranger's name that leads here has none."""
+    """The signature covers the Host header. A web page that points its name here cannot sign."""
     wire.send(signed(server, "GET", "/", host=host))
     status, _, body = wire.answer()
     assert (status, b"ListAllMyBucketsResult" in body) == (200, True)
@@ -336,7 +336,7 @@ def test_any_host_will_do_for_a_path(server: Server, wire: RawConnection, host: 
 
 @pytest.mark.parametrize("style", ["path", "virtual"])
 def test_presigned_urls_work_without_a_client(http_client: Callable[..., Any], bucket: str, style: str) -> None:
-    """To write and to read, by whoever has them."""
+    """They write and read without a key."""
     s3 = http_client("s3", Config(s3={"addressing_style": "path"}, signature_version="s3v4"))
     where = {"Bucket": bucket, "Key": "a b/ü+~"}
     put = urllib.request.Request(s3.generate_presigned_url("put_object", where), b"body", method="PUT")
@@ -357,7 +357,7 @@ def test_presigned_urls_work_without_a_client(http_client: Callable[..., Any], b
 def test_a_presigned_url_is_good_for_nothing_else(
     http_client: Callable[..., Any], local_session: LocalSession, bucket: str, version: str, method: str
 ) -> None:
-    """Least of all for a call of another service, whatever headers and parameters whoever has the URL adds."""
+    """With further headers and parameters it calls neither another service nor another operation."""
     local_session.engine.objects.put(bucket, "k", b"x")
     s3 = http_client("s3", Config(signature_version=version))
     operation = {"GET": "get_object", "PUT": "put_object"}[method]
@@ -380,7 +380,7 @@ def test_a_presigned_url_is_good_for_nothing_else(
 
 
 def test_metadata_goes_both_ways(http_client: Callable[..., Any], bucket: str) -> None:
-    """Headers are what they were."""
+    """Headers return unchanged."""
     s3 = http_client("s3")
     s3.put_object(Bucket=bucket, Key="k", Body=b"", Metadata={"a": "x y", "b": "1,2"}, ContentType="a/b; c=d")
     found = s3.head_object(Bucket=bucket, Key="k")
@@ -409,7 +409,7 @@ def test_a_large_object_goes_through_in_little_memory(
 
 
 class Endless:
-    """A stream of unknown length; it gives its last pieces only when the test says so."""
+    """A stream of unknown length, which holds its last pieces back until the test releases them."""
 
     def __init__(self) -> None:
         self.pieces = [b"first", b"second"]
@@ -424,7 +424,7 @@ class Endless:
         return self.pieces.pop(0)
 
     def close(self) -> None:
-        """Take note."""
+        """Record the call."""
         self.closed.set()
 
 
@@ -450,7 +450,7 @@ def test_a_stream_of_unknown_length_goes_out_as_it_comes(server: Server, wire: R
 
 
 def test_a_stream_is_closed_when_its_client_goes_away(server: Server, wire: RawConnection, endless: Endless) -> None:
-    """What feeds it learns that nobody listens."""
+    """The source of the stream is closed."""
     wire.send(signed(server, "GET", "/bucket/key"))
     assert wire.sock.recv(1)
     wire.close()
@@ -462,14 +462,14 @@ def test_a_stream_is_closed_when_its_client_goes_away(server: Server, wire: RawC
 # Faults and the log
 
 
-def test_a_fault_of_the_engine_is_told_and_logged(
+def test_a_failure_of_the_engine_is_reported_and_logged(
     server: Server,
     wire: RawConnection,
     local_session: LocalSession,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """By the request's id, with a traceback; and the connection goes on."""
+    """The log entry has the request id and a traceback. The connection continues."""
 
     def fail(*_: Any) -> Any:
         raise ZeroDivisionError("a fault")
@@ -494,7 +494,7 @@ def test_a_stream_that_fails_is_logged(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The client sees that it breaks off."""
+    """The client notices the incomplete answer."""
     del endless.pieces[:]
     monkeypatch.setattr(endless, "read", lambda *_: 1 // 0)
     wire.send(signed(server, "GET", "/bucket/key"))
@@ -507,7 +507,7 @@ def fail(message: str) -> None:
     raise ValueError(message)
 
 
-def test_nobody_makes_up_an_entry_of_the_log(tmp_path: Path) -> None:
+def test_log_entries_cannot_be_forged(tmp_path: Path) -> None:
     """Lines but the first are indented, control characters escaped; the file is its owner's alone."""
     logger = logging.getLogger("processing.local.transports")
     with server_module.logging_to(tmp_path):
@@ -530,7 +530,7 @@ def test_nobody_makes_up_an_entry_of_the_log(tmp_path: Path) -> None:
 def test_requests_in_progress_end_when_the_server_stops(
     local_session: LocalSession, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing new is taken meanwhile."""
+    """New requests are not accepted meanwhile."""
     entered, go_on = threading.Event(), threading.Event()
     original = local_session.engine.handle
 
@@ -556,8 +556,8 @@ def test_requests_in_progress_end_when_the_server_stops(
         RawConnection(server)
 
 
-def test_what_does_not_end_is_ended(local_session: LocalSession, endless: Endless) -> None:
-    """After the time that it is given."""
+def test_running_requests_are_aborted_after_a_time(local_session: LocalSession, endless: Endless) -> None:
+    """Connections are aborted after the time limit."""
     server = Server(local_session.engine)
     server.start()
     with contextlib.closing(RawConnection(server)) as made:
@@ -569,7 +569,7 @@ def test_what_does_not_end_is_ended(local_session: LocalSession, endless: Endles
 
 
 def test_a_taken_port_is_an_error(server: Server, local_session: LocalSession) -> None:
-    """Nothing is left open."""
+    """No socket is left open."""
     port = urlsplit(server.endpoint).port
     assert port
     with pytest.raises(OSError, match="in use"):
@@ -577,12 +577,12 @@ def test_a_taken_port_is_an_error(server: Server, local_session: LocalSession) -
 
 
 def test_it_listens_on_the_loopback_interface_only(server: Server) -> None:
-    """Whatever the machine's other addresses are."""
+    """The machine's other addresses are not served."""
     assert server._listener.getsockname()[0] == "127.0.0.1"
 
 
 def test_the_clock_of_signatures_can_be_given(tmp_path: Path) -> None:
-    """A client whose clock is wrong hears what time it is, in the header that botocore corrects itself by."""
+    """A client with a wrong clock receives the time in the header by which botocore corrects itself."""
     ahead = VirtualClock(time.time() + 7200)
     with Server(Engine(tmp_path), clock=ahead) as server, contextlib.closing(RawConnection(server)) as made:
         made.send(signed_call(server, "SageMaker.ListProcessingJobs", b"{}"))
@@ -610,7 +610,7 @@ def test_a_wrong_secret_is_403(http_client: Callable[..., Any]) -> None:
 
 
 def test_a_head_is_read() -> None:
-    """Names in lower case, what is there twice joined, and a whole URL taken apart."""
+    """Names become lower case, repeated headers are joined, and a whole URL is split."""
     data = b"PUT http://a.localhost:1/x%20y?b#c HTTP/1.1\r\nHost: z\r\nX-A: 1\r\nx-a:\t2 \r\nContent-Length: 3\r\n\r\n"
     assert end_of_head(data + b"abc") == len(data)
     head = parse_head(data)
@@ -620,7 +620,7 @@ def test_a_head_is_read() -> None:
 
 
 def test_a_head_that_cannot_become_one_is_refused_early() -> None:
-    """Not only when it is complete."""
+    """The error comes before the head is complete."""
     assert end_of_head(b"GET / HTTP/1.1\r\nHost") is None
     for data in (b"\x00", b"G" * (http_module.MAX_REQUEST_LINE + 1), b"G\n" + b"x" * http_module.MAX_HEAD):
         with pytest.raises(ApiError):
@@ -628,7 +628,7 @@ def test_a_head_that_cannot_become_one_is_refused_early() -> None:
 
 
 def test_an_answer_cannot_be_split() -> None:
-    """A header's value has no line's end, wherever it comes from."""
+    """Line ends in a header's value are replaced."""
     head = response_head(299, {"A": "b\r\nC: d\x00", "Ü": "é"})
     assert head == "HTTP/1.1 299 Unknown\r\nA: b  C: d \r\nÜ: é\r\n\r\n".encode()
 
@@ -636,7 +636,7 @@ def test_an_answer_cannot_be_split() -> None:
 def test_a_stream_of_the_wrong_length_is_noticed(
     server: Server, wire: RawConnection, local_session: LocalSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The connection ends, so that the client sees that something is missing."""
+    """The connection ends, so that the client notices the missing bytes."""
     answer = {"Body": io.BytesIO(b"x" * 100_000), "ContentLength": 200_000}
     monkeypatch.setattr(local_session.engine, "handle", lambda *_: answer)
     wire.send(signed(server, "GET", "/bucket/key"))

@@ -30,7 +30,7 @@ COMMAND = [sys.executable, "-m", "processing.local", "serve"]
 
 @contextlib.contextmanager
 def serving(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    """Run the command, and give the process and the variables that it prints."""
+    """Run the command, and yield the process and the variables that it prints."""
     command = [*COMMAND, "--home", str(home), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -60,7 +60,7 @@ def client(service: str, variables: dict[str, str], **options: Any) -> Any:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_serves_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
-    """With the printed keys; a wrong secret gets 403; then it exits with 0 and without output."""
+    """The printed keys work, and a wrong secret gets 403. The command exits with 0 and without output."""
     lines = tmp_path / "environment"
     with serving(tmp_path / "home", "--region", "eu-west-1", "--env-file", str(lines)) as (process, variables):
         with contextlib.closing(client("sts", variables)) as sts:
@@ -79,7 +79,7 @@ def test_it_serves_until_a_signal(tmp_path: Path, number: signal.Signals) -> Non
 
 
 def test_jobs_go_by_the_commands_settings(tmp_path: Path) -> None:
-    """An option is a setting of the engine's."""
+    """Each option is a setting of the engine."""
     with serving(tmp_path / "home", "--image", "my:image=/nowhere", "--tick", "0.01") as (_, variables):
         request: dict[str, Any] = {
             "ProcessingJobName": "job",
@@ -122,7 +122,7 @@ def test_what_cannot_be_served_is_one_line(tmp_path: Path, options: list[str], m
 
 
 def test_what_would_lead_elsewhere_is_unset(tmp_path: Path) -> None:
-    """A shell that reads the lines has nothing left of another setting."""
+    """A shell that evaluates the lines unsets conflicting variables."""
     keys = install_credentials(tmp_path).keys._replace(token="a 'token'")
     ours = client_environment("http://127.0.0.1:1", keys, "us-east-1")
     theirs = {"AWS_PROFILE": "mine", "AWS_ENDPOINT_URL_S3": "https://x", "AWS_SESSION_TOKEN": "old", "OTHER": "kept"}

@@ -1,4 +1,4 @@
-"""The protocols of SQS and CloudWatch: a request of any of them is answered in it, whatever the model prefers."""
+"""The protocols of SQS and CloudWatch: each request is answered in its own protocol, not the model's preferred one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TIME = dt.datetime(2026, 11, 21, 7, 0, 0, 250_000, dt.timezone.utc)
 
 
 def request_of(service: str, protocol: str, operation: str, params: Mapping[str, Any]) -> Request:
-    """What botocore sends in a protocol."""
+    """Return botocore's request in a protocol."""
     model = query_model(service) if protocol == "query" else service_model(service)
     written: Any = create_serializer(protocol, include_validation=False).serialize_to_request(
         dict(params), model.operation_model(operation)
@@ -49,13 +49,13 @@ def request_of(service: str, protocol: str, operation: str, params: Mapping[str,
 
 
 def with_signature(service: str, headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers with as much of a signature as says which service it is."""
+    """Return headers with a signature that names the service and is not valid."""
     scope = f"Credential=KEY/20261121/us-east-1/{SERVICES[service]}/aws4_request"
     return {**headers, "Authorization": f"AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0"}
 
 
 def parsed(service: str, protocol: str, operation: str, response: Response) -> dict[str, Any]:
-    """What botocore makes of an answer."""
+    """Return botocore's result for an answer."""
     model = query_model(service) if protocol == "query" else service_model(service)
     body = {
         "headers": HeadersDict(response.headers),
@@ -155,7 +155,7 @@ CALLS: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
 def test_calls_pass_in_every_protocol(
     service: str, protocol: str, operation: str, params: dict[str, Any], result: dict[str, Any]
 ) -> None:
-    """The handler sees what the client gave, the client what the handler answered."""
+    """The handler receives the client's parameters, and the client the handler's result."""
     seen: list[Any] = []
 
     def handle(*call: Any) -> Mapping[str, Any]:
@@ -176,7 +176,7 @@ def test_calls_pass_in_every_protocol(
 
 @pytest.mark.parametrize(("service", "protocol"), PROTOCOLS)
 def test_errors_pass_in_every_protocol(service: str, protocol: str) -> None:
-    """With the code that users of the query protocol know, and beside it the name of the shape."""
+    """Clients receive the code of the query protocol and the name of the shape."""
     code, shape = {
         "sqs": ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"),
         "cloudwatch": ("InvalidParameterValue", "InvalidParameterValueException"),
@@ -198,7 +198,7 @@ def test_errors_pass_in_every_protocol(service: str, protocol: str) -> None:
 
 
 def handled(request: Request) -> tuple[Any, Response]:
-    """What a handler is called with for a request, and the answer."""
+    """Return the arguments of the handler's call for a request, and the answer."""
     seen: list[Any] = []
 
     def handle(*call: Any) -> Mapping[str, Any]:
@@ -238,7 +238,7 @@ def test_old_sqs_forms_are_read() -> None:
 
 
 def test_forms_are_read_however_they_are_filled() -> None:
-    """Numbers in any order, with gaps, and absurd; as many elements as fit, each looked at once."""
+    """Numbers may have any order, gaps and any size. The time is linear in the number of elements."""
     fields = {"Action": "ListQueues", "Version": "2012-11-05", "QueueUrl.x": "1", ".": "", "": "x"}
     fields |= {
         "AttributeName.10": "c",
@@ -255,7 +255,7 @@ def test_forms_are_read_however_they_are_filled() -> None:
 
 
 def test_old_sqs_answers_have_the_documented_elements() -> None:
-    """Not only what botocore reads back with our names."""
+    """The names of the elements are checked in the text, since botocore reads them with our names."""
     result = {"Messages": [{"Body": "b", "Attributes": {"SenderId": "s"}}]}
     request = Request.from_url("POST", "http://h/", {"content-type": FORM}, "Action=ReceiveMessage&Version=2012-11-05")
     body = bytes(codec.handle_request(lambda *_: result, request).body).decode()  # type: ignore[arg-type]
@@ -266,7 +266,7 @@ def test_old_sqs_answers_have_the_documented_elements() -> None:
 
 @pytest.mark.parametrize(("service", "protocol"), PROTOCOLS)
 def test_requests_may_be_compressed(service: str, protocol: str) -> None:
-    """With gzip, of any protocol; what is no gzip, or too large, is the client's fault."""
+    """Every protocol accepts gzip. Invalid or too large data is the client's error."""
     operation, params, _ = CALLS[service][0]
     plain = request_of(service, protocol, operation, params)
     headers = {**plain.headers, "content-encoding": "gzip"}
@@ -280,7 +280,7 @@ def test_requests_may_be_compressed(service: str, protocol: str) -> None:
 
 
 def test_cbor_is_refused() -> None:
-    """With an error in JSON that names the protocols that the engine has; the handler is not called."""
+    """The error is in JSON and names the engine's protocols. The handler is not called."""
     headers = {"smithy-protocol": "rpc-v2-cbor", "content-type": "application/cbor"}
     url = "http://h/service/GraniteServiceVersion20100801/operation/ListMetrics"
     for sent in (headers, with_signature("cloudwatch", headers)):
@@ -292,8 +292,8 @@ def test_cbor_is_refused() -> None:
         assert "json or query" in error["message"]
 
 
-def test_json_says_numbers_that_are_none() -> None:
-    """NaN and the infinities are texts in JSON."""
+def test_json_has_strings_for_non_finite_numbers() -> None:
+    """NaN and the infinities are strings in JSON."""
     headers = {
         "x-amz-target": "GraniteServiceVersion20100801.PutMetricData",
         "content-type": "application/x-amz-json-1.0",
@@ -307,7 +307,7 @@ def test_json_says_numbers_that_are_none() -> None:
 
 
 def test_json_is_answered_in_its_version() -> None:
-    """1.1 to SageMaker's clients, 1.0 to those of SQS; without a content type, 1.1."""
+    """The version is that of the request: 1.1 for SageMaker, 1.0 for SQS. Without a content type it is 1.1."""
     for sent, answered in (
         ("application/x-amz-json-1.0", "1.0"),
         ("application/x-amz-json-1.1; charset=utf-8", "1.1"),

@@ -1,4 +1,4 @@
-"""Signatures: what botocore signs is taken, and nothing else."""
+"""Signatures of version 4: botocore's are accepted, and any changed request is refused."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ EMPTY = hashlib.sha256(b"").hexdigest()
 
 @pytest.fixture(autouse=True)
 def _botocore_signs_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Botocore's signers take the time from a function of its own."""
+    """Freeze the function from which botocore's signers get the time."""
     stop_the_clock(monkeypatch)
 
 
 def stop_the_clock(patch: pytest.MonkeyPatch, moment: dt.datetime = NOW) -> None:
-    """Let botocore sign at that time."""
+    """Make botocore sign at a time."""
     patch.setattr(auth, "get_current_datetime", lambda **_: moment.replace(tzinfo=None))
 
 
 def verifier(moment: dt.datetime = NOW) -> SignatureVerifier:
-    """A verifier whose clock stands."""
+    """Return a verifier with a fixed clock."""
     return SignatureVerifier(CREDENTIALS, VirtualClock(moment.timestamp()))
 
 
 def boto(keys: Keys = KEYS) -> BotoCredentials:
-    """The keys as botocore takes them."""
+    """Return the keys as botocore's credentials."""
     return BotoCredentials(keys.access_key, keys.secret_key, keys.token)
 
 
@@ -67,7 +67,7 @@ def header_signed(
     service: str = "s3",
     keys: Keys = KEYS,
 ) -> Request:
-    """A request with botocore's signature in its header."""
+    """Return a request with botocore's signature in its header."""
     request = AWSRequest(method, url, data=body, headers=dict(headers or {}))
     request.headers["Host"] = urlsplit(url).netloc
     request.context["payload_signing_enabled"] = True
@@ -84,7 +84,7 @@ def presigned(
     keys: Keys = KEYS,
     headers: dict[str, str] | None = None,
 ) -> Request:
-    """A request with botocore's signature in its URL."""
+    """Return a request with botocore's signature in its URL."""
     request = AWSRequest(method, url, headers=dict(headers or {}))
     request.headers["Host"] = urlsplit(url).netloc
     signer: Any = auth.S3SigV4QueryAuth if service == "s3" else auth.SigV4QueryAuth
@@ -93,13 +93,13 @@ def presigned(
 
 
 def plain(request: AWSRequest, body: bytes) -> Request:
-    """The request as the server sees it."""
+    """Return the request as the server receives it."""
     prepared = request.prepare()
     return Request.from_url(prepared.method, prepared.url, dict(prepared.headers.items()), body)
 
 
 def refused(request: Request, protocol: Protocol = "rest", moment: dt.datetime = NOW) -> tuple[str, int]:
-    """The code and the status with which a request is refused."""
+    """Return the code and the status of a refusal."""
     with pytest.raises(ApiError) as caught:
         verifier(moment).verify(request, protocol)[1].content()
     return caught.value.code, caught.value.status
@@ -120,8 +120,8 @@ def refused(request: Request, protocol: Protocol = "rest", moment: dt.datetime =
         ("GET", "/bucket?prefix=%2B&prefix=%20&a", b""),
     ],
 )
-def test_what_botocore_signs_for_s3_is_taken(method: str, path: str, body: bytes) -> None:
-    """Paths are encoded once, the parameters of the query sorted, and the body is what it was."""
+def test_botocores_signatures_for_s3_are_accepted(method: str, path: str, body: bytes) -> None:
+    """Paths are encoded once, query parameters are sorted, and the body is unchanged."""
     signed = header_signed(method, URL + path, body, {"x-amz-meta-a": "  two   blanks ", "Content-Type": "a/b"})
     identity, request = verifier().verify(signed, "rest")
     assert identity == Identity()
@@ -130,15 +130,15 @@ def test_what_botocore_signs_for_s3_is_taken(method: str, path: str, body: bytes
 
 @pytest.mark.parametrize("path", ["/", "/a%20b/", "/x/../y", "/service/Granite/operation/ListMetrics"])
 @pytest.mark.parametrize("service", ["sagemaker", "logs", "sts", "monitoring"])
-def test_what_botocore_signs_for_other_services_is_taken(service: str, path: str) -> None:
-    """Paths are encoded twice, and the body is hashed to know."""
+def test_botocores_signatures_for_other_services_are_accepted(service: str, path: str) -> None:
+    """Paths are encoded twice, and the body is hashed by the verifier."""
     signed = header_signed("POST", URL + path, b'{"a": 1}', {"X-Amz-Target": "SageMaker.X"}, service)
     assert verifier().verify(signed, "json")[1].content() == b'{"a": 1}'
     assert refused(evolve(signed, body=b'{"a": 2}'), "json") == ("InvalidSignatureException", 403)
 
 
-def test_presigned_urls_are_taken_until_their_end() -> None:
-    """To the second; and not before their time, but for the skew that every clock may have."""
+def test_presigned_urls_are_valid_until_their_end() -> None:
+    """The end is exact to the second. A URL from the future is valid within the allowed skew only."""
     signed = presigned(expires=60)
     assert verifier(NOW + dt.timedelta(seconds=60)).verify(signed, "rest")[0] == Identity()
     assert refused(signed, moment=NOW + dt.timedelta(seconds=61)) == ("AccessDenied", 403)
@@ -146,8 +146,8 @@ def test_presigned_urls_are_taken_until_their_end() -> None:
     assert refused(signed, moment=NOW - dt.timedelta(minutes=16)) == ("AccessDenied", 403)
 
 
-def test_the_end_of_a_presigned_url_is_told() -> None:
-    """In S3's elements."""
+def test_the_end_of_a_presigned_url_is_reported() -> None:
+    """The error has S3's elements."""
     with pytest.raises(ApiError) as caught:
         verifier(NOW + dt.timedelta(hours=1)).verify(presigned(expires=60), "rest")
     assert caught.value.message == "Request has expired"
@@ -159,7 +159,7 @@ def test_the_end_of_a_presigned_url_is_told() -> None:
 
 
 def test_other_services_have_presigned_urls_too() -> None:
-    """As STS's GetCallerIdentity, which proves to others who somebody is."""
+    """Presigned GetCallerIdentity of STS proves an identity to third parties."""
     signed = presigned(url=f"{URL}/?Action=GetCallerIdentity&Version=2011-06-15", service="sts")
     assert verifier().verify(signed, "query")[0] == Identity()
     assert refused(signed, "query", NOW + dt.timedelta(hours=1)) == ("SignatureDoesNotMatch", 403)
@@ -172,7 +172,7 @@ def test_parameters_are_sorted_by_name() -> None:
 
 
 def test_headers_in_a_url_are_headers_of_the_request() -> None:
-    """The SDKs for Go and JavaScript put those that begin with `x-amz-` there."""
+    """The SDKs for Go and JavaScript put `x-amz-` headers in the URL."""
     signed = presigned("PUT", f"{URL}/bucket/key?x-amz-meta-a=b%20c&x-amz-storage-class=STANDARD_IA&x-id=PutObject")
     headers = verifier().verify(signed, "rest")[1].headers
     assert (headers["x-amz-meta-a"], headers["x-amz-storage-class"]) == ("b c", "STANDARD_IA")
@@ -180,7 +180,7 @@ def test_headers_in_a_url_are_headers_of_the_request() -> None:
 
 
 def test_a_signature_may_go_by_the_date_header() -> None:
-    """Where a client sends no X-Amz-Date."""
+    """A client without X-Amz-Date signs with Date."""
     signed = header_signed(headers={"Date": "Sat, 21 Nov 2026 07:00:00 GMT"})
     assert "x-amz-date" not in signed.headers
     assert verifier().verify(signed, "rest")[0] == Identity()
@@ -190,7 +190,7 @@ def test_a_signature_may_go_by_the_date_header() -> None:
 
 
 def test_a_date_beyond_all_calendars_is_none() -> None:
-    """As one that cannot be read."""
+    """A date outside the range of datetime is malformed."""
     signed = header_signed(headers={"Date": "Sat, 21 Nov 2026 07:00:00 GMT"})
     never = {**signed.headers, "date": "Fri, 31 Dec 9999 23:59:59 -0100"}
     assert refused(evolve(signed, headers=never)) == ("AccessDenied", 403)
@@ -205,7 +205,7 @@ def test_a_date_beyond_all_calendars_is_none() -> None:
     ],
 )
 def test_a_signature_is_for_one_service(protocol: Protocol, expected: tuple[str, int]) -> None:
-    """However good it is."""
+    """A valid signature for another service is refused."""
     for signed in (header_signed(), presigned()):
         with pytest.raises(ApiError) as caught:
             verifier().verify(signed, protocol, "sqs")
@@ -214,7 +214,7 @@ def test_a_signature_is_for_one_service(protocol: Protocol, expected: tuple[str,
 
 
 def test_the_operation_has_to_be_signed() -> None:
-    """Where a header names it: else a URL would be good for all operations of its service."""
+    """X-Amz-Target has to be signed. Otherwise a URL would be valid for all operations of its service."""
     signed = presigned(service="sqs")
     added = {**signed.headers, "x-amz-target": "AmazonSQS.PurgeQueue"}
     assert refused(evolve(signed, headers=added), "json") == ("IncompleteSignatureException", 400)
@@ -234,7 +234,7 @@ def test_the_operation_has_to_be_signed() -> None:
 def test_any_change_of_what_was_signed_is_refused(
     method: str, key: str, query: list[tuple[str, str]], body: bytes, meta: str, in_url: bool
 ) -> None:
-    """What botocore signs is taken; with another method, path, query, header or body it is not."""
+    """A changed method, path, query, header or body is refused."""
     text = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query)
     url = f"{URL}/bucket/{quote(key, safe='/~')}" + (f"?{text}" if text else "")
     with pytest.MonkeyPatch.context() as patch:
@@ -262,13 +262,13 @@ def test_any_change_of_what_was_signed_is_refused(
     ],
 )
 def test_a_wrong_secret_is_refused(protocol: Protocol, service: str, expected: tuple[str, int]) -> None:
-    """By the name that the service's clients know."""
+    """The error code is the one of the service's protocol."""
     keys = KEYS._replace(secret_key="another")
     assert refused(header_signed(service=service, keys=keys), protocol) == expected
 
 
-def test_s3_tells_what_it_computed() -> None:
-    """So that somebody who writes a signer can compare."""
+def test_s3_reports_its_computation() -> None:
+    """Authors of signers can compare the details."""
     with pytest.raises(ApiError) as caught:
         verifier().verify(evolve(header_signed(), method="PUT"), "rest")
     details = caught.value.details
@@ -288,7 +288,7 @@ def test_s3_tells_what_it_computed() -> None:
     ],
 )
 def test_an_unknown_key_is_refused(protocol: Protocol, expected: tuple[str, int]) -> None:
-    """Whoever's it is."""
+    """The error code is the one of the service's protocol."""
     assert refused(header_signed(keys=Keys("AKIAOTHER", "x")), protocol) == expected
 
 
@@ -301,13 +301,13 @@ def test_an_unknown_key_is_refused(protocol: Protocol, expected: tuple[str, int]
     ],
 )
 def test_no_signature_is_refused(protocol: Protocol, expected: tuple[str, int]) -> None:
-    """There is nothing public."""
+    """The engine has no public resources."""
     assert refused(Request("GET", "127.0.0.1:8000", "/bucket/key", "", {}), protocol) == expected
 
 
 @pytest.mark.parametrize("minutes", [-16, 16])
-def test_a_clock_that_is_wrong_is_told(minutes: int) -> None:
-    """S3 names both times; the others put them into a sentence."""
+def test_a_wrong_clock_is_reported(minutes: int) -> None:
+    """S3's error has both times as elements, other services' errors have them in the message."""
     moment = NOW + dt.timedelta(minutes=minutes)
     with pytest.raises(ApiError) as caught:
         verifier(moment).verify(header_signed(), "rest")
@@ -329,7 +329,7 @@ def test_a_clock_that_is_wrong_is_told(minutes: int) -> None:
 
 
 def test_temporary_keys_work_until_their_end() -> None:
-    """With their token, in a header or in the URL."""
+    """The token is in a header or in the URL."""
     who = Identity("arn:aws:sts::000000000000:assumed-role/role/me", "AROA:me")
     keys = CREDENTIALS.temporary(who, NOW.timestamp() + 100)
     for signed in (header_signed(keys=keys), presigned(keys=keys)):
@@ -356,7 +356,7 @@ def test_temporary_keys_work_until_their_end() -> None:
     ],
 )
 def test_other_kinds_of_signatures_are_named_as_such(authorization: str) -> None:
-    """Version 2, the asymmetric one, and what is none."""
+    """They are version 2, the asymmetric version, and unknown schemes."""
     request = Request("GET", "127.0.0.1", "/", "", {"authorization": authorization})
     assert refused(request) == ("InvalidRequest", 400)
     assert refused(request, "json") == ("IncompleteSignatureException", 400)
@@ -376,7 +376,7 @@ def test_other_kinds_of_signatures_are_named_as_such(authorization: str) -> None
     ],
 )
 def test_a_malformed_header_is_refused(old: str, new: str) -> None:
-    """As what it is: not as a wrong signature."""
+    """The error says that it is malformed, not that the signature is wrong."""
     signed = header_signed()
     headers = {**signed.headers, "authorization": signed.headers["authorization"].replace(old, new, 1)}
     assert refused(evolve(signed, headers=headers)) == ("AuthorizationHeaderMalformed", 400)
@@ -398,7 +398,7 @@ def test_a_malformed_header_is_refused(old: str, new: str) -> None:
     ],
 )
 def test_a_malformed_url_is_refused(old: str, new: str) -> None:
-    """As what it is."""
+    """The error says that the URL is malformed."""
     signed = presigned()
     assert old in signed.query
     changed = evolve(signed, query=signed.query.replace(old, new))
@@ -406,14 +406,14 @@ def test_a_malformed_url_is_refused(old: str, new: str) -> None:
 
 
 def test_a_url_and_a_header_at_once_are_refused() -> None:
-    """Nobody could tell which of them counts."""
+    """It would be ambiguous which one counts."""
     signed = header_signed(url=f"{URL}/b/k?X-Amz-Algorithm=AWS4-HMAC-SHA256")
     assert refused(signed) == ("InvalidArgument", 400)
 
 
 @pytest.mark.parametrize("signature", ["", "é", "0" * 63, "0" * 64])
 def test_any_text_in_the_signatures_place_is_refused(signature: str) -> None:
-    """Also one that is not ASCII."""
+    """The text may have other characters than ASCII."""
     signed = header_signed()
     head = signed.headers["authorization"].rpartition("=")[0]
     headers = {**signed.headers, "authorization": f"{head}={signature}"}
@@ -424,7 +424,7 @@ def test_any_text_in_the_signatures_place_is_refused(signature: str) -> None:
 
 
 class Trickle:
-    """A stream that gives a few bytes at a time."""
+    """A stream that returns a few bytes at a time."""
 
     def __init__(self, data: bytes) -> None:
         self._file = io.BytesIO(data)
@@ -435,7 +435,7 @@ class Trickle:
 
 
 def test_a_stream_is_held_against_its_hash() -> None:
-    """While it is read; at its end it breaks off."""
+    """The hash is checked while the body streams. A wrong one raises an error at the end."""
     signed = header_signed("PUT", body=b"some more bytes")
     taken = verifier().verify(evolve(signed, body=Trickle(b"some more bytes")), "rest")[1]
     assert taken.content() == b"some more bytes"
@@ -446,7 +446,7 @@ def test_a_stream_is_held_against_its_hash() -> None:
 
 
 def test_the_hash_of_a_chunked_body_is_checked() -> None:
-    """A body that calls itself chunked, in a header that need not be signed, is read to its end all the same."""
+    """An unsigned header may call the body chunked. It is still read to its end, where its hash is checked."""
     chunks = b"3\r\nabc\r\n0\r\n\r\n"
     signed = header_signed("PUT", body=chunks)
     for body, more in ((chunks, b""), (chunks.replace(b"b", b"x"), b""), (chunks, b"more")):
@@ -460,7 +460,7 @@ def test_the_hash_of_a_chunked_body_is_checked() -> None:
 
 
 def test_an_unsigned_body_may_be_anything() -> None:
-    """The client says so in the header that it signs: botocore does where the connection is encrypted."""
+    """A signed header may exclude the body, as botocore's does over TLS."""
     request = AWSRequest("PUT", "https://127.0.0.1:8000/b/k", data=b"x", headers={"Content-MD5": "md5"})
     request.headers["Host"] = "127.0.0.1:8000"
     request.context["payload_signing_enabled"] = False
@@ -473,7 +473,7 @@ def test_an_unsigned_body_may_be_anything() -> None:
 
 @pytest.mark.parametrize("claimed", ["", "x", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", EMPTY.upper()])
 def test_what_stands_for_a_body_is_known(claimed: str) -> None:
-    """A hash, or one of S3's words; nothing else is taken."""
+    """The payload hash is a SHA-256 or one of S3's constants."""
     signed = header_signed("PUT", body=b"x")
     assert refused(evolve(signed, headers={**signed.headers, "x-amz-content-sha256": claimed})) == (
         "InvalidArgument",
@@ -487,7 +487,7 @@ def test_what_stands_for_a_body_is_known(claimed: str) -> None:
 def chunk_signed(
     pieces: list[bytes], trailer: str | None = None, encoding: str = "aws-chunked"
 ) -> tuple[Request, bytes]:
-    """A request whose chunks are signed one by one, as the documentation of S3 has it; and the body."""
+    """Return a request with signed chunks, after the documentation of S3, and its body."""
     kind = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" + ("-TRAILER" if trailer else "")
     headers = {"X-Amz-Content-SHA256": kind, "Content-Encoding": encoding}
     headers["x-amz-decoded-content-length"] = str(sum(map(len, pieces)))
@@ -518,7 +518,7 @@ def chunk_signed(
 
 
 def read_chunks(signed: Request, body: bytes) -> bytes:
-    """What is in the body, once its signatures are checked."""
+    """Return the decoded body after its signatures are checked."""
     taken = verifier().verify(evolve(signed, body=Trickle(body)), "rest")[1]
     assert not isinstance(taken.body, bytes)
     return ChunkedBody(taken.body, signed.headers.get("x-amz-trailer", ""), taken.chunks).read()
@@ -526,7 +526,7 @@ def read_chunks(signed: Request, body: bytes) -> bytes:
 
 @pytest.mark.parametrize("trailer", [None, "x-amz-checksum-crc32:AAAAAA=="])
 def test_signed_chunks_are_checked(trailer: str | None) -> None:
-    """Each against its own signature, and the trailing headers against theirs."""
+    """Each chunk and the trailing headers have signatures of their own."""
     signed, body = chunk_signed([b"first chunk", b"second"], trailer)
     assert read_chunks(signed, body) == b"first chunksecond"
     changes = [(b"first", b"frost"), (b"second", b"sekond"), (b"chunk-signature=", b"chunk-signature=0")]
@@ -539,7 +539,7 @@ def test_signed_chunks_are_checked(trailer: str | None) -> None:
 
 @pytest.mark.parametrize("trailer", [None, "x-amz-checksum-crc32:WZOK0A=="])
 def test_the_server_checks_signed_chunks(trailer: str | None, local_session: LocalSession) -> None:
-    """Whether or not Content-Encoding says that there are any; of wrong ones nothing is kept."""
+    """The check does not depend on Content-Encoding. An object with a wrong chunk is not stored."""
     local_session.engine.objects.create_bucket("bucket")
     clock = VirtualClock(NOW.timestamp())
     with (

@@ -1,4 +1,4 @@
-"""Presigned URLs of version 2: what boto3 makes by default in us-east-1 is taken, and nothing else."""
+"""Presigned URLs of version 2: boto3's default in us-east-1 is accepted, and any changed URL is refused."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ URL = "http://127.0.0.1:8000/bucket/key"
 
 
 class Signer(auth.HmacV1QueryAuth):
-    """Botocore's, at a time that stands."""
+    """Botocore's signer with a fixed time."""
 
     def _get_date(self) -> str:
         return str(NOW + LIFETIME)
 
 
 def presigned(method: str = "GET", url: str = URL, headers: dict[str, str] | None = None, keys: Keys = KEYS) -> Request:
-    """A request for a URL that botocore presigned for a minute, with the plain headers that were signed."""
+    """Return a request for a URL that botocore presigned for a minute, with the signed headers."""
     request = AWSRequest(method, url, headers=dict(headers or {}))
     signer: Any = Signer(BotoCredentials(keys.access_key, keys.secret_key, keys.token), expires=LIFETIME)
     signer.add_auth(request)
@@ -44,12 +44,12 @@ def presigned(method: str = "GET", url: str = URL, headers: dict[str, str] | Non
 
 
 def verify(request: Request, moment: float = NOW) -> tuple[Identity, Request]:
-    """Check a request at a time."""
+    """Verify a request at a time."""
     return SignatureVerifier(Credentials(KEYS), VirtualClock(moment)).verify(request, "rest")
 
 
 def refused(request: Request, moment: float = NOW) -> tuple[str, int]:
-    """The code and the status with which a request is refused."""
+    """Return the code and the status of a refusal."""
     with pytest.raises(ApiError) as caught:
         verify(request, moment)
     return caught.value.code, caught.value.status
@@ -66,8 +66,8 @@ def refused(request: Request, moment: float = NOW) -> tuple[str, int]:
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "PUT", "HEAD", "DELETE"])
-def test_what_botocore_presigns_is_taken(method: str, url: str) -> None:
-    """Whatever the path and the parameters."""
+def test_botocores_presigned_urls_are_accepted(method: str, url: str) -> None:
+    """Paths and parameters may have any characters."""
     signed = presigned(method, url)
     assert verify(signed)[0] == Identity()
     assert refused(Request.from_url("POST", f"http://{signed.host}{signed.path}?{signed.query}", {}, b"")) == (
@@ -101,26 +101,26 @@ def test_a_wrong_secret_and_an_unknown_key_are_refused() -> None:
 
 
 @pytest.mark.parametrize("extra", ["acl", "%61cl", "t%61gging=", "respons%65-content-type=text%2Fhtml"])
-def test_no_way_to_write_a_parameter_gets_around_the_signature(extra: str) -> None:
-    """Those that are signed are so however they are encoded."""
+def test_no_encoding_of_a_parameter_evades_the_signature(extra: str) -> None:
+    """A signed parameter is covered in every encoding."""
     signed = presigned()
     assert refused(evolve(signed, query=f"{signed.query}&{extra}")) == ("SignatureDoesNotMatch", 403)
 
 
 @pytest.mark.parametrize("expires", ["", "x", "-1", "1" * 13, "\u0661"])
-def test_an_end_that_is_none_is_refused(expires: str) -> None:
-    """Before anything is computed."""
+def test_an_invalid_end_is_refused(expires: str) -> None:
+    """The refusal precedes the computation of a signature."""
     old = Request("GET", "127.0.0.1", "/b/k", f"AWSAccessKeyId=a&Expires={expires}&Signature=c", {})
     assert refused(old) == ("AccessDenied", 403)
 
 
 def test_parameters_that_are_missing_are_named() -> None:
-    """An end is needed."""
+    """Expires is required."""
     assert refused(Request("GET", "127.0.0.1", "/b/k", "AWSAccessKeyId=a&Signature=c", {})) == ("AccessDenied", 403)
 
 
 def test_urls_of_boto3_move_objects(http_client: Callable[..., Any]) -> None:
-    """Over HTTP, by whoever has the URL."""
+    """They work over HTTP without a key."""
     s3 = http_client("s3")
     s3.create_bucket(Bucket="a-bucket")
     where = {"Bucket": "a-bucket", "Key": "ä/b c"}

@@ -1,4 +1,4 @@
-"""The local session: every client of its boto3 session reaches the engine, and nothing else does."""
+"""The local session: every client of its boto3 session reaches the engine, and no other client does."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ if TYPE_CHECKING:
 
 
 class Recording:
-    """A transport around another one that notes what passes."""
+    """A transport that records the operations and passes requests on."""
 
     def __init__(self, inner: Transport) -> None:
         self.inner = inner
         self.seen: list[tuple[str, str]] = []
 
     def send(self, request: AWSPreparedRequest) -> AWSResponse:
-        """Note the operation and pass the request on."""
+        """Record the operation and pass the request on."""
         self.seen.append(identify(request))
         return self.inner.send(request)
 
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> tuple[LocalSession, Recording]:
-    """A session, and what goes through its transport."""
+    """A session and the record of its transport."""
     made: list[Recording] = []
 
     def wrap(inner: Transport) -> Recording:
@@ -62,7 +62,7 @@ def recorded(tmp_path: Path) -> tuple[LocalSession, Recording]:
 
 
 def test_every_client_and_resource_goes_to_the_engine(recorded: tuple[LocalSession, Recording]) -> None:
-    """Also those that the session did not make, with settings of their own."""
+    """Clients of the botocore session with settings of their own reach it too."""
     session, recording = recorded
     boto = session.boto_session
     boto.client("s3").create_bucket(Bucket="bucket")
@@ -131,7 +131,7 @@ def test_another_service_is_refused_in_its_own_protocol(local_session: LocalSess
 
 
 def test_the_engine_checks_parameters_in_awss_words(local_session: LocalSession) -> None:
-    """What botocore's own validator lets through."""
+    """The engine finds what botocore's own validator accepts."""
     with pytest.raises(ClientError) as caught:
         local_session.client("sagemaker").list_processing_jobs(SortBy="Age")
     assert caught.value.response["Error"] == {
@@ -143,14 +143,14 @@ def test_the_engine_checks_parameters_in_awss_words(local_session: LocalSession)
 
 
 def test_an_answer_has_a_date_and_an_id(local_session: LocalSession) -> None:
-    """Server time is what submission compares creation times with."""
+    """Submission compares creation times with the server's time."""
     metadata = local_session.client("sts").get_caller_identity()["ResponseMetadata"]
     assert metadata["HTTPHeaders"]["date"].endswith("GMT")
     assert len(metadata["RequestId"]) == 16
 
 
 def test_sessions_share_a_folder(tmp_path: Path) -> None:
-    """And another folder is another world."""
+    """Another folder shares nothing."""
     first, second = LocalSession(tmp_path / "a"), LocalSession(str(tmp_path / "a"))
     first.client("s3").create_bucket(Bucket="bucket")
     assert [bucket["Name"] for bucket in second.client("s3").list_buckets()["Buckets"]] == ["bucket"]
@@ -212,7 +212,7 @@ def test_a_body_that_is_not_read_is_closed(local_session: LocalSession) -> None:
 
 
 class TestSession:
-    """What LocalSession does besides."""
+    """LocalSession beyond its transport."""
 
     def test_it_is_a_session(self, local_session: LocalSession) -> None:
         """With an account and a bucket, and no call for either."""
@@ -224,7 +224,7 @@ class TestSession:
         assert local_session.expand_role("arn:aws:iam::1:role/x") == "arn:aws:iam::1:role/x"
 
     def test_the_bucket_that_was_named_is_made(self, recorded: tuple[LocalSession, Recording], tmp_path: Path) -> None:
-        """Others stay missing, so that a wrong name is noticed; making it takes no call."""
+        """It takes no call. Other buckets stay missing, so that a wrong name is noticed."""
         session = LocalSession(tmp_path, default_bucket="my-bucket")
         session.ensure_bucket("my-bucket")
         session.ensure_bucket("other-bucket")
@@ -233,7 +233,7 @@ class TestSession:
         assert recorded[1].seen == []
 
     def test_the_folder_is_the_environments(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """PROCESSING_LOCAL_HOME, else the user's data folder; it is made for its owner alone."""
+        """It is PROCESSING_LOCAL_HOME, or else the user's data folder, and readable by its owner only."""
         monkeypatch.setenv("PROCESSING_LOCAL_HOME", str(tmp_path / "chosen"))
         assert LocalSession().engine.home == tmp_path / "chosen"
         assert (tmp_path / "chosen").stat().st_mode & 0o777 == 0o700
@@ -245,7 +245,7 @@ class TestSession:
         assert Engine().home == tmp_path / "home" / ".local" / "share" / "sm-processing"
 
     def test_every_setting_is_one_of_the_session_and_of_the_command(self) -> None:
-        """Under its own name; of the command those that come several times in the singular."""
+        """Options of the command that may be repeated are in the singular."""
         names = {each.name for each in attrs.fields(EngineSettings)}
         assert names <= set(inspect.signature(LocalSession).parameters)
         parser = argparse.ArgumentParser()
@@ -254,7 +254,7 @@ class TestSession:
         assert names <= {*options, *(f"{name}s" for name in options)}
 
     def test_settings_are_given_whole_or_in_parts(self, tmp_path: Path) -> None:
-        """Not both, and wrong ones are said at once."""
+        """Both at once are refused, and wrong settings are reported at once."""
         parts = LocalSession(tmp_path, tick=0.5, sandbox="rewriting", images={"a": "b"})
         assert parts.engine.settings == EngineSettings(tick=0.5, sandbox="rewriting", images=(("a", "b"),))
         whole = EngineSettings(grace=3)
@@ -280,7 +280,7 @@ class TestSession:
 
 
 def test_no_code_runs_when_an_answer_is_dropped(local_session: LocalSession) -> None:
-    """A Ctrl-C that comes in such a moment is lost, and a wait drops many answers."""
+    """A Ctrl-C at such a moment would be lost, and a wait drops many answers."""
     request = botocore.awsrequest.AWSRequest("GET", "http://s3.processing.localhost/").prepare()
     answer = InProcessTransport(local_session.engine).send(request)
     assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""The wire codec: what botocore writes is read, what is written botocore reads; and forms that it does not write."""
+"""The codec: it reads botocore's requests, botocore reads its answers, and it reads further forms."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ UNTESTED = {"ContentMD5", "Body", "Expires", "OptionalObjectAttributes", "Conten
 
 
 def values(shape: Any, depth: int = 0) -> st.SearchStrategy[Any]:
-    """Values of a shape, of its type rather than within its limits; what is outside of a body is plain ASCII."""
+    """Values of a shape's type, which ignore its limits. Values outside a body are plain ASCII."""
     located = "location" in shape.serialization
     kind = shape.type_name
     if kind == "structure":
@@ -117,13 +117,13 @@ def values(shape: Any, depth: int = 0) -> st.SearchStrategy[Any]:
 
 
 def _some(optional: dict[str, Any]) -> dict[str, Any]:
-    """Optional members; of very large structures the first ones, to keep the examples small."""
+    """Optional members, of very large structures the first ones only, to keep the examples small."""
     return dict(list(optional.items())[:25])
 
 
 @functools.cache
 def service_model(service: str) -> Any:
-    """A model of the tests' own: S3 clients change the paths in the one that they are made of."""
+    """A separate model, since S3 clients change the paths in theirs."""
     return botocore.session.Session().get_service_model(service)
 
 
@@ -142,7 +142,7 @@ def output_values(service: str, operation: str) -> st.SearchStrategy[Any]:
 
 
 def written(service: str, operation: str, params: dict[str, Any]) -> Request:
-    """The request that botocore makes of parameters."""
+    """Return botocore's request for parameters."""
     model = service_model(service)
     serializer = create_serializer(model.resolved_protocol, include_validation=False)
     made = serializer.serialize_to_request(params, model.operation_model(operation))
@@ -161,7 +161,7 @@ def written(service: str, operation: str, params: dict[str, Any]) -> Request:
 
 
 def without_returns(value: Any) -> Any:
-    """A value without carriage returns, which botocore's serializer leaves to a handler for the few operations."""
+    """Return a value without carriage returns. botocore's serializer leaves them to handlers of few operations."""
     if isinstance(value, dict):
         return {key: without_returns(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -170,7 +170,7 @@ def without_returns(value: Any) -> Any:
 
 
 def tidy(value: Any) -> Any:
-    """A value without what the wire cannot tell: empty structures and lists."""
+    """Return a value without empty structures and lists, which some protocols cannot express."""
     if isinstance(value, dict):
         return {key: tidy(each) for key, each in value.items() if tidy(each) not in (None, {}, [])}
     if isinstance(value, (list, tuple)):
@@ -184,7 +184,7 @@ def tidy(value: Any) -> Any:
 @pytest.mark.parametrize(("service", "operation"), OPERATIONS)
 @given(data=st.data())
 def test_what_botocore_writes_is_read(service: str, operation: str, data: st.DataObject) -> None:
-    """Service, operation and every parameter come out as they went in."""
+    """Service, operation and every parameter are decoded unchanged."""
     params = data.draw(input_values(service, operation))
     if service == "s3":
         params = without_returns(params)
@@ -202,7 +202,7 @@ def test_what_botocore_writes_is_read(service: str, operation: str, data: st.Dat
 @pytest.mark.parametrize(("service", "operation"), OPERATIONS)
 @given(data=st.data())
 def test_what_is_written_botocore_reads(service: str, operation: str, data: st.DataObject) -> None:
-    """A result comes out of botocore's parser as the handler gave it."""
+    """botocore parses the handler's result unchanged."""
     result = data.draw(output_values(service, operation))
     model = service_model(service)
     shape: Any = model.operation_model(operation).output_shape
@@ -223,7 +223,7 @@ def test_what_is_written_botocore_reads(service: str, operation: str, data: st.D
 
 
 def error_of(service: str, request: Request, error: ApiError) -> dict[str, Any]:
-    """What botocore makes of an error answer."""
+    """Return botocore's error for an answer."""
     response = codec._encode_error(error, request, "ID")
     parser = create_parser(service_model(service).resolved_protocol)
     body = {"headers": response.headers, "status_code": response.status, "body": response.body, "context": {}}
@@ -263,8 +263,8 @@ def test_a_bucket_may_stand_in_the_host(method: str, host: str, path: str, expec
     assert (call.params["Bucket"], call.params["Key"]) == expected
 
 
-def test_a_service_is_told_by_its_signature() -> None:
-    """Where the host is no help, as on a loopback port, the credential scope names the service."""
+def test_a_service_is_identified_by_its_signature() -> None:
+    """On a loopback port the host does not name the service. The credential scope does."""
     scope = "AWS4-HMAC-SHA256 Credential=AKIA/20240101/us-east-1/sts/aws4_request, SignedHeaders=host, Signature=0"
     headers = {"authorization": scope, "content-type": "application/x-www-form-urlencoded; charset=utf-8"}
     body = b"Action=GetCallerIdentity&Version=2011-06-15"
@@ -318,7 +318,7 @@ def test_malformed_s3_is_an_answer(method: str, path: str, body: bytes, code: by
 
 
 def chunked(data: bytes, size: int, *, signed: bool, trailer: bytes = b"") -> bytes:
-    """An aws-chunked body, as clients make it."""
+    """Return an aws-chunked body as clients encode it."""
     signature = b";chunk-signature=" + b"0" * 64 if signed else b""
     pieces = [data[at : at + size] for at in range(0, len(data), size)]
     body = b"".join(b"%x%s\r\n%s\r\n" % (len(piece), signature, piece) for piece in pieces)
@@ -326,7 +326,7 @@ def chunked(data: bytes, size: int, *, signed: bool, trailer: bytes = b"") -> by
 
 
 class Dribble:
-    """A stream that gives a few bytes at a time, as a socket may."""
+    """A stream that returns a few bytes at a time, as a socket may."""
 
     def __init__(self, data: bytes, most: int) -> None:
         self._file = io.BytesIO(data)
@@ -345,7 +345,7 @@ class Dribble:
     signed=st.booleans(),
 )
 def test_a_chunked_body_is_what_was_put_into_it(data: bytes, size: int, most: int, amount: int, signed: bool) -> None:
-    """However it is cut, on either side; the checksum that trails it is found."""
+    """It is the same for every division into chunks and reads. The trailing checksum is found."""
     trailer = b"x-amz-checksum-crc32:" + base64.b64encode(zlib.crc32(data).to_bytes(4, "big")) + b"\r\n"
     body = ChunkedBody(Dribble(chunked(data, size, signed=signed, trailer=trailer), most), "x-amz-checksum-crc32")
     assert body.checksums == {"crc32": ""}
@@ -365,7 +365,7 @@ def test_a_cut_chunked_body_is_an_error(cut: int) -> None:
 
 
 def test_a_chunked_put_is_an_object_without_its_coding() -> None:
-    """Length and coding are those of the bytes inside."""
+    """Length and coding of the object are those of the decoded bytes."""
     headers = {
         "content-encoding": "gzip,aws-chunked",
         "x-amz-decoded-content-length": "5",
@@ -381,6 +381,6 @@ def test_a_chunked_put_is_an_object_without_its_coding() -> None:
 
 @pytest.mark.parametrize("value", [1e17, 1e300, float("inf"), float("nan"), 2**70, -(2**70), "100000000000000", "x"])
 def test_no_time_is_beyond_all_calendars(value: Any) -> None:
-    """It is a value that is wrong, not a fault of the engine."""
+    """Such a value is the client's error, not a failure of the engine."""
     with pytest.raises(ValueError, match=r"."):
         to_time(value)

@@ -1,4 +1,4 @@
-"""The virtual clock: time passes when it is told to."""
+"""The virtual clock: time moves by sleeps, waits and advances only."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from processing.clock import SYSTEM_CLOCK, Clock
 from processing.testing.clock import VirtualClock
 
 
-def test_it_moves_only_when_told() -> None:
-    """Sleeping moves both readings by the same, and is noted; advancing is not."""
+def test_it_moves_only_on_request() -> None:
+    """Sleeping moves both readings alike and is recorded. Advancing is not recorded."""
     clock = VirtualClock(start=100.0)
     clock.sleep(3600)
     clock.advance(0.5)
@@ -23,7 +23,7 @@ def test_it_moves_only_when_told() -> None:
 
 
 def test_it_never_goes_back() -> None:
-    """A step back is a mistake in the test: whoever measures by it would wait for ever."""
+    """A step back is a mistake in the test. Code that measures intervals could wait for ever."""
     clock = VirtualClock()
     with pytest.raises(ValueError, match="seconds: must be at least 0, not -1"):
         clock.advance(-1)
@@ -47,7 +47,7 @@ def test_threads_share_it() -> None:
 
 
 def test_a_single_thread_waits_no_real_time() -> None:
-    """Waiting moves the time on at once, is noted, and gives the lock back to the caller."""
+    """Waiting moves the time on at once, is recorded, and returns the lock to the caller."""
     clock = VirtualClock()
     condition = threading.Condition()
     with condition:
@@ -82,7 +82,7 @@ def test_the_earliest_moment_comes_first() -> None:
 
 
 def test_time_waits_for_a_thread_that_was_notified(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever is notified returns at that moment, however late it comes to run."""
+    """A notified thread returns at that moment, even if it runs late."""
     monkeypatch.setattr("processing.testing.clock._GRACE", math.inf)
     clock, told, other = VirtualClock(), threading.Condition(), threading.Condition()
     ready = threading.Semaphore(0)
@@ -109,7 +109,7 @@ def test_time_waits_for_a_thread_that_was_notified(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_thread_that_has_ended_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for a sign of it."""
+    """The clock does not wait for it."""
     monkeypatch.setattr("processing.testing.clock._GRACE", math.inf)
     clock, condition = VirtualClock(), threading.Condition()
     thread = threading.Thread(target=clock.monotonic)
@@ -122,7 +122,7 @@ def test_a_thread_that_has_ended_holds_nobody_up(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("clock", [VirtualClock(), SYSTEM_CLOCK])
 def test_a_notification_ends_a_wait(clock: Clock) -> None:
-    """What is notified returns at once, by either clock, and would have waited for ever."""
+    """With either clock a notified wait returns at once. Without notification it would last for ever."""
     condition = threading.Condition()
     ready = threading.Event()
 

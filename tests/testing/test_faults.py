@@ -1,4 +1,4 @@
-"""The fault injector: each kind does on the wire what it says, under real clients of every protocol."""
+"""The fault injector: the effect of each kind on the wire, with real clients of every protocol."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LISTING = b"<ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated
 
 
 class Service:
-    """Answers one call of each protocol, and notes what it carried out."""
+    """A service with one operation in each protocol, which records the calls that it carries out."""
 
     def __init__(self) -> None:
         self.carried_out: list[str] = []
@@ -103,7 +103,7 @@ def test_refusals_are_in_the_services_protocol(protocol: str, kind: FaultKind, s
 
 
 def test_half_a_json_answer_is_an_empty_success() -> None:
-    """This is what botocore makes of it, and why answers are checked."""
+    """botocore parses it without an error, so the package checks answers itself."""
     answer = call("json", FaultInjector().on("ListTags", "truncate").wrap(Service()))
     assert set(answer) == {"ResponseMetadata"}
 
@@ -116,7 +116,7 @@ def test_half_an_xml_answer_does_not_parse(protocol: str) -> None:
 
 
 def test_a_truncated_head_keeps_its_length() -> None:
-    """A HEAD has no body to be cut: the length that it tells is the object's."""
+    """The answer to HEAD has no body to cut. Its length is the object's."""
     client = make_client("s3", FaultInjector().on("HeadObject", "truncate").wrap(Service()))
     assert client.head_object(Bucket="bucket", Key="key")["ContentLength"] == 10
 
@@ -139,7 +139,7 @@ def test_a_doubled_request_is_carried_out_twice(protocol: str) -> None:
 
 
 def test_a_doubled_upload_has_its_body_twice() -> None:
-    """A body that was read once is there again for the second time."""
+    """A body that was read once is rewound for the second request."""
     bodies: list[bytes] = []
 
     class Store:
@@ -156,7 +156,7 @@ def test_a_doubled_upload_has_its_body_twice() -> None:
 
 @pytest.mark.parametrize(("kind", "seconds"), [("hang", 60), ("timeout_after", 60), ("slow_body", 30)])
 def test_what_takes_long_takes_virtual_time(kind: FaultKind, seconds: float) -> None:
-    """The clock moves on by as long as a client would have waited, and nobody really waits."""
+    """The clock moves on by the time that a client would wait. No real time passes."""
     clock = VirtualClock()
     faults = FaultInjector(clock=clock).on("*", kind).on("*", kind, seconds=5)
     for _ in range(2):
@@ -166,8 +166,8 @@ def test_what_takes_long_takes_virtual_time(kind: FaultKind, seconds: float) -> 
     assert clock.sleeps == []
 
 
-def test_a_wrong_clock_is_told_as_one() -> None:
-    """The retry layer reads from the refusal how far the clock is off, and tries no second time."""
+def test_a_wrong_clock_is_reported_as_one() -> None:
+    """The retry layer computes the clock's error from the refusal, and does not retry."""
     clock = VirtualClock()
     faults = FaultInjector(clock=clock).on("*", "skew", seconds=-600, times=9)
     client = make_client("sagemaker", faults.wrap(Service()))
@@ -177,15 +177,15 @@ def test_a_wrong_clock_is_told_as_one() -> None:
 
 
 def test_without_a_clock_the_machine_s_is_off() -> None:
-    """Where time is real, the Date header is the real time and the fault's seconds."""
+    """Without a virtual clock, the Date header is the real time plus the fault's seconds."""
     faults = FaultInjector().on("*", "skew", seconds=3600)
     client = make_client("sagemaker", faults.wrap(Service()))
     with pytest.raises(ClockSkewError, match="60 minutes behind AWS's"):
         RetryingApi(lambda _: client).call("sagemaker", "ListTags", {"ResourceArn": "arn:aws:x:y:1:z/z"})
 
 
-def test_a_plan_can_be_for_a_time() -> None:
-    """A plan counts while its condition holds, and not after all plans were dropped."""
+def test_a_fault_can_have_a_condition() -> None:
+    """A fault applies while its condition holds, and not after `clear`."""
     clock = VirtualClock()
     faults = FaultInjector().on("*", "throttle", probability=1.0, when=lambda: 10 <= clock.monotonic() < 20)
     failed = []
@@ -197,8 +197,8 @@ def test_a_plan_can_be_for_a_time() -> None:
     assert faults.choose("ListTags") is None
 
 
-def test_a_plan_has_its_operation_its_times_and_its_turn() -> None:
-    """Only the named operation fails, so often, after so many calls that do not."""
+def test_a_fault_has_an_operation_times_and_skip() -> None:
+    """Only the named operation fails, `times` times, after `skip` calls."""
     faults = FaultInjector().on("ListTags", "throttle", times=2, skip=1)
     chosen = [faults.choose("ListTags") for _ in range(5)]
     assert [fault and fault.kind for fault in chosen] == [None, "throttle", "throttle", None, None]
@@ -208,7 +208,7 @@ def test_a_plan_has_its_operation_its_times_and_its_turn() -> None:
 
 
 def test_chance_is_seeded() -> None:
-    """The same seed makes the same faults, another one others; about as many as asked for."""
+    """The same seed makes the same faults, another seed others. Their share is about the probability."""
     runs = []
     for seed in (1, 1, 2):
         faults = FaultInjector(seed).on("*", "reset_after", probability=0.3)
@@ -218,7 +218,7 @@ def test_chance_is_seeded() -> None:
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    """A plan that would never fire is a mistake in the test."""
+    """A fault that never occurs is a mistake in the test."""
     with pytest.raises(ValueError, match="kind: must be one of throttle"):
         FaultInjector().on("ListTags", "explode")  # type: ignore[arg-type]
 
@@ -235,8 +235,8 @@ def test_an_unknown_kind_is_refused() -> None:
         ({"kind": "hang", "seconds": -1}, "seconds: must be at least 0"),
     ],
 )
-def test_a_plan_that_cannot_be_meant_is_refused(plan: dict[str, Any], said: str) -> None:
-    """It would never fire, or for ever, and the test that has it would prove nothing."""
+def test_a_meaningless_fault_is_refused(plan: dict[str, Any], said: str) -> None:
+    """Such a fault would never occur, or always, and the test would prove nothing."""
     with pytest.raises(ValueError, match=said):
         FaultInjector().on(**{"operation": "ListTags", "kind": "throttle", **plan})
     with pytest.raises(TypeError, match="when: must be a function"):
@@ -267,8 +267,8 @@ CALLS: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize("style", ["path", "virtual"])
 @pytest.mark.parametrize(("method", "parameters", "operation"), CALLS)
-def test_s3_operations_are_told_apart(style: str, method: str, parameters: dict[str, Any], operation: str) -> None:
-    """S3 names no operation in its requests: method, path and query say which it is."""
+def test_s3_operations_are_identified(style: str, method: str, parameters: dict[str, Any], operation: str) -> None:
+    """Requests of S3 do not name the operation. Method, path and query identify it."""
     faults = FaultInjector().on("*", "unreachable", times=99)
     client = make_client("s3", faults.wrap(Service()), s3={"addressing_style": style})
     with pytest.raises(botocore_errors.EndpointConnectionError):

@@ -1,4 +1,4 @@
-"""The fixtures, as a user's tests have them: in a pytest of their own, with nothing else installed."""
+"""The fixtures in a user's tests: a separate pytest, with nothing else installed."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_proxy(processing_fault_proxy, processing_faults):
 
 
 def test_the_fixtures_work_in_tests_of_others(tmp_path: Path) -> None:
-    """Each fixture does what it says, and nothing is needed that comes with an extra."""
+    """Each fixture works without the packages of any extra."""
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_mine.py").write_text(TESTS)
     environment = {

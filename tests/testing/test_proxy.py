@@ -140,7 +140,7 @@ def test_half_an_answer(place: Place) -> None:
 
 
 def test_a_slow_answer_is_whole(place: Place) -> None:
-    """A body that comes in pieces, a while apart, comes whole."""
+    """A body in delayed pieces arrives whole."""
     s3 = place.client("s3")
     s3.create_bucket(Bucket="bucket")
     s3.put_object(Bucket="bucket", Key="key", Body=BODY)
@@ -150,7 +150,7 @@ def test_a_slow_answer_is_whole(place: Place) -> None:
 
 
 def test_a_doubled_request_is_carried_out_twice(place: Place) -> None:
-    """The client has the second answer: here, that the first one was there before."""
+    """The client receives the second answer: here, that the job exists already."""
     client = place.client("logs")
     place.faults.on("CreateLogGroup", "double")
     with pytest.raises(client.exceptions.ResourceAlreadyExistsException):
@@ -164,7 +164,7 @@ def test_a_doubled_request_is_carried_out_twice(place: Place) -> None:
 
 
 def test_the_proxy_can_be_stopped_while_it_hangs(local_session: LocalSession) -> None:
-    """Stopping ends what hangs, and leaves no thread behind."""
+    """Stopping ends hanging connections, and leaves no thread behind."""
     before = threading.active_count()
     faults = FaultInjector().on("ListBuckets", "hang")
     clock = VirtualClock()
@@ -200,6 +200,6 @@ def test_a_reset_is_a_reset(place: Place) -> None:
 
 
 def test_an_upstream_that_is_not_plain_http_is_refused() -> None:
-    """Behind TLS a Host header that names the proxy would reach nobody."""
+    """A server behind TLS would refuse a Host header that names the proxy."""
     with pytest.raises(ValueError, match="upstream: must be a URL such as"):
         FaultProxy(FaultInjector(), "https://sagemaker.us-east-1.amazonaws.com")

@@ -1,4 +1,4 @@
-"""The simulated AWS: jobs, lists and lines as they would be, under real clients, on a clock that costs no time."""
+"""The simulated AWS: jobs, lists and lines with real clients, on a virtual clock."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def described(aws: SimulatedAws, name: str) -> dict[str, Any]:
 
 
 def listed(aws: SimulatedAws, **filters: Any) -> list[str]:
-    """The names that a listing gives, all its pages."""
+    """Return the names of a listing, from all its pages."""
     pages = aws.client("sagemaker").get_paginator("list_processing_jobs").paginate(**filters)
     return [summary["ProcessingJobName"] for page in pages for summary in page["ProcessingJobSummaries"]]
 
 
 def read(aws: SimulatedAws, **filters: Any) -> list[str]:
-    """The lines that FilterLogEvents gives, all its pages."""
+    """Return the lines of FilterLogEvents, from all its pages."""
     pages = aws.client("logs").get_paginator("filter_log_events").paginate(logGroupName=GROUP, **filters)
     return [event["message"] for page in pages for event in page["events"]]
 
@@ -47,7 +47,7 @@ def read(aws: SimulatedAws, **filters: Any) -> list[str]:
 
 
 def test_a_job_lives_on_the_clock() -> None:
-    """A job is not there before its creation, then runs, and ends as it was told to."""
+    """A job does not exist before its creation, then runs, and ends as scripted."""
     aws = simulated()
     aws.add_job("clean", starts=10, ends=70, status="Failed", failure_reason="broken", exit_message="bye", hosts=3)
     with pytest.raises(ClientError, match="Could not find"):
@@ -66,7 +66,7 @@ def test_a_job_lives_on_the_clock() -> None:
 
 
 def test_a_job_that_is_created_has_the_life_that_its_request_asks_for(tmp_path: Path) -> None:
-    """A real processor's job is staged to a real store, described as it was asked for, and lives as told."""
+    """A real processor's job is staged to a real store, described as requested, and lives as scripted."""
     aws = simulated(life=lambda request: Life(ends=len(request["ProcessingJobName"]), starts=2))
     (tmp_path / "script.py").write_text("print(1)")
     processor = ScriptProcessor(
@@ -114,7 +114,7 @@ REQUEST = {"ProcessingJobName", "RoleArn", "AppSpecification", "ProcessingResour
 
 
 def test_a_stopped_job_goes_through_stopping() -> None:
-    """Stopping takes its time, again is no error, of an ended job it is one, and later lines are never written."""
+    """Stopping takes time. Stopping twice is no error, but stopping an ended job is one. Later lines are dropped."""
     aws = simulated()
     aws.add_job("clean", ends=100, stopping=5, lines=[SimulatedLine(float(at), f"line {at}") for at in range(100)])
     client = aws.client("sagemaker")
@@ -132,7 +132,7 @@ def test_a_stopped_job_goes_through_stopping() -> None:
     assert aws.client("sagemaker").list_processing_jobs(StatusEquals="Stopped")["ProcessingJobSummaries"]
 
 
-def test_what_is_to_happen_happens_with_the_next_call() -> None:
+def test_scheduled_actions_run_with_the_next_call() -> None:
     """Actions run once, in order of their moments, before the call that comes after them is answered."""
     aws = simulated()
     aws.add_job("clean", ends=None)
@@ -161,7 +161,7 @@ def test_tags_are_those_of_the_request() -> None:
 
 
 def test_jobs_are_found_by_their_tags() -> None:
-    """Every filter has to fit, a key without values fits any; jobs without tags, or yet to come, are not there."""
+    """Every filter has to match, and a key without values matches any. Untagged and future jobs are left out."""
     aws = simulated()
     tags = {
         "a": {"team": "etl", "run": "1"},
@@ -217,13 +217,13 @@ def fleet() -> SimulatedAws:
     ],
 )
 def test_lists_are_filtered_sorted_and_in_pages(size: int, filters: dict[str, Any], names: list[str]) -> None:
-    """Whatever the size of the pages, each job that the filters let through comes once, in order."""
+    """For every page size, each job that passes the filters appears once, in order."""
     paging = {"PageSize": size}
     assert listed(fleet(), **filters, PaginationConfig=paging) == names
 
 
 def test_a_page_has_ten_jobs_and_tokens_run_out() -> None:
-    """As on AWS, ten are the default; a token that is too old is refused."""
+    """As on AWS, ten is the default, and an expired token is refused."""
     aws = simulated()
     for number in range(11):
         aws.add_job(f"job-{number:02}")
@@ -236,8 +236,8 @@ def test_a_page_has_ten_jobs_and_tokens_run_out() -> None:
 
 
 @pytest.mark.parametrize("lag", [60.0, lambda name: 60.0 if name == "slow" else 0.0])
-def test_the_list_hears_of_changes_late(lag: Any) -> None:
-    """Describe knows at once what the List shows a minute later, with the time at which it was so."""
+def test_the_list_shows_changes_late(lag: Any) -> None:
+    """Describe shows a change at once, List a minute later, with the same time."""
     aws = simulated(list_lag=lag)
     aws.add_job("slow", ends=100)
     aws.clock.advance(100)
@@ -253,7 +253,7 @@ def test_the_list_hears_of_changes_late(lag: Any) -> None:
 
 
 def test_lines_are_read_in_each_way() -> None:
-    """By prefix in order of time over all hosts, by stream one after the other; nothing before it has arrived."""
+    """A prefix returns the lines of all hosts in order of time, a stream its own. No line appears before it arrives."""
     aws = simulated()
     with pytest.raises(ClientError, match="log group does not exist"):
         read(aws, logStreamNamePrefix="clean/")
@@ -287,7 +287,7 @@ def test_lines_are_read_in_each_way() -> None:
 
 
 def test_sixty_streams_come_in_two_pages() -> None:
-    """DescribeLogStreams answers fifty at a time, or fewer where asked to."""
+    """DescribeLogStreams answers fifty at a time, or fewer by its limit."""
     aws = simulated()
     aws.add_job("wide", hosts=60, lines=[SimulatedLine(0, "x", host=host + 1) for host in range(60)])
     client = aws.client("logs")
@@ -299,7 +299,7 @@ def test_sixty_streams_come_in_two_pages() -> None:
 
 
 def test_a_page_has_a_megabyte_at_most() -> None:
-    """Long lines come in more pages; one that is longer than a page still comes."""
+    """Long lines take more pages. A line that is longer than a page has one of its own."""
     aws = simulated()
     aws.add_job("wide", lines=[SimulatedLine(at, "x" * 400_000) for at in range(5)])
     aws.add_job("long", lines=[SimulatedLine(at, "x" * 2_000_000) for at in range(2)])
@@ -310,7 +310,7 @@ def test_a_page_has_a_megabyte_at_most() -> None:
 
 
 def test_messages_come_as_they_are() -> None:
-    """Whatever characters a line has, it is the same line for the client."""
+    """Lines with any characters reach the client unchanged."""
     text = 'quotes " \\ \x00 \x1b[31m \u2028 日本 \U0001f600 \n'
     aws = simulated()
     aws.add_job("clean", lines=[SimulatedLine(0, text)])
@@ -318,7 +318,7 @@ def test_messages_come_as_they_are() -> None:
 
 
 def test_tokens_of_lines_run_out() -> None:
-    """After a day, or when they are forgotten, tokens are refused."""
+    """Tokens are refused after a day, or after `forget_tokens`."""
     aws = simulated()
     aws.add_job("clean", lines=[SimulatedLine(0, "a"), SimulatedLine(1, "b")])
     aws.clock.advance(10)
@@ -333,8 +333,8 @@ def test_tokens_of_lines_run_out() -> None:
             client.filter_log_events(**asked, nextToken=token)
 
 
-def test_liberties_lose_nothing() -> None:
-    """Empty and repeated pages are pages all the same: with the ids told apart, every line is there once."""
+def test_irregular_pages_lose_nothing() -> None:
+    """With empty and repeated pages, every line is still there once by its id."""
     aws = simulated(liberties=True, seed=5)
     aws.add_job("clean", lines=[SimulatedLine(at, f"line {at}") for at in range(50)])
     aws.clock.advance(60)
@@ -342,14 +342,14 @@ def test_liberties_lose_nothing() -> None:
 
 
 def test_lines_of_any_kind_can_be_written() -> None:
-    """Whole control: any stream, any ids, any times."""
+    """A test chooses any stream, any ids and any times."""
     aws = simulated()
     aws.logs.write([ScriptedLine("clean/algo-1-x", BEGAN * 1000 + 5, BEGAN * 1000, "id", "from a clock ahead")])
     assert read(aws, logStreamNamePrefix="clean/") == ["from a clock ahead"]
 
 
 def test_what_is_not_simulated_is_refused() -> None:
-    """A filter pattern that were not looked at would make a test pass for nothing."""
+    """An ignored filter pattern would make a test pass for nothing."""
     aws = simulated()
     with pytest.raises(ClientError, match="not simulated"):
         aws.client("logs").filter_log_events(logGroupName=GROUP, filterPattern="ERROR")
@@ -362,7 +362,7 @@ def test_what_is_not_simulated_is_refused() -> None:
 
 @pytest.mark.parametrize("operation", ["DescribeProcessingJob", "ListProcessingJobs", "FilterLogEvents"])
 def test_quotas_are_enforced(operation: str) -> None:
-    """The calls of one second may come at once, then so many a second; what is refused costs nothing."""
+    """The calls of one second may come at once, then the rate holds. Refused calls do not count."""
     aws = simulated(quotas=PUBLISHED_QUOTAS)
     aws.add_job("clean", ends=None, lines=[SimulatedLine(0, "x")])
     calls: dict[str, Callable[[], object]] = {
@@ -384,7 +384,7 @@ def test_quotas_are_enforced(operation: str) -> None:
 
 
 def test_calls_are_counted_by_minute() -> None:
-    """What failed on the way counts as well: the client sent it."""
+    """Calls that fail on the way count as well, since the client sent them."""
     aws = simulated()
     aws.add_job("clean")
     aws.faults.on("DescribeProcessingJob", "denied")
@@ -447,6 +447,6 @@ def test_a_session_has_what_a_session_on_aws_has() -> None:
     ],
 )
 def test_a_life_that_no_job_has_is_refused(job: dict[str, Any], said: str) -> None:
-    """What is mistyped is said where it is given, and not by a wait that never ends."""
+    """A mistyped status is an error at once, instead of a wait that never ends."""
     with pytest.raises(ValueError, match=said):
         SimulatedAws(VirtualClock()).add_job("job", **job)
