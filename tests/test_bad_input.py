@@ -65,10 +65,6 @@ ODD: list[Any] = [
 
 # What an error may name in place of the parameter: what is made of its value, or what was meant by it.
 ALSO = {
-    "estimator_cls": "estimator_cls",
-    "framework_version": "estimator_cls",
-    "py_version": "estimator_cls",
-    "image_uri": "estimator_cls",
     "source_dir": "code",
     "requirements": "git_config",
     "sagemaker_session": "region_name",

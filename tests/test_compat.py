@@ -90,8 +90,11 @@ class TestNames:
             ("from sagemaker.remote_function import remote", "remote functions are not built yet"),
             ("from sagemaker.workflow.steps import ProcessingStep", "it records no pipelines"),
             ("from sagemaker.processing import Nothing", "sagemaker.processing.Nothing is not part of sm-processing: "),
-            ("from sagemaker.sklearn.estimator import SKLearn", "such as SKLearnProcessor"),
-            ("from sagemaker.pytorch import PyTorch", "sagemaker.pytorch.PyTorch is not part of sm-processing: "),
+            (
+                "from sagemaker.sklearn import SKLearnModel",
+                "sagemaker.sklearn.SKLearnModel is not part of sm-processing",
+            ),
+            ("from sagemaker.estimator import Estimator", "sagemaker.estimator is not part of sm-processing: "),
         ],
     )
     def test_a_name_that_is_missing_is_named(self, statement: str, message: str) -> None:

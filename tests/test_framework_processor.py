@@ -156,29 +156,6 @@ def test_positional_order_is_that_of_sagemaker_3() -> None:
     ]
 
 
-class SKLearn:
-    """A stand-in for the estimator class of `sagemaker` 2.x."""
-
-
-class OfOurs:
-    """An unknown estimator class."""
-
-
-@pytest.mark.parametrize(
-    ("make", "instead"),
-    [
-        (lambda: FrameworkProcessor(SKLearn, "0.23-1", ROLE), r"SKLearnProcessor\(framework_version='0.23-1'"),  # type: ignore[arg-type]
-        (lambda: FrameworkProcessor(estimator_cls=SKLearn, framework_version="1"), "write SKLearnProcessor"),
-        (lambda: FrameworkProcessor(OfOurs, "1", ROLE), r"FrameworkProcessor\(image_uri="),  # type: ignore[arg-type]
-        (lambda: FrameworkProcessor(image_uri=IMAGE, framework_version="1.0"), r"FrameworkProcessor\(image_uri="),
-    ],
-)
-def test_the_form_with_an_estimator_class_is_an_error(make: Any, instead: str) -> None:
-    """A call in the form of 2.x is an error that names the processor, or the parameter, to write instead."""
-    with pytest.raises(ConfigurationError, match=f"^estimator_cls: .*{instead}"):
-        make()
-
-
 def test_positions_of_sagemaker_2_are_understood(framework: Recorded, source: Path) -> None:
     """A CodeArtifact ARN in the position of 2.x is recognised, and is not taken for an entry script."""
     session = LocalSession(source.parent / "engine")

@@ -14,6 +14,7 @@ its core have none of these names. If one of them is installed, these names come
 and other modules come from the installed one.
 """
 
+from processing.compat.estimators import HuggingFace, MXNet, PyTorch, SKLearn, TensorFlow, XGBoost
 from processing.compat.finder import install, uninstall
 
-__all__ = ["install", "uninstall"]
+__all__ = ["HuggingFace", "MXNet", "PyTorch", "SKLearn", "TensorFlow", "XGBoost", "install", "uninstall"]

@@ -15,9 +15,14 @@ _DATASETS = dict.fromkeys(
 _SESSIONS = {"Session": _SESSION, "get_execution_role": "processing.execution_role"}
 
 
-def _framework(name: str, *processors: str) -> dict[str, dict[str, str]]:
-    names = dict.fromkeys(processors, _FRAMEWORKS)
-    return {f"sagemaker.{name}": names, f"sagemaker.{name}.processing": names}
+def _framework(name: str, estimator: str) -> dict[str, dict[str, str]]:
+    processors = {f"{estimator}Processor": _FRAMEWORKS}
+    estimators = {estimator: "processing.compat.estimators"}
+    return {
+        f"sagemaker.{name}": {**processors, **estimators},
+        f"sagemaker.{name}.estimator": estimators,
+        f"sagemaker.{name}.processing": processors,
+    }
 
 
 MODULES: dict[str, dict[str, str]] = {
@@ -47,12 +52,12 @@ MODULES: dict[str, dict[str, str]] = {
         ("S3Downloader", "S3Uploader", "parse_s3_url", "s3_path_join"), "processing.compat.s3"
     ),
     "sagemaker.utils": {"name_from_base": "processing.compat.utils"},
-    **_framework("huggingface", "HuggingFaceProcessor"),
-    **_framework("mxnet", "MXNetProcessor"),
-    **_framework("pytorch", "PyTorchProcessor"),
-    **_framework("sklearn", "SKLearnProcessor"),
-    **_framework("tensorflow", "TensorFlowProcessor"),
-    **_framework("xgboost", "XGBoostProcessor"),
+    **_framework("huggingface", "HuggingFace"),
+    **_framework("mxnet", "MXNet"),
+    **_framework("pytorch", "PyTorch"),
+    **_framework("sklearn", "SKLearn"),
+    **_framework("tensorflow", "TensorFlow"),
+    **_framework("xgboost", "XGBoost"),
     "sagemaker.wrangler": {},
     "sagemaker.wrangler.processing": {"DataWranglerProcessor": _FRAMEWORKS},
 }
@@ -63,25 +68,10 @@ _REASONS = (
     ("sagemaker.remote_function", "remote functions are not built yet"),
     ("sagemaker.workflow", "this package runs jobs, it records no pipelines"),
 )
-_ESTIMATOR = (
-    "this package has no estimators; instead of FrameworkProcessor(estimator_cls=...) write the framework's processor, "
-    "such as SKLearnProcessor(...)"
-)
 
 
 def explain_missing(name: str) -> str:
     """Return the error message for the import of an unsupported name."""
     reason = next((reason for prefix, reason in _REASONS if f"{name}.".startswith(f"{prefix}.")), None)
-    if reason is None and _is_estimator(name):
-        reason = _ESTIMATOR
     reason = reason or "this package has the names of sagemaker.processing and its neighbours"
     return f"{name} is not part of sm-processing: {reason}. For it, install sagemaker itself"
-
-
-def _is_estimator(name: str) -> bool:
-    """Return True for `sagemaker.sklearn.estimator`, `sagemaker.sklearn.SKLearn` and similar names."""
-    parent, _, last = name.rpartition(".")
-    processors = [
-        each.removesuffix("Processor") for each, home in MODULES.get(parent, {}).items() if home == _FRAMEWORKS
-    ]
-    return last == "estimator" or last in processors

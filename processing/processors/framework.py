@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from processing import default_sessions
 from processing.exceptions import ConfigurationError
 from processing.models import RunArgs
+from processing.processors.estimator_arguments import EstimatorArguments, accepts_estimator_order
 from processing.processors.run_arguments import CodeOptions, RunArguments
 from processing.processors.script import ScriptProcessor
 from processing.request.s3_uri import S3Uri, is_s3
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
     from processing.processors.base import Preferences, Tags
     from processing.request.build import ProcessingRequest
+    from processing.session.session import Session
     from processing.staging.progress import Progress
 
 
@@ -32,6 +35,10 @@ class FrameworkProcessor(ScriptProcessor):
     The script, its `source_dir`, `dependencies` and `requirements` travel as one bundle. In the container a small shell
     script unpacks it, installs the requirements, and runs the script in the bundle's directory. If role, keys, env,
     tags or network are left out, the SageMaker config file supplies them.
+
+    A call in the form of `sagemaker` 2.x works too, by keyword and in its positional order:
+    `FrameworkProcessor(PyTorch, "2.5.1", role, 1, "ml.m5.xlarge", "py311")`. A class as first argument selects that
+    order, and the framework's version determines the image.
 
     Args:
         image_uri: the container image. Optional on the embedded engine, which does not run it.
@@ -55,9 +62,10 @@ class FrameworkProcessor(ScriptProcessor):
         instance_preferences: instance types in order of priority, 1 to 5, instead of `instance_type`; or
             `{"InstanceType": ..., "InstanceCount": ...}` for each, instead of `instance_count` too.
         extra: settings of CreateProcessingJob that no parameter has, in the service's spelling.
-        estimator_cls: not supported; an error names the processor to use instead.
-        framework_version: not supported; as `estimator_cls`.
-        py_version: not supported; as `estimator_cls`.
+        estimator_cls: an estimator class of `sagemaker` 2.x, such as `PyTorch`, that names the framework of the image.
+            Without a `base_job_name`, job names begin with the framework's name.
+        framework_version: the framework's version, such as `2.5.1`; with `estimator_cls`, instead of `image_uri`.
+        py_version: the Python of the image; with `estimator_cls`, and by default the Python 3 of that version.
 
     Attributes:
         jobs: the jobs that this processor has started, the oldest first.
@@ -69,7 +77,11 @@ class FrameworkProcessor(ScriptProcessor):
     _CODE_CONTAINER_INPUT_NAME = "entrypoint"
 
     code_location: str | None = None
+    estimator_cls: type[Any] | None = None
+    framework_version: str | None = None
+    py_version: str | None = None
 
+    @accepts_estimator_order
     def __init__(
         self,
         image_uri: str | None = None,
@@ -94,11 +106,15 @@ class FrameworkProcessor(ScriptProcessor):
         framework_version: str | None = None,
         py_version: str | None = None,
     ) -> None:
-        # sagemaker 2.x has an estimator class as the first parameter.
-        if isinstance(image_uri, type):
-            raise _estimator_error(image_uri, role)
-        if estimator_cls is not None or framework_version is not None or py_version is not None:
-            raise _estimator_error(estimator_cls, framework_version)
+        framework = EstimatorArguments(estimator_cls, framework_version, py_version).framework(image_uri)
+        if framework is not None:
+            self.estimator_cls, self.framework_version = estimator_cls, framework_version
+            self.py_version = py_version or "py3"
+            base_job_name = framework if base_job_name is None else base_job_name
+            sagemaker_session = default_sessions.resolve_session(sagemaker_session, instance_type)
+            # A session without a region can be replaced by another one; then `run` finds the image.
+            if image_uri is None and _has_region(sagemaker_session):
+                image_uri = self._image_of_estimator(sagemaker_session, instance_type, instance_preferences)
         self.code_location = code_location.rstrip("/") if isinstance(code_location, str) else code_location
         super().__init__(
             role,
@@ -118,6 +134,17 @@ class FrameworkProcessor(ScriptProcessor):
             instance_preferences=instance_preferences,
             extra=extra,
         )
+
+    def _resolve_session(self, *, offline: bool = False) -> None:
+        super()._resolve_session(offline=offline)
+        if self.image_uri is None and self.estimator_cls is not None:
+            session, preferences = self.sagemaker_session, self.instance_preferences
+            self.image_uri = self._image_of_estimator(session, self.instance_type, preferences)
+
+    def _image_of_estimator(self, session: Session, instance_type: str | None, preferences: Preferences | None) -> str:
+        """Return the image of the estimator's framework in the session's region."""
+        estimator = EstimatorArguments(self.estimator_cls, self.framework_version, self.py_version)
+        return estimator.image_uri(session, instance_type, preferences)
 
     def run(  # type: ignore[override]  # the order of sagemaker 3
         self,
@@ -323,21 +350,8 @@ def _with_v2_positions(options: CodeOptions) -> CodeOptions:
     return options
 
 
-_PROCESSORS = ("HuggingFace", "MXNet", "PyTorch", "SKLearn", "TensorFlow", "XGBoost")
-
-
-def _estimator_error(estimator: type[Any] | None, version: str | None) -> ConfigurationError:
-    """Return the error for a `FrameworkProcessor` written as for `sagemaker` 2.x, with the replacement."""
-    name = getattr(estimator, "__name__", None)
-    if name in _PROCESSORS:
-        instead = f"write {name}Processor(framework_version={version!r}, role=..., ...)"
-        if name == "HuggingFace":
-            instead = "write HuggingFaceProcessor(transformers_version=..., role=..., ...)"
-    else:
-        instead = (
-            "write the processor of that framework, such as PyTorchProcessor(framework_version=..., role=..., ...)"
-        )
-    return ConfigurationError(
-        "estimator_cls: FrameworkProcessor takes an image, not an estimator class and a version; "
-        f"{instead}, or FrameworkProcessor(image_uri=..., role=..., ...)"
-    )
+def _has_region(session: Session) -> bool:
+    try:
+        return bool(session.boto_region_name)
+    except ConfigurationError:
+        return False

@@ -9,7 +9,7 @@ import attrs
 from processing import default_sessions
 from processing.exceptions import ConfigurationError
 from processing.processors import FrameworkProcessor
-from processing.processors.frameworks.image import find_image_for, image_query
+from processing.processors.framework_image import find_image_for, image_query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from processing import default_sessions
 from processing.processors import ScriptProcessor
-from processing.processors.frameworks.image import find_image_for, image_query
+from processing.processors.framework_image import find_image_for, image_query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
