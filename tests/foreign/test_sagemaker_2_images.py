@@ -143,3 +143,48 @@ def test_framework_processors_have_the_same_images_and_signatures(foreign: Clien
             if each.kind is not each.KEYWORD_ONLY
         ]
         assert answer == [parameters, made.image_uri, made.base_job_name, getattr(made, "command", None)]
+
+
+ESTIMATORS = """
+import json
+import boto3, sagemaker
+from sagemaker.huggingface import HuggingFace
+from sagemaker.mxnet import MXNet
+from sagemaker.processing import FrameworkProcessor
+from sagemaker.pytorch.estimator import PyTorch
+from sagemaker.sklearn.estimator import SKLearn
+from sagemaker.tensorflow import TensorFlow
+from sagemaker.xgboost import XGBoost
+
+ROLE, session = "arn:aws:iam::123456789012:role/any", sagemaker.Session(boto3.Session(region_name="eu-west-1"))
+for name, version, instance_type, given in CASES:
+    made = FrameworkProcessor(
+        globals()[name], version, ROLE, 1, instance_type, sagemaker_session=session, **given
+    )
+    print(json.dumps([made.image_uri, made.base_job_name, made.command, made.framework_version, made.py_version]))
+"""
+CPU_TYPE, GPU_TYPE = "ml.m5.xlarge", "ml.p3.2xlarge"
+ESTIMATOR_CASES: list[tuple[str, str | None, str, dict[str, Any]]] = [
+    *[("SKLearn", version, CPU_TYPE, {}) for version in ("0.20.0", "0.23-1", "1.0-1", "1.2-1", "1.4-2")],
+    *[("PyTorch", version, kind, {}) for version in ("1.2.0", "1.5", "1.8.0") for kind in (CPU_TYPE, GPU_TYPE)],
+    *[("PyTorch", "2.5.1", kind, {"py_version": "py311"}) for kind in (CPU_TYPE, GPU_TYPE)],
+    ("TensorFlow", "1.15", CPU_TYPE, {"py_version": "py3"}),
+    ("TensorFlow", "2.3", "ml.p4d.24xlarge", {"py_version": "py37"}),
+    ("TensorFlow", "2.18.0", GPU_TYPE, {"py_version": "py310"}),
+    *[("XGBoost", version, CPU_TYPE, {}) for version in ("0.90-2", "1.0-1", "1.7-1", "3.0-5")],
+    ("MXNet", "1.4.1", CPU_TYPE, {}),
+    ("MXNet", "1.9.0", GPU_TYPE, {"py_version": "py38"}),
+    ("HuggingFace", None, CPU_TYPE, {"image_uri": "image", "py_version": "py310"}),
+    ("SKLearn", "1.2-1", CPU_TYPE, {"image_uri": "image", "base_job_name": "base", "command": ["python3"]}),
+]
+
+
+def test_an_estimator_class_has_the_same_image(foreign: Client) -> None:
+    """`FrameworkProcessor` finds the image of a framework's version as 2.x does."""
+    answers = answers_of(foreign, ESTIMATORS.replace("CASES", repr(ESTIMATOR_CASES)))
+    session = processing.Session(region_name="eu-west-1")
+    for (name, version, instance_type, given), answer in zip(ESTIMATOR_CASES, answers, strict=True):
+        positional: list[Any] = [getattr(processing.compat, name), version, COMMON["role"], 1, instance_type]
+        made: Any = processing.FrameworkProcessor(*positional, sagemaker_session=session, **given)
+        ours = [made.image_uri, made.base_job_name, made.command, made.framework_version, made.py_version]
+        assert ours == answer, (name, version, given)
