@@ -4,7 +4,7 @@ A job may nest directories deeper than a path is long, and take away its own rig
 """
 
 # Many small file operations: the functions of `os` cost a third of pathlib's.
-# ruff: noqa: PTH106, PTH208
+# ruff: noqa: PTH101, PTH106, PTH208
 
 from __future__ import annotations
 
@@ -24,18 +24,59 @@ _REMOVAL_SECONDS = 60.0
 """The time after which a removal gives up. It only takes so long if a process makes files as fast as they go."""
 
 
-def entries_below(folder: str) -> Iterator[os.DirEntry[str]]:
+def entries_below(folder: str, on_error: Callable[[OSError], object] | None = None) -> Iterator[os.DirEntry[str]]:
     """Yield all entries below a folder whose paths are not too long for the system, at any depth.
 
-    Links are not followed. Directories that cannot be read are skipped.
+    Links are not followed.
+
+    Args:
+        folder: the folder.
+        on_error: called for each directory that cannot be read. None: such directories are skipped, which suits an
+            estimate of a size and nothing else.
     """
     folders = [folder]
     while folders:
-        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                yield entry
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    yield entry
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+        except OSError as error:  # noqa: PERF203 - each directory has an error of its own
+            if on_error is not None:
+                on_error(error)
+
+
+def add_mode(name: str, folder: int | None, bits: int, kind: int) -> int | None:
+    """Add permissions to an entry of an open folder if the entry has a certain type. A link is not followed.
+
+    Args:
+        name: the entry's name.
+        folder: the folder's descriptor; None if `name` is a path.
+        bits: the permissions to add.
+        kind: the entry's type, such as `stat.S_IFREG`; other entries do not change.
+
+    Returns:
+        the permissions before; None if they did not change.
+
+    Raises:
+        OSError: the entry does not exist, or is another user's.
+    """
+    if not hasattr(os, "O_PATH"):
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+        if stat.S_IFMT(mode) != kind:
+            return None
+        os.chmod(name, stat.S_IMODE(mode) | bits, dir_fd=folder, follow_symlinks=False)
+        return stat.S_IMODE(mode)
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_IFMT(mode) != kind:
+            return None
+        os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(mode) | bits)
+        return stat.S_IMODE(mode)
+    finally:
+        os.close(fd)
 
 
 def remove_tree(path: Path) -> None:
@@ -117,5 +158,4 @@ def _open_directory(name: str, folder: int | None = None) -> int | None:
 
 def _make_accessible(name: str, folder: int | None) -> None:
     with contextlib.suppress(OSError):
-        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-            os.chmod(name, 0o700, dir_fd=folder)
+        add_mode(name, folder, stat.S_IRWXU, stat.S_IFDIR)

@@ -61,8 +61,14 @@ def _refuse_links_out_of(root: Path) -> None:
 
     A bundle follows links, so it would contain the user's other files.
     """
+
+    def fail(error: OSError) -> None:
+        raise StagingError(
+            "git_config: a folder of the repository cannot be read", [(str(error.filename), str(error.strerror))]
+        )
+
     inside = root.resolve()
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in os.walk(root, onerror=fail):
         for path in (Path(folder, name) for name in [*folders, *files]):
             if path.is_symlink() and not path.resolve().is_relative_to(inside):
                 raise StagingError(

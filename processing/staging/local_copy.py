@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from processing.exceptions import StagingError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 
 def copy_tree(source: Path, to: Path) -> list[Path]:
@@ -25,10 +28,9 @@ def copy_tree(source: Path, to: Path) -> list[Path]:
         StagingError: files could not be copied, each named. No partial file is left.
     """
     to.mkdir(parents=True, exist_ok=True)
-    copies, failures = [], []
-    for path in sorted(source.rglob("*")):
-        if path.is_symlink() or not path.is_file():
-            continue
+    copies: list[Path] = []
+    failures: list[tuple[str, str]] = []
+    for path in sorted(_regular_files(source, failures)):
         target = to / path.relative_to(source)
         try:
             _copy(path, target)
@@ -39,6 +41,23 @@ def copy_tree(source: Path, to: Path) -> list[Path]:
     if failures:
         raise StagingError(f"{len(failures)} files could not be copied", failures)
     return copies
+
+
+def _regular_files(source: Path, failures: list[tuple[str, str]]) -> Iterator[Path]:
+    """Yield the regular files below a directory. A directory or file that cannot be read becomes a failure."""
+
+    def report(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            failures.append((str(error.filename), error.strerror or str(error)))
+
+    for folder, _, names in os.walk(source, onerror=report):
+        for name in names:
+            path = Path(folder, name)
+            try:
+                if stat.S_ISREG(path.lstat().st_mode):
+                    yield path
+            except OSError as error:
+                report(error)
 
 
 def _copy(path: Path, target: Path) -> None:

@@ -68,6 +68,12 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
         "so; data that is used in place does not count",
     ),
     Assumption("outputs", "uploaded at the end of every job: also after a failure and after a stop"),
+    Assumption("outputs within one another", "each output receives every file below its LocalPath"),
+    Assumption(
+        "locked outputs",
+        "directories and files are uploaded whatever mode the job gives them; an entry that cannot be read fails the "
+        "job, and the reason names it",
+    ),
     Assumption(
         "Continuous",
         "a file is uploaded when its size and time of change are the same in two checks, and once more at the end "

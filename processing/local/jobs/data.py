@@ -1,11 +1,11 @@
-"""The data of a job's host: fetches inputs into its /opt/ml/processing, and uploads outputs from it.
+"""The data of a job's host: fetches inputs into its /opt/ml/processing, and makes the directories of outputs.
 
 Files of this machine (`file://`) are used in place if possible. Objects of the engine's S3 are copied, so that a job
 can change its files without changing the objects.
 """
 
 # Many small file operations: the functions of `os` cost a third of pathlib's.
-# ruff: noqa: PTH103, PTH110, PTH112, PTH113, PTH118, PTH119, PTH120, PTH123, PTH208
+# ruff: noqa: PTH103, PTH110, PTH112, PTH113, PTH116, PTH118, PTH119, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -23,11 +23,6 @@ from processing.local.sandboxes.base import Bind
 
 if TYPE_CHECKING:
     from processing.local.jobs.object_source import ObjectSource
-
-FileState = tuple[int, int, int]
-"""Size, time of change in nanoseconds, and inode. Two states of a path with the same content have the same value."""
-_SHOWN = 100
-"""The characters of a long name's beginning, and of its end, in a FailureReason."""
 
 Check = Callable[[], None]
 """Called between two files, and within large ones; raises if the host has to end."""
@@ -104,8 +99,19 @@ def overlap(path: str, other: str) -> bool:
     return first.startswith(second) or second.startswith(first)
 
 
+def shares_place(item: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
+    """Return whether the LocalPath of an input or output overlaps with another one: one mount would hide the other."""
+    others = [other for other in (*inputs(request), *outputs(request)) if other is not item]
+    return any(overlap(item["LocalPath"], other["LocalPath"]) for other in others)
+
+
+def is_in_place(item: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
+    """Return whether the job writes an output directly to its folder on this machine."""
+    return is_file_uri(item["S3Uri"]) and not shares_place(item, request)
+
+
 class HostData:
-    """The data of one host.
+    """The inputs of one host, and the directories of its outputs.
 
     Args:
         request: the job's request.
@@ -129,8 +135,6 @@ class HostData:
         self._objects = objects
         self._check = check
         self.streams: list[PipeInput] = []
-        self._uploaded: dict[str, FileState] = {}
-        self._seen: dict[str, FileState] = {}
 
     # Inputs
 
@@ -150,9 +154,11 @@ class HostData:
             else:
                 binds.extend(self._fetch_input(item))
         for item in outputs(self._request):
-            local = self._make_directory(item["LocalPath"])
+            self._make_directory(item["LocalPath"])
             if is_file_uri(item["S3Uri"]):
-                binds.append(self._bind_output(file_path(item["S3Uri"]), local, item["LocalPath"]))
+                path = _make_output_directory(file_path(item["S3Uri"]))
+                if is_in_place(item, self._request):
+                    binds.append(Bind(path, item["LocalPath"], read_only=False))
         return binds
 
     def _make_directory(self, local_path: str) -> str:
@@ -160,22 +166,12 @@ class HostData:
         os.makedirs(place, exist_ok=True)
         return place
 
-    @staticmethod
-    def _bind_output(path: str, local: str, local_path: str) -> Bind:
-        try:
-            os.makedirs(path, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"ClientError: the output directory {path} cannot be made: {error.strerror}") from None
-        if os.listdir(local):
-            raise DataError(f"ClientError: {local_path} is both an input and an output in place")
-        return Bind(path, local_path, read_only=False)
-
     def _fetch_input(self, item: Mapping[str, Any]) -> list[Bind]:
         local = self._make_directory(item["LocalPath"])
         whole = item["S3DataType"] == "S3Prefix" and is_file_uri(item["S3Uri"]) and not self._sharded(item)
         if whole:
             bind = _bind_input(file_path(item["S3Uri"]), item["LocalPath"])
-            if not self._shares_place(item):
+            if not shares_place(item, self._request):
                 return [bind]
         for source in self._sources(item, may_be_empty=whole):
             self._check()
@@ -205,11 +201,6 @@ class HostData:
             by_place = {source.place: source for source in sources}
             sources = [by_place[place] for place in contract.shard(list(by_place), self._number, self._count)]
         return sources
-
-    def _shares_place(self, item: Mapping[str, Any]) -> bool:
-        """Return whether the LocalPath of an input overlaps with another one: one mount would hide the other."""
-        others = [other for other in (*inputs(self._request), *outputs(self._request)) if other is not item]
-        return any(overlap(item["LocalPath"], other["LocalPath"]) for other in others)
 
     def _prefix(self, uri: str) -> list[InputFile]:
         bucket, prefix = split_uri(uri)
@@ -250,71 +241,9 @@ class HostData:
                 return
             os.makedirs(os.path.dirname(target), exist_ok=True)
             with open_source(source, self._objects) as body, open(target, "wb") as file:
-                _copy_body(body.fileno(), file.fileno(), self._check)
+                copy_body(body.fileno(), file.fileno(), self._check)
         except OSError as error:
             raise DataError(f"ClientError: {source.place} cannot be put at {source.name}: {error.strerror}") from None
-
-    # Outputs
-
-    @property
-    def continuous(self) -> bool:
-        """Whether an output is uploaded while the job runs."""
-        return any(_goes_to_s3(item) and item["S3UploadMode"] == "Continuous" for item in outputs(self._request))
-
-    def upload_settled(self) -> None:
-        """Upload the files of Continuous outputs that have not changed since the last call."""
-        for item in outputs(self._request):
-            if _goes_to_s3(item) and item["S3UploadMode"] == "Continuous":
-                self._upload(item, only_settled=True)
-
-    def upload(self) -> None:
-        """Upload every output. Symbolic links are left out.
-
-        Raises:
-            DataError: a file could not be uploaded. All others are uploaded.
-        """
-        failures = []
-        for item in outputs(self._request):
-            if _goes_to_s3(item):
-                failures += self._upload(item, only_settled=False)
-        if failures:
-            more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-            raise DataError(f"ClientError: the output {failures[0]}{more}")
-
-    def _upload(self, item: Mapping[str, Any], *, only_settled: bool) -> list[str]:
-        bucket, prefix = split_uri(item["S3Uri"])
-        prefix = prefix.rstrip("/")
-        local = contract.resolve_path(self._ml_root, item["LocalPath"])
-        failures: list[str] = []
-        try:
-            for file in _regular_files(self._ml_root, local):
-                before = self._seen.get(path := f"{local}/{file.name}")
-                self._seen[path] = file.state
-                if self._uploaded.get(path) != file.state and not (only_settled and before != file.state):
-                    problem = self._upload_file(file, bucket, prefix, item["S3Uri"])
-                    if problem is None:
-                        self._uploaded[path] = file.state
-                    else:
-                        failures.append(problem)
-        except (OSError, RecursionError) as error:  # a path longer than any key
-            failures.append(f"{item['LocalPath']} is nested too deeply to be looked through: {error}")
-        return failures
-
-    def _upload_file(self, file: _File, bucket: str, prefix: str, uri: str) -> str | None:
-        """Upload a file, and return the problem if it fails."""
-        name = file.name
-        try:
-            with file.open() as body:
-                self._objects.put(bucket, f"{prefix}/{name}" if prefix else name, body)
-        except ApiError as error:
-            return f"{_shortened(name)} could not be uploaded to {uri}: {error.message}"
-        except (OSError, ValueError) as error:  # unreadable, or a name that is not UTF-8
-            return f"{_shortened(name)!r} could not be uploaded to {uri}: {error}"
-        return None
-
-
-def _goes_to_s3(item: Mapping[str, Any]) -> bool:
-    return not is_file_uri(item["S3Uri"])
 
 
 def _bind_input(path: str, local_path: str) -> Bind:
@@ -327,15 +256,37 @@ def _bind_input(path: str, local_path: str) -> Bind:
     return Bind(real, f"{local_path.rstrip('/')}/{os.path.basename(path)}", read_only=True)
 
 
+def _make_output_directory(path: str) -> str:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"ClientError: the output directory {path} cannot be made: {error.strerror}") from None
+    return path
+
+
 def _local_tree(path: str) -> list[InputFile]:
-    """Return every file of a directory of this machine, links to files included, or the one file at `path`."""
+    """Return every file of a directory of this machine, links to files included, or the one file at `path`.
+
+    Raises:
+        DataError: a directory or a file cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise DataError(f"ClientError: {error.filename} cannot be read: {error.strerror}") from None
+
     if os.path.isfile(path):
         return [InputFile(os.path.basename(path), None, path)]
     found = []
-    for folder, _, names in os.walk(path):
+    for folder, _, names in os.walk(path, onerror=fail):
         for name in names:
             file = os.path.join(folder, name)
-            if os.path.isfile(file):
+            try:
+                regular = stat.S_ISREG(os.stat(file).st_mode)
+            except FileNotFoundError:  # a link that leads nowhere
+                continue
+            except OSError as error:
+                fail(error)
+            if regular:
                 found.append(InputFile(os.path.relpath(file, path).replace(os.sep, "/"), None, file))
     return found
 
@@ -380,7 +331,7 @@ def open_source(source: InputFile, objects: ObjectSource) -> BinaryIO:
         raise DataError(f"ClientError: {source.place} cannot be read: {error.strerror}") from None
 
 
-def _copy_body(source: int, target: int, check: Check) -> None:
+def copy_body(source: int, target: int, check: Check) -> None:
     """Copy a file within the kernel if it can do that. On some file systems the copy shares the blocks."""
     if hasattr(os, "copy_file_range"):
         try:
@@ -396,67 +347,3 @@ def _copy_body(source: int, target: int, check: Check) -> None:
         while chunk := body.read(1 << 20):
             file.write(chunk)
             check()
-
-
-class _File(NamedTuple):
-    """A regular file below an output's directory.
-
-    Attributes:
-        name: its path relative to that directory, with `/`.
-        state: differs after a change of the file, and for another file that was renamed into its place.
-        folder: a descriptor of its directory, which is open until the iterator moves on.
-    """
-
-    name: str
-    state: FileState
-    folder: int
-
-    def open(self) -> BinaryIO:
-        """Open the file for reading. A link that has replaced it meanwhile is an error."""
-        fd = os.open(os.path.basename(self.name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self.folder)
-        return open(fd, "rb", buffering=0)
-
-
-def _regular_files(ml_root: str, root: str) -> Iterator[_File]:
-    """Yield each regular file below a directory in `ml_root`, in order.
-
-    Links are left out. A link that a job puts in the place of a directory is not followed either, since it could lead
-    to other files of this machine.
-    """
-    try:
-        top = _open_directory(ml_root, os.path.relpath(root, ml_root))
-    except OSError:
-        return
-    try:
-        for folder, folders, names, fd in os.fwalk(".", dir_fd=top):
-            folders.sort()
-            for name in sorted(names):
-                try:
-                    status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                except OSError:
-                    continue
-                if stat.S_ISREG(status.st_mode):
-                    yield _File(posixpath.normpath(f"{folder}/{name}"), _file_state(status), fd)
-    finally:
-        os.close(top)
-
-
-def _file_state(status: os.stat_result) -> FileState:
-    return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def _open_directory(root: str, path: str) -> int:
-    """Open a directory below `root`, whose path may not contain a link."""
-    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    for part in path.split("/"):
-        try:
-            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
-        finally:
-            os.close(fd)
-        fd = inner
-    return fd
-
-
-def _shortened(name: str) -> str:
-    """Return a name for a FailureReason. A name of thousands of characters would push the problem out of it."""
-    return name if len(name) <= 2 * _SHOWN else f"{name[:_SHOWN]}...{name[-_SHOWN:]}"

@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING, Any
 from processing.container import contract, runner
 from processing.local import file_trees, processes
 from processing.local.errors import ApiError
-from processing.local.jobs import events
+from processing.local.jobs import events, output_files
 from processing.local.jobs.data import DataError, HostData
 from processing.local.jobs.execution_plan import ExecutionPlan
 from processing.local.jobs.host_services import HostServices
 from processing.local.jobs.object_source import object_source
+from processing.local.jobs.uploads import Uploads
 from processing.local.sandboxes import restore
 from processing.local.sandboxes.base import Bind, HostSpec, SandboxError, addresses, container_key
 from processing.local.stores.jobs import HostEnd, JobStore
@@ -93,6 +94,7 @@ class Supervisor:
         self._last_lines: Sequence[str] = ()
         self._objects = object_source(home, self._plan.s3)
         self._data = HostData(self._request, self._ml_root, number, self._count, self._objects, self._check)
+        self._uploads = Uploads(self._request, self._ml_root, self._objects)
         self._services = HostServices(
             home,
             self._work,
@@ -196,10 +198,10 @@ class Supervisor:
         self._check(at_once=True)
         with contextlib.ExitStack() as at_the_end:
             at_the_end.callback(self._sandbox.remove, host.key, host.ml_root)
-            if self._data.continuous:
+            if self._uploads.continuous:
                 from processing.local.jobs.continuous_upload import ContinuousUploads  # few jobs have any
 
-                at_the_end.enter_context(ContinuousUploads(self._data.upload_settled, self._plan.tick))
+                at_the_end.enter_context(ContinuousUploads(self._uploads.upload_settled, self._plan.tick))
             try:
                 ended = runner.run_program(
                     program, self._emit, limits, self._should_stop, lambda group: self._on_start(group, command)
@@ -229,7 +231,7 @@ class Supervisor:
     def _upload(self, end: HostEnd) -> HostEnd:
         """Upload the outputs, however the program ended. A failed upload fails a host that has completed."""
         try:
-            self._data.upload()
+            self._uploads.upload()
         except DataError as error:
             self._emit([(int(time.time() * 1000), str(error))])
             if end.outcome == "completed":
@@ -237,6 +239,7 @@ class Supervisor:
         return end
 
     def _add_message(self, end: HostEnd) -> HostEnd:
+        output_files.unlock(self._ml_root, "output/message")
         try:
             return end._replace(exit_message=contract.exit_message(self._ml_root))
         except UnicodeDecodeError:

@@ -29,7 +29,7 @@ from processing.local.sandboxes.base import Check, HostCommand, HostSpec, Sandbo
 from processing.local.stores.jobs import HostEnd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 _CLIENT_SECONDS = 60
 """The longest time for a command of the client that moves no data."""
@@ -247,9 +247,9 @@ class Container:
         """Remove the container in any state, and make its users' files this user's own."""
         image = self._inspect(key, "{{.Image}}") if self._reclaim == "chown" else ""
         self._remove_container(key)
-        if self._reclaim == "unshare" and any(_foreign(ml_root)):
+        if self._reclaim == "unshare" and _has_foreign_files(ml_root):
             self._run_client("unshare", "chown", "-hR", "0:0", ml_root)
-        if image and any(_foreign(ml_root)):
+        if image and _has_foreign_files(ml_root):
             options = ["--rm", "--name", f"{key}-chown", "--user", "0:0", "--network", "none", "--entrypoint", "chown"]
             options += [*_mount(ml_root, "/opt/ml", read_only=False), *self._options]
             self._run_client("run", *options, image, "-hR", f"{os.getuid()}:{os.getgid()}", "/opt/ml")
@@ -327,7 +327,11 @@ def _mount(source: str, target: str, *, read_only: bool) -> list[str]:
 
 def _allow_all_users(ml_root: str) -> None:
     """Let every user read and write below /opt/ml: the container's users are not those of this machine."""
-    for folder, _, names in os.walk(ml_root):
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, _, names in os.walk(ml_root, onerror=fail):
         os.chmod(folder, 0o777)  # noqa: S103 - only this user has access to the folder above
         for name in names:
             path = os.path.join(folder, name)
@@ -345,10 +349,12 @@ def _reclaim_method(kind: str, *, rootless: bool) -> str:
     return "unshare" if rootless else ""
 
 
-def _foreign(ml_root: str) -> Iterator[str]:
-    """Yield the paths below a directory that belong to another user."""
+def _has_foreign_files(ml_root: str) -> bool:
+    """Return whether an entry below a directory belongs to another user, or may do so in a locked directory."""
     own = os.geteuid()
-    for entry in file_trees.entries_below(ml_root):
-        with contextlib.suppress(OSError):
+    locked: list[OSError] = []
+    for entry in file_trees.entries_below(ml_root, locked.append):
+        with contextlib.suppress(FileNotFoundError):
             if entry.stat(follow_symlinks=False).st_uid != own:
-                yield entry.path
+                return True
+    return bool(locked)

@@ -36,5 +36,5 @@ def test_a_large_file_does_not_hold_up_a_stop(tmp_path: Path, monkeypatch: pytes
         (tmp_path / "target").open("wb") as target,
         pytest.raises(_Ended),
     ):
-        data._copy_body(source.fileno(), target.fileno(), check)
+        data.copy_body(source.fileno(), target.fileno(), check)
     assert 0 < (tmp_path / "target").stat().st_size < size

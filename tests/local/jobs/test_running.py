@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing.local.jobs.data import _regular_files
+from processing.local.jobs.output_files import regular_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,7 +155,7 @@ def test_a_file_that_becomes_a_link_while_it_is_uploaded_is_not_followed(tmp_pat
     (tmp_path / "ml/out/sub").mkdir(parents=True)
     (tmp_path / "ml/out/file").write_text("of the job")
     (tmp_path / "ml/out/sub/file").write_text("of the job")
-    files = _regular_files(str(tmp_path / "ml"), str(tmp_path / "ml/out"))
+    files = regular_files(str(tmp_path / "ml"), str(tmp_path / "ml/out"))
     first = next(files)
     (tmp_path / "ml/out/file").unlink()
     (tmp_path / "ml/out/file").symlink_to(tmp_path / "elsewhere/file")

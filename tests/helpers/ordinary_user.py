@@ -1,0 +1,28 @@
+"""Python programs with the rights of an ordinary user, also when root runs the tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+_ROOTS_RIGHTS = "-dac_override,-dac_read_search,-fowner"
+"""The capabilities by which root reads and changes every file, whatever its mode and owner."""
+
+
+def run_as_ordinary_user(program: str, *arguments: object) -> str:
+    """Run a Python program without root's rights to files, and return its output.
+
+    Args:
+        program: the source of the program.
+        arguments: its arguments.
+    """
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    if os.geteuid() == 0:
+        setpriv = shutil.which("setpriv")
+        assert setpriv is not None, "root needs setpriv (util-linux) for this test"
+        command = [setpriv, f"--bounding-set={_ROOTS_RIGHTS}", f"--inh-caps={_ROOTS_RIGHTS}", *command]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
