@@ -136,6 +136,18 @@ def test_the_output_of_a_command_is_compared(reader: Path) -> None:
         follow([Block("console", "$ exit 3\n")], reader)
 
 
+def test_the_architecture_page_lists_the_rooms() -> None:
+    """The page names each folder of the package, and each module of the folders that it describes in full."""
+    package = Path(processing.__file__).parent
+    described = ["", "job", "local", "processors", "request", "staging", "watching"]
+    modules = [path.stem for folder in described for path in (package / folder).glob("*.py") if path.stem != "__init__"]
+    folders = [path.parent.relative_to(package).as_posix() for path in package.glob("**/__init__.py")]
+    text = (DOCS / "explanation/architecture.md").read_text(encoding="utf-8")
+    named = {name.strip("/").rpartition("/")[2] for name in re.findall(r"`([\w/]+)`", text)}
+    rooms = {*modules, *(folder.rpartition("/")[2] for folder in folders if folder != ".")}
+    assert sorted(rooms - named) == []
+
+
 def test_the_engine_s_operations_are_listed(tmp_path: Path) -> None:
     """The reference names each operation that the engine has, and no other."""
     engine = Engine(tmp_path)
