@@ -1,9 +1,8 @@
-"""What the stand-in server answers: as much of S3, SageMaker, STS and IAM as the clients under measurement ask for.
+"""The answers of the stand-in server: the part of S3, SageMaker, STS and IAM that the measured clients use.
 
-Nothing is verified, since that would cost time of the processor that the clients need: no signature, no checksum of
-what comes in. Whether bytes arrive as they should is what the tests look at. Objects are kept in memory, in the pieces
-in which they came. A small object's ETag is its MD5, as clients expect; that of a large one and of a part is not, as on
-S3 where an object has parts or is encrypted with KMS.
+Nothing is verified, neither signatures nor checksums: that would take processor time from the clients. The tests check
+that bytes arrive unchanged. Objects stay in memory, in the pieces in which they arrived. A small object's ETag is its
+MD5, as clients expect. Those of large objects and of parts are not, as in S3 for multipart objects and those with KMS.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class Request:
 
 @attrs.frozen
 class Answer:
-    """What goes back: the body in pieces, and how long it says that it is (HEAD sends none of it)."""
+    """An answer: the body in pieces, and its Content-Length (HEAD sends no body)."""
 
     status: int = 200
     pieces: Sequence[Bytes] = ()
@@ -92,14 +91,14 @@ def s3_error(status: int, code: str, message: str = "") -> Answer:
 
 
 class Services:
-    """All that the stand-in knows. `operation_of` names what is asked, `answer` answers it."""
+    """The state of the stand-in. `operation_of` identifies a request, `answer` answers it."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything that was put here."""
+        """Forget all objects and jobs."""
         self._objects: dict[str, dict[str, Stored]] = {}
         self._parts: dict[str, dict[int, Stored]] = {}
         self._jobs: dict[str, dict[str, Any]] = {}
@@ -122,10 +121,10 @@ class Services:
             return s3_error(501, "NotImplemented", f"the stand-in has no {operation}")
         return handler(request)
 
-    # S3.
+    # S3
 
     def _bucket(self, request: Request) -> dict[str, Stored]:
-        """Return the bucket's objects; every bucket is there."""
+        """Return the bucket's objects. Every bucket exists."""
         return self._objects.setdefault(request.path[1:].partition("/")[0], {})
 
     def _etag(self, pieces: Sequence[Bytes]) -> str:
@@ -254,7 +253,7 @@ class Services:
         self._parts.pop(request.query["uploadId"], None)
         return Answer(204)
 
-    # SageMaker, STS, IAM.
+    # SageMaker, STS, IAM
 
     def _create_processing_job(self, request: Request) -> Answer:
         asked = json.loads(bytes(request.body))

@@ -18,7 +18,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from urllib.parse import unquote
 
-from attrs import evolve
+import attrs
 
 from processing.local.errors import ApiError
 from processing.local.protocols import aws_json, query, rest_xml
@@ -171,7 +171,7 @@ def _finished(response: Response, request: Request, request_id: str) -> Response
     }
     if isinstance(response.body, bytes) and request.method != "HEAD":
         headers["Content-Length"] = str(len(response.body))
-    return evolve(response, headers=headers)
+    return attrs.evolve(response, headers=headers)
 
 
 @functools.lru_cache(maxsize=2)

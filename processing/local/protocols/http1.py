@@ -19,7 +19,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from attrs import frozen
+import attrs
 
 from processing.local.errors import ApiError
 
@@ -43,7 +43,7 @@ _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _VERSION = re.compile(r"HTTP/(\d)\.(\d)", re.ASCII)
 
 
-@frozen
+@attrs.frozen
 class RequestHead:
     """The head of a request.
 

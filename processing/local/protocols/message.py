@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from attrs import field, frozen
+import attrs
 
 from processing.local.errors import ApiError
 
@@ -43,7 +43,7 @@ def endpoint(service: str) -> str:
     return f"http://{service}.{ENGINE_DOMAIN}"
 
 
-@frozen
+@attrs.frozen
 class Request:
     """A request before it is decoded.
 
@@ -118,7 +118,7 @@ def bucket_of_host(request: Request) -> str | None:
     return virtual and (virtual[1] or virtual[2])
 
 
-@frozen
+@attrs.frozen
 class OperationCall:
     """An operation and its parameters, by boto3's names."""
 
@@ -127,12 +127,12 @@ class OperationCall:
     params: dict[str, Any]
 
 
-@frozen
+@attrs.frozen
 class Response:
     """An answer: a status, headers, and a body of bytes or a stream. A stream ends after `Content-Length` bytes."""
 
     status: int
-    headers: dict[str, str] = field(factory=dict)
+    headers: dict[str, str] = attrs.field(factory=dict)
     body: bytes | Readable = b""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
+import attrs
 
 from processing.request.service_model import service_model
 
@@ -47,7 +47,7 @@ _SHAPES = {"sqs": _SQS_ERRORS, "cloudwatch": _CLOUDWATCH_ERRORS}
 _NAMESPACES = {"sqs": "com.amazonaws.sqs", "cloudwatch": "com.amazonaws.cloudwatch"}
 
 
-@frozen
+@attrs.frozen
 class ErrorNames:
     """The names of an error in JSON.
 
@@ -59,7 +59,7 @@ class ErrorNames:
 
     shape: str
     qualified: str
-    headers: dict[str, str] = field(factory=dict)
+    headers: dict[str, str] = attrs.field(factory=dict)
 
 
 def error_names(service: str | None, error: ApiError) -> ErrorNames:

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from attrs import frozen
+import attrs
 
 from processing.local.errors import ApiError
 from processing.local.protocols import xml
@@ -65,7 +65,7 @@ _KEPT_AS_TEXT = frozenset({"expires", "response-expires"})
 _DECODED_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
-@frozen
+@attrs.frozen
 class _HttpBinding:
     """The place of a parameter in a request: its name in the API, its name in the request, and its shape."""
 
@@ -74,7 +74,7 @@ class _HttpBinding:
     shape: Any
 
 
-@frozen
+@attrs.frozen
 class _OperationSpec:
     """The requests of an operation: the conditions to recognise one, and the places of the parameters."""
 
@@ -102,7 +102,7 @@ class _OperationSpec:
         return all(name in request.headers for name in self.required_headers)
 
 
-@frozen
+@attrs.frozen
 class _Resource:
     """The bucket and the key that a request addresses, and its query."""
 

@@ -12,7 +12,7 @@ import hmac
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote_plus
 
-from attrs import evolve, frozen
+import attrs
 
 from processing.local.errors import ApiError
 from processing.local.protocols import auth_errors
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _NOT_SIGNED = frozenset({"AWSAccessKeyId", "Signature", "Expires"})
 
 
-@frozen
+@attrs.frozen
 class SignedUrl:
     """A presigned URL of version 2.
 
@@ -84,7 +84,7 @@ def parse(request: Request) -> SignedUrl | None:
     if not text.isdecimal() or not text.isascii() or len(text) > 12 or int(text) > latest:
         raise ApiError("AccessDenied", f"Invalid date (should be seconds since epoch): {text}", 403)
     in_url = {name.lower(): value for name, value in fields.items() if name.lower().startswith("x-amz-")}
-    request = evolve(request, headers={**request.headers, **in_url})
+    request = attrs.evolve(request, headers={**request.headers, **in_url})
     return SignedUrl(
         fields["AWSAccessKeyId"],
         request.headers.get("x-amz-security-token"),

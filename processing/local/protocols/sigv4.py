@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
 
-from attrs import evolve, frozen
+import attrs
 
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.local.credentials import InvalidTokenError
@@ -48,7 +48,7 @@ _QUERY_FIELDS = (
 )
 
 
-@frozen
+@attrs.frozen
 class _ClaimedSignature:
     """The signature that a request claims to have, before it is verified."""
 
@@ -102,25 +102,14 @@ class SignatureVerifier:
         payload = _payload_hash(request, claim)
         if payload is None:  # clients of this service sign the body's hash but do not send it, and bodies are small
             content = request.raw_content()
-            request = evolve(request, body=content)
+            request = attrs.evolve(request, body=content)
             payload = hashlib.sha256(content).hexdigest()
-        canonical = _canonical_request(request, claim, payload)
-        text = f"{ALGORITHM}\n{claim.stamp}\n{claim.scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
         key = signing_key(keys.secret_key, claim.scope)
-        if not hmac.compare_digest(
-            sign(key, text).encode(), claim.signature.encode()
-        ):  # as bytes, since the claim may have other characters than ASCII
-            details = {
-                "AWSAccessKeyId": claim.access_key,
-                "StringToSign": text,
-                "SignatureProvided": claim.signature,
-                "CanonicalRequest": canonical,
-            }
-            raise auth_errors.mismatch(protocol, lambda: details)
+        _check_signature(request, claim, key, payload, protocol)
         if protocol == "rest" and claim.lifetime is not None:
             request = _with_headers_of_url(request)
         if payload in _CHUNKED:
-            return keys.identity, evolve(
+            return keys.identity, attrs.evolve(
                 request, chunks=ChunkSignatures(key, claim.stamp, claim.scope, claim.signature)
             )
         return keys.identity, _with_checked_body(request, payload)
@@ -145,6 +134,20 @@ class SignatureVerifier:
             raise auth_errors.url_not_yet_valid(protocol, claim.moment, lifetime, now)
         elif claim.moment + lifetime < now:
             raise auth_errors.expired_url(protocol, claim.moment, lifetime, now)
+
+
+def _check_signature(request: Request, claim: _ClaimedSignature, key: bytes, payload: str, protocol: Protocol) -> None:
+    canonical = _canonical_request(request, claim, payload)
+    text = f"{ALGORITHM}\n{claim.stamp}\n{claim.scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    # Compared as bytes, since the claim may have other characters than ASCII.
+    if not hmac.compare_digest(sign(key, text).encode(), claim.signature.encode()):
+        details = {
+            "AWSAccessKeyId": claim.access_key,
+            "StringToSign": text,
+            "SignatureProvided": claim.signature,
+            "CanonicalRequest": canonical,
+        }
+        raise auth_errors.mismatch(protocol, lambda: details)
 
 
 # The claimed signature
@@ -357,7 +360,7 @@ def _with_headers_of_url(request: Request) -> Request:
         for name, value in _decoded_query(request.query)
         if name.lower().startswith("x-amz-") and name not in _QUERY_FIELDS
     }
-    return evolve(request, headers={**request.headers, **found}) if found else request
+    return attrs.evolve(request, headers={**request.headers, **found}) if found else request
 
 
 def _payload_hash(request: Request, claim: _ClaimedSignature) -> str | None:
@@ -400,7 +403,7 @@ def _with_checked_body(request: Request, payload: str) -> Request:
         if computed != payload:
             raise auth_errors.content_mismatch(payload, computed)
         return request
-    return evolve(request, body=_HashedBody(request.body, payload))
+    return attrs.evolve(request, body=_HashedBody(request.body, payload))
 
 
 class _HashedBody:
