@@ -52,7 +52,7 @@ class ServerTime:
 
     @property
     def is_known(self) -> bool:
-        """Whether a response contained the time."""
+        """True if a response contained the time."""
         return self._least > -math.inf
 
     def now(self) -> float:

@@ -154,7 +154,7 @@ class EngineSettings:
 
     @property
     def runs_images(self) -> bool:
-        """Whether a job's image itself runs, so that a job needs neither an entrypoint nor an interpreter."""
+        """True if a job's image itself runs, so that a job needs neither an entrypoint nor an interpreter."""
         return self.sandbox == "container"
 
     def resolved_container_options(self) -> tuple[str, ...]:

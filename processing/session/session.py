@@ -154,7 +154,7 @@ class Session:
 
     @property
     def config_at_hand(self) -> bool:
-        """Whether `config` needs no call to AWS: False if a file in S3 has not been read yet."""
+        """True if `config` needs no call to AWS; False if a file in S3 has not been read yet."""
         return self._config is not None or not any(source.in_s3 for source in config_sources())
 
     @property
@@ -217,7 +217,7 @@ class Session:
 
     @property
     def polling(self) -> Polling:
-        """How often the status of a job is read."""
+        """The intervals at which the status of a job is read."""
         if self._polling is None:
             from processing.watching.polling import Polling
 

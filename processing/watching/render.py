@@ -183,7 +183,7 @@ class _Writer:
 
     @property
     def is_full(self) -> bool:
-        """Whether more is buffered than ever happens if the caller heeds the result of `push`."""
+        """True if more is buffered than ever happens if the caller heeds the result of `push`."""
         return self._size > 4 * _MOST_BUFFERED
 
     def push(self, *, everything: bool = False) -> bool:

@@ -44,7 +44,7 @@ class Uploads:
 
     @property
     def continuous(self) -> bool:
-        """Whether an output is uploaded while the job runs."""
+        """True if an output is uploaded while the job runs."""
         return any(output.continuous for output in self._outputs)
 
     def upload_settled(self) -> None:

@@ -96,13 +96,13 @@ class Sandbox(Protocol):
 
     name: str
     isolates_network: bool
-    """Whether the sandbox can keep a program from the network (`HostSpec.network=False`)."""
+    """True if the sandbox can keep a program from the network (`HostSpec.network=False`)."""
     mounts: bool
-    """Whether the program itself sees /opt/ml; False if only its arguments and environment are rewritten."""
+    """True if the program itself sees /opt/ml; False if only its arguments and environment are rewritten."""
     reports: bool
-    """Whether the command writes the program's id to the report descriptor."""
+    """True if the command writes the program's id to the report descriptor."""
     runs_image: bool
-    """Whether the job's image runs, with its own programs, environment and user, in place of this machine's."""
+    """True if the job's image runs, with its own programs, environment and user, in place of this machine's."""
 
     def state(self) -> dict[str, Any]:
         """Return the name and the arguments from which `restore` makes the same sandbox in another process."""

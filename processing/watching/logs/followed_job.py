@@ -105,12 +105,12 @@ class FollowedJob:
 
     @property
     def lateness(self) -> float:
-        """How late lines arrived so far, in seconds, up to a bound: a longer delay is a wrong clock."""
+        """The delay of lines so far, in seconds, up to a bound: a longer delay is a wrong clock."""
         return min(max(0, self.max_delay) / 1000, _MAX_LATENESS)
 
     @property
     def reread_after_end(self) -> bool:
-        """Whether all lines have been read once since the job ended."""
+        """True if all lines have been read once since the job ended."""
         return self.ending is not None and self.ending.deadline is not None
 
     def is_quiet(self, began: float, grace: float) -> bool:

@@ -153,7 +153,7 @@ class LogReader:
 
     @property
     def is_ordered(self) -> bool:
-        """Whether a sweep delivers its lines in the order of time; known after it has begun."""
+        """True if a sweep delivers its lines in the order of time; known after it has begun."""
         return self._source.is_ordered
 
     @property
@@ -163,7 +163,7 @@ class LogReader:
 
     @property
     def caught_up(self) -> bool:
-        """Whether all lines have been delivered that each job had when reading began."""
+        """True if all lines have been delivered that each job had when reading began."""
         return not self._source.is_readable or all(job.fully_read for job in self._jobs.values())
 
     def pop_signs_of_life(self) -> Mapping[str, float]:

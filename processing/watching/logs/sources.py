@@ -199,17 +199,17 @@ class LogSource:
 
     @property
     def is_readable(self) -> bool:
-        """Whether logs can be read at all."""
+        """True if logs can be read at all."""
         return self._current is not None
 
     @property
     def reads_prefixes(self) -> bool:
-        """Whether one call reads the streams of several jobs."""
+        """True if one call reads the streams of several jobs."""
         return isinstance(self._current, FilterLogEventsSource)
 
     @property
     def is_ordered(self) -> bool:
-        """Whether a sweep delivers its lines in the order of time."""
+        """True if a sweep delivers its lines in the order of time."""
         return not isinstance(self._current, GetLogEventsSource)
 
     def pages(self, sweep: Sweep) -> Iterator[Page]:

@@ -78,7 +78,7 @@ class JobState:
 
     @property
     def ended(self) -> bool:
-        """Whether the known status is terminal."""
+        """True if the known status is terminal."""
         return self.status in TERMINAL
 
 
