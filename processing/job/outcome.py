@@ -6,6 +6,7 @@ import collections
 import contextlib
 import logging
 import math
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -15,6 +16,7 @@ from processing.exceptions import CapacityError, ConfigurationError, JobFailedEr
 from processing.request.capacity import capacity_advice
 from processing.watching.checkpoint import Checkpoint
 from processing.watching.logs.batch import LogBatch
+from processing.watching.logs.filters import time_order
 from processing.watching.logs.history import read_all
 from processing.watching.status.model import Lost
 from processing.watching.stream import Idle, drive, timeout_error
@@ -32,6 +34,12 @@ logger = logging.getLogger(__name__)
 
 TAIL: Final = 20
 """The number of log lines in an error: enough for a usual traceback and the lines before it."""
+
+_READ_HOSTS: Final = 3
+"""The number of hosts whose last lines are read for one error: each takes calls of its own."""
+_HOST: Final = re.compile(r"(?<![\w-])algo-\d+(?!\w)")
+_FAILED_HOST: Final = re.compile(r"host: (algo-\d+)$")
+"""The end of a FailureReason that names the host, as the engine writes it."""
 
 # The last lines are an extra: calls for them are retried this long, in seconds, and then the error comes without them.
 _PATIENCE: Final = 10.0
@@ -81,7 +89,7 @@ class EventHandler:
 
     def __init__(self, renderer: Renderer | None, *, keep_tails: bool) -> None:
         self._renderer = renderer
-        self._tails: dict[tuple[Feed, str], collections.deque[LogEvent]] | None = {} if keep_tails else None
+        self._tails: dict[tuple[Feed, str], _LastLines] | None = {} if keep_tails else None
 
     def __enter__(self) -> EventHandler:
         return self
@@ -110,19 +118,49 @@ class EventHandler:
                 self._renderer.show(event)
             if self._tails is not None:
                 for line in event.last(TAIL):
-                    self._tails.setdefault((feed, line.job_name), collections.deque(maxlen=TAIL)).append(line)
+                    self._tails.setdefault((feed, line.job_name), _LastLines()).add(line)
             return None
         job = (feed, event.job_name)
         if isinstance(event, Lost):
-            return Outcome({}, self._last(job), event.error)
+            return Outcome({}, self._last(job, {}), event.error)
         if self._renderer is not None:
             self._renderer.show(event)
         if event.status not in TERMINAL:
             return None
-        return Outcome.of(event.description, self._last(job))
+        return Outcome.of(event.description, self._last(job, event.description))
 
-    def _last(self, job: tuple[Feed, str]) -> tuple[LogEvent, ...] | None:
-        return None if self._tails is None else tuple(self._tails.pop(job, ()))
+    def _last(self, job: tuple[Feed, str], description: Mapping[str, Any]) -> tuple[LogEvent, ...] | None:
+        if self._tails is None:
+            return None
+        return self._tails.pop(job, _LastLines()).of(failed_hosts(description))
+
+
+class _LastLines:
+    """The last lines of a job, of each host and of all.
+
+    Hosts that are stopped after a failure may write a lot, and must not drive out the lines of the host that failed.
+    """
+
+    def __init__(self) -> None:
+        self._all: collections.deque[LogEvent] = collections.deque(maxlen=TAIL)
+        self._by_host: dict[str, collections.deque[LogEvent]] = {}
+
+    def add(self, line: LogEvent) -> None:
+        """Add the job's next line."""
+        self._all.append(line)
+        self._by_host.setdefault(line.host, collections.deque(maxlen=TAIL)).append(line)
+
+    def of(self, hosts: Sequence[str]) -> tuple[LogEvent, ...]:
+        """Return the last lines of certain hosts; of all hosts if these wrote nothing."""
+        lines = [line for host in hosts for line in self._by_host.get(host, ())]
+        return tuple(sorted(lines, key=time_order)[-TAIL:] if len(hosts) > 1 else lines) or tuple(self._all)
+
+
+def failed_hosts(description: Mapping[str, Any]) -> list[str]:
+    """Return the hosts that a job's FailureReason names, such as `algo-1`."""
+    reason = description.get("FailureReason") or ""
+    named = _FAILED_HOST.search(reason)
+    return [named[1]] if named else sorted(set(_HOST.findall(reason)))
 
 
 def follow_to_end(feed: Feed, handler: EventHandler) -> Outcome:
@@ -242,17 +280,28 @@ def read_checkpoint(checkpoint: Checkpoint | str | None) -> Checkpoint | None:
 
 def _last_lines(session: Session, job_name: str, description: Mapping[str, Any]) -> Sequence[LogEvent]:
     """Return the last log lines for an error; none if they cannot be read."""
+    hosts = failed_hosts(description)[:_READ_HOSTS]
     try:
-        polling = session.polling
-        return list(read_all(session.api, description, TAIL, polling=polling, complete=True, patience=_PATIENCE))
+        lines = [line for host in hosts for line in _read_last(session, description, host)]
+        return sorted(lines, key=time_order)[-TAIL:] or _read_last(session, description, None)
     except Exception as error:  # noqa: BLE001 - the job's failure must not be hidden by this one
         logger.warning("the logs of %s could not be read: %s", job_name, error)
         return []
 
 
+def _read_last(session: Session, description: Mapping[str, Any], host: str | None) -> list[LogEvent]:
+    polling = session.polling
+    return list(read_all(session.api, description, TAIL, host=host, polling=polling, complete=True, patience=_PATIENCE))
+
+
+def _instance_count(description: Mapping[str, Any]) -> int:
+    cluster = description.get("ProcessingResources", {}).get("ClusterConfig", {})
+    count: int = cluster.get("SelectedInstanceCount") or cluster.get("InstanceCount") or 1
+    return count
+
+
 def _texts(lines: Iterable[LogEvent], description: Mapping[str, Any]) -> list[str]:
     """Return the lines as texts, with the host in front if the job has more than one."""
     lines = tuple(lines)
-    cluster = description.get("ProcessingResources", {}).get("ClusterConfig", {})
-    several = cluster.get("InstanceCount", 1) > 1 or len({line.host for line in lines}) > 1
+    several = _instance_count(description) > 1 or len({line.host for line in lines}) > 1
     return [f"[{line.host}] {line.message}" if several else line.message for line in lines]

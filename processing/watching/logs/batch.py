@@ -131,16 +131,20 @@ class LogBatch:
             vars(self).pop("messages", None)
 
     def last(self, number: int) -> Iterator[LogEvent]:
-        """Yield the last `number` selected lines of each job, without consuming them."""
-        left = dict.fromkeys(self.job_names, number)
+        """Yield the last `number` selected lines of each host of each job, without consuming them."""
+        origins = {stream: self.origins[stream] for stream in set(self.streams)}
+        hosts = {stream: (origin.job_name, origin.host) for stream, origin in origins.items()}
+        left = dict.fromkeys(hosts.values(), number)
         last = []
         for index in reversed(self._indexes()):
-            name = self.origins[_stream(self.records[index])].job_name
-            if left[name]:
-                left[name] -= 1
+            host = hosts[_stream(self.records[index])]
+            if left.get(host):
+                left[host] -= 1
                 last.append(index)
-                if not any(left.values()):
-                    break
+                if not left[host]:
+                    del left[host]
+                    if not left:
+                        break
         return (self.event(index) for index in reversed(last))
 
     def event(self, index: int) -> LogEvent:
