@@ -212,29 +212,29 @@ class SimulatedAws:
         return boto3.Session(botocore_session=core, region_name=REGION)
 
     def api(
-        self, *, rate_limiters: Mapping[str, AdaptiveRateLimiter] | None = None, policy: RetryPolicy | None = None
+        self, *, pacers: Mapping[str, AdaptiveRateLimiter] | None = None, policy: RetryPolicy | None = None
     ) -> RetryingApi:
         """Return an API that retries calls, as a session has it.
 
         Args:
-            rate_limiters: rate limiters by operation, by default none.
+            pacers: rate limiters by operation, by default none.
             policy: the policy for retries.
         """
         return RetryingApi(
-            self.client, policy=policy, clock=self.clock, random=self._new_random(), rate_limiters=rate_limiters
+            self.client, policy=policy, clock=self.clock, random=self._new_random(), rate_limiters=pacers
         )
 
-    def session(self, *, rate_limiters: Mapping[str, AdaptiveRateLimiter] | None = None, **options: Any) -> Session:
+    def session(self, *, pacers: Mapping[str, AdaptiveRateLimiter] | None = None, **options: Any) -> Session:
         """Return a real `Session` on the simulation.
 
         Args:
-            rate_limiters: rate limiters by operation, by default those of a session on AWS, shared with no other.
+            pacers: rate limiters by operation, by default those of a session on AWS, shared with no other.
             options: further options of `Session`, such as `polling` and `retry_policy`.
         """
-        if rate_limiters is None:
-            rate_limiters = shared_rate_limiters("simulation", uuid.uuid4().hex)
+        if pacers is None:
+            pacers = shared_rate_limiters("simulation", uuid.uuid4().hex)
         options = {"clock": self.clock, "sagemaker_config": {}, **options}
-        return _SimulatedSession(self.boto_session(), rate_limiters, self._new_random(), **options)
+        return _SimulatedSession(self.boto_session(), pacers, self._new_random(), **options)
 
     # Calls
 
@@ -254,7 +254,7 @@ class SimulatedAws:
 
     @functools.cached_property
     def _own_session(self) -> Session:
-        return self.session(rate_limiters={})
+        return self.session(pacers={})
 
     def _new_random(self) -> random.Random:
         return random.Random(self._seed)  # noqa: S311 - jitter, not a secret

@@ -433,7 +433,7 @@ def test_a_session_has_what_a_session_on_aws_has() -> None:
     assert not first.is_local
     assert first.api.rate_limiter("CreateProcessingJob") is not None
     assert first.api.rate_limiter("CreateProcessingJob") is not second.api.rate_limiter("CreateProcessingJob")
-    assert aws.session(rate_limiters={}).api.rate_limiter("CreateProcessingJob") is None
+    assert aws.session(pacers={}).api.rate_limiter("CreateProcessingJob") is None
     assert first.account_id() == "000000000000"
     assert first.client("sagemaker").meta.config.retries["total_max_attempts"] == 1
 

@@ -37,7 +37,7 @@ class World:
     ) -> None:
         self.clock = VirtualClock()
         self.aws = SimulatedAws(self.clock, **aws)
-        self.api = self.aws.api(rate_limiters=rate_limiters)
+        self.api = self.aws.api(pacers=rate_limiters)
         self.poller = Poller(self.api, polling or Polling(), random=random.Random(3))
 
     def subscribe(self, *names: str) -> Subscription:
