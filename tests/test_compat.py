@@ -14,11 +14,18 @@ import pytest
 
 import processing
 from processing import ConfigurationError, LocalSession, compat
-from processing.compat.modules import MODULES
-from processing.compat.s3 import parse_s3_url, s3_path_join
+from processing.compat import utils
+from processing.compat.config import (
+    PROCESSING_JOB_ROLE_ARN_PATH,
+    load_sagemaker_config,
+    validate_sagemaker_config,
+)
+from processing.compat.modules import ALIASES, MODULES
+from processing.compat.s3 import determine_bucket_and_prefix, is_s3_url, parse_s3_url, s3_path_join
 from processing.compat.session import LocalSession as V2LocalSession
 from processing.compat.session import Session as V2Session
 from processing.compat.utils import name_from_base
+from processing.compat.workflow import PipelineVariable, is_pipeline_variable, runnable_by_pipeline
 from processing.default_sessions import LOCAL_ROLE
 from processing.local.transports.server import Server
 
@@ -70,6 +77,35 @@ class TestNames:
         for each in MODULES[name]:
             assert getattr(module, each) is getattr(importlib.import_module(MODULES[name][each]), each)
         assert {*MODULES[name]} <= {*dir(module)}
+
+    @pytest.mark.parametrize(("name", "inner"), [(name, inner) for name in ALIASES for inner in ALIASES[name]])
+    def test_modules_among_the_names(self, name: str, inner: str) -> None:
+        """A module that another module offers under its short name is the same module."""
+        module = importlib.import_module(name)
+        assert getattr(module, inner) is importlib.import_module(ALIASES[name][inner])
+        assert inner in dir(module)
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "from sagemaker.sklearn.processing import ScriptProcessor, NetworkConfig, Session",
+            "from sagemaker.pytorch.processing import FrameworkProcessor, PyTorch",
+            "from sagemaker.wrangler.processing import ProcessingInput, Processor",
+            "from sagemaker.sklearn.estimator import SKLearn",
+            "from sagemaker.pytorch import PyTorch",
+            "from sagemaker.processing import name_from_base, s3, PipelineVariable, runnable_by_pipeline",
+            "from sagemaker.utils import unique_name_from_base, base_name_from_image, format_tags",
+            "from sagemaker.config import load_sagemaker_config",
+            "from sagemaker.config.config_schema import PROCESSING_JOB_ROLE_ARN_PATH",
+            "from sagemaker.session_settings import SessionSettings",
+            "from sagemaker.workflow.entities import PipelineVariable",
+            "from sagemaker.s3 import determine_bucket_and_prefix, is_s3_url",
+            "from sagemaker.s3_utils import parse_s3_url",
+        ],
+    )
+    def test_names_that_modules_pass_on(self, statement: str) -> None:
+        """A name can be imported from each module of 2.x that offers it."""
+        exec(statement, {})
 
     def test_they_are_this_package_s_classes(self) -> None:
         """An old name and the package's own name are the same object."""
@@ -299,3 +335,61 @@ def test_settings_of_other_images_are_refused() -> None:
     assert retrieve("sklearn", "eu-west-1", "1.2-1") == processing.images.image_uri("sklearn", "1.2-1", "eu-west-1")
     with pytest.raises(ConfigurationError, match=r"^model_id: "):
         retrieve("huggingface", "eu-west-1", model_id="some-model")
+
+
+def test_names_and_tags_of_utils() -> None:
+    """The small functions give the results of 2.x."""
+    image = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/my_etl:1.2"
+    assert utils.base_name_from_image(image) == "my_etl"
+    assert utils.base_from_name(utils.name_from_image(image)) == "my_etl"
+    assert utils.base_from_name(name_from_base("etl", short=True)) == "etl"
+    assert utils.base_from_name("etl") == "etl"
+    first, second = (utils.unique_name_from_base("x" * 80, 30) for _ in range(2))
+    assert len(first) == 30
+    assert first != second
+    assert len(utils.unique_name_from_base_uuid4("x" * 80)) == 63
+    assert utils.format_tags({"cost": 42}) == [{"Key": "cost", "Value": "42"}]
+    assert utils.format_tags([1]) == [1]
+    assert utils.tag_exists({"Key": "a", "Value": "1"}, [{"Key": "a", "Value": "2"}])
+    assert not utils.tag_exists({"Key": "a", "Value": "1"}, None)
+    assert utils.get_config_value("A.B", {"A": {"B": 1}}) == 1
+    assert utils.get_config_value("A.C", {"A": {"B": 1}}) is None
+    assert utils.get_config_value("A", None) is None
+    assert (utils.build_dict("k", 1), utils.build_dict("k", None)) == ({"k": 1}, {})
+    assert (utils.get_short_version("2.5.1"), utils.to_string(1)) == ("2.5", "1")
+
+
+def test_retries_are_counted() -> None:
+    """After the last try an exception names the operation."""
+    with pytest.raises(Exception, match="'Waiting' has reached the maximum retry count of 2"):
+        list(utils.retries(2, "Waiting", 0))
+
+
+def test_the_bucket_and_prefix_of_a_session() -> None:
+    """A bucket keeps its prefix; the default bucket adds the session's own."""
+    session = V2Session(boto3.Session(region_name="eu-west-1"), default_bucket="b", default_bucket_prefix="team/")
+    assert determine_bucket_and_prefix("mine", "p", session) == ("mine", "p")
+    assert determine_bucket_and_prefix(None, "p", session) == ("b", "team/p")
+    assert is_s3_url("s3://b/k")
+    assert not is_s3_url("/data")
+
+
+def test_the_config_file_is_a_dictionary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`load_sagemaker_config` gives the values of the files, and refuses what is not valid."""
+    (tmp_path / "config.yaml").write_text("SchemaVersion: '1.0'\nSageMaker:\n  ProcessingJob:\n    RoleArn: arn:aws:iam::123456789012:role/etl\n")
+    monkeypatch.setenv("SAGEMAKER_USER_CONFIG_OVERRIDE", str(tmp_path))
+    loaded = load_sagemaker_config()
+    assert utils.get_config_value(PROCESSING_JOB_ROLE_ARN_PATH, loaded) == "arn:aws:iam::123456789012:role/etl"
+    validate_sagemaker_config(loaded)
+    with pytest.raises(ConfigurationError):
+        validate_sagemaker_config({"SageMaker": 5})
+    with pytest.raises(ConfigurationError, match="additional_config_paths"):
+        load_sagemaker_config(["other.yaml"])
+
+
+def test_pipelines_are_only_names() -> None:
+    """`PipelineVariable` serves annotations and `isinstance`, and cannot be instantiated."""
+    assert not is_pipeline_variable("x")
+    assert runnable_by_pipeline(len) is len
+    with pytest.raises(ConfigurationError, match="records no pipelines"):
+        PipelineVariable()

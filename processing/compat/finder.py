@@ -10,7 +10,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from processing.compat.modules import MODULES, VERSION, explain_missing
+from processing.compat.modules import ALIASES, MODULES, VERSION, explain_missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +26,13 @@ class _Module(ModuleType):
         full_name = f"{self.__name__}.{name}"
         if home is not None:
             return getattr(importlib.import_module(home), name)
+        full_name = ALIASES.get(self.__name__, {}).get(name, full_name)
         if full_name in MODULES:
             return importlib.import_module(full_name)
         raise AttributeError(explain_missing(full_name))
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *MODULES[self.__name__]})
+        return sorted({*super().__dir__(), *MODULES[self.__name__], *ALIASES.get(self.__name__, ())})
 
 
 class _Loader(Loader):

@@ -1,65 +1,95 @@
-"""The supported names of `sagemaker` 2.x, each with its module in this package."""
+"""The supported names of `sagemaker` 2.x, each with its module in this package.
+
+`HOMES` has the names. `OFFERED` has the modules of `sagemaker` that offer each of them; it is generated.
+"""
 
 from __future__ import annotations
 
-VERSION = "2.257.7"
-"""The version of `sagemaker` that has these names. Programs read it as `sagemaker.__version__`."""
+from processing.compat.offered import ALIASES, OFFERED, VERSION
 
-_MODELS = "processing.models"
-_SESSION = "processing.compat.session"
-_FRAMEWORKS = "processing.processors.frameworks"
+__all__ = ["ALIASES", "HOMES", "MODULES", "VERSION", "explain_missing"]
 
-_DATASETS = dict.fromkeys(
-    ("AthenaDatasetDefinition", "DatasetDefinition", "RedshiftDatasetDefinition", "S3Input"), _MODELS
-)
-_SESSIONS = {"Session": _SESSION, "get_execution_role": "processing.execution_role"}
+_BY_HOME = {
+    "processing.compat.config": (
+        "PROCESSING_JOB_ENABLE_NETWORK_ISOLATION_PATH",
+        "PROCESSING_JOB_ENVIRONMENT_PATH",
+        "PROCESSING_JOB_INPUTS_PATH",
+        "PROCESSING_JOB_INTER_CONTAINER_ENCRYPTION_PATH",
+        "PROCESSING_JOB_KMS_KEY_ID_PATH",
+        "PROCESSING_JOB_NETWORK_CONFIG_PATH",
+        "PROCESSING_JOB_PROCESSING_RESOURCES_PATH",
+        "PROCESSING_JOB_ROLE_ARN_PATH",
+        "PROCESSING_JOB_SECURITY_GROUP_IDS_PATH",
+        "PROCESSING_JOB_SUBNETS_PATH",
+        "PROCESSING_JOB_VOLUME_KMS_KEY_ID_PATH",
+        "SESSION_DEFAULT_S3_BUCKET_PATH",
+        "SESSION_DEFAULT_S3_OBJECT_KEY_PREFIX_PATH",
+        "load_sagemaker_config",
+        "validate_sagemaker_config",
+    ),
+    "processing.compat.estimators": ("HuggingFace", "MXNet", "PyTorch", "SKLearn", "TensorFlow", "XGBoost"),
+    "processing.compat.image_uris": ("retrieve",),
+    "processing.compat.s3": (
+        "S3Downloader",
+        "S3Uploader",
+        "determine_bucket_and_prefix",
+        "is_s3_url",
+        "parse_s3_url",
+        "s3_path_join",
+    ),
+    "processing.compat.session": ("LocalSession", "Session", "SessionSettings"),
+    "processing.compat.utils": (
+        "base_from_name",
+        "base_name_from_image",
+        "build_dict",
+        "format_tags",
+        "get_config_value",
+        "get_short_version",
+        "name_from_base",
+        "name_from_image",
+        "retries",
+        "sagemaker_short_timestamp",
+        "sagemaker_timestamp",
+        "tag_exists",
+        "to_string",
+        "unique_name_from_base",
+        "unique_name_from_base_uuid4",
+    ),
+    "processing.compat.workflow": ("PipelineVariable", "is_pipeline_variable", "runnable_by_pipeline"),
+    "processing.exceptions": ("CapacityError", "UnexpectedStatusException"),
+    "processing.execution_role": ("get_execution_role",),
+    "processing.job.job": ("ProcessingJob",),
+    "processing.models": (
+        "AthenaDatasetDefinition",
+        "DatasetDefinition",
+        "FeatureStoreOutput",
+        "NetworkConfig",
+        "ProcessingInput",
+        "ProcessingOutput",
+        "RedshiftDatasetDefinition",
+        "RunArgs",
+        "S3Input",
+    ),
+    "processing.processors": ("FrameworkProcessor", "Processor", "ScriptProcessor"),
+    "processing.processors.frameworks": (
+        "DataWranglerProcessor",
+        "HuggingFaceProcessor",
+        "MXNetProcessor",
+        "PyTorchProcessor",
+        "SKLearnProcessor",
+        "TensorFlowProcessor",
+        "XGBoostProcessor",
+    ),
+}
 
+HOMES = {name: home for home, names in _BY_HOME.items() for name in names}
+"""The module of this package for each name."""
 
-def _framework(name: str, estimator: str) -> dict[str, dict[str, str]]:
-    processors = {f"{estimator}Processor": _FRAMEWORKS}
-    estimators = {estimator: "processing.compat.estimators"}
-    return {
-        f"sagemaker.{name}": {**processors, **estimators},
-        f"sagemaker.{name}.estimator": estimators,
-        f"sagemaker.{name}.processing": processors,
-    }
-
+# Names in a module that does not offer them, where programs look for them.
+_ADDED = {"sagemaker.s3": ("is_s3_url",)}
 
 MODULES: dict[str, dict[str, str]] = {
-    "sagemaker": {
-        **_SESSIONS,
-        "LocalSession": _SESSION,
-        "Processor": "processing.processors",
-        "ScriptProcessor": "processing.processors",
-    },
-    "sagemaker.processing": {
-        **dict.fromkeys(("FrameworkProcessor", "Processor", "ScriptProcessor"), "processing.processors"),
-        **dict.fromkeys(("FeatureStoreOutput", "ProcessingInput", "ProcessingOutput", "RunArgs"), _MODELS),
-        **dict.fromkeys(("DatasetDefinition", "NetworkConfig", "S3Input"), _MODELS),
-        **dict.fromkeys(("LocalSession", "Session"), _SESSION),
-        "ProcessingJob": "processing.job.job",
-        "S3Uploader": "processing.compat.s3",
-    },
-    "sagemaker.network": {"NetworkConfig": _MODELS},
-    "sagemaker.dataset_definition": _DATASETS,
-    "sagemaker.dataset_definition.inputs": _DATASETS,
-    "sagemaker.session": _SESSIONS,
-    "sagemaker.local": {"LocalSession": _SESSION},
-    "sagemaker.local.local_session": {"LocalSession": _SESSION},
-    "sagemaker.exceptions": dict.fromkeys(("CapacityError", "UnexpectedStatusException"), "processing.exceptions"),
-    "sagemaker.image_uris": {"retrieve": "processing.compat.image_uris"},
-    "sagemaker.s3": dict.fromkeys(
-        ("S3Downloader", "S3Uploader", "parse_s3_url", "s3_path_join"), "processing.compat.s3"
-    ),
-    "sagemaker.utils": {"name_from_base": "processing.compat.utils"},
-    **_framework("huggingface", "HuggingFace"),
-    **_framework("mxnet", "MXNet"),
-    **_framework("pytorch", "PyTorch"),
-    **_framework("sklearn", "SKLearn"),
-    **_framework("tensorflow", "TensorFlow"),
-    **_framework("xgboost", "XGBoost"),
-    "sagemaker.wrangler": {},
-    "sagemaker.wrangler.processing": {"DataWranglerProcessor": _FRAMEWORKS},
+    module: {name: HOMES[name] for name in (*names, *_ADDED.get(module, ()))} for module, names in OFFERED.items()
 }
 """The modules of `sagemaker`. Each maps its names to modules of this package."""
 

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from processing import default_sessions
-from processing.request.s3_uri import S3Uri
+from processing.request.s3_uri import S3Uri, is_s3
 
 if TYPE_CHECKING:
     import os
@@ -88,6 +88,21 @@ def parse_s3_url(url: str) -> tuple[str, str]:
     """Return the bucket and the key of a URI."""
     uri = S3Uri.parse(url)
     return uri.bucket, uri.key.lstrip("/")
+
+
+def is_s3_url(url: str) -> bool:
+    """Return True for an `s3://` URI."""
+    return is_s3(url)
+
+
+def determine_bucket_and_prefix(
+    bucket: str | None = None, key_prefix: str | None = None, sagemaker_session: Any = None
+) -> tuple[str, str | None]:
+    """Return a bucket and its prefix: those given, or the session's default bucket with the prefix below its own."""
+    if bucket:
+        return bucket, key_prefix
+    session = _session(sagemaker_session)
+    return session.default_bucket(), s3_path_join(session.default_bucket_prefix, key_prefix)
 
 
 def s3_path_join(*args: str | None, with_end_slash: bool = False) -> str:

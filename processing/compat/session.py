@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from processing.execution_role import get_execution_role
 from processing.job.job import attach
 from processing.local.engine import REGION
@@ -77,6 +79,21 @@ class _Methods(_Session):
     def was_processing_job_successful(self, job_name: str) -> bool:
         """Return True if a job has completed."""
         return bool(self.describe_processing_job(job_name)["ProcessingJobStatus"] == "Completed")
+
+
+@attrs.frozen
+class SessionSettings:
+    """The settings of `sagemaker.Session(settings=...)`, which have no effect on processing jobs.
+
+    Args:
+        encrypt_repacked_artifacts: kept, and not used.
+        local_download_dir: kept, and not used.
+        include_jumpstart_tags: kept, and not used.
+    """
+
+    encrypt_repacked_artifacts: bool = True
+    local_download_dir: str | None = None
+    include_jumpstart_tags: bool = True
 
 
 class Session(_Methods):
