@@ -376,7 +376,9 @@ def test_the_bucket_and_prefix_of_a_session() -> None:
 
 def test_the_config_file_is_a_dictionary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`load_sagemaker_config` gives the values of the files, and refuses what is not valid."""
-    (tmp_path / "config.yaml").write_text("SchemaVersion: '1.0'\nSageMaker:\n  ProcessingJob:\n    RoleArn: arn:aws:iam::123456789012:role/etl\n")
+    (tmp_path / "config.yaml").write_text(
+        "SchemaVersion: '1.0'\nSageMaker:\n  ProcessingJob:\n    RoleArn: arn:aws:iam::123456789012:role/etl\n"
+    )
     monkeypatch.setenv("SAGEMAKER_USER_CONFIG_OVERRIDE", str(tmp_path))
     loaded = load_sagemaker_config()
     assert utils.get_config_value(PROCESSING_JOB_ROLE_ARN_PATH, loaded) == "arn:aws:iam::123456789012:role/etl"
