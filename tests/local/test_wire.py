@@ -85,7 +85,7 @@ TEXT = st.text(
 )
 TIMES = st.integers(0, 4_000_000_000).map(lambda seconds: dt.datetime.fromtimestamp(seconds, dt.timezone.utc))
 # What a client writes as several things, or the caller gives in a form of its own, is tested through boto3.
-UNTESTED = {"ContentMD5", "Body", "Expires", "OptionalObjectAttributes", "ContentLength", "Tagging"}
+UNTESTED = {"ContentMD5", "Body", "Expires", "OptionalObjectAttributes", "ContentLength", "Tagging", "ResponseExpires"}
 
 
 def values(shape: Any, depth: int = 0) -> st.SearchStrategy[Any]:

@@ -2,10 +2,10 @@
 
 Requests do not name their protocol, so the codec derives it, in this order:
 
-1. The header X-Amz-Target means JSON, and names the service and the operation.
-2. The host, or else the scope of the signature, names the service.
+1. The host, or else the signature, names the service. S3 is always REST-XML, since its bodies have any content type.
+2. The header X-Amz-Target means JSON, and names the service and the operation.
 3. A form with the field Action means the query protocol.
-4. Everything else, if it is for S3 or for no known service, is REST-XML.
+4. Everything else, if it is for no known service, is REST-XML.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from urllib.parse import unquote
 import attrs
 
 from processing.local.errors import ApiError
-from processing.local.protocols import aws_json, query, rest_xml
+from processing.local.protocols import aws_json, query, rest_xml, sigv2
 from processing.local.protocols.message import CLIENT_HOST, ENGINE_DOMAIN, OperationCall, Request, Response
 from processing.request.service_model import service_model
 
@@ -73,10 +73,10 @@ def identify(request: Request) -> tuple[str, str]:
 
 def _identify(request: Request) -> _Identification:
     """Identify a request. Its protocol counts, not the one that the service's model prefers."""
-    target = aws_json.target_of(request)
-    if target is not None:
-        return _Identification("json", aws_json.TARGETS.get(target[0], _service_of(request) or target[0]), target[1])
     service = _service_of(request)
+    target = aws_json.target_of(request)
+    if target is not None and service != rest_xml.SERVICE:
+        return _Identification("json", aws_json.TARGETS.get(target[0], service or target[0]), target[1])
     if service is None or service in _QUERY_SERVICES:
         form = query.form_of(request)
         if "Action" in form:
@@ -112,25 +112,28 @@ def _decode_call(named: _Identification, request: Request) -> OperationCall:
 
 
 def protocol_of(request: Request) -> Literal["rest", "json", "query"]:
-    """Return the protocol in which the client of a request expects authentication errors."""
-    if _is_cbor(request) or aws_json.target_of(request) is not None:
-        return "json"
+    """Return the protocol in which the client of a request expects authentication errors. The body is not read."""
     service = _service_of(request)
     if service == rest_xml.SERVICE:
         return "rest"
-    return "query" if service in _QUERY_SERVICES or query.form_of(request) else "json" if service else "rest"
+    if _is_cbor(request) or aws_json.target_of(request) is not None:
+        return "json"
+    is_form = query.has_form(request) or "Action=" in request.query
+    return "query" if service in _QUERY_SERVICES or is_form else "json" if service else "rest"
 
 
 def signing_name_of(request: Request) -> str | None:
-    """Return the signing name of a request's service, or None if the engine does not have the service."""
-    service = _identify(request).service
+    """Return the signing name of a request's service, or None if it is unknown. The body is not read."""
+    service, target = _service_of(request), aws_json.target_of(request)
+    if target is not None and service != rest_xml.SERVICE:
+        service = aws_json.TARGETS.get(target[0], service)
     if service not in _SERVICES:
         return None
     return next((signing for signing, name in _SIGNING_NAMES.items() if name == service), service)
 
 
 def is_of_object_service(request: Request) -> bool:
-    """Return whether a request is signed for S3, whose bodies may have any size."""
+    """Return whether a request is for S3, whose bodies may have any size."""
     return _service_of(request) == rest_xml.SERVICE
 
 
@@ -190,12 +193,14 @@ def _encode(
 
 
 def _encode_error(error: ApiError, request: Request, request_id: str) -> Response:
-    target = aws_json.target_of(request)
-    service = _service_of(request) if target is None else aws_json.TARGETS.get(target[0])
+    target, service = aws_json.target_of(request), _service_of(request)
+    if service == rest_xml.SERVICE:
+        return rest_xml.encode_error(error, request, request_id)
+    service = service if target is None else aws_json.TARGETS.get(target[0])
     content_type = request.headers.get("content-type", "")
     if _is_cbor(request) or "x-amz-target" in request.headers or "json" in content_type or _speaks_json(service):
         return aws_json.encode_error(service, error, request)
-    if service in _QUERY_SERVICES or content_type.startswith("application/x-www-form-urlencoded"):
+    if service in _QUERY_SERVICES or query.has_form(request):
         return query.encode_error(service, error, request_id)
     return rest_xml.encode_error(error, request, request_id)
 
@@ -211,6 +216,8 @@ def _is_cbor(request: Request) -> bool:
 def _service_of(request: Request) -> str | None:
     """Return the service that the host or the signature names, by boto3's name."""
     name = _service_of_host(request) or _service_of_signature(request)
+    if name is None and sigv2.is_presigned(request) and "Action=" not in request.query:
+        return rest_xml.SERVICE  # no other service has such URLs
     return None if name is None else _SIGNING_NAMES.get(name, name)
 
 

@@ -32,6 +32,9 @@ CHUNK = 1 << 18
 MAX_DECOMPRESSED = 1 << 24
 """The limit on a body that is held in memory, compressed or not: 16 MiB. S3 streams its bodies instead."""
 
+_ABOUT_THE_BODY = ("x-amz-checksum-", "x-amz-sdk-checksum-", "x-amz-trailer", "x-amz-decoded-content-length")
+"""Beginnings of the names of headers that describe a body. A presigned URL is made before its body is known."""
+
 # bucket.s3.amazonaws.com, bucket.s3.eu-west-1.amazonaws.com, bucket.s3.processing.localhost, bucket.s3.localhost,
 # bucket.localhost
 _VIRTUAL_HOST = re.compile(r"(.+)\.s3(?:[.-].*)?\.(?:amazonaws\.com(?:\.cn)?|localhost)|(.+)\.localhost")
@@ -116,6 +119,19 @@ def bucket_of_host(request: Request) -> str | None:
     host = request.hostname
     virtual = None if _PLAIN_HOST.fullmatch(host) else _VIRTUAL_HOST.fullmatch(host)
     return virtual and (virtual[1] or virtual[2])
+
+
+def headers_of_url(fields: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers in the query of a presigned URL, where some SDKs put `x-amz-` headers.
+
+    As in S3, headers about the body are signed there and have no effect. aws-sdk-js adds the checksum of no bytes.
+    """
+    lowered = {name.lower(): value for name, value in fields.items()}
+    return {
+        name: value
+        for name, value in lowered.items()
+        if name.startswith("x-amz-") and not name.startswith(_ABOUT_THE_BODY)
+    }
 
 
 @attrs.frozen

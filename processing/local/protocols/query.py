@@ -21,10 +21,15 @@ VERSIONS = {"2011-06-15": "sts", "2010-05-08": "iam", "2012-11-05": "sqs", "2010
 _FORM = "application/x-www-form-urlencoded"
 
 
+def has_form(request: Request) -> bool:
+    """Return whether the body of a request is a form. The body is not read."""
+    return request.method == "POST" and request.headers.get("content-type", "").lower().startswith(_FORM)
+
+
 def form_of(request: Request) -> dict[str, str]:
     """Return the fields of a form in the body or the query. Return an empty dict for other requests."""
     fields = request.query
-    if request.method == "POST" and request.headers.get("content-type", "").startswith(_FORM):
+    if has_form(request):
         fields = request.content().decode("utf-8", "replace")
     elif "Action=" not in fields:
         return {}

@@ -16,7 +16,7 @@ import attrs
 
 from processing.local.errors import ApiError
 from processing.local.protocols import auth_errors
-from processing.local.protocols.message import bucket_of_host
+from processing.local.protocols.message import bucket_of_host, headers_of_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,13 +65,18 @@ class SignedUrl:
             raise auth_errors.mismatch("rest", lambda: details)
 
 
+def is_presigned(request: Request) -> bool:
+    """Return whether the URL of a request has a signature of version 2."""
+    return "Signature=" in request.query and "AWSAccessKeyId=" in request.query
+
+
 def parse(request: Request) -> SignedUrl | None:
     """Return the presigned URL of a request, or None if the URL has no signature of version 2.
 
     Raises:
         ApiError: the signature cannot be parsed.
     """
-    if "Signature=" not in request.query or "AWSAccessKeyId=" not in request.query:
+    if not is_presigned(request):
         return None
     fields = dict(parse_qsl(request.query, keep_blank_values=True))
     if not fields.keys() >= _NOT_SIGNED:
@@ -84,14 +89,14 @@ def parse(request: Request) -> SignedUrl | None:
     if not text.isdecimal() or not text.isascii() or len(text) > 12 or int(text) > latest:
         raise ApiError("AccessDenied", f"Invalid date (should be seconds since epoch): {text}", 403)
     in_url = {name.lower(): value for name, value in fields.items() if name.lower().startswith("x-amz-")}
-    request = attrs.evolve(request, headers={**request.headers, **in_url})
+    signed = attrs.evolve(request, headers={**request.headers, **in_url})
     return SignedUrl(
         fields["AWSAccessKeyId"],
-        request.headers.get("x-amz-security-token"),
+        signed.headers.get("x-amz-security-token"),
         int(text),
         fields["Signature"],
-        _string_to_sign(request, text),
-        request,
+        _string_to_sign(signed, text),
+        attrs.evolve(request, headers={**request.headers, **headers_of_url(fields)}),
     )
 
 

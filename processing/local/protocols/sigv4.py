@@ -22,8 +22,11 @@ from processing.local.credentials import InvalidTokenError
 from processing.local.errors import ApiError
 from processing.local.protocols import auth_errors, sigv2
 from processing.local.protocols.chunk_signatures import ALGORITHM, EMPTY_HASH, ChunkSignatures, sign
+from processing.local.protocols.message import headers_of_url
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from processing.local.credentials import Credentials, Identity, Keys
     from processing.local.protocols.auth_errors import Protocol
     from processing.local.protocols.message import Request
@@ -81,38 +84,37 @@ class SignatureVerifier:
     def verify(self, request: Request, protocol: Protocol, service: str | None = None) -> tuple[Identity, Request]:
         """Return the identity that signed a request, and the request with a body that is checked while it is read.
 
+        See `check_claim` for the parameters.
+
+        Raises:
+            ApiError: the request is unsigned, or the signature is invalid.
+        """
+        return self.check_claim(request, protocol, service).verify(request)
+
+    def check_claim(self, request: Request, protocol: Protocol, service: str | None = None) -> CheckedClaim:
+        """Check everything about a signature that does not need the body: the key, the scope and the time.
+
+        A server calls this before it reads the body, so that a client without a key cannot fill its memory.
+
         Args:
-            request: the request.
+            request: the request. Its body is not read.
             protocol: the protocol for errors.
             service: the signing name that the signature has to be for, or None for any. So a presigned URL of an
                 object cannot call another service, whatever headers are sent with it.
 
         Raises:
-            ApiError: the request is unsigned, or the signature is invalid.
+            ApiError: the request is unsigned, or the signature cannot be valid.
         """
         if protocol == "rest" and (url := sigv2.parse(request)) is not None:
             keys = self._find_keys(url.access_key, url.token, protocol)
             url.check(keys.secret_key, self._clock.time())
-            return keys.identity, url.request
+            return CheckedClaim(protocol, keys, url.request.headers)
         claim = _claimed_signature(request, protocol)
         if service not in {None, claim.service}:
             raise auth_errors.wrong_service(protocol, claim.service, str(service))
         keys = self._find_keys(claim.access_key, claim.token, protocol)
         self._check_time(claim, protocol)
-        payload = _payload_hash(request, claim)
-        if payload is None:  # clients of this service sign the body's hash but do not send it, and bodies are small
-            content = request.raw_content()
-            request = attrs.evolve(request, body=content)
-            payload = hashlib.sha256(content).hexdigest()
-        key = signing_key(keys.secret_key, claim.scope)
-        _check_signature(request, claim, key, payload, protocol)
-        if protocol == "rest" and claim.lifetime is not None:
-            request = _with_headers_of_url(request)
-        if payload in _CHUNKED:
-            return keys.identity, attrs.evolve(
-                request, chunks=ChunkSignatures(key, claim.stamp, claim.scope, claim.signature)
-            )
-        return keys.identity, _with_checked_body(request, payload)
+        return CheckedClaim(protocol, keys, request.headers, claim)
 
     def _find_keys(self, access_key: str, token: str | None, protocol: Protocol) -> Keys:
         try:
@@ -148,6 +150,49 @@ def _check_signature(request: Request, claim: _ClaimedSignature, key: bytes, pay
             "CanonicalRequest": canonical,
         }
         raise auth_errors.mismatch(protocol, lambda: details)
+
+
+class CheckedClaim:
+    """The signature of a request whose key, scope and time are valid. The rest is verified with the body.
+
+    Args:
+        protocol: the protocol for errors.
+        keys: the key that signed the request.
+        headers: the headers of the request, with those in a presigned URL of version 2.
+        claim: the claim of version 4. None for version 2, whose signature is already verified and covers no body.
+    """
+
+    def __init__(
+        self, protocol: Protocol, keys: Keys, headers: Mapping[str, str], claim: _ClaimedSignature | None = None
+    ) -> None:
+        self._protocol = protocol
+        self._keys = keys
+        self._headers = headers
+        self._claim = claim
+
+    def verify(self, request: Request) -> tuple[Identity, Request]:
+        """Return the identity that signed the request, and the request with a body that is checked while it is read.
+
+        Raises:
+            ApiError: the signature is invalid.
+        """
+        claim = self._claim
+        if claim is None:
+            return self._keys.identity, attrs.evolve(request, headers=self._headers)
+        payload = _payload_hash(request, claim)
+        if payload is None:  # clients of this service sign the body's hash but do not send it, and bodies are small
+            content = request.raw_content()
+            request = attrs.evolve(request, body=content)
+            payload = hashlib.sha256(content).hexdigest()
+        key = signing_key(self._keys.secret_key, claim.scope)
+        _check_signature(request, claim, key, payload, self._protocol)
+        if self._protocol == "rest" and claim.lifetime is not None:
+            request = _with_headers_of_url(request)
+        if payload in _CHUNKED:
+            return self._keys.identity, attrs.evolve(
+                request, chunks=ChunkSignatures(key, claim.stamp, claim.scope, claim.signature)
+            )
+        return self._keys.identity, _with_checked_body(request, payload)
 
 
 # The claimed signature
@@ -355,11 +400,8 @@ def _decoded_query(query: str) -> list[tuple[str, str]]:
 
 def _with_headers_of_url(request: Request) -> Request:
     """Return a presigned request with the headers in its URL. Some SDKs put `x-amz-` headers there."""
-    found = {
-        name.lower(): value
-        for name, value in _decoded_query(request.query)
-        if name.lower().startswith("x-amz-") and name not in _QUERY_FIELDS
-    }
+    fields = {name: value for name, value in _decoded_query(request.query) if name not in _QUERY_FIELDS}
+    found = headers_of_url(fields)
     return attrs.evolve(request, headers={**request.headers, **found}) if found else request
 
 
