@@ -2,6 +2,8 @@
 
 Strategy:
 
+- A body is read only after the key, the scope and the time of the signature have been checked. So a client without a
+  key costs no memory, and holds no thread for long.
 - Small bodies are read at once. Bodies of S3 stay streams, so that a large object is never held in memory.
 - Timeouts are the kernel's (SO_RCVTIMEO, SO_SNDTIMEO). Python's would cost a system call before each read and write.
 - Answers from a file go out by sendfile, without a copy in this process.
@@ -52,6 +54,9 @@ HEAD_SECONDS = 30.0
 MIN_BODY_RATE = 1024
 """The least average rate of a body in bytes per second, after the first minute, for the same reason."""
 
+EVICTABLE_SECONDS = 2.0
+"""The wait for bytes of a body after which a connection may be closed to make room. Local clients send at once."""
+
 SMALL_BODY = 1 << 16
 """The largest body that is read at once, in bytes."""
 
@@ -97,6 +102,8 @@ class Connection:
 
     def __init__(self, sock: socket.socket, server: ServerContext) -> None:
         self.idle_since: float | None = time.monotonic()
+        self._lingers_since: float | None = None
+        self._body: _RequestBody | None = None
         self._socket = sock
         self._server = server
         self._incoming = _ReceiveBuffer(sock)
@@ -116,6 +123,23 @@ class Connection:
         finally:
             self._socket.close()
             self._server.connection_closed(self)
+
+    def stalled_since(self, now: float) -> float | None:
+        """Return the start of a wait for the client that may end to make room, or None. Called by another thread.
+
+        Such a wait is one for the next request or its head, for a client that has its last answer but does not close,
+        or for a body that arrives slowly.
+        """
+        body = self._body
+        slow = None if body is None else body.slow_since(now)
+        return next((each for each in (self.idle_since, self._lingers_since, slow) if each is not None), None)
+
+    def evict(self) -> None:
+        """End the connection to make room. Called by another thread."""
+        if self.idle_since is not None:
+            self.interrupt()
+        else:
+            self.abort()
 
     def interrupt(self) -> None:
         """End the wait for the next request. Called by another thread."""
@@ -149,7 +173,7 @@ class Connection:
         return self._answer(head, request_id)
 
     def _answer(self, head: RequestHead, request_id: str) -> bool:
-        body = _RequestBody(self._incoming, head, self._socket)
+        self._body = body = _RequestBody(self._incoming, head, self._socket)
         request = Request(head.method, head.host, head.path, head.query, head.headers)
         response = self._response(request, head, body, request_id)
         keeps = head.keep_alive and body.can_drain() and not self._server.stopping
@@ -162,9 +186,10 @@ class Connection:
 
     def _response(self, request: Request, head: RequestHead, body: _RequestBody, request_id: str) -> Response:
         try:
-            request = _with_body(request, head, body)
-            service = codec.signing_name_of(request)
-            identity, request = self._server.verifier.verify(request, codec.protocol_of(request), service)
+            service, protocol = codec.signing_name_of(request), codec.protocol_of(request)
+            claim = self._server.verifier.check_claim(request, protocol, service)
+            body.may_be_awaited = True
+            identity, request = claim.verify(_with_body(request, head, body))
             with acting_as(identity):
                 return codec.handle_request(self._server.handle, request, request_id)
         except ApiError as error:
@@ -232,6 +257,7 @@ class Connection:
 
     def _linger(self) -> None:
         """Discard further data for a short time, so that a client that is still sending receives its answer."""
+        self._lingers_since = time.monotonic()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
             deadline, left = time.monotonic() + LINGER_SECONDS, LINGER_BYTES
@@ -246,6 +272,11 @@ class _ReceiveBuffer:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._buffer = b""
+
+    @property
+    def available(self) -> int:
+        """The number of bytes in the buffer."""
+        return len(self._buffer)
 
     def wait_for_request(self) -> bool:
         """Wait for the first byte of a request. Return False if none arrives."""
@@ -327,6 +358,7 @@ class _RequestBody:
 
     Attributes:
         unread: whether a part of the body is, or may be, unread.
+        may_be_awaited: whether the server may wait for the body, because the client has a key.
     """
 
     def __init__(self, incoming: _ReceiveBuffer, head: RequestHead, sock: socket.socket) -> None:
@@ -337,7 +369,9 @@ class _RequestBody:
         self._continue_socket = sock if head.expects_continue else None
         self._received = 0
         self._started_at = time.monotonic()
+        self._awaited_since: float | None = None
         self.unread = head.length != 0
+        self.may_be_awaited = False
 
     def read(self, size: int = -1, /) -> bytes:
         """Return up to `size` bytes (all for -1), or b"" at the end.
@@ -352,12 +386,24 @@ class _RequestBody:
         if self._continue_socket is not None:
             self._continue_socket.sendall(http1.CONTINUE)
             self._continue_socket = None
+        self._awaited_since = time.monotonic()
         data = self._read_sized(size) if self._left is not None else self._read_chunked(size)
+        self._awaited_since = None
         self._received += len(data)
         elapsed = time.monotonic() - self._started_at
         if elapsed > 60 and self._received < elapsed * MIN_BODY_RATE and self.unread:
             raise timeout_error()
         return data
+
+    def slow_since(self, now: float) -> float | None:
+        """Return the start of the wait for bytes of the body, or of a body that is slow on the whole, or None."""
+        awaited = self._awaited_since
+        if awaited is None:
+            return None
+        elapsed = now - self._started_at
+        is_slow = elapsed > EVICTABLE_SECONDS and self._received < elapsed * MIN_BODY_RATE
+        since = self._started_at if is_slow else awaited
+        return since if now - since > EVICTABLE_SECONDS else None
 
     def _read_sized(self, size: int) -> bytes:
         assert self._left is not None
@@ -397,11 +443,14 @@ class _RequestBody:
     def can_drain(self) -> bool:
         """Return whether the unread rest is small enough to drain.
 
-        It is not known to be if the client waits for `100 Continue`: it may still send the body, or not.
+        It is not known to be if the client waits for `100 Continue`: it may still send the body, or not. The rest of a
+        request without a valid key is drained if it has already arrived.
         """
-        return not self.unread or (
-            self._continue_socket is None and self._left is not None and self._left <= MAX_DRAINED
-        )
+        if not self.unread:
+            return True
+        if self._continue_socket is not None or self._left is None:
+            return False
+        return self._left <= (MAX_DRAINED if self.may_be_awaited else self._incoming.available)
 
     def drain(self) -> bool:
         """Read and discard the rest. Return whether that succeeded."""
@@ -424,7 +473,7 @@ def _with_body(request: Request, head: RequestHead, body: _RequestBody) -> Reque
     """
     if head.length is not None and head.length <= SMALL_BODY and not head.expects_continue:
         return _replace_body(request, _read_exactly(body, head.length))
-    if codec.is_of_object_service(request) or "authorization" not in request.headers:
+    if codec.is_of_object_service(request):
         return _replace_body(request, body)
     if head.length is not None and head.length > MAX_DECOMPRESSED:
         raise ApiError("RequestEntityTooLargeException", "The request is too large.", 413)

@@ -2,7 +2,7 @@
 
 Strategy: one thread accepts connections, and one thread serves each (see `connection`). Threads suit requests that
 block on files and on SQLite. When the limit of connections is reached, the acceptor closes the one that has been idle
-longest. To stop, the server closes the listener, interrupts idle connections, lets running requests end within a time
+longest, or else the one whose body has been stalled longest. To stop, the server closes the listener, interrupts idle connections, lets running requests end within a time
 limit, and then aborts the rest.
 
 Requests need a valid signature (see `protocols.sigv4`) and nothing else. A web page may point its own name at this
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 _TRANSPORTS_LOGGER = logging.getLogger(__package__)  # the parent of this module's and of the connections' loggers
 
 MAX_CONNECTIONS = 256
-"""The limit of connections, each of which has a thread. Beyond it the one that has been idle longest is closed."""
+"""The limit of connections, each of which has a thread. Beyond it a connection that waits for its client is closed."""
 
 LOG_FILE = "server.log"
 LOG_BYTES = 5_000_000
@@ -206,9 +206,12 @@ class Server:
         """Wait until another connection may be accepted."""
         with self._changed:
             while len(self._threads) >= MAX_CONNECTIONS and not self.stopping:
-                idle = [(each.idle_since, each) for each in self._threads if each.idle_since is not None]
-                if idle:
-                    min(idle, key=lambda pair: pair[0])[1].interrupt()
+                now = time.monotonic()
+                waits = ((each.idle_since is None, each.stalled_since(now), each) for each in self._threads)
+                stalled = [(busy, since, each) for busy, since, each in waits if since is not None]
+                if stalled:
+                    # Nothing is lost with an idle connection, so these go first.
+                    min(stalled, key=lambda wait: wait[:2])[2].evict()
                 self._changed.wait(0.1)
 
 
