@@ -23,6 +23,12 @@ SCOPE = "20260101/us-east-1/sagemaker/aws4_request"
 UNKNOWN = f"AWS4-HMAC-SHA256 Credential=no/{SCOPE}, SignedHeaders=host, Signature=x"
 
 
+PRESIGNED = (
+    f"PUT /bucket/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=no/{SCOPE.replace('sagemaker', 's3')}"
+    "&X-Amz-Date=20260101T000000Z&X-Amz-SignedHeaders=host&X-Amz-Expires=60&X-Amz-Signature=x"
+)
+
+
 @pytest.fixture
 def stack() -> Iterator[contextlib.ExitStack]:
     """A stack that closes connections at the end."""
@@ -53,11 +59,7 @@ def request(line: str, length: int, **headers: str) -> bytes:
         ("POST /", {"X-Amz-Target": "AmazonSQS.ListQueues"}),
         ("PUT /bucket/k", {}),
         ("PUT /bucket/k?AWSAccessKeyId=no&Signature=x&Expires=9999999999", {}),
-        (
-            f"PUT /bucket/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=no/{SCOPE.replace('sagemaker', 's3')}"
-            "&X-Amz-Date=20260101T000000Z&X-Amz-SignedHeaders=host&X-Amz-Expires=60&X-Amz-Signature=x",
-            {},
-        ),
+        (PRESIGNED, {}),
     ],
 )
 def test_a_body_without_a_key_is_not_awaited(
@@ -125,8 +127,6 @@ def test_an_idle_connection_goes_before_a_stalled_one(
     data = signed(server, "PUT", "/bucket/k", body, headers={"Expect": "100-continue"})
     upload.send(data.removesuffix(body))
     assert upload.sock.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
-    idle.send(signed(server, "GET", "/"))
-    assert idle.answer()[0] == 200
     served = connect(server, stack)
     served.send(signed(server, "GET", "/"))
     assert served.answer()[0] == 200

@@ -98,10 +98,12 @@ class Connection:
     Attributes:
         idle_since: the start of the wait for the next request, or for the rest of its head, by the monotonic clock.
             None while a request is served.
+        evicted_at: the time of the server's decision to close the connection, or None.
     """
 
     def __init__(self, sock: socket.socket, server: ServerContext) -> None:
         self.idle_since: float | None = time.monotonic()
+        self.evicted_at: float | None = None
         self._lingers_since: float | None = None
         self._body: _RequestBody | None = None
         self._socket = sock
@@ -134,8 +136,9 @@ class Connection:
         slow = None if body is None else body.slow_since(now)
         return next((each for each in (self.idle_since, self._lingers_since, slow) if each is not None), None)
 
-    def evict(self) -> None:
+    def evict(self, now: float) -> None:
         """End the connection to make room. Called by another thread."""
+        self.evicted_at = now
         if self.idle_since is not None:
             self.interrupt()
         else:

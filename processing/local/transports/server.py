@@ -2,8 +2,8 @@
 
 Strategy: one thread accepts connections, and one thread serves each (see `connection`). Threads suit requests that
 block on files and on SQLite. When the limit of connections is reached, the acceptor closes the one that has been idle
-longest, or else the one whose body has been stalled longest. To stop, the server closes the listener, interrupts idle connections, lets running requests end within a time
-limit, and then aborts the rest.
+longest, or else the one whose body has been stalled longest. To stop, the server closes the listener, interrupts idle
+connections, lets running requests end within a time limit, and then aborts the rest.
 
 Requests need a valid signature (see `protocols.sigv4`) and nothing else. A web page may point its own name at this
 server (DNS rebinding), but it has no key. So the Host header is not checked.
@@ -44,6 +44,9 @@ _TRANSPORTS_LOGGER = logging.getLogger(__package__)  # the parent of this module
 
 MAX_CONNECTIONS = 256
 """The limit of connections, each of which has a thread. Beyond it a connection that waits for its client is closed."""
+
+EVICTION_SECONDS = 1.0
+"""The time in which a closed connection ends, before another one is closed for the same purpose."""
 
 LOG_FILE = "server.log"
 LOG_BYTES = 5_000_000
@@ -206,13 +209,18 @@ class Server:
         """Wait until another connection may be accepted."""
         with self._changed:
             while len(self._threads) >= MAX_CONNECTIONS and not self.stopping:
-                now = time.monotonic()
-                waits = ((each.idle_since is None, each.stalled_since(now), each) for each in self._threads)
-                stalled = [(busy, since, each) for busy, since, each in waits if since is not None]
-                if stalled:
-                    # Nothing is lost with an idle connection, so these go first.
-                    min(stalled, key=lambda wait: wait[:2])[2].evict()
+                self._evict_one(time.monotonic())
                 self._changed.wait(0.1)
+
+    def _evict_one(self, now: float) -> None:
+        """Close the connection that has waited longest for its client, unless an evicted one is about to end."""
+        if any(each.evicted_at is not None and now - each.evicted_at < EVICTION_SECONDS for each in self._threads):
+            return
+        waits = ((each.idle_since is None, each.stalled_since(now), each) for each in self._threads)
+        stalled = [(busy, since, each) for busy, since, each in waits if since is not None]
+        if stalled:
+            # Nothing is lost with an idle connection, so these go first.
+            min(stalled, key=lambda wait: wait[:2])[2].evict(now)
 
 
 def serve_until_signal(server: Server, *, on_start: Callable[[], None] = lambda: None) -> None:
