@@ -1,7 +1,7 @@
-"""How many calls to AWS one `run` makes until the job is created.
+"""Calls to AWS from `run` to the created job.
 
-A `Session` as for AWS, whose clients' requests are counted where they would go onto the wire; the embedded engine
-answers them. One local script, one local directory of N files, a bucket and a role ARN given.
+The clients are those of a `Session` for AWS. Their requests are counted before the wire, and the embedded engine
+answers them. The job has one local script, one local directory of N files, a given bucket and a role ARN.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BUCKET = "a-bucket-of-mine"
 
 
 def calls_of_a_run(folder: Path, layout: Literal["content", "job"], runs: int = 1) -> Counter[str]:
-    """Return the operations that the last of so many runs called, each with its number."""
+    """Return the operations of the last of several runs, each with its number."""
     boto_session = LocalSession(folder / "engine" / f"{layout}-{runs}").boto_session
     boto_session.client("s3").create_bucket(Bucket=BUCKET)
     calls: Counter[str] = Counter()

@@ -1,7 +1,7 @@
-"""How long the bundle of a source directory takes, beside `tar | gzip -6` over the same tree.
+"""Time for the bundle of a source directory, beside `tar | gzip -6` over the same tree.
 
-Ours walks the tree, holds every file against the ignore rules, and hashes the result; its bytes are the same on any
-machine. Two trees of 5,000 files: source code of 2 KB each, and data of 8 KB.
+Our bundle walks the tree, applies the ignore rules to every file, and hashes the result. Its bytes are the same on any
+machine. There are two trees of 5,000 files: source code of 2 KB each, and data of 8 KB.
 
 python benchmarks/bundle.py
 """
@@ -26,7 +26,7 @@ FILES = scaled(5_000, 500)
 ROUNDS = scaled(5, 1)
 _WORDS = ("def", "return", "import", "self", "for", "in", "if", "else", "None", "path", "value", "name", "row", "frame")
 
-# As GitHub's template for Python has them, in short.
+# A short form of GitHub's template for Python.
 _IGNORED = """*.py[codz]
 *$py.class
 *.so
@@ -74,7 +74,7 @@ __pypackages__/
 
 
 def make_tree(directory: Path, size: int) -> None:
-    """Write files of a size in folders of a hundred."""
+    """Write files of one size, a hundred to a folder."""
     random = Random(0)
     directory.mkdir()
     (directory / ".gitignore").write_text(_IGNORED, encoding="utf-8")
@@ -86,7 +86,7 @@ def make_tree(directory: Path, size: int) -> None:
 
 
 def best(work: Callable[[], object]) -> float:
-    """Return the seconds of the quickest of a few rounds: the two take turns on a machine that is never quite idle."""
+    """Return the seconds of the quickest of several rounds. The two alternate: a machine is never quite idle."""
     times = []
     for _ in range(ROUNDS):
         began = time.perf_counter()

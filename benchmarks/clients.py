@@ -1,9 +1,9 @@
-"""What the measured clients do, each in a process of its own with its own Python: one measurement, printed as JSON.
+"""Actions of the measured clients. Each runs in a process of its own and prints one measurement as JSON.
 
-    PYTHON benchmarks/clients.py CLIENT ACTION ARGUMENT...       # `measure` calls it so
+    PYTHON benchmarks/clients.py CLIENT ACTION ARGUMENT...       # started by `measure`
 
-Time, processor and memory are those of this process, from when the client's module has been imported: a client that
-imports on when it is used is charged for that. Nothing is needed but the client.
+Time, processor and memory are those of this process since the import of the client's module. Later imports by the
+client are counted. The script needs only the client.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, cast
 BUCKET = "bench"
 ROLE = "arn:aws:iam::000000000000:role/bench"
 SAGEMAKER_2 = Path(os.environ.get("PROCESSING_TEST_CLIENTS", ".venv-clients")).absolute() / "sagemaker-2/bin/python"
-"""The interpreter that has `sagemaker` 2.x: `scripts/foreign-clients` makes it."""
+"""The interpreter with `sagemaker` 2.x, made by `scripts/foreign-clients`."""
 
 Measured = Mapping[str, Any]
 
@@ -35,15 +35,15 @@ def measure(
     environment: Mapping[str, str],
     script: str = __file__,
 ) -> dict[str, Any]:
-    """Let a client do something in a process of its own, and return what it measured.
+    """Run an action of a client in a process of its own, and return the measurement.
 
     Args:
-        python: its interpreter.
+        python: the interpreter of the client.
         client: `sagemaker`, `processing` or `boto3`.
         action: a function of the script.
-        arguments: the function's, after the client.
-        environment: all the variables of the process.
-        script: what knows how each client does it; this module.
+        arguments: the arguments of the function after the client.
+        environment: all variables of the process.
+        script: the script with the client's actions, by default this module.
     """
     if not Path(python).exists():
         sys.exit(
@@ -57,7 +57,7 @@ def measure(
 
 
 def upload(client: str, source: str) -> Measured:
-    """Upload a file or a directory, after something small: botocore is loaded by then, its client made."""
+    """Upload a file or a directory, after a small upload that loads botocore and makes the client."""
     work: Callable[[], object]
     if client == "boto3":
         work = _boto3_upload(source)
@@ -70,7 +70,7 @@ def upload(client: str, source: str) -> Measured:
 
 
 def download(client: str, target: str, *parts: str) -> Measured:
-    """Download what `upload` has put there: all of it, or some of its folders one after another."""
+    """Download the files of `upload`: all of them, or some folders one after another."""
     session = _session(client, BUCKET)
     session.upload_data(__file__, bucket=BUCKET, key_prefix="code")
 
@@ -85,11 +85,11 @@ def runs(client: str, script: str, data: str, bucket: str, count: str) -> Measur
     """Start jobs of a script with one input, and return the seconds of each `run`.
 
     Args:
-        client: whose `ScriptProcessor`.
+        client: the package of the `ScriptProcessor`.
         script: the code.
         data: a local file or directory.
-        bucket: the session's default bucket; empty for the one that the client finds by itself.
-        count: how many.
+        bucket: the session's default bucket; empty for the client's own choice.
+        count: the number of jobs.
     """
     module = _module(client)
     processor = module.ScriptProcessor(
@@ -102,7 +102,7 @@ def runs(client: str, script: str, data: str, bucket: str, count: str) -> Measur
     )
 
     def run() -> None:
-        # Made anew each time: `sagemaker` writes the URI of what it has uploaded into it, and uploads nothing again.
+        # A new input for each run: `sagemaker` writes the URI of the upload into it, and does not upload it again.
         given = [module.ProcessingInput(source=data, destination="/opt/ml/processing/input/data")]
         processor.run(code=script, inputs=given, wait=False)
 
@@ -111,7 +111,7 @@ def runs(client: str, script: str, data: str, bucket: str, count: str) -> Measur
 
 
 def run_with_code(client: str, source_dir: str, data: str) -> Measured:
-    """Start a job of `main.py` and the files beside it, with local data that is to be used again; none if empty."""
+    """Start a job of `main.py` with the files beside it, and with local data to be reused, if there is any."""
     module = _module(client)
     given = []
     if data:
@@ -130,7 +130,7 @@ def run_with_code(client: str, source_dir: str, data: str) -> Measured:
 def _module(client: str) -> Any:
     if client == "sagemaker":
         os.environ["SAGEMAKER_SUPPRESS_V2_WARNING"] = "1"
-        # It gives its clients of STS an address of their own, so that no variable leads them elsewhere.
+        # `sagemaker` sets the address of its STS clients, so that no variable can change it.
         session = cast("Any", import_module("sagemaker.session"))
         session.sts_regional_endpoint = lambda _region: os.environ["AWS_ENDPOINT_URL"]
         return import_module("sagemaker.processing")
@@ -160,7 +160,7 @@ def _measured(work: Callable[[], object]) -> Measured:
 
 
 def peak_mb() -> float:
-    """Return the most memory that this process ever had."""
+    """Return the largest memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 

@@ -1,7 +1,7 @@
-"""150 jobs against a create quota of ten a second, on virtual time: what is created, how long it takes.
+"""The submission of 150 jobs against a create quota of ten a second, on virtual time.
 
-Beside `sagemaker` 2.x, with a thread for each job, and one after another. The simulated server has the calls of one
-second in its bucket, so the ideal is 14 s.
+`sagemaker` 2.x is measured with a thread for each job, and with one job after another. The bucket of the simulated
+server holds the calls of one second, so the ideal time is 14 s.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ IDEAL = (JOBS - QUOTA) / QUOTA
 
 
 def submit(client: str, way: str) -> dict[str, Any]:
-    """Create the jobs, and return how many there are, the calls, those refused, and the seconds.
+    """Create the jobs, and return their number, the calls, the refused calls, and the seconds.
 
     Args:
         client: `processing` or `sagemaker`.
-        way: ours: `rate` where it is given, `adaptive` where not. The other's: `threads` or `loop`.
+        way: for ours `rate` (given) or `adaptive`; for the other `threads` or `loop`.
     """
     world = watchers.World(Turns() if way == "threads" else VirtualClock(), quotas={"CreateProcessingJob": QUOTA})
     WAYS[client](world, way)
@@ -67,7 +67,7 @@ def _theirs(world: watchers.World, way: str) -> None:
     )
 
     def run(number: int) -> None:
-        with contextlib.suppress(ClientError):  # refused for good: the others are submitted all the same
+        with contextlib.suppress(ClientError):  # refused permanently: the others are submitted all the same
             processor.run(job_name=f"bench-{number}", wait=False, logs=False)
 
     if way == "threads":

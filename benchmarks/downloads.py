@@ -1,7 +1,7 @@
-"""Two thousand files of 8 KB down from S3: `Session.download_data`, beside that of `sagemaker` 2.x in the same run.
+"""Downloads of two thousand files of 8 KB: `Session.download_data`, beside that of `sagemaker` 2.x in the same run.
 
-As in `uploads.py`, but `sagemaker` fetches a tenth of the files, one folder after another, and that counts ten times:
-it fetches one file after another, so nothing is lost by it but minutes.
+The setup is that of `uploads.py`, but `sagemaker` fetches a tenth of the files, and its time counts ten times. It
+fetches one file after another, so this only saves minutes.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from figures import Figure, finish
 from uploads import FILES, ROUNDS, SIZE, compare, make_files
 
 LIMITS = {"core": (15, 0.6), "fast": (40, 0.25)}
-"""As in `uploads.py`: our own, nobody has asked for them. An answer with an object costs botocore more than a PUT's."""
+"""As in `uploads.py`: limits of our own. An answer with an object costs botocore more than that of a PUT."""
 TENTH = ("part-00", "part-01")
 
 
 def download(server: standin.StandIn, client: str, folder: Path, transport: str, *parts: str) -> dict[str, Any]:
-    """Download all files, or those of some folders, and look whether they are there."""
+    """Download all files, or those of some folders, and check that they exist."""
     python = clients.SAGEMAKER_2 if client == "sagemaker" else sys.executable
     environment = {**server.environment, "PROCESSING_TRANSFERS": transport}
     found = clients.measure(python, client, "download", folder, *parts, environment=environment)

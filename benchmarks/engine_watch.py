@@ -1,7 +1,7 @@
-"""How long after a job of the embedded engine has ended those who wait for it know, all its lines shown.
+"""Time from the end of a job on the embedded engine to the return of its waits, with all lines shown.
 
-Real jobs, one at a time and 64 at a time; the end is the engine's own ProcessingEndTime. Nothing is charged for the
-calls, so this is what the looks cost.
+Real jobs run, one at a time and 64 at a time. The end is the engine's own ProcessingEndTime. Calls to the engine are
+free, so this is the cost of the status calls.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ SCRIPT = """
 import os, sys, time
 for number in range(20):
     print("line", number, flush=True)
-while not os.path.exists(sys.argv[1]):  # until all jobs are started
+while not os.path.exists(sys.argv[1]):  # until all jobs have started
     time.sleep(0.2)
 time.sleep(max(0.0, float(open(sys.argv[1]).read()) + float(sys.argv[2]) - time.time()))
 """
-GATE = "gate"  # holds the moment that the jobs' ends count from
+GATE = "gate"  # the file with the moment that the jobs' ends count from
 
 
 def start(session: LocalSession, script: Path, ends: float) -> ProcessingJob:
@@ -43,7 +43,7 @@ def open_gate(script: Path) -> None:
 
 
 def late(job: ProcessingJob, now: float) -> float:
-    """Seconds from the end of a job until now."""
+    """Return the seconds from the end of a job until now."""
     return float(now - job.describe()["ProcessingEndTime"].timestamp())
 
 

@@ -1,9 +1,9 @@
-"""What `pip install` of the wheel brings: distributions and megabytes.
+"""The size of `pip install` of the wheel: distributions and megabytes.
 
-The wheel is installed into a fresh virtual environment that has no pip of its own. Counted are the distributions that
-`importlib.metadata` finds there, the package itself among them, and what all files in site-packages take on the disk,
-bytecode included (whole blocks, as `du` counts; megabytes of 1,000,000 bytes). Then every module is imported there:
-none may need what was not installed. Needs a package index.
+The wheel is installed into a fresh virtual environment without a pip of its own. The distributions are those that
+`importlib.metadata` finds there, the package itself included. The megabytes are those of all files in site-packages on
+the disk, bytecode included (whole blocks, as `du` counts; megabytes of 1,000,000 bytes). Then every module is imported
+there, so that none needs a package that was not installed. The benchmark needs a package index.
 
     python benchmarks/footprint.py [WHEEL]     # default: the wheel in dist/
 """
@@ -32,7 +32,7 @@ IMPORT = """
 import importlib, json, pkgutil, processing
 failed = []
 for module in pkgutil.walk_packages(processing.__path__, "processing."):
-    if module.name == "processing.testing.plugin":  # pytest's own
+    if module.name == "processing.testing.plugin":  # loaded by pytest only
         continue
     try:
         importlib.import_module(module.name)

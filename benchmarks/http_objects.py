@@ -1,8 +1,9 @@
-"""How fast the engine is over HTTP, beside moto's server (small objects) and seaweedfs (a large one).
+"""Speed of the engine over HTTP, beside moto's server (small objects) and seaweedfs (a large one).
 
-The peers are found if they are installed (`moto_server`, `weed`: on the PATH, or beside this Python), and take turns
-with the engine. The small requests come from a process of its own that has signed them before the clock starts, over 16
-connections that stay open where the server lets them; the large object goes through boto3, in parts, as users do it.
+The peers are used if they are installed (`moto_server` and `weed`, on the PATH or beside this Python). They alternate
+with the engine. A separate process signs the small requests before the clock starts, and sends them over 16
+connections. These stay open if the server allows it. The large object goes through boto3 in parts, as in programs of
+users.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Peer:
         )
 
     def peak_memory_mb(self) -> float:
-        """Return the most memory that the server ever had, where the system tells it."""
+        """Return the largest memory of the server so far, if the system reports it."""
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
                 if line.startswith("VmHWM:"):
@@ -71,9 +72,9 @@ def program(name: str) -> str | None:
 
 
 def free_ports(number: int) -> list[int]:
-    """Return ports that are free, and free again 10,000 above: there seaweedfs puts its second ones."""
+    """Return free ports that are also free 10,000 above, where seaweedfs has its second ports."""
     ports: list[int] = []
-    with contextlib.ExitStack() as stack:  # all are held until the last is found, so that they differ
+    with contextlib.ExitStack() as stack:  # all are held until the last one is found, so that they differ
         while len(ports) < number:
             first, second = (stack.enter_context(socket.socket()) for _ in range(2))
             first.bind(("127.0.0.1", 0))
@@ -128,7 +129,7 @@ def moto(folder: Path) -> Iterator[Peer | None]:
     with running([found, "-H", "127.0.0.1", "-p", str(port)], folder) as process:
         peer = Peer("moto", f"http://127.0.0.1:{port}", "testing", "testing", process.pid, REQUESTS // 4)
         wait_for(lambda: listens(peer) or process.poll() is not None, process, folder)
-        yield peer if process.poll() is None else None  # moto may be there without what its server needs
+        yield peer if process.poll() is None else None  # moto may be installed without the packages of its server
 
 
 @contextlib.contextmanager
@@ -157,7 +158,7 @@ def listens(peer: Peer) -> bool:
 
 
 def wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes], folder: Path) -> None:
-    """Wait until a server answers; leave with what it said where it does not."""
+    """Wait until a server answers; if it does not, exit with its output."""
     deadline = time.monotonic() + 60
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -167,7 +168,7 @@ def wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes], folder
 
 
 def rate(peer: Peer, method: str) -> float:
-    """Return how many requests a second the server answers."""
+    """Return the number of requests that the server answers in a second."""
     load = Path(__file__).parent / "load.py"
     words = [peer.endpoint, peer.access_key, peer.secret_key, BUCKET, method, str(peer.requests)]
     done = subprocess.run([sys.executable, load, *words], check=True, capture_output=True, text=True)
@@ -175,7 +176,7 @@ def rate(peer: Peer, method: str) -> float:
 
 
 def rates(peers: list[Peer]) -> dict[tuple[str, str], float]:
-    """Return the best rate of each server for PUT and GET; they take turns."""
+    """Return the best rate of each server for PUT and GET. The servers alternate."""
     found: dict[tuple[str, str], float] = {}
     for _ in range(ROUNDS):
         for peer in peers:
@@ -185,7 +186,7 @@ def rates(peers: list[Peer]) -> dict[tuple[str, str], float]:
 
 
 def transfer_seconds(peer: Peer, source: Path, target: Path) -> tuple[float, float]:
-    """Return how long the upload and the download of the large file take."""
+    """Return the seconds for the upload and the download of the large file."""
     s3 = peer.client("s3")
     start = time.perf_counter()
     s3.upload_file(str(source), BUCKET, "large")

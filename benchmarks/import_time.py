@@ -1,7 +1,7 @@
-"""What `from processing import ScriptProcessor` costs, compared with `import boto3`.
+"""Cost of `from processing import ScriptProcessor`, compared with `import boto3`.
 
-Fresh interpreters, one of each in turn; each measures its own import, so the interpreter's start is not counted.
-Medians.
+Fresh interpreters alternate. Each measures its own import, so the start of the interpreter is not counted. The figures
+are medians.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ print(json.dumps([seconds, [name for name in {heavy!r} if name in sys.modules]])
 
 
 def measure(statement: str) -> tuple[float, list[str]]:
-    """Run one statement in a fresh interpreter; return its seconds and which heavy modules it loaded."""
+    """Run one statement in a fresh interpreter; return its seconds and the heavy modules that it loaded."""
     command = [sys.executable, "-c", CHILD.format(statement=statement, heavy=HEAVY)]
-    # With bytecode for all, whoever installed what: Python must be allowed to write it.
+    # Both imports use bytecode, however they were installed, so Python must be allowed to write it.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     seconds, loaded = json.loads(done.stdout)

@@ -1,7 +1,7 @@
-"""One file of 512 MB up to S3: `Session.upload_data` beside boto3's `upload_file`, in turns, in the same run.
+"""Upload of one file of 512 MB: `Session.upload_data` beside boto3's `upload_file`, alternating in the same run.
 
-Each goes in a fresh process, after something small: no client has to be made and no module to be loaded. Counted as
-memory is by how much the upload raised the most that the process ever had.
+Each runs in a fresh process, after a small upload that makes the client and loads the modules. The memory is the
+increase of the process's peak during the upload.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, standin.running() as server:
         path = Path(name, "large.bin")
         make_file(path)
-        for _ in range(2):  # the first touches memory that the server never had
+        for _ in range(2):  # the first allocates memory that the server did not have before
             seconds, counted = standin.capacity(server, SIZE // PART, PART, connections=8)
         figures.append(Figure("the stand-in's own time for 512 MB", seconds, 0.5, "s", note=str(counted)))
         for _ in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""A light load: small S3 requests, signed before the clock starts. Prints the rate a second.
+"""A small load generator: S3 requests that are signed before the clock starts. It prints the rate a second.
 
 python benchmarks/load.py ENDPOINT ACCESS_KEY SECRET_KEY BUCKET PUT|GET REQUESTS [CONNECTIONS [BYTES]]
 """
@@ -23,7 +23,7 @@ SMALL = 4096
 
 
 def signed(url: str, method: str, body: bytes, credentials: Credentials) -> bytes:
-    """Return a whole request as it goes over the wire."""
+    """Return a whole request in its form on the wire."""
     request = AWSRequest(method, url, data=body)
     request.headers["Host"] = urlsplit(url).netloc
     request.headers["Content-Length"] = str(len(body))
@@ -56,7 +56,7 @@ class Client:
         return True
 
     def receive(self, selector: selectors.BaseSelector) -> bool:
-        """Take what came, and return whether the answer is complete."""
+        """Read the available bytes, and return whether the answer is complete."""
         assert self.sock is not None
         piece = self.sock.recv(1 << 16)
         self.received += piece

@@ -1,7 +1,8 @@
-"""How long a trivial job takes on the embedded engine, from the call of `run` to its return.
+"""Time of a trivial job on the embedded engine, from the call of `run` to its return.
 
-One process; the kinds of job take turns, after one round that does not count. Medians. The job is a small
-script with one input and one output, so a host process, a sandbox, a Python and the transfers are all in the figure.
+There is one process. The kinds of job alternate, after one round that does not count. The figures are medians. The job
+is a small script with one input and one output, so the figure contains a host process, a sandbox, a Python and the
+transfers.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ for path in sorted(pathlib.Path(sys.argv[1]).rglob("*.txt")):
 
 
 def make_run(folder: Path, session: LocalSession, hosts: int) -> Callable[[], ProcessingJob]:
-    """Return a function that runs one job on so many hosts."""
+    """Return a function that runs one job on a number of hosts."""
     processor = ScriptProcessor(
         command=["python3"], instance_type="local", instance_count=hosts, sagemaker_session=session
     )

@@ -1,9 +1,9 @@
-"""What 200,000 log lines cost to show, beside `sagemaker` 2.x: lines per second of the processor, and memory.
+"""Cost of 200,000 shown log lines, beside `sagemaker` 2.x: lines per second of the processor, and memory.
 
-Both read the same simulated CloudWatch Logs, in pages of up to 10,000 lines or 1 MB, and print to a file: the lines of
-a job that has ended, and of one that is followed while it writes, for an hour and for ten minutes. What the simulation
-itself takes of the processor is not counted, and a line that is not shown does not count. They take turns, each in a
-process of its own; medians.
+Both read the same simulated CloudWatch Logs, in pages of up to 10,000 lines or 1 MB, and print to a file. One job has
+ended. Others are followed while they write, for an hour and for ten minutes. The processor time of the simulation is
+not counted, nor are lines that are not shown. The clients alternate, each in a process of its own. The figures are
+medians.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ TURNS = scaled(3, 1)
 MODES = {
     "ended": ("of a job that has ended", 1 / 1.5),
     "60": ("followed for an hour", 1 / 1.5),
-    "10": ("followed for ten minutes", 1.0),  # of our own: the more lines a second, the more of them are read again
+    "10": (
+        "followed for ten minutes",
+        1.0,
+    ),  # of our own time: the more lines a second, the more of them are read twice
 }
 
 

@@ -1,9 +1,9 @@
-"""What a page of logs costs at the end of a stream of a million lines, against what it costs at its beginning.
+"""Cost of a page of logs at the end of a stream of a million lines, against one at its beginning.
 
-Read page by page to the end: GetLogEvents from the head and from the tail, FilterLogEvents of that stream, with a
-pattern, and of all streams; DescribeLogStreams by name and by last event. Then the first pages and the last ones are
-read again, in turns, and the time of the processor is measured that the engine takes for them: without a transport,
-which adds the same to each.
+All pages are read to the end: GetLogEvents from the head and from the tail; FilterLogEvents of that stream, with a
+pattern, and of all streams; DescribeLogStreams by name and by last event. Then the first and the last pages are read
+again, alternating. The figure is the engine's processor time for them, without a transport, which adds the same to
+each.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Call = Callable[[dict[str, Any]], Any]
 
 
 def places(call: Call, token: str) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield what leads to each page, and how many lines or streams are on it."""
+    """Yield the parameters that lead to each page, and its number of lines or streams."""
     place: dict[str, Any] = {}
     while True:
         answer = call(place)
@@ -59,14 +59,14 @@ def places(call: Call, token: str) -> Iterator[tuple[dict[str, Any], int]]:
 
 
 def cost(call: Call, place: dict[str, Any]) -> float:
-    """Seconds of the processor for a page."""
+    """Return the seconds of the processor for a page."""
     begun = time.process_time()
     call(place)
     return time.process_time() - begun
 
 
 def ratio(name: str, call: Call, expected: int, token: str = "nextToken") -> Figure:
-    """The cost of the last pages against that of the first ones."""
+    """Return the cost of the last pages against that of the first ones."""
     pages = list(places(call, token))
     if sum(found for _, found in pages) != expected:
         message = f"{name}: {sum(found for _, found in pages)} instead of {expected}"

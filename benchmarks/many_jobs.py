@@ -1,8 +1,9 @@
-"""What ten thousand finished jobs in the engine's folder cost those who list, and sixty-four jobs at one time.
+"""Cost of ten thousand finished jobs in the engine's folder for listings, and sixty-four jobs at one time.
 
-The pages are asked for in process, through `Engine.handle`, of two folders in turn: one that has the first hundred jobs
-only, one with ten thousand, written into its store directly. Medians. The jobs are real ones, each with an output that
-says which it is; two CPUs or sixty-four, they must all be right, and all run at once.
+The pages are requested in process, through `Engine.handle`, from two folders that alternate. One has only the first
+hundred jobs, the other has ten thousand, written directly into its store. The figures are medians. The sixty-four jobs
+are real ones, each with an output that names it. They all run at once, and all outputs must be right, on two CPUs or on
+sixty-four.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ print("job", sys.argv[1])
 
 
 def fill(home: Path, count: int) -> None:
-    """Put finished jobs into a folder's store, a second apart, each tenth of them failed."""
+    """Put finished jobs into a folder's store, a second apart, with every tenth failed."""
     store = JobStore(home)
     for number in range(count):
         name = f"{'train' if number % 2 else 'prepare'}-{number:05}"
@@ -59,9 +60,9 @@ def moment(seconds: float) -> dt.datetime:
 
 
 def queries(count: int) -> dict[str, dict[str, Any]]:
-    """Return what is asked of a folder with so many jobs, so that each answer is as long as in any other folder.
+    """Return the queries for a folder of a given size, such that each answer has the same length in any folder.
 
-    Pollers ask for what has changed since they last looked.
+    Pollers list the changes since their last listing.
     """
     recent = moment(START + count - FEW)
     newest: dict[str, Any] = {"SortBy": "CreationTime", "SortOrder": "Descending"}
@@ -108,7 +109,7 @@ def time_pages(folder: Path) -> list[Figure]:
             for count, call in calls.items():
                 times[count].append(seconds_of(call))
         figures.append(compare(f"a page of List, {what}", times))
-    # Every name is looked at: there is no index for parts of names, and with so many it needs none.
+    # Every name is compared: parts of names have no index, and this number needs none.
     rare = page(engines[MANY], {"NameContains": "e-00010"})
     milliseconds = statistics.median(seconds_of(rare) for _ in range(ROUNDS)) * 1e3
     figures.append(Figure(f"the one of {MANY:,} jobs whose name contains a text", milliseconds, 3, "ms"))
@@ -122,7 +123,7 @@ def compare(what: str, times: Mapping[int, list[float]]) -> Figure:
 
 
 def run_together(folder: Path) -> list[Figure]:
-    """Run many jobs at once on one engine, and look at what each has made."""
+    """Run many jobs at once on one engine, and check the output of each."""
     (folder / "answer.py").write_text(SCRIPT)
     session = LocalSession(folder / "together")
 

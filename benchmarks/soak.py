@@ -1,9 +1,9 @@
-"""Following 1,000 jobs with all their logs by one process for ten minutes, under quotas, while 5 % of all calls fail.
+"""A soak: one process follows 1,000 jobs with all their logs for ten minutes, under quotas, with 5 % of calls failing.
 
-Nothing may be missed, lost or doubled, and the memory must not grow with the time. The ten minutes are virtual. Then
-the same on the embedded engine, which has no quotas: 64 real jobs at a time, each with lines that are counted.
+Nothing may be missed, lost or doubled, and the memory must not grow with time. The ten minutes are virtual. Then the
+same happens on the embedded engine, which has no quotas: 64 real jobs at a time, each with numbered lines.
 
-    python benchmarks/soak.py [MINUTES]     # of the real jobs, such as 10; three rounds of 64 where not given
+    python benchmarks/soak.py [MINUTES]     # of the real jobs, such as 10; three rounds of 64 by default
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from processing.watching.events import LogEvent, StatusChanged
 JOBS, SECONDS, FAULTS = scaled(1_000, 100), 600, 0.05
 TOGETHER, LINES = scaled(64, 8), 200
 ROUNDS = scaled(3, 1)
-"""At least so many of the real jobs; memory is expected to stay what it is after the first."""
+"""The least number of rounds of real jobs. Memory is expected to stay constant after the first."""
 SETTLED = 3
-"""Minutes after which memory is expected to be what it stays."""
+"""Minutes after which memory is expected to stay constant."""
 SCRIPT = """
 import sys, time
 for number in range(int(sys.argv[2])):
@@ -56,7 +56,7 @@ def simulated() -> list[Figure]:
 
 
 def real(minutes: float) -> list[Figure]:
-    """Run real jobs, 64 at a time, until the time is over; follow all of each round by one stream."""
+    """Run real jobs, 64 at a time, until the time is over; follow each round by one stream."""
     wrong, rounds, memory = 0, 0, []
     faults = FaultInjector(seed=TOGETHER)
     for kind in watchers.FAULTS:
@@ -82,7 +82,7 @@ def real(minutes: float) -> list[Figure]:
 
 
 def one_round(session: LocalSession, script: Path) -> int:
-    """Return how many ends and lines of a round were missed or seen more than once."""
+    """Return the numbers of missed and doubled ends and lines of a round."""
     jobs = []
     for number in range(TOGETHER):
         processor = ScriptProcessor(

@@ -1,9 +1,8 @@
-"""A server that stands in for AWS in measurements: it answers at once, plus a latency that it adds to every answer.
+"""A stand-in for AWS in measurements: it answers at once, plus a latency that it adds to every answer.
 
-One process, one thread, asyncio. A latency is a timer: however many requests wait one out, the server goes on with the
-others. `Expect: 100-continue` is answered after the same latency, as it costs a round trip on the way to AWS too. How
-late the timers are and how much processor time went by says whether the server was what held up a measurement:
-`Statistics.lag_p99`.
+It is one process with one thread and asyncio. A latency is a timer, so the server continues with other requests in the
+meantime. `Expect: 100-continue` is answered after the same latency, because it costs a round trip to AWS too. The
+lateness of the timers (`Statistics.lag_p99`) and the processor time show whether the server slowed a measurement down.
 
     python benchmarks/standin.py [--latency 0.03] [--port 0]     # prints its endpoint
 """
@@ -32,16 +31,16 @@ import attrs
 from standin_services import REGION, Answer, Request, Services, as_json
 
 LATENCY = 0.03
-"""Seconds that every answer takes, as a request over some distance does."""
+"""Seconds of every answer, as of a request over some distance."""
 
-_OWN = "/-/"  # what the stand-in is asked about itself: no bucket has such a name
-_SCRATCH = 1 << 18  # bytes: heads, and bodies that came with them
+_OWN = "/-/"  # requests about the stand-in itself: no bucket has such a name
+_SCRATCH = 1 << 18  # bytes: heads, and bodies that arrived with them
 _SLICE = 1 << 18  # bytes of an answer that are handed to the transport at once
 _MOST_LAGS = 100_000
 
 
 class State:
-    """What the server keeps: the services, and what it has counted since the last reset."""
+    """The state of the server: the services, and the counts since the last reset."""
 
     def __init__(self, latency: float) -> None:
         self.latency = latency
@@ -79,16 +78,16 @@ class State:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One connection, with one request at a time: received, answered after the latency."""
+    """One connection with one request at a time: received, then answered after the latency."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._loop = asyncio.get_running_loop()
         self._scratch = memoryview(bytearray(_SCRATCH))
         self._filled = 0
-        self._request: Request | None = None  # its head is there, its body is awaited
+        self._request: Request | None = None  # its head has arrived, its body has not
         self._received = 0
-        self._rest: list[memoryview] = []  # of an answer
+        self._rest: list[memoryview] = []  # of an answer, not sent yet
         self._writable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -96,7 +95,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=4 * _SLICE)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
-        """Receive a body where it stays, anything else in the scratch."""
+        """Receive a body in its final place, anything else in the scratch buffer."""
         if self._request is not None:
             return memoryview(self._request.body)[self._received :]
         return self._scratch[self._filled :]
@@ -157,7 +156,7 @@ class Connection(asyncio.BufferedProtocol):
             self._send_rest()
 
     def _send_rest(self) -> None:
-        """Hand on as much of a large answer as the client takes."""
+        """Send as much of a large answer as the client accepts."""
         while self._rest and self._writable:
             piece = self._rest[0]
             self._transport.write(piece[:_SLICE])
@@ -194,22 +193,22 @@ async def serve(latency: float, port: int) -> None:
     state = State(latency)
     server = await asyncio.get_running_loop().create_server(lambda: Connection(state), "127.0.0.1", port, backlog=1024)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
-    gc.disable()  # nothing here goes in circles, and a collection would look like latency
+    gc.disable()  # nothing here makes reference cycles, and a collection would look like latency
     await server.serve_forever()
 
 
-# For the benchmarks that use it.
+# The benchmarks' side.
 
 
 @attrs.frozen
 class Statistics:
-    """What the stand-in has counted since the last reset.
+    """The counts of the stand-in since the last reset.
 
     Attributes:
         calls: requests by operation.
-        cpu_seconds: what the server itself took of the processor.
-        lag_p99: seconds by which one of a hundred answers was later than its latency, or more.
-        most_in_flight: requests that waited for their answers at one time.
+        cpu_seconds: the processor time of the server.
+        lag_p99: the 99th percentile of the seconds by which an answer was later than its latency.
+        most_in_flight: the largest number of requests that waited for their answers at one time.
     """
 
     calls: Counter[str]
@@ -224,13 +223,13 @@ class Statistics:
 
 @attrs.frozen
 class StandIn:
-    """A stand-in that runs."""
+    """A stand-in that is running."""
 
     endpoint: str
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables with which an AWS client, in any language, comes here and nowhere else."""
+        """Return the variables that lead an AWS client, in any language, to this server only."""
         ours = {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": "standin",
@@ -246,11 +245,11 @@ class StandIn:
         return {**kept, **ours}
 
     def count_anew(self) -> Statistics:
-        """Count from nothing; return what was counted until now."""
+        """Reset the counts, and return them."""
         return self._ask("POST")
 
     def reset(self) -> Statistics:
-        """Forget all objects and jobs as well."""
+        """Remove all objects and jobs, and reset the counts."""
         return self._ask("DELETE")
 
     def _ask(self, method: str) -> Statistics:
@@ -265,7 +264,7 @@ class StandIn:
 def running(latency: float = LATENCY) -> Iterator[StandIn]:
     """Run a stand-in in a process of its own."""
     command = [sys.executable, str(Path(__file__).resolve()), "--latency", str(latency)]
-    # glibc: memory once had is kept, so that objects of a second round cost no page faults (2/3 of the server's time).
+    # glibc keeps freed memory, so that objects of a second round cost no page faults (2/3 of the server's time).
     kept = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **kept}) as process:
         assert process.stdout is not None
@@ -276,13 +275,13 @@ def running(latency: float = LATENCY) -> Iterator[StandIn]:
 
 
 def capacity(server: StandIn, requests: int, size: int, connections: int) -> tuple[float, Statistics]:
-    """Return the seconds that the server itself needs for so many PUTs: they are signed before the clock starts.
+    """Return the seconds that the server itself needs for a number of PUTs, which are signed before the clock starts.
 
     Args:
-        server: the one under test; it is empty afterwards.
-        requests: how many, a multiple of the connections.
+        server: the server under test; it is empty afterwards.
+        requests: the number of PUTs, a multiple of the connections.
         size: bytes of each.
-        connections: how many are in flight at one time.
+        connections: the number of PUTs in flight at one time.
     """
     load = Path(__file__).parent / "load.py"
     words = map(str, (server.endpoint, "key", "secret", "bench", "PUT", requests, connections, size))

@@ -1,8 +1,8 @@
-"""What a `run` costs whose processor has run before, beside that of `sagemaker` 2.x in the same run.
+"""Cost of a `run` of a processor that has run before, beside that of `sagemaker` 2.x in the same run.
 
-A script that has not changed, one local input, a role ARN; the job is not waited for. The two clients take turns, each
-in a process of its own; a process's first run is not counted. With the default bucket, as most scripts are written,
-and with a bucket that was named.
+The job has an unchanged script, one local input and a role ARN, and is not waited for. The two clients alternate, each
+in a process of its own. The first run of a process is not counted. One measurement uses the default bucket, as most
+scripts do, and one a named bucket.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from figures import Figure, finish, scaled
 TURNS = scaled(3, 1)
 RUNS = scaled(11, 3)
 LIMITS = {"": 0.35, clients.BUCKET: 0.45}
-"""By the bucket that the session is given. A named one leaves `sagemaker` five round trips and us two: 0.4 at best."""
+"""By the bucket of the session. With a named one `sagemaker` makes five round trips and we make two: 0.4 at best."""
 
 
 def warm_runs(
     server: standin.StandIn, python: Path | str, client: str, folder: Path, bucket: str
 ) -> tuple[list[float], list[float]]:
-    """Return the seconds, and those of the processor, that the runs after the first took."""
+    """Return the seconds, and those of the processor, of the runs after the first."""
     words = ("runs", folder / "script.py", folder / "data", bucket, RUNS)
     found = clients.measure(python, client, *words, environment=server.environment)
     counted = server.reset()

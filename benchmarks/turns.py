@@ -12,7 +12,7 @@ from processing.testing.clock import VirtualClock
 class Turns(VirtualClock):
     """Virtual time for many threads that know only `sleep`: one runs at a time, the one that wakes first.
 
-    `run` starts them; outside of it, the clock is its base.
+    `run` starts them. Outside of it, the clock is its base.
     """
 
     def __init__(self) -> None:
@@ -22,14 +22,14 @@ class Turns(VirtualClock):
         self._taking_turns = False
 
     def sleep(self, seconds: float) -> None:
-        """Let others have their turns until the time has come."""
+        """Let other threads run until the time has come."""
         if not self._taking_turns:
             super().sleep(seconds)
             return
         self._await_turn(seconds, self._next)
 
     def run(self, functions: Sequence[Callable[[], object]]) -> None:
-        """Call the functions at one time, each in a thread, and return when all have returned."""
+        """Call the functions at the same virtual time, each in a thread, and return when all have returned."""
         self._taking_turns = True
         ready = threading.Barrier(len(functions) + 1)
 

@@ -1,7 +1,7 @@
-"""What a second run sends when nothing has changed: the files of the code, and data with `reuse=True`.
+"""Calls of a second run without changes: the files of the code, and data with `reuse=True`.
 
-The stand-in counts. Each run is made by a process of its own, as a script that is started again; what earlier
-runs have left on this machine is in a folder that the processes share.
+The stand-in counts. Each run is made by a process of its own, like a script that is started again. The runs share a
+cache folder on this machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PAGES = -(-FILES // 1000)
 
 
 def run(server: standin.StandIn, folder: Path, data: str) -> tuple[dict[str, Any], Counter[str]]:
-    """Make one run, and return what it took and what it called."""
+    """Make one run, and return its measurements and its calls."""
     environment = {**server.environment, "PROCESSING_CACHE_HOME": str(folder / "cache")}
     words = ("run_with_code", folder / "code", data)
     found = clients.measure(sys.executable, "processing", *words, environment=environment)
@@ -30,7 +30,7 @@ def run(server: standin.StandIn, folder: Path, data: str) -> tuple[dict[str, Any
 
 
 def figures_of(server: standin.StandIn, folder: Path, data: str, most: int) -> list[Figure]:
-    """Run twice, and compare what the second run called with the most that it may call before CreateProcessingJob."""
+    """Run twice, and compare the calls of the second run with the limit before CreateProcessingJob."""
     server.reset()
     first, _ = run(server, folder, data)
     second, calls = run(server, folder, data)

@@ -1,8 +1,8 @@
-"""Two thousand files of 8 KB up to S3: `Session.upload_data`, beside that of `sagemaker` 2.x in the same run.
+"""Uploads of two thousand files of 8 KB: `Session.upload_data`, beside that of `sagemaker` 2.x in the same run.
 
-The stand-in server adds 30 ms to every answer. Each client goes in a fresh process, after something small. `sagemaker`
-goes once, since it takes minutes; we go several times, and the median counts. First it is shown what the server can do,
-with requests that were signed before the clock starts.
+The stand-in server adds 30 ms to every answer. Each client runs in a fresh process, after a small upload. `sagemaker`
+runs once, because it takes minutes. Our runs are repeated, and the median counts. First the capacity of the server is
+measured, with requests that were signed before the clock starts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FILES, SIZE = scaled(2_000, 200), 8_192
 FOLDERS = 20
 ROUNDS = scaled(3, 1)
 LIMITS = {"core": (25, 0.4), "fast": (100, 0.1)}
-"""By transport: how often as fast as `sagemaker` it has to be, and how much of its processor time it may take."""
+"""By transport: the least speed against `sagemaker`, and the largest share of its processor time."""
 
 
 def make_files(folder: Path) -> None:
@@ -32,13 +32,13 @@ def make_files(folder: Path) -> None:
 
 
 def capacity(server: standin.StandIn) -> Figure:
-    """Show that the server, with so many requests in flight, answers them faster than any client is to ask."""
+    """Check that the server answers this number of parallel requests faster than any client sends them."""
     seconds, counted = standin.capacity(server, FILES, SIZE, connections=scaled(250, 25))
     return Figure(f"the stand-in's own time for {FILES:,} PUTs", seconds, 0.9, "s", note=str(counted))
 
 
 def upload(server: standin.StandIn, folder: Path, transport: str) -> dict[str, float]:
-    """Upload the files so many times over, and return the medians."""
+    """Upload the files repeatedly, and return the medians."""
     found: list[dict[str, Any]] = []
     for _ in range(ROUNDS):
         environment = {**server.environment, "PROCESSING_TRANSFERS": transport}
@@ -56,7 +56,7 @@ def check(server: standin.StandIn, client: str) -> standin.Statistics:
 
 
 def compare(what: str, us: dict[str, float], them: dict[str, float], limits: tuple[float, float]) -> list[Figure]:
-    """Set a transport beside `sagemaker`: in time and in that of the processor."""
+    """Compare a transport with `sagemaker`, in time and in processor time."""
     times, share = limits
     name = f"{FILES:,} files of {SIZE // 1024} KB, {what}"
     seconds = (

@@ -1,12 +1,12 @@
-"""What it takes to wait for a one-hour job and show its logs, beside `sagemaker` 2.x: calls, and the delay at the end.
+"""Calls and final delay of a wait with logs for a one-hour job, beside `sagemaker` 2.x.
 
-Both wait for the same simulated jobs on virtual time: with one host and with four, that log a line a second, a line in
-a few minutes, next to nothing, or hundreds at a time. The jobs end at many different moments between the looks. The
-delay is from when the terminal state can be seen to the return of `wait`, all lines shown; the last line is written
-up to three seconds before the end, and CloudWatch delays it by up to two.
+Both wait for the same simulated jobs on virtual time, with one host and with four. The jobs log a line a second, a line
+in a few minutes, next to nothing, or hundreds at a time. They end at many different moments between two status calls.
+The delay is from the visible terminal state to the return of `wait` with all lines shown. The last line is written up
+to three seconds before the end, and CloudWatch delays it by up to two.
 
-With an event source the end is told of by a queue, which is assumed to take half a second to a second. The queue's own
-calls are not simulated: a long poll each twenty seconds, which is added.
+With an event source, a queue reports the end, after an assumed half second to a second. The queue's own calls are not
+simulated: one long poll every twenty seconds is added.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ PACES = ("chatty",) if SHORT else tuple(watchers.PACES)
 PHASES_TOLD = scaled(6, 1)
 """The same with an event source."""
 LONG_POLLS = 180
-"""Calls an hour that it takes to listen to a queue."""
+"""Calls an hour to listen to a queue."""
 TURNS_OF_THE_OTHER = 1
 LIMITS = {1: 0.25, 4: 0.1}
-"""Calls against those of `sagemaker` 2.x, by number of hosts; it asks each host's stream every ten seconds."""
+"""Calls against those of `sagemaker` 2.x, by number of hosts; it reads each host's stream every ten seconds."""
 
 
 def measured(python: Path | str, client: str, pace: str, hosts: int, count: int) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""What it takes to wait for 1,000 and for 10,000 jobs at one time, under the published quotas.
+"""Cost of a wait for 1,000 and for 10,000 jobs at one time, under the published quotas.
 
-1,000 jobs end within ten minutes while 5 % of all calls fail, beside a thread with the wait of `sagemaker` 2.x for each
-job. 10,000 end at one a second. All time is virtual; the processor's is what the client took, without the simulation.
+1,000 jobs end within ten minutes while 5 % of all calls fail, beside one thread with the wait of `sagemaker` 2.x for
+each job. 10,000 jobs end at one a second. All time is virtual. The processor time is that of the client without the
+simulation.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from figures import Figure, finish, scaled
 
 @attrs.frozen
 class Scale:
-    """So many jobs that end over so many seconds, while that share of the calls fails."""
+    """A number of jobs that end over a number of seconds, while a share of the calls fails."""
 
     jobs: int
     seconds: float

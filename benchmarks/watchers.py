@@ -1,10 +1,10 @@
-"""What the measured clients do with jobs that are simulated, each in a process of its own with its own Python.
+"""Actions of the measured clients on simulated jobs, each in a process of its own with its own Python.
 
-    PYTHON benchmarks/watchers.py CLIENT ACTION ARGUMENT...       # `watch` calls it so
+    PYTHON benchmarks/watchers.py CLIENT ACTION ARGUMENT...       # started by `watch`
 
-All time is virtual: an hour passes as fast as the clients ask for it. Each client is the real one, with real botocore
-clients; its connection is cut and answered by the same `SimulatedAws`, in process. What the simulation takes of the
-processor is measured, and not counted to the client.
+All time is virtual: an hour passes as fast as the clients make calls. Each client is the real one, with real botocore
+clients. The same `SimulatedAws` answers their requests in process. Its processor time is measured, and not counted for
+the client.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from processing.testing.simulation import PUBLISHED_QUOTAS, SimulatedAws, Simula
 ROOT = Path(__file__).resolve().parent.parent
 HOUR = 3600.0
 FAULTS: tuple[FaultKind, ...] = ("throttle", "error500", "error503", "reset_before", "reset_after", "truncate")
-"""What goes wrong by chance: each as often as the others."""
+"""The random faults, all with the same probability."""
 ENDS_OVER = 56.0
-"""Seconds over which the ends of the jobs are spread evenly: some times the longest interval between two looks."""
+"""Seconds over which the ends of the jobs are spread evenly: several times the longest interval of status calls."""
 EVENT_DELAY = 0.5, 1.0
-"""Seconds after which the event of a job's end is there, at least and at most: an assumption, on the slow side."""
-_MARK = re.compile(r"#\d+/\d+ ")  # what tells a job's lines apart
+"""The least and the most seconds from a job's end to its event: an assumption, on the slow side."""
+_MARK = re.compile(r"#\d+/\d+ ")  # the mark that distinguishes a job's lines
 
 
 def watch(python: Path | str, client: str, action: str, *arguments: object, script: str = __file__) -> dict[str, Any]:
-    """Let a client watch in a process of its own, and return what it measured: an action of this module, or another."""
+    """Run a client's action, of this module or another, in a process of its own; return its measurement."""
     variables = {
         "AWS_ACCESS_KEY_ID": "simulated",
         "AWS_SECRET_ACCESS_KEY": "simulated",
@@ -57,22 +57,22 @@ def watch(python: Path | str, client: str, action: str, *arguments: object, scri
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
         "AWS_EC2_METADATA_DISABLED": "true",
         "SAGEMAKER_SUPPRESS_V2_WARNING": "1",
-        "PYTHONPATH": str(ROOT),  # the simulation, for the other's Python too
+        "PYTHONPATH": str(ROOT),  # the simulation, also for the Python of the other client
         "PATH": "/usr/bin:/bin",
     }
     return clients.measure(python, client, action, *arguments, environment=variables, script=script)
 
 
-# Worlds.
+# Worlds
 
 
 class World(SimulatedAws):
-    """AWS with jobs that go their way by themselves.
+    """A simulated AWS with jobs that proceed by themselves.
 
     Attributes:
-        ends: by name, when the job's terminal state can be seen, in seconds since the world began.
-        lines: by name, how many lines the job writes that are its own; they are marked `#<host>/<number>`.
-        own_cpu: what answering took of the processor, in seconds.
+        ends: by name, when the job's terminal state becomes visible, in seconds since the world began.
+        lines: by name, the number of the job's own lines; they are marked `#<host>/<number>`.
+        own_cpu: the processor time of the answers, in seconds.
     """
 
     def __init__(self, clock: VirtualClock, **options: Any) -> None:
@@ -97,7 +97,7 @@ class World(SimulatedAws):
         hosts: int = 1,
         created: float = 0.0,
     ) -> None:
-        """Add a job that is there already; each host writes a line at these moments, which CloudWatch delays a bit."""
+        """Add an existing job; each host writes a line at these moments, which CloudWatch delays a little."""
         self.ends[name] = self.now + ends
         self.lines[name] = hosts * len(moments)
         lines = (
@@ -110,7 +110,7 @@ class World(SimulatedAws):
         self.add_job(name, starts=self.now + created, ends=self.ends[name], hosts=hosts, lines=lines)
 
     def inject(self, share: float) -> None:
-        """Let that share of all calls fail."""
+        """Let a share of all calls fail."""
         for kind in FAULTS if share else ():
             self.faults.on("*", kind, probability=share / len(FAULTS))
 
@@ -135,29 +135,29 @@ def _bursty(ends: float, dice: random.Random) -> list[float]:
 
 
 PACES: Mapping[str, Callable[[float, random.Random], list[float]]] = {
-    "chatty": _chatty,  # a line a second
-    "sparse": _sparse,  # one in one to five minutes
-    "silent": _silent,  # one when it begins
-    "bursty": _bursty,  # three hundred at a time, every ten minutes
+    "chatty": _chatty,  # one line a second
+    "sparse": _sparse,  # one line in one to five minutes
+    "silent": _silent,  # one line at the beginning
+    "bursty": _bursty,  # three hundred lines at a time, every ten minutes
 }
-"""The ways to log, mostly after minutes in which the instance is started; the last line comes when the job ends."""
+"""The ways to log, mostly after minutes in which the instance starts; the last line is written at the job's end."""
 
 
-# The actions.
+# Actions
 
 
 def hour(client: str, pace: str, hosts: str, count: str) -> dict[str, Any]:
     """Wait, with logs, for jobs of about one hour, one after another, that end at different moments.
 
     Returns:
-        For each the calls, the seconds from the terminal state to the return, the lines lost and those doubled.
+        For each job the calls, the seconds from the terminal state to the return, the lost lines and the doubled ones.
     """
     found: list[dict[str, Any]] = []
     for turn in range(int(count)):
         dice = random.Random(f"{pace}/{hosts}/{turn}")
         world = World(VirtualClock(), seed=dice.randrange(1 << 32))
         ends = HOUR + ENDS_OVER * ((turn + 0.5) / int(count) - 0.5)
-        last = ends - dice.uniform(0.2, 3)  # the container ends before that can be seen
+        last = ends - dice.uniform(0.2, 3)  # the container ends before its end is visible
         moments = sorted([*(moment for moment in PACES[pace](ends, dice) if moment < last), last])
         world.add("hour", ends, moments, dice, int(hosts))
         follow = FOLLOWERS[client](world)
@@ -176,16 +176,15 @@ def hour(client: str, pace: str, hosts: str, count: str) -> dict[str, Any]:
 
 
 def log_lines(client: str, mode: str, count: str) -> dict[str, float]:
-    """Show the lines of two hosts: of a job that has ended (`ended`), or while it runs for so many minutes (`60`).
+    """Show the lines of two hosts of a job that has ended (`ended`), or while it runs for some minutes (`60`).
 
-    A job of one line comes first, so that modules and clients are there when measuring begins.
+    A job of one line comes first, so that modules and clients are loaded when the measurement begins.
 
-    They are written to a file, as where a program's output is kept. What the simulation holds is kept out of the
-    garbage collector's way, which else would go through all of it again and again on the client's account.
+    The lines are written to a file, as by a program whose output is kept. The data of the simulation is excluded from
+    garbage collection, which would otherwise traverse it repeatedly at the client's expense.
 
     Returns:
-        The lines missing and those doubled, the seconds of the processor without those of the simulation, and the
-        memory taken in MB.
+        The missing and the doubled lines, the processor seconds without those of the simulation, and the memory in MB.
     """
     world = World(VirtualClock(), seed=1)
     follow = FOLLOWERS[client](world)
@@ -218,19 +217,19 @@ def log_lines(client: str, mode: str, count: str) -> dict[str, float]:
 
 
 def many(client: str, count: str, seconds: str, faults: str) -> dict[str, Any]:
-    """Wait for many jobs that run already, without logs, until the last one has ended.
+    """Wait for many running jobs, without logs, until the last one has ended.
 
-    They were created one a second, as AWS lets them be, the last one when the wait begins.
+    They were created one a second, the limit of AWS, and the last one when the wait begins.
 
     Args:
-        client: who waits.
-        count: how many jobs.
-        seconds: over how long their ends are spread.
+        client: the client that waits.
+        count: the number of jobs.
+        seconds: the time over which their ends are spread.
         faults: the share of calls that fail, from 0 to 1.
 
     Returns:
-        The lag of each end that was seen, the calls by operation and those of the busiest minute, how many of them were
-        throttled, the simulated seconds, those of the processor, memory in MB.
+        The lag of each end that was seen, the calls by operation and those of the busiest minute, the number of
+        throttled calls, the simulated seconds, those of the processor, and the memory in MB.
     """
     world = World(Turns(), seed=int(count), quotas=PUBLISHED_QUOTAS)
     world.inject(float(faults))
@@ -253,7 +252,7 @@ def many(client: str, count: str, seconds: str, faults: str) -> dict[str, Any]:
 
 
 def by_minute(calls: Mapping[tuple[str, int], int]) -> Counter[int]:
-    """Return the calls of each minute, whatever their operation."""
+    """Return the calls of each minute, of all operations."""
     found: Counter[int] = Counter()
     for (_, minute), number in calls.items():
         found[minute] += number
@@ -264,13 +263,14 @@ def soak(client: str, count: str, seconds: str, faults: str) -> dict[str, Any]:
     """Follow many jobs with all their logs by one stream of events.
 
     Args:
-        client: `processing`; there is nothing to compare it with.
-        count: how many jobs.
-        seconds: over how long their ends are spread.
+        client: `processing`; there is no other client to compare.
+        count: the number of jobs.
+        seconds: the time over which their ends are spread.
         faults: the share of calls that fail, from 0 to 1.
 
     Returns:
-        Lines missing and doubled, ends missing and doubled, the lags of the ends, memory by simulated minute in MB.
+        The missing and doubled lines, the missing and doubled ends, the lags of the ends, and the memory by simulated
+        minute in MB.
     """
     processing = import_module(client)
     world = World(VirtualClock(), seed=5, quotas=PUBLISHED_QUOTAS)
@@ -309,20 +309,20 @@ def soak(client: str, count: str, seconds: str, faults: str) -> dict[str, Any]:
 
 
 def resident_mb() -> float:
-    """Return the memory that this process has now."""
+    """Return the present memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / (1 << 20)
 
 
 @contextlib.contextmanager
 def _shown() -> Iterator[Callable[[], Counter[str]]]:
-    """Catch what is printed; what is yielded returns how often each of a job's lines is in it."""
+    """Capture the printed output; the yielded function counts each of a job's lines in it."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         yield lambda: Counter(_MARK.findall(out.getvalue()))
 
 
-# The clients.
+# Clients
 
 
 def _ours(world: World) -> Callable[[str], object]:
@@ -338,10 +338,10 @@ def _ours_told(world: World) -> Callable[[str], object]:
 
 
 class Events:
-    """An event source, which tells of each job's end once: as late as EventBridge and a queue that is asked always.
+    """An event source that reports each job's end once, as late as EventBridge and a queue under a constant long poll.
 
     Args:
-        world: where the jobs are.
+        world: the world of the jobs.
     """
 
     def __init__(self, world: World) -> None:
@@ -350,7 +350,7 @@ class Events:
         self._due = {name: end + dice.uniform(*EVENT_DELAY) for name, end in world.ends.items()}
 
     def wait(self, condition: threading.Condition, seconds: float) -> list[str]:
-        """Wait, at most until the next event, and return whose have come."""
+        """Wait at most until the next event, and return the jobs with events."""
         until = min(self._due.values(), default=math.inf) - self._clock.monotonic()
         self._clock.wait(condition, min(seconds, max(0.0, until)))
         told = [name for name, moment in self._due.items() if moment <= self._clock.monotonic()]
@@ -369,7 +369,7 @@ FOLLOWERS: Mapping[str, Callable[[World], Callable[[str], object]]] = {
     "processing with events": _ours_told,
     "sagemaker": _theirs,
 }
-"""By client, what makes a function that waits for a job and shows its lines."""
+"""By client, a factory of functions that wait for a job and show its lines."""
 
 
 def _wait_for_many(world: World, lags: dict[str, float]) -> Callable[[], object]:
@@ -385,7 +385,7 @@ def _wait_for_many(world: World, lags: dict[str, float]) -> Callable[[], object]
 
 
 def _wait_for_each(world: World, lags: dict[str, float]) -> Callable[[], object]:
-    """A thread for each job: there is no other way. Some die of what AWS answers."""
+    """Start a thread for each job, the only way of this client. Some threads end by errors of AWS."""
     session = sagemaker_session(world)
     clock = world.clock
     assert isinstance(clock, Turns)
@@ -406,11 +406,11 @@ WAITERS: Mapping[str, Callable[[World, dict[str, float]], Callable[[], object]]]
     "processing": _wait_for_many,
     "sagemaker": _wait_for_each,
 }
-"""By client, what makes a function that waits for all jobs of a world, and notes by how much each end was seen late."""
+"""By client, a factory of functions that wait for all jobs of a world and record the lag of each end."""
 
 
 def sagemaker_session(world: World) -> Any:
-    """Return a session of `sagemaker` 2.x in a world: what it calls goes there, and its time is the world's."""
+    """Return a session of `sagemaker` 2.x in a world: its calls go there, and its time is the world's."""
     theirs = types.SimpleNamespace(**{**vars(time), "sleep": world.clock.sleep, "time": world.clock.time})
     for name in ("sagemaker.session", "botocore.endpoint"):
         vars(import_module(name))["time"] = theirs

@@ -1,8 +1,9 @@
-# Sourced by the scripts beside it. Works from the repository's root and keeps everything it makes in .venv and dist.
+# Functions for the scripts beside it, which source this file. They work in the repository's root, and write only to
+# .venv and dist.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# The first Python that is new enough: $PYTHON if given, else the usual names.
+# Print the first Python that is new enough: $PYTHON if it is set, or one of the usual names.
 find_python() {
     local candidate
     for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10 python}; do
@@ -11,12 +12,12 @@ find_python() {
             return
         fi
     done
-    echo "Python 3.10 or later is needed; none was found. Say which to use with PYTHON=/path/to/python $0" >&2
+    echo "Python 3.10 or later is needed, and none was found. Name one with PYTHON=/path/to/python $0" >&2
     return 1
 }
 
-# Make .venv, or keep the one that works. Some systems ship Python without `ensurepip`: there the system's own pip
-# puts pip into the environment.
+# Make .venv, unless a working one exists. If Python has no `ensurepip`, as on some systems, the system's pip installs
+# pip into the environment.
 make_venv() {
     if .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
         return
@@ -31,7 +32,7 @@ make_venv() {
     fi
 }
 
-# pip of .venv, saying only what goes wrong.
+# Run pip of .venv, which prints errors only.
 pip_install() {
     .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"
 }
@@ -43,15 +44,15 @@ build_wheel() {
     echo dist/*.whl
 }
 
-# Install the wheel, with the extras named (such as "[test]"): the dependencies where they are missing, and this very
-# build of the package even where its version is there already.
+# Install the wheel with the named extras (such as "[test]"): missing dependencies, and this build of the package even
+# if the same version is installed.
 install_wheel() {
     local wheel="$1" extras="${2:-}"
     pip_install "$wheel$extras"
     pip_install --no-deps --force-reinstall "$wheel"
 }
 
-# Name the step that begins.
+# Print the name of the next step.
 step() {
     printf '\n== %s\n' "$*"
 }

@@ -2,7 +2,7 @@
 """Write `processing/images/table.json` anew: `scripts/image_table.py <site-packages> ...`.
 
 Each folder holds an installed `sagemaker-core` or `sagemaker`; `pip install --no-deps --target <folder> sagemaker-core`
-makes one. What the first one says stands before what the next one says of the same version.
+makes one. If several folders have the same version of a framework, the first one wins.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def collect(folder: pathlib.Path, known: dict[str, dict[Any, Release]]) -> None:
 
 
 def account_sets(found: list[dict[str, str]]) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the name of each set, by its JSON, and how the table writes it: whole, or as part of a larger one."""
+    """Return the name of each set of accounts, by its JSON, and the form of each in the table: whole, or as part of a
+    larger one.
+    """
     sets = {json.dumps(accounts, sort_keys=True): accounts for accounts in found}
     names: dict[str, str] = {}
     described: dict[str, Any] = {}
@@ -72,7 +74,7 @@ def account_sets(found: list[dict[str, str]]) -> tuple[dict[str, str], dict[str,
 
 
 def entries(releases: list[Release], names: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the entries of one framework: the releases, those together that differ in their version only."""
+    """Return the entries of one framework. Releases that differ only in their version share an entry."""
     grouped: dict[str, dict[str, Any]] = {}
     for release in releases:
         tags: dict[str, str] = {}
@@ -95,7 +97,7 @@ def entries(releases: list[Release], names: dict[str, str]) -> list[dict[str, An
 
 
 def written(table: dict[str, Any]) -> str:
-    """Return the table as JSON, an entry a line: so a change shows as the lines that changed."""
+    """Return the table as JSON with one entry a line, so that a change shows as changed lines."""
 
     def one_line(value: Any) -> str:
         return json.dumps(value, separators=(",", ":"))

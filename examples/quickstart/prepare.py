@@ -1,7 +1,7 @@
 """Prepare the Palmer penguins for training: clean, join, aggregate, split.
 
-An ordinary script of the standard library. It knows nothing of SageMaker: it reads directories and writes directories,
-and is told which.
+An ordinary script with the standard library only. It does not depend on SageMaker: it reads directories and writes
+directories, and its arguments name them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def read(directory: Path, pattern: str) -> Iterator[Row]:
 
 
 def clean(rows: Iterable[Row], dropped: Counter[str]) -> Iterator[Row]:
-    """Give the columns short names, and drop the rows that lack a measurement or the sex."""
+    """Give the columns short names, and drop the rows without a measurement or the sex."""
     for row in rows:
         missing = next((name for name in (*MEASURES, "Sex") if row[name] in {"", "NA", "."}), None)
         if missing:
@@ -50,13 +50,13 @@ def clean(rows: Iterable[Row], dropped: Counter[str]) -> Iterator[Row]:
 
 
 def is_for_test(bird: str, share: float) -> bool:
-    """Say whether a bird goes to the test set: the same on every run, and all rows of one bird on one side."""
+    """Return whether a bird belongs to the test set: the same on every run, with all rows of one bird on one side."""
     digest = hashlib.sha256(bird.encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 def summarise(rows: list[Row]) -> list[dict[str, object]]:
-    """Return one line per species: how many, where, and the mean of each measure."""
+    """Return one line per species: the number of rows, the islands, and the mean of each measure."""
     by_species: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_species[row["species"]].append(row)

@@ -1,7 +1,7 @@
-"""Run `prepare.py` as a processing job on this machine, and show what it made.
+"""Run `prepare.py` as a processing job on this machine, and show its results.
 
-`instance_type="local"` is the embedded engine. With a role, an image and an instance type such as `ml.m5.xlarge`
-the same program runs on AWS.
+`instance_type="local"` is the embedded engine. With a role, an image and an instance type such as `ml.m5.xlarge` the
+same program runs on AWS.
 """
 
 from __future__ import annotations
