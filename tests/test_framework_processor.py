@@ -189,7 +189,9 @@ def test_the_request_is_that_of_sagemaker_2(framework: Recorded, source: Path) -
 
 def test_the_command_defaults_to_python(source: Path) -> None:
     """As in 2.x, the default command is `python`, and bash starts the bootstrap."""
-    processor = FrameworkProcessor(IMAGE, ROLE, 1, "ml.m5.xlarge", sagemaker_session=Session(region_name="eu-west-1"))
+    processor = FrameworkProcessor(
+        IMAGE, ROLE, 1, "ml.m5.xlarge", sagemaker_session=Session(region_name="eu-central-1")
+    )
     assert processor.command == ["python"]
     assert processor.request("prepare.py", source).entrypoint == ("/bin/bash", BOOTSTRAP)
 

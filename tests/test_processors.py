@@ -207,7 +207,9 @@ def test_a_run_is_one_valid_create_call(processor: ScriptProcessor, script: path
 
 def test_v2_code_layout(script: pathlib.Path) -> None:
     """With code_layout="job" the script goes where sagemaker 2.x puts it."""
-    session = Session(default_bucket="data", default_bucket_prefix="team/a", region_name="eu-west-1", code_layout="job")
+    session = Session(
+        default_bucket="data", default_bucket_prefix="team/a", region_name="eu-central-1", code_layout="job"
+    )
     processor = ScriptProcessor(ROLE, IMAGE, ["python3"], 1, "ml.m5.xlarge", sagemaker_session=session)
     boto = valid(processor.request(script, job_name="j").to_boto())
     assert boto["ProcessingInputs"][0]["S3Input"]["S3Uri"] == "s3://data/team/a/j/input/code/clean.py"

@@ -28,7 +28,7 @@ class S3Uploader:
         callback: Callable[[int], object] | None = None,
     ) -> str:
         """Upload a file, or the files of a directory, below a prefix, and return the URI; see `Session.upload_data`."""
-        uri = S3Uri.parse(desired_s3_uri)
+        uri = S3Uri.checked(desired_s3_uri, "desired_s3_uri")
         extra = None if kms_key is None else {"SSEKMSKeyId": kms_key, "ServerSideEncryption": "aws:kms"}
         return _session(sagemaker_session).upload_data(local_path, uri.bucket, uri.key, callback, extra)
 
@@ -44,7 +44,7 @@ class S3Uploader:
         b: bytes | io.BytesIO, s3_uri: str, kms_key: str | None = None, sagemaker_session: Any = None
     ) -> str:
         """Upload bytes as an object, and return its URI."""
-        uri = S3Uri.parse(s3_uri)
+        uri = S3Uri.checked(s3_uri, "s3_uri")
         body = b.getvalue() if isinstance(b, io.BytesIO) else b
         return _session(sagemaker_session).upload_string_as_file_body(body, uri.bucket, uri.key, kms_key)
 
@@ -57,14 +57,14 @@ class S3Downloader:
         s3_uri: str, local_path: str | os.PathLike[str], kms_key: str | None = None, sagemaker_session: Any = None
     ) -> list[str]:
         """Download the objects at or below a URI into a directory, and return the files' paths."""
-        uri = S3Uri.parse(s3_uri)
+        uri = S3Uri.checked(s3_uri, "s3_uri")
         extra = None if kms_key is None else {"SSECustomerKey": kms_key}
         return _session(sagemaker_session).download_data(local_path, uri.bucket, uri.key, extra)
 
     @staticmethod
     def read_file(s3_uri: str, sagemaker_session: Any = None) -> str:
         """Return an object's text."""
-        uri = S3Uri.parse(s3_uri)
+        uri = S3Uri.checked(s3_uri, "s3_uri")
         return _session(sagemaker_session).read_s3_file(uri.bucket, uri.key)
 
     @staticmethod
@@ -73,20 +73,20 @@ class S3Downloader:
         from processing.staging.transfers import get_bytes
 
         session = _session(sagemaker_session)
-        return get_bytes(session.api, S3Uri.parse(s3_uri), expected_owner=session.expected_owner)
+        return get_bytes(session.api, S3Uri.checked(s3_uri, "s3_uri"), expected_owner=session.expected_owner)
 
     @staticmethod
     def list(s3_uri: str, sagemaker_session: Any = None) -> list[str]:  # hides no builtin outside the class
         """Return the URIs of the objects whose URIs begin with `s3_uri`."""
         from processing.staging.listing import list_objects
 
-        uri, session = S3Uri.parse(s3_uri), _session(sagemaker_session)
+        uri, session = S3Uri.checked(s3_uri, "s3_uri"), _session(sagemaker_session)
         return [str(S3Uri(uri.bucket, each.key)) for each in list_objects(session.api, uri, session.expected_owner)]
 
 
 def parse_s3_url(url: str) -> tuple[str, str]:
     """Return the bucket and the key of a URI."""
-    uri = S3Uri.parse(url)
+    uri = S3Uri.checked(url, "url")
     return uri.bucket, uri.key.lstrip("/")
 
 

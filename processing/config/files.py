@@ -17,7 +17,8 @@ import attrs
 
 from processing.config.schema import validate_config
 from processing.exceptions import ConfigurationError
-from processing.request.s3_uri import S3Uri, is_s3
+from processing.request.bucket_names import is_s3
+from processing.request.s3_uri import S3Uri
 
 ReadS3 = Callable[[S3Uri], bytes | None]
 """A function that reads an object from S3, and returns None if it does not exist."""
@@ -123,7 +124,7 @@ def _read_disk_source(source: ConfigSource) -> tuple[str, bytes | None]:
 
 def _read_s3_source(source: ConfigSource, read_s3: ReadS3, hint: str) -> tuple[str, bytes]:
     """Read the object, or the config.yaml below it. Try the more likely one first."""
-    uri = S3Uri.parse(source.location)
+    uri = S3Uri.checked(source.location, source.variable or "config")
     candidates = [uri, uri / _NAME]
     if not uri.key.endswith((".yaml", ".yml")):
         candidates.reverse()

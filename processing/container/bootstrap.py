@@ -33,12 +33,27 @@ cd "$(dirname "$0")/../code"
 
 _UNPACK = """\
 step={step}
-if command -v tar >/dev/null 2>&1 && command -v gzip >/dev/null 2>&1; then
-    tar -xzof {archive}
+if {possible}; then
+    {unpack}
 else
-    "$python" -m tarfile -e {archive}
+    "$python" -m {module} -e {archive}{to}
 fi
 """
+
+# The name's end of each archive that can be unpacked: the programs that it takes, and the module of Python's library
+# that does without them.
+_TAR = "command -v tar >/dev/null 2>&1"
+_UNPACKERS = {
+    ".tar.gz": (_TAR + " && command -v gzip >/dev/null 2>&1", "tar -xzof %s", "tarfile"),
+    ".tgz": (_TAR + " && command -v gzip >/dev/null 2>&1", "tar -xzof %s", "tarfile"),
+    ".tar": (_TAR, "tar -xof %s", "tarfile"),
+    ".tar.bz2": (_TAR + " && command -v bzip2 >/dev/null 2>&1", "tar -xjof %s", "tarfile"),
+    ".tbz2": (_TAR + " && command -v bzip2 >/dev/null 2>&1", "tar -xjof %s", "tarfile"),
+    ".tar.xz": (_TAR + " && command -v xz >/dev/null 2>&1", "tar -xJof %s", "tarfile"),
+    ".txz": (_TAR + " && command -v xz >/dev/null 2>&1", "tar -xJof %s", "tarfile"),
+    ".zip": ("command -v unzip >/dev/null 2>&1", "unzip -oq %s", "zipfile"),
+}
+_OTHER_ARCHIVES = (".7z", ".bz2", ".gz", ".jar", ".rar", ".tar.lz4", ".tar.z", ".tar.zst", ".whl", ".xz", ".zst")
 
 _LOGIN = """\
 step='log in to CodeArtifact'
@@ -140,9 +155,26 @@ def _python(command: Sequence[str]) -> str:
 
 
 def _unpack(archive: Optional[str]) -> str:
-    if archive is not None:
-        return _UNPACK.format(step=_quoted("unpack", archive), archive=shlex.quote(archive))
-    return _if_exists(ARCHIVE, _UNPACK.format(step=_quoted("unpack", ARCHIVE), archive=ARCHIVE))
+    return _if_exists(ARCHIVE, _unpack_step(ARCHIVE)) if archive is None else _unpack_step(archive)
+
+
+def _unpack_step(archive: str) -> str:
+    end = next(end for end in _UNPACKERS if archive.lower().endswith(end))
+    possible, unpack, module = _UNPACKERS[end]
+    file = shlex.quote("./" + archive if archive.startswith("-") else archive)
+    to = " ." if module == "zipfile" else ""
+    step = _quoted("unpack", archive)
+    return _UNPACK.format(step=step, possible=possible, unpack=unpack % file, module=module, archive=file, to=to)
+
+
+def is_archive(name: str) -> bool:
+    """Return whether a file name is that of an archive that the script can unpack, in small or capital letters."""
+    return name.lower().endswith(tuple(_UNPACKERS))
+
+
+def is_other_archive(name: str) -> bool:
+    """Return whether a file name is that of an archive that the script cannot unpack."""
+    return not is_archive(name) and name.lower().endswith(_OTHER_ARCHIVES)
 
 
 def _install(requirements: Optional[str]) -> str:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing.exceptions import ConfigurationError
-from processing.request.s3_uri import S3Uri, is_s3
+from processing.request.bucket_names import is_s3
+from processing.request.s3_uri import S3Uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -115,7 +116,6 @@ class Launch:
         from processing.config import defaults
         from processing.request.build import build_request
         from processing.request.extra import merge_extra
-        from processing.request.validate import check_request
 
         session: Session = processor.sagemaker_session
         processor._apply_config()  # noqa: SLF001 - `start_new` may get a processor that `run` has not prepared
@@ -140,10 +140,42 @@ class Launch:
             experiment_config=experiment_config,
             extra=merge_extra(processor.extra, extra),
         )
-        if check:
-            check_request(request, file_uris=session.is_local)
         staging = processor._detach_uploads()  # noqa: SLF001 - the processor's hooks have collected the uploads
-        return cls(session, request, staging, options=_options.get())
+        launch = cls(session, request, staging, options=_options.get())
+        if check:
+            launch.check()
+        return launch
+
+    def check(self) -> None:
+        """Refuse a request that cannot work.
+
+        Raises:
+            ConfigurationError: AWS would refuse the request; the message has every finding.
+        """
+        problems = self.find_problems()
+        if problems:
+            raise ConfigurationError(*problems)
+
+    def find_problems(self) -> tuple[str, ...]:
+        """Return the findings that `check` raises; empty if there are none."""
+        from processing.request.validate import find_problems
+
+        session = self.session
+        return find_problems(
+            self.request, file_uris=session.is_local, region=session.region_of_jobs, sizes=self._input_sizes()
+        )
+
+    def _input_sizes(self) -> dict[int, int]:
+        """Return the bytes that are uploaded for each input, by the input's position."""
+        sizes: dict[int, int] = {}
+        starts = [(index, str(entry.source)) for index, entry in enumerate(self.request.inputs) if entry.source]
+        for upload in self.staging.uploads:
+            target = str(upload.target)
+            matches = [(len(start), index) for index, start in starts if target.startswith(start)]
+            if matches:
+                index = max(matches)[1]
+                sizes[index] = sizes.get(index, 0) + (upload.size or 0)
+        return sizes
 
     def submit(self) -> Submitted:
         """Stage the files, submit the request, and return the accepted job.

@@ -9,7 +9,8 @@ import attrs
 
 from processing.exceptions import ConfigurationError
 from processing.models import ProcessingOutput
-from processing.request.s3_uri import S3Uri, is_s3
+from processing.request.bucket_names import is_s3
+from processing.request.s3_uri import S3Uri
 from processing.staging.sources import file_uri_path, local_target
 
 if TYPE_CHECKING:

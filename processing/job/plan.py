@@ -13,7 +13,6 @@ import attrs
 from processing import pricing
 from processing.container.contract import DEFAULT_MAX_RUNTIME
 from processing.exceptions import ConfigurationError, EngineError, StagingError
-from processing.request.validate import find_problems
 from processing.request.warnings import collect_warnings
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def plan_run(target: Callable[[], tuple[Session, str | None]], prepare: Callable
             return RunPlan(problems=_problems(error), warnings=tuple(warnings))
         launch.staging.close()  # deletes temporary bundles; the list of uploads stays readable
         request = launch.request
-        problems = find_problems(request, file_uris=session.is_local) or _preflight_problems(launch)
+        problems = launch.find_problems() or _preflight_problems(launch)
     uploads = tuple(_uploads(launch))
     price, note = (0.0, "it runs on this machine") if session.is_local else _price(request, region)
     return RunPlan(request, uploads, problems, tuple(warnings), price, note)

@@ -25,6 +25,7 @@ class EngineContext(Protocol):
         settings: the settings for jobs.
         account: the account's number.
         region: the AWS region in ARNs.
+        chosen_region: the region that images and keys of jobs have to fit; None for any.
         objects: the object store.
         logs: the log store.
         metrics: the metric store.
@@ -35,6 +36,7 @@ class EngineContext(Protocol):
     home: Path
     settings: EngineSettings
     region: str
+    chosen_region: str | None
     objects: ObjectStore
     logs: LogStore
     metrics: MetricStore

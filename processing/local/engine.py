@@ -59,13 +59,14 @@ class Engine:
     Args:
         home: the folder; by default that of `engine_home()`.
         settings: the settings for jobs.
-        region: the AWS region in ARNs.
+        region: the AWS region in ARNs; None for us-east-1.
 
     Attributes:
         home: the folder.
         settings: the settings for jobs.
         account: the account's number.
         region: the AWS region in ARNs.
+        chosen_region: the region that was given, which images and keys of jobs have to fit; None if none was given.
         objects: the object store.
         logs: the log store.
         metrics: the metric store.
@@ -75,13 +76,14 @@ class Engine:
     account = ACCOUNT
 
     def __init__(
-        self, home: Path | None = None, settings: EngineSettings | None = None, *, region: str = REGION
+        self, home: Path | None = None, settings: EngineSettings | None = None, *, region: str | None = None
     ) -> None:
         from processing.local.settings import EngineSettings
 
         self.home = engine_home() if home is None else prepare_home(home)
         self.settings = EngineSettings() if settings is None else settings
-        self.region = region
+        self.region = REGION if region is None else region
+        self.chosen_region = region
         with explain_os_errors(self.home):  # it makes folders
             self.objects = ObjectStore(self.home)
         self.logs = LogStore(self.home)

@@ -75,7 +75,8 @@ class LocalSession(Session):
         default_bucket: the bucket for code, data and outputs; it is made in the engine if it is missing.
         default_bucket_prefix: a prefix for every key in it.
         code_layout: see `Session`.
-        region_name: the region in ARNs and in the name of the default bucket.
+        region_name: the region in ARNs and in the name of the default bucket; None for us-east-1. With a region, images
+            and keys of other regions are refused, as by AWS.
         clock: the clock of this session; jobs run in real time.
         retry_policy: the policy for retries of failed calls.
         polling: the intervals at which a job's status and logs are read.
@@ -112,7 +113,7 @@ class LocalSession(Session):
         default_bucket: str | None = None,
         default_bucket_prefix: str | None = None,
         code_layout: CodeLayout | None = None,
-        region_name: str = REGION,
+        region_name: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
         retry_policy: RetryPolicy | None = None,
         polling: Polling | None = None,
@@ -123,7 +124,7 @@ class LocalSession(Session):
         super().__init__(
             default_bucket=default_bucket,
             default_bucket_prefix=default_bucket_prefix,
-            region_name=region_name,
+            region_name=REGION if region_name is None else region_name,
             code_layout=code_layout,
             clock=clock,
             retry_policy=retry_policy,
@@ -153,6 +154,11 @@ class LocalSession(Session):
         )
         inner = InProcessTransport(self.engine)
         self._transport = inner if transport is None else transport(inner)
+
+    @property
+    def region_of_jobs(self) -> str | None:
+        """The region that images, keys and roles have to fit; None if the user gave none."""
+        return self.engine.chosen_region
 
     @property
     def home(self) -> Path:
@@ -195,11 +201,12 @@ class LocalSession(Session):
             ConfigurationError: the Python for the image does not exist.
         """
         from processing.local import sandboxes
+        from processing.local.jobs.description import with_defaults
         from processing.local.jobs.validation import check_runnable
 
         self.engine.check()
         try:
-            check_runnable(request.to_boto(), runs_image=self.engine.settings.runs_images)
+            check_runnable(with_defaults(request.to_boto()), runs_image=self.engine.settings.runs_images)
         except ApiError as error:
             raise EngineError(error.message) from error
         self.engine.settings.check_sinks()

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from processing.container.bootstrap import ARCHIVE, CodeArtifact, Payload
+from processing.container.bootstrap import ARCHIVE, CodeArtifact, Payload, is_archive, is_other_archive
 from processing.exceptions import CodeNotFoundError, ConfigurationError
-from processing.request.s3_uri import S3Uri, is_s3
+from processing.request.bucket_names import is_s3
+from processing.request.s3_uri import S3Uri
 from processing.staging.code_files import code_members
 from processing.staging.sources import LocalSource, resolve_code, resolve_source
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from processing.processors.run_arguments import CodeOptions
     from processing.staging.bundles import Member
-
-_ARCHIVES = (".tar.gz", ".tgz")
 
 
 @attrs.frozen
@@ -160,7 +159,12 @@ def _in_s3(code: Any, options: CodeOptions, artifact: CodeArtifact | None) -> Pa
         raise ConfigurationError(
             "dependencies: cannot be added to a source_dir in S3; put them there, or give it locally"
         )
-    archive = posixpath.basename(uri.key) if uri.key.endswith(_ARCHIVES) else None
+    archive = posixpath.basename(uri.key) if is_archive(uri.key) else None
+    if archive is None and is_other_archive(uri.key):
+        raise ConfigurationError(
+            f"source_dir: {posixpath.basename(uri.key)!r} is an archive that cannot be unpacked everywhere; "
+            "pack it as .tar.gz, .tar or .zip"
+        )
     payload = Payload(
         _name_in_s3(code, "code"),
         archive,
@@ -198,6 +202,14 @@ def codeartifact(arn: str) -> CodeArtifact:
 
 def _directory(value: Any, field: str) -> Path:
     source = resolve_source(value, field)
+    if (
+        isinstance(source, LocalSource)
+        and not source.is_dir
+        and (is_archive(source.path.name) or is_other_archive(source.path.name))
+    ):
+        raise ConfigurationError(
+            f"{field}: {str(value)!r} is an archive; give the directory with its files, or the S3 URI of the archive"
+        )
     if not isinstance(source, LocalSource) or not source.is_dir:
         raise ConfigurationError(f"{field}: {str(value)!r} is not a directory")
     return Path(os.path.abspath(source.path))  # noqa: PTH100 - links keep their names

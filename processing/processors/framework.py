@@ -12,7 +12,8 @@ from processing.models import RunArgs
 from processing.processors.estimator_arguments import EstimatorArguments, accepts_estimator_order
 from processing.processors.run_arguments import CodeOptions, RunArguments
 from processing.processors.script import ScriptProcessor
-from processing.request.s3_uri import S3Uri, is_s3
+from processing.request.bucket_names import is_s3
+from processing.request.s3_uri import S3Uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -177,7 +178,8 @@ class FrameworkProcessor(ScriptProcessor):
             code: the script: its path, or its name in `source_dir`; or a directory, with `entry_point`. A script in S3
                 is run unchanged with the command, or with the shell if its name ends with `.sh`.
             source_dir: a directory whose files travel with the script; then `code` is a file in it. Or an S3 URI of a
-                `.tar.gz`, or of a prefix with the files; then `code` is a name in it.
+                `.tar.gz`, `.tar`, `.tar.bz2`, `.tar.xz` or `.zip`, or of a prefix with the files; then `code` is a
+                name in it.
             dependencies: further directories and files for the bundle, each at its root under its own name.
             requirements: a requirements file that pip installs from before the script starts: its name in
                 `source_dir`, or any local path. The default is a `requirements.txt` at the root of `source_dir`.
@@ -330,10 +332,7 @@ class FrameworkProcessor(ScriptProcessor):
         """Return the S3 prefix for code."""
         if self.code_location is None:
             return self._session_prefix()
-        try:
-            return S3Uri.parse(self.code_location)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"code_location: {error}") from None
+        return S3Uri.checked(self.code_location, "code_location")
 
 
 def _with_v2_positions(options: CodeOptions) -> CodeOptions:

@@ -12,7 +12,7 @@ import attrs
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 INPUT_NAME = "processing-command"
 """The name of the input that holds the file."""
@@ -103,8 +103,12 @@ def spill(command: Command, path: str) -> tuple[Command, bytes] | None:
         return None
     if not entrypoint:
         raise ConfigurationError(*_limit_problems(command, arguments, limits))
-    words = [*(entrypoint if spill_entrypoint else ()), *(arguments if spill_arguments or spill_entrypoint else ())]
-    _check_process_limits(spilled, words)
+    moved = {
+        "entrypoint": entrypoint if spill_entrypoint else [],
+        "arguments": arguments if spill_arguments or spill_entrypoint else [],
+    }
+    _check_process_limits(spilled, moved)
+    words = [word for of_field in moved.values() for word in of_field]
     fitting = Command(
         [_SHELL, path, *(() if spill_entrypoint else entrypoint)],
         None if words else command.arguments,
@@ -163,10 +167,18 @@ def _limit_problems(command: Command, arguments: Sequence[str], limits: Limits) 
             yield f'env["{name}"]: has {len(value)} characters, at most {limits.value}; {instead}'
 
 
-def _check_process_limits(env: Mapping[str, str], words: Iterable[str]) -> None:
-    """Raise an error for values that Linux cannot pass to a process."""
+def _check_process_limits(env: Mapping[str, str], words: Mapping[str, Sequence[str]]) -> None:
+    """Raise an error for values that Linux cannot pass to a process, and for those that AWS would refuse.
+
+    Args:
+        env: the variables that travel in the file.
+        words: the words that travel in it, by their fields.
+    """
     named = [(f'env["{name}"]', f"{name}={value}") for name, value in env.items()]
-    named += [(f"arguments[{index}]", word) for index, word in enumerate(words)]
+    named += [(f"{field}[{index}]", word) for field, of_field in words.items() for index, word in enumerate(of_field)]
+    for field, text in named:
+        if not text:  # as for a command that fits, of which AWS says so
+            raise ConfigurationError(f"{field}: is an empty string, which AWS refuses; leave it out")
     total = 0
     for field, text in named:
         try:

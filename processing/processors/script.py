@@ -15,7 +15,8 @@ from processing.models import ProcessingInput, ProcessingOutput, RunArgs
 from processing.processors.base import INPUT_DIRECTORY, Preferences, Tags
 from processing.processors.processor import Processor
 from processing.processors.run_arguments import CodeOptions, HookArguments, RunArguments
-from processing.request.s3_uri import S3Uri, is_s3
+from processing.request.bucket_names import is_s3
+from processing.request.s3_uri import S3Uri
 from processing.staging.sources import LocalSource, existing_file_uri_path, file_uri, resolve_code, resolve_source
 
 if TYPE_CHECKING:
@@ -166,7 +167,8 @@ class ScriptProcessor(Processor):
             if_exists: the action if a job named `job_name` exists: `fail`; `attach` to return that job; or `suffix` to
                 start one under a name that ends with `-2`, `-3`, ...
             source_dir: a directory whose files travel with the script, as one bundle; then `code` is a file in it. Or
-                an S3 URI of a `.tar.gz`, or of a prefix with the files; then `code` is a name in it.
+                an S3 URI of a `.tar.gz`, `.tar`, `.tar.bz2`, `.tar.xz` or `.zip`, or of a prefix with the files; then
+                `code` is a name in it.
             dependencies: further directories and files for the bundle, each at its root under its own name.
             requirements: a requirements file that pip installs from before the script starts: its name in
                 `source_dir`, or any local path. The default is a `requirements.txt` at the root of `source_dir`.
@@ -480,4 +482,7 @@ def _checked_command(command: Any) -> list[str]:
     for index, word in enumerate(words):
         if not isinstance(word, str):
             raise ConfigurationError(f"command[{index}]: must be a string, not {type_name(word)}")
+        if not word or "\0" in word:
+            problem = "contains a NUL character; remove it" if word else "is an empty string; leave it out"
+            raise ConfigurationError(f"command[{index}]: {problem}")
     return words

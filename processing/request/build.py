@@ -13,7 +13,7 @@ import numbers
 import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import attrs
 
@@ -32,8 +32,10 @@ from processing.models import (
     network_to_boto,
     output_to_boto,
 )
+from processing.request.bucket_names import SCHEME, is_s3
 from processing.request.extra import apply_extra, merge_extra, remaining_settings
 
+Entry = TypeVar("Entry", ProcessingInput, ProcessingOutput)
 Pairs = tuple[tuple[str, Any], ...]
 # The values that become text in a tag. None and containers are mistakes.
 _PLAIN = (numbers.Number, dt.date, dt.time, uuid.UUID, os.PathLike, enum.Enum)
@@ -207,8 +209,8 @@ def build_request(
         entrypoint=_string_tuple(entrypoint),
         arguments=_string_tuple(arguments),
         environment=_pairs(environment, "env"),
-        inputs=cast("tuple[ProcessingInput, ...]", inputs),
-        outputs=cast("tuple[ProcessingOutput, ...]", outputs),
+        inputs=tuple(_with_plain_scheme(entry, "source") for entry in inputs),
+        outputs=tuple(_with_plain_scheme(entry, "destination") for entry in outputs),
         volume_size_in_gb=volume_size_in_gb,
         volume_kms_key=volume_kms_key,
         output_kms_key=output_kms_key,
@@ -239,6 +241,15 @@ def _check_models(inputs: Sequence[ProcessingInput], outputs: Sequence[Processin
             _check_model(redshift, RedshiftDatasetDefinition, f"{field}.redshift_dataset_definition")
     for index, output in enumerate(outputs):
         _check_model(output.feature_store_output, FeatureStoreOutput, f"outputs[{index}].feature_store_output")
+
+
+def _with_plain_scheme(entry: Entry, attribute: str) -> Entry:
+    """Return the entry with `s3://` in small letters, as AWS requires it."""
+    uri = getattr(entry, attribute)
+    if is_s3(uri) and not uri.startswith(SCHEME):
+        entry = copy.copy(entry)
+        setattr(entry, attribute, SCHEME + uri[len(SCHEME) :])
+    return entry
 
 
 def _check_model(value: object, model: type[Any], field: str) -> None:

@@ -7,13 +7,7 @@ from typing import Any
 import attrs
 
 from processing.exceptions import ConfigurationError
-
-_SCHEME = "s3://"
-
-
-def is_s3(text: object) -> bool:
-    """Return whether the text is an `s3://` URI. The scheme may be in capitals, as in any URI."""
-    return isinstance(text, str) and text[: len(_SCHEME)].lower() == _SCHEME
+from processing.request.bucket_names import SCHEME, bucket_problem, is_s3, split_s3_uri
 
 
 @attrs.frozen
@@ -23,7 +17,7 @@ class S3Uri:
     The key is kept unchanged: S3 does not interpret `..` or percent-encoding, and `a//b` and `a/b` are different keys.
 
     Args:
-        bucket: the bucket's name.
+        bucket: the bucket's name, or the ARN of an access point.
         key: the key or prefix, without a leading slash; empty for the whole bucket.
     """
 
@@ -39,13 +33,35 @@ class S3Uri:
         """
         if not is_s3(text):
             raise ConfigurationError(f"{text!r} is not an S3 URI; it has to begin with s3://")
-        bucket, _, key = text[len(_SCHEME) :].partition("/")
+        bucket, key = split_s3_uri(text)
         if not bucket:
             raise ConfigurationError(f"{text!r} names no bucket; an S3 URI is s3://<bucket>/<key>")
         return cls(bucket, key)
 
+    @classmethod
+    def checked(cls, text: Any, field: str) -> S3Uri:
+        """Return the value of a URI that a parameter of a public function holds.
+
+        Args:
+            text: the URI.
+            field: the parameter's name.
+
+        Raises:
+            ConfigurationError: the text is not an S3 URI, or no bucket can have the name.
+        """
+        try:
+            uri = cls.parse(text)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{field}: {error}") from None
+        problem = bucket_problem(uri.bucket)
+        if problem is None and "\0" in uri.key:
+            problem = f"{text!r} contains a NUL character"
+        if problem is not None:
+            raise ConfigurationError(f"{field}: {problem}")
+        return uri
+
     def __str__(self) -> str:
-        return f"{_SCHEME}{self.bucket}/{self.key}" if self.key else f"{_SCHEME}{self.bucket}"
+        return f"{SCHEME}{self.bucket}/{self.key}" if self.key else f"{SCHEME}{self.bucket}"
 
     def __truediv__(self, part: str) -> S3Uri:
         """Return the location one level deeper, with exactly one slash between the two parts."""

@@ -1,7 +1,8 @@
 """Validation of a request before submission. Messages name each field as the user wrote it.
 
-Limits, enums and patterns come from the installed service model (`processing.request.service_model`). The other rules
-are those of the service's documentation. One error contains all findings, one per line.
+Limits, enums and patterns come from the installed service model (`processing.request.service_model`). The rules that it
+lacks are in the table beside it (`processing.request.rules`). The rest is the meaning of this package's own parameters.
+One error contains all findings, one per line.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from processing._utils import did_you_mean
 from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.exceptions import ConfigurationError
 from processing.request import extra as extras
-from processing.request.s3_uri import is_s3
+from processing.request.bucket_names import is_s3
+from processing.request.rules import broken_rules, volume_problem
 from processing.request.warnings import warn_user
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from processing.models import ProcessingInput, ProcessingOutput
     from processing.request.build import ProcessingRequest
@@ -62,38 +64,56 @@ _FIELDS = {
 }
 
 
-def check_request(request: ProcessingRequest, *, file_uris: bool = False, service_model: Any = None) -> None:
+def check_request(
+    request: ProcessingRequest,
+    *,
+    file_uris: bool = False,
+    region: str | None = None,
+    sizes: Mapping[int, int] | None = None,
+    service_model: Any = None,
+) -> None:
     """Refuse a request that cannot work. An instance type that botocore does not know yet is only a warning.
 
     Args:
         request: the request.
         file_uris: True for the embedded engine, which supports `file://` sources and destinations and the instance
             types `local` and `local_gpu`.
+        region: the region that the job runs in; None if it is not known.
+        sizes: the bytes of the inputs that are uploaded, by their positions.
         service_model: botocore's model of SageMaker; by default the installed one.
 
     Raises:
         ConfigurationError: the request is invalid. The message has one line per finding, with the field as the user
             wrote it.
     """
-    problems = find_problems(request, file_uris=file_uris, service_model=service_model)
+    problems = find_problems(request, file_uris=file_uris, region=region, sizes=sizes, service_model=service_model)
     if problems:
         raise ConfigurationError(*problems)
 
 
-def find_problems(request: ProcessingRequest, *, file_uris: bool = False, service_model: Any = None) -> tuple[str, ...]:
+def find_problems(
+    request: ProcessingRequest,
+    *,
+    file_uris: bool = False,
+    region: str | None = None,
+    sizes: Mapping[int, int] | None = None,
+    service_model: Any = None,
+) -> tuple[str, ...]:
     """Return the findings that `check_request` raises; empty if there are none."""
     problems = [
         *_instances(request, local=file_uris),
         *_inputs(request.inputs, file_uris=file_uris),
         *_outputs(request.outputs, file_uris=file_uris),
-        *_tags(request),
     ]
     of_extra = list(_extra(request))
     checked = attrs.evolve(request, extra=None) if of_extra else request
-    named = {problem.partition(":")[0] for problem in problems}
-    for field, text in _model_findings(checked, service_model, file_uris=file_uris):
-        if field not in named:  # the findings above have better words
-            problems.append(f"{field}: {text}")
+    named = {problem.partition(": ")[0] for problem in problems}
+    for field, text in _rule_findings(checked, region, sizes or {}):
+        if field not in named:
+            problems.append(text)
+            named.add(field)
+    for field, text in _model_findings(checked, service_model, named, file_uris=file_uris):
+        problems.append(f"{field}: {text}")
     return tuple(dict.fromkeys([*problems, *of_extra]))
 
 
@@ -108,7 +128,26 @@ def _extra_name(place: Path) -> str:
     return "extra" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
 
 
-def _model_findings(request: ProcessingRequest, service_model: Any, *, file_uris: bool) -> Iterator[tuple[str, str]]:
+def _rule_findings(
+    request: ProcessingRequest, region: str | None, sizes: Mapping[int, int]
+) -> Iterator[tuple[str, str]]:
+    """Yield the field and the text of each broken rule."""
+    extra, sent = request.extra or {}, request.to_boto()
+
+    def name(path: Path) -> str:
+        place = extras.place_in_extra(path, extra, sent)
+        return field_name(path) if place is None else _extra_name(place)
+
+    found = broken_rules(sent, region)
+    too_small = volume_problem(sent, sizes)
+    for broken in found if too_small is None else [*found, too_small]:
+        yield name(broken.path), broken.describe(name)
+
+
+def _model_findings(
+    request: ProcessingRequest, service_model: Any, named: set[str], *, file_uris: bool
+) -> Iterator[tuple[str, str]]:
+    """Yield the field and the text of each finding for fields that have none yet: the others have better words."""
     from processing.request.service_model import processing_model, violations
 
     model = service_model or processing_model()
@@ -121,6 +160,8 @@ def _model_findings(request: ProcessingRequest, service_model: Any, *, file_uris
             continue  # the pattern also limits the length: report it once
         place = extras.place_in_extra(violation.path, extra, sent)
         field = field_name(violation.path) if place is None else _extra_name(place)
+        if field in named:
+            continue
         if violation.path[-1] == "InstanceType" and violation.kind == "enum":
             _warn_of_unknown_type(field, violation)
         elif not (file_uris and violation.kind == "pattern" and str(violation.value).startswith("file://")):
@@ -245,7 +286,6 @@ def _inputs(inputs: tuple[ProcessingInput, ...], *, file_uris: bool) -> Iterator
             yield f"{field}.s3_compression_type: Data can only be gzipped when the input mode is Pipe."
     names = [entry.input_name for entry in inputs]
     yield from _input_names(names)
-    yield from _duplicate_paths([entry.destination for entry in inputs], "inputs", "destination")
 
 
 def _input_names(names: list[str | None]) -> Iterator[str]:
@@ -274,7 +314,6 @@ def _outputs(outputs: tuple[ProcessingOutput, ...], *, file_uris: bool) -> Itera
             yield f"outputs[{index}].output_name: missing"
         elif name in names[:index]:
             yield f"outputs[{index}].output_name: {name!r} is also outputs[{names.index(name)}].output_name"
-    yield from _duplicate_paths([entry.source for entry in outputs], "outputs", "source")
 
 
 def _is_supported_uri(uri: Any, *, file_uris: bool) -> bool:
@@ -286,21 +325,3 @@ def _container_path(path: Any, field: str) -> Iterator[str]:
         yield f"{field}: missing; give a directory in the container, such as {CONTAINER_ROOT}data"
     elif isinstance(path, str) and not posixpath.normpath(path).startswith(CONTAINER_ROOT):
         yield f"{field}: must begin with {CONTAINER_ROOT}, and name a directory below it, not {_shorten(path)}"
-
-
-def _duplicate_paths(paths: list[Any], field: str, attribute: str) -> Iterator[str]:
-    """Find entries with the same container path: they would hide each other's files."""
-    normal = [posixpath.normpath(path) if isinstance(path, str) else None for path in paths]
-    for index, path in enumerate(normal):
-        if path is not None and path in normal[:index]:
-            first = normal.index(path)
-            yield f"{field}[{index}].{attribute}: {_shorten(paths[index])} is also {field}[{first}].{attribute}"
-
-
-def _tags(request: ProcessingRequest) -> Iterator[str]:
-    keys: list[Any] = [key for key, _ in request.tags or ()]
-    for index, key in enumerate(keys):
-        if key in keys[:index]:
-            yield f"tags[{index}].Key: {key!r} is also tags[{keys.index(key)}].Key"
-        if isinstance(key, str) and key.lower().startswith("aws:"):
-            yield f"tags[{index}].Key: {key!r} begins with aws:, which only AWS may set"

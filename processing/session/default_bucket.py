@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from processing.config.values import BUCKET
 from processing.exceptions import ConfigurationError
+from processing.request.bucket_names import SCHEME, bucket_problem, is_s3, split_s3_uri
 
 if TYPE_CHECKING:
     from processing.aws.retry import RetryingApi
@@ -189,9 +190,10 @@ def _without_scheme(name: str | None) -> str | None:
     """Return the bucket's name alone, without `s3://` before it or `/` behind it."""
     if name is None:
         return None
-    bare = name[len("s3://") :].rstrip("/") if name.startswith("s3://") else name
-    if not bare or "/" in bare:
-        raise ConfigurationError(
-            f"default_bucket: {name!r} is no bucket's name; a prefix goes in default_bucket_prefix"
-        )
-    return bare
+    bucket, key = split_s3_uri(name if is_s3(name) else f"{SCHEME}{name}")
+    problem = bucket_problem(bucket) if bucket else None
+    if problem is None and (not bucket or key.strip("/") or (key and not is_s3(name))):
+        problem = f"{name!r} is no bucket's name; a prefix goes in default_bucket_prefix"
+    if problem is not None:
+        raise ConfigurationError(f"default_bucket: {problem}")
+    return bucket

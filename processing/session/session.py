@@ -204,6 +204,16 @@ class Session:
         return self._region_name
 
     @property
+    def region_of_jobs(self) -> str | None:
+        """The region that images, keys and roles have to fit; None if it is not set or its settings cannot be read."""
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            return self.boto_region_name
+        except (ConfigurationError, BotoCoreError):
+            return None
+
+    @property
     def partition(self) -> str:
         """The AWS partition of the region: `aws`, `aws-cn`, `aws-us-gov`, ..."""
         if self._identity is not None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing.exceptions import CodeNotFoundError, ConfigurationError, StagingError
-from processing.request.s3_uri import S3Uri, is_s3
+from processing.request.bucket_names import is_s3
+from processing.request.s3_uri import S3Uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,7 +121,7 @@ def resolve_source(source: Any, field: str) -> LocalSource | S3Uri:
     """
     text = _text(source, field)
     if is_s3(text):
-        return _in_s3(text, field)
+        return S3Uri.checked(text, field)
     path = _local_path(text, field)
     if path is None:
         raise ConfigurationError(
@@ -142,7 +143,7 @@ def resolve_code(code: Any, field: str = "code") -> LocalSource | S3Uri:
     """
     text = _text(code, field)
     if is_s3(text):
-        uri = _in_s3(text, field)
+        uri = S3Uri.checked(text, field)
         if not uri.key or uri.key.endswith("/"):
             raise CodeNotFoundError(f"{field} {text} must be a file, not a directory. Please pass a path to a file.")
         return uri
@@ -221,13 +222,6 @@ def _text(source: Any, field: str) -> str:
     if not source or "\0" in source:
         raise ConfigurationError(f"{field}: {source!r} is not a path")
     return source
-
-
-def _in_s3(text: str, field: str) -> S3Uri:
-    try:
-        return S3Uri.parse(text)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{field}: {error}") from None
 
 
 def _exists(path: Path, field: str) -> bool:

@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from processing.container.bootstrap import NAME, CodeArtifact, Payload, bootstrap
+from processing.container.bootstrap import NAME, CodeArtifact, Payload, bootstrap, is_archive
 
 ARN = "arn:aws:codeartifact:eu-west-1:111122223333:repository/our-domain/our-repository"
 ARTIFACT = CodeArtifact("our-domain", "111122223333", "our-repository", "eu-west-1")
@@ -240,3 +241,34 @@ def test_no_path_of_its_own() -> None:
     """The text names no path below /opt/ml: it finds everything from its own."""
     payload = Payload("x.py", None, "r.txt", "e.sh", ARTIFACT)
     assert "/opt/ml" not in bootstrap(["python3"], payload)
+
+
+@pytest.mark.parametrize("programs", [True, False])
+@pytest.mark.parametrize(
+    "name", ["a.tar.gz", "A.TAR.GZ", "a.tgz", "a.tar", "a.tar.bz2", "a.tar.xz", "a b.zip", "-a.zip"]
+)
+def test_every_archive_is_unpacked(name: str, programs: bool, tmp_path: Path) -> None:
+    """Each kind of archive is unpacked by the image's own programs, or by Python where it has none."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "entrypoint").mkdir()
+    archive = tmp_path / "code" / name
+    if name.lower().endswith(".zip"):
+        with zipfile.ZipFile(archive, "w") as zipped:
+            zipped.writestr("main.py", "print('ran')")
+    else:
+        kind = {"bz2": "w:bz2", ".xz": "w:xz", "tar": "w"}.get(name[-3:], "w:gz")
+        (tmp_path / "main.py").write_text("print('ran')")
+        with tarfile.open(archive, kind) as tar:  # type: ignore[call-overload]  # the mode is not a literal
+            tar.add(tmp_path / "main.py", "main.py")
+    script = tmp_path / "entrypoint" / NAME
+    script.write_text(bootstrap([sys.executable], Payload("main.py", name)))
+    path = os.environ["PATH"]
+    if not programs:
+        (tmp_path / "bin").mkdir()
+        for program in ("sh", "dirname"):
+            (tmp_path / "bin" / program).symlink_to(str(shutil.which(program)))
+        path = str(tmp_path / "bin")
+    shell = str(shutil.which("sh"))
+    done = subprocess.run([shell, script], env={"PATH": path}, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("ran\n", 0), done.stderr
+    assert is_archive(name)

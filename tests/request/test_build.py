@@ -40,7 +40,8 @@ MINIMAL: dict[str, Any] = {
 }
 
 words = st.text("abcXYZ019-", min_size=1, max_size=12).map(lambda text: "a" + text.replace("-", "x"))
-container_paths = words.map(lambda word: f"/opt/ml/processing/{word}")
+container_paths = words.map(lambda word: f"/opt/ml/processing/in/{word}")
+output_paths = words.map(lambda word: f"/opt/ml/processing/out/{word}")
 uris = words.map(lambda word: f"s3://bucket/{word}")
 s3_inputs = st.builds(
     ProcessingInput,
@@ -68,9 +69,7 @@ datasets = st.builds(
     ),
 )
 outputs = st.one_of(
-    st.builds(
-        ProcessingOutput, container_paths, uris, words, st.sampled_from(["EndOfJob", "Continuous"]), st.booleans()
-    ),
+    st.builds(ProcessingOutput, output_paths, uris, words, st.sampled_from(["EndOfJob", "Continuous"]), st.booleans()),
     st.builds(
         ProcessingOutput,
         output_name=words,
@@ -100,9 +99,12 @@ requests = st.builds(
     instance_count=st.integers(1, 100),
     instance_type=st.sampled_from(["ml.m5.xlarge", "ml.t3.medium"]),
     entrypoint=st.none() | st.lists(words, max_size=3),
-    arguments=st.none() | st.lists(st.text("ab -=", max_size=9), max_size=3),
-    environment=st.none() | st.dictionaries(words, st.text(max_size=9), max_size=3),
-    inputs=unique(s3_inputs | datasets, "input_name", lambda entry: entry.destination or id(entry)),
+    arguments=st.none() | st.lists(st.text("ab -=", min_size=1, max_size=9), max_size=3),
+    environment=st.none()
+    | st.dictionaries(words, st.text(max_size=9).map(lambda text: text.replace("\0", "")), max_size=3),
+    inputs=unique(
+        s3_inputs | datasets, "input_name", lambda entry: entry.destination or entry.dataset_definition.local_path
+    ),
     outputs=unique(outputs, "output_name", lambda entry: entry.source or id(entry)),
     volume_size_in_gb=st.integers(1, 16384),
     volume_kms_key=st.none() | words,

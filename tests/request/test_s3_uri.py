@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processing import ConfigurationError
-from processing.request.s3_uri import S3Uri, is_s3
+from processing.request.bucket_names import is_s3
+from processing.request.s3_uri import S3Uri
 
 buckets = st.text("abcdefghijklmnopqrstuvwxyz0123456789.-", min_size=1, max_size=63)
 keys = st.text(min_size=1, max_size=50).filter(lambda key: not key.startswith("/"))

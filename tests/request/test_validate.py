@@ -248,7 +248,7 @@ def test_the_engine_understands_more() -> None:
             file_uris=True,
             instance_type="local",
             inputs=[an_input(source="file:///data")],
-            outputs=[an_output(destination="file:///out")],
+            outputs=[an_output(path=ROOT + "b", destination="file:///out")],
         )
         == []
     )

@@ -57,20 +57,20 @@ SageMaker:
 """)
 
 
-def query(kind):
+def query(kind, number):
     athena = AthenaDatasetDefinition("c", "d", "select 1", "s3://b/out", output_format="PARQUET")
     redshift = RedshiftDatasetDefinition(
         "c", "d", "u", "select 1", "arn:aws:iam::000000000000:role/mine", "s3://b/o", None, "CSV"
     )
     return DatasetDefinition(
-        local_path="/opt/ml/processing/input/query",
+        local_path=f"/opt/ml/processing/input/query{number}",
         athena_dataset_definition=athena if kind == "athena" else None,
         redshift_dataset_definition=redshift if kind == "redshift" else None,
     )
 
 
 def queries(*kinds):
-    return [ProcessingInput(input_name=f"q{i}", dataset_definition=query(kind)) for i, kind in enumerate(kinds)]
+    return [ProcessingInput(input_name=f"q{i}", dataset_definition=query(kind, i)) for i, kind in enumerate(kinds)]
 
 
 boto3.client("s3").create_bucket(Bucket="config-bucket")

@@ -54,7 +54,9 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--home", type=Path, metavar="DIR", help="the engine's folder")
     parser.add_argument("--port", type=_port, default=0, help="the port; by default a free one")
-    parser.add_argument("--region", default=REGION, help=f"the region that ARNs name; by default {REGION}")
+    parser.add_argument(
+        "--region", help=f"the region that ARNs name and that images have to fit; by default {REGION}, with any image"
+    )
     parser.add_argument("--env-file", type=Path, metavar="FILE", help="also write the lines to FILE, once it serves")
     parser.add_argument("--sandbox", choices=get_args(SandboxSetting), help="how a job sees its /opt/ml")
     parser.add_argument("--image", action="append", metavar="URI=PYTHON", help="the Python for an image; repeatable")

@@ -55,7 +55,12 @@ class SageMakerHandler:
     def create_processing_job(self, params: dict[str, Any]) -> dict[str, Any]:
         """Record a job and start its hosts."""
         request = with_defaults(params)
-        check_runnable(request, runs_image=self._engine.settings.runs_images)
+        check_runnable(
+            {**request, "Tags": params.get("Tags") or []},
+            runs_image=self._engine.settings.runs_images,
+            region=self._engine.chosen_region,
+            objects=None if self._engine.settings.remote_s3_endpoint else self._engine.objects,
+        )
         name = request["ProcessingJobName"]
         arn = f"arn:aws:sagemaker:{self._engine.region}:{self._engine.account}:processing-job/{name}"
         plan = make_execution_plan(self._engine, request).to_json()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from processing.container import contract
 from processing.local.errors import ApiError
 from processing.local.sandboxes.base import Bind
+from processing.request.bucket_names import split_s3_uri
 
 if TYPE_CHECKING:
     from processing.local.jobs.object_source import ObjectSource
@@ -75,8 +76,7 @@ def file_path(uri: str) -> str:
 
 def split_uri(uri: str) -> tuple[str, str]:
     """Return bucket and key of an `s3://` URI."""
-    bucket, _, key = uri[len("s3://") :].partition("/")
-    return bucket, key
+    return split_s3_uri(uri)
 
 
 def inputs(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -126,8 +126,9 @@ class _Output:
             _write_file(os.path.join(file_path(uri), *name.split("/")), body)
             return
         bucket, prefix = split_uri(uri)
-        prefix = prefix.rstrip("/")
-        self._objects.put(bucket, f"{prefix}/{name}" if prefix else name, body)
+        # Every slash of the prefix is kept, as in the URI.
+        joined = f"{prefix}{name}" if not prefix or prefix.endswith("/") else f"{prefix}/{name}"
+        self._objects.put(bucket, joined, body)
 
 
 def _write_file(path: str, body: BinaryIO) -> None:

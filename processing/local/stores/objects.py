@@ -344,6 +344,14 @@ class ObjectStore:
                 return
             after = page.last
 
+    def size_below(self, bucket: str, prefix: str) -> int:
+        """Return the bytes of every object whose key begins with the prefix; 0 if there is no such bucket."""
+        start = encode_key(prefix)
+        statement = "SELECT COALESCE(SUM(size), 0) FROM objects WHERE bucket = ? AND key >= ? AND key < ?"
+        with self.database.read() as connection:
+            row = connection.execute(statement, (bucket, start, _successor(start))).fetchone()
+            return int(row[0])
+
     # --- leftovers of killed processes
 
     def remove_orphans(self, older_than: float = ABANDONED_AFTER) -> int:

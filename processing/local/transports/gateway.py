@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from processing.local.engine import Engine
+from processing.local.engine import REGION, Engine
 from processing.local.jobs.gateway_options import MASKS_VARIABLE
 from processing.local.settings import EngineSettings
 from processing.local.transports.server import Server, logging_to
@@ -26,7 +26,8 @@ def serve(order: Mapping[str, Any]) -> None:
     os.environ[MASKS_VARIABLE] = json.dumps(order["masks"])
     home = Path(order["home"])
     with logging_to(home, logging.getLogger("processing")):  # not on stderr, which is the job's log
-        engine = Engine(home, EngineSettings.from_json(order["settings"]), region=order["region"])
+        region = None if order["region"] == REGION else order["region"]  # the default region accepts any image
+        engine = Engine(home, EngineSettings.from_json(order["settings"]), region=region)
         Server(engine, listener=socket.socket(fileno=order["listener"])).serve_forever()
 
 

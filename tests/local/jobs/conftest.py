@@ -37,6 +37,7 @@ class Jobs:
 
     account = "000000000000"
     region = "us-east-1"
+    chosen_region: str | None = None
 
     def __init__(self, home: Path, settings: EngineSettings) -> None:
         home.mkdir(parents=True, exist_ok=True)

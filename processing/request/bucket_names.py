@@ -1,0 +1,71 @@
+"""The names of buckets: their rules, and their place in a URI.
+
+The supervisor of a job imports this module, so it needs the standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+
+SCHEME = "s3://"
+
+# An access point in the place of a bucket, as the AWS CLI, s3fs and awswrangler write it. Its ARN contains slashes.
+_ACCESS_POINT = re.compile(
+    r"arn:[^:/\s]+:s3(?:-object-lambda|-outposts)?:[^:/\s]*:\d{12}:(?:outpost[/:][\w-]+[/:])?accesspoint[/:][\w.-]+"
+)
+_BUCKET_ARN = re.compile(r"arn:[^:/\s]+:s3:[^:/\s]*:[^:/\s]*:([^:/\s]+)")
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html. The lower limit of three characters is
+# not checked: a short name is a placeholder, and S3 answers at once that there is no such bucket.
+_BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
+_LONGEST_BUCKET = 63
+_NAMING = "a bucket's name has 3 to 63 lower-case letters, digits, dots and hyphens"
+
+
+def is_s3(text: object) -> bool:
+    """Return whether the text is an `s3://` URI. The scheme may be in capitals, as in any URI."""
+    return isinstance(text, str) and text[: len(SCHEME)].lower() == SCHEME
+
+
+def split_s3_uri(uri: str) -> tuple[str, str]:
+    """Return the bucket and the key of an `s3://` URI. The ARN of an access point counts as a bucket."""
+    rest = uri[len(SCHEME) :]
+    access_point = _ACCESS_POINT.match(rest)
+    if access_point is not None and rest[access_point.end() :][:1] in ("", "/"):
+        return access_point[0], rest[access_point.end() + 1 :]
+    bucket, _, key = rest.partition("/")
+    return bucket, key
+
+
+def is_access_point(bucket: str) -> bool:
+    """Return whether a bucket is the ARN of an access point."""
+    return _ACCESS_POINT.fullmatch(bucket) is not None
+
+
+def bucket_problem(bucket: str) -> str | None:
+    """Return the reason why no bucket can have the name; None if one can.
+
+    The ARN of an access point is accepted.
+    """
+    if is_access_point(bucket) or (len(bucket) <= _LONGEST_BUCKET and _BUCKET.fullmatch(bucket)):
+        return None
+    of_bucket = _BUCKET_ARN.fullmatch(bucket)
+    if of_bucket is not None:
+        return f"{bucket!r} is the ARN of a bucket; write its name, {of_bucket[1]!r}"
+    if bucket.startswith("arn:"):
+        return f"{bucket!r} is not the ARN of an access point, arn:<partition>:s3:<region>:<account>:accesspoint/<name>"
+    return f"no bucket can be named {bucket[: 2 * _LONGEST_BUCKET]!r}: {_reason(bucket)}"
+
+
+def _reason(bucket: str) -> str:
+    """Return the most likely mistake in an impossible name."""
+    if bucket.lower() in {"s3:", "s3a:", "s3n:", "http:", "https:", "file:"}:
+        return "the URI has two schemes; write s3:// once"
+    if re.search(r"[${}<>%]", bucket):
+        return "a placeholder in it has not been replaced"
+    if bucket in {"None", "True", "False", "NaN", "NaT"}:
+        return "it is a Python value as text; a variable is not set"
+    if re.search(r"\s", bucket):
+        return "it contains white space"
+    if len(bucket) > _LONGEST_BUCKET:
+        return f"it has {len(bucket)} characters; {_NAMING}"
+    return _NAMING
