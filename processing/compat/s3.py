@@ -7,7 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from processing import default_sessions
-from processing.request.s3_uri import S3Uri, is_s3
+from processing.request.bucket_names import is_s3
+from processing.request.s3_uri import S3Uri
 
 if TYPE_CHECKING:
     import os
