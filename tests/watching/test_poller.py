@@ -579,6 +579,31 @@ def test_jobs_may_come_and_go() -> None:
     assert all(at - 85 - int(name[-2:]) * 10 <= LONGEST for name, at in ends(updates).items())
 
 
+def test_jobs_that_only_a_listing_has_shown_may_be_listed_again() -> None:
+    """Listing stops and begins again during an outage of Describe: it continues where it stopped, and misses no end."""
+    world = World()
+    names = add_jobs(world, 60, lambda number: 305.0 if number < 5 else 2000.0)
+    with world.subscribe(*names) as subscription:
+        world.follow(subscription, until=300.0)
+        assert world.calls() == 0
+        world.aws.faults.on("DescribeProcessingJob", "unreachable", probability=1.0)
+        for name in names[5:]:
+            subscription.remove(name)
+        assert not world.follow(subscription, until=310.0)
+        requested: list[Any] = []
+        listed = world.aws.service.handlers["ListProcessingJobs"]
+
+        def note(params: dict[str, Any]) -> Mapping[str, Any]:
+            requested.append(params["LastModifiedTimeAfter"])
+            return listed(params)
+
+        world.aws.service.handlers["ListProcessingJobs"] = note
+        for name in names[5:]:
+            subscription.add(Target(name))
+        assert ends(world.follow(subscription, until=320.0)).keys() == set(names[:5])
+        assert min(requested) >= world.clock.time() - 60
+
+
 def test_an_end_during_an_outage_is_found_though_more_jobs_come() -> None:
     """A job that ended during an outage is seen at once when listing takes over from describing."""
     world = World()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import attrs
 
 from processing.container.contract import TERMINAL
-from processing.watching.status.model import is_later_status
+from processing.watching.status.model import is_news
 
 if TYPE_CHECKING:
     import random as random_module
@@ -31,7 +31,7 @@ class JobState:
         created: its creation by AWS's clock, in seconds since the epoch; None if it is not known.
         added: the monotonic moment since which it is watched.
         seen: whether AWS has answered anything about it.
-        status: the known status.
+        statuses: the statuses that are known, in order.
         status_as_of: see `Target.status_as_of`; None if it is not known.
         interval: the seconds from a sign of life to the next Describe; None before the first one and after a change.
         jittered: the same for the scheduled Describe, with its jitter; 0 for a Describe that a sign of life does not
@@ -44,7 +44,7 @@ class JobState:
     created: float | None
     added: float
     seen: bool = False
-    status: str | None = None
+    statuses: tuple[str, ...] = ()
     status_as_of: float | None = None
     interval: float | None = None
     jittered: float = 0.0
@@ -59,12 +59,17 @@ class JobState:
         return "ours"
 
     def advance(self, status: str) -> bool:
-        """Record the status in an answer, and return whether it is later than the known one."""
+        """Record the status in an answer, and return whether it is new."""
         self.seen = True
-        if not is_later_status(self.status, status):
+        if not is_news(self.statuses, status):
             return False
-        self.status = status
+        self.statuses += (status,)
         return True
+
+    @property
+    def status(self) -> str | None:
+        """The known status; None if there is none."""
+        return self.statuses[-1] if self.statuses else None
 
     @property
     def describe_at(self) -> float:

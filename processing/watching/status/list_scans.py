@@ -95,6 +95,9 @@ class ScanSchedule:
             little before.
         statuses_as_of: the moments of AWS's time at which the statuses of jobs were true. The first changes scan begins
             at the oldest recent one.
+
+    Attributes:
+        listed_until: the moment of AWS's time up to which the changes have been listed.
     """
 
     def __init__(
@@ -110,8 +113,7 @@ class ScanSchedule:
         self._server = server
         self._random = random
         recent = (moment for moment in statuses_as_of if moment >= server.now() - _RECENT)
-        # Changes up to this moment of AWS's time have been listed.
-        self._listed_until = min((server.now() - (now - oldest_answer) - polling.longest, *recent))
+        self.listed_until = min((server.now() - (now - oldest_answer) - polling.longest, *recent))
         self._next_changes = now
         self._next_sweep = now + polling.sweep_every
         self._next_census = now + polling.full_every
@@ -160,7 +162,7 @@ class ScanSchedule:
             jobs: all watched jobs.
         """
         if self._changes is None and now >= self._next_changes:
-            self._changes = self._new("changes", self._listed_until - self._polling.list_overlap, jobs)
+            self._changes = self._new("changes", self.listed_until - self._polling.list_overlap, jobs)
             self._next_changes = now + self._polling.list_every * self._jitter()
         if self._changes:
             return self._changes
@@ -190,7 +192,7 @@ class ScanSchedule:
         if token is not None:
             return []
         if scan.kind == "changes":
-            self._listed_until = scan.began
+            self.listed_until = scan.began
             self._changes = None
         elif scan is self._other:
             self._other = None
@@ -205,7 +207,7 @@ class ScanSchedule:
         if job.seen or job.status is None or job.status_as_of is None:
             return False
         # That moment is known to a few seconds only, so half of the scans' overlap is kept as a margin.
-        return job.status_as_of >= self._listed_until - self._polling.list_overlap / 2
+        return job.status_as_of >= self.listed_until - self._polling.list_overlap / 2
 
     def _new_catch_up(self, names: Iterable[str]) -> Scan:
         jobs, self._catching_up = self._catching_up, {}

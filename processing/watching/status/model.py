@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 
+from processing.container.contract import TERMINAL
 from processing.watching.events import StatusChanged
 
 if TYPE_CHECKING:
@@ -14,20 +15,28 @@ if TYPE_CHECKING:
 
     from processing.exceptions import WatchError
 
-_ORDER: Final[Mapping[str | None, int]] = {None: 0, "InProgress": 1, "Stopping": 2}
-_LAST: Final = 3
+_ORDER: Final[Mapping[str, int]] = {"InProgress": 1, "Stopping": 2, **dict.fromkeys(TERMINAL, 3)}
 
 
-def is_later_status(old: str | None, new: str) -> bool:
-    """Return whether a status comes later in a job's life than another.
+def is_known(status: str) -> bool:
+    """Return whether a status is known; AWS may add others."""
+    return status in _ORDER
 
-    AWS may return an old status after a new one.
+
+def is_news(seen: tuple[str, ...], status: str) -> bool:
+    """Return whether a status in an answer is new, as AWS may return an old status after a new one.
+
+    A known status has to come later in a job's life than those seen. AWS may add statuses. Such a status is new once,
+    as long as the job has not ended, and it hides no other status.
 
     Args:
-        old: the known status; None if it is not known.
-        new: the status in an answer.
+        seen: the statuses that were seen, in order.
+        status: the status in the answer.
     """
-    return _ORDER.get(new, _LAST) > _ORDER.get(old, _LAST)
+    latest = max((_ORDER.get(each, 0) for each in seen), default=0)
+    if is_known(status):
+        return _ORDER[status] > latest
+    return status not in seen and latest < _ORDER["Completed"]
 
 
 @attrs.frozen

@@ -16,7 +16,7 @@ import attrs
 from processing.watching.events import StatusChanged
 from processing.watching.status.callback_thread import CallbackThread
 from processing.watching.status.leader import LeaderElection
-from processing.watching.status.model import Lost, StatusUpdate, is_later_status
+from processing.watching.status.model import Lost, StatusUpdate, is_news
 from processing.watching.status.scheduler import StatusReport, StatusScheduler, WatchFailure
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class SubscriptionState:
     """The poller's state of one subscription.
 
     Attributes:
-        statuses: the watched jobs by name, each with the last status that was delivered; None before the first.
+        statuses: the watched jobs by name, each with the statuses that were delivered, in order.
         pending: the updates that the consumer has not collected yet.
         had_update: whether there ever was an update.
         callback: called when there are updates; None if the consumer waits in a thread.
@@ -73,7 +73,7 @@ class SubscriptionState:
         deadline: the monotonic moment until which the consumer waits for a call that hangs; infinite for no end.
     """
 
-    statuses: dict[str, str | None] = attrs.field(factory=dict)
+    statuses: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
     pending: list[StatusUpdate] = attrs.field(factory=list)
     had_update: bool = False
     callback: Callable[[], None] | None = None
@@ -218,7 +218,7 @@ class Poller:
         with self._lock:
             for target in targets:
                 if target.name not in state.statuses:
-                    state.statuses[target.name] = None
+                    state.statuses[target.name] = ()
                     self._subscribers[target.name] = (*self._subscribers.get(target.name, ()), state)
                     self._scheduler.add(target)
             self._election.wake_leader()
@@ -363,12 +363,13 @@ class Poller:
             final = isinstance(result, WatchFailure) or result.job.ended
             states = self._subscribers.pop(name, ()) if final else self._subscribers.get(name, ())
             for state in states:
-                previous = state.statuses.pop(name) if final else state.statuses[name]
+                delivered = state.statuses.pop(name) if final else state.statuses[name]
                 if isinstance(result, WatchFailure):
                     self._append(state, Lost(name, result.error()))
-                elif is_later_status(previous, status := result.description["ProcessingJobStatus"]):
+                elif is_news(delivered, status := result.description["ProcessingJobStatus"]):
                     if not final:
-                        state.statuses[name] = status
+                        state.statuses[name] = (*delivered, status)
+                    previous = delivered[-1] if delivered else None
                     self._append(state, StatusChanged(name, status, previous, result.description))
 
     def _append(self, state: SubscriptionState, update: StatusUpdate) -> None:

@@ -27,6 +27,7 @@ from processing.exceptions import WatchError
 from processing.watching.outages import Outages, affects_all_calls
 from processing.watching.status.describe_schedule import DescribeSchedule, JobState, creation
 from processing.watching.status.list_scans import Scan, ScanSchedule
+from processing.watching.status.model import is_known
 
 if TYPE_CHECKING:
     import random as random_module
@@ -44,6 +45,8 @@ _FURTHER_PAGES: Final = "ListProcessingJobs with a token"
 
 # Describe may not find a job right after its creation. After this many seconds, such a job does not exist.
 _VISIBLE_AFTER: Final = 15.0
+# An unknown status with an end older than this many seconds is a final one. A known final status follows sooner.
+_FINAL_AFTER: Final = 300.0
 # Jobs that a scan did not show are described this many seconds apart: there may be many of them, and none is urgent.
 _SPACING: Final = 0.25
 # Without permission to list, all jobs together are described at most this often a second. AWS publishes no quota for
@@ -120,15 +123,16 @@ class StatusScheduler:
         self._outages = Outages(polling, random)
         self._scans: ScanSchedule | None = None
         self._may_list = True
+        self._unknown_statuses: set[str] = set()  # that a warning has reported
 
     def add(self, target: Target) -> None:
         """Watch a job, or read its status again if it is watched already."""
         job = self._jobs.get(target.name)
         if job is None:
             created = target.created.timestamp() if target.created else None
-            status = None if target.status in TERMINAL else target.status
+            statuses = (target.status,) if target.status and target.status not in TERMINAL else ()
             as_of = created if target.status_as_of is None else target.status_as_of
-            job = JobState(target.name, created, self._clock.monotonic(), status=status, status_as_of=as_of)
+            job = JobState(target.name, created, self._clock.monotonic(), statuses=statuses, status_as_of=as_of)
             self._jobs[target.name] = job
         self._new[target.name] = job
 
@@ -226,8 +230,7 @@ class StatusScheduler:
         if many and self._scans is None:
             self._start_listing(now)
         elif not many and self._scans is not None:
-            self._scans = None
-            self._describes.schedule_all(self._jobs.values(), now, spacing)
+            self._stop_listing(now, spacing)
         if self._new:
             new = list(self._new.values())
             self._new.clear()
@@ -235,13 +238,24 @@ class StatusScheduler:
 
     def _start_listing(self, now: float) -> None:
         """List changes from now on, back to the oldest last answer about a job, so that no change falls between."""
-        oldest_answer = min((job.alive for job in self._jobs.values() if job.seen), default=now)
+        # A job that only a listing has shown so far has no sign of life. No answer about it is older than its watch.
+        oldest_answer = min((max(job.alive, job.added) for job in self._jobs.values() if job.seen), default=now)
         as_of = [job.status_as_of for job in self._jobs.values() if job.status and job.status_as_of is not None]
         self._scans = ScanSchedule(self._polling, self._server, self._random, now, oldest_answer, as_of)
         for job in self._jobs.values():
             self._describes.cancel(job)
             if not job.seen:
                 self._new[job.name] = job
+
+    def _stop_listing(self, now: float, spacing: float) -> None:
+        """Describe each job from now on. A listing that begins soon again continues where this one stopped."""
+        assert self._scans is not None
+        listed_until = self._server.monotonic_at(self._scans.listed_until)
+        for job in self._jobs.values():
+            if job.seen:
+                job.alive = max(job.alive, listed_until)
+        self._scans = None
+        self._describes.schedule_all(self._jobs.values(), now, spacing)
 
     def _allowed_at(self, operation: str, due: float, now: float, rate_delay: Callable[[str], float]) -> float:
         """Return when a call that is due may be made: after an outage's pause, and within the rate limit."""
@@ -284,9 +298,27 @@ class StatusScheduler:
         elif whose == "ours":
             if job.advance(description["ProcessingJobStatus"]):
                 job.interval = None  # short intervals again: a job that is being stopped ends soon
+                self._warn_if_unknown(description["ProcessingJobStatus"])
             if job.ended:
                 self._remove(job)
             yield StatusReport(job, description)
+            if self._has_unknown_end(description):
+                self._remove(job)
+                reason = "it has ended with a status that this version of sm-processing does not know; update it"
+                yield WatchFailure(job, reason, None)
+
+    def _warn_if_unknown(self, status: str) -> None:
+        if not is_known(status) and status not in self._unknown_statuses:
+            self._unknown_statuses.add(status)
+            logger.warning(
+                "AWS reports the status %r, which this version of sm-processing does not know; the wait goes on", status
+            )
+
+    def _has_unknown_end(self, description: Mapping[str, Any]) -> bool:
+        ended = description.get("ProcessingEndTime")
+        if ended is None or is_known(description["ProcessingJobStatus"]):
+            return False
+        return self._server.is_known and self._server.now() - ended.timestamp() > _FINAL_AFTER
 
     def _describe_failed(self, job: JobState, error: Exception, now: float) -> list[WatchFailure]:
         if self._jobs.get(job.name) is not job:
