@@ -15,6 +15,8 @@ from processing.watching.events import StatusChanged
 from processing.watching.status.model import is_news
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from processing import Session
 
 ENDS = 100.0
@@ -35,11 +37,11 @@ class World:
         handlers["ListProcessingJobs"] = lambda params: self._list(listing(params), params)
         self.session: Session = self.aws.session()
 
-    def _changed(self, answer: dict[str, Any]) -> dict[str, Any]:
+    def _changed(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         is_now = self._begins <= self.aws.now < self._ends
-        return {**answer, "ProcessingJobStatus": self._status} if is_now else answer
+        return {**answer, "ProcessingJobStatus": self._status} if is_now else dict(answer)
 
-    def _list(self, answer: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
+    def _list(self, answer: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         shown = [self._changed(summary) for summary in answer["ProcessingJobSummaries"]]
         wanted = params.get("StatusEquals")
         found = [each for each in shown if wanted in {None, each["ProcessingJobStatus"]}]
