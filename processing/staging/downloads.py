@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 import secrets
+import stat
 from collections import deque
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -285,7 +286,8 @@ def resumable_file(path: Path, content: str) -> Iterator[BinaryIO]:
     Args:
         path: the final name.
         content: identifies the content: the same value yields the same file again, with the bytes that it has. If
-            another process uses that file, a new one is yielded, which is removed after an error.
+            another process uses that file, or it may be another user's, a new one is yielded, which is removed after
+            an error.
     """
     temporary = path.with_name(f".{hashlib.sha256(content.encode()).hexdigest()[:16]}.part")
     with contextlib.ExitStack() as stack:
@@ -299,22 +301,34 @@ def resumable_file(path: Path, content: str) -> Iterator[BinaryIO]:
             file.flush()
         except BaseException:
             with contextlib.suppress(OSError):
-                if temporary.stat().st_size == 0:
+                if temporary.lstat().st_size == 0:
                     temporary.unlink()
             raise
         temporary.replace(path)
 
 
 def _locked(path: Path) -> BinaryIO | None:
-    """Open and lock a file, created if missing; None if another process has it or locks are unavailable."""
+    """Open and lock a file of this user, created if missing.
+
+    The name can be computed, so in a shared folder another user may have made it: as a link to a file of this user, or
+    as a file that they can still write. Such a file is never opened for writing.
+
+    Returns:
+        The file, or None if another process has it, it is not this user's alone, or locks are unavailable.
+    """
     try:
         import fcntl
     except ImportError:  # Windows
         return None
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+    try:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666), "r+b")
+    except OSError:  # a link, or a file that this user may not open; if the folder is the reason, a new file fails too
+        return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if path.stat().st_ino == os.fstat(file.fileno()).st_ino:  # otherwise it got its final name just now
+        opened, named = os.fstat(file.fileno()), path.lstat()
+        is_own = stat.S_ISREG(opened.st_mode) and opened.st_uid == os.geteuid() and opened.st_nlink == 1
+        if is_own and os.path.samestat(opened, named):  # otherwise it got its final name just now
             return file
     except OSError:
         pass

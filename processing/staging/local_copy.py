@@ -66,7 +66,9 @@ def _copy(path: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        shutil.copyfile(path, temporary)
+        with path.open("rb") as source, temporary.open("xb") as copy:
+            shutil.copyfileobj(source, copy)
         temporary.replace(target)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
