@@ -17,6 +17,7 @@ from processing import (
     CapacityError,
     ConfigurationError,
     JobFailedError,
+    JobOutput,
     JobStoppedError,
     LocalSession,
     ProcessingInput,
@@ -566,3 +567,27 @@ def test_a_job_without_capacity_has_advice() -> None:
     assert isinstance(error, CapacityError)
     assert error.failure_reason == description["FailureReason"]
     assert "instance_preferences=['ml.m5.xlarge', 'ml.m6i.xlarge'" in str(error)
+
+
+def test_an_output_as_an_input(tmp_path: pathlib.Path) -> None:
+    """An output becomes the next job's input without the files of outputs whose names begin with its name."""
+    session = LocalSession(tmp_path / "engine")
+    program = "echo 1 > /opt/ml/processing/t/a; echo 1 > /opt/ml/processing/s/b"
+    first = Processor(
+        entrypoint=["sh", "-c", program], instance_type="local", instance_count=1, sagemaker_session=session
+    )
+    outputs = [
+        ProcessingOutput("/opt/ml/processing/t", output_name="test"),
+        ProcessingOutput("/opt/ml/processing/s", output_name="test_small"),
+        ProcessingOutput("/opt/ml/processing/d", str((tmp_path / "d").as_uri()), "disk"),
+    ]
+    job = first.run(outputs=outputs, logs=False)
+    second = Processor(
+        entrypoint=["ls", "/opt/ml/processing/in"], instance_type="local", instance_count=1, sagemaker_session=session
+    )
+    given = job.outputs["test"].as_input("/opt/ml/processing/in")
+    assert given.source == f"{job.outputs['test'].destination}/"
+    assert [line.message for line in second.run([given], logs=False).logs()] == ["a"]
+    assert job.outputs["disk"].as_input("/opt/ml/processing/in", "x").source == (tmp_path / "d").as_uri()
+    with pytest.raises(ConfigurationError, match=r"^outputs\['f'\]\.destination: has no files for an input"):
+        JobOutput(output_name="f").as_input("/opt/ml/processing/in")

@@ -602,3 +602,42 @@ def test_wrapper_that_rewrites_the_environment(processor: ScriptProcessor, scrip
     """The third way of subclassing changes attributes after construction, and each run reads them again."""
     assert valid(Wrapper(processor).request(script))["Environment"] == {"WRAPPED": ROLE}
     assert processor.latest_job is None
+
+
+def test_missing_arguments_come_first(monkeypatch: pytest.MonkeyPatch, script: pathlib.Path) -> None:
+    """A forgotten argument is named before a region or credentials are asked for, and by every method."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    given: dict[str, Any] = {
+        "role": ROLE,
+        "image_uri": IMAGE,
+        "instance_count": 1,
+        "instance_type": "ml.m5.xlarge",
+    }
+    for left_out in given:
+        rest = {name: value for name, value in given.items() if name != left_out}
+        processor = ScriptProcessor(command=["python3"], **rest)
+        for method in (processor.run, processor.request):
+            with pytest.raises(ConfigurationError) as refused:
+                method(script)
+            assert [text.partition(": ")[0] for text in refused.value.problems] == [left_out]
+        assert [text.partition(": ")[0] for text in processor.plan(script).problems] == [left_out]
+    with pytest.raises(ConfigurationError) as refused:
+        ScriptProcessor(command=["python3"]).run(script)
+    assert {text.partition(": ")[0] for text in refused.value.problems} == set(given)
+    with pytest.raises(ConfigurationError, match="region_name: no AWS region is set"):
+        ScriptProcessor(command=["python3"], **given).run(script)
+
+
+def test_a_hook_may_supply_what_is_missing(script: pathlib.Path) -> None:
+    """A subclass whose hook sets the instance type still runs: only failures look for missing arguments."""
+
+    class Late(ScriptProcessor):
+        def _extend_processing_args(self, inputs: Any, outputs: Any, **given: Any) -> Any:
+            self.instance_type = "ml.m5.xlarge"
+            return super()._extend_processing_args(inputs, outputs, **given)
+
+    session = Session(default_bucket="data", region_name="eu-central-1")
+    processor = Late(ROLE, IMAGE, ["python3"], 1, sagemaker_session=session)
+    assert processor.request(script).instance_type == "ml.m5.xlarge"

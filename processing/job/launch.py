@@ -227,6 +227,10 @@ class Launch:
         }
 
 
+MISSING_ROLE = "role: missing; give the ARN of an IAM role that SageMaker can assume"
+MISSING_IMAGE = "image_uri: missing; give the URI of a container image"
+
+
 def role_arn(session: Session, role: str | None, *, offline: bool) -> str:
     """Return a role's ARN: the role itself if it contains a "/", otherwise the answer of IAM GetRole.
 
@@ -234,7 +238,7 @@ def role_arn(session: Session, role: str | None, *, offline: bool) -> str:
         ConfigurationError: there is no role, or only its name is known and no call may be made.
     """
     if not role:
-        raise ConfigurationError("role: missing; give the ARN of an IAM role that SageMaker can assume")
+        raise ConfigurationError(MISSING_ROLE)
     if not isinstance(role, str):
         raise ConfigurationError(f"role: must be a string, not {type(role).__name__}")
     if offline and "/" not in role and not session.is_local:  # the engine expands a role's name without a call

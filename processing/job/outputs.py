@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, overload
 import attrs
 
 from processing.exceptions import ConfigurationError
-from processing.models import ProcessingOutput
+from processing.models import ProcessingInput, ProcessingOutput
 from processing.request.bucket_names import is_s3
 from processing.request.s3_uri import S3Uri
 from processing.staging.sources import file_uri_path, local_target
@@ -66,6 +66,24 @@ class JobOutput(ProcessingOutput):
         uri = S3Uri.parse(self.destination)
         owner = self._session.expected_owner
         return download_prefix(self._session.api, uri, to, expected_owner=owner, progress=progress)
+
+    def as_input(self, path: StrPath, input_name: str | None = None) -> ProcessingInput:
+        """Return an input for another job with the files of this output, and no others.
+
+        An output's URI alone matches the beginning of keys, so `.../test` also brings the files of
+        `.../test_small`. The source of this input ends in a slash.
+
+        Args:
+            path: the directory in the other job's container, under /opt/ml/processing/.
+            input_name: the input's name; by default `input-N`, with its position.
+
+        Raises:
+            ConfigurationError: the output has no destination, because it goes to a feature group.
+        """
+        if not self.destination:
+            raise ConfigurationError(f"outputs[{self.output_name!r}].destination: has no files for an input")
+        is_prefix = is_s3(self.destination) and not self.destination.endswith("/")
+        return ProcessingInput(f"{self.destination}/" if is_prefix else self.destination, path, input_name)
 
 
 class JobOutputs(Sequence[JobOutput]):

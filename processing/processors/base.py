@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import pathlib
@@ -25,7 +26,7 @@ import attrs
 
 from processing import default_sessions
 from processing._utils import StrPath, type_name
-from processing.exceptions import ConfigurationError
+from processing.exceptions import ConfigurationError, JobError
 from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
 from processing.processors.run_arguments import ONLINE, CodeOptions, HookArguments, PrepareContext, RunArguments
 from processing.request.job_names import base_name_from_image, unique_job_name
@@ -33,7 +34,7 @@ from processing.request.s3_uri import S3Uri
 from processing.staging.sources import LocalSource, file_uri, file_uri_path, resolve_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from processing.job.job import ProcessingJob
     from processing.job.launch import Launch
@@ -121,16 +122,19 @@ class BaseProcessor:
         _check_text("job_name", arguments.job_name)
         if progress is not None and not callable(progress):
             raise ConfigurationError(f"progress: must be a function that takes a Progress, not {type_name(progress)}")
-        self._resolve_session()
+        if self._missing_arguments() and type(self).__module__.startswith("processing."):
+            self._request(arguments)  # it raises all findings without a call; a hook of the user's may add arguments
 
         def prepare(name: str | None) -> Launch:
             launch = self._prepare(attrs.evolve(arguments, job_name=name))
             return launch if progress is None else attrs.evolve(launch, progress=progress)
 
-        if arguments.job_name is None:
-            job = start_generated(prepare)
-        else:
-            job = start_named(self.sagemaker_session, prepare, arguments.job_name, if_exists)
+        with self._missing_first():
+            self._resolve_session()
+            if arguments.job_name is None:
+                job = start_generated(prepare)
+            else:
+                job = start_named(self.sagemaker_session, prepare, arguments.job_name, if_exists)
         with self._run_lock:
             self.latest_job = job
             self.jobs = [*self.jobs, job]
@@ -140,8 +144,9 @@ class BaseProcessor:
 
     def _request(self, arguments: RunArguments) -> ProcessingRequest:
         """Return the checked request of a run, without a call to AWS."""
-        self._resolve_session(offline=True)
-        launch = self._prepare(arguments, PrepareContext(offline=True))
+        with self._missing_first():
+            self._resolve_session(offline=True)
+            launch = self._prepare(arguments, PrepareContext(offline=True))
         launch.staging.close()
         return launch.request
 
@@ -150,12 +155,15 @@ class BaseProcessor:
         from processing.job.plan import plan_run
 
         def target() -> tuple[Session, str | None]:
-            self._resolve_session(offline=True)
+            with self._missing_first():
+                self._resolve_session(offline=True)
+                _ = self.sagemaker_session.boto_region_name  # the plan's price needs it
             return self.sagemaker_session, self.role
 
         def prepare(assumed_role: str | None) -> Launch:
             context = PrepareContext(offline=True, assumed_role=assumed_role)
-            return self._prepare(arguments, context, check=False)
+            with self._missing_first():
+                return self._prepare(arguments, context, check=False)
 
         return plan_run(target, prepare)
 
@@ -310,6 +318,37 @@ class BaseProcessor:
                 destination = file_uri(file_uri_path(destination))
             normalized.append(_changed_copy(entry, output_name=name, destination=destination))
         return normalized
+
+    # Missing arguments
+
+    def _missing_arguments(self) -> list[str]:
+        """Return a finding for each attribute that every job needs and that nothing supplies."""
+        from processing.job.launch import MISSING_IMAGE, MISSING_ROLE
+        from processing.request.validate import missing_instances
+
+        session = self.sagemaker_session
+        missing = []
+        if not getattr(session, "is_local", False):  # the engine needs neither of the two
+            missing += [MISSING_ROLE] if self.role is None else []
+            missing += [MISSING_IMAGE] if self.image_uri is None else []
+        return [*missing, *missing_instances(self.instance_type, self.instance_count, self.instance_preferences)]
+
+    @contextlib.contextmanager
+    def _missing_first(self) -> Iterator[None]:
+        """Report missing arguments before any other error.
+
+        A region or credentials are of no use to a processor without an instance type.
+        """
+        try:
+            yield
+        except Exception as error:
+            missing = self._missing_arguments()
+            if not missing or isinstance(error, JobError):
+                raise
+            named = {text.partition(":")[0] for text in missing} | {"region_name"}
+            problems = error.problems if isinstance(error, ConfigurationError) else ()
+            others = [text for text in problems if text.partition(":")[0] not in named]
+            raise ConfigurationError(*missing, *others) from error
 
     # Helpers of the hooks
 

@@ -243,10 +243,18 @@ def _warn_of_unknown_type(field: str, violation: Violation) -> None:
     warn_user(f"{field}: {violation.value!r} is not known to the installed botocore{hint}")
 
 
+def missing_instances(instance_type: Any, instance_count: Any, instance_preferences: Any) -> Iterator[str]:
+    """Yield a finding for the type and the count of the instances, if the processor's attributes lack them."""
+    if instance_type is None and instance_preferences is None:
+        yield 'instance_type: missing; give an instance type such as "ml.m5.xlarge", or "local" for this machine'
+    if instance_count is None and instance_preferences is None:
+        yield "instance_count: missing; give the number of instances"
+
+
 def _instances(request: ProcessingRequest, *, local: bool) -> Iterator[str]:
     preferences = request.instance_preferences
     if request.instance_type is None and preferences is None:
-        yield 'instance_type: missing; give an instance type such as "ml.m5.xlarge", or "local" for this machine'
+        yield from missing_instances(None, 1, None)
     if request.instance_type is not None and preferences is not None:
         yield "instance_preferences: excludes instance_type; give one of the two"
     if isinstance(request.instance_type, str) and request.instance_type in LOCAL_INSTANCE_TYPES and not local:
@@ -257,7 +265,7 @@ def _instances(request: ProcessingRequest, *, local: bool) -> Iterator[str]:
     if any(counted) and request.instance_count is not None:
         yield "instance_count: excludes counts in instance_preferences; give one of the two"
     if not any(counted) and request.instance_count is None:
-        yield "instance_count: missing; give the number of instances"
+        yield from missing_instances("", None, None)
     types = [preference.instance_type for preference in preferences or ()]
     for index, name in enumerate(types):
         if name in types[:index]:
