@@ -1,4 +1,4 @@
-"""How Sphinx builds the documentation: `python -m sphinx -b html -W docs docs/_build/html`."""
+"""Settings of Sphinx: `python -m sphinx -b html -W docs docs/_build/html`."""
 
 from importlib.metadata import version as installed_version
 
