@@ -84,6 +84,11 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
     Assumption("entrypoint not found", "exit code 127, not executable 126, as in a shell; the reason names it"),
     Assumption("exit message", "the hosts' messages one after another in order of the hosts, 1,024 characters at most"),
     Assumption("working directory", "the job's own HOME, empty at the start and removed after the job"),
+    Assumption(
+        "temporary folders",
+        "each host has its own /tmp and /dev/shm, empty at the start and removed after the job; /tmp counts for "
+        "VolumeSizeInGB. Under path rewriting they are this machine's, and only TMPDIR is the host's own",
+    ),
     Assumption("user of the image", "any user may read and write everything below /opt/ml"),
     Assumption("environment", "AWS_REGION, AWS_DEFAULT_REGION, PROCESSING_JOB_ARN and PYTHONUNBUFFERED=1 are set"),
     Assumption(

@@ -62,6 +62,7 @@ class ExecutionPlan(NamedTuple):
         gateway: the parameters of the gateway; None for a job with network isolation.
         environment: the variables that every host's program gets.
         masks: files and directories with credentials that the job sees as empty.
+        kept: the paths below this machine's /tmp and /dev/shm that the job sees in its own.
         s3: the S3 in place of the engine's own; None for the engine's own.
         events: the sinks of the job's state changes.
     """
@@ -77,6 +78,7 @@ class ExecutionPlan(NamedTuple):
     gateway: GatewayOptions | None
     environment: Mapping[str, str]
     masks: list[str]
+    kept: list[str]
     s3: RemoteS3Options | None
     events: list[str]
 

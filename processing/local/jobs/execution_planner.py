@@ -19,6 +19,7 @@ from processing.local.jobs.description import selected_instances
 from processing.local.jobs.execution_plan import ExecutionPlan, RemoteS3Options
 from processing.local.jobs.gateway_options import MASKS_VARIABLE, gateway_options
 from processing.local.jobs.host_processes import machine_environment
+from processing.local.jobs.project_paths import needed_paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,6 +75,7 @@ def make_execution_plan(engine: EngineContext, request: Mapping[str, Any]) -> Ex
         gateway=None if isolated else gateway_options(engine.home, engine.region, settings, request, masks),
         environment=_environment(python, engine.region),
         masks=masks,
+        kept=[] if python is None else needed_paths(python, request),
         s3=_remote_s3(settings, engine.region),
         events=events.sinks(settings.events_file, settings.events_queue),
     )

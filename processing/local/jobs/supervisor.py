@@ -33,6 +33,7 @@ from processing.local.jobs.object_source import object_source
 from processing.local.jobs.uploads import Uploads
 from processing.local.sandboxes import restore
 from processing.local.sandboxes.base import Bind, HostSpec, SandboxError, addresses, container_key
+from processing.local.sandboxes.private_folders import kept_paths
 from processing.local.stores.jobs import HostEnd, JobStore
 from processing.local.stores.logs import LogStore
 
@@ -161,6 +162,9 @@ class Supervisor:
         """Make the host's files, fetch its inputs, and prepare its sandbox."""
         for name in ("home", "ml/tmp", "ml/processing", "ml/output"):
             (self._work / name).mkdir(parents=True, exist_ok=True)
+        tmp = self._work / "tmp"
+        tmp.mkdir()
+        tmp.chmod(0o1777)
         _reserve_space(self._reserve)
         self._check()
         binds = self._data.fetch()
@@ -180,6 +184,8 @@ class Supervisor:
             self._request["AppSpecification"]["ImageUri"],
             bool(self._request["AppSpecification"].get("ContainerEntrypoint")),
             self._plan.gpus,
+            str(tmp),
+            kept_paths([*self._plan.kept, str(self._work)]),
         )
         self._sandbox.prepare(host, self._check)
         return host

@@ -54,6 +54,8 @@ class HostSpec(NamedTuple):
         image: the job's image.
         entrypoint: whether the command begins with an entrypoint, which replaces the image's.
         gpus: whether it may use this machine's GPUs.
+        tmp: the directory that the job sees as /tmp; None for this machine's /tmp and /dev/shm.
+        kept: the paths below this machine's /tmp and /dev/shm that the job sees all the same.
     """
 
     ml_root: str
@@ -67,6 +69,8 @@ class HostSpec(NamedTuple):
     image: str = ""
     entrypoint: bool = True
     gpus: bool = False
+    tmp: str | None = None
+    kept: Sequence[str] = ()
 
 
 class HostCommand(NamedTuple):
@@ -163,9 +167,10 @@ def try_out(sandbox: Sandbox) -> str:
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="processing-probe-") as folder:
-        command = sandbox.command(
-            ["/bin/sh", "-c", "test -d /opt/ml"], HostSpec(folder), env={}, cwd="/", report_fd=None
-        )
+        tmp = Path(folder, "tmp")
+        tmp.mkdir()
+        host = HostSpec(folder, tmp=str(tmp))
+        command = sandbox.command(["/bin/sh", "-c", "test -d /opt/ml"], host, env={}, cwd="/", report_fd=None)
         try:
             done = subprocess.run(  # noqa: S603 - a fixed command
                 command.argv,

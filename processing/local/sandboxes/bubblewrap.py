@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from processing.local.sandboxes.base import (
     make_mount_points,
     try_out,
 )
+from processing.local.sandboxes.private_folders import SHM, TMP, private_folders, visible_masks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +33,7 @@ class Bubblewrap(OwnPrograms):
     Args:
         executable: the path of `bwrap`.
         processes: whether to make a process namespace, which needs the right to mount /proc.
+        modes: whether `bwrap` can make a folder with a mode, which it can from version 0.5 on.
     """
 
     name = "bubblewrap"
@@ -38,9 +41,10 @@ class Bubblewrap(OwnPrograms):
     mounts = True
     reports = True
 
-    def __init__(self, executable: str, processes: bool = True) -> None:
+    def __init__(self, executable: str, processes: bool = True, modes: bool = True) -> None:
         self._executable = executable
         self._processes = processes
+        self._modes = modes
 
     @classmethod
     def probe(cls) -> tuple[Bubblewrap | None, str]:
@@ -49,8 +53,8 @@ class Bubblewrap(OwnPrograms):
         if executable is None:
             return None, "bwrap is not installed"
         reason = ""
-        for processes in (True, False):
-            sandbox = cls(executable, processes)
+        for modes, processes in itertools.product((True, False), repeat=2):
+            sandbox = cls(executable, processes, modes)
             reason = try_out(sandbox)
             if not reason:
                 return sandbox, ""
@@ -58,7 +62,7 @@ class Bubblewrap(OwnPrograms):
 
     def state(self) -> dict[str, Any]:
         """Return the name and the arguments of this sandbox for `restore`."""
-        return {"name": self.name, "executable": self._executable, "processes": self._processes}
+        return {"name": self.name, "executable": self._executable, "processes": self._processes, "modes": self._modes}
 
     def prepare(self, host: HostSpec, check: Check = lambda: None) -> None:
         """Create the mount points."""
@@ -70,17 +74,31 @@ class Bubblewrap(OwnPrograms):
     ) -> HostCommand:
         """Return the command line of bwrap."""
         options = [*self._namespaces(host, report_fd), *_file_tree()]
+        options += self._private_folders(host)
         options += ["--bind", host.ml_root, "/opt/ml"]
         for bind in host.binds:
             options += ["--ro-bind" if bind.read_only else "--bind", bind.source, bind.target]
         if host.hosts_file is not None and Path("/etc/hosts").exists():
             options += ["--ro-bind", host.hosts_file, os.path.realpath("/etc/hosts")]
-        for path, is_directory in existing_masks(host.masks):
+        masks = existing_masks(host.masks)
+        for path, is_directory in masks if host.tmp is None else visible_masks(masks, host.kept):
             options += ["--tmpfs", path] if is_directory else ["--ro-bind", "/dev/null", path]
         if self._processes:
             options += ["--proc", "/proc"]
         options += ["--chdir", cwd, "--"]
         return HostCommand([self._executable, *options, *argv], dict(env), "/", report_fd is not None)
+
+    def _private_folders(self, host: HostSpec) -> list[str]:
+        """Return the options for the host's own /tmp and /dev/shm, with the paths in them that it needs."""
+        if host.tmp is None:
+            return []
+        folders = private_folders()
+        options = ["--bind", host.tmp, folders[TMP]] if TMP in folders else []
+        if SHM in folders:
+            options += [*(["--perms", "1777"] if self._modes else []), "--tmpfs", folders[SHM]]
+        for path in host.kept:
+            options += ["--dev-bind", path, path]
+        return options
 
     def _namespaces(self, host: HostSpec, report_fd: int | None) -> list[str]:
         options = ["--die-with-parent", "--new-session", "--unshare-uts", "--hostname", host.name]

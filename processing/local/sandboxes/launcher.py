@@ -11,7 +11,7 @@ The exit code is the program's own, 128 plus the signal that ended it, or 125 if
 """
 
 # Many small file operations: the functions of `os` cost a third of pathlib's.
-# ruff: noqa: PTH102, PTH112, PTH114, PTH115, PTH123, PTH211
+# ruff: noqa: PTH102, PTH103, PTH112, PTH114, PTH115, PTH120, PTH123, PTH211
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def _check(result: int, operation: str) -> None:
         raise OSError(number, f"{operation}: {os.strerror(number)}")
 
 
-def mount(source: str, target: str, kind: str | None, flags: int) -> None:
+def mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
     """Mount a file system, as the system call does."""
-    name = None if kind is None else kind.encode()
-    result = _libc.mount(os.fsencode(source), os.fsencode(target), name, ctypes.c_ulong(flags), None)
+    name, data = (None if text is None else text.encode() for text in (kind, options))
+    result = _libc.mount(os.fsencode(source), os.fsencode(target), name, ctypes.c_ulong(flags), data)
     _check(result, f"mount {source} on {target}")
 
 
@@ -76,30 +76,54 @@ def unshare(order: dict[str, Any]) -> None:
 
 
 def build_tree(order: dict[str, Any]) -> None:
-    """Mount the files that the job sees: its /opt/ml, the binds, its /etc/hosts, and empty places for the masks."""
+    """Mount the files that the job sees: its own folders, the binds, its /etc/hosts, and empty places for the masks."""
     mount("none", "/", None, MS_REC | MS_PRIVATE)
-    # These are opened before the tmpfs covers /opt: afterwards their paths are unreachable.
-    ml_root = os.open(order["ml_root"], os.O_PATH)
-    sources = [os.open(source, os.O_PATH) for source, _, _ in order["binds"]]
-    links = {path: os.readlink(path) for path in order["opt"] if os.path.islink(path)}
-    kept = {path: os.open(path, os.O_PATH) for path in order["opt"] if path not in links}
-    folders = {path for path in kept if os.path.isdir(path)}
+    # These are opened before a mount covers them: afterwards their paths are unreachable.
+    tmp = order["tmp"] or []
+    sources = [order["ml_root"], *(source for source, _, _ in order["binds"]), *order["kept"], *tmp[:1]]
+    sources += [order["hosts_file"]] if order["hosts_file"] else []
+    opened = {source: os.open(source, os.O_PATH) for source in sources}
+    mount_opt(order["opt"])
+    if tmp:
+        bind(f"/proc/self/fd/{opened[tmp[0]]}", tmp[1], read_only=False)
+    if order["shm"]:
+        mount("tmpfs", order["shm"], "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+    for path in order["kept"]:
+        make_place(path, f"/proc/self/fd/{opened[path]}")
+        bind(f"/proc/self/fd/{opened[path]}", path, read_only=False)
+    bind(f"/proc/self/fd/{opened[order['ml_root']]}", "/opt/ml", read_only=False)
+    for source, target, read_only in order["binds"]:
+        bind(f"/proc/self/fd/{opened[source]}", target, read_only)
+    if order["hosts_file"]:
+        bind(f"/proc/self/fd/{opened[order['hosts_file']]}", "/etc/hosts", read_only=True)
+    for path, is_directory in order["masks"]:
+        mount("tmpfs", path, "tmpfs", MS_RDONLY) if is_directory else bind("/dev/null", path, read_only=False)
+    for fd in opened.values():
+        os.close(fd)
+
+
+def mount_opt(entries: list[str]) -> None:
+    """Mount an /opt with the machine's entries, and with a place for `ml`."""
+    links = {path: os.readlink(path) for path in entries if os.path.islink(path)}
+    kept = {path: os.open(path, os.O_PATH) for path in entries if path not in links}
+    places = {path: f"/proc/self/fd/{fd}" for path, fd in kept.items()}
     mount("tmpfs", "/opt", "tmpfs", 0)
     for path, text in links.items():
         os.symlink(text, path)
-    for path, fd in kept.items():
-        os.mkdir(path) if path in folders else os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
-        bind(f"/proc/self/fd/{fd}", path, read_only=False)
+    for path, place in places.items():
+        make_place(path, place)
+        bind(place, path, read_only=False)
+        os.close(kept[path])
     os.mkdir("/opt/ml")
-    bind(f"/proc/self/fd/{ml_root}", "/opt/ml", read_only=False)
-    for (_, target, read_only), fd in zip(order["binds"], sources, strict=True):
-        bind(f"/proc/self/fd/{fd}", target, read_only)
-    if order["hosts_file"]:
-        bind(order["hosts_file"], "/etc/hosts", read_only=True)
-    for path, is_directory in order["masks"]:
-        mount("tmpfs", path, "tmpfs", MS_RDONLY) if is_directory else bind("/dev/null", path, read_only=False)
-    for fd in (ml_root, *sources, *kept.values()):
-        os.close(fd)
+
+
+def make_place(path: str, source: str) -> None:
+    """Make a directory or an empty file to bind `source` to."""
+    if os.path.isdir(source):
+        os.makedirs(path, exist_ok=True)
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
 
 
 def raise_loopback() -> None:

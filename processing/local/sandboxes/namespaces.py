@@ -18,6 +18,7 @@ from processing.local.sandboxes.base import (
     make_mount_points,
     try_out,
 )
+from processing.local.sandboxes.private_folders import SHM, TMP, private_folders, visible_masks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,6 +76,8 @@ class Namespaces(OwnPrograms):
         self, argv: Sequence[str], host: HostSpec, *, env: Mapping[str, str], cwd: str, report_fd: int | None
     ) -> HostCommand:
         """Return the command line of the launcher."""
+        masks = existing_masks(host.masks)
+        folders = {} if host.tmp is None else private_folders()
         order = {
             "cwd": cwd,
             "ml_root": host.ml_root,
@@ -82,7 +85,10 @@ class Namespaces(OwnPrograms):
             "binds": [list(bind) for bind in host.binds],
             "hostname": host.name,
             "hosts_file": host.hosts_file if Path("/etc/hosts").exists() else None,
-            "masks": existing_masks(host.masks),
+            "masks": visible_masks(masks, host.kept) if folders else masks,
+            "tmp": [host.tmp, folders[TMP]] if TMP in folders else None,
+            "shm": folders.get(SHM),
+            "kept": list(host.kept) if folders else [],
             "network": host.network,
             "users": self._users,
             "processes": self._processes,

@@ -122,7 +122,7 @@ def test_a_user_of_the_image_reads_inputs_and_writes_outputs(jobs: Any, tmp_path
     name = _create(
         jobs,
         entrypoint=_shell(script),
-        inputs={"in": "s3://data/in", "place": place.as_uri()},
+        inputs={"in": "s3://data/in", "place": f"file://{place}"},
         outputs={"out": "s3://data/out"},
     )
     described = jobs.wait(name)

@@ -147,10 +147,11 @@ def test_arguments_and_variables_of_the_greatest_size_arrive(own_programs: Any) 
     "sandbox",
     [
         Bubblewrap(shutil.which("bwrap") or "bwrap", processes=False),
+        Bubblewrap(shutil.which("bwrap") or "bwrap", modes=False),
         Namespaces(sys.executable, users=True, processes=True),
         Namespaces(sys.executable, users=True, processes=False),
     ],
-    ids=["bubblewrap", "user-and-process", "user"],
+    ids=["bubblewrap", "bubblewrap-without-modes", "user-and-process", "user"],
 )
 def test_lesser_variants_run_and_stop_jobs_too(
     jobs: Any, monkeypatch: pytest.MonkeyPatch, sandbox: sandboxes.Sandbox

@@ -1,0 +1,88 @@
+"""The paths of this machine that a job needs, wherever they are: its Python, the user's project and home, and its data.
+
+A host has a /tmp of its own. Where a virtual environment or a project lies below this machine's /tmp, its paths have to
+stay visible in the host.
+"""
+
+# Many small file operations: the functions of `os` cost a third of pathlib's.
+# ruff: noqa: PTH109, PTH111, PTH117, PTH118, PTH120, PTH123, PTH207
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from processing.local.jobs.data import file_path, inputs, is_file_uri, outputs
+from processing.local.jobs.host_processes import machine_environment
+from processing.local.sandboxes.private_folders import hidden_by, kept_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from processing.local.interpreter import Interpreter
+
+_SEARCH_PATHS = ("PATH", "LD_LIBRARY_PATH")
+
+
+def needed_paths(python: Interpreter, request: Mapping[str, Any]) -> list[str]:
+    """Return the paths below this machine's private folders that a job needs.
+
+    Args:
+        python: the interpreter in place of the image.
+        request: the job's request, with its defaults.
+    """
+    return kept_paths([*_of_python(python), *_of_user(), *_of_request(request)])
+
+
+def _of_python(python: Interpreter) -> Iterator[str]:
+    """Yield the folders of an interpreter, of its environment, and of packages that are installed in place."""
+    folders = {python.executable, os.path.realpath(python.executable)}
+    prefixes = {os.path.dirname(os.path.dirname(path)) for path in folders}
+    if python.venv is not None:
+        prefixes.add(python.venv)
+    if python.executable == sys.executable:
+        prefixes |= {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
+        yield from sys.path
+        yield from _of_import_hooks()
+    yield from folders
+    for prefix in prefixes:
+        yield prefix
+        for file in glob.glob(os.path.join(glob.escape(prefix), "lib", "python3*", "site-packages", "*.pth")):
+            with contextlib.suppress(OSError, UnicodeDecodeError), open(file, encoding="utf-8") as lines:
+                yield from (line.strip() for line in lines if os.path.isabs(line))
+
+
+def _of_import_hooks() -> Iterator[str]:
+    """Yield the folders of packages that setuptools' import hooks find in a project."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("__editable__"):
+            yield from getattr(module, "MAPPING", {}).values()
+
+
+def _of_user() -> Iterator[str]:
+    """Yield the user's home, the working directory, and the folders of the search paths, each with its neighbours."""
+    yield os.path.expanduser("~")
+    with contextlib.suppress(OSError):  # the working directory was removed
+        yield os.getcwd()
+    environment = machine_environment()
+    for name in _SEARCH_PATHS:
+        for folder in environment.get(name, "").split(os.pathsep):
+            if os.path.isabs(folder):
+                yield folder
+                yield os.path.dirname(folder)  # `bin` uses its neighbour `lib`
+
+
+def _of_request(request: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the folders of this machine that the command line names, and those that are used in place."""
+    app = request["AppSpecification"]
+    for word in (*app.get("ContainerEntrypoint", ()), *app.get("ContainerArguments", ())):
+        path = word.rpartition("=")[2]
+        if hidden_by(path):
+            folder = os.path.dirname(path)
+            yield folder if hidden_by(folder) else path
+    for item in (*inputs(request), *outputs(request)):
+        if is_file_uri(item["S3Uri"]):
+            yield file_path(item["S3Uri"])
