@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ROOT = "sagemaker"
+ORIGIN = "sm-processing"
+"""The origin of this package's modules in their specs."""
 
 
 class _Module(ModuleType):
@@ -124,6 +126,6 @@ def _is_version_2(folders: Sequence[str]) -> bool:
 
 def _module_spec(fullname: str, folders: list[str]) -> ModuleSpec:
     # Every module is a package, so that `from sagemaker.x import y` asks this finder for y and gets an explanation.
-    spec = ModuleSpec(fullname, _Loader(), origin="sm-processing", is_package=True)
+    spec = ModuleSpec(fullname, _Loader(), origin=ORIGIN, is_package=True)
     spec.submodule_search_locations = list(pkgutil.extend_path(folders, fullname)) if folders else []
     return spec

@@ -19,7 +19,7 @@ from processing.local.transports.server import Server, logging_to, serve_until_s
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_CONFLICTING = (
+CONFLICTING = (
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
     "AWS_SESSION_TOKEN",
@@ -105,7 +105,7 @@ def shell_lines(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
         ours: the variables to set.
         theirs: the environment as it is. Its conflicting variables are unset first.
     """
-    conflicting = [name for name in _CONFLICTING if theirs.get(name) and name not in ours]
+    conflicting = [name for name in CONFLICTING if theirs.get(name) and name not in ours]
     unset = f"unset {' '.join(conflicting)}\n" if conflicting else ""
     return unset + "".join(f"export {name}={shlex.quote(value)}\n" for name, value in ours.items())
 
