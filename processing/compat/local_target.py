@@ -12,7 +12,7 @@ from processing.local.commands.serve import CONFLICTING
 from processing.local.engine import REGION, Engine
 from processing.local.errors import ApiError
 from processing.local.transports.server import Server, logging_to
-from processing.request.s3_uri import is_s3
+from processing.request.bucket_names import is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
