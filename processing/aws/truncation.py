@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from processing.exceptions import ProcessingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 
 class TruncatedResponseError(ProcessingError):
@@ -47,29 +47,38 @@ _ALWAYS_RETURNED: Final[Mapping[str, tuple[str, ...]]] = {
     "UploadPart": ("ETag",),
 }
 
-# Members that the service model requires, but that services omit if they are empty.
-_OMITTED_IF_EMPTY: Final[Mapping[str, tuple[str, ...]]] = {"DeleteMessageBatch": ("Failed", "Successful")}
+# The members that callers use, of those that the service model requires. A stand-in for AWS, such as moto, may omit the
+# others. A truncated body is not JSON, and botocore then parses no member at all, so one member proves the whole.
+# Services omit the members of DeleteMessageBatch if they are empty.
+_USED: Final[Mapping[str, tuple[str, ...]]] = {
+    "DeleteMessageBatch": (),
+    "DescribeProcessingJob": ("ProcessingJobStatus",),
+}
 
 
-def check_response(client: Any, operation: str, response: Mapping[str, Any]) -> None:
-    """Check that a response has every member that the operation always returns.
+def check_response(
+    client: Any, operation: str, response: Mapping[str, Any], used: Collection[str] | None = None
+) -> None:
+    """Check that a response has the members that the operation always returns and the caller uses.
 
     Args:
         client: the botocore client that made the call.
         operation: the operation as AWS spells it.
         response: the response as botocore returned it.
+        used: the members that the caller uses, of those that the service model requires. None means the members that
+            all callers use.
 
     Raises:
         TruncatedResponseError: a member is missing.
     """
-    missing = tuple(member for member in _required(client, operation) if member not in response)
+    used = _USED.get(operation) if used is None else used
+    missing = tuple(member for member in _required(client, operation, used) if member not in response)
     if missing:
         raise TruncatedResponseError(operation, missing)
 
 
-def _required(client: Any, operation: str) -> Iterator[str]:
+def _required(client: Any, operation: str, used: Collection[str] | None) -> Iterator[str]:
     shape = client.meta.service_model.operation_model(operation).output_shape
     if shape is not None:
-        omitted = _OMITTED_IF_EMPTY.get(operation, ())
-        yield from (member for member in shape.required_members if member not in omitted)
+        yield from (member for member in shape.required_members if used is None or member in used)
     yield from _ALWAYS_RETURNED.get(operation, ())

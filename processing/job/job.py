@@ -180,7 +180,8 @@ class ProcessingJob:
         target = default_sessions.session_for_attach(session, "session")
         if found is None:
             raise ConfigurationError('event: must be a "SageMaker Processing Job State Change" of EventBridge')
-        _check_region(target, found.region, "event")
+        if found.region is not None:
+            _check_region(target, found.region, "event")
         return cls.known(target, found.job_name, arn=found.arn)
 
     @classmethod
@@ -211,36 +212,37 @@ class ProcessingJob:
         from processing.container.contract import TERMINAL
         from processing.job.outcome import Outcome
 
-        job = cls.known(session, summary["ProcessingJobName"], arn=summary["ProcessingJobArn"])
+        job = cls.known(session, summary["ProcessingJobName"], arn=summary.get("ProcessingJobArn"))
         status = summary["ProcessingJobStatus"]
         job.watch_state = WatchState(
-            summary["CreationTime"],
+            summary.get("CreationTime"),
             in_progress_at=at if status == "InProgress" else None,
             outcome=Outcome.of(summary) if status in TERMINAL else None,
         )
         return job
 
     @classmethod
-    def described(cls, session: Session, description: Mapping[str, Any]) -> ProcessingJob:
+    def described(cls, session: Session, job_name: str, description: Mapping[str, Any]) -> ProcessingJob:
         """Return a job from its description by DescribeProcessingJob.
 
         Args:
             session: the session that reaches the job.
-            description: the answer of DescribeProcessingJob.
+            job_name: the job's name.
+            description: the answer of DescribeProcessingJob. Only its status is certain to be in it.
         """
         from processing.request.build import request_from_describe
 
         request = request_from_describe(description)
         job = cls(
             session,
-            request.job_name,
+            job_name,
             request.inputs,
             request.outputs,
             request.output_kms_key,
-            arn=description["ProcessingJobArn"],
+            arn=description.get("ProcessingJobArn"),
             instance_count=request.instance_count,
         )
-        job.watch_state = WatchState(description["CreationTime"])
+        job.watch_state = WatchState(description.get("CreationTime"))
         return job
 
     @functools.cached_property
@@ -263,7 +265,7 @@ class ProcessingJob:
         """The parameters of the job; one DescribeProcessingJob if only the job's name is known."""
         if self._started_with is not None:
             return self._started_with
-        job = self.described(self.sagemaker_session, self.describe())
+        job = self.described(self.sagemaker_session, self.job_name, self.describe())
         return _StartedWith(job.inputs, job.outputs, job.output_kms_key)
 
     @property
@@ -275,7 +277,12 @@ class ProcessingJob:
     def arn(self) -> str:
         """The job's ARN; one call on the first use if it is not known."""
         if self._arn is None:
-            self._arn = str(self.describe()["ProcessingJobArn"])
+            from processing.aws.truncation import TruncatedResponseError
+
+            arn = self.describe().get("ProcessingJobArn")
+            if arn is None:
+                raise TruncatedResponseError("DescribeProcessingJob", ("ProcessingJobArn",))
+            self._arn = str(arn)
         return self._arn
 
     @property
@@ -504,6 +511,7 @@ class ProcessingJob:
             return self._follow_logs(selection)
         return read_all(
             session.api,
+            self.job_name,
             self.describe(),
             tail=selection.tail,
             since=selection.since,
@@ -574,7 +582,7 @@ def _find_by_name(kind: type[ProcessingJob], session: Session, name: str, field:
             raise
         where = "the embedded engine" if session.is_local else session.boto_region_name
         raise ConfigurationError(f"{field}: no processing job {name!r} in {where}") from None
-    return kind.described(session, description)
+    return kind.described(session, name, description)
 
 
 def _check_region(session: Session, region: str, field: str) -> None:

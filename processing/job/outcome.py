@@ -282,16 +282,19 @@ def _last_lines(session: Session, job_name: str, description: Mapping[str, Any])
     """Return the last log lines for an error; none if they cannot be read."""
     hosts = failed_hosts(description)[:_READ_HOSTS]
     try:
-        lines = [line for host in hosts for line in _read_last(session, description, host)]
-        return sorted(lines, key=time_order)[-TAIL:] or _read_last(session, description, None)
+        lines = [line for host in hosts for line in _read_last(session, job_name, description, host)]
+        return sorted(lines, key=time_order)[-TAIL:] or _read_last(session, job_name, description, None)
     except Exception as error:  # noqa: BLE001 - the job's failure must not be hidden by this one
         logger.warning("the logs of %s could not be read: %s", job_name, error)
         return []
 
 
-def _read_last(session: Session, description: Mapping[str, Any], host: str | None) -> list[LogEvent]:
+def _read_last(session: Session, job_name: str, description: Mapping[str, Any], host: str | None) -> list[LogEvent]:
     polling = session.polling
-    return list(read_all(session.api, description, TAIL, host=host, polling=polling, complete=True, patience=_PATIENCE))
+    lines = read_all(
+        session.api, job_name, description, TAIL, host=host, polling=polling, complete=True, patience=_PATIENCE
+    )
+    return list(lines)
 
 
 def _instance_count(description: Mapping[str, Any]) -> int:

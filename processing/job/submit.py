@@ -87,6 +87,10 @@ def submit(api: RetryingApi, request: ProcessingRequest, *, rate_limiter: RateLi
     return _Submission(api, request, rate_limiter).run()
 
 
+# The members of DescribeProcessingJob without which a job cannot be compared with a request.
+_COMPARED: Final = ("AppSpecification", "CreationTime", "ProcessingJobArn", "ProcessingResources")
+
+
 class _Submission:
     """One submission, and the knowledge that its tries have brought so far."""
 
@@ -156,7 +160,7 @@ class _Submission:
 
         def describe() -> dict[str, Any]:
             answer: dict[str, Any] = client.describe_processing_job(ProcessingJobName=self._name)
-            check_response(client, "DescribeProcessingJob", answer)
+            check_response(client, "DescribeProcessingJob", answer, _COMPARED)
             return answer
 
         clock = self._api.clock

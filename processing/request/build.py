@@ -342,7 +342,7 @@ def request_from_describe(described: Mapping[str, Any], *, service_model: Any = 
     """Return the request that created a job, from the response of DescribeProcessingJob.
 
     The response does not contain tags, so they are None. Otherwise `to_boto` returns the job's original parameters.
-    Members that no parameter covers are in `extra`.
+    Members that no parameter covers are in `extra`. Texts that the response lacks are empty.
 
     Args:
         described: the response.
@@ -350,14 +350,14 @@ def request_from_describe(described: Mapping[str, Any], *, service_model: Any = 
     """
     from processing.request.service_model import processing_model
 
-    cluster = described["ProcessingResources"]["ClusterConfig"]
-    application = described["AppSpecification"]
+    cluster = described.get("ProcessingResources", {}).get("ClusterConfig", {})
+    application = described.get("AppSpecification", {})
     output_config = described.get("ProcessingOutputConfig", {})
     network = described.get("NetworkConfig")
     request = build_request(
-        job_name=described["ProcessingJobName"],
-        role_arn=described["RoleArn"],
-        image_uri=application["ImageUri"],
+        job_name=described.get("ProcessingJobName", ""),
+        role_arn=described.get("RoleArn", ""),
+        image_uri=application.get("ImageUri", ""),
         instance_count=cluster.get("InstanceCount"),
         instance_type=cluster.get("InstanceType"),
         instance_preferences=cluster.get("InstancePreferences"),
@@ -366,7 +366,7 @@ def request_from_describe(described: Mapping[str, Any], *, service_model: Any = 
         environment=described.get("Environment"),
         inputs=[_input_from_boto(entry) for entry in described.get("ProcessingInputs", ())],
         outputs=[_output_from_boto(entry) for entry in output_config.get("Outputs", ())],
-        volume_size_in_gb=cluster["VolumeSizeInGB"],
+        volume_size_in_gb=cluster.get("VolumeSizeInGB", 30),
         volume_kms_key=cluster.get("VolumeKmsKeyId"),
         output_kms_key=output_config.get("KmsKeyId"),
         max_runtime_in_seconds=described.get("StoppingCondition", {}).get("MaxRuntimeInSeconds"),
@@ -383,7 +383,7 @@ def _input_from_boto(entry: Mapping[str, Any]) -> ProcessingInput:
     return ProcessingInput(
         source=s3_input.get("S3Uri"),
         destination=s3_input.get("LocalPath"),
-        input_name=entry["InputName"],
+        input_name=entry.get("InputName"),
         s3_data_type=s3_input.get("S3DataType"),
         s3_input_mode=s3_input.get("S3InputMode"),
         s3_data_distribution_type=s3_input.get("S3DataDistributionType"),
@@ -409,7 +409,7 @@ def _output_from_boto(entry: Mapping[str, Any]) -> ProcessingOutput:
     return ProcessingOutput(
         source=s3_output.get("LocalPath"),
         destination=s3_output.get("S3Uri"),
-        output_name=entry["OutputName"],
+        output_name=entry.get("OutputName"),
         s3_upload_mode=s3_output.get("S3UploadMode"),
         app_managed=entry.get("AppManaged", False),
         feature_store_output=_from_boto(FeatureStoreOutput, entry.get("FeatureStoreOutput")),

@@ -236,7 +236,7 @@ def remaining_settings(described: Any, covered: Any, shape: Any, *, name: str | 
     if name in _NAMED and covered:
         key = _NAMED[str(name)]
         pairs = zip(described, covered, strict=True)
-        remaining = [(element[key], remaining_settings(element, other, shape.member)) for element, other in pairs]
+        remaining = [(element.get(key), remaining_settings(element, other, shape.member)) for element, other in pairs]
         return [{key: of, **left} for of, left in remaining if left] or None
     return None if covered is not None else copy.deepcopy(described)
 

@@ -18,7 +18,7 @@ from processing.exceptions import ConfigurationError
 from processing.watching.events import StatusChanged
 from processing.watching.logs.batch import LogBatch
 from processing.watching.logs.filters import Selection, Tail
-from processing.watching.logs.reader import LogReader, ended_long_ago, to_milliseconds
+from processing.watching.logs.reader import LogReader, creation_ms, ended_long_ago
 from processing.watching.status.model import Lost
 
 if TYPE_CHECKING:
@@ -318,7 +318,7 @@ class _FeedLogs:
         name = update.job_name
         if isinstance(update, StatusChanged) and name not in self._added:
             self._added.add(name)
-            created = to_milliseconds(update.description["CreationTime"])
+            created = creation_ms(update.description)
             self.reader.add(name, max(created, self._selection.since or 0))
         if not is_last or name not in self._added:
             return False

@@ -108,7 +108,7 @@ def test_doubled_and_malformed_messages_do_no_harm(waiting: Waiting, caplog: pyt
     with caplog.at_level(logging.WARNING, "processing"):
         waiting.queue.put("no json", "[]", "{}", event("a"), event("a"))
         assert waiting.wait() == {"a"}
-        waiting.queue.put("[" * 100_000, {"detail-type": "other"}, event(detail=3), event(region=None), event("b"))
+        waiting.queue.put("[" * 100_000, {"detail-type": "other"}, event(detail=3), event("a b"), event("b"))
         assert waiting.wait() == {"b"}
         waiting.queue.put(event("c"))  # the messages before it are deleted by now
         assert waiting.wait() == {"c"}

@@ -249,7 +249,7 @@ def test_another_refusal_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     world = World([])
     world.service.handlers["FilterLogEvents"] = refuse
     with pytest.raises(ClientError, match="InvalidParameterException"):
-        list(read_all(world.api, DESCRIPTION))
+        list(read_all(world.api, JOB, DESCRIPTION))
     with caplog.at_level(logging.WARNING, "processing"):
         assert world.follow(60) == []
     assert len(caplog.records) == 1
@@ -342,8 +342,8 @@ def test_reading_all_is_ordered_by_time(filtered: bool) -> None:
     if not filtered:
         world.logs.denied.add("FilterLogEvents")
     world.clock.advance(200)
-    assert texts(list(read_all(world.api, DESCRIPTION))) == [f"line {number}" for number in range(49, -1, -1)]
-    assert texts(list(read_all(world.api, DESCRIPTION, tail=3))) == ["line 2", "line 1", "line 0"]
+    assert texts(list(read_all(world.api, JOB, DESCRIPTION))) == [f"line {number}" for number in range(49, -1, -1)]
+    assert texts(list(read_all(world.api, JOB, DESCRIPTION, tail=3))) == ["line 2", "line 1", "line 0"]
 
 
 @pytest.mark.parametrize("filtered", [True, False])
@@ -362,7 +362,7 @@ def test_the_last_lines_are_read_from_the_end(filtered: bool, ended: bool, tail:
     }
     if not ended:
         del description["ProcessingEndTime"]
-    found = texts(list(read_all(world.api, description, tail=tail)))
+    found = texts(list(read_all(world.api, JOB, description, tail=tail)))
     assert found == [f"line {number}" for number in range(max(0, 1000 - tail), 1000)]
     assert len(world.service.calls) <= {1: 12, 50: 12, 120: 65, 2000: 170}[tail]
 
@@ -373,7 +373,7 @@ def test_a_last_line_is_whole_that_began_long_before(tail: int) -> None:
     pieces = [line(1, at=904.9, text="a" * 16_384), line(2, at=905.4, text="b")]
     world = World([line(0, at=1), *pieces])
     world.clock.advance(965.2)
-    found = texts(list(read_all(world.api, {"ProcessingJobName": JOB, "CreationTime": CREATED}, tail=tail)))
+    found = texts(list(read_all(world.api, JOB, {"ProcessingJobName": JOB, "CreationTime": CREATED}, tail=tail)))
     assert found[-1] == "a" * 16_384 + "b"
 
 
@@ -381,21 +381,21 @@ def test_reading_all_leaves_out_an_older_job() -> None:
     """Lines from before the job belong to an older job of its name."""
     world = World([line(1, at=-50, text="of another job"), line(2, at=1)])
     world.clock.advance(5)
-    assert texts(list(read_all(world.api, DESCRIPTION))) == ["line 2"]
+    assert texts(list(read_all(world.api, JOB, DESCRIPTION))) == ["line 2"]
 
 
 @pytest.mark.parametrize(("complete", "expected"), [(True, ["line 1", "line 2"]), (False, ["line 1"])])
 def test_reading_all_of_a_job_that_ended_just_now(complete: bool, expected: list[str]) -> None:
     """The last lines are awaited on request."""
     world = World([line(1, at=0), line(2, at=0, delay=0.9)])
-    assert texts(list(read_all(world.api, DESCRIPTION, tail=5, complete=complete))) == expected
+    assert texts(list(read_all(world.api, JOB, DESCRIPTION, tail=5, complete=complete))) == expected
 
 
 def test_reading_all_reads_page_by_page() -> None:
     """The first lines are available before the last ones are read."""
     world = World([line(number, at=1) for number in range(100)], page=10)
     world.clock.advance(5)
-    lines = read_all(world.api, DESCRIPTION)
+    lines = read_all(world.api, JOB, DESCRIPTION)
     assert next(lines).message == "line 0"
     assert len(world.faults.calls) == 1
 
@@ -414,7 +414,7 @@ def test_tokens_that_are_always_refused_end_the_reading(operation: str) -> None:
 
     world.service.handlers[operation] = refuse_tokens
     with pytest.raises(ClientError, match="nextToken"):
-        list(read_all(world.api, DESCRIPTION))
+        list(read_all(world.api, JOB, DESCRIPTION))
 
 
 def test_lines_are_kept_whole() -> None:

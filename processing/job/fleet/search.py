@@ -124,8 +124,8 @@ class JobSummary:
 
     @property
     def arn(self) -> str:
-        """The job's ARN."""
-        return str(self.summary["ProcessingJobArn"])
+        """The job's ARN; empty if the answer lacks it."""
+        return str(self.summary.get("ProcessingJobArn", ""))
 
     @property
     def status(self) -> str:
@@ -134,8 +134,8 @@ class JobSummary:
 
     @property
     def created(self) -> dt.datetime:
-        """The job's CreationTime."""
-        moment: dt.datetime = self.summary["CreationTime"]
+        """The job's CreationTime; the epoch if the answer lacks it."""
+        moment: dt.datetime = self.summary.get("CreationTime", _EPOCH)
         return moment
 
     def job(self, session: Session) -> ProcessingJob:
@@ -165,7 +165,7 @@ def iter_summaries(session: Session, prefix: str, filters: Mapping[str, Any] | N
     for page in _pages(session, params):
         answered = server_time(page.get("ResponseMetadata", {}))
         for each in (JobSummary(summary, answered) for summary in page["ProcessingJobSummaries"]):
-            identity = each.arn, each.created
+            identity = each.name, each.created
             if each.name.startswith(prefix) and identity not in seen:
                 seen.add(identity)
                 yield each

@@ -10,7 +10,7 @@ import attrs
 from processing.aws.retry import server_time
 from processing.watching.logs.batch import LogBatch
 from processing.watching.logs.filters import Tail, time_order
-from processing.watching.logs.reader import LogReader, ended_long_ago, to_milliseconds
+from processing.watching.logs.reader import LogReader, creation_ms, ended_long_ago
 from processing.watching.polling import Polling
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _GROWTH: Final = 8
 
 def read_all(
     api: RetryingApi,
+    job_name: str,
     description: Mapping[str, Any],
     tail: int | None = None,
     *,
@@ -44,6 +45,7 @@ def read_all(
 
     Args:
         api: the session's calls.
+        job_name: the job's name.
         description: the response of DescribeProcessingJob. Lines older than the job belong to an older job of its name.
         tail: the number of lines to return, from the end; None for all.
         since: the earliest timestamp (ms since the epoch).
@@ -64,14 +66,12 @@ def read_all(
 
     def make_reader(begin: int, *, all_arrived: bool) -> LogReader:
         reader = LogReader(api, polling or Polling(), host=host, policy=policy, strict=True)
-        reader.add(description["ProcessingJobName"], begin)
+        reader.add(job_name, begin)
         ended = description.get("ProcessingEndTime")
-        reader.mark_ended(
-            description["ProcessingJobName"], ended_at=ended.timestamp() if ended else None, all_arrived=all_arrived
-        )
+        reader.mark_ended(job_name, ended_at=ended.timestamp() if ended else None, all_arrived=all_arrived)
         return reader
 
-    begin = max(to_milliseconds(description["CreationTime"]), since or 0)
+    begin = max(creation_ms(description), since or 0)
     all_arrived = not complete or ended_long_ago(api, description)
     if tail is None:
         whole = make_reader(begin, all_arrived=all_arrived)

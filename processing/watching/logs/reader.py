@@ -33,7 +33,6 @@ from processing.watching.outages import Outages
 if TYPE_CHECKING:
     import random as random_module
     from collections.abc import Callable, Generator, Iterator, Mapping
-    from datetime import datetime
 
     from processing.aws.retry import RetryingApi, RetryPolicy
     from processing.watching.checkpoint import Checkpoint
@@ -298,6 +297,7 @@ def ended_long_ago(api: RetryingApi, description: Mapping[str, Any]) -> bool:
     return ended is not None and bool(now - ended.timestamp() > _ALL_ARRIVED_AFTER)
 
 
-def to_milliseconds(moment: datetime) -> int:
-    """Return a moment as CloudWatch writes it: in milliseconds since the epoch."""
-    return int(moment.timestamp() * 1000)
+def creation_ms(description: Mapping[str, Any]) -> int:
+    """Return the CreationTime of a job as CloudWatch writes it, in ms since the epoch; 0 if it is not known."""
+    created = description.get("CreationTime")
+    return 0 if created is None else int(created.timestamp() * 1000)

@@ -51,8 +51,11 @@ class JobState:
     alive: float = -math.inf
     due: float = math.inf
 
-    def identify(self, created: float) -> Literal["ours", "older", "newer"]:
+    def identify(self, answer: Mapping[str, Any]) -> Literal["ours", "older", "newer"]:
         """Return whether an answer is about this job or another one of its name, by the CreationTime in the answer."""
+        if answer.get("CreationTime") is None:
+            return "ours"
+        created = float(answer["CreationTime"].timestamp())
         if self.created is not None and abs(created - self.created) > _SAME_CREATION:
             return "older" if created < self.created else "newer"
         self.created = created
@@ -85,11 +88,6 @@ class JobState:
     def ended(self) -> bool:
         """True if the known status is terminal."""
         return self.status in TERMINAL
-
-
-def creation(answer: Mapping[str, Any]) -> float:
-    """Return the CreationTime of a description or a summary, in seconds since the epoch."""
-    return float(answer["CreationTime"].timestamp())
 
 
 class DescribeSchedule:

@@ -24,15 +24,13 @@ class JobEvent:
 
     Args:
         job_name: the job.
-        arn: its ARN.
-        region: its AWS region.
-        status: its status at the time of the event.
+        arn: its ARN; None if the event lacks it.
+        region: its AWS region; None if the event lacks it.
     """
 
     job_name: str
-    arn: str
-    region: str
-    status: str
+    arn: str | None
+    region: str | None
 
 
 def read_event(event: Mapping[str, Any] | str | bytes) -> JobEvent | None:
@@ -52,11 +50,8 @@ def read_event(event: Mapping[str, Any] | str | bytes) -> JobEvent | None:
     detail = value.get("detail")
     if not isinstance(detail, Mapping):
         return None
-    members = ("ProcessingJobName", "ProcessingJobArn", "ProcessingJobStatus")
-    name, arn, status = (detail.get(member) for member in members)
-    region = value.get("region")
-    if not (isinstance(name, str) and isinstance(arn, str) and isinstance(status, str) and isinstance(region, str)):
+    # The name suffices. The status is not read: it may be one that is not known here.
+    name, arn, region = detail.get("ProcessingJobName"), detail.get("ProcessingJobArn"), value.get("region")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         return None
-    if not _NAME.fullmatch(name):
-        return None
-    return JobEvent(name, arn, region, status)
+    return JobEvent(name, arn if isinstance(arn, str) else None, region if isinstance(region, str) else None)

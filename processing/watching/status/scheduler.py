@@ -25,7 +25,7 @@ from processing.aws.server_time import ServerTime
 from processing.container.contract import TERMINAL
 from processing.exceptions import WatchError
 from processing.watching.outages import Outages, affects_all_calls
-from processing.watching.status.describe_schedule import DescribeSchedule, JobState, creation
+from processing.watching.status.describe_schedule import DescribeSchedule, JobState
 from processing.watching.status.list_scans import Scan, ScanSchedule
 from processing.watching.status.model import is_known
 
@@ -291,7 +291,7 @@ class StatusScheduler:
 
     def _record_status(self, job: JobState, description: Mapping[str, Any]) -> Iterator[StatusReport | WatchFailure]:
         """Yield the report of a description or a summary; nothing if it is about an older job of the name."""
-        whose = job.identify(creation(description))
+        whose = job.identify(description)
         if whose == "newer":
             self._remove(job)
             yield WatchFailure(job, "it was deleted, and another job has its name now", None)
