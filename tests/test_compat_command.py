@@ -155,10 +155,11 @@ class TestOnTheEngine:
             from sagemaker.s3 import S3Downloader
 
             session = sagemaker.Session()
+            print(session.boto_region_name)
             print(sagemaker.get_execution_role(), sagemaker.get_execution_role(session))
             boto3.client("s3").put_object(Bucket="our-raw-data", Key="in/a.txt", Body=b"abc")
             processor = ScriptProcessor(
-                role="EtlRole", image_uri="123456789012.dkr.ecr.us-east-1.amazonaws.com/etl:1", command=["python3"],
+                role="EtlRole", image_uri="123456789012.dkr.ecr.us-west-2.amazonaws.com/etl:1", command=["python3"],
                 instance_count=1, instance_type="ml.m5.4xlarge", sagemaker_session=session)
             inputs = [ProcessingInput("s3://our-raw-data/in", "/opt/ml/processing/in")]
             outputs = [ProcessingOutput("/opt/ml/processing/out", "s3://our-clean-data/out")]
@@ -170,10 +171,10 @@ class TestOnTheEngine:
         done = command("--local", "etl.py")
         assert done.returncode == 0, done.stderr
         role = "arn:aws:iam::000000000000:role/processing-local"
-        assert done.stdout.splitlines()[0] == f"{role} {role}"
+        assert done.stdout.splitlines()[:2] == ["us-west-2", f"{role} {role}"]
         assert done.stdout.splitlines()[-2:] == ["abc", "local"]
         first, *others = done.stderr.splitlines()
-        assert f"jobs run on this machine, on the engine in {tmp_path / 'engine'}" in first
+        assert f"jobs run on this machine, on the engine in {tmp_path / 'engine'}, as in us-west-2" in first
         assert any("job nightly: the instance type ml.m5.4xlarge is replaced by local" in line for line in others)
         assert any("the bucket our-clean-data is made on the engine" in line for line in others)
 

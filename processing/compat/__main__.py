@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
         def report(line: str) -> None:
             sys.stderr.write(f"{parser.prog}: {line}\n")
 
-        report(serve_engine(report))
+        report(serve_engine(report, source))
     from processing.compat.script import run_script
 
     run_script(options.script, source, options.arguments)

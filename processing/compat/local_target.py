@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from processing.container.contract import LOCAL_INSTANCE_TYPES
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _WRITES = frozenset({"PutObject", "CreateMultipartUpload", "CopyObject"})
+_ECR = re.compile(rb"\d{12}\.dkr\.ecr\.([a-z]{2}[a-z-]*-\d)\.")
 _CALLER = f"arn:aws:sts::000000000000:assumed-role/{LOCAL_ROLE.rpartition('/')[2]}/script"
 
 
@@ -34,6 +36,8 @@ class ScriptEngine(Engine):
 
     def __init__(self, report: Callable[[str], object], region: str) -> None:
         super().__init__(region=region)
+        # The sessions of a script may have regions of their own.
+        self.chosen_region = None
         self._report = report
 
     def handle(self, service: str, operation: str, params: dict[str, Any]) -> Mapping[str, Any]:
@@ -73,13 +77,14 @@ class ScriptEngine(Engine):
             self._report(f"the bucket {bucket} is made on the engine")
 
 
-def serve_engine(report: Callable[[str], object]) -> str:
+def serve_engine(report: Callable[[str], object], source: bytes) -> str:
     """Serve the engine until the process ends, point all AWS clients of the process at it, and return a summary.
 
     Args:
         report: a function that is called with a line for each replacement.
+        source: the content of the script.
     """
-    engine = ScriptEngine(report, _region())
+    engine = ScriptEngine(report, _region(source))
     engine.check()
     server = Server(engine)
     log = logging_to(engine.home)
@@ -93,13 +98,13 @@ def serve_engine(report: Callable[[str], object]) -> str:
     os.environ.update(server.environment())
     os.environ["PROCESSING_TARGET"] = "local"
     return (
-        f"--local: jobs run on this machine, on the engine in {engine.home}; instance types are replaced by local, and "
-        "roles and buckets need no account"
+        f"--local: jobs run on this machine, on the engine in {engine.home}, as in {engine.region}; instance types are "
+        "replaced by local, and roles and buckets need no account"
     )
 
 
-def _region() -> str:
-    """Return the region of the user's environment and files, or the engine's."""
+def _region(source: bytes) -> str:
+    """Return the region of the user's environment and files, else of an image in the script, else the engine's."""
     import botocore.session
     from botocore.exceptions import BotoCoreError
 
@@ -107,7 +112,10 @@ def _region() -> str:
         region = os.environ.get("AWS_REGION") or botocore.session.Session().get_config_variable("region")
     except BotoCoreError:  # a profile that does not exist on this machine
         region = None
-    return str(region or REGION)
+    if region:
+        return str(region)
+    image = _ECR.search(source)
+    return REGION if image is None else image[1].decode()
 
 
 def _first_preference(cluster: Mapping[str, Any]) -> str | None:
