@@ -40,10 +40,10 @@ def prepare_home(home: Path) -> Path:
 
     Data of jobs is private: a new folder gets the mode 0700, and so does an existing folder that is empty. For a folder
     with content, readable to others, a warning is logged. A folder that others may write to is refused, since they
-    could decide what jobs run.
+    could decide what jobs run. So is another user's folder, also for root.
 
     Raises:
-        EngineError: the folder cannot be made or written to, or other users may write to it.
+        EngineError: the folder cannot be made or written to, it belongs to another user, or others may write to it.
     """
     with explain_os_errors(home):
         home = home.expanduser().absolute()
@@ -58,6 +58,9 @@ def prepare_home(home: Path) -> Path:
             raise _unusable(home, "it is not a folder")
         if not os.access(home, os.W_OK | os.X_OK):
             raise _unusable(home, _why_not_writable(home, state))
+        if os.name == "posix" and state.st_uid != os.geteuid():
+            # Only root gets here. Its files would lock the owner out, and the owner could replace what root runs.
+            raise _unusable(home, f"it belongs to another user ({_user(state.st_uid)}). Run as that user instead")
         if os.name == "posix" and state.st_mode & 0o077:
             _keep_others_out(home, state)
     return home
@@ -80,7 +83,7 @@ def explain_os_errors(home: Path) -> Iterator[None]:
 
 def _keep_others_out(home: Path, state: os.stat_result) -> None:
     mode = stat.S_IMODE(state.st_mode)
-    if state.st_uid == os.geteuid() and not any(home.iterdir()):
+    if not any(home.iterdir()):
         home.chmod(0o700)
     elif mode & 0o022:
         raise _unusable(

@@ -57,6 +57,25 @@ def test_another_users_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.Mo
         LocalSession(home)
 
 
+@pytest.mark.parametrize("filled", [False, True])
+def test_root_refuses_another_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filled: bool) -> None:
+    """Root may write to it, but would lock its owner out. Nothing in the folder changes."""
+    (home := tmp_path / "engine").mkdir()
+    if filled:
+        (home / "file").write_text("x")
+    home.chmod(0o755)
+    if os.geteuid() == 0:
+        os.chown(home, 12345, 12345)
+        owner = "number 12345"
+    else:
+        owner = pwd.getpwuid(os.getuid()).pw_name
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(EngineError, match=rf"it belongs to another user \({owner}\). Run as that user"):
+        LocalSession(home)
+    assert home.stat().st_mode & 0o777 == 0o755
+    assert [each.name for each in home.iterdir()] == (["file"] if filled else [])
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a file system of its own")
 def test_a_read_only_file_system_is_an_error(tmp_path: Path) -> None:
     """A folder in use whose file system was mounted read-only is an error of new sessions, at once."""
