@@ -10,6 +10,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
+from processing.local import strict_json
 from processing.local.errors import ApiError
 from processing.local.handlers.statistics import Series, is_statistic
 from processing.local.protocols.values import to_time
@@ -326,7 +327,7 @@ def _encode_token(value: Any) -> str:
 
 def _decode_token(token: str, code: str) -> Any:
     try:
-        return json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
+        return strict_json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
     except ValueError:
         raise _bad_token(code) from None
 

@@ -11,6 +11,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from processing.local import strict_json
 from processing.local.errors import ApiError
 from processing.local.handlers.filter_patterns import compile_pattern
 from processing.local.handlers.livetail import LiveTail
@@ -328,7 +329,7 @@ def _next_token(position: Any) -> dict[str, str]:
 
 def _decode_token(token: str) -> Any:
     try:
-        return json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
+        return strict_json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
     except ValueError:
         raise _bad_token() from None
 

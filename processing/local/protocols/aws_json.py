@@ -8,6 +8,7 @@ import functools
 import json
 from typing import TYPE_CHECKING, Any
 
+from processing.local import strict_json
 from processing.local.errors import ApiError
 from processing.local.protocols.event_stream import CONTENT_TYPE as EVENT_STREAM
 from processing.local.protocols.event_stream import Events, EventStreamBody
@@ -40,7 +41,7 @@ def target_of(request: Request) -> tuple[str, str] | None:
 def decode(service: str, operation: str, request: Request) -> dict[str, Any]:
     """Return the parameters of a request."""
     try:
-        params = json.loads(request.content() or b"{}")
+        params = strict_json.loads(request.content() or b"{}")
     except ValueError:
         raise ApiError("SerializationException", "The request body is not valid JSON.") from None
     if not isinstance(params, dict):

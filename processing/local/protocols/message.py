@@ -242,7 +242,7 @@ def _decompressed(content: bytes) -> bytes:
         plain = decompressor.decompress(content, MAX_DECOMPRESSED)
     except zlib.error:
         plain = b""
-    if not decompressor.eof:
+    if not decompressor.eof or decompressor.unused_data:
         raise ApiError("SerializationException", "The request body cannot be decompressed.")
     return plain
 

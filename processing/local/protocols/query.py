@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from processing.local.errors import ApiError
 from processing.local.protocols.message import Request, Response
 from processing.local.protocols.query_names import query_model
 from processing.local.protocols.values import from_text
@@ -12,8 +13,6 @@ from processing.local.protocols.xml import DECLARATION, element, member_name, wr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from processing.local.errors import ApiError
 
 VERSIONS = {"2011-06-15": "sts", "2010-05-08": "iam", "2012-11-05": "sqs", "2010-08-01": "cloudwatch"}
 """The services of the engine by their API version, which a form names."""
@@ -27,13 +26,22 @@ def has_form(request: Request) -> bool:
 
 
 def form_of(request: Request) -> dict[str, str]:
-    """Return the fields of a form in the body or the query. Return an empty dict for other requests."""
+    """Return the fields of a form in the body or the query. Return an empty dict for other requests.
+
+    Raises:
+        ApiError: the form is not UTF-8, or too large.
+    """
     fields = request.query
     if has_form(request):
-        fields = request.content().decode("utf-8", "replace")
+        content = request.content()
     elif "Action=" not in fields:
         return {}
-    return dict(parse_qsl(fields, keep_blank_values=True))
+    else:
+        content = fields.encode()
+    try:
+        return dict(parse_qsl(content.decode(), keep_blank_values=True, errors="strict"))
+    except UnicodeDecodeError:
+        raise ApiError("MalformedQueryString", "The query string contains a syntax error.") from None
 
 
 def decode(service: str, operation: str, form: Mapping[str, str]) -> dict[str, Any]:

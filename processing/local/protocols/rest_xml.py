@@ -284,7 +284,10 @@ def _document(status: int, headers: dict[str, str], root: str) -> Response:
 
 def _resource(request: Request) -> _Resource:
     path = request.decoded_path().removeprefix("/")
-    query = dict(parse_qsl(request.query, keep_blank_values=True)) if request.query else {}
+    try:
+        query = dict(parse_qsl(request.query, keep_blank_values=True, errors="strict")) if request.query else {}
+    except UnicodeDecodeError:
+        raise ApiError("InvalidURI", "Couldn't parse the specified URI.") from None
     named = bucket_of_host(request)
     if named is not None:
         return _Resource(named, path, query)

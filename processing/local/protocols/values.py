@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import re
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
@@ -74,11 +75,25 @@ def to_time(value: Any) -> dt.datetime:
     return moment.replace(tzinfo=dt.timezone.utc) if moment.tzinfo is None else moment.astimezone(dt.timezone.utc)
 
 
+def _to_integer(text: str, bits: int) -> int:
+    # `int` also reads other scripts' digits, underscores and blanks, and the stores have no larger numbers.
+    if not _INTEGER.fullmatch(text) or not -(1 << bits - 1) <= int(text) < 1 << bits - 1:
+        raise ValueError(text)
+    return int(text)
+
+
+def _to_real(text: str) -> float:
+    if not text.isascii() or "_" in text:
+        raise ValueError(text)
+    return float(text)
+
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 _READERS: dict[str, Callable[[str], Any]] = {
-    "integer": int,
-    "long": int,
-    "float": float,
-    "double": float,
+    "integer": lambda text: _to_integer(text, 32),
+    "long": lambda text: _to_integer(text, 64),
+    "float": _to_real,
+    "double": _to_real,
     "boolean": lambda text: {"true": True, "false": False}[text.lower()],
     "timestamp": to_time,
     "blob": lambda text: base64.b64decode(text, validate=True),

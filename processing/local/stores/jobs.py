@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from processing.container import contract
+from processing.local import strict_json
 from processing.local.errors import ApiError
 from processing.local.stores import outbox
 from processing.local.stores.database import Database
@@ -549,7 +550,7 @@ def _make_token(query: JobQuery, position: Any, job: int) -> str:
 def _read_token(token: str, query: JobQuery) -> list[Any]:
     """Return the position in a token. A token is valid only with the filters that it was made for."""
     try:
-        made_for, position, job = json.loads(base64.urlsafe_b64decode(token.encode()))
+        made_for, position, job = strict_json.loads(base64.urlsafe_b64decode(token.encode()))
         if made_for == list(query) and isinstance(job, int) and isinstance(position, (str, int, float)):
             return [position, job]
     except (ValueError, TypeError):
