@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from processing.execution_role import get_execution_role as get_execution_role
     from processing.job.fleet.fleet import Fleet as Fleet
     from processing.job.fleet.fleet import submit_all as submit_all
+    from processing.job.fleet.results import FleetResult as FleetResult
     from processing.job.fleet.runs import RunSpec as RunSpec
     from processing.job.fleet.search import jobs as jobs
     from processing.job.fleet.submission import FleetProgress as FleetProgress
@@ -107,6 +108,7 @@ _NAMES_OF = {
     ),
     "processing.execution_role": ("get_execution_role",),
     "processing.job.fleet.fleet": ("Fleet", "submit_all"),
+    "processing.job.fleet.results": ("FleetResult",),
     "processing.job.fleet.runs": ("RunSpec",),
     "processing.job.fleet.search": ("jobs",),
     "processing.job.fleet.submission": ("FleetProgress",),

@@ -720,3 +720,147 @@ def test_many_runs_take_little_memory(world: World) -> None:
     runs = Runs("etl", ({"code": "prep.py"} for _ in range(10_000)), world.processor().run)
     assert runs.total is None
     assert sum(1 for _ in runs) == 10_000
+
+
+# Attached jobs, failures and retries
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_attaching_reports_the_number_the_age_and_the_changes(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """One warning names the runs whose request differs now; unchanged ones are counted only."""
+    world.submit(3)
+    world.clock.advance(7200)
+    runs = world.runs(3)
+    runs[1]["arguments"] = ["other"]
+    caplog.clear()
+    submit_all(world.processor(), runs, name="etl")
+    (warning,) = warnings_of(caplog)
+    assert "etl: 3 jobs exist already, created 2 hours ago" in warning
+    assert "would differ now: 1 (AppSpecification);" in warning
+    assert world.aws.calls["CreateProcessingJob"] == 3
+
+
+def test_changed_code_is_reported(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A script with other content makes another request."""
+    world.submit(2)
+    world.script.write_text("print('version 2')")
+    caplog.clear()
+    world.submit(2)
+    (warning,) = warnings_of(caplog)
+    assert "would differ now: 0 (ProcessingInputs), 1 (ProcessingInputs);" in warning
+
+
+def test_a_new_fleet_reports_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Without existing jobs there is no warning."""
+    world.submit(2)
+    assert warnings_of(caplog) == []
+
+
+def test_the_comparison_is_bounded(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A hundred jobs are compared, and the warning says of how many it speaks."""
+    world.submit(120)
+    world.script.write_text("print('version 2')")
+    caplog.clear()
+    before = world.aws.calls["DescribeProcessingJob"]
+    world.submit(120)
+    assert world.aws.calls["DescribeProcessingJob"] - before == 100
+    (warning,) = warnings_of(caplog)
+    assert "120 jobs exist" in warning
+    assert "(of the first 100, which were compared)" in warning
+    assert "and 90 more;" in warning
+
+
+def test_failed_runs_are_submitted_again_on_request(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """`retry_failed` runs failed and stopped jobs under a new name, and attaches to all others."""
+    now = world.aws.now
+    for number, status in enumerate(("Failed", "Stopped", "Completed")):
+        world.aws.add_job(f"etl-{number}", starts=now, ends=now + 1, status=status)
+    world.clock.advance(60)
+    world.submit(3)
+    assert "Failed or stopped: 0, 1;" in warnings_of(caplog)[0]
+    fleet = world.submit(3, retry_failed=True)
+    assert fleet.job_names == ["etl-0-retry2", "etl-1-retry2", "etl-2"]
+    assert fleet.keys() == ["0", "1", "2"]
+    again = world.submit(3, retry_failed=True)
+    assert again.job_names == fleet.job_names
+    assert world.aws.calls["CreateProcessingJob"] == 2
+
+
+def test_an_attached_fleet_has_the_latest_attempts(world: World) -> None:
+    """A job that was run again is found once, under its key."""
+    now = world.aws.now
+    world.aws.add_job("etl-0", starts=now, ends=now + 1, status="Failed")
+    world.clock.advance(60)
+    world.submit(2, retry_failed=True)
+    fleet = Fleet.attach("etl", world.session, tagged=False)
+    assert dict(zip(fleet.keys(), fleet.job_names, strict=True)) == {"0": "etl-0-retry2", "1": "etl-1"}
+
+
+def test_a_fleet_retries_its_own_failures(world: World) -> None:
+    """Jobs that failed and runs that were not submitted are tried again, in the same fleet."""
+    runs = world.runs(3)
+    missing = world.script.with_name("later.py")
+    runs[2]["code"] = missing
+    fleet = submit_all(world.processor(), iter(runs), name="etl")
+    world.aws.stop_job("etl-0")
+    result = fleet.wait(timeout=4000, return_when="FIRST_EXCEPTION")
+    assert {job.job_name for job in result.failed} >= {"etl-2"}
+    world.clock.advance(3600)
+    processing.wait([fleet["0"]], timeout=100)
+    missing.write_text("print('here now')")
+    assert fleet.retry_failed() is fleet
+    assert fleet.job_names == ["etl-0-retry2", "etl-1", "etl-2"]
+    assert not fleet.failures
+
+
+def test_an_attached_fleet_cannot_retry(world: World) -> None:
+    """The runs are not known, and the error names what does it."""
+    world.submit(1)
+    with pytest.raises(ConfigurationError, match="retry_failed: etl was found by its name"):
+        Fleet.attach("etl", world.session, tagged=False).retry_failed()
+
+
+def test_a_wait_names_jobs_that_could_not_be_submitted(world: World) -> None:
+    """They are among the failed ones, with their errors."""
+    runs = world.runs(2)
+    runs[1]["code"] = "missing.py"
+    fleet = submit_all(world.processor(), runs, name="etl")
+    world.aws.stop_job("etl-0")
+    failed = {job.job_name: error for job, error in fleet.wait(timeout=4000).failed.items()}
+    assert isinstance(failed["etl-1"], processing.CodeNotFoundError)
+    assert isinstance(failed["etl-0"], processing.JobStoppedError)
+
+
+def test_a_wait_for_nothing_raises(world: World) -> None:
+    """If no job could be submitted, there is nothing to wait for, and the first error is the cause."""
+    fleet = submit_all(world.processor(), [{"code": "missing.py"}] * 3, name="etl")
+    with pytest.raises(SubmissionError, match="none of the 3 jobs of etl could be submitted") as raised:
+        fleet.wait()
+    assert isinstance(raised.value.__cause__, processing.CodeNotFoundError)
+
+
+def test_the_first_exception_may_be_a_missing_job(world: World) -> None:
+    """FIRST_EXCEPTION does not wait for the jobs that run while another could not be submitted."""
+    runs = world.runs(2)
+    runs[1]["code"] = "missing.py"
+    result = submit_all(world.processor(), runs, name="etl").wait(timeout=4000, return_when="FIRST_EXCEPTION")
+    assert [job.job_name for job in result.failed] == ["etl-1"]
+    assert [job.job_name for job in result.not_done] == ["etl-0"]
+
+
+def test_results_have_status_duration_and_reason(world: World) -> None:
+    """Each run has a result: ended, running, and not submitted."""
+    now = world.aws.now
+    world.aws.add_job("etl-0", starts=now, ends=now + 90, status="Failed", failure_reason="no space left")
+    world.clock.advance(600)
+    runs = world.runs(3)
+    runs[2]["code"] = "missing.py"
+    fleet = submit_all(world.processor(), runs, name="etl")
+    first, second, third = fleet.results()
+    assert (first.key, first.status, first.seconds, first.reason) == ("0", "Failed", 90.0, "no space left")
+    assert (second.key, second.status, second.seconds, second.reason) == ("1", "InProgress", None, None)
+    assert (third.key, third.status, third.seconds) == ("2", "NotSubmitted", None)
+    assert "missing.py" in str(third.reason)

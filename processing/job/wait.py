@@ -122,6 +122,7 @@ def wait_with_arrivals(
     *,
     logs: bool = False,
     commands: Callable[[], str],
+    has_failures: Callable[[], bool],
 ) -> WaitResult:
     """Wait, as `wait` does, for jobs that are still being submitted.
 
@@ -134,8 +135,10 @@ def wait_with_arrivals(
         logs: True to write the jobs' log lines to standard output as they arrive.
         commands: a function that returns the text of the detach message: the calls that attach to the jobs and stop
             them.
+        has_failures: a function that returns whether a job could not be submitted. `FIRST_EXCEPTION` ends then.
     """
-    return _wait(WaitGroup((), timeout, logs=logs, arrivals=(session, arrivals)), return_when, commands)
+    wait_group = WaitGroup((), timeout, logs=logs, arrivals=(session, arrivals), has_failures=has_failures)
+    return _wait(wait_group, return_when, commands)
 
 
 def _wait(wait_group: WaitGroup, return_when: ReturnWhen, commands: Callable[[], str] | None = None) -> WaitResult:
@@ -308,12 +311,14 @@ class WaitGroup:
             current status even if the job's end was observed before.
         checkpoint: the point at which an earlier stream stopped.
         arrivals: the session of jobs that are still being submitted, and the function that returns the new ones.
+        has_failures: returns whether a job could not be submitted.
 
     Attributes:
         jobs: the jobs, each once, in their order.
         done: the jobs that have ended, in the order of their ends.
         feeds: the source of events, one for each session.
         handler: the consumer of events.
+        has_failures: returns whether a job could not be submitted.
     """
 
     def __init__(
@@ -325,10 +330,12 @@ class WaitGroup:
         show: bool = True,
         checkpoint: Checkpoint | str | None = None,
         arrivals: tuple[Session, Callable[[], Sequence[ProcessingJob] | None]] | None = None,
+        has_failures: Callable[[], bool] = lambda: False,
     ) -> None:
         check_timeout(timeout)
         self.jobs = _check_jobs(jobs)
         self.done: dict[ProcessingJob, None] = {}
+        self.has_failures = has_failures
         self._running: dict[tuple[Session, str], list[ProcessingJob]] = {}  # several objects may stand for one job
         self._logs = logs
         self._poll_first = not show
@@ -431,7 +438,7 @@ def _over_when(return_when: ReturnWhen) -> Callable[[WaitGroup], bool]:
     if value == "FIRST_COMPLETED":
         return lambda wait_group: bool(wait_group.done)
     if value == "FIRST_EXCEPTION":
-        return lambda wait_group: bool(wait_group.failed())
+        return lambda wait_group: wait_group.has_failures() or bool(wait_group.failed())
     raise ConfigurationError(
         f"return_when: must be 'ALL_COMPLETED', 'FIRST_COMPLETED' or 'FIRST_EXCEPTION', not {return_when!r}"
     )

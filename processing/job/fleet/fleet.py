@@ -15,15 +15,19 @@ from processing import default_sessions
 from processing._utils import type_name
 from processing.aws.rate_limit import AdaptiveRateLimiter
 from processing.container.contract import TERMINAL
-from processing.exceptions import ConfigurationError, ProcessingError
+from processing.exceptions import ConfigurationError, ProcessingError, SubmissionError
 from processing.job.fleet import search
+from processing.job.fleet.attempts import latest_by_key
+from processing.job.fleet.results import FleetResult
 from processing.job.fleet.runs import Runs, check_fleet_name
-from processing.job.fleet.submission import FleetEntry, FleetProgress, FleetSubmission, Gate, with_tag
+from processing.job.fleet.submission import UNSUCCESSFUL, FleetEntry, FleetProgress, FleetSubmission, Gate, with_tag
+from processing.job.job import ProcessingJob
 from processing.job.outcome import check_timeout
+from processing.job.wait import WaitResult, wait_with_arrivals
 
 if TYPE_CHECKING:
-    from processing.job.job import ProcessingJob
-    from processing.job.wait import ReturnWhen, WaitResult
+    from processing.job.fleet.search import JobSummary
+    from processing.job.wait import ReturnWhen
     from processing.session.session import Session
 
 logger = logging.getLogger(__name__)
@@ -96,7 +100,7 @@ class Fleet(Sequence["ProcessingJob"]):
 
     @property
     def failures(self) -> Mapping[str, Exception]:
-        """The errors of jobs that could not be created, by key. Submit the same runs again to try these jobs again."""
+        """The errors of jobs that could not be created, by key. `retry_failed` tries these jobs again."""
         return {} if self._submission is None else self._submission.failures()
 
     @property
@@ -179,20 +183,73 @@ class Fleet(Sequence["ProcessingJob"]):
             logs: True to write the jobs' log lines to standard output as they arrive.
 
         Returns:
-            The jobs that have ended, those that have not, and the errors of failed ones.
+            The jobs that have ended, those that have not, and the errors of failed ones. `failed` also has the jobs
+            that could not be submitted: a `ProcessingJob` with the name of the missing job, and the error.
 
         Raises:
-            SubmissionError: the submission was aborted, as too many jobs in a row could not be created.
+            SubmissionError: no job could be submitted, or the submission was aborted, as too many jobs in a row could
+                not be created.
         """
-        from processing.job.wait import wait_with_arrivals
-
         try:
-            return wait_with_arrivals(
-                self.session, self._arrivals(), timeout, return_when, logs=logs, commands=self._commands
+            result = wait_with_arrivals(
+                self.session,
+                self._arrivals(),
+                timeout,
+                return_when,
+                logs=logs,
+                commands=self._commands,
+                has_failures=lambda: bool(self.failures),
             )
         except KeyboardInterrupt:
             self._warn_if_submitting()
             raise
+        failures = [] if self._submission is None else self._submission.failed_runs()
+        if failures and not self._entries():
+            raise _nothing_submitted(self.name, [error for _, error in failures])
+        missing = {ProcessingJob(self.session, run.job_name): error for run, error in failures}
+        return WaitResult(result.done, result.not_done, {**result.failed, **missing})
+
+    def results(self) -> list[FleetResult]:
+        """Return the key, status, duration and failure reason of each run, in the order of the runs.
+
+        One listing has the data of all jobs. Runs whose jobs could not be submitted follow last.
+        """
+        listed = {each.name: each.summary for each in search.list_summaries_if_allowed(self.session, f"{self.name}-")}
+        jobs = [FleetResult.of_job(entry.key, entry.job, listed.get(entry.job.job_name)) for entry in self._entries()]
+        return jobs + [FleetResult.of_error(key, error) for key, error in self.failures.items()]
+
+    def retry_failed(self, *, block: bool = True) -> Fleet:
+        """Run the failed and stopped jobs again, and submit the jobs that could not be submitted.
+
+        A job's name is unique, so the second attempt is named `<name>-<key>-retry2`. It takes the place of the failed
+        job in this fleet, and the failed job stays as it is. Jobs that run or have completed are not touched.
+
+        Args:
+            block: False to return at once; the submission goes on in threads.
+
+        Returns:
+            This fleet.
+
+        Raises:
+            ConfigurationError: the fleet was found by its name, so its runs are not known here.
+            SubmissionError: the submission was aborted, as too many jobs in a row could not be created.
+        """
+        if self._submission is None:
+            raise ConfigurationError(
+                f"retry_failed: {self.name} was found by its name, which does not tell the arguments of its runs; call "
+                "submit_all with the same processor, runs and name, and retry_failed=True"
+            )
+        self._drain_submission()
+        unsuccessful = {entry.job.job_name for entry in self._entries() if _is_unsuccessful(entry.job)}
+        existing = _existing(self.session, self.name)
+        # The jobs of this fleet exist, even if the listing does not show them yet.
+        known = {entry.job.job_name for entry in self._entries()} - existing.keys()
+        self._submission = self._submission.repeated(existing, unsuccessful | _unsuccessful(existing), known)
+        if block:
+            _submit_all_now(self, self._submission, tagged=self._tagged)
+        else:
+            self._submission.start(functools.partial(_log_end, self))
+        return self
 
     def _arrivals(self) -> Callable[[], list[ProcessingJob] | None]:
         """Return a function that returns the new jobs since its last call, and None when no more will follow."""
@@ -205,6 +262,11 @@ class Fleet(Sequence["ProcessingJob"]):
             return None if complete and not found else [entry.job for entry in found]
 
         return new_jobs
+
+    def log_attached(self) -> None:
+        """Log one warning if the submission has attached to existing jobs."""
+        if self._submission is not None and self._submission.attached is not None:
+            self._submission.attached.log(self.name)
 
     def _warn_if_submitting(self) -> None:
         if self.submitting:
@@ -291,12 +353,14 @@ def submit_all(
     progress: Callable[[FleetProgress], object] | None = None,
     session: Any = None,
     tagged: bool = True,
+    retry_failed: bool = False,
 ) -> Fleet:
     """Submit a job for each run exactly once, as fast as the account allows.
 
     The jobs are named `<name>-<key>`, and a job with such a name is not submitted again. So call it again with the same
     name and runs after a crash, Ctrl-C or failures: it attaches to the existing jobs without an upload, and submits the
-    others. Two processes may do so at the same time.
+    others. Two processes may do so at the same time. One warning reports the number and the age of existing jobs, and
+    names those whose request would differ now.
 
     Failures are collected in `Fleet.failures`. After ten failures in a row the remaining runs are not tried.
 
@@ -316,6 +380,8 @@ def submit_all(
         tagged: True adds the tag `sm-processing:fleet` with the fleet's name to every job. `Fleet.attach` and
             `Fleet.stop` then distinguish this fleet from others whose names have the same beginning. The tag needs the
             permission `sagemaker:AddTags`; without the tag, attach with `Fleet.attach(name, tagged=False)`.
+        retry_failed: True to run existing jobs again that have failed or were stopped. The second attempt is named
+            `<name>-<key>-retry2`, as a job's name is unique.
 
     Returns:
         The fleet of the jobs.
@@ -334,13 +400,15 @@ def submit_all(
     if tagged:
         template.tags = with_tag(template.tags, name)
     target: Session = template.sagemaker_session
-    summaries = search.list_summaries_if_allowed(target, f"{name}-")
+    existing = _existing(target, name)
     rate_limiter = _rate_limiter(target, rate)
     submission = FleetSubmission(
         target,
         template,
         checked,
-        existing={summary.name: summary for summary in summaries},
+        total=checked.total,
+        existing=existing,
+        failed=_unsuccessful(existing) if retry_failed else (),
         gate=Gate(rate_limiter),
         rate=None if rate_limiter is None else rate or rate_limiter.rate,
         progress=progress,
@@ -393,6 +461,7 @@ def _submit_all_now(fleet: Fleet, submission: FleetSubmission, *, tagged: bool) 
             _attach_call(fleet.name, fleet.session, tagged=tagged),
         )
         raise
+    fleet.log_attached()
     _log_failures(fleet)
 
 
@@ -405,6 +474,7 @@ def _log_end(fleet: Fleet, error: BaseException | None) -> None:
             type(error).__name__,
             error,
         )
+    fleet.log_attached()
     _log_failures(fleet)
 
 
@@ -429,10 +499,35 @@ def _attach_call(name: str, session: Session, *, tagged: bool) -> str:
 def _find_entries(session: Session, name: str, *, tagged: bool) -> list[FleetEntry]:
     """Return the jobs of a fleet: in the order of their keys if all are numbers, otherwise in order of creation."""
     found = search.list_fleet(session, name) if tagged else search.iter_summaries(session, f"{name}-")
-    keyed = [(each.name.removeprefix(f"{name}-"), each) for each in found]
+    keyed = list(latest_by_key({each.name.removeprefix(f"{name}-"): each for each in found}).items())
     if all(key.isdecimal() for key, _ in keyed):
         keyed.sort(key=lambda pair: int(pair[0]))
     return [FleetEntry(position, key, each.job(session)) for position, (key, each) in enumerate(keyed)]
+
+
+def _existing(session: Session, name: str) -> dict[str, JobSummary]:
+    """Return the summaries of the existing jobs whose names have the fleet's prefix, by name."""
+    return {each.name: each for each in search.list_summaries_if_allowed(session, f"{name}-")}
+
+
+def _unsuccessful(existing: Mapping[str, JobSummary]) -> set[str]:
+    return {name for name, summary in existing.items() if summary.status in UNSUCCESSFUL}
+
+
+def _is_unsuccessful(job: ProcessingJob) -> bool:
+    """Return whether this process has observed that a job failed or was stopped."""
+    outcome = job.watch_state.outcome
+    return outcome is not None and outcome.description.get("ProcessingJobStatus") in UNSUCCESSFUL
+
+
+def _nothing_submitted(name: str, errors: Sequence[Exception]) -> SubmissionError:
+    error = SubmissionError(
+        f"none of the {len(errors)} jobs of {name} could be submitted; the first error: {errors[0]}",
+        job_name=name,
+        code=getattr(errors[0], "code", None),
+    )
+    error.__cause__ = errors[0]
+    return error
 
 
 def _stop(job: ProcessingJob) -> Exception | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import copy
+import itertools
 import logging
 import math
 import threading
@@ -18,6 +19,8 @@ import attrs
 
 from processing.aws.rate_limit import FairLock
 from processing.exceptions import NameTakenError, SubmissionError
+from processing.job.fleet.attached import AttachedJobs
+from processing.job.fleet.attempts import latest_attempt, next_attempt
 from processing.job.fleet.runs import SET_BY_FLEET
 from processing.job.fleet.search import FLEET_TAG
 from processing.job.job import ProcessingJob
@@ -26,15 +29,18 @@ from processing.job.start import job_exists
 from processing.job.submit import SubmissionCancelledError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from processing.aws.retry import RateLimiter
     from processing.clock import Clock
-    from processing.job.fleet.runs import Run, Runs
+    from processing.job.fleet.runs import Run
     from processing.job.fleet.search import JobSummary
     from processing.session.session import Session
 
 logger = logging.getLogger(__name__)
+
+UNSUCCESSFUL = frozenset({"Failed", "Stopped"})
+"""The statuses of jobs that `retry_failed` runs again."""
 
 # Staging and creating one job may take this many seconds together. As many threads as creations in that time keep the
 # rate full. The bounds are chosen, not measured: 4 threads for slow rates, and 32 to limit memory and connections.
@@ -88,11 +94,12 @@ class Gate:
         rate_limiter: the limiter that sets the rate; None for no limit.
 
     Attributes:
+        rate_limiter: the limiter that sets the rate; None for no limit.
         closed: True if no further creation may start.
     """
 
     def __init__(self, rate_limiter: RateLimiter | None) -> None:
-        self._rate_limiter = rate_limiter
+        self.rate_limiter = rate_limiter
         self._lock = FairLock()
         self.closed = False
 
@@ -109,19 +116,19 @@ class Gate:
         # One thread alone waits for the rate limiter. When the gate closes, the others do not have to wait for theirs.
         with self._lock.hold(clock):
             self._check()
-            waited = self._rate_limiter.acquire(clock) if self._rate_limiter else 0.0
+            waited = self.rate_limiter.acquire(clock) if self.rate_limiter else 0.0
             self._check()
         return waited
 
     def succeeded(self) -> None:
         """Report a successful call to the rate limiter."""
-        if self._rate_limiter:
-            self._rate_limiter.succeeded()
+        if self.rate_limiter:
+            self.rate_limiter.succeeded()
 
     def throttled(self) -> None:
         """Report a throttled call to the rate limiter."""
-        if self._rate_limiter:
-            self._rate_limiter.throttled()
+        if self.rate_limiter:
+            self.rate_limiter.throttled()
 
     def _check(self) -> None:
         if self.closed:
@@ -135,34 +142,50 @@ class FleetSubmission:
         session: the session that the jobs are submitted through.
         processor: the processor; each run uses a copy of it.
         runs: the runs, in order.
+        total: the number of runs; None if it is not known.
         existing: the jobs that exist already, by name.
+        failed: the names of existing jobs that have failed or were stopped, and are run again.
+        known: the names of further existing jobs, of which there is no summary.
+        report_attached: True to compare existing jobs with their runs, and to report them.
         gate: limits the rate of creations, and ends them.
         rate: the expected rate in jobs per second; None if there is no limit.
         progress: a function that gets a `FleetProgress` after each job.
+
+    Attributes:
+        attached: the report on existing jobs that took the place of new ones; None if it is not wanted.
     """
 
     def __init__(
         self,
         session: Session,
         processor: Any,
-        runs: Runs,
+        runs: Iterable[Run],
         *,
+        total: int | None,
         existing: Mapping[str, JobSummary],
+        failed: Collection[str] = (),
+        known: Collection[str] = (),
+        report_attached: bool = True,
         gate: Gate,
         rate: float | None,
         progress: Callable[[FleetProgress], object] | None,
     ) -> None:
         self._session = session
         self._processor = processor
-        self._total = runs.total
+        self._total = total
         self._runs: Iterator[Run] = iter(runs)
+        self._started_runs: list[Run] = []
         self._existing = existing
+        self._failed = frozenset(failed)
+        self._names = frozenset(existing) | self._failed | frozenset(known)
+        self._rate = rate
+        self.attached = AttachedJobs(session, processor) if report_attached else None
         self._gate = gate
         self._progress = progress
         self._callback_lock = threading.Lock()  # one thread at a time enters the user's generator or function
         self._changed = threading.Condition()  # its lock guards all attributes below
         self._entries: list[FleetEntry] = []  # ordered by position
-        self._failures: dict[str, Exception] = {}
+        self._failures: dict[str, tuple[Run, Exception]] = {}
         self._created = 0
         self._failed_in_a_row = 0
         self._error: BaseException | None = None
@@ -171,6 +194,30 @@ class FleetSubmission:
         self._threads = [threading.Thread(target=self._work, name=f"submission-{n}") for n in range(count)]
         self._running_threads = count
         self._active = count > 0
+
+    def repeated(
+        self, existing: Mapping[str, JobSummary], failed: Collection[str], known: Collection[str]
+    ) -> FleetSubmission:
+        """Return a submission of the same runs that runs the failed ones again. Call it after the end of this one.
+
+        Args:
+            existing: the jobs that exist now, by name.
+            failed: the names of existing jobs that are run again.
+            known: the names of further existing jobs, which a listing does not show yet.
+        """
+        return FleetSubmission(
+            self._session,
+            self._processor,
+            self.runs(),
+            total=self._total,
+            existing=existing,
+            failed=failed,
+            known=known,
+            report_attached=False,
+            gate=Gate(self._gate.rate_limiter),
+            rate=self._rate,
+            progress=self._progress,
+        )
 
     def start(self, on_end: Callable[[BaseException | None], object] = lambda _: None) -> None:
         """Start the threads. The interpreter waits for them before it exits.
@@ -200,7 +247,16 @@ class FleetSubmission:
     def failures(self) -> dict[str, Exception]:
         """Return the errors of the jobs that could not be created, by key."""
         with self._changed:
-            return dict(self._failures)
+            return {key: error for key, (_, error) in self._failures.items()}
+
+    def failed_runs(self) -> list[tuple[Run, Exception]]:
+        """Return the runs whose jobs could not be created, with the errors."""
+        with self._changed:
+            return list(self._failures.values())
+
+    def runs(self) -> Iterator[Run]:
+        """Yield the runs from the first one on: those that were started, then the others. Call it after the end."""
+        return itertools.chain(self._started_runs, self._runs)
 
     def counts(self) -> FleetProgress:
         """Return the progress so far."""
@@ -255,35 +311,43 @@ class FleetSubmission:
 
     def _next(self) -> Run | None:
         with self._callback_lock:  # two threads cannot enter one generator
-            return None if self._gate.closed or self._error else next(self._runs, None)
+            run = None if self._gate.closed or self._error else next(self._runs, None)
+            if run is not None:
+                self._started_runs.append(run)
+            return run
 
     def _submit_run(self, run: Run) -> None:
-        job = None
-        if run.job_name not in self._existing:
+        job, job_name = None, run.job_name
+        latest = latest_attempt(run.job_name, self._names)
+        if latest is not None and latest not in self._failed:
+            job_name = latest
+        else:
             try:
-                job = self._start(run)
+                if latest is not None:
+                    job_name = next_attempt(run.job_name, latest)
+                job = self._start(run, job_name)
             except SubmissionCancelledError:
                 return
             except NameTakenError:  # another process submits the same fleet, or the listing did not show the job yet
                 pass
             except Exception as error:  # noqa: BLE001 - the other runs may succeed
                 # AWS may check a quota before the name. The job that exhausts the quota may be this run's own.
-                if not (isinstance(error, SubmissionError) and self._exists(run)):
+                if not (isinstance(error, SubmissionError) and self._exists(job_name)):
                     self._record_failure(run, error)
                     return
-        self._record_job(run, job)
+        self._record_job(run, job_name, job)
 
-    def _start(self, run: Run) -> ProcessingJob:
+    def _start(self, run: Run, job_name: str) -> ProcessingJob:
         processor = copy.copy(self._processor)
         processor.jobs = []
         with launch_options(LaunchOptions(rate_limiter=self._gate, name_is_unlisted=True)):
-            job = processor.run(**run.arguments, job_name=run.job_name, **SET_BY_FLEET)
+            job = processor.run(**run.arguments, job_name=job_name, **SET_BY_FLEET)
         return job if isinstance(job, ProcessingJob) else processor.latest_job  # a subclass's `run` may return None
 
     def _record_failure(self, run: Run, error: Exception) -> None:
         logger.debug("job %s was not submitted: %s", run.job_name, error)
         with self._changed:
-            self._failures[run.key] = error
+            self._failures[run.key] = run, error
             self._failed_in_a_row += 1
             abort = self._failed_in_a_row >= _MAX_FAILURES_IN_A_ROW
         if abort:
@@ -297,16 +361,20 @@ class FleetSubmission:
             )
         self._report_progress()
 
-    def _exists(self, run: Run) -> bool:
+    def _exists(self, job_name: str) -> bool:
         with contextlib.suppress(Exception):  # the run's own failure is reported then
-            return job_exists(self._session, run.job_name)
+            return job_exists(self._session, job_name)
         return False
 
-    def _record_job(self, run: Run, created: ProcessingJob | None) -> None:
+    def _record_job(self, run: Run, job_name: str, created: ProcessingJob | None) -> None:
         """Add the job of a run: the created one, or the existing one."""
-        summary = self._existing.get(run.job_name)
-        found = summary.job(self._session) if summary else ProcessingJob.known(self._session, run.job_name)
+        summary = self._existing.get(job_name)
+        found = summary.job(self._session) if summary else ProcessingJob.known(self._session, job_name)
         job = created or found
+        if created is None:
+            failed = summary is not None and summary.status in UNSUCCESSFUL
+            if self.attached is not None:
+                self.attached.record(run, job_name, summary.created if summary else None, failed=failed)
         with self._changed:
             bisect.insort(self._entries, FleetEntry(run.position, run.key, job), key=_position)
             self._created += created is not None
