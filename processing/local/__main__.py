@@ -7,12 +7,18 @@ import sys
 from typing import NoReturn
 
 from processing.exceptions import ProcessingError
-from processing.local.commands import clean, serve
+from processing.local.home import require_locks
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. An error in its arguments or on the machine is one line on stderr, and exit code 2."""
     parser = _Parser(prog="python -m processing.local", description="The embedded engine.")
+    try:
+        require_locks()
+    except ProcessingError as error:
+        sys.exit(_report_error(parser, error))
+    from processing.local.commands import clean, serve  # they need the module whose existence is checked above
+
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     serve.add_command(commands)
     clean.add_command(commands)

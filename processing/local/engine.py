@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.local.errors import ApiError, folder_gone
-from processing.local.home import engine_home, explain_os_errors, prepare_home
+from processing.local.home import engine_home, explain_os_errors, prepare_home, require_locks
 from processing.local.stores.logs import LogStore
 from processing.local.stores.metrics import MetricStore
 from processing.local.stores.objects import ObjectStore
@@ -80,6 +80,7 @@ class Engine:
     ) -> None:
         from processing.local.settings import EngineSettings
 
+        require_locks()
         self.home = engine_home() if home is None else prepare_home(home)
         self.settings = EngineSettings() if settings is None else settings
         self.region = REGION if region is None else region

@@ -23,6 +23,22 @@ logger = logging.getLogger(__name__)
 _announced: set[Path] = set()
 
 
+def require_locks() -> None:
+    """Check that this system has the locks on files by which the engine's processes exclude each other.
+
+    Raises:
+        EngineError: it has none, as Windows.
+    """
+    try:
+        import fcntl  # noqa: F401 - only its existence counts
+    except ImportError as error:
+        raise EngineError(
+            "the embedded engine needs Linux or macOS: this Python has no module fcntl, whose locks the engine's "
+            "processes rely on. On Windows, run Python in the Windows Subsystem for Linux (wsl --install), or run the "
+            'job on AWS with an instance_type such as "ml.m5.xlarge"'
+        ) from error
+
+
 def engine_home() -> Path:
     r"""Return the engine's folder. If it does not exist, it is made for its owner alone (0700).
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from processing.aws.retry import RetryPolicy
     from processing.local.cleaning import Age, Cleaned, Size
     from processing.local.event_callbacks import EventListener
+    from processing.local.jobs.fixed_paths import EngineCode
     from processing.local.settings import SandboxSetting
     from processing.request.build import ProcessingRequest
     from processing.staging.pending_uploads import PendingUploads
@@ -214,7 +215,7 @@ class LocalSession(Session):
         if not sandbox.runs_image:
             self.engine.settings.interpreter(request.image_uri)
         if sandbox.name == "rewriting":
-            _check_paths(request, pending)
+            _check_paths(request, pending, self.engine)
 
     def clean(
         self, *, older_than: Age | None = None, larger_than: Size | None = None, dry_run: bool = False
@@ -301,18 +302,41 @@ def _settings(whole: EngineSettings | None, parts: dict[str, Any]) -> EngineSett
     return whole
 
 
-def _check_paths(request: ProcessingRequest, pending: PendingUploads) -> None:
-    """Refuse a script with a path below /opt/ml in its source: without a sandbox it would not find its files there."""
+def _check_paths(request: ProcessingRequest, pending: PendingUploads, engine: Engine) -> None:
+    """Refuse code with a path below /opt/ml in it: without a sandbox it would not find its files there."""
+    from processing.local.jobs.description import with_defaults
+    from processing.local.jobs.fixed_paths import EngineCode, message, problem_in_request
     from processing.local.sandboxes.rewriting import literal_paths
 
+    # The messages for these have the user's own paths.
     named = {PurePosixPath(part).name for part in request.entrypoint or ()}
     scripts = [(upload.source, upload.body) for upload in pending.uploads if upload.source.name in named]
     for path, body in [*scripts, *pending.scripts]:
-        found = literal_paths(path, body)
-        if found:
-            number, line = found[0]
-            raise EngineError(
-                f"{path}:{number}: `{line}` names a path below /opt/ml, which the job cannot see on this "
-                "machine: without bubblewrap or user namespaces, paths are rewritten in arguments and environment "
-                "only. Pass the path as an argument of the script, or install bubblewrap (bwrap)."
-            )
+        for number, line in literal_paths(path, body)[:1]:
+            raise EngineError(message(path, number, line))
+    problem = problem_in_request(with_defaults(request.to_boto()), _CodeToUpload(pending, EngineCode(engine)))
+    if problem is not None:
+        raise EngineError(problem)
+
+
+class _CodeToUpload:
+    """The objects that will exist when the job is created: the pending uploads and the engine's own."""
+
+    def __init__(self, pending: PendingUploads, existing: EngineCode) -> None:
+        self._uploads = {(each.target.bucket, each.target.key): each for each in pending.uploads}
+        self._existing = existing
+
+    def keys(self, bucket: str, prefix: str) -> Iterable[str]:
+        """Return the keys that begin with the prefix."""
+        own = [key for place, key in self._uploads if place == bucket and key.startswith(prefix)]
+        return own or self._existing.keys(bucket, prefix)
+
+    def read(self, bucket: str, key: str) -> bytes | None:
+        """Return an object's content; None if it cannot be read."""
+        upload = self._uploads.get((bucket, key))
+        if upload is None:
+            return self._existing.read(bucket, key)
+        try:
+            return upload.source.read_bytes() if upload.body is None else upload.body
+        except OSError:  # the upload raises the error
+            return None

@@ -57,6 +57,7 @@ def make_execution_plan(engine: EngineContext, request: Mapping[str, Any]) -> Ex
         settings.check_sinks()
     except (ConfigurationError, EngineError) as error:
         raise ApiError("ValidationException", str(error)) from error
+    _check_code(engine, settings, sandbox, request)
     isolated = bool((request.get("NetworkConfig") or {}).get("EnableNetworkIsolation"))
     enforced, warnings = _limits(settings, sandbox)
     if isolated and not sandbox.isolates_network:
@@ -79,6 +80,19 @@ def make_execution_plan(engine: EngineContext, request: Mapping[str, Any]) -> Ex
         s3=_remote_s3(settings, engine.region),
         events=events.sinks(settings.events_file, settings.events_queue),
     )
+
+
+def _check_code(
+    engine: EngineContext, settings: EngineSettings, sandbox: sandboxes.Sandbox, request: Mapping[str, Any]
+) -> None:
+    """Refuse code with paths that its sandbox cannot offer. Code in another S3 is searched when the job starts."""
+    if sandbox.mounts or settings.remote_s3_endpoint is not None:
+        return
+    from processing.local.jobs.fixed_paths import EngineCode, problem_in_request
+
+    problem = problem_in_request(request, EngineCode(engine))
+    if problem is not None:
+        raise ApiError("ValidationException", problem)
 
 
 def _limits(settings: EngineSettings, sandbox: sandboxes.Sandbox) -> tuple[limits.ResourceLimits, list[str]]:

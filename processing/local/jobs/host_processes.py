@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import subprocess
@@ -67,6 +66,8 @@ class HostLocks:
     """
 
     def __init__(self, folder: Path, count: int) -> None:
+        import fcntl  # absent on Windows, where public names import this module all the same
+
         self._fds: dict[int, int] = {}
         _open_locks.add(self)
         unnamed = folder.with_name(f".{folder.name}")
@@ -180,6 +181,8 @@ def reap_dead_hosts(store: JobStore, home: Path, jobs: Iterable[JobRecord]) -> b
 
 
 def _reap_if_dead(store: JobStore, home: Path, job: JobRecord, host: HostRecord) -> bool:
+    import fcntl
+
     folder = home / job.folder
     try:
         fd = os.open(_lock_path(folder, host.number), os.O_RDWR)

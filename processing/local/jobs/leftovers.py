@@ -8,7 +8,6 @@ are listed or the engine's folder is cleaned.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 from typing import TYPE_CHECKING
@@ -56,6 +55,8 @@ def _has_lock_held(folder: Path) -> bool:
 
 
 def _is_locked(path: Path) -> bool:
+    import fcntl  # absent on Windows, where public names import this module all the same
+
     with contextlib.suppress(FileNotFoundError):
         fd = os.open(path, os.O_RDWR)
         try:

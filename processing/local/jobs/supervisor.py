@@ -26,7 +26,7 @@ from processing.container import contract, runner
 from processing.local import file_trees, processes
 from processing.local.errors import ApiError
 from processing.local.jobs import events, output_files
-from processing.local.jobs.data import DataError, HostData
+from processing.local.jobs.data import DataError, HostData, inputs
 from processing.local.jobs.execution_plan import ExecutionPlan
 from processing.local.jobs.host_services import HostServices
 from processing.local.jobs.object_source import object_source
@@ -195,6 +195,8 @@ class Supervisor:
         env = self._environment(argv)
         if not self._sandbox.runs_image:
             _require_program(argv[0], env, host.binds, self._ml_root)
+        if not self._sandbox.mounts:
+            self._check_code()
         cwd = str(self._work / "home")
         report = os.pipe() if self._sandbox.reports else None
         command = self._sandbox.command(argv, host, env=env, cwd=cwd, report_fd=report[1] if report else None)
@@ -217,6 +219,17 @@ class Supervisor:
                     f"the entrypoint {argv[0]!r} cannot be started: {error.strerror}", NOT_EXECUTABLE
                 ) from None
             return self._end_of_host(ended, host)
+
+    def _check_code(self) -> None:
+        """Refuse code with paths below /opt/ml that did not exist when the job was created."""
+        from processing.local.jobs.fixed_paths import problem_on_disk
+
+        local_paths = [item["LocalPath"] for item in inputs(self._request) if item["S3InputMode"] == "File"]
+        places = {path: contract.resolve_path(self._ml_root, path) for path in local_paths}
+        problem = problem_on_disk(self._request, places)
+        if problem is not None:
+            self._emit([(int(time.time() * 1000), problem)])
+            raise DataError(f"ClientError: {problem}")
 
     def _end_of_host(self, ended: runner.ProgramExit, host: HostSpec) -> HostEnd:
         """Return the host's outcome for the end of its program."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import threading
@@ -213,6 +212,8 @@ def _delivery_lock(path: Path) -> Iterator[None]:
 
 
 def _lock(fd: int) -> bool:
+    import fcntl  # absent on Windows, where public names import this module all the same
+
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
