@@ -23,7 +23,7 @@ from processing import (
     ScriptProcessor,
     Session,
 )
-from processing.container.command import FILE, command_script
+from processing.container.command import FILE, command_script, parse_script
 from processing.local import sandboxes
 from processing.processors.oversized_command import Command, Limits, request_limits, spill
 from processing.processors.run_arguments import RunArguments
@@ -236,3 +236,40 @@ def test_code_with_its_files_too(
     )
     processor.run("x.py", str(tmp_path / "src"), arguments=["a"] * 200)
     assert "201 1000" in capsys.readouterr().out
+
+
+@given(
+    st.dictionaries(st.from_regex(r"[A-Z_]{1,5}", fullmatch=True), st.text(st.characters(exclude_characters="\0"))),
+    st.lists(st.text(st.sampled_from("ab'\"$ml@\\\n /opt-é")) | st.sampled_from(["", "/opt/ml", "$ml", '"$@"'])),
+)
+def test_the_file_can_be_read_back(environment: dict[str, str], arguments: list[str]) -> None:
+    """The engine runs the command in the file as one that fits. Other files are not taken for one."""
+    script = command_script(environment, arguments)
+    assert parse_script(script) == (environment, arguments)
+    assert parse_script(script + b"echo\n") is None
+    assert parse_script(b"#!/bin/sh\n" + script) is None
+
+
+def test_the_same_runs_however_long_a_variable_is(session: LocalSession, tmp_path: Path) -> None:
+    """The Python, its environment and the names of the variables are the same, with each way to exceed the limits."""
+    script = tmp_path / "show.py"
+    script.write_text(
+        "import os, sys\nprint(sys.executable, sys.prefix, os.environ.get('VIRTUAL_ENV'), os.environ['PATH'])\n"
+    )
+    seen = []
+    for env, arguments in (
+        ({"V": "x"}, None),
+        ({"V": "x" * 300}, None),
+        ({f"V{number}": "x" for number in range(101)}, None),
+        ({"V": "/opt/ml/processing"}, ["x" * 300]),
+        ({}, ["two\nlines", "/opt/ml"]),
+    ):
+        processor = ScriptProcessor(
+            command=["python3"], instance_count=1, instance_type="local", sagemaker_session=session, env=env or None
+        )
+        job = processor.run(script, arguments=arguments, wait=False)
+        job.wait(logs=False)
+        (line,) = (line.message for line in job.logs())
+        seen.append(line.replace(job.job_name, ""))
+    assert len(set(seen)) == 1, seen
+    assert seen[0].startswith(sys.executable)

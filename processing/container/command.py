@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from typing import Mapping, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from processing.container import contract
 
@@ -15,6 +16,9 @@ _HEAD = """\
 # Starts the command that it is given with the variables and arguments that the request had no room for.
 ml=${0%/processing/*}
 exec env"""
+_BETWEEN = " \\\n    "
+_PIECE = re.compile(r"""'([^']*)'|"(\$ml|')"|([a-zA-Z0-9@%+=:,./_-]+)""")
+"""A piece of a quoted word: quoted text, /opt/ml or a quote, or text that needs no quotes."""
 
 
 def command_script(environment: Mapping[str, str], arguments: Sequence[str]) -> bytes:
@@ -30,7 +34,33 @@ def command_script(environment: Mapping[str, str], arguments: Sequence[str]) -> 
     """
     words = [_quoted("%s=%s" % pair) for pair in environment.items()]
     words += ['"$@"', *map(_quoted, arguments)]
-    return (" \\\n    ".join([_HEAD, *words]) + "\n").encode("utf-8", "surrogateescape")
+    return (_BETWEEN.join([_HEAD, *words]) + "\n").encode("utf-8", "surrogateescape")
+
+
+def parse_script(script: bytes) -> Optional[Tuple[Dict[str, str], List[str]]]:
+    """Return the variables and the arguments of a script; None if `command_script` did not write it."""
+    text = script.decode("utf-8", "surrogateescape")
+    if not text.startswith(_HEAD + _BETWEEN) or not text.endswith("\n"):
+        return None
+    environment: Dict[str, str] = {}
+    arguments: List[str] = []
+    rest, passed = text[len(_HEAD) : -1], False
+    while rest.startswith(_BETWEEN):
+        rest = rest[len(_BETWEEN) :]
+        if not passed and rest.startswith('"$@"'):
+            rest, passed = rest[len('"$@"') :], True
+            continue
+        word = ""
+        while piece := _PIECE.match(rest):
+            quoted, special, plain = piece.groups()
+            word += contract.ML if special == "$ml" else quoted or special or plain or ""
+            rest = rest[piece.end() :]
+        if passed:
+            arguments.append(word)
+        else:
+            name, _, value = word.partition("=")
+            environment[name] = value
+    return (environment, arguments) if passed and not rest else None
 
 
 def _quoted(text: str) -> str:

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 RESERVE_BYTES = 1 << 20
 """The size of a file that reserves disk space for each host. On a full disk it makes room for the last log lines."""
 _OVERLAY = str(Path(contract.__file__).with_name("overlay.py"))
+_COMMAND_FILE = "command.sh"
+"""`processing.container.command.FILE`, without its import."""
 _SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh"})
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _NO_SPACE = "InsufficientStorage"
@@ -191,8 +193,8 @@ class Supervisor:
         return host
 
     def _run_program(self, host: HostSpec) -> HostEnd:
-        argv = self._argv()
-        env = self._environment(argv)
+        argv, requested = self._command(host.binds)
+        env = self._environment(argv, requested)
         if not self._sandbox.runs_image:
             _require_program(argv[0], env, host.binds, self._ml_root)
         if not self._sandbox.mounts:
@@ -267,8 +269,8 @@ class Supervisor:
 
     # Environment and command line of the program
 
-    def _environment(self, argv: Sequence[str]) -> dict[str, str]:
-        """Return the environment: the plan's variables, the services' and the request's, which override the others.
+    def _environment(self, argv: Sequence[str], requested: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment: the variables of the plan, of the services, and the requested ones, which win.
 
         An image brings its own PATH and home.
         """
@@ -284,7 +286,6 @@ class Supervisor:
             # Short, because multiprocessing makes a Unix socket in it, whose path has 107 bytes at most.
             env["TMPDIR"] = f"{contract.ML}/tmp"  # noqa: S108 - not the directory that all users share
         env["PROCESSING_JOB_ARN"] = self._record.arn
-        requested = self._request.get("Environment") or {}
         env.update(self._services.environment(requested))
         env.update(requested)
         return env
@@ -307,12 +308,25 @@ class Supervisor:
         # A Python without venv: installed packages go to a folder, and cannot replace those that exist.
         return {"PIP_TARGET": place, "PYTHONPATH": place}
 
-    def _argv(self) -> list[str]:
+    def _command(self, binds: Sequence[Bind]) -> tuple[list[str], dict[str, str]]:
+        """Return the command line and the requested variables.
+
+        If a part of a command travelled in a file, it comes from there. The same program then runs in the same way,
+        however long its variables are.
+        """
         app = self._request["AppSpecification"]
         argv = [*app.get("ContainerEntrypoint", ()), *app.get("ContainerArguments", ())]
-        if self._plan.python is not None and _PYTHON.fullmatch(argv[0]):
+        requested: dict[str, str] = dict(self._request.get("Environment") or {})
+        if self._plan.python is None:
+            return argv, requested
+        if len(argv) > 1 and argv[0] == "/bin/sh" and posixpath.basename(argv[1]) == _COMMAND_FILE:
+            spilled = _spilled_command(_on_this_machine(argv[1], binds, self._ml_root))
+            if spilled is not None:
+                requested.update(spilled[0])
+                argv = [*argv[2:], *spilled[1]]
+        if _PYTHON.fullmatch(argv[0]):
             argv[0] = self._plan.python.executable
-        return argv
+        return argv, requested
 
     def _write_hosts_file(self) -> str:
         """Write the job's /etc/hosts: the machine's, and one loopback address for each host of the job."""
@@ -432,6 +446,15 @@ def _require_program(name: str, env: Mapping[str, str], binds: Sequence[Bind], m
         raise _NoProgramError(f"the entrypoint {name!r} was not found", NOT_FOUND) from None
     if not stat.S_ISREG(mode) or not os.access(place, os.X_OK):
         raise _NoProgramError(f"the entrypoint {name!r} is not an executable file", NOT_EXECUTABLE)
+
+
+def _spilled_command(path: str) -> tuple[dict[str, str], list[str]] | None:
+    from processing.container.command import parse_script  # few commands are so long
+
+    try:
+        return parse_script(Path(path).read_bytes())
+    except OSError:
+        return None
 
 
 def _on_this_machine(path: str, binds: Sequence[Bind], ml_root: str) -> str:

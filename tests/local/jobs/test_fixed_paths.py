@@ -1,4 +1,4 @@
-"""Path rewriting: code with paths below /opt/ml is refused, whichever client creates the job, and where it comes from."""
+"""Path rewriting: code with paths below /opt/ml is refused, whichever client creates the job."""
 
 from __future__ import annotations
 
