@@ -12,7 +12,6 @@ import attrs
 
 from processing._utils import type_name
 from processing.exceptions import ConfigurationError
-from processing.processors.framework_image import find_image_for, image_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,6 +130,9 @@ class EstimatorArguments:
                 "estimator_cls: an image of Hugging Face has two versions; write "
                 "HuggingFaceProcessor(transformers_version=..., pytorch_version=..., role=..., ...)"
             )
+        # The table of images is loaded only for processors that need it.
+        from processing.processors.framework_image import find_image_for, image_query
+
         names = {"framework": "estimator_cls", "version": "framework_version"}
         query = image_query(
             session, framework, self.framework_version, py_version=self.py_version or "py3", field_names=names

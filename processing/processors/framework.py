@@ -142,6 +142,13 @@ class FrameworkProcessor(ScriptProcessor):
             session, preferences = self.sagemaker_session, self.instance_preferences
             self.image_uri = self._image_of_estimator(session, self.instance_type, preferences)
 
+    def _missing_arguments(self) -> list[str]:
+        from processing.job.launch import MISSING_IMAGE
+
+        missing = super()._missing_arguments()
+        # The image follows from the estimator class and the region.
+        return missing if self.estimator_cls is None else [text for text in missing if text != MISSING_IMAGE]
+
     def _image_of_estimator(self, session: Session, instance_type: str | None, preferences: Preferences | None) -> str:
         """Return the image of the estimator's framework in the session's region."""
         estimator = EstimatorArguments(self.estimator_cls, self.framework_version, self.py_version)
