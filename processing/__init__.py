@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from processing.exceptions import CapacityError as CapacityError
     from processing.exceptions import CodeNotFoundError as CodeNotFoundError
     from processing.exceptions import ConfigurationError as ConfigurationError
+    from processing.exceptions import CredentialsError as CredentialsError
     from processing.exceptions import EngineError as EngineError
     from processing.exceptions import JobError as JobError
     from processing.exceptions import JobFailedError as JobFailedError
@@ -94,6 +95,7 @@ _NAMES_OF = {
         "CapacityError",
         "CodeNotFoundError",
         "ConfigurationError",
+        "CredentialsError",
         "EngineError",
         "JobError",
         "JobFailedError",

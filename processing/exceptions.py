@@ -4,7 +4,8 @@
 ProcessingError
 ├─ ConfigurationError (ValueError)      an argument cannot work; found before any call
 │   └─ CodeNotFoundError
-├─ StagingError                         an upload or download failed for good: names every file not moved
+├─ CredentialsError                     missing, expired or unusable credentials: where we looked, what to do
+├─ StagingError                         an upload or download failed for good: names the files not moved
 ├─ SubmissionError                      AWS refuses the request (cause: the ClientError)
 │   └─ NameTakenError
 ├─ JobError                             carries job_name, status, failure_reason, exit_message, log_tail
@@ -28,6 +29,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
+MAX_LISTED = 10
+"""The most findings of one kind in the text of an error. Thousands of lines would hide the first ones."""
+
+
+def listed(lines: Iterable[str], rest: str = "more") -> list[str]:
+    """Return the first ten lines, and a line `and N more` for the others.
+
+    Args:
+        lines: the findings, the most important first.
+        rest: the word or words after the number.
+    """
+    every = list(lines)
+    hidden = len(every) - MAX_LISTED
+    return every if hidden <= 0 else [*every[:MAX_LISTED], f"and {hidden:,} {rest}"]
+
+
 class ProcessingError(Exception):
     """The base class of all errors. Every error can be pickled with all its attributes."""
 
@@ -49,29 +66,47 @@ class ConfigurationError(ProcessingError, ValueError):
     A problem begins with the field as the caller wrote it: `inputs[2].destination: must begin with ...`.
 
     Attributes:
-        problems: all problems found; the message has one per line.
+        problems: all problems found. The message has one per line, at most ten.
     """
 
     def __init__(self, *problems: str) -> None:
         self.problems = problems
-        super().__init__("\n".join(problems))
+        super().__init__("\n".join(listed(problems)))
 
 
 class CodeNotFoundError(ConfigurationError):
     """The script does not exist, or is not a file that can run."""
 
 
-class StagingError(ProcessingError):
-    """An upload or a download failed for good.
+class CredentialsError(ProcessingError):
+    """AWS credentials are missing, have expired, or cannot be used.
+
+    The first call to AWS raises it: an upload, CreateProcessingJob, a wait, `attach`, a fleet. The message names the
+    places that were searched, or the place that the credentials come from, and the remedy. The cause is botocore's
+    error.
 
     Attributes:
-        failures: the files that were not transferred, as pairs of a path or URI and the reason.
+        reason: `missing`; `expired`; `refused` if AWS does not accept them; `unusable` if they cannot be loaded.
+        code: the error code of AWS, such as `ExpiredToken`; None if nothing was sent.
+    """
+
+    def __init__(self, message: str, *, reason: str = "unusable", code: str | None = None) -> None:
+        self.reason = reason
+        self.code = code
+        super().__init__(message)
+
+
+class StagingError(ProcessingError):
+    """An upload or a download failed for good. The message names at most ten files.
+
+    Attributes:
+        failures: all files that were not transferred, as pairs of a path or URI and the reason.
     """
 
     def __init__(self, message: str, failures: Iterable[tuple[str, str]] = ()) -> None:
         self.failures = tuple(failures)
-        listed = "".join(f"\n  {name}: {reason}" for name, reason in self.failures)
-        super().__init__(message + listed)
+        lines = listed(f"{name}: {reason}" for name, reason in self.failures)
+        super().__init__("\n  ".join([message, *lines]))
 
 
 class SubmissionError(ProcessingError):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing._utils import cache_home, write_whole
+from processing.aws.credentials import explained_credentials
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def refresh(region: str, session: Any = None) -> int:
             `boto3.Session`.
 
     Raises:
+        CredentialsError: the credentials are missing, expired, refused or unusable.
         ConfigurationError: AWS lists no prices in US dollars for the region.
         botocore.exceptions.ClientError: AWS refused the call.
         OSError: the cache folder cannot be written.
@@ -88,11 +90,12 @@ def refresh(region: str, session: Any = None) -> int:
         raise ConfigurationError(f"region: must be the name of an AWS region such as 'eu-central-1', not {region!r}")
     found: dict[str, float] = {}
     published = ""
-    for entry in _price_list(_pricing_client(session), region):
-        instance_type, usd = _price_of(entry)
-        if instance_type and usd is not None:
-            found[instance_type] = max(usd, found.get(instance_type, 0.0))
-            published = max(published, str(entry.get("publicationDate", ""))[:10])
+    with explained_credentials(lambda: getattr(session, "boto_session", session)):
+        for entry in _price_list(_pricing_client(session), region):
+            instance_type, usd = _price_of(entry)
+            if instance_type and usd is not None:
+                found[instance_type] = max(usd, found.get(instance_type, 0.0))
+                published = max(published, str(entry.get("publicationDate", ""))[:10])
     if not found:
         raise ConfigurationError(f"region: AWS lists no prices of processing jobs in US dollars for {region!r}")
     write_whole(_cache_file(region), json.dumps({"as_of": published, "usd": dict(sorted(found.items()))}, indent=1))

@@ -11,6 +11,7 @@ from processing import (
     CapacityError,
     CodeNotFoundError,
     ConfigurationError,
+    CredentialsError,
     EngineError,
     JobFailedError,
     JobStoppedError,
@@ -31,6 +32,7 @@ JOB = {"job_name": "nightly", "failure_reason": "reason", "exit_message": "exit"
     [
         ConfigurationError("one", "two"),
         CodeNotFoundError("code: missing"),
+        CredentialsError("expired", reason="expired", code="ExpiredToken"),
         StagingError("failed", [("a.csv", "gone")]),
         SubmissionError("refused", job_name="nightly", code="ResourceLimitExceeded"),
         JobFailedError("failed", status="Failed", **JOB),  # type: ignore[arg-type]
@@ -55,3 +57,16 @@ def test_a_failure_can_be_made_as_in_sagemaker_2() -> None:
     error = UnexpectedStatusException("failed", ["Completed", "Stopped"], "Failed")
     assert (error.allowed_statuses, error.actual_status, error.status) == (("Completed", "Stopped"), "Failed", "Failed")
     assert JobFailedError("failed", job_name="nightly", status="Failed").allowed_statuses == ("Completed",)
+
+
+def test_a_text_lists_ten_findings_and_their_number() -> None:
+    """Thousands of lines would hide the first; the attributes keep all."""
+    failures = [(f"{number}.csv", "gone") for number in range(3000)]
+    staging = StagingError("3000 of 3000 files could not be uploaded", failures)
+    assert staging.failures == tuple(failures)
+    assert str(staging).splitlines()[1:] == [*(f"  {n}.csv: gone" for n in range(10)), "  and 2,990 more"]
+    problems = [f"inputs[{number}]: missing" for number in range(12)]
+    configuration = ConfigurationError(*problems)
+    assert configuration.problems == tuple(problems)
+    assert str(configuration).splitlines() == [*problems[:10], "and 2 more"]
+    assert len(str(ConfigurationError(*problems[:10])).splitlines()) == 10

@@ -24,6 +24,7 @@ from processing.aws.retry import (
     rule_for,
 )
 from processing.aws.truncation import TruncatedResponseError
+from processing.exceptions import CredentialsError
 from processing.testing.clock import VirtualClock
 from processing.testing.faults import FaultInjector, FaultKind
 from processing.testing.wire import JsonService, ServiceError, make_client, respond
@@ -48,6 +49,11 @@ EXAMPLES: dict[str, list[Exception]] = {
     "credentials not to be had": [
         botocore_errors.CredentialRetrievalError(provider="x", error_msg="y"),
         botocore_errors.MetadataRetrievalError(error_msg="y"),
+        botocore_errors.NoCredentialsError(),
+        botocore_errors.PartialCredentialsError(provider="env", cred_var="x"),
+        botocore_errors.UnauthorizedSSOTokenError(),
+        botocore_errors.SSOTokenLoadError(error_msg="y"),
+        botocore_errors.TokenRetrievalError(provider="sso", error_msg="y"),
     ],
     "throttled by code": [refused("ThrottlingException"), refused("SlowDown", 503), refused("KMS.ThrottlingException")],
     "throttled by status": [refused("Whatever", 429), refused("Whatever", 509)],
@@ -94,7 +100,6 @@ EXAMPLES: dict[str, list[Exception]] = {
         refused("404", 404, operation="HeadObject"),
         refused("403", 403, operation="HeadBucket"),
         refused("NotImplemented", 501),
-        botocore_errors.NoCredentialsError(),
         ValueError("a mistake in the program"),
     ],
 }
@@ -240,7 +245,7 @@ def test_expired_credentials_are_tried_once_more() -> None:
 
     faults = FaultInjector()
     api = describing(faults, VirtualClock(), DescribeProcessingJob=refuse)
-    with pytest.raises(botocore_errors.ClientError, match="ExpiredToken"):
+    with pytest.raises(CredentialsError, match="ExpiredToken"):
         api.call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "job"})
     assert len(faults.calls) == 2
 
@@ -300,7 +305,7 @@ def test_a_wrong_signature_at_the_right_time_is_left_alone() -> None:
         raise ServiceError("SignatureDoesNotMatch", "no", 403)
 
     api = describing(FaultInjector(), VirtualClock(), DescribeProcessingJob=refuse)
-    with pytest.raises(botocore_errors.ClientError, match="SignatureDoesNotMatch"):
+    with pytest.raises(CredentialsError, match="SignatureDoesNotMatch"):
         api.call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "job"})
 
 

@@ -314,7 +314,6 @@ LIMIT = (
         ("ResourceLimitExceeded", "no", "Ask for more of the quota in Service Quotas"),
         ("CapacityError", "Unable to provision requested ML compute capacity", "instance_preferences"),
         ("AccessDeniedException", "User is not authorized to perform iam:PassRole", "iam:PassRole on the job's role"),
-        ("ExpiredTokenException", "The security token is expired", "aws sso login"),
         ("ValidationException", "1 validation error detected: ...", "was not created: 1 validation error detected"),
     ],
 )

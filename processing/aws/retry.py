@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import attrs
 
+from processing.aws import credentials
 from processing.aws.truncation import check_response
 from processing.clock import SYSTEM_CLOCK, Clock
-from processing.exceptions import ProcessingError
+from processing.exceptions import CredentialsError, ProcessingError
 
 if TYPE_CHECKING:
     import tenacity
@@ -107,16 +108,15 @@ _BOTOCORE = "botocore.exceptions."
 RULES: Final[tuple[Rule, ...]] = (
     # The first matching row decides. Codes come before statuses, because they are more specific.
     Rule("clock skew", FailureKind.FATAL, codes=("RequestTimeTooSkewed", "RequestInTheFuture")),
+    Rule("credentials expired", FailureKind.EXPIRED, codes=credentials.EXPIRED_CODES),
     Rule(
-        "credentials expired",
-        FailureKind.EXPIRED,
-        codes=("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"),
-    ),
-    Rule(
-        # Raised before anything is sent: the source of the credentials did not respond.
+        # Raised before anything is sent: the source of the credentials did not respond, or the user has to sign in.
         "credentials not to be had",
         FailureKind.EXPIRED,
-        errors=(_BOTOCORE + "CredentialRetrievalError", _BOTOCORE + "MetadataRetrievalError"),
+        errors=tuple(
+            _BOTOCORE + name
+            for name in (*credentials.UNAVAILABLE_ERRORS, *credentials.EXPIRED_ERRORS, *credentials.MISSING_ERRORS)
+        ),
     ),
     Rule(
         "throttled by code",
@@ -240,6 +240,7 @@ def classify(error: BaseException) -> FailureKind:
 
 def rule_for(error: BaseException) -> Rule:
     """Return the first rule of `RULES` that matches a failure."""
+    error = _botocore_error(error)
     details = response_of(error).get("Error", {})
     facts = _FailureFacts(
         classes=frozenset(f"{base.__module__}.{base.__qualname__}" for base in type(error).__mro__),
@@ -259,8 +260,13 @@ def error_code(error: BaseException) -> str | None:
 
 def response_of(error: BaseException) -> Mapping[str, Any]:
     """Return the parsed error response; empty if there is none (the `response` of an `HTTPClientError` is None)."""
-    response = getattr(error, "response", None)
+    response = getattr(_botocore_error(error), "response", None)
     return response if isinstance(response, Mapping) else {}
+
+
+def _botocore_error(error: BaseException) -> BaseException:
+    """Return the cause of a `CredentialsError`, and any other error itself."""
+    return error.__cause__ or error if isinstance(error, CredentialsError) else error
 
 
 def http_status(error: BaseException) -> int | None:
@@ -408,6 +414,7 @@ class RetryingApi:
 
         Raises:
             botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: the last try failed.
+            CredentialsError: the credentials are missing, expired, refused or unusable.
             TruncatedResponseError: the last response was truncated.
             ClockSkewError: this machine's clock is wrong.
         """
@@ -471,6 +478,8 @@ class RetryingApi:
         except Exception as error:
             if skew := _clock_skew(error, self.clock):
                 raise ClockSkewError(skew) from error
+            if explained := credentials.credentials_error(error, self.boto_session):
+                raise explained from error
             raise
 
 

@@ -26,7 +26,7 @@ from processing.aws.retry import (
 )
 from processing.aws.truncation import check_response
 from processing.container.contract import DEFAULT_MAX_RUNTIME
-from processing.exceptions import NameTakenError, SubmissionError
+from processing.exceptions import CredentialsError, NameTakenError, SubmissionError
 from processing.request.capacity import capacity_advice
 from processing.request.extra import RESPONSE_ONLY
 
@@ -80,6 +80,7 @@ def submit(api: RetryingApi, request: ProcessingRequest, *, rate_limiter: RateLi
 
     Raises:
         SubmissionCancelledError: the rate limiter raised it before the first try.
+        CredentialsError: the credentials are missing, expired, refused or unusable. There is no job.
         NameTakenError: the name belongs to another request.
         SubmissionError: AWS refused the request, or it cannot be determined whether the job exists. The message
             states which.
@@ -141,6 +142,8 @@ class _Submission:
         """Return the job if a failed try has created it after all; otherwise raise the reason."""
         taken = error_code(error) == "ResourceInUse"
         if not self._may_exist:
+            if isinstance(error, CredentialsError):
+                raise error
             raise self._name_taken() if taken else self._refused(error) from error
         logger.info("the answer to CreateProcessingJob for %s was lost; checking whether the job exists", self._name)
         try:
@@ -148,6 +151,8 @@ class _Submission:
         except Exception as unknown:  # noqa: BLE001 - any failure here leaves the job's existence open
             raise self._undetermined(error, unknown) from error
         if described is None:
+            if isinstance(error, CredentialsError):
+                raise error
             raise (self._undetermined(error, None) if taken else self._refused(error)) from error
         if not self._is_ours(described):
             raise self._name_taken() from error
@@ -237,7 +242,6 @@ def _client_retried(client: Any, error: BaseException) -> bool:
 _ADVICE: Final[Mapping[FailureKind | str | None, str]] = {
     FailureKind.PROPAGATING: "The role does not exist, or its trust policy does not allow sagemaker.amazonaws.com to "
     "assume it. (A new role takes a moment to become known, so the request was repeated for a while.)",
-    FailureKind.EXPIRED: "The AWS credentials have run out: renew them (for SSO: `aws sso login`), then run again.",
     FailureKind.THROTTLED: "AWS throttles CreateProcessingJob (one a second per account and region): "
     "submit fewer at a time.",
     "AccessDenied": "The caller needs sagemaker:CreateProcessingJob, and iam:PassRole on the job's role.",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from processing.aws.credentials import check_after_head
 from processing.config.values import BUCKET
 from processing.exceptions import ConfigurationError
 from processing.request.bucket_names import SCHEME, bucket_problem, is_s3, split_s3_uri
@@ -141,6 +142,7 @@ def bucket_exists(api: RetryingApi, bucket: str, owner: str) -> bool:
                 "or these credentials lack s3:ListBucket on it. Give a bucket of your own: "
                 "Session(default_bucket=...)"
             ) from error
+        check_after_head(api.call, error)
         raise
     return True
 

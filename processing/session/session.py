@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from processing._utils import type_name
+from processing.aws.credentials import explained_credentials
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.config.files import config_sources
 from processing.config.values import PREFIX, Config, read_config
@@ -188,7 +189,8 @@ class Session:
         """The `boto3.Session` that makes the clients; made on first use."""
         with self._lock:
             if self._boto_session is None:
-                self._boto_session = self._make_boto_session()
+                with explained_credentials():
+                    self._boto_session = self._make_boto_session()
             return self._boto_session
 
     @property
@@ -199,7 +201,7 @@ class Session:
             ConfigurationError: no region is set.
         """
         if self._region_name is None:
-            with self._lock:
+            with self._lock, explained_credentials(lambda: self.boto_session):
                 self._region_name = self._find_region()
         return self._region_name
 
@@ -270,7 +272,8 @@ class Session:
         """
         with self._lock:
             if service not in self._clients:
-                self._clients[service] = self._make_client(service)
+                with explained_credentials(lambda: self.boto_session):
+                    self._clients[service] = self._make_client(service)
             return self._clients[service]
 
     def service_model(self, service: str) -> Any:

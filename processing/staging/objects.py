@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from processing.aws.credentials import check_after_head
 from processing.aws.retry import error_code
 from processing.exceptions import StagingError
 
@@ -56,6 +57,7 @@ def head_object(api: RetryingApi, place: Mapping[str, Any]) -> dict[str, Any] | 
         # Without s3:ListBucket S3 answers 403 for a missing object.
         if error_code(error) in {"404", "NoSuchKey", "NotFound", "403", "AccessDenied", "Forbidden"}:
             return None
+        check_after_head(api.call, error)
         raise
 
 

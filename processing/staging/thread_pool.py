@@ -22,6 +22,7 @@ from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from processing.aws.retry import FailureKind, http_status
+from processing.exceptions import CredentialsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,6 +115,7 @@ class TransferPool(Generic[T]):
         failure has used up its retries by then, and without a network a hundred thousand files would wait for theirs.
 
         Raises:
+            CredentialsError: the credentials are missing, expired, refused or unusable.
             BaseException: the error passed to `abort`, or one that interrupted the wait. No thread works any more then.
         """
         try:
@@ -284,6 +286,9 @@ class TransferPool(Generic[T]):
     def _try(self, item: T, work: Callable[[], object]) -> None:
         try:
             rest = work()
+        except CredentialsError as error:  # no file can be transferred, so `run` raises it once
+            self.abort(error)
+            return
         except Exception as error:  # noqa: BLE001 - each is reported, with the item
             with self._condition:
                 self._failures.append((item, error))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing.aws.rate_limit import FairLock
-from processing.exceptions import NameTakenError, SubmissionError
+from processing.exceptions import CredentialsError, NameTakenError, SubmissionError
 from processing.job.fleet.attached import AttachedJobs
 from processing.job.fleet.attempts import latest_attempt, next_attempt
 from processing.job.fleet.runs import SET_BY_FLEET
@@ -350,7 +350,10 @@ class FleetSubmission:
             self._failures[run.key] = run, error
             self._failed_in_a_row += 1
             abort = self._failed_in_a_row >= _MAX_FAILURES_IN_A_ROW
-        if abort:
+        if isinstance(error, CredentialsError):  # every other run would fail in the same way
+            self._gate.close()
+            self._abort(error)
+        elif abort:
             self._gate.close()
             self._abort(
                 SubmissionError(

@@ -23,7 +23,7 @@ import attrs
 from processing.aws.retry import FailureKind, classify, error_code, is_denied, is_not_found
 from processing.aws.server_time import ServerTime
 from processing.container.contract import TERMINAL
-from processing.exceptions import WatchError
+from processing.exceptions import CredentialsError, WatchError
 from processing.watching.outages import Outages, affects_all_calls
 from processing.watching.status.describe_schedule import DescribeSchedule, JobState
 from processing.watching.status.list_scans import Scan, ScanSchedule
@@ -83,6 +83,22 @@ class StatusReport:
     description: Mapping[str, Any]
 
 
+class WatchCredentialsError(CredentialsError, WatchError):
+    """The credentials do not allow a job to be watched any longer. The job itself may go on.
+
+    Args:
+        message: the text.
+        cause: the error of the call.
+        job_name: the job's name.
+        status: the last known status; None if it was never read.
+    """
+
+    def __init__(self, message: str, cause: CredentialsError, *, job_name: str, status: str | None) -> None:
+        WatchError.__init__(self, message, job_name=job_name, status=status)
+        self.reason = cause.reason
+        self.code = cause.code
+
+
 @attrs.frozen
 class WatchFailure:
     """The reason why a job cannot be watched any longer."""
@@ -93,11 +109,14 @@ class WatchFailure:
 
     def error(self) -> WatchError:
         """Return a new error with the reason."""
-        error = WatchError(
+        message = (
             f"processing job {self.job.name} cannot be watched any longer (last known status: "
-            f"{self.job.status or 'none'}): {self.reason}",
-            job_name=self.job.name,
-            status=self.job.status,
+            f"{self.job.status or 'none'}): {self.reason}"
+        )
+        error = (
+            WatchCredentialsError(message, self.cause, job_name=self.job.name, status=self.job.status)
+            if isinstance(self.cause, CredentialsError)
+            else WatchError(message, job_name=self.job.name, status=self.job.status)
         )
         error.__cause__ = self.cause
         return error
