@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore import exceptions as botocore_errors
@@ -18,6 +17,9 @@ from processing.session.default_bucket import bucket_exists
 from processing.testing.clock import VirtualClock
 from processing.testing.faults import FaultInjector
 from processing.testing.simulation import SimulatedAws
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROLE = "arn:aws:iam::111122223333:role/r"
 
@@ -171,11 +173,10 @@ def test_expired_credentials_are_one_error(operation: str, script: str) -> None:
 
 def test_a_wait_that_loses_its_credentials_raises_both_errors() -> None:
     """It is a `CredentialsError` with the remedy, and a `WatchError` with the job, which may go on."""
-    faults = FaultInjector()
-    aws = SimulatedAws(VirtualClock(), faults)
-    aws.add_job("job", seconds=10**6)
+    aws = SimulatedAws(VirtualClock())
+    aws.add_job("job", ends=None)
     job = processing.attach("job", aws.session())
-    faults.on("*", "expired", probability=1.0)
+    aws.faults.on("*", "expired", probability=1.0)
     with pytest.raises(CredentialsError, match="aws sso login") as raised:
         job.wait()
     assert isinstance(raised.value, WatchError)
