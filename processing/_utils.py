@@ -7,10 +7,12 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+T = TypeVar("T")
 
 StrPath: TypeAlias = str | os.PathLike[str]
 """A path, as the functions of `os` and `pathlib` accept it."""
@@ -67,6 +69,31 @@ def did_you_mean(value: str, known: Iterable[str]) -> str:
     longer = [name for name in by_lower if lower and name.startswith(lower)]
     close = longer or difflib.get_close_matches(lower, by_lower, n=1)
     return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
+
+
+class lazy(Generic[T]):  # noqa: N801 - a decorator, such as `property`
+    """A property that is computed once and can be assigned to: `functools.cached_property` without its lock.
+
+    Before Python 3.12 that lock is held during the computation, for all instances. A child that is forked meanwhile
+    would wait for it for ever.
+    """
+
+    def __init__(self, function: Callable[[Any], T]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> lazy[T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object, owner: type) -> T | lazy[T]:
+        if instance is None:
+            return self
+        value: T = vars(instance).setdefault(self._name, self._function(instance))
+        return value
 
 
 def type_name(value: object) -> str:

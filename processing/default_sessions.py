@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.exceptions import ConfigurationError
+from processing.forks import ForkSafeLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -47,7 +47,7 @@ _LOCAL_SETTINGS: tuple[str, ...] = (
     "PROCESSING_BUNDLE_LIMIT",
 )
 
-_lock = threading.RLock()
+_lock = ForkSafeLock()
 _defaults: dict[str, tuple[Hashable, Session]] = {}
 _adapted: weakref.WeakKeyDictionary[Any, Session] = weakref.WeakKeyDictionary()
 
@@ -127,7 +127,6 @@ def default_local_session() -> Session:
 
 
 def _default(name: str, settings: tuple[Hashable, ...], make: Callable[[], Session]) -> Session:
-    settings = (*settings, os.getpid())  # connections do not survive a fork
     with _lock:
         known = _defaults.get(name)
         if known is None or known[0] != settings:

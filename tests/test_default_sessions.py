@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from types import SimpleNamespace
@@ -74,13 +73,6 @@ def test_a_changed_environment_is_another_default(monkeypatch: pytest.MonkeyPatc
     assert resolve_session(None, None).boto_region_name == "eu-west-1"
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-2")
     assert resolve_session(None, None).boto_region_name == "eu-west-2"
-
-
-def test_a_fork_gets_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections do not survive a fork, so the child's default session is another one."""
-    first = targets.default_session()
-    monkeypatch.setattr(os, "getpid", lambda: -1)
-    assert targets.default_session() is not first
 
 
 @pytest.mark.parametrize("instance_type", ["local", "local_gpu"])

@@ -31,8 +31,9 @@ class LimitedService:
         if self.tokens < 1:
             raise ServiceError("ThrottlingException", "Rate exceeded")
         self.tokens -= 1
-        self.created.append(params["ProcessingJobName"])
-        return {"ProcessingJobArn": "arn:aws:sagemaker:us-east-1:111122223333:processing-job/job"}
+        name = params["ProcessingJobName"]
+        self.created.append(name)
+        return {"ProcessingJobArn": f"arn:aws:sagemaker:us-east-1:111122223333:processing-job/{name}"}
 
 
 def parameters(name: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from processing.aws.retry import RetryingApi
+from processing.aws.truncation import check_subject
 from processing.exceptions import NameTakenError, SubmissionError
 from processing.job.launch import LaunchOptions, _options, launch_options
 from processing.job.submit import SubmissionCancelledError, Submitted, differences, submit
@@ -181,6 +182,50 @@ def test_a_job_that_is_seen_late_is_waited_for() -> None:
     world.faults.on("CreateProcessingJob", "reset_after")
     assert world.submit().adopted
     assert 20 <= world.clock.monotonic() < 40
+
+
+def test_an_answer_about_another_job_is_resolved() -> None:
+    """A proxy that mixes up two answers loses no job: the request is sent again, and the job is found by its name."""
+    world = World()
+    create = world.sagemaker.create
+
+    def mixed_up(params: dict[str, Any]) -> dict[str, Any]:
+        world.sagemaker.service.handlers["CreateProcessingJob"] = create
+        create(params)
+        return {"ProcessingJobArn": ARN + "anothers"}
+
+    world.sagemaker.service.handlers["CreateProcessingJob"] = mixed_up
+    assert world.submit() == Submitted(ARN + "clean", adopted=True)
+    assert list(world.sagemaker.jobs) == ["clean"]
+
+
+def test_an_answer_about_another_job_is_no_success() -> None:
+    """A job that was never created is created by the next try."""
+    world = World()
+    create = world.sagemaker.create
+
+    def foreign(_params: dict[str, Any]) -> dict[str, Any]:
+        world.sagemaker.service.handlers["CreateProcessingJob"] = create
+        return {"ProcessingJobArn": ARN + "anothers"}
+
+    world.sagemaker.service.handlers["CreateProcessingJob"] = foreign
+    assert world.submit() == Submitted(ARN + "clean", adopted=False)
+
+
+def test_a_description_of_another_job_is_asked_for_again() -> None:
+    """Describe is compared with the name, too; upper case in a name is lower case in its ARN."""
+    world = World()
+    world.submit(ProcessingJobName="Clean")
+    describe = world.sagemaker.describe
+
+    def foreign(params: dict[str, Any]) -> dict[str, Any]:
+        world.sagemaker.service.handlers["DescribeProcessingJob"] = describe
+        return {**describe(params), "ProcessingJobName": "anothers"}
+
+    world.sagemaker.service.handlers["DescribeProcessingJob"] = foreign
+    answer = world.api.call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": "Clean"})
+    assert answer["ProcessingJobName"] == "Clean"
+    check_subject("CreateProcessingJob", {"ProcessingJobName": "Clean"}, {"ProcessingJobArn": ARN + "clean"})
 
 
 def test_a_name_of_another_request_is_left_alone() -> None:

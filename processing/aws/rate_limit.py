@@ -12,6 +12,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
+from processing.forks import ForkSafeLock, reset_after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -22,6 +24,10 @@ class FairLock:
     """A lock whose waiting threads wait by the package's clock, so that tests can use a virtual one."""
 
     def __init__(self) -> None:
+        self._after_fork()
+        reset_after_fork(self)
+
+    def _after_fork(self) -> None:
         self._released = threading.Condition()
         self._is_held = False
 
@@ -81,9 +87,8 @@ class AdaptiveRateLimiter:
         self._bursting = False
         self._first_burst = True
         self._recent: deque[float] = deque(maxlen=10)  # when the last calls were let through (monotonic)
-        self._state = threading.Lock()
+        self._state = ForkSafeLock()
         self._queue = FairLock()
-        self._pause = threading.Condition()  # only waited on, never notified
 
     def acquire(self, clock: Clock) -> float:
         """Wait for a token, and return the seconds that the wait took."""
@@ -92,8 +97,9 @@ class AdaptiveRateLimiter:
         with self._queue.hold(clock):
             while wait := self._try_acquire(clock.monotonic()):
                 # A wait rather than a sleep, which would move a virtual clock on for other threads too.
-                with self._pause:
-                    clock.wait(self._pause, wait)
+                pause = threading.Condition()  # never notified
+                with pause:
+                    clock.wait(pause, wait)
         waited = clock.monotonic() - started
         with self._state:
             self._bursting = not waited
@@ -157,7 +163,7 @@ class AdaptiveRateLimiter:
 _MIN_WATCHING_RATE = 0.5
 
 _shared: dict[tuple[str, ...], dict[str, AdaptiveRateLimiter]] = {}
-_shared_lock = threading.Lock()
+_shared_lock = ForkSafeLock()
 
 
 def new_rate_limiters() -> dict[str, AdaptiveRateLimiter]:

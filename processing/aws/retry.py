@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 import attrs
 
 from processing.aws import credentials
-from processing.aws.truncation import check_response
+from processing.aws.truncation import check_response, check_subject
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.exceptions import CredentialsError, ProcessingError
+from processing.forks import reset_after_fork
 
 if TYPE_CHECKING:
     import tenacity
@@ -211,6 +212,7 @@ RULES: Final[tuple[Rule, ...]] = (
         FailureKind.AMBIGUOUS,
         errors=(
             "processing.aws.truncation.TruncatedResponseError",
+            "processing.aws.truncation.ForeignResponseError",
             "botocore.parsers.ResponseParserError",  # XML that ends early
             _BOTOCORE + "IncompleteReadError",
             _BOTOCORE + "ChecksumError",
@@ -391,6 +393,10 @@ class RetryingApi:
         self.clock = clock
         self.random = random or random_module.Random()  # noqa: S311 - jitter, not a secret
         self._rate_limiters = dict(rate_limiters or {})
+        reset_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self.random.seed()  # siblings would wait equally long
 
     def call(
         self,
@@ -416,16 +422,17 @@ class RetryingApi:
             botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: the last try failed.
             CredentialsError: the credentials are missing, expired, refused or unusable.
             TruncatedResponseError: the last response was truncated.
+            ForeignResponseError: the last response was about another job.
             ClockSkewError: this machine's clock is wrong.
         """
         from botocore import xform_name
 
-        client = self.client(service)
-        method = getattr(client, xform_name(operation))
-
         def once() -> dict[str, Any]:
-            response: dict[str, Any] = method(**(params() if callable(params) else params))
+            client = self.client(service)  # a later try may have another one, with renewed credentials
+            sent = params() if callable(params) else params
+            response: dict[str, Any] = getattr(client, xform_name(operation))(**sent)
             check_response(client, operation, response)
+            check_subject(operation, sent, response)
             return response
 
         return self._run(once, on_failure, policy or self.policy, rate_limiter or self.rate_limiter(operation))

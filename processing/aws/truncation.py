@@ -1,4 +1,4 @@
-"""Detection of truncated responses, which botocore parses as an empty success if the body is JSON."""
+"""Detection of responses that are truncated, which botocore parses as an empty success, or about another job."""
 
 from __future__ import annotations
 
@@ -26,6 +26,19 @@ class TruncatedResponseError(ProcessingError):
         self.operation = operation
         self.missing = missing
         super().__init__(f"the response to {operation} was truncated: {', '.join(missing)} is missing")
+
+
+class ForeignResponseError(ProcessingError):
+    """A response is about another job than the request: a proxy, or a shared connection, has mixed up two responses.
+
+    Args:
+        operation: the operation that was called.
+        asked: the name of the job in the request.
+        answered: the name or the ARN of the job in the response.
+    """
+
+    def __init__(self, operation: str, asked: str, answered: str) -> None:
+        super().__init__(f"the response to {operation} for the job {asked} is about another job, {answered}")
 
 
 # Members that AWS always returns although the service model does not require them. S3 responds with headers and XML,
@@ -75,6 +88,29 @@ def check_response(
     missing = tuple(member for member in _required(client, operation, used) if member not in response)
     if missing:
         raise TruncatedResponseError(operation, missing)
+
+
+def check_subject(operation: str, params: Mapping[str, Any], response: Mapping[str, Any]) -> None:
+    """Check that a response is about the job that the request names.
+
+    Args:
+        operation: the operation as AWS spells it.
+        params: the parameters of the request.
+        response: the response as botocore returned it.
+
+    Raises:
+        ForeignResponseError: it is about another job.
+    """
+    asked = params.get("ProcessingJobName")
+    if not isinstance(asked, str):
+        return
+    arn = str(response.get("ProcessingJobArn", ""))
+    named = response.get("ProcessingJobName", asked)
+    answered = arn.rpartition(":processing-job/")[2] if ":processing-job/" in arn else asked
+    # An ARN has the name in lower case.
+    for name, shown in ((answered, arn), (named, named)):
+        if str(name).lower() != asked.lower():
+            raise ForeignResponseError(operation, asked, str(shown))
 
 
 def _required(client: Any, operation: str, used: Collection[str] | None) -> Iterator[str]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import re
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 
 from processing import default_sessions
+from processing._utils import lazy
 from processing.exceptions import ConfigurationError
 from processing.job.outputs import JobOutput, JobOutputs
 from processing.job.watch_state import WatchState
@@ -245,22 +245,22 @@ class ProcessingJob:
         job.watch_state = WatchState(description.get("CreationTime"))
         return job
 
-    @functools.cached_property
+    @lazy
     def inputs(self) -> list[ProcessingInput]:
         """The inputs that the job was started with."""
         return self._described.inputs
 
-    @functools.cached_property
+    @lazy
     def outputs(self) -> JobOutputs:
         """The outputs that the job was started with, by position and by name."""
         return self._described.outputs
 
-    @functools.cached_property
+    @lazy
     def output_kms_key(self) -> str | None:
         """The KMS key that encrypts the outputs."""
         return self._described.output_kms_key
 
-    @functools.cached_property
+    @lazy
     def _described(self) -> _StartedWith:
         """The parameters of the job; one DescribeProcessingJob if only the job's name is known."""
         if self._started_with is not None:

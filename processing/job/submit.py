@@ -24,7 +24,7 @@ from processing.aws.retry import (
     response_of,
     server_time,
 )
-from processing.aws.truncation import check_response
+from processing.aws.truncation import check_response, check_subject
 from processing.container.contract import DEFAULT_MAX_RUNTIME
 from processing.exceptions import CredentialsError, NameTakenError, SubmissionError
 from processing.request.capacity import capacity_advice
@@ -161,11 +161,13 @@ class _Submission:
 
     def _find(self, patience: float) -> dict[str, Any] | None:
         """Return the description of the job of our name; None if there is no such job within `patience` seconds."""
-        client = self._api.client("sagemaker")
+        params = {"ProcessingJobName": self._name}
 
         def describe() -> dict[str, Any]:
-            answer: dict[str, Any] = client.describe_processing_job(ProcessingJobName=self._name)
+            client = self._api.client("sagemaker")
+            answer: dict[str, Any] = client.describe_processing_job(**params)
             check_response(client, "DescribeProcessingJob", answer, _COMPARED)
+            check_subject("DescribeProcessingJob", params, answer)
             return answer
 
         clock = self._api.clock

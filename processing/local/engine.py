@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib
-import threading
 from typing import TYPE_CHECKING, Any
 
 from processing.container.contract import LOCAL_INSTANCE_TYPES
+from processing.forks import ForkSafeLock
 from processing.local.errors import ApiError, folder_gone
 from processing.local.home import engine_home, explain_os_errors, prepare_home, require_locks
 from processing.local.stores.logs import LogStore
@@ -91,7 +91,7 @@ class Engine:
         self.metrics = MetricStore(self.home)
         self.queues = QueueStore(self.home)
         self._operations: dict[str, Operations] = {}
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def handle(self, service: str, operation: str, params: dict[str, Any]) -> Mapping[str, Any]:
         """Execute an operation, and return its result with boto3's names and types.

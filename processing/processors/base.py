@@ -18,7 +18,6 @@ import copy
 import os
 import pathlib
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,6 +26,7 @@ import attrs
 from processing import default_sessions
 from processing._utils import StrPath, type_name
 from processing.exceptions import ConfigurationError, JobError
+from processing.forks import ForkSafeLock
 from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
 from processing.processors.run_arguments import ONLINE, CodeOptions, HookArguments, PrepareContext, RunArguments
 from processing.request.job_names import base_name_from_image, unique_job_name
@@ -51,25 +51,6 @@ INPUT_DIRECTORY = "/opt/ml/processing/input/"
 Tags = dict[str, Any] | list[dict[str, Any]]
 Preferences = Sequence[str | Mapping[str, Any]]
 Entry = TypeVar("Entry", ProcessingInput, ProcessingOutput)
-
-
-class RunLock:
-    """A lock that gives one run at a time exclusive use of a processor.
-
-    A deep copy or an unpickled copy of it is a new, free lock, so processors can be copied and pickled.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    def __reduce__(self) -> tuple[type[RunLock], tuple[()]]:
-        return RunLock, ()
 
 
 class BaseProcessor:
@@ -353,13 +334,13 @@ class BaseProcessor:
     # Helpers of the hooks
 
     @property
-    def _run_lock(self) -> RunLock:
+    def _run_lock(self) -> ForkSafeLock:
         """The lock of this processor: hooks write its attributes, and two threads may share it.
 
         A run holds the lock from its first hook until the processor has been read. No upload happens in that time.
         """
         # Created on first use, as a subclass may skip the initialiser.
-        lock: RunLock = self.__dict__.setdefault("_own_run_lock", RunLock())
+        lock: ForkSafeLock = self.__dict__.setdefault("_own_run_lock", ForkSafeLock())
         return lock
 
     def _spill_command(

@@ -1,15 +1,18 @@
 """Unique job names: `<base>-YYYY-MM-DD-HH-MM-SS-mmm` in UTC, at most 63 characters, never twice in a process.
 
-The form is that of `sagemaker` 2.x. Characters and length are those of the service's `ProcessingJobName`:
+The form is that of `sagemaker` 2.x. In a forked process the process id follows, in base 36: siblings that start
+together would make equal names. Characters and length are those of the service's `ProcessingJobName`:
 `[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}`.
 """
 
 from __future__ import annotations
 
+import os
 import re
-import threading
 import time
 from typing import TYPE_CHECKING
+
+from processing.forks import ForkSafeLock, reset_after_fork
 
 if TYPE_CHECKING:
     from processing.clock import Clock
@@ -18,7 +21,7 @@ LONGEST_NAME = 63
 """The most characters of a job name."""
 
 _FALLBACK = "processing-job"
-_TIMESTAMP_LENGTH = len("-YYYY-MM-DD-HH-MM-SS-mmm")
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def sanitize(name: str) -> str:
@@ -39,9 +42,14 @@ class JobNames:
     """Generator of job names that are distinct across threads, even if the clock goes back."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
+        self._suffix = ""
         # A union-find structure: each reserved millisecond points to a later one. The chain ends at the first free one.
         self._next_free: dict[int, int] = {}
+        reset_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._suffix = f"-{_base36(os.getpid())}"
 
     def new(self, base: str, clock: Clock) -> str:
         """Return `<base>-<UTC to the millisecond>`. If that millisecond is in use, return a later one.
@@ -52,8 +60,8 @@ class JobNames:
         """
         milliseconds = self._reserve(int(clock.time() * 1000))
         seconds, rest = divmod(milliseconds, 1000)
-        stamp = time.strftime("%Y-%m-%d-%H-%M-%S", time.gmtime(seconds)) + f"-{rest:03d}"
-        return f"{sanitize(sanitize(base)[: LONGEST_NAME - _TIMESTAMP_LENGTH])}-{stamp}"
+        stamp = time.strftime("%Y-%m-%d-%H-%M-%S", time.gmtime(seconds)) + f"-{rest:03d}{self._suffix}"
+        return f"{sanitize(sanitize(base)[: LONGEST_NAME - len(stamp) - 1])}-{stamp}"
 
     def _reserve(self, milliseconds: int) -> int:
         with self._lock:
@@ -66,6 +74,14 @@ class JobNames:
             for taken in (*passed, free):
                 self._next_free[taken] = free + 1
             return free
+
+
+def _base36(number: int) -> str:
+    text = ""
+    while number:
+        number, digit = divmod(number, 36)
+        text = _DIGITS[digit] + text
+    return text
 
 
 _NAMES = JobNames()

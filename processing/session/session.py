@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -18,6 +17,7 @@ from processing.clock import SYSTEM_CLOCK, Clock
 from processing.config.files import config_sources
 from processing.config.values import PREFIX, Config, read_config
 from processing.exceptions import ConfigurationError
+from processing.forks import ForkSafeLock, reset_after_fork
 from processing.session.default_bucket import DefaultBucket
 
 if TYPE_CHECKING:
@@ -116,20 +116,22 @@ class Session:
         self._bucket = self._bucket_type(self, default_bucket)
         self._prefix = default_bucket_prefix
         self._region_name = region_name
-        self._boto_session = boto_session
+        self._given_boto_session = self._boto_session = boto_session
+        self._given_client = sagemaker_client
         self._clients: dict[str, Any] = {} if sagemaker_client is None else {"sagemaker": sagemaker_client}
         self._retry_policy = retry_policy
         self._polling = polling
         self._event_source = event_source
-        self._poller: tuple[int, Poller] | None = None
+        self._poller: Poller | None = None
         self._api: RetryingApi | None = None
         self._identity: Mapping[str, str] | None = None
         self._roles: dict[str, str] = {}
         # Re-entrant: making a client asks for the boto session.
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         # Held during calls to AWS that are made once per session. It is never acquired while `_lock` is held, so that
         # a thread that needs only a client does not wait for an answer.
-        self._asking = threading.RLock()
+        self._asking = ForkSafeLock()
+        reset_after_fork(self)
 
     @property
     def config(self) -> Config:
@@ -240,14 +242,14 @@ class Session:
     def poller(self) -> Poller:
         """The one poller for the status of every job that is watched through this session."""
         with self._lock:
-            if self._poller is None or self._poller[0] != os.getpid():  # a forked process has no thread of its parent
+            if self._poller is None:
                 from processing.watching.status.poller import Poller
 
                 connect = getattr(self._event_source, "connect", None)
                 if connect is not None:
                     connect(self.api)
-                self._poller = (os.getpid(), Poller(self.api, self.polling, event_source=self._event_source))
-            return self._poller[1]
+                self._poller = Poller(self.api, self.polling, event_source=self._event_source)
+            return self._poller
 
     @property
     def api(self) -> RetryingApi:
@@ -485,7 +487,7 @@ class Session:
         return session
 
     def _find_region(self) -> str:
-        given_client = self._clients.get("sagemaker") if self._boto_session is None else None
+        given_client = self._given_client if self._boto_session is None else None
         region = given_client.meta.region_name if given_client is not None else self.boto_session.region_name
         if not region:
             raise ConfigurationError(
@@ -494,9 +496,23 @@ class Session:
             )
         return str(region)
 
+    def _after_fork(self) -> None:
+        # The lock that makes clients is free now, and a client is made at its next use.
+        self._clients = {}
+        self._poller = None  # its waiting threads are the parent's
+        self._boto_session = self._given_boto_session
+        if self._boto_session is not None:
+            from processing.aws.connections import reconnect_credentials
+
+            reconnect_credentials(self._boto_session)
+
     def _make_client(self, service: str) -> Any:
         from botocore.config import Config
 
+        if service == "sagemaker" and self._given_client is not None:  # in a forked child
+            from processing.aws.connections import reconnected_client
+
+            return reconnected_client(self._given_client, "sagemaker_client")
         config = Config(
             retries={"total_max_attempts": 1, "mode": "standard"},
             connect_timeout=CONNECT_TIMEOUT,

@@ -106,7 +106,7 @@ def make_bundle(members: Iterable[Member], *, limit: int | None = None) -> Bundl
         path, body, sha256, size = sink.close()
         bundle = Bundle(path, body, sha256, size, entries)
         if path is not None:
-            weakref.finalize(bundle, _remove, path)
+            weakref.finalize(bundle, _remove_own, path, os.getpid())
         cleanup.pop_all()
     return bundle
 
@@ -335,6 +335,11 @@ def _disk_errors() -> Iterator[None]:
             f"the code could not be bundled: nothing can be written to {place} ({error.strerror or error}); "
             "TMPDIR in the environment names another folder"
         ) from error
+
+
+def _remove_own(path: Path, pid: int) -> None:
+    if pid == os.getpid():  # a forked child ends while its parent may be uploading the bundle
+        _remove(path)
 
 
 def _remove(path: Path) -> None:

@@ -136,7 +136,7 @@ class ObstoreClient:
             raise ConfigurationError(
                 "PROCESSING_TRANSFERS: 'fast' needs obstore; install it with `pip install sm-processing[fast]`"
             )
-        if choice == "core" or not installed or not _has_default_connection(api):
+        if choice == "core" or not installed or not _runtime_works() or not _has_default_connection(api):
             return cls(None)
         return cls(api, few_files=_FEW_FILES if choice == "auto" else 0)
 
@@ -194,6 +194,7 @@ class ObstoreClient:
         if upload.claim is not None:
             attributes[CLAIM_METADATA] = upload.claim
         with self._attempt(on_throttle) as attempt:
+            _use_runtime()
             obstore.put(
                 store,
                 upload.target.key,
@@ -222,6 +223,7 @@ class ObstoreClient:
 
         content = b""
         with self._attempt(on_throttle) as attempt:
+            _use_runtime()
             content = bytes(obstore.get(store, listed.key, options={"if_match": listed.etag}).bytes())
         if not attempt.succeeded:
             return None
@@ -253,7 +255,10 @@ class ObstoreClient:
         attempt = _Attempt()
         try:
             yield attempt
-        except Exception as error:  # noqa: BLE001 - botocore repeats the request and raises its own error
+        except BaseException as error:
+            # A panic of Rust's, such as for a runtime from before a fork, is no subclass of Exception.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             logger.debug("obstore: %s", error)
             if _is_throttled(error):
                 on_throttle()
@@ -264,12 +269,25 @@ class ObstoreClient:
             attempt.succeeded = True
 
 
+# The process whose threads run obstore's requests: they do not exist in its forked children. None before the first one.
+_runtime_process: int | None = None
+
+
+def _use_runtime() -> None:
+    global _runtime_process  # noqa: PLW0603 - obstore's runtime is global, too
+    _runtime_process = _runtime_process or os.getpid()
+
+
+def _runtime_works() -> bool:
+    return _runtime_process in {None, os.getpid()}
+
+
 @attrs.define
 class _Attempt:
     succeeded: bool = False
 
 
-def _is_throttled(error: Exception) -> bool:
+def _is_throttled(error: BaseException) -> bool:
     return re.search(r"\b(503|429|509)\b|SlowDown", str(error)) is not None
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import processing
+from forked import in_child
 from processing.clock import SYSTEM_CLOCK
 from processing.testing.clock import VirtualClock
 from processing.testing.simulation import SimulatedAws
@@ -276,13 +277,12 @@ def test_listeners_and_waiting_threads_share_the_calls() -> None:
     assert world.aws.calls["DescribeProcessingJob"] < 40
 
 
-def test_a_session_has_one_poller_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_has_one_poller_for_each_process() -> None:
     """It is made at first use; a forked process, which has no threads of its parent, makes another one."""
     session = SimulatedAws(VirtualClock()).session()
     ours = session.poller
     assert session.poller is ours
-    monkeypatch.setattr("os.getpid", lambda: -1)
-    assert session.poller is not ours
+    assert not in_child(lambda: session.poller is ours)
 
 
 def test_an_event_source_needs_a_wait_method() -> None:

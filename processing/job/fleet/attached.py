@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import copy
 import logging
-import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from processing.forks import ForkSafeLock
 from processing.job.submit import differences
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class AttachedJobs:
     def __init__(self, session: Session, processor: Any) -> None:
         self._session = session
         self._processor = processor
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._count = self._compared = 0
         self._created: list[dt.datetime] = []
         self._changed: dict[str, list[str]] = {}

@@ -19,6 +19,7 @@ import attrs
 
 from processing.aws.rate_limit import FairLock
 from processing.exceptions import CredentialsError, NameTakenError, SubmissionError
+from processing.forks import reset_after_fork
 from processing.job.fleet.attached import AttachedJobs
 from processing.job.fleet.attempts import latest_attempt, next_attempt
 from processing.job.fleet.runs import SET_BY_FLEET
@@ -194,6 +195,20 @@ class FleetSubmission:
         self._threads = [threading.Thread(target=self._work, name=f"submission-{n}") for n in range(count)]
         self._running_threads = count
         self._active = count > 0
+        reset_after_fork(self)
+
+    def _after_fork(self) -> None:
+        """Leave the submission to the parent, whose threads go on. This process knows the jobs until now."""
+        self._callback_lock = threading.Lock()
+        self._changed = threading.Condition()
+        self.end()
+        if self._active:
+            self._active = False
+            self._error = SubmissionError(
+                "the process that was forked submits the jobs of this fleet, and this child does not see the later "
+                "ones; wait in that process, or find the jobs with Fleet.attach",
+                job_name="",
+            )
 
     def repeated(
         self, existing: Mapping[str, JobSummary], failed: Collection[str], known: Collection[str]

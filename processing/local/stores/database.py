@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from processing.exceptions import EngineError
 from processing.local.errors import disk_full, folder_gone
+from processing.local.stores.fork_gate import GATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ _ROOM_BYTES = 1 << 16
 _ERRORS_WITHOUT_ROOM = ("disk I/O error", "unable to open database file")
 
 _abandoned: list[list[sqlite3.Connection]] = []
-"""Connections that a forked child inherited. SQLite forbids a child to use them, and to close them, too."""
+"""Connections of a parent that forked during a transaction. SQLite forbids its child to use and to close them."""
 
 _write_locks: dict[str, threading.Lock] = {}
 """The lock that this process's writers wait for, by database file."""
@@ -105,6 +106,7 @@ class Database:
         self._file: tuple[int, int] | None = None
         self._idle: list[sqlite3.Connection] = []
         self._closer = weakref.finalize(self, _close_all, self._idle, self._pid)
+        GATE.watch(self)
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -182,6 +184,11 @@ class Database:
 
     @contextlib.contextmanager
     def _lend(self) -> Iterator[sqlite3.Connection]:
+        with GATE.transaction(), self._lend_one() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _lend_one(self) -> Iterator[sqlite3.Connection]:
         if self._pid != os.getpid():
             self._leave_to_parent()
         if self._idle and self._file != _identity(self.path):
@@ -278,7 +285,7 @@ def give_space_back(path: Path) -> None:
 
     A file from before incremental vacuum was enabled is rewritten once, if a quarter of it is free.
     """
-    with contextlib.closing(connect(path)) as connection:
+    with GATE.transaction(), contextlib.closing(connect(path)) as connection:
         if _pragma(connection, "auto_vacuum") == 0:
             if _pragma(connection, "freelist_count") * 4 >= _pragma(connection, "page_count"):
                 connection.execute("PRAGMA auto_vacuum=INCREMENTAL")

@@ -7,12 +7,12 @@ Most lines are only shown, and `messages` and `streams` suffice for that. A line
 
 from __future__ import annotations
 
-import functools
 import operator
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
+from processing._utils import lazy
 from processing.watching.events import LogEvent
 
 if TYPE_CHECKING:
@@ -104,12 +104,12 @@ class LogBatch:
         """The names of the jobs that the lines belong to."""
         return {self.origins[stream].job_name for stream in set(self.streams)}
 
-    @functools.cached_property
+    @lazy
     def streams(self) -> list[str]:
         """The stream of each selected line."""
         return list(map(_stream, self._selected_records()))
 
-    @functools.cached_property
+    @lazy
     def messages(self) -> list[str]:
         """The text of each selected line."""
         return list(map(_message, self._selected_records()))

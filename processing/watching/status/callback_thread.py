@@ -8,6 +8,8 @@ import math
 import threading
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from processing.forks import reset_after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -50,6 +52,11 @@ class CallbackThread(Generic[ListenerT]):
         self._alarms: list[tuple[float, int, ListenerT]] = []
         self._tickets = itertools.count()
         self._thread: threading.Thread | None = None
+        reset_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._thread = None
+        self.listeners, self._alarms = set(), []  # their event loops run in the parent
 
     def update(self, listener: ListenerT) -> None:
         """Add, change or remove a listener, by its present callback and alarm."""

@@ -16,6 +16,7 @@ import attrs
 from processing._utils import type_name
 from processing.aws.retry import FailureKind, RetryingApi, classify
 from processing.exceptions import ConfigurationError
+from processing.forks import ForkSafeLock, reset_after_fork
 from processing.watching.status.eventbridge_event import read_event
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class EventBridgeSource:
         self._client = sqs_client
         self._api: RetryingApi | None = None
         # Guards all below. It is acquired while a condition's lock is held, never the other way round.
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         # By condition of each poller that waits, the names of the jobs with events since its last wait.
         self._changed: weakref.WeakKeyDictionary[Condition, set[str]] = weakref.WeakKeyDictionary()
         self._thread: threading.Thread | None = None
@@ -66,6 +67,15 @@ class EventBridgeSource:
         self._last_wait_ended = 0.0
         self._given_up = False
         self._warned_of_others = False
+        reset_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._changed = weakref.WeakKeyDictionary()
+        self._thread, self._waiting = None, 0
+        if self._client is not None:
+            from processing.aws.connections import reconnected_client
+
+            self._client = reconnected_client(self._client, "sqs_client")
 
     def connect(self, api: RetryingApi) -> None:
         """Use a session's calls to read the queue. `Session(event_source=...)` calls this."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Protocol
 
+from processing.forks import free_lock, reset_after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -51,6 +53,14 @@ class LeaderElection:
         self._clock = clock
         self._new_work = threading.Condition(self.lock)  # the leader sleeps on it
         self._followers: dict[object, threading.Condition] = {}
+        reset_after_fork(self)
+
+    def _after_fork(self) -> None:
+        # The other threads, one of which may lead, stay in the parent.
+        self.lock = free_lock(self.lock)
+        self.has_leader = False
+        self._new_work = threading.Condition(self.lock)
+        self._followers = {}
 
     def wake_leader(self) -> None:
         """Make the leader ask the work again when it is due."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
+from processing.forks import reset_after_fork
 from processing.watching.events import StatusChanged
 from processing.watching.status.callback_thread import CallbackThread
 from processing.watching.status.leader import LeaderElection
@@ -196,8 +197,8 @@ class Poller:
         self._subscribers: dict[str, tuple[SubscriptionState, ...]] = {}  # by name of the job
         self._leader: SubscriptionState | None = None  # None also while the callback thread leads
         self._election = LeaderElection(self, api.clock)
-        self._lock = self._election.lock
         self._callbacks: CallbackThread[SubscriptionState] = CallbackThread(self._election, api.clock)
+        reset_after_fork(self)
 
     def subscribe(self, targets: Iterable[Target], *, deadline: float | None = None) -> Subscription:
         """Return a subscription to the status changes of jobs. The first `wait` makes the first call.
@@ -210,6 +211,13 @@ class Poller:
         state = SubscriptionState(deadline=math.inf if deadline is None else deadline)
         self.add(state, targets)
         return Subscription(self, state)
+
+    @property
+    def _lock(self) -> threading.RLock:
+        return self._election.lock
+
+    def _after_fork(self) -> None:
+        self._leader = self._due_call = None
 
     # The methods of subscriptions.
 

@@ -1,0 +1,67 @@
+"""The HTTP connections of boto3 objects that the user made: replaced in a forked child.
+
+A client has a pool of connections, which parent and child would share after a fork. The clients of this package are
+made anew in the child. An object of the user's keeps its settings, credentials and event handlers, and gets a pool of
+its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from typing import Any
+
+from processing.exceptions import ConfigurationError
+
+
+def reconnected_client(client: Any, field: str) -> Any:
+    """Return a copy of a boto3 client with connections of its own.
+
+    Args:
+        client: the client.
+        field: the parameter that the user gave it as.
+
+    Raises:
+        ConfigurationError: the object is not a client of the installed botocore, so its connections are not known.
+    """
+    try:
+        renewed = object.__new__(type(client))  # `copy.copy` asks a client without attributes for one, for ever
+        vars(renewed).update(vars(client))
+        renewed._endpoint = copy.copy(client._endpoint)  # noqa: SLF001
+        renewed._endpoint.http_session = _reconnected(client._endpoint.http_session)  # noqa: SLF001
+        _free_refresh_lock(client._request_signer._credentials)  # noqa: SLF001
+    except AttributeError as error:
+        raise ConfigurationError(
+            f"{field}: was made before this process was forked, and its connections cannot be replaced; "
+            "make the client after the fork"
+        ) from error
+    return renewed
+
+
+def reconnect_credentials(boto_session: Any) -> None:
+    """Replace the lock and the connections by which a boto3 session refreshes its credentials."""
+    core: Any = getattr(boto_session, "_session", None)
+    _free_refresh_lock(getattr(core, "_credentials", None))
+    # The component exists only once credentials have been searched.
+    resolver = getattr(getattr(core, "_components", None), "_components", {}).get("credential_provider")
+    for provider in getattr(resolver, "providers", ()):
+        for name in ("_role_fetcher", "_fetcher"):  # of the instance's and the container's metadata service
+            fetcher: Any = getattr(provider, name, None)
+            if hasattr(fetcher, "_session"):
+                fetcher._session = _reconnected(fetcher._session)  # noqa: SLF001
+
+
+def _reconnected(http_session: Any) -> Any:
+    """Return a copy of botocore's HTTP session with a new pool. To close the old one could wait for a lock for ever."""
+    from urllib3 import PoolManager
+
+    renewed = copy.copy(http_session)
+    renewed._proxy_managers = {}  # noqa: SLF001
+    renewed._manager = PoolManager(**http_session._get_pool_manager_kwargs())  # noqa: SLF001
+    renewed._manager.pool_classes_by_scheme = http_session._pool_classes_by_scheme  # noqa: SLF001
+    return renewed
+
+
+def _free_refresh_lock(credentials: Any) -> None:
+    if hasattr(credentials, "_refresh_lock"):
+        credentials._refresh_lock = threading.Lock()  # noqa: SLF001
