@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
 
@@ -45,6 +44,8 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         OSError: the file cannot be written; an earlier one is unchanged.
     """
+    import tempfile  # loads zlib, bz2 and lzma, and `import processing` stays cheap
+
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     part = Path(name)

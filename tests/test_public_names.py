@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,15 @@ def test_type_checkers_see_the_same_names() -> None:
     seen = {alias.name: node.module for node in imports for alias in node.names}
     modules = dict.fromkeys(processing._MODULES, "processing")
     assert seen == {**modules, **processing._MODULE_OF}
+
+
+EXPENSIVE = ("boto3", "botocore", "email", "importlib.metadata", "json", "socket", "tempfile", "tenacity", "zipfile")
+NOT_NEEDED = ("processing.images", "processing.job", "processing.local", "processing.request.build")
+
+
+def test_a_processor_is_imported_alone() -> None:
+    """The import of a processor loads neither expensive modules nor those that only a run needs."""
+    names = set(EXPENSIVE + NOT_NEEDED)
+    program = f"import sys; from processing import ScriptProcessor; print({names} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

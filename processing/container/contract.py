@@ -11,7 +11,6 @@ because every module may import this one.
 from __future__ import annotations
 
 import codecs
-import json
 import os
 import posixpath
 import re
@@ -119,6 +118,8 @@ def write_config(ml_root: str, config: Mapping[str, Any], number: int, count: in
 
 
 def _write_json(path: str, value: Any) -> None:
+    import json  # needed on a host only, whereas `import processing` needs the constants
+
     with open(path, "w", encoding="utf-8") as file:
         json.dump(value, file)
 

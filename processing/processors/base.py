@@ -107,7 +107,7 @@ class BaseProcessor:
             self._request(arguments)  # it raises all findings without a call; a hook of the user's may add arguments
 
         def prepare(name: str | None) -> Launch:
-            launch = self._prepare(attrs.evolve(arguments, job_name=name))
+            launch = self._prepare(arguments._replace(job_name=name))
             return launch if progress is None else attrs.evolve(launch, progress=progress)
 
         with self._missing_first():

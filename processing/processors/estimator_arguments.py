@@ -6,9 +6,7 @@ The class is never instantiated. It only names the framework whose image runs th
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, ParamSpec
-
-import attrs
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 from processing._utils import type_name
 from processing.exceptions import ConfigurationError
@@ -76,8 +74,7 @@ def accepts_estimator_order(initialise: Callable[P, None]) -> Callable[P, None]:
     return initialise_in_either_order
 
 
-@attrs.frozen
-class EstimatorArguments:
+class EstimatorArguments(NamedTuple):
     """The parameters of `FrameworkProcessor` that only the form of `sagemaker` 2.x has.
 
     Args:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from processing import default_sessions
 from processing.exceptions import ConfigurationError
 from processing.models import RunArgs
@@ -349,10 +347,10 @@ def _with_v2_positions(options: CodeOptions) -> CodeOptions:
     `entry_point`.
     """
     if isinstance(options.requirements, dict) and options.git_config is None:
-        options = attrs.evolve(options, git_config=options.requirements, requirements=None)
+        options = options._replace(git_config=options.requirements, requirements=None)
     entry_point = options.entry_point
     if isinstance(entry_point, str) and entry_point.startswith("arn:") and options.codeartifact_repo_arn is None:
-        options = attrs.evolve(options, codeartifact_repo_arn=entry_point, entry_point=None)
+        options = options._replace(codeartifact_repo_arn=entry_point, entry_point=None)
     return options
 
 

@@ -6,8 +6,6 @@ import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from processing._utils import StrPath, type_name
 from processing.container.bootstrap import ARCHIVE, NAME, Payload, bootstrap
 from processing.exceptions import ConfigurationError
@@ -347,7 +345,7 @@ class ScriptProcessor(Processor):
             **newer,
         )
         self._packed = code != hooks.code
-        return attrs.evolve(hooks, job_name=name, code=code, inputs=inputs)
+        return hooks._replace(job_name=name, code=code, inputs=inputs)
 
     def _needs_bundle(self, code: Any, options: CodeOptions) -> bool:
         """Return True if the code travels as a bundle."""

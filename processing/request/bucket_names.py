@@ -9,14 +9,16 @@ import re
 
 SCHEME = "s3://"
 
+# Texts, which `re` compiles on first use: `import processing` loads this module.
+
 # An access point in the place of a bucket, as the AWS CLI, s3fs and awswrangler write it. Its ARN contains slashes.
-_ACCESS_POINT = re.compile(
+_ACCESS_POINT = (
     r"arn:[^:/\s]+:s3(?:-object-lambda|-outposts)?:[^:/\s]*:\d{12}:(?:outpost[/:][\w-]+[/:])?accesspoint[/:][\w.-]+"
 )
-_BUCKET_ARN = re.compile(r"arn:[^:/\s]+:s3:[^:/\s]*:[^:/\s]*:([^:/\s]+)")
+_BUCKET_ARN = r"arn:[^:/\s]+:s3:[^:/\s]*:[^:/\s]*:([^:/\s]+)"
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html. The lower limit of three characters is
 # not checked: a short name is a placeholder, and S3 answers at once that there is no such bucket.
-_BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
+_BUCKET = r"(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?"
 _LONGEST_BUCKET = 63
 _NAMING = "a bucket's name has 3 to 63 lower-case letters, digits, dots and hyphens"
 
@@ -29,7 +31,7 @@ def is_s3(text: object) -> bool:
 def split_s3_uri(uri: str) -> tuple[str, str]:
     """Return the bucket and the key of an `s3://` URI. The ARN of an access point counts as a bucket."""
     rest = uri[len(SCHEME) :]
-    access_point = _ACCESS_POINT.match(rest)
+    access_point = re.match(_ACCESS_POINT, rest)
     if access_point is not None and rest[access_point.end() :][:1] in ("", "/"):
         return access_point[0], rest[access_point.end() + 1 :]
     bucket, _, key = rest.partition("/")
@@ -38,7 +40,7 @@ def split_s3_uri(uri: str) -> tuple[str, str]:
 
 def is_access_point(bucket: str) -> bool:
     """Return whether a bucket is the ARN of an access point."""
-    return _ACCESS_POINT.fullmatch(bucket) is not None
+    return re.fullmatch(_ACCESS_POINT, bucket) is not None
 
 
 def bucket_problem(bucket: str) -> str | None:
@@ -46,9 +48,9 @@ def bucket_problem(bucket: str) -> str | None:
 
     The ARN of an access point is accepted.
     """
-    if is_access_point(bucket) or (len(bucket) <= _LONGEST_BUCKET and _BUCKET.fullmatch(bucket)):
+    if is_access_point(bucket) or (len(bucket) <= _LONGEST_BUCKET and re.fullmatch(_BUCKET, bucket)):
         return None
-    of_bucket = _BUCKET_ARN.fullmatch(bucket)
+    of_bucket = re.fullmatch(_BUCKET_ARN, bucket)
     if of_bucket is not None:
         return f"{bucket!r} is the ARN of a bucket; write its name, {of_bucket[1]!r}"
     if bucket.startswith("arn:"):
