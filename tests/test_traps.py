@@ -375,3 +375,24 @@ def test_keys_are_on_no_command_line(tmp_path: pathlib.Path) -> None:
     assert not any("sesame" in word for word in launch.argv)
     assert "AWS_SECRET_ACCESS_KEY" in launch.argv
     assert launch.env["AWS_SECRET_ACCESS_KEY"] == "sesame"
+
+
+def test_the_lock_of_an_editor_stops_no_run(engine: LocalSession, tmp_path: pathlib.Path) -> None:
+    """Links that lead nowhere stay behind in code, dependencies and data; a script's name may begin with a dash."""
+    for folder in ("code", "lib", "data"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.txt").write_text("1")
+        for link in (".#main.py", "z.lnk"):
+            (tmp_path / folder / link).symlink_to("me@host.1234:1")
+    check = "import os; print(sorted(os.listdir('.')), os.listdir('lib'), os.listdir('/opt/ml/processing/input/d'))"
+    (tmp_path / "code" / "-main.py").write_text(check)
+    for reuse in (False, True):
+        job = here(engine).run(
+            "-main.py",
+            source_dir=tmp_path / "code",
+            dependencies=[tmp_path / "lib"],
+            inputs=[ProcessingInput(tmp_path / "data", "/opt/ml/processing/input/d", reuse=reuse)],
+            logs=False,
+        )
+        listed = [line.message for line in job.logs()]
+        assert listed == ["['-main.py', 'lib', 'sourcedir.tar.gz', 'x.txt'] ['x.txt'] ['x.txt']"]

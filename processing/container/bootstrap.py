@@ -143,7 +143,7 @@ def bootstrap(command: Sequence[str], payload: Payload) -> str:
     steps.append(_install(payload.requirements))
     if payload.entry_point is not None:
         steps.append("step=%s\n. %s\n" % (_quoted("run", payload.entry_point), shlex.quote("./" + payload.entry_point)))
-    started = " ".join(shlex.quote(word) for word in [*command, payload.script])
+    started = " ".join([*map(shlex.quote, command), _file_word(payload.script)])
     steps.append('step=%s\nexec %s "$@"\n' % (_quoted("start", command[0]), started))
     return "\n".join(steps)
 
@@ -161,7 +161,7 @@ def _unpack(archive: Optional[str]) -> str:
 def _unpack_step(archive: str) -> str:
     end = next(end for end in _UNPACKERS if archive.lower().endswith(end))
     possible, unpack, module = _UNPACKERS[end]
-    file = shlex.quote("./" + archive if archive.startswith("-") else archive)
+    file = _file_word(archive)
     to = " ." if module == "zipfile" else ""
     step = _quoted("unpack", archive)
     return _UNPACK.format(step=step, possible=possible, unpack=unpack % file, module=module, archive=file, to=to)
@@ -179,13 +179,22 @@ def is_other_archive(name: str) -> bool:
 
 def _install(requirements: Optional[str]) -> str:
     file = requirements or "requirements.txt"
-    install = _INSTALL.format(step=_quoted("install", file), file=shlex.quote(file))
+    install = _INSTALL.format(step=_quoted("install", file), file=_file_word(file))
     return install if requirements is not None else _if_exists(file, install)
 
 
 def _if_exists(file: str, step: str) -> str:
     lines: List[str] = ["    " + line for line in step.splitlines()]
     return "\n".join(["if [ -f %s ]; then" % file, *lines, "fi\n"])
+
+
+def _file_word(name: str) -> str:
+    """Return a file's name as a word of the shell.
+
+    Without `./` before it, a program would take a name that begins with `-` or `+` for an option, and one with a colon
+    for a URL or another host's file.
+    """
+    return shlex.quote("./" + name if name.startswith(("-", "+")) or ":" in name else name)
 
 
 def _quoted(verb: str, what: str) -> str:

@@ -59,7 +59,7 @@ def clone(git_config: Any) -> Iterator[Path | None]:
 def _refuse_links_out_of(root: Path) -> None:
     """Raise an error for a link out of the repository.
 
-    A bundle follows links, so it would contain the user's other files.
+    A bundle follows links, so it would contain the user's other files. It leaves out links that lead nowhere.
     """
 
     def fail(error: OSError) -> None:
@@ -70,7 +70,7 @@ def _refuse_links_out_of(root: Path) -> None:
     inside = root.resolve()
     for folder, folders, files in os.walk(root, onerror=fail):
         for path in (Path(folder, name) for name in [*folders, *files]):
-            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            if path.is_symlink() and path.exists() and not path.resolve().is_relative_to(inside):
                 raise StagingError(
                     "git_config: a link leads out of the repository",
                     [(path.relative_to(root).as_posix(), f"leads to {os.readlink(path)}")],  # noqa: PTH115 - the target as it is written

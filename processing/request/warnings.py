@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import warnings
 from contextvars import ContextVar
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+logger = logging.getLogger(__name__)
 
 _COLLECTED: ContextVar[list[str] | None] = ContextVar("_COLLECTED", default=None)
 
@@ -26,6 +29,19 @@ def warn_user(text: str) -> None:
     collected = _COLLECTED.get()
     if collected is None:
         warnings.warn(text, UserWarning, stacklevel=_user_stack_level())
+    elif text not in collected:
+        collected.append(text)
+
+
+def notify_user(text: str) -> None:
+    """Log a notice, which ends no run even if warnings are errors, or add it to the warnings being collected.
+
+    Args:
+        text: the notice.
+    """
+    collected = _COLLECTED.get()
+    if collected is None:
+        logger.warning("%s", text)
     elif text not in collected:
         collected.append(text)
 

@@ -164,8 +164,10 @@ def _is_excluded_by_name(path: Path, *, is_dir: bool) -> bool:
 def _read_rules(file: Path) -> tuple[_Rule, ...]:
     """Return the rules of an ignore file; none if there is no such file."""
     try:
+        if not file.is_file():  # opening a pipe would wait for its writer
+            return ()
         text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    except (FileNotFoundError, NotADirectoryError):
         return ()
     except OSError as error:
         raise StagingError("an ignore file could not be read", [(str(file), error.strerror or str(error))]) from error
@@ -202,6 +204,8 @@ def _matches(rule: _Rule, name: str) -> bool:
 
 def _holds_private_key(path: Path) -> bool:
     try:
+        if not path.is_file():  # opening a pipe would wait for its writer
+            return False
         with path.open("rb") as file:
             return b"PRIVATE KEY-----" in file.read(_LONGEST_KEY)
     except OSError:  # bundling reports it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from processing.exceptions import CodeNotFoundError, ConfigurationError, StagingError
+from processing.exceptions import CodeNotFoundError, ConfigurationError, StagingError, listed
 from processing.request.bucket_names import is_s3
 from processing.request.s3_uri import S3Uri
+from processing.request.warnings import notify_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,24 +43,30 @@ class LocalSource:
     def files(self, rules: IgnoreRules | None = None) -> Iterator[tuple[Path, str]]:
         """Yield every file as its path and its name relative to the source, sorted by name, with forward slashes.
 
-        Symbolic links are followed, but not into a directory that contains the link. Sockets, pipes and the like are
-        left out, and so is the embedded engine's home.
+        Symbolic links are followed, but not into a directory that contains the link. The embedded engine's home is left
+        out. So are entries without content: links that lead nowhere, such as the locks of editors, sockets, pipes and
+        devices. One notice names them at the end.
 
         Args:
             rules: the rules that exclude files of a directory; None for no rules.
 
         Raises:
-            StagingError: a directory cannot be listed, or a link is broken. The error is raised when the walk reaches
-                it.
+            StagingError: a directory cannot be listed, or a file cannot be accessed. The error is raised when the walk
+                reaches it.
         """
-        if self.is_dir:
-            yield from _walk(self.path, "", (), rules)
-        elif _is_file(self.path):
-            yield self.path, self.path.name
+        if not self.is_dir:
+            if _obstacle(self.path) is None:
+                yield self.path, self.path.name
+            return
+        left_out: list[str] = []
+        yield from _walk(self.path, "", (), rules, left_out)
+        if left_out:
+            count = f"{len(left_out)} {'entries stay' if len(left_out) > 1 else 'entry stays'} behind"
+            notify_user(f"{self.path}: {count}: {'; '.join(listed(left_out))}")
 
 
 def _walk(
-    directory: Path, prefix: str, above: tuple[tuple[int, int], ...], rules: IgnoreRules | None
+    directory: Path, prefix: str, above: tuple[tuple[int, int], ...], rules: IgnoreRules | None, left_out: list[str]
 ) -> Iterator[tuple[Path, str]]:
     try:
         status = directory.stat()
@@ -73,13 +81,14 @@ def _walk(
         path, is_dir = Path(found_path), sorting_name.endswith("/")
         if rules is not None and rules.excludes(path, prefix + name, is_dir=is_dir):
             continue
-        if is_dir:
-            if _is_engine(path):
-                continue
-            inner = f"{prefix}{name}/"
-            yield from _walk(path, inner, (*above, identity), rules and rules.below(path, inner))
-        elif _is_file(path):
+        obstacle = None if is_dir else _obstacle(path)
+        if obstacle is not None:
+            left_out.append(f"{_printable(prefix + name)} ({obstacle})")
+        elif not is_dir:
             yield path, prefix + name
+        elif not _is_engine(path):
+            inner = f"{prefix}{name}/"
+            yield from _walk(path, inner, (*above, identity), rules and rules.below(path, inner), left_out)
 
 
 def _is_engine(directory: Path) -> bool:
@@ -100,12 +109,26 @@ def _sorting_name(entry: os.DirEntry[str]) -> str:
         return entry.name
 
 
-def _is_file(path: Path) -> bool:
+_LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+
+
+def _obstacle(path: Path) -> str | None:
+    """Return the reason why a directory's entry has no content to upload; None for a file.
+
+    Raises:
+        StagingError: there may be content, and it cannot be accessed.
+    """
     try:
-        return stat.S_ISREG(path.stat().st_mode)
+        return None if stat.S_ISREG(path.stat().st_mode) else "a socket, a pipe or a device"
     except OSError as error:
-        reason = "a symbolic link that leads nowhere" if path.is_symlink() else error.strerror or str(error)
-        raise StagingError("a file could not be read", [(str(path), reason)]) from error
+        if error.errno in _LEADS_NOWHERE:
+            return "a symbolic link that leads nowhere" if path.is_symlink() else "it has vanished"
+        raise StagingError("a file could not be read", [(str(path), error.strerror or str(error))]) from error
+
+
+def _printable(name: str) -> str:
+    """Return a name for a message, with escapes for bytes that are not UTF-8 and for control characters."""
+    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def resolve_source(source: Any, field: str) -> LocalSource | S3Uri:

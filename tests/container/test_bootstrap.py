@@ -149,6 +149,40 @@ def test_requirements_txt_needs_not_be_named(container: Container) -> None:
     assert lines == ["-m pip install --disable-pip-version-check -r requirements.txt", "R x.R"]
 
 
+ODD_NAMES = [
+    "-clean.py",
+    "--help",
+    "+x.py",
+    "a b.py",
+    "a\nb.py",
+    "it's.py",
+    '"q".py',
+    "$HOME.py",
+    "`id`.py",
+    "%s.py",
+    "a:b.py",
+]
+
+
+@pytest.mark.parametrize("name", [*ODD_NAMES, "-d/x.py"])
+def test_a_name_is_never_an_option(container: Container, name: str) -> None:
+    """The program runs the script with that very name, whatever characters are in it, and gets its arguments."""
+    container.bundle({name: "import sys; print(sys.argv[1:])"})
+    ran = container.run(["python3", "-u"], Payload(name), "-a", "b")
+    assert (ran.stdout, ran.returncode) == ("['-a', 'b']\n", 0), ran.stderr
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_requirements_and_entry_points_are_never_options(container: Container, name: str) -> None:
+    """pip and the shell read the file of that name. pip takes a name with a scheme for a URL."""
+    container.bundle({"x.py": "", "set.sh": "", "file:r.txt": "", name: "true\n"})
+    container.program("python3.99", 'printf "%s|" "$@"')
+    for requirements in (name, "file:r.txt"):
+        ran = container.run(["python3.99"], Payload("x.py", requirements=requirements, entry_point=name))
+        file = f"./{requirements}" if requirements.startswith(("-", "+")) or ":" in requirements else requirements
+        assert ran.stdout == f"-m|pip|install|--disable-pip-version-check|-r|{file}|x.py|"
+
+
 def test_a_failed_installation_ends_the_job(container: Container) -> None:
     """The script does not run without what it requires; pip's exit code is the job's."""
     container.bundle({"x.py": "print('ran')", "requirements.txt": ""})
@@ -245,7 +279,19 @@ def test_no_path_of_its_own() -> None:
 
 @pytest.mark.parametrize("programs", [True, False])
 @pytest.mark.parametrize(
-    "name", ["a.tar.gz", "A.TAR.GZ", "a.tgz", "a.tar", "a.tar.bz2", "a.tar.xz", "a b.zip", "-a.zip"]
+    "name",
+    [
+        "a.tar.gz",
+        "A.TAR.GZ",
+        "a.tgz",
+        "a.tar",
+        "a.tar.bz2",
+        "a.tar.xz",
+        "a b.zip",
+        "-a.zip",
+        "-a.tar.gz",
+        "host:a.tar.gz",
+    ],
 )
 def test_every_archive_is_unpacked(name: str, programs: bool, tmp_path: Path) -> None:
     """Each kind of archive is unpacked by the image's own programs, or by Python where it has none."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from processing import ConfigurationError, StagingError
 from processing.staging.code_files import code_members
+from processing.staging.ignore_rules import load_ignore_rules
 from processing.staging.sources import LocalSource
 
 
@@ -287,3 +288,12 @@ def test_git_says_the_same(repository: Path, files: set[str], root: str, nested:
         assert names(repository) == expected
     except ConfigurationError:
         assert expected == []
+
+
+@pytest.mark.parametrize("name", ["id_rsa", "server.pem", ".processingignore"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    """A pipe with the name of a key or an ignore file has no writer."""
+    (tmp_path / "main.py").write_text("1")
+    os.mkfifo(tmp_path / name)
+    found = LocalSource(tmp_path, is_dir=True).files(load_ignore_rules(tmp_path))
+    assert [entry for _, entry in found] == ["main.py"]

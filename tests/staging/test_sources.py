@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processing import CodeNotFoundError, ConfigurationError, StagingError
+from processing import CodeNotFoundError, ConfigurationError
 from processing.request.s3_uri import S3Uri
 from processing.staging.sources import (
     LocalSource,
@@ -227,21 +227,37 @@ def test_two_links_to_one_directory_are_two_copies(tree: Path) -> None:
     assert {"b/1.txt", "again/1.txt"} <= set(names(tree))
 
 
-@pytest.mark.parametrize("target", ["nowhere", "broken"])
-def test_a_link_to_nothing_is_named(tree: Path, target: str) -> None:
-    """A link that leads nowhere, or to itself, is an error that names it."""
-    (tree / "broken").symlink_to(tree / target)
-    source = LocalSource(tree, is_dir=True)
-    with pytest.raises(StagingError, match="broken: a symbolic link that leads nowhere"):
-        list(source.files())
+@pytest.mark.parametrize("name", [".#a.txt", "z.lnk", "b/m", b"bad-\xff"])
+@pytest.mark.parametrize("target", ["me@host.1234:1", "{name}", "a.txt/below", "../../gone"])
+def test_a_link_to_nothing_stays_behind(
+    tree: Path, name: str | bytes, target: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Editors lock files with such links. One notice names it, wherever it is in the order."""
+    (tree / os.fsdecode(name)).symlink_to(target.format(name=Path(os.fsdecode(name)).name))
+    expected = [".hidden", "a.txt", "b-c/3.txt", "b.txt", "b/1.txt", "b/2.txt", "b/c/d/4.txt"]
+    assert names(tree) == expected
+    shown = r"bad-\udcff" if isinstance(name, bytes) else name
+    notice = f"{tree}: 1 entry stays behind: {shown} (a symbolic link that leads nowhere)"
+    assert [record.getMessage() for record in caplog.records] == [notice]
 
 
-def test_sockets_and_pipes_are_left_out(tree: Path) -> None:
-    """Sockets and pipes are not data."""
+def test_sockets_and_pipes_stay_behind(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Sockets and pipes have no content to upload."""
     os.mkfifo(tree / "pipe")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tree / "s"))
         assert not {"pipe", "s"} & set(names(tree))
+    assert "2 entries stay behind: pipe (a socket, a pipe or a device); s (a socket" in caplog.text
+
+
+def test_a_notice_names_ten_entries(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A tree of another tool may have thousands of such links."""
+    for number in range(1000):
+        (tree / f"link-{number}").symlink_to("gone")
+    names(tree)
+    assert "1000 entries stay behind" in caplog.text
+    assert caplog.text.count("leads nowhere") == 10
+    assert "and 990 more" in caplog.text
 
 
 def test_a_pipe_as_a_source(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ can change its files without changing the objects.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import posixpath
@@ -282,9 +283,9 @@ def _local_tree(path: str) -> list[InputFile]:
             file = os.path.join(folder, name)
             try:
                 regular = stat.S_ISREG(os.stat(file).st_mode)
-            except FileNotFoundError:  # a link that leads nowhere
-                continue
             except OSError as error:
+                if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:  # a link that leads nowhere
+                    continue
                 fail(error)
             if regular:
                 found.append(InputFile(os.path.relpath(file, path).replace(os.sep, "/"), None, file))
