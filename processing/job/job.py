@@ -457,6 +457,10 @@ class ProcessingJob:
 
     def _record_end(self, outcome: Outcome, on_stop: Literal["raise", "return"]) -> ProcessingJob:
         """Record how the job ended, and raise its error if there is one."""
+        from processing.job.outcome import warn_of_empty_outputs
+
+        if self.watch_state.outcome is None:
+            warn_of_empty_outputs(self.sagemaker_session, self.job_name, outcome)
         self.watch_state = attrs.evolve(self.watch_state, outcome=outcome)
         error = self._error() if outcome.is_error(stopped=on_stop == "raise") else None
         if error is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing.container.contract import TERMINAL
+from processing.container.exit_codes import explain_reason
 from processing.exceptions import CapacityError, ConfigurationError, JobFailedError, JobStoppedError
 from processing.request.capacity import capacity_advice
 from processing.watching.checkpoint import Checkpoint
@@ -236,6 +237,8 @@ def job_error(job_name: str, description: Mapping[str, Any], tail: Sequence[str]
     reason = description.get("FailureReason")
     exit_message = description.get("ExitMessage")
     parts = [f"processing job {job_name}: {status}" + (f": {reason}" if reason else "")]
+    if explanation := explain_reason(reason or ""):
+        parts.append(explanation)
     kind: type[JobFailedError | JobStoppedError] = JobStoppedError
     if status == "Failed":
         kind = CapacityError if "CapacityError" in (reason or "") else JobFailedError
@@ -253,6 +256,17 @@ def job_error(job_name: str, description: Mapping[str, Any], tail: Sequence[str]
         exit_message=exit_message,
         log_tail=tail,
     )
+
+
+def warn_of_empty_outputs(session: Session, job_name: str, outcome: Outcome) -> None:
+    """Log one warning that names the outputs of a completed job without files, if the session knows them."""
+    if outcome.description.get("ProcessingJobStatus") != "Completed":
+        return
+    empty = session.empty_outputs(job_name)
+    if empty:
+        named = ", ".join(empty)
+        subject = f"the output {named} is" if len(empty) == 1 else f"the outputs {named} are"
+        logger.warning("processing job %s: %s empty: the job wrote no file there", job_name, subject)
 
 
 def check_timeout(timeout: float | None) -> float | None:

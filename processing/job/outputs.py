@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, overload
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from processing._utils import StrPath
     from processing.session.session import Session
     from processing.staging.progress import Progress
+
+
+logger = logging.getLogger(__name__)
 
 
 @attrs.define(slots=False)
@@ -65,7 +69,10 @@ class JobOutput(ProcessingOutput):
 
         uri = S3Uri.parse(self.destination)
         owner = self._session.expected_owner
-        return download_prefix(self._session.api, uri, to, expected_owner=owner, progress=progress)
+        files = download_prefix(self._session.api, uri, to, expected_owner=owner, progress=progress)
+        if not files and not self._session.is_local:  # the engine's session has already logged it
+            logger.warning("the output %s is empty: there is no object below %s", self.output_name, self.destination)
+        return files
 
     def as_input(self, path: StrPath, input_name: str | None = None) -> ProcessingInput:
         """Return an input for another job with the files of this output, and no others.

@@ -17,7 +17,7 @@ import attrs
 from processing._utils import type_name
 from processing.exceptions import ConfigurationError
 from processing.job.job import ProcessingJob
-from processing.job.outcome import EventHandler, check_timeout, error_of, read_checkpoint
+from processing.job.outcome import EventHandler, check_timeout, error_of, read_checkpoint, warn_of_empty_outputs
 from processing.watching.feed import Feed
 from processing.watching.logs.batch import LogBatch
 from processing.watching.render import Renderer
@@ -385,7 +385,10 @@ class WaitGroup:
         outcome = self.handler.handle(feed, event)
         if outcome is None or isinstance(event, LogBatch):
             return []
-        ended = self._running[cast("Session", feed.session), event.job_name]
+        session = cast("Session", feed.session)
+        ended = self._running[session, event.job_name]
+        if any(job.watch_state.outcome is None for job in ended):
+            warn_of_empty_outputs(session, event.job_name, outcome)
         for job in ended:
             job.watch_state = attrs.evolve(job.watch_state, outcome=outcome)
             self.done[job] = None

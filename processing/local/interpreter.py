@@ -5,7 +5,10 @@ Standard library only: supervisors read it from their execution plan.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +30,19 @@ class Interpreter(NamedTuple):
     def bin(self) -> str:
         """The directory of the executable: the first on a job's PATH."""
         return str(Path(self.executable).parent)
+
+    def version(self) -> str | None:
+        """Return the version, such as `3.11`, without running the interpreter; None if it is not known."""
+        if self.executable == sys.executable:
+            return f"{sys.version_info[0]}.{sys.version_info[1]}"
+        if self.venv is not None:
+            with contextlib.suppress(OSError):
+                settings = Path(self.venv, "pyvenv.cfg").read_text(encoding="utf-8")
+                found = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+)", settings, re.MULTILINE)
+                if found:
+                    return found[1]
+        found = re.fullmatch(r"python(\d+\.\d+)", os.path.basename(os.path.realpath(self.executable)))  # noqa: PTH119
+        return None if found is None else found[1]
 
     @classmethod
     def find(cls, path: str, setting: str) -> Interpreter:

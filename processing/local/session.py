@@ -203,7 +203,10 @@ class LocalSession(Session):
         """
         from processing.local import sandboxes
         from processing.local.jobs.description import with_defaults
+        from processing.local.jobs.execution_planner import other_python
+        from processing.local.jobs.project_paths import remember_sources
         from processing.local.jobs.validation import check_runnable
+        from processing.request.warnings import note_in_plan
 
         self.engine.check()
         try:
@@ -213,9 +216,17 @@ class LocalSession(Session):
         self.engine.settings.check_sinks()
         sandbox = sandboxes.sandbox_for(self.engine.settings)
         if not sandbox.runs_image:
-            self.engine.settings.interpreter(request.image_uri)
+            python = self.engine.settings.interpreter(request.image_uri)
+            note_in_plan(other_python(python, request.image_uri))
+            remember_sources(request.job_name, (upload.source for upload in pending.uploads))
         if sandbox.name == "rewriting":
             _check_paths(request, pending, self.engine)
+
+    def empty_outputs(self, job_name: str) -> Sequence[str]:
+        """Return the names of a completed job's outputs that received no file."""
+        from processing.local.jobs.empty_outputs import empty_outputs
+
+        return empty_outputs(self.engine, job_name)
 
     def clean(
         self, *, older_than: Age | None = None, larger_than: Size | None = None, dry_run: bool = False

@@ -46,6 +46,17 @@ def notify_user(text: str) -> None:
         collected.append(text)
 
 
+def note_in_plan(text: str | None) -> None:
+    """Add a warning to those being collected; nothing else, since the job itself logs it.
+
+    Args:
+        text: the warning; None for none.
+    """
+    collected = _COLLECTED.get()
+    if text is not None and collected is not None and text not in collected:
+        collected.append(text)
+
+
 @contextlib.contextmanager
 def collect_warnings() -> Iterator[list[str]]:
     """Collect the warnings of this thread instead of emitting them. Yield the list that receives them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from processing._utils import type_name
@@ -287,6 +287,10 @@ class Session:
 
         Called before anything is uploaded. A subclass raises.
         """
+
+    def empty_outputs(self, job_name: str) -> Sequence[str]:  # noqa: ARG002 - for subclasses
+        """Return the names of a completed job's outputs without files, as far as no call to AWS is needed."""
+        return ()
 
     @property
     def known_account(self) -> str | None:

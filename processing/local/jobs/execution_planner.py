@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -62,6 +63,8 @@ def make_execution_plan(engine: EngineContext, request: Mapping[str, Any]) -> Ex
     enforced, warnings = _limits(settings, sandbox)
     if isolated and not sandbox.isolates_network:
         warnings.append(f"The {sandbox.name} sandbox cannot keep a job from the network.")
+    if python is not None:
+        _warn_of_other_python(python, request["AppSpecification"]["ImageUri"])
     _announce(python, sandbox, warnings)
     masks = _credential_files()
     return ExecutionPlan(
@@ -76,7 +79,7 @@ def make_execution_plan(engine: EngineContext, request: Mapping[str, Any]) -> Ex
         gateway=None if isolated else gateway_options(engine.home, engine.region, settings, request, masks),
         environment=_environment(python, engine.region),
         masks=masks,
-        kept=[] if python is None else needed_paths(python, request),
+        kept=[] if python is None else needed_paths(engine.home, python, request),
         s3=_remote_s3(settings, engine.region),
         events=events.sinks(settings.events_file, settings.events_queue),
     )
@@ -131,6 +134,34 @@ def _credential_files() -> list[str]:
     # In a gateway's server this process serves a job. The masks of that job hold for the jobs that it creates.
     masks.update(json.loads(os.environ.get(MASKS_VARIABLE, "[]")))
     return sorted(masks - {os.devnull})
+
+
+def python_of_image(image: str) -> str | None:
+    """Return the version of Python that an image's tag names, such as `3.10` for `py310`; None if it names none."""
+    tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
+    found = re.search(r"(?:^|[-_])py(\d)(\d+)(?=$|[-_])", tag)
+    if found is None and re.search(r"(?:^|/)python:", image):
+        found = re.match(r"(\d)\.(\d+)", tag)
+    return None if found is None else f"{found[1]}.{found[2]}"
+
+
+def other_python(python: Interpreter, image: str) -> str | None:
+    """Return a warning if the image has another version of Python than the interpreter in its place."""
+    here, there = python.version(), python_of_image(image)
+    if here is None or there is None or here == there:
+        return None
+    return (
+        f"image_uri: {image} has Python {there}, and the local engine runs the job on Python {here} "
+        f"({python.executable}). For the same version, give LocalSession(images={{image_uri: path}}) a Python {there}"
+    )
+
+
+def _warn_of_other_python(python: Interpreter, image: str) -> None:
+    """Log the warning once per process."""
+    warning = other_python(python, image)
+    if warning is not None and warning not in _announced:
+        _announced.add(warning)
+        logger.warning("%s", warning)
 
 
 def _announce(python: Interpreter | None, sandbox: sandboxes.Sandbox, warnings: list[str]) -> None:

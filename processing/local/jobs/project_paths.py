@@ -20,21 +20,34 @@ from processing.local.jobs.host_processes import machine_environment
 from processing.local.sandboxes.private_folders import hidden_by, kept_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from processing.local.interpreter import Interpreter
 
 _SEARCH_PATHS = ("PATH", "LD_LIBRARY_PATH")
+_REMEMBERED = 1000
+"""The jobs whose source folders are remembered between the check of a request and its creation."""
+_sources: dict[str, list[str]] = {}
 
 
-def needed_paths(python: Interpreter, request: Mapping[str, Any]) -> list[str]:
+def remember_sources(job_name: str, files: Iterable[Path]) -> None:
+    """Remember the folders of the files that this process uploads for a job: its code may read their neighbours."""
+    while len(_sources) >= _REMEMBERED:
+        _sources.pop(next(iter(_sources)), None)
+    _sources[job_name] = sorted({str(file.parent) for file in files if file.is_absolute()})
+
+
+def needed_paths(home: Path, python: Interpreter, request: Mapping[str, Any]) -> list[str]:
     """Return the paths below this machine's private folders that a job needs.
 
     Args:
+        home: the engine's folder; its neighbours stay visible with it.
         python: the interpreter in place of the image.
         request: the job's request, with its defaults.
     """
-    return kept_paths([*_of_python(python), *_of_user(), *_of_request(request)])
+    sources = _sources.get(request.get("ProcessingJobName", ""), ())
+    return kept_paths([str(home), str(home.parent), *sources, *_of_python(python), *_of_user(), *_of_request(request)])
 
 
 def _of_python(python: Interpreter) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from processing.local.interpreter import Interpreter
-from processing.local.jobs.project_paths import needed_paths
+from processing.local.jobs.project_paths import needed_paths, remember_sources
 from processing.local.sandboxes.private_folders import kept_paths, visible_masks
 from processing.local.settings import EngineSettings
 
@@ -170,7 +170,7 @@ def test_masks_that_a_private_folder_hides_already(folder: Path) -> None:
 
 def test_the_paths_that_a_job_needs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The creator's search paths, working directory and home, its projects, and the data that is used in place."""
-    for name in ("bin", "tool/bin", "work", "home", "project", "in", "code"):
+    for name in ("bin", "tool/bin", "work", "home", "project", "in", "code", "engines", "sources"):
         (folder / name).mkdir(parents=True)
     monkeypatch.setenv("PATH", f"{folder}/tool/bin:/usr/bin")
     monkeypatch.setenv("HOME", f"{folder}/home")
@@ -178,11 +178,13 @@ def test_the_paths_that_a_job_needs(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "path", [str(folder / "project"), "", "/tmp"])
     source = {"S3Uri": f"file://{folder}/in", "LocalPath": "/opt/ml/processing/in"}
     request = {
+        "ProcessingJobName": "job",
         "AppSpecification": {"ContainerEntrypoint": ["python3", f"{folder}/code/run.py", "/tmp/absent", "/tmp"]},
         "ProcessingInputs": [{"InputName": "in", "S3Input": source}],
     }
-    needed = needed_paths(EngineSettings().interpreter("image"), request)
+    remember_sources("job", [folder / "sources/x.py", Path("relative.py")])
+    needed = needed_paths(folder / "engines" / "engine", EngineSettings().interpreter("image"), request)
     ours = [path.removeprefix(f"{folder}/") for path in needed if path.startswith(f"{folder}/")]
-    assert ours == ["code", "home", "in", "project", "tool", "work"]
-    other = needed_paths(Interpreter("/usr/bin/python3"), request)
+    assert ours == ["code", "engines", "home", "in", "project", "sources", "tool", "work"]
+    other = needed_paths(Path("/home/engine"), Interpreter("/usr/bin/python3"), request)
     assert f"{folder}/project" not in other

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from processing import LocalSession, Processor
 from processing.exceptions import ConfigurationError, EngineError
 from processing.local import sandboxes
 from processing.local.errors import ApiError
@@ -223,3 +224,54 @@ def test_the_first_job_says_what_it_runs_on(jobs: Any, caplog: pytest.LogCapture
     said = [record.getMessage() for record in caplog.records if "their images are not used" in record.getMessage()]
     assert len(said) == 1
     assert sys.executable in said[0]
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        ("763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.0.0-cpu-py310-ubuntu20.04-ec2", "3.10"),
+        ("763104351884.dkr.ecr.us-east-1.amazonaws.com/mxnet-training:1.9.0-cpu-py38", "3.8"),
+        ("683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3", None),
+        ("host:5000/mine", None),
+        ("host:5000/mine:py39@sha256:0", "3.9"),
+        ("python:3.12-slim", "3.12"),
+        ("my-python:3.12", None),
+        ("image", None),
+    ],
+)
+def test_the_python_of_an_image(image: str, version: str | None) -> None:
+    """Framework images and Docker's official ones name it in the tag."""
+    assert execution_planner.python_of_image(image) == version
+
+
+def test_another_python_than_the_image_s_is_a_warning(make_jobs: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Once in a process for each image; the same version is none."""
+    jobs = make_jobs()
+    same = f"frame:1.0-py{sys.version_info[0]}{sys.version_info[1]}"
+    for image in ("frame:1.0-cpu-py27", "frame:1.0-cpu-py27", same):
+        app = {"ImageUri": image, "ContainerEntrypoint": ["true"]}
+        jobs.wait(jobs.create(AppSpecification=app))
+    warnings = [record.getMessage() for record in caplog.records if "has Python" in record.getMessage()]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("image_uri: frame:1.0-cpu-py27 has Python 2.7, and the local engine runs the job on")
+    assert "LocalSession(images=" in warnings[0]
+
+
+def test_the_version_of_an_interpreter_is_known_without_a_start(tmp_path: Path) -> None:
+    """From the settings of a virtual environment, or the real name of the program."""
+    (tmp_path / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.9.2\n")
+    assert Interpreter(str(tmp_path / "bin/python"), str(tmp_path)).version() == "3.9"
+    (tmp_path / "python3.8").touch()
+    (tmp_path / "python3").symlink_to("python3.8")
+    assert Interpreter(str(tmp_path / "python3")).version() == "3.8"
+    assert Interpreter(str(tmp_path / "other")).version() is None
+    assert Interpreter(sys.executable).version() == f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def test_a_plan_shows_the_other_python(tmp_path: Path) -> None:
+    """`plan` has each warning that `run` logs."""
+    processor = Processor(
+        "r", "frame:1.0-py27", 1, "local", ["true"], sagemaker_session=LocalSession(tmp_path / "engine")
+    )
+    (warning,) = (text for text in processor.plan().warnings if "has Python" in text)
+    assert "frame:1.0-py27 has Python 2.7" in warning
