@@ -1,4 +1,4 @@
-"""What every test shares: the wheel is what is tested, the machine's AWS account is out of reach, skips are seen.
+"""Rules of every test: the wheel is tested, the machine's AWS account is out of reach, and skips are seen.
 
 `PROCESSING_TEST_INSTALLED=1`: refuse to test anything but an installed package (`./scripts/test` sets it).
 `PROCESSING_TEST_COMPLETE=1`: a skipped test fails the run (`./scripts/test --all` sets it).

@@ -53,7 +53,7 @@ def jobs_of(aws: SimulatedAws, *names: str) -> list[ProcessingJob]:
 
 
 def is_idle(job: ProcessingJob) -> bool:
-    """Whether nobody watches anything through the job's session."""
+    """Return whether the job's session has no subscription."""
     return not job.sagemaker_session.poller._subscribers
 
 

@@ -88,7 +88,7 @@ def parameters(function: Any, *, leaving: tuple[str, ...] = ()) -> list[str]:
 
 
 def every_way(field: str, made: Callable[[Any], Processor], given: Callable[[Any], dict[str, Any]]) -> list[str]:
-    """What is wrong with how each of the odd values is refused: `plan` has what `run` raises."""
+    """Return the faults in the refusals of the odd values. `plan` has to list the problems that `run` raises."""
     wrong = []
     for value in ODD:
         try:
@@ -179,7 +179,7 @@ def test_a_network(field: str) -> None:
 )
 @pytest.mark.parametrize("value", [5, b"x", [1], Odd()])
 def test_a_session(field: str, value: Any) -> None:
-    """What is no session, client, name or configuration is refused where it is given."""
+    """A value of a wrong type is refused by the constructor, for each of its parameters."""
     with pytest.raises(ConfigurationError, match=f"^{field}: must be .*, not "):
         Session(**{field: value})
 
@@ -211,7 +211,7 @@ LATE: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in LATE.items() for value in values])
 def test_before_any_call(field: str, value: Any, tmp_path: pathlib.Path) -> None:
-    """What is found only while a job is started is found before anything is sent."""
+    """A problem that only the start of a job can find is found before anything is sent."""
     counting = Counting()
     session = LocalSession(tmp_path / "engine", transport=counting.wrap)
     here = processor(sagemaker_session=session, instance_type="local")

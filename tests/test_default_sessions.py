@@ -1,4 +1,4 @@
-"""Which session a call means."""
+"""The session that a call selects."""
 
 from __future__ import annotations
 

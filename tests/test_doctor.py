@@ -86,7 +86,7 @@ def test_versions(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_extra_that_is_not_installed(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is missing is named with the command that installs it, and is no problem."""
+    """A missing extra is named with the command that installs it, and is not a problem."""
     monkeypatch.setattr(importlib.metadata, "version", missing)
     (finding,) = of("extra fast", tmp_path)
     assert (finding.severity, finding.text) == ("ok", "not installed (obstore): pip install sm-processing[fast]")
@@ -188,6 +188,6 @@ def test_the_command_is_installed() -> None:
 
 
 def test_the_module_starts_too() -> None:
-    """Where no script is on the PATH, the module is the command."""
+    """The module is the command if no script is on the PATH."""
     run = subprocess.run([sys.executable, "-m", "processing.cli", "--help"], check=True, capture_output=True, text=True)
     assert "doctor" in run.stdout

@@ -456,7 +456,7 @@ def test_an_unawaited_submission_logs_its_failures(world: World, caplog: pytest.
 
 
 def test_stop_during_submission_lets_no_job_be_created(tmp_path: Path) -> None:
-    """When `stop` has returned, no job is created any more, and those that there are have been stopped (fault 35)."""
+    """After `stop` has returned, no job is created, and all existing jobs have been stopped."""
     world = World(tmp_path, quota=2, life=lambda _: Life(ends=None))
     reached = threading.Event()
     fleet = world.submit(

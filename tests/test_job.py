@@ -356,7 +356,7 @@ def test_attach_to_nothing(local_session: LocalSession) -> None:
     with pytest.raises(ConfigurationError, match=r"^name: .* is not the ARN of a processing job"):
         attach("arn:aws:s3:::bucket", local_session)
     with pytest.raises(ConfigurationError, match=r"^session: "):
-        attach("nothing", 3)
+        attach("nothing", 3)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="eu-west-3"):
         attach("arn:aws:sagemaker:eu-west-3:000000000000:processing-job/x", local_session)
 

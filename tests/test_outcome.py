@@ -51,7 +51,7 @@ def _loud_job(session: LocalSession, folder: Path) -> ProcessingJob:
 def test_an_error_shows_the_lines_of_the_host_that_its_reason_names(
     local_session: LocalSession, tmp_path: Path, logs: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whether the lines were followed or are read for the error: the other hosts' lines drive none of them out."""
+    """Lines of other hosts never displace it, whether lines were followed or are read for the error."""
     job = _loud_job(local_session, tmp_path)
     with pytest.raises(JobFailedError) as raised:
         job.wait(logs=logs)

@@ -20,9 +20,12 @@ WORDS = {
 """Words, and the most of them per 10,000 words. Comparable packages have 0 to 12, 0 to 1, and 0 to 2."""
 
 
-def docstrings() -> list[tuple[str, str]]:
-    """Return the docstring of each module, class and function of the package, with its place."""
-    root = Path(processing.__file__).parent
+PACKAGE = Path(processing.__file__).parent
+TESTS = Path(__file__).parent
+
+
+def docstrings(root: Path = PACKAGE) -> list[tuple[str, str]]:
+    """Return the docstring of each module, class and function below a folder, with its place."""
     found = []
     for path in sorted(root.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -33,9 +36,10 @@ def docstrings() -> list[tuple[str, str]]:
     return found
 
 
-def test_no_docstring_opens_with_a_question() -> None:
-    """A docstring opens with a noun phrase or an imperative."""
-    assert [(place, text.splitlines()[0]) for place, text in docstrings() if OPENINGS.match(text)] == []
+@pytest.mark.parametrize("root", [PACKAGE, TESTS], ids=["package", "tests"])
+def test_no_docstring_opens_with_a_question(root: Path) -> None:
+    """A docstring opens with a noun phrase or an imperative; that of a test with its rule."""
+    assert [(place, text.splitlines()[0]) for place, text in docstrings(root) if OPENINGS.match(text)] == []
 
 
 @pytest.mark.parametrize("name", WORDS)

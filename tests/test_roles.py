@@ -1,4 +1,4 @@
-"""Whose role a job may have: that of a notebook, of an assumed role, or none."""
+"""The default role of a job: that of a notebook, of an assumed role, or none."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_an_assumed_role_has_its_path(session: Session, answers: Callable[..., N
 def test_a_path_that_is_not_known_is_guessed(
     session: Session, answers: Callable[..., None], name: str, arn: str
 ) -> None:
-    """Where IAM may not be asked, only roles that the console makes have the path that it gives them."""
+    """Without permission for IAM, a role of the console gets the console's path, and others get none."""
     answers("sts", "get_caller_identity", caller(f"arn:aws-cn:sts::123456789012:assumed-role/{name}/session"))
     answers("iam", "get_role", "AccessDenied")
     assert get_execution_role(session) == arn

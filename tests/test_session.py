@@ -61,7 +61,7 @@ def _aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def sent() -> Sent:
-    """What the test's session sends."""
+    """The requests of the test's session."""
     return Sent()
 
 
@@ -354,7 +354,7 @@ class TestDefaultBucket:
         assert error.value.__cause__ is not None
 
     def test_two_creators(self, make: Callable[..., Session]) -> None:
-        """Where another of ours was quicker, the bucket is there: fine."""
+        """A bucket that another process of this account creates first is used."""
         session = make()
         answer_with(session, "HeadBucket", 404, "404")
         answer_with(session, "CreateBucket", 409, "BucketAlreadyOwnedByYou")
@@ -398,7 +398,7 @@ class TestFiles:
         assert (tmp_path / "to" / "x").read_text() == "12345"
 
     def test_an_s3_uri_is_no_file(self, make: Callable[..., Session]) -> None:
-        """What is in S3 already is not uploaded."""
+        """An `s3://` URI is refused: only local files are uploaded."""
         with pytest.raises(ConfigurationError, match="path: 's3://b/k' is not a local file"):
             make(default_bucket="mine").upload_data("s3://b/k")
 

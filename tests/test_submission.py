@@ -146,7 +146,7 @@ def test_a_lost_answer_is_a_success(kind: FaultKind) -> None:
 @pytest.mark.parametrize("kind", ["reset_after", "timeout_after", "truncate"])
 @pytest.mark.parametrize("then", ["throttle", "unreachable", "reset_before", "truncate", "error500"])
 def test_a_lost_answer_and_then_no_answer_at_all(kind: FaultKind, then: FaultKind) -> None:
-    """When the tries run out after an answer was lost, a last look finds the job."""
+    """A last look finds the job if the tries run out after a lost answer."""
     world = World()
     world.faults.on("CreateProcessingJob", kind).on("CreateProcessingJob", then, times=999)
     assert world.submit() == Submitted(ARN + "clean", adopted=True)

@@ -49,7 +49,7 @@ class Client:
 
     @property
     def bin(self) -> Path:
-        """Where its programs are."""
+        """The folder of its programs."""
         return CLIENTS / self.name / "bin"
 
     def run(self, program: str, *arguments: str, check: bool = True, **environment: str) -> str:

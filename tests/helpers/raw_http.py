@@ -52,7 +52,7 @@ class RawConnection:
         return self._file.read()
 
     def is_closed(self) -> bool:
-        """Whether the server has ended the connection, and sent nothing more."""
+        """Return whether the server has ended the connection without sending more."""
         try:
             return self._file.read(1) == b""
         except ConnectionResetError:  # it ended before it had read, or even accepted, everything

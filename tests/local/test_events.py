@@ -143,7 +143,7 @@ def test_a_stop_is_two_changes(make_session: Callable[..., LocalSession], tmp_pa
 def test_the_last_event_is_there_when_the_end_is_known(
     make_session: Callable[..., LocalSession], tmp_path: Path
 ) -> None:
-    """When List or Describe shows a job as ended, its event is delivered."""
+    """The event of a job is delivered before List or Describe shows its end."""
     session = make_session(events_file=tmp_path / "events.jsonl")
     create(session, "one")
     client = session.client("sagemaker")
@@ -165,7 +165,7 @@ def test_the_last_event_is_there_when_the_end_is_known(
     ],
 )
 def test_a_place_that_cannot_be_is_found_at_once(tmp_path: Path, settings: dict[str, str], message: str) -> None:
-    """When the session is made, with the name of the setting."""
+    """A destination that cannot exist is refused as the session is made, with the name of the setting."""
     with pytest.raises(ConfigurationError, match=message):
         LocalSession(tmp_path / "engine", **settings)  # type: ignore[arg-type]
 

@@ -314,7 +314,7 @@ def test_volumes(changes: dict[str, Any], sizes: dict[int, int], fits: bool) -> 
 
 
 def test_an_upload_that_is_too_large(tmp_path: Path) -> None:
-    """What does not fit the volume is refused before it is uploaded; the message has both sizes."""
+    """An upload that exceeds the volume is refused before it begins; the message has both sizes."""
     with (tmp_path / "big.bin").open("wb") as file:
         file.truncate(2 * GIB + 1)
     processor = Processor(

@@ -148,7 +148,7 @@ class _Server(ThreadingHTTPServer):
 
 @pytest.fixture
 def server() -> str:
-    """Whose S3 it is, and how it is reached; a module may name others."""
+    """The S3 server of the tests; a module may parametrize it with others."""
     return "moto"
 
 

@@ -236,7 +236,7 @@ class TestUp:
         assert error.value.__cause__ is not None
 
     def test_a_network_that_is_gone(self, session: Session, wire: Any, tmp_path: Path) -> None:
-        """When as many files in a row have failed as there are threads, the others are not waited for."""
+        """The other files are not tried after as many failures in a row as there are threads."""
         wire.faults.on("PutObject", "unreachable", probability=1.0)
         uploads = files(tmp_path, **{f"f{i:03}": b"" for i in range(50)})
         with pytest.raises(StagingError) as error:

@@ -1,4 +1,4 @@
-"""What type checkers see of the public surface. Nothing here runs: mypy reads it, with the rest of the tests.
+"""The public surface as type checkers see it. Nothing here runs: mypy reads it, with the rest of the tests.
 
 A line with `type: ignore[...]` is a mistake that a type checker has to find: where it finds none, the unused `ignore`
 is an error.
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 def processors(session: Session) -> None:
-    """What is given to processors, and what comes back."""
+    """The arguments and results of processors."""
     image = Processor("role", "image", 1, "ml.m5.xlarge", ["python3"], env={"A": "b"}, tags={"k": "v"})
     assert_type(image.run(wait=False), ProcessingJob)
     assert_type(image.request(), ProcessingRequest)
@@ -79,7 +79,7 @@ def processors(session: Session) -> None:
 
 
 def mistakes() -> None:
-    """What a type checker finds before anything runs."""
+    """Mistakes that a type checker finds before anything runs."""
     Processor(instance_count="2")  # type: ignore[arg-type]
     Processor(instance_kind="ml.m5.xlarge")  # type: ignore[call-arg]
     Processor().run(if_exists="replace")  # type: ignore[arg-type]
@@ -146,7 +146,7 @@ def sessions() -> None:
 
 
 def errors() -> None:
-    """What errors carry."""
+    """The attributes of errors."""
     try:
         attach("name").wait()
     except JobFailedError as error:

@@ -564,7 +564,7 @@ def test_a_token_that_is_never_accepted_is_no_busy_loop() -> None:
 
 
 def test_jobs_may_come_and_go() -> None:
-    """When describing changes to listing and back, no job is lost, and each status comes once."""
+    """No job is lost and each status comes once, as Describe gives way to List and returns."""
     world = World()
     for number in range(30):
         world.aws.add_job(f"fleet-{number:02d}", starts=number * 10.0, ends=number * 10.0 + 85.0)
