@@ -12,6 +12,7 @@ from processing.default_sessions import LOCAL_ROLE, session_for_attach
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
+    from processing.default_sessions import SessionLike
     from processing.session.session import Session
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ _ASSUMED = re.compile(r"(arn:[^:]+:)sts::(\d+):assumed-role/([^/]+)/.*")
 _CONSOLE = "AmazonSageMaker-ExecutionRole"  # roles of this name come from the console, with the path service-role
 
 
-def get_execution_role(sagemaker_session: Any = None, use_default: bool = False) -> str:
+def get_execution_role(sagemaker_session: SessionLike | None = None, use_default: bool = False) -> str:
     """Return the ARN of the role whose credentials are in use; in a SageMaker notebook, the notebook's role.
 
     Args:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
+    from processing.default_sessions import SessionLike
     from processing.exceptions import JobError, WatchError
     from processing.job.launch import Launch
     from processing.job.outcome import EventHandler, Outcome
@@ -67,7 +68,7 @@ class ProcessingJob:
 
     def __init__(
         self,
-        sagemaker_session: Any,
+        sagemaker_session: SessionLike | None,
         job_name: str,
         inputs: Sequence[ProcessingInput] | None = None,
         outputs: Sequence[ProcessingOutput] | None = None,
@@ -134,7 +135,7 @@ class ProcessingJob:
         return job
 
     @classmethod
-    def from_processing_name(cls, sagemaker_session: Any, processing_job_name: str) -> ProcessingJob:
+    def from_processing_name(cls, sagemaker_session: SessionLike | None, processing_job_name: str) -> ProcessingJob:
         """Return the job of that name, with the inputs and outputs that it was started with.
 
         Args:
@@ -148,7 +149,7 @@ class ProcessingJob:
         return _find_by_name(cls, session, processing_job_name, "processing_job_name")
 
     @classmethod
-    def from_processing_arn(cls, sagemaker_session: Any, processing_job_arn: str) -> ProcessingJob:
+    def from_processing_arn(cls, sagemaker_session: SessionLike | None, processing_job_arn: str) -> ProcessingJob:
         """Return the job of that ARN (`arn:<partition>:sagemaker:<region>:<account>:processing-job/<name>`).
 
         Args:
@@ -162,7 +163,7 @@ class ProcessingJob:
         return _find_by_arn(cls, session, processing_job_arn, "processing_job_arn")
 
     @classmethod
-    def from_event(cls, event: Mapping[str, Any] | str | bytes, session: Any = None) -> ProcessingJob:
+    def from_event(cls, event: Mapping[str, Any] | str | bytes, session: SessionLike | None = None) -> ProcessingJob:
         """Return the job of an EventBridge event, without a call.
 
         Args:
@@ -547,7 +548,7 @@ class ProcessingJob:
         return f"ProcessingJob({self.job_name!r})"
 
 
-def attach(name: str, session: Any = None) -> ProcessingJob:
+def attach(name: str, session: SessionLike | None = None) -> ProcessingJob:
     """Return an existing job, started in this process or in any other.
 
     Args:

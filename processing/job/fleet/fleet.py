@@ -26,6 +26,7 @@ from processing.job.outcome import check_timeout
 from processing.job.wait import WaitResult, wait_with_arrivals
 
 if TYPE_CHECKING:
+    from processing.default_sessions import SessionLike
     from processing.job.fleet.search import JobSummary
     from processing.job.wait import ReturnWhen
     from processing.session.session import Session
@@ -74,7 +75,7 @@ class Fleet(Sequence["ProcessingJob"]):
         self._tagged = tagged
 
     @classmethod
-    def attach(cls, name: str, session: Any = None, *, tagged: bool = True) -> Fleet:
+    def attach(cls, name: str, session: SessionLike | None = None, *, tagged: bool = True) -> Fleet:
         """Return an existing fleet, submitted in this process or in any other.
 
         Its jobs are those that exist now, have names that begin with `<name>-`, and have its tag. Another `attach`, and
@@ -351,7 +352,7 @@ def submit_all(
     rate: float | None = None,
     block: bool = True,
     progress: Callable[[FleetProgress], object] | None = None,
-    session: Any = None,
+    session: SessionLike | None = None,
     tagged: bool = True,
     retry_failed: bool = False,
 ) -> Fleet:

@@ -19,6 +19,7 @@ from processing.job.job import ProcessingJob
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from processing.default_sessions import SessionLike
     from processing.session.session import Session
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def jobs(
     tags: Mapping[str, str | None] | None = None,
     status: str | None = None,
     created_after: dt.datetime | dt.timedelta | None = None,
-    session: Any = None,
+    session: SessionLike | None = None,
 ) -> Iterator[ProcessingJob]:
     """Yield the processing jobs of the account and region that meet every condition, oldest first.
 
