@@ -19,7 +19,7 @@ from processing.testing.wire import JsonService, ServiceError, make_client
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from processing.aws.retry import RateLimiter
+    from processing.aws.rate_limit import RateLimiter
     from processing.request.build import ProcessingRequest
 
 ARN = "arn:aws:sagemaker:us-east-1:111122223333:processing-job/"

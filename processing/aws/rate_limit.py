@@ -10,7 +10,7 @@ import contextlib
 import math
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from processing.forks import ForkSafeLock, reset_after_fork
 
@@ -18,6 +18,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from processing.clock import Clock
+
+
+class RateLimiter(Protocol):
+    """A limit on the rate of calls, which learns from their results."""
+
+    def acquire(self, clock: Clock) -> float:
+        """Wait until a call may be sent, and return the seconds that this took."""
+
+    def succeeded(self) -> None:
+        """Record a call that was not throttled."""
+
+    def throttled(self) -> None:
+        """Record a call that was throttled."""
 
 
 class FairLock:

@@ -18,7 +18,7 @@ import math
 import random as random_module
 import re
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
@@ -31,7 +31,7 @@ from processing.forks import reset_after_fork
 if TYPE_CHECKING:
     import tenacity
 
-    from processing.aws.rate_limit import AdaptiveRateLimiter
+    from processing.aws.rate_limit import AdaptiveRateLimiter, RateLimiter
 
 T = TypeVar("T")
 
@@ -349,19 +349,6 @@ class Failure:
     kind: FailureKind
     error: BaseException
     attempt: int
-
-
-class RateLimiter(Protocol):
-    """A limit on the rate of calls, which learns from their results."""
-
-    def acquire(self, clock: Clock) -> float:
-        """Wait until a call may be sent, and return the seconds that this took."""
-
-    def succeeded(self) -> None:
-        """Record a call that was not throttled."""
-
-    def throttled(self) -> None:
-        """Record a call that was throttled."""
 
 
 class RetryingApi:

@@ -14,6 +14,7 @@ import attrs
 from processing import default_sessions
 from processing._utils import lazy
 from processing.exceptions import ConfigurationError
+from processing.job.lookup import check_region, describe_existing, job_name_of_arn
 from processing.job.outputs import JobOutput, JobOutputs
 from processing.job.watch_state import WatchState
 
@@ -146,7 +147,8 @@ class ProcessingJob:
             ConfigurationError: there is no job of that name.
         """
         session = default_sessions.session_for_attach(sagemaker_session)
-        return _find_by_name(cls, session, processing_job_name, "processing_job_name")
+        description = describe_existing(session, processing_job_name, "processing_job_name")
+        return cls.described(session, processing_job_name, description)
 
     @classmethod
     def from_processing_arn(cls, sagemaker_session: SessionLike | None, processing_job_arn: str) -> ProcessingJob:
@@ -160,7 +162,8 @@ class ProcessingJob:
             ConfigurationError: the text is not such an ARN, the job is in another region, or the job does not exist.
         """
         session = default_sessions.session_for_attach(sagemaker_session)
-        return _find_by_arn(cls, session, processing_job_arn, "processing_job_arn")
+        name = job_name_of_arn(session, processing_job_arn, "processing_job_arn")
+        return cls.described(session, name, describe_existing(session, name, "processing_job_arn"))
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any] | str | bytes, session: SessionLike | None = None) -> ProcessingJob:
@@ -182,7 +185,7 @@ class ProcessingJob:
         if found is None:
             raise ConfigurationError('event: must be a "SageMaker Processing Job State Change" of EventBridge')
         if found.region is not None:
-            _check_region(target, found.region, "event")
+            check_region(target, found.region, "event")
         return cls.known(target, found.job_name, arn=found.arn)
 
     @classmethod
@@ -564,38 +567,8 @@ def attach(name: str, session: SessionLike | None = None) -> ProcessingJob:
         raise ConfigurationError(f"name: must be a job's name or ARN, not {name!r}")
     target = default_sessions.session_for_attach(session, "session")
     if name.startswith("arn:"):
-        return _find_by_arn(ProcessingJob, target, name, "name")
-    return _find_by_name(ProcessingJob, target, name, "name")
-
-
-def _find_by_arn(kind: type[ProcessingJob], session: Session, arn: str, field: str) -> ProcessingJob:
-    match = re.fullmatch(r"arn:[^:]+:sagemaker:([^:]+):\d{12}:processing-job/([^/]+)", arn)
-    if match is None:
-        raise ConfigurationError(f"{field}: {arn!r} is not the ARN of a processing job")
-    region, name = match.groups()
-    _check_region(session, region, field)
-    return _find_by_name(kind, session, name, field)
-
-
-def _find_by_name(kind: type[ProcessingJob], session: Session, name: str, field: str) -> ProcessingJob:
-    from processing.aws.retry import is_not_found
-
-    try:
-        description = session.describe_processing_job(name)
-    except Exception as error:
-        if not is_not_found(error):
-            raise
-        where = "the embedded engine" if session.is_local else session.boto_region_name
-        raise ConfigurationError(f"{field}: no processing job {name!r} in {where}") from None
-    return kind.described(session, name, description)
-
-
-def _check_region(session: Session, region: str, field: str) -> None:
-    if region != session.boto_region_name:
-        raise ConfigurationError(
-            f"{field}: the job is in {region}, the session in {session.boto_region_name}; "
-            f"give a Session(region_name={region!r})"
-        )
+        name = job_name_of_arn(target, name, "name")
+    return ProcessingJob.described(target, name, describe_existing(target, name, "name"))
 
 
 def _check_on_stop(on_stop: str) -> None:

@@ -22,7 +22,7 @@ from processing.request.s3_uri import S3Uri
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from processing.aws.retry import RateLimiter
+    from processing.aws.rate_limit import RateLimiter
     from processing.job.submit import Submitted
     from processing.models import ProcessingInput, ProcessingOutput
     from processing.request.build import ProcessingRequest

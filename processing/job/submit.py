@@ -31,7 +31,8 @@ from processing.request.capacity import capacity_advice
 from processing.request.extra import RESPONSE_ONLY
 
 if TYPE_CHECKING:
-    from processing.aws.retry import RateLimiter, RetryingApi
+    from processing.aws.rate_limit import RateLimiter
+    from processing.aws.retry import RetryingApi
     from processing.request.build import ProcessingRequest
 
 logger = logging.getLogger(__name__)

@@ -32,7 +32,7 @@ from processing.job.submit import SubmissionCancelledError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-    from processing.aws.retry import RateLimiter
+    from processing.aws.rate_limit import RateLimiter
     from processing.clock import Clock
     from processing.job.fleet.runs import Run
     from processing.job.fleet.search import JobSummary
