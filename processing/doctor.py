@@ -79,6 +79,7 @@ def _all(folder: Path) -> Iterator[Finding]:
     yield from _aws()
     yield _config()
     yield _sandbox()
+    yield from _engine_folder()
 
 
 def _hiding(folder: Path) -> Iterator[Finding]:
@@ -179,3 +180,21 @@ def _sandbox() -> Finding:
         )
         return Finding("warning", "jobs on this machine", text)
     return Finding("ok", "jobs on this machine", f"run in the sandbox {name}")
+
+
+def _engine_folder() -> Iterator[Finding]:
+    from processing.local.folder_check import problems
+    from processing.local.home import configured_home
+
+    topic = "engine's folder"
+    try:
+        home = configured_home()
+        if not os.path.lexists(home):
+            yield Finding("ok", topic, f"{home}; made by the first job")
+            return
+        found = problems(home)
+    except EngineError as error:
+        found = [str(error)]
+    yield from (Finding("problem", topic, each) for each in found)
+    if not found:
+        yield Finding("ok", topic, str(home))

@@ -26,6 +26,8 @@ import attrs
 from processing.exceptions import ConfigurationError
 from processing.local import file_trees
 from processing.local.errors import ApiError
+from processing.local.folder_check import DATABASES
+from processing.local.home import FOLDERS
 from processing.local.jobs import leftovers
 from processing.local.jobs.data import inputs, split_uri
 from processing.local.jobs.host_processes import reap_dead_hosts
@@ -49,8 +51,6 @@ T = TypeVar("T")
 Age = str | float | dt.timedelta
 Size = str | int
 
-_DATABASES = ("jobs", "objects", "logs", "metrics", "queues")
-_FOLDERS = ("objects", "incoming", "jobs")
 # The units are in lower case only, since "M" might mean months.
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -159,7 +159,7 @@ def clean(
 
 def folder_size(home: Path) -> int:
     """Return the bytes that the engine's files take on the disk, without the temporary files of SQLite."""
-    names = (*(f"{name}.sqlite3" for name in _DATABASES), *_FOLDERS)
+    names = (*(f"{name}.sqlite3" for name in DATABASES), *FOLDERS)
     return sum(_disk_bytes(home / name) for name in names)
 
 
@@ -195,7 +195,7 @@ class _Cleaner:
 
     def shrink_databases(self) -> None:
         """Return the space of deleted rows to the disk, and empty the write-ahead logs."""
-        for name in _DATABASES:
+        for name in DATABASES:
             if (self._home / f"{name}.sqlite3").exists():
                 give_space_back(self._home / f"{name}.sqlite3")
 

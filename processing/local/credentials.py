@@ -19,6 +19,8 @@ import secrets
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
+from processing.local.errors import damaged_file, file_error
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -135,15 +137,32 @@ def install_credentials(home: Path) -> Credentials:
 
     Args:
         home: the folder, which exists.
+
+    Raises:
+        ApiError: the disk is full.
+        EngineError: the file is damaged, or cannot be read or made.
     """
     path = home / FILE
     try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
-        _make(path)
-        text = path.read_text("utf-8")
-    fields = json.loads(text)
-    return Credentials(Keys(fields["access_key"], fields["secret_key"]))
+        try:
+            text = path.read_text("utf-8")
+        except FileNotFoundError:
+            _make(path)
+            text = path.read_text("utf-8")
+        fields = json.loads(text)
+        keys = Keys(_text(fields["access_key"]), _text(fields["secret_key"]))
+    except OSError as error:
+        raise file_error(home, error) or error from error
+    except (ValueError, LookupError, TypeError) as error:
+        remedy = "Remove it, so that the engine makes new keys, and give clients the new ones"
+        raise damaged_file(home, FILE, "it does not contain the keys of the engine", remedy) from error
+    return Credentials(keys)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise TypeError(value)
 
 
 def _make(path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.forks import ForkSafeLock
-from processing.local.errors import ApiError, folder_gone
-from processing.local.home import engine_home, explain_os_errors, prepare_home, require_locks
+from processing.local.errors import ApiError, file_error
+from processing.local.home import check_folders, engine_home, explain_os_errors, prepare_home, require_locks
 from processing.local.stores.logs import LogStore
 from processing.local.stores.metrics import MetricStore
 from processing.local.stores.objects import ObjectStore
@@ -114,21 +114,20 @@ class Engine:
             _validate(service, operation, params, code)
         try:
             return function(params)
-        except FileNotFoundError as error:
-            if self.home.is_dir():
-                raise
-            raise folder_gone(self.home) from error
+        except OSError as error:
+            raise file_error(self.home, error) or error from error
 
     def check(self) -> None:
-        """Open the stores that every job needs, so that an unusable folder is an error now and not later.
+        """Open the stores, so that an unusable folder is an error now and not later.
 
         Raises:
-            EngineError: the folder cannot be written to, or a newer version made it.
+            EngineError: the folder cannot be written to, a file in it is damaged, or a newer version made it.
         """
         from processing.local.stores.jobs import JobStore
 
         prepare_home(self.home)
-        stores = (JobStore(self.home), self.objects, self.logs)
+        check_folders(self.home)
+        stores = (JobStore(self.home), self.objects, self.logs, self.metrics)
         for store in stores:
             store.check()
 
@@ -139,7 +138,10 @@ class Engine:
         from processing.local.cleaning import clean
 
         self.check()
-        return clean(self.home, older_than=older_than, larger_than=larger_than, dry_run=dry_run)
+        try:
+            return clean(self.home, older_than=older_than, larger_than=larger_than, dry_run=dry_run)
+        except OSError as error:
+            raise file_error(self.home, error) or error from error
 
     def _operations_of(self, service: str) -> Operations:
         found = self._operations.get(service)

@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
 from processing.exceptions import EngineError, ProcessingError
+
+OTHER_FOLDER = "use another folder: LocalSession(home), or the environment's PROCESSING_LOCAL_HOME"
+"""The remedy for every folder that cannot be used."""
+
+_REMEDIES = {
+    errno.EACCES: "Give your user its rights back (chmod -R u+rwX {folder})",
+    errno.EPERM: "Give your user its rights back (chmod -R u+rwX {folder})",
+    errno.EROFS: "Mount its file system writable",
+    errno.ENOENT: "It was removed or moved while it was in use, so run this again",
+    **dict.fromkeys(
+        (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO),
+        "Move {top} out of the folder, so that the engine makes a new one",
+    ),
+}
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class ApiError(ProcessingError):
@@ -39,3 +58,41 @@ def folder_gone(folder: object) -> EngineError:
 def disk_full(place: object) -> ApiError:
     """Return the error for a full disk. No client retries its status, 507."""
     return ApiError("InsufficientStorage", f"There is no space left on the disk of the local engine ({place}).", 507)
+
+
+def damaged_file(home: Path, name: object, reason: str, remedy: str) -> EngineError:
+    """Return the error for a file of the engine that cannot be used.
+
+    Args:
+        home: the engine's folder.
+        name: the file's path in it.
+        reason: the reason, in a few words.
+        remedy: the advice, without a full stop.
+    """
+    return EngineError(f"the engine cannot use {name} in its folder {home}: {reason}. {remedy}, or {OTHER_FOLDER}")
+
+
+def file_error(home: Path, error: OSError) -> ProcessingError | None:
+    """Return the clearer error for an error of the system about a file in the engine's folder, or None for others.
+
+    Args:
+        home: the engine's folder.
+        error: the system's error.
+    """
+    if error.errno in _FULL:
+        return disk_full(home)
+    name = error.filename
+    if isinstance(error.filename2, (str, bytes)) and os.path.lexists(name):  # of a renaming, whose source is in order
+        name = error.filename2
+    if not isinstance(name, (str, bytes)):
+        return None
+    try:
+        inside = Path(os.fsdecode(name)).relative_to(home)
+    except ValueError:
+        return None
+    if not home.is_dir():
+        return folder_gone(home)
+    remedy = _REMEDIES.get(error.errno or 0, "Repair the disk").format(
+        folder=home, top=home.joinpath(*inside.parts[:1])
+    )
+    return damaged_file(home, inside, error.strerror or str(error), remedy)

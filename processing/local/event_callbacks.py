@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +74,7 @@ class EventListener:
             last = self._closing.is_set()
             try:
                 self._poll()
-            except (OSError, sqlite3.Error, ProcessingError) as error:
+            except (OSError, ProcessingError) as error:
                 self._log_once(str(error))
             else:
                 self._last_error = ""

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from processing.exceptions import EngineError
+from processing.local.errors import damaged_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HOME_VARIABLE = "PROCESSING_LOCAL_HOME"
+FOLDERS = ("objects", "incoming", "jobs")
+"""The folders in the engine's folder: bodies of objects, bodies that are being written, and running jobs."""
 MAX_PATH_BYTES = 480
 """SQLite accepts paths of 512 bytes, and the names of its own files are longer than a database's."""
 
@@ -80,6 +83,35 @@ def prepare_home(home: Path) -> Path:
         if os.name == "posix" and state.st_mode & 0o077:
             _keep_others_out(home, state)
     return home
+
+
+def configured_home() -> Path:
+    """Return the absolute path of the engine's folder, which may not exist.
+
+    Raises:
+        EngineError: the path is impossible.
+    """
+    home = _configured_home()
+    with explain_os_errors(home):
+        return home.expanduser().absolute()
+
+
+def check_folders(home: Path) -> None:
+    """Check the folders in the engine's folder that exist already.
+
+    Raises:
+        EngineError: one is not a folder, or this user may not use it.
+    """
+    for name in FOLDERS:
+        path = home / name
+        with contextlib.suppress(FileNotFoundError):
+            mode = path.lstat().st_mode
+            if not path.is_dir():
+                remedy = f"Move {path} out of the folder, so that the engine makes a new one"
+                raise damaged_file(home, name, "it is not a folder", remedy)
+            if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+                remedy = f"Give your user its rights back (chmod -R u+rwX {home})"
+                raise damaged_file(home, name, f"your user may not use it (its mode is {mode & 0o7777:04o})", remedy)
 
 
 @contextlib.contextmanager

@@ -193,5 +193,5 @@ def test_a_folder_that_becomes_read_only_is_said(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
-    assert f"cannot write to its folder {tmp_path / 'engine'}" in first
+    assert f"in its folder {tmp_path / 'engine'}: it cannot be written to (attempt to write a readonly" in first
     assert "its file system is mounted read-only" in second

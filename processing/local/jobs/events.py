@@ -14,7 +14,6 @@ import datetime as dt
 import errno
 import json
 import os
-import sqlite3
 import stat
 import time
 from typing import TYPE_CHECKING, Any
@@ -76,7 +75,7 @@ def deliver(jobs: JobStore, home: Path) -> None:
     """
     try:
         waiting = jobs.outbox.pending_sinks()
-    except (OSError, sqlite3.Error, ProcessingError) as error:
+    except (OSError, ProcessingError) as error:
         _log_once("outbox", error)
         return
     for sink in waiting:
@@ -84,7 +83,7 @@ def deliver(jobs: JobStore, home: Path) -> None:
             send = _sender(sink, home)
             while jobs.outbox.deliver(sink, send):
                 pass
-        except (OSError, sqlite3.Error, ProcessingError) as error:  # noqa: PERF203 - one failing sink must not stop the others
+        except (OSError, ProcessingError) as error:  # noqa: PERF203 - one failing sink must not stop the others
             _log_once(sink, error)
         else:
             _last_errors.pop(sink, None)

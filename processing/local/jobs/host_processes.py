@@ -36,6 +36,8 @@ _SUPERVISOR_PROGRAM = (
 """The program of a supervisor's process."""
 # Some builds of Python do not start without LD_LIBRARY_PATH.
 _ENVIRONMENT = ("PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH")
+_LOST = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+"""The errors for a job's folder or lock that was removed, replaced or locked. The job cannot go on without them."""
 _children: list[_Supervisor] = []
 _open_locks: weakref.WeakSet[HostLocks] = weakref.WeakSet()
 _opening = threading.RLock()
@@ -186,7 +188,7 @@ def _reap_if_dead(store: JobStore, home: Path, job: JobRecord, host: HostRecord)
     folder = home / job.folder
     try:
         fd = os.open(_lock_path(folder, host.number), os.O_RDWR)
-    except FileNotFoundError:
+    except _LOST:
         fd = None
     try:
         if fd is not None:

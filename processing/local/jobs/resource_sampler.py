@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from processing.local.errors import ApiError
+from processing.exceptions import ProcessingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,7 +131,7 @@ class Sampler(threading.Thread):
             "DiskUtilization": self._disk.percent,
         }
         self._last, self._last_time = use, now
-        with contextlib.suppress(ApiError, sqlite3.Error):  # on a full disk: a missing sample must not fail a job
+        with contextlib.suppress(ProcessingError):  # on a full disk: a missing sample must not fail a job
             self._store.append(self._host, [(time.time(), values)])
 
 

@@ -14,7 +14,6 @@ import posixpath
 import re
 import shutil
 import signal
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from processing.container import contract, runner
+from processing.exceptions import EngineError, ProcessingError
 from processing.local import file_trees, processes
 from processing.local.errors import ApiError
 from processing.local.jobs import events, output_files
@@ -50,8 +50,6 @@ _COMMAND_FILE = "command.sh"
 _SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh"})
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _NO_SPACE = "InsufficientStorage"
-_FULL_DATABASE = ("is full", "disk I/O error", "unable to open database file")
-"""SQLite's messages on a full disk. The last two mean that it cannot make its files at all."""
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """The exit codes of a shell for a program that does not exist, and for one that is not executable."""
 _LAST_LINES = 5
@@ -114,6 +112,8 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._on_sigterm)
         try:
             end = self._run()
+        except ProcessingError as error:
+            end = _failure(error, self._folder)
         except Exception as error:  # noqa: BLE001 - the job must end after any error
             import traceback
 
@@ -134,7 +134,7 @@ class Supervisor:
         while True:
             try:
                 return self._jobs.record_host_end(self._record.id, self._number, end, time.time())
-            except (ApiError, sqlite3.OperationalError) as error:  # noqa: PERF203 - tried five times a second
+            except ProcessingError as error:  # noqa: PERF203 - tried five times a second
                 if not _is_full(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(_FINISH_PAUSE)
@@ -384,7 +384,7 @@ class Supervisor:
         self._last_lines = [*self._last_lines, *(message for _, message in messages[-_LAST_LINES:])][-_LAST_LINES:]
         try:
             self._logs.append(contract.LOG_GROUP, self._stream, events)
-        except (ApiError, sqlite3.OperationalError) as error:
+        except ProcessingError as error:
             if not _is_full(error) or not self._reserve.exists():
                 raise
             self._reserve.unlink()
@@ -409,13 +409,12 @@ def _failure(error: Exception, folder: Path) -> HostEnd:
     if isinstance(error, OSError) and error.errno is not None and error.strerror:
         reason = f"{error.strerror} ({error.filename or folder})"
         return HostEnd("failed", reason=f"InternalServerError: {reason}")
-    return HostEnd("failed", reason=f"InternalServerError: {type(error).__name__}: {error}")
+    text = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+    return HostEnd("failed", reason=f"InternalServerError: {text}")
 
 
 def _is_full(error: Exception) -> bool:
     """Return whether an error means that the disk is full."""
-    if isinstance(error, sqlite3.OperationalError):
-        return any(text in str(error) for text in _FULL_DATABASE)
     if isinstance(error, OSError):
         return error.errno in {errno.ENOSPC, errno.EDQUOT}
     return isinstance(error, ApiError) and error.code == _NO_SPACE

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sqlite3
 import threading
 import time
@@ -17,7 +16,8 @@ import weakref
 from typing import TYPE_CHECKING
 
 from processing.exceptions import EngineError
-from processing.local.errors import disk_full, folder_gone
+from processing.local.errors import OTHER_FOLDER, ApiError
+from processing.local.stores.database_errors import explain_error
 from processing.local.stores.fork_gate import GATE
 
 if TYPE_CHECKING:
@@ -29,9 +29,8 @@ BUSY_SECONDS = 30.0
 
 _VACUUM_PAGES = 1000
 """Pages that one transaction of `give_space_back` frees: 4 MB, during which others wait."""
-_ROOM_BYTES = 1 << 16
-"""With less free space SQLite cannot create its files beside the database, and reports it as one of these errors."""
-_ERRORS_WITHOUT_ROOM = ("disk I/O error", "unable to open database file")
+_CREATION_SECONDS = 60.0
+"""The age from which an empty file is not one that another process is creating."""
 
 _abandoned: list[list[sqlite3.Connection]] = []
 """Connections of a parent that forked during a transaction. SQLite forbids its child to use and to close them."""
@@ -113,7 +112,7 @@ class Database:
         """Yield a connection inside a read transaction. All statements see one state of the database.
 
         Raises:
-            EngineError: the folder is gone, or the database is of a newer version.
+            EngineError: the folder is gone, or the database is damaged or of a newer version.
         """
         with self._lend() as connection, self._transaction(connection, "BEGIN"):
             yield connection
@@ -124,7 +123,7 @@ class Database:
 
         Raises:
             ApiError: the disk is full.
-            EngineError: the folder is gone or cannot be written to, or the database is of a newer version.
+            EngineError: the folder is gone or cannot be written to, or the database is damaged or of a newer version.
         """
         with self._write_lock(), self._lend() as connection, self._transaction(connection, "BEGIN IMMEDIATE"):
             yield connection
@@ -160,27 +159,11 @@ class Database:
             connection.execute(begin)
             yield
             connection.execute("COMMIT")
-        except BaseException as error:
+        except BaseException:
             if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError):
-                self._explain(error)
+                with contextlib.suppress(sqlite3.Error):  # the first error has the reason
+                    connection.execute("ROLLBACK")
             raise
-
-    def _explain(self, error: sqlite3.OperationalError) -> None:
-        """Raise a clearer error if the state of the folder causes an error of SQLite."""
-        folder = self.path.parent
-        if "is full" in str(error) or (
-            _has_no_room(folder) and any(text in str(error) for text in _ERRORS_WITHOUT_ROOM)
-        ):
-            raise disk_full(folder) from error
-        if not folder.is_dir():
-            raise folder_gone(folder) from error
-        if "readonly" in str(error) or not os.access(folder, os.W_OK | os.X_OK):
-            raise EngineError(
-                f"the engine cannot write to its folder {folder}: {error} ({self.path.name}). "
-                "Make it writable, or use another folder"
-            ) from error
 
     @contextlib.contextmanager
     def _lend(self) -> Iterator[sqlite3.Connection]:
@@ -200,9 +183,13 @@ class Database:
             connection = self._open()
         try:
             yield connection
-        except sqlite3.Error:
-            connection.close()  # the connection may be damaged, so the next use opens a new one
-            raise
+        except sqlite3.Error as error:
+            explained = explain_error(self.path, error)
+            if isinstance(explained, ApiError):  # on a full disk it may be impossible to open a new one
+                idle.append(connection)
+            else:
+                connection.close()  # the connection may be damaged, so the next use opens a new one
+            raise explained from error
         except BaseException:
             idle.append(connection)
             raise
@@ -216,19 +203,23 @@ class Database:
         self._closer = weakref.finalize(self, _close_all, self._idle, self._pid)
 
     def _open(self) -> sqlite3.Connection:
+        was_emptied = _was_emptied(self.path)
         try:
             connection = connect(self.path)
-            self._file = _identity(self.path)
-        except sqlite3.OperationalError as error:
-            self._explain(error)
-            raise
-        try:
-            if _pragma(connection, "user_version") != self._version:
-                with self._transaction(connection, "BEGIN IMMEDIATE"):
-                    self._bring_up_to_date(connection)
-        except BaseException:
-            connection.close()
-            raise
+            try:
+                self._file = _identity(self.path)
+                if _pragma(connection, "user_version") != self._version:
+                    with self._transaction(connection, "BEGIN IMMEDIATE"):
+                        self._bring_up_to_date(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise explain_error(self.path, error) from error
+        if was_emptied:
+            import logging  # here, because a supervisor starts without it
+
+            logging.getLogger(__name__).warning("%s was an empty file: the engine begins a new one.", self.path)
         return connection
 
     def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
@@ -254,8 +245,7 @@ class Database:
         return EngineError(
             f"the engine's folder {self.path.parent} was written by a newer version of sm-processing: "
             f"{self.path.name} has format {stored}, and this version knows formats up to {self._version}. "
-            "Upgrade the package (pip install --upgrade sm-processing), or use another folder: "
-            "LocalSession(home), or the environment's PROCESSING_LOCAL_HOME"
+            f"Upgrade the package (pip install --upgrade sm-processing), or {OTHER_FOLDER}"
         )
 
 
@@ -268,10 +258,11 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return state.st_dev, state.st_ino
 
 
-def _has_no_room(folder: Path) -> bool:
-    """Return True if the disk is too full for the small files that SQLite creates beside a database."""
+def _was_emptied(path: Path) -> bool:
+    """Return whether a file lost its content. A failure of the machine may leave such a file."""
     with contextlib.suppress(OSError):
-        return shutil.disk_usage(folder).free < _ROOM_BYTES
+        state = os.stat(path)  # noqa: PTH116 - one system call
+        return state.st_size == 0 and time.time() - state.st_mtime > _CREATION_SECONDS
     return False
 
 
@@ -280,24 +271,53 @@ def _close_all(connections: list[sqlite3.Connection], pid: int) -> None:
         connections.pop().close()
 
 
+def verify(path: Path) -> None:
+    """Read a whole database, and change nothing.
+
+    Raises:
+        ProcessingError: it cannot be used.
+    """
+    try:
+        with (
+            GATE.transaction(),
+            contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", timeout=1, uri=True)) as connection,
+        ):
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
+    except sqlite3.Error as error:
+        raise explain_error(path, error) from error
+
+
 def give_space_back(path: Path) -> None:
     """Return the pages of deleted rows to the file system, in small transactions between which others write.
 
     A file from before incremental vacuum was enabled is rewritten once, if a quarter of it is free.
+
+    Raises:
+        ApiError: the disk is full.
+        EngineError: the database is damaged.
     """
-    with GATE.transaction(), contextlib.closing(connect(path)) as connection:
-        if _pragma(connection, "auto_vacuum") == 0:
-            if _pragma(connection, "freelist_count") * 4 >= _pragma(connection, "page_count"):
-                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-                # VACUUM needs space for a copy. If there is none, a later call tries again.
-                with contextlib.suppress(sqlite3.OperationalError):
-                    connection.execute("VACUUM")
-        else:
-            while _pragma(connection, "freelist_count"):
-                connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
-        # Long readers may prevent the truncation. A later call does it then, so 1 s is enough to wait.
-        connection.execute("PRAGMA busy_timeout=1000")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    try:
+        with GATE.transaction(), contextlib.closing(connect(path)) as connection:
+            _vacuum(connection)
+    except sqlite3.Error as error:
+        raise explain_error(path, error) from error
+
+
+def _vacuum(connection: sqlite3.Connection) -> None:
+    if _pragma(connection, "auto_vacuum") == 0:
+        if _pragma(connection, "freelist_count") * 4 >= _pragma(connection, "page_count"):
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            # VACUUM needs space for a copy. If there is none, a later call tries again.
+            with contextlib.suppress(sqlite3.OperationalError):
+                connection.execute("VACUUM")
+    else:
+        while _pragma(connection, "freelist_count"):
+            connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+    # Long readers may prevent the truncation. A later call does it then, so 1 s is enough to wait.
+    connection.execute("PRAGMA busy_timeout=1000")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

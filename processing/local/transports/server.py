@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from processing.local.credentials import Credentials, install_credentials
 from processing.local.endpoint import ADDRESS, client_environment
+from processing.local.errors import file_error
 from processing.local.protocols.sigv4 import SignatureVerifier
 from processing.local.transports.connection import Connection
 
@@ -237,10 +238,20 @@ def serve_until_signal(server: Server, *, on_start: Callable[[], None] = lambda:
 
 @contextlib.contextmanager
 def logging_to(home: Path, of: logging.Logger = _TRANSPORTS_LOGGER) -> Iterator[None]:
-    """Write the transports' log, or that of another logger, to `server.log` in the engine's folder within the block."""
+    """Write the transports' log, or that of another logger, to `server.log` in the engine's folder within the block.
+
+    Raises:
+        ApiError: the disk is full.
+        EngineError: the file cannot be written to.
+    """
     path = home / LOG_FILE
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace")
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        handler = RotatingFileHandler(
+            path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace"
+        )
+    except OSError as error:
+        raise file_error(home, error) or error from error
     handler.setFormatter(_SingleEntryFormatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
     of.addHandler(handler)
     try:
