@@ -1,4 +1,4 @@
-"""Small helpers: the type of a path, the cache folder, atomic writes of text, and words for error messages."""
+"""Small helpers: paths, the cache folder, atomic writes of text, and words for error messages."""
 
 from __future__ import annotations
 
@@ -57,6 +57,18 @@ def write_whole(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
+
+
+NO_WORKING_DIRECTORY = "is relative, and the working directory was removed; change to another one, or give a whole path"
+"""The end of a message about a path that `absolute` cannot make absolute."""
+
+
+def absolute(path: Path) -> Path | None:
+    """Return the absolute path; None for a relative one if the working directory was removed."""
+    try:
+        return path.absolute()
+    except OSError:
+        return None
 
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:

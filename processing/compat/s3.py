@@ -60,7 +60,10 @@ class S3Downloader:
         """Download the objects at or below a URI into a directory, and return the files' paths."""
         uri = S3Uri.checked(s3_uri, "s3_uri")
         extra = None if kms_key is None else {"SSECustomerKey": kms_key}
-        return _session(sagemaker_session).download_data(local_path, uri.bucket, uri.key, extra)
+        from processing.staging.sources import local_target
+
+        target = local_target(local_path, "local_path")
+        return _session(sagemaker_session).download_data(target, uri.bucket, uri.key, extra)
 
     @staticmethod
     def read_file(s3_uri: str, sagemaker_session: Any = None) -> str:

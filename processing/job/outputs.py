@@ -55,7 +55,8 @@ class JobOutput(ProcessingOutput):
             The files, sorted. The list is empty if the job wrote nothing.
 
         Raises:
-            ConfigurationError: the output has no destination, because it goes to a feature group.
+            ConfigurationError: `path` is not a path, or there is a file; or the output has no destination, because it
+                goes to a feature group.
             StagingError: a file could not be downloaded; no half-written file remains.
         """
         if not self.destination or self._session is None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from processing._utils import NO_WORKING_DIRECTORY, absolute
 from processing.exceptions import EngineError
 from processing.local.errors import damaged_file
 
@@ -65,7 +66,10 @@ def prepare_home(home: Path) -> Path:
         EngineError: the folder cannot be made or written to, it belongs to another user, or others may write to it.
     """
     with explain_os_errors(home):
-        home = home.expanduser().absolute()
+        place = absolute(home.expanduser())
+        if place is None:
+            raise _unusable(home, f"it {NO_WORKING_DIRECTORY}")
+        home = place
         if len(os.fsencode(home)) > MAX_PATH_BYTES:
             raise _unusable(home, f"its path has more than {MAX_PATH_BYTES} bytes, which SQLite cannot work with")
         if not home.is_dir():

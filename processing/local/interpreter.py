@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from processing._utils import NO_WORKING_DIRECTORY, absolute
 from processing.exceptions import ConfigurationError
 
 
@@ -56,7 +57,10 @@ class Interpreter(NamedTuple):
             ConfigurationError: there is no interpreter at that path.
         """
         # Absolute but not resolved: the executable of a virtual environment is a link to a Python outside it.
-        place = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100
+        place = absolute(Path(path).expanduser())
+        if place is None:
+            raise ConfigurationError(f"{setting}: {path!r} {NO_WORKING_DIRECTORY}")
+        place = Path(os.path.normpath(place))
         if place.is_dir():
             candidates = [place / "bin" / "python3", place / "bin" / "python", place / "Scripts" / "python.exe"]
             place = next((each for each in candidates if each.exists()), place)

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import attrs
 from attrs import validators
 
+from processing._utils import NO_WORKING_DIRECTORY, absolute
 from processing.exceptions import ConfigurationError, EngineError
 from processing.local.interpreter import Interpreter
 
@@ -41,7 +42,12 @@ def _optional_text(value: Any) -> str | None:
 
 def _optional_place(value: Any) -> str | None:
     # Absolute, because the processes that write there have other working directories.
-    return None if value is None else os.path.abspath(os.path.expanduser(value))  # noqa: PTH100, PTH111
+    if value is None:
+        return None
+    place = absolute(Path(os.path.expanduser(value)))  # noqa: PTH111 - no error without a home
+    if place is None:
+        raise ConfigurationError(f"events_file: {value!r} {NO_WORKING_DIRECTORY}")
+    return os.path.normpath(place)
 
 
 def _texts(values: Any) -> Any:

@@ -418,6 +418,7 @@ class Session:
             extra_args: parameters of S3's GetObject, such as `{"RequestPayer": "requester"}`.
 
         Raises:
+            ConfigurationError: `path` is not a path, or there is a file.
             StagingError: a download fails for good, or a key leads out of the directory.
         """
         from processing.request.s3_uri import S3Uri

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from processing.exceptions import StagingError
+from processing.staging.sources import make_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,7 @@ def copy_tree(source: Path, to: Path) -> list[Path]:
     Raises:
         StagingError: files could not be copied, each named. No partial file is left.
     """
-    to.mkdir(parents=True, exist_ok=True)
+    make_directory(to)
     copies: list[Path] = []
     failures: list[tuple[str, str]] = []
     for path in sorted(_regular_files(source, failures)):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from processing._utils import NO_WORKING_DIRECTORY, absolute
 from processing.exceptions import CodeNotFoundError, ConfigurationError, StagingError, listed
 from processing.request.bucket_names import is_s3
 from processing.request.s3_uri import S3Uri
@@ -184,7 +185,7 @@ def resolve_code(code: Any, field: str = "code") -> LocalSource | S3Uri:
     return local
 
 
-def file_uri_path(uri: str, *, windows: bool = os.name == "nt") -> Path:
+def file_uri_path(uri: str, *, windows: bool = os.name == "nt", beginning: str = "") -> Path:
     """Return the path in a `file://` URI, as it is written: a percent sign is a letter, as in `sagemaker` 2.x.
 
     `file://data/x` is the relative path `data/x`, as in SageMaker's local mode. On Windows it is the share `data` with
@@ -193,6 +194,7 @@ def file_uri_path(uri: str, *, windows: bool = os.name == "nt") -> Path:
     Args:
         uri: the URI.
         windows: True for drive letters and shares.
+        beginning: the beginning of an error message, with the field.
     """
     text = uri[len("file://") :]
     host, slash, rest = (text.replace("\\", "/") if windows else text).partition("/")
@@ -206,14 +208,14 @@ def file_uri_path(uri: str, *, windows: bool = os.name == "nt") -> Path:
         elif host not in {"", "localhost"}:
             path = f"//{host}{path}"
         return Path(path)
-    return Path(path if host in {"", "localhost"} else host + path).absolute()
+    return _absolute(Path(path if host in {"", "localhost"} else host + path), uri, beginning)
 
 
-def existing_file_uri_path(uri: str) -> Path:
+def existing_file_uri_path(uri: str, beginning: str = "") -> Path:
     """Return the path in a `file://` URI; its percent-decoded form if only that exists, as `Path.as_uri` writes it."""
     from urllib.parse import unquote
 
-    path = file_uri_path(uri)
+    path = file_uri_path(uri, beginning=beginning)
     if "%" in uri and not os.path.lexists(path):
         decoded = file_uri_path(unquote(uri))
         # False, not an error, for an impossible path.
@@ -222,9 +224,39 @@ def existing_file_uri_path(uri: str) -> Path:
     return path
 
 
-def local_target(path: StrPath) -> Path:
-    """Return the path that a user names for files to be written: a path, or a `file://` URI."""
-    return file_uri_path(path) if isinstance(path, str) and path.startswith("file://") else Path(path)
+def local_target(path: StrPath, field: str = "path") -> Path:
+    """Return the directory that a user names for files to be written: a path, or a `file://` URI.
+
+    Args:
+        path: the path or the URI. The directory need not exist.
+        field: the parameter's name for messages.
+
+    Raises:
+        ConfigurationError: the value is not a path, or there is a file.
+    """
+    text = _text(path, field)
+    if is_s3(text):
+        raise ConfigurationError(f"{field}: must be a directory of this machine, not {text!r}")
+    beginning = f"{field}: "
+    target = file_uri_path(text, beginning=beginning) if text.startswith("file://") else Path(text)
+    place = _absolute(target, text, beginning)
+    existing = next((each for each in (place, *place.parents) if os.path.lexists(each)), None)
+    if existing is not None and not os.path.isdir(existing):  # noqa: PTH112 - False for an impossible path
+        raise ConfigurationError(f"{field}: {str(existing)!r} is not a directory; give a directory for the files")
+    return target
+
+
+def make_directory(target: Path) -> None:
+    """Create a directory for downloaded files if it does not exist.
+
+    Raises:
+        StagingError: it cannot be created.
+    """
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StagingError("the directory for the files cannot be created", [(str(target), reason)]) from error
 
 
 def file_uri(path: Path) -> str:
@@ -266,21 +298,38 @@ def _local_path(text: str, field: str) -> Path | None:
     """Return the absolute path; None for a URI of another scheme."""
     scheme = _scheme(text)
     if scheme == "file":
-        path = existing_file_uri_path(text)
+        path = existing_file_uri_path(text, f"{field}: ")
         if len(text) == len("file://") or "\0" in str(path):
             raise ConfigurationError(f"{field}: {text!r} is not a path")
         return path
-    return None if scheme else _path(text)
+    return None if scheme else _path(text, field)
 
 
-def _path(text: str) -> Path:
+def _path(text: str, field: str) -> Path:
     r"""Return the absolute path. If there is no file named `data\x`, it means `data/x` in the Windows form."""
-    path = Path(text).absolute()
+    path = _absolute(Path(text), text, f"{field}: ")
     if "\\" in text and not os.path.lexists(path):
-        written = Path(text.replace("\\", "/")).absolute()
+        written = _absolute(Path(text.replace("\\", "/")), text, f"{field}: ")
         if os.path.exists(written):  # noqa: PTH110 - False instead of an error for an impossible path
             return written
     return path
+
+
+def _absolute(path: Path, written: str, beginning: str = "") -> Path:
+    """Return the absolute path.
+
+    Args:
+        path: the path.
+        written: the path as the user wrote it.
+        beginning: the beginning of the error message, with the field.
+
+    Raises:
+        ConfigurationError: the path is relative, and the working directory was removed.
+    """
+    found = absolute(path)
+    if found is None:
+        raise ConfigurationError(f"{beginning}{written!r} {NO_WORKING_DIRECTORY}")
+    return found
 
 
 def _check_readable(source: LocalSource, field: str) -> None:

@@ -29,6 +29,7 @@ from processing.staging.objects import (
 from processing.staging.obstore import ObstoreClient
 from processing.staging.progress import ProgressMeter
 from processing.staging.source_file import SourceFile
+from processing.staging.sources import make_directory
 from processing.staging.thread_pool import MB, SMALL_FILE, TransferPool
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def download_prefix(
         with obstore.learn_route(uri.bucket, ""):
             listed = list_objects(api, uri, expected_owner, extra)
         downloads = downloads_below(uri, listed, to)
-        to.mkdir(parents=True, exist_ok=True)
+        make_directory(to)
         obstore.expect_files(len(downloads))
         meter = ProgressMeter(progress, api.clock, len(downloads), sum(entry.object.size for entry in downloads))
         downloader = Downloader(api, uri.bucket, expected_owner, dict(extra or {}), obstore, meter, workers)

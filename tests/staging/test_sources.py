@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processing import CodeNotFoundError, ConfigurationError
+from processing import CodeNotFoundError, ConfigurationError, StagingError
 from processing.request.s3_uri import S3Uri
 from processing.staging.sources import (
     LocalSource,
     file_uri,
     file_uri_path,
     local_target,
+    make_directory,
     resolve_code,
     resolve_source,
 )
@@ -282,3 +283,50 @@ def test_many_files_and_depth(tmp_path: Path) -> None:
         (tmp_path / f"{index}").touch()
     (deep / "x").touch()
     assert len(names(tmp_path)) == 3001
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+def test_a_relative_path_without_a_working_directory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Another process may remove the working directory. Absolute paths work on."""
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "a.txt").write_text("1")
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for resolve in (resolve_source, resolve_code, local_target):
+        with pytest.raises(ConfigurationError, match=r"^f: .*a.txt' is relative, and the working directory"):
+            resolve(form.format("a.txt"), "f")
+    assert resolve_source(tmp_path / "a.txt", "f") == LocalSource(tmp_path / "a.txt", is_dir=False)
+    monkeypatch.chdir(tmp_path)  # later teardowns need one
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "must be a path or a URI, not NoneType"),
+        (3, "must be a path or a URI, not int"),
+        (b"x", "must be a path or a URI, not bytes"),
+        ("", "'' is not a path"),
+        ("a\0b", "is not a path"),
+        ("s3://bucket/key", "must be a directory of this machine"),
+        ("{file}", "file.txt' is not a directory"),
+        ("{file}/below", "file.txt' is not a directory"),
+        ("file://{file}", "file.txt' is not a directory"),
+        ("{link}", "link' is not a directory"),
+    ],
+)
+def test_a_target_that_is_no_directory_is_named(tmp_path: Path, value: object, message: str) -> None:
+    """Downloads name their parameter before any call."""
+    (tmp_path / "file.txt").write_text("1")
+    (tmp_path / "link").symlink_to("gone")
+    if isinstance(value, str):
+        value = value.format(file=tmp_path / "file.txt", link=tmp_path / "link")
+    with pytest.raises(ConfigurationError, match=f"^local_path: .*{message}"):
+        local_target(value, "local_path")  # type: ignore[arg-type]
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """The file system may refuse it."""
+    with pytest.raises(StagingError, match=r"the directory for the files cannot be created\n  .*x{300}"):
+        make_directory(tmp_path / ("x" * 300))

@@ -377,5 +377,5 @@ class StatusScheduler:
         if is_denied(error):
             advice = "; ask for the permission sagemaker:DescribeProcessingJob"
         elif classify(error) is FailureKind.EXPIRED:
-            advice = " Then attach to the job again"
+            advice = " After you renew the credentials, attach to the job again"
         return [WatchFailure(job, f"{error}{advice}. The job itself goes on", error) for job in jobs]
