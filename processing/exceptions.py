@@ -124,7 +124,12 @@ class SubmissionError(ProcessingError):
 
 
 class NameTakenError(SubmissionError):
-    """Another job has the name. That job was not touched."""
+    """Another job has the name. That job was not touched.
+
+    Attributes:
+        job_name: the requested name.
+        code: AWS's error code, `ResourceInUse`.
+    """
 
 
 class JobError(ProcessingError):
@@ -164,6 +169,11 @@ class JobFailedError(JobError, ValueError):
     Attributes:
         allowed_statuses: the statuses that count as a success.
         actual_status: the same as `status`.
+        job_name: the job's name.
+        status: the job's status, such as `Failed`.
+        failure_reason: AWS's FailureReason, or None.
+        exit_message: the text that the job wrote to /opt/ml/output/message, or None.
+        log_tail: the job's last log lines, oldest first; empty if they could not be read.
     """
 
     def __init__(
@@ -198,11 +208,22 @@ UnexpectedStatusException = JobFailedError
 
 
 class CapacityError(JobFailedError):
-    """The job failed because AWS had no free instance (`CapacityError` in the failure reason)."""
+    """The job failed because AWS had no free instance (`CapacityError` in the failure reason).
+
+    It has the attributes of `JobFailedError`, such as `job_name` and `failure_reason`.
+    """
 
 
 class JobStoppedError(JobError):
-    """The job was stopped, by a call or at its maximum runtime. `wait(on_stop="return")` does not raise it."""
+    """The job was stopped, by a call or at its maximum runtime. `wait(on_stop="return")` does not raise it.
+
+    Attributes:
+        job_name: the job's name.
+        status: the job's status, such as `Stopped`.
+        failure_reason: AWS's FailureReason, or None.
+        exit_message: the text that the job wrote to /opt/ml/output/message, or None.
+        log_tail: the job's last log lines, oldest first; empty if they could not be read.
+    """
 
 
 class WaitTimeoutError(ProcessingError, TimeoutError):

@@ -29,8 +29,16 @@ logger = logging.getLogger(__name__)
 class JobOutput(ProcessingOutput):
     """One output of a job: a `ProcessingOutput` whose files can be downloaded.
 
-    The arguments are those of `ProcessingOutput`, such as `source`, `destination` and `output_name`. Jobs create their
-    outputs themselves.
+    Jobs create their outputs themselves.
+
+    Args:
+        source: the directory in the container, under /opt/ml/processing/.
+        destination: the S3 prefix of the output; None if it goes to a feature group.
+        output_name: the output's name.
+        s3_upload_mode: `EndOfJob` or `Continuous`.
+        app_managed: True if the container itself uploads the output.
+        feature_store_output: a feature group, instead of S3.
+        session: the session that downloads the files.
     """
 
     _session: Session | None = attrs.field(default=None, eq=False, repr=False, kw_only=True)

@@ -66,8 +66,29 @@ def _copies(values: Iterable[Any]) -> tuple[Any, ...]:
 class ProcessingRequest:
     """A request for one processing job.
 
-    It cannot be changed: mutable values are returned as copies. The attributes have the names and meanings of
-    `Processor`'s parameters. Mappings are kept as tuples of pairs in their original order, lists as tuples.
+    It cannot be changed: mutable values are returned as copies. Mappings are kept as tuples of pairs in their original
+    order, lists as tuples.
+
+    Args:
+        job_name: the job's name.
+        role_arn: the ARN of the role that the job runs as.
+        image_uri: the container image.
+        instance_count: the number of instances; None if `instance_preferences` has it.
+        instance_type: the type of the instances; None with `instance_preferences`.
+        entrypoint: the command that the container runs; None for the image's own.
+        arguments: the arguments of the command.
+        environment: the environment variables of the container.
+        inputs: the inputs, with names and URIs.
+        outputs: the outputs, with names and URIs.
+        volume_size_in_gb: the size of each instance's volume.
+        volume_kms_key: the KMS key that encrypts the volumes.
+        output_kms_key: the KMS key that encrypts the outputs in S3.
+        max_runtime_in_seconds: the seconds after which AWS stops the job; None for AWS's default, a day.
+        tags: the job's tags.
+        network_config: the network of the containers.
+        experiment_config: ExperimentName, TrialName, TrialComponentDisplayName, RunName.
+        instance_preferences: instance types in order of priority, instead of `instance_type`.
+        extra: settings of CreateProcessingJob that no parameter has, in the service's spelling.
     """
 
     job_name: str

@@ -21,6 +21,9 @@ class Checkpoint:
 
     Its content is opaque: a stream makes it, the caller stores it as text, and the next stream receives it. It takes
     about eleven bytes for each delivered line. A line may arrive hours late, so each delivered one has to be known.
+
+    Args:
+        jobs: the delivered lines by job, in a form that only this package reads.
     """
 
     jobs: Mapping[str, Mapping[str, Any]] = attrs.field(repr=False)
