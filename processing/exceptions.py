@@ -115,11 +115,13 @@ class SubmissionError(ProcessingError):
     Attributes:
         job_name: the requested name.
         code: AWS's error code, such as `ResourceLimitExceeded`; None if no answer came.
+        may_exist: True if the job may have been created.
     """
 
-    def __init__(self, message: str, *, job_name: str, code: str | None = None) -> None:
+    def __init__(self, message: str, *, job_name: str, code: str | None = None, may_exist: bool = False) -> None:
         self.job_name = job_name
         self.code = code
+        self.may_exist = may_exist
         super().__init__(message)
 
 

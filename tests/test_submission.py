@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -228,8 +229,90 @@ def test_a_description_of_another_job_is_asked_for_again() -> None:
     check_subject("CreateProcessingJob", {"ProcessingJobName": "Clean"}, {"ProcessingJobArn": ARN + "clean"})
 
 
+def test_a_request_that_arrives_twice_is_one_job() -> None:
+    """A proxy sends the request twice and returns the second answer, ResourceInUse: the job is ours."""
+    world = World()
+    world.faults.on("CreateProcessingJob", "double")
+    assert world.submit() == Submitted(ARN + "clean", adopted=True)
+    assert list(world.sagemaker.jobs) == ["clean"]
+
+
+def test_a_taken_name_of_another_request_is_not_ours() -> None:
+    """A first ResourceInUse is compared with the request: a job that differs, or an older one, is left alone."""
+    for changes, later in (({"RoleArn": "arn:aws:iam::111122223333:role/other"}, 0), ({}, 60)):
+        world = World()
+        world.sagemaker.create(Request(**changes).parameters)
+        world.clock.advance(later)
+        with pytest.raises(NameTakenError, match="clean belongs to another request"):
+            world.submit()
+
+
+def test_two_submissions_of_one_session_never_share_a_job() -> None:
+    """Threads of one process that race for one name with equal requests: one gets the job, the others an error."""
+    world = World()
+    api, count = world.api, 8
+    barrier = threading.Barrier(count)
+    results: list[object] = []
+
+    def race() -> None:
+        barrier.wait()
+        try:
+            results.append(submit(api, cast("ProcessingRequest", Request())))
+        except NameTakenError as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=race) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(isinstance(each, Submitted) for each in results) == 1
+    assert len(results) == count
+
+
+def test_a_refused_name_can_be_submitted_again() -> None:
+    """A submission that was refused does not contest the name of the next one."""
+    world = World()
+    world.sagemaker.refusals.append(ServiceError("ResourceLimitExceeded", "The account-level service limit"))
+    with pytest.raises(SubmissionError) as raised:
+        world.submit()
+    assert not raised.value.may_exist
+    world.faults.on("CreateProcessingJob", "double")
+    assert world.submit().adopted
+
+
+def test_a_taken_name_without_the_permission_to_look() -> None:
+    """Without DescribeProcessingJob a taken name belongs to another request, unless an answer was lost."""
+    world = World()
+
+    def denied(_params: dict[str, Any]) -> dict[str, Any]:
+        raise ServiceError("AccessDeniedException", "not authorized to perform: sagemaker:DescribeProcessingJob")
+
+    world.sagemaker.service.handlers["DescribeProcessingJob"] = denied
+    world.sagemaker.create(Request().parameters)
+    with pytest.raises(NameTakenError):
+        world.submit()
+    world.faults.on("CreateProcessingJob", "reset_after", times=1)
+    with pytest.raises(SubmissionError, match="new may exist") as raised:
+        world.submit(ProcessingJobName="new")
+    assert raised.value.may_exist
+
+
+def test_foreign_answers_that_cannot_be_checked(caplog: pytest.LogCaptureFixture) -> None:
+    """An endpoint that always names another job has accepted the request; one warning states that it is unchecked."""
+    world = World()
+
+    def denied(_params: dict[str, Any]) -> dict[str, Any]:
+        raise ServiceError("AccessDeniedException", "not authorized to perform: sagemaker:DescribeProcessingJob")
+
+    world.sagemaker.service.handlers["DescribeProcessingJob"] = denied
+    world.sagemaker.service.handlers["CreateProcessingJob"] = lambda _: {"ProcessingJobArn": ARN + "fixed"}
+    assert world.submit().arn == ARN + "clean"
+    assert "sagemaker:DescribeProcessingJob is missing" in caplog.text
+
+
 def test_a_name_of_another_request_is_left_alone() -> None:
-    """Without a lost answer, a taken name belongs to another request: no Describe is sent."""
+    """A name that this session has submitted before belongs to that request: no Describe is sent."""
     world = World()
     world.submit()
     before = dict(world.sagemaker.jobs["clean"])
@@ -291,7 +374,7 @@ def test_ages_are_compared_in_the_servers_time(ahead: float) -> None:
         world.submit()
 
 
-def test_a_clients_own_retries_are_reckoned_with() -> None:
+def test_a_clients_own_retries_are_considered() -> None:
     """A client that retries by itself may hide the lost answer: its ResourceInUse is looked into."""
     world = World(retries={"total_max_attempts": 3, "mode": "standard"})
     sent: list[int] = []

@@ -35,9 +35,13 @@ class ForeignResponseError(ProcessingError):
         operation: the operation that was called.
         asked: the name of the job in the request.
         answered: the name or the ARN of the job in the response.
+
+    Attributes:
+        answered: the argument.
     """
 
     def __init__(self, operation: str, asked: str, answered: str) -> None:
+        self.answered = answered
         super().__init__(f"the response to {operation} for the job {asked} is about another job, {answered}")
 
 

@@ -203,7 +203,7 @@ class Launch:
         return attrs.evolve(self, staging=self.staging.with_claim(secrets.token_hex(8)))
 
     def _stage_and_submit(self) -> Submitted:
-        from processing.exceptions import NameTakenError
+        from processing.exceptions import SubmissionError
         from processing.job.submit import submit
         from processing.staging.deduplication import missing_uploads, record_trees
         from processing.staging.objects import ClaimedError, remove_claimed
@@ -215,8 +215,9 @@ class Launch:
             upload_all(api, missing, expected_owner=owner, progress=self.progress)
             record_trees(uploads)
             return submit(api, self.request, rate_limiter=self.options.rate_limiter)
-        except (ClaimedError, NameTakenError):
-            remove_claimed(api, uploads, owner)
+        except (ClaimedError, SubmissionError) as error:
+            if not getattr(error, "may_exist", False):
+                remove_claimed(api, uploads, owner)
             raise
 
     def _buckets(self) -> set[str]:

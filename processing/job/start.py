@@ -58,20 +58,25 @@ def start_named(session: Session, prepare: Prepare, job_name: str, if_exists: If
         job_name: the name.
         if_exists: the reaction to a name that is taken: `fail`, `attach` or `suffix`.
 
+    Without the permission to look names up, the uploads replace no object instead.
+
     Raises:
         NameTakenError: another job has the name, and `if_exists` is `fail`.
+        SubmissionError: the name could not be looked up, or the job to attach to could not be read.
     """
     from processing.exceptions import NameTakenError
+    from processing.staging.objects import ClaimedError
 
     number, name = 1, job_name
     while True:
         launch = prepare(name)
         # Another process may take the name between the look-up and the submission.
-        with contextlib.closing(launch.staging), contextlib.suppress(NameTakenError):
-            if not _needs_lookup(launch) or not job_exists(session, name):
-                return ProcessingJob.from_launch(launch)
+        with contextlib.closing(launch.staging), contextlib.suppress(ClaimedError, NameTakenError):
+            exists = _looked_up(session, name) if _needs_lookup(launch) else False
+            if not exists:
+                return ProcessingJob.from_launch(launch.claimed() if exists is None else launch)
         if if_exists == "attach":
-            return ProcessingJob.from_processing_name(session, name)
+            return _attached(session, name)
         if if_exists == "fail":
             raise NameTakenError(
                 f"job_name: a job named {job_name!r} exists; give another name, or if_exists='attach' or 'suffix'",
@@ -80,6 +85,40 @@ def start_named(session: Session, prepare: Prepare, job_name: str, if_exists: If
             )
         number += 1
         name = f"{job_name[: LONGEST_NAME - len(str(number)) - 1]}-{number}"
+
+
+def _looked_up(session: Session, job_name: str) -> bool | None:
+    """Return whether there is a job of that name; None if the caller may not look."""
+    from processing.aws.retry import is_denied
+    from processing.exceptions import CredentialsError, SubmissionError
+
+    try:
+        return job_exists(session, job_name)
+    except CredentialsError:
+        raise
+    except Exception as error:
+        if is_denied(error):
+            return None
+        raise SubmissionError(
+            f"job {job_name} was not created: the name could not be looked up ({error})", job_name=job_name
+        ) from error
+
+
+def _attached(session: Session, job_name: str) -> ProcessingJob:
+    from processing.aws.retry import error_code, is_denied
+    from processing.exceptions import SubmissionError
+
+    try:
+        return ProcessingJob.from_processing_name(session, job_name)
+    except Exception as error:
+        if not is_denied(error):
+            raise
+        raise SubmissionError(
+            f"job_name: {job_name!r} is taken, and if_exists='attach' needs the permission "
+            f"sagemaker:DescribeProcessingJob ({error})",
+            job_name=job_name,
+            code=error_code(error),
+        ) from error
 
 
 def job_exists(session: Session, job_name: str) -> bool:

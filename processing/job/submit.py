@@ -1,15 +1,17 @@
 """The submission of one request: CreateProcessingJob exactly once, even if the network loses an answer.
 
 The job's name is the key: AWS never creates two jobs of one name. So a call whose answer was lost may be sent again.
-If the first call went through, the second is refused with `ResourceInUse`. The job of that name is then ours if two
-conditions hold. It equals our request in every field that DescribeProcessingJob returns, and it was created no earlier
-than our first try.
+If the first call went through, the second is refused with `ResourceInUse`. A proxy may also send a request twice, and
+return the second answer only. The job of that name is then ours if three conditions hold. It equals our request in
+every field that DescribeProcessingJob returns. It was created no earlier than our first try. No other submission of
+this session has the name.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,13 +22,15 @@ from processing.aws.retry import (
     FailureKind,
     classify,
     error_code,
+    is_denied,
     is_not_found,
     response_of,
     server_time,
 )
-from processing.aws.truncation import check_response, check_subject
+from processing.aws.truncation import ForeignResponseError, check_response, check_subject
 from processing.container.contract import DEFAULT_MAX_RUNTIME
 from processing.exceptions import CredentialsError, NameTakenError, SubmissionError
+from processing.forks import ForkSafeLock
 from processing.request.capacity import capacity_advice
 from processing.request.extra import RESPONSE_ONLY
 
@@ -102,10 +106,21 @@ class _Submission:
         self._request = request.to_boto()
         self._rate_limiter = rate_limiter
         self._may_exist = False  # True once a try of ours may have created the job without an answer
+        self._mark = _Mark()
         self._started = (api.clock.time(), api.clock.monotonic())
         self._sent = False
 
     def run(self) -> Submitted:
+        _register(self._api, self._name, self._mark)
+        try:
+            submitted = self._submit()
+        except BaseException as error:
+            if isinstance(error, SubmissionError) and not error.may_exist:
+                _unregister(self._api, self._name, self._mark)
+            raise
+        return submitted
+
+    def _submit(self) -> Submitted:
         try:
             answer = self._api.call(
                 "sagemaker",
@@ -133,24 +148,23 @@ class _Submission:
         return self._request
 
     def _record_failure(self, failure: Failure) -> None:
-        taken = error_code(failure.error) == "ResourceInUse"
-        if failure.kind is FailureKind.AMBIGUOUS or (
-            taken and _client_retried(self._api.client("sagemaker"), failure.error)
-        ):
+        if failure.kind is FailureKind.AMBIGUOUS:
             self._may_exist = True
 
     def _resolve(self, error: Exception) -> Submitted:
         """Return the job if a failed try has created it after all; otherwise raise the reason."""
         taken = error_code(error) == "ResourceInUse"
-        if not self._may_exist:
+        if not self._may_exist and not taken:
             if isinstance(error, CredentialsError):
                 raise error
-            raise self._name_taken() if taken else self._refused(error) from error
-        logger.info("the answer to CreateProcessingJob for %s was lost; checking whether the job exists", self._name)
+            raise self._refused(error) from error
+        if not self._may_exist and self._mark.contested:
+            raise self._name_taken() from error
+        logger.info("the answer to CreateProcessingJob for %s may be lost; checking the job", self._name)
         try:
             described = self._find(_SEARCH_TAKEN_NAME if taken else _SEARCH_UNKNOWN)
         except Exception as unknown:  # noqa: BLE001 - any failure here leaves the job's existence open
-            raise self._undetermined(error, unknown) from error
+            return self._without_look(error, unknown)
         if described is None:
             if isinstance(error, CredentialsError):
                 raise error
@@ -159,6 +173,22 @@ class _Submission:
             raise self._name_taken() from error
         created = described["CreationTime"].timestamp()
         return Submitted(described["ProcessingJobArn"], adopted=True, not_created_before=created)
+
+    def _without_look(self, error: Exception, unknown: Exception) -> Submitted:
+        """Return the job, or raise the reason, after a failed Describe."""
+        if is_denied(unknown):
+            # Without a lost answer, a request that was sent twice is rare: the name most likely belongs to another run.
+            if not self._may_exist:
+                raise self._name_taken() from error
+            if isinstance(error, ForeignResponseError) and "/" in error.answered:
+                logger.warning(
+                    "AWS has accepted %s, and named another job in each answer (%s). The permission "
+                    "sagemaker:DescribeProcessingJob is missing, so the job is not checked.",
+                    self._name,
+                    error.answered,
+                )
+                return Submitted(f"{error.answered.rpartition('/')[0]}/{self._name.lower()}", adopted=True)
+        raise self._undetermined(error, unknown) from error
 
     def _find(self, patience: float) -> dict[str, Any] | None:
         """Return the description of the job of our name; None if there is no such job within `patience` seconds."""
@@ -225,21 +255,48 @@ class _Submission:
             "Submitting again under the same name cannot create a second job.",
             job_name=self._name,
             code=error_code(error),
+            may_exist=True,
         )
 
 
-def _client_retried(client: Any, error: BaseException) -> bool:
-    """Return whether the client may have sent the request before the try that was answered with this error.
+@attrs.define(eq=False)
+class _Mark:
+    """The mark of one submission.
 
-    Clients of this package never retry by themselves. A user's client may. Its first visible `ResourceInUse` can then
-    refer to our own job.
+    Attributes:
+        contested: True if another submission of the session has the same name: two runs that want a job each.
     """
-    retried = (response_of(error).get("ResponseMetadata") or {}).get("RetryAttempts")
-    if retried is not None:
-        return bool(retried)
-    settings = client.meta.config.retries or {}
-    attempts = settings.get("total_max_attempts") or settings.get("max_attempts", 4) + 1
-    return bool(attempts > 1)
+
+    contested: bool = False
+
+
+# By session, the names that it has submitted or is submitting, with the marks of their submissions. Only names of the
+# last minutes matter, as an older job is never taken for ours.
+_submitted: weakref.WeakKeyDictionary[RetryingApi, dict[str, list[_Mark]]] = weakref.WeakKeyDictionary()
+_submitted_lock = ForkSafeLock()
+_MOST_NAMES: Final = 10_000
+
+
+def _register(api: RetryingApi, name: str, mark: _Mark) -> None:
+    with _submitted_lock:
+        names = _submitted.setdefault(api, {})
+        marks = names.setdefault(name, [])
+        marks.append(mark)
+        if len(marks) > 1:
+            for each in marks:
+                each.contested = True
+        if len(names) > _MOST_NAMES:
+            del names[next(iter(names))]
+
+
+def _unregister(api: RetryingApi, name: str, mark: _Mark) -> None:
+    with _submitted_lock:
+        names = _submitted.get(api, {})
+        left = [each for each in names.get(name, ()) if each is not mark]
+        if left:
+            names[name] = left
+        else:
+            names.pop(name, None)
 
 
 _ADVICE: Final[Mapping[FailureKind | str | None, str]] = {
