@@ -123,7 +123,9 @@ def _read(path: str) -> bytes | None:
 
 def _problem(words: Sequence[str], files: Mapping[str, Read]) -> str | None:
     """Return the first problem in the files that the words name, directly or through other files."""
-    left = {path: read for path, read in files.items() if path in words or _is_code(path) or _is_archive(path)}
+    left = {
+        path: read for path, read in files.items() if _is_code(path) or _is_archive(path) or _is_program(path, words)
+    }
     mentioned = _names_in("\n".join(words))
     while reached := [path for path in left if path in words or _is_mentioned(path, mentioned)]:
         for path in reached:
@@ -141,6 +143,11 @@ def _problem(words: Sequence[str], files: Mapping[str, Read]) -> str | None:
 
 def _is_code(path: str) -> bool:
     return path.lower().endswith(_CODE)
+
+
+def _is_program(path: str, words: Sequence[str]) -> bool:
+    """Return whether the words name a file without a suffix, as programs often are. Others, such as JSON, are data."""
+    return path in words and not posixpath.splitext(path)[1]
 
 
 def _is_archive(path: str) -> bool:

@@ -129,10 +129,13 @@ def test_other_files_are_no_code(jobs: Any) -> None:
         "code/main.py": b"import json\n" + GOOD,
         "code/unused_example.py": BAD,
         "code/readme.md": BAD,
+        "data/settings.json": b'["/opt/ml/processing/input"]',
         "data/rows.csv": b"/opt/ml/processing/input\n",
         "data/old.tar.gz": _archive({"main.py": BAD}),
     }
-    name = _create(jobs, files, "python3", f"{INPUT}/code/main.py", "/opt/ml/processing/out")
+    name = _create(
+        jobs, files, "python3", f"{INPUT}/code/main.py", "/opt/ml/processing/out", f"{INPUT}/data/settings.json"
+    )
     assert jobs.wait(name)["ProcessingJobStatus"] == "Completed", jobs.lines(name)
     assert jobs.keys("out/") == ["out/f"]
 
