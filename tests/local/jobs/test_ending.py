@@ -198,7 +198,7 @@ def test_a_job_outlives_its_killed_creator(jobs: Any) -> None:
         "from processing.local.settings import EngineSettings\n"
         "home, request = sys.argv[1:]\n"
         "engine = types.SimpleNamespace(home=pathlib.Path(home), settings=EngineSettings(tick=0.01), "
-        "account='000000000000', region='us-east-1')\n"
+        "account='000000000000', region='us-east-1', chosen_region=None, objects=None)\n"
         "SageMakerHandler(engine).create_processing_job(json.loads(request))\n"
         "os.kill(os.getpid(), 9)\n"
     )
@@ -242,7 +242,7 @@ from processing.local.settings import EngineSettings
 from processing.local.stores.logs import LogStore
 home = pathlib.Path(sys.argv[1])
 engine = types.SimpleNamespace(home=home, settings=EngineSettings(tick=0.01, sandbox="rewriting"),
-                               account="000000000000", region="us-east-1")
+                               account="000000000000", region="us-east-1", chosen_region=None, objects=None)
 handler = SageMakerHandler(engine)
 fill = "dd if=/dev/zero of=/opt/ml/processing/out/x bs=64k; while :; do head -c 100000 /dev/zero; echo; done"
 handler.create_processing_job({
