@@ -5,16 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
+
+from processing.local.commands.parser import OneLineParser
 
 _DESCRIPTION = "Run an unchanged script that was written for sagemaker 2.x, or show the changes that a move needs."
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that reports an error in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -23,7 +17,7 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: the arguments after `python -m processing.compat`, by default those of the process.
     """
-    parser = _Parser(prog="python -m processing.compat", description=_DESCRIPTION, allow_abbrev=False)
+    parser = OneLineParser(prog="python -m processing.compat", description=_DESCRIPTION, allow_abbrev=False)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--local", action="store_true", help="run the script's jobs on this machine, without an account")
     mode.add_argument("--diff", action="store_true", help="print the changes as a unified diff, and change nothing")
@@ -46,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     run_script(options.script, source, options.arguments)
 
 
-def _show_changes(parser: _Parser, source: bytes, options: argparse.Namespace) -> None:
+def _show_changes(parser: OneLineParser, source: bytes, options: argparse.Namespace) -> None:
     from processing.compat.changes import unified_diff
 
     if options.arguments:
@@ -64,7 +58,7 @@ def _show_changes(parser: _Parser, source: bytes, options: argparse.Namespace) -
         sys.stderr.write(f"{parser.prog}: {options.script} needs no change\n")
 
 
-def _read(parser: _Parser, script: str) -> bytes:
+def _read(parser: OneLineParser, script: str) -> bytes:
     if script.endswith(".ipynb"):
         parser.error(f"{script}: is a notebook; write its code to a script with `jupyter nbconvert --to script`")
     try:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
 from processing.exceptions import ProcessingError
+from processing.local.commands.parser import OneLineParser
 from processing.local.home import require_locks
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. An error in its arguments or on the machine is one line on stderr, and exit code 2."""
-    parser = _Parser(prog="python -m processing.local", description="The embedded engine.")
+    parser = OneLineParser(prog="python -m processing.local", description="The embedded engine.")
     try:
         require_locks()
     except ProcessingError as error:
@@ -27,13 +30,6 @@ def main(arguments: list[str] | None = None) -> None:
         options.run(options)
     except (ProcessingError, ValueError, TypeError, OSError) as error:
         sys.exit(_report_error(parser, error))
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that reports an error in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def _report_error(parser: argparse.ArgumentParser, error: Exception) -> int:
