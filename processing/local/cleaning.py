@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
+from processing.container.contract import DAY
 from processing.exceptions import ConfigurationError
 from processing.local import file_trees
 from processing.local.errors import ApiError
@@ -52,7 +53,7 @@ Age = str | float | dt.timedelta
 Size = str | int
 
 # The units are in lower case only, since "M" might mean months.
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _BYTES |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 _QUANTITY = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([A-Za-z]{1,3})", re.ASCII)
@@ -127,7 +128,7 @@ def clean(
         older_than: the age from which finished jobs with their tags, log lines, samples of metrics, objects (by the
             time of their last write or HeadObject) and unfinished uploads are removed; None for no limit of age.
         larger_than: the size of the folder beyond which the oldest of them are removed; None for no limit of size.
-        dry_run: whether to remove nothing, and return the numbers of what would be removed.
+        dry_run: True to remove nothing, and return the numbers of the items that would be removed.
 
     Raises:
         ConfigurationError: `older_than` is not an age, or `larger_than` is not a size.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
+from processing.container.contract import DAY
 from processing.testing.wire import Handler, Rendered, ServiceError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ Position: TypeAlias = tuple[int, int, str]
 
 _PAGE_BYTES: Final = 1 << 20  # CloudWatch's limit on a page
 _STREAMS = 50  # in a page of DescribeLogStreams
-_TOKEN_SECONDS = 24 * 3600.0  # the validity of a token, as CloudWatch documents it
+_TOKEN_SECONDS = float(DAY)  # the validity of a token, as CloudWatch documents it
 
 
 @attrs.frozen

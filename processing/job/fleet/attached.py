@@ -10,6 +10,7 @@ import copy
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from processing.container.contract import DAY
 from processing.forks import ForkSafeLock
 from processing.job.submit import differences
 
@@ -28,7 +29,7 @@ _MAX_COMPARED: Final = 100
 # The report names that many keys, and counts the others.
 _MAX_NAMED: Final = 10
 
-_UNITS: Final = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
+_UNITS: Final = ((DAY, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 
 
 class AttachedJobs:

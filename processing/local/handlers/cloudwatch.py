@@ -10,6 +10,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
+from processing.container.contract import DAY
 from processing.local import strict_json
 from processing.local.errors import ApiError
 from processing.local.handlers.statistics import Series, is_statistic
@@ -35,7 +36,7 @@ MAX_VALUES = 150
 
 _ID = re.compile(r"[a-z][a-zA-Z0-9_]*")
 _LARGEST = 2.0**360  # the largest value that CloudWatch accepts
-_PAST_SECONDS = 14 * 24 * 3600
+_PAST_SECONDS = 14 * DAY
 _FUTURE_SECONDS = 2 * 3600
 
 

@@ -11,6 +11,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from processing.container.contract import DAY
 from processing.local import strict_json
 from processing.local.errors import ApiError
 from processing.local.handlers.filter_patterns import compile_pattern
@@ -33,7 +34,7 @@ RETENTIONS = frozenset(
 )
 """The retentions in days that CloudWatch accepts."""
 
-_DAY = 24 * 3600 * 1000
+_DAY = DAY * 1000  # in milliseconds
 # CloudWatch's bounds for the age of a new event, in milliseconds before and after now.
 _OLDEST, _NEWEST = 14 * _DAY, 2 * 3600 * 1000
 _GROUP_FILTERS = ("logGroupNamePrefix", "logGroupNamePattern", "logGroupIdentifiers")

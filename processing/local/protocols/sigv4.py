@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote_to_bytes
 import attrs
 
 from processing.clock import SYSTEM_CLOCK, Clock
+from processing.container.contract import DAY
 from processing.local.credentials import InvalidTokenError
 from processing.local.errors import ApiError
 from processing.local.protocols import auth_errors, sigv2
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from processing.local.protocols.message import Request
     from processing.local.stores.bodies import Readable
 
-MAX_LIFETIME = 7 * 24 * 3600
+MAX_LIFETIME = 7 * DAY
 """The longest validity of a presigned URL, in seconds. AWS allows seven days."""
 
 _UNSIGNED = frozenset({"UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"})
@@ -138,20 +139,6 @@ class SignatureVerifier:
             raise auth_errors.expired_url(protocol, claim.moment, lifetime, now)
 
 
-def _check_signature(request: Request, claim: _ClaimedSignature, key: bytes, payload: str, protocol: Protocol) -> None:
-    canonical = _canonical_request(request, claim, payload)
-    text = f"{ALGORITHM}\n{claim.stamp}\n{claim.scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    # Compared as bytes, since the claim may have other characters than ASCII.
-    if not hmac.compare_digest(sign(key, text).encode(), claim.signature.encode()):
-        details = {
-            "AWSAccessKeyId": claim.access_key,
-            "StringToSign": text,
-            "SignatureProvided": claim.signature,
-            "CanonicalRequest": canonical,
-        }
-        raise auth_errors.mismatch(protocol, lambda: details)
-
-
 class CheckedClaim:
     """The signature of a request whose key, scope and time are valid. The rest is verified with the body.
 
@@ -193,6 +180,20 @@ class CheckedClaim:
                 request, chunks=ChunkSignatures(key, claim.stamp, claim.scope, claim.signature)
             )
         return self._keys.identity, _with_checked_body(request, payload)
+
+
+def _check_signature(request: Request, claim: _ClaimedSignature, key: bytes, payload: str, protocol: Protocol) -> None:
+    canonical = _canonical_request(request, claim, payload)
+    text = f"{ALGORITHM}\n{claim.stamp}\n{claim.scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    # Compared as bytes, since the claim may have other characters than ASCII.
+    if not hmac.compare_digest(sign(key, text).encode(), claim.signature.encode()):
+        details = {
+            "AWSAccessKeyId": claim.access_key,
+            "StringToSign": text,
+            "SignatureProvided": claim.signature,
+            "CanonicalRequest": canonical,
+        }
+        raise auth_errors.mismatch(protocol, lambda: details)
 
 
 # The claimed signature

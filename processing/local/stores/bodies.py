@@ -21,6 +21,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
+from processing.container.contract import DAY
 from processing.local.errors import ApiError, disk_full
 from processing.local.stores.checksums import bad_digest, decode_checksum, new_digest, new_slow_digest
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 """Bytes held in memory while a body moves."""
 
-ABANDONED_AFTER = 24 * 3600.0
+ABANDONED_AFTER = float(DAY)
 """Seconds without a write after which an unfinished body is abandoned: no upload pauses for a day."""
 
 _NAME = re.compile(r"[0-9a-f]{32}")

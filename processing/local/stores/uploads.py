@@ -8,6 +8,7 @@ import json
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from processing.container.contract import DAY
 from processing.local.errors import ApiError
 from processing.local.stores.bodies import Body, BodySource
 from processing.local.stores.checksums import bad_digest, combine_crcs, composite_checksum, decode_checksum
@@ -22,7 +23,7 @@ MIN_PART_BYTES = 5 << 20
 """S3's minimum for every part but the last."""
 MAX_PARTS = 10_000
 """S3's highest part number."""
-COMPLETION_KEPT_SECONDS = 24 * 3600.0
+COMPLETION_KEPT_SECONDS = float(DAY)
 """The time for which a repeated completion has the first answer. Clients repeat a request within minutes."""
 DEFAULT_ALGORITHM = "crc64nvme"
 """S3's default algorithm. The object gets such a checksum if every part came with one."""
@@ -195,7 +196,7 @@ class MultipartUploads:
         """Join the chosen parts into the object and discard the others.
 
         A client that lost the answer repeats the request. As in S3, the same request then has the same answer for a
-        day, whatever became of the object since.
+        day, even if the object has changed since.
 
         Args:
             upload_id: the upload's id.
