@@ -193,7 +193,7 @@ class TestParts:
         """A setting that cannot be is refused where it is made."""
         with pytest.raises(ConfigurationError, match="code_layout: must be"):
             Session(code_layout="x")  # type: ignore[arg-type]
-        with pytest.raises(ConfigurationError, match="default_bucket: 's3://b/p' is no bucket's name"):
+        with pytest.raises(ConfigurationError, match="default_bucket: 's3://b/p' is not a bucket's name"):
             Session(default_bucket="s3://b/p")
         monkeypatch.setenv("PROCESSING_CODE_LAYOUT", "y")
         with pytest.raises(ConfigurationError, match="PROCESSING_CODE_LAYOUT: must be"):

@@ -102,7 +102,7 @@ class _Script:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        # As the parser splits lines: a form feed is no end of a line.
+        # Split as the parser does it: a form feed does not end a line.
         self._lines = re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z", text)
         self._newline = "\r\n" if "\r\n" in text else "\n"
         self._starts = [0]

@@ -177,7 +177,7 @@ def _check_process_limits(env: Mapping[str, str], words: Mapping[str, Sequence[s
     named = [(f'env["{name}"]', f"{name}={value}") for name, value in env.items()]
     named += [(f"{field}[{index}]", word) for field, of_field in words.items() for index, word in enumerate(of_field)]
     for field, text in named:
-        if not text:  # as for a command that fits, of which AWS says so
+        if not text:  # AWS refuses it in a command that fits, too
             raise ConfigurationError(f"{field}: is an empty string, which AWS refuses; leave it out")
     total = 0
     for field, text in named:

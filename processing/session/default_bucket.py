@@ -148,7 +148,7 @@ def bucket_exists(api: RetryingApi, bucket: str, owner: str) -> bool:
 
 
 def create_bucket(api: RetryingApi, bucket: str, region: str) -> None:
-    """Create a bucket in a region. A bucket that this account has already is no error.
+    """Create a bucket in a region. It is not an error if this account has it already.
 
     Raises:
         ConfigurationError: another account owns the name, or the credentials may not create buckets.
@@ -195,7 +195,7 @@ def _without_scheme(name: str | None) -> str | None:
     bucket, key = split_s3_uri(name if is_s3(name) else f"{SCHEME}{name}")
     problem = bucket_problem(bucket) if bucket else None
     if problem is None and (not bucket or key.strip("/") or (key and not is_s3(name))):
-        problem = f"{name!r} is no bucket's name; a prefix goes in default_bucket_prefix"
+        problem = f"{name!r} is not a bucket's name; a prefix goes in default_bucket_prefix"
     if problem is not None:
         raise ConfigurationError(f"default_bucket: {problem}")
     return bucket

@@ -256,7 +256,7 @@ class ObstoreClient:
         try:
             yield attempt
         except BaseException as error:
-            # A panic of Rust's, such as for a runtime from before a fork, is no subclass of Exception.
+            # A panic of Rust's, such as for a runtime from before a fork, does not derive from Exception.
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
             logger.debug("obstore: %s", error)

@@ -200,7 +200,7 @@ def file_uri_path(uri: str, *, windows: bool = os.name == "nt", beginning: str =
     host, slash, rest = (text.replace("\\", "/") if windows else text).partition("/")
     path = slash + rest
     if windows:
-        if re.fullmatch(r"[A-Za-z][:|]", host):  # file://C:\data is no URI, but users write it
+        if re.fullmatch(r"[A-Za-z][:|]", host):  # file://C:\data is not a URI, but users write it
             host, path = "", f"/{host}{path}"
         drive = re.match(r"/([A-Za-z])[:|](.*)", path, re.DOTALL)
         if drive is not None:

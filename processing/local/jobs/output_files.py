@@ -67,7 +67,7 @@ def regular_files(ml_root: str, root: str, report: Report | None = None) -> Iter
     """Yield each regular file below a directory in `ml_root`, in order.
 
     Links are left out. A link that a job puts in the place of a directory is not followed either, since it could lead
-    to other files of this machine. Entries that vanish meanwhile are no error.
+    to other files of this machine. Entries that vanish meanwhile are left out.
 
     Args:
         ml_root: the directory that the job sees as /opt/ml.

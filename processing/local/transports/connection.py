@@ -129,8 +129,8 @@ class Connection:
     def stalled_since(self, now: float) -> float | None:
         """Return the start of a wait for the client that may end to make room, or None. Called by another thread.
 
-        Such a wait is one for the next request or its head, for a client that has its last answer but does not close,
-        or for a body that arrives slowly.
+        The connection waits for the next request or its head, or for a body that arrives slowly. Or the client has its
+        last answer and does not close.
         """
         body = self._body
         slow = None if body is None else body.slow_since(now)
