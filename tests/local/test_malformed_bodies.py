@@ -71,7 +71,11 @@ def test_malformed_json(server: Server, caplog: pytest.LogCaptureFixture, body: 
 GZIP = gzip.compress(b"{}")
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", GZIP[:-3], GZIP + b"x", GZIP + GZIP, gzip.compress(b" " * (1 << 25))])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{}", GZIP[:-3], GZIP + b"x", GZIP + GZIP, gzip.compress(b" " * (1 << 25))],
+    ids=["empty", "plain", "cut", "trailing", "twice", "large"],  # a gzip body contains the time of its compression
+)
 def test_malformed_gzip(server: Server, caplog: pytest.LogCaptureFixture, body: bytes) -> None:
     """A cut one, one with more behind it, and one that is too large."""
     headers = {"Content-Encoding": "gzip"}
