@@ -13,6 +13,7 @@ import attrs
 
 from processing import default_sessions
 from processing._utils import lazy
+from processing.container.contract import TERMINAL
 from processing.exceptions import ConfigurationError
 from processing.job.lookup import check_region, describe_existing, job_name_of_arn
 from processing.job.outputs import JobOutput, JobOutputs
@@ -213,7 +214,6 @@ class ProcessingJob:
             at: a moment of AWS's clock, in seconds since the epoch. The listing has every change of status before it.
                 None if AWS's answer had no time.
         """
-        from processing.container.contract import TERMINAL
         from processing.job.outcome import Outcome
 
         job = cls.known(session, summary["ProcessingJobName"], arn=summary.get("ProcessingJobArn"))
@@ -538,7 +538,6 @@ class ProcessingJob:
     def stop(self) -> None:
         """Ask AWS to stop the job, and return at once. It is not an error if the job has ended already."""
         from processing.aws.retry import error_code
-        from processing.container.contract import TERMINAL
 
         try:
             self.sagemaker_session.stop_processing_job(self.job_name)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing.exceptions import ConfigurationError
+from processing.exceptions import ConfigurationError, SubmissionError
 from processing.request.bucket_names import is_s3
 from processing.request.s3_uri import S3Uri
 
@@ -203,7 +203,6 @@ class Launch:
         return attrs.evolve(self, staging=self.staging.with_claim(secrets.token_hex(8)))
 
     def _stage_and_submit(self) -> Submitted:
-        from processing.exceptions import SubmissionError
         from processing.job.submit import submit
         from processing.staging.deduplication import missing_uploads, record_trees
         from processing.staging.objects import ClaimedError, remove_claimed

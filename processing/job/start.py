@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Literal
 
+from processing.exceptions import CredentialsError, NameTakenError, SubmissionError
 from processing.job.job import ProcessingJob
 from processing.request.job_names import LONGEST_NAME
 
@@ -32,7 +33,6 @@ def start_generated(prepare: Prepare) -> ProcessingJob:
 
     Two machines can generate the same name in the same millisecond. The first job then keeps the name and its files.
     """
-    from processing.exceptions import NameTakenError
     from processing.staging.objects import ClaimedError
 
     tried: set[str] = set()
@@ -64,7 +64,6 @@ def start_named(session: Session, prepare: Prepare, job_name: str, if_exists: If
         NameTakenError: another job has the name, and `if_exists` is `fail`.
         SubmissionError: the name could not be looked up, or the job to attach to could not be read.
     """
-    from processing.exceptions import NameTakenError
     from processing.staging.objects import ClaimedError
 
     number, name = 1, job_name
@@ -90,7 +89,6 @@ def start_named(session: Session, prepare: Prepare, job_name: str, if_exists: If
 def _looked_up(session: Session, job_name: str) -> bool | None:
     """Return whether there is a job of that name; None if the caller may not look."""
     from processing.aws.retry import is_denied
-    from processing.exceptions import CredentialsError, SubmissionError
 
     try:
         return job_exists(session, job_name)
@@ -106,7 +104,6 @@ def _looked_up(session: Session, job_name: str) -> bool | None:
 
 def _attached(session: Session, job_name: str) -> ProcessingJob:
     from processing.aws.retry import error_code, is_denied
-    from processing.exceptions import SubmissionError
 
     try:
         return ProcessingJob.from_processing_name(session, job_name)

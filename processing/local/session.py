@@ -12,6 +12,7 @@ from processing.local.engine import REGION, Engine
 from processing.local.errors import ApiError
 from processing.local.settings import EngineSettings
 from processing.local.transports.in_process import InProcessTransport, Transport
+from processing.request.service_model import shared_loader
 from processing.session.default_bucket import DefaultBucket
 from processing.session.session import CodeLayout, Session
 
@@ -272,7 +273,6 @@ class LocalSession(Session):
         import boto3
 
         from processing.local.transports.clients import engine_session
-        from processing.request.service_model import shared_loader
 
         loader = shared_loader()
         core = engine_session(self._transport, loader)

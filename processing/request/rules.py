@@ -16,7 +16,7 @@ import attrs
 
 from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.request.bucket_names import bucket_problem, is_s3, split_s3_uri
-from processing.request.service_model import Path, shared_loader
+from processing.request.service_model import Path, processing_model, shared_loader
 
 ENGINE_ACCOUNT = "000000000000"
 """The account of the embedded engine. Its roles exist in every partition."""
@@ -162,8 +162,6 @@ def _similar_type(kind: str) -> str:
 
 def instance_types() -> tuple[str, ...]:
     """Return the instance types that the installed botocore knows."""
-    from processing.request.service_model import processing_model
-
     known: Any = processing_model().shape_for("ProcessingInstanceType")
     return tuple(known.enum)
 

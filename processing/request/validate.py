@@ -19,6 +19,7 @@ from processing.exceptions import ConfigurationError
 from processing.request import extra as extras
 from processing.request.bucket_names import is_s3
 from processing.request.rules import broken_rules, volume_problem
+from processing.request.service_model import processing_model, violations
 from processing.request.warnings import warn_user
 
 if TYPE_CHECKING:
@@ -148,8 +149,6 @@ def _model_findings(
     request: ProcessingRequest, service_model: Any, named: set[str], *, file_uris: bool
 ) -> Iterator[tuple[str, str]]:
     """Yield the field and the text of each finding for fields that have none yet: the others have better words."""
-    from processing.request.service_model import processing_model, violations
-
     model = service_model or processing_model()
     shape: Any = model.operation_model("CreateProcessingJob").input_shape
     extra, sent = request.extra or {}, request.to_boto()

@@ -18,6 +18,7 @@ from processing.config.files import config_sources
 from processing.config.values import PREFIX, Config, read_config
 from processing.exceptions import ConfigurationError
 from processing.forks import ForkSafeLock, reset_after_fork
+from processing.request.s3_uri import S3Uri
 from processing.session.default_bucket import DefaultBucket
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from processing.aws.rate_limit import AdaptiveRateLimiter
     from processing.aws.retry import RetryingApi, RetryPolicy
     from processing.request.build import ProcessingRequest
-    from processing.request.s3_uri import S3Uri
     from processing.staging.pending_uploads import PendingUploads
     from processing.watching.polling import Polling
     from processing.watching.status.poller import EventSource, Poller
@@ -387,7 +387,6 @@ class Session:
             ConfigurationError: the file does not exist, or the directory is empty.
             StagingError: an upload fails for good.
         """
-        from processing.request.s3_uri import S3Uri
         from processing.staging.pending_uploads import PendingUploads
         from processing.staging.progress import bytes_only
         from processing.staging.sources import LocalSource, resolve_source
@@ -421,7 +420,6 @@ class Session:
             ConfigurationError: `path` is not a path, or there is a file.
             StagingError: a download fails for good, or a key leads out of the directory.
         """
-        from processing.request.s3_uri import S3Uri
         from processing.staging.sources import local_target
         from processing.staging.transfers import download_prefix
 
@@ -443,7 +441,6 @@ class Session:
             key: the object's key.
             kms_key: the KMS key that encrypts the object.
         """
-        from processing.request.s3_uri import S3Uri
         from processing.staging.transfers import put_bytes
 
         target = S3Uri(bucket, key)
@@ -453,7 +450,6 @@ class Session:
 
     def read_s3_file(self, bucket: str, key_prefix: str) -> str:
         """Return the text of an object in UTF-8."""
-        from processing.request.s3_uri import S3Uri
         from processing.staging.transfers import get_bytes
 
         return get_bytes(self.api, S3Uri(bucket, key_prefix), expected_owner=self.expected_owner).decode()
@@ -536,8 +532,6 @@ class Session:
             return self._identity
 
     def _under_default_bucket(self, key: str) -> S3Uri:
-        from processing.request.s3_uri import S3Uri
-
         prefix = S3Uri(self.default_bucket(), (self.default_bucket_prefix or "").strip("/"))
         return prefix / key if key else prefix
 

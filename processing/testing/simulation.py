@@ -33,6 +33,7 @@ from processing.aws.retry import RetryingApi
 from processing.local.engine import ACCOUNT, REGION, Engine
 from processing.local.jobs.description import selected_instances
 from processing.local.transports.in_process import InProcessTransport
+from processing.request.service_model import shared_loader
 from processing.session.session import Session
 from processing.testing.cloudwatch import ScriptedLine, ScriptedLogs
 from processing.testing.faults import FaultInjector
@@ -201,8 +202,6 @@ class SimulatedAws:
         """Return a `boto3.Session` whose clients all call the simulation. Any library may use it."""
         import boto3
         import botocore.session
-
-        from processing.request.service_model import shared_loader
 
         core = botocore.session.Session()
         core.register_component("data_loader", shared_loader())

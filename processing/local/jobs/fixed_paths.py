@@ -18,6 +18,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from processing.container.contract import relative_name
 from processing.local.errors import ApiError
 from processing.local.jobs.data import file_path, inputs, is_file_uri, split_uri
 from processing.local.sandboxes.rewriting import literal_paths
@@ -95,8 +96,6 @@ def _words(request: Mapping[str, Any]) -> list[str]:
 
 
 def _objects(store: CodeStore, bucket: str, prefix: str, local: str) -> Iterator[tuple[str, Read]]:
-    from processing.container.contract import relative_name
-
     for key in itertools.islice(store.keys(bucket, prefix), _LISTED):
         try:
             name = relative_name(key, prefix)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from processing.request.service_model import service_model
+from processing.request.service_model import service_model, shared_loader
 
 if TYPE_CHECKING:
     from botocore.model import ServiceModel
@@ -78,8 +78,6 @@ def query_model(service: str) -> ServiceModel:
     if service != "sqs":
         return model
     from botocore.model import ServiceModel
-
-    from processing.request.service_model import shared_loader
 
     return ServiceModel(_with_query_names(shared_loader().load_service_model(service, "service-2")), service)
 
