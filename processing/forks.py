@@ -7,13 +7,10 @@ registers itself with `reset_after_fork`. Its method `_after_fork` runs in each 
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import weakref
 from typing import Protocol
-
-logger = logging.getLogger(__name__)
 
 
 class ForkAware(Protocol):
@@ -36,7 +33,9 @@ def _reset_all() -> None:
         try:
             instance._after_fork()  # noqa: SLF001 - the protocol's own method
         except Exception:  # noqa: PERF203 - the other instances have to be reset, too
-            logger.exception("%s cannot be used after this fork", type(instance).__name__)
+            import logging  # takes a tenth of the import of a processor, and is rarely needed
+
+            logging.getLogger(__name__).exception("%s cannot be used after this fork", type(instance).__name__)
 
 
 if hasattr(os, "register_at_fork"):

@@ -28,7 +28,18 @@ def test_type_checkers_see_the_same_names() -> None:
     assert seen == {**modules, **processing._MODULE_OF}
 
 
-EXPENSIVE = ("boto3", "botocore", "email", "importlib.metadata", "json", "socket", "tempfile", "tenacity", "zipfile")
+EXPENSIVE = (
+    "boto3",
+    "botocore",
+    "email",
+    "importlib.metadata",
+    "json",
+    "logging",
+    "socket",
+    "tempfile",
+    "tenacity",
+    "zipfile",
+)
 NOT_NEEDED = ("processing.images", "processing.job", "processing.local", "processing.request.build")
 
 

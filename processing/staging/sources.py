@@ -15,7 +15,6 @@ from processing._utils import NO_WORKING_DIRECTORY, absolute
 from processing.exceptions import CodeNotFoundError, ConfigurationError, StagingError, listed
 from processing.request.bucket_names import is_s3
 from processing.request.s3_uri import S3Uri
-from processing.request.warnings import notify_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +61,8 @@ class LocalSource:
         left_out: list[str] = []
         yield from _walk(self.path, "", (), rules, left_out)
         if left_out:
+            from processing.request.warnings import notify_user
+
             count = f"{len(left_out)} {'entries stay' if len(left_out) > 1 else 'entry stays'} behind"
             notify_user(f"{self.path}: {count}: {'; '.join(listed(left_out))}")
 
