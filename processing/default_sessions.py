@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import attrs
 
 from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.exceptions import ConfigurationError
@@ -26,25 +28,23 @@ LOCAL_ROLE = "arn:aws:iam::000000000000:role/processing-local"
 LOCAL_IMAGE = "local/processing-job:latest"
 """The image of a job on the embedded engine if the user gives none. No such image exists: a local Python runs."""
 
-# The environment variables that a default session depends on. If one of them changes, a new session is made.
-_AWS_SETTINGS: tuple[str, ...] = (
-    "AWS_PROFILE",
-    "AWS_DEFAULT_PROFILE",
-    "AWS_REGION",
-    "AWS_DEFAULT_REGION",
-    "AWS_CONFIG_FILE",
-    "AWS_SHARED_CREDENTIALS_FILE",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_ENDPOINT_URL",
-    "PROCESSING_CODE_LAYOUT",
-    "PROCESSING_BUNDLE_LIMIT",
+# A default session depends on these environment variables, and on all whose names begin with one of the prefixes. If
+# one of them changes, a new session is made. So does a change of the files that they locate.
+_PREFIXES: Final = ("AWS_", "PROCESSING_", "SAGEMAKER_")
+_VARIABLES: Final = frozenset(
+    {
+        "BOTO_CONFIG",
+        "REQUESTS_CA_BUNDLE",
+        "USERPROFILE",
+        "XDG_CACHE_HOME",
+        "XDG_DATA_HOME",
+        *("ALL_PROXY", "FTP_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"),
+        *("all_proxy", "ftp_proxy", "https_proxy", "http_proxy", "no_proxy"),
+    }
 )
-_LOCAL_SETTINGS: tuple[str, ...] = (
-    "PROCESSING_LOCAL_HOME",
-    "XDG_DATA_HOME",
-    "PROCESSING_LOCAL_PYTHON",
-    "PROCESSING_CODE_LAYOUT",
-    "PROCESSING_BUNDLE_LIMIT",
+_CREDENTIAL_FILES: Final = (
+    ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+    ("AWS_CONFIG_FILE", "~/.aws/config"),
 )
 
 _lock = ForkSafeLock()
@@ -112,7 +112,7 @@ def default_session() -> Session:
     from processing.session.session import Session
 
     boto3 = sys.modules.get("boto3")  # without boto3, the user cannot have set a default session
-    return _default("aws", (*_read(_AWS_SETTINGS), id(getattr(boto3, "DEFAULT_SESSION", None))), Session)
+    return _default("aws", _Identity(getattr(boto3, "DEFAULT_SESSION", None)), Session)
 
 
 def default_local_session() -> Session:
@@ -123,10 +123,24 @@ def default_local_session() -> Session:
 
         return LocalSession()
 
-    return _default("local", _read(_LOCAL_SETTINGS), make)
+    return _default("local", None, make)
 
 
-def _default(name: str, settings: tuple[Hashable, ...], make: Callable[[], Session]) -> Session:
+@attrs.frozen(eq=False)
+class _Identity:
+    """The identity of an object, which exists at least as long as this value."""
+
+    value: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def _default(name: str, given: Hashable, make: Callable[[], Session]) -> Session:
+    settings = (given, _environment(), _files())
     with _lock:
         known = _defaults.get(name)
         if known is None or known[0] != settings:
@@ -134,11 +148,30 @@ def _default(name: str, settings: tuple[Hashable, ...], make: Callable[[], Sessi
         return known[1]
 
 
-def _read(names: tuple[str, ...]) -> tuple[str | None, ...]:
-    """Return the values of environment variables, and of those that locate the config files."""
+def _environment() -> Hashable:
+    """Return the environment variables that a default session depends on."""
     from processing.config.files import LOCATION_VARIABLES
 
-    return tuple(os.environ.get(name) for name in (*names, *LOCATION_VARIABLES))
+    names = _VARIABLES.union(LOCATION_VARIABLES)
+    return frozenset((name, text) for name, text in os.environ.items() if name in names or name.startswith(_PREFIXES))
+
+
+def _files() -> Hashable:
+    """Return the states of the files that a default session depends on."""
+    from processing.config.files import config_sources
+
+    paths = [os.environ.get(variable) or default for variable, default in _CREDENTIAL_FILES]
+    paths += [source.location for source in config_sources() if not source.in_s3]
+    return tuple(_state(os.path.expanduser(path)) for path in paths)  # noqa: PTH111 - botocore's own way
+
+
+def _state(path: str) -> tuple[int, int, int] | None:
+    """Return a value that changes with the content of a file; None if it cannot be read."""
+    try:
+        state = os.stat(path)  # noqa: PTH116 - this is part of every run
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size, state.st_ino
 
 
 def _session_of(given: Any, field: str = "sagemaker_session") -> Session:

@@ -124,7 +124,7 @@ def _aws() -> Iterator[Finding]:
 
     session = botocore.session.Session()
     try:
-        region = session.get_config_variable("region") or os.environ.get("AWS_REGION")
+        region = os.environ.get("AWS_REGION") or session.get_config_variable("region")
         credentials = _credentials(session)
     except botocore.exceptions.BotoCoreError as error:
         yield Finding("problem", "AWS", str(error))

@@ -25,8 +25,7 @@ def reconnected_client(client: Any, field: str) -> Any:
         ConfigurationError: the object is not a client of the installed botocore, so its connections are not known.
     """
     try:
-        renewed = object.__new__(type(client))  # `copy.copy` asks a client without attributes for one, for ever
-        vars(renewed).update(vars(client))
+        renewed = _bare_copy(client)
         renewed._endpoint = copy.copy(client._endpoint)  # noqa: SLF001
         renewed._endpoint.http_session = _reconnected(client._endpoint.http_session)  # noqa: SLF001
         _free_refresh_lock(client._request_signer._credentials)  # noqa: SLF001
@@ -36,6 +35,37 @@ def reconnected_client(client: Any, field: str) -> Any:
             "make the client after the fork"
         ) from error
     return renewed
+
+
+def uses_credentials_of(client: Any, boto_session: Any) -> bool:
+    """Return whether a client was made by a boto3 session, with the session's own credentials."""
+    signer = getattr(client, "_request_signer", None)
+    theirs = getattr(getattr(boto_session, "_session", None), "_credentials", None)
+    return theirs is not None and getattr(signer, "_credentials", None) is theirs
+
+
+def client_with_keys(client: Any, keys: tuple[str, str, str | None]) -> Any:
+    """Return a copy of a boto3 client that signs with other keys. It shares the connections of the client."""
+    from botocore.credentials import Credentials
+
+    copied, old = _bare_copy(client), client._request_signer  # noqa: SLF001
+    events = copy.copy(client.meta.events)
+    signer = copy.copy(old)
+    signer._credentials, signer._event_emitter, signer._cache = Credentials(*keys), events, {}  # noqa: SLF001
+    # The client of botocore signs in this handler.
+    event = f"request-created.{client.meta.service_model.service_id.hyphenize()}"
+    events.unregister(event, old.handler)
+    events.register(event, signer.handler)
+    copied.meta, copied._endpoint = copy.copy(client.meta), copy.copy(client._endpoint)  # noqa: SLF001
+    copied.meta.events = copied._endpoint._event_emitter = events  # noqa: SLF001
+    copied._request_signer = signer  # noqa: SLF001
+    return copied
+
+
+def _bare_copy(client: Any) -> Any:
+    copied = object.__new__(type(client))  # `copy.copy` asks a client without attributes for one, for ever
+    vars(copied).update(vars(client))
+    return copied
 
 
 def reconnect_credentials(boto_session: Any) -> None:

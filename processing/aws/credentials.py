@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 EXPIRED_CODES: Final = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired")
 """The codes of AWS for credentials that were valid once."""
 
-_REFUSED_CODES: Final = frozenset(
+REFUSED_CODES: Final = frozenset(
     {
         "AuthFailure",
         "IncompleteSignature",
@@ -38,6 +38,7 @@ _REFUSED_CODES: Final = frozenset(
         "UnrecognizedClientException",
     }
 )
+"""The codes of AWS for credentials that were never valid, or are valid no longer."""
 
 MISSING_ERRORS: Final = ("NoAuthTokenError", "NoCredentialsError", "PartialCredentialsError")
 """botocore's errors for credentials that are not there, or not there in full. A file may be about to be written."""
@@ -137,7 +138,7 @@ def _reason(error: BaseException, code: str | None) -> str | None:
         return next((_REASONS[name] for name in names if name in _REASONS), None)
     if code in EXPIRED_CODES:
         return "expired"
-    if code in _REFUSED_CODES:
+    if code in REFUSED_CODES:
         return "refused"
     return "unusable" if getattr(error, "operation_name", None) in _CREDENTIAL_CALLS else None
 

@@ -362,6 +362,7 @@ class RetryingApi:
         rate_limiters: the rate limiters by operation; operations without one are not limited.
         boto_session: returns the boto3 session that made the clients, for a transport that signs requests by itself.
             None if no such transport may be used.
+        renew: reads the credentials again, and returns whether they are others.
     """
 
     def __init__(
@@ -373,8 +374,10 @@ class RetryingApi:
         random: random_module.Random | None = None,
         rate_limiters: Mapping[str, AdaptiveRateLimiter] | None = None,
         boto_session: Callable[[], Any] | None = None,
+        renew: Callable[[], bool] = lambda: False,
     ) -> None:
         self.client = client
+        self._renew = renew
         self.boto_session = boto_session
         self.policy = policy or RetryPolicy()
         self.clock = clock
@@ -459,7 +462,7 @@ class RetryingApi:
     ) -> T:
         import tenacity
 
-        state = _RetryState(policy, self.clock, self.random, rate_limiter, on_failure)
+        state = _RetryState(policy, self.clock, self.random, rate_limiter, on_failure, self._renew)
         retrying = tenacity.Retrying(
             sleep=self.clock.sleep,
             retry=tenacity.retry_if_exception(state.should_retry),
@@ -487,8 +490,10 @@ class _RetryState:
         random: random_module.Random,
         rate_limiter: RateLimiter | None,
         on_failure: Callable[[Failure], None] | None,
+        renew: Callable[[], bool],
     ) -> None:
         self._policy = policy
+        self._renew = renew
         self._clock = clock
         self._random = random
         self._limiter = rate_limiter
@@ -526,9 +531,9 @@ class _RetryState:
             self._limiter.throttled()
         if self._on_failure and isinstance(error, Exception):
             self._on_failure(Failure(kind, error, self._number))
-        if kind is FailureKind.EXPIRED:
-            self._expired, before = True, self._expired
-            return not before
+        if kind is FailureKind.EXPIRED or error_code(error) in credentials.REFUSED_CODES:
+            self._expired, first = True, kind is FailureKind.EXPIRED and not self._expired
+            return self._renew() or first
         self._counted += kind in {FailureKind.TRANSIENT, FailureKind.AMBIGUOUS}
         return kind is not FailureKind.FATAL
 

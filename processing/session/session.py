@@ -19,6 +19,7 @@ from processing.config.values import PREFIX, Config, read_config
 from processing.exceptions import ConfigurationError
 from processing.forks import ForkSafeLock, reset_after_fork
 from processing.request.s3_uri import S3Uri
+from processing.session.clients import BotoClients, boto3_default_session, environment_region
 from processing.session.default_bucket import DefaultBucket
 
 if TYPE_CHECKING:
@@ -35,13 +36,8 @@ logger = logging.getLogger(__name__)
 
 CodeLayout = Literal["content", "job"]
 
-CONNECT_TIMEOUT = 10
-"""Seconds to wait for a connection."""
-
 READ_TIMEOUT = 60
 """Seconds to wait for an answer."""
-
-_CONNECTIONS = 80  # per client: more than a transfer has threads, so that none waits for a connection
 
 
 class Session:
@@ -116,9 +112,13 @@ class Session:
         self._bucket = self._bucket_type(self, default_bucket)
         self._prefix = default_bucket_prefix
         self._region_name = region_name
-        self._given_boto_session = self._boto_session = boto_session
-        self._given_client = sagemaker_client
-        self._clients: dict[str, Any] = {} if sagemaker_client is None else {"sagemaker": sagemaker_client}
+        self._clients = BotoClients(
+            boto_session,
+            sagemaker_client,
+            lambda: self._make_boto_session(),  # noqa: PLW0108 - a test may replace the method
+            lambda: self.boto_region_name,
+            lambda: READ_TIMEOUT,
+        )
         self._retry_policy = retry_policy
         self._polling = polling
         self._event_source = event_source
@@ -126,8 +126,7 @@ class Session:
         self._api: RetryingApi | None = None
         self._identity: Mapping[str, str] | None = None
         self._roles: dict[str, str] = {}
-        # Re-entrant: making a client asks for the boto session.
-        self._lock = ForkSafeLock()
+        self._lock = self._clients.lock
         # Held during calls to AWS that are made once per session. It is never acquired while `_lock` is held, so that
         # a thread that needs only a client does not wait for an answer.
         self._asking = ForkSafeLock()
@@ -189,11 +188,8 @@ class Session:
     @property
     def boto_session(self) -> Any:
         """The `boto3.Session` that makes the clients; made on first use."""
-        with self._lock:
-            if self._boto_session is None:
-                with explained_credentials():
-                    self._boto_session = self._make_boto_session()
-            return self._boto_session
+        with explained_credentials():
+            return self._clients.session
 
     @property
     def boto_region_name(self) -> str:
@@ -264,6 +260,7 @@ class Session:
                     clock=self.clock,
                     rate_limiters=self._rate_limiters(),
                     boto_session=lambda: self.boto_session,
+                    renew=self._clients.renew,
                 )
             return self._api
 
@@ -272,11 +269,8 @@ class Session:
 
         It does not retry; `api` does.
         """
-        with self._lock:
-            if service not in self._clients:
-                with explained_credentials(lambda: self.boto_session):
-                    self._clients[service] = self._make_client(service)
-            return self._clients[service]
+        with explained_credentials(lambda: self.boto_session):
+            return self._clients.client(service)
 
     def service_model(self, service: str) -> Any:
         """Return botocore's model of a service, from this session's data files."""
@@ -477,53 +471,27 @@ class Session:
 
         from processing.request.service_model import shared_loader
 
-        if boto3.DEFAULT_SESSION is not None:  # the user called boto3.setup_default_session()
-            return boto3.DEFAULT_SESSION
+        if (default := boto3_default_session()) is not None:
+            return default
         core = botocore.session.Session()
         loader = shared_loader()
         core.register_component("data_loader", loader)
-        session = boto3.Session(botocore_session=core, region_name=self._region_name)
+        session = boto3.Session(botocore_session=core, region_name=self._region_name or environment_region())
         # Every boto3 session adds its data folder to the shared loader. Once is enough.
         loader.search_paths[:] = dict.fromkeys(loader.search_paths)
         return session
 
     def _find_region(self) -> str:
-        given_client = self._given_client if self._boto_session is None else None
-        region = given_client.meta.region_name if given_client is not None else self.boto_session.region_name
+        region = self._clients.given_region()
         if not region:
             raise ConfigurationError(
-                "region_name: no AWS region is set; give Session(region_name=...), set AWS_DEFAULT_REGION, "
+                "region_name: no AWS region is set; give Session(region_name=...), set AWS_REGION, "
                 "or set one with `aws configure`"
             )
-        return str(region)
+        return region
 
     def _after_fork(self) -> None:
-        # The lock that makes clients is free now, and a client is made at its next use.
-        self._clients = {}
         self._poller = None  # its waiting threads are the parent's
-        self._boto_session = self._given_boto_session
-        if self._boto_session is not None:
-            from processing.aws.connections import reconnect_credentials
-
-            reconnect_credentials(self._boto_session)
-
-    def _make_client(self, service: str) -> Any:
-        from botocore.config import Config
-
-        if service == "sagemaker" and self._given_client is not None:  # in a forked child
-            from processing.aws.connections import reconnected_client
-
-            return reconnected_client(self._given_client, "sagemaker_client")
-        config = Config(
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=READ_TIMEOUT,
-            max_pool_connections=_CONNECTIONS,
-        )
-        client = self.boto_session.client(service, region_name=self.boto_region_name, config=config)
-        if service == "s3":
-            without_expect_header(client)
-        return client
 
     def _caller(self) -> Mapping[str, str]:
         with self._asking:
@@ -534,15 +502,6 @@ class Session:
     def _under_default_bucket(self, key: str) -> S3Uri:
         prefix = S3Uri(self.default_bucket(), (self.default_bucket_prefix or "").strip("/"))
         return prefix / key if key else prefix
-
-
-def without_expect_header(client: Any) -> None:
-    """Make an S3 client send bodies at once: `Expect: 100-continue` costs a round trip per upload."""
-    from botocore import handlers
-
-    handler = getattr(handlers, "add_expect_header", None)
-    if handler is not None:
-        client.meta.events.unregister("before-call.s3", handler)
 
 
 def _check(field: str, value: object, is_valid: bool, kind: str) -> None:

@@ -318,7 +318,7 @@ def _make_store(api: RetryingApi, route: Route, bucket: str, kms_key: str | None
 
     assert api.boto_session is not None
     client = api.client("s3")
-    credentials = api.boto_session().get_credentials()
+    boto_session = api.boto_session
     config: S3Config = {"region": route.region, "virtual_hosted_style_request": route.virtual}
     if route.checksum:
         config["checksum_algorithm"] = "sha256"
@@ -326,7 +326,7 @@ def _make_store(api: RetryingApi, route: Route, bucket: str, kms_key: str | None
         config |= {"server_side_encryption": "aws:kms", "sse_kms_key_id": kms_key}
 
     def current() -> S3Credential:
-        frozen = credentials.get_frozen_credentials()
+        frozen = boto_session().get_credentials().get_frozen_credentials()  # read again, as they may be renewed
         # botocore renews credentials ten minutes before they expire. obstore asks again five minutes before this time.
         expires = dt.datetime.now(dt.timezone.utc) + dt.timedelta(minutes=9)
         return {
