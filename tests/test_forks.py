@@ -7,7 +7,9 @@ import gc
 import http.server
 import json
 import os
+import re
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -15,6 +17,7 @@ import pytest
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 
+import processing
 from forked import in_child, in_children
 from processing import (
     EventBridgeSource,
@@ -42,7 +45,6 @@ from processing.watching.status.model import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -331,6 +333,35 @@ def test_a_property_that_another_thread_computes() -> None:
     finally:
         end.set()
         thread.join()
+
+
+# A transfer, and a server of the engine, end with the threads of the process that made them. The other modules replace
+# their locks in a child.
+_OWN_LOCKS = {
+    "aws/connections.py",
+    "aws/rate_limit.py",
+    "forks.py",
+    "job/fleet/submission.py",
+    "local/jobs/gateway.py",
+    "local/jobs/host_processes.py",
+    "local/stores/database.py",
+    "local/stores/fork_gate.py",
+    "local/stores/outbox.py",
+    "local/transports/server.py",
+    "staging/obstore.py",
+    "staging/progress.py",
+    "staging/source_file.py",
+    "staging/thread_pool.py",
+    "watching/status/leader.py",
+}
+
+
+def test_every_other_lock_is_safe_after_a_fork() -> None:
+    """A module uses `ForkSafeLock`, and `lazy` instead of `functools.cached_property`, unless it is named here."""
+    root = Path(processing.__file__).parent
+    made = re.compile(r"threading\.(R?Lock|Condition|Semaphore)\(|cached_property")
+    found = {str(path.relative_to(root)) for path in root.rglob("*.py") if made.search(path.read_text("utf-8"))}
+    assert {name for name in found if not name.startswith("testing/")} - {"_utils.py"} == _OWN_LOCKS
 
 
 def test_the_lock_of_the_forking_thread_stays_held() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from processing import Session
 from processing.aws.rate_limit import AdaptiveRateLimiter, FairLock, new_rate_limiters, shared_rate_limiters
 from processing.aws.retry import RetryingApi
 from processing.testing.clock import VirtualClock
@@ -201,3 +202,49 @@ def test_a_rate_is_not_raised_above_the_fastest() -> None:
         rate_limiter.acquire(clock)
         rate_limiter.succeeded()
     assert rate_limiter.rate == 1.5
+
+
+@pytest.mark.parametrize(
+    ("region", "variables"),
+    [
+        ("eu-west-1", {}),
+        ("eu-west-1", {"AWS_USE_DUALSTACK_ENDPOINT": "true"}),
+        ("us-east-1", {"AWS_USE_FIPS_ENDPOINT": "true"}),
+        ("us-gov-west-1", {}),
+        ("us-gov-west-1", {"AWS_USE_FIPS_ENDPOINT": "true"}),
+        ("us-gov-west-1", {"AWS_USE_DUALSTACK_ENDPOINT": "true", "AWS_USE_FIPS_ENDPOINT": "true"}),
+        ("cn-north-1", {}),
+        ("cn-north-1", {"AWS_USE_DUALSTACK_ENDPOINT": "true"}),
+        ("eusc-de-east-1", {}),
+        ("us-iso-east-1", {}),
+        ("us-isob-east-1", {}),
+        ("us-isof-south-1", {}),
+        ("eu-isoe-west-1", {}),
+        ("xx-new-1", {}),
+        ("eu-west-1", {"AWS_ENDPOINT_URL": "https://vpce-1-a.api.sagemaker.eu-west-1.vpce.amazonaws.com:443/"}),
+    ],
+)
+def test_calls_are_limited_in_every_partition(
+    monkeypatch: pytest.MonkeyPatch, region: str, variables: dict[str, str]
+) -> None:
+    """Wherever botocore's partitions are AWS, its quotas hold."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert Session(region_name=region).api.rate_limiter("CreateProcessingJob")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:5000",
+        "http://127.0.0.1:4566",
+        "https://sagemaker.example.com",
+        "https://notamazonaws.com",
+        "https://amazonaws.com.example.org/sagemaker.amazonaws.com",
+        "http://moto.internal/api.aws",
+    ],
+)
+def test_calls_of_a_stand_in_are_not_limited(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """moto, LocalStack and other servers have no quotas."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    assert Session(region_name="eu-west-1").api.rate_limiter("CreateProcessingJob") is None

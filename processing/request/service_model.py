@@ -11,11 +11,12 @@ import datetime as dt
 import functools
 import os
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
+
+from processing.forks import ForkSafeLock
 
 if TYPE_CHECKING:
     from botocore.loaders import Loader
@@ -25,7 +26,7 @@ Path = tuple[str | int, ...]
 Kind = Literal["required", "type", "unknown", "enum", "pattern", "shortest", "longest", "least", "greatest", "union"]
 Place = Literal["member", "element", "key", "entry"]
 
-_LOCK = threading.RLock()
+_LOCK = ForkSafeLock()
 
 
 @attrs.frozen

@@ -458,12 +458,13 @@ class Session:
 
     def _rate_limiters(self) -> Mapping[str, AdaptiveRateLimiter]:
         """Return the rate limiters, shared by all sessions of this process with the same profile and region."""
+        from processing.aws.endpoints import is_aws
         from processing.aws.rate_limit import shared_rate_limiters
 
-        host = str(self.client("sagemaker").meta.endpoint_url).rstrip("/")
-        if not host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws")):
+        url = str(self.client("sagemaker").meta.endpoint_url).rstrip("/")
+        if not is_aws(url):
             return {}  # a stand-in for AWS has no quotas that we know
-        return shared_rate_limiters(self.boto_region_name, str(self.boto_session.profile_name), host)
+        return shared_rate_limiters(self.boto_region_name, str(self.boto_session.profile_name), url)
 
     def _make_boto_session(self) -> Any:
         import boto3
