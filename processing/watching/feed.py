@@ -18,7 +18,7 @@ from processing.exceptions import ConfigurationError
 from processing.watching.events import StatusChanged
 from processing.watching.logs.batch import LogBatch
 from processing.watching.logs.filters import Selection, Tail
-from processing.watching.logs.reader import LogReader, creation_ms, ended_long_ago
+from processing.watching.logs.reader import LogReader, creation_ms, ended_long_ago, group_patience
 from processing.watching.status.model import Lost
 
 if TYPE_CHECKING:
@@ -326,7 +326,12 @@ class _FeedLogs:
         if isinstance(update, StatusChanged):
             ended = update.description.get("ProcessingEndTime")
             all_arrived = ended_long_ago(self._session.api, update.description)
-            self.reader.mark_ended(name, ended_at=ended and ended.timestamp(), all_arrived=all_arrived)
+            self.reader.mark_ended(
+                name,
+                ended_at=ended and ended.timestamp(),
+                all_arrived=all_arrived,
+                group_patience=group_patience(update.description),
+            )
         else:  # of a lost job, only the present lines are read
             self.reader.mark_ended(name, ended_at=None, all_arrived=True)
         return True

@@ -1,17 +1,21 @@
-"""Backoff per operation after transient failures, with one warning at the start and one message at recovery.
+"""Backoff per operation after failures that may end, with one warning at the start and one message at recovery.
 
 The retry layer (`processing.aws.retry`) repeats one call for seconds. An outage lasts as long as it lasts: hours of it
-do not end a wait, cost few calls, and leave two lines in the log.
+do not end a wait, cost few calls, and leave two lines in the log. Expired credentials and a wrong clock are an outage
+too, since the user can renew the ones and set the other while a wait goes on.
 """
 
 from __future__ import annotations
 
+import enum
 import logging
+import math
+import re
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from processing.aws.retry import ClockSkewError, FailureKind, classify
+from processing.aws.retry import ClockSkewError, FailureKind, classify, error_code
 
 if TYPE_CHECKING:
     import random as random_module
@@ -21,16 +25,44 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TRANSIENT: Final = frozenset({FailureKind.THROTTLED, FailureKind.TRANSIENT, FailureKind.AMBIGUOUS})
+_SKEW_CODES: Final = frozenset({"RequestInTheFuture", "RequestTimeTooSkewed"})
+# The message of an InvalidSignatureException about the time of a request.
+_SKEW_MESSAGE: Final = re.compile("signature expired|signature not yet current", re.IGNORECASE)
+_REFUSED_CODES: Final = frozenset(
+    {"InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "UnrecognizedClientException"}
+)
+_MISSING: Final = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"})
 
 
-def is_transient(error: BaseException) -> bool:
-    """Return whether a failure may end by itself."""
-    return classify(error) in _TRANSIENT
+class Cause(enum.Enum):
+    """The cause of an outage. The value is the advice in the warning."""
+
+    TRANSIENT = ""
+    """It may end by itself."""
+    CREDENTIALS = "Renew the AWS credentials (for SSO: `aws sso login`); the wait then continues."
+    """The credentials have expired or cannot be loaded."""
+    LOST_CREDENTIALS = "Supply AWS credentials again; the wait then continues."
+    """The credentials are missing, or AWS does not know them (any more)."""
+    CLOCK = "The wait continues when this machine's clock is right."
+    """AWS refuses signatures because this machine's clock is wrong."""
+
+
+def cause_of(error: BaseException) -> Cause | None:
+    """Return the cause of an outage that a failure is part of; None if the failure is permanent."""
+    code, kind = error_code(error), classify(error)
+    if isinstance(error, ClockSkewError) or code in _SKEW_CODES or (code and _SKEW_MESSAGE.search(str(error))):
+        return Cause.CLOCK
+    names = {base.__name__ for each in (error, error.__cause__) if each is not None for base in type(each).__mro__}
+    if code in _REFUSED_CODES or not names.isdisjoint(_MISSING):
+        return Cause.LOST_CREDENTIALS
+    if kind is FailureKind.EXPIRED:
+        return Cause.CREDENTIALS
+    return Cause.TRANSIENT if kind in _TRANSIENT else None
 
 
 def affects_all_calls(error: BaseException) -> bool:
-    """Return whether a lasting failure affects every call: expired credentials, or a wrong clock of this machine."""
-    return isinstance(error, ClockSkewError) or classify(error) is FailureKind.EXPIRED
+    """Return whether a failure affects every call: bad credentials, or a wrong clock of this machine."""
+    return cause_of(error) not in {Cause.TRANSIENT, None}
 
 
 @attrs.define
@@ -41,7 +73,7 @@ class _Outage:
         began: the moment of its first failure.
         wait: the seconds of the present pause, without jitter; None before the first.
         until: the moment at which the pause ends.
-        expired_since: the moment of the first failure with expired credentials; None without one.
+        expired_since: the moment of the first failure for the credentials or the clock; None without one.
     """
 
     began: float
@@ -57,13 +89,25 @@ class Outages:
         polling: the pauses between tries, which grow like the intervals of polling.
         random: the source of jitter.
         subject: the data that the operations read, as the log names it.
+        reports_all: False if another `Outages` reports the causes that affect all calls.
     """
 
-    def __init__(self, polling: Polling, random: random_module.Random, subject: str = "the status of jobs") -> None:
+    def __init__(
+        self,
+        polling: Polling,
+        random: random_module.Random,
+        subject: str = "the status of jobs",
+        *,
+        reports_all: bool = True,
+    ) -> None:
         self._polling = polling
         self._random = random
         self._subject = subject
+        self._reports_all = reports_all
         self._outages: dict[str, _Outage] = {}
+        self._reported: set[Cause] = set()  # by the warnings since there is an outage
+        self._began = math.inf  # the moment of the first warning
+        self._has_succeeded = False
 
     def retry_at(self, operation: str) -> float:
         """Return the moment before which an operation is not worth a try; 0 without an outage."""
@@ -74,33 +118,53 @@ class Outages:
         """Return whether an operation failed the last time."""
         return operation in self._outages
 
-    def record_failure(self, operation: str, error: Exception, now: float, *, transient: bool = False) -> bool:
-        """Record a failure, and return whether the operation is worth another try. Log the first failure.
+    def record_failure(self, operation: str, error: Exception, now: float) -> bool:
+        """Record a failure, and return whether the operation is worth another try. Log the first failure of a cause.
 
-        Expired credentials may be renewed, so such failures count as transient for `Polling.renewal` seconds.
+        Credentials may be renewed, and a clock may be set, within `Polling.renewal` seconds. Credentials that are
+        missing or unknown were good if any operation has succeeded before.
 
         Args:
             operation: the operation.
             error: its error.
             now: the moment.
-            transient: True for a failure that is known to be transient, although its error is not.
         """
+        cause = cause_of(error)
+        if cause is None or (cause is Cause.LOST_CREDENTIALS and not self._has_succeeded):
+            return False
         outage = self._outages.get(operation) or _Outage(now)
-        if classify(error) is FailureKind.EXPIRED:
+        if cause is not Cause.TRANSIENT:
             outage.expired_since = now if outage.expired_since is None else outage.expired_since
             if now - outage.expired_since >= self._polling.renewal:
                 return False
-        elif not (transient or is_transient(error)):
-            return False
-        if operation not in self._outages:
-            self._outages[operation] = outage
-            logger.warning("%s cannot be read at the moment, still trying: %s", self._subject, error)
-        outage.wait = self._polling.next_interval(outage.wait)
-        outage.until = now + outage.wait * self._random.uniform(1.0 - self._polling.jitter, 1.0)
+        self.pause(operation, now)
+        self._outages[operation].expired_since = outage.expired_since
+        self._report(cause, error, now)
         return True
 
+    def pause(self, operation: str, now: float) -> None:
+        """Pause an operation after a failure, longer each time, without a warning."""
+        outage = self._outages.setdefault(operation, _Outage(now))
+        outage.wait = self._polling.next_interval(outage.wait)
+        outage.until = now + outage.wait * self._random.uniform(1.0 - self._polling.jitter, 1.0)
+
+    def forget(self, operation: str) -> None:
+        """End an operation's outage without a message, as it is not called any more."""
+        self._outages.pop(operation, None)
+
     def record_success(self, operation: str, now: float) -> None:
-        """Record that an operation succeeded. Log the end of an outage."""
-        outage = self._outages.pop(operation, None)
-        if outage:
-            logger.info("%s can be read again, after %.0f seconds", self._subject, now - outage.began)
+        """Record that an operation succeeded. Log the end of the last outage."""
+        self._has_succeeded = True
+        self.forget(operation)
+        if self._reported and not self._outages:
+            logger.info("%s can be read again, after %.0f seconds", self._subject, now - self._began)
+            self._reported, self._began = set(), math.inf
+
+    def _report(self, cause: Cause, error: Exception, now: float) -> None:
+        self._began = min(self._began, now)
+        if cause in self._reported:
+            return
+        self._reported.add(cause)
+        level = logging.WARNING if self._reports_all or cause is Cause.TRANSIENT else logging.INFO
+        reason = f"{str(error).rstrip('.')}. {cause.value}" if cause.value else str(error)
+        logger.log(level, "%s cannot be read at the moment, still trying: %s", self._subject, reason)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 
 
@@ -24,7 +26,8 @@ class Polling:
         sweep_every: the interval of listings that reach back further, for changes that are listed late.
         sweep_overlap: the time by which these reach back.
         full_every: the interval of listings of all jobs in progress, which find jobs that no longer exist.
-        renewal: the time for which expired credentials may be renewed before the watch ends.
+        renewal: the time for which expired credentials may be renewed, or a wrong clock set, before the watch ends;
+            infinite by default.
         quiet_logs: the longest interval between two log reads, for jobs that have not written for a long time.
         lateness: the time behind the newest line within which CloudWatch may still deliver a line while the job runs.
             Log reads reach back by up to this much. A line that is later still is found after the job's end, not lost.
@@ -52,7 +55,7 @@ class Polling:
     sweep_every: float = 30.0
     sweep_overlap: float = 180.0
     full_every: float = 600.0
-    renewal: float = 60.0
+    renewal: float = math.inf
     # An hour of a silent job then costs fifteen log reads.
     quiet_logs: float = 240.0
     lateness: float = 60.0

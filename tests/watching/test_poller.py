@@ -264,19 +264,57 @@ def test_an_outage_is_survived(kind: FaultKind, count: int, caplog: pytest.LogCa
     assert "can be read again, after 3" in logged[1][1]
 
 
-def test_credentials_that_are_renewed_are_waited_for() -> None:
-    """Half a minute with an expired token does not end the watch."""
+@pytest.mark.parametrize("count", [3, 30])
+@pytest.mark.parametrize(
+    ("kind", "advice"),
+    [
+        ("expired", "Renew the AWS credentials (for SSO: `aws sso login`); the wait then continues."),
+        ("skew", "The wait continues when this machine's clock is right."),
+    ],
+)
+def test_credentials_and_clocks_are_waited_for(
+    kind: FaultKind, advice: str, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Hours with an expired token or a wrong clock end no watch; one warning has the remedy."""
+    world = World()
+    names = add_jobs(world, count, lambda _: 4000.0)
+    world.aws.faults.on("*", kind, probability=1.0, when=lambda: 100 < world.clock.monotonic() < 8000)
+    with caplog.at_level(logging.INFO, "processing"), world.subscribe(*names) as subscription:
+        updates = world.follow(subscription)
+    assert set(ends(updates)) == set(names)
+    assert max(ends(updates).values()) < 8000 + 2 * LONGEST
+    logged = [(record.levelname, record.message) for record in caplog.records if "status of jobs" in record.message]
+    assert [level for level, _ in logged] == ["WARNING", "INFO"]
+    assert logged[0][1].endswith(advice)
+
+
+@pytest.mark.parametrize("code", ["UnrecognizedClientException", "InvalidClientTokenId"])
+def test_credentials_that_are_lost_are_waited_for(code: str, caplog: pytest.LogCaptureFixture) -> None:
+    """AWS may stop to accept a token. A wait without any good credentials from its start ends with the reason."""
     world = World()
     world.aws.add_job("job", ends=300.0)
-    world.aws.faults.on("*", "expired", probability=1.0, when=lambda: 100 < world.clock.monotonic() < 130)
+    real = world.aws.service.handlers["DescribeProcessingJob"]
+    bad = (100.0, 1000.0)
+
+    def refuse(params: dict[str, Any]) -> Mapping[str, Any]:
+        if bad[0] <= world.clock.monotonic() < bad[1]:
+            raise ServiceError(code, "The security token included in the request is invalid.")
+        return real(params)
+
+    world.aws.service.handlers["DescribeProcessingJob"] = refuse
     with world.subscribe("job") as subscription:
         assert statuses(world.follow(subscription)) == ["InProgress", "Completed"]
+    assert ["Supply AWS credentials again" in record.message for record in caplog.records] == [True]
+    bad = (0.0, 1e9)
+    another = Poller(world.api, Polling())
+    with another.subscribe([Target("job")]) as subscription:
+        assert statuses(world.follow(subscription)) == ["lost"]
 
 
 @pytest.mark.parametrize("count", [3, 30])
-def test_credentials_that_are_not_renewed_end_the_watch(count: int) -> None:
-    """After a minute every job is lost, at once, with the reason and the remedy."""
-    world = World()
+def test_credentials_that_are_not_renewed_in_time_end_the_watch(count: int) -> None:
+    """After `Polling.renewal` every job is lost, at once, with the reason and the remedy."""
+    world = World(polling=Polling(renewal=60.0))
     names = [f"job-{number:02d}" for number in range(count)]
     for name in names:
         world.aws.add_job(name, ends=None)
@@ -292,9 +330,9 @@ def test_credentials_that_are_not_renewed_end_the_watch(count: int) -> None:
     assert error.__cause__ is not None
 
 
-def test_a_clock_that_is_wrong_is_named() -> None:
-    """A signature that is refused for the time is a diagnosis, and ends the watch."""
-    world = World()
+def test_a_clock_that_is_not_set_in_time_is_named() -> None:
+    """A signature that is refused for the time is a diagnosis, and ends the watch after `Polling.renewal`."""
+    world = World(polling=Polling(renewal=60.0))
     world.aws.add_job("job", ends=None)
     world.aws.faults.on("*", "skew", probability=1.0, when=lambda: world.clock.monotonic() > 50)
     with world.subscribe("job") as subscription:
@@ -542,6 +580,77 @@ def test_without_permission_to_list_jobs_are_described(caplog: pytest.LogCapture
     assert world.calls("ListProcessingJobs") == 1
     assert world.calls() < 10 * max(ends(updates).values()) + 100
     assert ["one by one" in record.message for record in caplog.records] == [True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "every"),
+    [
+        ("ValidationException", 1),
+        ("ValidationException", 2),
+        ("AccessDeniedException", 1),
+        ("AccessDeniedException", 2),
+        ("ThrottlingException", 1),
+        ("InternalFailure", 1),
+    ],
+)
+def test_a_listing_without_progress_is_given_up(kind: str, every: int, caplog: pytest.LogCaptureFixture) -> None:
+    """If later pages keep failing, each job is described within a minute, with one warning."""
+    world = World()
+    names = add_jobs(world, 450, lambda number: 100 + number / 10)
+    listed = world.aws.service.handlers["ListProcessingJobs"]
+    described = world.aws.service.handlers["DescribeProcessingJob"]
+    pages, moments = itertools.count(1), []
+
+    def refuse(params: dict[str, Any]) -> Mapping[str, Any]:
+        if "NextToken" in params and next(pages) % every == 0:
+            raise ServiceError(kind, "The pagination token is invalid or has expired")
+        return listed(params)
+
+    def note(params: dict[str, Any]) -> Mapping[str, Any]:
+        moments.append(world.clock.monotonic())
+        return described(params)
+
+    world.aws.service.handlers["ListProcessingJobs"] = refuse
+    world.aws.service.handlers["DescribeProcessingJob"] = note
+    with caplog.at_level(logging.WARNING, "processing"), world.subscribe(*names) as subscription:
+        updates = world.follow(subscription)
+    assert len(ends(updates)) == 450
+    assert moments[1] < 60
+    assert max(at - 100 - int(name[-5:]) / 10 for name, at in ends(updates).items()) < 100
+    assert ["one by one" in record.message for record in caplog.records] == [True]
+
+
+def test_a_listing_that_recovers_is_used_again() -> None:
+    """After ten minutes of describing, the jobs are listed again."""
+    world = World()
+    names = add_jobs(world, 250, lambda _: 3000.0)
+    listed = world.aws.service.handlers["ListProcessingJobs"]
+
+    def refuse(params: dict[str, Any]) -> Mapping[str, Any]:
+        if "NextToken" in params and world.clock.monotonic() < 300:
+            raise ServiceError("ValidationException", "The pagination token is invalid")
+        return listed(params)
+
+    world.aws.service.handlers["ListProcessingJobs"] = refuse
+    with world.subscribe(*names) as subscription:
+        world.follow(subscription, until=1000.0)
+        before = world.calls()
+        updates = world.follow(subscription)
+    assert len(ends(updates)) == 250
+    assert world.calls() - before < 20
+    assert max(ends(updates).values()) < 3000 + 2 * LONGEST
+
+
+def test_a_first_page_that_fails_alone_is_given_up_too(caplog: pytest.LogCaptureFixture) -> None:
+    """If List is refused for hours and Describe is not, the jobs are described after one warning."""
+    world = World()
+    names = add_jobs(world, 40, lambda _: 300.0)
+    world.aws.faults.on("ListProcessingJobs", "error503", probability=1.0)
+    with caplog.at_level(logging.WARNING, "processing"), world.subscribe(*names) as subscription:
+        updates = world.follow(subscription)
+    assert len(ends(updates)) == 40
+    assert max(ends(updates).values()) < 300 + 2 * LONGEST
+    assert len(caplog.records) == 1
 
 
 def test_a_token_that_is_never_accepted_is_no_busy_loop() -> None:

@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 # a short one at the wrong moment costs no lines.
 _OUTAGE_LIMITS: Final = 10
 
+# A missing log group is read again after this many seconds: it is waited for longer than for a line.
+_GROUP_AGAIN: Final = 2.0
+
 
 @attrs.frozen
 class LogsComplete:
@@ -83,10 +86,15 @@ class Endings:
         self._source = source
         self._aws_time = aws_time
 
-    def begin(self, job: FollowedJob, *, ended_at: float | None, all_arrived: bool) -> None:
+    def begin(
+        self, job: FollowedJob, *, ended_at: float | None, all_arrived: bool, group_patience: float = 0.0
+    ) -> None:
         """Wait for the last lines of a job from now on; all its lines are read once more at once."""
         now = self._clock.monotonic()
-        job.ending = Ending(ended_at, all_arrived, now, now + _OUTAGE_LIMITS * self._polling.settle_limit)
+        outage_deadline = now + _OUTAGE_LIMITS * self._polling.settle_limit
+        # With a grace of 0, as on the engine, no group appears after the end.
+        patience = 0.0 if all_arrived or not self._polling.grace else group_patience
+        job.ending = Ending(ended_at, all_arrived, now, outage_deadline, now + patience)
         job.resume_at = job.since
 
     def record_sweep(self, sweep: Sweep, counts_before: Mapping[str, int], began: float) -> None:
@@ -111,6 +119,10 @@ class Endings:
         for job in sweep.jobs:
             ending = job.ending
             if ending is None or self._jobs.get(job.name) is not job:  # removed during the sweep
+                continue
+            if self._source.is_absent and now < ending.group_deadline:
+                # All lines are still to come, so a later sweep is the first one.
+                ending.quiet_sweeps, ending.due = 0, now + _GROUP_AGAIN
                 continue
             if ending.deadline is None:
                 ending.deadline = now + self._polling.settle_limit

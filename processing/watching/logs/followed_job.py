@@ -22,6 +22,7 @@ class Ending:
         all_arrived: True if the job ended so long ago that CloudWatch has delivered all its lines.
         due: when to read next (monotonic).
         outage_deadline: until when an outage is waited out (monotonic).
+        group_deadline: until when a missing log group is waited for (monotonic).
         quiet_sweeps: the number of sweeps in a row that found no new line.
         last_sweep_at: when the last sweep began, in seconds since the epoch by AWS's clock.
         deadline: when the lines count as complete even if new ones still arrive (monotonic). None until all lines have
@@ -32,6 +33,7 @@ class Ending:
     all_arrived: bool
     due: float
     outage_deadline: float
+    group_deadline: float
     quiet_sweeps: int = 0
     last_sweep_at: float = 0.0
     deadline: float | None = None

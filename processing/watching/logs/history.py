@@ -10,7 +10,7 @@ import attrs
 from processing.aws.retry import server_time
 from processing.watching.logs.batch import LogBatch
 from processing.watching.logs.filters import Tail, time_order
-from processing.watching.logs.reader import LogReader, creation_ms, ended_long_ago
+from processing.watching.logs.reader import LogReader, creation_ms, ended_long_ago, group_patience
 from processing.watching.polling import Polling
 
 if TYPE_CHECKING:
@@ -68,7 +68,12 @@ def read_all(
         reader = LogReader(api, polling or Polling(), host=host, policy=policy, strict=True)
         reader.add(job_name, begin)
         ended = description.get("ProcessingEndTime")
-        reader.mark_ended(job_name, ended_at=ended.timestamp() if ended else None, all_arrived=all_arrived)
+        reader.mark_ended(
+            job_name,
+            ended_at=ended.timestamp() if ended else None,
+            all_arrived=all_arrived,
+            group_patience=min(patience, group_patience(description)),
+        )
         return reader
 
     begin = max(creation_ms(description), since or 0)

@@ -49,6 +49,9 @@ _ALL_ARRIVED_AFTER: Final = 600.0
 _ALIVE_AFTER_LINE: Final = 0.4
 # Seconds for which a piece of a long line waits for the next one; then it is delivered as it is.
 _HOLD_PIECES: Final = 5.0
+# AWS publishes no bound on how late a new log group is visible. A minute and a half is an assumption, and concerns the
+# first job of an account only.
+_GROUP_PATIENCE: Final = 90.0
 # All operations that read logs count as one in `Outages`, so that an outage is reported once.
 _READING: Final = "FilterLogEvents"
 
@@ -84,11 +87,12 @@ class LogReader:
         self._api = LogsApi(api, policy)
         self._clock = api.clock
         self._polling = polling
+        self._random = random
         self._host = host
         self._strict = strict
         self._jobs: dict[str, FollowedJob] = {}
         self._source = LogSource(self._api.call, host)
-        self._outages = Outages(polling, random, "the log lines of jobs")
+        self._outages = Outages(polling, random, "the log lines of jobs", reports_all=False)
         self._planner = SweepPlanner(self._jobs, polling, api.clock, self._source, random)
         self._router = LogRouter(self._jobs, host, self._source)
         self._assembler = LineAssembler()
@@ -118,16 +122,19 @@ class LogReader:
         """Stop following a job that does not exist any more, without waiting for its last lines."""
         self._forget(self._jobs[job_name])
 
-    def mark_ended(self, job_name: str, *, ended_at: float | None, all_arrived: bool) -> None:
+    def mark_ended(
+        self, job_name: str, *, ended_at: float | None, all_arrived: bool, group_patience: float = 0.0
+    ) -> None:
         """Wait for the last lines of a job from now on; `read` yields a `LogsComplete` after the last one.
 
         Args:
             job_name: the job.
             ended_at: when it ended, in seconds since the epoch; None if that is not known.
             all_arrived: True if CloudWatch has delivered all its lines, so that one sweep is enough.
+            group_patience: the seconds for which a missing log group is waited for.
         """
         job = self._jobs[job_name]
-        self._endings.begin(job, ended_at=ended_at, all_arrived=all_arrived)
+        self._endings.begin(job, ended_at=ended_at, all_arrived=all_arrived, group_patience=group_patience)
         self._planner.remove(job)
 
     def read(self) -> Generator[LogBatch | LogsComplete, None, None]:
@@ -216,6 +223,12 @@ class LogReader:
             if sweep.whole and page.last is not None and self._source.reads_prefixes:
                 self._planner.record_progress(sweep, page.last)
         began = self._api.aws_time() - (self._clock.monotonic() - clock_began)
+        if sweep.group and self._source.is_absent:
+            # Nothing counts as read: the next sweep begins with the first line too.
+            sweep.group.schedule(
+                has_first_lines=False, now=self._clock.monotonic(), aws_time=self._api.aws_time(), random=self._random
+            )
+            return
         for job in sweep.jobs:
             job.fully_read, job.resume_at = True, job.since
         if sweep.group:
@@ -295,6 +308,16 @@ def ended_long_ago(api: RetryingApi, description: Mapping[str, Any]) -> bool:
     ended = description.get("ProcessingEndTime")
     now = server_time(description.get("ResponseMetadata", {})) or api.clock.time()
     return ended is not None and bool(now - ended.timestamp() > _ALL_ARRIVED_AFTER)
+
+
+def group_patience(description: Mapping[str, Any]) -> float:
+    """Return the seconds for which the log group is waited for after a job's end, if it is missing.
+
+    The first line of an account's first job creates it. A job whose container never started writes no line. The answer
+    of DescribeProcessingJob shows that, the summary by ListProcessingJobs does not.
+    """
+    is_summary = "AppSpecification" not in description
+    return _GROUP_PATIENCE if is_summary or "ProcessingStartTime" in description else 0.0
 
 
 def creation_ms(description: Mapping[str, Any]) -> int:

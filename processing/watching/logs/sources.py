@@ -35,12 +35,16 @@ class FilterLogEventsSource:
 
     Args:
         call: calls an operation of CloudWatch Logs.
+
+    Attributes:
+        is_absent: whether the log group did not exist at the last read.
     """
 
     # Checkpoints contain this name, so it stays the same if the class is renamed.
     name: ClassVar = "FilteredSource"
 
     def __init__(self, call: CallOperation) -> None:
+        self.is_absent = False
         self._call = call
 
     def pages(self, prefix: str, start: int) -> Iterator[Page]:
@@ -58,13 +62,15 @@ class FilterLogEventsSource:
             try:
                 response = self._call("FilterLogEvents", {**params, **_token(token)})
             except Exception as error:
-                if _is_absent(error):
+                self.is_absent = _is_absent(error)
+                if self.is_absent:
                     return
                 if token is None or not _is_stale(error) or restarted_at == reached:
                     raise
                 # The token was too old: continue from the last line that was read.
                 token, start, restarted_at = None, reached, reached
                 continue
+            self.is_absent = False
             events = response["events"]
             page = events if isinstance(events, Page) else Page(records=events)
             yield page
@@ -110,12 +116,16 @@ class GetLogEventsSource:
 
     Args:
         call: calls an operation of CloudWatch Logs.
+
+    Attributes:
+        is_absent: whether the log group did not exist at the last read.
     """
 
     # Checkpoints contain this name, so it stays the same if the class is renamed.
     name: ClassVar = "StreamsSource"
 
     def __init__(self, call: CallOperation) -> None:
+        self.is_absent = False
         self._call = call
         self._positions: dict[str, _Position] = {}
 
@@ -146,9 +156,11 @@ class GetLogEventsSource:
             try:
                 response = self._call("DescribeLogStreams", {**params, **_token(token)})
             except Exception as error:
-                if _is_absent(error):
+                self.is_absent = _is_absent(error)
+                if self.is_absent:
                     return
                 raise
+            self.is_absent = False
             yield from (stream["logStreamName"] for stream in response["logStreams"])
             token = response.get("nextToken")
             if token is None:
@@ -196,6 +208,11 @@ class LogSource:
     def name(self) -> str:
         """The name of the source in use; the ids of its lines differ from those of another source."""
         return self._current.name if self._current else ""
+
+    @property
+    def is_absent(self) -> bool:
+        """True if the log group did not exist at the last read. The first line of any job creates it."""
+        return self._current is not None and self._current.is_absent
 
     @property
     def is_readable(self) -> bool:

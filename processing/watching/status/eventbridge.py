@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing._utils import type_name
-from processing.aws.retry import FailureKind, RetryingApi, classify
+from processing.aws.retry import RetryingApi
 from processing.exceptions import ConfigurationError
 from processing.forks import ForkSafeLock, reset_after_fork
+from processing.watching.outages import cause_of
 from processing.watching.status.eventbridge_event import read_event
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class EventBridgeSource:
             error = self._receive(api)
             if error is None:
                 continue
-            if classify(error) in {FailureKind.FATAL, FailureKind.PROPAGATING}:
+            if cause_of(error) is None:
                 self._give_up(error)
                 return
             logger.debug("the queue %s cannot be read at the moment: %s", self.queue_url, error)
@@ -153,7 +154,7 @@ class EventBridgeSource:
         try:
             api.call("sqs", "DeleteMessageBatch", {"QueueUrl": self.queue_url, "Entries": entries}, policy=once)
         except Exception as error:
-            if classify(error) in {FailureKind.FATAL, FailureKind.PROPAGATING}:
+            if cause_of(error) is None:
                 raise
             logger.debug("messages of %s were not deleted: %s", self.queue_url, error)
 

@@ -52,7 +52,10 @@ class Scan:
         prefix: a text that the names contain; None for any name.
         awaited: by name, the jobs that the scan has to show and has not shown yet.
         token: the token of the next page; None for the first page.
-        restarts: how often the scan began again because its token had expired.
+        restarts: how often the scan began again because its token was refused.
+        page: the number of pages since it last began.
+        furthest: the largest number of pages so far.
+        stuck_since: the monotonic moment of the first failure since the scan made progress; None without one.
     """
 
     kind: ScanKind
@@ -62,6 +65,9 @@ class Scan:
     awaited: dict[str, JobState] = attrs.field(factory=dict)
     token: str | None = None
     restarts: int = 0
+    page: int = 0
+    furthest: int = 0
+    stuck_since: float | None = None
 
     def params(self) -> dict[str, Any]:
         """Return the parameters of the request for the next page."""
@@ -78,9 +84,19 @@ class Scan:
         return params
 
     def restart(self) -> None:
-        """Begin again at the first page, as AWS accepts the token no longer."""
+        """Begin again at the first page, as AWS refuses the token."""
         self.token = None
+        self.page = 0
         self.restarts += 1
+
+    def record_progress(self) -> bool:
+        """Record an answered page, and return whether it is the first progress since a failure."""
+        self.page += 1
+        if self.page <= self.furthest:
+            return False
+        self.furthest = self.page
+        was_stuck, self.stuck_since = self.stuck_since is not None, None
+        return was_stuck
 
 
 class ScanSchedule:

@@ -6,7 +6,8 @@ Up to `Polling.few` jobs are described one by one, at growing intervals (`Descri
 watched jobs, and a job's log lines save calls. With more jobs, the account's changes are listed every two seconds
 (`ScanSchedule`). That costs the same for ten jobs and for ten thousand, and the listing states how a job ended, so no
 Describe follows. Three kinds of jobs are described although listing is on: new jobs that no scan will show, jobs that a
-complete scan had to show and did not, and jobs with an event. Without permission to list, all jobs are described.
+complete scan had to show and did not, and jobs with an event. Without permission to list, all jobs are described, and
+for some time if a listing makes no progress (`ListingFallback`).
 
 Both operations have an outage of their own, and each is held back by the account's rate limit. `next_call` returns the
 earlier of the two.
@@ -20,13 +21,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing.aws.retry import FailureKind, classify, error_code, is_denied, is_not_found
+from processing.aws.retry import FailureKind, classify, is_denied, is_not_found
 from processing.aws.server_time import ServerTime
 from processing.container.contract import TERMINAL
 from processing.exceptions import CredentialsError, WatchError
-from processing.watching.outages import Outages, affects_all_calls
+from processing.watching.outages import Cause, Outages, affects_all_calls, cause_of
 from processing.watching.status.describe_schedule import DescribeSchedule, JobState
 from processing.watching.status.list_scans import Scan, ScanSchedule
+from processing.watching.status.listing_fallback import ListingFallback
 from processing.watching.status.model import is_known
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ _SPACING: Final = 0.25
 # Without permission to list, all jobs together are described at most this often a second. AWS publishes no quota for
 # Describe. The rate limiter allows a burst of ten.
 _MOST_DESCRIBES: Final = 10.0
-# A scan whose token expires begins again. After this many times further pages are left alone for a while (`Outages`).
+# A scan whose token is refused begins again. After this many times further pages pause for a while (`Outages`).
 _MOST_RESTARTS: Final = 3
 # Up to this many jobs with an event are described. For more, one page of changes is cheaper.
 _MOST_EVENT_DESCRIBES: Final = 4
@@ -141,7 +143,9 @@ class StatusScheduler:
         self._describes = DescribeSchedule(polling, random)
         self._outages = Outages(polling, random)
         self._scans: ScanSchedule | None = None
-        self._may_list = True
+        self._fallback = ListingFallback()
+        self._probe: JobState | None = None  # the job that is described only to see whether Describe is answered
+        self._warned_of_listing = False
         self._unknown_statuses: set[str] = set()  # that a warning has reported
 
     def add(self, target: Target) -> None:
@@ -207,10 +211,12 @@ class StatusScheduler:
             return moment, None
         if self._scans and page_at <= describe_at:
             scan = self._scans.next_scan(now, self._jobs)
-            return moment, StatusCall(_LIST, scan.params(), scan, self._outages.is_failing(_LIST))
+            failing = self._outages.is_failing(_LIST) or self._outages.is_failing(_FURTHER_PAGES)
+            return moment, StatusCall(_LIST, scan.params(), scan, failing)
         assert job is not None
         params = {"ProcessingJobName": job.name}
-        return moment, StatusCall(_DESCRIBE, params, job, self._outages.is_failing(_DESCRIBE))
+        failing = self._outages.is_failing(_DESCRIBE) or job is self._probe
+        return moment, StatusCall(_DESCRIBE, params, job, failing)
 
     def record_answer(
         self, call: StatusCall, answer: Mapping[str, Any], sent: float
@@ -225,10 +231,12 @@ class StatusScheduler:
         now = self._clock.monotonic()
         self._server.update(answer, sent)
         self._outages.record_success(call.operation, now)
-        if "NextToken" in call.params:
-            self._outages.record_success(_FURTHER_PAGES, now)
         if isinstance(call.about, JobState):
+            self._fallback.record_describe(now)
+            self._probe = None if call.about is self._probe else self._probe
             return list(self._record_description(call.about, answer, now))
+        if call.about.record_progress():
+            self._outages.record_success(_FURTHER_PAGES, now)
         return list(self._record_page(call.about, answer, now))
 
     def record_failure(self, call: StatusCall, error: Exception) -> list[WatchFailure]:
@@ -244,8 +252,8 @@ class StatusScheduler:
 
     def _choose_operation(self, now: float) -> None:
         """Switch between Describe and List if the number of jobs asks for it, and schedule the new jobs."""
-        many = len(self._jobs) > self._polling.few and self._may_list
-        spacing = 0.0 if self._may_list else 1.0 / _MOST_DESCRIBES
+        many = len(self._jobs) > self._polling.few and self._fallback.may_list(now)
+        spacing = 0.0 if many or len(self._jobs) <= self._polling.few else 1.0 / _MOST_DESCRIBES
         if many and self._scans is None:
             self._start_listing(now)
         elif not many and self._scans is not None:
@@ -292,7 +300,7 @@ class StatusScheduler:
         if self._scans:
             self._describes.cancel(job)
         else:
-            at_least = 0.0 if self._may_list else len(self._jobs) / _MOST_DESCRIBES
+            at_least = 0.0 if len(self._jobs) <= self._polling.few else len(self._jobs) / _MOST_DESCRIBES
             self._describes.schedule_next(job, now, at_least=at_least)
 
     def _record_page(self, scan: Scan, answer: Mapping[str, Any], now: float) -> Iterator[StatusReport | WatchFailure]:
@@ -342,35 +350,64 @@ class StatusScheduler:
     def _describe_failed(self, job: JobState, error: Exception, now: float) -> list[WatchFailure]:
         if self._jobs.get(job.name) is not job:
             return []
+        is_probe = job is self._probe
+        self._probe = None if is_probe else self._probe
         if is_not_found(error):
             self._outages.record_success(_DESCRIBE, now)
+            self._fallback.record_describe(now)
             if not job.seen and now - job.added < _VISIBLE_AFTER:
                 job.interval = self._polling.next_interval(job.interval)
                 self._describes.schedule(job, now + job.interval)
                 return []
             return [WatchFailure(job, "there is no job of that name in this account and region (any more)", error)]
-        if self._outages.record_failure(_DESCRIBE, error, now):
-            self._describes.schedule(job, now)  # `Outages` decides when
+        # The listing is in the same outage as its probe, and ends it: Describe may not be called again.
+        if self._outages.record_failure(_LIST if is_probe else _DESCRIBE, error, now):
+            if is_probe:
+                self._describes.cancel(job)
+            else:
+                self._describes.schedule(job, now)  # `Outages` decides when
             return []
         if affects_all_calls(error):
             return self._failures(self._jobs.values(), error)
         return self._failures([job], error)
 
     def _page_failed(self, scan: Scan, error: Exception, now: float) -> list[WatchFailure]:
-        # An expired token has no error code of its own.
-        expired = scan.token is not None and error_code(error) == "ValidationException"
-        if expired:
-            scan.restart()
-            if scan.restarts >= _MOST_RESTARTS:
-                self._outages.record_failure(_FURTHER_PAGES, error, now, transient=True)
+        scan.stuck_since = now if scan.stuck_since is None else scan.stuck_since
+        cause = cause_of(error)
+        if scan.token is not None and cause in {Cause.TRANSIENT, None}:
+            if cause is None:  # a token that is refused has no error code of its own
+                scan.restart()
+            if cause or scan.restarts >= _MOST_RESTARTS:
+                self._outages.pause(_FURTHER_PAGES, now)
+        elif not self._outages.record_failure(_LIST, error, now):
+            if affects_all_calls(error):
+                return self._failures(self._jobs.values(), error)
+            self._describe_instead(error, now, forever=True)
             return []
-        if self._outages.record_failure(_LIST, error, now):
-            return []
-        if affects_all_calls(error):
-            return self._failures(self._jobs.values(), error)
-        logger.warning("jobs cannot be listed and are described one by one, which takes longer: %s", error)
-        self._may_list = False
+        if cause in {Cause.TRANSIENT, None}:  # with any other cause, Describe fails too
+            step = self._fallback.next_step(scan.stuck_since, now)
+            if step == "probe":
+                self._describe_probe(now)
+            elif step == "describe":
+                self._describe_instead(error, now, forever=False)
         return []
+
+    def _describe_probe(self, now: float) -> None:
+        """Describe one job, to see whether Describe is answered."""
+        job = next(iter(self._jobs.values()), None)
+        if job is not None and job.due == math.inf:
+            self._probe = job
+            self._describes.schedule(job, now)
+
+    def _describe_instead(self, error: Exception, now: float, *, forever: bool) -> None:
+        """Describe the jobs one by one from now on, as they cannot be listed. Log one warning."""
+        is_known = self._warned_of_listing or self._outages.is_failing(_LIST)
+        self._warned_of_listing = True
+        level = logging.INFO if is_known else logging.WARNING
+        logger.log(level, "jobs cannot be listed and are described one by one, which takes longer: %s", error)
+        self._outages.forget(_LIST)
+        self._outages.forget(_FURTHER_PAGES)
+        self._fallback.stop_listing(now, forever=forever)
 
     def _failures(self, jobs: Iterable[JobState], error: Exception) -> list[WatchFailure]:
         advice = ""
