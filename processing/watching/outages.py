@@ -31,6 +31,8 @@ _SKEW_MESSAGE: Final = re.compile("signature expired|signature not yet current",
 _REFUSED_CODES: Final = frozenset(
     {"InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "UnrecognizedClientException"}
 )
+# A wait that begins with expired credentials or a wrong clock ends after this many seconds: nobody may notice it.
+_FIRST_RENEWAL: Final = 60.0
 _MISSING: Final = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"})
 
 
@@ -107,7 +109,7 @@ class Outages:
         self._outages: dict[str, _Outage] = {}
         self._reported: set[Cause] = set()  # by the warnings since there is an outage
         self._began = math.inf  # the moment of the first warning
-        self._has_succeeded = False
+        self._has_succeeded = not reports_all  # log lines are read after the first status
 
     def retry_at(self, operation: str) -> float:
         """Return the moment before which an operation is not worth a try; 0 without an outage."""
@@ -121,8 +123,8 @@ class Outages:
     def record_failure(self, operation: str, error: Exception, now: float) -> bool:
         """Record a failure, and return whether the operation is worth another try. Log the first failure of a cause.
 
-        Credentials may be renewed, and a clock may be set, within `Polling.renewal` seconds. Credentials that are
-        missing or unknown were good if any operation has succeeded before.
+        Credentials may be renewed, and a clock may be set, within `Polling.renewal` seconds if they were good before,
+        else within a minute. Credentials that are missing or unknown are worth no try if they never were good.
 
         Args:
             operation: the operation.
@@ -135,7 +137,8 @@ class Outages:
         outage = self._outages.get(operation) or _Outage(now)
         if cause is not Cause.TRANSIENT:
             outage.expired_since = now if outage.expired_since is None else outage.expired_since
-            if now - outage.expired_since >= self._polling.renewal:
+            limit = self._polling.renewal if self._has_succeeded else min(self._polling.renewal, _FIRST_RENEWAL)
+            if now - outage.expired_since >= limit:
                 return False
         self.pause(operation, now)
         self._outages[operation].expired_since = outage.expired_since

@@ -49,9 +49,11 @@ _ALL_ARRIVED_AFTER: Final = 600.0
 _ALIVE_AFTER_LINE: Final = 0.4
 # Seconds for which a piece of a long line waits for the next one; then it is delivered as it is.
 _HOLD_PIECES: Final = 5.0
-# AWS publishes no bound on how late a new log group is visible. A minute and a half is an assumption, and concerns the
-# first job of an account only.
-_GROUP_PATIENCE: Final = 90.0
+# AWS publishes no bound on how late a new log group is visible. These bounds are assumptions, and concern the first job
+# of an account only. The longer a job ran, the more lines it may have written, and the less the wait matters.
+_GROUP_PATIENCE: Final = 10.0
+_GROUP_PATIENCE_PER_SECOND: Final = 2.0
+_MOST_GROUP_PATIENCE: Final = 90.0
 # All operations that read logs count as one in `Outages`, so that an outage is reported once.
 _READING: Final = "FilterLogEvents"
 
@@ -317,7 +319,12 @@ def group_patience(description: Mapping[str, Any]) -> float:
     of DescribeProcessingJob shows that, the summary by ListProcessingJobs does not.
     """
     is_summary = "AppSpecification" not in description
-    return _GROUP_PATIENCE if is_summary or "ProcessingStartTime" in description else 0.0
+    started = description.get("ProcessingStartTime") or (description.get("CreationTime") if is_summary else None)
+    ended = description.get("ProcessingEndTime")
+    if started is None or ended is None:
+        return 0.0
+    ran = max(0.0, float((ended - started).total_seconds()))
+    return min(_MOST_GROUP_PATIENCE, _GROUP_PATIENCE + _GROUP_PATIENCE_PER_SECOND * ran)
 
 
 def creation_ms(description: Mapping[str, Any]) -> int:
