@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from processing.aws.retry import ClockSkewError, FailureKind, classify, error_code
+from processing.exceptions import CredentialsError
 
 if TYPE_CHECKING:
     import random as random_module
@@ -28,12 +29,8 @@ _TRANSIENT: Final = frozenset({FailureKind.THROTTLED, FailureKind.TRANSIENT, Fai
 _SKEW_CODES: Final = frozenset({"RequestInTheFuture", "RequestTimeTooSkewed"})
 # The message of an InvalidSignatureException about the time of a request.
 _SKEW_MESSAGE: Final = re.compile("signature expired|signature not yet current", re.IGNORECASE)
-_REFUSED_CODES: Final = frozenset(
-    {"InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "UnrecognizedClientException"}
-)
 # A wait that begins with expired credentials or a wrong clock ends after this many seconds: nobody may notice it.
 _FIRST_RENEWAL: Final = 60.0
-_MISSING: Final = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"})
 
 
 class Cause(enum.Enum):
@@ -41,10 +38,10 @@ class Cause(enum.Enum):
 
     TRANSIENT = ""
     """It may end by itself."""
-    CREDENTIALS = "Renew the AWS credentials (for SSO: `aws sso login`); the wait then continues."
-    """The credentials have expired or cannot be loaded."""
-    LOST_CREDENTIALS = "Supply AWS credentials again; the wait then continues."
-    """The credentials are missing, or AWS does not know them (any more)."""
+    CREDENTIALS = "The wait then continues."
+    """The credentials have expired or cannot be loaded. The error has the remedy."""
+    REFUSED_CREDENTIALS = "With other credentials the wait continues."
+    """AWS does not know the credentials (any more). The error has the remedy."""
     CLOCK = "The wait continues when this machine's clock is right."
     """AWS refuses signatures because this machine's clock is wrong."""
 
@@ -54,11 +51,10 @@ def cause_of(error: BaseException) -> Cause | None:
     code, kind = error_code(error), classify(error)
     if isinstance(error, ClockSkewError) or code in _SKEW_CODES or (code and _SKEW_MESSAGE.search(str(error))):
         return Cause.CLOCK
-    names = {base.__name__ for each in (error, error.__cause__) if each is not None for base in type(each).__mro__}
-    if code in _REFUSED_CODES or not names.isdisjoint(_MISSING):
-        return Cause.LOST_CREDENTIALS
     if kind is FailureKind.EXPIRED:
         return Cause.CREDENTIALS
+    if isinstance(error, CredentialsError) and error.reason == "refused":
+        return Cause.REFUSED_CREDENTIALS
     return Cause.TRANSIENT if kind in _TRANSIENT else None
 
 
@@ -124,7 +120,7 @@ class Outages:
         """Record a failure, and return whether the operation is worth another try. Log the first failure of a cause.
 
         Credentials may be renewed, and a clock may be set, within `Polling.renewal` seconds if they were good before,
-        else within a minute. Credentials that are missing or unknown are worth no try if they never were good.
+        else within a minute. Credentials that AWS does not know are worth no try if they never were good.
 
         Args:
             operation: the operation.
@@ -132,7 +128,7 @@ class Outages:
             now: the moment.
         """
         cause = cause_of(error)
-        if cause is None or (cause is Cause.LOST_CREDENTIALS and not self._has_succeeded):
+        if cause is None or (cause is Cause.REFUSED_CREDENTIALS and not self._has_succeeded):
             return False
         outage = self._outages.get(operation) or _Outage(now)
         if cause is not Cause.TRANSIENT:

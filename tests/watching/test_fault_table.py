@@ -242,7 +242,7 @@ def test_23_24_credentials_and_clocks_are_waited_for(
         events = list(processing.events(jobs))
     assert len([event for event in events if isinstance(event, LogEvent)]) == 2 * count
     assert world.aws.now < 7230
-    advice = {"expired": "Renew the AWS credentials", "skew": "this machine's clock is right"}[kind]
+    advice = {"expired": "The AWS credentials have expired", "skew": "this machine's clock is right"}[kind]
     assert [advice in record.message for record in caplog.records] == [True]
 
 
