@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import attrs
 
 from processing.aws import credentials
+from processing.aws.refusals import add_explanation
 from processing.aws.truncation import check_response, check_subject
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.exceptions import CredentialsError, ProcessingError
@@ -417,7 +418,10 @@ class RetryingApi:
         """
         from botocore import xform_name
 
+        sent: Mapping[str, Any] = {}
+
         def once() -> dict[str, Any]:
+            nonlocal sent
             client = self.client(service)  # a later try may have another one, with renewed credentials
             sent = params() if callable(params) else params
             response: dict[str, Any] = getattr(client, xform_name(operation))(**sent)
@@ -425,7 +429,11 @@ class RetryingApi:
             check_subject(operation, sent, response)
             return response
 
-        return self._run(once, on_failure, policy or self.policy, rate_limiter or self.rate_limiter(operation))
+        try:
+            return self._run(once, on_failure, policy or self.policy, rate_limiter or self.rate_limiter(operation))
+        except Exception as error:
+            add_explanation(error, sent)
+            raise
 
     def rate_limiter(self, operation: str) -> AdaptiveRateLimiter | None:
         """Return the rate limiter of an operation; None if it is not limited."""

@@ -10,13 +10,13 @@ this session has the name.
 from __future__ import annotations
 
 import logging
-import re
 import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from processing.aws.refusals import explanation
 from processing.aws.retry import (
     Failure,
     FailureKind,
@@ -241,7 +241,7 @@ class _Submission:
 
     def _refused(self, error: Exception) -> SubmissionError:
         code = error_code(error)
-        text = response_of(error).get("Error", {}).get("Message") or str(error)
+        text = response_of(error).get("Error", {}).get("Message") or str(error).partition("\n")[0]
         advice = _advice(error, code, text, self._request)
         message = f"job {self._name} was not created: {text}" + (f"\n{advice}" if advice else "")
         return SubmissionError(message, job_name=self._name, code=code)
@@ -299,28 +299,14 @@ def _unregister(api: RetryingApi, name: str, mark: _Mark) -> None:
             names.pop(name, None)
 
 
-_ADVICE: Final[Mapping[FailureKind | str | None, str]] = {
-    FailureKind.PROPAGATING: "The role does not exist, or its trust policy does not allow sagemaker.amazonaws.com to "
-    "assume it. (A new role takes a moment to become known, so the request was repeated for a while.)",
-    FailureKind.THROTTLED: "AWS throttles CreateProcessingJob (one a second per account and region): "
-    "submit fewer at a time.",
-    "AccessDenied": "The caller needs sagemaker:CreateProcessingJob, and iam:PassRole on the job's role.",
-    "AccessDeniedException": "The caller needs sagemaker:CreateProcessingJob, and iam:PassRole on the job's role.",
-}
+_THROTTLED: Final = "AWS throttles CreateProcessingJob (one a second per account and region): submit fewer at a time."
 
 
 def _advice(error: Exception, code: str | None, text: str, request: Mapping[str, Any]) -> str:
     """Return advice for the user about a refusal; empty if AWS's text is enough."""
-    if code == "ResourceLimitExceeded":
-        quota = re.search(r"limit '([^']+)'", text)
-        name = f"the quota '{quota[1]}'" if quota else "the quota"
-        return f"Ask for more of {name} in Service Quotas, wait for running jobs to end, or use another instance type."
-    if "sagemaker:AddTags" in text:
-        return (
-            "The job has tags: the caller needs sagemaker:AddTags as well, or has to omit the tags (submit_all adds "
-            "one to its jobs; with tagged=False it does not)."
-        )
-    known = _ADVICE.get(classify(error)) or _ADVICE.get(code, "")
+    known = explanation("CreateProcessingJob", code, text, request)
+    if not known and classify(error) is FailureKind.THROTTLED:
+        known = _THROTTLED
     # The job's own name may contain the word, as in `capacity-report`.
     answer = f"{code} {text}".replace(request["ProcessingJobName"], "")
     return capacity_advice(request) if not known and "capacity" in answer.lower() else known

@@ -17,6 +17,7 @@ import stat
 from collections import deque
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from processing.aws.refusals import add_explanation
 from processing.aws.retry import error_code
 from processing.aws.truncation import check_response
 from processing.exceptions import StagingError
@@ -65,7 +66,11 @@ def get_object(
         finally:
             answer["Body"].close()
 
-    return api.attempt("GetObject", get, on_failure=on_failure)
+    try:
+        return api.attempt("GetObject", get, on_failure=on_failure)
+    except Exception as error:
+        add_explanation(error, params)
+        raise
 
 
 class Downloader:

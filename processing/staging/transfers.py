@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from processing.aws.retry import error_code
 from processing.exceptions import StagingError
+from processing.request.s3_uri import S3Uri
 from processing.staging.downloads import Downloader, get_object
 from processing.staging.error_text import failure_reason, upload_failure_reason
-from processing.staging.listing import Download, downloads_below, list_objects
+from processing.staging.listing import downloads_below, list_objects
 from processing.staging.multipart import MultipartUpload
 from processing.staging.objects import (
     CLAIM_METADATA,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from processing.aws.retry import RetryingApi
-    from processing.request.s3_uri import S3Uri
     from processing.staging.objects import ExpectedOwner
     from processing.staging.pending_uploads import Upload
     from processing.staging.progress import Report
@@ -129,8 +129,9 @@ def download_prefix(
         meter = ProgressMeter(progress, api.clock, len(downloads), sum(entry.object.size for entry in downloads))
         downloader = Downloader(api, uri.bucket, expected_owner, dict(extra or {}), obstore, meter, workers)
         failures = downloader.pool.run(downloads)
+    places = [(S3Uri(uri.bucket, entry.object.key), error) for entry, error in failures]
     _raise_failures(
-        [(_name(uri, entry), error, failure_reason(error) if error else "") for entry, error in failures],
+        [(str(place), error, failure_reason(error, place) if error else "") for place, error in places],
         f"{len(failures)} of {len(downloads)} objects could not be downloaded",
     )
     return sorted(entry.path for entry in downloads)
@@ -148,15 +149,13 @@ def get_bytes(api: RetryingApi, source: S3Uri, *, expected_owner: ExpectedOwner)
     return get_object(api, object_params(source, expected_owner), lambda answer: cast("bytes", answer["Body"].read()))
 
 
-def _name(uri: S3Uri, entry: Download) -> str:
-    return f"s3://{uri.bucket}/{entry.object.key}"
-
-
 def _raise_failures(failures: list[tuple[str, Exception | None, str]], message: str) -> None:
     """Raise one error for all failures (name, error, reason), if there are any."""
     if failures:
-        named = [(name, reason or "not tried after the earlier failures") for name, _, reason in failures]
-        raise StagingError(message, sorted(named)) from next((error for _, error, _ in failures if error), None)
+        # The first ones are listed in the text, so those with a reason precede.
+        tried = sorted((name, reason) for name, _, reason in failures if reason)
+        rest = sorted((name, "not tried after the earlier failures") for name, _, reason in failures if not reason)
+        raise StagingError(message, [*tried, *rest]) from next((error for _, error, _ in failures if error), None)
 
 
 class Uploader:

@@ -412,7 +412,7 @@ class StatusScheduler:
     def _failures(self, jobs: Iterable[JobState], error: Exception) -> list[WatchFailure]:
         advice = ""
         if is_denied(error):
-            advice = "; ask for the permission sagemaker:DescribeProcessingJob"
+            advice = " Ask for the permission sagemaker:DescribeProcessingJob"
         elif classify(error) is FailureKind.EXPIRED:
             advice = " After you renew the credentials, attach to the job again"
         return [WatchFailure(job, f"{error}{advice}. The job itself goes on", error) for job in jobs]
