@@ -41,7 +41,7 @@ CASES: list[tuple[str, str, str, dict[str, Any], list[str]]] = [
     ("PutObject", "AccessDenied", "s3:PutObject with an explicit deny", PLACE, ["ask an administrator"]),
     ("PutObject", "NoSuchBucket", "no", PLACE, ["no bucket data"]),
     ("GetObject", "NoSuchKey", "no", PLACE, ["no object s3://data/in/a.csv"]),
-    ("PutObject", "PermanentRedirect", "no", PLACE, ["data is in another region"]),
+    ("PutObject", "PermanentRedirect", "no", PLACE, ["data: the bucket is in another region"]),
     ("PutObject", "AllAccessDisabled", "no", PLACE, ["suspended"]),
     ("CreateProcessingJob", "AccessDeniedException", "no", JOB, ["sagemaker:CreateProcessingJob", "iam:PassRole"]),
     (

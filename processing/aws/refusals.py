@@ -90,8 +90,8 @@ _ROWS: Final = (
         codes=("ResourceLimitExceeded",),
     ),
     _Row(
-        "The KMS key {kms_key} cannot be used for {location}: it is disabled, is to be deleted, does not exist in the "
-        "region, or its policy does not allow the caller.",
+        "The key of {location} cannot be used: it is disabled, is to be deleted, does not exist in the region, or its "
+        "policy does not allow the caller (KMS key {kms_key})",
         words=r"\bKMS\.\w+",
     ),
     _Row(
@@ -130,7 +130,7 @@ _ROWS: Final = (
     ),
     _Row(
         "The caller needs {permission} on {location}, and the policies of the bucket and its VPC endpoint must not "
-        "deny it. A bucket of another account has to allow it as well.",
+        "deny it; or the bucket belongs to another account.",
         codes=DENIED,
         operations=_S3,
     ),
@@ -138,7 +138,7 @@ _ROWS: Final = (
     _Row("There is no bucket {bucket}: its name is wrong, or it was deleted.", codes=("NoSuchBucket",)),
     _Row("There is no object {location}.", codes=("NoSuchKey",)),
     _Row("{bucket} is no bucket's name.", codes=("InvalidBucketName",)),
-    _Row("The bucket {bucket} is in {bucket_region}.", codes=_OTHER_REGION),
+    _Row("{bucket}: the bucket is in {bucket_region}.", codes=_OTHER_REGION),
     _Row("The account may not use this service: it is suspended, or has not signed up.", codes=_NO_ACCOUNT),
     _Row("The service or the region is not enabled for the account.", codes=_NOT_ENABLED),
 )

@@ -138,13 +138,13 @@ class Container:
         """
         make_mount_points(host)
         _allow_all_users(host.ml_root)
-        if self._run_client("image", "inspect", "--format", "{{.Id}}", "--", host.image).returncode != 0:
+        if self._run_client("image", "inspect", "--format", "{{.Id}}", *_image_words(host.image)).returncode != 0:
             self._pull(host.image, host.ml_root, check)
 
     def _pull(self, image: str, ml_root: str, check: Check) -> None:
         with tempfile.TemporaryFile("w+") as errors:
             client = subprocess.Popen(  # noqa: S603 - the client that the settings name
-                [self._program, "pull", "--", image],
+                [self._program, "pull", *_image_words(image)],
                 env={**self._environment, _MARK: ml_root},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -191,8 +191,7 @@ class Container:
         if host.entrypoint:
             first = arguments.pop(0)
             options += ["--entrypoint", json.dumps([first]) if self._kind == "podman" else first]
-        # After `--`, an image whose name begins with `-` is not an option of the client.
-        command = [self._program, "run", *options, *self._options, "--", host.image, *arguments]
+        command = [self._program, "run", *options, *self._options, *_image_words(host.image), *arguments]
         return HostCommand(
             command,
             inherited,
@@ -253,7 +252,7 @@ class Container:
         if image and _has_foreign_files(ml_root):
             options = ["--rm", "--name", f"{key}-chown", "--user", "0:0", "--network", "none", "--entrypoint", "chown"]
             options += [*_mount(ml_root, "/opt/ml", read_only=False), *self._options]
-            self._run_client("run", *options, "--", image, "-hR", f"{os.getuid()}:{os.getgid()}", "/opt/ml")
+            self._run_client("run", *options, image, "-hR", f"{os.getuid()}:{os.getgid()}", "/opt/ml")
 
     def _remove_container(self, key: str) -> None:
         """Remove the container, again and again as long as its client still works on it.
@@ -310,6 +309,11 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.C
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(command, 1, "", str(error))
+
+
+def _image_words(image: str) -> list[str]:
+    """Return the words for an image. After `--`, a name that begins with `-` is not an option of the client."""
+    return ["--", image] if image.startswith("-") else [image]
 
 
 def _error_line(text: str) -> str:
