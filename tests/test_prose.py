@@ -49,3 +49,16 @@ def test_few_words_that_need_a_second_reading(name: str) -> None:
     counts = Counter(word for _, text in docstrings() for word in re.findall(r"[a-z']+", text.lower()))
     found = sum(counts[word] for word in words)
     assert found * 10_000 / counts.total() <= most
+
+
+def test_prose_of_pages_wraps() -> None:
+    """A line of prose in the documentation has at most 100 columns. Tables, code and links may be longer."""
+    root = TESTS.parent
+    long = []
+    for path in (root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").rglob("*.md"))):
+        in_fence = False
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            in_fence ^= line.lstrip().startswith("```")
+            if not in_fence and len(line) > 100 and not line.startswith("|") and "http" not in line:
+                long.append(f"{path.relative_to(root)}:{number}")
+    assert long == []
