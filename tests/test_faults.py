@@ -1,4 +1,4 @@
-"""Jobs through bad weather: the real engine beneath, faults on every call that a run makes."""
+"""Jobs under faults: each call that a run makes to the real engine fails in each way."""
 
 from __future__ import annotations
 

@@ -283,7 +283,7 @@ def test_a_dataset_definition_is_sent(script: pathlib.Path) -> None:
 START = 1_700_000_000
 
 
-class Watched:
+class WatchedJobs:
     """A job on AWS that writes lines on some hosts for a number of seconds, and a wait that follows it."""
 
     def __init__(self, hosts: int, seconds: float, *, every: float) -> None:
@@ -323,7 +323,7 @@ class Watched:
 
 def test_an_hour_on_four_hosts_costs_few_calls() -> None:
     """An hour of following four hosts takes fewer than 800 calls, hardly any of them for the list of streams."""
-    world = Watched(4, 3600, every=60)
+    world = WatchedJobs(4, 3600, every=60)
     assert len(world.follow()) == world.lines + 2
     assert len(world.faults.calls) < 800
     assert world.faults.count()["DescribeLogStreams"] <= 2
@@ -331,14 +331,14 @@ def test_an_hour_on_four_hosts_costs_few_calls() -> None:
 
 def test_more_than_fifty_hosts_come_to_an_end() -> None:
     """A job on 60 hosts is followed to its end, and every line is there once."""
-    world = Watched(60, 30, every=20)
+    world = WatchedJobs(60, 30, every=20)
     messages = [event.message for event in world.follow() if isinstance(event, LogEvent)]
     assert len(messages) == len(set(messages)) == world.lines == 120
 
 
 def test_the_return_comes_soon_after_the_end() -> None:
     """The wait is over within some seconds of the job's end: no longer than the longest pause and the last lines."""
-    world = Watched(1, 1805, every=600)
+    world = WatchedJobs(1, 1805, every=600)
     world.follow()
     polling = Polling()
     assert world.clock.monotonic() - world.seconds <= polling.longest + 4 * polling.settle

@@ -60,7 +60,7 @@ LINES = st.lists(
     ),
     max_size=25,
 )
-WEATHER: list[FaultKind] = [
+FAULT_KINDS: list[FaultKind] = [
     "throttle",
     "error500",
     "error503",
@@ -307,7 +307,7 @@ class Promises(RuleBasedStateMachine):
     # The world.
 
     @rule(
-        kind=st.sampled_from(WEATHER),
+        kind=st.sampled_from(FAULT_KINDS),
         operation=st.sampled_from(OPERATIONS),
         probability=st.sampled_from([0.1, 0.5, 1.0]),
         times=st.integers(1, 30),
@@ -400,7 +400,7 @@ STORMS = st.lists(
     st.tuples(
         st.floats(0.0, 500.0),
         st.sampled_from(OPERATIONS),
-        st.sampled_from(WEATHER),
+        st.sampled_from(FAULT_KINDS),
         st.sampled_from([0.1, 0.5, 1.0]),
         st.integers(1, 30),
     ),
