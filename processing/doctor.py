@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
+from processing._validation import PATH, require
 from processing.exceptions import ConfigurationError, EngineError
 
 if TYPE_CHECKING:
@@ -67,9 +68,12 @@ def findings(path: str | os.PathLike[str] | None = None) -> tuple[Finding, ...]:
 
 
 def _folder_of(path: str | os.PathLike[str] | None) -> Path:
+    require("path", path, PATH, optional=True)
     given = Path(path if path is not None else ".")
-    if not given.exists():
-        raise ConfigurationError(f"path: {os.fspath(given)!r} does not exist")
+    try:
+        given.stat()
+    except OSError as error:
+        raise ConfigurationError(f"path: {os.fspath(given)!r} does not exist or cannot be read: {error}") from error
     return given.resolve() if given.is_dir() else given.resolve().parent
 
 

@@ -60,6 +60,16 @@ def _restored(kind: type[ProcessingError], args: tuple[Any, ...], attributes: di
     return error
 
 
+def _texts(values: Any) -> tuple[Any, ...]:
+    """Return texts as a tuple. One text is one. Any other value has none: an error must not fail to be made."""
+    if isinstance(values, str):
+        return (values,)
+    try:
+        return tuple(values)
+    except TypeError:
+        return ()
+
+
 class ConfigurationError(ProcessingError, ValueError):
     """An argument cannot work. Raised before anything is uploaded or paid for.
 
@@ -104,9 +114,10 @@ class StagingError(ProcessingError):
     """
 
     def __init__(self, message: str, failures: Iterable[tuple[str, str]] = ()) -> None:
-        self.failures = tuple(failures)
+        pairs = [pair for pair in _texts(failures) if isinstance(pair, tuple) and len(pair) == 2]
+        self.failures: tuple[tuple[str, str], ...] = tuple(pairs)
         lines = listed(f"{name}: {reason}" for name, reason in self.failures)
-        super().__init__("\n  ".join([message, *lines]))
+        super().__init__("\n  ".join([str(message), *lines]))
 
 
 class SubmissionError(ProcessingError):
@@ -159,7 +170,7 @@ class JobError(ProcessingError):
         self.status = status
         self.failure_reason = failure_reason
         self.exit_message = exit_message
-        self.log_tail = tuple(log_tail)
+        self.log_tail: tuple[str, ...] = _texts(log_tail)
         super().__init__(message)
 
 
@@ -190,7 +201,7 @@ class JobFailedError(JobError, ValueError):
         exit_message: str | None = None,
         log_tail: Iterable[str] = (),
     ) -> None:
-        self.allowed_statuses = tuple(allowed_statuses)
+        self.allowed_statuses: tuple[str, ...] = _texts(allowed_statuses)
         super().__init__(
             message,
             job_name=job_name,

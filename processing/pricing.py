@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing._utils import cache_home, write_whole
+from processing._validation import TEXT, require, with_attributes
 from processing.aws.credentials import explained_credentials
 from processing.exceptions import ConfigurationError
 
@@ -62,6 +63,8 @@ def hourly_price(instance_type: str, region: str) -> Price | None:
         instance_type: the instance type, such as `ml.m5.xlarge`.
         region: the AWS region, such as `eu-central-1`.
     """
+    require("instance_type", instance_type, TEXT)
+    require("region", region, TEXT)
     as_of, usd = _cached(region)
     if instance_type in usd:
         return Price(usd[instance_type], as_of)
@@ -88,6 +91,7 @@ def refresh(region: str, session: Any = None) -> int:
     """
     if not _REGION.fullmatch(str(region)):
         raise ConfigurationError(f"region: must be the name of an AWS region such as 'eu-central-1', not {region!r}")
+    require("session", session, with_attributes("a boto3.Session or a processing.Session", "client"), optional=True)
     found: dict[str, float] = {}
     published = ""
     with explained_credentials(lambda: getattr(session, "boto_session", session)):

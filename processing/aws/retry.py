@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
+from processing._validation import Kind, field, integer, is_number
 from processing.aws import credentials
 from processing.aws.refusals import add_explanation
 from processing.aws.truncation import check_response, check_subject
@@ -314,6 +315,9 @@ def _http_date(text: str | None) -> float | None:
     return None
 
 
+_SECONDS = field(Kind("a number of at least 0", lambda value: (is_number(value) or value == math.inf) and value >= 0))
+
+
 @attrs.frozen
 class RetryPolicy:
     """The limits of retrying a call.
@@ -329,12 +333,12 @@ class RetryPolicy:
             only for calls that change nothing.
     """
 
-    attempts: int = 8
-    base: float = 0.2
-    cap: float = 20.0
-    budget: float = 180.0
-    propagation: float = 60.0
-    patience: float = math.inf
+    attempts: int = attrs.field(default=8, validator=field(integer(at_least=1)))
+    base: float = attrs.field(default=0.2, validator=_SECONDS)
+    cap: float = attrs.field(default=20.0, validator=_SECONDS)
+    budget: float = attrs.field(default=180.0, validator=_SECONDS)
+    propagation: float = attrs.field(default=60.0, validator=_SECONDS)
+    patience: float = attrs.field(default=math.inf, validator=_SECONDS)
 
 
 @attrs.frozen

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from processing._validation import require, with_attributes
 from processing.config.files import ConfigSource, ReadS3, config_sources, read_source
 from processing.config.schema import validate_config
 from processing.exceptions import ConfigurationError
@@ -148,6 +149,7 @@ def load(session: Any = None) -> Config:
     Raises:
         ConfigurationError: a file is missing, cannot be read or is not valid.
     """
+    require("session", session, with_attributes("a processing.Session", "config"), optional=True)
     if session is not None:
         config: Config = session.config
         return config

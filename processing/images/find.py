@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from processing._utils import did_you_mean
+from processing._validation import TEXT, Kind, instance_of, is_number, require
 from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.exceptions import ConfigurationError
 from processing.images import table
@@ -46,6 +47,10 @@ _P4D_TAGS = {
     ("tensorflow", "2.3.1-gpu-py37"): "cu110-ubuntu18.04",
     ("tensorflow", "2.3.2-gpu-py37"): "cu110-ubuntu18.04",
 }
+
+
+# A version without quotes, such as 1.2, gets the error that lists the versions.
+_VERSION = Kind("a string", lambda value: TEXT.accepts(value) or is_number(value))
 
 
 @attrs.frozen(kw_only=True)
@@ -116,7 +121,7 @@ def image_uri(
     Raises:
         ConfigurationError: AWS has no such image; the message lists the values that exist.
     """
-    if not isinstance(region, str) or not region:
+    if region is None or region == "":
         raise ConfigurationError("region: missing; give the AWS region of the job, such as 'eu-west-1'")
     return find_image(
         ImageQuery(
@@ -142,6 +147,8 @@ def versions(framework: str, image_scope: str | None = None) -> list[str]:
     Raises:
         ConfigurationError: the framework or the scope is unknown.
     """
+    require("framework", framework, TEXT)
+    require("image_scope", image_scope, TEXT, optional=True)
     query = ImageQuery(framework=framework, version=None, region="", image_scope=image_scope)
     return newest_first(release.version for release in _releases_in_scope(query))
 
@@ -152,6 +159,12 @@ def find_image(query: ImageQuery) -> str:
     Raises:
         ConfigurationError: AWS has no such image; the message lists the values that exist.
     """
+    require("query", query, instance_of(ImageQuery, name="a processing.images.ImageQuery"))
+    for member in attrs.fields(ImageQuery):
+        if member.name != "field_names":
+            name = query.field_names.get(member.name, member.name)
+            kind = _VERSION if member.name == "version" else TEXT
+            require(name, getattr(query, member.name), kind, optional=member.name not in ("framework", "region"))
     found = _releases_of_base(query, _releases_of_version(query, _releases_in_scope(query)))
     python = _find_python(query, found)
     if python is not None:

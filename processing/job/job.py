@@ -13,6 +13,7 @@ import attrs
 
 from processing import default_sessions
 from processing._utils import lazy
+from processing._validation import NAME, Kind, one_of, require
 from processing.container.contract import TERMINAL
 from processing.exceptions import ConfigurationError
 from processing.job.lookup import check_region, describe_existing, job_name_of_arn
@@ -48,6 +49,16 @@ class _StartedWith:
     output_kms_key: str | None
 
 
+_INPUTS = Kind(
+    "a list of processing.ProcessingInput",
+    lambda value: isinstance(value, (list, tuple)) and all(hasattr(each, "s3_input_mode") for each in value),
+)
+_OUTPUTS = Kind(
+    "a list of processing.ProcessingOutput",
+    lambda value: isinstance(value, (list, tuple)) and all(hasattr(each, "s3_upload_mode") for each in value),
+)
+
+
 class ProcessingJob:
     """A processing job on AWS or on the embedded engine.
 
@@ -80,6 +91,9 @@ class ProcessingJob:
         instance_count: int | None = None,
     ) -> None:
         self.sagemaker_session: Session = default_sessions.session_for_attach(sagemaker_session)
+        require("job_name", job_name, NAME)
+        require("inputs", inputs, _INPUTS, optional=True)
+        require("outputs", outputs, _OUTPUTS, optional=True)
         self.job_name = job_name
         self.watch_state = WatchState()
         job_outputs = JobOutputs(JobOutput.from_output(output, self.sagemaker_session) for output in outputs or ())
@@ -147,6 +161,7 @@ class ProcessingJob:
         Raises:
             ConfigurationError: there is no job of that name.
         """
+        require("processing_job_name", processing_job_name, NAME)
         session = default_sessions.session_for_attach(sagemaker_session)
         description = describe_existing(session, processing_job_name, "processing_job_name")
         return cls.described(session, processing_job_name, description)
@@ -162,6 +177,7 @@ class ProcessingJob:
         Raises:
             ConfigurationError: the text is not such an ARN, the job is in another region, or the job does not exist.
         """
+        require("processing_job_arn", processing_job_arn, NAME)
         session = default_sessions.session_for_attach(sagemaker_session)
         name = job_name_of_arn(session, processing_job_arn, "processing_job_arn")
         return cls.described(session, name, describe_existing(session, name, "processing_job_arn"))
@@ -571,5 +587,4 @@ def attach(name: str, session: SessionLike | None = None) -> ProcessingJob:
 
 
 def _check_on_stop(on_stop: str) -> None:
-    if on_stop not in {"raise", "return"}:
-        raise ConfigurationError(f"on_stop: must be 'raise' or 'return', not {on_stop!r}")
+    require("on_stop", on_stop, one_of("raise", "return"))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
-import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from processing._validation import TIMEOUT, require
 from processing.container.contract import TERMINAL
 from processing.container.exit_codes import explain_reason
-from processing.exceptions import CapacityError, ConfigurationError, JobFailedError, JobStoppedError
+from processing.exceptions import CapacityError, JobFailedError, JobStoppedError
 from processing.request.capacity import capacity_advice
 from processing.watching.checkpoint import Checkpoint
 from processing.watching.logs.batch import LogBatch
@@ -275,10 +275,8 @@ def check_timeout(timeout: float | None) -> float | None:
     Raises:
         ConfigurationError: it is not a number of seconds.
     """
-    value: object = timeout  # not every caller has a type checker
-    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)):
-        return timeout
-    raise ConfigurationError(f"timeout: must be a number of seconds, not {timeout!r}")
+    require("timeout", timeout, TIMEOUT, optional=True)
+    return timeout
 
 
 def read_checkpoint(checkpoint: Checkpoint | str | None) -> Checkpoint | None:

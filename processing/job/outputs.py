@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, overload
 
 import attrs
 
+from processing._validation import FUNCTION, require
 from processing.exceptions import ConfigurationError
 from processing.models import ProcessingInput, ProcessingOutput
 from processing.request.bucket_names import is_s3
@@ -70,6 +71,7 @@ class JobOutput(ProcessingOutput):
         if not self.destination or self._session is None:
             raise ConfigurationError(f"outputs[{self.output_name!r}].destination: has no files to download")
         to = local_target(path)
+        require("progress", progress, FUNCTION, optional=True)
         if not is_s3(self.destination):
             from processing.staging.local_copy import copy_tree
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
+from processing._validation import is_number
 from processing.container.contract import DAY
 from processing.exceptions import ConfigurationError
 from processing.local import file_trees
@@ -100,7 +101,7 @@ def parse_age(age: Age) -> float:
     if isinstance(age, str):
         return _parse("older_than", age, _SECONDS, "an age, such as 30d, 12h or 90m (units: s, m, h, d, w)")
     seconds = age.total_seconds() if isinstance(age, dt.timedelta) else age
-    if type(seconds) not in {int, float} or not 0 <= seconds < math.inf:
+    if not is_number(seconds) or seconds < 0:
         raise ConfigurationError(f"older_than: {age!r} is not an age: a number of seconds, from 0, or text such as 30d")
     return float(seconds)
 

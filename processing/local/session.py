@@ -6,6 +6,7 @@ import datetime as dt
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from processing._validation import FUNCTION, NAME, PATH, instance_of, require, with_methods
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.exceptions import ConfigurationError, EngineError
 from processing.local.engine import REGION, Engine
@@ -14,7 +15,7 @@ from processing.local.settings import EngineSettings
 from processing.local.transports.in_process import InProcessTransport, Transport
 from processing.request.service_model import shared_loader
 from processing.session.default_bucket import DefaultBucket
-from processing.session.session import CodeLayout, Session
+from processing.session.session import Session
 
 if TYPE_CHECKING:
     import os
@@ -27,8 +28,12 @@ if TYPE_CHECKING:
     from processing.local.jobs.fixed_paths import EngineCode
     from processing.local.settings import SandboxSetting
     from processing.request.build import ProcessingRequest
+    from processing.session.arguments import CodeLayout
     from processing.staging.pending_uploads import PendingUploads
     from processing.watching.polling import Polling
+
+
+_TRANSPORT = with_methods("a function that returns a transport with send()", "send")
 
 
 class _EngineBucket(DefaultBucket):
@@ -123,6 +128,8 @@ class LocalSession(Session):
         transport: Callable[[Transport], Transport] | None = None,
         sagemaker_config: Mapping[str, Any] | None = None,
     ) -> None:
+        require("home", home, PATH, optional=True)
+        require("transport", transport, FUNCTION, optional=True)
         super().__init__(
             default_bucket=default_bucket,
             default_bucket_prefix=default_bucket_prefix,
@@ -156,6 +163,7 @@ class LocalSession(Session):
         )
         inner = InProcessTransport(self.engine)
         self._transport = inner if transport is None else transport(inner)
+        require("transport", self._transport, _TRANSPORT)
 
     @property
     def region_of_jobs(self) -> str | None:
@@ -259,6 +267,7 @@ class LocalSession(Session):
 
     def expand_role(self, role: str) -> str:
         """Return the ARN of a role. Any name is a role in the engine's account."""
+        require("role", role, NAME)
         return role if "/" in role else f"arn:aws:iam::{self.engine.account}:role/{role}"
 
     def _caller(self) -> Mapping[str, str]:
@@ -303,11 +312,9 @@ def _local_polling() -> Polling:
 
 
 def _settings(whole: EngineSettings | None, parts: dict[str, Any]) -> EngineSettings:
+    require("settings", whole, instance_of(EngineSettings), optional=True)
     if whole is None:
-        try:
-            return EngineSettings(**parts)
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"LocalSession: {error.args[0]}") from error
+        return EngineSettings(**parts)
     if parts:
         raise ConfigurationError(f"settings: already contains {', '.join(parts)}; pass only one of the two")
     return whole

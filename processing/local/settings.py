@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import attrs
-from attrs import validators
 
 from processing._utils import NO_WORKING_DIRECTORY, absolute
+from processing._validation import NAME, PATH, TEXT, Kind, field, integer, is_number, number, one_of, shown
 from processing.exceptions import ConfigurationError, EngineError
 from processing.local.interpreter import Interpreter
 
@@ -23,27 +23,33 @@ PYTHON_VARIABLE = "PROCESSING_LOCAL_PYTHON"
 CONTAINER_OPTIONS_VARIABLE = "PROCESSING_LOCAL_CONTAINER_OPTIONS"
 
 
-def _pairs(images: Any) -> tuple[tuple[str, str], ...]:
-    pairs = images.items() if hasattr(images, "items") else images
-    return tuple((str(image), str(python)) for image, python in pairs)
+def _pairs(images: Any) -> Any:
+    """Return a mapping, or pairs, as a tuple of pairs of texts. Any other value is returned for the validator."""
+    try:
+        pairs = images.items() if hasattr(images, "items") else images
+        return tuple((os.fspath(image), os.fspath(python)) for image, python in pairs)
+    except (TypeError, ValueError):
+        return images
 
 
-def _number(value: float | str) -> float:
-    return float(value)
+def _number(value: Any) -> Any:
+    """Return a number, or the text of one, as a float. Any other value is returned for the validator."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return float(value) if is_number(value) else value
 
 
-def _optional_number(value: float | str | None) -> float | None:
-    return None if value is None else float(value)
+def _text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def _optional_text(value: Any) -> str | None:
-    return None if value is None else os.fspath(value)
-
-
-def _optional_place(value: Any) -> str | None:
+def _place(value: Any) -> Any:
     # Absolute, because the processes that write there have other working directories.
-    if value is None:
-        return None
+    if not PATH.accepts(value):
+        return value
     place = absolute(Path(os.path.expanduser(value)))  # noqa: PTH111 - no error without a home
     if place is None:
         raise ConfigurationError(f"events_file: {value!r} {NO_WORKING_DIRECTORY}")
@@ -51,21 +57,28 @@ def _optional_place(value: Any) -> str | None:
 
 
 def _texts(values: Any) -> Any:
-    return values if isinstance(values, str) else tuple(values)
-
-
-def _program(instance: Any, attribute: Any, value: str | None) -> None:
-    del instance
-    if value is not None and not value.strip():
-        raise ValueError(f"{attribute.name} must name a program, or be None")
+    return tuple(values) if isinstance(values, (list, tuple)) else values
 
 
 def _options(instance: Any, attribute: Any, value: Any) -> None:
     del instance
-    if isinstance(value, str) or not all(isinstance(each, str) for each in value):
-        raise TypeError(f'{attribute.name} must be a sequence of texts, such as ("--runtime", "runc"), not {value!r}')
+    if not isinstance(value, tuple) or not all(TEXT.accepts(each) and "\0" not in each for each in value):
+        raise ConfigurationError(
+            f'{attribute.name}: must be a sequence of texts, such as ("--runtime", "runc"), not {shown(value)}'
+        )
     if value and not value[0].startswith("-"):
-        raise ValueError(f"{attribute.name} must begin with an option, not with {value[0]!r}")
+        raise ConfigurationError(f"{attribute.name}: must begin with an option, not with {value[0]!r}")
+
+
+_PAIRS = Kind(
+    "a mapping of image URIs to interpreters",
+    lambda value: (
+        isinstance(value, tuple)
+        and all(isinstance(pair, tuple) and NAME.accepts(pair[0]) and NAME.accepts(pair[1]) for pair in value)
+    ),
+)
+_PYTHON = Kind("the path of an interpreter or a virtual environment", NAME.accepts)
+_PROGRAM = Kind("the name or path of a program, or None", NAME.accepts)
 
 
 @attrs.frozen
@@ -94,23 +107,21 @@ class EngineSettings:
         sample: seconds between two samples of a host's CPU, memory and disk.
     """
 
-    tick: float = attrs.field(default=0.05, converter=_number, validator=validators.gt(0))
-    grace: float = attrs.field(default=120.0, converter=_number, validator=validators.ge(0))
-    sandbox: SandboxSetting = attrs.field(default="auto", validator=validators.in_(get_args(SandboxSetting)))
-    python: str | None = attrs.field(default=None, converter=_optional_text)
-    images: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs)
-    container_program: str | None = attrs.field(default=None, converter=_optional_text, validator=_program)
+    tick: float = attrs.field(default=0.05, converter=_number, validator=field(number(above=0)))
+    grace: float = attrs.field(default=120.0, converter=_number, validator=field(number(at_least=0)))
+    sandbox: SandboxSetting = attrs.field(default="auto", validator=field(one_of(*get_args(SandboxSetting))))
+    python: str | None = attrs.field(default=None, converter=_text, validator=field(_PYTHON, optional=True))
+    images: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs, validator=field(_PAIRS))
+    container_program: str | None = attrs.field(default=None, converter=_text, validator=field(_PROGRAM, optional=True))
     container_options: tuple[str, ...] = attrs.field(default=(), converter=_texts, validator=_options)
-    cpus: int | None = attrs.field(
-        default=None, validator=validators.optional([validators.instance_of(int), validators.ge(1)])
-    )
+    cpus: int | None = attrs.field(default=None, validator=field(integer(at_least=1), optional=True))
     memory_gb: float | None = attrs.field(
-        default=None, converter=_optional_number, validator=validators.optional(validators.gt(0))
+        default=None, converter=_number, validator=field(number(above=0), optional=True)
     )
-    events_file: str | None = attrs.field(default=None, converter=_optional_place)
-    events_queue: str | None = attrs.field(default=None, converter=_optional_text)
-    s3_endpoint: str | None = attrs.field(default=None, converter=_optional_text)
-    sample: float = attrs.field(default=1.0, converter=_number, validator=validators.gt(0))
+    events_file: str | None = attrs.field(default=None, converter=_place, validator=field(PATH, optional=True))
+    events_queue: str | None = attrs.field(default=None, converter=_text, validator=field(TEXT, optional=True))
+    s3_endpoint: str | None = attrs.field(default=None, converter=_text, validator=field(TEXT, optional=True))
+    sample: float = attrs.field(default=1.0, converter=_number, validator=field(number(above=0)))
 
     def __attrs_post_init__(self) -> None:
         self.check_sinks()
@@ -128,6 +139,12 @@ class EngineSettings:
         if self.events_file is None:
             return
         place = Path(self.events_file)
+        try:
+            place.lstat()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise ConfigurationError(f"events_file: {error}") from error
         if not place.parent.is_dir():
             raise ConfigurationError(f"events_file: {place}: there is no folder {place.parent}")
         if place.exists() and not place.is_file():

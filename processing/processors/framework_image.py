@@ -62,6 +62,8 @@ def find_image_for(query: ImageQuery, instance_type: str | None, instance_prefer
     if instance_type is not None or not instance_preferences:
         return images.find_image(attrs.evolve(query, instance_type=instance_type))
     kinds = [preference.instance_type for preference in parse_preferences(instance_preferences) or ()]
+    names = {**query.field_names, "instance_type": "instance_preferences"}
+    query = attrs.evolve(query, field_names=names)
     uris = {kind: images.find_image(attrs.evolve(query, instance_type=kind)) for kind in kinds}
     if len(set(uris.values())) > 1:
         listed = ", ".join(f"{kind}: {uri.rpartition('/')[2]}" for kind, uri in uris.items())

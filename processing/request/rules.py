@@ -75,8 +75,14 @@ def _nul_characters(request: Mapping[str, Any]) -> Iterator[BrokenRule]:
             yield BrokenRule(path, "contains a NUL character, which no process can be given; remove it")
 
 
+_DEEPEST = 12
+"""Levels that are searched for texts: more than a request has, and fewer than a list that contains itself."""
+
+
 def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
     """Yield every text in a value with its path. A text that is a key has the path of its entry."""
+    if len(path) > _DEEPEST:
+        return
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, Mapping):

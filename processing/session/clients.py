@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from processing.aws import connections
+from processing.exceptions import ConfigurationError
 from processing.forks import ForkSafeLock, reset_after_fork
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ class BotoClients:
 
     def _make_client(self, service: str) -> Any:
         from botocore.config import Config
+        from botocore.exceptions import UnknownServiceError
 
         config = Config(
             retries={"total_max_attempts": 1, "mode": "standard"},
@@ -154,7 +156,10 @@ class BotoClients:
         session = self.session  # before the keys, which may replace its own
         names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
         keys = dict(zip(names, self._keys, strict=True)) if self._keys else {}
-        client = session.client(service, region_name=self._region(), config=config, **keys)
+        try:
+            client = session.client(service, region_name=self._region(), config=config, **keys)
+        except UnknownServiceError as error:
+            raise ConfigurationError(f"service: {service!r} is not the name of a service of AWS") from error
         if service == "s3":
             without_expect_header(client)
         return client

@@ -7,11 +7,17 @@ needs it. A bucket that the user names is used as it is, never probed, listed or
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from processing._utils import type_name
+from processing._validation import (
+    CLOCK,
+    FUNCTION,
+    NAME,
+    TEXT,
+    TEXT_OR_BYTES,
+    require,
+)
 from processing.aws.credentials import explained_credentials
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.config.files import config_sources
@@ -19,10 +25,24 @@ from processing.config.values import PREFIX, Config, read_config
 from processing.exceptions import ConfigurationError
 from processing.forks import ForkSafeLock, reset_after_fork
 from processing.request.s3_uri import S3Uri
+from processing.session.arguments import (
+    BUCKET,
+    KEY,
+    OBJECT_KEY,
+    POLLING,
+    REGION_NAME,
+    RETRY_POLICY,
+    CodeLayout,
+    check,
+    check_extra,
+    read_bundle_limit,
+    read_code_layout,
+)
 from processing.session.clients import BotoClients, boto3_default_session, environment_region
 from processing.session.default_bucket import DefaultBucket
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
     from processing.aws.rate_limit import AdaptiveRateLimiter
@@ -34,7 +54,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CodeLayout = Literal["content", "job"]
 
 READ_TIMEOUT = 60
 """Seconds to wait for an answer."""
@@ -98,15 +117,19 @@ class Session:
         event_source: EventSource | None = None,
     ) -> None:
         waits = callable(getattr(event_source, "wait", None)) and not isinstance(event_source, type)
-        _check("event_source", event_source, waits, "an EventBridgeSource")
-        _check("boto_session", boto_session, callable(getattr(boto_session, "client", None)), "a boto3.Session")
-        _check("sagemaker_client", sagemaker_client, hasattr(sagemaker_client, "meta"), "boto3's client of SageMaker")
-        _check("sagemaker_config", sagemaker_config, isinstance(sagemaker_config, Mapping), "a dictionary")
+        check("event_source", event_source, waits, "an EventBridgeSource")
+        check("boto_session", boto_session, callable(getattr(boto_session, "client", None)), "a boto3.Session")
+        check("sagemaker_client", sagemaker_client, hasattr(sagemaker_client, "meta"), "boto3's client of SageMaker")
+        check("sagemaker_config", sagemaker_config, isinstance(sagemaker_config, Mapping), "a dictionary")
         texts = {"default_bucket": default_bucket, "default_bucket_prefix": default_bucket_prefix}
-        for field, text in {**texts, "region_name": region_name}.items():
-            _check(field, text, isinstance(text, str), "a string")
-        self.code_layout = _code_layout(code_layout)
-        self.bundle_limit = _bundle_limit(bundle_limit)
+        for field, text in texts.items():
+            check(field, text, TEXT.accepts(text) and "\0" not in str(text), "a string")
+        require("region_name", region_name, REGION_NAME, optional=True)
+        require("clock", clock, CLOCK)
+        require("retry_policy", retry_policy, RETRY_POLICY, optional=True)
+        require("polling", polling, POLLING, optional=True)
+        self.code_layout = read_code_layout(code_layout)
+        self.bundle_limit = read_bundle_limit(bundle_limit)
         self.clock = clock
         self._config = None if sagemaker_config is None else Config.of(sagemaker_config)
         self._bucket = self._bucket_type(self, default_bucket)
@@ -269,6 +292,7 @@ class Session:
 
         It does not retry; `api` does.
         """
+        require("service", service, NAME)
         with explained_credentials(lambda: self.boto_session):
             return self._clients.client(service)
 
@@ -301,6 +325,7 @@ class Session:
 
     def expand_role(self, role: str) -> str:
         """Return the ARN of a role: an ARN unchanged, a name looked up with IAM GetRole once per session."""
+        require("role", role, NAME)
         if "/" in role:
             return role
         with self._asking:
@@ -386,6 +411,10 @@ class Session:
         from processing.staging.sources import LocalSource, resolve_source
         from processing.staging.transfers import upload_all
 
+        require("bucket", bucket, BUCKET, optional=True)
+        require("key_prefix", key_prefix, KEY)
+        require("callback", callback, FUNCTION, optional=True)
+        check_extra(extra_args, self.service_model, "PutObject")
         source = resolve_source(path, "path")
         if not isinstance(source, LocalSource):
             raise ConfigurationError(f"path: {path!r} is not a local file or directory")
@@ -417,6 +446,9 @@ class Session:
         from processing.staging.sources import local_target
         from processing.staging.transfers import download_prefix
 
+        require("bucket", bucket, BUCKET)
+        require("key_prefix", key_prefix, KEY)
+        check_extra(extra_args, self.service_model, "GetObject")
         files = download_prefix(
             self.api,
             S3Uri(bucket, key_prefix),
@@ -437,6 +469,10 @@ class Session:
         """
         from processing.staging.transfers import put_bytes
 
+        require("body", body, TEXT_OR_BYTES)
+        require("bucket", bucket, BUCKET)
+        require("key", key, OBJECT_KEY)
+        require("kms_key", kms_key, NAME, optional=True)
         target = S3Uri(bucket, key)
         content = body.encode() if isinstance(body, str) else body
         put_bytes(self.api, content, target, kms_key=kms_key, expected_owner=self.expected_owner)
@@ -446,14 +482,18 @@ class Session:
         """Return the text of an object in UTF-8."""
         from processing.staging.transfers import get_bytes
 
+        require("bucket", bucket, BUCKET)
+        require("key_prefix", key_prefix, OBJECT_KEY)
         return get_bytes(self.api, S3Uri(bucket, key_prefix), expected_owner=self.expected_owner).decode()
 
     def describe_processing_job(self, job_name: str) -> dict[str, Any]:
         """Return DescribeProcessingJob's answer."""
+        require("job_name", job_name, NAME)
         return self.api.call("sagemaker", "DescribeProcessingJob", {"ProcessingJobName": job_name})
 
     def stop_processing_job(self, job_name: str) -> None:
         """Ask AWS to stop a job; returns at once."""
+        require("job_name", job_name, NAME)
         self.api.call("sagemaker", "StopProcessingJob", {"ProcessingJobName": job_name})
 
     def _rate_limiters(self) -> Mapping[str, AdaptiveRateLimiter]:
@@ -505,27 +545,3 @@ class Session:
         return prefix / key if key else prefix
 
 
-def _check(field: str, value: object, is_valid: bool, kind: str) -> None:
-    if value is not None and not is_valid:
-        raise ConfigurationError(f"{field}: must be {kind}, not {type_name(value)}")
-
-
-def _code_layout(value: str | None) -> CodeLayout:
-    origin = "code_layout" if value is not None else "PROCESSING_CODE_LAYOUT"
-    layout = value if value is not None else os.environ.get("PROCESSING_CODE_LAYOUT") or "content"
-    if layout not in ("content", "job"):  # a tuple, because the value may be unhashable
-        raise ConfigurationError(f"{origin}: must be 'content' or 'job', not {layout!r}")
-    return cast("CodeLayout", layout)
-
-
-def _bundle_limit(given: int | None) -> int | None:
-    variable = os.environ.get("PROCESSING_BUNDLE_LIMIT") if given is None else None
-    origin = "PROCESSING_BUNDLE_LIMIT" if variable else "bundle_limit"
-    if given is None and not variable:
-        return None
-    limit: Any = given
-    if variable:
-        limit = int(variable) if variable.isdecimal() else None
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise ConfigurationError(f"{origin}: must be a number of bytes above 0, not {variable or given!r}")
-    return limit

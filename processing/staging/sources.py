@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing._utils import NO_WORKING_DIRECTORY, absolute
+from processing._validation import PATH
 from processing.exceptions import CodeNotFoundError, ConfigurationError, StagingError, listed
 from processing.request.bucket_names import is_s3
 from processing.request.s3_uri import S3Uri
@@ -275,7 +276,7 @@ def _text(source: Any, field: str) -> str:
             raise ConfigurationError(f"{field}: a pathlib path cannot hold an S3 URI ({source!r}); give a string")
     if not isinstance(source, str):
         raise ConfigurationError(f"{field}: must be a path or a URI, not {type(source).__name__}")
-    if not source or "\0" in source:
+    if not PATH.accepts(source):
         raise ConfigurationError(f"{field}: {source!r} is not a path")
     return source
 

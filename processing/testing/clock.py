@@ -13,6 +13,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from processing._validation import SECONDS, number, require
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Condition
@@ -48,6 +50,7 @@ class VirtualClock:
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:
         self._lock = threading.Lock()  # acquired while a condition's lock is held, never the other way round
+        require("start", start, number(at_least=0))
         self._start = start
         self._passed = 0.0
         self._waiting: list[_Waiter] = []  # not woken yet
@@ -68,6 +71,7 @@ class VirtualClock:
 
     def sleep(self, seconds: float) -> None:
         """Move the time on at once, and record the sleep in `sleeps`."""
+        require("seconds", seconds, number())
         with self._lock:
             self._record_activity()
             self.sleeps.append(seconds)
@@ -77,10 +81,9 @@ class VirtualClock:
         """Move the time on without a sleep, as if something else took that long.
 
         Raises:
-            ValueError: the seconds are negative. `monotonic()` never goes back.
+            ConfigurationError: the seconds are negative. `monotonic()` never goes back.
         """
-        if seconds < 0:
-            raise ValueError(f"seconds: must be at least 0, not {seconds!r}")
+        require("seconds", seconds, SECONDS)
         with self._lock:
             self._record_activity()
             self._move(self._passed + seconds)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
+from processing._validation import CLOCK, INTEGER, ITERABLE, SECONDS, Kind, integer, require, with_attributes
 from processing.container.contract import DAY
 from processing.testing.wire import Handler, Rendered, ServiceError
 
@@ -52,6 +53,11 @@ class ScriptedLine:
         return (self.timestamp, self.arrival, self.event_id)
 
 
+_LINES = Kind(
+    "ScriptedLine values", with_attributes("", "stream", "timestamp", "arrival", "event_id", "message").accepts
+)
+
+
 class ScriptedLogs:
     """Handlers for a `JsonService`, with log lines that arrive as the clock moves. Safe for threads.
 
@@ -78,6 +84,11 @@ class ScriptedLogs:
         page: int = 4,
         call_seconds: float = 0.0,
     ) -> None:
+        require("lines", lines, ITERABLE)
+        require("clock", clock, CLOCK)
+        require("seed", seed, INTEGER, optional=True)
+        require("page", page, integer(at_least=1))
+        require("call_seconds", call_seconds, SECONDS)
         self.denied: set[str] = set()
         self._clock = clock
         self._random = None if seed is None else random.Random(seed)  # noqa: S311 - randomness in a test
@@ -104,6 +115,7 @@ class ScriptedLogs:
         """Add lines. Each becomes readable at its arrival."""
         with self._lock:
             for line in lines:
+                require("lines", line, _LINES)
                 # Encoded once, since many calls may return it.
                 body = (
                     f'"timestamp":{line.timestamp},"ingestionTime":{line.arrival},"message":{json.dumps(line.message)}'

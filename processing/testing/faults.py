@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import attrs
 
+from processing._validation import CLOCK, FUNCTION, INTEGER, SECONDS, TEXT, Kind, integer, number, one_of, require
 from processing.testing.refusals import is_refusal, refusal
 from processing.testing.wire import operation_of, respond
 
@@ -66,6 +67,12 @@ class Fault:
     seconds: float
 
 
+_OPERATION = Kind(
+    "as AWS spells it, such as PutObject, or *",
+    lambda value: TEXT.accepts(value) and (value == "*" or value[:1].isupper()),
+)
+
+
 @attrs.define
 class _FaultRule:
     """A fault for some of the calls to an operation."""
@@ -98,6 +105,8 @@ class FaultInjector:
     """
 
     def __init__(self, seed: int = 0, *, clock: VirtualClock | None = None) -> None:
+        require("seed", seed, INTEGER)
+        require("clock", clock, CLOCK, optional=True)
         self.clock = clock
         self.calls: list[str] = []
         self.injected: list[tuple[str, FaultKind]] = []
@@ -130,20 +139,15 @@ class FaultInjector:
                 not count for `skip` either.
 
         Raises:
-            ValueError: the kind is unknown, or an argument is out of range.
-            TypeError: `when` is not a function.
+            ConfigurationError: an argument has a wrong type or value; the message names it.
         """
-        if kind not in get_args(FaultKind):
-            raise ValueError(f"kind: must be one of {', '.join(get_args(FaultKind))}, not {kind!r}")
-        if operation != "*" and not operation[:1].isupper():
-            raise ValueError(f"operation: must be as AWS spells it, such as PutObject, or *, not {operation!r}")
-        if probability is not None and not 0 <= probability <= 1:
-            raise ValueError(f"probability: must be between 0 and 1, not {probability!r}")
-        _check_not_below("times", times, 1)
-        _check_not_below("skip", skip, 0)
-        _check_not_below("seconds", None if kind == "skew" else seconds, 0)
-        if not callable(when):
-            raise TypeError(f"when: must be a function without arguments, not {when!r}")
+        require("kind", kind, one_of(*get_args(FaultKind)))
+        require("operation", operation, _OPERATION)
+        require("probability", probability, number(at_least=0, at_most=1), optional=True)
+        require("times", times, integer(at_least=1), optional=True)
+        require("skip", skip, integer())
+        require("seconds", seconds, number() if kind == "skew" else SECONDS, optional=True)
+        require("when", when, FUNCTION)
         if times is None and probability is None:
             times = 1
         with self._lock:
@@ -220,11 +224,6 @@ class _FaultyTransport:
         if clock:
             return clock.time() + ahead
         return time.time() + ahead if ahead else None
-
-
-def _check_not_below(name: str, value: float | None, least: int) -> None:
-    if value is not None and value < least:
-        raise ValueError(f"{name}: must be at least {least}, not {value!r}")
 
 
 def _connection_error(kind: FaultKind, request: AWSPreparedRequest) -> Exception:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from processing._validation import ITERABLE, SECONDS, TEXT, field, integer, number, one_of
 from processing.container.contract import TERMINAL
+from processing.exceptions import ConfigurationError
 from processing.local.jobs.description import with_defaults
 from processing.testing.wire import Handler, ServiceError
 
@@ -39,22 +41,20 @@ class Life:
         lines: its log lines.
 
     Raises:
-        ValueError: the status is not final, or the end is before the creation.
+        ConfigurationError: the status is not final, or the end is before the creation.
     """
 
-    ends: float | None = 60.0
-    status: str = "Completed"
-    starts: float = 0.0
-    stopping: float = 2.0
-    failure_reason: str | None = None
-    exit_message: str | None = None
-    lines: Iterable[SimulatedLine] = ()
+    ends: float | None = attrs.field(default=60.0, validator=field(number(), optional=True))
+    status: str = attrs.field(default="Completed", validator=field(one_of(*sorted(TERMINAL))))
+    starts: float = attrs.field(default=0.0, validator=field(SECONDS))
+    stopping: float = attrs.field(default=2.0, validator=field(SECONDS))
+    failure_reason: str | None = attrs.field(default=None, validator=field(TEXT, optional=True))
+    exit_message: str | None = attrs.field(default=None, validator=field(TEXT, optional=True))
+    lines: Iterable[SimulatedLine] = attrs.field(default=(), validator=field(ITERABLE))
 
     def __attrs_post_init__(self) -> None:
         if self.ends is not None and self.ends < 0:
-            raise ValueError(f"ends: must not be before the job is there, {-self.ends:g} seconds later")
-        if self.status not in TERMINAL:
-            raise ValueError(f"status: must be one of {', '.join(sorted(TERMINAL))}, not {self.status!r}")
+            raise ConfigurationError(f"ends: must not be before the job is there, {-self.ends:g} seconds later")
 
 
 @attrs.frozen
@@ -68,10 +68,10 @@ class SimulatedLine:
         delay: the seconds until it can be read.
     """
 
-    at: float
-    message: str
-    host: int = 1
-    delay: float = 0.0
+    at: float = attrs.field(validator=field(number()))
+    message: str = attrs.field(validator=field(TEXT))
+    host: int = attrs.field(default=1, validator=field(integer(at_least=1)))
+    delay: float = attrs.field(default=0.0, validator=field(SECONDS))
 
 
 @attrs.define

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from processing._validation import CLOCK, Kind, require, with_methods
 from processing.clock import SYSTEM_CLOCK
 from processing.testing.refusals import is_refusal, refusal
 from processing.testing.wire import operation_of
@@ -43,6 +44,19 @@ _POLL = 0.05  # seconds between two checks whether to stop
 _UPSTREAM_SECONDS = 300.0  # the time limit for an answer of the service
 
 
+def _is_http_url(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        split = urlsplit(value)
+        return split.scheme == "http" and bool(split.hostname) and split.port != 0
+    except ValueError:
+        return False
+
+
+_URL = Kind("a URL such as http://127.0.0.1:4566", _is_http_url)
+
+
 class FaultProxy:
     """A reverse proxy with faults. As a context manager it serves within the block.
 
@@ -55,16 +69,18 @@ class FaultProxy:
         clock: the clock for slow bodies, and for the Date header of refusals.
 
     Raises:
-        ValueError: the URL is not an HTTP URL.
+        ConfigurationError: an argument has a wrong type, or the URL is not an HTTP URL.
 
     Attributes:
         endpoint: the URL for clients.
     """
 
     def __init__(self, injector: FaultInjector, upstream: str, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        require("injector", injector, with_methods("a FaultInjector", "choose"))
+        require("upstream", upstream, _URL)
+        require("clock", clock, CLOCK)
         split = urlsplit(upstream)
-        if split.scheme != "http" or not split.hostname:
-            raise ValueError(f"upstream: must be a URL such as http://127.0.0.1:4566, not {upstream!r}")
+        assert split.hostname is not None
         self._server = _ProxyServer(injector, (split.hostname, split.port or 80), clock)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL,), name="fault-proxy", daemon=True

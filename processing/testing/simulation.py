@@ -25,11 +25,29 @@ import threading
 import uuid
 import weakref
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from processing._validation import (
+    CLOCK,
+    FLAG,
+    FUNCTION,
+    INTEGER,
+    ITERABLE,
+    MAPPING,
+    NAME,
+    SECONDS,
+    Kind,
+    instance_of,
+    integer,
+    is_number,
+    number,
+    require,
+)
 from processing.aws.rate_limit import shared_rate_limiters
 from processing.aws.retry import RetryingApi
+from processing.exceptions import ConfigurationError
 from processing.local.engine import ACCOUNT, REGION, Engine
 from processing.local.jobs.description import selected_instances
 from processing.local.transports.in_process import InProcessTransport
@@ -42,7 +60,7 @@ from processing.testing.quotas import PUBLISHED_QUOTAS, Quotas
 from processing.testing.wire import JsonService, ServiceError, operation_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
@@ -55,6 +73,15 @@ __all__ = ["PUBLISHED_QUOTAS", "Life", "SimulatedAws", "SimulatedLine"]
 _ROLE: Final = f"arn:aws:iam::{ACCOUNT}:role/processing"
 _SIMULATED: Final = ("SageMaker.", "Logs_", "ResourceGroupsTaggingAPI_")  # the prefixes of X-Amz-Target
 _PAGE = 10_000  # lines of FilterLogEvents and GetLogEvents
+
+
+_QUOTAS = Kind(
+    "a dictionary of calls per second by operation",
+    lambda value: (
+        isinstance(value, Mapping)
+        and all(isinstance(name, str) and is_number(rate) and rate > 0 for name, rate in value.items())
+    ),
+)
 
 
 class SimulatedAws:
@@ -99,6 +126,14 @@ class SimulatedAws:
         liberties: bool = False,
         faults: FaultInjector | None = None,
     ) -> None:
+        require("clock", clock, CLOCK)
+        require("seed", seed, INTEGER)
+        require("quotas", quotas, _QUOTAS, optional=True)
+        require("list_lag", list_lag, SECONDS | FUNCTION)
+        require("latency", latency, SECONDS)
+        require("life", life, FUNCTION)
+        require("liberties", liberties, FLAG)
+        require("faults", faults, instance_of(FaultInjector, name="a FaultInjector"), optional=True)
         self.clock = clock
         self.faults = faults or FaultInjector(seed, clock=clock)
         self.calls: Counter[str] = Counter()
@@ -165,6 +200,12 @@ class SimulatedAws:
             ValueError: the end is before the start, the status is not final, or a line names a host that the job does
                 not have.
         """
+        require("name", name, NAME)
+        require("starts", starts, number())
+        require("ends", ends, number(), optional=True)
+        require("hosts", hosts, integer(at_least=1, at_most=100))
+        require("request", request, MAPPING, optional=True)
+        require("lines", lines, ITERABLE)
         life = Life(
             ends=None if ends is None else ends - starts,
             status=status,
@@ -189,6 +230,8 @@ class SimulatedAws:
 
         The moment is in seconds since the simulation began.
         """
+        require("moment", moment, number())
+        require("action", action, FUNCTION)
         with self._lock:
             heapq.heappush(self._actions, (moment, next(self._action_numbers), action))
 
@@ -279,8 +322,11 @@ class SimulatedAws:
         streams = dict(enumerate(_stream_names(name, request, created), 1))
 
         def stream_of(line: SimulatedLine) -> str:
+            require("lines", line, instance_of(SimulatedLine, name="SimulatedLine values"))
             if line.host not in streams:
-                raise ValueError(f"lines: {name} has {len(streams)} instances, and a line is of host {line.host}")
+                raise ConfigurationError(
+                    f"lines: {name} has {len(streams)} instances, and a line is of host {line.host}"
+                )
             return streams[line.host]
 
         self.logs.write(

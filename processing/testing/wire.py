@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from processing._validation import FUNCTION, MAPPING, require, with_methods
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.local.errors import ApiError
 from processing.local.protocols import codec
@@ -55,6 +56,7 @@ class ServiceError(Exception):
     ) -> None:
         self.code = code
         self.status = status
+        require("headers", headers, MAPPING, optional=True)
         self.headers = dict(headers or {})
         super().__init__(message)
 
@@ -99,6 +101,9 @@ class JsonService:
         clock: Clock | None = SYSTEM_CLOCK,
         admit: Callable[[str], None] = lambda _: None,
     ) -> None:
+        require("handlers", handlers, MAPPING)
+        require("admit", admit, FUNCTION)
+        require("clock", clock, with_methods("a clock with time()", "time"), optional=True)
         self.handlers = dict(handlers)
         self.calls: list[str] = []
         self._clock = clock

@@ -6,6 +6,10 @@ import math
 
 import attrs
 
+from processing._validation import TIMEOUT, field, integer, number
+
+_SECONDS = field(number(at_least=0))
+
 
 @attrs.frozen
 class Polling:
@@ -40,30 +44,30 @@ class Polling:
     """
 
     # At factor 1.5, an hour of one silent job takes about 270 calls. Its end is seen 7 seconds late in the mean.
-    first: float = 1.0
-    factor: float = 1.5
-    longest: float = 14.0
-    jitter: float = 0.02
+    first: float = attrs.field(default=1.0, validator=_SECONDS)
+    factor: float = attrs.field(default=1.5, validator=field(number(at_least=1)))
+    longest: float = attrs.field(default=14.0, validator=_SECONDS)
+    jitter: float = attrs.field(default=0.02, validator=field(number(at_least=0, at_most=1)))
     # Eight jobs at the longest interval cost about as many calls as one listing every two seconds: 34 a minute to 30.
-    few: int = 8
+    few: int = attrs.field(default=8, validator=field(integer()))
     # The quota of ListProcessingJobs is assumed to be two calls a second. A listing every two seconds leaves room for
     # further pages, the other scans and other programs.
-    list_every: float = 2.0
+    list_every: float = attrs.field(default=2.0, validator=_SECONDS)
     # Listings may lag. A short overlap finds the usual lag at the next listing, a long one the rare lag of minutes, and
     # the full listing a change that is never listed.
-    list_overlap: float = 10.0
-    sweep_every: float = 30.0
-    sweep_overlap: float = 180.0
-    full_every: float = 600.0
-    renewal: float = math.inf
+    list_overlap: float = attrs.field(default=10.0, validator=_SECONDS)
+    sweep_every: float = attrs.field(default=30.0, validator=_SECONDS)
+    sweep_overlap: float = attrs.field(default=180.0, validator=_SECONDS)
+    full_every: float = attrs.field(default=600.0, validator=_SECONDS)
+    renewal: float = attrs.field(default=math.inf, validator=field(TIMEOUT))
     # An hour of a silent job then costs fifteen log reads.
-    quiet_logs: float = 240.0
-    lateness: float = 60.0
+    quiet_logs: float = attrs.field(default=240.0, validator=_SECONDS)
+    lateness: float = attrs.field(default=60.0, validator=_SECONDS)
     # AWS publishes no bound on how late a line may come, and no mark ends a stream. Without an event source the end
     # itself is seen 7 seconds late in the mean, so 2.5 seconds after it cost next to nothing.
-    settle: float = 0.4
-    grace: float = 2.5
-    settle_limit: float = 30.0
+    settle: float = attrs.field(default=0.4, validator=_SECONDS)
+    grace: float = attrs.field(default=2.5, validator=_SECONDS)
+    settle_limit: float = attrs.field(default=30.0, validator=_SECONDS)
 
     @classmethod
     def prompt(cls) -> Polling:

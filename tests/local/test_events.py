@@ -47,7 +47,7 @@ def make_session(tmp_path: Path) -> Callable[..., LocalSession]:
     return make
 
 
-def create(session: LocalSession, name: str, code: str = "", **params: Any) -> None:
+def create(session: LocalSession, name: str, code: str = "pass", **params: Any) -> None:
     session.client("sagemaker").create_processing_job(
         ProcessingJobName=name,
         RoleArn="arn:aws:iam::000000000000:role/local",

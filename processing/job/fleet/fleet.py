@@ -6,13 +6,13 @@ import concurrent.futures
 import copy
 import functools
 import logging
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from processing import default_sessions
 from processing._utils import type_name
+from processing._validation import Kind, number, require
 from processing.aws.rate_limit import AdaptiveRateLimiter
 from processing.container.contract import TERMINAL
 from processing.exceptions import ConfigurationError, ProcessingError, SubmissionError
@@ -422,10 +422,11 @@ def submit_all(
     return fleet
 
 
+_RATE = Kind("a positive number of jobs a second", number(above=0).accepts)
+
+
 def _check_arguments(processor: object, rate: object, progress: object) -> None:
-    number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
-    if rate is not None and not (number and 0 < rate < math.inf):  # type: ignore[operator]
-        raise ConfigurationError(f"rate: must be a positive number of jobs a second, not {rate!r}")
+    require("rate", rate, _RATE, optional=True)
     if progress is not None and not callable(progress):
         raise ConfigurationError(f"progress: must be a function that takes a FleetProgress, not {type_name(progress)}")
     if isinstance(processor, type) or not hasattr(processor, "_resolve_session"):

@@ -12,6 +12,7 @@ import attrs
 
 from processing import default_sessions
 from processing._utils import type_name
+from processing._validation import NAME
 from processing.aws.retry import error_code, is_denied, server_time
 from processing.exceptions import ConfigurationError
 from processing.job.job import ProcessingJob
@@ -89,9 +90,9 @@ def _check_tags(tags: object) -> None:
     if not isinstance(tags, Mapping):
         raise ConfigurationError(f"tags: must be a mapping of keys to values, not {type_name(tags)}")
     for key, value in tags.items():
-        if not isinstance(key, str) or not (value is None or isinstance(value, str)):
+        if not NAME.accepts(key) or not (value is None or isinstance(value, str)):
             raise ConfigurationError(
-                f"tags[{key!r}]: a tag has strings for its key and its value, or None for any value"
+                f"tags[{key!r}]: a tag has strings for its key, not blank, and its value, or None for any value"
             )
 
 
