@@ -543,5 +543,3 @@ class Session:
     def _under_default_bucket(self, key: str) -> S3Uri:
         prefix = S3Uri(self.default_bucket(), (self.default_bucket_prefix or "").strip("/"))
         return prefix / key if key else prefix
-
-
