@@ -25,6 +25,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from processing.terminal_text import safe_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -46,7 +48,13 @@ def listed(lines: Iterable[str], rest: str = "more") -> list[str]:
 
 
 class ProcessingError(Exception):
-    """The base class of all errors. Every error can be pickled with all its attributes."""
+    """The base class of all errors. Every error can be pickled with all its attributes.
+
+    Its text may quote a job. Control characters in it are escapes, except line breaks.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(safe_text(value) if isinstance(value, str) else value for value in args))
 
     def __reduce__(self) -> tuple[Callable[..., ProcessingError], tuple[Any, ...]]:
         return _restored, (type(self), self.args, self.__dict__)

@@ -373,8 +373,8 @@ class ProcessingJob:
     ) -> ProcessingJob:
         """Wait until the job has completed, and write its log lines to standard output meanwhile.
 
-        Ctrl-C detaches: the job goes on, a warning shows how to attach to it and how to stop it, and KeyboardInterrupt
-        is raised.
+        Ctrl-C detaches: the job goes on, and the text of the KeyboardInterrupt shows how to attach to it and how to
+        stop it.
 
         Args:
             logs: False to wait silently.
@@ -391,6 +391,7 @@ class ProcessingJob:
             WatchError: the job cannot be watched any more, for example because a permission is missing; the job may go
                 on.
         """
+        from processing.job.detach import detached
         from processing.job.outcome import follow_to_end
 
         _check_on_stop(on_stop)
@@ -399,8 +400,7 @@ class ProcessingJob:
         try:
             outcome = follow_to_end(feed, handler)
         except KeyboardInterrupt:
-            logger.warning("Detached: the job goes on.\n%s", self._commands())
-            raise
+            raise detached(f"Detached: the job goes on.\n{self._commands()}") from None
         return self._record_end(outcome, on_stop)
 
     async def wait_async(

@@ -247,7 +247,8 @@ def job_error(job_name: str, description: Mapping[str, Any], tail: Sequence[str]
     if exit_message:
         parts.append(f"exit message: {exit_message}")
     if tail:
-        parts.append("last log lines:\n  " + "\n  ".join(tail))
+        shown = (line.rstrip("\r\n").replace("\n", "\n  ") for line in tail)
+        parts.append("last log lines:\n  " + "\n  ".join(shown))
     return kind(
         "\n".join(parts),
         job_name=job_name,

@@ -16,6 +16,7 @@ import attrs
 
 from processing._utils import type_name
 from processing.exceptions import ConfigurationError
+from processing.job.detach import detached
 from processing.job.job import ProcessingJob
 from processing.job.outcome import EventHandler, check_timeout, error_of, read_checkpoint, warn_of_empty_outputs
 from processing.watching.feed import Feed
@@ -94,8 +95,8 @@ def wait(
 ) -> WaitResult:
     """Wait for jobs to end.
 
-    Ctrl-C detaches: the jobs go on, a warning shows how to attach to them and how to stop them, and KeyboardInterrupt
-    is raised.
+    Ctrl-C detaches: the jobs go on, and the text of the KeyboardInterrupt shows how to attach to them and how to
+    stop them.
 
     Args:
         jobs: the jobs; a job that occurs twice counts once.
@@ -449,13 +450,12 @@ def _over_when(return_when: ReturnWhen) -> Callable[[WaitGroup], bool]:
 
 @contextlib.contextmanager
 def _detaching(wait_group: WaitGroup, commands: Callable[[], str] | None = None) -> Iterator[None]:
-    """Write the remaining lines at the end of the block; at Ctrl-C, log how to attach to the jobs again."""
+    """Write the remaining lines at the end of the block; at Ctrl-C, show how to attach to the jobs again."""
     try:
         with wait_group.handler:
             yield
     except KeyboardInterrupt:
-        logger.warning("Detached: the jobs go on.\n%s", (commands or wait_group.commands)())
-        raise
+        raise detached(f"Detached: the jobs go on.\n{(commands or wait_group.commands)()}") from None
 
 
 def _commands(session: Session, names: Sequence[str]) -> str:

@@ -25,6 +25,7 @@ from processing.staging import cache
 from processing.staging.listing import list_objects
 from processing.staging.pending_uploads import CopySource, Upload
 from processing.staging.tree_hash import Tree
+from processing.terminal_text import safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -58,7 +59,8 @@ def missing_uploads(api: RetryingApi, uploads: Sequence[Upload], expected_owner:
         left += [_without_tree(upload, copies) for upload in missing]
         surplus = there.keys() - {upload.target.key for upload in members}
         if surplus:
-            logger.warning("%s holds objects that are not from %s: %s, ...", tree.target, tree.directory, min(surplus))
+            first = safe_text(min(surplus))
+            logger.warning("%s holds objects that are not from %s: %s, ...", tree.target, tree.directory, first)
         logger.debug("%s: %d of %d files are missing in %s", tree.directory, len(missing), len(members), tree.target)
     return tuple(left)
 

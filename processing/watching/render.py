@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import select
 import stat
 import sys
 from typing import TYPE_CHECKING, Final, TextIO
 
 from processing.clock import SYSTEM_CLOCK, Clock
+from processing.terminal_text import safe_line
 from processing.watching.events import LogEvent, StatusChanged
 from processing.watching.logs.batch import LogBatch
 
@@ -26,14 +26,6 @@ if TYPE_CHECKING:
     from processing.watching.logs.batch import Origin
 
 logger = logging.getLogger(__name__)
-
-# "Select graphic rendition": colours and bold. It cannot move the cursor or hide text.
-_COLOUR = r"\x1b\[[0-9;:]*m"
-# Control characters except the tab, line separators, marks that reverse the direction of text, and lone surrogates.
-_UNSAFE = r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-_PLAIN_PATTERN = re.compile(_UNSAFE)
-_COLOUR_PATTERN = re.compile(f"({_COLOUR})|{_UNSAFE}")
-_RESET = "\x1b[0m"
 
 # Lines are written in batches of this many characters, or after this many seconds, if lines keep coming.
 _BATCH: Final = 1 << 16
@@ -242,32 +234,13 @@ def _text(messages: Sequence[str], prefixes: Sequence[str], writer: _Writer) -> 
     if not (whole.isprintable() and _encodable(whole, writer.out) == whole):
         messages, prefixes = zip(
             *(
-                (_encodable(safe(line, colours=writer.colours), writer.out), prefix)
+                (_encodable(safe_line(line, colours=writer.colours), writer.out), prefix)
                 for message, prefix in zip(messages, prefixes, strict=True)
                 for line in message.rstrip("\r\n").split("\n")
             ),
             strict=True,
         )
     return "".join([f"{prefix}{line}\n" for prefix, line in zip(prefixes, messages, strict=True)])
-
-
-def safe(line: str, *, colours: bool = False) -> str:
-    """Return a line with its control characters as escapes.
-
-    Args:
-        line: the text, without a line break at its end.
-        colours: True to keep colour sequences. The line then ends with a reset.
-    """
-    if line.isprintable():  # most lines are, and this check is quick
-        return line
-    if not colours:
-        return _PLAIN_PATTERN.sub(_escape, line)
-    shown = _COLOUR_PATTERN.sub(lambda match: match[1] or _escape(match), line)
-    return shown + _RESET if "\x1b[" in shown else shown
-
-
-def _escape(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode("ascii")
 
 
 def _encodable(text: str, out: TextIO) -> str:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from processing.terminal_text import safe_line
 from processing.testing.clock import VirtualClock
 from processing.watching.events import LogEvent, StatusChanged
-from processing.watching.render import Renderer, safe
+from processing.watching.render import Renderer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +84,7 @@ def test_colours_are_kept_on_a_terminal() -> None:
     out = Terminal()
     Renderer(out).show(line("\x1b[1;31mred\x1b[2J"))
     assert out.getvalue() == "\x1b[1;31mred\\x1b[2J\x1b[0m\n"
-    assert safe("plain", colours=True) == "plain"
+    assert safe_line("plain", colours=True) == "plain"
 
 
 def test_what_the_encoding_lacks_is_escaped() -> None:

@@ -16,6 +16,7 @@ from processing._validation import Kind, number, require
 from processing.aws.rate_limit import AdaptiveRateLimiter
 from processing.container.contract import TERMINAL
 from processing.exceptions import ConfigurationError, ProcessingError, SubmissionError
+from processing.job.detach import detached
 from processing.job.fleet import search
 from processing.job.fleet.attempts import latest_by_key
 from processing.job.fleet.results import FleetResult
@@ -158,8 +159,9 @@ class Fleet(Sequence["ProcessingJob"]):
             return
         try:
             ended = self._submission.join(timeout)
-        except KeyboardInterrupt:
-            self._warn_if_submitting()
+        except KeyboardInterrupt as interrupt:
+            if self.submitting:
+                raise detached(self._submission_goes_on(), interrupt) from None
             raise
         if not ended:
             raise TimeoutError(f"{self.name}: {self._submission.counts()}")
@@ -201,8 +203,9 @@ class Fleet(Sequence["ProcessingJob"]):
                 commands=self._commands,
                 has_failures=lambda: bool(self.failures),
             )
-        except KeyboardInterrupt:
-            self._warn_if_submitting()
+        except KeyboardInterrupt as interrupt:
+            if self.submitting:
+                raise detached(self._submission_goes_on(), interrupt) from None
             raise
         failures = [] if self._submission is None else self._submission.failed_runs()
         if failures and not self._entries():
@@ -269,13 +272,11 @@ class Fleet(Sequence["ProcessingJob"]):
         if self._submission is not None and self._submission.attached is not None:
             self._submission.attached.log(self.name)
 
-    def _warn_if_submitting(self) -> None:
-        if self.submitting:
-            logger.warning(
-                "Interrupted: the jobs of %s are still being submitted; stop() ends that, and so does Ctrl-C at the "
-                "program's end, which waits for the submission.",
-                self.name,
-            )
+    def _submission_goes_on(self) -> str:
+        return (
+            f"Interrupted: the jobs of {self.name} are still being submitted; stop() ends that, and so does Ctrl-C at "
+            "the program's end, which waits for the submission."
+        )
 
     def _commands(self) -> str:
         """Return the calls that attach to the fleet and stop it in another process."""
@@ -445,24 +446,21 @@ def _rate_limiter(session: Session, rate: float | None) -> AdaptiveRateLimiter |
 
 
 def _submit_all_now(fleet: Fleet, submission: FleetSubmission, *, tagged: bool) -> None:
-    """Run a submission to its end; at Ctrl-C end it, and log how to go on."""
+    """Run a submission to its end; at Ctrl-C end it, and show how to go on."""
     try:
         submission.start()
         submission.join()
     except KeyboardInterrupt:
         submission.end()
         counts = submission.counts()
-        logger.warning(
-            "Interrupted: %d%s jobs of %s exist, and go on; no further one is submitted.\n"
-            "  go on: submit_all(..., name=%r) again: it attaches to these and submits the others\n"
-            "  stop:  %s.stop()",
-            counts.submitted + counts.attached,
-            "" if counts.total is None else f" of {counts.total}",
-            fleet.name,
-            fleet.name,
-            _attach_call(fleet.name, fleet.session, tagged=tagged),
+        of_total = "" if counts.total is None else f" of {counts.total}"
+        advice = (
+            f"Interrupted: {counts.submitted + counts.attached}{of_total} jobs of {fleet.name} exist, and go on; no "
+            "further one is submitted.\n"
+            f"  go on: submit_all(..., name={fleet.name!r}) again: it attaches to these and submits the others\n"
+            f"  stop:  {_attach_call(fleet.name, fleet.session, tagged=tagged)}.stop()"
         )
-        raise
+        raise detached(advice) from None
     fleet.log_attached()
     _log_failures(fleet)
 

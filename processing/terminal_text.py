@@ -1,0 +1,41 @@
+"""Text of unknown origin for a terminal: control characters become escapes.
+
+A job writes its exit message and its log lines, and names its files. Raw, they could move the cursor, imitate other
+lines, set the clipboard or hide text.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Control characters except the tab, line separators, marks that reverse the direction of text, and lone surrogates.
+_UNSAFE = r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+# "Select graphic rendition": colours and bold. It cannot move the cursor or hide text.
+_COLOUR = r"\x1b\[[0-9;:]*m"
+_PLAIN_PATTERN = re.compile(_UNSAFE)
+_COLOUR_PATTERN = re.compile(f"({_COLOUR})|{_UNSAFE}")
+_RESET = "\x1b[0m"
+
+
+def safe_line(line: str, *, colours: bool = False) -> str:
+    """Return a line with its control characters as escapes.
+
+    Args:
+        line: the text, without a line break at its end.
+        colours: True to keep colour sequences. The line then ends with a reset.
+    """
+    if line.isprintable():  # most lines are, and this check is quick
+        return line
+    if not colours:
+        return _PLAIN_PATTERN.sub(_escape, line)
+    shown = _COLOUR_PATTERN.sub(lambda match: match[1] or _escape(match), line)
+    return shown + _RESET if "\x1b[" in shown else shown
+
+
+def safe_text(text: str) -> str:
+    """Return a text of several lines with its control characters as escapes, except line breaks."""
+    return text if text.isprintable() else "\n".join(map(safe_line, text.split("\n")))
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
