@@ -13,9 +13,9 @@ import urllib3.exceptions
 from botocore import exceptions as botocore_errors
 from botocore.parsers import ResponseParserError
 
+from processing.aws.clock_skew import ClockSkewError
 from processing.aws.retry import (
     RULES,
-    ClockSkewError,
     Failure,
     FailureKind,
     RetryingApi,

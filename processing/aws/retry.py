@@ -24,10 +24,11 @@ import attrs
 
 from processing._validation import Kind, field, integer, is_number
 from processing.aws import credentials
+from processing.aws.clock_skew import ClockSkewError, clock_skew
 from processing.aws.refusals import add_explanation
 from processing.aws.truncation import check_response, check_subject
 from processing.clock import SYSTEM_CLOCK, Clock
-from processing.exceptions import CredentialsError, ProcessingError
+from processing.exceptions import CredentialsError
 from processing.forks import reset_after_fork
 
 if TYPE_CHECKING:
@@ -55,22 +56,6 @@ class FailureKind(enum.Enum):
     """The credentials have expired or could not be loaded: try once more, since botocore may renew them."""
     FATAL = "fatal"
     """The same call would fail the same way."""
-
-
-class ClockSkewError(ProcessingError):
-    """AWS refused a signature because this machine's clock is wrong. The cause is botocore's error.
-
-    Attributes:
-        skew: the seconds by which the clock is ahead of AWS's; negative if it is behind.
-    """
-
-    def __init__(self, skew: float) -> None:
-        self.skew = skew
-        direction = "ahead of" if skew > 0 else "behind"
-        super().__init__(
-            f"AWS refused the signature: this machine's clock is {abs(skew) / 60:.0f} minutes {direction} AWS's. "
-            "Set the clock (turn on NTP), then try again."
-        )
 
 
 @attrs.frozen
@@ -485,7 +470,7 @@ class RetryingApi:
         try:
             return retrying(state.rate_limited(function))
         except Exception as error:
-            if skew := _clock_skew(error, self.clock):
+            if skew := clock_skew(error_code(error), server_time(_metadata(error)), self.clock):
                 raise ClockSkewError(skew) from error
             if explained := credentials.credentials_error(error, self.boto_session):
                 raise explained from error
@@ -585,28 +570,3 @@ def _retry_after(error: BaseException, clock: Clock) -> float:
     moment = _http_date(text)
     now = server_time(_metadata(error)) or clock.time()
     return max(0.0, moment - now) if moment else 0.0
-
-
-_SIGNATURE_CODES = frozenset(
-    {
-        "AuthFailure",
-        "InvalidSignatureException",
-        "RequestExpired",
-        "RequestInTheFuture",
-        "RequestTimeTooSkewed",
-        "SignatureDoesNotMatch",
-    }
-)
-# Seconds by which a clock may be wrong: AWS refuses signatures beyond five minutes, S3 beyond fifteen.
-_TOLERATED_SKEW = 300.0
-
-
-def _clock_skew(error: BaseException, clock: Clock) -> float | None:
-    """Return by how many seconds our clock is ahead of the server's, if a signature was refused because of that."""
-    if error_code(error) not in _SIGNATURE_CODES:
-        return None
-    theirs = server_time(_metadata(error))
-    if theirs is None:
-        return None
-    skew = clock.time() - theirs
-    return skew if abs(skew) > _TOLERATED_SKEW else None

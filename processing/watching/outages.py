@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from processing.aws.retry import ClockSkewError, FailureKind, classify, error_code
+from processing.aws.clock_skew import ClockSkewError
+from processing.aws.retry import FailureKind, classify, error_code
 from processing.exceptions import CredentialsError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _TRANSIENT: Final = frozenset({FailureKind.THROTTLED, FailureKind.TRANSIENT, Fai
 _SKEW_CODES: Final = frozenset({"RequestInTheFuture", "RequestTimeTooSkewed"})
 # The message of an InvalidSignatureException about the time of a request.
 _SKEW_MESSAGE: Final = re.compile("signature expired|signature not yet current", re.IGNORECASE)
-# A wait that begins with expired credentials or a wrong clock ends after this many seconds: nobody may notice it.
+# A wait that begins with expired credentials or a wrong clock ends after this many seconds, so that the user sees it.
 _FIRST_RENEWAL: Final = 60.0
 
 

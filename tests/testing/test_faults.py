@@ -10,7 +10,8 @@ import pytest
 from botocore import exceptions as botocore_errors
 from botocore.parsers import ResponseParserError
 
-from processing.aws.retry import ClockSkewError, RetryingApi
+from processing.aws.clock_skew import ClockSkewError
+from processing.aws.retry import RetryingApi
 from processing.testing.clock import VirtualClock
 from processing.testing.faults import FaultInjector, FaultKind
 from processing.testing.wire import JsonService, make_client, operation_of, respond
