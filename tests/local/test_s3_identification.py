@@ -159,3 +159,20 @@ def test_parts_are_uploaded_by_urls_of_javascript(server: Server, local_session:
     parts = f"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>"
     assert send(done, "POST", f"{parts}</CompleteMultipartUpload>".encode())[0] == 200
     assert local_session.engine.objects.get("bucket", "k").size == 5
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("path", ["/form", "/form/key", "/form/a/b?uploads", "/form/key?Action=x"])
+def test_an_unsigned_form_for_a_bucket_is_refused_in_the_form_of_s3(server: Server, path: str, kind: str) -> None:
+    """The method is POST, as that of `curl -d`, so only the path tells a bucket from the query protocol."""
+    status, body = send(server.endpoint + path, "POST", FORM, content_type=kind)
+    assert status == 403
+    assert b"<Error><Code>AccessDenied</Code>" in body
+
+
+@pytest.mark.parametrize("path", ["/", "/?Action=GetCallerIdentity", "/000000000000/queue"])
+def test_an_unsigned_form_for_the_query_protocol_is_refused_in_its_form(server: Server, path: str) -> None:
+    """A client of STS or SQS reads `<ErrorResponse>`."""
+    status, body = send(server.endpoint + path, "POST", FORM, content_type=TYPES[0])
+    assert status == 403
+    assert b"<ErrorResponse>" in body

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _JSON_SERVICES = frozenset(aws_json.TARGETS.values())
 _QUERY_SERVICES = frozenset(query.VERSIONS.values())
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/aws4_request")
+_PATH_OF_OTHERS = re.compile(r"/?|/\d{12}/[\w.-]+")
+"""The paths of all services but S3: the root, and the URLs of queues."""
+
 _SIGNING_NAMES = {"monitoring": "cloudwatch", "tagging": "resourcegroupstaggingapi"}
 """boto3's names of the services whose signing name differs."""
 
@@ -214,11 +217,22 @@ def _is_cbor(request: Request) -> bool:
 
 
 def _service_of(request: Request) -> str | None:
-    """Return the service that the host or the signature names, by boto3's name."""
+    """Return the service that the host, the signature or the path names, by boto3's name."""
     name = _service_of_host(request) or _service_of_signature(request)
-    if name is None and sigv2.is_presigned(request) and "Action=" not in request.query:
-        return rest_xml.SERVICE  # no other service has such URLs
+    if name is None and (_names_bucket(request) or _is_presigned_for_s3(request)):
+        return rest_xml.SERVICE
     return None if name is None else _SIGNING_NAMES.get(name, name)
+
+
+def _names_bucket(request: Request) -> bool:
+    """Return whether the path of a request is a bucket's. `curl -d` sends a form there, without a signature."""
+    has_protocol = _is_cbor(request) or "x-amz-target" in request.headers
+    return not has_protocol and _PATH_OF_OTHERS.fullmatch(request.path) is None
+
+
+def _is_presigned_for_s3(request: Request) -> bool:
+    """Return whether a request has the parameters of a presigned URL of version 2 that names no action."""
+    return sigv2.is_presigned(request) and "Action=" not in request.query
 
 
 def _service_of_host(request: Request) -> str | None:
