@@ -203,3 +203,18 @@ def test_jobs_on_moto(moto_session: Session, tmp_path: Path) -> None:
     assert isinstance(attached, ProcessingJob)
     assert attached.arn == job.arn
     assert len(processing.wait(list(processing.jobs(session=moto_session))).done) == 1
+
+
+def test_a_member_that_moto_leaves_out_is_no_difference(
+    moto_session: Session, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """moto's answer lacks ProcessingResources, which every job has: a fleet that attaches reports no other request."""
+    script = tmp_path / "a.py"
+    script.write_text("print(1)")
+    processor = ScriptProcessor(ROLE, "image:1", ["python3"], 1, "ml.m5.large", sagemaker_session=moto_session)
+    processing.submit_all(processor, [{"code": script}], name="nightly").wait(timeout=60)
+    processing.submit_all(processor, [{"code": script}], name="nightly").wait(timeout=60)
+    (warning,) = [record.getMessage() for record in caplog.records if "exists already" in record.getMessage()]
+    assert "would differ" not in warning
+    processing.submit_all(processor, [{"code": script, "arguments": ["x"]}], name="nightly").wait(timeout=60)
+    assert "would differ now: 0 (AppSpecification)" in caplog.records[-1].getMessage()

@@ -331,16 +331,19 @@ def differences(request: Mapping[str, Any], described: Mapping[str, Any]) -> lis
     """Return the members of a CreateProcessingJob request in which a described job differs.
 
     A member that has the server's default counts as omitted, on both sides. The order of lists matters. Tags are not
-    compared, as DescribeProcessingJob does not return them.
+    compared, as DescribeProcessingJob does not return them. Every job has the members that CreateProcessingJob
+    requires, so an answer without one, such as moto's, proves no difference.
 
     Args:
         request: the parameters of CreateProcessingJob.
         described: the answer of DescribeProcessingJob.
     """
-    compared = sorted((set(request) | (set(described) & _REQUEST_MEMBERS)) - _NOT_DESCRIBED)
+    left_out = {member for member in _REQUIRED_MEMBERS if described.get(member) is None}
+    compared = sorted((set(request) | (set(described) & _REQUEST_MEMBERS)) - _NOT_DESCRIBED - left_out)
     return [member for member in compared if _plain(member, request) != _plain(member, described)]
 
 
+_REQUIRED_MEMBERS = frozenset({"AppSpecification", "ProcessingJobName", "ProcessingResources", "RoleArn"})
 _REQUEST_MEMBERS = frozenset(
     {
         "AppSpecification",
