@@ -47,7 +47,16 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The machine's own clock. All instances are equal."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SystemClock)
+
+    def __hash__(self) -> int:
+        return hash(SystemClock)
+
+    def __reduce__(self) -> tuple[type[SystemClock], tuple[()]]:
+        return SystemClock, ()  # there is one clock for each machine
 
     def time(self) -> float:
         """Return `time.time()`."""

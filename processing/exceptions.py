@@ -60,6 +60,17 @@ class ProcessingError(Exception):
         return _restored, (type(self), self.args, self.__dict__)
 
 
+def portable(error: Exception) -> Exception:
+    """Return an error that can be pickled: the error itself, or one with its text."""
+    import pickle
+
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - made in this line
+    except Exception:  # noqa: BLE001 - any object may be in a third party's error
+        return ProcessingError(f"{type(error).__name__}: {error}")
+    return error
+
+
 def _restored(kind: type[ProcessingError], args: tuple[Any, ...], attributes: dict[str, Any]) -> ProcessingError:
     """Return a pickled error without calling its initialiser, which needs more than `args`."""
     error = kind.__new__(kind)

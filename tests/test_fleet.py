@@ -819,7 +819,7 @@ def test_a_fleet_retries_its_own_failures(world: World) -> None:
 def test_an_attached_fleet_cannot_retry(world: World) -> None:
     """The runs are not known, and the error names what does it."""
     world.submit(1)
-    with pytest.raises(ConfigurationError, match="retry_failed: etl was found by its name"):
+    with pytest.raises(ConfigurationError, match="retry_failed: the arguments of the runs of etl are not known"):
         Fleet.attach("etl", world.session, tagged=False).retry_failed()
 
 

@@ -16,6 +16,7 @@ from processing.local.transports.in_process import InProcessTransport, Transport
 from processing.request.service_model import shared_loader
 from processing.session.default_bucket import DefaultBucket
 from processing.session.session import Session
+from processing.session.travel import Origin
 
 if TYPE_CHECKING:
     import os
@@ -162,8 +163,25 @@ class LocalSession(Session):
             region=region_name,
         )
         inner = InProcessTransport(self.engine)
+        self._wraps_transport = transport is not None
         self._transport = inner if transport is None else transport(inner)
         require("transport", self._transport, _TRANSPORT)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._wraps_transport:
+            raise ConfigurationError("transport: belongs to this process; make the LocalSession in the other process")
+        state = super().__getstate__()
+        del state["_transport"]
+        return {**state, "engine": (self.engine.home, self.engine.settings, self.engine.region)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        home, settings, region = state.pop("engine")
+        super().__setstate__(state)
+        self.engine = Engine(home, settings, region=region)
+        self._transport = InProcessTransport(self.engine)
+
+    def _origin(self) -> Origin:
+        return Origin()  # the engine's clients have no keys
 
     @property
     def region_of_jobs(self) -> str | None:

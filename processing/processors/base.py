@@ -84,6 +84,15 @@ class BaseProcessor:
     _pending_uploads: PendingUploads | None = None
     _context: PrepareContext = ONLINE
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(vars(self))
+        session = state.get("sagemaker_session")
+        if session is not None and not hasattr(session, "yields_to_engine"):
+            # The session of another library cannot be pickled, and one of this package does its work.
+            with contextlib.suppress(ConfigurationError):  # `run` raises it
+                state["sagemaker_session"] = default_sessions.resolve_session(session, self.instance_type)
+        return state
+
     # The implementation of `run`, `request` and `plan`
 
     def _run(

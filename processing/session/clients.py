@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from processing.aws import connections
 from processing.exceptions import ConfigurationError
 from processing.forks import ForkSafeLock, reset_after_fork
+from processing.session.travel import FOUND_BY_BOTOCORE, SEARCHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,19 +24,6 @@ CONNECT_TIMEOUT = 10
 """Seconds to wait for a connection."""
 
 _CONNECTIONS: Final = 80  # per client: more than a transfer has threads, so that none waits for a connection
-
-# botocore's names of the sources that it searches by itself. Other credentials are the user's own objects.
-_SEARCHED: Final = frozenset(
-    {
-        "assume-role",
-        "config-file",
-        "custom-process",
-        "env",
-        "login",
-        "shared-credentials-file",
-        "sso",
-    }
-)
 
 Keys = tuple[str, str, "str | None"]
 """An access key, its secret, and a session token."""
@@ -50,6 +38,7 @@ class BotoClients:
         make_session: makes a boto3 session from the environment.
         region: returns the region of the clients.
         read_timeout: returns the seconds to wait for an answer.
+        endpoint: the URL of SageMaker; None for that of the environment.
 
     Attributes:
         lock: guards everything here, and what the owner makes of the clients. It is re-entrant, because making a client
@@ -63,6 +52,7 @@ class BotoClients:
         make_session: Callable[[], Any],
         region: Callable[[], str],
         read_timeout: Callable[[], float],
+        endpoint: str | None = None,
     ) -> None:
         self.lock = ForkSafeLock()
         self.given_session = boto_session
@@ -70,6 +60,7 @@ class BotoClients:
         self._make_session = make_session
         self._region = region
         self._read_timeout = read_timeout
+        self.endpoint = endpoint
         self._session = boto_session
         self._keys: Keys | None = None  # renewed keys, in place of those of a session of the user's
         self._made: dict[str, Any] = {}
@@ -155,9 +146,11 @@ class BotoClients:
         )
         session = self.session  # before the keys, which may replace its own
         names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-        keys = dict(zip(names, self._keys, strict=True)) if self._keys else {}
+        options: dict[str, Any] = dict(zip(names, self._keys, strict=True)) if self._keys else {}
+        if service == "sagemaker" and self.endpoint is not None:
+            options["endpoint_url"] = self.endpoint
         try:
-            client = session.client(service, region_name=self._region(), config=config, **keys)
+            client = session.client(service, region_name=self._region(), config=config, **options)
         except UnknownServiceError as error:
             raise ConfigurationError(f"service: {service!r} is not the name of a service of AWS") from error
         if service == "s3":
@@ -192,7 +185,7 @@ def _is_users(session: Any) -> bool:
 
 
 def _is_explicit(core: Any) -> bool:
-    return core._credentials.method not in {*_SEARCHED, "container-role", "iam-role", "assume-role-with-web-identity"}  # noqa: SLF001
+    return core._credentials.method not in FOUND_BY_BOTOCORE  # noqa: SLF001
 
 
 def _keys_of(boto_session: Any) -> Keys | None:
@@ -216,7 +209,7 @@ def _newer_keys(boto_session: Any, known: Keys | None) -> Keys | None:
 
     core = boto_session._session  # noqa: SLF001 - boto3 has no public access to it
     credentials = core.get_credentials()
-    if credentials is None or credentials.method not in _SEARCHED:
+    if credentials is None or credentials.method not in SEARCHED:
         return None
     fresh = boto3.Session(botocore_session=botocore.session.Session(profile=core.instance_variables().get("profile")))
     keys = _keys_of(fresh)

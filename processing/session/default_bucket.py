@@ -7,6 +7,7 @@ owner: its name can be guessed, so another account may have created it first.
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -54,19 +55,28 @@ class DefaultBucket:
         session: the session, which knows the region, the account, the config file and the calls to AWS.
         name: the bucket that the user named, with or without `s3://` before it; None if none was named.
 
+    Attributes:
+        chosen: the name of the bucket that the user named; None if none was named.
+
     Raises:
         ConfigurationError: the name contains a prefix, or is empty.
     """
 
     def __init__(self, session: BucketOwner, name: str | None) -> None:
         self._session = session
-        self._chosen = _without_scheme(name)
+        self.chosen = _without_scheme(name)
         self._ensured: set[str] = set()
+
+    def copy(self, session: BucketOwner) -> DefaultBucket:
+        """Return the same default bucket for a copy of the session."""
+        copied = copy.copy(self)
+        copied._session, copied._ensured = session, set(self._ensured)  # noqa: SLF001 - of the same class
+        return copied
 
     @property
     def named(self) -> str | None:
         """The bucket that the user or the config file names; None if the name is derived from the account."""
-        return self._chosen or cast("str | None", self._session.config.get(BUCKET))
+        return self.chosen or cast("str | None", self._session.config.get(BUCKET))
 
     def name(self) -> str:
         """Return the bucket's name. A derived name asks STS for the account once."""

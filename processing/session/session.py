@@ -6,6 +6,8 @@ needs it. A bucket that the user names is used as it is, never probed, listed or
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -48,12 +50,18 @@ if TYPE_CHECKING:
     from processing.aws.rate_limit import AdaptiveRateLimiter
     from processing.aws.retry import RetryingApi, RetryPolicy
     from processing.request.build import ProcessingRequest
+    from processing.session.travel import Origin
     from processing.staging.pending_uploads import PendingUploads
     from processing.watching.polling import Polling
     from processing.watching.status.poller import EventSource, Poller
 
 logger = logging.getLogger(__name__)
 
+
+# Attributes that a pickle of a session leaves out: connections, locks, and the answers of AWS.
+_OF_THIS_PROCESS = frozenset(
+    {"_api", "_asking", "_bucket", "_clients", "_identity", "_lock", "_poller", "_profile", "_roles"}
+)
 
 READ_TIMEOUT = 60
 """Seconds to wait for an answer."""
@@ -135,16 +143,23 @@ class Session:
         self._bucket = self._bucket_type(self, default_bucket)
         self._prefix = default_bucket_prefix
         self._region_name = region_name
+        self._profile: str | None = None  # of a session from another process
+        self._has_own_config = sagemaker_config is not None
+        self._retry_policy = retry_policy
+        self._polling = polling
+        self._event_source = event_source
+        self._connect(boto_session, sagemaker_client)
+
+    def _connect(self, boto_session: Any, sagemaker_client: Any, endpoint: str | None = None) -> None:
+        """Set all that belongs to this process."""
         self._clients = BotoClients(
             boto_session,
             sagemaker_client,
             lambda: self._make_boto_session(),  # noqa: PLW0108 - a test may replace the method
             lambda: self.boto_region_name,
             lambda: READ_TIMEOUT,
+            endpoint,
         )
-        self._retry_policy = retry_policy
-        self._polling = polling
-        self._event_source = event_source
         self._poller: Poller | None = None
         self._api: RetryingApi | None = None
         self._identity: Mapping[str, str] | None = None
@@ -154,6 +169,42 @@ class Session:
         # a thread that needs only a client does not wait for an answer.
         self._asking = ForkSafeLock()
         reset_after_fork(self)
+
+    def __copy__(self) -> Session:
+        # Clients and locks are for any number of threads, and a copy uses the same ones.
+        copied = object.__new__(type(self))
+        vars(copied).update(vars(self))
+        copied._bucket = self._bucket.copy(copied)
+        reset_after_fork(copied)
+        return copied
+
+    def __deepcopy__(self, _memo: object) -> Session:
+        return copy.copy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in vars(self).items() if name not in _OF_THIS_PROCESS}
+        if not self._has_own_config:
+            state["_config"] = None
+        with contextlib.suppress(ConfigurationError):
+            state["_region_name"] = self.boto_region_name
+        return {**state, "_bucket": self._bucket.chosen, "_origin": self._origin()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        origin: Origin = state.pop("_origin")
+        vars(self).update(state)
+        self._bucket = self._bucket_type(self, state["_bucket"])
+        self._profile = origin.profile
+        self._connect(None, None, origin.endpoint)
+
+    def _origin(self) -> Origin:
+        """Return the values from which another process makes the boto3 objects.
+
+        Raises:
+            ConfigurationError: they have keys that exist in this process only.
+        """
+        from processing.session.travel import origin_of
+
+        return origin_of(self.boto_session, self._clients.given_client, self._clients.endpoint)
 
     @property
     def config(self) -> Config:
@@ -512,9 +563,9 @@ class Session:
 
         from processing.request.service_model import shared_loader
 
-        if (default := boto3_default_session()) is not None:
+        if self._profile is None and (default := boto3_default_session()) is not None:
             return default
-        core = botocore.session.Session()
+        core = botocore.session.Session(profile=self._profile)
         loader = shared_loader()
         core.register_component("data_loader", loader)
         session = boto3.Session(botocore_session=core, region_name=self._region_name or environment_region())

@@ -10,17 +10,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
+import attrs
+
 from processing import default_sessions
 from processing._utils import type_name
 from processing._validation import Kind, number, require
 from processing.aws.rate_limit import AdaptiveRateLimiter
 from processing.container.contract import TERMINAL
-from processing.exceptions import ConfigurationError, ProcessingError, SubmissionError
+from processing.exceptions import ConfigurationError, ProcessingError, SubmissionError, portable
 from processing.job.detach import detached
 from processing.job.fleet import search
 from processing.job.fleet.attempts import latest_by_key
 from processing.job.fleet.results import FleetResult
-from processing.job.fleet.runs import Runs, check_fleet_name
+from processing.job.fleet.runs import Run, Runs, check_fleet_name
 from processing.job.fleet.submission import UNSUCCESSFUL, FleetEntry, FleetProgress, FleetSubmission, Gate, with_tag
 from processing.job.job import ProcessingJob
 from processing.job.outcome import check_timeout
@@ -74,6 +76,26 @@ class Fleet(Sequence["ProcessingJob"]):
         self._attached = list(entries)
         self._submission = submission
         self._tagged = tagged
+        self._failed: list[tuple[Run, Exception]] = []  # of a fleet from another process
+
+    def __copy__(self) -> Fleet:
+        # A submission goes on once, for all copies.
+        copied = object.__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
+
+    def __deepcopy__(self, _memo: object) -> Fleet:
+        return copy.copy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.submitting:
+            raise SubmissionError(
+                f"{self.name}: this process is still submitting its jobs; join() it before it is copied to another "
+                "process, or find its jobs there with Fleet.attach",
+                job_name="",
+            )
+        failed = [(attrs.evolve(run, arguments={}), portable(error)) for run, error in self._failed_runs()]
+        return {**vars(self), "_attached": self._entries(), "_submission": None, "_failed": failed}
 
     @classmethod
     def attach(cls, name: str, session: SessionLike | None = None, *, tagged: bool = True) -> Fleet:
@@ -103,7 +125,7 @@ class Fleet(Sequence["ProcessingJob"]):
     @property
     def failures(self) -> Mapping[str, Exception]:
         """The errors of jobs that could not be created, by key. `retry_failed` tries these jobs again."""
-        return {} if self._submission is None else self._submission.failures()
+        return {run.key: error for run, error in self._failed_runs()}
 
     @property
     def job_names(self) -> list[str]:
@@ -140,6 +162,9 @@ class Fleet(Sequence["ProcessingJob"]):
 
     def __repr__(self) -> str:
         return f"<Fleet {self.name!r}: {len(self)} jobs>"
+
+    def _failed_runs(self) -> list[tuple[Run, Exception]]:
+        return self._failed if self._submission is None else self._submission.failed_runs()
 
     def _entries(self) -> list[FleetEntry]:
         return self._attached if self._submission is None else self._submission.entries()
@@ -207,7 +232,7 @@ class Fleet(Sequence["ProcessingJob"]):
             if self.submitting:
                 raise detached(self._submission_goes_on(), interrupt) from None
             raise
-        failures = [] if self._submission is None else self._submission.failed_runs()
+        failures = self._failed_runs()
         if failures and not self._entries():
             raise _nothing_submitted(self.name, [error for _, error in failures])
         missing = {ProcessingJob(self.session, run.job_name): error for run, error in failures}
@@ -240,7 +265,7 @@ class Fleet(Sequence["ProcessingJob"]):
         """
         if self._submission is None:
             raise ConfigurationError(
-                f"retry_failed: {self.name} was found by its name, which does not tell the arguments of its runs; call "
+                f"retry_failed: the arguments of the runs of {self.name} are not known in this process; call "
                 "submit_all with the same processor, runs and name, and retry_failed=True"
             )
         self._drain_submission()

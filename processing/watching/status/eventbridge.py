@@ -78,6 +78,19 @@ class EventBridgeSource:
 
             self._client = reconnected_client(self._client, "sqs_client")
 
+    def __reduce__(self) -> tuple[type[EventBridgeSource], tuple[str]]:
+        if self._client is not None:
+            raise ConfigurationError(
+                "sqs_client: belongs to this process; make the EventBridgeSource in the other process, or without it"
+            )
+        return EventBridgeSource, (self.queue_url,)
+
+    def __copy__(self) -> EventBridgeSource:
+        return self  # one thread reads the queue, for any number of sessions
+
+    def __deepcopy__(self, _memo: object) -> EventBridgeSource:
+        return self
+
     def connect(self, api: RetryingApi) -> None:
         """Use a session's calls to read the queue. `Session(event_source=...)` calls this."""
         client = self._client
