@@ -278,6 +278,7 @@ def test_the_engine(
     processor, job = ran
     twin = way(local_session)
     assert (twin.home, twin.engine.settings) == (local_session.home, local_session.engine.settings)
+    assert twin.region_of_jobs is local_session.region_of_jobs is None
     assert twin.describe_processing_job(job.job_name)["ProcessingJobStatus"] == "Completed"
     again = way(job).wait(logs=False)
     assert (again.arn, again.status, again.exception()) == (job.arn, "Completed", None)

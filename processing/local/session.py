@@ -172,7 +172,7 @@ class LocalSession(Session):
             raise ConfigurationError("transport: belongs to this process; make the LocalSession in the other process")
         state = super().__getstate__()
         del state["_transport"]
-        return {**state, "engine": (self.engine.home, self.engine.settings, self.engine.region)}
+        return {**state, "engine": (self.engine.home, self.engine.settings, self.engine.chosen_region)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         home, settings, region = state.pop("engine")
