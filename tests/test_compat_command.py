@@ -142,6 +142,15 @@ class TestRunning:
         assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
+    def test_an_engine_that_cannot_serve_is_one_line(self, command: Command, tmp_path: Path) -> None:
+        """A folder that the engine cannot use ends the command as wrong usage does, and the script does not run."""
+        write(tmp_path, "print('ran')\n")
+        (tmp_path / "engine").write_text("a file in the place of the engine's folder")
+        done = command("--local", "etl.py")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "the engine cannot keep its files in" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
 
 class TestOnTheEngine:
     def test_a_script_for_aws_runs_without_an_account(self, command: Command, tmp_path: Path) -> None:

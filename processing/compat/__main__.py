@@ -6,13 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from processing.exceptions import ProcessingError
 from processing.local.commands.parser import OneLineParser
 
 _DESCRIPTION = "Run an unchanged script that was written for sagemaker 2.x, or show the changes that a move needs."
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command. The exit code is that of the script, or 2 for wrong usage.
+    """Run the command. The exit code is that of the script, or 2 for wrong usage or an engine that cannot serve.
 
     Args:
         arguments: the arguments after `python -m processing.compat`, by default those of the process.
@@ -34,7 +35,10 @@ def main(arguments: list[str] | None = None) -> None:
         def report(line: str) -> None:
             sys.stderr.write(f"{parser.prog}: {line}\n")
 
-        report(serve_engine(report, source))
+        try:
+            report(serve_engine(report, source))
+        except ProcessingError as error:  # such as a machine without locks, or a folder that cannot be used
+            parser.error(" ".join(str(error).split()))
     from processing.compat.script import run_script
 
     run_script(options.script, source, options.arguments)
