@@ -20,6 +20,10 @@ _BUCKET_ARN = r"arn:[^:/\s]+:s3:[^:/\s]*:[^:/\s]*:([^:/\s]+)"
 # not checked: a short name is a placeholder, and S3 answers at once that there is no such bucket.
 _BUCKET = r"(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?"
 _LONGEST_BUCKET = 63
+PLACEHOLDER = r"[${}<>%]"
+"""The characters of placeholders in shells and templates, which neither buckets nor images have."""
+PYTHON_VALUES = frozenset({"None", "True", "False", "NaN", "NaT"})
+"""The texts that f-strings make of variables that are not set."""
 _NAMING = "a bucket's name has 3 to 63 lower-case letters, digits, dots and hyphens"
 
 
@@ -62,9 +66,9 @@ def _reason(bucket: str) -> str:
     """Return the most likely mistake in an impossible name."""
     if bucket.lower() in {"s3:", "s3a:", "s3n:", "http:", "https:", "file:"}:
         return "the URI has two schemes; write s3:// once"
-    if re.search(r"[${}<>%]", bucket):
+    if re.search(PLACEHOLDER, bucket):
         return "a placeholder in it has not been replaced"
-    if bucket in {"None", "True", "False", "NaN", "NaT"}:
+    if bucket in PYTHON_VALUES:
         return "it is a Python value as text; a variable is not set"
     if re.search(r"\s", bucket):
         return "it contains white space"

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from processing.container.contract import LOCAL_INSTANCE_TYPES
-from processing.request.bucket_names import bucket_problem, is_s3, split_s3_uri
+from processing.request.bucket_names import PLACEHOLDER, PYTHON_VALUES, bucket_problem, is_s3, split_s3_uri
 from processing.request.service_model import Path, processing_model, shared_loader
 
 ENGINE_ACCOUNT = "000000000000"
@@ -68,11 +68,16 @@ def broken_rules(request: Mapping[str, Any], region: str | None = None) -> list[
 # --- texts
 
 
-def _nul_characters(request: Mapping[str, Any]) -> Iterator[BrokenRule]:
-    """No process, path or tag can contain a NUL."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _impossible_characters(request: Mapping[str, Any]) -> Iterator[BrokenRule]:
+    """No process, path or tag can contain a NUL, and no request half of a surrogate pair."""
     for path, text in _texts(request, ()):
         if "\0" in text:
             yield BrokenRule(path, "contains a NUL character, which no process can be given; remove it")
+        elif not text.isascii() and _SURROGATE.search(text):
+            yield BrokenRule(path, f"contains a character that UTF-8 does not have; remove it: {text!r:.200}")
 
 
 _DEEPEST = 12
@@ -106,11 +111,20 @@ def _empty_words(request: Mapping[str, Any]) -> Iterator[BrokenRule]:
 
 
 def _image(request: Mapping[str, Any]) -> Iterator[BrokenRule]:
-    image = _at(request, ("AppSpecification", "ImageUri"))
-    if isinstance(image, str) and not image.strip():
-        yield BrokenRule(("AppSpecification", "ImageUri"), "is blank; give the URI of a container image")
-    elif isinstance(image, str) and re.search(r"\s", image):
-        yield BrokenRule(("AppSpecification", "ImageUri"), f"contains white space, which no image has: {image!r:.200}")
+    path: Path = ("AppSpecification", "ImageUri")
+    image = _at(request, path)
+    if not isinstance(image, str):
+        return
+    if not image.strip():
+        yield BrokenRule(path, "is blank; give the URI of a container image")
+    elif re.search(r"\s", image):
+        yield BrokenRule(path, f"contains white space, which no image has: {image!r:.200}")
+    elif image in PYTHON_VALUES:
+        yield BrokenRule(path, f"{image!r} is a Python value as text; a variable is not set")
+    elif "://" in image:
+        yield BrokenRule(path, f"{image!r:.200} has a scheme, which no image has; write {image.partition('://')[2]!r:.200}")
+    elif re.search(PLACEHOLDER, image):
+        yield BrokenRule(path, f"a placeholder in {image!r:.200} has not been replaced")
 
 
 def _tags(request: Mapping[str, Any]) -> Iterator[BrokenRule]:
@@ -366,7 +380,7 @@ def _list(request: Mapping[str, Any], path: Path) -> list[Any]:
 
 
 _RULES: tuple[Callable[[Mapping[str, Any]], Iterator[BrokenRule]], ...] = (
-    _nul_characters,
+    _impossible_characters,
     _empty_words,
     _image,
     _instance_types,
