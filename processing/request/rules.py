@@ -122,7 +122,9 @@ def _image(request: Mapping[str, Any]) -> Iterator[BrokenRule]:
     elif image in PYTHON_VALUES:
         yield BrokenRule(path, f"{image!r} is a Python value as text; a variable is not set")
     elif "://" in image:
-        yield BrokenRule(path, f"{image!r:.200} has a scheme, which no image has; write {image.partition('://')[2]!r:.200}")
+        yield BrokenRule(
+            path, f"{image!r:.200} has a scheme, which no image has; write {image.partition('://')[2]!r:.200}"
+        )
     elif re.search(PLACEHOLDER, image):
         yield BrokenRule(path, f"a placeholder in {image!r:.200} has not been replaced")
 

@@ -71,7 +71,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"image_uri": "None"}, "image_uri: 'None' is a Python value as text"),
     ({"image_uri": "${IMAGE}"}, "image_uri: a placeholder in '${IMAGE}' has not been replaced"),
     ({"image_uri": "registry/{name}:1"}, "image_uri: a placeholder in"),
-    ({"image_uri": "https://registry/a:1"}, "image_uri: 'https://registry/a:1' has a scheme, which no image has; write"),
+    (
+        {"image_uri": "https://registry/a:1"},
+        "image_uri: 'https://registry/a:1' has a scheme, which no image has; write",
+    ),
     ({"arguments": ["\udcff"]}, "arguments[0]: contains a character that UTF-8 does not have"),
     ({"environment": {"A": "\ud800"}}, 'env["A"]: contains a character that UTF-8 does not have'),
     ({"inputs": [an_input("s3://bucket/\udcff")]}, "inputs[0].source: contains a character that UTF-8"),
