@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # clock that is further off.
 _MAX_SKEW = 300.0
 
+# A response's time is cut to whole seconds, and the response took a moment. A larger difference is a wrong clock.
+_TRUSTED_DIFFERENCE = 5.0
+
 
 class ServerTime:
     """The difference between AWS's time and a monotonic clock.
@@ -71,3 +74,14 @@ class ServerTime:
         if self._most == math.inf:
             return min(now, now + moment - self._clock.time())
         return min(now, moment - self._most)
+
+
+def trusted_time(clock: Clock, response: Mapping[str, Any]) -> float:
+    """Return the time in seconds since the epoch: by this machine's clock, or by AWS's if they differ.
+
+    Args:
+        clock: this machine's clock.
+        response: a response that has just arrived.
+    """
+    ours, theirs = clock.time(), server_time(response.get("ResponseMetadata") or {})
+    return ours if theirs is None or abs(ours - theirs) <= _TRUSTED_DIFFERENCE else theirs

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from typing import TYPE_CHECKING, Any, Literal
@@ -526,17 +527,23 @@ class ProcessingJob:
             ConfigurationError: an argument is not valid.
             WatchError: while iterating with `follow`: the job cannot be watched any more.
         """
+        from datetime import timedelta
+
+        from processing.aws.server_time import trusted_time
         from processing.watching.logs.filters import Selection
         from processing.watching.logs.history import read_all
 
         session = self.sagemaker_session
-        selection = Selection.of(session.clock, since=since, tail=tail, host=host, pattern=pattern)
+        select = functools.partial(Selection.of, session.clock, since=since, tail=tail, host=host, pattern=pattern)
+        select()  # checks the arguments before the first line is requested
         if follow:
-            return self._follow_logs(selection)
+            return self._follow_logs(select, counts_back=isinstance(since, timedelta))
+        description = self.describe()
+        selection = select(now=trusted_time(session.clock, description))
         return read_all(
             session.api,
             self.job_name,
-            self.describe(),
+            description,
             tail=selection.tail,
             since=selection.since,
             host=selection.host,
@@ -544,10 +551,14 @@ class ProcessingJob:
             polling=session.polling,
         )
 
-    def _follow_logs(self, selection: Selection) -> Iterator[LogEvent]:
+    def _follow_logs(self, select: Callable[..., Selection], *, counts_back: bool) -> Iterator[LogEvent]:
+        from processing.aws.server_time import trusted_time
         from processing.watching.events import LogEvent
         from processing.watching.stream import EventStream
 
+        # An age is counted back from the time by AWS's clock, which wrote the times of the lines.
+        now = trusted_time(self.sagemaker_session.clock, self.describe()) if counts_back else None
+        selection = select(now=now)
         with EventStream[Any]([self._feed(logs=True, selection=selection)], alone=True) as events:
             yield from (event for event in events if isinstance(event, LogEvent))
 

@@ -18,7 +18,7 @@ from processing.exceptions import ConfigurationError
 from processing.watching.events import StatusChanged
 from processing.watching.logs.batch import LogBatch
 from processing.watching.logs.filters import Selection, Tail
-from processing.watching.logs.reader import LogReader, creation_ms, ended_long_ago, group_patience
+from processing.watching.logs.reader import LogReader, ended_long_ago, first_line_range, group_patience
 from processing.watching.status.model import Lost
 
 if TYPE_CHECKING:
@@ -318,8 +318,8 @@ class _FeedLogs:
         name = update.job_name
         if isinstance(update, StatusChanged) and name not in self._added:
             self._added.add(name)
-            created = creation_ms(update.description)
-            self.reader.add(name, max(created, self._selection.since or 0))
+            since, created = first_line_range(update.description, self._selection.since)
+            self.reader.add(name, since, created=created)
         if not is_last or name not in self._added:
             return False
         self.ending[name] = update

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import posixpath
 import re
@@ -91,6 +92,8 @@ class Supervisor:
         self._ml_root = str(self._work / "ml")
         self._reserve = self._work / "reserve"
         self._stream = f"{self._record.name}/{contract.host_name(number)}-{int(time.time() * 1000)}"
+        # This machine's clock may be set back. No line is older than its job, as clients drop such lines.
+        self._earliest = math.ceil(round(self._record.created, 3) * 1000)
         self._sandbox = restore(self._plan.sandbox)
         self._last_lines: Sequence[str] = ()
         self._objects = object_source(home, self._plan.s3)
@@ -380,7 +383,7 @@ class Supervisor:
         Args:
             messages: pairs of a time, in milliseconds since the epoch, and a text.
         """
-        events = [(stamp, message or " ") for stamp, message in messages]
+        events = [(max(stamp, self._earliest), message or " ") for stamp, message in messages]
         self._last_lines = [*self._last_lines, *(message for _, message in messages[-_LAST_LINES:])][-_LAST_LINES:]
         try:
             self._logs.append(contract.LOG_GROUP, self._stream, events)

@@ -296,7 +296,9 @@ class JobStore:
                     f"The request was rejected because the processing job is in status {job.status}.",
                 )
             if job.status != "Stopping":
-                connection.execute("UPDATE jobs SET status = 'Stopping', modified = ? WHERE id = ?", (now, job.id))
+                connection.execute(
+                    "UPDATE jobs SET status = 'Stopping', modified = max(modified, ?) WHERE id = ?", (now, job.id)
+                )
                 outbox.record_transition(connection, _by_id(connection, job.id), now)
 
     def delete(self, name: str) -> JobRecord:
@@ -404,14 +406,18 @@ class JobStore:
         return [HostRecord(*row) for row in rows]
 
     def record_start(self, job: int, number: int, group: int, group_started: str | None, now: float) -> None:
-        """Record that a host's program runs in a process group. The first host to start also starts the job."""
+        """Record that a host's program runs in a process group. The first host to start also starts the job.
+
+        This machine's clock may be set back, but no job starts before its creation, and none ends before its start.
+        """
         with self._database.write() as connection:
             connection.execute(
                 "UPDATE hosts SET process_group = ?, group_started = ? WHERE job = ? AND number = ?",
                 (group, group_started, job, number),
             )
             connection.execute(
-                "UPDATE jobs SET started = ?, modified = ? WHERE id = ? AND started IS NULL AND ended IS NULL",
+                "UPDATE jobs SET started = max(created, ?), modified = max(modified, ?) "
+                "WHERE id = ? AND started IS NULL AND ended IS NULL",
                 (now, now, job),
             )
 
@@ -479,7 +485,8 @@ def _finish(connection: sqlite3.Connection, job: int, hosts: list[tuple[Any, ...
         status, reason = "Stopped", stopped[0][2] if stopped else None
     message = "".join(host[3] or "" for host in hosts)[:TEXT_LIMIT]
     connection.execute(
-        "UPDATE jobs SET status = ?, failure_reason = ?, exit_message = ?, ended = ?, modified = ? WHERE id = ?",
+        "UPDATE jobs SET status = ?, failure_reason = ?, exit_message = ?, ended = max(coalesce(started, created), ?), "
+        "modified = max(modified, ?) WHERE id = ?",
         (status, reason[:TEXT_LIMIT] if reason else None, message or None, now, now, job),
     )
     outbox.record_transition(connection, _by_id(connection, job), now)

@@ -47,20 +47,22 @@ class Selection:
         tail: int | None = None,
         host: Host | None = None,
         pattern: Pattern | None = None,
+        now: float | None = None,
     ) -> Selection:
         """Return the selection for a user's arguments.
 
         Args:
-            clock: the clock that a `since` of type timedelta is counted back from.
+            clock: the clock that a `since` of type timedelta is counted back from, unless `now` is given.
             since: a moment (in this machine's time zone if it has none), or how long ago.
             tail: the number of lines.
             host: the host's name, such as `algo-1`, or its number.
             pattern: a regular expression that is searched for in each line.
+            now: the time by AWS's clock, in seconds since the epoch. This machine's clock may be wrong.
 
         Raises:
             ConfigurationError: an argument has a wrong type or value.
         """
-        return cls(_since(since, clock), _tail(tail), _host(host), _pattern(pattern))
+        return cls(_since(since, clock.time() if now is None else now), _tail(tail), _host(host), _pattern(pattern))
 
     def apply(self, lines: LogBatch) -> None:
         """Remove the lines that do not contain the pattern from a batch."""
@@ -90,14 +92,14 @@ class Tail:
         return sorted(self._lines, key=time_order)[-self._number :]
 
 
-def _since(value: object, clock: Clock) -> int | None:
+def _since(value: object, now: float) -> int | None:
     if value is None:
         return None
     if isinstance(value, datetime):
         return int(value.timestamp() * 1000)
     if not isinstance(value, timedelta) or value < timedelta(0):
         raise ConfigurationError(f"since: must be a datetime, or a timedelta that is not negative, not {value!r}")
-    return int((clock.time() - value.total_seconds()) * 1000)
+    return int((now - value.total_seconds()) * 1000)
 
 
 def _tail(value: object) -> int | None:

@@ -72,6 +72,8 @@ class FollowedJob:
         name: the job's name.
         since: the earliest timestamp of its lines (ms since the epoch). Earlier lines belong to an older job of that
             name.
+        created: the job's creation (ms since the epoch). Earlier lines have to prove that they are the job's own, as a
+            host's clock may be behind AWS's (`LogRouter`). 0 if all lines since `since` are.
         resume_at: where a sweep over all lines begins (ms since the epoch): later than `since` after such a sweep was
             interrupted.
         seen: the lines that were read.
@@ -104,6 +106,7 @@ class FollowedJob:
     liveness: Liveness = attrs.field(factory=Liveness)
     ending: Ending | None = None
     complete: bool = False
+    created: int = 0
 
     @property
     def lateness(self) -> float:

@@ -10,7 +10,7 @@ import attrs
 from processing.aws.retry import server_time
 from processing.watching.logs.batch import LogBatch
 from processing.watching.logs.filters import Tail, time_order
-from processing.watching.logs.reader import LogReader, creation_ms, ended_long_ago, group_patience
+from processing.watching.logs.reader import LogReader, ended_long_ago, first_line_range, group_patience
 from processing.watching.polling import Polling
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def read_all(
 
     def make_reader(begin: int, *, all_arrived: bool) -> LogReader:
         reader = LogReader(api, polling or Polling(), host=host, policy=policy, strict=True)
-        reader.add(job_name, begin)
+        reader.add(job_name, begin, created=created)
         ended = description.get("ProcessingEndTime")
         reader.mark_ended(
             job_name,
@@ -76,17 +76,17 @@ def read_all(
         )
         return reader
 
-    begin = max(creation_ms(description), since or 0)
+    earliest, created = first_line_range(description, since)
     all_arrived = not complete or ended_long_ago(api, description)
     if tail is None:
-        whole = make_reader(begin, all_arrived=all_arrived)
+        whole = make_reader(earliest, all_arrived=all_arrived)
         return _in_order(whole, _until_complete(api, whole, pattern))
-    for start in _starts(begin, api, description):
+    for start in _starts(earliest, api, description):
         last = Tail(tail + 1)  # one more, since the first of them may be the rest of a long line that began earlier
         for lines in _until_complete(api, make_reader(start, all_arrived=all_arrived), pattern):
             last.add(lines)
         all_arrived = True
-        if start == begin or len(last.lines()) > tail:
+        if start == earliest or len(last.lines()) > tail:
             break
     return iter(last.lines()[-tail:])
 

@@ -25,7 +25,7 @@ from processing.watching.logs.followed_job import FollowedJob
 from processing.watching.logs.job_checkpoints import JobCheckpoints, job_entry
 from processing.watching.logs.logs_api import LogsApi
 from processing.watching.logs.reassembly import LineAssembler
-from processing.watching.logs.router import LogRouter
+from processing.watching.logs.router import TRUSTED_SKEW, LogRouter
 from processing.watching.logs.sources import LogSource
 from processing.watching.logs.sweep_planner import SweepPlanner
 from processing.watching.outages import Outages
@@ -104,17 +104,19 @@ class LogReader:
         self._current_batch: LogBatch | None = None
         self._signs_of_life: dict[str, float] = {}
 
-    def add(self, job_name: str, since: int) -> None:
+    def add(self, job_name: str, since: int, *, created: int = 0) -> None:
         """Follow another job; its first lines are due at once.
 
         Args:
             job_name: the job.
-            since: lines with an earlier timestamp (ms since the epoch) belong to an older job of that name.
+            since: lines with an earlier timestamp (ms since the epoch) are not wanted.
+            created: the job's creation (ms since the epoch). Earlier lines may belong to an older job of that name.
 
         Raises:
             ConfigurationError: the checkpoint's entry of the job cannot be read.
         """
         job = self._checkpoints.restore(job_name, since) or FollowedJob(job_name, since, since)
+        job.created = created
         self._jobs[job_name] = job
         if not job.complete:
             self._planner.add(job)
@@ -325,6 +327,19 @@ def group_patience(description: Mapping[str, Any]) -> float:
         return 0.0
     ran = max(0.0, float((ended - started).total_seconds()))
     return min(_MOST_GROUP_PATIENCE, _GROUP_PATIENCE + _GROUP_PATIENCE_PER_SECOND * ran)
+
+
+def first_line_range(description: Mapping[str, Any], since: int | None) -> tuple[int, int]:
+    """Return the earliest timestamp to read, and the creation for `LogReader.add`, in ms since the epoch.
+
+    Args:
+        description: the job's description.
+        since: the user's earliest timestamp; None for all lines.
+    """
+    created = creation_ms(description)
+    if since is not None and since > created:
+        return since, 0
+    return max(0, created - TRUSTED_SKEW), created
 
 
 def creation_ms(description: Mapping[str, Any]) -> int:

@@ -74,7 +74,7 @@ class Scan:
         # Oldest first: a job that is created during the scan comes last, and moves no job to another page.
         params: dict[str, Any] = {"MaxResults": _PAGE, "SortBy": "CreationTime", "SortOrder": "Ascending"}
         if self.after is not None:
-            params["LastModifiedTimeAfter"] = datetime.fromtimestamp(self.after, tz=timezone.utc)
+            params["LastModifiedTimeAfter"] = datetime.fromtimestamp(max(0.0, self.after), tz=timezone.utc)
         if self.prefix is not None:
             params["NameContains"] = self.prefix
         if self.kind == "census":
