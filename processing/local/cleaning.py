@@ -27,7 +27,7 @@ from processing._validation import is_number
 from processing.container.contract import DAY
 from processing.exceptions import ConfigurationError
 from processing.local import file_trees
-from processing.local.errors import ApiError
+from processing.local.errors import ApiError, tolerating_full_disk
 from processing.local.folder_check import DATABASES
 from processing.local.home import FOLDERS
 from processing.local.jobs import leftovers
@@ -192,14 +192,18 @@ class _Cleaner:
         for path in half_made:
             file_trees.remove_tree(path)
         leftovers.remove_leftover_folders(self._home, in_use)
-        files = self._objects.remove_orphans() + expiry.empty_garbage(self._objects)
+        files = 0
+        with tolerating_full_disk():  # the removal of old objects makes room
+            files += self._objects.remove_orphans()
+            files += expiry.empty_garbage(self._objects)
         return Cleaned(leftovers=len(folders) + files)
 
     def shrink_databases(self) -> None:
         """Return the space of deleted rows to the disk, and empty the write-ahead logs."""
         for name in DATABASES:
             if (self._home / f"{name}.sqlite3").exists():
-                give_space_back(self._home / f"{name}.sqlite3")
+                with tolerating_full_disk():  # other databases and files may make room
+                    give_space_back(self._home / f"{name}.sqlite3")
 
     def remove_older(self, cutoff: float) -> Cleaned:
         """Remove all items older than a cutoff, and return the databases' space to the disk.
@@ -217,12 +221,13 @@ class _Cleaner:
             uploads = expiry.old_uploads(self._objects, cutoff)
             lines, samples = self._logs.count_before(milliseconds), self._metrics.count_before(quiet)
         else:
-            self._jobs.delete_finished([job.id for job in ended])
-            self._jobs.outbox.prune(self.now)
+            # Files of objects come first: their removal makes room on a full disk for the deletions from databases.
             objects = expiry.remove_objects(self._objects, cutoff, self._read_by_jobs)
             uploads = expiry.remove_uploads(self._objects, cutoff)
             expiry.empty_garbage(self._objects)
             lines, samples = self._logs.delete_before(milliseconds), self._metrics.delete_before(quiet)
+            self._jobs.delete_finished([job.id for job in ended])
+            self._jobs.outbox.prune(self.now)
             self.shrink_databases()
         return Cleaned(
             jobs=len(ended),

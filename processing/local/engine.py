@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.forks import ForkSafeLock
-from processing.local.errors import ApiError, file_error
+from processing.local.errors import ApiError, file_error, tolerating_full_disk
 from processing.local.home import check_folders, engine_home, explain_os_errors, prepare_home, require_locks
+from processing.local.reserve import keep_reserve, released_reserve
+from processing.local.stores.database import saving_space
 from processing.local.stores.logs import LogStore
 from processing.local.stores.metrics import MetricStore
 from processing.local.stores.objects import ObjectStore
@@ -123,6 +126,10 @@ class Engine:
         Raises:
             EngineError: the folder cannot be written to, a file in it is damaged, or a newer version made it.
         """
+        self._open_stores()
+        keep_reserve(self.home)
+
+    def _open_stores(self) -> None:
         from processing.local.stores.jobs import JobStore
 
         prepare_home(self.home)
@@ -137,9 +144,14 @@ class Engine:
         """Remove old data from the folder: see `LocalSession.clean`."""
         from processing.local.cleaning import clean
 
-        self.check()
         try:
-            return clean(self.home, older_than=older_than, larger_than=larger_than, dry_run=dry_run)
+            with (
+                released_reserve(self.home) as nearly_full,
+                saving_space() if nearly_full else contextlib.nullcontext(),
+            ):
+                with tolerating_full_disk():  # databases can be read without room
+                    self._open_stores()
+                return clean(self.home, older_than=older_than, larger_than=larger_than, dry_run=dry_run)
         except OSError as error:
             raise file_error(self.home, error) or error from error
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from processing.exceptions import EngineError, ProcessingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OTHER_FOLDER = "use another folder: LocalSession(home), or the environment's PROCESSING_LOCAL_HOME"
 """The remedy for every folder that cannot be used."""
@@ -22,6 +27,7 @@ _REMEDIES = {
     ),
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_SPACE = "InsufficientStorage"
 
 
 class ApiError(ProcessingError):
@@ -57,7 +63,12 @@ def folder_gone(folder: object) -> EngineError:
 
 def disk_full(place: object) -> ApiError:
     """Return the error for a full disk. No client retries its status, 507."""
-    return ApiError("InsufficientStorage", f"There is no space left on the disk of the local engine ({place}).", 507)
+    return ApiError(
+        _NO_SPACE,
+        f"There is no space left on the disk of the local engine ({place}). Remove other files or old data "
+        "(python -m processing.local clean).",
+        507,
+    )
 
 
 def damaged_file(home: Path, name: object, reason: str, remedy: str) -> EngineError:
@@ -96,3 +107,20 @@ def file_error(home: Path, error: OSError) -> ProcessingError | None:
         folder=home, top=home.joinpath(*inside.parts[:1])
     )
     return damaged_file(home, inside, error.strerror or str(error), remedy)
+
+
+def is_full(error: BaseException) -> bool:
+    """Return whether an error means that the disk is full."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    return isinstance(error, ApiError) and error.code == _NO_SPACE
+
+
+@contextlib.contextmanager
+def tolerating_full_disk() -> Iterator[None]:
+    """End the block at the error of a full disk, for work that a later call does again."""
+    try:
+        yield
+    except (ApiError, OSError) as error:
+        if not is_full(error):
+            raise

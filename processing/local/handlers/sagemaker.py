@@ -16,6 +16,7 @@ from processing.local.jobs import events, host_processes, leftovers
 from processing.local.jobs.description import description, selected_instances, summary, with_defaults
 from processing.local.jobs.execution_planner import make_execution_plan
 from processing.local.jobs.validation import check_runnable
+from processing.local.reserve import keep_reserve
 from processing.local.stores.jobs import JobQuery, JobStore
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class SageMakerHandler:
         plan = make_execution_plan(self._engine, request).to_json()
         count = selected_instances(request)[1]
         folder = f"jobs/{name}-{uuid.uuid4().hex[:12]}"
+        keep_reserve(self._engine.home)
         locks = host_processes.HostLocks(self._engine.home / folder, count)
         try:
             tags = {tag["Key"]: tag["Value"] for tag in params.get("Tags", ())}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from processing.container import contract
 from processing.local import file_trees, limits, processes
-from processing.local.errors import disk_full
+from processing.local.errors import ApiError, disk_full, is_full
 from processing.local.import_path import PACKAGE_ROOT
 from processing.local.jobs import events
 from processing.local.sandboxes import restore
@@ -38,6 +38,8 @@ _SUPERVISOR_PROGRAM = (
 _ENVIRONMENT = ("PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH")
 _LOST = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 """The errors for a job's folder or lock that was removed, replaced or locked. The job cannot go on without them."""
+_unrecorded: set[int] = set()
+"""The jobs whose end could not be recorded for lack of space, so that a warning is logged once."""
 _children: list[_Supervisor] = []
 _open_locks: weakref.WeakSet[HostLocks] = weakref.WeakSet()
 _opening = threading.RLock()
@@ -160,7 +162,8 @@ def _reap_children() -> None:
 def reap_dead_hosts(store: JobStore, home: Path, jobs: Iterable[JobRecord]) -> bool:
     """Record a failure for each host whose supervisor died, and kill the processes that its program left.
 
-    Also deliver the events that a killed process did not deliver.
+    Also deliver the events that a killed process did not deliver. On a full disk nothing can be recorded, and the call
+    has no effect but a warning: the status can be read nevertheless.
 
     Args:
         store: the job store.
@@ -177,9 +180,23 @@ def reap_dead_hosts(store: JobStore, home: Path, jobs: Iterable[JobRecord]) -> b
             continue
         for host in store.hosts(job.id):
             if host.outcome is None:
-                found |= _reap_if_dead(store, home, job, host)
+                try:
+                    found |= _reap_if_dead(store, home, job, host)
+                except ApiError as error:
+                    if not is_full(error):
+                        raise
+                    _warn_once(job, error)
     events.deliver(store, home)
     return found
+
+
+def _warn_once(job: JobRecord, error: ApiError) -> None:
+    if job.id not in _unrecorded:
+        _unrecorded.add(job.id)
+        import logging  # here, because a supervisor starts without it
+
+        text = "The end of job %s cannot be recorded: %s"
+        logging.getLogger(__name__).warning(text, job.name, error.message)
 
 
 def _reap_if_dead(store: JobStore, home: Path, job: JobRecord, host: HostRecord) -> bool:

@@ -8,7 +8,6 @@ its start is part of every job's time.
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
 import posixpath
@@ -24,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from processing.container import contract, runner
 from processing.exceptions import EngineError, ProcessingError
-from processing.local import file_trees, processes
-from processing.local.errors import ApiError
+from processing.local import file_trees, processes, reserve
+from processing.local.errors import is_full
 from processing.local.jobs import events, output_files
 from processing.local.jobs.data import DataError, HostData, inputs
 from processing.local.jobs.execution_plan import ExecutionPlan
@@ -43,14 +42,13 @@ if TYPE_CHECKING:
 
     from processing.local.sandboxes.base import HostCommand
 
-RESERVE_BYTES = 1 << 20
-"""The size of a file that reserves disk space for each host. On a full disk it makes room for the last log lines."""
+END_BYTES = 1 << 17
+"""The size of a second reserve, which makes room to record the host's end. The first is for its last log lines."""
 _OVERLAY = str(Path(contract.__file__).with_name("overlay.py"))
 _COMMAND_FILE = "command.sh"
 """`processing.container.command.FILE`, without its import."""
 _SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh"})
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
-_NO_SPACE = "InsufficientStorage"
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """The exit codes of a shell for a program that does not exist, and for one that is not executable."""
 _LAST_LINES = 5
@@ -90,7 +88,7 @@ class Supervisor:
         self._folder = home / self._record.folder
         self._work = self._folder / contract.host_name(number)
         self._ml_root = str(self._work / "ml")
-        self._reserve = self._work / "reserve"
+        self._reserve = self._work / reserve.FILE
         self._stream = f"{self._record.name}/{contract.host_name(number)}-{int(time.time() * 1000)}"
         # This machine's clock may be set back. No line is older than its job, as clients drop such lines.
         self._earliest = math.ceil(round(self._record.created, 3) * 1000)
@@ -118,13 +116,20 @@ class Supervisor:
         except ProcessingError as error:
             end = _failure(error, self._folder)
         except Exception as error:  # noqa: BLE001 - the job must end after any error
-            import traceback
+            if not is_full(error):
+                import traceback
 
-            with contextlib.suppress(OSError):  # the disk may be full
-                traceback.print_exc()
+                with contextlib.suppress(OSError):
+                    traceback.print_exc()
             end = _failure(error, self._folder)
         file_trees.remove_tree(self._work)
-        if self._record_end(end):
+        try:
+            ended = self._record_end(end)
+        except ProcessingError as error:  # the next process that reads the job's status records it
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"{error}\n")
+            return
+        if ended:
             events.deliver(self._jobs, self._home)
             file_trees.remove_tree(self._folder)
 
@@ -138,7 +143,7 @@ class Supervisor:
             try:
                 return self._jobs.record_host_end(self._record.id, self._number, end, time.time())
             except ProcessingError as error:  # noqa: PERF203 - tried five times a second
-                if not _is_full(error) or time.monotonic() > deadline:
+                if not is_full(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(_FINISH_PAUSE)
 
@@ -170,7 +175,8 @@ class Supervisor:
         tmp = self._work / "tmp"
         tmp.mkdir()
         tmp.chmod(0o1777)
-        _reserve_space(self._reserve)
+        reserve.reserve(self._reserve)
+        reserve.reserve(self._work / "reserve-of-end", END_BYTES)
         self._check()
         binds = self._data.fetch()
         self._services.open_pipes(self._data.streams, self._objects)
@@ -388,7 +394,7 @@ class Supervisor:
         try:
             self._logs.append(contract.LOG_GROUP, self._stream, events)
         except ProcessingError as error:
-            if not _is_full(error) or not self._reserve.exists():
+            if not is_full(error) or not self._reserve.exists():
                 raise
             self._reserve.unlink()
             for event in events:  # one by one: together they may be larger than the reserve
@@ -407,28 +413,13 @@ def _end_of_interrupted(why: str, exit_code: int | None, request: Mapping[str, A
 
 
 def _failure(error: Exception, folder: Path) -> HostEnd:
-    if _is_full(error):
+    if is_full(error):
         return HostEnd("failed", reason=f"ClientError: There is no space left on the disk of {folder}")
     if isinstance(error, OSError) and error.errno is not None and error.strerror:
         reason = f"{error.strerror} ({error.filename or folder})"
         return HostEnd("failed", reason=f"InternalServerError: {reason}")
     text = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
     return HostEnd("failed", reason=f"InternalServerError: {text}")
-
-
-def _is_full(error: Exception) -> bool:
-    """Return whether an error means that the disk is full."""
-    if isinstance(error, OSError):
-        return error.errno in {errno.ENOSPC, errno.EDQUOT}
-    return isinstance(error, ApiError) and error.code == _NO_SPACE
-
-
-def _reserve_space(path: Path) -> None:
-    with path.open("wb") as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
-        else:
-            file.write(bytes(RESERVE_BYTES))
 
 
 def _require_program(name: str, env: Mapping[str, str], binds: Sequence[Bind], ml_root: str) -> None:

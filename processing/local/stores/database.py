@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import threading
 import time
 import weakref
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from processing.exceptions import EngineError
-from processing.local.errors import OTHER_FOLDER, ApiError
+from processing.local.errors import OTHER_FOLDER, ApiError, is_full
 from processing.local.stores.database_errors import explain_error
 from processing.local.stores.fork_gate import GATE
 
@@ -38,8 +40,33 @@ _abandoned: list[list[sqlite3.Connection]] = []
 _write_locks: dict[str, threading.Lock] = {}
 """The lock that this process's writers wait for, by database file."""
 
+_CHECKPOINT_MARGIN = 1 << 16
+"""The bytes that a checkpoint leaves free."""
+_DELETION_CACHE = 1 << 16
+"""The KiB of memory for the pages of a deletion on a nearly full disk. Without it SQLite writes them too early."""
+_saving_space: ContextVar[bool] = ContextVar("saving_space", default=False)
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_write_locks.clear)  # the thread that holds a lock may not exist in the child
+
+
+@contextlib.contextmanager
+def saving_space() -> Iterator[None]:
+    """Keep the databases from growing within the block, for deletions on a nearly full disk.
+
+    A checkpoint copies pages from the write-ahead log to the database, which may take the space that a deletion needs.
+    After deletions at the end of the database, these pages need no copy.
+    """
+    token = _saving_space.set(True)
+    try:
+        yield
+    finally:
+        _saving_space.reset(token)
+
+
+def is_saving_space() -> bool:
+    """Return True within a block of `saving_space`."""
+    return _saving_space.get()
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -52,6 +79,11 @@ def connect(path: Path) -> sqlite3.Connection:
         _set_modes(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA foreign_keys=ON")
+        if _saving_space.get():
+            connection.execute("PRAGMA wal_autocheckpoint=0")
+            # So that pages that a deletion empties are not written.
+            connection.execute("PRAGMA secure_delete=OFF")
+            connection.execute(f"PRAGMA cache_size=-{_DELETION_CACHE}")
     except BaseException:
         connection.close()
         raise
@@ -114,7 +146,7 @@ class Database:
         Raises:
             EngineError: the folder is gone, or the database is damaged or of a newer version.
         """
-        with self._lend() as connection, self._transaction(connection, "BEGIN"):
+        with self._lend(for_reading=True) as connection, self._transaction(connection, "BEGIN"):
             yield connection
 
     @contextlib.contextmanager
@@ -166,34 +198,42 @@ class Database:
             raise
 
     @contextlib.contextmanager
-    def _lend(self) -> Iterator[sqlite3.Connection]:
-        with GATE.transaction(), self._lend_one() as connection:
+    def _lend(self, *, for_reading: bool = False) -> Iterator[sqlite3.Connection]:
+        with GATE.transaction(), self._lend_one(for_reading) as connection:
             yield connection
 
     @contextlib.contextmanager
-    def _lend_one(self) -> Iterator[sqlite3.Connection]:
+    def _lend_one(self, for_reading: bool) -> Iterator[sqlite3.Connection]:
         if self._pid != os.getpid():
             self._leave_to_parent()
         if self._idle and self._file != _identity(self.path):
             self.close()  # the file was removed or replaced, so writes through these connections would be lost
         idle = self._idle
-        try:
-            connection = idle.pop()
-        except IndexError:
-            connection = self._open()
+        connection, kept = self._take(idle, for_reading)
         try:
             yield connection
         except sqlite3.Error as error:
             explained = explain_error(self.path, error)
-            if isinstance(explained, ApiError):  # on a full disk it may be impossible to open a new one
+            # A damaged connection is closed. On a full disk it stays, since it may be impossible to open a new one.
+            kept = kept and isinstance(explained, ApiError)
+            raise explained from error
+        finally:
+            if kept:
                 idle.append(connection)
             else:
-                connection.close()  # the connection may be damaged, so the next use opens a new one
-            raise explained from error
-        except BaseException:
-            idle.append(connection)
-            raise
-        idle.append(connection)
+                connection.close()
+
+    def _take(self, idle: list[sqlite3.Connection], for_reading: bool) -> tuple[sqlite3.Connection, bool]:
+        """Return a connection, and True if it may be used again afterwards."""
+        with contextlib.suppress(IndexError):
+            return idle.pop(), True
+        try:
+            return self._open(), True
+        except ApiError as error:
+            unshared = self._open_unshared() if for_reading and is_full(error) else None
+            if unshared is None:
+                raise
+            return unshared, False
 
     def _leave_to_parent(self) -> None:
         _abandoned.append(self._idle)
@@ -221,6 +261,21 @@ class Database:
 
             logging.getLogger(__name__).warning("%s was an empty file: the engine begins a new one.", self.path)
         return connection
+
+    def _open_unshared(self) -> sqlite3.Connection | None:
+        """Open the database for reading without the files for which a full disk has no room.
+
+        Return None if it needs them: another process writes, or left a log. The connection sees no later transaction.
+        """
+        with contextlib.suppress(OSError, sqlite3.Error):
+            log = self.path.with_name(f"{self.path.name}-wal")
+            if not log.exists() or log.stat().st_size == 0:
+                uri = f"{self.path.as_uri()}?mode=ro&immutable=1"
+                connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+                if _pragma(connection, "user_version") == self._version:
+                    return connection
+                connection.close()
+        return None
 
     def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
         """Create or upgrade the tables, inside a write transaction."""
@@ -300,24 +355,62 @@ def give_space_back(path: Path) -> None:
     """
     try:
         with GATE.transaction(), contextlib.closing(connect(path)) as connection:
-            _vacuum(connection)
+            _vacuum(connection, path)
     except sqlite3.Error as error:
         raise explain_error(path, error) from error
 
 
-def _vacuum(connection: sqlite3.Connection) -> None:
-    if _pragma(connection, "auto_vacuum") == 0:
-        if _pragma(connection, "freelist_count") * 4 >= _pragma(connection, "page_count"):
-            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-            # VACUUM needs space for a copy. If there is none, a later call tries again.
-            with contextlib.suppress(sqlite3.OperationalError):
-                connection.execute("VACUUM")
-    else:
-        while _pragma(connection, "freelist_count"):
-            connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
-    # Long readers may prevent the truncation. A later call does it then, so 1 s is enough to wait.
+def _vacuum(connection: sqlite3.Connection, path: Path) -> None:
+    # Long readers may prevent a truncation. A later call does it then, so 1 s is enough to wait.
+    if _pragma(connection, "auto_vacuum"):
+        _free_pages(connection, path)
+    elif _pragma(connection, "freelist_count") * 4 >= _pragma(connection, "page_count"):
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        # VACUUM needs space for a copy. If there is none, a later call tries again.
+        with contextlib.suppress(sqlite3.OperationalError):
+            connection.execute("VACUUM")
     connection.execute("PRAGMA busy_timeout=1000")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if _fits(connection, path):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def free_pages(connection: sqlite3.Connection, limit: int | None = None) -> None:
+    """Remove unused pages from the end of the file, inside a write transaction.
+
+    Args:
+        connection: a connection in a write transaction.
+        limit: the number of pages; None for all.
+    """
+    unused = _pragma(connection, "freelist_count")
+    for _ in range(unused if limit is None else min(unused, limit)):
+        connection.execute(
+            "PRAGMA incremental_vacuum(1)"
+        ).close()  # the module sqlite3 executes only the first step of more
+
+
+def _free_pages(connection: sqlite3.Connection, path: Path) -> None:
+    """Free all unused pages at the end of the file, in smaller steps if the disk is full."""
+    pages = _VACUUM_PAGES
+    while _pragma(connection, "freelist_count"):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            free_pages(connection, pages)
+            connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if "is full" not in str(error) or pages == 1:
+                raise
+            pages = max(1, pages // 10)
+        else:
+            if pages < _VACUUM_PAGES and _fits(connection, path):
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+def _fits(connection: sqlite3.Connection, path: Path) -> bool:
+    """Return whether a checkpoint fits on the disk. If not, it would take the remaining space in vain."""
+    growth = _pragma(connection, "page_count") * _pragma(connection, "page_size") - path.stat().st_size
+    return growth <= 0 or growth + _CHECKPOINT_MARGIN < shutil.disk_usage(path.parent).free
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

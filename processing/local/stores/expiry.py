@@ -6,7 +6,10 @@ the meantime stay.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import functools
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from processing.local.errors import ApiError, is_full
 
 if TYPE_CHECKING:
     import sqlite3
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
     Protected = Callable[[], Sequence[tuple[str, bytes]]]
     """Returns the buckets and key prefixes whose objects must stay at present."""
+
+T = TypeVar("T")
 
 _BATCH = 500
 """Rows per transaction, few enough that writers hardly wait."""
@@ -56,17 +61,36 @@ def remove_objects(store: ObjectStore, before: float, protected: Protected) -> T
     after: _Position = ("", b"")
     removed = Totals(0, 0)
     while True:
-        with store.database.write() as connection:
-            rows = _page(connection, before, after)
-            doomed = list(_unprotected(rows, protected()))
-            statement = "DELETE FROM objects WHERE bucket = ? AND key = ?"
-            connection.executemany(statement, [(each.bucket, each.key) for each in doomed])
-            store.mark_garbage(connection, [each.body for each in doomed])
+        rows, doomed = _on_full_disk(functools.partial(_remove_page, store, before, protected, after))
         if not rows:
             return removed
         store.bodies.discard([each.body for each in doomed])
         after = rows[-1][:2]
         removed = Totals(removed.number + len(doomed), removed.size + sum(each.size for each in doomed))
+
+
+def _remove_page(
+    store: ObjectStore, before: float, protected: Protected, after: _Position, files_first: bool
+) -> tuple[list[OldObject], list[OldObject]]:
+    """Delete the unprotected objects of a page, and return all of the page and the deleted ones."""
+    rows: list[OldObject] = []
+    doomed: list[OldObject] = []
+
+    def choose(connection: sqlite3.Connection) -> None:
+        rows.extend(_page(connection, before, after))
+        doomed.extend(_unprotected(rows, protected()))
+
+    if files_first:
+        with store.database.read() as connection:
+            choose(connection)
+        store.bodies.discard([each.body for each in doomed])
+    with store.database.write() as connection:
+        if not files_first:
+            choose(connection)
+        statement = "DELETE FROM objects WHERE bucket = ? AND key = ? AND body = ?"
+        connection.executemany(statement, [(each.bucket, each.key, each.body) for each in doomed])
+        store.mark_garbage(connection, [each.body for each in doomed])
+    return rows, doomed
 
 
 def old_uploads(store: ObjectStore, before: float) -> Totals:
@@ -78,16 +102,38 @@ def old_uploads(store: ObjectStore, before: float) -> Totals:
 
 def remove_uploads(store: ObjectStore, before: float) -> Totals:
     """Abort the multipart uploads without a new part since a moment."""
-    with store.database.write() as connection:
-        found = _abandoned(connection, before)
-        uploads = {upload for upload, _, _ in found}
-        bodies = [body for _, body, _ in found if body is not None]
-        store.mark_garbage(connection, bodies)
-        for table, column in (("parts", "upload"), ("uploads", "id")):
-            statement = f"DELETE FROM {table} WHERE {column} = ?"  # noqa: S608 - constants
-            connection.executemany(statement, [(upload,) for upload in uploads])
+
+    def remove(files_first: bool) -> tuple[set[str], list[str], int]:
+        if files_first:
+            with store.database.read() as connection:
+                store.bodies.discard([body for _, body, _ in _abandoned(connection, before) if body is not None])
+        with store.database.write() as connection:
+            found = _abandoned(connection, before)
+            uploads = {upload for upload, _, _ in found}
+            bodies = [body for _, body, _ in found if body is not None]
+            store.mark_garbage(connection, bodies)
+            for table, column in (("parts", "upload"), ("uploads", "id")):
+                statement = f"DELETE FROM {table} WHERE {column} = ?"  # noqa: S608 - constants
+                connection.executemany(statement, [(upload,) for upload in uploads])
+        return uploads, bodies, sum(size for _, _, size in found)
+
+    uploads, bodies, size = _on_full_disk(remove)
     store.bodies.discard(bodies)
-    return Totals(len(uploads), sum(size for _, _, size in found))
+    return Totals(len(uploads), size)
+
+
+def _on_full_disk(remove: Callable[[bool], T]) -> T:
+    """Call a removal with False. If the disk is full, call it with True: it then removes files before their rows.
+
+    A row's deletion needs space, and a file's does not. A process that is killed in between leaves rows without files,
+    which the next removal deletes.
+    """
+    try:
+        return remove(False)
+    except ApiError as error:
+        if not is_full(error):
+            raise
+        return remove(True)
 
 
 def empty_garbage(store: ObjectStore) -> int:

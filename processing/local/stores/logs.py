@@ -6,9 +6,9 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from processing.local.errors import ApiError
+from processing.local.errors import ApiError, is_full, tolerating_full_disk
 from processing.local.stores import log_paging
-from processing.local.stores.database import Database
+from processing.local.stores.database import Database, free_pages, give_space_back, is_saving_space
 from processing.local.stores.log_paging import (
     EVENT_OVERHEAD,
     MAX_INTEGER,
@@ -389,24 +389,45 @@ class LogStore:
         return sum(self._delete_from_stream(stream, moment) for stream in streams)
 
     def _delete_from_stream(self, stream: int, moment: int) -> int:
-        deleted = 0
+        # The newest lines are at the end of the file, which then shrinks without moving pages. That takes the least
+        # space.
+        order = "DESC" if is_saving_space() else "ASC"
+        deleted, batch = 0, PAGE_EVENTS
         while True:
-            with self._database.write() as connection:
-                rows = connection.execute(
-                    """DELETE FROM events WHERE id IN (SELECT id FROM events
-                    WHERE stream = ?1 AND timestamp < ?2 AND ingestion < ?2 LIMIT ?3)""",
-                    (stream, moment, PAGE_EVENTS),
-                ).rowcount
+            try:
+                rows, done = self._delete_batch(stream, moment, batch, order)
+            except ApiError as error:
+                if not is_full(error) or batch == 1:
+                    raise
+                batch = max(1, batch // 10)
+            else:
                 deleted += rows
-                if rows == PAGE_EVENTS:
-                    continue
-                statement = "SELECT min(timestamp) FROM events WHERE stream = ?"
-                (first,) = connection.execute(statement, (stream,)).fetchone()
-                if first is None:
-                    connection.execute("DELETE FROM streams WHERE id = ?", (stream,))
-                elif rows or deleted:
-                    connection.execute("UPDATE streams SET first_event = ? WHERE id = ?", (first, stream))
-                return deleted
+                if done:
+                    return deleted
+                batch = min(PAGE_EVENTS, 2 * batch)
+            if is_saving_space():
+                with tolerating_full_disk():
+                    give_space_back(self._database.path)
+
+    def _delete_batch(self, stream: int, moment: int, batch: int, order: str) -> tuple[int, bool]:
+        """Delete events of a stream in one transaction. Return their number, and True if they are the last."""
+        with self._database.write() as connection:
+            rows = connection.execute(
+                f"""DELETE FROM events WHERE id IN (SELECT id FROM events WHERE stream = ?1 AND timestamp < ?2
+                AND ingestion < ?2 ORDER BY timestamp {order}, ingestion {order}, id {order} LIMIT ?3)""",  # noqa: S608 - constants
+                (stream, moment, batch),
+            ).rowcount
+            (first,) = connection.execute("SELECT min(timestamp) FROM events WHERE stream = ?", (stream,)).fetchone()
+            (last,) = connection.execute("SELECT max(timestamp) FROM events WHERE stream = ?", (stream,)).fetchone()
+            if first is None:
+                connection.execute("DELETE FROM streams WHERE id = ?", (stream,))
+            elif rows:
+                statement = "UPDATE streams SET first_event = ?, last_event = ? WHERE id = ?"
+                connection.execute(statement, (first, last, stream))
+            if is_saving_space():
+                # Pages that leave the file in the same transaction are not written to the write-ahead log.
+                free_pages(connection)
+        return rows, rows < batch
 
     def _milliseconds(self) -> int:
         return int(self._now() * 1000)

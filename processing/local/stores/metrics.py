@@ -10,7 +10,8 @@ import json
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from processing.local.stores.database import Database
+from processing.local.errors import tolerating_full_disk
+from processing.local.stores.database import Database, free_pages, give_space_back, is_saving_space
 
 if TYPE_CHECKING:
     import sqlite3
@@ -226,9 +227,16 @@ class MetricStore:
             first, last = connection.execute(statement).fetchone()
         statement = "DELETE FROM samples WHERE rowid >= ? AND rowid < ? AND time < ?"
         deleted = 0
-        for begin in range(first, last + 1, DELETED_AT_ONCE):
+        begins = range(first, last + 1, DELETED_AT_ONCE)
+        # The last rows are at the end of the file, which then shrinks without moving pages.
+        for begin in reversed(begins) if is_saving_space() else begins:
             with self._database.write() as connection:
                 deleted += connection.execute(statement, (begin, begin + DELETED_AT_ONCE, moment)).rowcount
+                if is_saving_space():
+                    free_pages(connection)
+            if is_saving_space():
+                with tolerating_full_disk():
+                    give_space_back(self._database.path)
         with self._database.write() as connection:
             connection.execute("DELETE FROM metrics WHERE id NOT IN (SELECT DISTINCT metric FROM samples)")
         return deleted

@@ -19,6 +19,7 @@ import re
 import selectors
 import signal
 import socket
+import sys
 import threading
 import time
 from logging.handlers import RotatingFileHandler
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from processing.local.credentials import Credentials, install_credentials
 from processing.local.endpoint import ADDRESS, client_environment
-from processing.local.errors import file_error
+from processing.local.errors import file_error, is_full
 from processing.local.protocols.sigv4 import SignatureVerifier
 from processing.local.transports.connection import Connection
 
@@ -247,9 +248,7 @@ def logging_to(home: Path, of: logging.Logger = _TRANSPORTS_LOGGER) -> Iterator[
     path = home / LOG_FILE
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-        handler = RotatingFileHandler(
-            path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace"
-        )
+        handler = _LogFile(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise file_error(home, error) or error from error
     handler.setFormatter(_SingleEntryFormatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
@@ -259,6 +258,16 @@ def logging_to(home: Path, of: logging.Logger = _TRANSPORTS_LOGGER) -> Iterator[
     finally:
         of.removeHandler(handler)
         handler.close()
+
+
+class _LogFile(RotatingFileHandler):
+    """A log file that drops entries while its disk is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Report other errors than a full disk on stderr, with their traceback."""
+        error = sys.exc_info()[1]
+        if error is None or not is_full(error):
+            super().handleError(record)
 
 
 class _SingleEntryFormatter(logging.Formatter):
