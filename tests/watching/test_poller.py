@@ -505,6 +505,25 @@ def test_jobs_that_are_known_to_run_are_not_described() -> None:
     assert world.calls() == 0
 
 
+def test_new_jobs_that_are_watched_late_are_listed() -> None:
+    """A busy thread hands over its new jobs after a minute: no Describe follows, and an end since then is seen."""
+    world = World()
+    names = add_jobs(world, 20, lambda _: 2000.0)
+    began = world.clock.time()
+    for number in range(15):
+        world.aws.add_job(f"late-{number:02d}", starts=300.0, ends=330.0 if number < 5 else 400.0)
+    with world.subscribe(*names) as subscription:
+        world.follow(subscription, until=350.0)
+        before = world.calls()
+        for number in range(15):
+            subscription.add(Target(f"late-{number:02d}", None, "InProgress", began + 301.0))
+        updates = world.follow(subscription, until=360.0)
+        assert set(ends(updates)) == {f"late-{number:02d}" for number in range(5)}
+        updates += world.follow(subscription, until=410.0)
+        assert len(ends(updates)) == 15
+        assert world.calls() == before
+
+
 def test_jobs_that_ended_long_ago_are_found_by_pages() -> None:
     """1,000 jobs of a name's prefix, whenever they ended, are known after ten pages."""
     world = World()

@@ -13,6 +13,7 @@ beside it, and its pages are spread out: a census of a large account does not de
 
 from __future__ import annotations
 
+import math
 import os.path
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -130,6 +131,7 @@ class ScanSchedule:
         self._random = random
         recent = (moment for moment in statuses_as_of if moment >= server.now() - _RECENT)
         self.listed_until = min((server.now() - (now - oldest_answer) - polling.longest, *recent))
+        self._reach_back = math.inf  # the earliest moment that the next changes scan has to include
         self._next_changes = now
         self._next_sweep = now + polling.sweep_every
         self._next_census = now + polling.full_every
@@ -152,7 +154,7 @@ class ScanSchedule:
             names: the names of all watched jobs.
             now: the moment.
         """
-        new = [job for job in jobs if not self._is_covered(job)]
+        new = [job for job in jobs if not (self._is_covered(job) or self._reaches_back_to(job))]
         self._allowance = min(_DESCRIBE_BURST, self._allowance + (now - self._allowance_as_of) / _DESCRIBE_REFILL)
         self._allowance_as_of = now
         if len(new) <= self._allowance:
@@ -178,7 +180,8 @@ class ScanSchedule:
             jobs: all watched jobs.
         """
         if self._changes is None and now >= self._next_changes:
-            self._changes = self._new("changes", self.listed_until - self._polling.list_overlap, jobs)
+            since = min(self.listed_until, self._reach_back)
+            self._changes, self._reach_back = self._new("changes", since - self._polling.list_overlap, jobs), math.inf
             self._next_changes = now + self._polling.list_every * self._jitter()
         if self._changes:
             return self._changes
@@ -224,6 +227,20 @@ class ScanSchedule:
             return False
         # That moment is known to a few seconds only, so half of the scans' overlap is kept as a margin.
         return job.status_as_of >= self.listed_until - self._polling.list_overlap / 2
+
+    def _reaches_back_to(self, job: JobState) -> bool:
+        """Let the next changes scan reach back to when a job's status was true, and return whether it does.
+
+        A job may be watched some time after its creation: the thread that created it was busy. Changes since then may
+        have been listed already. One longer listing costs less than a Describe for each such job.
+        """
+        as_of = job.status_as_of
+        if job.seen or job.status is None or as_of is None:
+            return False
+        if as_of < self._server.now() - self._polling.sweep_overlap:
+            return False
+        self._reach_back = min(self._reach_back, as_of)
+        return True
 
     def _new_catch_up(self, names: Iterable[str]) -> Scan:
         jobs, self._catching_up = self._catching_up, {}
