@@ -113,3 +113,11 @@ def type_name(value: object) -> str:
     """Return the type's name with its module: `sagemaker.processing` has classes of the same names."""
     kind = type(value)
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def is_empty(value: object) -> bool:
+    """Return whether a value is None, or an empty text or collection. An array of numpy, which has no truth, is not."""
+    try:
+        return not value
+    except Exception:  # noqa: BLE001 - any class may define its truth, and the caller reports a wrong type
+        return False

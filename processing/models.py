@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from processing._utils import StrPath, type_name
+from processing._utils import StrPath, is_empty, type_name
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -354,7 +354,8 @@ def output_to_boto(entry: ProcessingOutput) -> dict[str, Any]:
 
 def network_to_boto(network: NetworkConfig) -> dict[str, Any]:
     """Return a network in the service's spelling; the isolation is always in it. Lists are copied."""
-    boto: dict[str, Any] = {"EnableNetworkIsolation": network.enable_network_isolation or False}
+    isolation = network.enable_network_isolation
+    boto: dict[str, Any] = {"EnableNetworkIsolation": False if is_empty(isolation) else isolation}
     if network.encrypt_inter_container_traffic is not None:
         boto["EnableInterContainerTrafficEncryption"] = network.encrypt_inter_container_traffic
     vpc: dict[str, Any] = {"SecurityGroupIds": network.security_group_ids, "Subnets": network.subnets}

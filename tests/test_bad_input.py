@@ -40,6 +40,19 @@ class Odd:
     __hash__ = None  # type: ignore[assignment]
 
 
+class Array:
+    """A sequence without a truth value, such as an array of numpy or a series of pandas."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> str:
+        return ("a", "b")[index]
+
+    def __bool__(self) -> bool:
+        raise ValueError("The truth value of an array with more than one element is ambiguous.")
+
+
 ODD: list[Any] = [
     *(
         None,
@@ -57,6 +70,7 @@ ODD: list[Any] = [
     ),
     *("", " ", "x", "a\nb", "\0", "é", "\ud800", "x" * 5000, "s3://", "s3://b", "s3:///k", "ftp://h/x", "file:///no"),
     *(b"x", [b"x"], [], [1], ["x"], [None], [["x"]], [{}], (), ("x",), {"x"}, range(2), iter(["x"])),
+    *(Array(), (each for each in "ab"), {"a": "b"}.keys(), {"a": "b"}.values()),
     *({}, {"a": 1}, {1: "a"}, {"a": "b"}, {"": ""}, [{"Key": "a"}], [{"Key": 1, "Value": 2}]),
     *(Odd(), Odd, len, pathlib.Path("clean.py"), pathlib.Path("data"), pathlib.Path("no"), [pathlib.Path("clean.py")]),
     *(ProcessingInput("s3://b/k", ROOT + "i"), [ProcessingInput("s3://b/k", ROOT + "i")], NetworkConfig()),

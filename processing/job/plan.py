@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing import pricing
+from processing._utils import is_empty
 from processing.container.contract import DEFAULT_MAX_RUNTIME
 from processing.exceptions import ConfigurationError, EngineError, StagingError
 from processing.request.warnings import collect_warnings
@@ -158,7 +159,7 @@ def _price(request: ProcessingRequest, region: str) -> tuple[float | None, str]:
         return None, "how long it may run is not known"
     hours = seconds / 3600
     instances: list[tuple[Any, Any]] = []
-    if request.instance_type:
+    if not is_empty(request.instance_type):
         instances.append((request.instance_type, request.instance_count))
     instances += [
         (preference.instance_type, preference.instance_count or request.instance_count)
@@ -206,8 +207,14 @@ def _request_rows(request: ProcessingRequest) -> Iterator[str]:
             yield _row(title, " ".join(map(str, words)))
     if request.environment:
         yield _row("env", ", ".join(str(name) for name, _ in request.environment))  # values may be secrets
-    inputs = [f"{entry.input_name}: {entry.source or 'a query'} to {entry.destination}" for entry in request.inputs]
-    outputs = [f"{e.output_name}: {e.source} to {e.destination or 'a feature group'}" for e in request.outputs]
+    inputs = [
+        f"{entry.input_name}: {'a query' if is_empty(entry.source) else entry.source} to {entry.destination}"
+        for entry in request.inputs
+    ]
+    outputs = [
+        f"{e.output_name}: {e.source} to {'a feature group' if is_empty(e.destination) else e.destination}"
+        for e in request.outputs
+    ]
     yield from _section("inputs", inputs)
     yield from _section("outputs", outputs)
     if request.extra:

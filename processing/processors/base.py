@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from processing import default_sessions
-from processing._utils import StrPath, type_name
+from processing._utils import StrPath, is_empty, type_name
 from processing.exceptions import ConfigurationError, JobError
 from processing.forks import ForkSafeLock
 from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
@@ -245,9 +245,9 @@ class BaseProcessor:
         if job_name is not None:
             return job_name
         base = self.base_job_name
-        if not base:
+        if base is None or is_empty(base):
             image = self.image_uri
-            base = base_name_from_image(image) if image and isinstance(image, str) else self.JOB_CLASS_NAME
+            base = base_name_from_image(image) if isinstance(image, str) and image else self.JOB_CLASS_NAME
         _check_text("base_job_name", base)
         return unique_job_name(base, self.sagemaker_session.clock)
 
@@ -261,7 +261,11 @@ class BaseProcessor:
                 raise ConfigurationError(
                     f"inputs[{index}]: must be a processing.ProcessingInput, not {type_name(entry)}"
                 )
-            named.append(_changed_copy(entry, input_name=entry.input_name or f"input-{index + 1}"))
+            named.append(
+                _changed_copy(
+                    entry, input_name=f"input-{index + 1}" if is_empty(entry.input_name) else entry.input_name
+                )
+            )
         names = [str(entry.input_name) for entry in named]
         return [self._stage_input(entry, index, names, kms_key) for index, entry in enumerate(named)]
 
@@ -278,7 +282,7 @@ class BaseProcessor:
             return _changed_copy(entry, source=str(source))
         if self.sagemaker_session.is_local and os.fspath(entry.source).startswith("file://"):
             return _changed_copy(entry, source=file_uri(source.path))
-        if getattr(entry, "reuse", False):  # a subclass with its own initialiser may lack the attribute
+        if not is_empty(getattr(entry, "reuse", False)):  # a subclass with its own initialiser may lack the attribute
             return _changed_copy(entry, source=self._uploads().add_reusable(source, self._session_prefix(), kms_key))
         target = self._job_prefix() / "input" / str(entry.input_name)
         uri = self._uploads().add_source(source, target, kms_key)
@@ -299,7 +303,7 @@ class BaseProcessor:
                 raise ConfigurationError(
                     f"outputs[{index}]: must be a processing.ProcessingOutput or a container path, not {kind}"
                 )
-            name = entry.output_name or f"output-{index + 1}"
+            name = f"output-{index + 1}" if is_empty(entry.output_name) else entry.output_name
             destination = entry.destination
             if destination is None and entry.source is not None and entry.feature_store_output is None:
                 destination = str(self._job_prefix() / "output" / str(name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from processing import default_sessions
+from processing._utils import is_empty
 from processing.exceptions import ConfigurationError
 from processing.models import RunArgs
 from processing.processors.estimator_arguments import EstimatorArguments, accepts_estimator_order
@@ -118,7 +119,7 @@ class FrameworkProcessor(ScriptProcessor):
         super().__init__(
             role,
             image_uri,
-            command or ["python"],
+            ["python"] if is_empty(command) else command,
             instance_count,
             instance_type,
             volume_size_in_gb,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from processing._utils import is_empty
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class CodeOptions(NamedTuple):
     @property
     def used(self) -> list[str]:
         """The names of the options that the user has set to a value that is not empty."""
-        return [name for name, value in zip(self._fields, self, strict=True) if value]
+        return [name for name, value in zip(self._fields, self, strict=True) if not is_empty(value)]
 
 
 class RunArguments(NamedTuple):

@@ -6,7 +6,7 @@ import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from processing._utils import StrPath, type_name
+from processing._utils import StrPath, is_empty, type_name
 from processing.container.bootstrap import ARCHIVE, NAME, Payload, bootstrap
 from processing.exceptions import ConfigurationError
 from processing.models import ProcessingInput, ProcessingOutput, RunArgs
@@ -252,7 +252,7 @@ class ScriptProcessor(Processor):
         self, inputs: list[ProcessingInput] | None, code: StrPath | None, kms_key: str | None = None
     ) -> list[ProcessingInput]:
         """Return the inputs with the script as the last one, and set the entrypoint."""
-        if not code:
+        if code is None or is_empty(code):
             raise ConfigurationError("code: missing; give the path or the S3 URI of a script")
         uri = self._handle_user_code_url(code, kms_key)
         with_code = self._convert_code_and_add_to_inputs(inputs, uri)
@@ -470,7 +470,7 @@ def _if_set(value: Any) -> tuple[Any, ...]:
 
 def _checked_command(command: Any) -> list[str]:
     """Return the command as a list of strings, with `pathlib` paths as text."""
-    if not command:
+    if is_empty(command):
         raise ConfigurationError('command: missing; give the program that runs the script, such as ["python3"]')
     if isinstance(command, str):
         raise ConfigurationError(f"command: must be a list of strings, such as {command.split()!r}, not a string")

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 
 import attrs
 
-from processing._utils import type_name
+from processing._utils import is_empty, type_name
 from processing.exceptions import ConfigurationError
 from processing.models import (
     AthenaDatasetDefinition,
@@ -55,7 +55,10 @@ class InstancePreference:
 
 
 def _deep_copy(value: Any) -> Any:
-    return copy.deepcopy(value)
+    try:
+        return copy.deepcopy(value)
+    except TypeError:  # a generator or a view of a dictionary, which check_request reports
+        return value
 
 
 def _copies(values: Iterable[Any]) -> tuple[Any, ...]:
@@ -280,7 +283,7 @@ def _check_model(value: object, model: type[Any], field: str) -> None:
 
 def _string_tuple(values: Sequence[str] | None) -> tuple[str, ...] | None:
     """Return a list as a tuple, with paths as text. An empty list becomes None; a string is not a list."""
-    if not values:
+    if is_empty(values):
         return None
     if not isinstance(values, (list, tuple)):
         return cast("tuple[str, ...]", values)  # check_request reports it

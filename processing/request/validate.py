@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from processing._utils import did_you_mean
+from processing._utils import did_you_mean, is_empty
 from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.exceptions import ConfigurationError
 from processing.request import extra as extras
@@ -297,7 +297,7 @@ def _inputs(inputs: tuple[ProcessingInput, ...], *, file_uris: bool) -> Iterator
 
 def _input_names(names: list[str | None]) -> Iterator[str]:
     for index, name in enumerate(names):
-        if not name:
+        if is_empty(name):
             yield f"inputs[{index}].input_name: missing"
         elif name in names[:index]:
             first = names.index(name)
@@ -317,7 +317,7 @@ def _outputs(outputs: tuple[ProcessingOutput, ...], *, file_uris: bool) -> Itera
             yield f"{field}.destination: {found}"
     names = [entry.output_name for entry in outputs]
     for index, name in enumerate(names):
-        if not name:
+        if is_empty(name):
             yield f"outputs[{index}].output_name: missing"
         elif name in names[:index]:
             yield f"outputs[{index}].output_name: {name!r} is also outputs[{names.index(name)}].output_name"
