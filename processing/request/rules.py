@@ -49,14 +49,20 @@ class BrokenRule:
         return f"{name(self.path)}: {text}"
 
 
-def broken_rules(request: Mapping[str, Any], region: str | None = None) -> list[BrokenRule]:
+def broken_rules(
+    request: Mapping[str, Any], region: str | None = None, *, allow_shared_paths: bool = False
+) -> list[BrokenRule]:
     """Return every finding of every rule.
 
     Args:
         request: the members of CreateProcessingJob.
         region: the region of the job; None to skip the comparison of regions.
+        allow_shared_paths: True to allow one container path for several inputs or for several outputs. The engine can
+            run such a job; a processor refuses it, as one data set could hide another on AWS.
     """
     found = [broken for rule in _RULES for broken in rule(request)]
+    if not allow_shared_paths:
+        found += _shared_paths(request)
     if region is not None:
         found += _other_regions(request, region)
     named: dict[Path, BrokenRule] = {}
@@ -224,14 +230,13 @@ def _given_outputs(request: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
 
 
 def _container_paths(request: Mapping[str, Any]) -> Iterator[BrokenRule]:
-    """Two data sets at one path would hide each other's files."""
-    seen: dict[str, Path] = {}
+    """An input at the path of an output would be uploaded with the results."""
     paths = list(_local_paths(request))
+    inputs = {posixpath.normpath(local): path for path, local in reversed(paths) if path[0] == "ProcessingInputs"}
     for path, local in paths:
         normal = posixpath.normpath(local)
-        if normal in seen:
-            yield BrokenRule(path, f"{local!r:.200} is also {{other}}; give each its own directory", seen[normal])
-        seen.setdefault(normal, path)
+        if path[0] != "ProcessingInputs" and normal in inputs:
+            yield BrokenRule(path, f"{local!r:.200} is also {{other}}; give each its own directory", inputs[normal])
     for pipe in _pipes(request):
         # The engine of a Pipe input puts a named pipe for each pass at `<path>_<number>`.
         of_pipe = re.compile(re.escape(posixpath.normpath(_at(request, pipe))) + r"_\d+(?:/.*)?", re.DOTALL)
@@ -239,6 +244,15 @@ def _container_paths(request: Mapping[str, Any]) -> Iterator[BrokenRule]:
             if of_pipe.fullmatch(posixpath.normpath(local)):
                 text = f"{local!r:.200} is in the way of the named pipes of {{other}}; take another directory"
                 yield BrokenRule(path, text, pipe)
+
+
+def _shared_paths(request: Mapping[str, Any]) -> Iterator[BrokenRule]:
+    """Two inputs, or two outputs, at one path would hide each other's files."""
+    seen: dict[tuple[object, str], Path] = {}
+    for path, local in _local_paths(request):
+        other = seen.setdefault((path[0], posixpath.normpath(local)), path)
+        if other != path:
+            yield BrokenRule(path, f"{local!r:.200} is also {{other}}; give each its own directory", other)
 
 
 def _local_paths(request: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:

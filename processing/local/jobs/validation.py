@@ -40,10 +40,13 @@ def check_runnable(
         *_application_problems(request, runs_image=runs_image),
         *_input_problems(request),
         *_output_problems(request),
-        *(broken.describe(_member) for broken in broken_rules(request, region)),
+        *(broken.describe(_member) for broken in broken_rules(request, region, allow_shared_paths=True)),
     ]
     names = [item["InputName"] for item in request.get("ProcessingInputs", ())]
     problems += [f"The input name {name} is used more than once." for name in sorted(_repeated(names))]
+    paths = [(item.get("S3Input") or {}).get("LocalPath") for item in request.get("ProcessingInputs", ())]
+    shared = sorted(_repeated([path for path in paths if path]))
+    problems += [f"The LocalPath {path} is used by more than one input." for path in shared]
     problems = problems or _place_problems(request) or _volume_problems(request, objects)
     if problems:
         raise ApiError("ValidationException", " ".join(problems))

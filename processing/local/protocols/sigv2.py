@@ -85,6 +85,8 @@ def parse(request: Request) -> SignedUrl | None:
             "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters",
             403,
         )
+    if "Action" in fields:  # not signed in version 2, so it could have been added by anyone
+        raise ApiError("InvalidRequest", "A presigned URL of S3 has no Action parameter.")
     text, latest = fields["Expires"], 1 << 40
     if not text.isdecimal() or not text.isascii() or len(text) > 12 or int(text) > latest:
         raise ApiError("AccessDenied", f"Invalid date (should be seconds since epoch): {text}", 403)
