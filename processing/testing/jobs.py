@@ -71,7 +71,7 @@ class SimulatedLine:
     at: float = attrs.field(validator=field(number()))
     message: str = attrs.field(validator=field(TEXT))
     host: int = attrs.field(default=1, validator=field(integer(at_least=1)))
-    delay: float = attrs.field(default=0.0, validator=field(SECONDS))
+    delay: float = attrs.field(default=0.0, validator=field(number()))  # negative for a clock that is ahead
 
 
 @attrs.define
