@@ -129,7 +129,8 @@ class LocalSession(Session):
         transport: Callable[[Transport], Transport] | None = None,
         sagemaker_config: Mapping[str, Any] | None = None,
     ) -> None:
-        require("home", home, PATH, optional=True)
+        if not isinstance(home, str):  # the engine explains any text that is no path
+            require("home", home, PATH, optional=True)
         require("transport", transport, FUNCTION, optional=True)
         super().__init__(
             default_bucket=default_bucket,

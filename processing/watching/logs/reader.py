@@ -49,10 +49,10 @@ _ALL_ARRIVED_AFTER: Final = 600.0
 _ALIVE_AFTER_LINE: Final = 0.4
 # Seconds for which a piece of a long line waits for the next one; then it is delivered as it is.
 _HOLD_PIECES: Final = 5.0
-# AWS publishes no bound on how late a new log group is visible. These bounds are assumptions, and concern the first job
-# of an account only. The longer a job ran, the more lines it may have written, and the less the wait matters.
-_GROUP_PATIENCE: Final = 10.0
-_GROUP_PATIENCE_PER_SECOND: Final = 2.0
+# AWS publishes no bound on how late a new log group is visible. It is assumed to be visible this many seconds after the
+# first line at the latest. So the longer a job ran without a group, the less likely it has written a line at all. The
+# wait concerns the first job of an account only.
+_GROUP_DELAY: Final = 150.0
 _MOST_GROUP_PATIENCE: Final = 90.0
 # All operations that read logs count as one in `Outages`, so that an outage is reported once.
 _READING: Final = "FilterLogEvents"
@@ -326,7 +326,7 @@ def group_patience(description: Mapping[str, Any]) -> float:
     if started is None or ended is None:
         return 0.0
     ran = max(0.0, float((ended - started).total_seconds()))
-    return min(_MOST_GROUP_PATIENCE, _GROUP_PATIENCE + _GROUP_PATIENCE_PER_SECOND * ran)
+    return max(0.0, min(_MOST_GROUP_PATIENCE, _GROUP_DELAY - ran))
 
 
 def first_line_range(description: Mapping[str, Any], since: int | None) -> tuple[int, int]:
