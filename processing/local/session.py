@@ -129,7 +129,7 @@ class LocalSession(Session):
         transport: Callable[[Transport], Transport] | None = None,
         sagemaker_config: Mapping[str, Any] | None = None,
     ) -> None:
-        if not isinstance(home, str):  # the engine explains any text that is no path
+        if not (isinstance(home, str) and "\0" in home):  # the engine explains why it cannot keep its files there
             require("home", home, PATH, optional=True)
         require("transport", transport, FUNCTION, optional=True)
         super().__init__(
