@@ -6,7 +6,6 @@ a function, `field` to an attribute of an attrs class.
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -114,6 +113,12 @@ def _is_infinite(value: Any) -> bool:
     return isinstance(value, float) and value == math.inf
 
 
+def _is_moment(value: Any) -> bool:
+    import datetime as dt  # loaded on first use: most programs pass no moments
+
+    return isinstance(value, dt.datetime)
+
+
 def _is_path(value: Any) -> bool:
     if not isinstance(value, (str, os.PathLike)):
         return False
@@ -202,5 +207,5 @@ ITERABLE = Kind(
 INTEGER = integer(at_least=-(2**63))._replace(description="an integer")
 SECONDS = number(at_least=0)
 TIMEOUT = Kind("a number of seconds", lambda value: is_number(value) or _is_infinite(value))
-MOMENT = Kind("a datetime", lambda value: isinstance(value, dt.datetime))
+MOMENT = Kind("a datetime", _is_moment)
 CLOCK = with_methods("a clock with time(), monotonic() and sleep()", "time", "monotonic", "sleep")
