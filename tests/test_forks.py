@@ -419,7 +419,7 @@ def test_children_make_different_names() -> None:
     made.append(in_child(lambda: in_child(lambda: [unique_job_name("etl", clock)])))
     names = [unique_job_name("etl", clock), *(name for child in made for name in child)]
     assert len(set(names)) == len(names)
-    assert all(name.startswith("etl-2023-11-14-22-13-20-1") for name in names)
+    assert all(name.startswith("etl-2") for name in names)
 
 
 def test_a_name_of_a_child_is_not_too_long() -> None:
