@@ -19,12 +19,12 @@ from typing import Any
 import clients
 import watchers
 from botocore.exceptions import ClientError
-from figures import Figure, finish, scaled
+from figures import Figure, finish
 from turns import Turns
 
 from processing.testing.clock import VirtualClock
 
-JOBS = scaled(150, 30)
+JOBS = 150
 QUOTA = 10.0
 IDEAL = (JOBS - QUOTA) / QUOTA
 

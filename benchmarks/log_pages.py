@@ -72,7 +72,8 @@ def ratio(name: str, call: Call, expected: int, token: str = "nextToken") -> Fig
         message = f"{name}: {sum(found for _, found in pages)} instead of {expected}"
         raise AssertionError(message)
     whole = [place for place, _ in pages[:-1]]
-    edges = (whole[1 : EDGE + 1], whole[-EDGE:])  # the first page is reached without a token
+    count = min(EDGE, len(whole) - 1)  # the first page is reached without a token
+    edges = (whole[1 : count + 1], whole[-count:]) if count else (whole, whole)
     costs: tuple[list[float], list[float]] = ([], [])
     for _ in range(TURNS):
         for pair in zip(*edges, strict=True):
