@@ -119,7 +119,10 @@ class EventHandler:
                 self._renderer.show(event)
             if self._tails is not None:
                 for line in event.last(TAIL):
-                    self._tails.setdefault((feed, line.job_name), _LastLines()).add(line)
+                    job = (feed, line.job_name)
+                    if job not in self._tails:
+                        self._tails[job] = _LastLines()
+                    self._tails[job].add(line)
             return None
         job = (feed, event.job_name)
         if isinstance(event, Lost):
@@ -149,7 +152,9 @@ class _LastLines:
     def add(self, line: LogEvent) -> None:
         """Add the job's next line."""
         self._all.append(line)
-        self._by_host.setdefault(line.host, collections.deque(maxlen=TAIL)).append(line)
+        if line.host not in self._by_host:
+            self._by_host[line.host] = collections.deque(maxlen=TAIL)
+        self._by_host[line.host].append(line)
 
     def of(self, hosts: Sequence[str]) -> tuple[LogEvent, ...]:
         """Return the last lines of certain hosts; of all hosts if these wrote nothing."""
