@@ -43,7 +43,7 @@ class Polling:
         settle_limit: the time after which logs count as complete although lines still arrive. A warning reports it.
     """
 
-    # At factor 1.5, an hour of one silent job takes about 270 calls. Its end is seen 7 seconds late in the mean.
+    # At factor 1.5, an hour of one silent job takes about 270 calls. Its end is seen 7 seconds late on average.
     first: float = attrs.field(default=1.0, validator=_SECONDS)
     factor: float = attrs.field(default=1.5, validator=field(number(at_least=1)))
     longest: float = attrs.field(default=14.0, validator=_SECONDS)
@@ -64,7 +64,7 @@ class Polling:
     quiet_logs: float = attrs.field(default=240.0, validator=_SECONDS)
     lateness: float = attrs.field(default=60.0, validator=_SECONDS)
     # AWS publishes no bound on how late a line may come, and no mark ends a stream. Without an event source the end
-    # itself is seen 7 seconds late in the mean, so 2.5 seconds after it cost next to nothing.
+    # itself is seen 7 seconds late on average, so 2.5 seconds after it cost next to nothing.
     settle: float = attrs.field(default=0.4, validator=_SECONDS)
     grace: float = attrs.field(default=2.5, validator=_SECONDS)
     settle_limit: float = attrs.field(default=30.0, validator=_SECONDS)

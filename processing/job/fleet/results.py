@@ -26,7 +26,7 @@ class FleetResult:
         status: the job's status, such as `Completed`; `NotSubmitted` if the job could not be created.
         seconds: the time from the job's creation to its end; None if the job has not ended.
         reason: the failure reason of the job, its exit message if there is no reason, or the error that prevented its
-            creation; None if there is none of these.
+            creation. None if the job has no reason and no message.
     """
 
     key: str
