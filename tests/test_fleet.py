@@ -227,9 +227,12 @@ def test_faults_make_no_second_job(world: World, kind: Any) -> None:
     assert world.names() == sorted(fleet.job_names) == sorted(f"etl-{number}" for number in range(12))
 
 
-@pytest.mark.parametrize("point", range(1, 12))
+@pytest.mark.parametrize("point", range(1, 10))
 def test_a_crash_at_any_point_costs_nothing(world: World, point: int) -> None:
-    """The process dies before or after some call; run again, and each run has one job (fault 7)."""
+    """The process dies before or after some call; run again, and each run has one job (fault 7).
+
+    The calls that place requests are a few more or fewer, as threads share answers; nine of them always happen.
+    """
     calls = 0
 
     class Killed(BaseException):

@@ -521,7 +521,7 @@ def test_33_stopping_an_ended_job_is_a_success() -> None:
 def test_34_a_stop_whose_answer_is_lost(kind: FaultKind) -> None:
     """The job stops once, and its wait shows that."""
     world = World.of()
-    job = world.job(ends=3600)
+    job = world.job(ends=3600, lines=lines(1, every=1.0))
     world.aws.faults.on("StopProcessingJob", kind)
     job.stop()
     with pytest.raises(processing.JobStoppedError):
