@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -227,27 +228,34 @@ def test_faults_make_no_second_job(world: World, kind: Any) -> None:
     assert world.names() == sorted(fleet.job_names) == sorted(f"etl-{number}" for number in range(12))
 
 
-@pytest.mark.parametrize("point", range(1, 10))
-def test_a_crash_at_any_point_costs_nothing(world: World, point: int) -> None:
-    """The process dies before or after some call; run again, and each run has one job (fault 7).
-
-    The calls that place requests are a few more or fewer, as threads share answers; nine of them always happen.
-    """
-    calls = 0
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        ("ListProcessingJobs", 1),
+        ("HeadObject", 1),
+        ("PutObject", 1),
+        *(("CreateProcessingJob", n) for n in (1, 2, 3, 4)),
+    ],
+    ids=lambda point: f"{point[0]}-{point[1]}",
+)
+def test_a_crash_at_any_point_costs_nothing(world: World, point: tuple[str, int], moment: str) -> None:
+    """The process dies before or after some call; run again, and each run has one job (fault 7)."""
+    calls: Counter[str] = Counter()
+    operation, number = point
 
     class Killed(BaseException):
         """An error that stands for the death of a process."""
 
     def dying(params: Any, model: Any, **_: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls >= point:
+        calls[model.name] += 1
+        if calls[operation] >= number:
             raise Killed(model.name)
 
     session = world.new_session()
     for service in ("sagemaker", "s3"):
-        moment = "before-call" if point % 2 else "after-call"
-        session.client(service).meta.events.register(f"{moment}.{service}", dying if point % 2 else late(dying))
+        event = "before-call" if moment == "before" else "after-call"
+        session.client(service).meta.events.register(f"{event}.{service}", dying if moment == "before" else late(dying))
     with pytest.raises((Killed, ProcessingError)):
         submit_all(world.processor(session), world.runs(4), name="etl")
     fleet = world.submit(4)
