@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from processing.exceptions import CodeNotFoundError as CodeNotFoundError
     from processing.exceptions import ConfigurationError as ConfigurationError
     from processing.exceptions import CredentialsError as CredentialsError
+    from processing.exceptions import DeserializationError as DeserializationError
     from processing.exceptions import EngineError as EngineError
     from processing.exceptions import JobError as JobError
     from processing.exceptions import JobFailedError as JobFailedError
     from processing.exceptions import JobStoppedError as JobStoppedError
     from processing.exceptions import NameTakenError as NameTakenError
     from processing.exceptions import ProcessingError as ProcessingError
+    from processing.exceptions import RemoteFunctionError as RemoteFunctionError
+    from processing.exceptions import RuntimeEnvironmentError as RuntimeEnvironmentError
+    from processing.exceptions import SerializationError as SerializationError
+    from processing.exceptions import ServiceError as ServiceError
     from processing.exceptions import StagingError as StagingError
     from processing.exceptions import SubmissionError as SubmissionError
     from processing.exceptions import UnexpectedStatusException as UnexpectedStatusException
@@ -96,12 +101,17 @@ _NAMES_OF = {
         "CodeNotFoundError",
         "ConfigurationError",
         "CredentialsError",
+        "DeserializationError",
         "EngineError",
         "JobError",
         "JobFailedError",
         "JobStoppedError",
         "NameTakenError",
         "ProcessingError",
+        "RemoteFunctionError",
+        "RuntimeEnvironmentError",
+        "SerializationError",
+        "ServiceError",
         "StagingError",
         "SubmissionError",
         "UnexpectedStatusException",

@@ -14,7 +14,12 @@ ProcessingError
 │   └─ JobStoppedError
 ├─ WaitTimeoutError (TimeoutError)      the caller's deadline passes; the job goes on
 ├─ WatchError                           a job's status cannot be read any more; the job may go on
-└─ EngineError                          the embedded engine cannot do it on this machine; the message has the remedy
+├─ EngineError                          the embedded engine cannot do it on this machine; the message has the remedy
+└─ RemoteFunctionError                  a remote function has no trusted result
+    ├─ SerializationError               a function, argument or result cannot be serialized
+    ├─ DeserializationError             stored bytes are not what was stored, or cannot be loaded
+    ├─ ServiceError                     a call to S3 failed
+    └─ RuntimeEnvironmentError          the job's environment cannot run the function
 ```
 
 `except ProcessingError` catches them all. Errors of the network and of AWS stay botocore's own if this package cannot
@@ -288,3 +293,33 @@ class WatchError(ProcessingError):
 
 class EngineError(ProcessingError):
     """The embedded engine cannot do this on this machine. The message names the remedy."""
+
+
+class RemoteFunctionError(ProcessingError):
+    """A remote function has no result that can be trusted.
+
+    The function's own exception is not one of these: the caller gets it as it was raised.
+
+    Attributes:
+        exit_code: the exit code of the job's program, if that ended the call; else None.
+    """
+
+    def __init__(self, message: str, *, exit_code: int | None = None) -> None:
+        self.exit_code = exit_code
+        super().__init__(message)
+
+
+class SerializationError(RemoteFunctionError):
+    """A function, an argument, a result or an exception cannot be serialized. The message names it."""
+
+
+class DeserializationError(RemoteFunctionError):
+    """Stored bytes are not the ones that were stored, or cannot be loaded. They were not unpickled if not genuine."""
+
+
+class ServiceError(RemoteFunctionError):
+    """A call to S3 failed. The cause is botocore's error."""
+
+
+class RuntimeEnvironmentError(RemoteFunctionError):
+    """The job's environment cannot run the function: another Python, a missing or failing dependency."""
