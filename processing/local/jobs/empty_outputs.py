@@ -31,7 +31,12 @@ def empty_outputs(engine: EngineContext, job_name: str) -> list[str]:
         items = (store.request(job.id).get("ProcessingOutputConfig") or {}).get("Outputs") or ()
     except ApiError:
         return []
-    uploaded = [item for item in items if item.get("S3Output") and not item.get("AppManaged")]
+    # A Continuous output has files only if there is something to report while the job runs, such as an exception.
+    uploaded = [
+        item
+        for item in items
+        if item.get("S3Output") and not item.get("AppManaged") and item["S3Output"]["S3UploadMode"] != "Continuous"
+    ]
     return [item["OutputName"] for item in uploaded if not _has_file(engine, item["S3Output"], job.created)]
 
 

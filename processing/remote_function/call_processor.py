@@ -1,0 +1,132 @@
+"""`CallProcessor`: the processor that starts the job of one call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from processing.container.remote.boot import Places
+from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
+from processing.processors.processor import Processor
+from processing.remote_function.bundle import BUNDLE_FILE, CALL_FILE, LOADER, call_file, job_members
+from processing.request.s3_uri import S3Uri
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from processing._utils import StrPath
+    from processing.processors.base import BaseProcessor
+    from processing.remote_function.settings import RemoteSettings
+    from processing.session.session import Session
+
+RESULT_OUTPUT: Final = "remote-result"
+EXCEPTION_OUTPUT: Final = "remote-exception"
+
+_ML: Final = "/opt/ml"
+_INPUTS: Final = f"{_ML}/processing/input/remote"
+_OUTPUTS: Final = f"{_ML}/processing/output/remote"
+_PLACES: Final = Places(
+    bundle=f"{_INPUTS}/code/{BUNDLE_FILE}",
+    call=f"{_INPUTS}/call/{CALL_FILE}",
+    result=f"{_OUTPUTS}/result",
+    exception=f"{_OUTPUTS}/exception",
+    message=f"{_ML}/output/message",
+    resources=f"{_ML}/config/resourceconfig.json",
+)
+
+
+class CallProcessor(Processor):
+    """A processor for the job of one call; it is used once.
+
+    Args:
+        settings: the settings of the remote function.
+        session: the session that the job is submitted through.
+        base_job_name: the beginning of the job's name.
+        packed: the packed function and arguments.
+        manifest: the members of the manifest beside the digests.
+    """
+
+    def __init__(
+        self,
+        settings: RemoteSettings,
+        session: Session,
+        base_job_name: str,
+        packed: bytes,
+        manifest: Mapping[str, Any],
+    ) -> None:
+        super().__init__(
+            settings.role,
+            settings.image_uri,
+            settings.instance_count,
+            settings.instance_type,
+            ["python3", "-c", LOADER],
+            settings.volume_size,
+            settings.volume_kms_key,
+            settings.s3_kms_key,
+            settings.max_runtime_in_seconds,
+            base_job_name,
+            session,
+            None,
+            settings.tags,
+            _network(settings),
+            instance_preferences=settings.instance_preferences,
+            extra=settings.extra,
+        )
+        self._root = settings.s3_root_uri
+        self._kms_key = settings.s3_kms_key
+        self._packed = packed
+        self._manifest = manifest
+
+    @property
+    def places(self) -> list[str]:
+        """The arguments of the boot program."""
+        return list(_PLACES)
+
+    def _include_code_in_inputs(
+        self, inputs: list[ProcessingInput] | None, _code: StrPath | None, _kms_key: str | None = None
+    ) -> list[ProcessingInput]:
+        uploads = self._uploads()
+        bundle_uri = uploads.add_bundle(job_members(), self._session_prefix(), self._kms_key, name=BUNDLE_FILE)
+        bundle = uploads.uploads[-1]
+        call = call_file(self._packed, {"sha256": bundle.sha256, "size": bundle.size}, self._manifest)
+        target = self._job_prefix() / "call" / CALL_FILE
+        call_uri = uploads.add_bytes(call.body, CALL_FILE, target, self._kms_key, at=target)
+        self.env = dict(call.environment)
+        return [
+            *(inputs or ()),
+            ProcessingInput(bundle_uri, f"{_INPUTS}/code", "remote-code"),
+            ProcessingInput(call_uri, f"{_INPUTS}/call", "remote-call"),
+        ]
+
+    @staticmethod
+    def own_outputs() -> list[ProcessingOutput | str]:
+        """Return the outputs for the result and for the exception.
+
+        AWS does not say whether it uploads the outputs of a failed job at its end, so exceptions leave at once.
+        """
+        return [
+            ProcessingOutput(_PLACES.result, output_name=RESULT_OUTPUT),
+            ProcessingOutput(_PLACES.exception, output_name=EXCEPTION_OUTPUT, s3_upload_mode="Continuous"),
+        ]
+
+    def _spill_command(
+        self, inputs: list[ProcessingInput], kms_key: str | None
+    ) -> tuple[BaseProcessor, list[ProcessingInput]]:
+        """Return the processor itself: the caller's variables travel in the manifest, so nothing is too long."""
+        del kms_key
+        return self, inputs
+
+    def _session_prefix(self) -> S3Uri:
+        return super()._session_prefix() if self._root is None else S3Uri.parse(self._root)
+
+
+def _network(settings: RemoteSettings) -> NetworkConfig | None:
+    if settings.network_config is not None:
+        network: NetworkConfig = settings.network_config
+        return network
+    if not (settings.subnets or settings.security_group_ids or settings.encrypt_inter_container_traffic):
+        return None
+    return NetworkConfig(
+        security_group_ids=settings.security_group_ids,
+        subnets=settings.subnets,
+        encrypt_inter_container_traffic=settings.encrypt_inter_container_traffic,
+    )
