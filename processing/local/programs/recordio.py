@@ -1,0 +1,307 @@
+"""RecordIO files of SageMaker's protobuf records: a reader and a writer, with numpy alone.
+
+A file is a sequence of frames: a magic number, the length, the record, and zeros up to a multiple of four bytes, all
+little-endian. Records of one shape have one length, and differ in the values alone. They are written and read all at
+once, as a table of bytes. Other records are parsed one by one.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+from processing.local.programs.record import (
+    FEATURES,
+    INT32,
+    KEYS,
+    KINDS,
+    LABEL,
+    LENGTH,
+    SHAPE,
+    VALUES,
+    Buffer,
+    Location,
+    Record,
+    RecordIOError,
+    entry,
+    kind_of,
+    locate,
+    pack,
+    read_lists,
+    read_record,
+)
+from processing.local.programs.rows import Rows, SparseRows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAGIC = 0xCED7230A
+"""The first four bytes of each frame, as a number."""
+
+_MAX_WIDTH = (1 << 31) - 1  # of sparse rows: consumers have 32-bit indices
+_FRAME = struct.Struct("<II")
+_MAX_LENGTH = (1 << 29) - 1  # the three high bits mark the parts of a split record, which SageMaker does not write
+
+
+def frame(record: bytes) -> bytes:
+    """Return a record with its frame."""
+    if len(record) > _MAX_LENGTH:
+        raise RecordIOError(f"a record of {len(record)} bytes: the limit is {_MAX_LENGTH}")
+    return _FRAME.pack(MAGIC, len(record)) + record + bytes(-len(record) % 4)
+
+
+def iter_frames(data: Buffer) -> Iterator[tuple[int, int]]:
+    """Yield where each record begins and ends.
+
+    Raises:
+        RecordIOError: a frame is cut off or has no magic number.
+    """
+    position, end = 0, len(data)
+    while position < end:
+        if end - position < _FRAME.size:
+            raise RecordIOError(f"byte {position}: the file ends within the header of a record")
+        magic, length = _FRAME.unpack_from(data, position)
+        if magic != MAGIC:
+            raise RecordIOError(f"byte {position}: this is not the start of a RecordIO record")
+        if length > _MAX_LENGTH:
+            raise RecordIOError(f"byte {position}: a record in several parts, which SageMaker does not write")
+        start = position + _FRAME.size
+        # The padding of the last record may be missing: some writers leave it out.
+        if start + length > end:
+            raise RecordIOError(f"byte {position}: a record of {length} bytes, and the file has {end - start} more")
+        yield start, start + length
+        position = start + length + -length % 4
+
+
+def read_records(data: Buffer) -> Iterator[Record]:
+    """Yield the records of a file.
+
+    Raises:
+        RecordIOError: the file is damaged; the message names the byte.
+    """
+    for start, end in iter_frames(data):
+        yield read_record(data, start, end)
+
+
+def encode(features: NDArray[Any], labels: NDArray[Any] | None = None) -> bytes:
+    """Return a matrix as RecordIO, one record for each row.
+
+    Args:
+        features: two dimensions; float32, float64 or integers of 32 bits.
+        labels: one for each row, of the same types.
+
+    Raises:
+        RecordIOError: the values have another type, or the sizes differ.
+    """
+    if features.ndim != 2 or (labels is not None and labels.shape != features.shape[:1]):
+        raise RecordIOError("features must have two dimensions, and labels one value for each row")
+    columns = [(FEATURES, "values", features)]
+    if labels is not None:
+        columns.append((LABEL, "values", labels.reshape(-1, 1)))
+    return _encode(columns)
+
+
+def encode_answers(columns: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return answers as RecordIO: one record for each row, with a label of each name.
+
+    Args:
+        columns: a vector or a matrix by name, all with the same number of rows.
+    """
+    return _encode([(LABEL, name, column.reshape(len(column), -1)) for name, column in columns.items()])
+
+
+def encode_sparse(rows: SparseRows, labels: NDArray[Any] | None = None) -> bytes:
+    """Return sparse rows as RecordIO, one record for each row.
+
+    Args:
+        rows: the rows; their values are float32, float64 or integers of 32 bits.
+        labels: one for each row.
+    """
+    import numpy as np
+
+    kind, count = kind_of("values", rows.values), len(rows.starts) - 1
+    values, keys = pack(kind, rows.values, rows.starts), pack(INT32, rows.indices, rows.starts)
+    (shape,) = pack(INT32, np.array([rows.width]), np.array([0, 1]))
+    label = [b""] * count if labels is None else _entries(LABEL, "values", labels.reshape(-1, 1))
+    features = [entry(FEATURES, "values", kind, *each, shape) for each in zip(values, keys, strict=True)]
+    return b"".join([frame(first + second) for first, second in zip(features, label, strict=True)])
+
+
+def _encode(columns: Sequence[tuple[int, str, NDArray[Any]]]) -> bytes:
+    """Encode dense columns, as one table of bytes if each record has the same length."""
+    import numpy as np
+
+    kinds = [kind_of(name, values) for _, name, values in columns]
+    count = len(columns[0][2])
+    if INT32 in kinds or not all(values.size for _, _, values in columns):
+        return b"".join([frame(b"".join(each)) for each in zip(*(_entries(*it) for it in columns), strict=True)])
+    # One record tells the layout of all: the values of each column are the end of its entry.
+    entries = [_entries(field, name, values[:1])[0] for field, name, values in columns]
+    template = frame(b"".join(entries))
+    table = np.empty((count, len(template)), np.uint8)
+    table[:] = np.frombuffer(template, np.uint8)
+    end = _FRAME.size
+    for first, kind, (_, _, values) in zip(entries, kinds, columns, strict=True):
+        end += len(first)
+        block = np.ascontiguousarray(values, KINDS[kind]).view(np.uint8).reshape(count, -1)
+        table[:, end - block.shape[1] : end] = block
+    return table.tobytes()
+
+
+def _entries(field: int, name: str, values: NDArray[Any]) -> list[bytes]:
+    """Return a dense tensor for each row of a matrix."""
+    import numpy as np
+
+    kind = kind_of(name, values)
+    starts = np.arange(len(values) + 1) * values.shape[1]
+    return [entry(field, name, kind, packed) for packed in pack(kind, values.reshape(-1), starts)]
+
+
+def decode(data: Buffer) -> Rows:
+    """Parse a RecordIO file of examples.
+
+    Returns:
+        The features of the name `values`, or of the only name. They are dense if no record is sparse. The labels, if
+        the records have some.
+
+    Raises:
+        RecordIOError: the file is damaged, or records differ in their width.
+    """
+    rows = _decode_uniform(data)
+    return _decode_each(data) if rows is None else rows
+
+
+def _decode_uniform(data: Buffer) -> Rows | None:
+    """Parse records of one layout all at once. Return None if the layouts may differ."""
+    import numpy as np
+
+    start, end = next(iter_frames(data), (0, 0))
+    size = end + -end % 4
+    if not size or len(data) % size:
+        return None
+    features, labels = _layout(data, start, end)
+    if features is None:
+        return None
+    table = np.frombuffer(data, np.uint8).reshape(-1, size)
+    constant = np.ones(size, bool)
+    for location in (features, labels):
+        if location is not None:
+            constant[location.lists[VALUES][0][1] : location.lists[VALUES][0][2]] = False
+    if not (table[:, constant] == table[0, constant]).all():
+        return None
+    matrix, label = _block(table, features), None if labels is None else _block(table, labels)
+    if label is not None and label.shape[1] != 1:
+        raise RecordIOError("record 1: a label must be one number")
+    return Rows(matrix, None if label is None else label[:, 0])
+
+
+def _layout(data: Buffer, start: int, end: int) -> tuple[Location | None, Location | None]:
+    """Find the dense features and the label of a record. Return None for features that are not simple."""
+    maps = locate(data, start, end)
+    if len(maps[FEATURES]) != 1 or len(maps[LABEL]) > 1:
+        return None, None
+    features, label = next(iter(maps[FEATURES].values())), next(iter(maps[LABEL].values()), None)
+    simple = _is_simple(features) and (label is None or _is_simple(label))
+    return (features, label) if simple else (None, None)
+
+
+def _is_simple(location: Location) -> bool:
+    """Return whether a tensor is one block of floating-point numbers, and nothing else."""
+    return (
+        location.kind != INT32
+        and [wire for wire, _, _ in location.lists[VALUES]] == [LENGTH]
+        and not (location.lists[VALUES][0][2] - location.lists[VALUES][0][1]) % int(KINDS[location.kind][2:])
+        and not location.lists[KEYS]
+        and not location.lists[SHAPE]
+    )
+
+
+def _block(table: NDArray[np.uint8], location: Location) -> NDArray[Any]:
+    import numpy as np
+
+    _, first, last = location.lists[VALUES][0]
+    return np.ascontiguousarray(table[:, first:last]).view(KINDS[location.kind])
+
+
+def _decode_each(data: Buffer) -> Rows:
+    """Parse records one by one, and their numbers all at once."""
+    features, labels = [], []
+    for number, (start, end) in enumerate(iter_frames(data), 1):
+        found = locate(data, start, end)
+        features.append(_only("features", number, found[FEATURES]))
+        if found[LABEL]:
+            labels.append(_only("label", number, found[LABEL]))
+    if labels and len(labels) < len(features):
+        raise RecordIOError(f"{len(labels)} of {len(features)} records have a label")
+    if not labels:
+        return Rows(_matrix(data, features))
+    numbers, counts = read_lists(data, labels, VALUES)
+    if (counts != 1).any():
+        raise RecordIOError(f"record {int((counts != 1).argmax()) + 1}: a label must be one number")
+    return Rows(_matrix(data, features), numbers)
+
+
+def decode_answers(data: Buffer) -> dict[str, NDArray[Any]]:
+    """Parse RecordIO answers: the labels of each name, one row for each record.
+
+    Raises:
+        RecordIOError: the bytes are damaged, or the records differ in their labels.
+    """
+    found = [locate(data, start, end)[LABEL] for start, end in iter_frames(data)]
+    names = list(found[0]) if found else []
+    if any(set(each) != set(names) for each in found):
+        raise RecordIOError("the records have labels of different names")
+    return {name: _table(data, [each[name] for each in found]) for name in names}
+
+
+def _only(kind: str, number: int, found: Mapping[str, Location]) -> Location:
+    if "values" in found:
+        return found["values"]
+    if len(found) != 1:
+        raise RecordIOError(f"record {number}: the {kind} have the names {sorted(found)}, and none is 'values'")
+    return next(iter(found.values()))
+
+
+def _matrix(data: Buffer, locations: Sequence[Location]) -> NDArray[Any] | SparseRows:
+    import numpy as np
+
+    # An empty sparse tensor has a shape, and neither keys nor values.
+    sparse = np.array([bool(at.lists[KEYS] or (at.lists[SHAPE] and not at.lists[VALUES])) for at in locations], bool)
+    if sparse.any():
+        return _sparse(data, locations, sparse)
+    return _table(data, locations)
+
+
+def _table(data: Buffer, locations: Sequence[Location]) -> NDArray[Any]:
+    values, counts = read_lists(data, locations, VALUES)
+    widths = sorted(set(counts.tolist()))
+    if len(widths) > 1:
+        raise RecordIOError(f"the records have different widths: {widths[:5]}")
+    return values.reshape(len(locations), *widths)
+
+
+def _sparse(data: Buffer, locations: Sequence[Location], sparse: NDArray[np.bool_]) -> SparseRows:
+    """Build sparse rows from tensors of which some are sparse."""
+    import numpy as np
+
+    values, counts = read_lists(data, locations, VALUES)
+    locations = [location for location, is_sparse in zip(locations, sparse, strict=True) if is_sparse]
+    keys, key_counts = read_lists(data, locations, KEYS)
+    sizes, dimensions = read_lists(data, locations, SHAPE)
+    if (key_counts != counts[sparse]).any():
+        raise RecordIOError("a sparse tensor has more values than keys, or fewer")
+    if not dimensions.all():
+        raise RecordIOError("a sparse tensor needs a shape")
+    widths = np.multiply.reduceat(sizes.astype(float), np.cumsum(dimensions) - dimensions)
+    if (keys >= np.repeat(widths, key_counts)).any() or (widths > _MAX_WIDTH).any():
+        raise RecordIOError(f"a key of a sparse tensor lies outside its shape, or the shape is above {_MAX_WIDTH}")
+    starts = np.cumsum([0, *counts])
+    indices = np.arange(len(values)) - np.repeat(starts[:-1], counts)
+    indices[np.repeat(sparse, counts)] = keys
+    rows = SparseRows(starts, indices, values, int(max(widths.max(), counts[~sparse].max(initial=0))))
+    if rows.repeated() is not None:
+        raise RecordIOError(f"record {rows.repeated()}: a key is there twice")
+    return rows
