@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,8 +35,6 @@ if TYPE_CHECKING:
     from processing.watching.feed import Feed
     from processing.watching.logs.filters import Selection
     from processing.watching.stream import EventStream
-
-logger = logging.getLogger(__name__)
 
 
 @attrs.frozen
@@ -338,10 +334,8 @@ class ProcessingJob:
                 missing.
         """
         from processing.job.outcome import read_checkpoint
-        from processing.watching.stream import EventStream
 
-        feed = self._feed(logs=logs, timeout=timeout, checkpoint=read_checkpoint(checkpoint))
-        return EventStream([feed], alone=True)
+        return self._stream(self._feed(logs=logs, timeout=timeout, checkpoint=read_checkpoint(checkpoint)))
 
     def events_async(
         self,
@@ -363,7 +357,7 @@ class ProcessingJob:
         from processing.watching.aio import AsyncEventStream
 
         feed = self._feed(logs=logs, timeout=timeout, checkpoint=read_checkpoint(checkpoint))
-        return AsyncEventStream([feed], alone=True)
+        return AsyncEventStream([feed], alone=True, advice=self._advice)
 
     def wait(
         self,
@@ -392,16 +386,14 @@ class ProcessingJob:
             WatchError: the job cannot be watched any more, for example because a permission is missing; the job may go
                 on.
         """
-        from processing.job.detach import detached
         from processing.job.outcome import follow_to_end
+        from processing.watching.detach import detaching
 
         _check_on_stop(on_stop)
         handler = self._event_handler(logs=logs)
         feed = self._feed(logs=logs, timeout=timeout, ready=handler.ready)
-        try:
+        with detaching(self._advice):
             outcome = follow_to_end(feed, handler)
-        except KeyboardInterrupt:
-            raise detached(f"Detached: the job goes on.\n{self._commands()}") from None
         return self._record_end(outcome, on_stop)
 
     async def wait_async(
@@ -422,10 +414,13 @@ class ProcessingJob:
         """
         from processing.job.outcome import follow_to_end_async
         from processing.watching.aio import in_thread
+        from processing.watching.detach import detaching_task
 
         _check_on_stop(on_stop)
         handler = self._event_handler(logs=logs)
-        outcome = await follow_to_end_async(self._feed(logs=logs, timeout=timeout, ready=handler.ready), handler)
+        feed = self._feed(logs=logs, timeout=timeout, ready=handler.ready)
+        with detaching_task(self._advice):
+            outcome = await follow_to_end_async(feed, handler)
         return await in_thread(lambda: self._record_end(outcome, on_stop))
 
     def exception(self, timeout: float | None = None) -> JobError | WatchError | None:
@@ -440,10 +435,12 @@ class ProcessingJob:
             WaitTimeoutError: the timeout passed; the job goes on.
         """
         from processing.job.outcome import follow_to_end
+        from processing.watching.detach import detaching
 
         if self.watch_state.outcome is None:
             feed = self._feed(logs=False, timeout=timeout)
-            outcome = follow_to_end(feed, self._event_handler(logs=False))
+            with detaching(self._advice):
+                outcome = follow_to_end(feed, self._event_handler(logs=False))
             self.watch_state = attrs.evolve(self.watch_state, outcome=outcome)
         return self._error()
 
@@ -468,6 +465,11 @@ class ProcessingJob:
             checkpoint=checkpoint,
             ready=ready,
         )
+
+    def _stream(self, feed: Feed) -> EventStream[Any]:
+        from processing.watching.stream import EventStream
+
+        return EventStream([feed], alone=True, advice=self._advice)
 
     def _event_handler(self, *, logs: bool) -> EventHandler:
         from processing.job.outcome import EventHandler
@@ -497,10 +499,10 @@ class ProcessingJob:
             return None
         return error_of(self.sagemaker_session, self.job_name, outcome)
 
-    def _commands(self) -> str:
-        """Return the calls that attach to the job and stop it in another process."""
+    def _advice(self) -> str:
+        """Return the text of the interrupt after Ctrl-C: the calls that attach to the job and stop it."""
         call = f"processing.attach({self.job_name!r}, session={self.sagemaker_session.expression()})"
-        return f"  attach: {call}.wait()\n  stop:   {call}.stop()"
+        return f"Detached: the job goes on.\n  attach: {call}.wait()\n  stop:   {call}.stop()"
 
     def logs(
         self,
@@ -527,40 +529,14 @@ class ProcessingJob:
             ConfigurationError: an argument is not valid.
             WatchError: while iterating with `follow`: the job cannot be watched any more.
         """
-        from datetime import timedelta
+        from processing.job.log_lines import LogQuery
 
-        from processing.aws.server_time import trusted_time
-        from processing.watching.logs.filters import Selection
-        from processing.watching.logs.history import read_all
-
-        session = self.sagemaker_session
-        select = functools.partial(Selection.of, session.clock, since=since, tail=tail, host=host, pattern=pattern)
-        select()  # checks the arguments before the first line is requested
+        query = LogQuery(self.sagemaker_session, tail=tail, since=since, host=host, pattern=pattern)
         if follow:
-            return self._follow_logs(select, counts_back=isinstance(since, timedelta))
-        description = self.describe()
-        selection = select(now=trusted_time(session.clock, description))
-        return read_all(
-            session.api,
-            self.job_name,
-            description,
-            tail=selection.tail,
-            since=selection.since,
-            host=selection.host,
-            pattern=selection.pattern,
-            polling=session.polling,
-        )
-
-    def _follow_logs(self, select: Callable[..., Selection], *, counts_back: bool) -> Iterator[LogEvent]:
-        from processing.aws.server_time import trusted_time
-        from processing.watching.events import LogEvent
-        from processing.watching.stream import EventStream
-
-        # An age is counted back from the time by AWS's clock, which wrote the times of the lines.
-        now = trusted_time(self.sagemaker_session.clock, self.describe()) if counts_back else None
-        selection = select(now=now)
-        with EventStream[Any]([self._feed(logs=True, selection=selection)], alone=True) as events:
-            yield from (event for event in events if isinstance(event, LogEvent))
+            return query.follow(
+                self.describe, lambda selection: self._stream(self._feed(logs=True, selection=selection))
+            )
+        return query.read(self.job_name, self.describe())
 
     def stop(self) -> None:
         """Ask AWS to stop the job, and return at once. It is not an error if the job has ended already."""

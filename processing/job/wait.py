@@ -16,9 +16,9 @@ import attrs
 
 from processing._utils import type_name
 from processing.exceptions import ConfigurationError
-from processing.job.detach import detached
 from processing.job.job import ProcessingJob
 from processing.job.outcome import EventHandler, check_timeout, error_of, read_checkpoint, warn_of_empty_outputs
+from processing.watching.detach import detaching, detaching_task
 from processing.watching.feed import Feed
 from processing.watching.logs.batch import LogBatch
 from processing.watching.render import Renderer
@@ -209,7 +209,7 @@ def events(
         WaitTimeoutError: while iterating: the time is up, and some jobs have not ended.
     """
     wait_group = WaitGroup(jobs, timeout, logs=logs, show=False, checkpoint=checkpoint)
-    return EventStream(wait_group.feeds, alone=False)
+    return EventStream(wait_group.feeds, alone=False, advice=wait_group.advice)
 
 
 async def wait_async(
@@ -231,14 +231,15 @@ async def wait_async(
 
     wait_group = WaitGroup(jobs, timeout, logs=logs)
     is_over = _over_when(return_when)
-    async with contextlib.aclosing(drive_async(wait_group.feeds)) as items:
-        async for item in items:
-            if not isinstance(item, Idle):
-                wait_group.handle(item.feed, item.event)
-                continue
-            wait_group.handler.ready()
-            if is_over(wait_group):
-                break
+    with detaching_task(wait_group.advice):
+        async with contextlib.aclosing(drive_async(wait_group.feeds)) as items:
+            async for item in items:
+                if not isinstance(item, Idle):
+                    wait_group.handle(item.feed, item.event)
+                    continue
+                wait_group.handler.ready()
+                if is_over(wait_group):
+                    break
 
     def finished() -> WaitResult:
         with wait_group.handler:
@@ -268,13 +269,14 @@ async def as_completed_async(
     wait_group = WaitGroup(jobs, timeout, logs=logs)
     for job in list(wait_group.done):
         yield job
-    async with contextlib.aclosing(drive_async(wait_group.feeds)) as items:
-        async for item in items:
-            if isinstance(item, Idle):
-                wait_group.handler.ready()
-            else:
-                for job in wait_group.handle(item.feed, item.event):
-                    yield job
+    with detaching_task(wait_group.advice):
+        async with contextlib.aclosing(drive_async(wait_group.feeds)) as items:
+            async for item in items:
+                if isinstance(item, Idle):
+                    wait_group.handler.ready()
+                else:
+                    for job in wait_group.handle(item.feed, item.event):
+                        yield job
     await in_thread(wait_group.handler.close)
     if error := timeout_error(wait_group.feeds):
         raise error
@@ -298,7 +300,7 @@ def events_async(
     from processing.watching.aio import AsyncEventStream
 
     wait_group = WaitGroup(jobs, timeout, logs=logs, show=False, checkpoint=checkpoint)
-    return AsyncEventStream(wait_group.feeds, alone=False)
+    return AsyncEventStream(wait_group.feeds, alone=False, advice=wait_group.advice)
 
 
 class WaitGroup:
@@ -411,7 +413,15 @@ class WaitGroup:
             failed[job] = error_of(session, job.job_name, outcome, read=read)
         return WaitResult(set(self.done), {job for job in self.jobs if job not in self.done}, failed)
 
-    def commands(self) -> str:
+    def advice(self, commands: Callable[[], str] | None = None) -> str:
+        """Return the text of the interrupt after Ctrl-C.
+
+        Args:
+            commands: returns the calls that attach to the jobs and stop them; None names the unfinished jobs.
+        """
+        return f"Detached: the jobs go on.\n{(commands or self._commands)()}"
+
+    def _commands(self) -> str:
         """Return the calls that attach to the unfinished jobs, and stop them, in another process."""
         texts = []
         for session in dict.fromkeys(session for session, _ in self._running):
@@ -451,11 +461,8 @@ def _over_when(return_when: ReturnWhen) -> Callable[[WaitGroup], bool]:
 @contextlib.contextmanager
 def _detaching(wait_group: WaitGroup, commands: Callable[[], str] | None = None) -> Iterator[None]:
     """Write the remaining lines at the end of the block; at Ctrl-C, show how to attach to the jobs again."""
-    try:
-        with wait_group.handler:
-            yield
-    except KeyboardInterrupt:
-        raise detached(f"Detached: the jobs go on.\n{(commands or wait_group.commands)()}") from None
+    with detaching(lambda: wait_group.advice(commands)), wait_group.handler:
+        yield
 
 
 def _commands(session: Session, names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
+from processing.watching.detach import jobs_go_on, show_alone
 from processing.watching.logs.batch import LogBatch
 from processing.watching.status.model import Lost
 from processing.watching.stream import Idle, checkpoint_of, merge, timeout_error
@@ -78,10 +79,12 @@ class AsyncEventStream(AsyncIterator[T]):
     Args:
         feeds: the sources of the events.
         alone: True for one job: if it is lost, its error is raised. False yields a `Lost` value instead.
+        advice: a function that returns the text that IPython shows if its user interrupts the wait for an event.
     """
 
-    def __init__(self, feeds: Sequence[Feed], *, alone: bool) -> None:
+    def __init__(self, feeds: Sequence[Feed], *, alone: bool, advice: Callable[[], str] = jobs_go_on) -> None:
         self._feeds = feeds
+        self._advice = advice
         self._events = cast("AsyncGenerator[T, None]", _events_of(feeds, alone=alone))
 
     def __aiter__(self) -> AsyncEventStream[T]:
@@ -94,7 +97,11 @@ class AsyncEventStream(AsyncIterator[T]):
             WaitTimeoutError: the timeout has passed.
             WatchError: the job cannot be watched any longer.
         """
-        return await anext(self._events)
+        try:
+            return await anext(self._events)
+        except asyncio.CancelledError as cancelled:
+            show_alone(cancelled, self._advice())
+            raise
 
     async def __aenter__(self) -> AsyncEventStream[T]:
         return self

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 import attrs
 
 from processing.exceptions import ConfigurationError, WaitTimeoutError
+from processing.watching.detach import detached, jobs_go_on
 from processing.watching.feed import Feed, Until, join_names
 from processing.watching.logs.batch import LogBatch
 from processing.watching.status.model import Lost
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from processing.watching.checkpoint import Checkpoint
     from processing.watching.events import Event, StatusChanged
@@ -125,15 +126,18 @@ def checkpoint_of(feeds: Sequence[Feed]) -> Checkpoint:
 class EventStream(Iterator[T]):
     """The events of jobs, one after the other.
 
-    Leaving a `with` block, `close`, or dropping the iterator ends the watch; the jobs go on.
+    Leaving a `with` block, `close`, or dropping the iterator ends the watch; the jobs go on. Ctrl-C during the wait for
+    an event does the same, and the text of the KeyboardInterrupt shows how to attach to the jobs and how to stop them.
 
     Args:
         feeds: the sources of the events.
         alone: True for one job: if it is lost, its error is raised. False yields a `Lost` value instead.
+        advice: a function that returns the text of the KeyboardInterrupt.
     """
 
-    def __init__(self, feeds: Sequence[Feed], *, alone: bool) -> None:
+    def __init__(self, feeds: Sequence[Feed], *, alone: bool, advice: Callable[[], str] = jobs_go_on) -> None:
         self._feeds = feeds
+        self._advice = advice
         self._events = cast("Generator[T, None, None]", self._iterate(alone=alone))
 
     def __iter__(self) -> EventStream[T]:
@@ -146,7 +150,10 @@ class EventStream(Iterator[T]):
             WaitTimeoutError: the timeout has passed.
             WatchError: the job cannot be watched any longer.
         """
-        return next(self._events)
+        try:
+            return next(self._events)
+        except KeyboardInterrupt:
+            raise detached(self._advice()) from None
 
     def __enter__(self) -> EventStream[T]:
         return self

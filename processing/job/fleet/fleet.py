@@ -18,7 +18,6 @@ from processing._validation import Kind, number, require
 from processing.aws.rate_limit import AdaptiveRateLimiter
 from processing.container.contract import TERMINAL
 from processing.exceptions import ConfigurationError, ProcessingError, SubmissionError, portable
-from processing.job.detach import detached
 from processing.job.fleet import search
 from processing.job.fleet.attempts import latest_by_key
 from processing.job.fleet.results import FleetResult
@@ -27,6 +26,7 @@ from processing.job.fleet.submission import UNSUCCESSFUL, FleetEntry, FleetProgr
 from processing.job.job import ProcessingJob
 from processing.job.outcome import check_timeout
 from processing.job.wait import WaitResult, wait_with_arrivals
+from processing.watching.detach import detached
 
 if TYPE_CHECKING:
     from processing.default_sessions import SessionLike
