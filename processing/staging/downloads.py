@@ -233,28 +233,61 @@ class RangedDownload:
         self._pool.release_memory(size)
 
     def _fetch(self, start: int, size: int) -> bytes:
-        """Return a range. If the body breaks off, continue at that byte."""
-        api, client = self._downloader.api, self._downloader.api.client("s3")
         received = bytearray()
-
-        def get() -> None:
-            byte_range = f"bytes={start + len(received)}-{start + size - 1}"
-            answer = client.get_object(**self._params, Range=byte_range)
-            check_response(client, "GetObject", answer)
-            with contextlib.closing(answer["Body"]) as body:
-                if answer.get("ContentRange") != f"{byte_range.replace('=', ' ')}/{self._size}":
-                    raise StagingError("S3 sent another range than the requested one")
-                for block in _blocks(body):
-                    received.extend(block)
-
-        try:
-            api.attempt("GetObject", get, on_failure=self._pool.record_failure)
-        except Exception as error:
-            if error_code(error) in {"PreconditionFailed", "412"}:
-                raise StagingError("the object changed while it was downloaded") from error
-            raise
+        fetch_range(
+            self._downloader.api,
+            self._params,
+            range(start, start + size),
+            self._size,
+            received.extend,
+            self._pool.record_failure,
+        )
         self._pool.record_arrival(size)
         return bytes(received)
+
+
+def fetch_range(
+    api: RetryingApi,
+    params: Mapping[str, Any],
+    wanted: range,
+    object_size: int,
+    receive: Callable[[bytes], object],
+    on_failure: Callable[[Failure], None] | None = None,
+) -> None:
+    """Get a range of an object. If the body breaks off, continue at that byte.
+
+    Args:
+        api: the calls to S3.
+        params: the parameters of GetObject. IfMatch among them keeps bytes of different contents apart.
+        wanted: the positions of the bytes.
+        object_size: the size of the whole object.
+        receive: called with the blocks, in order.
+        on_failure: called for every failed attempt.
+
+    Raises:
+        StagingError: the object changed, or S3 sent another range.
+    """
+    client = api.client("s3")
+    start = wanted.start
+
+    def get() -> None:
+        nonlocal start
+        byte_range = f"bytes={start}-{wanted.stop - 1}"
+        answer = client.get_object(**params, Range=byte_range)
+        check_response(client, "GetObject", answer)
+        with contextlib.closing(answer["Body"]) as body:
+            if answer.get("ContentRange") != f"{byte_range.replace('=', ' ')}/{object_size}":
+                raise StagingError("S3 sent another range than the requested one")
+            for block in _blocks(body):
+                receive(block)
+                start += len(block)
+
+    try:
+        api.attempt("GetObject", get, on_failure=on_failure)
+    except Exception as error:
+        if error_code(error) in {"PreconditionFailed", "412"}:
+            raise StagingError("the object changed while it was downloaded") from error
+        raise
 
 
 def _blocks(body: Any) -> Iterator[bytes]:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from processing.aws.checksums import Digest
     from processing.aws.retry import RetryingApi
     from processing.staging.pending_uploads import Upload
-    from processing.staging.source_file import FileChunk, SourceFile
     from processing.staging.thread_pool import TransferPool
 
 logger = logging.getLogger(__name__)
@@ -26,6 +25,23 @@ logger = logging.getLogger(__name__)
 _PART_SIZE = 8 * MB  # as boto3's own transfers: ten parts fit into the memory of the pool
 _MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 _CONDITIONS = frozenset({"IfMatch", "IfNoneMatch"})  # CompleteMultipartUpload alone takes them
+
+
+class PartSource(Protocol):
+    """The content of a multipart upload."""
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+
+    def stream_part(self, offset: int, size: int) -> Callable[[], Any]:
+        """Return a function that returns a file-like object over a range, for each attempt. Called in order."""
+
+    def block(self, offset: int, size: int) -> bytes:
+        """Return the bytes of a range."""
+
+    def check_unchanged(self) -> None:
+        """Raise a StagingError if the content has changed."""
 
 
 class UploadContext(Protocol):
@@ -49,7 +65,7 @@ class UploadContext(Protocol):
 class MultipartUpload:
     """One multipart upload, which is completed or aborted."""
 
-    def __init__(self, context: UploadContext, upload: Upload, source: SourceFile) -> None:
+    def __init__(self, context: UploadContext, upload: Upload, source: PartSource) -> None:
         self._context = context
         self._api = context.api
         self._upload = upload
@@ -62,7 +78,7 @@ class MultipartUpload:
         self._place: dict[str, Any] = context.place(upload)
 
     def send(self) -> None:
-        """Upload the file."""
+        """Upload the content."""
         settings = {**self._checksum(), **self._context.settings(self._upload)}
         settings = {name: value for name, value in settings.items() if name not in _CONDITIONS}
         self._place["UploadId"] = self._api.call("s3", "CreateMultipartUpload", settings)["UploadId"]
@@ -116,10 +132,10 @@ class MultipartUpload:
             raise StagingError("the file changed after its content was named")
         return parts
 
-    def _body(self, offset: int, size: int, digest: Digest) -> Callable[[], bytes | FileChunk]:
+    def _body(self, offset: int, size: int, digest: Digest) -> Callable[[], Any]:
         """Return a function that returns the part's body for each attempt."""
         if self._upload.sha256 is None:
-            return functools.partial(self._source.stream, offset, size)
+            return self._source.stream_part(offset, size)
         block = self._source.block(offset, size)  # in order, and the hashed bytes are those that are sent
         digest.update(block)
         return lambda: block
@@ -128,7 +144,7 @@ class MultipartUpload:
         self._pool.release_memory(size)
         self._failed = self._failed or part.cancelled() or part.exception() is not None
 
-    def _send_part(self, number: int, size: int, body: Callable[[], bytes | FileChunk]) -> dict[str, Any]:
+    def _send_part(self, number: int, size: int, body: Callable[[], Any]) -> dict[str, Any]:
         params = {**self._user_params("UploadPart"), **self._place, "PartNumber": number}
         answer = self._api.call(
             "s3", "UploadPart", lambda: {**params, "Body": body()}, on_failure=self._pool.record_failure

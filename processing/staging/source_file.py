@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from processing.exceptions import StagingError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -41,6 +43,10 @@ class SourceFile:
         """Return a file-like object over the file or a range of it, for one attempt."""
         self.check_unchanged()
         return FileChunk(self, offset, self.size if size is None else size)
+
+    def stream_part(self, offset: int, size: int) -> Callable[[], FileChunk]:
+        """Return a function that returns a file-like object over a range, for each attempt."""
+        return functools.partial(self.stream, offset, size)
 
     def block(self, offset: int, size: int) -> bytes:
         """Return a range of the file. All threads may call this."""
