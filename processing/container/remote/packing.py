@@ -1,0 +1,196 @@
+"""Packed values: any Python value as a few chunks of bytes, without a copy of its arrays.
+
+A packed value is a pickle of protocol 5 and the buffers that belong to it. Arrays of NumPy, blocks of pandas, buffers
+of Arrow and storages of PyTorch stay where they are in memory, and the chunks refer to them. `unpack` refers to the
+bytes that it gets in the same way. Layout, with numbers as little-endian unsigned integers of 8 bytes:
+
+    magic (8 bytes) | size of all | size of the pickle | number of buffers
+    for each buffer: twice its size, plus 1 if it must not be changed
+    the pickle
+    for each buffer: zeros up to a multiple of 64, the buffer
+
+The module that checks a digest calls `unpack` afterwards: loading a pickle runs the code in it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import pickle
+import struct
+from typing import IO, Any, Callable, List, Sequence, Tuple, Union
+
+from . import reducers
+
+Buffer = Union[bytes, bytearray, memoryview]
+
+MAGIC = b"\x93SMPACK1"
+"""The first bytes of a packed value. No pickle begins with them."""
+
+_HEADER = struct.Struct("<8sQQQ")
+_ENTRY = struct.Struct("<Q")
+_ALIGNMENT = 64  # bytes; Arrow recommends it, and the vector instructions of NumPy profit
+_IN_BAND = 2048  # bytes; a smaller buffer costs more as a chunk of its own than its copy
+_LARGE = 1 << 16  # bytes; the pickler hands over a larger string or bytes object without a copy
+
+
+class PackingError(ValueError):
+    """Bytes that are not a packed value, or only a part of one."""
+
+
+class PackedValue:
+    """A packed value. It refers to the memory of the value's arrays: do not change them before it is written.
+
+    Attributes:
+        chunks: the bytes, in order, as one-dimensional views.
+        size: the number of all bytes.
+    """
+
+    def __init__(self, chunks: Sequence[memoryview]) -> None:
+        self.chunks = tuple(chunks)
+        self.size = sum(chunk.nbytes for chunk in self.chunks)
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """The SHA-256 of the bytes, in hexadecimal digits; computed on first use."""
+        digest = hashlib.sha256()
+        for chunk in self.chunks:
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    def write(self, file: IO[bytes]) -> None:
+        """Write the bytes to a binary file."""
+        for chunk in self.chunks:
+            file.write(chunk)
+
+    def to_bytes(self) -> bytes:
+        """Return a copy of all bytes."""
+        return b"".join(self.chunks)
+
+
+def pack(value: Any) -> PackedValue:
+    """Pack a value with cloudpickle. Functions and classes of `__main__` are in it by value.
+
+    Raises:
+        Exception: the value cannot be pickled; this is the pickler's error.
+    """
+    stream = _ChunkWriter()
+    buffers: List[memoryview] = []
+
+    def is_in_band(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < _IN_BAND:
+            return True
+        buffers.append(raw)
+        return False
+
+    _pickler_class()(stream, protocol=5, buffer_callback=is_in_band).dump(value)
+    pickled = stream.finish()
+    return PackedValue(_lay_out(pickled, buffers))
+
+
+def unpack(memory: Buffer) -> Any:
+    """Load a packed value whose origin has been checked: its pickle may run any code.
+
+    Arrays of the value refer to `memory`. They can be changed if `memory` can, and if the packed arrays could.
+
+    Args:
+        memory: all bytes of the packed value.
+
+    Raises:
+        PackingError: the bytes are not a packed value, or not all of one.
+        Exception: the pickle cannot be loaded; this is the unpickler's error.
+    """
+    view = memoryview(memory).cast("B")
+    pickled, buffers = _find_parts(view)
+    # The reducers' functions must be known under their name in pickles before a pickle is loaded.
+    reducers.register()
+    return pickle.loads(pickled, buffers=buffers)  # noqa: S301 - the caller has checked the bytes
+
+
+def _lay_out(pickled: Sequence[memoryview], buffers: Sequence[memoryview]) -> List[memoryview]:
+    """Return the chunks of a packed value."""
+    pickle_size = sum(chunk.nbytes for chunk in pickled)
+    index = b"".join(_ENTRY.pack(buffer.nbytes << 1 | buffer.readonly) for buffer in buffers)
+    offset = _HEADER.size + len(index) + pickle_size
+    body = list(pickled)
+    for buffer in buffers:
+        padding = -offset % _ALIGNMENT
+        if padding:
+            body.append(memoryview(bytes(padding)))
+        body.append(buffer)
+        offset += padding + buffer.nbytes
+    header = _HEADER.pack(MAGIC, offset, pickle_size, len(buffers))
+    return [memoryview(header + index), *body]
+
+
+def _find_parts(view: memoryview) -> Tuple[memoryview, List[memoryview]]:
+    """Return the pickle and the buffers of a packed value, as views."""
+    if view.nbytes < _HEADER.size:
+        raise PackingError("%d bytes are too few for a packed value" % view.nbytes)
+    magic, size, pickle_size, count = _HEADER.unpack_from(view)
+    if magic != MAGIC:
+        raise PackingError("the first bytes are not those of a packed value")
+    if size != view.nbytes:
+        raise PackingError("the packed value has %d bytes, but %d are here" % (size, view.nbytes))
+    offset = _HEADER.size + count * _ENTRY.size
+    if offset + pickle_size > size:
+        raise PackingError("the pickle does not end inside of the packed value")
+    entries = [entry for (entry,) in _ENTRY.iter_unpack(view[_HEADER.size : offset])]
+    pickled = view[offset : offset + pickle_size]
+    offset += pickle_size
+    buffers = []
+    for entry in entries:
+        offset += -offset % _ALIGNMENT
+        end = offset + (entry >> 1)
+        if end > size:
+            raise PackingError("a buffer does not end inside of the packed value")
+        buffer = view[offset:end]
+        buffers.append(buffer.toreadonly() if entry & 1 else buffer)
+        offset = end
+    if offset != size:
+        raise PackingError("bytes follow the last buffer of the packed value")
+    return pickled, buffers
+
+
+class _ChunkWriter:
+    """The file that a pickler writes to. It keeps references to large objects instead of copies."""
+
+    def __init__(self) -> None:
+        self._chunks: List[memoryview] = []
+        self._small = bytearray()
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        if view.nbytes < _LARGE:
+            self._small += view
+        else:
+            self._flush()
+            self._chunks.append(view)
+        return view.nbytes
+
+    def _flush(self) -> None:
+        if self._small:
+            self._chunks.append(memoryview(bytes(self._small)))
+            self._small = bytearray()
+
+    def finish(self) -> List[memoryview]:
+        """Return all that was written."""
+        self._flush()
+        return self._chunks
+
+
+@functools.lru_cache(maxsize=None)
+def _pickler_class() -> Callable[..., Any]:
+    """Return cloudpickle's pickler with the reducers of this package; cloudpickle is loaded when it is used."""
+    import cloudpickle
+
+    class ValuePickler(cloudpickle.CloudPickler):  # type: ignore[misc]
+        """A pickler that keeps tracebacks, and the memory of tensors."""
+
+        def reducer_override(self, obj: Any) -> Any:
+            """Return the reduced form of an object, or NotImplemented."""
+            reduced = reducers.reduce(obj)
+            return super().reducer_override(obj) if reduced is NotImplemented else reduced
+
+    return ValuePickler
