@@ -41,7 +41,7 @@ def test_an_object_has_its_chunks_and_its_trailer(local_session: LocalSession, s
 
 
 def test_another_content_or_size_is_refused(local_session: LocalSession) -> None:
-    """What was not written is not returned."""
+    """Bytes of another size or hash than the written ones are not returned."""
     uri = S3Uri(local_session.default_bucket(), "key")
     write_object(local_session, uri, [memoryview(b"content")])
     digest = hashlib.sha256(b"content").hexdigest()
