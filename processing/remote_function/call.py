@@ -29,12 +29,14 @@ class RemoteCall:
         settings: the settings of the remote function.
         packed: the packed function and arguments.
         program: the module of `_processing_remote` that runs them in the job.
+        manifest: further members of the manifest, for that module.
     """
 
     name: str
     settings: RemoteSettings
     packed: bytes = attrs.field(repr=False)
     program: str = "call"
+    manifest: Mapping[str, Any] = attrs.field(factory=dict)
 
     @classmethod
     def of(
@@ -54,6 +56,7 @@ class RemoteCall:
         settings = self.settings
         session = default_sessions.resolve_session(settings.sagemaker_session, settings.instance_type)
         manifest = {
+            **self.manifest,
             "program": self.program,
             "python": list(sys.version_info[:2]),
             "environment": dict(settings.environment_variables or {}),
@@ -90,14 +93,26 @@ def check_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs:
     Raises:
         ConfigurationError: they do not fit the function's signature.
     """
+    arguments_check(function)("", args, kwargs)
+
+
+def arguments_check(function: Callable[..., Any]) -> Callable[[str, tuple[Any, ...], Mapping[str, Any]], None]:
+    """Return a function that refuses arguments which do not fit a function's signature.
+
+    It takes the beginning of the message, the positional and the keyword arguments, and raises ConfigurationError.
+    """
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a function in C may have none
-        return
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise ConfigurationError(f"{function_name(function)}{signature}: {error}") from None
+        return lambda _subject, _args, _kwargs: None
+
+    def check(subject: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ConfigurationError(f"{subject}{function_name(function)}{signature}: {error}") from None
+
+    return check
 
 
 def pack(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:

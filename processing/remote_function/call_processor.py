@@ -97,14 +97,15 @@ class CallProcessor(Processor):
             ProcessingInput(call_uri, f"{_INPUTS}/call", "remote-call"),
         ]
 
-    @staticmethod
-    def own_outputs() -> list[ProcessingOutput | str]:
+    def own_outputs(self) -> list[ProcessingOutput | str]:
         """Return the outputs for the result and for the exception.
 
-        AWS does not say whether it uploads the outputs of a failed job at its end, so exceptions leave at once.
+        AWS does not say whether it uploads the outputs of a failed job at its end, so exceptions leave at once. So do
+        the results of a map, of which a job has many.
         """
+        mode = "EndOfJob" if self._manifest["program"] == "call" else "Continuous"
         return [
-            ProcessingOutput(_PLACES.result, output_name=RESULT_OUTPUT),
+            ProcessingOutput(_PLACES.result, output_name=RESULT_OUTPUT, s3_upload_mode=mode),
             ProcessingOutput(_PLACES.exception, output_name=EXCEPTION_OUTPUT, s3_upload_mode="Continuous"),
         ]
 

@@ -7,13 +7,15 @@ import functools
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from processing.exceptions import ConfigurationError, JobError
+from processing.remote_function import mapping
 from processing.remote_function.call import RemoteCall
 from processing.remote_function.futures import RemoteFuture
+from processing.remote_function.mapping import MapFutures, MapOptions
 from processing.remote_function.results import result_of
 from processing.remote_function.settings import RemoteSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from processing.job.plan import RunPlan
 
@@ -48,6 +50,44 @@ class RemoteFunction(Generic[P, T]):
         future: RemoteFuture[T] = RemoteFuture(call)
         future.started(call.start())
         return future
+
+    def map(self, *iterables: Iterable[Any], **options: Any) -> Iterator[T]:
+        """Run the function for each element of an iterable, in one job. Yield the results.
+
+        Several iterables give a call several arguments; the shortest ends the calls. All are read to their ends first.
+
+        Args:
+            *iterables: the arguments.
+            **options: `workers`, `ordered`, `return_exceptions`, `timeout`, `retries`, `retry_on`, `chunksize` and
+                `name`; see `MapOptions`.
+
+        Raises:
+            ConfigurationError: an option is not valid, or the arguments of a call do not fit the function's signature.
+        """
+        return self._mapped(mapping.positional(iterables), options)
+
+    def starmap(self, arguments: Iterable[Iterable[Any]], **options: Any) -> Iterator[T]:
+        """Run the function for each tuple of arguments, in one job. Yield the results.
+
+        Args:
+            arguments: the positional arguments of each call; read to its end first.
+            **options: the options of `map`.
+        """
+        return self._mapped(mapping.unpacked(arguments), options)
+
+    def submit_map(self, *iterables: Iterable[Any], **options: Any) -> MapFutures[T]:
+        """Start the job of a `map`, and return the futures of its calls in their order.
+
+        Args:
+            *iterables: the arguments, as for `map`.
+            **options: the options of `map`.
+        """
+        chosen = MapOptions.of(options)
+        return mapping.submit_map(self._function, self._settings, chosen, mapping.positional(iterables))
+
+    def _mapped(self, calls: Iterable[mapping.Call], options: dict[str, Any]) -> Iterator[T]:
+        chosen = MapOptions.of(options)
+        return mapping.results(mapping.submit_map(self._function, self._settings, chosen, calls), chosen)
 
     def local(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the function in this process."""

@@ -84,11 +84,19 @@ def result_of(job: ProcessingJob) -> Any:
                 f"processing job {job.job_name}: its exit message does not name a result, so none can be trusted"
             )
         return loads(verified(job, message))
+    raise failure_of(job, description)
+
+
+def failure_of(job: ProcessingJob, description: Mapping[str, Any]) -> BaseException:
+    """Return the error of a job that has ended and has not completed: its function's exception, if that is known."""
+    status, message = description["ProcessingJobStatus"], ExitMessage.of(description)
     cause = job.exception(timeout=0)
     if status == "Failed" and message is not None:
-        raise _failure(job, message, cause)
+        return _failure(job, message, cause)
     text = str(cause) if cause is not None else f"processing job {job.job_name}: {status}"
-    raise RemoteFunctionError(text, exit_code=_exit_code(description)) from cause
+    error = RemoteFunctionError(text, exit_code=_exit_code(description))
+    error.__cause__ = cause
+    return error
 
 
 def verified(job: ProcessingJob, message: ExitMessage) -> bytes:
@@ -98,14 +106,14 @@ def verified(job: ProcessingJob, message: ExitMessage) -> bytes:
         DeserializationError: they are missing, or are not the ones that the message names.
         ServiceError: S3 could not be read.
     """
-    from processing.aws.retry import is_not_found
+    from processing.aws.retry import error_code
 
     session = job.sagemaker_session
     uri = S3Uri.parse(str(job.outputs[_OUTPUT_OF[message.slot]].destination)) / message.slot
     try:
         body = get_bytes(session.api, uri, expected_owner=session.expected_owner)
     except Exception as error:
-        if is_not_found(error):
+        if error_code(error) in {"NoSuchKey", "404"}:
             raise DeserializationError(f"{uri}: the {message.slot} of job {job.job_name} is missing") from error
         raise ServiceError(f"{uri}: the {message.slot} of job {job.job_name} cannot be read: {error}") from error
     if len(body) != message.size or hashlib.sha256(body).hexdigest() != message.sha256:
@@ -115,7 +123,7 @@ def verified(job: ProcessingJob, message: ExitMessage) -> bytes:
     return body
 
 
-def loads(body: bytes) -> Any:
+def loads(body: bytes | bytearray) -> Any:
     """Return the value of a verified pickle.
 
     Raises:

@@ -33,52 +33,64 @@ class Entry(NamedTuple):
     parts: Parts
 
 
-class CallsWriter:
-    """Writer of a file of calls. The first value is the function; each further one has the arguments of a call."""
+class PackedCall(NamedTuple):
+    """A packed value, apart from the memory of the caller's objects.
+
+    Attributes:
+        key: the identity of a call.
+        chunks: the bytes, in order. Equal large chunks of several calls are one object.
+        marks: the SHA-256 of each chunk.
+    """
+
+    key: bytes
+    chunks: Tuple[bytes, ...]
+    marks: Tuple[bytes, ...]
+
+
+class CallsPacker:
+    """Maker of packed calls. It copies the chunks, and counts calls with equal arguments."""
 
     def __init__(self) -> None:
-        self._chunks: List[bytes] = []
-        self._size = 0
-        self._entries: List[Entry] = []
-        self._shared: Dict[bytes, Tuple[int, int]] = {}
+        self._shared: Dict[bytes, bytes] = {}
         self._seen: Dict[bytes, int] = {}
 
-    def add(self, chunks: Iterable[memoryview]) -> bytes:
-        """Add the chunks of a packed value, and return its key. The chunks are copied."""
-        digest = hashlib.sha256()
-        parts = []
+    def pack(self, chunks: Iterable[memoryview]) -> PackedCall:
+        """Return the packed call of these chunks."""
+        kept, marks = [], []
         for chunk in chunks:
             mark = hashlib.sha256(chunk).digest()
-            digest.update(mark)
-            parts.append(self._share(mark, chunk))
-        content = digest.digest()
+            marks.append(mark)
+            kept.append(bytes(chunk) if chunk.nbytes < _SHARED_BYTES else self._shared_copy(mark, chunk))
+        content = b"".join(marks)
         earlier = self._seen.get(content, 0)
         self._seen[content] = earlier + 1
         key = hashlib.sha256(content + b"%d" % earlier).digest()[:16]
-        self._entries.append(Entry(key, tuple(parts)))
-        return key
+        return PackedCall(key, tuple(kept), tuple(marks))
 
-    def _share(self, mark: bytes, chunk: memoryview) -> Tuple[int, int]:
-        if chunk.nbytes < _SHARED_BYTES:
-            return self._append(bytes(chunk))
+    def _shared_copy(self, mark: bytes, chunk: memoryview) -> bytes:
         if mark not in self._shared:
-            self._shared[mark] = self._append(bytes(chunk))
+            self._shared[mark] = bytes(chunk)
         return self._shared[mark]
 
-    def _append(self, data: bytes) -> Tuple[int, int]:
-        place = (self._size, len(data))
-        self._chunks.append(data)
-        self._size += len(data)
-        return place
 
-    def chunks(self) -> List[bytes]:
-        """Return the content of the file, in pieces."""
-        index = bytearray()
-        for key, parts in self._entries:
-            index += _ENTRY.pack(key, len(parts))
-            for part in parts:
-                index += _PART.pack(*part)
-        return [*self._chunks, bytes(index), _FOOTER.pack(self._size, len(self._entries))]
+def calls_file(function: PackedCall, calls: Iterable[PackedCall]) -> List[bytes]:
+    """Return the content of a file of calls, in pieces."""
+    pieces: List[bytes] = []
+    places: Dict[bytes, Tuple[int, int]] = {}
+    index, size, count = bytearray(), 0, 0
+    for packed in (function, *calls):
+        index += _ENTRY.pack(packed.key, len(packed.chunks))
+        count += 1
+        for chunk, mark in zip(packed.chunks, packed.marks):  # noqa: B905 - Python 3.8 has no `strict`
+            place = places.get(mark)
+            if place is None:
+                place = (size, len(chunk))
+                pieces.append(chunk)
+                size += len(chunk)
+                if len(chunk) >= _SHARED_BYTES:
+                    places[mark] = place
+            index += _PART.pack(*place)
+    return [*pieces, bytes(index), _FOOTER.pack(size, count)]
 
 
 class CallsReader:

@@ -1,0 +1,149 @@
+"""The program of a map's job: runs this host's share of the calls in worker processes.
+
+Call i belongs to host i modulo the number of hosts. The job succeeds if each call has an outcome: the exception of a
+call is one. A job that failed for it would stop its other hosts in the midst of their calls.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from typing import Any, Dict, Tuple, Union
+
+from . import call, exceptions, packing
+from .calls import CallsReader
+from .segments import SegmentWriter, token
+from .worker import ERROR, VALUE, Buffers, Executed, Program
+from .workers import Limits, Outcome, Workers
+
+_STOPPED = 128 + signal.SIGTERM
+"""The exit code of a host that was stopped, as in a shell."""
+
+
+def main(places: Any, manifest: Dict[str, Any], _folder: str) -> None:
+    """Run this host's share of a verified map, and end the process with its exit code.
+
+    Args:
+        places: the paths of the job, `boot.Places`.
+        manifest: the verified manifest. Its member `map` has the fields of `Limits`.
+        _folder: the folder of the unpacked bundle.
+    """
+    host, number, count = _read_hosts(places.resources)
+    writer = SegmentWriter(os.path.join(places.result, host), host, emit)  # noqa: PTH118 - a host uses no pathlib
+    with tempfile.TemporaryDirectory() as folder:
+        share = _Share(CallsReader(places.call, manifest["start"]), writer, Limits(**manifest["map"]), folder)
+        code = share.run(number, count)
+    write_message(places.message, token(writer.close()) + "\n")
+    sys.exit(code)
+
+
+class _Share:
+    """The calls of one host."""
+
+    def __init__(self, reader: CallsReader, writer: SegmentWriter, limits: Limits, folder: str) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._stopped = False
+        self._workers = Workers(self._load, limits, self._store, folder)
+
+    def run(self, number: int, count: int) -> int:
+        """Run the calls of host `number` of `count`, counted from 0. Return the exit code."""
+        signal.signal(signal.SIGTERM, self._stop)
+        for position in range(number, len(self._reader.calls), count):
+            self._workers.add(position, position)
+        while self._workers.unfinished and not self._stopped:
+            self._workers.step(self._writer.seconds_left)
+            self._writer.flush_if_due()
+        self._workers.close()
+        if self._stopped:
+            return _STOPPED
+        return 1 if self._workers.cannot_start else 0
+
+    def _stop(self, _number: int, _frame: object) -> None:
+        self._stopped = True
+
+    def _store(self, outcome: Outcome) -> None:
+        key = self._reader.calls[outcome.call].key
+        if outcome.path is None:
+            self._writer.add(outcome.call, key, outcome.kind, outcome.attempts, outcome.data)
+        else:
+            self._writer.add_file(outcome.call, key, outcome.kind, outcome.attempts, outcome.path)
+
+    def _load(self) -> Union[Program, bytes]:
+        try:
+            function, retry_on = packing.unpack(self._reader.read(self._reader.function.parts))
+        except BaseException as error:  # noqa: BLE001 - code of the user runs while it is loaded
+            return packed_error(error)
+
+        def execute(position: int) -> Executed:
+            def arguments() -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
+                loaded: Tuple[Tuple[Any, ...], Dict[str, Any]] = packing.unpack(self._read(position))
+                return loaded
+
+            return run_call("call %d" % position, function, arguments, retry_on)
+
+        return Program(execute)
+
+    def _read(self, position: int) -> bytearray:
+        return self._reader.read(self._reader.calls[position].parts)
+
+
+def run_call(name: str, function: Any, arguments: Any, retry_on: Tuple[Any, ...]) -> Executed:
+    """Run one call, and return its packed value or exception.
+
+    Args:
+        name: the call's name in the job's log.
+        function: the user's function.
+        arguments: returns its positional and keyword arguments.
+        retry_on: the classes of exceptions for which a call may be repeated.
+    """
+    try:
+        args, kwargs = arguments()
+        return Executed(VALUE, packed(call.collected(function(*args, **kwargs))))
+    except BaseException as error:  # noqa: BLE001 - a worker outlives every exception of a call, `sys.exit` included
+        summary = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()[-1:]
+        emit("remote-function %s raised %s" % (name, "".join(summary)))
+        return Executed(ERROR, packed_error(error), isinstance(error, retry_on))
+
+
+def packed(value: Any) -> Buffers:
+    """Return a packed value."""
+    return packing.pack(value).chunks
+
+
+def packed_error(error: BaseException) -> bytes:
+    """Return an exception as one line of JSON with its type, text and exit code, and its pickle if it has one."""
+    text = "".join(traceback.format_exception_only(type(error), error)).strip()
+    details: Dict[str, Any] = {"type": type(error).__name__, "text": text}
+    if isinstance(error, SystemExit):
+        details["code"] = call.exit_code(error)
+    try:
+        body = exceptions.dumps(error)
+    except Exception:  # noqa: BLE001 - any object may be in an exception
+        body = b""
+    return json.dumps(details).encode() + b"\n" + body
+
+
+def emit(line: str) -> None:
+    """Write a line to the job's log in one piece, whatever other processes write to it."""
+    sys.stdout.flush()
+    os.write(1, line.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def write_message(path: str, text: str) -> None:
+    """Write the exit message of this host."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - as above
+    with open(path, "w", encoding="ascii") as file:  # noqa: PTH123 - as above
+        file.write(text)
+
+
+def _read_hosts(path: str) -> Tuple[str, int, int]:
+    """Return the name of this host, its position, and the number of hosts."""
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - as above
+        resources = json.load(file)
+    hosts = resources["hosts"]
+    return resources["current_host"], hosts.index(resources["current_host"]), len(hosts)

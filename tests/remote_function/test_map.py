@@ -1,0 +1,148 @@
+"""`map` on the embedded engine: many calls in one job."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from processing import ConfigurationError, RemoteFunctionError
+from processing.remote_function import remote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from processing import LocalSession
+
+
+def _jobs(session: LocalSession) -> int:
+    answer = session.client("sagemaker").list_processing_jobs()
+    return len(answer["ProcessingJobSummaries"])
+
+
+def test_a_map_is_one_job_of_several_hosts(local_session: LocalSession) -> None:
+    """A hundred calls on three instances are one job, and the results are in order of the calls."""
+
+    @remote(instance_type="local", instance_count=3, sagemaker_session=local_session)
+    def add(x: int, y: int) -> tuple[int, str]:
+        import json
+        from pathlib import Path
+
+        host = json.loads(Path("/opt/ml/config/resourceconfig.json").read_text())["current_host"]
+        return x + y, host
+
+    results = list(add.map(range(100), range(100, 300), workers=2))
+    assert [value for value, _ in results] == [number + number + 100 for number in range(100)]
+    assert [host for _, host in results] == [f"algo-{number % 3 + 1}" for number in range(100)]
+    assert _jobs(local_session) == 1
+
+
+def test_each_call_has_its_own_outcome(local_session: LocalSession) -> None:
+    """An exception, `sys.exit`, a death and a time-out end their own calls; the other calls have values."""
+
+    @remote(instance_type="local", sagemaker_session=local_session)
+    def call(kind: str) -> Any:
+        import time
+
+        if kind == "raise":
+            raise LookupError("the user's own")
+        if kind == "exit":
+            sys.exit(3)
+        if kind == "die":
+            os._exit(7)
+        if kind == "sleep":
+            time.sleep(600)
+        if kind == "unpicklable":
+            return (each for each in [lambda: sys.stdin])
+        return kind.upper()
+
+    kinds = ["a", "raise", "exit", "die", "sleep", "b"]
+    futures = call.submit_map(kinds, workers=2, timeout=2.0)
+    concurrent.futures.wait(futures)
+    assert [future.exception() is None for future in futures] == [True, False, False, False, False, True]
+    assert (futures[0].result(), futures[5].result()) == ("A", "B")
+    with pytest.raises(LookupError, match="the user's own"):
+        futures[1].result()
+    exited, died = futures[2].exception(), futures[3].exception()
+    assert isinstance(exited, RemoteFunctionError)
+    assert exited.exit_code == 3
+    assert isinstance(died, RemoteFunctionError)
+    assert died.exit_code == 7
+    with pytest.raises(TimeoutError, match="call 4 of call"):
+        futures[4].result()
+    assert futures.job is not None
+    assert futures.job.status == "Completed"
+
+
+def test_return_exceptions_and_starmap(local_session: LocalSession) -> None:
+    """`return_exceptions=True` yields the user's own exceptions in the places of results."""
+
+    @remote(instance_type="local", sagemaker_session=local_session)
+    def divide(x: float, y: float) -> float:
+        return x / y
+
+    first, second, third = divide.starmap([(1, 2), (1, 0), (3, 1)], return_exceptions=True)
+    assert (first, third) == (0.5, 3.0)
+    assert isinstance(second, ZeroDivisionError)
+
+
+def test_a_generator_is_read_to_its_end_first(local_session: LocalSession) -> None:
+    """A generator that fails while it is read starts no job, and one without elements needs none."""
+
+    @remote(instance_type="local", sagemaker_session=local_session)
+    def double(x: int) -> int:
+        return 2 * x
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise OSError("the source has ended")
+
+    with pytest.raises(OSError, match="the source has ended"):
+        double.map(broken())
+    assert list(double.map([])) == []
+    assert double.submit_map([]).job is None
+    assert _jobs(local_session) == 0
+
+
+BAD = {
+    "workers": 0,
+    "ordered": "yes",
+    "return_exceptions": 1,
+    "timeout": -1,
+    "retries": -1,
+    "retry_on": "plattform",
+    "chunksize": 0,
+    "name": "",
+    "chunk_size": 1,
+}
+
+
+@pytest.mark.parametrize(("option", "value"), BAD.items(), ids=BAD)
+def test_options_are_checked_first(local_session: LocalSession, option: str, value: Any) -> None:
+    """A wrong option is refused by its name before anything is uploaded."""
+
+    @remote(instance_type="local", sagemaker_session=local_session)
+    def double(x: int) -> int:
+        return 2 * x
+
+    with pytest.raises(ConfigurationError, match=option):
+        double.map([1], **{option: value})
+
+
+def test_arguments_are_checked_first(local_session: LocalSession) -> None:
+    """A call whose arguments do not fit the signature is named, and no job starts."""
+
+    @remote(instance_type="local", sagemaker_session=local_session)
+    def double(x: int) -> int:
+        return 2 * x
+
+    with pytest.raises(ConfigurationError, match="call 1 of double"):
+        double.starmap([(1,), (1, 2)])
+    with pytest.raises(ConfigurationError, match="map"):
+        double.map()
+    with pytest.raises(ConfigurationError, match="map"):
+        double.map(7)  # type: ignore[arg-type]
+    assert _jobs(local_session) == 0
