@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from processing.container import overlay
+from wheels import make_wheel
 
 
 @pytest.fixture
@@ -28,17 +28,7 @@ def over(python: Path, folder: Path) -> Path:
 
 def wheel(folder: Path, version: str) -> Path:
     """A package, its version in its file."""
-    path = folder / f"versioned-{version}-py3-none-any.whl"
-    files = {
-        "versioned.py": f"VERSION = {version!r}\n",
-        f"versioned-{version}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: versioned\nVersion: {version}\n",
-        f"versioned-{version}.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    files[f"versioned-{version}.dist-info/RECORD"] = "".join(f"{name},,\n" for name in files)
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
-    return path
+    return make_wheel(folder, "versioned", version)
 
 
 def install(python: Path, *what: Path | str) -> str:
