@@ -98,8 +98,8 @@ def image_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("image")
     subprocess.run([sys.executable, "-I", overlay.__file__, root / "python"], check=True)
     python = root / "python" / "bin" / "python"
-    install = [python, "-m", "pip", "install", "-q", "--no-index", "--disable-pip-version-check"]
-    subprocess.run([*install, make_wheel(root, "lower", "1.0")], check=True)
+    install = [str(python), "-m", "pip", "install", "-q", "--no-index", "--disable-pip-version-check"]
+    subprocess.run([*install, str(make_wheel(root, "lower", "1.0"))], check=True)
     return python
 
 
@@ -175,7 +175,7 @@ def test_uv_installs_where_pip_is_missing(bare_image: Image, wheels: Path) -> No
 def test_uv_keeps_the_packages_of_the_image_too(bare_image: Image, wheels: Path) -> None:
     """uv, which ignores packages below an environment, is told of them, and a conflict names the package."""
     install = [str(_UV), "pip", "install", "-q", "--offline", "--python", str(bare_image.python)]
-    subprocess.run([*install, make_wheel(bare_image.jobs, "lower", "1.0")], check=True)
+    subprocess.run([*install, str(make_wheel(bare_image.jobs, "lower", "1.0"))], check=True)
     path = f"{Path(str(_UV)).parent}:/usr/bin:/bin"
     lines = ["--no-index", f"--find-links {wheels}", "upper"]
     captured = capture_environment(written(bare_image.jobs / "requirements.txt", *lines))
