@@ -46,6 +46,7 @@ _HANDLERS = {
 _REMOTE_S3 = ("processing.local.handlers.remote_s3", "RemoteS3Handler")
 _VALIDATION_ERRORS = {
     "sagemaker": "ValidationException",
+    "sagemaker-runtime": "ValidationError",
     "logs": "InvalidParameterException",
     "cloudwatch": "ValidationError",
     "sqs": "InvalidParameterValue",

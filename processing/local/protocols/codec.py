@@ -4,8 +4,9 @@ Requests do not name their protocol, so the codec derives it, in this order:
 
 1. The host, or else the signature, names the service. S3 is always REST-XML, since its bodies have any content type.
 2. The header X-Amz-Target means JSON, and names the service and the operation.
-3. A form with the field Action means the query protocol.
-4. Everything else, if it is for no known service, is REST-XML.
+3. A path of SageMaker Runtime, in a request that is signed for SageMaker, means REST-JSON.
+4. A form with the field Action means the query protocol.
+5. Everything else, if it is for no known service, is REST-XML.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from urllib.parse import unquote
 import attrs
 
 from processing.local.errors import ApiError
-from processing.local.protocols import aws_json, query, rest_xml, sigv2
+from processing.local.protocols import aws_json, query, rest_json, rest_xml, sigv2
 from processing.local.protocols.message import CLIENT_HOST, ENGINE_DOMAIN, OperationCall, Request, Response
 from processing.request.service_model import service_model
 
@@ -37,7 +38,7 @@ _PATH_OF_OTHERS = re.compile(r"/?|/\d{12}/[\w.-]+")
 _SIGNING_NAMES = {"monitoring": "cloudwatch", "tagging": "resourcegroupstaggingapi"}
 """boto3's names of the services whose signing name differs."""
 
-_SERVICES = _JSON_SERVICES | _QUERY_SERVICES | {rest_xml.SERVICE}
+_SERVICES = _JSON_SERVICES | _QUERY_SERVICES | {rest_xml.SERVICE, rest_json.SERVICE}
 
 
 class _Identification(NamedTuple):
@@ -46,7 +47,7 @@ class _Identification(NamedTuple):
     The operation is "" if the request does not name it. An operation of S3 follows from the whole request.
     """
 
-    protocol: Literal["json", "query", "rest", "unknown"]
+    protocol: Literal["json", "query", "rest", "rest-json", "unknown"]
     service: str
     operation: str = ""
 
@@ -80,6 +81,8 @@ def _identify(request: Request) -> _Identification:
     target = aws_json.target_of(request)
     if target is not None and service != rest_xml.SERVICE:
         return _Identification("json", aws_json.TARGETS.get(target[0], service or target[0]), target[1])
+    if rest_json.is_request(request, service):
+        return _Identification("rest-json", rest_json.SERVICE, rest_json.operation_of(request))
     if service is None or service in _QUERY_SERVICES:
         form = query.form_of(request)
         if "Action" in form:
@@ -107,7 +110,9 @@ def _decode_call(named: _Identification, request: Request) -> OperationCall:
     if protocol == "rest":
         return OperationCall(service, *rest_xml.decode(request))
     params: dict[str, Any] = {}
-    if protocol == "json" and service in _JSON_SERVICES:
+    if protocol == "rest-json":
+        params = rest_json.decode(request)
+    elif protocol == "json" and service in _JSON_SERVICES:
         params = aws_json.decode(service, operation, request)
     elif protocol == "query" and service in _QUERY_SERVICES:
         params = query.decode(service, operation, query.form_of(request))
@@ -132,6 +137,8 @@ def signing_name_of(request: Request) -> str | None:
         service = aws_json.TARGETS.get(target[0], service)
     if service not in _SERVICES:
         return None
+    if service == rest_json.SERVICE:
+        return rest_json.SIGNING_NAME
     return next((signing for signing, name in _SIGNING_NAMES.items() if name == service), service)
 
 
@@ -190,6 +197,8 @@ def _encode(
 ) -> Response:
     if protocol == "json":
         return aws_json.encode(result, request)
+    if protocol == "rest-json":
+        return rest_json.encode(call.operation, result)
     if protocol == "query":
         return query.encode(call.service, call.operation, result, request_id)
     return rest_xml.encode(call.operation, result, request.method)
@@ -199,6 +208,8 @@ def _encode_error(error: ApiError, request: Request, request_id: str) -> Respons
     target, service = aws_json.target_of(request), _service_of(request)
     if service == rest_xml.SERVICE:
         return rest_xml.encode_error(error, request, request_id)
+    if rest_json.is_request(request, service):
+        return rest_json.encode_error(error)
     service = service if target is None else aws_json.TARGETS.get(target[0])
     content_type = request.headers.get("content-type", "")
     if _is_cbor(request) or "x-amz-target" in request.headers or "json" in content_type or _speaks_json(service):

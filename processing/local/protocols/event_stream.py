@@ -53,18 +53,25 @@ class EventStreamBody(io.RawIOBase):
 
     Args:
         events: the events. They are closed with the body.
-        initial: the answer's members beside the stream.
+        initial: the answer's members beside the stream; None if they are in the answer's headers.
         encode: encodes the members of an event.
         content_type: the content type of an encoded event.
+        message_member: the member of the service's errors for their message.
     """
 
     def __init__(
-        self, events: Events, initial: Mapping[str, Any], encode: Callable[[Any], bytes], content_type: str
+        self,
+        events: Events,
+        initial: Mapping[str, Any] | None,
+        encode: Callable[[Any], bytes],
+        content_type: str,
+        message_member: str = "message",
     ) -> None:
         self._events = events
         self._encode = encode
         self._content_type = content_type
-        self._waiting = self._message("event", INITIAL, initial)
+        self._message_member = message_member
+        self._waiting = b"" if initial is None else self._message("event", INITIAL, initial)
         self._ended = False
 
     def readable(self) -> bool:
@@ -99,7 +106,7 @@ class EventStreamBody(io.RawIOBase):
             pass
         except ApiError as error:
             self._ended = True
-            return self._message("exception", error.code, {"message": error.message})
+            return self._message("exception", error.code, {self._message_member: error.message, **error.details})
         self._ended = True
         return b""
 
