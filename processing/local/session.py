@@ -342,7 +342,8 @@ def _settings(whole: EngineSettings | None, parts: dict[str, Any]) -> EngineSett
 def _check_paths(request: ProcessingRequest, pending: PendingUploads, engine: Engine) -> None:
     """Refuse code with a path below /opt/ml in it: without a sandbox it would not find its files there."""
     from processing.local.jobs.description import with_defaults
-    from processing.local.jobs.fixed_paths import EngineCode, message, problem_in_request
+    from processing.local.jobs.fixed_paths import EngineCode, message, problem_in_objects
+    from processing.local.jobs.workload import processing_workload
     from processing.local.sandboxes.rewriting import literal_paths
 
     # The messages for these have the user's own paths.
@@ -351,7 +352,8 @@ def _check_paths(request: ProcessingRequest, pending: PendingUploads, engine: En
     for path, body in [*scripts, *pending.scripts]:
         for number, line in literal_paths(path, body)[:1]:
             raise EngineError(message(path, number, line))
-    problem = problem_in_request(with_defaults(request.to_boto()), _CodeToUpload(pending, EngineCode(engine)))
+    workload = processing_workload(with_defaults(request.to_boto()))
+    problem = problem_in_objects(workload.words, workload.inputs, _CodeToUpload(pending, EngineCode(engine)))
     if problem is not None:
         raise EngineError(problem)
 

@@ -431,22 +431,6 @@ def test_the_outbox_is_pruned_by_and_by(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(store.outbox.transitions_after(0)) == 10
 
 
-def test_a_folder_of_the_version_before_gets_an_outbox(tmp_path: Path) -> None:
-    """Its jobs stay, and their further changes are delivered."""
-    store = JobStore(tmp_path)
-    job = note_job(store, "old", ["queue:q"])
-    store.close()
-    with sqlite3.connect(tmp_path / "jobs.sqlite3") as connection:
-        for index in ("creation_and_filters", "status_and_creation", "modification"):
-            connection.execute(f"DROP INDEX jobs_by_{index}")
-        connection.execute("CREATE INDEX jobs_by_creation ON jobs (created, id)")
-        connection.executescript("DROP TABLE events; DROP TABLE deliveries; PRAGMA user_version=1")
-    connection.close()
-    store = JobStore(tmp_path)
-    store.record_host_end(job, 1, HostEnd("completed"), NOW)
-    assert [change.job[3] for change in store.outbox.transitions_after(0)] == ["Completed"]
-
-
 # --- callbacks
 
 

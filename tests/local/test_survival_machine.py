@@ -20,6 +20,7 @@ from processing.container.contract import TERMINAL
 from processing.local.errors import ApiError
 from processing.local.stores import database
 from processing.local.stores.jobs import HostEnd, JobQuery, JobStore
+from processing.local.stores.tags import TagStore
 
 if TYPE_CHECKING:
     import sqlite3
@@ -153,6 +154,10 @@ class Delete:
         return True
 
 
+def _tags(store: JobStore) -> TagStore:
+    return TagStore(store._database.path.parent)
+
+
 @attrs.frozen
 class Tag:
     name: str
@@ -161,9 +166,9 @@ class Tag:
 
     def carry_out(self, store: JobStore, _now: int) -> None:
         if self.value is None:
-            store.delete_tags(f"arn:{self.name}", [self.key])
+            _tags(store).delete(f"arn:{self.name}", [self.key])
         else:
-            store.add_tags(f"arn:{self.name}", {self.key: self.value})
+            _tags(store).add(f"arn:{self.name}", {self.key: self.value})
 
     def expect(self, model: Model, _now: int) -> bool:
         if self.name not in model:
@@ -355,7 +360,7 @@ class JobStoreMachine(RuleBasedStateMachine):
         for record in self._records():
             hosts = [host.outcome for host in self.store.hosts(record.id)]
             said = [change.job[3] for change in self.store.outbox.transitions_after(0) if change.job[0] == record.id]
-            tags = self.store.tags(record.arn)
+            tags = _tags(self.store).tags(record.arn)
             times = {"started": record.started, "ended": record.ended, "modified": record.modified}
             found[record.name] = Job(record.name, record.status, hosts, record.created, tags, said, **times)
         return found

@@ -1,11 +1,11 @@
-"""Handler for the Resource Groups Tagging API. It finds jobs, the only resources that the engine can tag."""
+"""Handler for the Resource Groups Tagging API. It finds SageMaker's resources, which the engine can tag."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from processing.local.errors import ApiError
-from processing.local.stores.jobs import JobStore
+from processing.local.stores.tags import TagStore
 
 if TYPE_CHECKING:
     from processing.local.context import EngineContext
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 MAX_PAGE = 100
-_TYPES = frozenset({"sagemaker", "sagemaker:processing-job"})
+_SERVICE = "sagemaker"
 
 
 class TaggingHandler:
@@ -27,11 +27,11 @@ class TaggingHandler:
     """
 
     def __init__(self, engine: EngineContext) -> None:
-        self._jobs = JobStore(engine.home)
+        self._tags = TagStore(engine.home)
         self.operations: dict[str, Operation] = {"GetResources": self.get_resources}
 
     def get_resources(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Return a page of jobs with their tags. The token is the last ARN of the page before."""
+        """Return a page of resources with their tags. The token is the last ARN of the page before."""
         arns = params.get("ResourceARNList")
         if arns and any(params.get(name) for name in ("TagFilters", "ResourceTypeFilters", "ResourcesPerPage")):
             raise _invalid("ResourceARNList cannot be specified with any other parameter.")
@@ -40,11 +40,13 @@ class TaggingHandler:
         size = params.get("ResourcesPerPage") or MAX_PAGE
         if not 1 <= size <= MAX_PAGE:
             raise _invalid(f"ResourcesPerPage must be between 1 and {MAX_PAGE}.")
-        types = params.get("ResourceTypeFilters")
-        if types and _TYPES.isdisjoint(types):
+        types = params.get("ResourceTypeFilters") or []
+        ours = [name for service, _, name in (each.partition(":") for each in types) if service == _SERVICE]
+        if types and not ours:
             return {"ResourceTagMappingList": [], "PaginationToken": ""}
         filters = [(entry["Key"], entry.get("Values") or []) for entry in params.get("TagFilters") or ()]
-        found = self._jobs.find_tagged(filters, size + 1, params.get("PaginationToken") or "", arns)
+        token = params.get("PaginationToken") or ""
+        found = self._tags.find(filters, size + 1, token, arns, [] if "" in ours else ours)
         page = [
             {"ResourceARN": arn, "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
             for arn, tags in found[:size]

@@ -14,7 +14,7 @@ import json
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -100,22 +100,27 @@ def overlap(path: str, other: str) -> bool:
     return first.startswith(second) or second.startswith(first)
 
 
-def shares_place(item: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
-    """Return whether the LocalPath of an input or output overlaps with another one: one mount would hide the other."""
-    others = [other for other in (*inputs(request), *outputs(request)) if other is not item]
-    return any(overlap(item["LocalPath"], other["LocalPath"]) for other in others)
+def shares_place(item: Mapping[str, Any], items: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether the LocalPath of an input or output overlaps with another one: one mount would hide the other.
+
+    Args:
+        item: the input or output.
+        items: all inputs and outputs of the host.
+    """
+    return any(overlap(item["LocalPath"], other["LocalPath"]) for other in items if other is not item)
 
 
-def is_in_place(item: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
-    """Return whether the job writes an output directly to its folder on this machine."""
-    return is_file_uri(item["S3Uri"]) and not shares_place(item, request)
+def is_in_place(item: Mapping[str, Any], items: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether the job writes an output directly to its folder on this machine: see `shares_place`."""
+    return is_file_uri(item["S3Uri"]) and not shares_place(item, items)
 
 
 class HostData:
     """The inputs of one host, and the directories of its outputs.
 
     Args:
-        request: the job's request.
+        inputs: the inputs, each with the members of a processing job's S3Input.
+        outputs: the outputs, each with the members of a processing job's S3Output.
         ml_root: the directory that the job sees as /opt/ml.
         number: the host's number, from 1.
         count: the number of the job's hosts.
@@ -127,9 +132,17 @@ class HostData:
     """
 
     def __init__(
-        self, request: Mapping[str, Any], ml_root: str, number: int, count: int, objects: ObjectSource, check: Check
+        self,
+        inputs: Sequence[Mapping[str, Any]],
+        outputs: Sequence[Mapping[str, Any]],
+        ml_root: str,
+        number: int,
+        count: int,
+        objects: ObjectSource,
+        check: Check,
     ) -> None:
-        self._request = request
+        self._inputs = inputs
+        self._outputs = outputs
         self._ml_root = ml_root
         self._number = number
         self._count = count
@@ -149,16 +162,16 @@ class HostData:
             DataError: an input cannot be fetched.
         """
         binds: list[Bind] = []
-        for item in inputs(self._request):
+        for item in self._inputs:
             if item.get("S3InputMode") == "Pipe":
                 self.streams.append(self._stream(item))
             else:
                 binds.extend(self._fetch_input(item))
-        for item in outputs(self._request):
+        for item in self._outputs:
             self._make_directory(item["LocalPath"])
             if is_file_uri(item["S3Uri"]):
                 path = _make_output_directory(file_path(item["S3Uri"]))
-                if is_in_place(item, self._request):
+                if is_in_place(item, (*self._inputs, *self._outputs)):
                     binds.append(Bind(path, item["LocalPath"], read_only=False))
         return binds
 
@@ -172,7 +185,7 @@ class HostData:
         whole = item["S3DataType"] == "S3Prefix" and is_file_uri(item["S3Uri"]) and not self._sharded(item)
         if whole:
             bind = _bind_input(file_path(item["S3Uri"]), item["LocalPath"])
-            if not shares_place(item, self._request):
+            if not shares_place(item, (*self._inputs, *self._outputs)):
                 return [bind]
         for source in self._sources(item, may_be_empty=whole):
             self._check()

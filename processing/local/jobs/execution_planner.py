@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -16,17 +16,15 @@ from processing.local import limits, sandboxes
 from processing.local.errors import ApiError
 from processing.local.import_path import search_path
 from processing.local.jobs import events
-from processing.local.jobs.description import selected_instances
 from processing.local.jobs.execution_plan import ExecutionPlan, RemoteS3Options
 from processing.local.jobs.gateway_options import MASKS_VARIABLE, gateway_options
 from processing.local.jobs.host_processes import machine_environment
 from processing.local.jobs.project_paths import needed_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from processing.local.context import EngineContext
     from processing.local.interpreter import Interpreter
+    from processing.local.jobs.workload import Workload
     from processing.local.settings import EngineSettings
 
 logger = logging.getLogger(__name__)
@@ -41,12 +39,12 @@ _CREDENTIAL_FILES = (
 """The variables that name files with AWS credentials."""
 
 
-def make_execution_plan(engine: EngineContext, request: Mapping[str, Any]) -> ExecutionPlan:
-    """Return the execution plan of a job.
+def make_execution_plan(engine: EngineContext, workload: Workload) -> ExecutionPlan:
+    """Return the execution plan of a job or an endpoint.
 
     Args:
-        engine: the engine that runs the job.
-        request: the job's request, with its defaults.
+        engine: the engine that runs it.
+        workload: the job or the endpoint.
 
     Raises:
         ApiError: `ValidationException`, a setting names something that does not exist or does not work here.
@@ -54,17 +52,16 @@ def make_execution_plan(engine: EngineContext, request: Mapping[str, Any]) -> Ex
     try:
         settings = attrs.evolve(engine.settings, s3_endpoint=engine.settings.remote_s3_endpoint)
         sandbox = sandboxes.sandbox_for(settings)
-        python = None if sandbox.runs_image else settings.interpreter(request["AppSpecification"]["ImageUri"])
+        python = None if sandbox.runs_image else settings.interpreter(workload.image)
         settings.check_sinks()
     except (ConfigurationError, EngineError) as error:
         raise ApiError("ValidationException", str(error)) from error
-    _check_code(engine, settings, sandbox, request)
-    isolated = bool((request.get("NetworkConfig") or {}).get("EnableNetworkIsolation"))
+    _check_code(engine, settings, sandbox, workload)
     enforced, warnings = _limits(settings, sandbox)
-    if isolated and not sandbox.isolates_network:
+    if workload.isolated and not sandbox.isolates_network:
         warnings.append(f"The {sandbox.name} sandbox cannot keep a job from the network.")
     if python is not None:
-        _warn_of_other_python(python, request["AppSpecification"]["ImageUri"])
+        _warn_of_other_python(python, workload.image)
     _announce(python, sandbox, warnings)
     masks = _credential_files()
     return ExecutionPlan(
@@ -73,27 +70,27 @@ def make_execution_plan(engine: EngineContext, request: Mapping[str, Any]) -> Ex
         sample=settings.sample,
         sandbox=sandbox.state(),
         python=python,
-        gpus=selected_instances(request)[0] == "local_gpu",
+        gpus=workload.instance_type == "local_gpu",
         limits=enforced,
         memory=None if settings.memory_gb is None else int(settings.memory_gb * limits.GIB),
-        gateway=None if isolated else gateway_options(engine.home, engine.region, settings, request, masks),
+        gateway=None if workload.isolated else gateway_options(engine.home, engine.region, settings, workload, masks),
         environment=_environment(python, engine.region),
         masks=masks,
-        kept=[] if python is None else needed_paths(engine.home, python, request),
+        kept=[] if python is None else needed_paths(engine.home, python, workload),
         s3=_remote_s3(settings, engine.region),
         events=events.sinks(settings.events_file, settings.events_queue),
     )
 
 
 def _check_code(
-    engine: EngineContext, settings: EngineSettings, sandbox: sandboxes.Sandbox, request: Mapping[str, Any]
+    engine: EngineContext, settings: EngineSettings, sandbox: sandboxes.Sandbox, workload: Workload
 ) -> None:
     """Refuse code with paths that its sandbox cannot offer. Code in another S3 is searched when the job starts."""
     if sandbox.mounts or settings.remote_s3_endpoint is not None:
         return
-    from processing.local.jobs.fixed_paths import EngineCode, problem_in_request
+    from processing.local.jobs.fixed_paths import EngineCode, problem_in_objects
 
-    problem = problem_in_request(request, EngineCode(engine))
+    problem = problem_in_objects(workload.words, workload.inputs, EngineCode(engine))
     if problem is not None:
         raise ApiError("ValidationException", problem)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from processing.container.contract import relative_name
 from processing.local.errors import ApiError
-from processing.local.jobs.data import file_path, inputs, is_file_uri, split_uri
+from processing.local.jobs.data import file_path, is_file_uri, split_uri
 from processing.local.sandboxes.rewriting import literal_paths
 
 if TYPE_CHECKING:
@@ -50,35 +50,36 @@ class CodeStore(Protocol):
         """Return an object's content; None if it cannot be read."""
 
 
-def problem_in_request(request: Mapping[str, Any], store: CodeStore) -> str | None:
+def problem_in_objects(words: Sequence[str], inputs: Iterable[Mapping[str, Any]], store: CodeStore) -> str | None:
     """Return the problem of a job's code that already exists; None if there is none.
 
     Args:
-        request: the job's request, with its defaults.
+        words: the command line of the job.
+        inputs: the job's inputs, each with the members of a processing job's S3Input.
         store: the job's objects.
     """
     files: dict[str, Read] = {}
-    for item in inputs(request):
+    for item in inputs:
         if item.get("S3InputMode", "File") != "File" or item["S3DataType"] != "S3Prefix":
             continue
         if is_file_uri(item["S3Uri"]):
             files.update(_files_on_disk(file_path(item["S3Uri"]), item["LocalPath"], _LISTED))
         else:
             files.update(_objects(store, *split_uri(item["S3Uri"]), item["LocalPath"]))
-    return _problem(_words(request), files)
+    return _problem(words, files)
 
 
-def problem_on_disk(request: Mapping[str, Any], places: Mapping[str, str]) -> str | None:
+def problem_on_disk(words: Sequence[str], places: Mapping[str, str]) -> str | None:
     """Return the problem of a job's code; None if there is none.
 
     Args:
-        request: the job's request.
+        words: the command line of the job.
         places: for each LocalPath of an input, its path on this machine.
     """
     files: dict[str, Read] = {}
     for local, place in places.items():
         files.update(_files_on_disk(place, local, _WALKED))
-    return _problem(_words(request), files)
+    return _problem(words, files)
 
 
 def message(path: object, number: int, line: str) -> str:
@@ -88,11 +89,6 @@ def message(path: object, number: int, line: str) -> str:
         "without bubblewrap or user namespaces, paths are rewritten in arguments and environment only. Pass the path "
         "as an argument of the script, or install bubblewrap (bwrap)."
     )
-
-
-def _words(request: Mapping[str, Any]) -> list[str]:
-    app = request["AppSpecification"]
-    return [*app.get("ContainerEntrypoint", ()), *app.get("ContainerArguments", ())]
 
 
 def _objects(store: CodeStore, bucket: str, prefix: str, local: str) -> Iterator[tuple[str, Read]]:

@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -19,8 +19,9 @@ from processing.local.jobs.execution_plan import GatewayOptions
 from processing.local.settings import PYTHON_VARIABLE, EngineSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
+
+    from processing.local.jobs.workload import Workload
 
 MASKS_VARIABLE = "PROCESSING_LOCAL_MASKS"
 """The environment variable of a gateway's server with the masks of its job, a list in JSON."""
@@ -30,7 +31,7 @@ of the clock."""
 
 
 def gateway_options(
-    home: Path, region: str, settings: EngineSettings, request: Mapping[str, Any], masks: list[str]
+    home: Path, region: str, settings: EngineSettings, workload: Workload, masks: list[str]
 ) -> GatewayOptions:
     """Return the parameters of a job's gateway.
 
@@ -38,15 +39,14 @@ def gateway_options(
         home: the engine's folder.
         region: the engine's region.
         settings: the engine's settings, which also hold for jobs that this job creates.
-        request: the job's request.
+        workload: the job.
         masks: the files that such jobs see as empty, too.
 
     Raises:
         ApiError: the disk is full.
     """
-    longest = request["StoppingCondition"]["MaxRuntimeInSeconds"]
     try:
-        keys = job_credentials(home, _role_session_arn(request["RoleArn"]), time.time() + longest + _SLACK_SECONDS)
+        keys = job_credentials(home, _role_session_arn(workload.role), time.time() + workload.longest + _SLACK_SECONDS)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise disk_full(home) from error

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-_SUPERVISOR_PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1]); from processing.local.jobs.supervisor import main; main(sys.argv[2:])"
-)
-"""The program of a supervisor's process."""
+SUPERVISOR = "processing.local.jobs.supervisor"
+"""The module of the supervisors of jobs."""
+_SUPERVISOR_PROGRAM = "import sys; sys.path.append(sys.argv[1]); from {} import main; main(sys.argv[2:])"
+"""The program of a supervisor's process, with a place for its module."""
 # Some builds of Python do not start without LD_LIBRARY_PATH.
 _ENVIRONMENT = ("PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH")
 _LOST = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
@@ -116,7 +116,14 @@ def _lock_path(folder: Path, number: int) -> Path:
     return folder / f"{contract.host_name(number)}.lock"
 
 
-def start_supervisors(home: Path, job: JobRecord, count: int, locks: HostLocks, environment: Mapping[str, str]) -> None:
+def start_supervisors(
+    home: Path,
+    job: JobRecord,
+    count: int,
+    locks: HostLocks,
+    environment: Mapping[str, str],
+    module: str = SUPERVISOR,
+) -> None:
     """Start the supervisor of every host, in a session of its own, which Ctrl-C in this terminal does not reach.
 
     A supervisor that cannot be started is not an error here, since the job exists. The next check finds it dead.
@@ -127,6 +134,7 @@ def start_supervisors(home: Path, job: JobRecord, count: int, locks: HostLocks, 
         count: the number of its hosts.
         locks: the locks of its hosts.
         environment: the supervisors' environment.
+        module: the module whose `main` the supervisors run.
     """
     _reap_children()
     python = sys.executable or shutil.which("python3") or "python3"
@@ -136,7 +144,7 @@ def start_supervisors(home: Path, job: JobRecord, count: int, locks: HostLocks, 
         with (home / job.folder / f"{contract.host_name(number)}.err").open("wb") as errors:
             try:
                 supervisor = _Supervisor(
-                    [python, "-I", "-S", "-c", _SUPERVISOR_PROGRAM, *arguments],
+                    [python, "-I", "-S", "-c", _SUPERVISOR_PROGRAM.format(module), *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=errors,

@@ -29,13 +29,16 @@ class HostServices:
         cpu_slot: a number that differs between hosts, so that hosts use different CPUs.
         plan: the job's execution plan.
         volume: the size of the host's disk volume, in GB.
+        namespace: the namespace of its metrics.
     """
 
-    def __init__(self, home: Path, work: Path, host: str, cpu_slot: int, plan: ExecutionPlan, volume: int) -> None:
+    def __init__(
+        self, home: Path, work: Path, host: str, cpu_slot: int, plan: ExecutionPlan, volume: int, namespace: str
+    ) -> None:
         self._volume = volume
         self._limits = HostLimits(plan.limits, work, cpu_slot)
         self._disk = DiskWatch(work, volume * GIB)
-        self._sampler = Sampler(host, MetricStore(home), self._disk, plan.memory, plan.sample)
+        self._sampler = Sampler(host, MetricStore(home, namespace=namespace), self._disk, plan.memory, plan.sample)
         self._gateway = None if plan.gateway is None else Gateway(home, plan.gateway)
         self._pipes: Pipes | None = None
 

@@ -13,17 +13,17 @@ import contextlib
 import glob
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from processing.local.jobs.data import file_path, inputs, is_file_uri, outputs
 from processing.local.jobs.host_processes import machine_environment
 from processing.local.sandboxes.private_folders import hidden_by, kept_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from processing.local.interpreter import Interpreter
+    from processing.local.jobs.workload import Workload
 
 _SEARCH_PATHS = ("PATH", "LD_LIBRARY_PATH")
 _REMEMBERED = 1000
@@ -38,16 +38,17 @@ def remember_sources(job_name: str, files: Iterable[Path]) -> None:
     _sources[job_name] = sorted({str(file.parent) for file in files if file.is_absolute()})
 
 
-def needed_paths(home: Path, python: Interpreter, request: Mapping[str, Any]) -> list[str]:
-    """Return the paths below this machine's private folders that a job needs.
+def needed_paths(home: Path, python: Interpreter, workload: Workload) -> list[str]:
+    """Return the paths below this machine's private folders that a job or an endpoint needs.
 
     Args:
         home: the engine's folder; its neighbours stay visible with it.
         python: the interpreter in place of the image.
-        request: the job's request, with its defaults.
+        workload: the job or the endpoint.
     """
-    sources = _sources.get(request.get("ProcessingJobName", ""), ())
-    return kept_paths([str(home), str(home.parent), *sources, *_of_python(python), *_of_user(), *_of_request(request)])
+    sources = _sources.get(workload.name, ())
+    own = (*_of_words(workload.words), *workload.places)
+    return kept_paths([str(home), str(home.parent), *sources, *_of_python(python), *_of_user(), *own])
 
 
 def _of_python(python: Interpreter) -> Iterator[str]:
@@ -88,14 +89,10 @@ def _of_user() -> Iterator[str]:
                 yield os.path.dirname(folder)  # `bin` uses its neighbour `lib`
 
 
-def _of_request(request: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the folders of this machine that the command line names, and those that are used in place."""
-    app = request["AppSpecification"]
-    for word in (*app.get("ContainerEntrypoint", ()), *app.get("ContainerArguments", ())):
+def _of_words(words: Iterable[str]) -> Iterator[str]:
+    """Yield the folders of this machine that a command line names."""
+    for word in words:
         path = word.rpartition("=")[2]
         if hidden_by(path):
             folder = os.path.dirname(path)
             yield folder if hidden_by(folder) else path
-    for item in (*inputs(request), *outputs(request)):
-        if is_file_uri(item["S3Uri"]):
-            yield file_path(item["S3Uri"])

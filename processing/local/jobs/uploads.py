@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from processing.container import contract
 from processing.local.errors import ApiError
-from processing.local.jobs.data import DataError, copy_body, file_path, is_file_uri, is_in_place, outputs, split_uri
+from processing.local.jobs.data import DataError, copy_body, file_path, is_file_uri, is_in_place, split_uri
 from processing.local.jobs.output_files import OutputFile, regular_files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import BinaryIO
 
     from processing.local.jobs.object_source import ObjectSource
@@ -33,14 +33,22 @@ class Uploads:
     """The outputs of one host.
 
     Args:
-        request: the job's request.
+        inputs: the inputs, each with the members of a processing job's S3Input.
+        outputs: the outputs, each with the members of a processing job's S3Output.
         ml_root: the directory that the job sees as /opt/ml.
         objects: the job's S3.
     """
 
-    def __init__(self, request: Mapping[str, Any], ml_root: str, objects: ObjectSource) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[Mapping[str, Any]],
+        outputs: Sequence[Mapping[str, Any]],
+        ml_root: str,
+        objects: ObjectSource,
+    ) -> None:
         self._ml_root = ml_root
-        self._outputs = [_Output(item, ml_root, objects) for item in outputs(request) if not is_in_place(item, request)]
+        items = (*inputs, *outputs)
+        self._outputs = [_Output(item, ml_root, objects) for item in outputs if not is_in_place(item, items)]
 
     @property
     def continuous(self) -> bool:

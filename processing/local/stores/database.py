@@ -118,8 +118,9 @@ class Database:
         version: the version of the schema. A file of an older version is upgraded in one transaction when it is
             opened. A file of a newer version is refused.
         upgrades: for each older version, the statements that upgrade it to the next version. They add tables, indexes,
-            and columns that are nullable or have a default. So a process that already has the file open, like the
-            supervisor of a running job, can continue with its own statements.
+            and columns that are nullable or have a default, or replace a table by one with more columns of that kind.
+            So a process that already has the file open, like the supervisor of a running job, can continue with its
+            own statements.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Processing jobs, their hosts and their tags.
+"""Jobs and their hosts. A store has the jobs of one kind by name, and those of every kind by number.
 
 The last host to end finishes its job, in the transaction that records the end of the host. Every change of a status is
 recorded in the outbox by the transaction that makes it. All times are seconds since the epoch.
@@ -8,80 +8,36 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from processing.container import contract
 from processing.local import strict_json
 from processing.local.errors import ApiError
-from processing.local.stores import outbox
-from processing.local.stores.database import Database
+from processing.local.stores import outbox, phases
+from processing.local.stores.job_kinds import PROCESSING, JobKind
+from processing.local.stores.job_tables import job_database
+from processing.local.stores.tags import delete_tags, put_tags
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
 TEXT_LIMIT = 1024
 """Characters of a FailureReason and of an ExitMessage."""
-MAX_TAGS = 50
-"""SageMaker's limit for the tags of a job."""
-
-_LIST_INDEXES = (
-    "CREATE INDEX jobs_by_creation_and_filters ON jobs (created, id, modified, name, status)",
-    "CREATE INDEX jobs_by_status_and_creation ON jobs (status, created, id, modified, name)",
-    "CREATE INDEX jobs_by_modification ON jobs (modified, id)",
-)
-"""Indexes with all columns that List can filter by. Rows contain requests and are large, so List reads no row that it
-skips."""
 _FEW_JOBS = 500
 """Sorting fewer jobs than this takes less time than finding them in an index of all jobs."""
 
-_SCHEMA = (
-    """CREATE TABLE jobs (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        name TEXT NOT NULL UNIQUE,
-        arn TEXT NOT NULL,
-        status TEXT NOT NULL,
-        created REAL NOT NULL,
-        started REAL,
-        ended REAL,
-        modified REAL NOT NULL,
-        failure_reason TEXT,
-        exit_message TEXT,
-        folder TEXT NOT NULL,
-        request TEXT NOT NULL,
-        plan TEXT NOT NULL
-    )""",
-    "CREATE INDEX jobs_by_status ON jobs (status, id)",
-    *_LIST_INDEXES,
-    """CREATE TABLE hosts (
-        job INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
-        number INTEGER NOT NULL,
-        process_group INTEGER,
-        group_started TEXT,
-        outcome TEXT,
-        exit_code INTEGER,
-        reason TEXT,
-        exit_message TEXT,
-        ended REAL,
-        PRIMARY KEY (job, number)
-    ) WITHOUT ROWID""",
-    """CREATE TABLE tags (
-        arn TEXT NOT NULL,
-        key TEXT NOT NULL,
-        value TEXT NOT NULL,
-        PRIMARY KEY (arn, key)
-    )""",
-    *outbox.SCHEMA,
-)
-_VERSION = 2
-_UPGRADES = {1: (*outbox.SCHEMA, *_LIST_INDEXES, "DROP INDEX jobs_by_creation")}
-_COLUMNS = "id, name, arn, status, created, started, ended, modified, failure_reason, exit_message, folder"
+_COLUMNS = "id, name, arn, status, created, started, ended, modified, failure_reason, exit_message, folder, kind, state"
 _SORT_COLUMNS = {"Name": "name", "CreationTime": "created", "Status": "status"}
 
 
 class JobRecord(NamedTuple):
-    """A job. `folder` holds its hosts' files and locks, relative to the engine's folder."""
+    """A job.
+
+    `folder` holds its hosts' files and locks, relative to the engine's folder. `kind` is the `JobKind.resource` of its
+    kind. `state` is JSON: what a kind records beyond the other fields, such as the phases of a training job.
+    """
 
     id: int
     name: str
@@ -94,6 +50,8 @@ class JobRecord(NamedTuple):
     failure_reason: str | None
     exit_message: str | None
     folder: str
+    kind: str = PROCESSING.resource
+    state: str = "{}"
 
     @property
     def finished(self) -> bool:
@@ -133,7 +91,7 @@ class HostEnd(NamedTuple):
 
 
 class JobQuery(NamedTuple):
-    """The filters and the order of ListProcessingJobs. Times are exclusive bounds."""
+    """The filters and the order of a List operation. Times are exclusive bounds."""
 
     created_after: float | None = None
     created_before: float | None = None
@@ -150,13 +108,15 @@ class JobStore:
 
     Args:
         root: the engine's folder.
+        kind: the kind of the jobs that this store creates, lists, and finds by name.
 
     Attributes:
-        outbox: the status changes of the jobs.
+        outbox: the status changes of the jobs of every kind.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._database = Database(Path(root) / "jobs.sqlite3", _SCHEMA, _VERSION, _UPGRADES)
+    def __init__(self, root: Path, kind: JobKind = PROCESSING) -> None:
+        self._kind = kind
+        self._database = job_database(root)
         self.outbox = outbox.Outbox(self._database)
 
     # --- requests of clients
@@ -190,25 +150,29 @@ class JobStore:
         Raises:
             ApiError: the name belongs to another job (`ResourceInUse`).
         """
-        name = request["ProcessingJobName"]
+        name = request[self._kind.name_member]
         with self._database.write() as connection:
-            taken = connection.execute("SELECT arn FROM jobs WHERE name = ?", (name,)).fetchone()
+            taken = connection.execute(
+                "SELECT arn FROM jobs WHERE kind = ? AND name = ?", (self._kind.resource, name)
+            ).fetchone()
             if taken is not None:
                 raise ApiError(
                     "ResourceInUse",
                     "Job name must be unique within an AWS account and region, "
                     f"and a job with this name already exists ({taken[0]})",
                 )
-            values = (name, arn, "InProgress", now, now, folder, json.dumps(request), json.dumps(plan))
+            values = (self._kind.resource, name, arn, now, now, folder, json.dumps(request), json.dumps(plan))
             job = connection.execute(
-                "INSERT INTO jobs (name, arn, status, created, modified, folder, request, plan) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (status, kind, name, arn, created, modified, folder, request, plan) "
+                "VALUES ('InProgress', ?, ?, ?, ?, ?, ?, ?, ?)",
                 values,
             ).lastrowid
             connection.executemany(
                 "INSERT INTO hosts (job, number) VALUES (?, ?)", [(job, number + 1) for number in range(hosts)]
             )
-            _put_tags(connection, arn, tags)
+            put_tags(connection, arn, tags)
+            if self._kind.has_phases:
+                phases.enter(connection, job or 0, phases.STARTING, now)
             record = _by_id(connection, job or 0)
             outbox.record_transition(connection, record, now)
             return record
@@ -220,7 +184,16 @@ class JobStore:
             ApiError: the job does not exist (`ValidationException`).
         """
         with self._database.read() as connection:
-            return _by_name(connection, name)
+            return self._by_name(connection, name)
+
+    def _by_name(self, connection: sqlite3.Connection, name: str) -> JobRecord:
+        row = connection.execute(
+            f"SELECT {_COLUMNS} FROM jobs WHERE kind = ? AND name = ?",  # noqa: S608
+            (self._kind.resource, name),
+        ).fetchone()
+        if row is None:
+            raise ApiError("ValidationException", self._kind.unknown.format(name))
+        return JobRecord(*row)
 
     def get_by_id(self, job: int) -> JobRecord:
         """Return the job with an id.
@@ -255,14 +228,16 @@ class JobStore:
         """
         column = _SORT_COLUMNS[query.sort_by]
         conditions, values = _conditions(query)
+        conditions.insert(0, "kind = ?")
+        values.insert(0, self._kind.resource)
         if token is not None:
             conditions.append(f"({column}, id) {'<' if query.descending else '>'} (?, ?)")
-            values += _read_token(token, query)
-        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+            values += _read_token(token, (self._kind.resource, *query))
+        where = f"WHERE {' AND '.join(conditions)}"
         order = "DESC" if query.descending else "ASC"
         with self._database.read() as connection:
             # A plus sign keeps SQLite from using an index for the order.
-            key = f"+{column}" if _few_changed(connection, query) else column
+            key = f"+{column}" if self._few_changed(connection, query) else column
             found = f"SELECT id FROM jobs {where} ORDER BY {key} {order}, id {order} LIMIT ?"  # noqa: S608
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM jobs WHERE id IN ({found}) ORDER BY {column} {order}, id {order}",  # noqa: S608
@@ -272,10 +247,21 @@ class JobStore:
         if len(rows) <= limit:
             return page, None
         position = {"Name": page[-1].name, "CreationTime": page[-1].created, "Status": page[-1].status}
-        return page, _make_token(query, position[query.sort_by], page[-1].id)
+        return page, _make_token((self._kind.resource, *query), position[query.sort_by], page[-1].id)
+
+    def _few_changed(self, connection: sqlite3.Connection, query: JobQuery) -> bool:
+        """Return True if the query's bounds of the modification time select few jobs, as in polls for news."""
+        if query.modified_after is None:
+            return False
+        before = float("inf") if query.modified_before is None else query.modified_before
+        (count,) = connection.execute(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE kind = ? AND modified > ? AND modified < ? LIMIT ?)",
+            (self._kind.resource, query.modified_after, before, _FEW_JOBS),
+        ).fetchone()
+        return bool(count < _FEW_JOBS)
 
     def unfinished(self) -> Sequence[JobRecord]:
-        """Return all jobs whose status is not terminal."""
+        """Return all jobs whose status is not terminal, of every kind."""
         with self._database.read() as connection:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM jobs WHERE status IN ('InProgress', 'Stopping')"  # noqa: S608
@@ -289,16 +275,17 @@ class JobStore:
             ApiError: the job does not exist or has finished (`ValidationException`).
         """
         with self._database.write() as connection:
-            job = _by_name(connection, name)
+            job = self._by_name(connection, name)
             if job.finished:
                 raise ApiError(
                     "ValidationException",
-                    f"The request was rejected because the processing job is in status {job.status}.",
+                    f"The request was rejected because the {self._kind.label} is in status {job.status}.",
                 )
             if job.status != "Stopping":
                 connection.execute(
                     "UPDATE jobs SET status = 'Stopping', modified = max(modified, ?) WHERE id = ?", (now, job.id)
                 )
+                phases.enter(connection, job.id, phases.STOPPING, now)
                 outbox.record_transition(connection, _by_id(connection, job.id), now)
 
     def delete(self, name: str) -> JobRecord:
@@ -309,21 +296,21 @@ class JobStore:
         """
         with self._database.write() as connection:
             try:
-                job = _by_name(connection, name)
+                job = self._by_name(connection, name)
             except ApiError as error:
                 raise ApiError("ResourceNotFound", error.message) from None
             if not job.finished:
                 raise ApiError(
                     "ResourceInUse",
-                    f"The processing job {job.arn} is in status {job.status}. "
+                    f"The {self._kind.label} {job.arn} is in status {job.status}. "
                     "Only a job in a terminal state (Completed, Failed, Stopped) can be deleted.",
                 )
-            connection.execute("DELETE FROM tags WHERE arn = ?", (job.arn,))
+            delete_tags(connection, job.arn)
             connection.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
             return job
 
     def ended_before(self, moment: float) -> Sequence[JobRecord]:
-        """Return the jobs that finished before a moment, the oldest first."""
+        """Return the jobs of every kind that finished before a moment, the oldest first."""
         with self._database.read() as connection:
             statement = f"SELECT {_COLUMNS} FROM jobs WHERE ended < ? ORDER BY ended, id"  # noqa: S608
             return [JobRecord(*row) for row in connection.execute(statement, (moment,))]
@@ -335,65 +322,6 @@ class JobStore:
                 finished = "SELECT arn FROM jobs WHERE id = ? AND ended IS NOT NULL"
                 connection.execute(f"DELETE FROM tags WHERE arn IN ({finished})", (job,))  # noqa: S608
                 connection.execute("DELETE FROM jobs WHERE id = ? AND ended IS NOT NULL", (job,))
-
-    def find_tagged(
-        self, filters: Sequence[tuple[str, Sequence[str]]], limit: int, after: str, arns: Sequence[str] | None = None
-    ) -> Sequence[tuple[str, dict[str, str]]]:
-        """Return (ARN, tags) for a page of the tagged jobs, sorted by ARN.
-
-        Args:
-            filters: the required keys, each with its accepted values. No values accept any value.
-            limit: the size of the page.
-            after: the last ARN of the page before, or "" for the first page.
-            arns: return only these jobs.
-        """
-        conditions = ["arn > ?"]
-        values: list[Any] = [after]
-        for key, options in filters:
-            among = f" AND value IN ({', '.join('?' * len(options))})" if options else ""
-            conditions.append(f"arn IN (SELECT arn FROM tags WHERE key = ?{among})")  # noqa: S608
-            values += [key, *options]
-        if arns:
-            conditions.append(f"arn IN ({', '.join('?' * len(arns))})")
-            values += arns
-        with self._database.read() as connection:
-            found = connection.execute(
-                f"SELECT DISTINCT arn FROM tags WHERE {' AND '.join(conditions)} ORDER BY arn LIMIT ?",  # noqa: S608
-                (*values, limit),
-            ).fetchall()
-            return [(arn, _tags(connection, arn)) for (arn,) in found]
-
-    def tags(self, arn: str) -> dict[str, str]:
-        """Return the tags of a job, sorted by key.
-
-        Raises:
-            ApiError: the job does not exist (`ValidationException`).
-        """
-        with self._database.read() as connection:
-            _require_arn(connection, arn)
-            return _tags(connection, arn)
-
-    def add_tags(self, arn: str, tags: Mapping[str, str]) -> dict[str, str]:
-        """Add or overwrite tags of a job, and return all of its tags.
-
-        Raises:
-            ApiError: the job does not exist (`ValidationException`) or would have more than 50 tags
-                (`ResourceLimitExceeded`).
-        """
-        with self._database.write() as connection:
-            _require_arn(connection, arn)
-            _put_tags(connection, arn, tags)
-            return _tags(connection, arn)
-
-    def delete_tags(self, arn: str, keys: Iterable[str]) -> None:
-        """Remove tags of a job by key. Missing keys are ignored.
-
-        Raises:
-            ApiError: the job does not exist (`ValidationException`).
-        """
-        with self._database.write() as connection:
-            _require_arn(connection, arn)
-            connection.executemany("DELETE FROM tags WHERE arn = ? AND key = ?", [(arn, key) for key in keys])
 
     # --- reports of hosts
 
@@ -420,6 +348,17 @@ class JobStore:
                 "WHERE id = ? AND started IS NULL AND ended IS NULL",
                 (now, now, job),
             )
+            self._enter(connection, job, phases.RUNNING, now)
+
+    def record_phase(self, job: int, phase: str, now: float) -> None:
+        """Record that a host is in a phase. A job without phases, or beyond this one, stays as it is."""
+        with self._database.write() as connection:
+            self._enter(connection, job, phase, now)
+
+    def _enter(self, connection: sqlite3.Connection, job: int, phase: str, now: float) -> None:
+        if phases.enter(connection, job, phase, now):
+            connection.execute("UPDATE jobs SET modified = max(modified, ?) WHERE id = ?", (now, job))
+            outbox.record_transition(connection, _by_id(connection, job), now)
 
     def interruption(self, job: int) -> str | None:
         """Return the outcome with which hosts must end early, or None.
@@ -489,14 +428,8 @@ def _finish(connection: sqlite3.Connection, job: int, hosts: list[tuple[Any, ...
         "modified = max(modified, ?) WHERE id = ?",
         (status, reason[:TEXT_LIMIT] if reason else None, message or None, now, now, job),
     )
+    phases.enter(connection, job, phases.TIMED_OUT if status == "Stopped" and reason else status, now)
     outbox.record_transition(connection, _by_id(connection, job), now)
-
-
-def _by_name(connection: sqlite3.Connection, name: str) -> JobRecord:
-    row = connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE name = ?", (name,)).fetchone()  # noqa: S608
-    if row is None:
-        raise ApiError("ValidationException", f"Could not find requested job with name: {name}")
-    return JobRecord(*row)
 
 
 def _by_id(connection: sqlite3.Connection, job: int) -> JobRecord:
@@ -504,25 +437,6 @@ def _by_id(connection: sqlite3.Connection, job: int) -> JobRecord:
     if row is None:
         raise LookupError(f"there is no job with id {job}")
     return JobRecord(*row)
-
-
-def _require_arn(connection: sqlite3.Connection, arn: str) -> None:
-    if connection.execute("SELECT 1 FROM jobs WHERE arn = ?", (arn,)).fetchone() is None:
-        raise ApiError("ValidationException", f"Could not find requested job with name: {arn.rpartition('/')[2]}")
-
-
-def _tags(connection: sqlite3.Connection, arn: str) -> dict[str, str]:
-    return dict(connection.execute("SELECT key, value FROM tags WHERE arn = ? ORDER BY key", (arn,)).fetchall())
-
-
-def _put_tags(connection: sqlite3.Connection, arn: str, tags: Mapping[str, str]) -> None:
-    connection.executemany(
-        "INSERT INTO tags VALUES (?, ?, ?) ON CONFLICT (arn, key) DO UPDATE SET value = excluded.value",
-        [(arn, key, value) for key, value in tags.items()],
-    )
-    (count,) = connection.execute("SELECT COUNT(*) FROM tags WHERE arn = ?", (arn,)).fetchone()
-    if count > MAX_TAGS:
-        raise ApiError("ResourceLimitExceeded", f"The resource {arn} may have {MAX_TAGS} tags at most, not {count}.")
 
 
 def _conditions(query: JobQuery) -> tuple[list[str], list[Any]]:
@@ -538,23 +452,11 @@ def _conditions(query: JobQuery) -> tuple[list[str], list[Any]]:
     return [condition for condition, _ in used], [value for _, value in used]
 
 
-def _few_changed(connection: sqlite3.Connection, query: JobQuery) -> bool:
-    """Return True if the query's bounds of the modification time select few jobs, as in polls for news."""
-    if query.modified_after is None:
-        return False
-    before = float("inf") if query.modified_before is None else query.modified_before
-    (count,) = connection.execute(
-        "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE modified > ? AND modified < ? LIMIT ?)",
-        (query.modified_after, before, _FEW_JOBS),
-    ).fetchone()
-    return bool(count < _FEW_JOBS)
-
-
-def _make_token(query: JobQuery, position: Any, job: int) -> str:
+def _make_token(query: Sequence[Any], position: Any, job: int) -> str:
     return base64.urlsafe_b64encode(json.dumps([list(query), position, job]).encode()).decode()
 
 
-def _read_token(token: str, query: JobQuery) -> list[Any]:
+def _read_token(token: str, query: Sequence[Any]) -> list[Any]:
     """Return the position in a token. A token is valid only with the filters that it was made for."""
     try:
         made_for, position, job = strict_json.loads(base64.urlsafe_b64decode(token.encode()))

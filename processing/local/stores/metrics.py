@@ -85,10 +85,12 @@ class MetricStore:
     Args:
         root: the engine's folder.
         now: returns the time in seconds since the epoch.
+        namespace: the namespace of the hosts' samples.
     """
 
-    def __init__(self, root: Path, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, root: Path, *, now: Callable[[], float] = time.time, namespace: str = JOB_NAMESPACE) -> None:
         self._now = now
+        self._namespace = namespace
         self._database = Database(root / "metrics.sqlite3", _SCHEMA)
 
     def check(self) -> None:
@@ -108,7 +110,7 @@ class MetricStore:
             for name, value in values.items():
                 by_name.setdefault(name, []).append(Sample.of(moment, float(value)))
         self.put(
-            (Metric.of(JOB_NAMESPACE, name, {HOST_DIMENSION: host}), "Percent", found)
+            (Metric.of(self._namespace, name, {HOST_DIMENSION: host}), "Percent", found)
             for name, found in by_name.items()
         )
 

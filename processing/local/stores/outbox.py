@@ -47,7 +47,7 @@ _stuck: set[Path] = set()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_thread_locks.clear)  # the thread that holds a lock may not exist in the child
 
-SCHEMA = (
+SCHEMA_OF_2 = (
     """CREATE TABLE events (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         uuid TEXT NOT NULL,
@@ -61,6 +61,14 @@ SCHEMA = (
         PRIMARY KEY (sink, event)
     ) WITHOUT ROWID""",
 )
+TO_3 = (
+    "ALTER TABLE events ADD COLUMN kind TEXT NOT NULL DEFAULT 'processing-job'",
+    "ALTER TABLE events ADD COLUMN state TEXT NOT NULL DEFAULT '{}'",
+)
+SCHEMA = (*SCHEMA_OF_2, *TO_3)
+_COLUMNS = "id, uuid, time, job, request, kind, state"
+_FIELDS = 11
+"""The fields of a job's record in the column `job`. Version 2 knew these; later fields have columns of their own."""
 
 
 class Transition(NamedTuple):
@@ -112,7 +120,7 @@ class Outbox:
         with _delivery_lock(self._database.path.with_name(f"outbox-{zlib.crc32(sink.encode()):08x}.lock")):
             with self._database.read() as connection:
                 rows = connection.execute(
-                    "SELECT event, id, uuid, time, job, request FROM deliveries LEFT JOIN events ON id = event "
+                    f"SELECT event, {_COLUMNS} FROM deliveries LEFT JOIN events ON id = event "  # noqa: S608 - constants
                     "WHERE sink = ? ORDER BY event LIMIT ?",
                     (sink, _BATCH),
                 ).fetchall()
@@ -132,7 +140,8 @@ class Outbox:
         """Return at most 100 changes that follow a number, oldest first."""
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT id, uuid, time, job, request FROM events WHERE id > ? ORDER BY id LIMIT ?", (event, _BATCH)
+                f"SELECT {_COLUMNS} FROM events WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608 - constants
+                (event, _BATCH),
             ).fetchall()
         return [_transition(row) for row in rows]
 
@@ -160,8 +169,8 @@ def record_transition(connection: sqlite3.Connection, job: Sequence[Any], now: f
     """
     request, plan = connection.execute("SELECT request, plan FROM jobs WHERE id = ?", (job[0],)).fetchone()
     event = connection.execute(
-        "INSERT INTO events (uuid, time, job, request) VALUES (?, ?, ?, ?)",
-        (_new_uuid(), now, json.dumps(list(job)), request),
+        "INSERT INTO events (uuid, time, job, request, kind, state) VALUES (?, ?, ?, ?, ?, ?)",
+        (_new_uuid(), now, json.dumps(list(job[:_FIELDS])), request, *job[_FIELDS:]),
     ).lastrowid
     sinks = json.loads(plan).get("events", ())
     connection.executemany("INSERT INTO deliveries VALUES (?, ?)", [(sink, event) for sink in sinks])
@@ -229,5 +238,5 @@ def _busy(path: Path) -> OSError:
 
 
 def _transition(row: tuple[Any, ...]) -> Transition:
-    number, name, moment, job, request = row
-    return Transition(number, name, moment, json.loads(job), json.loads(request))
+    number, name, moment, job, request, *rest = row
+    return Transition(number, name, moment, [*json.loads(job), *rest], json.loads(request))

@@ -23,7 +23,7 @@ from processing.local.sandboxes import container
 from processing.local.sandboxes.base import Bind, HostSpec, container_key
 from processing.local.sandboxes.container import Container
 from processing.local.settings import CONTAINER_OPTIONS_VARIABLE, EngineSettings
-from processing.local.stores.jobs import HostEnd
+from processing.local.stores.jobs import HostEnd, JobStore
 from processing.local.stores.metrics import Metric, MetricStore
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def test_a_killed_supervisor_leaves_no_container(
 ) -> None:
     """The next request for the job fails it, and removes the container, podman's processes for it, and its files."""
     name = _create(jobs, entrypoint=_shell(SAY_AND_SLEEP))
-    key = container_key(jobs.handler._jobs.get(name).folder, 1)
+    key = container_key(JobStore(jobs.home).get(name).folder, 1)
     jobs.until(lambda: processes.command_lines_with(key) if while_it_starts else jobs.lines(name) == ["up"])
     client = next(pid for pid, line in processes.command_lines_with(key).items() if "run" in line)
     supervisor = int(Path(f"/proc/{client}/stat").read_text().rpartition(")")[2].split()[1])
@@ -249,7 +249,7 @@ def test_a_killed_client_fails_the_job_and_leaves_no_container(jobs: Any, contai
     """The program that podman can no longer watch is ended with it."""
     name = _create(jobs, entrypoint=_shell(SAY_AND_SLEEP))
     jobs.until(lambda: jobs.lines(name) == ["up"])
-    os.killpg(jobs.handler._jobs.hosts(1)[0].process_group, signal.SIGKILL)
+    os.killpg(JobStore(jobs.home).hosts(1)[0].process_group or 0, signal.SIGKILL)
     described = jobs.wait(name)
     assert described["ProcessingJobStatus"] == "Failed"
     assert not containers.names()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing.local.stores.jobs import HostEnd
+from processing.local.stores.jobs import HostEnd, JobStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,7 +183,7 @@ def test_the_reason_names_the_host_that_failed_first(jobs: Any) -> None:
 
 def test_a_host_that_failed_first_is_named_although_it_ends_last(jobs: Any) -> None:
     """The time of the program's failure counts, not the time of its upload."""
-    store = jobs.handler._jobs
+    store = JobStore(jobs.home)
     request = jobs.request("pass", name="order")
     record = store.create(request, arn="arn", folder="jobs/order", plan={}, hosts=2, tags={}, now=1.0)
     store.record_host_end(record.id, 2, HostEnd("failed", 2, "second", ended=20.0), 21.0)
@@ -204,7 +204,7 @@ def test_a_host_that_has_ended_well_does_not_hide_one_that_fails(jobs: Any, tmp_
     )
     gate = tmp_path / "gate"
     name = jobs.create(script, hosts=2, arguments=[str(gate)])
-    store = jobs.handler._jobs
+    store = JobStore(jobs.home)
     job = store.get(name).id
     jobs.until(lambda: store.hosts(job)[0].outcome == "completed")
     assert jobs.describe(name)["ProcessingJobStatus"] == "InProgress"

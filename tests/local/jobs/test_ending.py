@@ -16,6 +16,7 @@ import pytest
 
 from processing.local import processes
 from processing.local.jobs import host_processes as hosts
+from processing.local.stores.jobs import JobStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,7 +134,7 @@ def test_a_killed_supervisor_is_noticed(own_programs: Any) -> None:
     jobs = own_programs
     name = jobs.create("import os, time\nprint(os.getpid())\nprint('up')\ntime.sleep(600)\n")
     _up(jobs, name)
-    (host,) = jobs.handler._jobs.hosts(jobs.handler._jobs.get(name).id)
+    (host,) = JobStore(jobs.home).hosts(JobStore(jobs.home).get(name).id)
     assert host.process_group is not None
     hosts._children[-1].kill()
     hosts._children[-1].wait()
@@ -168,7 +169,7 @@ def test_a_job_whose_supervisors_were_never_started_fails(jobs: Any) -> None:
     arn = "arn:aws:sagemaker:us-east-1:000000000000:processing-job/stillborn"
     locks = hosts.HostLocks(jobs.home / "jobs/stillborn-1", 1)
     locks.close()
-    jobs.handler._jobs.create(request, arn=arn, folder="jobs/stillborn-1", plan={}, hosts=1, tags={}, now=time.time())
+    JobStore(jobs.home).create(request, arn=arn, folder="jobs/stillborn-1", plan={}, hosts=1, tags={}, now=time.time())
     described = jobs.describe("stillborn")
     assert described["ProcessingJobStatus"] == "Failed"
     assert described["FailureReason"].startswith("InternalServerError: ")
@@ -199,7 +200,7 @@ def test_a_job_outlives_its_killed_creator(jobs: Any) -> None:
         "home, request = sys.argv[1:]\n"
         "engine = types.SimpleNamespace(home=pathlib.Path(home), settings=EngineSettings(tick=0.01), "
         "account='000000000000', region='us-east-1', chosen_region=None, objects=None)\n"
-        "SageMakerHandler(engine).create_processing_job(json.loads(request))\n"
+        "SageMakerHandler(engine).operations['CreateProcessingJob'](json.loads(request))\n"
         "os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run(
@@ -243,9 +244,9 @@ from processing.local.stores.logs import LogStore
 home = pathlib.Path(sys.argv[1])
 engine = types.SimpleNamespace(home=home, settings=EngineSettings(tick=0.01, sandbox="rewriting"),
                                account="000000000000", region="us-east-1", chosen_region=None, objects=None)
-handler = SageMakerHandler(engine)
+operations = SageMakerHandler(engine).operations
 fill = "dd if=/dev/zero of=/opt/ml/processing/out/x bs=64k; while :; do head -c 100000 /dev/zero; echo; done"
-handler.create_processing_job({
+operations["CreateProcessingJob"]({
     "ProcessingJobName": "full", "RoleArn": "arn:aws:iam::000000000000:role/x",
     "AppSpecification": {"ImageUri": "i", "ContainerEntrypoint": ["/bin/sh", "-c", fill]},
     "ProcessingResources": {"ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}},
@@ -254,7 +255,7 @@ handler.create_processing_job({
 })
 deadline = time.monotonic() + 60
 while time.monotonic() < deadline:
-    described = handler.describe_processing_job({"ProcessingJobName": "full"})
+    described = operations["DescribeProcessingJob"]({"ProcessingJobName": "full"})
     if described["ProcessingJobStatus"] == "Failed" and not os.listdir(home / "jobs"):
         break
     time.sleep(0.01)

@@ -14,6 +14,7 @@ import pytest
 
 from processing.local.interpreter import Interpreter
 from processing.local.jobs.project_paths import needed_paths, remember_sources
+from processing.local.jobs.workload import Workload
 from processing.local.sandboxes.private_folders import kept_paths, visible_masks
 from processing.local.settings import EngineSettings
 
@@ -176,15 +177,20 @@ def test_the_paths_that_a_job_needs(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HOME", f"{folder}/home")
     monkeypatch.chdir(folder / "work")
     monkeypatch.setattr(sys, "path", [str(folder / "project"), "", "/tmp"])
-    source = {"S3Uri": f"file://{folder}/in", "LocalPath": "/opt/ml/processing/in"}
-    request = {
-        "ProcessingJobName": "job",
-        "AppSpecification": {"ContainerEntrypoint": ["python3", f"{folder}/code/run.py", "/tmp/absent", "/tmp"]},
-        "ProcessingInputs": [{"InputName": "in", "S3Input": source}],
-    }
+    words = ["python3", f"{folder}/code/run.py", "/tmp/absent", "/tmp"]
+    workload = Workload(
+        "job",
+        "image",
+        "arn:aws:iam::000000000000:role/x",
+        "ml.m5.large",
+        60,
+        isolated=False,
+        words=words,
+        places=[f"{folder}/in"],
+    )
     remember_sources("job", [folder / "sources/x.py", Path("relative.py")])
-    needed = needed_paths(folder / "engines" / "engine", EngineSettings().interpreter("image"), request)
+    needed = needed_paths(folder / "engines" / "engine", EngineSettings().interpreter("image"), workload)
     ours = [path.removeprefix(f"{folder}/") for path in needed if path.startswith(f"{folder}/")]
     assert ours == ["code", "engines", "home", "in", "project", "sources", "tool", "work"]
-    other = needed_paths(Path("/home/engine"), Interpreter("/usr/bin/python3"), request)
+    other = needed_paths(Path("/home/engine"), Interpreter("/usr/bin/python3"), workload)
     assert f"{folder}/project" not in other

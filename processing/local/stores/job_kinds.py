@@ -1,0 +1,38 @@
+"""The kinds of SageMaker's jobs. Names of jobs are unique within a kind."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class JobKind(NamedTuple):
+    """A kind of jobs.
+
+    Attributes:
+        resource: the resource type in ARNs, such as `training-job`. Stores name the kind by it.
+        prefix: the beginning of the API's names, such as `Training` in CreateTrainingJob and TrainingJobName.
+        unknown: the message for a name without a job, with a place for the name.
+        has_phases: whether a job has a SecondaryStatus.
+    """
+
+    resource: str
+    prefix: str
+    unknown: str = "Could not find requested job with name: {}"
+    has_phases: bool = False
+
+    @property
+    def name_member(self) -> str:
+        """The API's member for a job's name."""
+        return f"{self.prefix}JobName"
+
+    @property
+    def label(self) -> str:
+        """The kind in a sentence: `training job`."""
+        return f"{self.prefix.lower()} job"
+
+
+PROCESSING = JobKind("processing-job", "Processing")
+TRAINING = JobKind("training-job", "Training", "Requested resource not found.", has_phases=True)
+TRANSFORM = JobKind("transform-job", "Transform")
+KINDS = {kind.resource: kind for kind in (PROCESSING, TRAINING, TRANSFORM)}
+"""The kinds by their resource types."""

@@ -1,0 +1,176 @@
+"""Models and endpoint configurations through each transport: records that are checked, listed, tagged and deleted."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ARN = "arn:aws:sagemaker:us-east-1:000000000000:"
+ROLE = "arn:aws:iam::000000000000:role/r"
+CONTAINER = {"Image": "image", "ModelDataUrl": "s3://bucket/model.tar.gz", "Environment": {"A": "b"}}
+VARIANT = {"VariantName": "one", "ModelName": "model", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+
+
+@pytest.fixture
+def sagemaker(client: Callable[..., Any]) -> Any:
+    return client("sagemaker")
+
+
+def _model(sagemaker: Any, name: str = "model", **others: Any) -> str:
+    request = {"ModelName": name, "PrimaryContainer": CONTAINER, "ExecutionRoleArn": ROLE, **others}
+    return str(sagemaker.create_model(**request)["ModelArn"])
+
+
+def _config(sagemaker: Any, name: str = "config", **others: Any) -> str:
+    request = {"EndpointConfigName": name, "ProductionVariants": [VARIANT], **others}
+    return str(sagemaker.create_endpoint_config(**request)["EndpointConfigArn"])
+
+
+def _refusal(call: Callable[..., Any], **params: Any) -> str:
+    with pytest.raises(ClientError) as caught:
+        call(**params)
+    assert caught.value.response["Error"]["Code"] == "ValidationException"
+    return caught.value.response["Error"]["Message"]
+
+
+def test_a_model_is_described_as_it_was_made(sagemaker: Any) -> None:
+    """With SageMaker's defaults, and without its tags."""
+    assert _model(sagemaker, Tags=[{"Key": "k", "Value": "v"}]) == f"{ARN}model/model"
+    described = sagemaker.describe_model(ModelName="model")
+    assert described["PrimaryContainer"] == {
+        **CONTAINER,
+        "Mode": "SingleModel",
+        "ModelDataSource": {
+            "S3DataSource": {"S3Uri": CONTAINER["ModelDataUrl"], "S3DataType": "S3Object", "CompressionType": "Gzip"}
+        },
+    }
+    assert (described["ExecutionRoleArn"], described["EnableNetworkIsolation"]) == (ROLE, False)
+    assert described["CreationTime"] <= dt.datetime.now(dt.timezone.utc)
+    assert "Tags" not in described
+
+
+def test_a_configuration_is_described_as_it_was_made(sagemaker: Any) -> None:
+    """A variant without a weight has the weight 1."""
+    _model(sagemaker)
+    assert _config(sagemaker) == f"{ARN}endpoint-config/config"
+    described = sagemaker.describe_endpoint_config(EndpointConfigName="config")
+    assert described["ProductionVariants"] == [{**VARIANT, "InitialVariantWeight": 1.0}]
+
+
+@pytest.mark.parametrize("kind", ["model", "endpoint configuration"])
+def test_names_are_unique_and_unknown_ones_are_errors(sagemaker: Any, kind: str) -> None:
+    """The messages are AWS's."""
+    _model(sagemaker)
+    _config(sagemaker)
+    if kind == "model":
+        taken, arn = _refusal(_model, sagemaker=sagemaker), f"{ARN}model/model"
+        calls, params = (sagemaker.describe_model, sagemaker.delete_model), {"ModelName": "none"}
+    else:
+        taken, arn = _refusal(_config, sagemaker=sagemaker), f"{ARN}endpoint-config/config"
+        calls = (sagemaker.describe_endpoint_config, sagemaker.delete_endpoint_config)
+        params = {"EndpointConfigName": "none"}
+    assert taken == f'Cannot create already existing {kind} "{arn}".'
+    missing = arn.rpartition("/")[0] + "/none"
+    for call in calls:
+        assert _refusal(call, **params) == f'Could not find {kind} "{missing}".'
+
+
+def test_a_configuration_needs_its_models(sagemaker: Any) -> None:
+    """A variant with an unknown model is refused with AWS's message."""
+    assert _refusal(_config, sagemaker=sagemaker) == f'Could not find model "{ARN}model/model".'
+
+
+def test_a_model_in_use_can_be_deleted(sagemaker: Any) -> None:
+    """As on AWS: a configuration keeps the name. A deleted name can be used again."""
+    _model(sagemaker)
+    _config(sagemaker)
+    sagemaker.delete_model(ModelName="model")
+    assert sagemaker.describe_endpoint_config(EndpointConfigName="config")["ProductionVariants"]
+    _model(sagemaker)
+    sagemaker.delete_endpoint_config(EndpointConfigName="config")
+    _config(sagemaker)
+
+
+def test_resources_are_listed_in_pages(sagemaker: Any) -> None:
+    """By name or by time, the newest first by default, as on AWS."""
+    for name in ("a", "b", "c"):
+        _model(sagemaker, name)
+    first = sagemaker.list_models(SortBy="Name", SortOrder="Ascending", MaxResults=2)
+    assert [model["ModelName"] for model in first["Models"]] == ["a", "b"]
+    rest = sagemaker.list_models(SortBy="Name", SortOrder="Ascending", MaxResults=2, NextToken=first["NextToken"])
+    assert [model["ModelName"] for model in rest["Models"]] == ["c"]
+    assert "NextToken" not in rest
+    assert [model["ModelName"] for model in sagemaker.list_models()["Models"]] == ["c", "b", "a"]
+    assert [model["ModelName"] for model in sagemaker.list_models(NameContains="b")["Models"]] == ["b"]
+    assert sagemaker.list_models(CreationTimeBefore=dt.datetime(2000, 1, 1, tzinfo=dt.timezone.utc))["Models"] == []
+    assert "NextToken" in _refusal(sagemaker.list_models, NextToken=first["NextToken"])
+    assert sagemaker.list_endpoint_configs()["EndpointConfigs"] == []
+
+
+def test_resources_have_tags(sagemaker: Any, client: Callable[..., Any]) -> None:
+    """They are found by type, and go with the resource."""
+    arn = _model(sagemaker, Tags=[{"Key": "k", "Value": "v"}])
+    config = _config(sagemaker, Tags=[{"Key": "k", "Value": "w"}])
+    assert sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "l", "Value": "x"}])["Tags"] == [
+        {"Key": "k", "Value": "v"},
+        {"Key": "l", "Value": "x"},
+    ]
+    sagemaker.delete_tags(ResourceArn=arn, TagKeys=["l"])
+    assert sagemaker.list_tags(ResourceArn=config)["Tags"] == [{"Key": "k", "Value": "w"}]
+    tagging = client("resourcegroupstaggingapi")
+    found = tagging.get_resources(ResourceTypeFilters=["sagemaker:model"])["ResourceTagMappingList"]
+    assert [each["ResourceARN"] for each in found] == [arn]
+    assert len(tagging.get_resources(ResourceTypeFilters=["sagemaker"])["ResourceTagMappingList"]) == 2
+    sagemaker.delete_model(ModelName="model")
+    assert "Could not find" in _refusal(sagemaker.list_tags, ResourceArn=arn)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"PrimaryContainer": {"ModelDataUrl": "s3://b/m.tar.gz"}}, "Image is missing"),
+        ({"PrimaryContainer": {**CONTAINER, "Mode": "MultiModel"}}, "no multi-model endpoints"),
+        ({"PrimaryContainer": {"Image": "i", "ModelPackageName": "p"}}, "does not have a model package"),
+        ({"Containers": [CONTAINER]}, "either PrimaryContainer or Containers"),
+        ({"ModelName": "no_underscores"}, "regular expression pattern"),
+        ({"PrimaryContainer": {"Image": "i", "ModelDataUrl": "ftp://x"}}, "regular expression pattern"),
+    ],
+)
+def test_models_that_cannot_be_served_are_refused(sagemaker: Any, change: dict[str, Any], message: str) -> None:
+    """The message names the member and the feature."""
+    assert message in _refusal(_model, sagemaker=sagemaker, **change)
+
+
+@pytest.mark.parametrize(
+    ("variants", "others", "message"),
+    [
+        ([VARIANT, VARIANT], {}, "The VariantName one is used more than once"),
+        ([{**VARIANT, "VolumeSizeInGB": 999}], {}, "less than or equal to 512"),
+        ([{**VARIANT, "InstanceType": "ml.none"}], {}, "enum value set"),
+        ([{"VariantName": "one", "ModelName": "model"}], {}, "InstanceType is missing"),
+        (
+            [
+                {
+                    "VariantName": "one",
+                    "ModelName": "model",
+                    "ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 1},
+                }
+            ],
+            {},
+            "does not have serverless endpoints",
+        ),
+        ([VARIANT], {"ShadowProductionVariants": [{**VARIANT, "VariantName": "two"}]}, "shadow variants"),
+    ],
+)
+def test_configurations_that_cannot_run_are_refused(
+    sagemaker: Any, variants: list[dict[str, Any]], others: dict[str, Any], message: str
+) -> None:
+    """The message names the variant and the feature."""
+    _model(sagemaker)
+    assert message in _refusal(_config, sagemaker=sagemaker, ProductionVariants=variants, **others)
