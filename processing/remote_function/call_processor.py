@@ -116,6 +116,11 @@ class CallProcessor(Processor):
         del kms_key
         return self, inputs
 
+    def root(self) -> S3Uri:
+        """Return the S3 prefix under which jobs have their files."""
+        self._resolve_session()
+        return self._session_prefix()
+
     def _session_prefix(self) -> S3Uri:
         return super()._session_prefix() if self._root is None else S3Uri.parse(self._root)
 

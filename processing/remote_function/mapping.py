@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import re
 import threading
@@ -17,20 +18,26 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 import attrs
 
+from processing import default_sessions
 from processing._utils import did_you_mean
 from processing._validation import FLAG, ITERABLE, NAME, field, integer, number, require
+from processing.container.contract import TERMINAL
 from processing.container.remote.calls import CallsPacker, PackedCall, calls_file
+from processing.container.remote.worker import VALUE
 from processing.exceptions import (
     ConfigurationError,
     DeserializationError,
     JobError,
+    NameTakenError,
     ProcessingError,
     RemoteFunctionError,
 )
 from processing.remote_function import packing
 from processing.remote_function.call import RemoteCall, arguments_check, function_name
+from processing.remote_function.call_processor import CallProcessor
 from processing.remote_function.futures import in_background
 from processing.remote_function.map_results import Outcome, SegmentReader
+from processing.remote_function.named_maps import MapJobs
 from processing.remote_function.results import failure_of
 
 if TYPE_CHECKING:
@@ -113,12 +120,16 @@ class MapOptions:
         """True if a call may run again after its worker was killed."""
         return self.retry_on is None or PLATFORM in self.retry_on
 
-    def limits(self) -> dict[str, Any]:
-        """Return the fields of `processing.container.remote.workers.Limits`."""
+    def limits(self, attempts: int) -> dict[str, Any]:
+        """Return the fields of `processing.container.remote.workers.Limits`.
+
+        Args:
+            attempts: the earlier jobs of the same map, each of which counts as one try of a call.
+        """
         return {
             "workers": self.workers or 0,
             "timeout": self.timeout,
-            "retries": self.retries,
+            "retries": max(0, self.retries - attempts),
             "retry_killed": self.retries_platform,
             "retry_timeout": any(issubclass(TimeoutError, cause) for cause in self.classes),
             "chunksize": self.chunksize or 0,
@@ -225,20 +236,62 @@ class MapRun(Generic[T]):
         self._options = options
         self._packed = packed
         self._attempts = 0
+        self._seen: set[str] = set()
 
     def start(self) -> MapFutures[T]:
-        """Start the job, if there are calls."""
-        if self.futures:
-            job = self._start_job(range(len(self.futures)))
+        """Start the job, or follow one that another caller of the same map has started. Return the futures."""
+        job = self._next_job(self._open_calls())
+        if job is not None:
             in_background(self._follow(job))
         return self.futures
 
-    def _start_job(self, numbers: Sequence[int]) -> ProcessingJob:
+    def _open_calls(self) -> list[int]:
+        return [number for number, future in enumerate(self.futures) if not future.done()]
+
+    def _next_job(self, numbers: list[int]) -> ProcessingJob | None:
+        """Return a job that runs the open calls; None if there are none."""
+        if self._options.name is None:
+            return self._start_job(numbers, None) if numbers else None
+        while numbers:
+            free = 1
+            for job, description in self._named_jobs.existing():
+                free += 1
+                if job.job_name not in self._seen:
+                    self._seen.add(job.job_name)
+                    self.futures.jobs.append(job)
+                    if description["ProcessingJobStatus"] not in TERMINAL:
+                        return job
+                    self._read_earlier(job, description)
+            numbers = self._open_calls()
+            if numbers:
+                with contextlib.suppress(NameTakenError):  # by another caller of the same map
+                    return self._start_job(numbers, self._named_jobs.job_name(free))
+        return None
+
+    @functools.cached_property
+    def _named_jobs(self) -> MapJobs:
+        assert self._options.name is not None
+        settings = self._settings
+        session = default_sessions.resolve_session(settings.sagemaker_session, settings.instance_type)
+        root = str(CallProcessor(settings, session, self._name, b"", {}).root())
+        return MapJobs.of(session, root, settings.job_name_prefix or self._name, self._options.name)
+
+    def _read_earlier(self, job: ProcessingJob, description: Mapping[str, Any]) -> None:
+        """Take the values of an earlier job. Its exceptions are no results: such calls run again."""
+        reader = SegmentReader(job, lambda records: self._deliver([each for each in records if each.kind == VALUE]))
+        reader.read_rest(description)
+        for problem in reader.problems:
+            logger.warning("%s: its calls run again", problem)
+
+    def _start_job(self, numbers: Sequence[int], job_name: str | None) -> ProcessingJob:
         settings = self._settings
         if settings.instance_count > len(numbers):
             settings = attrs.evolve(settings, instance_count=len(numbers))
-        manifest = {"map": self._options.limits()}
-        job = RemoteCall(self._name, settings, self._packed.file(numbers), _PROGRAM, manifest).start()
+        if job_name is not None:
+            settings = attrs.evolve(settings, job_name=job_name, if_exists="fail")
+        limits = self._options.limits(self._attempts)
+        job = RemoteCall(self._name, settings, self._packed.file(numbers), _PROGRAM, {"map": limits}).start()
+        self._seen.add(job.job_name)
         self.futures.jobs.append(job)
         self._attempts += 1
         return job
@@ -261,18 +314,20 @@ class MapRun(Generic[T]):
         """Read the rest of an ended job. Return the job that replaces it, or give each open call an error."""
         description = job.describe()
         reader.read_rest(description)
-        numbers = [number for number, future in enumerate(self.futures) if not future.done()]
-        if not numbers:
-            return None
-        if self._attempts <= self._options.retries and self._options.retries_platform and _is_lost(description):
-            return self._start_job(numbers)
+        numbers = self._open_calls()
+        is_another_callers = self._attempts == 0
+        if is_another_callers or (self._may_repeat() and _is_lost(description)):
+            return self._next_job(numbers)
         if reader.problems and description["ProcessingJobStatus"] == "Completed":
             self._fail(DeserializationError("\n".join(reader.problems)))
         elif description["ProcessingJobStatus"] == "Completed":
             self._fail(RemoteFunctionError(f"processing job {job.job_name}: it ended without an outcome of the call"))
-        else:
+        elif numbers:
             self._fail(failure_of(job, description))
         return None
+
+    def _may_repeat(self) -> bool:
+        return self._options.retries_platform and self._attempts <= self._options.retries
 
     def _deliver(self, records: list[Record]) -> None:
         for record in records:
