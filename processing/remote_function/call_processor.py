@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from processing.container.remote.boot import Places
+from processing.container.remote.boot import MANIFEST_DIGEST, Places
 from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
 from processing.processors.processor import Processor
 from processing.remote_function.bundle import BUNDLE_FILE, CALL_FILE, LOADER, call_file, job_members
@@ -88,7 +88,8 @@ class CallProcessor(Processor):
         bundle_uri = uploads.add_bundle(job_members(), self._session_prefix(), self._kms_key, name=BUNDLE_FILE)
         bundle = uploads.uploads[-1]
         call = call_file(self._packed, {"sha256": bundle.sha256, "size": bundle.size}, self._manifest)
-        target = self._job_prefix() / "call" / CALL_FILE
+        # Another caller of the same job name cannot replace the file of the one that gets the name.
+        target = self._job_prefix() / "call" / call.environment[MANIFEST_DIGEST] / CALL_FILE
         call_uri = uploads.add_bytes(call.body, CALL_FILE, target, self._kms_key, at=target)
         self.env = dict(call.environment)
         return [
