@@ -11,7 +11,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from processing._utils import did_you_mean
 from processing.exceptions import ConfigurationError
+from processing.request.warnings import warn_user
 
 Check = Callable[[Any], str | None]
 """A function that returns None for a valid value, and otherwise the requirement: `must be ...`."""
@@ -63,15 +65,16 @@ _ROLE = _text("the ARN of an IAM role", r"arn:aws[a-z\-]*:iam::\d{12}:role/?[\w+
 _KMS_KEY = _text("a KMS key")
 _NETWORK_ID = _text("an ID", r"[-0-9a-zA-Z]+", 32)
 
+_VPC: Section = {
+    "SecurityGroupIds": _list_of("IDs of security groups", _NETWORK_ID, 5, 1),
+    "Subnets": _list_of("IDs of subnets", _NETWORK_ID, 16, 1),
+}
 _PROCESSING_JOB: Section = {
     "Environment": _environment,
     "NetworkConfig": {
         "EnableInterContainerTrafficEncryption": _flag,
         "EnableNetworkIsolation": _flag,
-        "VpcConfig": {
-            "SecurityGroupIds": _list_of("IDs of security groups", _NETWORK_ID, 5, 1),
-            "Subnets": _list_of("IDs of subnets", _NETWORK_ID, 16, 1),
-        },
+        "VpcConfig": _VPC,
     },
     "ProcessingInputs": [
         {
@@ -90,6 +93,25 @@ _SESSION: Section = {
     "DefaultS3Bucket": _text("the name of a bucket", r"[a-z0-9][.\-a-z0-9]{1,61}[a-z0-9]"),
     "DefaultS3ObjectKeyPrefix": _text("a prefix of 1 to 1024 characters", r"[\s\S]+", 1024),
 }
+# The section of remote functions. Its unknown keys cause a warning: other versions of `sagemaker` may have more.
+_REMOTE_FUNCTION: Section = {
+    "CustomFileFilter": {"IgnoreNamePatterns": _list_of("patterns of names", _text("a pattern"), 1000)},
+    "Dependencies": _text("a path, or 'auto_capture'", longest=1024),
+    "EnableInterContainerTrafficEncryption": _flag,
+    "EnvironmentVariables": _environment,
+    "ImageUri": _text("the URI of an image"),
+    "IncludeLocalWorkDir": _flag,
+    "InstanceType": _text("an instance type", r"local|local_gpu|ml\..*"),
+    "JobCondaEnvironment": _text("the name of a conda environment"),
+    "PreExecutionCommands": _list_of("commands", _text("a command"), 1000),
+    "PreExecutionScript": _text("a path"),
+    "RoleArn": _ROLE,
+    "S3KmsKeyId": _KMS_KEY,
+    "S3RootUri": _text("an S3 URI", r"s3://.+", 1024),
+    "Tags": _list_of("tags, each with Key and Value", _tag, 50),
+    "VolumeKmsKeyId": _KMS_KEY,
+    "VpcConfig": _VPC,
+}
 # A section with this key may contain keys of other kinds of jobs, which are not checked.
 _OTHERS = "..."
 
@@ -97,7 +119,7 @@ _DOCUMENT: Section = {
     "SchemaVersion": _version,
     "CustomParameters": lambda _: None,
     "SageMaker": {
-        "PythonSDK": {"Modules": {"Session": _SESSION, _OTHERS: None}},
+        "PythonSDK": {"Modules": {"Session": _SESSION, "RemoteFunction": _REMOTE_FUNCTION, _OTHERS: None}},
         "ProcessingJob": _PROCESSING_JOB,
         _OTHERS: None,
     },
@@ -148,10 +170,16 @@ def _check_elements(elements: Any, section: Section, path: tuple[str, ...], orig
 
 
 def _check_unknown(path: tuple[str, ...], section: Section, origin: str) -> None:
-    """Refuse an unknown key. Beside keys of other kinds of jobs, refuse only one that is close to a known key."""
+    """Refuse an unknown key, or warn of it in the section of remote functions.
+
+    Beside keys of other kinds of jobs, refuse only one that is close to a known key.
+    """
     import difflib  # loaded only for unknown keys
 
     known = {name.lower(): name for name in section if name != _OTHERS}
+    if section is _REMOTE_FUNCTION:
+        warn_user(f"{'.'.join(path)}: no such key{did_you_mean(path[-1], known.values())} (in {origin})")
+        return
     near = difflib.get_close_matches(path[-1].lower(), known, 1, 0.85)
     if near:
         closest = known[near[0]]

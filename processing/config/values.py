@@ -15,8 +15,10 @@ from processing.config.schema import validate_config
 from processing.exceptions import ConfigurationError
 
 _SESSION, _JOB = "SageMaker.PythonSDK.Modules.Session", "SageMaker.ProcessingJob"
+REMOTE_FUNCTION = "SageMaker.PythonSDK.Modules.RemoteFunction"
 BUCKET, PREFIX = f"{_SESSION}.DefaultS3Bucket", f"{_SESSION}.DefaultS3ObjectKeyPrefix"
 ENVIRONMENT = f"{_JOB}.Environment"
+_ENVIRONMENTS = (f"{ENVIRONMENT}.", f"{REMOTE_FUNCTION}.EnvironmentVariables.")
 
 _SECRET = re.compile("secret|password|key|token", re.IGNORECASE)
 
@@ -36,7 +38,8 @@ class Setting:
     origin: str
 
     def __str__(self) -> str:
-        secret = self.path.startswith(f"{ENVIRONMENT}.") and _SECRET.search(self.path[len(ENVIRONMENT) :])
+        variable = next((self.path[len(each) :] for each in _ENVIRONMENTS if self.path.startswith(each)), "")
+        secret = _SECRET.search(variable)
         return f"{self.path} = {'***' if secret else repr(self.value)} ({self.origin})"
 
 
@@ -103,8 +106,10 @@ class Config:
 
     @property
     def settings(self) -> tuple[Setting, ...]:
-        """Every value for sessions and processing jobs, with its origin. A list is one value."""
-        return tuple(setting for path in (_SESSION, _JOB) for setting in _settings(path, self._at(path)))
+        """Every value for sessions, processing jobs and remote functions, with its origin. A list is one value."""
+        return tuple(
+            setting for path in (_SESSION, _JOB, REMOTE_FUNCTION) for setting in _settings(path, self._at(path))
+        )
 
     def explain(self) -> str:
         """Return the locations that were searched, and every value with its origin, one per line.

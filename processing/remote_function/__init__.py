@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+from processing.remote_function.custom_file_filter import CustomFileFilter as CustomFileFilter
+from processing.remote_function.decorator import RemoteFunction as RemoteFunction
 from processing.remote_function.decorator import remote as remote
+from processing.remote_function.executor import RemoteExecutor as RemoteExecutor
+from processing.remote_function.futures import RemoteFuture as RemoteFuture
+from processing.remote_function.lookup import get_future as get_future
+from processing.remote_function.lookup import list_futures as list_futures
 
-__all__ = ["remote"]
+__all__ = [
+    "CustomFileFilter",
+    "RemoteExecutor",
+    "RemoteFunction",
+    "RemoteFuture",
+    "get_future",
+    "list_futures",
+    "remote",
+]

@@ -6,20 +6,21 @@ import functools
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-import attrs
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from processing.container import remote
 from processing.container.remote.boot import MANIFEST_DIGEST
-from processing.exceptions import ConfigurationError
+from processing.remote_function.packing import require_cloudpickle
 from processing.staging.bundles import Member
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 BOOT_DIGEST: Final = "PROCESSING_REMOTE_BOOT"
 """The variable with the SHA-256 of the boot program (hexadecimal). It also marks a job as that of a remote function."""
+
+FORMAT_VARIABLE: Final = "PROCESSING_REMOTE_FORMAT"
+"""The variable with the form of the result. A form other than pickle is never unpickled."""
 
 BUNDLE_FILE: Final = "bundle.tar.gz"
 CALL_FILE: Final = "call.bin"
@@ -48,50 +49,34 @@ def job_members() -> tuple[Member, ...]:
     Raises:
         ConfigurationError: cloudpickle is not installed.
     """
-    try:
-        import cloudpickle
-    except ImportError as error:
-        raise ConfigurationError(
-            "remote functions need cloudpickle: install it with pip install 'sm-processing[remote]'"
-        ) from error
+    require_cloudpickle()
+    import cloudpickle
+
     members = [Member(_PACKAGE / "boot.py", "boot.py")]
     for name, folder in (("_processing_remote", _PACKAGE), ("cloudpickle", Path(cloudpickle.__file__).parent)):
         members += [Member(path, f"lib/{name}/{path.name}") for path in sorted(folder.glob("*.py"))]
     return tuple(members)
 
 
-@attrs.frozen
-class CallFile:
-    """The content of a call file, and the variables of the request that vouch for it.
+class Measured(Protocol):
+    """Content with its size and hash."""
+
+    @property
+    def sha256(self) -> str | None:
+        """The SHA-256 (hexadecimal)."""
+
+    @property
+    def size(self) -> int | None:
+        """The number of bytes."""
+
+
+def make_manifest(files: Mapping[str, Measured], settings: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
+    """Return the manifest, one line, and the variables of the request that vouch for it and for the boot program.
 
     Args:
-        body: the manifest in one line, then the packed call.
-        environment: the variables.
+        files: the files of a call by their names among the `Places`.
+        settings: further members.
     """
-
-    body: bytes = attrs.field(repr=False)
-    environment: Mapping[str, str]
-
-
-def call_file(packed: bytes, bundle: Mapping[str, Any], settings: Mapping[str, Any]) -> CallFile:
-    """Return the call file.
-
-    Args:
-        packed: the packed function and arguments.
-        bundle: the bundle's `sha256` and `size`.
-        settings: further members of the manifest.
-    """
-    files = {"bundle": bundle, "call": {"sha256": hashlib.sha256(packed).hexdigest(), "size": len(packed)}}
-    manifest = json.dumps({**settings, "files": files}, separators=(",", ":"), sort_keys=True).encode() + b"\n"
-    digests = {BOOT_DIGEST: boot_digest(), MANIFEST_DIGEST: hashlib.sha256(manifest).hexdigest()}
-    return CallFile(manifest + packed, digests)
-
-
-def is_marked(environment: Mapping[str, str] | None) -> bool:
-    """Return whether a job's variables are those of a remote function."""
-    return bool(environment) and BOOT_DIGEST in (environment or {}) and MANIFEST_DIGEST in (environment or {})
-
-
-def all_members(extra: Sequence[Member]) -> list[Member]:
-    """Return all files of a bundle."""
-    return [*job_members(), *extra]
+    entries = {name: {"sha256": file.sha256, "size": file.size} for name, file in files.items()}
+    line = json.dumps({**settings, "files": entries}, separators=(",", ":"), sort_keys=True).encode() + b"\n"
+    return line, {BOOT_DIGEST: boot_digest(), MANIFEST_DIGEST: hashlib.sha256(line).hexdigest()}

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from processing import default_sessions
-from processing.exceptions import ConfigurationError, SerializationError
+from processing.exceptions import CapacityError, ConfigurationError
+from processing.remote_function import packing
 from processing.remote_function.call_processor import CallProcessor
+from processing.remote_function.default_image import check_image, default_image
+from processing.session.prompt import prompt_session
+from processing.staging.bundles import Bundle, keep_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from processing.exceptions import JobError
     from processing.job.job import ProcessingJob
     from processing.job.plan import RunPlan
     from processing.remote_function.settings import RemoteSettings
+    from processing.session.session import Session
+
+logger = logging.getLogger(__name__)
+
+
+def _kept(packed: bytes | Bundle) -> Bundle:
+    return keep_chunks([packed], len(packed)) if isinstance(packed, bytes) else packed
 
 
 @attrs.frozen
@@ -34,7 +47,7 @@ class RemoteCall:
 
     name: str
     settings: RemoteSettings
-    packed: bytes = attrs.field(repr=False)
+    packed: Bundle = attrs.field(repr=False, converter=_kept)
     program: str = "call"
     manifest: Mapping[str, Any] = attrs.field(factory=dict)
 
@@ -51,39 +64,107 @@ class RemoteCall:
         check_arguments(function, args, kwargs)
         return cls(function_name(function), settings, pack(function, args, kwargs))
 
-    def processor(self) -> CallProcessor:
-        """Return the processor of one attempt."""
-        settings = self.settings
-        session = default_sessions.resolve_session(settings.sagemaker_session, settings.instance_type)
-        manifest = {
-            **self.manifest,
-            "program": self.program,
-            "python": list(sys.version_info[:2]),
-            "environment": dict(settings.environment_variables or {}),
-        }
-        return CallProcessor(settings, session, settings.job_name_prefix or self.name, self.packed, manifest)
-
     def start(self) -> ProcessingJob:
-        """Start the job, and return it at once."""
-        processor = self.processor()
+        """Start the job, and return it at once.
+
+        Raises:
+            ConfigurationError: a setting cannot work; nothing was uploaded or started.
+            EngineError: the embedded engine cannot run the job here.
+            StagingError: an upload failed; nothing was started.
+            SubmissionError: AWS refused the request.
+        """
+        settings, session = self._target()
+        if settings.role is None and not session.is_local:
+            from processing.execution_role import get_execution_role
+
+            settings = settings.evolve({"role": session.config.get("SageMaker.ProcessingJob.RoleArn")})
+            settings = settings if settings.role else settings.evolve({"role": get_execution_role(session)})
+        processor = self._processor(settings, session)
         return processor.run(
             outputs=processor.own_outputs(),
             arguments=processor.places,
             wait=False,
-            job_name=self.settings.job_name,
-            experiment_config=self.settings.experiment_config,
-            if_exists=self.settings.if_exists,  # type: ignore[arg-type]  # `run` checks it
+            job_name=settings.job_name,
+            experiment_config=None if settings.experiment_config is None else dict(settings.experiment_config),
+            if_exists=settings.if_exists or "fail",
         )
+
+    def may_retry(self, error: JobError, retries: int) -> bool:
+        """Return whether the call may be started again: AWS could not run its job, and there are retries left.
+
+        Args:
+            error: the error of its job.
+            retries: the number of times that it was started again.
+        """
+        most = 1 if self.settings.max_retry_attempts is None else self.settings.max_retry_attempts
+        lost = isinstance(error, CapacityError) or (error.failure_reason or "").startswith("InternalServerError")
+        return lost and retries < most
+
+    def restart(self, error: JobError) -> ProcessingJob:
+        """Start another job for the same call, after one that AWS could not run."""
+        logger.warning("%s is started again: %s", error.job_name, error.failure_reason)
+        again = attrs.evolve(self, settings=self.settings.evolve({"if_exists": "suffix"}))
+        return again.start()
 
     def plan(self) -> RunPlan:
         """Return the plan of the job, without a call to AWS."""
-        processor = self.processor()
-        return processor.plan(outputs=processor.own_outputs(), arguments=processor.places)
+        settings, session = self._target(offline=True)
+        processor = self._processor(settings, session)
+        return processor.plan(outputs=processor.own_outputs(), arguments=processor.places, job_name=settings.job_name)
+
+    def _target(self, *, offline: bool = False) -> tuple[RemoteSettings, Session]:
+        """Return the complete settings, and the session of the job.
+
+        Args:
+            offline: True to call AWS for nothing.
+
+        Raises:
+            ConfigurationError: the two contradict each other, or a setting is missing.
+        """
+        given = self.settings.sagemaker_session
+        session = default_sessions.resolve_session(given, self.settings.instance_type)
+        if offline and not session.config_at_hand:
+            raise ConfigurationError(
+                "sagemaker_session: its config file is in S3 and has not been read, and no call to AWS is made here; "
+                "read it before, with sagemaker_session.config"
+            )
+        settings = self.settings.complete(session.config)
+        session = prompt_session(default_sessions.resolve_session(given, settings.instance_type))
+        if settings.instance_type is None and settings.instance_preferences is None:
+            raise ConfigurationError(
+                "instance_type: missing; give an instance type such as 'ml.m5.xlarge', or 'local' for this machine"
+            )
+        self._check_instances(settings)
+        if not session.is_local:
+            python = None if settings.by_reference else sys.version_info[:2]
+            if settings.image_uri is None:
+                settings = settings.evolve({"image_uri": default_image(session, settings, sys.version_info[:2])})
+            else:
+                check_image(settings.image_uri, python)
+        return settings, session
+
+    def _check_instances(self, settings: RemoteSettings) -> None:
+        """Refuse several instances for a call that runs on one of them."""
+        count = settings.instance_count or 1
+        if count > 1 and self.program == "call" and not (settings.use_torchrun or settings.use_mpirun):
+            raise ConfigurationError(
+                f"instance_count: a call runs on one instance, not on {count}; use map for many calls, or "
+                "use_torchrun or use_mpirun for a distributed program"
+            )
+
+    def _processor(self, settings: RemoteSettings, session: Session) -> CallProcessor:
+        manifest = {
+            **self.manifest,
+            "program": self.program,
+            "python": None if settings.by_reference else list(sys.version_info[:2]),
+        }
+        return CallProcessor(settings, session, settings.job_name_prefix or self.name, self.packed, manifest)
 
 
 def function_name(function: Callable[..., Any]) -> str:
     """Return a name for a job of a function."""
-    name = getattr(function, "__name__", type(function).__name__).strip("<>_")
+    inner = getattr(function, "func", function)  # of functools.partial
+    name = getattr(inner, "__name__", type(inner).__name__).strip("<>_")
     return str(name) or "function"
 
 
@@ -115,16 +196,11 @@ def arguments_check(function: Callable[..., Any]) -> Callable[[str, tuple[Any, .
     return check
 
 
-def pack(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-    """Return the packed function and arguments.
+def pack(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Bundle:
+    """Return a copy of the packed function and arguments: the caller may change the arguments afterwards.
 
     Raises:
         SerializationError: a value cannot be packed.
     """
-    import cloudpickle
-
-    try:
-        packed: bytes = cloudpickle.dumps((function, args, dict(kwargs)))
-    except Exception as error:
-        raise SerializationError(f"{function_name(function)}: cannot be packed: {error}") from error
-    return packed
+    packed = packing.pack((function, args, dict(kwargs)), function_name(function))
+    return keep_chunks(packed.chunks, packed.size)

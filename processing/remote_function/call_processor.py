@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from processing.container.remote.boot import MANIFEST_DIGEST, Places
 from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
+from processing.processors.oversized_command import request_limits
 from processing.processors.processor import Processor
-from processing.remote_function.bundle import BUNDLE_FILE, CALL_FILE, LOADER, call_file, job_members
+from processing.remote_function.bundle import (
+    BUNDLE_FILE,
+    CALL_FILE,
+    FORMAT_VARIABLE,
+    LOADER,
+    job_members,
+    make_manifest,
+)
+from processing.remote_function.call_record import CALL_INPUT, CODE_INPUT, EXCEPTION_OUTPUT, RESULT_OUTPUT
 from processing.request.s3_uri import S3Uri
 
 if TYPE_CHECKING:
@@ -17,13 +26,13 @@ if TYPE_CHECKING:
     from processing.processors.base import BaseProcessor
     from processing.remote_function.settings import RemoteSettings
     from processing.session.session import Session
-
-RESULT_OUTPUT: Final = "remote-result"
-EXCEPTION_OUTPUT: Final = "remote-exception"
+    from processing.staging.bundles import Bundle
 
 _ML: Final = "/opt/ml"
 _INPUTS: Final = f"{_ML}/processing/input/remote"
 _OUTPUTS: Final = f"{_ML}/processing/output/remote"
+_OWN_VARIABLES: Final = 10
+"""The variables of a request that are kept free for the digests and marks of this package."""
 _PLACES: Final = Places(
     bundle=f"{_INPUTS}/code/{BUNDLE_FILE}",
     call=f"{_INPUTS}/call/{CALL_FILE}",
@@ -50,7 +59,7 @@ class CallProcessor(Processor):
         settings: RemoteSettings,
         session: Session,
         base_job_name: str,
-        packed: bytes,
+        packed: Bundle,
         manifest: Mapping[str, Any],
     ) -> None:
         super().__init__(
@@ -59,18 +68,20 @@ class CallProcessor(Processor):
             settings.instance_count,
             settings.instance_type,
             ["python3", "-c", LOADER],
-            settings.volume_size,
+            settings.volume_size or 30,
             settings.volume_kms_key,
             settings.s3_kms_key,
             settings.max_runtime_in_seconds,
             base_job_name,
             session,
-            None,
+            None,  # set with the digests
             settings.tags,
             _network(settings),
             instance_preferences=settings.instance_preferences,
             extra=settings.extra,
         )
+        self._variables = dict(settings.environment_variables or {})
+        self._format = settings.result_format or "pickle"
         self._root = settings.s3_root_uri
         self._kms_key = settings.s3_kms_key
         self._packed = packed
@@ -84,18 +95,21 @@ class CallProcessor(Processor):
     def _include_code_in_inputs(
         self, inputs: list[ProcessingInput] | None, _code: StrPath | None, _kms_key: str | None = None
     ) -> list[ProcessingInput]:
+        variables, long_variables = split_variables({**(self.env or {}), **self._variables})
         uploads = self._uploads()
         bundle_uri = uploads.add_bundle(job_members(), self._session_prefix(), self._kms_key, name=BUNDLE_FILE)
         bundle = uploads.uploads[-1]
-        call = call_file(self._packed, {"sha256": bundle.sha256, "size": bundle.size}, self._manifest)
+        manifest = {**self._manifest, "environment": long_variables}
+        line, digests = make_manifest({"bundle": bundle, "call": self._packed}, manifest)
         # Another caller of the same job name cannot replace the file of the one that gets the name.
-        target = self._job_prefix() / "call" / call.environment[MANIFEST_DIGEST] / CALL_FILE
-        call_uri = uploads.add_bytes(call.body, CALL_FILE, target, self._kms_key, at=target)
-        self.env = dict(call.environment)
+        target = self._job_prefix() / "call" / digests[MANIFEST_DIGEST] / CALL_FILE
+        with self._packed.view() as packed:
+            call_uri = uploads.add_chunks([line, packed], len(line) + len(packed), target, self._kms_key)
+        self.env = {**variables, **digests, FORMAT_VARIABLE: self._format}
         return [
             *(inputs or ()),
-            ProcessingInput(bundle_uri, f"{_INPUTS}/code", "remote-code"),
-            ProcessingInput(call_uri, f"{_INPUTS}/call", "remote-call"),
+            ProcessingInput(bundle_uri, f"{_INPUTS}/code", CODE_INPUT),
+            ProcessingInput(call_uri, f"{_INPUTS}/call", CALL_INPUT),
         ]
 
     def own_outputs(self) -> list[ProcessingOutput | str]:
@@ -126,6 +140,17 @@ class CallProcessor(Processor):
         return super()._session_prefix() if self._root is None else S3Uri.parse(self._root)
 
 
+def split_variables(variables: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the variables that fit into a request, and the others, which travel in the manifest.
+
+    A request has room for 100 variables of 256 characters. What runs must not depend on their lengths.
+    """
+    limits = request_limits()
+    fitting = {name: value for name, value in variables.items() if 0 < len(value) <= limits.value}
+    fitting = dict(list(fitting.items())[: limits.entries - _OWN_VARIABLES])
+    return fitting, {name: value for name, value in variables.items() if name not in fitting}
+
+
 def _network(settings: RemoteSettings) -> NetworkConfig | None:
     if settings.network_config is not None:
         network: NetworkConfig = settings.network_config
@@ -133,7 +158,7 @@ def _network(settings: RemoteSettings) -> NetworkConfig | None:
     if not (settings.subnets or settings.security_group_ids or settings.encrypt_inter_container_traffic):
         return None
     return NetworkConfig(
-        security_group_ids=settings.security_group_ids,
-        subnets=settings.subnets,
+        security_group_ids=list(settings.security_group_ids or ()) or None,
+        subnets=list(settings.subnets or ()) or None,
         encrypt_inter_container_traffic=settings.encrypt_inter_container_traffic,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
@@ -17,14 +16,20 @@ from processing.remote_function.settings import RemoteSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from typing_extensions import Unpack
+
     from processing.job.plan import RunPlan
+    from processing.remote_function.settings import RemoteOptions
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class RemoteFunction(Generic[P, T]):
-    """A function whose calls run as processing jobs; `@remote` makes it.
+    """A function whose calls run as processing jobs; `remote` makes it.
+
+    A call packs the function and its arguments, starts a job, shows its log lines, and returns the result. An exception
+    of the function is raised as the job raised it. Two threads may call the same function at the same time.
 
     Args:
         function: the function.
@@ -37,16 +42,35 @@ class RemoteFunction(Generic[P, T]):
         self._settings = settings
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run the function as a job, show its log lines, and return its result or raise its exception."""
-        job = self._packed(args, kwargs).start()
-        with contextlib.suppress(JobError):
-            job.wait(logs=True)
+        """Run the function as a job, show its log lines, and return its result or raise its exception.
+
+        Ctrl-C detaches: the job goes on, and the text of the KeyboardInterrupt shows how to attach to it.
+
+        Raises:
+            ConfigurationError: an argument or a setting cannot work; nothing was uploaded or started.
+            DeserializationError: the stored result is not that of the job, or cannot be loaded.
+            RemoteFunctionError: the job has neither a result nor an exception.
+            RuntimeEnvironmentError: the job's environment could not run the function.
+            SerializationError: the function or an argument cannot be packed; nothing was started.
+            ServiceError: S3 could not be read.
+            StagingError, SubmissionError: the job could not be started.
+        """
+        call = self._call(args, kwargs)
+        job, retries = call.start(), 0
+        while True:
+            try:
+                job.wait(logs=True)
+            except JobError as error:
+                if call.may_retry(error, retries):
+                    job, retries = call.restart(error), retries + 1
+                    continue
+            break
         result: T = result_of(job)
         return result
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> RemoteFuture[T]:
-        """Start a job that runs the function, and return its future."""
-        call = self._packed(args, kwargs)
+        """Start a job that runs the function, and return its future. Log lines are not shown."""
+        call = self._call(args, kwargs)
         future: RemoteFuture[T] = RemoteFuture(call)
         future.started(call.start())
         return future
@@ -89,19 +113,35 @@ class RemoteFunction(Generic[P, T]):
         chosen = MapOptions.of(options)
         return mapping.results(mapping.submit_map(self._function, self._settings, chosen, calls), chosen)
 
+    async def aio(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the function as a job, and return its result, without holding a thread while it runs.
+
+        Cancelling the wait stops the job.
+        """
+        import asyncio
+
+        from processing.watching.aio import in_thread
+
+        future = await in_thread(lambda: self.submit(*args, **kwargs))
+        return await asyncio.wrap_future(future)
+
     def local(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the function in this process."""
         return self._function(*args, **kwargs)
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> RunPlan:
-        """Return the plan of a call: its request, uploads, problems and price. AWS is not called."""
-        return self._packed(args, kwargs).plan()
+        """Return the plan of a call: its request, uploads, problems, and the highest price. AWS is not called."""
+        return self._call(args, kwargs).plan()
 
-    def options(self, **options: Any) -> RemoteFunction[P, T]:
-        """Return the same function with other settings: the parameters of `remote`."""
+    def options(self, **options: Unpack[RemoteOptions]) -> RemoteFunction[P, T]:
+        """Return the same function with other settings.
+
+        Args:
+            options: the parameters of `remote`. Others keep their values.
+        """
         return RemoteFunction(self._function, self._settings.evolve(options))
 
-    def _packed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RemoteCall:
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RemoteCall:
         return RemoteCall.of(self._function, self._settings, args, kwargs)
 
     def __get__(self, instance: object, owner: type | None = None) -> RemoteFunction[..., T]:
@@ -114,21 +154,38 @@ class RemoteFunction(Generic[P, T]):
         """Travel as the function itself: in a job, the function calls itself and others locally."""
         return functools.partial, (self._function,)
 
+    def __repr__(self) -> str:
+        return f"<remote function {getattr(self, '__qualname__', self._function)}>"
+
 
 @overload
 def remote(function: Callable[P, T], /) -> RemoteFunction[P, T]: ...
 @overload
-def remote(**options: Any) -> Callable[[Callable[P, T]], RemoteFunction[P, T]]: ...
+def remote(**options: Unpack[RemoteOptions]) -> Callable[[Callable[P, T]], RemoteFunction[P, T]]: ...
+@overload
+def remote(function: Callable[P, T], /, **options: Unpack[RemoteOptions]) -> RemoteFunction[P, T]: ...
 def remote(function: Any = None, /, **options: Any) -> Any:
-    """Make a function remote: a call of it runs as a processing job."""
+    """Make a function remote: a call of it runs as a processing job.
+
+    Use it as a decorator, with parameters or without. Decoration makes no call to AWS and reads no file.
+
+    Args:
+        function: the function.
+        options: the parameters, as the reference of remote functions lists them. The config file supplies those that
+            are left out.
+
+    Returns:
+        A `RemoteFunction`, or the decorator that makes it.
+
+    Raises:
+        ConfigurationError: there is no such parameter, or its value cannot work.
+    """
     settings = RemoteSettings.of(options)
-    if function is None:
-        return lambda decorated: remote_with(decorated, settings)
-    return remote_with(function, settings)
 
+    def decorate(decorated: Any) -> RemoteFunction[..., Any]:
+        inner = decorated.local if isinstance(decorated, RemoteFunction) else decorated
+        if not callable(inner) or isinstance(inner, type):
+            raise ConfigurationError(f"remote: decorates a function, not {decorated!r}")
+        return RemoteFunction(inner, settings)
 
-def remote_with(function: Any, settings: RemoteSettings) -> RemoteFunction[..., Any]:
-    """Return a remote function with these settings."""
-    if not callable(function):
-        raise ConfigurationError(f"remote: decorates a function, not {type(function).__name__}")
-    return RemoteFunction(function, settings)
+    return decorate if function is None else decorate(function)

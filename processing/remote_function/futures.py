@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from processing.exceptions import JobError
+from processing.exceptions import ConfigurationError, JobError
 from processing.forks import ForkSafeLock
 from processing.remote_function.results import result_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
     from processing.job.job import ProcessingJob
     from processing.remote_function.call import RemoteCall
+    from processing.request.s3_uri import S3Uri
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class RemoteFuture(Future[T]):
@@ -26,13 +30,20 @@ class RemoteFuture(Future[T]):
 
     It is a `concurrent.futures.Future`, so `concurrent.futures.wait` and `as_completed` accept it. Unlike others it can
     be cancelled while it runs: its job is stopped.
+
+    Args:
+        call: the call, which can be started again; None for a job that another process has started.
+        root: the S3 prefix that the result has to be below; None for a job of this process.
     """
 
-    def __init__(self, call: RemoteCall) -> None:
+    def __init__(self, call: RemoteCall | None = None, root: S3Uri | None = None) -> None:
         super().__init__()
         self._call = call
+        self._root = root
         self._job: ProcessingJob | None = None
-        self._end = threading.Lock()
+        self._changes = threading.Lock()
+        self._loading = threading.Lock()
+        self._loaded: tuple[Any, BaseException | None] | None = None
 
     @property
     def job(self) -> ProcessingJob | None:
@@ -40,69 +51,140 @@ class RemoteFuture(Future[T]):
         return self._job
 
     def running(self) -> bool:
-        """Return whether the job has been started and its outcome is not known."""
+        """Return whether the job has been started, and its end has not been observed."""
         return self._job is not None and not self.done()
 
     def cancel(self) -> bool:
-        """Stop the job, and return at once. Return False if the outcome is known already."""
-        with self._end:
+        """Stop the job, and return at once. Return False if it has ended already."""
+        with self._changes:
             if self.cancelled():
                 return True
             if not super().cancel():
                 return False
             self.set_running_or_notify_cancel()  # wakes the standard `wait` and `as_completed`
-        if self._job is not None:
-            threading.Thread(target=self._stop, args=(self._job,), name="remote-function-cancel").start()
+            job = self._job
+        if job is not None:
+            # Not a daemon: the program does not end before the request is sent.
+            threading.Thread(target=job.stop, name="remote-function-cancel").start()
         return True
 
-    @staticmethod
-    def _stop(job: ProcessingJob) -> None:
-        job.stop()
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the job's end, and return the result of the function or raise its exception.
+
+        Args:
+            timeout: the longest wait in seconds; None waits without limit.
+
+        Raises:
+            concurrent.futures.CancelledError: the future was cancelled.
+            concurrent.futures.TimeoutError: the timeout passed; the job goes on.
+            DeserializationError: the stored bytes are not those of the job, or cannot be loaded.
+            RemoteFunctionError: the job has neither a result nor an exception.
+            RuntimeEnvironmentError: the job's environment could not run the function.
+            ServiceError: S3 could not be read.
+        """
+        super().result(timeout)
+        value, error = self._load()
+        if error is not None:
+            raise error
+        result: T = value
+        return result
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the job's end, and return the exception of the function; None if it has a result.
+
+        Args:
+            timeout: the longest wait in seconds; None waits without limit.
+
+        Raises:
+            concurrent.futures.CancelledError: the future was cancelled.
+            concurrent.futures.TimeoutError: the timeout passed; the job goes on.
+        """
+        return super().exception(timeout) or self._load()[1]
+
+    def replay(self) -> T:
+        """Run the same call in this process, for a debugger, and return its result.
+
+        The function and its arguments are verified before they are loaded. Modules that the function imports are those
+        of this process.
+
+        Raises:
+            DeserializationError: the stored call is not the one that the job got, or cannot be loaded here.
+            ServiceError: S3 could not be read.
+        """
+        from processing.remote_function.replay import replay
+
+        if self._job is None:
+            raise ConfigurationError("replay: the job has not been started yet")
+        result: T = replay(self._job, self._root)
+        return result
 
     def started(self, job: ProcessingJob) -> None:
         """Record the job, and begin to wait for its end."""
-        with self._end:
+        with self._changes:
             self._job = job
             cancelled = self.cancelled()
         if cancelled:
             job.stop()
+        elif job.watch_state.outcome is not None:
+            self._end()
         else:
             in_background(self._follow(job))
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error: the job could not be started or watched."""
+        with self._changes:
+            if not self.cancelled():
+                self.set_exception(error)
 
     async def _follow(self, job: ProcessingJob) -> None:
         from processing.watching.aio import in_thread
 
-        def ended() -> Any:
-            if lost is not None:
-                raise lost
-            return result_of(job)
-
-        lost: Exception | None = None
+        retries = 0
         try:
-            await job.wait_async(logs=False)
-        except JobError:
-            pass  # the outcome has the function's own exception
-        except Exception as error:  # noqa: BLE001 - the watch has ended
-            lost = error
-        await in_thread(lambda: self.finish(ended))
-
-    def finish(self, outcome: Callable[[], Any]) -> None:
-        """Set the result or the exception, unless the future was cancelled."""
-        if self.cancelled():
+            while True:
+                error = await _end_of(job)
+                if self._call is None or error is None or not self._call.may_retry(error, retries):
+                    break
+                retries += 1
+                call = self._call
+                job = await in_thread(lambda: call.restart(error))  # noqa: B023 - it is awaited here
+                with self._changes:
+                    self._job = job
+                    cancelled = self.cancelled()
+                if cancelled:
+                    await in_thread(job.stop)
+                    return
+            if self._call is not None:  # the caller's own; others are not loaded before they are asked for
+                await in_thread(self._load)
+        except Exception as problem:  # noqa: BLE001 - the watch has ended, or the retry failed
+            self.fail(problem)
             return
-        value: Any = None
-        failure: BaseException | None = None
-        try:
-            value = outcome()
-        except BaseException as error:  # noqa: BLE001 - the function may have raised anything
-            failure = error
-        with self._end:
-            if self.cancelled():
-                return
-            if failure is not None:
-                self.set_exception(failure)
-            else:
-                self.set_result(value)
+        self._end()
+
+    def _end(self) -> None:
+        with self._changes:
+            if not self.cancelled():
+                self.set_result(None)  # type: ignore[arg-type]  # `result` loads the value
+
+    def _load(self) -> tuple[Any, BaseException | None]:
+        """Return the value or the exception. They are loaded once."""
+        with self._loading:
+            if self._loaded is None:
+                assert self._job is not None
+                try:
+                    self._loaded = result_of(self._job, self._root), None
+                except BaseException as error:  # noqa: BLE001 - the function may have raised anything
+                    self._loaded = None, error
+            return self._loaded
+
+
+async def _end_of(job: ProcessingJob) -> JobError | None:
+    """Wait for a job's end, and return its error; None if it has completed."""
+    try:
+        await job.wait_async(logs=False)
+    except JobError as error:
+        return error
+    return None
 
 
 _lock = ForkSafeLock()

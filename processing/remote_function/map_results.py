@@ -19,8 +19,7 @@ from processing.container.remote.segments import LAST, Announcement, Record, Seg
 from processing.container.remote.worker import ERROR, TIMEOUT, VALUE
 from processing.exceptions import DeserializationError, RemoteFunctionError, ServiceError, WatchError
 from processing.remote_function import packing
-from processing.remote_function.call_processor import RESULT_OUTPUT
-from processing.remote_function.results import loads
+from processing.remote_function.call_record import RESULT_OUTPUT
 from processing.request.s3_uri import S3Uri
 
 if TYPE_CHECKING:
@@ -208,7 +207,7 @@ def _raised(data: bytes, name: str) -> BaseException:
         return RemoteFunctionError(f"{name}: the function ended with sys.exit({code})", exit_code=code)
     if not body:
         return RemoteFunctionError(f"{name}: the function raised {details['text']}")
-    error = loads(body)
+    error = packing.unpack(bytearray(body), name)
     assert isinstance(error, BaseException)
     return error
 

@@ -285,7 +285,7 @@ class MapRun(Generic[T]):
 
     def _start_job(self, numbers: Sequence[int], job_name: str | None) -> ProcessingJob:
         settings = self._settings
-        if settings.instance_count > len(numbers):
+        if (settings.instance_count or 1) > len(numbers):
             settings = attrs.evolve(settings, instance_count=len(numbers))
         if job_name is not None:
             settings = attrs.evolve(settings, job_name=job_name, if_exists="fail")

@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 
 # Attributes that a pickle of a session leaves out: connections, locks, and the answers of AWS.
 _OF_THIS_PROCESS = frozenset(
-    {"_api", "_asking", "_bucket", "_clients", "_identity", "_lock", "_poller", "_profile", "_roles"}
+    {"_api", "_asking", "_bucket", "_clients", "_identity", "_lock", "_poller", "_profile", "_prompt", "_roles"}
 )
 
 READ_TIMEOUT = 60
@@ -147,6 +147,7 @@ class Session:
         self._has_own_config = sagemaker_config is not None
         self._retry_policy = retry_policy
         self._polling = polling
+        self._has_own_polling = polling is not None or event_source is not None
         self._event_source = event_source
         self._connect(boto_session, sagemaker_client)
 
@@ -161,6 +162,7 @@ class Session:
             endpoint,
         )
         self._poller: Poller | None = None
+        self._prompt: Session | None = None  # see `processing.session.prompt`
         self._api: RetryingApi | None = None
         self._identity: Mapping[str, str] | None = None
         self._roles: dict[str, str] = {}
@@ -173,7 +175,7 @@ class Session:
     def __copy__(self) -> Session:
         # Clients and locks are for any number of threads, and a copy uses the same ones.
         copied = object.__new__(type(self))
-        vars(copied).update(vars(self))
+        vars(copied).update(vars(self), _prompt=None)
         copied._bucket = self._bucket.copy(copied)
         reset_after_fork(copied)
         return copied

@@ -43,17 +43,19 @@ class Member:
     """A file of a bundle.
 
     Args:
-        path: the file.
+        path: the file. If there is a body, only a name for messages.
         name: its path in the bundle, with forward slashes.
+        body: generated content, in place of a file's.
     """
 
     path: Path
     name: str
+    body: bytes | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen
 class Bundle:
-    """A finished bundle, in memory or in a temporary file.
+    """A finished bundle, or other generated content, in memory or in a temporary file.
 
     Args:
         path: the temporary file; None if the bundle is in memory. `close`, the end of the value, or the interpreter's
@@ -68,7 +70,22 @@ class Bundle:
     body: bytes | None = attrs.field(repr=False)
     sha256: str
     size: int
-    entries: tuple[tuple[str, int], ...] = attrs.field(repr=False)
+    entries: tuple[tuple[str, int], ...] = attrs.field(default=(), repr=False)
+
+    @contextlib.contextmanager
+    def view(self) -> Iterator[memoryview]:
+        """Give access to the content inside the block, without reading a file into memory."""
+        if self.path is None:
+            yield memoryview(self.body or b"")
+            return
+        import mmap
+
+        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            view = memoryview(content)
+            try:
+                yield view
+            finally:
+                view.release()
 
     def close(self) -> None:
         """Remove the temporary file, if there is one."""
@@ -105,10 +122,36 @@ def make_bundle(members: Iterable[Member], *, limit: int | None = None) -> Bundl
         _write(chosen, sizes, _Gzip(sink.write))
         path, body, sha256, size = sink.close()
         bundle = Bundle(path, body, sha256, size, entries)
-        if path is not None:
-            weakref.finalize(bundle, _remove_own, path, os.getpid())
+        _own_file(bundle)
         cleanup.pop_all()
     return bundle
+
+
+def keep_chunks(chunks: Iterable[bytes | memoryview], size: int) -> Bundle:
+    """Return a copy of generated content: in memory, or in a temporary file if it is large.
+
+    Args:
+        chunks: the content, in order.
+        size: the number of all bytes.
+
+    Raises:
+        StagingError: the disk is full.
+    """
+    with contextlib.ExitStack() as cleanup:
+        sink = _Sink(_temporary_file() if size > MEMORY_LIMIT else None)
+        cleanup.callback(sink.discard)
+        for chunk in chunks:
+            sink.write(chunk)
+        bundle = Bundle(*sink.close())
+        _own_file(bundle)
+        cleanup.pop_all()
+    return bundle
+
+
+def _own_file(bundle: Bundle) -> None:
+    """Remove the temporary file with the end of the value."""
+    if bundle.path is not None:
+        weakref.finalize(bundle, _remove_own, bundle.path, os.getpid())
 
 
 def _check_clashes(members: Sequence[Member]) -> None:
@@ -127,15 +170,15 @@ def _sizes(members: Sequence[Member]) -> list[int]:
     sizes, failures = [], []
     for member in members:
         try:
-            status = member.path.stat()
+            status = None if member.body is not None else member.path.stat()
             member.name.encode()
         except OSError as error:  # noqa: PERF203 - each is named
             failures.append((str(member.path), error.strerror or str(error)))
         except UnicodeEncodeError:
             failures.append((repr(str(member.path)), "its name is not UTF-8"))
         else:
-            sizes.append(status.st_size)
-            if not os.access(member.path, os.R_OK):
+            sizes.append(len(member.body or b"") if status is None else status.st_size)
+            if status is not None and not os.access(member.path, os.R_OK):
                 failures.append((str(member.path), "no permission to read it"))
     if failures:
         raise StagingError("the code could not be bundled", failures)
@@ -207,6 +250,11 @@ class _ChangedError(Exception):
 
 def _add(write: Callable[[bytes], None], member: Member, size: int) -> None:
     """Add one file: a header, the content, and zeros up to a whole number of blocks."""
+    if member.body is not None:
+        write(_header(member.name, size, executable=False))
+        write(member.body)
+        write(bytes(-size % _TAR_BLOCK))
+        return
     descriptor = os.open(member.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         before = os.fstat(descriptor)
@@ -291,12 +339,12 @@ class _Sink:
         self._digest = hashlib.sha256()
         self._size = 0
 
-    def write(self, data: bytes) -> None:
-        """Add bytes."""
+    def write(self, data: bytes | memoryview) -> None:
+        """Add bytes. Those of a view are copied."""
         self._digest.update(data)
         self._size += len(data)
         if self._file is None:
-            self._blocks.append(data)
+            self._blocks.append(bytes(data))
         else:
             with _disk_errors():
                 self._file.write(data)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing.exceptions import StagingError
-from processing.staging.bundles import MEMORY_LIMIT, Bundle, Member, make_bundle
+from processing.staging.bundles import MEMORY_LIMIT, Bundle, Member, keep_chunks, make_bundle
 from processing.staging.tree_hash import Tree, hash_files
 
 if TYPE_CHECKING:
@@ -207,6 +207,24 @@ class PendingUploads:
 
         sha256 = hashlib.sha256(body).hexdigest()
         return self._add_content(Path(name), name, sha256, len(body), body, prefix / "code", kms_key, at)
+
+    def add_chunks(self, chunks: Iterable[bytes | memoryview], size: int, at: S3Uri, kms_key: str | None = None) -> str:
+        """Add generated content at a fixed location, and return its URI. An existing object is replaced.
+
+        Args:
+            chunks: the content, in order. It is copied: to a temporary file if it is large.
+            size: the number of all bytes.
+            at: the object.
+            kms_key: the KMS key for encryption.
+
+        Raises:
+            StagingError: the disk is full.
+        """
+        kept = keep_chunks(chunks, size)
+        self._bundles.append(kept)
+        name = at.key.rpartition("/")[2]
+        path = kept.path or Path(name)
+        return self._add_content(path, name, kept.sha256, kept.size, kept.body, at, kms_key, at)
 
     def add_reusable(self, source: LocalSource, prefix: S3Uri, kms_key: str | None = None) -> str:
         """Add data under a prefix that names its content, and return its future URI.

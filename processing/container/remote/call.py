@@ -8,12 +8,11 @@ import hashlib
 import inspect
 import json
 import os
-import pickle
 import sys
 import traceback
-from typing import Any, Dict
+from typing import Any, Dict, Iterable, NoReturn, Sequence
 
-from . import exceptions
+from . import packing
 
 RESULT, EXCEPTION = "result", "exception"
 """The slots, which are also the names of the files."""
@@ -30,15 +29,20 @@ def main(places: Any, manifest: Dict[str, Any], _folder: str) -> None:
         _folder: the folder of the unpacked bundle.
     """
     try:
-        import cloudpickle
-
-        with open(places.call, "rb") as file:
-            file.seek(manifest["start"])
-            function, args, kwargs = pickle.loads(file.read())  # noqa: S301 - verified before
-        result = cloudpickle.dumps(collected(function(*args, **kwargs)))
+        function, args, kwargs = packing.unpack(read_packed(places.call, manifest["start"]))
+        packed = packing.pack(collected(function(*args, **kwargs)))
     except BaseException as error:  # noqa: BLE001 - the exit code has to be honest after any of them
         _fail(places, error)
-    write_slot(places.result, places.message, RESULT, result, {})
+    write_slot(places.result, places.message, RESULT, packed.chunks, {})
+
+
+def read_packed(path: str, start: int) -> bytearray:
+    """Return the bytes of a file from a position on, once and in memory that may be changed: arrays refer to it."""
+    with open(path, "rb") as file:
+        memory = bytearray(os.fstat(file.fileno()).st_size - start)
+        file.seek(start)
+        file.readinto(memory)
+    return memory
 
 
 def collected(value: Any) -> Any:
@@ -56,20 +60,29 @@ async def _items(values: Any) -> Any:
     return [value async for value in values]
 
 
-def _fail(places: Any, error: BaseException) -> Any:
+def _fail(places: Any, error: BaseException) -> NoReturn:
     """Store an exception, show it in the log, and end the process with a code that is not 0."""
-    code = exit_code(error)
+    details = describe_exception(error)
+    write_slot(places.exception, places.message, EXCEPTION, packed_exception(error), details)
+    traceback.print_exception(type(error), error, error.__traceback__)
+    sys.exit(exit_code(error))
+
+
+def describe_exception(error: BaseException) -> Dict[str, Any]:
+    """Return the type and the text of an exception, and the code of a SystemExit."""
     text = "".join(traceback.format_exception_only(type(error), error)).strip()
     details: Dict[str, Any] = {"type": type(error).__name__, "text": text}
     if isinstance(error, SystemExit):
-        details["code"] = error.code if isinstance(error.code, int) else 1
+        details["code"] = error.code if isinstance(error.code, int) else exit_code(error)
+    return details
+
+
+def packed_exception(error: BaseException) -> Sequence[memoryview]:
+    """Return the chunks of a packed exception; none if it cannot be packed, so that only its text is left."""
     try:
-        body = exceptions.dumps(error)
+        return packing.pack(error).chunks
     except Exception:  # noqa: BLE001 - any object may be in an exception
-        body = b""
-    write_slot(places.exception, places.message, EXCEPTION, body, details)
-    traceback.print_exception(type(error), error, error.__traceback__)
-    sys.exit(code)
+        return ()
 
 
 def exit_code(error: BaseException) -> int:
@@ -78,14 +91,18 @@ def exit_code(error: BaseException) -> int:
     return (code & 0xFF or 1) if isinstance(code, int) else 1
 
 
-def write_slot(folder: str, message: str, slot: str, body: bytes, details: Dict[str, Any]) -> None:
+def write_slot(folder: str, message: str, slot: str, chunks: Iterable[memoryview], details: Dict[str, Any]) -> None:
     """Write a file whole, and its digest to the exit message."""
     os.makedirs(folder, exist_ok=True)
-    part = os.path.join(folder, ".part")
+    # Beside the folder: what is in it may be uploaded at any time.
+    part, digest, size = folder.rstrip("/") + ".part", hashlib.sha256(), 0
     with open(part, "wb") as file:
-        file.write(body)
+        for chunk in chunks:
+            file.write(chunk)
+            digest.update(chunk)
+            size += len(chunk)
     os.replace(part, os.path.join(folder, slot))
-    fields = {"slot": slot, "sha256": hashlib.sha256(body).hexdigest(), "size": len(body), **details}
+    fields = {"slot": slot, "sha256": digest.hexdigest(), "size": size, **details}
     os.makedirs(os.path.dirname(message), exist_ok=True)
     with open(message, "w", encoding="ascii") as file:
         file.write(message_text(fields))

@@ -14,7 +14,7 @@ import tempfile
 import traceback
 from typing import Any, Dict, Tuple, Union
 
-from . import call, exceptions, packing
+from . import call, packing
 from .calls import CallsReader
 from .segments import SegmentWriter, token
 from .worker import ERROR, VALUE, Buffers, Executed, Program
@@ -117,15 +117,7 @@ def packed(value: Any) -> Buffers:
 
 def packed_error(error: BaseException) -> bytes:
     """Return an exception as one line of JSON with its type, text and exit code, and its pickle if it has one."""
-    text = "".join(traceback.format_exception_only(type(error), error)).strip()
-    details: Dict[str, Any] = {"type": type(error).__name__, "text": text}
-    if isinstance(error, SystemExit):
-        details["code"] = call.exit_code(error)
-    try:
-        body = exceptions.dumps(error)
-    except Exception:  # noqa: BLE001 - any object may be in an exception
-        body = b""
-    return json.dumps(details).encode() + b"\n" + body
+    return b"".join([json.dumps(call.describe_exception(error)).encode(), b"\n", *call.packed_exception(error)])
 
 
 def emit(line: str) -> None:

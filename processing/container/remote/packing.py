@@ -18,6 +18,7 @@ import functools
 import hashlib
 import pickle
 import struct
+import types
 from typing import IO, Any, Callable, List, Sequence, Tuple, Union
 
 from . import reducers
@@ -31,6 +32,8 @@ _HEADER = struct.Struct("<8sQQQ")
 _ENTRY = struct.Struct("<Q")
 _ALIGNMENT = 64  # bytes; Arrow recommends it, and the vector instructions of NumPy profit
 _IN_BAND = 2048  # bytes; a smaller buffer costs more as a chunk of its own than its copy
+_NO_FILE = "<dynamic-code>"
+"""The file name that cloudpickle gives to code."""
 _LARGE = 1 << 16  # bytes; the pickler hands over a larger string or bytes object without a copy
 
 
@@ -190,7 +193,20 @@ def _pickler_class() -> Callable[..., Any]:
 
         def reducer_override(self, obj: Any) -> Any:
             """Return the reduced form of an object, or NotImplemented."""
+            if isinstance(obj, types.CodeType):
+                return _reduce_code(obj, self.dispatch_table[types.CodeType](obj))
             reduced = reducers.reduce(obj)
             return super().reducer_override(obj) if reduced is NotImplemented else reduced
 
     return ValuePickler
+
+
+def _reduce_code(code: types.CodeType, reduced: Any) -> Any:
+    """Return cloudpickle's form of a code object with the name of its file, which a traceback shows.
+
+    cloudpickle leaves the name out, for pickles that do not depend on it.
+    """
+    function, arguments = reduced
+    return function, tuple(
+        code.co_filename if isinstance(each, str) and each == _NO_FILE else each for each in arguments
+    )

@@ -6,12 +6,12 @@ import contextlib
 import json
 import logging
 import os
-import re
 from typing import TYPE_CHECKING
 
 import attrs
 
 from processing.exceptions import ConfigurationError, EngineError
+from processing.images.tags import python_of_image
 from processing.local import limits, sandboxes
 from processing.local.errors import ApiError
 from processing.local.import_path import search_path
@@ -131,15 +131,6 @@ def _credential_files() -> list[str]:
     # In a gateway's server this process serves a job. The masks of that job hold for the jobs that it creates.
     masks.update(json.loads(os.environ.get(MASKS_VARIABLE, "[]")))
     return sorted(masks - {os.devnull})
-
-
-def python_of_image(image: str) -> str | None:
-    """Return the version of Python that an image's tag names, such as `3.10` for `py310`; None if it names none."""
-    tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
-    found = re.search(r"(?:^|[-_])py(\d)(\d+)(?=$|[-_])", tag)
-    if found is None and re.search(r"(?:^|/)python:", image):
-        found = re.match(r"(\d)\.(\d+)", tag)
-    return None if found is None else f"{found[1]}.{found[2]}"
 
 
 def other_python(python: Interpreter, image: str) -> str | None:

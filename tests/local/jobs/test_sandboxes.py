@@ -13,6 +13,7 @@ import pytest
 
 from processing import LocalSession, Processor
 from processing.exceptions import ConfigurationError, EngineError
+from processing.images.tags import python_of_image
 from processing.local import sandboxes
 from processing.local.errors import ApiError
 from processing.local.import_path import PACKAGE_ROOT
@@ -236,12 +237,13 @@ def test_the_first_job_says_what_it_runs_on(jobs: Any, caplog: pytest.LogCapture
         ("host:5000/mine:py39@sha256:0", "3.9"),
         ("python:3.12-slim", "3.12"),
         ("my-python:3.12", None),
+        ("470317259841.dkr.ecr.eu-west-1.amazonaws.com/sagemaker-base-python-310:1.0", "3.10"),
         ("image", None),
     ],
 )
 def test_the_python_of_an_image(image: str, version: str | None) -> None:
     """Framework images and Docker's official ones name it in the tag."""
-    assert execution_planner.python_of_image(image) == version
+    assert python_of_image(image) == version
 
 
 def test_another_python_than_the_image_s_is_a_warning(make_jobs: Any, caplog: pytest.LogCaptureFixture) -> None:

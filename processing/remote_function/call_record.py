@@ -1,0 +1,118 @@
+"""The facts about a call that its job's request vouches for: its places in S3, its digests and its form of results.
+
+IAM guards the request: only those who may create jobs can set them. Nothing here comes from S3.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from processing.container.remote.boot import MANIFEST_DIGEST
+from processing.exceptions import DeserializationError
+from processing.remote_function.bundle import BOOT_DIGEST, FORMAT_VARIABLE
+from processing.request.s3_uri import S3Uri
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RESULT_OUTPUT: Final = "remote-result"
+EXCEPTION_OUTPUT: Final = "remote-exception"
+CODE_INPUT: Final = "remote-code"
+CALL_INPUT: Final = "remote-call"
+
+
+@attrs.frozen
+class CallRecord:
+    """The facts about a call.
+
+    Args:
+        job_name: the name of its job.
+        places: the S3 locations of the bundle, the call file, the result and the exception, by the names of the job's
+            inputs and outputs.
+        manifest_digest: the SHA-256 of the manifest, the first line of the call file.
+        result_format: the form of the result: `pickle`, `json` or `arrow`.
+    """
+
+    job_name: str
+    places: Mapping[str, S3Uri]
+    manifest_digest: str
+    result_format: str
+
+    @classmethod
+    def of(cls, description: Mapping[str, Any], root: S3Uri | None = None) -> CallRecord:
+        """Return the record of a job.
+
+        Args:
+            description: the answer of DescribeProcessingJob.
+            root: the prefix below which all places have to be; None for a job that this process has started.
+
+        Raises:
+            DeserializationError: it is not the job of a remote function, or a place is not below the root.
+        """
+        name = str(description.get("ProcessingJobName"))
+        environment = description.get("Environment") or {}
+        if BOOT_DIGEST not in environment or MANIFEST_DIGEST not in environment:
+            raise DeserializationError(f"processing job {name}: it is not the job of a remote function")
+        inputs = {each["InputName"]: each.get("S3Input") for each in description.get("ProcessingInputs") or ()}
+        outputs = {
+            each["OutputName"]: each.get("S3Output")
+            for each in (description.get("ProcessingOutputConfig") or {}).get("Outputs") or ()
+        }
+        places = {}
+        for place in (CODE_INPUT, CALL_INPUT, RESULT_OUTPUT, EXCEPTION_OUTPUT):
+            settings = inputs.get(place) or outputs.get(place)
+            if not settings:
+                raise DeserializationError(
+                    f"processing job {name}: it has no {place}, so it is not a remote function's"
+                )
+            places[place] = S3Uri.parse(settings["S3Uri"])
+            if root is not None and not _is_below(places[place], root):
+                raise DeserializationError(
+                    f"processing job {name}: its {place} is {places[place]}, which is not below {root}; if you trust "
+                    "that place, give it as s3_root_uri"
+                )
+        return cls(name, places, environment[MANIFEST_DIGEST], environment.get(FORMAT_VARIABLE, "pickle"))
+
+
+@attrs.frozen
+class ExitMessage:
+    """The exit message of a call, which only its job can set.
+
+    Args:
+        slot: `result`, `exception`, or `refused` if the boot program did not run the call.
+        sha256: the SHA-256 of the file in the slot; None if there is none.
+        size: its size in bytes.
+        text: the text of an exception or of a refusal.
+        code: the exit code of a function that called `sys.exit`.
+    """
+
+    slot: str
+    sha256: str | None = None
+    size: int | None = None
+    text: str = ""
+    code: int | None = None
+
+    @classmethod
+    def of(cls, description: Mapping[str, Any]) -> ExitMessage | None:
+        """Return the message in a job's description; None if there is none of this form."""
+        try:
+            fields = json.loads(description.get("ExitMessage") or "")
+            slot, sha256, size = fields["slot"], fields.get("sha256"), fields.get("size")
+            text, code = fields.get("text", ""), fields.get("code")
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
+        fits = (
+            isinstance(slot, str)
+            and isinstance(text, str)
+            and isinstance(sha256, (str, type(None)))
+            and all(isinstance(number, (int, type(None))) and not isinstance(number, bool) for number in (size, code))
+        )
+        return cls(slot, sha256, size, text, code) if fits else None
+
+
+def _is_below(uri: S3Uri, root: S3Uri) -> bool:
+    prefix = root.key.rstrip("/")
+    return uri.bucket == root.bucket and (not prefix or uri.key.startswith(f"{prefix}/"))
