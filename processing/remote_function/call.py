@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CALL_PROGRAM: Final = "call"
+"""The module of `_processing_remote` that runs one call."""
+
 
 def _kept(packed: bytes | Bundle) -> Bundle:
     return keep_chunks([packed], len(packed)) if isinstance(packed, bytes) else packed
@@ -48,7 +51,7 @@ class RemoteCall:
     name: str
     settings: RemoteSettings
     packed: Bundle = attrs.field(repr=False, converter=_kept)
-    program: str = "call"
+    program: str = CALL_PROGRAM
     manifest: Mapping[str, Any] = attrs.field(factory=dict)
 
     @classmethod
@@ -73,7 +76,7 @@ class RemoteCall:
             StagingError: an upload failed; nothing was started.
             SubmissionError: AWS refused the request.
         """
-        settings, session = self._target()
+        settings, session = self._complete()
         if settings.role is None and not session.is_local:
             from processing.execution_role import get_execution_role
 
@@ -108,49 +111,20 @@ class RemoteCall:
 
     def plan(self) -> RunPlan:
         """Return the plan of the job, without a call to AWS."""
-        settings, session = self._target(offline=True)
+        settings, session = self._complete(offline=True)
         processor = self._processor(settings, session)
         return processor.plan(outputs=processor.own_outputs(), arguments=processor.places, job_name=settings.job_name)
 
-    def _target(self, *, offline: bool = False) -> tuple[RemoteSettings, Session]:
-        """Return the complete settings, and the session of the job.
-
-        Args:
-            offline: True to call AWS for nothing.
-
-        Raises:
-            ConfigurationError: the two contradict each other, or a setting is missing.
-        """
-        given = self.settings.sagemaker_session
-        session = default_sessions.resolve_session(given, self.settings.instance_type)
-        if offline and not session.config_at_hand:
-            raise ConfigurationError(
-                "sagemaker_session: its config file is in S3 and has not been read, and no call to AWS is made here; "
-                "read it before, with sagemaker_session.config"
-            )
-        settings = self.settings.complete(session.config)
-        session = prompt_session(default_sessions.resolve_session(given, settings.instance_type))
-        if settings.instance_type is None and settings.instance_preferences is None:
-            raise ConfigurationError(
-                "instance_type: missing; give an instance type such as 'ml.m5.xlarge', or 'local' for this machine"
-            )
-        self._check_instances(settings)
-        if not session.is_local:
-            python = None if settings.by_reference else sys.version_info[:2]
-            if settings.image_uri is None:
-                settings = settings.evolve({"image_uri": default_image(session, settings, sys.version_info[:2])})
-            else:
-                check_image(settings.image_uri, python)
-        return settings, session
-
-    def _check_instances(self, settings: RemoteSettings) -> None:
-        """Refuse several instances for a call that runs on one of them."""
+    def _complete(self, *, offline: bool = False) -> tuple[RemoteSettings, Session]:
+        """Return the complete settings and the session. Refuse several instances for a call that needs one."""
+        settings, session = complete_settings(self.settings, offline=offline)
         count = settings.instance_count or 1
-        if count > 1 and self.program == "call" and not (settings.use_torchrun or settings.use_mpirun):
+        if count > 1 and self.program == CALL_PROGRAM and not (settings.use_torchrun or settings.use_mpirun):
             raise ConfigurationError(
                 f"instance_count: a call runs on one instance, not on {count}; use map for many calls, or "
                 "use_torchrun or use_mpirun for a distributed program"
             )
+        return settings, session
 
     def _processor(self, settings: RemoteSettings, session: Session) -> CallProcessor:
         manifest = {
@@ -159,6 +133,37 @@ class RemoteCall:
             "python": None if settings.by_reference else list(sys.version_info[:2]),
         }
         return CallProcessor(settings, session, settings.job_name_prefix or self.name, self.packed, manifest)
+
+
+def complete_settings(settings: RemoteSettings, *, offline: bool = False) -> tuple[RemoteSettings, Session]:
+    """Return settings with the values of the config file, the defaults and an image, and the session of the job.
+
+    Args:
+        settings: the settings as the user gave them.
+        offline: True to call AWS for nothing.
+
+    Raises:
+        ConfigurationError: a setting is missing, or two contradict each other.
+    """
+    given = settings.sagemaker_session
+    session = default_sessions.resolve_session(given, settings.instance_type)
+    if offline and not session.config_at_hand:
+        raise ConfigurationError(
+            "sagemaker_session: its config file is in S3 and has not been read, and no call to AWS is made here; "
+            "read it before, with sagemaker_session.config"
+        )
+    settings = settings.complete(session.config)
+    if settings.instance_type is None and settings.instance_preferences is None:
+        raise ConfigurationError(
+            "instance_type: missing; give an instance type such as 'ml.m5.xlarge', or 'local' for this machine"
+        )
+    session = prompt_session(default_sessions.resolve_session(given, settings.instance_type))
+    if session.is_local:
+        return settings, session
+    if settings.image_uri is None:
+        return settings.evolve({"image_uri": default_image(session, settings, sys.version_info[:2])}), session
+    check_image(settings.image_uri, None if settings.by_reference else sys.version_info[:2])
+    return settings, session
 
 
 def function_name(function: Callable[..., Any]) -> str:

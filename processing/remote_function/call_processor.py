@@ -16,8 +16,7 @@ from processing.remote_function.bundle import (
     job_members,
     make_manifest,
 )
-from processing.remote_function.call_record import CALL_INPUT, CODE_INPUT, EXCEPTION_OUTPUT, RESULT_OUTPUT
-from processing.request.s3_uri import S3Uri
+from processing.remote_function.call_record import CALL_INPUT, CODE_INPUT, EXCEPTION_OUTPUT, RESULT_OUTPUT, storage_root
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from processing._utils import StrPath
     from processing.processors.base import BaseProcessor
     from processing.remote_function.settings import RemoteSettings
+    from processing.request.s3_uri import S3Uri
     from processing.session.session import Session
     from processing.staging.bundles import Bundle
 
@@ -131,13 +131,8 @@ class CallProcessor(Processor):
         del kms_key
         return self, inputs
 
-    def root(self) -> S3Uri:
-        """Return the S3 prefix under which jobs have their files."""
-        self._resolve_session()
-        return self._session_prefix()
-
     def _session_prefix(self) -> S3Uri:
-        return super()._session_prefix() if self._root is None else S3Uri.parse(self._root)
+        return super()._session_prefix() if self._root is None else storage_root(self.sagemaker_session, self._root)
 
 
 def split_variables(variables: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:

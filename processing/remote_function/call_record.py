@@ -18,6 +18,8 @@ from processing.request.s3_uri import S3Uri
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from processing.session.session import Session
+
 RESULT_OUTPUT: Final = "remote-result"
 EXCEPTION_OUTPUT: Final = "remote-exception"
 CODE_INPUT: Final = "remote-code"
@@ -116,3 +118,19 @@ class ExitMessage:
 def _is_below(uri: S3Uri, root: S3Uri) -> bool:
     prefix = root.key.rstrip("/")
     return uri.bucket == root.bucket and (not prefix or uri.key.startswith(f"{prefix}/"))
+
+
+def storage_root(session: Session, s3_root_uri: str | None) -> S3Uri:
+    """Return the S3 prefix for code, calls and results.
+
+    Args:
+        session: the session of the jobs.
+        s3_root_uri: the prefix that the user gives; None for the session's default bucket and prefix.
+
+    Raises:
+        ConfigurationError: it is not an S3 URI.
+    """
+    if s3_root_uri is not None:
+        uri = S3Uri.checked(s3_root_uri, "s3_root_uri")
+        return S3Uri(uri.bucket, uri.key.strip("/"))
+    return S3Uri(session.bucket_for_request(None), (session.default_bucket_prefix or "").strip("/"))

@@ -10,16 +10,16 @@ from processing._validation import NAME, require
 from processing.exceptions import ConfigurationError, DeserializationError
 from processing.job.job import ProcessingJob
 from processing.job.lookup import describe_existing
-from processing.remote_function.call_record import CallRecord
+from processing.remote_function.call_record import CallRecord, storage_root
 from processing.remote_function.config_keys import configured_values
 from processing.remote_function.futures import RemoteFuture
-from processing.request.s3_uri import S3Uri
 from processing.session.prompt import prompt_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from processing.default_sessions import SessionLike
+    from processing.request.s3_uri import S3Uri
     from processing.session.session import Session
 
 
@@ -98,6 +98,4 @@ def _trusted(root: Any, given: Any) -> tuple[Session, S3Uri]:
         root, given = None, root
     session = prompt_session(default_sessions.session_for_attach(given))
     root = root if root is not None else configured_values(session.config).get("s3_root_uri")
-    if root is not None:
-        return session, S3Uri.checked(root, "s3_root_uri")
-    return session, S3Uri(session.bucket_for_request(None), (session.default_bucket_prefix or "").strip("/"))
+    return session, storage_root(session, root)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 import attrs
 
-from processing import default_sessions
 from processing._utils import did_you_mean
 from processing._validation import FLAG, ITERABLE, NAME, field, integer, number, require
 from processing.container.contract import TERMINAL
@@ -33,8 +32,8 @@ from processing.exceptions import (
     RemoteFunctionError,
 )
 from processing.remote_function import packing
-from processing.remote_function.call import RemoteCall, arguments_check, function_name
-from processing.remote_function.call_processor import CallProcessor
+from processing.remote_function.call import RemoteCall, arguments_check, complete_settings, function_name
+from processing.remote_function.call_record import storage_root
 from processing.remote_function.futures import in_background
 from processing.remote_function.map_results import Outcome, SegmentReader
 from processing.remote_function.named_maps import MapJobs
@@ -271,9 +270,8 @@ class MapRun(Generic[T]):
     @functools.cached_property
     def _named_jobs(self) -> MapJobs:
         assert self._options.name is not None
-        settings = self._settings
-        session = default_sessions.resolve_session(settings.sagemaker_session, settings.instance_type)
-        root = str(CallProcessor(settings, session, self._name, b"", {}).root())
+        settings, session = complete_settings(self._settings)
+        root = str(storage_root(session, settings.s3_root_uri))
         return MapJobs.of(session, root, settings.job_name_prefix or self._name, self._options.name)
 
     def _read_earlier(self, job: ProcessingJob, description: Mapping[str, Any]) -> None:

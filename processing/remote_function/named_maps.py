@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing.exceptions import ConfigurationError
-from processing.remote_function.bundle import is_marked
-from processing.remote_function.call_processor import RESULT_OUTPUT
+from processing.exceptions import ConfigurationError, DeserializationError
+from processing.remote_function.call_record import CallRecord
 from processing.request.job_names import LONGEST_NAME, sanitize
+from processing.request.s3_uri import S3Uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -85,9 +85,9 @@ class MapJobs:
 
     def _check_origin(self, job: ProcessingJob, description: Mapping[str, Any]) -> None:
         """Refuse a job that is not a remote function's, or that stores its results under another root."""
-        results = [str(output.destination) for output in job.outputs if output.output_name == RESULT_OUTPUT]
-        expected = f"{self.root.rstrip('/')}/{job.job_name}/"
-        if not is_marked(description.get("Environment")) or not all(each.startswith(expected) for each in results):
+        try:
+            CallRecord.of(description, S3Uri.parse(self.root))
+        except DeserializationError as error:
             raise ConfigurationError(
                 f"name: a job {job.job_name} exists, and is no map below {self.root}; give the map another name"
-            )
+            ) from error

@@ -168,7 +168,7 @@ def test_everything() -> None:
     """The exact dictionary of a request in which everything is given: v2's."""
     request = build_request(
         **MINIMAL,
-        entrypoint=["python3", cast(str, pathlib.PurePosixPath("/opt/ml/processing/input/code/x.py"))],
+        entrypoint=["python3", cast("str", pathlib.PurePosixPath("/opt/ml/processing/input/code/x.py"))],
         arguments=["--n", "1"],
         environment={"A": "b"},
         inputs=[

@@ -133,11 +133,11 @@ ONE_PROBLEM: list[tuple[dict[str, Any], str]] = [
         "network_config.subnets[0]: must match",
     ),
     (
-        {"network_config": NetworkConfig(enable_network_isolation=cast(bool, "no"))},
+        {"network_config": NetworkConfig(enable_network_isolation=cast("bool", "no"))},
         "network_config.enable_network_isolation: must be true or false",
     ),
     (
-        {"network_config": NetworkConfig(encrypt_inter_container_traffic=cast(bool, 1))},
+        {"network_config": NetworkConfig(encrypt_inter_container_traffic=cast("bool", 1))},
         "network_config.encrypt_inter_container_traffic: must",
     ),
     ({"tags": {"aws:x": "v"}}, "tags[0].Key: 'aws:x' begins with aws:"),
