@@ -188,13 +188,15 @@ def _owner(session: Session, bucket_owner: str | None) -> ExpectedOwner:
 
 def _raise_service_error(error: Exception, uri: S3Uri, done: str, kms_key: str | None = None) -> NoReturn:
     """Raise the error of this module for the failure of a transfer."""
-    from processing.aws.retry import error_code
+    from processing.aws.retry import error_code, is_denied
 
     if isinstance(error, (ConfigurationError, DeserializationError, ServiceError)):
         raise error
     if error_code(error) == "InvalidRange" or (isinstance(error, StagingError) and done == "read"):
         raise DeserializationError(f"{uri}: {_REPLACED} ({error})") from error
     reason = str(error) if isinstance(error, ProcessingError) else failure_reason(error, uri, kms_key)
+    if is_denied(error):
+        reason += "; if the bucket belongs to another account, give that as bucket_owner"
     raise ServiceError(f"{uri} could not be {done}: {reason}") from error
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import pickle
+import platform
 from typing import TYPE_CHECKING, Any
 
 from processing.container.remote import packing
 from processing.exceptions import ConfigurationError, DeserializationError, SerializationError
+from processing.remote_function.unpicklable import explain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from processing.container.remote.packing import Buffer, PackedValue
 
 
@@ -20,33 +27,48 @@ def pack(value: Any, name: str) -> PackedValue:
 
     Raises:
         ConfigurationError: cloudpickle is not installed.
-        SerializationError: the value cannot be serialized.
+        SerializationError: the value cannot be serialized. The message names the part of it that is the reason.
     """
     require_cloudpickle()
     try:
         return packing.pack(value)
     except Exception as error:
-        raise SerializationError(f"{name}: cannot be serialized: {type(error).__name__}: {error}") from error
+        raise SerializationError(explain(value, name, error)) from error
 
 
-def unpack(memory: Buffer, source: str) -> Any:
+def unpack(memory: Buffer, source: str, *, written_by: str | None = None) -> Any:
     """Load a packed value whose origin has been checked. Arrays in it refer to the memory.
 
     Args:
         memory: all bytes of the packed value.
         source: the origin of the bytes, for messages.
+        written_by: the version of Python that packed it. Code of another minor version is refused: Python would crash
+            on it.
 
     Raises:
         ConfigurationError: cloudpickle is not installed.
         DeserializationError: the bytes are not a packed value, or it cannot be loaded here.
     """
-    require_cloudpickle()
-    try:
-        return packing.unpack(memory)
-    except packing.PackingError as error:
-        raise DeserializationError(f"{source}: {error}") from error
-    except (Exception, SystemExit) as error:
-        raise DeserializationError(f"{source}: the value cannot be loaded: {type(error).__name__}: {error}") from error
+    loads = _loads_for(written_by)
+    with _explained(source, written_by):
+        return packing.unpack(memory, loads)
+
+
+def load_pickle(pickled: Buffer, source: str, *, written_by: str | None = None) -> Any:
+    """Load a plain pickle whose origin has been checked.
+
+    Args:
+        pickled: the bytes.
+        source: as for `unpack`.
+        written_by: as for `unpack`.
+
+    Raises:
+        ConfigurationError: cloudpickle is not installed.
+        DeserializationError: the bytes are not a pickle, or it cannot be loaded here.
+    """
+    loads = _loads_for(written_by)
+    with _explained(source, written_by):
+        return loads(pickled)
 
 
 def require_cloudpickle() -> None:
@@ -61,3 +83,39 @@ def require_cloudpickle() -> None:
         raise ConfigurationError(
             "remote functions need cloudpickle; install it with `pip install 'sm-processing[remote]'`"
         ) from error
+
+
+@contextlib.contextmanager
+def _explained(source: str, written_by: str | None) -> Iterator[None]:
+    try:
+        yield
+    except packing.PackingError as error:
+        raise DeserializationError(f"{source}: {error}") from error
+    except (Exception, SystemExit) as error:
+        origin = "" if _is_own(written_by) else f" (Python {written_by} wrote it; this is {platform.python_version()})"
+        raise DeserializationError(
+            f"{source}: the value cannot be loaded{origin}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _loads_for(written_by: str | None) -> Callable[..., Any]:
+    require_cloudpickle()
+    return pickle.loads if _is_own(written_by) else _loads_without_code
+
+
+def _is_own(version: str | None) -> bool:
+    """Return whether code of a version of Python, such as `3.11.7`, runs here."""
+    return version is None or version.split(".")[:2] == platform.python_version().split(".")[:2]
+
+
+def _loads_without_code(pickled: Buffer, buffers: Iterable[Buffer] = ()) -> Any:
+    return _WithoutCode(io.BytesIO(pickled), buffers=buffers).load()
+
+
+class _WithoutCode(pickle.Unpickler):
+    """An unpickler that refuses the bytecode of functions."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.partition(".")[0] == "cloudpickle" and name == "_make_function":
+            raise pickle.UnpicklingError("it contains code, which runs in the same minor version of Python only")
+        return super().find_class(module, name)

@@ -92,13 +92,14 @@ def pack(value: Any) -> PackedValue:
     return PackedValue(_lay_out(pickled, buffers))
 
 
-def unpack(memory: Buffer) -> Any:
+def unpack(memory: Buffer, loads: Callable[..., Any] = pickle.loads) -> Any:
     """Load a packed value whose origin has been checked: its pickle may run any code.
 
     Arrays of the value refer to `memory`. They can be changed if `memory` can, and if the packed arrays could.
 
     Args:
         memory: all bytes of the packed value.
+        loads: loads the pickle; called as `pickle.loads` with the argument `buffers`.
 
     Raises:
         PackingError: the bytes are not a packed value, or not all of one.
@@ -108,7 +109,7 @@ def unpack(memory: Buffer) -> Any:
     pickled, buffers = _find_parts(view)
     # The reducers' functions must be known under their name in pickles before a pickle is loaded.
     reducers.register()
-    return pickle.loads(pickled, buffers=buffers)  # noqa: S301 - the caller has checked the bytes
+    return loads(pickled, buffers=buffers)
 
 
 def _lay_out(pickled: Sequence[memoryview], buffers: Sequence[memoryview]) -> List[memoryview]:

@@ -6,6 +6,8 @@
 | traceback | file, function and line of each frame |
 | storage of PyTorch | its memory without a copy, shared by the tensors that share it |
 
+An open file has no reduced form: cloudpickle would take its content at that moment for the file.
+
 Pickles name the functions here as members of the module `_processing_values`. So they can be loaded wherever this
 module was loaded, whatever its package is called there.
 """
@@ -16,6 +18,7 @@ import ast
 import contextlib
 import ctypes
 import functools
+import io
 import pickle
 import sys
 import types
@@ -41,6 +44,8 @@ def reduce(obj: Any) -> Any:
         return _named("rebuild_traceback"), (_frames(obj),)
     if kind.__module__ == "torch.storage":
         return _reduce_storage(obj)
+    if kind is io.TextIOWrapper and obj not in (sys.stdin, sys.stdout, sys.stderr):
+        raise TypeError("cannot pickle an open file")
     return NotImplemented
 
 
