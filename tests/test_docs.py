@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.glob("**/*.md"))
 ALIASES = {"processing.UnexpectedStatusException"}  # in the tree of errors
-PUBLIC_MODULES = ("compat", "config", "images")
+PUBLIC_MODULES = ("compat", "config", "images", "remote_function.serialization")
 
 
 @pytest.fixture(scope="session")

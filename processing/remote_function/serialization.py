@@ -104,7 +104,7 @@ def serialize_func_to_s3(
     Raises:
         ConfigurationError: a parameter has a wrong type or value; the message names it.
         SerializationError: the function cannot be serialized. The message names the variable that is the reason.
-        ServiceError: a call to S3 failed for good.
+        processing.ServiceError: a call to S3 failed for good.
     """
     place = _place(sagemaker_session, s3_uri, "function", bucket_owner)
     key = require_private_key("private_key", private_key)
@@ -131,7 +131,7 @@ def deserialize_func_from_s3(
     Raises:
         ConfigurationError: a parameter has a wrong type or value; the message names it.
         DeserializationError: the function is not the signed one, the key is unusable, or it cannot be loaded here.
-        ServiceError: a call to S3 failed for good, or there is no object.
+        processing.ServiceError: a call to S3 failed for good, or there is no object.
     """
     require("accept", accept, _LAYOUT)
     place = _place(sagemaker_session, s3_uri, "function", bucket_owner)
@@ -161,7 +161,7 @@ def serialize_obj_to_s3(
     Raises:
         ConfigurationError: a parameter has a wrong type or value; the message names it.
         SerializationError: the object cannot be serialized. The message names the part that is the reason.
-        ServiceError: a call to S3 failed for good.
+        processing.ServiceError: a call to S3 failed for good.
     """
     place = _place(sagemaker_session, s3_uri, "object", bucket_owner)
     key = None if signing_key is None else require_private_key("signing_key", signing_key)
@@ -189,7 +189,7 @@ def deserialize_obj_from_s3(
     Raises:
         ConfigurationError: a parameter has a wrong type or value; the message names it.
         DeserializationError: the object is not the stored one, the key is unusable, or it cannot be loaded here.
-        ServiceError: a call to S3 failed for good, or there is no object.
+        processing.ServiceError: a call to S3 failed for good, or there is no object.
     """
     require("accept", accept, _LAYOUT)
     place = _place(sagemaker_session, s3_uri, "object", bucket_owner)
@@ -220,7 +220,7 @@ def json_serialize_obj_to_s3(
 
     Raises:
         ConfigurationError: a parameter has a wrong type or value; the message names it.
-        ServiceError: a call to S3 failed for good.
+        processing.ServiceError: a call to S3 failed for good.
     """
     require("json_key", json_key, _TEXT)
     place = _place(sagemaker_session, s3_uri, "json", bucket_owner)
@@ -255,7 +255,7 @@ def serialize_exception_to_s3(
     Raises:
         ConfigurationError: a parameter has a wrong type or value; the message names it.
         SerializationError: the exception cannot be serialized. The message names the part that is the reason.
-        ServiceError: a call to S3 failed for good.
+        processing.ServiceError: a call to S3 failed for good.
     """
     require("exc", exc, _EXCEPTION)
     place = _place(sagemaker_session, s3_uri, "exception", bucket_owner)
@@ -276,7 +276,7 @@ def deserialize_exception_from_s3(
     Raises:
         ConfigurationError: a parameter has a wrong type or value; the message names it.
         DeserializationError: the object is not the stored one, or it cannot be loaded here.
-        ServiceError: a call to S3 failed for good, or there is no object.
+        processing.ServiceError: a call to S3 failed for good, or there is no object.
     """
     require("accept", accept, _LAYOUT)
     return _READERS[accept](_place(sagemaker_session, s3_uri, "exception", bucket_owner))

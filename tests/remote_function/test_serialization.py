@@ -175,8 +175,7 @@ def test_an_exception_keeps_all_that_it_has(slot: Slot) -> None:
     with pytest.raises(_OwnConstructorError) as caught:
         fail(3)
     serialize_exception_to_s3(caught.value, slot.session, slot.uri)
-    back: Any = deserialize_exception_from_s3(slot.session, slot.uri)
-    assert type(back) is _OwnConstructorError
+    back = deserialize_exception_from_s3(slot.session, slot.uri)
     assert (str(back), back.code, back.__notes__) == ("bad (7)", 7, ["a note"])
     assert back.itself is back
     assert (back.__cause__.detail, back.__cause__.filename, back.__cause__.errno) == ("cause", "a/file", 2)
@@ -188,6 +187,7 @@ def test_an_exception_keeps_all_that_it_has(slot: Slot) -> None:
     found = [(frame.filename, frame.lineno, frame.name) for frame in traceback.extract_tb(back.__traceback__)]
     assert found == expected
     assert "raise failed from error" in "".join(traceback.format_exception(back))
+    assert type(back) is _OwnConstructorError
 
 
 @pytest.mark.parametrize(
