@@ -8,10 +8,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import attrs
+
 from processing.container import remote
 from processing.container.remote.boot import MANIFEST_DIGEST
 from processing.remote_function.packing import require_cloudpickle
-from processing.staging.bundles import Member
+from processing.staging.bundles import Bundle, Member
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +58,29 @@ def job_members() -> tuple[Member, ...]:
     for name, folder in (("_processing_remote", _PACKAGE), ("cloudpickle", Path(cloudpickle.__file__).parent)):
         members += [Member(path, f"lib/{name}/{path.name}") for path in sorted(folder.glob("*.py"))]
     return tuple(members)
+
+
+@attrs.frozen
+class CallContent:
+    """The content of a call that does not depend on the name of its job.
+
+    Args:
+        packed: the packed function and arguments.
+        manifest: the members of the manifest beside the digests and the variables.
+        members: the caller's files in the bundle.
+    """
+
+    packed: Bundle
+    manifest: Mapping[str, Any]
+    members: tuple[Member, ...] = ()
+
+
+def members_of(files: Mapping[str, Path | bytes]) -> tuple[Member, ...]:
+    """Return files by their name in the bundle as its members."""
+    return tuple(
+        Member(Path(name), name, content) if isinstance(content, bytes) else Member(content, name)
+        for name, content in files.items()
+    )
 
 
 class Measured(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -11,9 +10,11 @@ import attrs
 
 from processing import default_sessions
 from processing.exceptions import CapacityError, ConfigurationError
-from processing.remote_function import packing
+from processing.remote_function.bundle import CallContent, members_of
 from processing.remote_function.call_processor import CallProcessor
 from processing.remote_function.default_image import check_image, default_image
+from processing.remote_function.environment_capture import capture_environment
+from processing.remote_function.packed_call import check_arguments, function_name, pack, sends_values
 from processing.session.prompt import prompt_session
 from processing.staging.bundles import Bundle, keep_chunks
 
@@ -65,7 +66,8 @@ class RemoteCall:
             SerializationError: the function or an argument cannot be packed.
         """
         check_arguments(function, args, kwargs)
-        return cls(function_name(function), settings, pack(function, args, kwargs))
+        packed = pack(function, settings, args, kwargs)
+        return cls(function_name(function), settings, packed, manifest={"values": sends_values(settings)})
 
     def start(self) -> ProcessingJob:
         """Start the job, and return it at once.
@@ -127,12 +129,22 @@ class RemoteCall:
         return settings, session
 
     def _processor(self, settings: RemoteSettings, session: Session) -> CallProcessor:
+        environment = capture_environment(
+            settings.dependencies,
+            pre_execution_commands=settings.pre_execution_commands,
+            pre_execution_script=settings.pre_execution_script,
+            job_conda_env=settings.job_conda_env,
+            network_isolation=is_isolated(settings, session),
+        )
         manifest = {
             **self.manifest,
             "program": self.program,
             "python": None if settings.by_reference else list(sys.version_info[:2]),
+            "format": settings.result_format,
+            "spec": environment.spec,
         }
-        return CallProcessor(settings, session, settings.job_name_prefix or self.name, self.packed, manifest)
+        content = CallContent(self.packed, manifest, members_of(environment.files))
+        return CallProcessor(settings, session, settings.job_name_prefix or self.name, content)
 
 
 def complete_settings(settings: RemoteSettings, *, offline: bool = False) -> tuple[RemoteSettings, Session]:
@@ -166,46 +178,9 @@ def complete_settings(settings: RemoteSettings, *, offline: bool = False) -> tup
     return settings, session
 
 
-def function_name(function: Callable[..., Any]) -> str:
-    """Return a name for a job of a function."""
-    inner = getattr(function, "func", function)  # of functools.partial
-    name = getattr(inner, "__name__", type(inner).__name__).strip("<>_")
-    return str(name) or "function"
+def is_isolated(settings: RemoteSettings, session: Session) -> bool:
+    """Return whether the job has no network."""
+    from processing.config.defaults import fill_network
 
-
-def check_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Refuse arguments that the function would refuse.
-
-    Raises:
-        ConfigurationError: they do not fit the function's signature.
-    """
-    arguments_check(function)("", args, kwargs)
-
-
-def arguments_check(function: Callable[..., Any]) -> Callable[[str, tuple[Any, ...], Mapping[str, Any]], None]:
-    """Return a function that refuses arguments which do not fit a function's signature.
-
-    It takes the beginning of the message, the positional and the keyword arguments, and raises ConfigurationError.
-    """
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # a function in C may have none
-        return lambda _subject, _args, _kwargs: None
-
-    def check(subject: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        try:
-            signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise ConfigurationError(f"{subject}{function_name(function)}{signature}: {error}") from None
-
-    return check
-
-
-def pack(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Bundle:
-    """Return a copy of the packed function and arguments: the caller may change the arguments afterwards.
-
-    Raises:
-        SerializationError: a value cannot be packed.
-    """
-    packed = packing.pack((function, args, dict(kwargs)), function_name(function))
-    return keep_chunks(packed.chunks, packed.size)
+    network = fill_network(session.config, settings.network_config)
+    return network is not None and bool(network.enable_network_isolation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from processing.container.remote.boot import MANIFEST_DIGEST, Places
 from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from processing._utils import StrPath
     from processing.processors.base import BaseProcessor
+    from processing.remote_function.bundle import CallContent
     from processing.remote_function.settings import RemoteSettings
     from processing.request.s3_uri import S3Uri
     from processing.session.session import Session
-    from processing.staging.bundles import Bundle
 
 _ML: Final = "/opt/ml"
 _INPUTS: Final = f"{_ML}/processing/input/remote"
@@ -50,8 +50,7 @@ class CallProcessor(Processor):
         settings: the settings of the remote function.
         session: the session that the job is submitted through.
         base_job_name: the beginning of the job's name.
-        packed: the packed function and arguments.
-        manifest: the members of the manifest beside the digests.
+        content: the call.
     """
 
     def __init__(
@@ -59,8 +58,7 @@ class CallProcessor(Processor):
         settings: RemoteSettings,
         session: Session,
         base_job_name: str,
-        packed: Bundle,
-        manifest: Mapping[str, Any],
+        content: CallContent,
     ) -> None:
         super().__init__(
             settings.role,
@@ -84,8 +82,7 @@ class CallProcessor(Processor):
         self._format = settings.result_format or "pickle"
         self._root = settings.s3_root_uri
         self._kms_key = settings.s3_kms_key
-        self._packed = packed
-        self._manifest = manifest
+        self._content = content
 
     @property
     def places(self) -> list[str]:
@@ -97,13 +94,20 @@ class CallProcessor(Processor):
     ) -> list[ProcessingInput]:
         variables, long_variables = split_variables({**(self.env or {}), **self._variables})
         uploads = self._uploads()
-        bundle_uri = uploads.add_bundle(job_members(), self._session_prefix(), self._kms_key, name=BUNDLE_FILE)
+        content, root = self._content, self._session_prefix()
+        bundle_uri = uploads.add_bundle(
+            [*job_members(), *content.members],
+            root,
+            self._kms_key,
+            name=BUNDLE_FILE,
+            limit=self.sagemaker_session.bundle_limit,
+        )
         bundle = uploads.uploads[-1]
-        manifest = {**self._manifest, "environment": long_variables}
-        line, digests = make_manifest({"bundle": bundle, "call": self._packed}, manifest)
+        manifest = {**content.manifest, "environment": long_variables}
+        line, digests = make_manifest({"bundle": bundle, "call": content.packed}, manifest)
         # Another caller of the same job name cannot replace the file of the one that gets the name.
         target = self._job_prefix() / "call" / digests[MANIFEST_DIGEST] / CALL_FILE
-        with self._packed.view() as packed:
+        with content.packed.view() as packed:
             call_uri = uploads.add_chunks([line, packed], len(line) + len(packed), target, self._kms_key)
         self.env = {**variables, **digests, FORMAT_VARIABLE: self._format}
         return [
@@ -118,7 +122,7 @@ class CallProcessor(Processor):
         AWS does not say whether it uploads the outputs of a failed job at its end, so exceptions leave at once. So do
         the results of a map, of which a job has many.
         """
-        mode = "EndOfJob" if self._manifest["program"] == "call" else "Continuous"
+        mode = "EndOfJob" if self._content.manifest["program"] == "call" else "Continuous"
         return [
             ProcessingOutput(_PLACES.result, output_name=RESULT_OUTPUT, s3_upload_mode=mode),
             ProcessingOutput(_PLACES.exception, output_name=EXCEPTION_OUTPUT, s3_upload_mode="Continuous"),

@@ -89,6 +89,7 @@ class ExitMessage:
         size: its size in bytes.
         text: the text of an exception or of a refusal.
         code: the exit code of a function that called `sys.exit`.
+        stage: `loading` or `returning` if not the function raised, but its arguments or its result made a problem.
     """
 
     slot: str
@@ -96,6 +97,7 @@ class ExitMessage:
     size: int | None = None
     text: str = ""
     code: int | None = None
+    stage: str = ""
 
     @classmethod
     def of(cls, description: Mapping[str, Any]) -> ExitMessage | None:
@@ -103,16 +105,15 @@ class ExitMessage:
         try:
             fields = json.loads(description.get("ExitMessage") or "")
             slot, sha256, size = fields["slot"], fields.get("sha256"), fields.get("size")
-            text, code = fields.get("text", ""), fields.get("code")
+            text, code, stage = fields.get("text", ""), fields.get("code"), fields.get("stage", "")
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
         fits = (
-            isinstance(slot, str)
-            and isinstance(text, str)
+            all(isinstance(word, str) for word in (slot, text, stage))
             and isinstance(sha256, (str, type(None)))
             and all(isinstance(number, (int, type(None))) and not isinstance(number, bool) for number in (size, code))
         )
-        return cls(slot, sha256, size, text, code) if fits else None
+        return cls(slot, sha256, size, text, code, stage) if fits else None
 
 
 def _is_below(uri: S3Uri, root: S3Uri) -> bool:

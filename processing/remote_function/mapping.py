@@ -32,11 +32,12 @@ from processing.exceptions import (
     RemoteFunctionError,
 )
 from processing.remote_function import packing
-from processing.remote_function.call import RemoteCall, arguments_check, complete_settings, function_name
+from processing.remote_function.call import RemoteCall, complete_settings
 from processing.remote_function.call_record import storage_root
 from processing.remote_function.futures import in_background
 from processing.remote_function.map_results import Outcome, SegmentReader
 from processing.remote_function.named_maps import MapJobs
+from processing.remote_function.packed_call import arguments_check, function_name
 from processing.remote_function.results import failure_of
 
 if TYPE_CHECKING:

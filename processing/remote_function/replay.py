@@ -6,10 +6,11 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from processing.container.remote.call import collected
-from processing.exceptions import DeserializationError, ServiceError
+from processing.container.remote.call import collected, find_function
+from processing.exceptions import ConfigurationError, DeserializationError, ServiceError
 from processing.remote_function import packing
 from processing.remote_function.call_record import CALL_INPUT, CallRecord
+from processing.remote_function.results import decode_values
 from processing.staging.transfers import get_bytes
 
 if TYPE_CHECKING:
@@ -29,12 +30,22 @@ def replay(job: ProcessingJob, root: S3Uri | None) -> Any:
         ServiceError: S3 could not be read.
     """
     record = CallRecord.of(job.describe(), root)
-    function, args, kwargs = packing.unpack(_packed(job, record), f"the call of job {job.job_name}")
+    manifest, packed = _verified(job, record)
+    if manifest["program"] != "call":
+        raise ConfigurationError(f"replay: job {job.job_name} ran a map, of which each call can be made locally")
+    name = f"the call of job {job.job_name}"
+    if manifest["values"]:
+        call = decode_values(packed, name)
+        function, args, kwargs = call["function"], call["args"], call["kwargs"]
+    else:
+        function, args, kwargs = packing.unpack(packed, name)
+    if isinstance(function, (list, tuple)):
+        function = find_function(*function)
     return collected(function(*args, **kwargs))
 
 
-def _packed(job: ProcessingJob, record: CallRecord) -> memoryview:
-    """Return the packed function and arguments, verified with the digest in the job's request."""
+def _verified(job: ProcessingJob, record: CallRecord) -> tuple[dict[str, Any], bytearray]:
+    """Return the manifest, and the packed function and arguments, verified with the digest in the job's request."""
     session, uri = job.sagemaker_session, record.places[CALL_INPUT]
     try:
         body = get_bytes(session.api, uri, expected_owner=lambda _bucket: session.account_id())
@@ -43,7 +54,8 @@ def _packed(job: ProcessingJob, record: CallRecord) -> memoryview:
     end = body.find(b"\n") + 1
     if hashlib.sha256(body[:end]).hexdigest() != record.manifest_digest:
         raise DeserializationError(f"{uri}: not the manifest that job {job.job_name} got: the object was replaced")
-    entry, packed = json.loads(body[:end])["files"]["call"], memoryview(bytearray(body))[end:]
+    manifest = json.loads(body[:end])
+    entry, packed = manifest["files"]["call"], bytearray(memoryview(body)[end:])
     if len(packed) != entry["size"] or hashlib.sha256(packed).hexdigest() != entry["sha256"]:
         raise DeserializationError(f"{uri}: not the call that job {job.job_name} got: the object was replaced")
-    return packed
+    return manifest, packed

@@ -9,8 +9,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from processing.container.remote.call import EXCEPTION, RESULT
-from processing.exceptions import DeserializationError, RemoteFunctionError, RuntimeEnvironmentError, ServiceError
+from processing.container.remote import values
+from processing.container.remote.call import EXCEPTION, RESULT, RETURNING
+from processing.exceptions import (
+    DeserializationError,
+    RemoteFunctionError,
+    RuntimeEnvironmentError,
+    SerializationError,
+    ServiceError,
+)
 from processing.remote_function import packing
 from processing.remote_function.call_record import EXCEPTION_OUTPUT, RESULT_OUTPUT, CallRecord, ExitMessage
 from processing.remote_function.object_transfer import read_object
@@ -48,7 +55,8 @@ def result_of(job: ProcessingJob, root: S3Uri | None = None) -> Any:
         raise DeserializationError(
             f"processing job {job.job_name}: its exit message does not name a result, so none can be trusted"
         )
-    return packing.unpack(verified(job, record, message), f"the result of job {job.job_name}")
+    body, name = verified(job, record, message), f"the result of job {job.job_name}"
+    return packing.unpack(body, name) if record.result_format == "pickle" else decode_values(body, name)
 
 
 def failure_of(job: ProcessingJob, description: Mapping[str, Any]) -> BaseException:
@@ -84,24 +92,46 @@ def verified(job: ProcessingJob, record: CallRecord, message: ExitMessage) -> by
 
 def _reported(job: ProcessingJob, description: Mapping[str, Any], message: ExitMessage) -> BaseException:
     """Return the error that the exit message of a failed job reports."""
-    name = f"processing job {job.job_name}"
+    name, record = f"processing job {job.job_name}", CallRecord.of(description)
     if message.slot != EXCEPTION:
         return RuntimeEnvironmentError(f"{name}: {message.text}")
     if message.code is not None:
         text = f"{name}: the function ended with sys.exit({message.code})"
         return RemoteFunctionError(text, exit_code=message.code)
-    if not message.size:
+    if message.stage:
+        return _not_transferred(name, message)
+    if not message.size or record.result_format != "pickle":  # a pickle of untrusted code is not loaded
         return RemoteFunctionError(f"{name}: the function raised {message.text}")
     try:
-        error = packing.unpack(
-            verified(job, CallRecord.of(description), message), f"the exception of job {job.job_name}"
-        )
+        error = packing.unpack(verified(job, record, message), f"the exception of job {job.job_name}")
     except (DeserializationError, ServiceError) as problem:
         failed = RemoteFunctionError(f"{name}: the function raised {message.text}\nThe exception is lost: {problem}")
         failed.__cause__ = problem
         return failed
     assert isinstance(error, BaseException)
     return error
+
+
+def _not_transferred(name: str, message: ExitMessage) -> RemoteFunctionError:
+    """Return the error of a job that could not load the function or its arguments, or not store the result."""
+    if message.stage == RETURNING:
+        return SerializationError(f"{name}: the result of the function cannot be sent: {message.text}")
+    text = f"{name}: the function or its arguments cannot be loaded in the image: {message.text}"
+    if message.text.startswith(("ModuleNotFoundError", "ImportError")):
+        return RuntimeEnvironmentError(f"{text}. Give `dependencies`, or an image_uri that has the module")
+    return DeserializationError(text)
+
+
+def decode_values(body: bytearray, name: str) -> Any:
+    """Return a verified value in the form of JSON or Arrow. No code runs.
+
+    Raises:
+        DeserializationError: it is not such a value.
+    """
+    try:
+        return values.decode(body)
+    except Exception as error:
+        raise DeserializationError(f"{name}: it is not a value: {type(error).__name__}: {error}") from error
 
 
 def _exit_code(description: Mapping[str, Any]) -> int | None:

@@ -10,6 +10,8 @@ The file stands alone: before the bundle is verified, nothing can be imported fr
 # Messages are assembled with %, as in all of `container`; paths are plain strings from the command line.
 # ruff: noqa: PTH103, PTH118, PTH120, PTH123
 
+from __future__ import annotations
+
 import hashlib
 import importlib
 import json
@@ -17,13 +19,23 @@ import os
 import sys
 import tarfile
 import tempfile
-from typing import Any, BinaryIO, Dict, List, NamedTuple, NoReturn
+from typing import Any, BinaryIO, Dict, List, NamedTuple, NoReturn, Tuple
 
 MANIFEST_DIGEST = "PROCESSING_REMOTE_MANIFEST"
 """The variable with the manifest's SHA-256 (hexadecimal)."""
 LONGEST_MANIFEST = 16 * 1024 * 1024
 """The bytes that the first line of a call file may have."""
+LONGEST_MESSAGE = 1000
+"""The bytes of an exit message, of which AWS keeps 1024."""
+PACKAGE = "_processing_remote"
+"""The package in the bundle that has the modules beside this one."""
 _BLOCK = 1024 * 1024
+_AT_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_")
+"""The beginnings of variables that only a new process takes over."""
+_RESUME = (
+    "import sys; sys.path[0] = sys.argv[1] + '/lib'; from %s import boot; boot.resume(sys.argv[1], sys.argv[2:])"
+    % PACKAGE
+)
 
 
 class Places(NamedTuple):
@@ -51,29 +63,57 @@ class RefusalError(Exception):
 
 
 def main(arguments: List[str]) -> None:
-    """Verify the call's files, and run the call.
+    """Verify the call's files, prepare its environment, and run it.
 
     Args:
         arguments: the paths of `Places`.
     """
     places = Places(*arguments)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         manifest = read_manifest(places.call, os.environ.get(MANIFEST_DIGEST, ""))
-        _check_python(manifest)
+        spec = manifest["spec"]
+        if not spec:
+            _check_python(manifest)
         _verify(places, manifest)
         folder = _unpack(places.bundle)
+        sys.path[0] = os.path.join(folder, "lib")
+        os.environ.update(manifest["environment"])
+        python = _prepare(spec, folder) if spec else sys.executable
+        if python == sys.executable:
+            _check_python(manifest)  # again, as the environment may have led to the same one
     except RefusalError as refusal:
         _refuse(places, str(refusal))
-    sys.path[0] = os.path.join(folder, "lib")
-    os.environ.update(manifest["environment"])
-    program = importlib.import_module("_processing_remote." + manifest["program"])
-    program.main(places, manifest, folder)
+    if python != sys.executable or any(name.startswith(_AT_START) for name in manifest["environment"]):
+        sys.stdout.flush()
+        os.execv(python, [python, "-c", _RESUME, folder, *places])  # noqa: S606 - the image's or the overlay's Python
+    _run(places, manifest, folder)
+
+
+def resume(folder: str, arguments: List[str]) -> None:
+    """Run a verified call in the Python that its environment has.
+
+    Args:
+        folder: the folder of the unpacked bundle.
+        arguments: the paths of `Places`.
+    """
+    places = Places(*arguments)
+    try:
+        manifest = read_manifest(places.call, os.environ[MANIFEST_DIGEST])
+        _check_python(manifest)
+    except RefusalError as refusal:
+        _refuse(places, str(refusal))
+    _run(places, manifest, folder)
+
+
+def _run(places: Places, manifest: Dict[str, Any], folder: str) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.argv = [""]
+    importlib.import_module("%s.%s" % (PACKAGE, manifest["program"])).main(places, manifest, folder)
 
 
 def read_manifest(path: str, digest: str) -> Dict[str, Any]:
-    """Return the manifest of a call file.
+    """Return the manifest of a call file, and the position behind it as `start`.
 
     Args:
         path: the call file.
@@ -96,8 +136,8 @@ def _check_python(manifest: Dict[str, Any]) -> None:
     python = manifest["python"]
     if python is not None and list(sys.version_info[:2]) != python:
         raise RefusalError(
-            "the image has Python %d.%d, and the caller has Python %d.%d: code of one does not run on the other. "
-            "Give an image_uri with Python %d.%d, or call by_reference=True with result_format='json'"
+            "the image has Python %d.%d, and the caller has Python %d.%d: the code of one does not run on the other. "
+            "Give an image_uri with Python %d.%d, or by_reference=True with result_format='json'"
             % (*sys.version_info[:2], *python, *python)
         )
 
@@ -113,7 +153,7 @@ def _verify(places: Places, manifest: Dict[str, Any]) -> None:
             raise RefusalError("the %s is not the one that the request names" % name)
 
 
-def _measure(file: BinaryIO) -> "tuple[int, str]":
+def _measure(file: BinaryIO) -> Tuple[int, str]:
     """Return the number of bytes to the end of a file, and their SHA-256."""
     digest, size = hashlib.sha256(), 0
     while True:
@@ -135,12 +175,32 @@ def _unpack(bundle: str) -> str:
     return folder
 
 
+def _prepare(spec: Dict[str, Any], folder: str) -> str:
+    """Prepare the environment of the call, and return the Python that runs it."""
+    environment = importlib.import_module(PACKAGE + ".environment")
+    try:
+        python: str = environment.prepare(spec, folder)
+    except environment.PreparationError as error:
+        raise RefusalError(str(error)) from error
+    return python
+
+
 def _refuse(places: Places, text: str) -> NoReturn:
     """Write the reason to the exit message and the log, and fail the job."""
-    os.makedirs(os.path.dirname(places.message), exist_ok=True)
-    with open(places.message, "w", encoding="ascii") as file:
-        json.dump({"slot": "refused", "text": text}, file)
+    write_message(places.message, {"slot": "refused", "text": text})
     sys.exit("remote function: %s" % text)
+
+
+def write_message(path: str, fields: Dict[str, Any]) -> None:
+    """Write the exit message; a long `text` in it is cut so that the whole fits."""
+    text = json.dumps(fields, separators=(",", ":"))
+    while len(text) > LONGEST_MESSAGE and fields.get("text"):
+        # A character has six bytes at most, as an escape.
+        fields = {**fields, "text": fields["text"][: -max(1, (len(text) - LONGEST_MESSAGE) // 6)]}
+        text = json.dumps(fields, separators=(",", ":"))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,26 @@
 """The call in the job: loads the function and its arguments, runs it, and stores its result or its exception."""
 
-# ruff: noqa: PTH103, PTH105, PTH118, PTH120, PTH123
+# ruff: noqa: PTH103, PTH105, PTH118, PTH123
+
+from __future__ import annotations
 
 import asyncio
 import collections.abc
 import hashlib
+import importlib
 import inspect
-import json
 import os
 import sys
 import traceback
-from typing import Any, Dict, Iterable, NoReturn, Sequence
+from typing import Any, Dict, Iterable, NoReturn, Sequence, Tuple
 
-from . import packing
+from . import packing, values
+from .boot import write_message
 
 RESULT, EXCEPTION = "result", "exception"
 """The slots, which are also the names of the files."""
-LONGEST_MESSAGE = 1000
-"""The bytes of the exit message, of which AWS keeps 1024."""
+LOADING, RETURNING = "loading", "returning"
+"""The stages at which a call may fail beside the function itself."""
 
 
 def main(places: Any, manifest: Dict[str, Any], _folder: str) -> None:
@@ -25,15 +28,42 @@ def main(places: Any, manifest: Dict[str, Any], _folder: str) -> None:
 
     Args:
         places: the paths of the call, `boot.Places`.
-        manifest: the verified manifest.
+        manifest: the verified manifest. `format` is the form of the result, `values` whether the call has it too.
         _folder: the folder of the unpacked bundle.
     """
+    stage, form = LOADING, manifest["format"]
     try:
-        function, args, kwargs = packing.unpack(read_packed(places.call, manifest["start"]))
-        packed = packing.pack(collected(function(*args, **kwargs)))
+        function, args, kwargs = load(read_packed(places.call, manifest["start"]), as_values=manifest["values"])
+        stage = ""
+        value = collected(function(*args, **kwargs))
+        stage = RETURNING
+        chunks = packing.pack(value).chunks if form == "pickle" else values.encode(value, form, RESULT)
     except BaseException as error:  # noqa: BLE001 - the exit code has to be honest after any of them
-        _fail(places, error)
-    write_slot(places.result, places.message, RESULT, packed.chunks, {})
+        _fail(places, error, stage)
+    write_slot(places.result, places.message, RESULT, chunks, {})
+
+
+def load(memory: bytearray, *, as_values: bool) -> Tuple[Any, Any, Any]:
+    """Return the function and its arguments.
+
+    Args:
+        memory: the verified bytes.
+        as_values: True if they are values, with the function's module and name; False if they are packed.
+    """
+    if not as_values:
+        function, args, kwargs = packing.unpack(memory)
+    else:
+        call = values.decode(memory)
+        function, args, kwargs = call["function"], call["args"], call["kwargs"]
+    return (find_function(*function) if isinstance(function, (list, tuple)) else function), args, kwargs
+
+
+def find_function(module: str, name: str) -> Any:
+    """Return a function by its module and its name there. A remote function is the function that it runs."""
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return inspect.unwrap(found)
 
 
 def read_packed(path: str, start: int) -> bytearray:
@@ -56,13 +86,15 @@ def collected(value: Any) -> Any:
     return value
 
 
-async def _items(values: Any) -> Any:
-    return [value async for value in values]
+async def _items(items: Any) -> Any:
+    return [item async for item in items]
 
 
-def _fail(places: Any, error: BaseException) -> NoReturn:
+def _fail(places: Any, error: BaseException, stage: str) -> NoReturn:
     """Store an exception, show it in the log, and end the process with a code that is not 0."""
     details = describe_exception(error)
+    if stage:
+        details["stage"] = stage
     write_slot(places.exception, places.message, EXCEPTION, packed_exception(error), details)
     traceback.print_exception(type(error), error, error.__traceback__)
     sys.exit(exit_code(error))
@@ -102,16 +134,4 @@ def write_slot(folder: str, message: str, slot: str, chunks: Iterable[memoryview
             digest.update(chunk)
             size += len(chunk)
     os.replace(part, os.path.join(folder, slot))
-    fields = {"slot": slot, "sha256": digest.hexdigest(), "size": size, **details}
-    os.makedirs(os.path.dirname(message), exist_ok=True)
-    with open(message, "w", encoding="ascii") as file:
-        file.write(message_text(fields))
-
-
-def message_text(fields: Dict[str, Any]) -> str:
-    """Return an exit message; a long text in it is cut so that the whole fits."""
-    text = json.dumps(fields, separators=(",", ":"))
-    while len(text) > LONGEST_MESSAGE and fields.get("text"):
-        fields = {**fields, "text": fields["text"][: -max(1, (len(text) - LONGEST_MESSAGE) // 6)]}
-        text = json.dumps(fields, separators=(",", ":"))
-    return text
+    write_message(message, {"slot": slot, "sha256": digest.hexdigest(), "size": size, **details})

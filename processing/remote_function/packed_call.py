@@ -1,0 +1,94 @@
+"""A function and its arguments as the content of a call file."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from processing.container.remote import values
+from processing.exceptions import ConfigurationError, SerializationError
+from processing.remote_function import packing
+from processing.staging.bundles import Bundle, keep_chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from processing.remote_function.settings import RemoteSettings
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """Return a name for a job of a function."""
+    inner = getattr(function, "func", function)  # of functools.partial
+    name = getattr(inner, "__name__", type(inner).__name__).strip("<>_")
+    return str(name) or "function"
+
+
+def check_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Refuse arguments that the function would refuse.
+
+    Raises:
+        ConfigurationError: they do not fit the function's signature.
+    """
+    arguments_check(function)("", args, kwargs)
+
+
+def arguments_check(function: Callable[..., Any]) -> Callable[[str, tuple[Any, ...], Mapping[str, Any]], None]:
+    """Return a function that refuses arguments which do not fit a function's signature.
+
+    It takes the beginning of the message, the positional and the keyword arguments, and raises ConfigurationError.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a function in C may have none
+        return lambda _subject, _args, _kwargs: None
+
+    def check(subject: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ConfigurationError(f"{subject}{function_name(function)}{signature}: {error}") from None
+
+    return check
+
+
+def sends_values(settings: RemoteSettings) -> bool:
+    """Return whether the arguments travel as values, which any Python reads, and not as pickles."""
+    return bool(settings.by_reference) and settings.result_format in {"json", "arrow"}
+
+
+def pack(
+    function: Callable[..., Any], settings: RemoteSettings, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Bundle:
+    """Return a copy of the packed function and arguments: the caller may change the arguments afterwards.
+
+    Raises:
+        ConfigurationError: the function cannot be imported, and `by_reference` is True.
+        SerializationError: a value cannot be packed.
+    """
+    name = function_name(function)
+    sent = reference_to(function) if settings.by_reference else function
+    if not sends_values(settings):
+        packed = packing.pack((sent, args, dict(kwargs)), name)
+        return keep_chunks(packed.chunks, packed.size)
+    try:
+        call = {"function": sent, "args": args, "kwargs": dict(kwargs)}
+        chunks = values.encode(call, str(settings.result_format), "call")
+    except Exception as error:
+        raise SerializationError(f"{name}: {error}") from error
+    return keep_chunks(chunks, sum(chunk.nbytes for chunk in chunks))
+
+
+def reference_to(function: Callable[..., Any]) -> tuple[str, str]:
+    """Return the module and the name by which a job imports a function.
+
+    Raises:
+        ConfigurationError: it has none.
+    """
+    inner = inspect.unwrap(function)
+    module, name = getattr(inner, "__module__", None), getattr(inner, "__qualname__", "<locals>")
+    if not module or module == "__main__" or "<" in name:
+        raise ConfigurationError(
+            f"by_reference: {function_name(function)} has no name by which a job could import it: define it at the top "
+            "of a module that the image or `dependencies` have"
+        )
+    return str(module), str(name)
