@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from processing.session.session import Session
     from processing.watching.events import LogEvent, StatusChanged
     from processing.watching.feed import Feed
+    from processing.watching.logs.batch import RawLine
     from processing.watching.render import Renderer
 
 logger = logging.getLogger(__name__)
@@ -118,11 +119,10 @@ class EventHandler:
             if self._renderer is not None:
                 self._renderer.show(event)
             if self._tails is not None:
-                for line in event.last(TAIL):
-                    job = (feed, line.job_name)
-                    if job not in self._tails:
-                        self._tails[job] = _LastLines()
-                    self._tails[job].add(line)
+                for job_name, lines in event.last(TAIL).items():
+                    if (feed, job_name) not in self._tails:
+                        self._tails[feed, job_name] = _LastLines()
+                    self._tails[feed, job_name].extend(lines)
             return None
         job = (feed, event.job_name)
         if isinstance(event, Lost):
@@ -136,30 +136,32 @@ class EventHandler:
     def _last(self, job: tuple[Feed, str], description: Mapping[str, Any]) -> tuple[LogEvent, ...] | None:
         if self._tails is None:
             return None
-        return self._tails.pop(job, _LastLines()).of(failed_hosts(description))
+        return self._tails.pop(job, _LastLines()).events(job[1], failed_hosts(description))
 
 
 class _LastLines:
-    """The last lines of a job, of each host and of all.
+    """The last lines of a job, of each host and of all. Their events are created for an error only.
 
     Hosts that are stopped after a failure may write a lot, and must not drive out the lines of the host that failed.
     """
 
     def __init__(self) -> None:
-        self._all: collections.deque[LogEvent] = collections.deque(maxlen=TAIL)
-        self._by_host: dict[str, collections.deque[LogEvent]] = {}
+        self._all: collections.deque[RawLine] = collections.deque(maxlen=TAIL)
+        self._by_host: dict[str, collections.deque[RawLine]] = {}
 
-    def add(self, line: LogEvent) -> None:
-        """Add the job's next line."""
-        self._all.append(line)
-        if line.host not in self._by_host:
-            self._by_host[line.host] = collections.deque(maxlen=TAIL)
-        self._by_host[line.host].append(line)
+    def extend(self, lines: Sequence[RawLine]) -> None:
+        """Add the job's next lines."""
+        self._all.extend(lines)
+        for line in lines:
+            if line.host not in self._by_host:
+                self._by_host[line.host] = collections.deque(maxlen=TAIL)
+            self._by_host[line.host].append(line)
 
-    def of(self, hosts: Sequence[str]) -> tuple[LogEvent, ...]:
+    def events(self, job_name: str, hosts: Sequence[str]) -> tuple[LogEvent, ...]:
         """Return the last lines of certain hosts; of all hosts if these wrote nothing."""
-        lines = [line for host in hosts for line in self._by_host.get(host, ())]
-        return tuple(sorted(lines, key=time_order)[-TAIL:] if len(hosts) > 1 else lines) or tuple(self._all)
+        lines = [line for host in hosts for line in self._by_host.get(host, ())] or self._all
+        events = [line.event(job_name) for line in lines]
+        return tuple(sorted(events, key=time_order)[-TAIL:] if len(hosts) > 1 else events)
 
 
 def failed_hosts(description: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ of CPU. It takes 3.8 us with an event for each line, and 19 us if the lines are 
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import attrs
 
@@ -40,6 +40,30 @@ class Origin(Protocol):
 class _Origin:
     job_name: str
     host: str
+
+
+class RawLine(NamedTuple):
+    """A line before its event is created.
+
+    Args:
+        host: the host that wrote it.
+        record: the line as CloudWatch returned it.
+        late: True if a line with a later timestamp was delivered before.
+    """
+
+    host: str
+    record: Record
+    late: bool
+
+    def event(self, job_name: str) -> LogEvent:
+        """Return the event of the line of a job."""
+        record = self.record
+        timestamp: int = record["timestamp"]
+        arrival: int = record.get("ingestionTime", timestamp)
+        stream: str = record["logStreamName"]
+        return LogEvent(
+            job_name, self.host, stream, timestamp, arrival, record.get("eventId", ""), record["message"], self.late
+        )
 
 
 class LogBatch:
@@ -130,40 +154,29 @@ class LogBatch:
             vars(self).pop("streams", None)
             vars(self).pop("messages", None)
 
-    def last(self, number: int) -> Iterator[LogEvent]:
-        """Yield the last `number` selected lines of each host of each job, without consuming them."""
+    def last(self, number: int) -> dict[str, list[RawLine]]:
+        """Return the last `number` selected lines of each host by job, in their order, without consuming them."""
         origins = {stream: self.origins[stream] for stream in set(self.streams)}
         hosts = {stream: (origin.job_name, origin.host) for stream, origin in origins.items()}
         left = dict.fromkeys(hosts.values(), number)
-        last = []
+        last: dict[str, list[RawLine]] = {job_name: [] for job_name, _ in left}
         for index in reversed(self._indexes()):
-            host = hosts[_stream(self.records[index])]
-            if left.get(host):
-                left[host] -= 1
-                last.append(index)
-                if not left[host]:
-                    del left[host]
+            record = self.records[index]
+            of_host = job_name, host = hosts[_stream(record)]
+            if of_host in left:
+                last[job_name].append(RawLine(host, record, index in self._late))
+                left[of_host] -= 1
+                if not left[of_host]:
+                    del left[of_host]
                     if not left:
                         break
-        return (self.event(index) for index in reversed(last))
+        return {job_name: lines[::-1] for job_name, lines in last.items()}
 
     def event(self, index: int) -> LogEvent:
         """Return a line by its index among all lines, without consuming it."""
         record = self.records[index]
-        stream: str = record["logStreamName"]
-        timestamp: int = record["timestamp"]
-        arrival: int = record.get("ingestionTime", timestamp)
-        origin = self.origins[stream]
-        return LogEvent(
-            origin.job_name,
-            origin.host,
-            stream,
-            timestamp,
-            arrival,
-            record.get("eventId", ""),
-            record["message"],
-            index in self._late,
-        )
+        origin = self.origins[_stream(record)]
+        return RawLine(origin.host, record, index in self._late).event(origin.job_name)
 
     def unconsumed(self, job_name: str) -> tuple[dict[int, int], dict[str, int]]:
         """Return the lines of a job that were not consumed, and how far its streams were.
