@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 def pack(value: Any, name: str) -> PackedValue:
     """Pack a value into chunks of bytes. They refer to the memory of its arrays.
 
+    The functions and classes of the caller's own modules are in it by value.
+
     Args:
         value: any value.
         name: the value's name in messages, such as `divide` or `arguments`.
@@ -30,8 +32,10 @@ def pack(value: Any, name: str) -> PackedValue:
         SerializationError: the value cannot be serialized. The message names the part of it that is the reason.
     """
     require_cloudpickle()
+    from processing.remote_function.by_value import by_value_pickler  # loads typing and importlib's machinery
+
     try:
-        return packing.pack(value)
+        return packing.pack(value, by_value_pickler)
     except Exception as error:
         raise SerializationError(explain(value, name, error)) from error
 

@@ -19,7 +19,7 @@ import hashlib
 import pickle
 import struct
 import types
-from typing import IO, Any, Callable, List, Sequence, Tuple, Union
+from typing import IO, Any, Callable, List, Optional, Sequence, Tuple, Union
 
 from . import reducers
 
@@ -71,8 +71,12 @@ class PackedValue:
         return b"".join(self.chunks)
 
 
-def pack(value: Any) -> PackedValue:
+def pack(value: Any, derive: Optional[Callable[[Any], Any]] = None) -> PackedValue:
     """Pack a value with cloudpickle. Functions and classes of `__main__` are in it by value.
+
+    Args:
+        value: any value.
+        derive: returns a class derived from the pickler's class, which is then used; None for the class itself.
 
     Raises:
         Exception: the value cannot be pickled; this is the pickler's error.
@@ -87,7 +91,8 @@ def pack(value: Any) -> PackedValue:
         buffers.append(raw)
         return False
 
-    _pickler_class()(stream, protocol=5, buffer_callback=is_in_band).dump(value)
+    pickler = _pickler_class() if derive is None else derive(_pickler_class())
+    pickler(stream, protocol=5, buffer_callback=is_in_band).dump(value)
     pickled = stream.finish()
     return PackedValue(_lay_out(pickled, buffers))
 
