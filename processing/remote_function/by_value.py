@@ -27,7 +27,7 @@ from processing.remote_function.own_modules import is_compiled, is_own, is_own_f
 from processing.request.warnings import warn_user
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     class _Pickler:
         """The members of `cloudpickle.Pickler` that are used here."""
@@ -148,7 +148,7 @@ class _ByValue(_Pickler):
             if module in seen:
                 continue
             seen.add(module)
-            used = {name: value for name, value in vars(module).items() if name in names and name[:2] != "__"}
+            used = used_variables(module, names)
             modules += [each for each in used.values() if isinstance(each, ModuleType) and is_own(each)]
             self._used_by_code.add(module)
             yield _Call(restored_modules.add_names, module, used)
@@ -169,6 +169,16 @@ class _ByValue(_Pickler):
         # A module that is itself a value: code that uses it may not mention the names.
         content = {name: value for name, value in vars(module).items() if name[:2] != "__"}
         return (*reduced, content, None, None, restored_modules.add_names)
+
+
+def used_variables(module: ModuleType, names: Container[str]) -> dict[str, Any]:
+    """Return the variables of one of the caller's modules that travel with code.
+
+    Args:
+        module: the module.
+        names: the names that the code mentions.
+    """
+    return {name: value for name, value in vars(module).items() if name in names and name[:2] != "__"}
 
 
 def _own_module(obj: Any) -> ModuleType | None:

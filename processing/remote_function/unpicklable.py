@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-import sysconfig
 import types
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import attrs
 
 from processing._utils import type_name
 from processing.container.remote import packing
+from processing.remote_function.by_value import by_value_pickler, used_variables
+from processing.remote_function.mentioned_names import mentions
+from processing.remote_function.own_modules import is_own
 
 Part = tuple[str, Any]
 """The end of a path, such as `["s3"]`, and the value there."""
@@ -106,7 +107,7 @@ def _first_culprit(culprit: Culprit, seen: set[int]) -> Culprit | None:
 def _problem(value: Any) -> Exception | None:
     """Return the pickler's error for a value; None if it can be pickled."""
     try:
-        packing.pack(value)
+        packing.pack(value, by_value_pickler)
     except Exception as error:  # noqa: BLE001 - any class may raise anything when it is pickled
         return error
     return None
@@ -139,24 +140,25 @@ def _parts(value: Any) -> Iterator[Part]:
 
 
 def _parts_of_function(function: types.FunctionType) -> Iterator[Part]:
+    names = mentions(function.__code__).names
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # not assigned yet
-            yield f'.__closure__["{name}"]', cell.cell_contents
-    for name in _global_names(function.__code__):
-        if name in function.__globals__:
-            yield f'.__globals__["{name}"]', function.__globals__[name]
+            yield from _of_module(f'.__closure__["{name}"]', cell.cell_contents, names, set())
+    for name in sorted(names & function.__globals__.keys()):
+        yield from _of_module(f'.__globals__["{name}"]', function.__globals__[name], names, set())
     yield from _indexed(".__defaults__", function.__defaults__ or ())
     yield from _keyed(".__kwdefaults__", function.__kwdefaults__ or {})
     yield from ((f".{name}", part) for name, part in vars(function).items())
 
 
-def _global_names(code: types.CodeType) -> dict[str, None]:
-    """Return the names that code, and the functions inside of it, may look up among the globals; in order."""
-    names = dict.fromkeys(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _global_names(constant)
-    return names
+def _of_module(step: str, value: Any, names: Container[str], seen: set[int]) -> Iterator[Part]:
+    """Yield a value; for one of the caller's own modules, the variables of it that travel with code."""
+    if not isinstance(value, types.ModuleType) or not is_own(value):
+        yield step, value
+    elif id(value) not in seen:
+        seen.add(id(value))
+        for name, part in used_variables(value, names).items():
+            yield from _of_module(f"{step}.{name}", part, names, seen)
 
 
 def _function_of(member: Any) -> Any:
@@ -187,10 +189,4 @@ def _attributes(value: Any) -> Iterator[Part]:
 def _is_users(kind: type) -> bool:
     """Return whether a class is not one of Python or of an installed package."""
     module = sys.modules.get(kind.__module__)
-    file = getattr(module, "__file__", None)
-    if file is None:
-        return kind.__module__ == "__main__"
-    return not Path(file).is_relative_to(_PYTHON) and not {"site-packages", "dist-packages"} & {*Path(file).parts}
-
-
-_PYTHON = sysconfig.get_path("stdlib")
+    return kind.__module__ == "__main__" or (module is not None and is_own(module))

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cloudpickle
 import pytest
 
+from processing import SerializationError
 from processing.remote_function import remote
 from processing.remote_function.by_value import by_value_pickler
 from processing.remote_function.own_modules import is_own
+from processing.remote_function.packing import pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -195,6 +197,13 @@ def test_a_name_that_is_not_mentioned_is_missed_by_name(project: Project, helper
     """Code that builds a name at run time gets an error that says why there is no such name."""
     with pytest.raises(AssertionError, match=r"'helpers_of_caller' has no attribute 'FACTOR' in this job.*mention"):
         project.job(lambda name: getattr(helpers, name.upper()), "factor")
+
+
+def test_the_part_that_cannot_travel_is_named(helpers: Any) -> None:
+    """A lock in a module is an obstacle only for code that mentions it, and its path is in the error."""
+    pack(lambda: helpers.scale(1), "function")
+    with pytest.raises(SerializationError, match=r'function\.__closure__\["helpers"\]\.LOCK: an object of the type'):
+        pack(lambda: helpers.LOCK, "function")
 
 
 def test_a_module_as_an_argument_travels_whole(project: Project) -> None:
