@@ -16,6 +16,7 @@ from processing.exceptions import ConfigurationError
 if TYPE_CHECKING:
     import attrs
 
+_MAX_LEVELS = 20  # a request and a config file have 8
 _SHOWN_CHARACTERS = 80  # of a value in a message: enough to recognize it on one line
 
 
@@ -97,6 +98,28 @@ def is_encodable(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def nesting_problem(value: object) -> str | None:
+    """Return the problem of a value that contains itself or has too many levels; None if it has few levels."""
+    if _is_nested_within(value, _MAX_LEVELS, {}):
+        return None
+    return f"contains itself, or is nested more than {_MAX_LEVELS} levels deep"
+
+
+def _is_nested_within(value: object, levels: int, known: dict[int, int]) -> bool:
+    """Return whether a value has at most that many levels.
+
+    Args:
+        value: the value.
+        levels: the number of levels.
+        known: by the identity of a structure, the fewest levels that it was checked against.
+    """
+    if not isinstance(value, (Mapping, list, tuple)) or known.get(id(value), levels + 1) <= levels:
+        return True
+    known[id(value)] = levels
+    inner = value.values() if isinstance(value, Mapping) else value
+    return levels > 0 and all(_is_nested_within(each, levels - 1, known) for each in inner)
 
 
 def is_number(value: Any) -> bool:

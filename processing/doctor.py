@@ -12,6 +12,7 @@ import attrs
 
 from processing._validation import PATH, require
 from processing.exceptions import ConfigurationError, EngineError
+from processing.terminal_text import safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,7 @@ class Finding:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.severity:<8} {self.topic}: {self.text}"
+        return safe_line(f"{self.severity:<8} {self.topic}: {self.text}")
 
 
 def findings(path: str | os.PathLike[str] | None = None) -> tuple[Finding, ...]:

@@ -262,3 +262,38 @@ def test_each_problem_is_a_value() -> None:
     assert str(raised.value) == "\n".join(raised.value.problems)
     (problem,) = processor().plan("no\nsuch").problems
     assert problem.startswith("code no\nsuch wasn't found")
+
+
+LINE_BREAKS: dict[str, Callable[[ScriptProcessor, FrameworkProcessor], object]] = {
+    "code": lambda script, _: script.request("a\nb.py"),
+    "code in S3": lambda script, _: script.request("s3://bucket/a\nb.py"),
+    "code of a framework": lambda _, framework: framework.request("s3://bucket/a\nb.py"),
+    "source_dir": lambda script, _: script.request("main.py", source_dir="s3://bucket/a\nb"),
+    "code_location": lambda _, framework: framework.request("ok.py"),
+    "default_bucket_prefix": lambda *_: Session(region_name="eu-west-1", default_bucket_prefix="a\nb"),
+    "inputs[0].source": lambda script, _: script.request("ok.py", [ProcessingInput("a\nb.py", "/opt/ml/processing/i")]),
+}
+
+
+@pytest.mark.parametrize("name", LINE_BREAKS)
+def test_a_line_break_is_reported_for_the_field_that_has_it(
+    name: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file's name or a URI with a line break names the parameter, not the generated input that it becomes."""
+    monkeypatch.chdir(tmp_path)
+    for file in ("a\nb.py", "ok.py"):
+        (tmp_path / file).write_text("print(1)")
+    options: dict[str, Any] = {
+        "role": "arn:aws:iam::111122223333:role/etl",
+        "image_uri": "111122223333.dkr.ecr.eu-west-1.amazonaws.com/etl:1",
+        "command": ["python3"],
+        "instance_count": 1,
+        "instance_type": "ml.m5.large",
+        "sagemaker_session": Session(region_name="eu-west-1", default_bucket="bucket"),
+    }
+    script = ScriptProcessor(**options)
+    framework = FrameworkProcessor(**options, code_location="s3://bucket/a\nb")
+    with pytest.raises(ConfigurationError) as raised:
+        LINE_BREAKS[name](script, framework)
+    assert str(raised.value).startswith(f"{name.partition(' ')[0]}: ")
+    assert "line break" in str(raised.value)

@@ -584,9 +584,20 @@ def test_a_mistake_is_named(user_file: Callable[[str], Path], text: str, message
     assert str(caught.value).endswith(f"(in {path})")
 
 
-@pytest.mark.parametrize("text", ["- a\n- b\n", "just words", "a: [", "\x00", "a: !!python/object:os.system {}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- a\n- b\n",
+        "just words",
+        "a: [",
+        "\x00",
+        "a: !!python/object:os.system {}",
+        "&a {SchemaVersion: '1.0', SageMaker: *a}",
+        pytest.param("[" * 5000, id="deep"),
+    ],
+)
 def test_another_kind_of_file_is_refused(user_file: Callable[[str], Path], text: str) -> None:
-    """A file that is not a mapping, or not YAML, is refused with the file's name."""
+    """A file that is not a mapping, contains itself, or is not YAML, is refused with the file's name."""
     path = user_file(text)
     with pytest.raises(ConfigurationError) as caught:
         processor()

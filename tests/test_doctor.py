@@ -174,6 +174,11 @@ def test_the_command(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str])
     write(tmp_path / "processing.py", "")
     assert main(["doctor", str(tmp_path)]) == 1
     assert capsys.readouterr().out.startswith("problem  script's folder: ")
+    odd = tmp_path / "\x1b[2Jodd"
+    odd.mkdir()
+    write(odd / "processing.py", "")
+    assert main(["doctor", str(odd)]) == 1
+    assert f"{tmp_path}/\\x1b[2Jodd" in capsys.readouterr().out
     assert main(["doctor", str(tmp_path / "missing")]) == 2
     assert capsys.readouterr().err.startswith("processing: error: path: ")
 

@@ -97,6 +97,24 @@ def test_the_whole_plan(script: pathlib.Path, data: pathlib.Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("no_calls")
+def test_the_text_of_a_plan_has_no_control_characters(script: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """A file's name, an argument or a problem cannot move the cursor. The attributes have the raw text."""
+    (tmp_path / "\x1b]0;name").write_text("1")
+    plan = processor().plan(
+        script,
+        [ProcessingInput(tmp_path / "\x1b]0;name", "/opt/ml/processing/input/\x1b[A")],
+        arguments=["--text=a\x1b[2J"],
+        job_name="\x1b[1m",
+    )
+    assert plan.problems
+    assert plan.request is not None
+    assert plan.request.arguments == ("--text=a\x1b[2J",)
+    shown = str(plan)
+    assert [line for line in shown.splitlines() if not line.isprintable()] == []
+    assert "arguments   --text=a\\x1b[2J" in shown.splitlines()
+
+
 def test_the_request_is_the_one_that_is_sent(local_session: LocalSession, script: pathlib.Path) -> None:
     """A plan shows the request that run sends, and planning does not change the run."""
     local = ScriptProcessor(

@@ -144,5 +144,5 @@ def _parse_yaml(content: bytes, location: str) -> Any:
         ) from error
     try:
         return yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"{location}: is not valid YAML: {error}") from error

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from processing._utils import did_you_mean
+from processing._validation import nesting_problem
 from processing.exceptions import ConfigurationError
 from processing.request.warnings import warn_user
 
@@ -140,6 +141,8 @@ def validate_config(document: Any, origin: str) -> dict[str, Any]:
         raise ConfigurationError(f"{origin}: must be a mapping with SchemaVersion and SageMaker")
     if "SchemaVersion" not in document:
         raise ConfigurationError(f"SchemaVersion: missing; write SchemaVersion: '1.0' (in {origin})")
+    if problem := nesting_problem(document):
+        raise ConfigurationError(f"{origin}: {problem}")
     _check_section(document, _DOCUMENT, (), origin)
     return document
 

@@ -93,7 +93,7 @@ class Config:
             ConfigurationError: the dictionary is not valid.
         """
         file = ConfigFile("session", origin, None, bool(document))
-        return _merge_documents([(file, validate_config(copy.deepcopy(dict(document)), origin) if document else {})])
+        return _merge_documents([(file, copy.deepcopy(validate_config(dict(document), origin)) if document else {})])
 
     def get(self, path: str) -> Any:
         """Return a copy of the value at a path such as `SageMaker.ProcessingJob.Tags`, or None if there is no value."""

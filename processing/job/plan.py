@@ -15,6 +15,7 @@ from processing._utils import is_empty
 from processing.container.contract import DEFAULT_MAX_RUNTIME
 from processing.exceptions import ConfigurationError, EngineError, StagingError
 from processing.request.warnings import collect_warnings
+from processing.terminal_text import safe_line, safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -83,7 +84,7 @@ class RunPlan:
         return sum(upload.size for upload in self.uploads)
 
     def __str__(self) -> str:
-        return "\n".join(_rows(self))
+        return safe_text("\n".join(_rows(self)))
 
 
 def plan_run(target: Callable[[], tuple[Session, str | None]], prepare: Callable[[str | None], Launch]) -> RunPlan:
@@ -190,7 +191,7 @@ def _rows(plan: RunPlan) -> Iterator[str]:
         yield _row("uploads", f"{_files(plan.files)}, {_bytes(plan.size)}" if plan.uploads else "none")
         for upload in plan.uploads:
             missing = ", only if it is not there" if upload.only_if_missing else ""
-            yield f"  {upload.name}: {_files(upload.files)}, {_bytes(upload.size)} to {upload.uri}{missing}"
+            yield f"  {safe_line(upload.name)}: {_files(upload.files)}, {_bytes(upload.size)} to {upload.uri}{missing}"
         price = "not known" if plan.price is None else f"at most {plan.price:,.2f} USD"
         yield _row("price", f"{price}: {plan.price_note}")
     yield from _section("warnings", plan.warnings)
@@ -235,7 +236,7 @@ def _instances(request: ProcessingRequest) -> str:
 
 
 def _row(title: str, text: str) -> str:
-    return f"{title:<12}{text}"
+    return f"{title:<12}{safe_line(text)}"
 
 
 def _section(title: str, entries: Sequence[str]) -> Iterator[str]:

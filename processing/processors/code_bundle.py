@@ -12,7 +12,7 @@ import attrs
 from processing.container.bootstrap import ARCHIVE, CodeArtifact, Payload, is_archive, is_other_archive
 from processing.exceptions import CodeNotFoundError, ConfigurationError
 from processing.request.bucket_names import is_s3
-from processing.request.s3_uri import S3Uri
+from processing.request.s3_uri import S3Uri, check_one_line
 from processing.staging.code_files import code_members
 from processing.staging.sources import LocalSource, resolve_code, resolve_source
 
@@ -155,6 +155,7 @@ def _in_s3(code: Any, options: CodeOptions, artifact: CodeArtifact | None) -> Pa
     """Return the code of a `source_dir` in S3: an archive, or a prefix with the files."""
     uri = resolve_source(options.source_dir, "source_dir")
     assert isinstance(uri, S3Uri)
+    check_one_line(uri, "source_dir")
     if options.dependencies:
         raise ConfigurationError(
             "dependencies: cannot be added to a source_dir in S3; put them there, or give it locally"

@@ -12,7 +12,7 @@ from processing.processors.estimator_arguments import EstimatorArguments, accept
 from processing.processors.run_arguments import CodeOptions, RunArguments
 from processing.processors.script import ScriptProcessor
 from processing.request.bucket_names import is_s3
-from processing.request.s3_uri import S3Uri
+from processing.request.s3_uri import S3Uri, check_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -338,6 +338,7 @@ class FrameworkProcessor(ScriptProcessor):
         """Return the S3 prefix for code."""
         if self.code_location is None:
             return self._session_prefix()
+        check_one_line(self.code_location, "code_location")
         return S3Uri.checked(self.code_location, "code_location")
 
 

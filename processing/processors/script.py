@@ -14,7 +14,7 @@ from processing.processors.base import INPUT_DIRECTORY, Preferences, Tags
 from processing.processors.processor import Processor
 from processing.processors.run_arguments import CodeOptions, HookArguments, RunArguments
 from processing.request.bucket_names import is_s3
-from processing.request.s3_uri import S3Uri
+from processing.request.s3_uri import S3Uri, check_one_line
 from processing.staging.sources import LocalSource, existing_file_uri_path, file_uri, resolve_code, resolve_source
 
 if TYPE_CHECKING:
@@ -255,6 +255,7 @@ class ScriptProcessor(Processor):
         if code is None or is_empty(code):
             raise ConfigurationError("code: missing; give the path or the S3 URI of a script")
         uri = self._handle_user_code_url(code, kms_key)
+        check_one_line(uri, "code")
         with_code = self._convert_code_and_add_to_inputs(inputs, uri)
         name = self._get_user_code_name(uri)
         self._set_entrypoint(self._command_for(name), name)

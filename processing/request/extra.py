@@ -12,6 +12,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from processing._validation import nesting_problem
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -68,11 +69,13 @@ def merge_extra(base: Mapping[str, Any] | None, over: Mapping[str, Any] | None) 
     Neither is changed.
 
     Raises:
-        ConfigurationError: one of the two is not a dictionary.
+        ConfigurationError: one of the two is not a dictionary, contains itself, or is nested too deeply.
     """
     for extra in (base, over):
         if extra is not None and not isinstance(extra, Mapping):
             raise ConfigurationError(f"extra: must be a dictionary, not {type(extra).__name__}")
+        if problem := nesting_problem(extra):
+            raise ConfigurationError(f"extra: {problem}")
     if base is None and over is None:
         return None
     return _merge(base or {}, over or {})

@@ -67,3 +67,17 @@ class S3Uri:
         """Return the location one level deeper, with exactly one slash between the two parts."""
         left, right = self.key.rstrip("/"), part.lstrip("/")
         return S3Uri(self.bucket, f"{left}/{right}" if left else right)
+
+
+def check_one_line(uri: object, field: str) -> None:
+    """Refuse a URI with a line break, which no input or output of a request may have.
+
+    Args:
+        uri: the URI.
+        field: the parameter's name.
+
+    Raises:
+        ConfigurationError: the URI holds a line break.
+    """
+    if "\n" in str(uri):
+        raise ConfigurationError(f"{field}: holds a line break, which AWS does not allow in the S3 URI of an input")

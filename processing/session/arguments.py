@@ -24,6 +24,7 @@ RETRY_POLICY = with_attributes("a processing.RetryPolicy", "attempts", "patience
 POLLING = with_attributes("a processing.Polling", "list_every", "settle")
 BUCKET = Kind("the name of a bucket", lambda value: isinstance(value, str) and bucket_problem(value) is None)
 KEY = Kind("a string without NUL", lambda value: TEXT.accepts(value) and "\0" not in value)
+ONE_LINE = Kind("a string without NUL and line breaks", lambda value: KEY.accepts(value) and "\n" not in value)
 OBJECT_KEY = Kind("a key, which is not empty", lambda value: KEY.accepts(value) and bool(value))
 
 

@@ -16,7 +16,6 @@ from processing._validation import (
     CLOCK,
     FUNCTION,
     NAME,
-    TEXT,
     TEXT_OR_BYTES,
     require,
 )
@@ -31,6 +30,7 @@ from processing.session.arguments import (
     BUCKET,
     KEY,
     OBJECT_KEY,
+    ONE_LINE,
     POLLING,
     REGION_NAME,
     RETRY_POLICY,
@@ -131,7 +131,7 @@ class Session:
         check("sagemaker_config", sagemaker_config, isinstance(sagemaker_config, Mapping), "a dictionary")
         texts = {"default_bucket": default_bucket, "default_bucket_prefix": default_bucket_prefix}
         for field, text in texts.items():
-            check(field, text, TEXT.accepts(text) and "\0" not in str(text), "a string")
+            require(field, text, ONE_LINE, optional=True)
         require("region_name", region_name, REGION_NAME, optional=True)
         require("clock", clock, CLOCK)
         require("retry_policy", retry_policy, RETRY_POLICY, optional=True)

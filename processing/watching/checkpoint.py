@@ -41,7 +41,7 @@ class Checkpoint:
         """
         try:
             content = json.loads(text)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ConfigurationError("checkpoint: is not what Checkpoint.to_json() returned") from error
         version = content.get("version") if isinstance(content, dict) else None
         if version != _VERSION or not isinstance(content.get("jobs"), dict):

@@ -294,3 +294,33 @@ def test_each_listed_parameter_exists() -> None:
     for place in spoken_for(_PARAMETERS):
         assert any(path[: len(place)] == place for path in written), place
     assert not problems(None)
+
+
+def _itself() -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    value.update(AppSpecification=value, NetworkConfig=[value, (value,)])
+    return value
+
+
+def _deep() -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(100_000):
+        value = {"AppSpecification": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    "value", [_itself(), {"ProcessingInputs": [_itself()]}, _deep()], ids=["itself", "list", "deep"]
+)
+def test_a_value_without_end_is_refused(value: dict[str, Any]) -> None:
+    """A dictionary that contains itself, directly or within others, is a problem of `extra`."""
+    for arguments in ((value, None), (None, value)):
+        with pytest.raises(ConfigurationError, match=r"^extra: contains itself, or is nested more than"):
+            merge_extra(*arguments)
+
+
+def test_a_structure_that_is_used_often_is_not_refused() -> None:
+    """The same dictionary may be in a value many times."""
+    same = {"Key": "v"}
+    value = {"A": [same] * 100, "B": {"C": same, "D": [same, [same]]}}
+    assert merge_extra(value, None) == value
