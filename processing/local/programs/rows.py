@@ -121,6 +121,26 @@ def from_dense(matrix: NDArray[Any]) -> SparseRows:
     return SparseRows(starts, np.tile(np.arange(width, dtype=np.int64), count), matrix.reshape(-1), width)
 
 
+def sparse_row(keys: Sequence[int], values: NDArray[Any], shape: Sequence[int] | None) -> SparseRows:
+    """Return a sparse vector as one row.
+
+    Raises:
+        ValueError: the sizes of keys and values differ, or the shape does not contain all keys.
+    """
+    import numpy as np
+
+    indices = np.array(keys)
+    width = int(np.prod(shape)) if shape else 0
+    if indices.dtype.kind != "i" or indices.shape != values.shape:
+        raise ValueError(f"{len(values)} values and {indices.size} keys, which must be whole numbers")
+    if indices.min() < 0 or indices.max() >= width:
+        raise ValueError("a shape that contains all keys is required")
+    row = SparseRows(np.array([0, len(values)]), indices.astype(np.int64), values, width)
+    if row.repeated():
+        raise ValueError("a key is there twice")
+    return row
+
+
 def _optional(name: str, parts: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
     import numpy as np
 
