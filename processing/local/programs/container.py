@@ -49,7 +49,7 @@ class Channel(NamedTuple):
 
 
 class TrainingContainer:
-    """What SageMaker puts into a training container, and where it expects the results.
+    """The input of a training container, and the places of its results.
 
     Args:
         root: the folder, `/opt/ml` in a container.
