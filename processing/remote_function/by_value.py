@@ -16,6 +16,7 @@ import contextlib
 import functools
 import importlib
 import importlib.util
+import os
 import sys
 import typing
 from types import BuiltinFunctionType, FunctionType, ModuleType
@@ -44,6 +45,7 @@ else:
 
 _RESTORERS = frozenset(
     {
+        restored_modules.restore_file,
         restored_modules.restore_module,
         restored_modules.restore_globals,
         restored_modules.add_names,
@@ -130,6 +132,9 @@ class _ByValue(_Pickler):
             self._used_by_code.add(home)
             self.globals_ref.setdefault(id(func.__globals__), _Call(restored_modules.restore_globals, home))
         make, args, (attributes, slots), *rest = super()._dynamic_function_reduce(func)
+        variables = args[1]
+        if isinstance(variables, dict) and isinstance(variables.get("__file__"), str):
+            variables["__file__"] = _file(variables["__file__"])
         # cloudpickle restores these modules before the function.
         slots["_cloudpickle_submodules"] = [*slots["_cloudpickle_submodules"], *self._needed_by(func, slots)]
         if _own_module(func) is not None and _is_global(func):
@@ -160,7 +165,7 @@ class _ByValue(_Pickler):
         parent = sys.modules.get(module.__name__.rpartition(".")[0])
         if parent is not None:
             self._used_by_code.add(parent)
-        variables = {name: getattr(module, name, None) for name in ("__file__", "__package__")}
+        variables = {"__file__": _file(module.__file__), "__package__": module.__package__}
         if hasattr(module, "__path__"):
             variables["__path__"] = []
         reduced = restored_modules.restore_module, (module.__name__, variables, parent)
@@ -169,6 +174,15 @@ class _ByValue(_Pickler):
         # A module that is itself a value: code that uses it may not mention the names.
         content = {name: value for name, value in vars(module).items() if name[:2] != "__"}
         return (*reduced, content, None, None, restored_modules.add_names)
+
+
+def _file(path: str | None) -> Any:
+    """Return the path of a module's file as it is stored: a file below the working directory may travel with it."""
+    with contextlib.suppress(ValueError, OSError):  # on another drive, or the working directory was removed
+        relative = os.path.relpath(path or "")
+        if path and not relative.startswith(os.pardir):
+            return _Call(restored_modules.restore_file, path, relative)
+    return path
 
 
 def used_variables(module: ModuleType, names: Container[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from processing.remote_function.call_processor import CallProcessor
 from processing.remote_function.default_image import check_image, default_image
 from processing.remote_function.environment_capture import capture_environment
 from processing.remote_function.packed_call import check_arguments, function_name, pack, sends_values
+from processing.remote_function.workspace import workspace_members
 from processing.session.prompt import prompt_session
 from processing.staging.bundles import Bundle, keep_chunks
 
@@ -143,7 +144,10 @@ class RemoteCall:
             "format": settings.result_format,
             "spec": environment.spec,
         }
-        content = CallContent(self.packed, manifest, members_of(environment.files))
+        members = members_of(environment.files)
+        if settings.include_local_workdir:
+            members += tuple(workspace_members(settings.custom_file_filter))
+        content = CallContent(self.packed, manifest, members)
         return CallProcessor(settings, session, settings.job_name_prefix or self.name, content)
 
 

@@ -17,6 +17,7 @@ from processing.remote_function.bundle import (
     make_manifest,
 )
 from processing.remote_function.call_record import CALL_INPUT, CODE_INPUT, EXCEPTION_OUTPUT, RESULT_OUTPUT, storage_root
+from processing.remote_function.workspace import check_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,12 +96,13 @@ class CallProcessor(Processor):
         variables, long_variables = split_variables({**(self.env or {}), **self._variables})
         uploads = self._uploads()
         content, root = self._content, self._session_prefix()
+        check_size(content.members, self.sagemaker_session.bundle_limit)
         bundle_uri = uploads.add_bundle(
             [*job_members(), *content.members],
             root,
             self._kms_key,
             name=BUNDLE_FILE,
-            limit=self.sagemaker_session.bundle_limit,
+            field="include_local_workdir",
         )
         bundle = uploads.uploads[-1]
         manifest = {**content.manifest, "environment": long_variables}

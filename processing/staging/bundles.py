@@ -93,7 +93,7 @@ class Bundle:
             _remove(self.path)
 
 
-def make_bundle(members: Iterable[Member], *, limit: int | None = None) -> Bundle:
+def make_bundle(members: Iterable[Member], *, limit: int | None = None, field: str = "source_dir") -> Bundle:
     """Make a bundle.
 
     Two cases cause a warning that points at the user's line: a bundle of more than 100 MB, and one that would hide this
@@ -103,6 +103,7 @@ def make_bundle(members: Iterable[Member], *, limit: int | None = None) -> Bundl
         members: the files. If two have the same name, the later one replaces the earlier, as in an archive that has
             both.
         limit: the most bytes that the bundle may have; None for any number.
+        field: the parameter that names the files, for warnings.
 
     Raises:
         ConfigurationError: the bundle would exceed the limit or be empty, or a name is that of a file and of a folder.
@@ -114,7 +115,7 @@ def make_bundle(members: Iterable[Member], *, limit: int | None = None) -> Bundl
     _check_clashes(chosen)
     sizes = _sizes(chosen)
     entries = tuple((member.name, size) for member, size in zip(chosen, sizes, strict=True))
-    total = _check_size(entries, limit)
+    total = _check_size(entries, limit, field)
     _warn_if_shadowing(chosen)
     with contextlib.ExitStack() as cleanup:
         sink = _Sink(_temporary_file() if total > MEMORY_LIMIT else None)
@@ -185,23 +186,23 @@ def _sizes(members: Sequence[Member]) -> list[int]:
     return sizes
 
 
-def _check_size(entries: Sequence[tuple[str, int]], limit: int | None) -> int:
+def _check_size(entries: Sequence[tuple[str, int]], limit: int | None, field: str) -> int:
     """Return the future size of the bundle in bytes. Refuse one above the limit, and warn of a large one."""
     total = sum(_TAR_BLOCK + size + -size % _TAR_BLOCK for _, size in entries)
     if limit is not None and total > limit:
         raise ConfigurationError(
-            f"bundle_limit: the code has {_size_text(total)}, at most {_size_text(limit)} are allowed. "
-            f"{_describe_largest(entries)}"
+            f"bundle_limit: the code has {size_text(total)}, at most {size_text(limit)} are allowed. "
+            f"{describe_largest(entries)}"
         )
     if total > WARNING_SIZE:
         warn_user(
-            f"source_dir: the code has {_size_text(total)}, which are uploaded with every change. "
-            f"{_describe_largest(entries)}"
+            f"{field}: the code has {size_text(total)}, which are uploaded with every change. "
+            f"{describe_largest(entries)}"
         )
     return total
 
 
-def _describe_largest(entries: Sequence[tuple[str, int]]) -> str:
+def describe_largest(entries: Sequence[tuple[str, int]]) -> str:
     """Return a sentence with the largest files and folders, and the way to leave them out."""
     sizes: dict[str, int] = {}
     # Group by top-level entry: a data folder matters, not each of its files.
@@ -209,11 +210,12 @@ def _describe_largest(entries: Sequence[tuple[str, int]]) -> str:
         top, slash, _ = name.partition("/")
         sizes[top + slash] = sizes.get(top + slash, 0) + size
     largest = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:_LARGEST_SHOWN]
-    named = ", ".join(f"{name} ({_size_text(size)})" for name, size in largest)
+    named = ", ".join(f"{name} ({size_text(size)})" for name, size in largest)
     return f"The largest: {named}. Name files that the job does not need in a .processingignore"
 
 
-def _size_text(size: int) -> str:
+def size_text(size: int) -> str:
+    """Return a size in bytes for a message."""
     return f"{size / 1_000_000:.1f} MB" if size >= 100_000 else f"{size} bytes"
 
 

@@ -169,6 +169,7 @@ class PendingUploads:
         limit: int | None = None,
         at: S3Uri | None = None,
         script: Path | None = None,
+        field: str = "source_dir",
     ) -> str:
         """Add a bundle of files, `<prefix>/code/<sha256>/<name>`, and return its future URI.
 
@@ -180,12 +181,13 @@ class PendingUploads:
             limit: the most bytes that the bundle may have; None for any number.
             at: a fixed object instead of one whose key names the content; an existing object is replaced.
             script: the file among them that the job starts.
+            field: the parameter that names the files, for warnings.
 
         Raises:
             ConfigurationError: the bundle exceeds the limit, or there is no file.
             StagingError: files cannot be read or change meanwhile, each named; or the disk is full.
         """
-        bundle = make_bundle(members, limit=limit)
+        bundle = make_bundle(members, limit=limit, field=field)
         self._bundles.append(bundle)
         self._scripts += [(script, _hash_and_read(script)[2])] if script is not None else []
         path = bundle.path or Path(name)

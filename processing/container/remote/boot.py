@@ -8,7 +8,7 @@ The file stands alone: before the bundle is verified, nothing can be imported fr
 """
 
 # Messages are assembled with %, as in all of `container`; paths are plain strings from the command line.
-# ruff: noqa: PTH103, PTH118, PTH120, PTH123
+# ruff: noqa: PTH103, PTH112, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ LONGEST_MESSAGE = 1000
 PACKAGE = "_processing_remote"
 """The package in the bundle that has the modules beside this one."""
 _BLOCK = 1024 * 1024
+WORKSPACE = "workspace"
+"""The folder in the bundle with the caller's working directory."""
 _AT_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_")
 """The beginnings of variables that only a new process takes over."""
 _RESUME = (
@@ -78,6 +80,8 @@ def main(arguments: List[str]) -> None:
         folder = _unpack(places.bundle)
         sys.path[0] = os.path.join(folder, "lib")
         os.environ.update(manifest["environment"])
+        if os.path.isdir(os.path.join(folder, WORKSPACE)):
+            os.chdir(os.path.join(folder, WORKSPACE))
         python = _prepare(spec, folder) if spec else sys.executable
         if python == sys.executable:
             _check_python(manifest)  # again, as the environment may have led to the same one
@@ -108,8 +112,17 @@ def resume(folder: str, arguments: List[str]) -> None:
 def _run(places: Places, manifest: Dict[str, Any], folder: str) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    _import_from(os.path.join(folder, WORKSPACE))
     sys.argv = [""]
     importlib.import_module("%s.%s" % (PACKAGE, manifest["program"])).main(places, manifest, folder)
+
+
+def _import_from(workspace: str) -> None:
+    """Let this process and those that it starts import from the caller's working directory, if it travelled."""
+    if os.path.isdir(workspace):
+        sys.path.insert(1, workspace)
+        known = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = os.pathsep.join([workspace, known] if known else [workspace])
 
 
 def read_manifest(path: str, digest: str) -> Dict[str, Any]:

@@ -47,6 +47,19 @@ def restore_module(name: str, variables: Dict[str, Any], parent: Optional[Any]) 
     return module
 
 
+def restore_file(path: str, relative: str) -> str:
+    """Return the path of a module's file: the one below the working directory, if the caller's directory travelled.
+
+    Args:
+        path: the file's path on the caller's machine.
+        relative: its path from the caller's working directory.
+    """
+    import os
+
+    here = os.path.abspath(relative)  # noqa: PTH100 - of a text
+    return here if os.path.exists(here) else path  # noqa: PTH110
+
+
 def restore_globals(module: Any) -> Dict[str, Any]:
     """Return the global variables for functions of a module: those of the restored module, else a copy of its names."""
     content: Dict[str, Any] = vars(module)
