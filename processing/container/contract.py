@@ -113,11 +113,12 @@ def write_config(ml_root: str, config: Mapping[str, Any], number: int, count: in
     folder = os.path.join(ml_root, "config")
     os.makedirs(folder, exist_ok=True)
     hosts = [host_name(each) for each in range(1, count + 1)]
-    _write_json(os.path.join(folder, "resourceconfig.json"), {"current_host": host_name(number), "hosts": hosts})
-    _write_json(os.path.join(folder, "processingjobconfig.json"), config)
+    write_json(os.path.join(folder, "resourceconfig.json"), {"current_host": host_name(number), "hosts": hosts})
+    write_json(os.path.join(folder, "processingjobconfig.json"), config)
 
 
-def _write_json(path: str, value: Any) -> None:
+def write_json(path: str, value: Any) -> None:
+    """Write a value as JSON."""
     import json  # needed on a host only, whereas `import processing` needs the constants
 
     with open(path, "w", encoding="utf-8") as file:
@@ -127,19 +128,30 @@ def _write_json(path: str, value: Any) -> None:
 def exit_message(ml_root: str) -> Optional[str]:
     """Return the first 1 KB of /opt/ml/output/message; None if the file is missing or empty.
 
-    A character that the limit cuts in two is left out. Only a regular file is read, so a pipe of that name cannot delay
-    the end of the job. Links are not followed, neither there nor at /opt/ml/output, so a job cannot expose other files
-    of this machine.
+    A character that the limit cuts in two is left out.
 
     Raises:
         UnicodeDecodeError: the text is not UTF-8.
+    """
+    data = read_beginning(ml_root, "message")
+    if data is None:
+        return None
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    return decoder.decode(data[:MESSAGE_LIMIT], final=len(data) <= MESSAGE_LIMIT) or None
+
+
+def read_beginning(ml_root: str, name: str) -> Optional[bytes]:
+    """Return the beginning of a file in /opt/ml/output, up to one byte more than 1 KB; None if there is no such file.
+
+    Only a regular file is read, so a pipe of that name cannot delay the end of the job. Links are not followed, neither
+    there nor at /opt/ml/output, so a job cannot expose other files of this machine.
     """
     try:
         folder = os.open(os.path.join(ml_root, "output"), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
         return None
     try:
-        fd = os.open("message", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=folder)
+        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=folder)
     except OSError:
         return None
     finally:
@@ -147,11 +159,9 @@ def exit_message(ml_root: str) -> Optional[str]:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return None
-        data = os.read(fd, MESSAGE_LIMIT + 1)
+        return os.read(fd, MESSAGE_LIMIT + 1)
     finally:
         os.close(fd)
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    return decoder.decode(data[:MESSAGE_LIMIT], final=len(data) <= MESSAGE_LIMIT) or None
 
 
 def shard(keys: Sequence[str], number: int, count: int) -> List[str]:

@@ -25,6 +25,7 @@ import attrs
 
 from processing._validation import is_number
 from processing.container.contract import DAY
+from processing.container.training_contract import channel_inputs
 from processing.exceptions import ConfigurationError
 from processing.local import file_trees
 from processing.local.errors import ApiError, tolerating_full_disk
@@ -36,6 +37,7 @@ from processing.local.jobs.host_processes import reap_dead_hosts
 from processing.local.stores import expiry
 from processing.local.stores.bodies import ABANDONED_AFTER
 from processing.local.stores.database import give_space_back
+from processing.local.stores.job_kinds import TRAINING
 from processing.local.stores.jobs import JobStore
 from processing.local.stores.logs import LogStore
 from processing.local.stores.metrics import MetricStore
@@ -289,7 +291,8 @@ class _Cleaner:
         return [place for job in self._jobs.unfinished() for place in self._inputs_of(job)]
 
     def _inputs_of(self, job: JobRecord) -> Iterator[tuple[str, bytes]]:
-        for item in inputs(self._jobs.request(job.id)):
+        request = self._jobs.request(job.id)
+        for item in channel_inputs(request) if job.kind == TRAINING.resource else inputs(request):
             if item["S3Uri"].startswith("s3://"):
                 yield _place(item["S3Uri"])
                 if item.get("S3DataType") == "ManifestFile":

@@ -69,6 +69,8 @@ class LocalSession(Session):
         settings: the settings for jobs, in one value. Alternatively pass its parts, described at `EngineSettings`:
         python: the interpreter or virtual environment that runs jobs.
         images: a mapping of image URIs to such interpreters.
+        programs: a mapping of patterns of image URIs, as in a shell, to modules that stand in for images that train
+            and serve.
         sandbox: `auto`, `bubblewrap`, `namespaces`, `rewriting` or `container`.
         tick: seconds between two checks of a job for a stop request.
         grace: seconds between SIGTERM and SIGKILL when a job is stopped.
@@ -107,6 +109,7 @@ class LocalSession(Session):
         settings: EngineSettings | None = None,
         python: str | os.PathLike[str] | None = None,
         images: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        programs: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
         sandbox: SandboxSetting | None = None,
         tick: float | None = None,
         grace: float | None = None,
@@ -146,6 +149,7 @@ class LocalSession(Session):
         parts = {
             "python": python,
             "images": images,
+            "programs": programs,
             "sandbox": sandbox,
             "tick": tick,
             "grace": grace,

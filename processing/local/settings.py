@@ -14,6 +14,7 @@ import attrs
 from processing._utils import NO_WORKING_DIRECTORY, absolute
 from processing._validation import NAME, PATH, TEXT, Kind, field, integer, is_number, number, one_of, shown
 from processing.exceptions import ConfigurationError, EngineError
+from processing.local.image_programs import MODULE, ImageProgram, find_program
 from processing.local.interpreter import Interpreter
 
 SandboxSetting = Literal["auto", "bubblewrap", "namespaces", "rewriting", "container"]
@@ -77,6 +78,16 @@ _PAIRS = Kind(
         and all(isinstance(pair, tuple) and NAME.accepts(pair[0]) and NAME.accepts(pair[1]) for pair in value)
     ),
 )
+_PROGRAMS = Kind(
+    "a mapping of patterns of image URIs to modules",
+    lambda value: (
+        isinstance(value, tuple)
+        and all(
+            isinstance(pair, tuple) and NAME.accepts(pair[0]) and TEXT.accepts(pair[1]) and MODULE.fullmatch(pair[1])
+            for pair in value
+        )
+    ),
+)
 _PYTHON = Kind("the path of an interpreter or a virtual environment", NAME.accepts)
 _PROGRAM = Kind("the name or path of a program, or None", NAME.accepts)
 
@@ -95,6 +106,10 @@ class EngineSettings:
             job's entrypoint. None: the environment variable PROCESSING_LOCAL_PYTHON, else the Python of the process
             that creates the job.
         images: pairs of an image URI and the `python` for jobs with that image; a mapping is accepted.
+        programs: pairs of a pattern of image URIs, as in a shell, and a module; a mapping is accepted. For an image
+            that matches, a training job runs `python -m MODULE train`, and an endpoint or a transform job
+            `python -m MODULE serve`. The programs for AWS's built-in algorithms come after them. With the sandbox
+            `container` images run themselves.
         container_program: the program that runs containers, its name or path. None: podman, else docker.
         container_options: further options of its `run`, such as `("--runtime", "runc")`. Empty: those of the
             environment variable PROCESSING_LOCAL_CONTAINER_OPTIONS, written as in a shell.
@@ -112,6 +127,7 @@ class EngineSettings:
     sandbox: SandboxSetting = attrs.field(default="auto", validator=field(one_of(*get_args(SandboxSetting))))
     python: str | None = attrs.field(default=None, converter=_text, validator=field(_PYTHON, optional=True))
     images: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs, validator=field(_PAIRS))
+    programs: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs, validator=field(_PROGRAMS))
     container_program: str | None = attrs.field(default=None, converter=_text, validator=field(_PROGRAM, optional=True))
     container_options: tuple[str, ...] = attrs.field(default=(), converter=_texts, validator=_options)
     cpus: int | None = attrs.field(default=None, validator=field(integer(at_least=1), optional=True))
@@ -194,6 +210,14 @@ class EngineSettings:
             return tuple(shlex.split(os.environ.get(CONTAINER_OPTIONS_VARIABLE, "")))
         except ValueError as error:
             raise ConfigurationError(f"{CONTAINER_OPTIONS_VARIABLE}: {error}") from None
+
+    def program(self, image: str) -> ImageProgram | None:
+        """Return the program that stands in for `image`; None if there is none.
+
+        Raises:
+            ConfigurationError: the module does not exist.
+        """
+        return find_program(image, self.programs)
 
     def interpreter(self, image: str) -> Interpreter:
         """Return the Python that stands in for `image`.

@@ -26,7 +26,7 @@ CONFLICTING = (
     "AWS_SECURITY_TOKEN",
     *(
         f"AWS_ENDPOINT_URL_{service}"
-        for service in ("CLOUDWATCH", "CLOUDWATCH_LOGS", "IAM", "S3", "SAGEMAKER", "SQS", "STS")
+        for service in ("CLOUDWATCH", "CLOUDWATCH_LOGS", "IAM", "S3", "SAGEMAKER", "SAGEMAKER_RUNTIME", "SQS", "STS")
     ),
 )
 """The variables that take precedence over the server's, and would lead a client to another endpoint or account."""
@@ -61,6 +61,12 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--env-file", type=Path, metavar="FILE", help="also write the lines to FILE, once it serves")
     parser.add_argument("--sandbox", choices=get_args(SandboxSetting), help="how a job sees its /opt/ml")
     parser.add_argument("--image", action="append", metavar="URI=PYTHON", help="the Python for an image; repeatable")
+    parser.add_argument(
+        "--program",
+        action="append",
+        metavar="PATTERN=MODULE",
+        help="the module that stands in for images whose URI matches the pattern; repeatable",
+    )
     parser.add_argument(
         "--container-option",
         action="append",
@@ -114,15 +120,17 @@ def _settings(options: argparse.Namespace) -> EngineSettings:
     parts: dict[str, Any] = {name: getattr(options, name) for name, *_ in _SETTINGS}
     parts |= {"sandbox": options.sandbox, "container_options": options.container_option}
     if options.image:
-        parts["images"] = [_pair(text) for text in options.image]
+        parts["images"] = [_pair("--image", "URI=PYTHON", text) for text in options.image]
+    if options.program:
+        parts["programs"] = [_pair("--program", "PATTERN=MODULE", text) for text in options.program]
     return EngineSettings(**{name: value for name, value in parts.items() if value is not None})
 
 
-def _pair(text: str) -> tuple[str, str]:
-    image, equals, python = text.rpartition("=")
+def _pair(option: str, form: str, text: str) -> tuple[str, str]:
+    image, equals, value = text.rpartition("=")
     if not equals:
-        raise ConfigurationError(f"--image: {text} is not of the form URI=PYTHON")
-    return image, python
+        raise ConfigurationError(f"{option}: {text} is not of the form {form}")
+    return image, value
 
 
 def _port(text: str) -> int:

@@ -119,7 +119,8 @@ class HostData:
     """The inputs of one host, and the directories of its outputs.
 
     Args:
-        inputs: the inputs, each with the members of a processing job's S3Input.
+        inputs: the inputs, each with the members of a processing job's S3Input. With a true member `MayBeEmpty`, an
+            input without objects is not an error.
         outputs: the outputs, each with the members of a processing job's S3Output.
         ml_root: the directory that the job sees as /opt/ml.
         number: the host's number, from 1.
@@ -187,7 +188,7 @@ class HostData:
             bind = _bind_input(file_path(item["S3Uri"]), item["LocalPath"])
             if not shares_place(item, (*self._inputs, *self._outputs)):
                 return [bind]
-        for source in self._sources(item, may_be_empty=whole):
+        for source in self._sources(item, may_be_empty=whole or bool(item.get("MayBeEmpty"))):
             self._check()
             self._copy(source, local)
         return []

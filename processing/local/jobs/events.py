@@ -1,10 +1,10 @@
 """State changes of jobs as events, in EventBridge's JSON, and their delivery to the sinks of a job.
 
-The form is that of "SageMaker Processing Job State Change" on
+The form is that of "SageMaker Processing Job State Change" and its siblings on
 https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html: the members of
-DescribeProcessingJob, with times in milliseconds since the epoch. Events are delivered at least once: if a process is
-killed between a change and its delivery, the next process that uses the engine's folder delivers it. Standard library
-only: supervisors use this.
+the job's Describe operation, with times in milliseconds since the epoch. Events are delivered at least once: if a
+process is killed between a change and its delivery, the next process that uses the engine's folder delivers it.
+Standard library only: supervisors use this.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from processing.exceptions import ProcessingError
 from processing.local.jobs.description import description
+from processing.local.stores.job_kinds import KINDS, TRAINING
 from processing.local.stores.jobs import JobRecord, JobStore
 
 if TYPE_CHECKING:
@@ -46,11 +47,11 @@ def state_change_event(transition: Transition) -> dict[str, Any]:
     """Return the event that EventBridge delivers for a change of a job's status."""
     job = JobRecord(*transition.job)
     _, _, _, region, account, _ = job.arn.split(":", 5)
-    detail = description(transition.request, job)
+    detail = _description(job, transition.request)
     return {
         "version": "0",
         "id": transition.uuid,
-        "detail-type": "SageMaker Processing Job State Change",
+        "detail-type": f"SageMaker {KINDS[job.kind].prefix} Job State Change",
         "source": "aws.sagemaker",
         "account": account,
         "time": dt.datetime.fromtimestamp(int(transition.time), dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -60,8 +61,21 @@ def state_change_event(transition: Transition) -> dict[str, Any]:
     }
 
 
+def _description(job: JobRecord, request: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer of the Describe operation for a job of any kind."""
+    if job.kind == TRAINING.resource:
+        from processing.local.jobs import training_description  # most supervisors do not need it
+
+        return training_description.description(request, job)
+    return description(request, job)
+
+
 def _milliseconds(value: Any) -> Any:
-    return round(value.timestamp() * 1000) if isinstance(value, dt.datetime) else value
+    if isinstance(value, dt.datetime):
+        return round(value.timestamp() * 1000)
+    if isinstance(value, dict):
+        return {name: _milliseconds(each) for name, each in value.items()}
+    return [_milliseconds(each) for each in value] if isinstance(value, list) else value
 
 
 def deliver(jobs: JobStore, home: Path) -> None:

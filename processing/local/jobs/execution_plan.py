@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from processing.local.image_programs import ImageProgram
 from processing.local.interpreter import Interpreter
 from processing.local.limits import ResourceLimits
 
@@ -65,6 +66,7 @@ class ExecutionPlan(NamedTuple):
         kept: the paths below this machine's /tmp and /dev/shm that the job sees in its own.
         s3: the S3 in place of the engine's own; None for the engine's own.
         events: the sinks of the job's state changes.
+        program: the program in place of the image's own; None if there is none.
     """
 
     tick: float
@@ -81,6 +83,7 @@ class ExecutionPlan(NamedTuple):
     kept: list[str]
     s3: RemoteS3Options | None
     events: list[str]
+    program: ImageProgram | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan in JSON's types."""
@@ -90,16 +93,18 @@ class ExecutionPlan(NamedTuple):
             "limits": self.limits.to_json(),
             "gateway": None if self.gateway is None else self.gateway._asdict(),
             "s3": None if self.s3 is None else self.s3._asdict(),
+            "program": None if self.program is None else self.program._asdict(),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ExecutionPlan:
         """Return the plan that `to_json` wrote."""
-        python, gateway, s3 = data["python"], data["gateway"], data.get("s3")
+        python, gateway, s3, program = data["python"], data["gateway"], data.get("s3"), data.get("program")
         parts: dict[str, Any] = {
             "python": None if python is None else Interpreter(**python),
             "limits": ResourceLimits.from_json(data["limits"]),
             "gateway": None if gateway is None else GatewayOptions(**gateway),
             "s3": None if s3 is None else RemoteS3Options(**s3),
+            "program": None if program is None else ImageProgram(**program),
         }
         return cls(**parts, **{name: data[name] for name in cls._fields if name not in parts})

@@ -23,6 +23,7 @@ from processing.local.jobs.project_paths import needed_paths
 
 if TYPE_CHECKING:
     from processing.local.context import EngineContext
+    from processing.local.image_programs import ImageProgram
     from processing.local.interpreter import Interpreter
     from processing.local.jobs.workload import Workload
     from processing.local.settings import EngineSettings
@@ -53,6 +54,7 @@ def make_execution_plan(engine: EngineContext, workload: Workload) -> ExecutionP
         settings = attrs.evolve(engine.settings, s3_endpoint=engine.settings.remote_s3_endpoint)
         sandbox = sandboxes.sandbox_for(settings)
         python = None if sandbox.runs_image else settings.interpreter(workload.image)
+        program = None if sandbox.runs_image else _program(settings, workload)
         settings.check_sinks()
     except (ConfigurationError, EngineError) as error:
         raise ApiError("ValidationException", str(error)) from error
@@ -76,10 +78,29 @@ def make_execution_plan(engine: EngineContext, workload: Workload) -> ExecutionP
         gateway=None if workload.isolated else gateway_options(engine.home, engine.region, settings, workload, masks),
         environment=_environment(python, engine.region),
         masks=masks,
-        kept=[] if python is None else needed_paths(engine.home, python, workload),
+        kept=[] if python is None else needed_paths(engine.home, python, workload, program),
         s3=_remote_s3(settings, engine.region),
         events=events.sinks(settings.events_file, settings.events_queue),
+        program=program,
     )
+
+
+def _program(settings: EngineSettings, workload: Workload) -> ImageProgram | None:
+    """Return the program in place of a workload's image, if the workload has no command line of its own.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if workload.words:
+        return None
+    program = settings.program(workload.image)
+    if program is None:
+        raise ConfigurationError(
+            f"The local engine does not run the image {workload.image}. Name a module with the commands train and "
+            'serve that stands in for it, as in LocalSession(programs={"*/name:*": "package.module"}), or let the '
+            'image itself run: LocalSession(sandbox="container")'
+        )
+    return program
 
 
 def _check_code(

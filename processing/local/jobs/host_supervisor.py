@@ -138,6 +138,9 @@ class HostSupervisor:
         """Return whether the program may not use the network."""
         raise NotImplementedError
 
+    def begin(self) -> None:
+        """Record that the host fetches its data. Kinds without phases have nothing to record."""
+
     def write_config(self) -> None:
         """Write the files below /opt/ml by which the program learns about its job."""
         raise NotImplementedError
@@ -206,7 +209,7 @@ class HostSupervisor:
             return _end_of_interrupted(str(interrupted), None, self.max_runtime())
         except _NoProgramError as problem:
             reason, code = problem.args
-            self._emit([(int(time.time() * 1000), reason)])
+            self.emit([(int(time.time() * 1000), reason)])
             end = HostEnd("failed", code, f"AlgorithmError: {reason}, exit code: {code}")
         except (DataError, SandboxError) as error:
             return HostEnd("failed", reason=str(error))
@@ -224,6 +227,7 @@ class HostSupervisor:
         reserve.reserve(self._reserve)
         reserve.reserve(self._work / "reserve-of-end", END_BYTES)
         self._check()
+        self.begin()
         binds = self._data.fetch()
         self._services.open_pipes(self._data.streams, self._objects)
         self.write_config()
@@ -267,7 +271,7 @@ class HostSupervisor:
                 at_the_end.enter_context(ContinuousUploads(self._uploads.upload_settled, self._plan.tick))
             try:
                 ended = runner.run_program(
-                    program, self._emit, limits, self._should_stop, lambda group: self._on_start(group, command)
+                    program, self.emit, limits, self._should_stop, lambda group: self._on_start(group, command)
                 )
             except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
                 raise _NoProgramError(
@@ -283,7 +287,7 @@ class HostSupervisor:
         places = {path: contract.resolve_path(self._ml_root, path) for path in local_paths}
         problem = problem_on_disk(words, places)
         if problem is not None:
-            self._emit([(int(time.time() * 1000), problem)])
+            self.emit([(int(time.time() * 1000), problem)])
             raise DataError(f"ClientError: {problem}")
 
     def _end_of_host(self, ended: runner.ProgramExit, host: HostSpec) -> HostEnd:
@@ -307,7 +311,7 @@ class HostSupervisor:
         try:
             self._uploads.upload()
         except DataError as error:
-            self._emit([(int(time.time() * 1000), str(error))])
+            self.emit([(int(time.time() * 1000), str(error))])
             if end.outcome == "completed":
                 return end._replace(outcome="failed", reason=str(error))
         return end
@@ -397,9 +401,9 @@ class HostSupervisor:
     def _emit_service_lines(self) -> None:
         lines = self._services.take_lines()
         if lines:
-            self._emit([(int(time.time() * 1000), line) for line in lines])
+            self.emit([(int(time.time() * 1000), line) for line in lines])
 
-    def _emit(self, messages: Sequence[tuple[int, str]]) -> None:
+    def emit(self, messages: Sequence[tuple[int, str]]) -> None:
         """Append messages to the job's log. On a full disk the reserve is removed to make room for the last lines.
 
         Args:

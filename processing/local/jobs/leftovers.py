@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-_FOLDER = re.compile(r"[a-zA-Z0-9](-?[a-zA-Z0-9]){0,62}-[0-9a-f]{12}", re.ASCII)
+_FOLDER = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}-[0-9a-f]{12}", re.ASCII)
 """The name of a job's folder: the job's name and twelve random digits. Other folders are not the engine's."""
 
 

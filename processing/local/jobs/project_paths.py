@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from processing.local.image_programs import ImageProgram
     from processing.local.interpreter import Interpreter
     from processing.local.jobs.workload import Workload
 
@@ -38,16 +39,17 @@ def remember_sources(job_name: str, files: Iterable[Path]) -> None:
     _sources[job_name] = sorted({str(file.parent) for file in files if file.is_absolute()})
 
 
-def needed_paths(home: Path, python: Interpreter, workload: Workload) -> list[str]:
+def needed_paths(home: Path, python: Interpreter, workload: Workload, program: ImageProgram | None = None) -> list[str]:
     """Return the paths below this machine's private folders that a job or an endpoint needs.
 
     Args:
         home: the engine's folder; its neighbours stay visible with it.
         python: the interpreter in place of the image.
         workload: the job or the endpoint.
+        program: the program in place of its image, if there is one.
     """
     sources = _sources.get(workload.name, ())
-    own = (*_of_words(workload.words), *workload.places)
+    own = (*_of_words(workload.words), *workload.places, *(() if program is None else program.path))
     return kept_paths([str(home), str(home.parent), *sources, *_of_python(python), *_of_user(), *own])
 
 

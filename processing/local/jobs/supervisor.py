@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from processing.local.stores.job_kinds import PROCESSING
+from processing.local.stores.job_kinds import PROCESSING, TRAINING
 from processing.local.stores.jobs import JobStore
 
 if TYPE_CHECKING:
@@ -30,11 +30,15 @@ def make_supervisor(home: Path, job: int, number: int) -> HostSupervisor:
     """
     jobs = JobStore(home)
     record = jobs.get_by_id(job)
-    if record.kind != PROCESSING.resource:
-        raise LookupError(f"the jobs of the kind {record.kind} have no supervisor")
-    from processing.local.jobs.processing_host import ProcessingHost
+    if record.kind == TRAINING.resource:
+        from processing.local.jobs.training_host import TrainingHost
 
-    return ProcessingHost(home, jobs, record, number)
+        return TrainingHost(home, jobs, record, number)
+    if record.kind == PROCESSING.resource:
+        from processing.local.jobs.processing_host import ProcessingHost
+
+        return ProcessingHost(home, jobs, record, number)
+    raise LookupError(f"the jobs of the kind {record.kind} have no supervisor")
 
 
 def main(arguments: Sequence[str], start: Callable[[Path, int, int], HostSupervisor] = make_supervisor) -> None:

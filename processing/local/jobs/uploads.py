@@ -55,6 +55,12 @@ class Uploads:
         """True if an output is uploaded while the job runs."""
         return any(output.continuous for output in self._outputs)
 
+    def note_existing(self) -> None:
+        """Count the present files of Continuous outputs as uploaded: they came from there."""
+        for output in self._outputs:
+            if output.continuous:
+                output.note_existing()
+
     def upload_settled(self) -> None:
         """Upload the files of Continuous outputs that have not changed since the last call.
 
@@ -88,6 +94,10 @@ class _Output:
         self._seen: dict[str, FileState] = {}
         self.continuous = item["S3UploadMode"] == "Continuous"
 
+    def note_existing(self) -> None:
+        """Count the present files as uploaded."""
+        self._uploaded = {file.name: file.state for file in regular_files(self._ml_root, self._local)}
+
     def upload_settled(self) -> None:
         """Upload the files that have not changed since the last call."""
         for file in regular_files(self._ml_root, self._local):
@@ -120,7 +130,7 @@ class _Output:
         uri = self._item["S3Uri"]
         try:
             with file.open() as body:
-                self._store(file.name, body)
+                store(self._objects, uri, file.name, body)
         except ApiError as error:
             return f"{_shortened(file.name)} could not be uploaded to {uri}: {error.message}"
         except (OSError, ValueError) as error:  # unreadable, or a name that is not UTF-8
@@ -128,15 +138,26 @@ class _Output:
         self._uploaded[file.name] = file.state
         return None
 
-    def _store(self, name: str, body: BinaryIO) -> None:
-        uri = self._item["S3Uri"]
-        if is_file_uri(uri):
-            _write_file(os.path.join(file_path(uri), *name.split("/")), body)
-            return
-        bucket, prefix = split_uri(uri)
-        # Every slash of the prefix is kept, as in the URI.
-        joined = f"{prefix}{name}" if not prefix or prefix.endswith("/") else f"{prefix}/{name}"
-        self._objects.put(bucket, joined, body)
+
+def store(objects: ObjectSource, uri: str, name: str, body: BinaryIO) -> None:
+    """Store a file below a location, or at the location itself if the name is empty.
+
+    Args:
+        objects: the job's S3.
+        uri: the location, `s3://` or `file://`. Every slash of its key is kept.
+        name: the relative path of the file, with `/`.
+        body: the content, a file of this machine.
+
+    Raises:
+        ApiError: S3 cannot store it.
+        OSError: it cannot be read or written.
+    """
+    if is_file_uri(uri):
+        _write_file(os.path.join(file_path(uri), *filter(None, name.split("/"))), body)
+        return
+    bucket, prefix = split_uri(uri)
+    joined = f"{prefix}{name}" if not prefix or not name or prefix.endswith("/") else f"{prefix}/{name}"
+    objects.put(bucket, joined, body)
 
 
 def _write_file(path: str, body: BinaryIO) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from processing.container import training_contract
 from processing.local.jobs.data import file_path, inputs, is_file_uri, outputs
 from processing.local.jobs.description import selected_instances
 
@@ -21,11 +22,9 @@ class Workload(NamedTuple):
         instance_type: the type of its instances.
         longest: the longest time that its keys have to last, in seconds.
         isolated: whether it has no network.
-        words: its command line; empty for the image's own.
+        words: its command line; empty for that of its image, or of the program in place of the image.
         inputs: its inputs, each with the members of a processing job's S3Input.
         places: the paths of this machine that it uses in place.
-        program: the command of the program that a setting maps to its image, such as `train`; None if its own command
-            line runs.
     """
 
     name: str
@@ -37,7 +36,6 @@ class Workload(NamedTuple):
     words: Sequence[str] = ()
     inputs: Sequence[Mapping[str, Any]] = ()
     places: Sequence[str] = ()
-    program: str | None = None
 
 
 def processing_workload(request: Mapping[str, Any]) -> Workload:
@@ -58,6 +56,28 @@ def processing_workload(request: Mapping[str, Any]) -> Workload:
         words=[*app.get("ContainerEntrypoint", ()), *app.get("ContainerArguments", ())],
         inputs=data,
         places=places_in_use([*data, *outputs(request)]),
+    )
+
+
+def training_workload(request: Mapping[str, Any]) -> Workload:
+    """Return the workload of a training job.
+
+    Args:
+        request: the job's request, with its defaults.
+    """
+    algorithm = request["AlgorithmSpecification"]
+    channels = training_contract.channel_inputs(request)
+    checkpoints = training_contract.checkpoint_config(request)
+    return Workload(
+        name=request["TrainingJobName"],
+        image=algorithm["TrainingImage"],
+        role=request["RoleArn"],
+        instance_type=request["ResourceConfig"]["InstanceType"],
+        longest=request["StoppingCondition"]["MaxRuntimeInSeconds"],
+        isolated=bool(request.get("EnableNetworkIsolation")),
+        words=[*algorithm.get("ContainerEntrypoint", ()), *algorithm.get("ContainerArguments", ())],
+        inputs=channels,
+        places=places_in_use([*channels, *([] if checkpoints is None else [checkpoints])]),
     )
 
 

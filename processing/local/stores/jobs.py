@@ -375,6 +375,28 @@ class JobStore:
             return "stopped"
         return "cancelled" if row[1] else None
 
+    def is_last_host(self, job: int, number: int, end: HostEnd, now: float) -> bool:
+        """Record the end of a host, unless it is the last one of its job: then record nothing, and return True.
+
+        Of hosts that call this at the same time, one is the last. It completes the job's results and then records its
+        own end.
+        """
+        with self._database.write() as connection:
+            (others,) = connection.execute(
+                "SELECT COUNT(*) FROM hosts WHERE job = ? AND number != ? AND outcome IS NULL", (job, number)
+            ).fetchone()
+            if others:
+                _end_host(connection, job, number, end, now)
+            return not others
+
+    def record_metrics(self, job: int, metrics: Mapping[str, tuple[float, float]]) -> None:
+        """Record the last value of each metric of a job's program, with its time, beside those of other hosts."""
+        with self._database.write() as connection:
+            (text,) = connection.execute("SELECT state FROM jobs WHERE id = ?", (job,)).fetchone()
+            state: dict[str, Any] = json.loads(text)
+            state["metrics"] = {**state.get("metrics", {}), **metrics}
+            connection.execute("UPDATE jobs SET state = ? WHERE id = ?", (json.dumps(state), job))
+
     def record_host_end(self, job: int, number: int, end: HostEnd, now: float) -> bool:
         """Record the end of a host. The last host to end finishes the job.
 
@@ -384,11 +406,7 @@ class JobStore:
             True if this report finished the job.
         """
         with self._database.write() as connection:
-            changed = connection.execute(
-                "UPDATE hosts SET outcome = ?, exit_code = ?, reason = ?, exit_message = ?, ended = ? "
-                "WHERE job = ? AND number = ? AND outcome IS NULL",
-                (*end[:-1], end.ended or now, job, number),
-            ).rowcount
+            changed = _end_host(connection, job, number, end, now)
             if not changed:
                 return False
             hosts = connection.execute(
@@ -402,6 +420,16 @@ class JobStore:
     def close(self) -> None:
         """Close the database's idle connections."""
         self._database.close()
+
+
+def _end_host(connection: sqlite3.Connection, job: int, number: int, end: HostEnd, now: float) -> bool:
+    """Record the end of a host that has none yet, and return whether there was such a host."""
+    changed = connection.execute(
+        "UPDATE hosts SET outcome = ?, exit_code = ?, reason = ?, exit_message = ?, ended = ? "
+        "WHERE job = ? AND number = ? AND outcome IS NULL",
+        (*end[:-1], end.ended or now, job, number),
+    ).rowcount
+    return bool(changed)
 
 
 def _finish(connection: sqlite3.Connection, job: int, hosts: list[tuple[Any, ...]], now: float) -> None:

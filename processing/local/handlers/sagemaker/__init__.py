@@ -12,6 +12,7 @@ from processing.local.handlers.sagemaker.endpoint_configs import EndpointConfigO
 from processing.local.handlers.sagemaker.models import ModelOperations
 from processing.local.handlers.sagemaker.processing_jobs import ProcessingJobOperations
 from processing.local.handlers.sagemaker.tags import TagOperations
+from processing.local.handlers.sagemaker.training_jobs import TrainingJobOperations
 
 if TYPE_CHECKING:
     from processing.local.context import EngineContext
@@ -31,7 +32,13 @@ class SageMakerHandler:
     """
 
     def __init__(self, engine: EngineContext) -> None:
-        groups = (ProcessingJobOperations, ModelOperations, EndpointConfigOperations, TagOperations)
+        groups = (
+            ProcessingJobOperations,
+            TrainingJobOperations,
+            ModelOperations,
+            EndpointConfigOperations,
+            TagOperations,
+        )
         self.operations: dict[str, Operation] = {
             name: function for group in groups for name, function in group(engine).operations.items()
         }

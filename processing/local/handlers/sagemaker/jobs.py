@@ -113,7 +113,7 @@ class JobRunner:
 
     def delete(self, name: str) -> None:
         """Delete a finished job. Its log stays, as on AWS."""
-        unfinished = [job for job in self.store.unfinished() if job.name == name]
+        unfinished = [job for job in self.store.unfinished() if (job.kind, job.name) == (self._kind.resource, name)]
         host_processes.reap_dead_hosts(self.store, self._engine.home, unfinished)
         job = self.store.delete(name)
         file_trees.remove_tree(self._engine.home / job.folder)

@@ -1,0 +1,96 @@
+"""The programs that stand in for images: modules with the commands `train` and `serve`.
+
+Standard library only: supervisors read a program from their execution plan.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from processing.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+"""Matches the name of a module."""
+_PACKAGE = "processing.local.programs"
+BUILT_IN = {
+    "*/kmeans:*": f"{_PACKAGE}.kmeans",
+    "*/pca:*": f"{_PACKAGE}.pca",
+    "*/linear-learner:*": f"{_PACKAGE}.linear_learner",
+    "*/xgboost:*": f"{_PACKAGE}.xgboost",
+    "*/sagemaker-xgboost:*": f"{_PACKAGE}.xgboost",
+}
+"""The programs that come with the package, by patterns of image URIs."""
+_INSTALLED = ("site-packages", "dist-packages")
+
+
+class ImageProgram(NamedTuple):
+    """A program in place of an image, run as `python -m MODULE train` or `serve`.
+
+    Attributes:
+        module: the module.
+        path: the folders that its interpreter has to search for it.
+        arguments: further arguments of its command.
+    """
+
+    module: str
+    path: list[str]
+    arguments: list[str]
+
+
+def module_for(image: str, programs: Iterable[tuple[str, str]]) -> str | None:
+    """Return the module for an image: that of the first pattern that matches, or a built-in one; None if none does.
+
+    Args:
+        image: the image's URI.
+        programs: pairs of a pattern, as in a shell, and a module.
+    """
+    for pattern, module in (*programs, *BUILT_IN.items()):
+        if fnmatch.fnmatchcase(image, pattern):
+            return module
+    return None
+
+
+def find_program(image: str, programs: Iterable[tuple[str, str]]) -> ImageProgram | None:
+    """Return the program for an image; None if there is none.
+
+    Raises:
+        ConfigurationError: the module does not exist.
+    """
+    module = module_for(image, programs)
+    if module is None:
+        return None
+    folder = _folder_of(module)
+    if folder is None:
+        raise ConfigurationError(
+            f"programs: there is no module {module} for the image {image}: install it, or make its folder the working "
+            "directory or a part of PYTHONPATH"
+        )
+    # Other interpreters have packages of their own, which this one's would replace.
+    path = [] if os.path.basename(folder) in _INSTALLED else [folder]  # noqa: PTH119
+    # The package's own programs take the folder as an argument, which reaches them in every sandbox.
+    arguments = ["--root", "/opt/ml"] if module.startswith(f"{_PACKAGE}.") else []
+    return ImageProgram(module, path, arguments)
+
+
+def _folder_of(module: str) -> str | None:
+    """Return the folder from which a module can be imported, without importing it; None if it does not exist."""
+    from importlib.machinery import PathFinder
+
+    folder, search = None, None
+    for index, _ in enumerate(parts := module.split(".")):
+        spec = PathFinder.find_spec(".".join(parts[: index + 1]), search)
+        if spec is None:
+            return None
+        search = list(spec.submodule_search_locations or ())
+        place = spec.origin or next(iter(search), None)
+        if index == 0 and place is not None:
+            is_package = spec.submodule_search_locations is not None and spec.origin is not None
+            folder = os.path.dirname(os.path.abspath(place))  # noqa: PTH100, PTH120
+            folder = os.path.dirname(folder) if is_package else folder  # noqa: PTH120
+    return folder
