@@ -1,0 +1,529 @@
+"""Training jobs: their operations through each transport, and what a program finds, leaves and says."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import itertools
+import json
+import sys
+import tarfile
+import time
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+from botocore.exceptions import ClientError, WaiterError
+
+from processing.local.settings import EngineSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from processing import LocalSession
+
+ARN = "arn:aws:sagemaker:us-east-1:000000000000:training-job/"
+GROUP = "/aws/sagemaker/TrainingJobs"
+ROLE = "arn:aws:iam::000000000000:role/r"
+IMAGE = "registry/mine:1"
+PROGRAM = """
+import json, os, pathlib, signal, sys, time
+ML = pathlib.Path("/opt/ml")
+def read(name):
+    return json.loads((ML / "input/config" / f"{name}.json").read_text())
+def train():
+%s
+{"train": train}[sys.argv[1]]()
+"""
+_numbers = itertools.count(1)
+
+
+def channel(name: str, uri: str, **others: Any) -> dict[str, Any]:
+    """Return a channel; members of its source are recognised by their names."""
+    source = {each: others.pop(each) for each in ("S3DataType", "S3DataDistributionType") if each in others}
+    return {
+        "ChannelName": name,
+        "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": uri, **source}},
+        **others,
+    }
+
+
+class Trainer:
+    """An engine with a program for `IMAGE`, and a client of it."""
+
+    def __init__(self, session: LocalSession, make_client: Callable[..., Any], folder: Path) -> None:
+        self.session = session
+        self.sagemaker = make_client("sagemaker")
+        self.s3 = make_client("s3")
+        self.logs = make_client("logs")
+        self.s3.create_bucket(Bucket="data")
+        self._folder = folder
+
+    def program(self, body: str) -> None:
+        """Let a module with this function `train` stand in for the image."""
+        module = f"mine_{next(_numbers)}"
+        indented = "".join(f"    {line}\n" for line in body.strip("\n").split("\n"))
+        (self._folder / f"{module}.py").write_text(PROGRAM % indented)
+        engine = self.session.engine
+        engine.settings = attrs.evolve(engine.settings, programs={"*/mine:*": module}, tick=0.01, grace=5.0)
+
+    def put(self, **objects: str) -> None:
+        for name, body in objects.items():
+            self.s3.put_object(Bucket="data", Key=name.replace("__", "/"), Body=body.encode())
+
+    def request(self, name: str = "job", *, hosts: int = 1, **others: Any) -> dict[str, Any]:
+        return {
+            "TrainingJobName": name,
+            "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+            "RoleArn": ROLE,
+            "OutputDataConfig": {"S3OutputPath": "s3://data/out/"},
+            "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": hosts, "VolumeSizeInGB": 1},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+            **others,
+        }
+
+    def create(self, name: str = "job", **others: Any) -> str:
+        return str(self.sagemaker.create_training_job(**self.request(name, **others))["TrainingJobArn"])
+
+    def describe(self, name: str = "job") -> dict[str, Any]:
+        answer: dict[str, Any] = self.sagemaker.describe_training_job(TrainingJobName=name)
+        answer.pop("ResponseMetadata")
+        return answer
+
+    def wait(self, name: str = "job") -> dict[str, Any]:
+        waiter = self.sagemaker.get_waiter("training_job_completed_or_stopped")
+        try:
+            waiter.wait(TrainingJobName=name, WaiterConfig={"Delay": 0.01, "MaxAttempts": 6000})
+        except WaiterError as error:
+            assert "terminal failure state" in str(error)  # noqa: PT017 - of a job that should fail
+        return self.describe(name)
+
+    def run(self, name: str = "job", **others: Any) -> dict[str, Any]:
+        self.create(name, **others)
+        return self.wait(name)
+
+    def lines(self, name: str = "job") -> list[str]:
+        events = self.logs.filter_log_events(logGroupName=GROUP, logStreamNamePrefix=f"{name}/")["events"]
+        return [event["message"] for event in events]
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline, "it took too long"
+            time.sleep(0.005)
+
+    def keys(self, prefix: str) -> list[str]:
+        found = self.s3.list_objects_v2(Bucket="data", Prefix=prefix).get("Contents", ())
+        return [each["Key"].removeprefix(prefix) for each in found]
+
+    def text(self, key: str) -> str:
+        body: bytes = self.s3.get_object(Bucket="data", Key=key)["Body"].read()
+        return body.decode()
+
+    def archive(self, key: str) -> dict[str, str]:
+        """Return the files in an archive."""
+        body = self.s3.get_object(Bucket="data", Key=key)["Body"].read()
+        with tarfile.open(fileobj=io.BytesIO(body), mode="r:gz") as tar:
+            return {member.name: tar.extractfile(member).read().decode() for member in tar}  # type: ignore[union-attr]
+
+
+def _has_line(trainer: Trainer, line: str, name: str) -> bool:
+    try:
+        return line in trainer.lines(name)
+    except ClientError:  # there is no log yet
+        return False
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the import path, for programs."""
+    place = tmp_path / "programs"
+    place.mkdir()
+    monkeypatch.syspath_prepend(str(place))
+    return place
+
+
+@pytest.fixture
+def trainer(client: Callable[..., Any], local_session: LocalSession, folder: Path) -> Trainer:
+    """A trainer through each transport."""
+    return Trainer(local_session, client, folder)
+
+
+@pytest.fixture
+def local(local_session: LocalSession, folder: Path) -> Trainer:
+    """A trainer in this process: for behaviour in which the transport has no part."""
+    return Trainer(local_session, local_session.boto_session.client, folder)
+
+
+def statuses(described: Mapping[str, Any]) -> list[str]:
+    return [phase["Status"] for phase in described["SecondaryStatusTransitions"]]
+
+
+def test_a_job_finds_its_contract_and_leaves_its_artifacts(trainer: Trainer) -> None:
+    """Channels, hyperparameters, configuration and variables are there; model and output data go to S3."""
+    trainer.put(in__a="1", in__sub__b="2", other__c="3", manifest=json.dumps([{"prefix": "s3://data/other/"}, "c"]))
+    trainer.program("""
+files = [path for path in sorted((ML / "input/data").rglob("*")) if path.is_file()]
+found = {str(path.relative_to(ML)): path.read_text() for path in files}
+print(json.dumps(found))
+print(json.dumps([read("hyperparameters"), read("inputdataconfig"), read("resourceconfig")]))
+print(os.environ["TRAINING_JOB_NAME"], os.environ["TRAINING_JOB_ARN"], os.environ["MINE"])
+print("loss=0.5; loss=0.25;")
+(ML / "model/sub").mkdir()
+(ML / "model/sub/weights").write_text("w")
+(ML / "output/data/plot").write_text("p")
+""")
+    before = dt.datetime.now(dt.timezone.utc) - dt.timedelta(seconds=1)
+    arn = trainer.create(
+        InputDataConfig=[
+            channel("train", "s3://data/in", ContentType="text/csv"),
+            channel("listed", "s3://data/manifest", S3DataType="ManifestFile", InputMode="FastFile"),
+        ],
+        HyperParameters={"k": "3"},
+        Environment={"MINE": "yes"},
+        AlgorithmSpecification={
+            "TrainingImage": IMAGE,
+            "TrainingInputMode": "File",
+            "MetricDefinitions": [{"Name": "loss", "Regex": "loss=(.*?);"}],
+        },
+        Tags=[{"Key": "k", "Value": "v"}],
+    )
+    described = trainer.wait()
+    assert arn == described["TrainingJobArn"] == f"{ARN}job"
+    assert (described["TrainingJobStatus"], described["SecondaryStatus"]) == ("Completed", "Completed"), described
+    files, config, variables, _ = trainer.lines()
+    assert json.loads(files) == {
+        "input/data/train/a": "1",
+        "input/data/train/sub/b": "2",
+        "input/data/listed/c": "3",
+    }
+    hyperparameters, channels, resources = json.loads(config)
+    assert hyperparameters == {"k": "3"}
+    common = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
+    assert channels == {"train": {**common, "ContentType": "text/csv"}, "listed": common}
+    assert (resources["current_host"], resources["hosts"]) == ("algo-1", ["algo-1"])
+    assert resources["network_interface_name"] == "lo"
+    assert variables == f"job {arn} yes"
+    assert described["ModelArtifacts"] == {"S3ModelArtifacts": "s3://data/out/job/output/model.tar.gz"}
+    assert trainer.archive("out/job/output/model.tar.gz") == {"sub/weights": "w"}
+    assert trainer.archive("out/job/output/output.tar.gz") == {"plot": "p"}
+    assert statuses(described) == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
+    (metric,) = described["FinalMetricDataList"]
+    assert (metric["MetricName"], metric["Value"]) == ("loss", 0.25)
+    assert before <= described["CreationTime"] <= described["TrainingStartTime"] <= described["TrainingEndTime"]
+    assert described["TrainingTimeInSeconds"] == described["BillableTimeInSeconds"] >= 1
+    assert described["HyperParameters"] == {"k": "3"}
+    assert "Tags" not in described
+    assert "FailureReason" not in described
+    assert trainer.sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "k", "Value": "v"}]
+
+
+def test_names_states_and_pages(trainer: Trainer) -> None:
+    """AWS's errors for taken and unknown names and for ended jobs; a processing job may have the same name."""
+    trainer.program("pass")
+    trainer.run("a")
+    trainer.run("b")
+    calls: list[tuple[str, dict[str, Any], str, str]] = [
+        ("create_training_job", trainer.request("a"), "ResourceInUse", f"already exists ({ARN}a)"),
+        ("describe_training_job", {"TrainingJobName": "c"}, "ValidationException", "Requested resource not found."),
+        ("stop_training_job", {"TrainingJobName": "c"}, "ValidationException", "Requested resource not found."),
+        ("stop_training_job", {"TrainingJobName": "a"}, "ValidationException", "training job is in status Completed."),
+        ("describe_processing_job", {"ProcessingJobName": "a"}, "ValidationException", "Could not find requested job"),
+    ]
+    for operation, params, code, message in calls:
+        with pytest.raises(ClientError) as caught:
+            getattr(trainer.sagemaker, operation)(**params)
+        assert caught.value.response["Error"]["Code"] == code
+        assert message in caught.value.response["Error"]["Message"]
+    first = trainer.sagemaker.list_training_jobs(MaxResults=1)
+    second = trainer.sagemaker.list_training_jobs(MaxResults=1, NextToken=first["NextToken"])
+    summaries = first["TrainingJobSummaries"] + second["TrainingJobSummaries"]
+    assert [(job["TrainingJobName"], job["SecondaryStatus"]) for job in summaries] == [
+        ("a", "Completed"),
+        ("b", "Completed"),
+    ]
+    assert trainer.sagemaker.list_training_jobs(StatusEquals="Failed")["TrainingJobSummaries"] == []
+    assert trainer.sagemaker.list_processing_jobs()["ProcessingJobSummaries"] == []
+    trainer.sagemaker.delete_training_job(TrainingJobName="a")
+    trainer.program("pass")
+    assert trainer.run("a")["TrainingJobStatus"] == "Completed"
+
+
+def test_pipe_mode_has_a_pipe_for_each_epoch(local: Trainer) -> None:
+    """The pipe of the first epoch ends in `_0`; with Gzip each object is inflated."""
+    import gzip
+
+    local.put(in__a="1", in__b="2")
+    local.s3.put_object(Bucket="data", Key="packed/a", Body=gzip.compress(b"plain"))
+    local.program("""
+assert read("inputdataconfig")["train"]["TrainingInputMode"] == "Pipe"
+for epoch in range(2):
+    with open(f"/opt/ml/input/data/train_{epoch}") as pipe:
+        print(pipe.read())
+with open("/opt/ml/input/data/packed_0") as pipe:
+    print(pipe.read())
+""")
+    packed = channel("packed", "s3://data/packed/", CompressionType="Gzip", InputMode="Pipe")
+    described = local.run(InputDataConfig=[channel("train", "s3://data/in/", InputMode="Pipe"), packed])
+    assert described["TrainingJobStatus"] == "Completed", described
+    assert local.lines() == ["12", "12", "plain"]
+
+
+def test_the_hosts_of_a_job_share_its_data_and_its_artifacts(local: Trainer) -> None:
+    """ShardedByS3Key gives each host a part. The archives have the files of all hosts; of two, the later host's."""
+    local.put(in__a="1", in__b="2", in__c="3")
+    local.program("""
+config = read("resourceconfig")
+host = config["current_host"]
+assert config["hosts"] == ["algo-1", "algo-2"]
+shard = sorted(path.name for path in (ML / "input/data/train").iterdir())
+(ML / "model" / host).write_text(" ".join(shard))
+(ML / "model/shared").write_text(host)
+""")
+    sharded = channel("train", "s3://data/in/", S3DataDistributionType="ShardedByS3Key")
+    described = local.run(hosts=2, InputDataConfig=[sharded])
+    assert described["TrainingJobStatus"] == "Completed", described
+    assert local.archive("out/job/output/model.tar.gz") == {"algo-1": "a c", "algo-2": "b", "shared": "algo-2"}
+    assert statuses(described) == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("(ML / 'output/failure').write_text('no data\\n'); sys.exit(3)", "AlgorithmError: no data, exit code: 3"),
+        ("(ML / 'output/failure').write_bytes(b'\\xff' * 2000); sys.exit(3)", f"AlgorithmError: {chr(0xFFFD) * 1008}"),
+        ("sys.exit(3)", "AlgorithmError: See job logs for more information, exit code: 3"),
+        ("(ML / 'output/failure').symlink_to('/etc/passwd'); sys.exit(3)", "AlgorithmError: See job logs"),
+    ],
+    ids=["text", "bytes", "none", "link"],
+)
+def test_the_failure_of_a_program_is_the_reason(local: Trainer, body: str, reason: str) -> None:
+    """The first KB of /opt/ml/output/failure; the model of a failed job is uploaded if there is one."""
+    local.program(f"(ML / 'model/half').write_text('h'); {body}")
+    described = local.run()
+    assert (described["TrainingJobStatus"], described["SecondaryStatus"]) == ("Failed", "Failed")
+    assert described["FailureReason"].startswith(reason)
+    assert len(described["FailureReason"]) <= 1024
+    assert statuses(described)[-2:] == ["Uploading", "Failed"]
+    assert local.archive("out/job/output/model.tar.gz") == {"half": "h"}
+
+
+def test_one_host_that_fails_stops_the_others(local: Trainer) -> None:
+    """The reason names it, and what the hosts left is uploaded."""
+    local.program("""
+host = read("resourceconfig")["current_host"]
+(ML / "model" / host).write_text("m")
+if host == "algo-2":
+    sys.exit("broken")
+print("up", flush=True)
+time.sleep(600)
+""")
+    described = local.run(hosts=2)
+    assert described["TrainingJobStatus"] == "Failed"
+    assert described["FailureReason"].endswith("exit code: 1, host: algo-2")
+    assert "algo-2" in local.archive("out/job/output/model.tar.gz")
+
+
+def test_a_stopped_job_keeps_its_model(trainer: Trainer) -> None:
+    """The program has time to save it after SIGTERM."""
+    trainer.program("""
+def save(*_):
+    (ML / "model/saved").write_text("s")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+(ML / "model/early").write_text("e")
+print("up", flush=True)
+time.sleep(600)
+""")
+    trainer.create()
+    trainer.until(lambda: _has_line(trainer, "up", "job"))
+    assert trainer.describe()["SecondaryStatus"] == "Training"
+    trainer.sagemaker.stop_training_job(TrainingJobName="job")
+    assert trainer.describe()["TrainingJobStatus"] in {"Stopping", "Stopped"}
+    described = trainer.wait()
+    assert (described["TrainingJobStatus"], described["SecondaryStatus"]) == ("Stopped", "Stopped")
+    assert statuses(described) == ["Starting", "Downloading", "Training", "Stopping", "Stopped"]
+    assert trainer.archive("out/job/output/model.tar.gz") == {"early": "e", "saved": "s"}
+    assert "FailureReason" not in described
+
+
+def test_a_job_beyond_its_maximum_runtime_is_stopped(local: Trainer) -> None:
+    """It counts as stopped, the secondary status has the reason, and there is no FailureReason."""
+    local.program("(ML / 'model/early').write_text('e'); time.sleep(600)")
+    described = local.run(StoppingCondition={"MaxRuntimeInSeconds": 1})
+    assert (described["TrainingJobStatus"], described["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
+    assert "FailureReason" not in described
+    assert local.archive("out/job/output/model.tar.gz") == {"early": "e"}
+
+
+def test_checkpoints_outlive_their_job(local: Trainer) -> None:
+    """A job finds those of the job before, and its own are in S3 when it ends."""
+    local.program("""
+place = ML / "checkpoints"
+before = sorted(path.name for path in place.iterdir())
+print(" ".join(before), read("checkpointconfig")["LocalPath"])
+(place / str(len(before))).write_text("c")
+""")
+    checkpoints = {"S3Uri": "s3://data/checkpoints"}
+    for name in ("first", "second"):
+        assert local.run(name, CheckpointConfig=checkpoints)["TrainingJobStatus"] == "Completed"
+    assert local.lines("first") == [" /opt/ml/checkpoints"]
+    assert local.lines("second") == ["0 /opt/ml/checkpoints"]
+    assert local.keys("checkpoints/") == ["0", "1"]
+
+
+def test_artifacts_without_compression_are_single_files(local: Trainer) -> None:
+    """CompressionType NONE: they are below model/ and data/."""
+    local.program("(ML / 'model/a').write_text('m'); (ML / 'output/data/b').write_text('o')")
+    described = local.run(OutputDataConfig={"S3OutputPath": "s3://data/out", "CompressionType": "NONE"})
+    assert described["ModelArtifacts"] == {"S3ModelArtifacts": "s3://data/out/job/output/model/"}
+    assert local.keys("out/job/output/") == ["data/b", "model/a"]
+
+
+def test_a_completed_job_has_a_model_without_files(local: Trainer) -> None:
+    """So whoever downloads it finds an archive. Links are not followed into this machine."""
+    local.program("(ML / 'model/link').symlink_to('/etc/passwd')")
+    assert local.run()["TrainingJobStatus"] == "Completed"
+    assert local.archive("out/job/output/model.tar.gz") == {}
+    assert local.keys("out/job/output/") == ["model.tar.gz"]
+
+
+def test_files_of_this_machine_take_the_place_of_s3(local: Trainer, tmp_path: Path) -> None:
+    """Channels and the output path may be `file://`."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a").write_text("1")
+    local.program("(ML / 'model/copy').write_text((ML / 'input/data/train/a').read_text())")
+    described = local.run(
+        InputDataConfig=[channel("train", f"file://{tmp_path}/in")],
+        OutputDataConfig={"S3OutputPath": f"file://{tmp_path}/out"},
+    )
+    assert described["TrainingJobStatus"] == "Completed", described
+    with tarfile.open(tmp_path / "out/job/output/model.tar.gz") as tar:
+        assert tar.getnames() == ["copy"]
+
+
+def test_an_entrypoint_runs_in_place_of_the_image(local: Trainer) -> None:
+    """Such a job needs no program for its image, and sees the same files."""
+    code = "import os; print(os.environ['TRAINING_JOB_NAME']); open('/opt/ml/model/x', 'w').write('y')"
+    described = local.run(
+        AlgorithmSpecification={
+            "TrainingImage": "any",
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["python3", "-c", code],
+        }
+    )
+    assert described["TrainingJobStatus"] == "Completed", described
+    assert local.lines() == ["job"]
+
+
+def test_missing_data_fails_the_job(local: Trainer) -> None:
+    """Before the program starts, with AWS's reason."""
+    local.program("pass")
+    described = local.run(InputDataConfig=[channel("train", "s3://data/none/")])
+    assert described["TrainingJobStatus"] == "Failed"
+    assert "No S3 objects found" in described["FailureReason"]
+    assert "TrainingStartTime" not in described
+
+
+def test_state_changes_are_events(local: Trainer) -> None:
+    """One for each change of the secondary status, with Describe's members and times in milliseconds."""
+    found: list[dict[str, Any]] = []
+    local.program("pass")
+    with local.session.watch_events(found.append):
+        local.run()
+    assert {event["detail-type"] for event in found} == {"SageMaker Training Job State Change"}
+    assert [event["detail"]["SecondaryStatus"] for event in found] == [
+        "Starting",
+        "Downloading",
+        "Training",
+        "Uploading",
+        "Completed",
+    ]
+    assert [event["detail"]["TrainingJobStatus"] for event in found] == ["InProgress"] * 4 + ["Completed"]
+    assert isinstance(found[-1]["detail"]["SecondaryStatusTransitions"][0]["StartTime"], int)
+    assert found[0]["resources"] == [f"{ARN}job"]
+
+
+def test_hosts_have_metrics(local: Trainer) -> None:
+    """In the namespace of training jobs."""
+    local.session.engine.settings = EngineSettings(sample=0.01)
+    local.program("time.sleep(0.1)")
+    local.run()
+    cloudwatch = local.session.boto_session.client("cloudwatch")
+    metrics = cloudwatch.list_metrics(Namespace=GROUP)["Metrics"]
+    assert {"CPUUtilization", "MemoryUtilization", "DiskUtilization"} <= {each["MetricName"] for each in metrics}
+    assert metrics[0]["Dimensions"] == [{"Name": "Host", "Value": "job/algo-1"}]
+
+
+ALGORITHM = {"TrainingImage": IMAGE, "TrainingInputMode": "File"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"AlgorithmSpecification": {"TrainingInputMode": "File"}}, "TrainingImage is missing"),
+        ({"AlgorithmSpecification": {"AlgorithmName": "a", "TrainingInputMode": "File"}}, "no algorithm resources"),
+        ({"AlgorithmSpecification": {**ALGORITHM, "TrainingImage": "other:1"}}, "does not run the image other:1"),
+        ({"AlgorithmSpecification": {**ALGORITHM, "TrainingImage": "a b"}}, "AlgorithmSpecification.TrainingImage"),
+        ({"AlgorithmSpecification": {**ALGORITHM, "TrainingInputMode": "Disk"}}, "enum value set"),
+        (
+            {"AlgorithmSpecification": {**ALGORITHM, "MetricDefinitions": [{"Name": "m", "Regex": "("}]}},
+            "The Regex of the metric m is not valid",
+        ),
+        ({"TrainingJobName": "no_underscores"}, "regular expression pattern"),
+        ({"ResourceConfig": {"InstanceType": "ml.none", "InstanceCount": 1, "VolumeSizeInGB": 1}}, "enum value set"),
+        ({"ResourceConfig": {"InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}}, "InstanceCount is missing"),
+        (
+            {
+                "ResourceConfig": {
+                    "InstanceGroups": [{"InstanceType": "ml.m5.large", "InstanceCount": 1, "InstanceGroupName": "g"}]
+                }
+            },
+            "does not have groups of instances",
+        ),
+        ({"EnableManagedSpotTraining": True}, "MaxWaitTimeInSeconds must be at least"),
+        ({"InputDataConfig": [channel("a", "s3://data/x"), channel("a", "s3://data/y")]}, "used more than once"),
+        ({"InputDataConfig": [channel("a", "s3://data/x", CompressionType="Gzip")]}, "needs the input mode Pipe"),
+        ({"InputDataConfig": [channel("a", "s3://Bad_Bucket/x")]}, "InputDataConfig[0].DataSource.S3DataSource.S3Uri"),
+        (
+            {"InputDataConfig": [channel("a", "s3://data/x", S3DataType="AugmentedManifestFile")]},
+            "AugmentedManifestFile",
+        ),
+        ({"InputDataConfig": [channel("a", "s3://data/x", RecordWrapperType="RecordIO")]}, "wrap objects as RecordIO"),
+        ({"OutputDataConfig": {"S3OutputPath": "https://data/x"}}, "neither s3:// nor file://"),
+        ({"CheckpointConfig": {"S3Uri": "s3://data/c", "LocalPath": "/opt/ml/model/c"}}, "directory of its own below"),
+        ({"CheckpointConfig": {"S3Uri": "s3://data/c", "LocalPath": "/tmp/c"}}, "directory of its own below"),
+        ({"HyperParameters": {"k": "a\0b"}}, "HyperParameters.k: contains a NUL character"),
+    ],
+)
+def test_requests_that_cannot_run_are_refused(local: Trainer, change: dict[str, Any], message: str) -> None:
+    """Before a job exists; the message names the member and the remedy."""
+    local.program("pass")
+    with pytest.raises(ClientError) as caught:
+        local.sagemaker.create_training_job(**{**local.request(), **change})
+    assert caught.value.response["Error"]["Code"] == "ValidationException"
+    assert message in caught.value.response["Error"]["Message"]
+    assert local.sagemaker.list_training_jobs()["TrainingJobSummaries"] == []
+
+
+def test_a_program_has_to_exist(local: Trainer) -> None:
+    """The error names the setting, the module and the image."""
+    engine = local.session.engine
+    engine.settings = attrs.evolve(engine.settings, programs={"*/mine:*": "no_such.module"})
+    with pytest.raises(
+        ClientError, match=r"programs: there is no module no_such\.module for the image registry/mine:1"
+    ):
+        local.create()
+
+
+def test_a_program_in_a_package_is_found_without_an_import(local: Trainer, folder: Path) -> None:
+    """The parents of a module are not imported by the process that creates the job."""
+    (folder / "my_package_for_training").mkdir()
+    (folder / "my_package_for_training/__init__.py").write_text("")
+    (folder / "my_package_for_training/kmeans.py").write_text("print('trained')\n")
+    engine = local.session.engine
+    engine.settings = attrs.evolve(engine.settings, programs={"*/mine:*": "my_package_for_training.kmeans"})
+    assert local.run()["TrainingJobStatus"] == "Completed"
+    assert local.lines() == ["trained"]
+    assert "my_package_for_training" not in sys.modules
