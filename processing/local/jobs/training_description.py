@@ -28,7 +28,7 @@ def with_defaults(params: Mapping[str, Any]) -> dict[str, Any]:
         "MaxRuntimeInSeconds": contract.DEFAULT_MAX_RUNTIME,
         **(params.get("StoppingCondition") or {}),
     }
-    request["OutputDataConfig"] = {"CompressionType": "GZIP", **params["OutputDataConfig"]}
+    request["OutputDataConfig"] = {"KmsKeyId": "", "CompressionType": "GZIP", **params["OutputDataConfig"]}
     resources = params.get("ResourceConfig") or {}
     request["ResourceConfig"] = {"VolumeSizeInGB": training_contract.DEFAULT_VOLUME, **resources}
     for flag in _FLAGS:
