@@ -23,7 +23,7 @@ _RULES = {
     "feature_dim": integer(1).needed(),
     "mini_batch_size": integer(1).needed(),
     "num_components": integer(1).needed(),
-    "algorithm_mode": one_of("regular", "randomized", "stable"),
+    "algorithm_mode": one_of("regular", "randomized"),
     "extra_components": integer(-1),
     "force_dense": boolean(),
     "subtract_mean": boolean().or_else(default=True),

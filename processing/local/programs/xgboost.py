@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import signal
 import threading
@@ -171,8 +170,8 @@ def _boost(container: TrainingContainer, values: dict[str, Any], channels: dict[
 
 
 def _reason(error: Exception) -> str:
-    """Return the message of an error of the library without its stack."""
-    return str(error).split("Stack trace", 1)[0].strip()
+    """Return the message of an error of the library without its stack, its time and its place in the source."""
+    return re.sub(r"\[[0-9:]+\] \S+:\d+: ", "", str(error).split("Stack trace", 1)[0], count=1).strip()
 
 
 def _matrix(rows: Rows, width: int) -> Any:
@@ -251,8 +250,7 @@ class _XGBoostModel:
             RefusedError: its types are not the algorithm's, or the body is wrong.
         """
         keys = xgboost_answers.selected_keys()
-        default = os.environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or formats.CSV
-        accepted = xgboost_answers.accepted_type(invocation.accept, default, keys)
+        accepted = xgboost_answers.accepted_type(invocation.accept, keys)
         if not invocation.body:
             return Answer(accepted, b"")
         predictions = self._predict(_request_rows(invocation))

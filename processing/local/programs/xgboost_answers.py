@@ -46,14 +46,15 @@ def selected_keys() -> list[str]:
     return [key for key in os.environ.get("SAGEMAKER_INFERENCE_OUTPUT", "").replace(" ", "").lower().split(",") if key]
 
 
-def accepted_type(accept: str, default: str, keys: Sequence[str]) -> str:
-    """Return the type of the answer.
+def accepted_type(accept: str, keys: Sequence[str]) -> str:
+    """Return the type of the answer: for a request without a preference, the default of the model's environment.
 
     Raises:
         RefusedError: the image does not answer in that type (406).
     """
-    types = [default, formats.CSV, formats.JSON]
-    types += [formats.JSON_LINES, formats.RECORDIO] if keys else []
+    types = [formats.CSV, formats.JSON, *([formats.JSON_LINES, formats.RECORDIO] if keys else [])]
+    if accept in {"", "*/*"}:
+        accept = os.environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "")
     try:
         return formats.negotiate(accept, types)
     except RefusedError as error:

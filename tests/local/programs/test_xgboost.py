@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -167,6 +170,51 @@ def test_refused_invocations(container: ContainerFolder) -> None:
             assert (answer[0], part in answer[1].decode()) == (status, True), answer
         assert client.invoke(b"", "text/csv") == (204, b"")
         assert client.invoke(b"1,")[0] == 200  # CSV without a type; an empty cell is a missing value
+
+
+def test_default_type_of_the_environment(container: ContainerFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request without a preference has the type that the model's environment names, if the image has it."""
+    train_small(container)
+    with served(xgboost._load(container.root / "model")) as client:
+        monkeypatch.setenv("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "application/json")
+        assert json.loads(client.predict(b"1,5", "text/csv"))["predictions"]
+        assert client.predict(b"1,5", "text/csv", "text/csv").count(b"\n") == 1
+        monkeypatch.setenv("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "application/jsonlines")
+        assert client.invoke(b"1,5", "text/csv")[0] == 406
+
+
+@pytest.mark.parametrize("content_type", ["text/csv", "application/x-recordio-protobuf"])
+def test_data_of_a_pipe(content_type: str, container: ContainerFolder) -> None:
+    """The data of a channel in Pipe mode are those of its first epoch. libsvm has no Pipe mode, as in the image."""
+    container.configure(HYPERPARAMETERS)
+    container.add("train", content_type, TrainingInputMode="Pipe")
+    pipe = container.root / "input/data/train_0"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(labelled(content_type),))
+    writer.start()
+    xgboost.train(container.root)
+    writer.join()
+    from_pipe = model_bytes(container)
+    container.add("train", content_type, labelled(content_type))
+    xgboost.train(container.root)
+    assert model_bytes(container) == from_pipe
+    container.add("train", "text/libsvm", TrainingInputMode="Pipe")
+    assert "text/libsvm needs the input mode File" in container.failure(xgboost.train, num_round=1)
+
+
+def test_model_of_a_stopped_job(container: ContainerFolder) -> None:
+    """With save_model_on_termination, SIGTERM ends the training after a round, and the model is saved."""
+    container.configure({"num_round": 1_000_000, "save_model_on_termination": "true"})
+    container.add("train", "text/csv", b"5,1\n6,2\n")
+    command = [sys.executable, "-m", "processing.local.programs.xgboost", "train", "--root", str(container.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if line.startswith("[0]#011train-rmse:"))
+        process.terminate()
+        process.stdout.read()
+    assert process.returncode == 0
+    booster = library.Booster(model_file=bytearray(model_bytes(container)))
+    assert 0 < booster.num_boosted_rounds() < 1_000_000
 
 
 def test_rows_without_features_have_an_answer(container: ContainerFolder) -> None:
