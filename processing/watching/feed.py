@@ -40,6 +40,8 @@ _GRACE: Final = 5.0
 _READ_SLICE: Final = 1.0
 # The feed asks for newly submitted jobs once a second: AWS creates about one job a second.
 _ARRIVALS_EVERY: Final = 1.0
+# After a longer pause of the consumer, in seconds, statuses are asked for before lines are read.
+_LONG_PAUSE: Final = 10.0
 # A full output is asked again after this many seconds.
 _READY_AGAIN: Final = 0.2
 _MOST_NAMES: Final = 5  # in a message
@@ -169,8 +171,13 @@ class Feed:
         yield Until(_earliest(self._deadline, self._next_arrivals()))  # the poller makes its first call meanwhile
         while True:
             self._add_arrivals()
+            begun = self.session.clock.monotonic()
             for update in self.subscription.drain():
                 yield from self._handle_update(update)
+            if self._logs is not None and self.session.clock.monotonic() - begun > _LONG_PAUSE:
+                # The consumer paused. A job may be gone, and its name be taken: the poller asks before lines are read.
+                yield Until(self.session.clock.monotonic())
+                continue
             if self._logs is not None and (self._logs.ending or not self._has_read or not self._is_overdue()):
                 self._has_read = True
                 yield from self._read(self._logs)
@@ -333,7 +340,7 @@ class _FeedLogs:
                 group_patience=group_patience(update.description),
             )
         else:  # of a lost job, only the present lines are read
-            self.reader.mark_ended(name, ended_at=None, all_arrived=True)
+            self.reader.mark_ended(name, ended_at=None, all_arrived=True, gone_at=update.gone_at)
         return True
 
     def due(self) -> float | None:

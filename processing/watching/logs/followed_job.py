@@ -89,6 +89,8 @@ class FollowedJob:
         liveness: how old the newest line usually is.
         ending: the wait for the last lines; None while the job runs.
         complete: True if a checkpoint shows that all lines were delivered.
+        ended: the job's end (ms since the epoch); None if it is not known.
+        gone: a moment at which the job did not exist any more (ms since the epoch); None if it may still exist.
     """
 
     name: str
@@ -107,6 +109,8 @@ class FollowedJob:
     ending: Ending | None = None
     complete: bool = False
     created: int = 0
+    ended: int | None = None
+    gone: int | None = None
 
     @property
     def lateness(self) -> float:

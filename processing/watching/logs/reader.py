@@ -127,7 +127,13 @@ class LogReader:
         self._forget(self._jobs[job_name])
 
     def mark_ended(
-        self, job_name: str, *, ended_at: float | None, all_arrived: bool, group_patience: float = 0.0
+        self,
+        job_name: str,
+        *,
+        ended_at: float | None,
+        all_arrived: bool,
+        group_patience: float = 0.0,
+        gone_at: float | None = None,
     ) -> None:
         """Wait for the last lines of a job from now on; `read` yields a `LogsComplete` after the last one.
 
@@ -136,8 +142,11 @@ class LogReader:
             ended_at: when it ended, in seconds since the epoch; None if that is not known.
             all_arrived: True if CloudWatch has delivered all its lines, so that one sweep is enough.
             group_patience: the seconds for which a missing log group is waited for.
+            gone_at: a moment at which the job did not exist any more, in seconds since the epoch.
         """
         job = self._jobs[job_name]
+        job.ended, job.gone = _milliseconds(ended_at), _milliseconds(gone_at)
+        self._router.reset()  # streams from now on may be those of the next job of that name
         self._endings.begin(job, ended_at=ended_at, all_arrived=all_arrived, group_patience=group_patience)
         self._planner.remove(job)
 
@@ -300,6 +309,10 @@ class LogReader:
         for job in sweep.jobs:
             if job.ending:
                 job.ending.due = due
+
+
+def _milliseconds(moment: float | None) -> int | None:
+    return None if moment is None else int(moment * 1000)
 
 
 def ended_long_ago(api: RetryingApi, description: Mapping[str, Any]) -> bool:

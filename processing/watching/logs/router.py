@@ -17,7 +17,7 @@ from processing.watching.logs.batch import LogBatch
 from processing.watching.logs.dedup import fingerprints, fingerprints_of_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from processing.watching.logs.followed_job import FollowedJob
     from processing.watching.logs.page import Page, Part, Record
@@ -49,6 +49,7 @@ class _Route:
         host: the host that writes the stream.
         earliest: the earliest timestamp of the lines that are wanted (ms since the epoch).
         ingested: the earliest arrival of the lines that are wanted (ms since the epoch).
+        until: the arrival from which on lines are not wanted (ms since the epoch); None for no limit.
     """
 
     job: FollowedJob | None = None
@@ -56,6 +57,11 @@ class _Route:
     host: str = ""
     earliest: int = 0
     ingested: int = 0
+    until: int | None = None
+
+    def takes_all_from(self, earliest: int) -> bool:
+        """Return whether all lines with this timestamp or a later one are wanted."""
+        return bool(self.job and self.until is None and max(self.earliest, self.ingested) <= earliest)
 
 
 class LogRouter:
@@ -111,15 +117,14 @@ class LogRouter:
         return None if part else page
 
     def _new_lines(self, records: Sequence[Record]) -> LogBatch | None:
-        routes = self._routes
         streams = set(map(_stream, records))
+        if not streams <= self._routes.keys():
+            self._detect_next_job(streams)
+        routes = self._routes
         for stream in streams - routes.keys():
             routes[stream] = self._route(stream)
         earliest = min(map(_timestamp, records))
-        if any(
-            routes[stream].job is None or max(routes[stream].earliest, routes[stream].ingested) > earliest
-            for stream in streams
-        ):
+        if not all(routes[stream].takes_all_from(earliest) for stream in streams):
             records = [record for record in records if self._is_wanted(record)]
         keys = fingerprints(_identities(records))
         new: set[int] = set()
@@ -138,8 +143,11 @@ class LogRouter:
 
     def _is_wanted(self, record: Record) -> bool:
         route = self._routes[record["logStreamName"]]
-        timestamp = record["timestamp"]
+        timestamp: int = record["timestamp"]
         if route.job is None or timestamp < route.earliest:
+            return False
+        arrival = int(record.get("ingestionTime", timestamp))
+        if route.until is not None and arrival >= route.until:
             return False
         # A line from before its job's creation is of an older job, or of a host whose clock is behind. The arrival
         # decides: CloudWatch's clock is AWS's.
@@ -208,11 +216,32 @@ class LogRouter:
             # skipped by their timestamps.
             job.other_source_until = dict(job.newest_by_stream)
         job.source_name = self._source.name
-        made = _STREAM_MADE.search(stream)
         # The older job's late lines arrive after the creation too, but in a stream that was made before.
-        is_own = made is not None and int(made[1]) >= job.created // 1000
+        is_own = _made(stream) >= max(1, job.created // 1000)
         earliest = max(job.since if is_own else job.created, job.since, job.other_source_until.get(stream, -1) + 1)
-        return _Route(job, job.name, host, earliest, job.created if is_own else 0)
+        until = job.gone if job.gone is not None and _made(stream) >= job.gone // 1000 else None
+        return _Route(job, job.name, host, earliest, job.created if is_own else 0, until)
+
+    def _detect_next_job(self, streams: Collection[str]) -> None:
+        """Detect that a job is gone by a stream of the next job of its name, which is made after this one's end.
+
+        A host's clock may be wrong, so its job's end is no evidence alone. But each host of a job writes one stream.
+        """
+        for stream in streams:
+            job = self._jobs.get(stream.partition("/")[0])
+            if job is None or job.gone is not None or job.ended is None or _made(stream) < job.ended // 1000:
+                continue
+            earliest, latest, host = job.created // 1000, _made(stream), host_of(stream)
+            others = {*job.newest_by_stream, *(each for each in streams if each.startswith(f"{job.name}/"))}
+            if any(earliest <= _made(other) < latest and host_of(other) == host for other in others):
+                job.gone = job.ended
+                self.reset()
+
+
+def _made(stream: str) -> int:
+    """Return the moment at which a stream was made, in seconds since the epoch; 0 if its name does not have it."""
+    made = _STREAM_MADE.search(stream)
+    return 0 if made is None else int(made[1])
 
 
 def _identities(records: Sequence[Record]) -> list[str]:

@@ -66,10 +66,13 @@ class Lost:
     Args:
         job_name: the job.
         error: the reason.
+        gone_at: a moment at which the job did not exist any more, in seconds since the epoch by AWS's clock. None if
+            the job may still exist.
     """
 
     job_name: str
     error: WatchError
+    gone_at: float | None = None
 
 
 StatusUpdate: TypeAlias = StatusChanged | Lost

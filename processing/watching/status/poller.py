@@ -373,7 +373,7 @@ class Poller:
             for state in states:
                 delivered = state.statuses.pop(name) if final else state.statuses[name]
                 if isinstance(result, WatchFailure):
-                    self._append(state, Lost(name, result.error()))
+                    self._append(state, Lost(name, result.error(), result.gone_at))
                 elif is_news(delivered, status := result.description["ProcessingJobStatus"]):
                     if not final:
                         state.statuses[name] = (*delivered, status)

@@ -103,11 +103,19 @@ class WatchCredentialsError(CredentialsError, WatchError):
 
 @attrs.frozen
 class WatchFailure:
-    """The reason why a job cannot be watched any longer."""
+    """The reason why a job cannot be watched any longer.
+
+    Args:
+        job: the job.
+        reason: the reason.
+        cause: the error that has the reason.
+        gone_at: a moment at which the job did not exist any more, in seconds since the epoch by AWS's clock.
+    """
 
     job: JobState
     reason: str
-    cause: Exception | None
+    cause: Exception | None = None
+    gone_at: float | None = None
 
     def error(self) -> WatchError:
         """Return a new error with the reason."""
@@ -321,7 +329,8 @@ class StatusScheduler:
         whose = job.identify(description)
         if whose == "newer":
             self._remove(job)
-            yield WatchFailure(job, "it was deleted, and another job has its name now", None)
+            gone_at = float(description["CreationTime"].timestamp())
+            yield WatchFailure(job, "it was deleted, and another job has its name now", gone_at=gone_at)
         elif whose == "ours":
             if job.advance(description["ProcessingJobStatus"]):
                 job.interval = None  # short intervals again: a job that is being stopped ends soon
@@ -332,7 +341,7 @@ class StatusScheduler:
             if self._has_unknown_end(description):
                 self._remove(job)
                 reason = "it has ended with a status that this version of sm-processing does not know; update it"
-                yield WatchFailure(job, reason, None)
+                yield WatchFailure(job, reason)
 
     def _warn_if_unknown(self, status: str) -> None:
         if not is_known(status) and status not in self._unknown_statuses:
@@ -359,7 +368,9 @@ class StatusScheduler:
                 job.interval = self._polling.next_interval(job.interval)
                 self._describes.schedule(job, now + job.interval)
                 return []
-            return [WatchFailure(job, "there is no job of that name in this account and region (any more)", error)]
+            gone_at = self._server.now() if self._server.is_known else None
+            reason = "there is no job of that name in this account and region (any more)"
+            return [WatchFailure(job, reason, error, gone_at)]
         # The listing is in the same outage as its probe, and ends it: Describe may not be called again.
         if self._outages.record_failure(_LIST if is_probe else _DESCRIBE, error, now):
             if is_probe:
