@@ -55,7 +55,8 @@ def read_v3_value(place: Place, public_key: EllipticCurvePublicKey | None = None
     memory = read_object(
         place.session, uri, size=tail.object_size, sha256=sha256, bucket_owner=place.bucket_owner, tail=tail
     )
-    return load_pickle(memory, str(uri), written_by=metadata.get("python_version"))
+    # Nothing proves the version. Code is not loaded if it is not this one.
+    return load_pickle(memory, str(uri), written_by=str(metadata.get("python_version")))
 
 
 def _read_metadata(place: Place) -> Mapping[str, Any]:
