@@ -49,6 +49,7 @@ class Program(NamedTuple):
             sandbox inherits the second end and writes `{"child-pid": N}` to it, where N is the leader of the group.
         signal: a function that signals a program outside the command's group, as in a container. It returns False if
             there is no program to receive the signal.
+        inherited: further descriptors that the program inherits.
     """
 
     argv: Sequence[str]
@@ -56,6 +57,7 @@ class Program(NamedTuple):
     cwd: str
     report: Optional[Tuple[int, int]] = None
     signal: Optional[Callable[[int], bool]] = None
+    inherited: Sequence[int] = ()
 
 
 class RunLimits(NamedTuple):
@@ -142,7 +144,7 @@ class _Run:
 
     @staticmethod
     def _start(program: Program) -> subprocess.Popen[bytes]:
-        inherited = () if program.report is None else (program.report[1],)
+        report = () if program.report is None else (program.report[1],)
         try:
             return subprocess.Popen(  # noqa: S603 - the purpose is to run the caller's program
                 list(program.argv),
@@ -153,7 +155,7 @@ class _Run:
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 start_new_session=True,
-                pass_fds=inherited,
+                pass_fds=(*report, *program.inherited),
             )
         except BaseException:
             if program.report is not None:

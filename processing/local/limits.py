@@ -249,7 +249,7 @@ class HostLimits:
             os.sched_setaffinity(0, {available[(first + each) % len(available)] for each in range(cpus)})
         if memory is None:
             return list(argv)
-        self._group = self._make_group(memory)
+        self._group = self._group or self._make_group(memory)
         entry, kilobytes = (str(self._group / "cgroup.procs"), "") if self._group else ("", str(memory >> 10))
         return ["/bin/sh", "-c", _ENTER_LIMITS, "sh", entry, kilobytes, *argv]
 

@@ -51,14 +51,18 @@ class Gateway:
     Args:
         home: the engine's folder.
         options: the gateway's parameters.
+        listener: the listening socket, such as one in the network of the program alone; None for a new one in this
+            machine's network.
     """
 
-    def __init__(self, home: Path, options: GatewayOptions) -> None:
+    def __init__(self, home: Path, options: GatewayOptions, listener: _socket.socket | None = None) -> None:
         self._home = home
         self._options = options
-        self._listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
-        self._listener.bind(("127.0.0.1", 0))
-        self._listener.listen(_BACKLOG)
+        if listener is None:
+            listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(_BACKLOG)
+        self._listener = listener
         self._port = self._listener.getsockname()[1]
         self._wake_read, self._wake_write = os.pipe()
         self._server: subprocess.Popen[bytes] | None = None
@@ -74,10 +78,10 @@ class Gateway:
         Args:
             requested: the variables of the job's request. If they have an access key, the job gets no part of ours.
         """
-        environment: dict[str, str] = dict(self._options.environment)
-        if _KEYS[0] in requested:
-            environment = {name: value for name, value in environment.items() if name not in _KEYS}
-        return {**environment, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._port}"}
+        return {
+            **signing_environment(self._options, requested),
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._port}",
+        }
 
     def take_lines(self) -> list[str]:
         """Return the lines for the job's log since the last call: the servers' stderr, and how servers ended."""
@@ -147,3 +151,18 @@ class Gateway:
         assert server.stderr is not None
         while line := server.stderr.readline(_LINE_BYTES):
             self._lines.append(line.decode(errors="replace").rstrip("\n"))
+
+
+def signing_environment(options: GatewayOptions, requested: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables by which clients sign requests to the engine, and find nothing else.
+
+    Args:
+        options: the gateway's parameters.
+        requested: the variables of the job's request. If they have an access key, the job gets no part of ours.
+    """
+    variables: dict[str, str] = {
+        name: value
+        for name, value in options.environment.items()
+        if name != "AWS_ENDPOINT_URL" and not (name in _KEYS and _KEYS[0] in requested)
+    }
+    return variables

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from processing.local.jobs.gateway import Gateway
+from processing.local.jobs.gateway import Gateway, signing_environment
 from processing.local.jobs.resource_sampler import Sampler
 from processing.local.limits import GIB, OUT_OF_MEMORY, DiskWatch, HostLimits
 from processing.local.stores.metrics import MetricStore
 
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
@@ -30,16 +31,28 @@ class HostServices:
         plan: the job's execution plan.
         volume: the size of the host's disk volume, in GB.
         namespace: the namespace of its metrics.
+        own_network: whether each run of the program has a network of its own, with a gateway of its own.
     """
 
     def __init__(
-        self, home: Path, work: Path, host: str, cpu_slot: int, plan: ExecutionPlan, volume: int, namespace: str
+        self,
+        home: Path,
+        work: Path,
+        host: str,
+        cpu_slot: int,
+        plan: ExecutionPlan,
+        volume: int,
+        namespace: str,
+        *,
+        own_network: bool = False,
     ) -> None:
+        self._home = home
         self._volume = volume
         self._limits = HostLimits(plan.limits, work, cpu_slot)
         self._disk = DiskWatch(work, volume * GIB)
         self._sampler = Sampler(host, MetricStore(home, namespace=namespace), self._disk, plan.memory, plan.sample)
-        self._gateway = None if plan.gateway is None else Gateway(home, plan.gateway)
+        self._options = plan.gateway
+        self._gateway = None if plan.gateway is None or own_network else Gateway(home, plan.gateway)
         self._pipes: Pipes | None = None
 
     def open_pipes(self, streams: Sequence[PipeInput], objects: ObjectSource) -> None:
@@ -56,7 +69,21 @@ class HostServices:
         Args:
             requested: the variables of the job's request.
         """
-        return {} if self._gateway is None else self._gateway.environment(requested)
+        if self._gateway is not None:
+            return self._gateway.environment(requested)
+        return {} if self._options is None else signing_environment(self._options, requested)
+
+    def open_gateway(self, listener: _socket.socket) -> None:
+        """Serve the engine at a socket that listens in the network of the program's present run."""
+        self.close_gateway()
+        assert self._options is not None
+        self._gateway = Gateway(self._home, self._options, listener)
+
+    def close_gateway(self) -> None:
+        """End the gateway of the program's last run."""
+        if self._gateway is not None:
+            self._gateway.close()
+            self._gateway = None
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """Return the command that runs `argv` within the host's limits."""
@@ -95,6 +122,5 @@ class HostServices:
         self._sampler.stop()
         if self._pipes is not None:
             self._pipes.close()
-        if self._gateway is not None:
-            self._gateway.close()
+        self.close_gateway()
         self._limits.close()

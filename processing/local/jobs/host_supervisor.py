@@ -108,6 +108,7 @@ class HostSupervisor:
             self._plan,
             self.volume(),
             self.log_group,
+            own_network=self.own_network(),
         )
         self._terminated = False
         self._next_check = 0.0
@@ -126,8 +127,8 @@ class HostSupervisor:
         """Return the size of the host's disk volume, in GB."""
         raise NotImplementedError
 
-    def max_runtime(self) -> int:
-        """Return the seconds after which the program is stopped."""
+    def max_runtime(self) -> int | None:
+        """Return the seconds after which the program is stopped; None for no limit."""
         raise NotImplementedError
 
     def image(self) -> tuple[str, bool]:
@@ -140,6 +141,14 @@ class HostSupervisor:
 
     def begin(self) -> None:
         """Record that the host fetches its data. Kinds without phases have nothing to record."""
+
+    def kept(self) -> Sequence[str]:
+        """Return further paths below this machine's /tmp that the program sees in its own."""
+        return ()
+
+    def own_network(self) -> bool:
+        """Return whether each run of the program has a network of its own."""
+        return False
 
     def write_config(self) -> None:
         """Write the files below /opt/ml by which the program learns about its job."""
@@ -238,14 +247,14 @@ class HostSupervisor:
             contract.host_name(self._number),
             self._write_hosts_file(),
             tuple(self._plan.masks),
-            not self.isolated(),
+            not (self.isolated() or self.own_network()),
             self._count,
             container_key(self._record.folder, self._number),
             image,
             entrypoint,
             self._plan.gpus,
             str(tmp),
-            kept_paths([*self._plan.kept, str(self._work)]),
+            kept_paths([*self._plan.kept, *self.kept(), str(self._work)]),
         )
         self._sandbox.prepare(host, self._check)
         return host
@@ -257,11 +266,6 @@ class HostSupervisor:
             _require_program(argv[0], env, host.binds, self._ml_root)
         if not self._sandbox.mounts:
             self._check_code(argv)
-        cwd = str(self._work / "home")
-        report = os.pipe() if self._sandbox.reports else None
-        command = self._sandbox.command(argv, host, env=env, cwd=cwd, report_fd=report[1] if report else None)
-        program = runner.Program(self._services.command(command.argv), command.env, command.cwd, report, command.signal)
-        limits = runner.RunLimits(self._plan.tick, self._plan.grace, self.max_runtime())
         self._check(at_once=True)
         with contextlib.ExitStack() as at_the_end:
             at_the_end.callback(self._sandbox.remove, host.key, host.ml_root)
@@ -269,15 +273,33 @@ class HostSupervisor:
                 from processing.local.jobs.continuous_upload import ContinuousUploads  # few jobs have any
 
                 at_the_end.enter_context(ContinuousUploads(self._uploads.upload_settled, self._plan.tick))
-            try:
-                ended = runner.run_program(
-                    program, self.emit, limits, self._should_stop, lambda group: self._on_start(group, command)
-                )
-            except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-                raise _NoProgramError(
-                    f"the entrypoint {argv[0]!r} cannot be started: {error.strerror}", NOT_EXECUTABLE
-                ) from None
-            return self._end_of_host(ended, host)
+            return self._end_of_host(self.run_to_end(argv, env, host), host)
+
+    def run_to_end(
+        self, argv: Sequence[str], env: Mapping[str, str], host: HostSpec, inherited: Sequence[int] = ()
+    ) -> runner.ProgramExit:
+        """Run the program once, to its end.
+
+        Args:
+            argv: the program and its arguments.
+            env: its environment.
+            host: the host.
+            inherited: the descriptors that it inherits.
+        """
+        cwd = str(self._work / "home")
+        report = os.pipe() if self._sandbox.reports else None
+        command = self._sandbox.command(argv, host, env=env, cwd=cwd, report_fd=report[1] if report else None)
+        words = self._services.command(command.argv)
+        program = runner.Program(words, command.env, command.cwd, report, command.signal, inherited)
+        limits = runner.RunLimits(self._plan.tick, self._plan.grace, self.max_runtime())
+        try:
+            return runner.run_program(
+                program, self.emit, limits, self._should_stop, lambda group: self._on_start(group, command)
+            )
+        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+            raise _NoProgramError(
+                f"the entrypoint {argv[0]!r} cannot be started: {error.strerror}", NOT_EXECUTABLE
+            ) from None
 
     def _check_code(self, words: Sequence[str]) -> None:
         """Refuse code with paths below /opt/ml that did not exist when the job was created."""
@@ -421,7 +443,7 @@ class HostSupervisor:
                 self._logs.append(self.log_group, self._stream, [event])
 
 
-def _end_of_interrupted(why: str, exit_code: int | None, longest: int) -> HostEnd:
+def _end_of_interrupted(why: str, exit_code: int | None, longest: int | None) -> HostEnd:
     """Return the end of a host that was stopped for the reason `why`."""
     if why == "terminated":
         return HostEnd("failed", exit_code, "InternalServerError: the job's supervisor was told to end (SIGTERM)")

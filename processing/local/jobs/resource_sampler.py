@@ -72,7 +72,7 @@ class Sampler(threading.Thread):
         self._over = threading.Event()
 
     def watch(self, root: int, find: Callable[[], int] | None = None) -> None:
-        """Start to sample the process `root` and all its descendants.
+        """Start to sample the process `root` and all its descendants, in place of those of an earlier run.
 
         Args:
             root: a child of this process.
@@ -81,7 +81,8 @@ class Sampler(threading.Thread):
         self._root = root
         self._find = find
         self._last_time = time.monotonic()
-        self.start()
+        if not self.is_alive():
+            self.start()
 
     def run(self) -> None:
         """Measure the disk and take samples, each when it is due."""

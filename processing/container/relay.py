@@ -1,0 +1,134 @@
+"""A script between a program in a network of its own and the engine outside that network.
+
+Every program of an endpoint listens at port 8080, so each one gets a network of its own. A socket keeps the network in
+which it was made, whichever process holds it. So this script, which runs in the program's network, makes sockets there
+and passes them to the engine over a Unix socket. The data itself takes no detour: the engine talks to the program
+directly, and the engine's gateway accepts the program's connections directly.
+
+Its arguments are the descriptor of the Unix socket, and `gateway` or `isolated`. The program's command line follows.
+With `gateway` the first message to the engine has a socket that listens in this network, and the program finds its
+address in AWS_ENDPOINT_URL. Each message `CONNECT` of the engine is answered by a socket that connects to port 8080.
+
+The program is a child of this script. Its exit code is the script's own, or 128 plus the signal that ended it. A
+sandbox ends with this script, and so does everything in it.
+"""
+
+from __future__ import annotations
+
+import _socket  # the base of `socket`, whose import takes longer than the rest of this script
+import os
+import select
+import signal
+import sys
+from typing import List, NoReturn, Optional
+
+PORT = 8080
+"""The port at which SageMaker expects every model's program."""
+CONNECT, LISTENING = b"c", b"l"
+"""The engine's request for a connection, which is also the answer's text; and the message with the gateway's socket."""
+_BACKLOG = 128
+
+
+def connecting_socket() -> _socket.socket:
+    """Return a socket that connects to the program. The receiver learns whether that succeeds."""
+    connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    connection.setblocking(False)  # noqa: FBT003 - the method has no keyword
+    # Without this option an answer in two writes waits for the receiver's delayed acknowledgement, 40 ms.
+    connection.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+    connection.connect_ex(("127.0.0.1", PORT))
+    return connection
+
+
+def listening_socket() -> _socket.socket:
+    """Return a socket that listens at a free port."""
+    listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def send_socket(engine: _socket.socket, text: bytes, passed: _socket.socket) -> None:
+    """Pass a socket to the engine, and close it here."""
+    descriptor = passed.fileno().to_bytes(4, sys.byteorder)
+    engine.sendmsg([text], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptor)])
+    passed.close()
+
+
+def start(argv: List[str], endpoint: Optional[str]) -> int:
+    """Start the program, and return its process id.
+
+    Args:
+        argv: the program and its arguments.
+        endpoint: the URL for AWS_ENDPOINT_URL, which does not replace an existing value; None for none.
+    """
+    if endpoint is not None:
+        os.environ.setdefault("AWS_ENDPOINT_URL", endpoint)
+    pid = os.fork()
+    if pid:
+        return pid
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these two signals; the program must not
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvp(argv[0], argv)  # noqa: S606 - the purpose of this script
+    except OSError as error:
+        os.write(2, ("%s: %s\n" % (argv[0], error.strerror)).encode())
+        os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+
+
+def exit_code(pid: int) -> Optional[int]:
+    """Return the exit code of the program; None if it still runs. Other children are reaped too."""
+    while True:
+        try:
+            ended, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        if ended == 0:
+            return None
+        if ended == pid:
+            return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def serve(engine: _socket.socket, pid: int, ended: int) -> int:
+    """Answer the engine until the program ends, and return the program's exit code.
+
+    Args:
+        engine: the Unix socket to the engine.
+        pid: the program's process id.
+        ended: a descriptor that becomes readable when a child ends.
+    """
+    while True:
+        ready, _, _ = select.select([engine.fileno(), ended], [], [])
+        if ended in ready:
+            os.read(ended, 512)
+            code = exit_code(pid)
+            if code is not None:
+                return code
+        if engine.fileno() in ready:
+            if not engine.recv(1):  # the supervisor has ended
+                os.kill(pid, signal.SIGKILL)
+                return 128 + signal.SIGKILL
+            send_socket(engine, CONNECT, connecting_socket())
+
+
+def main() -> NoReturn:
+    """Run the program of the command line beside the relay."""
+    descriptor, mode, argv = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    os.set_inheritable(descriptor, False)  # noqa: FBT003 - the function has no keyword
+    engine = _socket.socket(fileno=descriptor)
+    # A handler, which a new program does not inherit. A signal to stop reaches the whole group: the program obeys.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    ended, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    endpoint = None
+    if mode == "gateway":
+        listener = listening_socket()
+        endpoint = "http://127.0.0.1:%d" % listener.getsockname()[1]
+        send_socket(engine, LISTENING, listener)
+    pid = start(argv, endpoint)
+    os._exit(serve(engine, pid, ended))
+
+
+if __name__ == "__main__":
+    main()
