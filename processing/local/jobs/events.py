@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from processing.exceptions import ProcessingError
 from processing.local.jobs.description import description
-from processing.local.stores.job_kinds import KINDS, TRAINING
+from processing.local.stores.job_kinds import KINDS, TRAINING, TRANSFORM
 from processing.local.stores.jobs import JobRecord, JobStore
+from processing.local.stores.resources import ENDPOINT, ResourceRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +52,7 @@ def state_change_event(transition: Transition) -> dict[str, Any]:
     return {
         "version": "0",
         "id": transition.uuid,
-        "detail-type": f"SageMaker {KINDS[job.kind].prefix} Job State Change",
+        "detail-type": f"SageMaker {_subject(job.kind)} State Change",
         "source": "aws.sagemaker",
         "account": account,
         "time": dt.datetime.fromtimestamp(int(transition.time), dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -61,12 +62,27 @@ def state_change_event(transition: Transition) -> dict[str, Any]:
     }
 
 
+def _subject(kind: str) -> str:
+    return "Endpoint" if kind == ENDPOINT.resource else f"{KINDS[kind].prefix} Job"
+
+
 def _description(job: JobRecord, request: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer of the Describe operation for a job of any kind."""
+    """Return the answer of the Describe operation for a job of any kind, or for an endpoint."""
     if job.kind == TRAINING.resource:
         from processing.local.jobs import training_description  # most supervisors do not need it
 
         return training_description.description(request, job)
+    if job.kind == TRANSFORM.resource:
+        from processing.local.jobs.transform_description import transform_description
+
+        return transform_description(request, job)
+    if job.kind == ENDPOINT.resource:
+        from processing.local.jobs.endpoint_description import endpoint_description
+
+        state = json.loads(job.state)
+        return endpoint_description(
+            ResourceRecord(job.id, job.name, job.arn, job.status, job.created, job.modified, request, state)
+        )
     return description(request, job)
 
 

@@ -13,12 +13,14 @@ class JobKind(NamedTuple):
         prefix: the beginning of the API's names, such as `Training` in CreateTrainingJob and TrainingJobName.
         unknown: the message for a name without a job, with a place for the name.
         has_phases: whether a job has a SecondaryStatus.
+        announced: whether changes of a job's status are events. They are not for kinds that AWS does not have.
     """
 
     resource: str
     prefix: str
     unknown: str = "Could not find requested job with name: {}"
     has_phases: bool = False
+    announced: bool = True
 
     @property
     def name_member(self) -> str:
@@ -34,5 +36,7 @@ class JobKind(NamedTuple):
 PROCESSING = JobKind("processing-job", "Processing")
 TRAINING = JobKind("training-job", "Training", "Requested resource not found.", has_phases=True)
 TRANSFORM = JobKind("transform-job", "Transform")
-KINDS = {kind.resource: kind for kind in (PROCESSING, TRAINING, TRANSFORM)}
+ENDPOINT_HOST = JobKind("endpoint-host", "EndpointHost", announced=False)
+"""The hosts of endpoints, which are jobs for the engine alone."""
+KINDS = {kind.resource: kind for kind in (PROCESSING, TRAINING, TRANSFORM, ENDPOINT_HOST)}
 """The kinds by their resource types."""

@@ -161,19 +161,13 @@ class JobStore:
                     "Job name must be unique within an AWS account and region, "
                     f"and a job with this name already exists ({taken[0]})",
                 )
-            values = (self._kind.resource, name, arn, now, now, folder, json.dumps(request), json.dumps(plan))
-            job = connection.execute(
-                "INSERT INTO jobs (status, kind, name, arn, created, modified, folder, request, plan) "
-                "VALUES ('InProgress', ?, ?, ?, ?, ?, ?, ?, ?)",
-                values,
-            ).lastrowid
-            connection.executemany(
-                "INSERT INTO hosts (job, number) VALUES (?, ?)", [(job, number + 1) for number in range(hosts)]
+            job = insert_job(
+                connection, self._kind, name, arn=arn, folder=folder, request=request, plan=plan, hosts=hosts, now=now
             )
             put_tags(connection, arn, tags)
             if self._kind.has_phases:
-                phases.enter(connection, job or 0, phases.STARTING, now)
-            record = _by_id(connection, job or 0)
+                phases.enter(connection, job, phases.STARTING, now)
+            record = _by_id(connection, job)
             outbox.record_transition(connection, record, now)
             return record
 
@@ -430,6 +424,32 @@ def _end_host(connection: sqlite3.Connection, job: int, number: int, end: HostEn
         (*end[:-1], end.ended or now, job, number),
     ).rowcount
     return bool(changed)
+
+
+def insert_job(
+    connection: sqlite3.Connection,
+    kind: JobKind,
+    name: str,
+    *,
+    arn: str,
+    folder: str,
+    request: Mapping[str, Any],
+    plan: Mapping[str, Any],
+    hosts: int,
+    now: float,
+) -> int:
+    """Insert a job in status InProgress with its hosts, and return its number."""
+    values = (kind.resource, name, arn, now, now, folder, json.dumps(request), json.dumps(plan))
+    job = connection.execute(
+        "INSERT INTO jobs (status, kind, name, arn, created, modified, folder, request, plan) "
+        "VALUES ('InProgress', ?, ?, ?, ?, ?, ?, ?, ?)",
+        values,
+    ).lastrowid
+    assert job is not None
+    connection.executemany(
+        "INSERT INTO hosts (job, number) VALUES (?, ?)", [(job, number + 1) for number in range(hosts)]
+    )
+    return job
 
 
 def _finish(connection: sqlite3.Connection, job: int, hosts: list[tuple[Any, ...]], now: float) -> None:

@@ -18,6 +18,7 @@ import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from processing.container.contract import DAY
+from processing.local.stores.job_kinds import KINDS
 
 if TYPE_CHECKING:
     import sqlite3
@@ -167,12 +168,28 @@ def record_transition(connection: sqlite3.Connection, job: Sequence[Any], now: f
         job: the job's record.
         now: the time.
     """
+    if not KINDS[job[_FIELDS]].announced:
+        return
     request, plan = connection.execute("SELECT request, plan FROM jobs WHERE id = ?", (job[0],)).fetchone()
+    record_change(connection, job, request, json.loads(plan).get("events", ()), now)
+
+
+def record_change(
+    connection: sqlite3.Connection, job: Sequence[Any], request: str, sinks: Sequence[str], now: float
+) -> None:
+    """Record a change of the status of a job or an endpoint, in the transaction that makes it.
+
+    Args:
+        connection: the connection of that transaction.
+        job: the record of the job, or the fields of the endpoint in the same order.
+        request: the request that created it, in JSON.
+        sinks: the sinks of the event.
+        now: the time.
+    """
     event = connection.execute(
         "INSERT INTO events (uuid, time, job, request, kind, state) VALUES (?, ?, ?, ?, ?, ?)",
         (_new_uuid(), now, json.dumps(list(job[:_FIELDS])), request, *job[_FIELDS:]),
     ).lastrowid
-    sinks = json.loads(plan).get("events", ())
     connection.executemany("INSERT INTO deliveries VALUES (?, ?)", [(sink, event) for sink in sinks])
     if event is not None and event % _PRUNED_EVERY == 0:
         _prune(connection, now)

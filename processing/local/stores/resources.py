@@ -127,11 +127,10 @@ class ResourceStore:
             return self._get(connection, name)
 
     def _get(self, connection: sqlite3.Connection, name: str) -> ResourceRecord:
-        arn = self.arn(name)
-        row = connection.execute(f"SELECT {_COLUMNS} FROM resources WHERE arn = ?", (arn,)).fetchone()  # noqa: S608
-        if row is None:
-            raise ApiError("ValidationException", f'Could not find {self._kind.label} "{arn}".')
-        return _record(row)
+        found = read_record(connection, self._kind, name)
+        if found is None:
+            raise ApiError("ValidationException", f'Could not find {self._kind.label} "{self.arn(name)}".')
+        return found
 
     def all(self) -> Sequence[ResourceRecord]:
         """Return every resource of this kind, the oldest first."""
@@ -211,6 +210,15 @@ class ResourceStore:
         if len(rows) <= limit:
             return page, None
         return page, _make_token(self._kind, query, page[-1])
+
+
+def read_record(connection: sqlite3.Connection, kind: ResourceKind, name: str) -> ResourceRecord | None:
+    """Return the resource with a name, or None."""
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM resources WHERE kind = ? AND name = ?",  # noqa: S608
+        (kind.resource, name),
+    ).fetchone()
+    return None if row is None else _record(row)
 
 
 def _record(row: Sequence[Any]) -> ResourceRecord:

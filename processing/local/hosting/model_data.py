@@ -1,0 +1,110 @@
+"""The data of a model: an archive or a prefix in S3, which the program sees at /opt/ml/model."""
+
+# Many small file operations: the functions of `os` cost a third of pathlib's.
+# ruff: noqa: PTH103, PTH118, PTH120, PTH123
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from processing.container import contract
+from processing.local.errors import ApiError
+from processing.local.jobs.data import DataError, copy_body, file_path, is_file_uri, split_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import BinaryIO
+
+    from processing.local.jobs.object_source import ObjectSource
+
+MODEL = "/opt/ml/model"
+
+
+def fetch_model(container: Mapping[str, Any], ml_root: str, objects: ObjectSource, check: Callable[[], None]) -> None:
+    """Make /opt/ml/model, and put the model's data there.
+
+    Args:
+        container: the container definition of the model.
+        ml_root: the directory that stands for /opt/ml.
+        objects: the S3 that has the data.
+        check: called between two files; raises if the host has to end.
+
+    Raises:
+        DataError: the data does not exist, or is not an archive that can be unpacked below /opt/ml/model.
+    """
+    target = contract.resolve_path(ml_root, MODEL)
+    os.makedirs(target, exist_ok=True)
+    source = (container.get("ModelDataSource") or {}).get("S3DataSource")
+    if source is None:
+        if container.get("ModelDataUrl"):
+            _unpack(container["ModelDataUrl"], target, objects, check)
+    elif source["CompressionType"] == "Gzip":
+        _unpack(source["S3Uri"], target, objects, check)
+    else:
+        _copy(source, target, objects, check)
+
+
+def _open(uri: str, objects: ObjectSource) -> BinaryIO:
+    try:
+        if is_file_uri(uri):
+            return open(file_path(uri), "rb")
+        return open(objects.open(*split_uri(uri))[1], "rb")
+    except ApiError as error:
+        raise DataError(f"Could not find model data at {uri}: {error.message}") from None
+    except OSError as error:
+        raise DataError(f"Could not find model data at {uri}: {error.strerror}") from None
+
+
+def _unpack(uri: str, target: str, objects: ObjectSource, check: Callable[[], None]) -> None:
+    """Unpack an archive. No member may lead out of the target, by its name or by a link."""
+    import tarfile  # many models have no data
+
+    with _open(uri, objects) as body:
+        try:
+            with tarfile.open(fileobj=body, mode="r:*") as archive:
+                for member in archive:
+                    check()
+                    _extract(archive, member, target)
+        except tarfile.TarError as error:
+            raise DataError(f"The model data at {uri} cannot be unpacked: {error}") from None
+        except (OSError, EOFError) as error:
+            raise DataError(f"The model data at {uri} cannot be unpacked: {error}") from None
+
+
+def _extract(archive: Any, member: Any, target: str) -> None:
+    import tarfile
+
+    if hasattr(tarfile, "data_filter"):
+        archive.extract(member, target, filter="data")
+        return
+    # Releases of Python before 3.10.12 have no filters: only files and folders with plain names are unpacked.
+    parts = member.name.split("/")
+    if member.name.startswith("/") or ".." in parts or not (member.isfile() or member.isdir()):
+        raise tarfile.TarError(f"{member.name!r} is neither a file nor a folder below the archive's root")
+    archive.extract(member, target)
+
+
+def _copy(source: Mapping[str, Any], target: str, objects: ObjectSource, check: Callable[[], None]) -> None:
+    """Copy the objects below a prefix, or one object."""
+    uri = source["S3Uri"]
+    bucket, prefix = split_uri(uri)
+    try:
+        keys = [prefix] if source["S3DataType"] == "S3Object" else []
+        keys = keys or [entry.key for entry in objects.iter_prefix(bucket, prefix)]
+    except ApiError as error:
+        raise DataError(f"Could not find model data at {uri}: {error.message}") from None
+    if not keys:
+        raise DataError(f"Could not find model data at {uri}: no object has this prefix")
+    for key in keys:
+        check()
+        try:
+            name = contract.relative_name(key, prefix)
+        except ValueError as error:
+            raise DataError(f"The model data at {uri} cannot be copied: {error}") from None
+        if not name or name.endswith("/"):
+            continue
+        place = os.path.join(target, *name.split("/"))
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        with _open(f"s3://{bucket}/{key}", objects) as body, open(place, "wb") as file:
+            copy_body(body.fileno(), file.fileno(), check)

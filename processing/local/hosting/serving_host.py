@@ -1,0 +1,181 @@
+"""The part of a supervisor that endpoints and transform jobs share: a program that serves a model at port 8080.
+
+Each run of the program has a network of its own, if the sandbox can make one. Then any number of programs serve on one
+machine. Otherwise there is one at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from processing.container import relay as relay_script
+from processing.local.hosting.model_data import fetch_model
+from processing.local.hosting.networks import has_own_network, port_in_use
+from processing.local.hosting.program_run import ProgramRun
+from processing.local.jobs.data import DataError
+from processing.local.jobs.host_supervisor import HostSupervisor
+from processing.local.jobs.image_command import command_of
+from processing.local.stores.jobs import HostEnd
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from processing.container import runner
+    from processing.local.sandboxes.base import Bind, HostCommand, HostSpec
+
+UNHEALTHY, PROBLEM = "unhealthy", "serving-problem"
+"""The reasons for a stop: the program was not healthy in time; the use of the healthy program failed."""
+HEALTH_SECONDS = 480.0
+"""The time in which a program has to become healthy, as on AWS."""
+_VOLUME_GB = 16_384
+"""The size of a disk volume without a limit of its own."""
+
+
+class ServingHost(HostSupervisor):
+    """The process of a host that serves a model."""
+
+    folders = ("home", "ml/tmp", "ml/output", "ml/model")
+    _program_run: ProgramRun | None = None
+
+    # The contract of the kind
+
+    def container(self) -> Mapping[str, Any]:
+        """Return the container definition of the model."""
+        found: Mapping[str, Any] = self._request["Container"]
+        return found
+
+    def health_seconds(self) -> float:
+        """Return the time in which the program has to become healthy."""
+        return HEALTH_SECONDS
+
+    def on_healthy(self, run: ProgramRun) -> None:
+        """Use the program, which is healthy now. Called in a thread of its own."""
+        raise NotImplementedError
+
+    def on_run_end(self) -> None:
+        """Stop the use of the program, whose run has ended."""
+
+    def may_restart(self) -> bool:
+        """Return whether a program that ended by itself after it was healthy is started again."""
+        return False
+
+    def unhealthy_reason(self) -> str:
+        """Return the FailureReason for a program that was never healthy, without details."""
+        raise NotImplementedError
+
+    def inputs(self) -> Sequence[Mapping[str, Any]]:
+        """Return no inputs: the model's data is no input of a job."""
+        return []
+
+    def outputs(self) -> Sequence[Mapping[str, Any]]:
+        """Return no outputs."""
+        return []
+
+    def volume(self) -> int:
+        """Return the size of the disk volume, in GB."""
+        return int(self._request.get("VolumeSizeInGB") or _VOLUME_GB)
+
+    def max_runtime(self) -> int | None:
+        """Return None: a program serves until it is stopped."""
+        return None
+
+    def image(self) -> tuple[str, bool]:
+        """Return the image, which runs with its own entrypoint."""
+        return self.container()["Image"], False
+
+    def isolated(self) -> bool:
+        """Return whether the model asks for network isolation."""
+        return bool(self._request.get("EnableNetworkIsolation"))
+
+    def own_network(self) -> bool:
+        """Return whether the sandbox makes a network for each run."""
+        return has_own_network(self._sandbox)
+
+    def write_config(self) -> None:
+        """Put the model's data at /opt/ml/model."""
+        fetch_model(self.container(), self._ml_root, self._objects, self._check)
+
+    def variables(self) -> dict[str, str]:
+        """Return no variables."""
+        return {}
+
+    def command(self, binds: Sequence[Bind]) -> tuple[list[str], dict[str, str]]:
+        """Return the command that serves, and the requested variables."""
+        del binds
+        requested = {**(self.container().get("Environment") or {}), **(self._request.get("Environment") or {})}
+        return command_of(self._plan, "serve", requested)
+
+    def collect(self, end: HostEnd) -> HostEnd:
+        """Return the end: a program that serves leaves no results."""
+        return end
+
+    # Runs of the program
+
+    def run_to_end(
+        self, argv: Sequence[str], env: Mapping[str, str], host: HostSpec, inherited: Sequence[int] = ()
+    ) -> runner.ProgramExit:
+        """Run the program, again and again if it may be restarted, and return its last end."""
+        if not self.own_network() and port_in_use():
+            raise DataError(
+                f"The port {relay_script.PORT} of this machine is in use, and the sandbox {self._sandbox.name} cannot "
+                "give a program a network of its own: one program serves at a time. Delete the other endpoint, or "
+                "install bubblewrap"
+            )
+        while True:
+            run = self._program_run = ProgramRun(
+                argv,
+                self._relay_python(),
+                self._services.open_gateway if self._plan.gateway is not None else None,
+                self.on_healthy,
+                self.health_seconds(),
+            )
+            try:
+                ended = super().run_to_end(run.command, env, host, [*inherited, *run.inherited])
+            finally:
+                self.on_run_end()
+                run.close()
+            if ended.stop_reason is not None or not run.healthy or not self.may_restart():
+                return ended
+            self.log(f"The program ended with exit code {ended.exit_code}, and is started again.")
+
+    def _relay_python(self) -> str | None:
+        """Return the interpreter of the relay; None if programs have no network of their own."""
+        return self._plan.python.executable if self.own_network() and self._plan.python is not None else None
+
+    def kept(self) -> Sequence[str]:
+        """Return the script of the relay, which the sandbox has to show."""
+        return [relay_script.__file__] if self.own_network() else []
+
+    def log(self, text: str) -> None:
+        """Write a line to the host's log."""
+        self.emit([(int(time.time() * 1000), text)])
+
+    def _on_start(self, group: int, command: HostCommand) -> None:
+        super()._on_start(group, command)
+        if self._program_run is not None:
+            self._program_run.started()
+
+    def _should_stop(self) -> str | None:
+        run = self._program_run
+        if run is not None and run.gave_up:
+            return UNHEALTHY
+        if run is not None and run.problem is not None:
+            return PROBLEM
+        return super()._should_stop()
+
+    def _end_of_host(self, ended: runner.ProgramExit, host: HostSpec) -> HostEnd:
+        run = self._program_run
+        if run is not None and run.problem is not None:
+            raise run.problem
+        end = super()._end_of_host(ended, host)
+        if run is None or run.healthy or end.outcome in {"stopped", "cancelled"}:
+            return end
+        return HostEnd("failed", ended.exit_code, self._with_details(ended, run))
+
+    def _with_details(self, ended: runner.ProgramExit, run: ProgramRun) -> str:
+        """Return the FailureReason with the last sign of life of the program, and its last lines."""
+        sign = run.last_answer if ended.stop_reason == UNHEALTHY else f"it ended with exit code {ended.exit_code}"
+        lines = " / ".join(line.strip() for line in self._last_lines if line.strip())
+        reason = f"{self.unhealthy_reason()} The program was never healthy: {sign}."
+        return f"{reason} Its last lines: {lines}" if lines else reason

@@ -1,0 +1,121 @@
+"""A program that serves a model: its answer follows from the first word of the body.
+
+`version` answers the variable VERSION. `model` answers the files of the model. `env NAME` answers a variable. `headers`
+answers the headers. `buckets` asks the engine for its buckets. `sleep SECONDS` answers late. `status CODE` answers an
+error. `die` ends the process. `stream` answers in five pieces, and `cut` ends within them. `fat` answers more than AWS
+allows. `count` answers the number of requests of this process. Everything else is answered as it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_numbers = itertools.count(1)
+
+
+def _die(_: str) -> bytes:
+    _log("the last words")
+    os._exit(3)
+
+
+def _sleep(seconds: str) -> bytes:
+    time.sleep(float(seconds))
+    return b"late"
+
+
+def _buckets(_: str) -> bytes:
+    import boto3
+
+    found = boto3.client("s3").list_buckets()["Buckets"]
+    return json.dumps([bucket["Name"] for bucket in found]).encode()
+
+
+_ANSWERS: dict[str, Callable[[str], bytes]] = {
+    "version": lambda _: os.environ.get("VERSION", "").encode(),
+    "model": lambda _: json.dumps(sorted(each.name for each in Path("/opt/ml/model").rglob("*"))).encode(),
+    "env": lambda name: os.environ.get(name, "").encode(),
+    "buckets": _buckets,
+    "sleep": _sleep,
+    "die": _die,
+    "count": lambda _: str(next(_numbers)).encode(),
+    "fat": lambda _: b"x" * ((6 << 20) + 1),
+}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """The answers."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.path == "/execution-parameters" and "PARAMETERS" in os.environ:
+            self.answer(200, os.environ["PARAMETERS"].encode())
+            return
+        self.answer(200 if self.path == "/ping" and "UNHEALTHY" not in os.environ else 404, b"")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        word, _, rest = body[:200].decode("latin-1").strip().partition(" ")
+        if word in {"stream", "cut"}:
+            self.stream(whole=word == "stream")
+        elif word == "status":
+            self.answer(int(rest), b"no good")
+        elif word == "headers":
+            self.answer(200, json.dumps(dict(self.headers)).encode())
+        else:
+            self.answer(200, _ANSWERS[word](rest) if word in _ANSWERS else body)
+
+    def stream(self, *, whole: bool) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for number in range(5):
+            self.wfile.write(b"7\r\npiece %d\r\n" % number)
+            self.wfile.flush()
+        if whole:
+            self.wfile.write(b"0\r\n\r\n")
+        self.close_connection = not whole
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("X-Amzn-SageMaker-Custom-Attributes", f"seen={self.headers.get('Accept')}")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def _log(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    if sys.argv[1:2] != ["serve"]:
+        sys.exit(f"the command is not serve: {sys.argv[1:]}")
+    _log("serving")
+    if "EXIT" in os.environ:
+        _log("no such weights")
+        sys.exit(int(os.environ["EXIT"]))
+    if "WAIT_FOR" in os.environ:  # a file outside
+        while not Path(os.environ["WAIT_FOR"]).exists():
+            time.sleep(0.01)
+    ThreadingHTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()

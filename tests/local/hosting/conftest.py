@@ -1,0 +1,155 @@
+"""Endpoints and transform jobs that really run, on engines of the tests' own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tarfile
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from processing import LocalSession
+from processing.local.sandboxes.bubblewrap import Bubblewrap
+from processing.local.sandboxes.namespaces import Namespaces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+ROLE = "arn:aws:iam::000000000000:role/hosting"
+PATIENCE = 60.0
+
+
+class Hosting:
+    """An engine, and short ways to models, endpoints and transform jobs.
+
+    Args:
+        home: its folder.
+        settings: its settings.
+    """
+
+    def __init__(self, home: Path, **settings: Any) -> None:
+        options: dict[str, Any] = {"programs": {"*": "answering_program"}, "tick": 0.01, "grace": 1.0, **settings}
+        self.session = LocalSession(home, **options)
+        self.home = home
+        self.sagemaker: Any = self.session.boto_session.client("sagemaker")
+        self.runtime: Any = self.session.boto_session.client("sagemaker-runtime")
+        self.s3: Any = self.session.boto_session.client("s3")
+        self.s3.create_bucket(Bucket="data")
+
+    def model(self, name: str, data: Mapping[str, bytes] | None = None, **variables: str) -> str:
+        container: dict[str, Any] = {"Image": "image", "Environment": variables}
+        if data is not None:
+            self.s3.put_object(Bucket="data", Key=f"{name}/model.tar.gz", Body=archive(data))
+            container["ModelDataUrl"] = f"s3://data/{name}/model.tar.gz"
+        self.sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=ROLE)
+        return name
+
+    def config(self, name: str, *models: str, weights: Mapping[str, float] | None = None, **others: Any) -> str:
+        variants = [
+            {
+                "VariantName": model,
+                "ModelName": model,
+                "InstanceType": "ml.m5.large",
+                "InitialInstanceCount": 1,
+                "InitialVariantWeight": (weights or {}).get(model, 1.0),
+            }
+            for model in models
+        ]
+        self.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants, **others)
+        return name
+
+    def deploy(self, name: str, data: Mapping[str, bytes] | None = None, **variables: str) -> str:
+        """Create a model, a configuration and an endpoint, each with that name, and wait for the endpoint."""
+        self.config(name, self.model(name, data, **variables))
+        self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+        assert self.settled(name)["EndpointStatus"] == "InService", self.describe(name)
+        return name
+
+    def describe(self, name: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self.sagemaker.describe_endpoint(EndpointName=name)
+        return answer
+
+    def settled(self, name: str) -> dict[str, Any]:
+        self.until(lambda: self.describe(name)["EndpointStatus"] not in {"Creating", "Updating"})
+        return self.describe(name)
+
+    def invoke(self, name: str, body: bytes | str = b"", **others: Any) -> bytes:
+        content: bytes = self.runtime.invoke_endpoint(EndpointName=name, Body=body, **others)["Body"].read()
+        return content
+
+    def delete(self, name: str) -> None:
+        """Delete an endpoint and wait for its end."""
+        self.sagemaker.delete_endpoint(EndpointName=name)
+        self.until(lambda: not self.exists(name))
+
+    def exists(self, name: str) -> bool:
+        found = self.sagemaker.list_endpoints(NameContains=name, MaxResults=100)["Endpoints"]
+        return name in {each["EndpointName"] for each in found}
+
+    def close(self) -> None:
+        """Delete every endpoint."""
+        names = [each["EndpointName"] for each in self.sagemaker.list_endpoints(MaxResults=100)["Endpoints"]]
+        for name in names:
+            with contextlib.suppress(ClientError):
+                self.settled(name)
+                self.delete(name)
+
+    def lines(self, group: str) -> list[str]:
+        logs: Any = self.session.boto_session.client("logs")
+        return [event["message"] for event in logs.filter_log_events(logGroupName=group)["events"]]
+
+    def keys(self, prefix: str) -> dict[str, bytes]:
+        """The objects below a prefix, by the rest of their keys."""
+        found = self.s3.list_objects_v2(Bucket="data", Prefix=prefix).get("Contents", [])
+        return {
+            each["Key"].removeprefix(prefix): self.s3.get_object(Bucket="data", Key=each["Key"])["Body"].read()
+            for each in found
+        }
+
+    @staticmethod
+    def until(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, condition
+            time.sleep(0.01)  # waits for other processes
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """A model.tar.gz."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as made:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            made.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def has_networks() -> bool:
+    """True if this machine gives programs networks of their own."""
+    return Bubblewrap.probe()[0] is not None or Namespaces.probe()[0] is not None
+
+
+@pytest.fixture
+def hosting(tmp_path: Path) -> Iterator[Hosting]:
+    """An engine for the test alone."""
+    if not has_networks():
+        pytest.skip("no sandbox with networks works on this machine")
+    made = Hosting(tmp_path / "engine")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosting]:
+    """An engine with the endpoint `shared`, for tests that leave it as it is."""
+    if not has_networks():
+        pytest.skip("no sandbox with networks works on this machine")
+    made = Hosting(tmp_path_factory.mktemp("hosting") / "engine")
+    made.deploy("shared", {"weights.txt": b"1", "code/inference.py": b""}, VERSION="1")
+    yield made
+    made.close()

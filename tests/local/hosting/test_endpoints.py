@@ -1,0 +1,260 @@
+"""Endpoints from their creation to their end."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError, WaiterError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ARN = "arn:aws:sagemaker:us-east-1:000000000000:endpoint/"
+
+
+def test_an_endpoint_is_described_from_its_creation_to_its_end(hosting: Any, tmp_path: Path) -> None:
+    """Describe, List, tags, waiters and events tell the same story."""
+    events: list[tuple[str, str]] = []
+    gate = tmp_path / "gate"
+    with hosting.session.watch_events(lambda event: events.append(_story(event))):
+        hosting.config("config", hosting.model("model", WAIT_FOR=str(gate)))
+        made = hosting.sagemaker.create_endpoint(
+            EndpointName="one", EndpointConfigName="config", Tags=[{"Key": "team", "Value": "a"}]
+        )
+        assert made["EndpointArn"] == f"{ARN}one"
+        described = hosting.describe("one")
+        assert described["EndpointStatus"] == "Creating"
+        assert described["EndpointConfigName"] == "config"
+        assert "ProductionVariants" not in described
+        gate.touch()
+        _await(hosting, "endpoint_in_service", "one")
+        (variant,) = hosting.describe("one")["ProductionVariants"]
+        assert (variant["VariantName"], variant["CurrentWeight"], variant["CurrentInstanceCount"]) == ("model", 1, 1)
+        assert variant["DeployedImages"][0]["SpecifiedImage"] == "image"
+        (listed,) = hosting.sagemaker.list_endpoints(NameContains="on", StatusEquals="InService")["Endpoints"]
+        assert listed["EndpointArn"] == f"{ARN}one"
+        assert hosting.sagemaker.list_tags(ResourceArn=f"{ARN}one")["Tags"] == [{"Key": "team", "Value": "a"}]
+        hosting.sagemaker.delete_endpoint(EndpointName="one")
+        _await(hosting, "endpoint_deleted", "one")
+        hosting.until(lambda: len(events) == 3)
+    assert events == [("one", "Creating"), ("one", "InService"), ("one", "Deleting")]
+    assert list((hosting.home / "jobs").iterdir()) == []
+    with pytest.raises(ClientError, match="Could not find"):
+        hosting.sagemaker.list_tags(ResourceArn=f"{ARN}one")
+
+
+def _story(event: dict[str, Any]) -> tuple[str, str]:
+    assert event["detail-type"] == "SageMaker Endpoint State Change"
+    return event["detail"]["EndpointName"], event["detail"]["EndpointStatus"]
+
+
+def _await(hosting: Any, waiter: str, name: str) -> None:
+    hosting.sagemaker.get_waiter(waiter).wait(EndpointName=name, WaiterConfig={"Delay": 0.02, "MaxAttempts": 2000})
+
+
+@pytest.mark.parametrize(
+    ("variables", "details"),
+    [
+        ({"EXIT": "7"}, r"it ended with exit code 7\. Its last lines: serving / no such weights"),
+        ({"EXIT": "0"}, r"it ended with exit code 0\."),
+    ],
+)
+def test_a_program_that_ends_before_it_is_healthy_fails_the_endpoint(
+    hosting: Any, variables: dict[str, str], details: str
+) -> None:
+    """The reason has AWS's words, the exit code and the last lines. The failed endpoint can only be deleted."""
+    hosting.config("config", hosting.model("model", **variables))
+    hosting.sagemaker.create_endpoint(EndpointName="broken", EndpointConfigName="config")
+    with pytest.raises(WaiterError):
+        _await(hosting, "endpoint_in_service", "broken")
+    described = hosting.describe("broken")
+    assert described["EndpointStatus"] == "Failed"
+    assert described["FailureReason"].startswith(
+        "The primary container for production variant model did not pass the ping health check. Please check "
+        "CloudWatch logs for this endpoint."
+    )
+    assert re.search(details, described["FailureReason"])
+    with pytest.raises(ClientError, match="not found"):
+        hosting.invoke("broken")
+    with pytest.raises(ClientError, match="status Failed"):
+        hosting.sagemaker.update_endpoint(EndpointName="broken", EndpointConfigName="config")
+
+
+@pytest.mark.parametrize("data", [None, b"not an archive"])
+def test_model_data_that_cannot_be_used_fails_the_endpoint(hosting: Any, data: bytes | None) -> None:
+    """A missing archive, and a file that is none, are the reason of the failure."""
+    if data is not None:
+        hosting.s3.put_object(Bucket="data", Key="model.tar.gz", Body=data)
+    container = {"Image": "image", "ModelDataUrl": "s3://data/model.tar.gz"}
+    hosting.sagemaker.create_model(
+        ModelName="m", PrimaryContainer=container, ExecutionRoleArn="arn:aws:iam::000000000000:role/r"
+    )
+    hosting.config("config", "m")
+    hosting.sagemaker.create_endpoint(EndpointName="broken", EndpointConfigName="config")
+    described = hosting.settled("broken")
+    assert described["EndpointStatus"] == "Failed"
+    assert "s3://data/model.tar.gz" in described["FailureReason"]
+
+
+def test_two_endpoints_serve_at_once(hosting: Any) -> None:
+    """Each program has a network of its own, although both listen at port 8080."""
+    hosting.deploy("first", VERSION="1")
+    hosting.deploy("second", VERSION="2")
+    assert [hosting.invoke(name, b"version") for name in ("first", "second", "first")] == [b"1", b"2", b"1"]
+
+
+def test_variants_share_invocations_by_weight(hosting: Any) -> None:
+    """A variant without weight gets none, TargetVariant chooses one, and weights change without a new host."""
+    hosting.model("left", VERSION="left")
+    hosting.model("right", VERSION="right")
+    hosting.config("both", "left", "right", weights={"left": 1.0, "right": 0.0})
+    hosting.sagemaker.create_endpoint(EndpointName="both", EndpointConfigName="both")
+    assert hosting.settled("both")["EndpointStatus"] == "InService"
+    assert {hosting.invoke("both", b"version") for _ in range(20)} == {b"left"}
+    assert hosting.invoke("both", b"version", TargetVariant="right") == b"right"
+    changes = [{"VariantName": "left", "DesiredWeight": 0.0}, {"VariantName": "right", "DesiredWeight": 3.0}]
+    hosting.sagemaker.update_endpoint_weights_and_capacities(EndpointName="both", DesiredWeightsAndCapacities=changes)
+    assert {hosting.invoke("both", b"version") for _ in range(20)} == {b"right"}
+    weights = {each["VariantName"]: each["CurrentWeight"] for each in hosting.describe("both")["ProductionVariants"]}
+    assert weights == {"left": 0.0, "right": 3.0}
+    unknown = [{"VariantName": "middle", "DesiredWeight": 1.0}]
+    with pytest.raises(ClientError, match="variant middle does not exist"):
+        hosting.sagemaker.update_endpoint_weights_and_capacities(
+            EndpointName="both", DesiredWeightsAndCapacities=unknown
+        )
+
+
+def test_an_update_under_load_fails_no_invocation(hosting: Any) -> None:
+    """The present program answers until the next one is healthy, and no answer is lost in between."""
+    hosting.deploy("busy", VERSION="1")
+    hosting.config("second", hosting.model("second", VERSION="2"))
+    answers: list[bytes] = []
+    errors: list[Exception] = []
+    stopped = threading.Event()
+
+    def load() -> None:
+        while not stopped.is_set():
+            try:
+                answers.append(hosting.invoke("busy", b"version"))
+            except Exception as error:  # noqa: BLE001, PERF203 - the test shows it
+                errors.append(error)
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for config in ("second", "busy", "second"):
+        hosting.sagemaker.update_endpoint(EndpointName="busy", EndpointConfigName=config)
+        assert hosting.settled("busy")["EndpointStatus"] == "InService"
+    stopped.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert set(answers) == {b"1", b"2"}
+    assert hosting.invoke("busy", b"version") == b"2"
+    assert hosting.describe("busy")["EndpointConfigName"] == "second"
+
+
+def test_an_update_that_fails_leaves_the_present_program(hosting: Any, tmp_path: Path) -> None:
+    """While it runs the status is Updating. Then it is Failed with the reason, and invocations go on."""
+    hosting.deploy("kept", VERSION="1")
+    gate = tmp_path / "gate"
+    hosting.config("worse", hosting.model("worse", EXIT="7"), hosting.model("waiting", WAIT_FOR=str(gate)))
+    hosting.sagemaker.update_endpoint(EndpointName="kept", EndpointConfigName="worse")
+    described = hosting.settled("kept")
+    assert described["EndpointStatus"] == "Failed"
+    assert "exit code 7" in described["FailureReason"]
+    assert described["EndpointConfigName"] == "kept"
+    assert hosting.invoke("kept", b"version") == b"1"
+    hosting.until(lambda: len(list((hosting.home / "jobs").iterdir())) == 1)  # the other new host ends, too
+
+
+def test_an_update_is_described_while_it_runs(hosting: Any, tmp_path: Path) -> None:
+    """The pending variants are in the summary, and a second update or a deletion has to wait."""
+    hosting.deploy("slow")
+    gate = tmp_path / "gate"
+    hosting.config("next", hosting.model("next", WAIT_FOR=str(gate)))
+    hosting.sagemaker.update_endpoint(EndpointName="slow", EndpointConfigName="next")
+    described = hosting.describe("slow")
+    assert described["EndpointStatus"] == "Updating"
+    pending = described["PendingDeploymentSummary"]
+    assert (pending["EndpointConfigName"], pending["ProductionVariants"][0]["VariantName"]) == ("next", "next")
+    with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
+        hosting.sagemaker.update_endpoint(EndpointName="slow", EndpointConfigName="slow")
+    with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
+        hosting.sagemaker.delete_endpoint(EndpointName="slow")
+    gate.touch()
+    assert hosting.settled("slow")["ProductionVariants"][0]["VariantName"] == "next"
+
+
+def test_a_running_invocation_survives_a_deletion(hosting: Any) -> None:
+    """The program is stopped after the invocations that it has begun."""
+    hosting.deploy("leaving")
+    answers: list[bytes] = []
+    thread = threading.Thread(target=lambda: answers.append(hosting.invoke("leaving", b"sleep 0.5")))
+    thread.start()
+    hosting.until(lambda: hosting.invoke("leaving", b"count") > b"1")
+    hosting.delete("leaving")
+    thread.join()
+    assert answers == [b"late"]
+
+
+def test_names_and_references_are_checked(hosting: Any) -> None:
+    """Duplicates, unknown names and unmapped images have AWS's words or say what to do."""
+    hosting.deploy("taken")
+    refusals = [
+        ("create_endpoint", {"EndpointConfigName": "taken"}, 'Cannot create already existing endpoint "arn:'),
+        ("update_endpoint", {"EndpointConfigName": "nothing"}, "Could not find endpoint configuration"),
+    ]
+    for operation, params, message in refusals:
+        with pytest.raises(ClientError, match=message):
+            getattr(hosting.sagemaker, operation)(EndpointName="taken", **params)
+    for operation in ("describe_endpoint", "delete_endpoint"):
+        with pytest.raises(ClientError, match=f'Could not find endpoint "{ARN}nothing"'):
+            getattr(hosting.sagemaker, operation)(EndpointName="nothing")
+    hosting.sagemaker.delete_model(ModelName="taken")
+    hosting.sagemaker.delete_endpoint_config(EndpointConfigName="taken")
+    assert hosting.invoke("taken", b"x") == b"x"
+
+
+@pytest.mark.parametrize(
+    ("deployment", "message"),
+    [
+        (
+            {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": {"Type": "CANARY", "WaitIntervalInSeconds": 60}}},
+            "all traffic at once, not CANARY",
+        ),
+        (
+            {
+                "RollingUpdatePolicy": {
+                    "MaximumBatchSize": {"Type": "INSTANCE_COUNT", "Value": 1},
+                    "WaitIntervalInSeconds": 60,
+                }
+            },
+            "rolling updates",
+        ),
+    ],
+)
+def test_deployments_that_the_engine_lacks_are_refused(hosting: Any, deployment: dict[str, Any], message: str) -> None:
+    """The refusal names the member and the feature, and nothing is created."""
+    with pytest.raises(ClientError, match=message):
+        hosting.sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="c", DeploymentConfig=deployment)
+    assert hosting.sagemaker.list_endpoints()["Endpoints"] == []
+
+
+def test_another_process_invokes_and_deletes_an_endpoint(hosting: Any) -> None:
+    """Endpoints outlive the session that made them: they are in the folder."""
+    from processing import LocalSession
+
+    hosting.deploy("shared-by-all", VERSION="1")
+    other = LocalSession(hosting.home).boto_session
+    runtime: Any = other.client("sagemaker-runtime")
+    answer = runtime.invoke_endpoint(EndpointName="shared-by-all", Body=b"env AWS_ENDPOINT_URL")
+    assert answer["Body"].read().startswith(b"http://127.0.0.1:")
+    assert json.loads(hosting.invoke("shared-by-all", b"model")) == []
+    sagemaker: Any = other.client("sagemaker")
+    sagemaker.delete_endpoint(EndpointName="shared-by-all")
+    hosting.until(lambda: not hosting.exists("shared-by-all"))
