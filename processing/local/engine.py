@@ -42,6 +42,7 @@ _HANDLERS = {
     "sqs": ("processing.local.handlers.sqs", "SqsHandler"),
     "cloudwatch": ("processing.local.handlers.cloudwatch", "CloudWatchHandler"),
     "resourcegroupstaggingapi": ("processing.local.handlers.tagging", "TaggingHandler"),
+    "sagemaker-runtime": ("processing.local.handlers.runtime", "RuntimeHandler"),
 }
 _REMOTE_S3 = ("processing.local.handlers.remote_s3", "RemoteS3Handler")
 _VALIDATION_ERRORS = {
