@@ -106,4 +106,40 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
         "values in state-change events",
         "as Describe answers them; in AWS's only example some enums of the inputs are in capitals",
     ),
+    Assumption(
+        "instances of a variant",
+        "each variant has one program, whatever its number of instances; Describe answers the number that was asked",
+    ),
+    Assumption(
+        "health of a variant",
+        "GET /ping until it answers 200, within ContainerStartupHealthCheckTimeoutInSeconds or 480 seconds; afterwards "
+        "the program is not pinged again",
+    ),
+    Assumption(
+        "program that ends",
+        "before it was healthy, the endpoint fails at once; afterwards the program starts again, and invocations wait",
+    ),
+    Assumption(
+        "update that fails",
+        "the endpoint is Failed with the reason, its former variants still serve, and it can only be deleted",
+    ),
+    Assumption("network of an endpoint", "its own: the program reaches the engine and itself, and nothing else"),
+    Assumption(
+        "lines of a transform job",
+        "MultiRecord sends lines with their newlines, SingleRecord without; blank lines are records",
+    ),
+    Assumption(
+        "RecordIO in a transform job",
+        "records are sent with their heads; SingleRecord leaves out the zeros after the last byte",
+    ),
+    Assumption("AssembleWith Line", "a newline after each answer that does not end with one"),
+    Assumption("names of transform outputs", "S3OutputPath, the name of the input as for input files, and `.out`"),
+    Assumption(
+        "failing object of a transform job",
+        "the other objects go on; the job fails with the reason of the first, and its log has a line for each",
+    ),
+    Assumption(
+        "retries of a transform job", "after 5xx, a broken connection and a time-out, 0.05 seconds later and on"
+    ),
+    Assumption("asynchronous invocations at a time", "4, unless MaxConcurrentInvocationsPerInstance is set"),
 )

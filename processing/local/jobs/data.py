@@ -188,13 +188,13 @@ class HostData:
             bind = _bind_input(file_path(item["S3Uri"]), item["LocalPath"])
             if not shares_place(item, (*self._inputs, *self._outputs)):
                 return [bind]
-        for source in self._sources(item, may_be_empty=whole or bool(item.get("MayBeEmpty"))):
+        for source in self.sources(item, may_be_empty=whole or bool(item.get("MayBeEmpty"))):
             self._check()
             self._copy(source, local)
         return []
 
     def _stream(self, item: Mapping[str, Any]) -> PipeInput:
-        sources = [source for source in self._sources(item) if source.name and not source.name.endswith("/")]
+        sources = [source for source in self.sources(item) if source.name and not source.name.endswith("/")]
         if item["S3DataType"] == "S3Prefix":
             sources.sort(key=lambda source: source.place.encode("utf-8", "surrogateescape"))
         path = contract.resolve_path(self._ml_root, item["LocalPath"])
@@ -203,7 +203,7 @@ class HostData:
     def _sharded(self, item: Mapping[str, Any]) -> bool:
         return item.get("S3DataDistributionType") == "ShardedByS3Key" and self._count > 1
 
-    def _sources(self, item: Mapping[str, Any], *, may_be_empty: bool = False) -> list[InputFile]:
+    def sources(self, item: Mapping[str, Any], *, may_be_empty: bool = False) -> list[InputFile]:
         """Return this host's share of an input."""
         uri = item["S3Uri"]
         if item["S3DataType"] == "ManifestFile":

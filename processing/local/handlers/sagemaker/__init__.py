@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from processing.local.handlers.sagemaker.endpoint_configs import EndpointConfigOperations
+from processing.local.handlers.sagemaker.endpoints import EndpointOperations
 from processing.local.handlers.sagemaker.models import ModelOperations
 from processing.local.handlers.sagemaker.processing_jobs import ProcessingJobOperations
 from processing.local.handlers.sagemaker.tags import TagOperations
 from processing.local.handlers.sagemaker.training_jobs import TrainingJobOperations
+from processing.local.handlers.sagemaker.transform_jobs import TransformJobOperations
 
 if TYPE_CHECKING:
     from processing.local.context import EngineContext
@@ -22,7 +24,7 @@ __all__ = ["SageMakerHandler"]
 
 
 class SageMakerHandler:
-    """Handler for jobs, models, endpoint configurations and tags.
+    """Handler for jobs, models, endpoint configurations, endpoints and tags.
 
     Args:
         engine: the engine of this handler.
@@ -37,6 +39,8 @@ class SageMakerHandler:
             TrainingJobOperations,
             ModelOperations,
             EndpointConfigOperations,
+            EndpointOperations,
+            TransformJobOperations,
             TagOperations,
         )
         self.operations: dict[str, Operation] = {
