@@ -154,6 +154,7 @@ def test_the_engine_s_operations_are_listed(tmp_path: Path) -> None:
     text = (ROOT / "docs/reference/engine.md").read_text(encoding="utf-8")
     services = {
         "SageMaker": "sagemaker",
+        "SageMaker Runtime": "sagemaker-runtime",
         "S3": "s3",
         "CloudWatch Logs": "logs",
         "CloudWatch": "cloudwatch",

@@ -1,0 +1,228 @@
+"""kill -9 at random moments: afterwards endpoints and transform jobs are right, and nothing is left over.
+
+The moments come from a seed. `PROCESSING_TEST_HOSTING_KILLS=40` kills each kind of process that often, and
+`PROCESSING_TEST_SEED=7` at other moments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds its victims in /proc")
+
+KILLS = int(os.environ.get("PROCESSING_TEST_HOSTING_KILLS", "2"))
+SEED = int(os.environ.get("PROCESSING_TEST_SEED", "1"))
+KINDS = ("supervisor", "relay", "program", "wrapper")
+CLIENT = (
+    "import sys, processing\n"
+    "runtime = processing.LocalSession(sys.argv[1]).boto_session.client('sagemaker-runtime')\n"
+    "while True:\n"
+    "    runtime.invoke_endpoint(EndpointName='e', Body=b'x' * 100_000)['Body'].read()\n"
+    "    print('answered', flush=True)\n"
+)
+SERVED = (
+    "import boto3, sys, threading, processing\n"
+    "from processing.local.transports.server import Server\n"
+    "with Server(processing.LocalSession(sys.argv[1]).engine) as server:\n"
+    "    keys = server.environment()\n"
+    "    runtime = boto3.client('sagemaker-runtime', endpoint_url=server.endpoint, region_name='us-east-1',\n"
+    "        aws_access_key_id=keys['AWS_ACCESS_KEY_ID'], aws_secret_access_key=keys['AWS_SECRET_ACCESS_KEY'])\n"
+    "    while True:\n"
+    "        runtime.invoke_endpoint(EndpointName='e', Body=b'x' * 100_000)['Body'].read()\n"
+    "        print('answered', flush=True)\n"
+)
+
+
+class Process(NamedTuple):
+    """A process of an engine's folder."""
+
+    pid: int
+    kind: str
+
+
+def processes(home: Path) -> list[Process]:
+    """The processes that serve for a folder: supervisors, and what runs in their sandboxes."""
+    found = []
+    mark = os.fsencode(home)
+    for place in Path("/proc").glob("[1-9]*"):
+        with contextlib.suppress(OSError):
+            words = (place / "cmdline").read_bytes().split(b"\0")
+            environment = (place / "environ").read_bytes()
+            state = (place / "stat").read_bytes().rpartition(b")")[2].split()[0]
+            if state == b"Z":
+                continue
+            if any(b"processing.local.hosting.supervisor" in word for word in words) and mark in words:
+                found.append(Process(int(place.name), "supervisor"))
+            elif mark + b"/jobs/" in environment:
+                found.append(Process(int(place.name), _kind(words)))
+    return found
+
+
+def _kind(words: list[bytes]) -> str:
+    if words[1:2] == [b"-m"]:
+        return "program"
+    return "relay" if words[3:4] and words[3].endswith(b"relay.py") else "wrapper"
+
+
+def kill(home: Path, kind: str) -> bool:
+    """Kill one process of a kind, and return whether there was one."""
+    victims = [process for process in processes(home) if process.kind == kind]
+    for victim in victims[:1]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim.pid, signal.SIGKILL)
+    return bool(victims)
+
+
+def check_nothing_is_left(hosting: Any) -> None:
+    """Wait until no process is left, and check that no folder and no row of the store is."""
+    hosting.until(lambda: not processes(hosting.home))
+    hosting.sagemaker.list_processing_jobs()  # removes what killed processes left
+    assert list((hosting.home / "jobs").iterdir()) == []
+    with contextlib.closing(sqlite3.connect(hosting.home / "jobs.sqlite3")) as connection:
+        assert connection.execute("SELECT name, status FROM jobs WHERE kind = 'endpoint-host'").fetchall() == []
+        assert connection.execute("SELECT name FROM resources WHERE kind = 'endpoint'").fetchall() == []
+
+
+@contextlib.contextmanager
+def load(hosting: Any) -> Iterator[list[bytes]]:
+    """Invoke the endpoint `e` in threads, and give the answers."""
+    answers: list[bytes] = []
+    stopped = threading.Event()
+
+    def invoke() -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(ClientError, BotoCoreError):
+                answers.append(hosting.invoke("e", b"version"))
+
+    threads = [threading.Thread(target=invoke) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_endpoint_serves_again_after_a_kill(hosting: Any, kind: str) -> None:
+    """Whatever dies under load, the endpoint is in service, its next answers are right, and its end leaves nothing."""
+    moments = random.Random(SEED)
+    hosting.deploy("e", VERSION="1")
+    with load(hosting) as answers:
+        for _ in range(KILLS):
+            time.sleep(moments.uniform(0, 0.3))
+            hosting.until(lambda: kill(hosting.home, kind))
+            before = len(answers)
+            hosting.until(lambda before=before: len(answers) > before + 2)
+            assert hosting.describe("e")["EndpointStatus"] == "InService"
+    assert set(answers) == {b"1"}
+    hosting.delete("e")
+    check_nothing_is_left(hosting)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_endpoint_settles_after_a_kill_in_a_change(hosting: Any, kind: str) -> None:
+    """A kill within a creation, an update or a deletion ends in service, in a failure with a reason, or in its end."""
+    moments = random.Random(SEED)
+    hosting.config("first", hosting.model("first", VERSION="1"))
+    hosting.config("second", hosting.model("second", VERSION="2"))
+    for _ in range(KILLS):
+        hosting.sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="first")
+        time.sleep(moments.uniform(0, 0.4))
+        kill(hosting.home, kind)
+        status = _settled(hosting)
+        if status == "InService":
+            hosting.sagemaker.update_endpoint(EndpointName="e", EndpointConfigName="second")
+            time.sleep(moments.uniform(0, 0.4))
+            kill(hosting.home, kind)
+            _settled(hosting)
+            assert hosting.invoke("e", b"version") in {b"1", b"2"}
+        hosting.sagemaker.delete_endpoint(EndpointName="e")
+        kill(hosting.home, kind)
+        hosting.until(lambda: not hosting.exists("e"))
+        check_nothing_is_left(hosting)
+
+
+def _settled(hosting: Any) -> str:
+    described = hosting.settled("e")
+    status: str = described["EndpointStatus"]
+    assert status in {"InService", "Failed"}
+    assert (status == "Failed") == bool(described.get("FailureReason"))
+    return status
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_a_killed_caller_holds_nothing(hosting: Any, who: str) -> None:
+    """After a client or a server is killed within an invocation, the endpoint is updated and deleted without delay."""
+    moments = random.Random(SEED)
+    hosting.deploy("e", VERSION="1")
+    for _ in range(KILLS):
+        with _caller(hosting, who) as caller:
+            time.sleep(moments.uniform(0, 0.1))
+            caller.kill()
+        assert hosting.invoke("e", b"version") == b"1"
+    began = time.monotonic()
+    hosting.delete("e")
+    assert time.monotonic() - began < 30  # far below the time that a held lease would take
+    check_nothing_is_left(hosting)
+
+
+@contextlib.contextmanager
+def _caller(hosting: Any, who: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that invokes the endpoint `e` again and again, or one that serves such a process."""
+    with contextlib.ExitStack() as stack:
+        program = CLIENT if who == "client" else SERVED
+        command = [sys.executable, "-c", program, str(hosting.home)]
+        process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"answered\n", process.stderr and process.stderr.read()
+        yield process
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_transform_job_ends_after_a_kill(hosting: Any, kind: str) -> None:
+    """A job one of whose processes dies is Failed with a reason, or was done, and leaves nothing."""
+    moments = random.Random(SEED)
+    hosting.model("m")
+    content = b"".join(b"sleep 0.001\n" for _ in range(300))
+    hosting.s3.put_object(Bucket="data", Key="in/a", Body=content)
+    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://data/in/"}}
+    for number in range(KILLS):
+        hosting.sagemaker.create_transform_job(
+            TransformJobName=f"t{number}",
+            ModelName="m",
+            BatchStrategy="SingleRecord",
+            TransformInput={"DataSource": source, "SplitType": "Line"},
+            TransformOutput={"S3OutputPath": "s3://data/out"},
+            TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+        )
+        time.sleep(moments.uniform(0, 0.8))
+        kill(hosting.home, kind)
+
+        def status(name: str = f"t{number}") -> dict[str, Any]:
+            described: dict[str, Any] = hosting.sagemaker.describe_transform_job(TransformJobName=name)
+            return described
+
+        hosting.until(lambda status=status: status()["TransformJobStatus"] != "InProgress")
+        described = status()
+        assert described["TransformJobStatus"] in {"Completed", "Failed"}
+        assert (described["TransformJobStatus"] == "Failed") == bool(described.get("FailureReason"))
+        check_nothing_is_left(hosting)
