@@ -27,6 +27,7 @@ BENCHMARKS = (
     "large_file",
     "remote_serialization",
     "local_jobs",
+    "hosting",
     "many_jobs",
     "http_objects",
     "log_pages",

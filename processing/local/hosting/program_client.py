@@ -7,7 +7,7 @@ import http.client
 import select
 import socket
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from processing.container.relay import PORT
 from processing.local.hosting.broker import receive_connection, socket_path
@@ -23,6 +23,8 @@ INVOCATION_SECONDS = 60.0
 STREAM_SECONDS = 480.0
 """The time in which a program has to end a streamed answer, as on AWS."""
 _CHUNK = 1 << 18
+_SMALL = 1 << 16
+"""The bytes of a request that is sent at once."""
 _PAUSE = 0.01
 """The seconds between two attempts to connect to a program that is ending."""
 _QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
@@ -160,6 +162,28 @@ def _left(deadline: float) -> float:
     return left
 
 
+class _Requests(http.client.HTTPConnection):
+    """A connection that sends head and body of a small request at once, so that the program wakes up once."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__("localhost", PORT)
+        self.sock = connection
+        self.auto_open = 0
+        self._parts: list[bytes] = []
+
+    def send(self, data: Any) -> None:
+        """Keep a part of the request."""
+        self._parts.append(data)
+
+    def flush(self) -> None:
+        """Send the request."""
+        parts, self._parts = self._parts, []
+        if sum(map(len, parts)) <= _SMALL:
+            parts = [b"".join(parts)]
+        for part in parts:
+            self.sock.sendall(part)
+
+
 class ProgramConnection:
     """A connection to a program, for one call after another.
 
@@ -173,9 +197,7 @@ class ProgramConnection:
     def __init__(self, connection: socket.socket) -> None:
         self.reused = False
         self._socket = connection
-        self._http = http.client.HTTPConnection("localhost", PORT)
-        self._http.sock = connection
-        self._http.auto_open = 0
+        self._http = _Requests(connection)
 
     def is_idle(self) -> bool:
         """Return whether the connection waits for a request: the program has neither closed it nor sent anything."""
@@ -247,9 +269,10 @@ class ProgramConnection:
 
     def _send(self, call: Call, deadline: float) -> http.client.HTTPResponse:
         self._socket.settimeout(_left(deadline))
+        self._http.request(call.method, call.path, call.body or None, dict(call.headers))
         # A program may answer before it has read the whole request, and close the connection.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._http.request(call.method, call.path, call.body or None, dict(call.headers))
+            self._http.flush()
         if _QUICK_ACK is not None:
             # A program that writes its answer in two pieces would wait 40 ms between them for our acknowledgement.
             self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
