@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from processing.testing.clock import VirtualClock as VirtualClock
     from processing.testing.cloudwatch import ScriptedLine as ScriptedLine
     from processing.testing.cloudwatch import ScriptedLogs as ScriptedLogs
+    from processing.testing.endpoints import EndpointMaker as EndpointMaker
     from processing.testing.faults import Fault as Fault
     from processing.testing.faults import FaultInjector as FaultInjector
     from processing.testing.faults import FaultKind as FaultKind
@@ -30,6 +31,7 @@ _NAMES_OF = {
     "processing.local.transports.in_process": ("Transport",),
     "processing.testing.clock": ("VirtualClock",),
     "processing.testing.cloudwatch": ("ScriptedLine", "ScriptedLogs"),
+    "processing.testing.endpoints": ("EndpointMaker",),
     "processing.testing.faults": ("Fault", "FaultInjector", "FaultKind"),
     "processing.testing.jobs": ("Life", "SimulatedJobs", "SimulatedLine"),
     "processing.testing.proxy": ("FaultProxy", "FaultyEndpoint"),

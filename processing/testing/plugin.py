@@ -9,17 +9,17 @@ pytest_plugins = ["processing.testing.plugin"]
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from processing.local.session import LocalSession
     from processing.testing.clock import VirtualClock
+    from processing.testing.endpoints import EndpointMaker
     from processing.testing.faults import FaultInjector
     from processing.testing.proxy import FaultyEndpoint
     from processing.testing.simulation import SimulatedAws
@@ -42,23 +42,45 @@ def processing_faults(processing_clock: VirtualClock) -> FaultInjector:
 
 
 @pytest.fixture
-def processing_session(tmp_path: Path, processing_faults: FaultInjector) -> Iterator[LocalSession]:
+def processing_programs() -> Mapping[str, str]:
+    """The modules that stand in for images in `processing_session`, by patterns of image URIs; none by default.
+
+    Define a fixture of this name in your own `conftest.py` or test module to train and host models with your programs.
+    """
+    return {}
+
+
+@pytest.fixture
+def processing_session(
+    tmp_path: Path, processing_faults: FaultInjector, processing_programs: Mapping[str, str]
+) -> Iterator[LocalSession]:
     """A session on an embedded engine for the test alone, with short waits.
 
-    Jobs really run, in real time. Jobs that still run at the end of the test are stopped.
+    Jobs and endpoints really run, in real time. At the end of the test, jobs that still run are stopped, and endpoints
+    are deleted.
     """
     from processing.aws.retry import RetryPolicy
     from processing.local.session import LocalSession
+    from processing.testing.endpoints import stop_all
 
     session = LocalSession(
         tmp_path / "processing-engine",
         tick=0.01,
         grace=1.0,
+        programs=processing_programs,
         retry_policy=RetryPolicy(base=0.001, cap=0.01),
         transport=processing_faults.wrap,
     )
     yield session
-    _stop_all(session)
+    stop_all(session)
+
+
+@pytest.fixture
+def processing_endpoints(processing_session: LocalSession) -> EndpointMaker:
+    """A maker of endpoints on `processing_session`."""
+    from processing.testing.endpoints import EndpointMaker
+
+    return EndpointMaker(processing_session)
 
 
 @pytest.fixture
@@ -79,15 +101,3 @@ def processing_fault_proxy(
 
     with Server(processing_session.engine) as server, FaultProxy(processing_faults, server.endpoint) as proxy:
         yield FaultyEndpoint(proxy.endpoint, {**server.environment(), "AWS_ENDPOINT_URL": proxy.endpoint})
-
-
-def _stop_all(session: LocalSession) -> None:
-    """Stop the running jobs. The calls go to the engine directly, without the test's faults."""
-    from processing.local.errors import ApiError
-
-    handle = session.engine.handle
-    running = {"StatusEquals": "InProgress"}
-    while jobs := handle("sagemaker", "ListProcessingJobs", running)["ProcessingJobSummaries"]:
-        for job in jobs:
-            with contextlib.suppress(ApiError):  # the job has ended meanwhile
-                handle("sagemaker", "StopProcessingJob", {"ProcessingJobName": job["ProcessingJobName"]})

@@ -33,7 +33,8 @@ _THROTTLED = _ErrorSpec("ThrottlingException", "Rate exceeded", 400)
 _SKEW = "Signature expired: the time of the request differs too much from the current time."
 _EXPIRED = "The security token included in the request is expired"
 
-# The refusals by kind of fault: in JSON, in the query protocol (STS and IAM), and in REST-XML (S3).
+# The refusals by kind of fault: in JSON and REST-JSON (SageMaker Runtime), in the query protocol (STS and IAM), and in
+# REST-XML (S3).
 _REFUSALS: Final[Mapping[str, tuple[_ErrorSpec, _ErrorSpec, _ErrorSpec]]] = {
     "throttle": (_THROTTLED, _THROTTLED, _ErrorSpec("SlowDown", "Please reduce your request rate.", 503)),
     "error500": (_500, _500, _500),
@@ -54,7 +55,7 @@ _REFUSALS: Final[Mapping[str, tuple[_ErrorSpec, _ErrorSpec, _ErrorSpec]]] = {
         _ErrorSpec("RequestTimeTooSkewed", _SKEW, 403),
     ),
 }
-_COLUMNS: Final = {"json": 0, "query": 1, "rest-xml": 2}
+_COLUMNS: Final = {"json": 0, "rest-json": 0, "query": 1, "rest-xml": 2}
 
 
 def is_refusal(kind: str) -> bool:
@@ -78,6 +79,9 @@ def refusal(kind: str, request: RequestLike, now: float | None) -> HttpResponse:
     if protocol == "json":
         body = f'{{"__type":"{code}","message":"{message}"}}'
         return HttpResponse(status, {"Content-Type": "application/x-amz-json-1.1", **date}, body.encode())
+    if protocol == "rest-json":
+        headers = {"Content-Type": "application/json", "x-amzn-ErrorType": code, **date}
+        return HttpResponse(status, headers, f'{{"Message":"{message}"}}'.encode())
     error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
     whole = f"<ErrorResponse>{error}<RequestId>1</RequestId></ErrorResponse>" if protocol == "query" else error
     xml = f'<?xml version="1.0" encoding="UTF-8"?>{whole}'

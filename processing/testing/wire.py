@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from processing._validation import FUNCTION, MAPPING, require, with_methods
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.local.errors import ApiError
-from processing.local.protocols import codec
+from processing.local.protocols import codec, rest_json
 from processing.local.protocols.message import Request
 from processing.local.transports.in_process import Transport
 
@@ -194,11 +194,24 @@ class RequestLike(Protocol):
         """The body. It is read only if the Content-Type is a form's."""
 
 
-def protocol_of(request: RequestLike) -> Literal["json", "query", "rest-xml"]:
-    """Return the protocol of a request: SageMaker's and Logs', STS's and IAM's, or S3's."""
+def protocol_of(request: RequestLike) -> Literal["json", "query", "rest-xml", "rest-json"]:
+    """Return the protocol of a request: SageMaker's and Logs', STS's and IAM's, S3's, or SageMaker Runtime's."""
     if "X-Amz-Target" in request.headers:
         return "json"
+    if _is_invocation(request):
+        return "rest-json"
     return "query" if "form-urlencoded" in _text(request.headers.get("Content-Type")) else "rest-xml"
+
+
+def _is_invocation(request: RequestLike) -> bool:
+    """Return whether a request is for SageMaker Runtime. Its body has any content type, and is not read."""
+    if "/endpoints/" not in request.url:
+        return False
+    try:
+        service, _ = codec.identify(Request.from_url(request.method, request.url, request.headers, b""))
+    except ApiError:
+        return False
+    return service == rest_json.SERVICE
 
 
 def operation_of(request: RequestLike) -> str:

@@ -31,6 +31,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 import processing
 from processing import ScriptProcessor
 from processing.testing.simulation import SimulatedLine
@@ -57,6 +59,27 @@ def test_what_was_left_running_is_stopped(request):
     assert request.config.left.status in {"Stopping", "Stopped"}
 
 
+@pytest.fixture
+def processing_programs():
+    return {"mine:*": "served"}
+
+
+def test_endpoints(processing_session, processing_endpoints, processing_faults):
+    name = processing_endpoints("mine", image="mine:1", model={"greeting.txt": b"hello "})
+    runtime = processing_session.client("sagemaker-runtime")
+    processing_faults.on("InvokeEndpoint", "throttle").on("InvokeEndpoint", "reset_after")
+    for code in ("ThrottlingException", "ConnectionClosedError"):
+        with pytest.raises(Exception, match=code if code[0] == "T" else "Connection was closed"):
+            runtime.invoke_endpoint(EndpointName=name, Body=b"lost")
+    answer = runtime.invoke_endpoint(EndpointName=name, Body=b"you")
+    assert answer["Body"].read() == b"hello you"
+
+
+def test_a_program_that_cannot_serve(processing_endpoints):
+    with pytest.raises(processing.exceptions.ConfigurationError, match="endpoint broken failed.*exit code 9"):
+        processing_endpoints("broken", image="mine:1", environment={"BROKEN": "1"})
+
+
 def test_simulation(processing_aws, processing_clock, processing_faults):
     processing_aws.add_job("clean", ends=3600, lines=[SimulatedLine(10, "hello")])
     processing_faults.on("*", "hang", skip=1)
@@ -78,10 +101,36 @@ def test_proxy(processing_fault_proxy, processing_faults):
 """
 
 
+SERVED = """
+import os
+import pathlib
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def do_POST(self):
+        self.send_response(200)
+        self.end_headers()
+        greeting = pathlib.Path("/opt/ml/model/greeting.txt").read_bytes()
+        self.wfile.write(greeting + self.rfile.read(int(self.headers["Content-Length"])))
+
+
+if "BROKEN" in os.environ:
+    sys.exit(9)
+HTTPServer(("", 8080), Handler).serve_forever()
+"""
+
+
 def test_the_fixtures_work_in_tests_of_others(tmp_path: Path) -> None:
     """Each fixture works without the packages of any extra."""
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_mine.py").write_text(TESTS)
+    (tmp_path / "served.py").write_text(SERVED)
     environment = {
         **os.environ,
         "PYTHONPATH": str(Path(processing.__file__).parent.parent),
@@ -89,4 +138,4 @@ def test_the_fixtures_work_in_tests_of_others(tmp_path: Path) -> None:
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "--rootdir", ".", "."]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "5 passed" in done.stdout, done.stdout + done.stderr
+    assert "7 passed" in done.stdout, done.stdout + done.stderr
