@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 CLIENTS = Path(os.environ.get("PROCESSING_TEST_CLIENTS", ".venv-clients")).absolute()
+HELPERS = Path(__file__).parents[1] / "helpers"
 DEADLINE = 120
 """Seconds after which a client that has not ended has failed."""
 
@@ -78,7 +79,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Serve an engine as a user does, and stop it with SIGTERM."""
     home = tmp_path_factory.mktemp("served") / "engine"
     command = [sys.executable, "-m", "processing.local", "serve", "--home", str(home), "--tick", "0.02", "--grace", "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    command += ["--program", "hosted:*=answering_program"]
+    helpers = os.pathsep.join([str(HELPERS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    variables = {**os.environ, "PYTHONPATH": helpers}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables) as server:
         assert server.stdout is not None
         environment = {"PATH": os.environ["PATH"]}
         while "no_proxy" not in environment:  # the last of them
@@ -93,8 +97,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def foreign(request: pytest.FixtureRequest, served: Served, tmp_path: Path) -> Client:
-    """The client that the test module names as CLIENT."""
-    name: str = request.module.CLIENT
+    """The client that the test names as its parameter, or the module as CLIENT."""
+    name: str = request.param if hasattr(request, "param") else request.module.CLIENT
     if not (CLIENTS / name / "installed").exists():
         pytest.skip(f"{name} is not installed: ./scripts/test --all does it")
     return Client(name, served, tmp_path)

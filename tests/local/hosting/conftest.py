@@ -144,6 +144,14 @@ def hosting(tmp_path: Path) -> Iterator[Hosting]:
     made.close()
 
 
+@pytest.fixture
+def without_networks(tmp_path: Path) -> Iterator[Hosting]:
+    """An engine whose programs share this machine's network."""
+    made = Hosting(tmp_path / "engine", sandbox="rewriting")
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosting]:
     """An engine with the endpoint `shared`, for tests that leave it as it is."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError, WaiterError
 
+from processing.local.hosting.networks import port_in_use
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -258,3 +260,25 @@ def test_another_process_invokes_and_deletes_an_endpoint(hosting: Any) -> None:
     sagemaker: Any = other.client("sagemaker")
     sagemaker.delete_endpoint(EndpointName="shared-by-all")
     hosting.until(lambda: not hosting.exists("shared-by-all"))
+
+
+def test_without_networks_one_program_serves_at_a_time(without_networks: Any) -> None:
+    """A second endpoint, a second variant, an update and a transform job are refused, and the error says why."""
+    alone = without_networks
+    alone.config("two", alone.model("first", VERSION="1"), alone.model("second"))
+    with pytest.raises(ClientError, match="another variant of this endpoint"):
+        alone.sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="two")
+    alone.config("one", "first")
+    if port_in_use():  # by a program of this machine
+        with pytest.raises(ClientError, match="a program of this machine"):
+            alone.sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="one")
+        return
+    alone.sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="one")
+    assert alone.settled("e")["EndpointStatus"] == "InService"
+    assert alone.invoke("e", b"version") == b"1"
+    message = "every program serves at port 8080: one at a time. It is in use by the endpoint e"
+    with pytest.raises(ClientError, match=message):
+        alone.sagemaker.create_endpoint(EndpointName="f", EndpointConfigName="one")
+    with pytest.raises(ClientError, match=message):
+        alone.sagemaker.update_endpoint(EndpointName="e", EndpointConfigName="one")
+    alone.delete("e")
