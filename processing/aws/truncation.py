@@ -51,6 +51,7 @@ _ALWAYS_RETURNED: Final[Mapping[str, tuple[str, ...]]] = {
     "CompleteMultipartUpload": ("ETag",),
     "CopyObject": ("CopyObjectResult",),
     "CreateMultipartUpload": ("UploadId",),
+    "CreateQueue": ("QueueUrl",),
     "DescribeLogStreams": ("logStreams",),
     "FilterLogEvents": ("events",),
     "GetCallerIdentity": ("Account", "Arn"),
@@ -66,10 +67,11 @@ _ALWAYS_RETURNED: Final[Mapping[str, tuple[str, ...]]] = {
 
 # The members that callers use, of those that the service model requires. A stand-in for AWS, such as moto, may omit the
 # others. A truncated body is not JSON, and botocore then parses no member at all, so one member proves the whole.
-# Services omit the members of DeleteMessageBatch if they are empty.
+# Services omit the members of an answer to a batch of messages if they are empty.
 _USED: Final[Mapping[str, tuple[str, ...]]] = {
     "DeleteMessageBatch": (),
     "DescribeProcessingJob": ("ProcessingJobStatus",),
+    "SendMessageBatch": (),
 }
 
 

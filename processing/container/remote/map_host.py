@@ -32,7 +32,7 @@ def main(places: Any, manifest: Dict[str, Any], _folder: str) -> None:
         manifest: the verified manifest. Its member `map` has the fields of `Limits`.
         _folder: the folder of the unpacked bundle.
     """
-    host, number, count = _read_hosts(places.resources)
+    host, number, count = read_hosts(places.resources)
     writer = SegmentWriter(os.path.join(places.result, host), host, emit)  # noqa: PTH118 - a host uses no pathlib
     with tempfile.TemporaryDirectory() as folder:
         share = _Share(CallsReader(places.call, manifest["start"]), writer, Limits(**manifest["map"]), folder)
@@ -133,7 +133,7 @@ def write_message(path: str, text: str) -> None:
         file.write(text)
 
 
-def _read_hosts(path: str) -> Tuple[str, int, int]:
+def read_hosts(path: str) -> Tuple[str, int, int]:
     """Return the name of this host, its position, and the number of hosts."""
     with open(path, encoding="utf-8") as file:  # noqa: PTH123 - as above
         resources = json.load(file)

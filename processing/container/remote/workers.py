@@ -68,6 +68,7 @@ class Outcome(NamedTuple):
         data: the packed value or exception; for `TIMEOUT` and `KILLED` JSON with `message` and `exit_code`.
         path: a file with the data in place of `data`; None otherwise. The receiver removes it.
         attempts: how often the call was started.
+        seconds: the time that it took; 0 if its worker did not end it.
     """
 
     call: int
@@ -75,6 +76,7 @@ class Outcome(NamedTuple):
     data: bytes
     path: Optional[str]
     attempts: int
+    seconds: float = 0.0
 
 
 class Workers:
@@ -106,6 +108,7 @@ class Workers:
         self._load_error: Optional[Tuple[int, bytes]] = None
         self._seconds: Optional[float] = None
         self._memory_kills = out_of_memory_kills()
+        self._watched: List[int] = []
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -131,11 +134,16 @@ class Workers:
         self._waiting.append((call, task))
 
     def watch(self, descriptor: int) -> None:
-        """Let `step` return as soon as another file descriptor can be read."""
+        """Let `step` return as soon as another file descriptor can be read. Workers do not keep it open."""
+        self._watched.append(descriptor)
         self._selector.register(descriptor, selectors.EVENT_READ)
 
-    def step(self, seconds: Optional[float]) -> None:
-        """Start what can be started, and deliver the outcomes that arrive within some seconds; None for any time."""
+    def step(self, seconds: Optional[float]) -> bool:
+        """Start what can be started, and deliver the outcomes that arrive within some seconds; None for any time.
+
+        Returns:
+            True if a watched file descriptor can be read.
+        """
         self._start_workers()
         self._give_calls()
         ready = {key.fd for key, _ in self._selector.select(self._patience(seconds))}
@@ -151,6 +159,7 @@ class Workers:
             if closed or (child_ended and worker.has_ended()):
                 self._bury(worker)
         self._end_late_calls()
+        return not ready.isdisjoint(self._watched)
 
     def close(self) -> None:
         """Kill all workers. Calls without an outcome get none."""
@@ -171,7 +180,7 @@ class Workers:
         chunks = -(-len(self._waiting) // (self._limits.chunksize or 1))
         wanted = min(self.count - len(self._workers), chunks - free)
         for _ in range(wanted):
-            close = [self._wake_read, self._wake_write, self._selector_descriptor()]
+            close = [self._wake_read, self._wake_write, self._selector_descriptor(), *self._watched]
             close += [worker.connection.fileno() for worker in self._workers]
             worker = Worker(self._load, self._folder, self._threads, close)
             self._workers.append(worker)
@@ -233,7 +242,8 @@ class Workers:
                 os.unlink(path)  # noqa: PTH108 - a host uses os throughout
             self._repeat(frame.call)
         else:
-            self._finish(frame.call, frame.outcome, b"" if path is not None else frame.data, path)
+            data = b"" if path is not None else frame.data
+            self._finish(frame.call, frame.outcome, data, path, frame.seconds)
 
     def _may_retry(self, call: int) -> bool:
         return self._attempts.get(call, 0) <= self._limits.retries
@@ -241,9 +251,9 @@ class Workers:
     def _repeat(self, call: int) -> None:
         self._waiting.append((call, self._tasks[call]))
 
-    def _finish(self, call: int, kind: int, data: bytes, path: Optional[str] = None) -> None:
+    def _finish(self, call: int, kind: int, data: bytes, path: Optional[str] = None, seconds: float = 0.0) -> None:
         del self._tasks[call]
-        self._deliver(Outcome(call, kind, data, path, self._attempts.pop(call, 0)))
+        self._deliver(Outcome(call, kind, data, path, self._attempts.pop(call, 0), seconds))
 
     def _bury(self, worker: Worker) -> None:
         """Handle the end of a worker: its running call is lost, the calls after it go to others."""

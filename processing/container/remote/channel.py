@@ -1,0 +1,299 @@
+"""The process of a pool's host that talks to AWS: calls come from the host's queue, and results go to the owner's.
+
+It is a process of its own because it has threads, and a process with threads must not fork workers. It needs the boto3
+of the image. A message is deleted before its call runs, so a call that is delivered twice never runs twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import importlib
+import json
+import os
+import pickle
+import signal
+import struct
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, NoReturn, Optional, Tuple
+
+if TYPE_CHECKING:
+    import socket
+
+INLINE_BYTES = 150_000
+"""The bytes that travel in a message, so that it is smaller than 256 KiB in base64. Others travel as objects in S3."""
+_WAIT_SECONDS = 20
+"""The longest wait of ReceiveMessage."""
+_BATCH = 10
+_BATCH_BYTES = 256 * 1024
+_HEAD = struct.Struct(">Q")
+_GONE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
+_PAUSE_SECONDS = 1.0
+"""The pause after a failed call to SQS, which boto3 has already repeated."""
+
+CALL, OWNER_LIVES, CLOSE, NO_BOTO3 = "call", "heartbeat", "close", "no boto3"
+"""The kinds of frames to the host: a call, a sign of life of the owner, the end of the pool, a missing package."""
+
+
+class Settings(NamedTuple):
+    """The places of a pool.
+
+    Attributes:
+        calls: the name of the queue of each host's calls.
+        results: the name of the owner's queue.
+        objects: the S3 prefix of large values, without a slash at the end.
+        region: the region of the queues and of the objects.
+        kms_key: the KMS key of large results; None for the bucket's own.
+    """
+
+    calls: List[str]
+    results: str
+    objects: str
+    region: str
+    kms_key: Optional[str]
+
+
+Parts = List[Any]
+"""A packed value: bytes, and paths of files with more of them, in order."""
+
+
+class PoolCall(NamedTuple):
+    """A call as the host gets it.
+
+    Attributes:
+        number: the call's number in its pool.
+        key: the secret that proves that a result is from the receiver of the call.
+        function: the SHA-256 of the packed function.
+        function_parts: the packed function.
+        arguments: the packed arguments.
+        problem: a text if an object of the call is not the one that the message names.
+    """
+
+    number: int
+    key: bytes
+    function: str
+    function_parts: Parts
+    arguments: Parts
+    problem: str
+
+
+def signature(key: bytes, number: int, kind: int, digest: str) -> str:
+    """Return the proof that a result is from the receiver of a call: an HMAC-SHA256 in hexadecimal digits.
+
+    Args:
+        key: the call's secret.
+        number: the call's number.
+        kind: the kind of its outcome.
+        digest: the SHA-256 of the outcome's data.
+    """
+    return hmac.new(key, b"%d %d %s" % (number, kind, digest.encode()), hashlib.sha256).hexdigest()
+
+
+def send_frame(connection: socket.socket, value: Any) -> None:
+    """Send a value to the other process of this host."""
+    data = pickle.dumps(value, protocol=4)
+    connection.sendall(_HEAD.pack(len(data)) + data)
+
+
+class FrameReader:
+    """Reader of values from the other process of this host."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._buffer = bytearray()
+
+    def read(self) -> Tuple[List[Any], bool]:
+        """Wait for bytes; return the values that are whole, and whether the connection is closed."""
+        data = self._connection.recv(1 << 18)
+        self._buffer += data
+        values = []
+        while len(self._buffer) >= _HEAD.size:
+            end = _HEAD.size + _HEAD.unpack_from(self._buffer)[0]
+            if len(self._buffer) < end:
+                break
+            values.append(pickle.loads(self._buffer[_HEAD.size : end]))  # noqa: S301 - from a process of this host
+            del self._buffer[:end]
+        return values, not data
+
+
+def run(connection: socket.socket, settings: Settings, position: int, folder: str) -> NoReturn:
+    """Be the process.
+
+    Args:
+        connection: the connection with the host.
+        settings: the places of the pool.
+        position: the position of this host.
+        folder: an existing folder for objects.
+    """
+    code = 1
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the host decides
+        try:
+            boto3 = importlib.import_module("boto3")
+        except ImportError:
+            send_frame(connection, (NO_BOTO3, None))
+            os._exit(1)
+        channel = _Channel(boto3, connection, settings, folder)
+        threading.Thread(target=channel.send_results, daemon=True).start()
+        channel.receive_calls(settings.calls[position])
+        code = 0
+    except BaseException as error:  # noqa: BLE001 - nothing of the host's program may run here after this
+        print("remote function: the connection of the pool failed: %r" % (error,), file=sys.stderr)  # noqa: T201
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+class _Channel:
+    """The connection of a host with AWS."""
+
+    def __init__(self, boto3: Any, connection: socket.socket, settings: Settings, folder: str) -> None:
+        session = boto3.session.Session(region_name=settings.region)
+        self._sqs = session.client("sqs")
+        self._s3 = session.client("s3")
+        self._connection = connection
+        self._settings = settings
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._objects: Dict[str, str] = {}
+        self._results: Optional[str] = None
+
+    def receive_calls(self, queue: str) -> None:
+        """Pass the messages of a queue to the host until the queue is gone."""
+        url: Optional[str] = None
+        while True:
+            try:
+                url = url or self._sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+                answer = self._sqs.receive_message(
+                    QueueUrl=url, MaxNumberOfMessages=_BATCH, WaitTimeSeconds=_WAIT_SECONDS
+                )
+                messages = answer.get("Messages") or []
+                if messages:
+                    entries = [
+                        {"Id": str(number), "ReceiptHandle": each["ReceiptHandle"]}
+                        for number, each in enumerate(messages)
+                    ]
+                    self._sqs.delete_message_batch(QueueUrl=url, Entries=entries)
+            except Exception as error:  # noqa: BLE001 - botocore's are not importable here
+                if _code(error) in _GONE:
+                    self._pass((CLOSE, None))
+                    return
+                print("remote function: SQS: %s" % (error,), file=sys.stderr)  # noqa: T201
+                time.sleep(_PAUSE_SECONDS)
+                continue
+            for each in messages:
+                self._handle(json.loads(each["Body"]))
+
+    def _take(self, url: str) -> List[Dict[str, Any]]:
+        """Return the next messages of a queue, which have been deleted."""
+        answer = self._sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=_BATCH, WaitTimeSeconds=_WAIT_SECONDS)
+        messages: List[Dict[str, Any]] = answer.get("Messages") or []
+        if messages:
+            handles = [(str(number), each["ReceiptHandle"]) for number, each in enumerate(messages)]
+            entries = [{"Id": number, "ReceiptHandle": handle} for number, handle in handles]
+            self._sqs.delete_message_batch(QueueUrl=url, Entries=entries)
+        return messages
+
+    def _handle(self, message: Dict[str, Any]) -> None:
+        if message["kind"] != CALL:
+            self._pass((message["kind"], None))
+            return
+        problem, values = "", []
+        try:
+            values = [self._parts(message[name]) for name in ("function", "arguments")]
+        except Exception as error:  # noqa: BLE001 - the call has no arguments, whatever the reason
+            problem, values = str(error), [[], []]
+        key = bytes.fromhex(message["key"])
+        self._pass((CALL, PoolCall(message["number"], key, message["sha256"], values[0], values[1], problem)))
+
+    def _parts(self, parts: List[Dict[str, str]]) -> Parts:
+        return [base64.b64decode(part["data"]) if "data" in part else self._object(part["sha256"]) for part in parts]
+
+    def _object(self, digest: str) -> str:
+        """Return a file with the object of a digest, which is loaded once and compared."""
+        if digest not in self._objects:
+            bucket, key = _location(self._settings.objects, digest)
+            path = os.path.join(self._folder, digest)  # noqa: PTH118 - a host uses no pathlib
+            self._s3.download_file(bucket, key, path)
+            if _digest_of(path) != digest:
+                raise ValueError("s3://%s/%s is not the object that the call names" % (bucket, key))
+            self._objects[digest] = path
+        return self._objects[digest]
+
+    def _pass(self, frame: Any) -> None:
+        with self._lock:
+            send_frame(self._connection, frame)
+
+    def send_results(self) -> None:
+        """Send what the host has for the owner, until the host is gone. Then end the process."""
+        reader = FrameReader(self._connection)
+        while True:
+            frames, closed = reader.read()
+            batch: List[str] = []
+            for message, key, data, path in frames:
+                self._complete(message, key, data, path)
+                text = json.dumps(message)
+                if len(batch) == _BATCH or sum(map(len, batch)) + len(text) > _BATCH_BYTES:
+                    self._send(batch)
+                    batch = []
+                batch.append(text)
+            if batch:
+                self._send(batch)
+            if closed:
+                os._exit(0)
+
+    def _send(self, texts: List[str]) -> None:
+        """Send messages to the owner, in one call. The owner ignores what comes again."""
+        entries = [{"Id": str(number), "MessageBody": text} for number, text in enumerate(texts)]
+        while entries:
+            try:
+                self._results = self._results or self._sqs.get_queue_url(QueueName=self._settings.results)["QueueUrl"]
+                answer = self._sqs.send_message_batch(QueueUrl=self._results, Entries=entries)
+                sent = {each["Id"] for each in answer.get("Successful") or ()}
+                entries = [entry for entry in entries if entry["Id"] not in sent]
+                if not entries:
+                    return
+            except Exception as error:  # noqa: BLE001 - as above
+                if _code(error) in _GONE:  # the owner is gone
+                    return
+                print("remote function: SQS: %s" % (error,), file=sys.stderr)  # noqa: T201
+            time.sleep(_PAUSE_SECONDS)
+
+    def _complete(self, message: Dict[str, Any], key: bytes, data: bytes, path: Optional[str]) -> None:
+        """Add the data of a result to its message, or upload them; sign the result."""
+        if "outcome" not in message:
+            return
+        digest = hashlib.sha256(data).hexdigest() if path is None else _digest_of(path)
+        message["sha256"], message["size"] = digest, len(data) if path is None else os.path.getsize(path)  # noqa: PTH202
+        message["signature"] = signature(key, message["number"], message["outcome"], digest)
+        if path is None and len(data) <= INLINE_BYTES:
+            message["data"] = base64.b64encode(data).decode("ascii")
+            return
+        bucket, name = _location(self._settings.objects, digest)
+        extra = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self._settings.kms_key}
+        options = extra if self._settings.kms_key else {}
+        if path is None:
+            self._s3.put_object(Bucket=bucket, Key=name, Body=data, **options)
+        else:
+            self._s3.upload_file(path, bucket, name, ExtraArgs=options)
+            os.unlink(path)  # noqa: PTH108 - as above
+
+
+def _location(prefix: str, digest: str) -> Tuple[str, str]:
+    bucket, _, key = prefix[len("s3://") :].partition("/")
+    return bucket, "%s/%s" % (key, digest)
+
+
+def _digest_of(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:  # noqa: PTH123 - as above
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _code(error: Exception) -> Any:
+    return getattr(error, "response", {}).get("Error", {}).get("Code")

@@ -1,0 +1,266 @@
+"""`RemotePool`: a job that stays warm and takes calls."""
+
+from __future__ import annotations
+
+import atexit
+import collections
+import itertools
+import secrets
+import threading
+import weakref
+from concurrent.futures import Executor, Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
+
+from processing._validation import ITERABLE, SECONDS, integer, require
+from processing.exceptions import ConfigurationError
+from processing.remote_function.call import RemoteCall, complete_settings
+from processing.remote_function.call_record import storage_root
+from processing.remote_function.decorator import RemoteFunction
+from processing.remote_function.pool_job import PoolJob
+from processing.remote_function.pool_messages import PoolCall, PoolValues
+from processing.remote_function.pool_queues import PoolQueues
+from processing.remote_function.settings import RemoteSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from typing_extensions import Unpack
+
+    from processing.job.job import ProcessingJob
+    from processing.remote_function.settings import RemoteOptions
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_PROGRAM: Final = "pool_host"
+_LIFE_SECONDS: Final = 90.0
+"""The time without a sign of life after which a host ends: within two minutes of the owner's death."""
+_LOOK_AHEAD: Final = 4
+"""The calls of a `map` that are submitted beyond those that run, for each worker."""
+_UNKNOWN_WORKERS: Final = 16
+"""The workers of an instance before it has started, for the look-ahead."""
+
+
+class RemotePool(Executor):
+    """A processing job that stays warm: calls start in a fraction of a second, not in minutes.
+
+    The job starts with the first call. It ends after `idle` seconds without a call, when the pool is closed, and within
+    two minutes after this process has ended without closing it. A call after an idle end starts another job. Use the
+    pool as a context manager, or call `shutdown`.
+
+    The image needs boto3, and the job's role the permissions to receive and delete messages of SQS queues
+    `processing-pool-*`, and to send to them. This process creates and deletes the queues.
+
+    Args:
+        idle: the seconds without a call after which the job ends.
+        workers: the worker processes of each instance; None for one per processor.
+        options: the parameters of `remote`, such as `instance_type` and `instance_count`.
+
+    Raises:
+        ConfigurationError: a parameter does not exist or cannot work.
+    """
+
+    def __init__(self, *, idle: float = 300, workers: int | None = None, **options: Unpack[RemoteOptions]) -> None:
+        require("idle", idle, SECONDS)
+        require("workers", workers, integer(at_least=1), optional=True)
+        self._settings = RemoteSettings.of(options)
+        self._idle = float(idle)
+        self._workers = workers
+        self._token = secrets.token_hex(6)
+        self._numbers = itertools.count()
+        self._jobs: list[PoolJob] = []
+        self._current: PoolJob | None = None
+        self._values: PoolValues | None = None
+        self._closed = False
+        self._lock = threading.RLock()
+        _open_pools.add(self)
+
+    @property
+    def job(self) -> ProcessingJob | None:
+        """The latest job; None before the first call."""
+        return self._jobs[-1].job if self._jobs else None
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Send a call, and return its future. The first call starts the job.
+
+        A call runs at most once. It can be cancelled until a worker has room for it.
+
+        Args:
+            fn: the function. A remote function runs in the pool, without its own settings.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
+
+        Raises:
+            ConfigurationError: the arguments do not fit the function's signature, or a setting cannot work.
+            RuntimeError: the pool is shut down.
+            SerializationError: the function or an argument cannot be packed.
+            SubmissionError: AWS refused the job.
+        """
+        function: Callable[..., T] = cast("Any", fn).__wrapped__ if isinstance(fn, RemoteFunction) else fn
+        if not callable(function):
+            raise ConfigurationError(f"fn: must be a function, not {type(fn).__name__}")
+        with self._lock:
+            self._check_open()
+            values = self._opened_values()
+        call = values.call(next(self._numbers), function, args, kwargs)
+        self._add(call)
+        return call.future
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Run `fn(*arguments)` for the elements of iterables, which may be endless, and yield the results in order.
+
+        Args:
+            fn: the function.
+            iterables: the arguments: one iterable for each parameter; the shortest ends the calls.
+            timeout: the longest wait in seconds, counted from this call; None waits without limit.
+            chunksize: without effect.
+            buffersize: the most calls whose results have not been taken; None for a few for each worker.
+
+        Raises:
+            ConfigurationError: an argument is not valid.
+            TimeoutError: while iterating: the time is up.
+        """
+        del chunksize
+        require("buffersize", buffersize, integer(at_least=1), optional=True)
+        require("timeout", timeout, SECONDS, optional=True)
+        for each in iterables:
+            require("iterables", each, ITERABLE)
+        if not iterables:
+            raise ConfigurationError("iterables: map needs an iterable of arguments")
+        clock = complete_settings(self._settings)[1].clock
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        arguments = zip(*iterables, strict=False)
+        futures = collections.deque(
+            self.submit(fn, *each) for each in itertools.islice(arguments, self._look_ahead(buffersize))
+        )
+
+        def results() -> Iterator[T]:
+            try:
+                while futures:
+                    left = None if deadline is None else deadline - clock.monotonic()
+                    result = _result_within(futures[0], left)
+                    futures.popleft()
+                    room = self._look_ahead(buffersize) - len(futures)
+                    futures.extend(self.submit(fn, *each) for each in itertools.islice(arguments, max(0, room)))
+                    yield result
+            finally:
+                for future in futures:
+                    future.cancel()
+
+        return results()
+
+    def _look_ahead(self, buffersize: int | None) -> int:
+        if buffersize is not None:
+            return buffersize
+        current = self._current
+        workers = current.workers if current is not None else 0
+        return _LOOK_AHEAD * (workers or (self._workers or _UNKNOWN_WORKERS) * (self._settings.instance_count or 1))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Accept no more calls, and end the job when those it has are done.
+
+        Args:
+            wait: True to wait until all calls have outcomes and the hosts end.
+            cancel_futures: True to cancel the calls that no worker has room for yet.
+        """
+        with self._lock:
+            self._closed = True
+            jobs = list(self._jobs)
+        for job in jobs:
+            job.close(cancel=cancel_futures)
+        if wait:
+            for job in jobs:
+                job.join()
+
+    def close_at_exit(self) -> None:
+        """Tell the hosts that this process ends."""
+        current = self._current
+        if current is not None:
+            current.say_close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("cannot submit a call after shutdown")
+
+    def _opened_values(self) -> PoolValues:
+        if self._values is None:
+            settings, session = complete_settings(self._settings)
+            if settings.network_config is not None and settings.network_config.enable_network_isolation:
+                raise ConfigurationError("network_config: a pool needs a network; use map under network isolation")
+            prefix = storage_root(session, settings.s3_root_uri) / f"processing-pool-{self._token}"
+            self._values = PoolValues(session, prefix, settings.s3_kms_key)
+            self._objects = str(prefix)
+        return self._values
+
+    def _add(self, call: PoolCall) -> None:
+        with self._lock:
+            if self._current is None or not self._current.add(call):
+                self._check_open()
+                self._current = self._start_job()
+                self._current.add(call)
+
+    def _start_job(self) -> PoolJob:
+        settings, session = complete_settings(self._settings)
+        hosts = settings.instance_count or 1
+        queues = PoolQueues.create(session.api, f"processing-pool-{self._token}-{len(self._jobs)}", hosts)
+        manifest = {
+            "calls": list(queues.names[0]),
+            "results": queues.names[1],
+            "objects": self._objects,
+            "region": session.boto_region_name,
+            "kms_key": settings.s3_kms_key,
+            "workers": self._workers or 0,
+            "life": _LIFE_SECONDS,
+        }
+        try:
+            job = RemoteCall("pool", self._settings, b"", _PROGRAM, {"pool": manifest}).start()
+        except BaseException:
+            queues.delete()
+            raise
+        assert self._values is not None
+        started = PoolJob(job, queues, self._values, session.clock, self._idle, self._job_ended)
+        self._jobs.append(started)
+        started.start()
+        return started
+
+    def _job_ended(self, ended: PoolJob) -> None:
+        """Give the calls that no host has had to another job."""
+        with self._lock:
+            if self._current is ended:
+                self._current = None
+        for call in ended.take_waiting():
+            self._move(call)
+
+    def _move(self, call: PoolCall) -> None:
+        try:
+            self._add(call)
+        except Exception as error:  # noqa: BLE001 - the caller of the call gets it
+            if call.future.set_running_or_notify_cancel():
+                call.future.set_exception(error)
+
+
+def _result_within(future: Future[T], seconds: float | None) -> T:
+    """Return the result of a future; raise TimeoutError if it takes longer."""
+    try:
+        return future.result(seconds)
+    except FutureTimeoutError as error:
+        if future.done():
+            raise
+        raise TimeoutError("map: the time is up") from error
+
+
+_open_pools: weakref.WeakSet[RemotePool] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_pools() -> None:
+    for pool in list(_open_pools):
+        pool.close_at_exit()
