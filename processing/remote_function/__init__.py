@@ -9,12 +9,16 @@ from processing.remote_function.executor import RemoteExecutor as RemoteExecutor
 from processing.remote_function.futures import RemoteFuture as RemoteFuture
 from processing.remote_function.lookup import get_future as get_future
 from processing.remote_function.lookup import list_futures as list_futures
+from processing.remote_function.mapping import MapFutures as MapFutures
+from processing.remote_function.pool import RemotePool as RemotePool
 
 __all__ = [
     "CustomFileFilter",
+    "MapFutures",
     "RemoteExecutor",
     "RemoteFunction",
     "RemoteFuture",
+    "RemotePool",
     "get_future",
     "list_futures",
     "remote",

@@ -66,7 +66,7 @@ class RemotePool(Executor):
         require("workers", workers, integer(at_least=1), optional=True)
         self._settings = RemoteSettings.of(options)
         self._idle = float(idle)
-        self._workers = workers
+        self._most = workers
         self._token = secrets.token_hex(6)
         self._numbers = itertools.count()
         self._jobs: list[PoolJob] = []
@@ -80,6 +80,17 @@ class RemotePool(Executor):
     def job(self) -> ProcessingJob | None:
         """The latest job; None before the first call."""
         return self._jobs[-1].job if self._jobs else None
+
+    @property
+    def instance_count(self) -> int:
+        """The number of instances of its job."""
+        return self._settings.instance_count or 1
+
+    @property
+    def workers(self) -> int:
+        """The worker processes that are ready for calls; 0 before the job has started."""
+        current = self._current
+        return 0 if current is None else current.workers
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Send a call, and return its future. The first call starts the job.
@@ -160,9 +171,7 @@ class RemotePool(Executor):
     def _look_ahead(self, buffersize: int | None) -> int:
         if buffersize is not None:
             return buffersize
-        current = self._current
-        workers = current.workers if current is not None else 0
-        return _LOOK_AHEAD * (workers or (self._workers or _UNKNOWN_WORKERS) * (self._settings.instance_count or 1))
+        return _LOOK_AHEAD * (self.workers or (self._most or _UNKNOWN_WORKERS) * self.instance_count)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more calls, and end the job when those it has are done.
@@ -217,7 +226,7 @@ class RemotePool(Executor):
             "objects": self._objects,
             "region": session.boto_region_name,
             "kms_key": settings.s3_kms_key,
-            "workers": self._workers or 0,
+            "workers": self._most or 0,
             "life": _LIFE_SECONDS,
         }
         try:

@@ -93,10 +93,8 @@ class PoolJob:
         self._closing = self._ended = False
         self._seconds = 0.0
         self._last_sign = self._last_use = clock.monotonic()
-        self._threads = [
-            threading.Thread(target=target, name=f"remote-pool-{name}", daemon=True)
-            for name, target in (("send", self._send), ("receive", self._receive))
-        ]
+        self._sender = threading.Thread(target=self._send, name="remote-pool-send", daemon=True)
+        self._receiver = threading.Thread(target=self._receive, name="remote-pool-receive", daemon=True)
 
     @property
     def workers(self) -> int:
@@ -106,8 +104,8 @@ class PoolJob:
 
     def start(self) -> None:
         """Begin to serve the hosts."""
-        for thread in self._threads:
-            thread.start()
+        self._sender.start()
+        self._receiver.start()
         in_background(self._watch())
 
     def add(self, call: PoolCall) -> bool:
@@ -136,8 +134,7 @@ class PoolJob:
 
     def join(self) -> None:
         """Wait until all calls have outcomes, and the hosts have said that they end."""
-        for thread in self._threads:
-            thread.join()
+        self._sender.join()
 
     def say_close(self) -> None:
         """Tell the hosts to end, as the last act of a program that does not wait."""

@@ -24,6 +24,8 @@ _WAIT: Final = 20
 _TRIES: Final = 5
 """The times that a message is sent until SQS confirms it; each has the retries of the session."""
 _RETENTION: Final = "86400"
+_VISIBILITY: Final = "5"
+"""The seconds after which a message comes again whose answer was lost. What comes twice is ignored."""
 _GONE: Final = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
 
 logger = logging.getLogger(__name__)
@@ -58,7 +60,7 @@ class PoolQueues:
         results = f"{base}-results"
         urls = []
         for name in (*names, results):
-            attributes = {"MessageRetentionPeriod": _RETENTION}
+            attributes = {"MessageRetentionPeriod": _RETENTION, "VisibilityTimeout": _VISIBILITY}
             urls.append(api.call("sqs", "CreateQueue", {"QueueName": name, "Attributes": attributes})["QueueUrl"])
         return cls(api, urls[:-1], urls[-1], (names, results))
 

@@ -107,7 +107,10 @@ class FrameReader:
 
     def read(self) -> Tuple[List[Any], bool]:
         """Wait for bytes; return the values that are whole, and whether the connection is closed."""
-        data = self._connection.recv(1 << 18)
+        try:
+            data = self._connection.recv(1 << 18)
+        except OSError:  # the other process is gone, and has not read everything
+            data = b""
         self._buffer += data
         values = []
         while len(self._buffer) >= _HEAD.size:

@@ -6,6 +6,7 @@ It ends when the owner closes the pool, and when the owner gives no sign of life
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import signal
@@ -76,7 +77,8 @@ class _Member:
         signal.signal(signal.SIGTERM, self._stop)
         workers = Workers(_load, limits, self._send, self._folder)
         workers.watch(self._connection.fileno())
-        send_frame(self._connection, ({"kind": "ready", "host": self._host, "workers": workers.count}, b"", b"", None))
+        with contextlib.suppress(OSError):  # `_receive` has the reason
+            self._send_frame({"kind": "ready", "host": self._host, "workers": workers.count})
         while self._reason is None or (self._reason == "closed" and workers.unfinished):
             if workers.step(_STEP_SECONDS):
                 self._receive(workers)
@@ -84,12 +86,16 @@ class _Member:
                 self._reason = "the owner is gone"
                 break
         workers.close()
-        send_frame(self._connection, ({"kind": "ended", "host": self._host}, b"", b"", None))
-        self._connection.shutdown(socket.SHUT_WR)
-        self._connection.settimeout(_LAST_RESULTS_SECONDS)
-        while not self._reader.read()[1]:  # until the last results are sent
-            pass
+        with contextlib.suppress(OSError):  # the other process is gone
+            self._send_frame({"kind": "ended", "host": self._host})
+            self._connection.shutdown(socket.SHUT_WR)
+            self._connection.settimeout(_LAST_RESULTS_SECONDS)
+            while not self._reader.read()[1]:  # until the last results are sent
+                pass
         return self._reason or ""
+
+    def _send_frame(self, message: Dict[str, Any], key: bytes = b"", data: bytes = b"", path: Any = None) -> None:
+        send_frame(self._connection, (message, key, data, path))
 
     def _stop(self, _number: int, _frame: object) -> None:
         self._reason = "stopped"
@@ -114,7 +120,9 @@ class _Member:
 
     def _send(self, outcome: Outcome) -> None:
         message = {"kind": "result", "number": outcome.call, "outcome": outcome.kind, "seconds": outcome.seconds}
-        send_frame(self._connection, (message, self._keys.pop(outcome.call), outcome.data, outcome.path))
+        key = self._keys.pop(outcome.call)
+        with contextlib.suppress(OSError):  # `_receive` has the reason
+            self._send_frame(message, key, outcome.data, outcome.path)
 
 
 def _load() -> Union[Program, bytes]:
