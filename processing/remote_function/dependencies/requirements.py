@@ -108,12 +108,11 @@ class RequirementsFiles:
             return self._rewritten_options(line, path, where)
         named = _NAMED.match(line)
         if named is not None:
-            if not named[2].lower().startswith("file:"):
-                return line
-            return self._rewritten_path(named[2], named[1][len(named[1].partition("[")[0]) :], named[3], path, where)
-        bare = _BARE.match(line)
-        assert bare is not None
-        target = bare[1]
+            target, extras, rest = named[2], named[1][len(named[1].partition("[")[0]) :], named[3]
+        else:
+            bare = _BARE.match(line)
+            assert bare is not None
+            target, extras, rest = bare[1], bare[2] or "", bare[3]
         scheme = _SCHEME.match(target)
         if scheme is not None and scheme[1].lower() != "file":
             if "file:" in target.lower():
@@ -122,7 +121,7 @@ class RequirementsFiles:
         is_path = scheme is not None or target.startswith(".") or target.lower().endswith(_ARCHIVES)
         if not is_path and "/" not in target and "\\" not in target:
             return line
-        return self._rewritten_path(target, bare[2] or "", bare[3], path, where)
+        return self._rewritten_path(target, extras, rest, path, where)
 
     def _rewritten_path(self, target: str, extras: str, rest: str, path: Path, where: str) -> str:
         """Return the line for an archive of this machine."""
