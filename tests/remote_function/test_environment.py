@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from processing import RuntimeEnvironmentError
 from processing.container import overlay
 from processing.container.remote import environment
+from processing.remote_function import remote
 from processing.remote_function.environment_capture import Environment, capture_environment
 from wheels import make_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from processing import LocalSession
 
 _PREPARE = """
 import importlib.util, json, sys
@@ -258,3 +262,25 @@ def test_the_environment_of_this_process_captured_fits_itself(image: Image) -> N
     """Captured here and prepared on the same Python, nothing is missing, so nothing is installed."""
     job = image.run(capture_environment("auto_capture"), "import sys; print(sys.executable)")
     assert job.out.splitlines()[-1] == str(image.python), job
+
+
+def test_the_calls_of_a_map_see_the_installed_packages(local_session: LocalSession, wheels: Path) -> None:
+    """On the engine, each call of a map runs in the environment that its job has prepared."""
+
+    def version(name: str) -> str:
+        import importlib
+
+        return str(importlib.import_module(name).VERSION)
+
+    function = remote(version, instance_type="local", sagemaker_session=local_session, dependencies=wheels)
+    assert list(function.map(["upper", "lower"])) == ["1.0", "2.0"]
+    with pytest.raises(RuntimeEnvironmentError, match=r"pre_execution: .* ended with exit code 4(?s:.*)no disk"):
+        function.options(dependencies=None, pre_execution_commands=["echo no disk; exit 4"])("upper")
+
+
+def test_the_caller_s_own_environment_is_captured_for_a_job(local_session: LocalSession) -> None:
+    """On the engine, a job with the captured packages needs nothing and runs on the caller's Python."""
+    function = remote(
+        lambda: sys.executable, instance_type="local", sagemaker_session=local_session, dependencies="auto_capture"
+    )
+    assert function() == sys.executable
