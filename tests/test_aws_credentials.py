@@ -10,7 +10,15 @@ import pytest
 from botocore import exceptions as botocore_errors
 
 import processing
-from processing import CredentialsError, LocalSession, ProcessingInput, ScriptProcessor, Session, WatchError
+from processing import (
+    ConfigurationError,
+    CredentialsError,
+    LocalSession,
+    ProcessingInput,
+    ScriptProcessor,
+    Session,
+    WatchError,
+)
 from processing.aws.credentials import credentials_error
 from processing.aws.retry import FailureKind, classify, error_code
 from processing.session.default_bucket import bucket_exists
@@ -64,6 +72,13 @@ CALLS: dict[str, Callable[[Session, str], object]] = {
     "download": lambda session, script: session.download_data(Path(script).with_name("out"), "bucket", "key"),
     "upload_data": lambda session, script: session.upload_data(script, "bucket", "key"),
 }
+
+
+def test_a_fleet_reports_a_wrong_argument_before_missing_credentials(home: Path, script: str) -> None:
+    """The argument costs no call to check, as in `run`."""
+    runs = [{"code": script, "arguments": [""]}]
+    with pytest.raises(ConfigurationError, match=r"arguments\[0\]"):
+        processing.submit_all(processor(Session(region_name="us-east-1")), runs, name="fleet")
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["bucket-named", "bucket-derived"])

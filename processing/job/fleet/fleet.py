@@ -17,7 +17,7 @@ from processing._utils import type_name
 from processing._validation import Kind, number, require
 from processing.aws.rate_limit import AdaptiveRateLimiter
 from processing.container.contract import TERMINAL
-from processing.exceptions import ConfigurationError, ProcessingError, SubmissionError, portable
+from processing.exceptions import ConfigurationError, CredentialsError, ProcessingError, SubmissionError, portable
 from processing.job.fleet import search
 from processing.job.fleet.attempts import latest_by_key
 from processing.job.fleet.results import FleetResult
@@ -427,7 +427,7 @@ def submit_all(
     if tagged:
         template.tags = with_tag(template.tags, name)
     target: Session = template.sagemaker_session
-    existing = _existing(target, name)
+    existing = _existing_after_check(target, template, checked, name)
     rate_limiter = _rate_limiter(target, rate)
     submission = FleetSubmission(
         target,
@@ -446,6 +446,20 @@ def submit_all(
     else:
         submission.start(functools.partial(_log_end, fleet))
     return fleet
+
+
+def _existing_after_check(session: Session, processor: Any, runs: Runs, name: str) -> dict[str, JobSummary]:
+    """Return the existing jobs of a fleet by name.
+
+    Without credentials the first run is checked, which needs no call. An argument that cannot work is reported first,
+    as by `run`.
+    """
+    try:
+        return _existing(session, name)
+    except CredentialsError:
+        if runs.total:
+            processor.request(**next(iter(runs)).arguments)
+        raise
 
 
 _RATE = Kind("a positive number of jobs a second", number(above=0).accepts)
