@@ -80,6 +80,8 @@ if TYPE_CHECKING:
     from processing.processors.frameworks import SKLearnProcessor as SKLearnProcessor
     from processing.processors.frameworks import TensorFlowProcessor as TensorFlowProcessor
     from processing.processors.frameworks import XGBoostProcessor as XGBoostProcessor
+    from processing.remote_function import RemoteExecutor as RemoteExecutor
+    from processing.remote_function import remote as remote
     from processing.request.build import ProcessingRequest as ProcessingRequest
     from processing.session.session import Session as Session
     from processing.staging.progress import Progress as Progress
@@ -160,6 +162,7 @@ _NAMES_OF = {
         "TensorFlowProcessor",
         "XGBoostProcessor",
     ),
+    "processing.remote_function": ("RemoteExecutor", "remote"),
     "processing.request.build": ("ProcessingRequest",),
     "processing.session.session": ("Session",),
     "processing.staging.progress": ("Progress",),

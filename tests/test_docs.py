@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.glob("**/*.md"))
-ALIASES = {"processing.UnexpectedStatusException"}  # in the tree of errors
-PUBLIC_MODULES = ("compat", "config", "images", "remote_function.serialization")
+ALIASES = {
+    "processing.UnexpectedStatusException",  # in the tree of errors
+    "processing.remote_function.RemoteExecutor",  # described as names of `processing`
+    "processing.remote_function.remote",
+}
+PUBLIC_MODULES = ("compat", "config", "images", "remote_function", "remote_function.serialization")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from processing.compat.modules import ALIASES, MODULES, VERSION, explain_missing
+from processing.compat.modules import ALIASES, MODULES, PARENTS, VERSION, explain_missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,9 +64,11 @@ class _Finder(MetaPathFinder):
             return found if _is_version_2(folders) else _module_spec(fullname, folders)
         if not fullname.startswith(f"{_ROOT}.") or not isinstance(sys.modules.get(_ROOT), _Module):
             return None
-        if fullname in MODULES:
+        if fullname in MODULES and fullname not in PARENTS:
             return _module_spec(fullname, [])
         found = _find_installed(fullname, path, target)
+        if found is None and fullname in PARENTS:
+            return _module_spec(fullname, [])
         if found is None:
             raise ImportError(explain_missing(fullname), name=fullname)
         return found

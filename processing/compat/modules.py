@@ -56,7 +56,15 @@ _BY_HOME = {
         "unique_name_from_base_uuid4",
     ),
     "processing.compat.workflow": ("PipelineVariable", "is_pipeline_variable", "runnable_by_pipeline"),
-    "processing.exceptions": ("CapacityError", "UnexpectedStatusException"),
+    "processing.exceptions": (
+        "CapacityError",
+        "DeserializationError",
+        "RemoteFunctionError",
+        "RuntimeEnvironmentError",
+        "SerializationError",
+        "ServiceError",
+        "UnexpectedStatusException",
+    ),
     "processing.execution_role": ("get_execution_role",),
     "processing.job.job": ("ProcessingJob",),
     "processing.models": (
@@ -80,6 +88,15 @@ _BY_HOME = {
         "TensorFlowProcessor",
         "XGBoostProcessor",
     ),
+    "processing.remote_function": (
+        "CheckpointLocation",
+        "CustomFileFilter",
+        "RemoteExecutor",
+        "SparkConfig",
+        "get_future",
+        "list_futures",
+        "remote",
+    ),
 }
 
 HOMES = {name: home for home, names in _BY_HOME.items() for name in names}
@@ -88,14 +105,46 @@ HOMES = {name: home for home, names in _BY_HOME.items() for name in names}
 # Names in a module that does not offer them, where programs look for them.
 _ADDED = {"sagemaker.s3": ("is_s3_url",)}
 
+# The modules of `sagemaker.core` 3.x for remote functions.
+_CORE = "sagemaker.core.remote_function"
+_OF_CORE = {
+    f"{_CORE}.{inner}" if inner else _CORE: names
+    for inner, names in {
+        "": ("CheckpointLocation", "CustomFileFilter", "RemoteExecutor", "SparkConfig", "remote"),
+        "checkpoint_location": ("CheckpointLocation",),
+        "client": ("CustomFileFilter", "RemoteExecutor", "SparkConfig", "get_future", "list_futures", "remote"),
+        "core": (),
+        "custom_file_filter": ("CustomFileFilter",),
+        "errors": ("DeserializationError", "RemoteFunctionError", "SerializationError", "ServiceError"),
+        "runtime_environment": (),
+        "runtime_environment.runtime_environment_manager": ("RuntimeEnvironmentError",),
+        "spark_config": ("SparkConfig",),
+    }.items()
+}
+_SERIALIZATION = (
+    "CloudpickleSerializer",
+    "deserialize_exception_from_s3",
+    "deserialize_func_from_s3",
+    "deserialize_obj_from_s3",
+    "json_serialize_obj_to_s3",
+    "serialize_exception_to_s3",
+    "serialize_func_to_s3",
+    "serialize_obj_to_s3",
+)
+
+PARENTS = frozenset({"sagemaker.core"})
+"""The modules that come from an installed `sagemaker`, if there is one: they have much that this package lacks."""
+
 MODULES: dict[str, dict[str, str]] = {
-    module: {name: HOMES[name] for name in (*names, *_ADDED.get(module, ()))} for module, names in OFFERED.items()
+    **{module: {name: HOMES[name] for name in (*names, *_ADDED.get(module, ()))} for module, names in OFFERED.items()},
+    **{module: {name: HOMES[name] for name in names} for module, names in _OF_CORE.items()},
+    f"{_CORE}.core.serialization": dict.fromkeys(_SERIALIZATION, "processing.remote_function.serialization"),
+    "sagemaker.core": {},
 }
 """The modules of `sagemaker`. Each maps its names to modules of this package."""
 
 _REASONS = (
     ("sagemaker.spark", "the Spark processors are not built yet"),
-    ("sagemaker.remote_function", "remote functions are not built yet"),
     ("sagemaker.workflow", "this package runs jobs, it records no pipelines"),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from processing.remote_function.checkpoint_location import CheckpointLocation as CheckpointLocation
 from processing.remote_function.custom_file_filter import CustomFileFilter as CustomFileFilter
 from processing.remote_function.decorator import RemoteFunction as RemoteFunction
 from processing.remote_function.decorator import remote as remote
@@ -12,13 +13,18 @@ from processing.remote_function.lookup import list_futures as list_futures
 from processing.remote_function.mapping import MapFutures as MapFutures
 from processing.remote_function.pool import RemotePool as RemotePool
 
+from processing.remote_function.spark_config import SparkConfig as SparkConfig
+
 __all__ = [
+    "CheckpointLocation",
     "CustomFileFilter",
     "MapFutures",
     "RemoteExecutor",
     "RemoteFunction",
     "RemoteFuture",
     "RemotePool",
+
+    "SparkConfig",
     "get_future",
     "list_futures",
     "remote",

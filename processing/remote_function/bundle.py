@@ -68,11 +68,13 @@ class CallContent:
         packed: the packed function and arguments.
         manifest: the members of the manifest beside the digests and the variables.
         members: the caller's files in the bundle.
+        checkpoints: the S3 prefix of the function's checkpoints; None if it has none.
     """
 
     packed: Bundle
     manifest: Mapping[str, Any]
     members: tuple[Member, ...] = ()
+    checkpoints: str | None = None
 
 
 def members_of(files: Mapping[str, Path | bytes]) -> tuple[Member, ...]:

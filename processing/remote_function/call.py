@@ -12,6 +12,7 @@ from processing import default_sessions
 from processing.exceptions import CapacityError, ConfigurationError
 from processing.remote_function.bundle import CallContent, members_of
 from processing.remote_function.call_processor import CallProcessor
+from processing.remote_function.checkpoint_location import checkpoints_among
 from processing.remote_function.default_image import check_image, default_image
 from processing.remote_function.environment_capture import capture_environment
 from processing.remote_function.packed_call import check_arguments, function_name, pack, sends_values
@@ -48,6 +49,7 @@ class RemoteCall:
         packed: the packed function and arguments.
         program: the module of `_processing_remote` that runs them in the job.
         manifest: further members of the manifest, for that module.
+        checkpoints: the S3 prefix of the function's checkpoints; None if it has none.
     """
 
     name: str
@@ -55,6 +57,7 @@ class RemoteCall:
     packed: Bundle = attrs.field(repr=False, converter=_kept)
     program: str = CALL_PROGRAM
     manifest: Mapping[str, Any] = attrs.field(factory=dict)
+    checkpoints: str | None = None
 
     @classmethod
     def of(
@@ -67,8 +70,10 @@ class RemoteCall:
             SerializationError: the function or an argument cannot be packed.
         """
         check_arguments(function, args, kwargs)
+        manifest = {"values": sends_values(settings)}
+        checkpoints = checkpoints_among(args, kwargs)
         packed = pack(function, settings, args, kwargs)
-        return cls(function_name(function), settings, packed, manifest={"values": sends_values(settings)})
+        return cls(function_name(function), settings, packed, manifest=manifest, checkpoints=checkpoints)
 
     def start(self) -> ProcessingJob:
         """Start the job, and return it at once.
@@ -147,7 +152,7 @@ class RemoteCall:
         members = members_of(environment.files)
         if settings.include_local_workdir:
             members += tuple(workspace_members(settings.custom_file_filter))
-        content = CallContent(self.packed, manifest, members)
+        content = CallContent(self.packed, manifest, members, self.checkpoints)
         return CallProcessor(settings, session, settings.job_name_prefix or self.name, content)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from processing.container.remote.boot import MANIFEST_DIGEST, Places
+from processing.container.remote.checkpoints import CHECKPOINTS, EARLIER_CHECKPOINTS
 from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
 from processing.processors.oversized_command import request_limits
 from processing.processors.processor import Processor
@@ -19,6 +20,9 @@ from processing.remote_function.bundle import (
 from processing.remote_function.call_record import CALL_INPUT, CODE_INPUT, EXCEPTION_OUTPUT, RESULT_OUTPUT, storage_root
 from processing.remote_function.workspace import check_size
 
+from processing.request.s3_uri import S3Uri
+from processing.staging.listing import has_objects
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -26,7 +30,6 @@ if TYPE_CHECKING:
     from processing.processors.base import BaseProcessor
     from processing.remote_function.bundle import CallContent
     from processing.remote_function.settings import RemoteSettings
-    from processing.request.s3_uri import S3Uri
     from processing.session.session import Session
 
 _ML: Final = "/opt/ml"
@@ -114,9 +117,23 @@ class CallProcessor(Processor):
         self.env = {**variables, **digests, FORMAT_VARIABLE: self._format}
         return [
             *(inputs or ()),
+            *self._checkpoint_inputs(),
             ProcessingInput(bundle_uri, f"{_INPUTS}/code", CODE_INPUT),
             ProcessingInput(call_uri, f"{_INPUTS}/call", CALL_INPUT),
         ]
+
+    def _checkpoint_inputs(self) -> list[ProcessingInput]:
+        """Return the input with earlier checkpoints, if there are any: AWS refuses an input without objects."""
+        checkpoints = self._content.checkpoints
+        if checkpoints is None:
+            return []
+        assert self.env is not None
+        self.env[CHECKPOINTS] = f"{_OUTPUTS}/checkpoints"
+        session = self.sagemaker_session
+        if self._context.offline or not has_objects(session.api, S3Uri.parse(checkpoints), session.expected_owner):
+            return []
+        self.env[EARLIER_CHECKPOINTS] = f"{_INPUTS}/checkpoints"
+        return [ProcessingInput(checkpoints, f"{_INPUTS}/checkpoints", "remote-checkpoints")]
 
     def own_outputs(self) -> list[ProcessingOutput | str]:
         """Return the outputs for the result and for the exception.
@@ -125,10 +142,14 @@ class CallProcessor(Processor):
         the results of a map, of which a job has many.
         """
         mode = "EndOfJob" if self._content.manifest["program"] == "call" else "Continuous"
-        return [
+        outputs: list[ProcessingOutput | str] = [
             ProcessingOutput(_PLACES.result, output_name=RESULT_OUTPUT, s3_upload_mode=mode),
             ProcessingOutput(_PLACES.exception, output_name=EXCEPTION_OUTPUT, s3_upload_mode="Continuous"),
         ]
+        if self._content.checkpoints is not None:
+            place = f"{_OUTPUTS}/checkpoints"
+            outputs.append(ProcessingOutput(place, self._content.checkpoints, "remote-checkpoints", "Continuous"))
+        return outputs
 
     def _spill_command(
         self, inputs: list[ProcessingInput], kms_key: str | None

@@ -52,7 +52,7 @@ class RemoteFunction(Generic[P, T]):
             RemoteFunctionError: the job has neither a result nor an exception.
             RuntimeEnvironmentError: the job's environment could not run the function.
             SerializationError: the function or an argument cannot be packed; nothing was started.
-            ServiceError: S3 could not be read.
+            processing.ServiceError: S3 could not be read.
             StagingError, SubmissionError: the job could not be started.
         """
         call = self._call(args, kwargs)
@@ -159,18 +159,18 @@ class RemoteFunction(Generic[P, T]):
 
 
 @overload
-def remote(function: Callable[P, T], /) -> RemoteFunction[P, T]: ...
+def remote(_func: Callable[P, T]) -> RemoteFunction[P, T]: ...
 @overload
 def remote(**options: Unpack[RemoteOptions]) -> Callable[[Callable[P, T]], RemoteFunction[P, T]]: ...
 @overload
-def remote(function: Callable[P, T], /, **options: Unpack[RemoteOptions]) -> RemoteFunction[P, T]: ...
-def remote(function: Any = None, /, **options: Any) -> Any:
+def remote(_func: Callable[P, T], **options: Unpack[RemoteOptions]) -> RemoteFunction[P, T]: ...
+def remote(_func: Any = None, **options: Any) -> Any:
     """Make a function remote: a call of it runs as a processing job.
 
     Use it as a decorator, with parameters or without. Decoration makes no call to AWS and reads no file.
 
     Args:
-        function: the function.
+        _func: the function.
         options: the parameters, as the reference of remote functions lists them. The config file supplies those that
             are left out.
 
@@ -188,4 +188,4 @@ def remote(function: Any = None, /, **options: Any) -> Any:
             raise ConfigurationError(f"remote: decorates a function, not {decorated!r}")
         return RemoteFunction(inner, settings)
 
-    return decorate if function is None else decorate(function)
+    return decorate if _func is None else decorate(_func)

@@ -80,7 +80,7 @@ class RemoteFuture(Future[T]):
             DeserializationError: the stored bytes are not those of the job, or cannot be loaded.
             RemoteFunctionError: the job has neither a result nor an exception.
             RuntimeEnvironmentError: the job's environment could not run the function.
-            ServiceError: S3 could not be read.
+            processing.ServiceError: S3 could not be read.
         """
         super().result(timeout)
         value, error = self._load()
@@ -109,7 +109,7 @@ class RemoteFuture(Future[T]):
 
         Raises:
             DeserializationError: the stored call is not the one that the job got, or cannot be loaded here.
-            ServiceError: S3 could not be read.
+            processing.ServiceError: S3 could not be read.
         """
         from processing.remote_function.replay import replay
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def get_future(
-    job_name: str, s3_root_uri: str | None = None, *, sagemaker_session: SessionLike | None = None
+    job_name: str, sagemaker_session: SessionLike | str | None = None, *, s3_root_uri: str | None = None
 ) -> RemoteFuture[Any]:
     """Return the future of a call, started by this process or by any other.
 
@@ -33,10 +33,10 @@ def get_future(
 
     Args:
         job_name: the name of the job.
+        sagemaker_session: the session that reaches the job. None means AWS, unless the environment has
+            PROCESSING_TARGET=local. A string in its place is the `s3_root_uri`.
         s3_root_uri: the S3 prefix that is trusted; by default that of the config file, else the session's default
             bucket and prefix.
-        sagemaker_session: the session that reaches the job. None means AWS, unless the environment has
-            PROCESSING_TARGET=local. It may also take the place of `s3_root_uri`, as in `sagemaker`.
 
     Raises:
         ConfigurationError: there is no such job.
@@ -48,7 +48,7 @@ def get_future(
 
 
 def list_futures(
-    job_name_prefix: str, s3_root_uri: str | None = None, *, sagemaker_session: SessionLike | None = None
+    job_name_prefix: str, sagemaker_session: SessionLike | str | None = None, *, s3_root_uri: str | None = None
 ) -> Iterator[RemoteFuture[Any]]:
     """Yield the futures of calls whose jobs' names begin with a prefix, the oldest first.
 
@@ -56,8 +56,8 @@ def list_futures(
 
     Args:
         job_name_prefix: the beginning of the jobs' names.
-        s3_root_uri: the S3 prefix that is trusted, as for `get_future`.
         sagemaker_session: the session that reaches the jobs, as for `get_future`.
+        s3_root_uri: the S3 prefix that is trusted, as for `get_future`.
 
     Raises:
         ConfigurationError: the prefix cannot begin a job's name.
@@ -92,10 +92,10 @@ def _future(session: Session, root: S3Uri, job_name: str, description: Mapping[s
 
 def _trusted(root: Any, given: Any) -> tuple[Session, S3Uri]:
     """Return the session, and the S3 prefix that is trusted."""
-    if root is not None and not isinstance(root, str):
-        if given is not None:
-            raise ConfigurationError(f"s3_root_uri: must be an s3:// URI, not {type(root).__name__}")
-        root, given = None, root
+    if isinstance(given, str):
+        if root is not None:
+            raise ConfigurationError(f"sagemaker_session: must be a session, not {given!r}")
+        root, given = given, None
     session = prompt_session(default_sessions.session_for_attach(given))
     root = root if root is not None else configured_values(session.config).get("s3_root_uri")
     return session, storage_root(session, root)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from processing.container.remote import values
 from processing.exceptions import ConfigurationError, SerializationError
 from processing.remote_function import packing
+from processing.remote_function.checkpoint_location import checkpoints_among
 from processing.staging.bundles import Bundle, keep_chunks
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ def arguments_check(function: Callable[..., Any]) -> Callable[[str, tuple[Any, .
         return lambda _subject, _args, _kwargs: None
 
     def check(subject: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        if subject and checkpoints_among(args, kwargs):
+            raise ConfigurationError(
+                f"{subject}{function_name(function)}: the calls of a map have no CheckpointLocation"
+            )
         try:
             signature.bind(*args, **kwargs)
         except TypeError as error:

@@ -241,6 +241,11 @@ class RemoteSettings:
         for name, reason in _TRAINING_ONLY.items():
             if getattr(self, name):  # the defaults of @remote in sagemaker are 0, False and None
                 raise ConfigurationError(f"{name}: {reason}")
+        if self.spark_config is not None:
+            raise ConfigurationError(
+                "spark_config: functions on Spark need the Spark processor, which this version does not have; start "
+                "Spark in the function, in an image that has it"
+            )
         for name, *others in _EXCLUSIVE:
             given = [other for other in others if getattr(self, other)]
             if getattr(self, name) and given:
@@ -281,8 +286,7 @@ class RemoteSettings:
 
 _EXCLUSIVE: Final = (
     ("pre_execution_commands", "pre_execution_script"),
-    ("use_torchrun", "use_mpirun", "spark_config"),
-    ("use_mpirun", "spark_config"),
+    ("use_torchrun", "use_mpirun"),
     ("instance_preferences", "instance_type"),
     ("network_config", "subnets", "security_group_ids", "encrypt_inter_container_traffic"),
 )

@@ -72,6 +72,12 @@ def list_objects(
         params["ContinuationToken"] = token
 
 
+def has_objects(api: RetryingApi, uri: S3Uri, expected_owner: ExpectedOwner) -> bool:
+    """Return whether there is an object whose key begins with the URI's. One call."""
+    params = {"Bucket": uri.bucket, "Prefix": uri.key, "MaxKeys": 1, **owner_params(uri.bucket, expected_owner)}
+    return bool(api.call("s3", "ListObjectsV2", params).get("Contents"))
+
+
 def downloads_below(uri: S3Uri, listed: Iterable[ListedObject], to: Path) -> list[Download]:
     """Return the objects at or below the URI, each with its local path.
 

@@ -14,7 +14,7 @@ import sys
 import traceback
 from typing import Any, Dict, Iterable, NoReturn, Sequence, Tuple
 
-from . import packing, values
+from . import checkpoints, packing, values
 from .boot import write_message
 
 RESULT, EXCEPTION = "result", "exception"
@@ -33,6 +33,7 @@ def main(places: Any, manifest: Dict[str, Any], _folder: str) -> None:
     """
     stage, form = LOADING, manifest["format"]
     try:
+        checkpoints.prepare()
         function, args, kwargs = load(read_packed(places.call, manifest["start"]), as_values=manifest["values"])
         stage = ""
         value = collected(function(*args, **kwargs))
