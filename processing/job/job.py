@@ -455,7 +455,10 @@ class ProcessingJob:
     ) -> Feed:
         from processing.job.outcome import check_timeout
         from processing.watching.feed import Feed
+        from processing.watching.logs.filters import Selection
 
+        if selection is None and self.watch_state.may_be_silent:
+            selection = Selection(may_be_silent=True)
         return Feed(
             self.sagemaker_session,
             [self.watch_state.target(self.job_name)],

@@ -24,11 +24,13 @@ class WatchState:
         in_progress_at: a moment at which the job was InProgress, in seconds since the epoch of AWS's clock; None if no
             such moment is known.
         outcome: how the job ended; None until its end was observed.
+        may_be_silent: True if nothing is amiss with a job that writes no line.
     """
 
     created: datetime | None = None
     in_progress_at: float | None = None
     outcome: Outcome | None = None
+    may_be_silent: bool = False
 
     def target(self, job_name: str, *, poll_first: bool = True) -> Target:
         """Return the job as the status poller needs it.

@@ -91,7 +91,7 @@ class RemoteCall:
             settings = settings.evolve({"role": session.config.get("SageMaker.ProcessingJob.RoleArn")})
             settings = settings if settings.role else settings.evolve({"role": get_execution_role(session)})
         processor = self._processor(settings, session)
-        return processor.run(
+        job = processor.run(
             outputs=processor.own_outputs(),
             arguments=processor.places,
             wait=False,
@@ -99,6 +99,8 @@ class RemoteCall:
             experiment_config=None if settings.experiment_config is None else dict(settings.experiment_config),
             if_exists=settings.if_exists or "fail",
         )
+        job.watch_state = attrs.evolve(job.watch_state, may_be_silent=True)
+        return job
 
     def may_retry(self, error: JobError, retries: int) -> bool:
         """Return whether the call may be started again: AWS could not run its job, and there are retries left.

@@ -19,7 +19,6 @@ from processing.remote_function.bundle import (
 )
 from processing.remote_function.call_record import CALL_INPUT, CODE_INPUT, EXCEPTION_OUTPUT, RESULT_OUTPUT, storage_root
 from processing.remote_function.workspace import check_size
-
 from processing.request.s3_uri import S3Uri
 from processing.staging.listing import has_objects
 

@@ -316,6 +316,7 @@ class _FeedLogs:
                 session.polling,
                 policy=self._policy,
                 host=self._selection.host,
+                may_be_silent=self._selection.may_be_silent,
                 checkpoint=self._checkpoint,
             )
         return self._reader

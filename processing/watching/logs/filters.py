@@ -31,12 +31,14 @@ class Selection:
         tail: the number of lines to keep, from the end, of those that exist when reading begins.
         host: the only host, such as `algo-1`.
         pattern: a pattern that each line has to contain.
+        may_be_silent: True if no warning is wanted about a job without lines.
     """
 
     since: int | None = None
     tail: int | None = None
     host: str | None = None
     pattern: re.Pattern[str] | None = None
+    may_be_silent: bool = False
 
     @classmethod
     def of(

@@ -72,6 +72,7 @@ class LogReader:
         checkpoint: the lines that were delivered before.
         random: the source of jitter; by default that of the calls.
         strict: True to raise the errors of reading.
+        may_be_silent: True if no warning is wanted about a job without lines.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class LogReader:
         checkpoint: Checkpoint | None = None,
         random: random_module.Random | None = None,
         strict: bool = False,
+        may_be_silent: bool = False,
     ) -> None:
         random = random or api.random
         self._api = LogsApi(api, policy)
@@ -92,6 +94,7 @@ class LogReader:
         self._random = random
         self._host = host
         self._strict = strict
+        self._may_be_silent = may_be_silent
         self._jobs: dict[str, FollowedJob] = {}
         self._source = LogSource(self._api.call, host)
         self._outages = Outages(polling, random, "the log lines of jobs", reports_all=False)
@@ -283,7 +286,8 @@ class LogReader:
         job, gave_up = completion.job, completion.gave_up
         yield from map(LogBatch.of, self._assembler.flush(job.name))
         job.line_count -= self._assembler.joined.pop(job.name, 0)
-        if not job.line_count and not gave_up and self._host is None and not self._strict:
+        is_odd = self._host is None and not self._strict and not self._may_be_silent
+        if not job.line_count and not gave_up and is_odd:
             logger.warning("%s logged nothing", job.name)
         self._checkpoints.record_complete(job)
         self._forget(job)
