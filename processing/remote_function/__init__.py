@@ -12,7 +12,6 @@ from processing.remote_function.lookup import get_future as get_future
 from processing.remote_function.lookup import list_futures as list_futures
 from processing.remote_function.mapping import MapFutures as MapFutures
 from processing.remote_function.pool import RemotePool as RemotePool
-
 from processing.remote_function.spark_config import SparkConfig as SparkConfig
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "RemoteFunction",
     "RemoteFuture",
     "RemotePool",
-
     "SparkConfig",
     "get_future",
     "list_futures",
