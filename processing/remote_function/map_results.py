@@ -20,6 +20,7 @@ from processing.container.remote.worker import ERROR, TIMEOUT, VALUE
 from processing.exceptions import DeserializationError, RemoteFunctionError, ServiceError, WatchError
 from processing.remote_function import packing
 from processing.remote_function.call_record import RESULT_OUTPUT
+from processing.remote_function.results import decode_values
 from processing.request.s3_uri import S3Uri
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from processing.job.job import ProcessingJob
 
+PICKLE: Final = "pickle"
+"""The form of results that are loaded with all that a pickle may do."""
 _THREADS: Final = 8
 """The segments that are read at once at the end of a job."""
 
@@ -181,31 +184,33 @@ class Outcome:
         self.error = error
 
     @classmethod
-    def of(cls, record: Record, name: str) -> Outcome:
+    def of(cls, record: Record, name: str, form: str = PICKLE) -> Outcome:
         """Return the outcome in a verified record.
 
         Args:
             record: the record.
             name: the name of the call for messages.
+            form: the form of results: `pickle`, `json` or `arrow`. Nothing is unpickled if it is another than `pickle`.
         """
         try:
             if record.kind == VALUE:
                 # A copy that can be changed: arrays of the value refer to it.
-                return cls(packing.unpack(bytearray(record.data), name))
-            data = bytes(record.data)
-            return cls(error=_raised(data, name) if record.kind == ERROR else _ended(record.kind, data, name))
+                data = bytearray(record.data)
+                return cls(packing.unpack(data, name) if form == PICKLE else decode_values(data, name))
+            text = bytes(record.data)
+            return cls(error=_raised(text, name, form) if record.kind == ERROR else _ended(record.kind, text, name))
         except DeserializationError as error:
             return cls(error=error)
 
 
-def _raised(data: bytes, name: str) -> BaseException:
+def _raised(data: bytes, name: str, form: str) -> BaseException:
     """Return the exception that a call raised. `sys.exit` must not end the caller."""
     head, _, body = data.partition(b"\n")
     details = json.loads(head)
     if "code" in details:
         code = details["code"]
         return RemoteFunctionError(f"{name}: the function ended with sys.exit({code})", exit_code=code)
-    if not body:
+    if not body or form != PICKLE:
         return RemoteFunctionError(f"{name}: the function raised {details['text']}")
     error = packing.unpack(bytearray(body), name)
     assert isinstance(error, BaseException)

@@ -31,13 +31,19 @@ from processing.exceptions import (
     ProcessingError,
     RemoteFunctionError,
 )
-from processing.remote_function import packing
 from processing.remote_function.call import RemoteCall, complete_settings
 from processing.remote_function.call_record import storage_root
 from processing.remote_function.futures import in_background
-from processing.remote_function.map_results import Outcome, SegmentReader
+from processing.remote_function.map_results import PICKLE, Outcome, SegmentReader
 from processing.remote_function.named_maps import MapJobs
-from processing.remote_function.packed_call import arguments_check, function_name
+from processing.remote_function.packed_call import (
+    arguments_check,
+    function_name,
+    packed_chunks,
+    reference_to,
+    sends_values,
+    sent_function,
+)
 from processing.remote_function.results import failure_of
 
 if TYPE_CHECKING:
@@ -288,8 +294,8 @@ class MapRun(Generic[T]):
             settings = attrs.evolve(settings, instance_count=len(numbers))
         if job_name is not None:
             settings = attrs.evolve(settings, job_name=job_name, if_exists="fail")
-        limits = self._options.limits(self._attempts)
-        job = RemoteCall(self._name, settings, self._packed.file(numbers), _PROGRAM, {"map": limits}).start()
+        manifest = {"map": self._options.limits(self._attempts), "values": sends_values(settings)}
+        job = RemoteCall(self._name, settings, self._packed.file(numbers), _PROGRAM, manifest).start()
         self._seen.add(job.job_name)
         self.futures.jobs.append(job)
         self._attempts += 1
@@ -332,7 +338,8 @@ class MapRun(Generic[T]):
         for record in records:
             number = self._packed.number_of.get(record.key)
             if number is not None and not self.futures[number].done():
-                self.futures[number].finish(Outcome.of(record, f"call {number} of {self._name}"))
+                outcome = Outcome.of(record, f"call {number} of {self._name}", self._settings.result_format or PICKLE)
+                self.futures[number].finish(outcome)
 
     def _fail(self, error: BaseException) -> None:
         for future in self.futures:
@@ -356,8 +363,16 @@ class PackedCalls:
         self.number_of = {call.key: number for number, call in enumerate(calls)}
 
     @classmethod
-    def of(cls, function: Callable[..., Any], classes: tuple[Any, ...], calls: Iterable[Call]) -> PackedCalls:
+    def of(
+        cls, function: Callable[..., Any], settings: RemoteSettings, classes: tuple[Any, ...], calls: Iterable[Call]
+    ) -> PackedCalls:
         """Pack a function and its calls, while they are read: the caller may use an object for several calls.
+
+        Args:
+            function: the function.
+            settings: the settings, with the form of the calls.
+            classes: the exceptions for which a call may run again.
+            calls: the positional and the keyword arguments of each call.
 
         Raises:
             ConfigurationError: the arguments of a call do not fit the function's signature.
@@ -366,15 +381,12 @@ class PackedCalls:
         name = function_name(function)
         fits = arguments_check(function)
         packer = CallsPacker()
-
-        def packed(label: str, value: Any) -> PackedCall:
-            return packer.pack(packing.pack(value, label).chunks)
-
-        packed_function = packed(name, (function, classes))
+        causes = tuple(map(reference_to, classes)) if sends_values(settings) else classes
+        packed_function = packer.pack(packed_chunks(name, settings, sent_function(function, settings), causes, {}))
         packed_calls = []
         for position, (args, kwargs) in enumerate(calls):
             fits(f"call {position} of ", args, kwargs)
-            packed_calls.append(packed(f"call {position} of {name}", (args, dict(kwargs))))
+            packed_calls.append(packer.pack(packed_chunks(f"call {position} of {name}", settings, None, args, kwargs)))
         return cls(packed_function, packed_calls)
 
     def __len__(self) -> int:
@@ -445,8 +457,20 @@ def submit_map(
         ConfigurationError: the arguments of a call do not fit the function's signature.
         SerializationError: the function or an argument cannot be packed.
     """
-    packed = PackedCalls.of(function, options.classes, calls)
+    refuse_launchers(settings, "map")
+    packed = PackedCalls.of(function, settings, options.classes, calls)
     return MapRun[T](function_name(function), settings, options, packed).start()
+
+
+def refuse_launchers(settings: RemoteSettings, what: str) -> None:
+    """Refuse settings that start a program of another kind.
+
+    Raises:
+        ConfigurationError: there is one.
+    """
+    for name in ("use_torchrun", "use_mpirun", "spark_config"):
+        if getattr(settings, name):
+            raise ConfigurationError(f"{name}: {what} starts its own workers; call the function instead")
 
 
 def results(futures: MapFutures[T], options: MapOptions) -> Iterator[T]:

@@ -12,7 +12,7 @@ from processing.remote_function.checkpoint_location import checkpoints_among
 from processing.staging.bundles import Bundle, keep_chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from processing.remote_function.settings import RemoteSettings
 
@@ -70,17 +70,41 @@ def pack(
         ConfigurationError: the function cannot be imported, and `by_reference` is True.
         SerializationError: a value cannot be packed.
     """
-    name = function_name(function)
-    sent = reference_to(function) if settings.by_reference else function
+    chunks = packed_chunks(function_name(function), settings, sent_function(function, settings), args, kwargs)
+    return keep_chunks(chunks, sum(chunk.nbytes for chunk in chunks))
+
+
+def sent_function(function: Callable[..., Any], settings: RemoteSettings) -> Any:
+    """Return what is sent for a function: itself, or its module and its name.
+
+    Raises:
+        ConfigurationError: it cannot be imported, and `by_reference` is True.
+    """
+    return reference_to(function) if settings.by_reference else function
+
+
+def packed_chunks(
+    name: str, settings: RemoteSettings, sent: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Sequence[memoryview]:
+    """Return the chunks of a function and its arguments. They refer to the memory of the arguments.
+
+    Args:
+        name: the name of the call in messages.
+        settings: the settings, with the form of the call.
+        sent: the result of `sent_function`; None for arguments alone.
+        args: the positional arguments.
+        kwargs: the keyword arguments.
+
+    Raises:
+        SerializationError: a value cannot be packed.
+    """
     if not sends_values(settings):
-        packed = packing.pack((sent, args, dict(kwargs)), name)
-        return keep_chunks(packed.chunks, packed.size)
+        return packing.pack((sent, args, dict(kwargs)), name).chunks
     try:
         call = {"function": sent, "args": args, "kwargs": dict(kwargs)}
-        chunks = values.encode(call, str(settings.result_format), "call")
+        return values.encode(call, str(settings.result_format), "call")
     except Exception as error:
         raise SerializationError(f"{name}: {error}") from error
-    return keep_chunks(chunks, sum(chunk.nbytes for chunk in chunks))
 
 
 def reference_to(function: Callable[..., Any]) -> tuple[str, str]:

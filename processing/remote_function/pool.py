@@ -17,6 +17,7 @@ from processing.exceptions import ConfigurationError
 from processing.remote_function.call import RemoteCall, complete_settings
 from processing.remote_function.call_record import storage_root
 from processing.remote_function.decorator import RemoteFunction
+from processing.remote_function.mapping import refuse_launchers
 from processing.remote_function.pool_job import PoolJob
 from processing.remote_function.pool_messages import PoolCall, PoolValues
 from processing.remote_function.pool_queues import PoolQueues
@@ -65,6 +66,10 @@ class RemotePool(Executor):
         require("idle", idle, SECONDS)
         require("workers", workers, integer(at_least=1), optional=True)
         self._settings = RemoteSettings.of(options)
+        refuse_launchers(self._settings, "a pool")
+        for name in ("by_reference", "result_format"):
+            if getattr(self._settings, name) not in {None, False, "pickle"}:
+                raise ConfigurationError(f"{name}: a pool sends functions and results as pickles; use map")
         self._idle = float(idle)
         self._most = workers
         self._token = secrets.token_hex(6)

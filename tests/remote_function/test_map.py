@@ -146,3 +146,25 @@ def test_arguments_are_checked_first(local_session: LocalSession) -> None:
     with pytest.raises(ConfigurationError, match="map"):
         double.map(7)  # type: ignore[arg-type]
     assert _jobs(local_session) == 0
+
+
+def test_values_in_place_of_pickles(local_session: LocalSession) -> None:
+    """With `by_reference` and `result_format`, no pickle travels: calls and results are values, exceptions texts."""
+    import math
+
+    options: Any = {"instance_type": "local", "sagemaker_session": local_session}
+    root = remote(**options)(math.sqrt).options(by_reference=True, result_format="json")
+    futures = root.submit_map([4, 9, -1, "x"], retries=1, retry_on=[KeyError])
+    assert [future.result() for future in futures[:2]] == [2.0, 3.0]
+    for future, text in zip(futures[2:], ("ValueError: math domain error", "TypeError: must be real"), strict=True):
+        with pytest.raises(RemoteFunctionError, match=text):
+            future.result()
+
+
+@pytest.mark.parametrize("launcher", ["use_torchrun", "use_mpirun"])
+def test_a_launcher_is_refused(local_session: LocalSession, launcher: str) -> None:
+    """A map starts its own workers, so a launcher for them is refused by its name."""
+
+    options: Any = {"instance_type": "local", "sagemaker_session": local_session, launcher: True}
+    with pytest.raises(ConfigurationError, match=launcher):
+        remote(**options)(abs).map([1])

@@ -20,6 +20,7 @@ from processing.container.remote.worker import VALUE
 from processing.remote_function import remote
 from processing.remote_function.map_results import SegmentReader
 from processing.remote_function.mapping import MapFutures, MapOptions, PackedCalls
+from processing.remote_function.settings import RemoteSettings
 from processing.request.s3_uri import S3Uri
 
 if TYPE_CHECKING:
@@ -100,7 +101,9 @@ def _keys() -> list[bytes]:
     def call(number: int) -> int:
         return number
 
-    return list(PackedCalls.of(call, MapOptions().classes, [((number,), {}) for number in range(3)]).number_of)
+    return list(
+        PackedCalls.of(call, RemoteSettings(), MapOptions().classes, [((number,), {}) for number in range(3)]).number_of
+    )
 
 
 class Read:

@@ -313,6 +313,8 @@ BAD: dict[str, Any] = {
     "idle": -1,
     "workers": 0,
     "instance_cout": 2,
+    "use_mpirun": True,
+    "result_format": "json",
 }
 
 

@@ -12,14 +12,16 @@ import signal
 import sys
 import tempfile
 import traceback
-from typing import Any, Dict, Tuple, Union
+from typing import Any, Callable, Dict, NamedTuple, Tuple, Union
 
-from . import call, packing
+from . import call, packing, values
 from .calls import CallsReader
 from .segments import SegmentWriter, token
 from .worker import ERROR, VALUE, Buffers, Executed, Program
 from .workers import Limits, Outcome, Workers
 
+_LONGEST_SUMMARY = 1000
+"""The characters of an exception in the job's log."""
 _STOPPED = 128 + signal.SIGTERM
 """The exit code of a host that was stopped, as in a shell."""
 
@@ -35,17 +37,31 @@ def main(places: Any, manifest: Dict[str, Any], _folder: str) -> None:
     host, number, count = read_hosts(places.resources)
     writer = SegmentWriter(os.path.join(places.result, host), host, emit)  # noqa: PTH118 - a host uses no pathlib
     with tempfile.TemporaryDirectory() as folder:
-        share = _Share(CallsReader(places.call, manifest["start"]), writer, Limits(**manifest["map"]), folder)
+        reader, limits = CallsReader(places.call, manifest["start"]), Limits(**manifest["map"])
+        share = _Share(reader, writer, limits, folder, Forms(manifest["format"], manifest["values"]))
         code = share.run(number, count)
-    write_message(places.message, token(writer.close()) + "\n")
+    _write_message(places.message, token(writer.close()) + "\n")
     sys.exit(code)
+
+
+class Forms(NamedTuple):
+    """The forms in which values travel.
+
+    Attributes:
+        result: the form of results: `pickle`, `json` or `arrow`.
+        as_values: whether calls are values, too, which any Python reads.
+    """
+
+    result: str
+    as_values: bool
 
 
 class _Share:
     """The calls of one host."""
 
-    def __init__(self, reader: CallsReader, writer: SegmentWriter, limits: Limits, folder: str) -> None:
+    def __init__(self, reader: CallsReader, writer: SegmentWriter, limits: Limits, folder: str, forms: Forms) -> None:
         self._reader = reader
+        self._forms = forms
         self._writer = writer
         self._stopped = False
         self._workers = Workers(self._load, limits, self._store, folder)
@@ -74,17 +90,19 @@ class _Share:
             self._writer.add_file(outcome.call, key, outcome.kind, outcome.attempts, outcome.path)
 
     def _load(self) -> Union[Program, bytes]:
+        as_values = self._forms.as_values
         try:
-            function, retry_on = packing.unpack(self._reader.read(self._reader.function.parts))
+            function, causes, _ = call.load(self._reader.read(self._reader.function.parts), as_values=as_values)
+            retry_on = tuple(call.find_function(*each) if as_values else each for each in causes)
         except BaseException as error:  # noqa: BLE001 - code of the user runs while it is loaded
             return packed_error(error)
 
         def execute(position: int) -> Executed:
-            def arguments() -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
-                loaded: Tuple[Tuple[Any, ...], Dict[str, Any]] = packing.unpack(self._read(position))
-                return loaded
+            def run() -> Buffers:
+                _, args, kwargs = call.load(self._read(position), as_values=as_values)
+                return packed(call.collected(function(*args, **kwargs)), self._forms.result)
 
-            return run_call("call %d" % position, function, arguments, retry_on)
+            return outcome_of("call %d" % position, run, retry_on)
 
         return Program(execute)
 
@@ -92,27 +110,25 @@ class _Share:
         return self._reader.read(self._reader.calls[position].parts)
 
 
-def run_call(name: str, function: Any, arguments: Any, retry_on: Tuple[Any, ...]) -> Executed:
-    """Run one call, and return its packed value or exception.
+def outcome_of(name: str, run: Callable[[], Buffers], retry_on: Tuple[Any, ...]) -> Executed:
+    """Return the outcome of a call.
 
     Args:
         name: the call's name in the job's log.
-        function: the user's function.
-        arguments: returns its positional and keyword arguments.
+        run: runs it, and returns its packed value.
         retry_on: the classes of exceptions for which a call may be repeated.
     """
     try:
-        args, kwargs = arguments()
-        return Executed(VALUE, packed(call.collected(function(*args, **kwargs))))
+        return Executed(VALUE, run())
     except BaseException as error:  # noqa: BLE001 - a worker outlives every exception of a call, `sys.exit` included
         summary = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()[-1:]
-        emit("remote-function %s raised %s" % (name, "".join(summary)))
+        emit("remote-function %s raised %s" % (name, "".join(summary)[:_LONGEST_SUMMARY]))
         return Executed(ERROR, packed_error(error), isinstance(error, retry_on))
 
 
-def packed(value: Any) -> Buffers:
-    """Return a packed value."""
-    return packing.pack(value).chunks
+def packed(value: Any, form: str) -> Buffers:
+    """Return a packed value in a form: `pickle`, `json` or `arrow`."""
+    return packing.pack(value).chunks if form == "pickle" else values.encode(value, form, "result")
 
 
 def packed_error(error: BaseException) -> bytes:
@@ -126,7 +142,7 @@ def emit(line: str) -> None:
     os.write(1, line.encode("utf-8", "backslashreplace") + b"\n")
 
 
-def write_message(path: str, text: str) -> None:
+def _write_message(path: str, text: str) -> None:
     """Write the exit message of this host."""
     os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - as above
     with open(path, "w", encoding="ascii") as file:  # noqa: PTH123 - as above

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -16,10 +15,11 @@ import tempfile
 import time
 from typing import Any, Dict, List, Optional, Union
 
-from . import channel, packing
+from . import call, channel, packing
+from .boot import write_message
 from .channel import CALL, CLOSE, NO_BOTO3, FrameReader, PoolCall, Settings, send_frame
-from .map_host import packed_error, read_hosts, run_call, write_message
-from .worker import ERROR, Executed, Program
+from .map_host import outcome_of, packed, packed_error, read_hosts
+from .worker import ERROR, Buffers, Executed, Program
 from .workers import Limits, Outcome, Workers
 
 LIFE_SECONDS = 90.0
@@ -49,7 +49,7 @@ def main(places: Any, manifest: Dict[str, Any], _folder: str) -> None:
     print("remote-function pool: %s" % reason, flush=True)  # noqa: T201 - the job's log
     if reason == NO_BOTO3:
         text = "a RemotePool needs boto3 in the image of its job"
-        write_message(places.message, json.dumps({"slot": "refused", "text": text}))
+        write_message(places.message, {"slot": "refused", "text": text})
         sys.exit("remote function: %s" % text)
     sys.exit(0 if reason in {"closed", "the owner is gone"} else 1)
 
@@ -140,7 +140,12 @@ def _load() -> Union[Program, bytes]:
                     functions.popitem(last=False)
         except BaseException as error:  # noqa: BLE001 - code of the user runs while it is loaded
             return Executed(ERROR, packed_error(error))
-        return run_call("call %d" % received.number, function, lambda: packing.unpack(_read(received.arguments)), ())
+
+        def run() -> Buffers:
+            args, kwargs = packing.unpack(_read(received.arguments))
+            return packed(call.collected(function(*args, **kwargs)), "pickle")
+
+        return outcome_of("call %d" % received.number, run, ())
 
     return Program(execute)
 
