@@ -19,7 +19,7 @@ import math
 import re
 import stat
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
@@ -34,10 +34,11 @@ from processing.local.home import FOLDERS
 from processing.local.jobs import leftovers
 from processing.local.jobs.data import inputs, split_uri
 from processing.local.jobs.host_processes import reap_dead_hosts
+from processing.local.jobs.model_data import model_inputs
 from processing.local.stores import expiry
 from processing.local.stores.bodies import ABANDONED_AFTER
 from processing.local.stores.database import give_space_back
-from processing.local.stores.job_kinds import TRAINING
+from processing.local.stores.job_kinds import ENDPOINT_HOST, TRAINING, TRANSFORM
 from processing.local.stores.jobs import JobStore
 from processing.local.stores.logs import LogStore
 from processing.local.stores.metrics import MetricStore
@@ -287,12 +288,12 @@ class _Cleaner:
         return self._logs.streams(group, after=last.key if last else None, limit=1000)
 
     def _read_by_jobs(self) -> list[tuple[str, bytes]]:
-        """Return bucket and prefix of each input that running jobs may read."""
-        return [place for job in self._jobs.unfinished() for place in self._inputs_of(job)]
+        """Return bucket and prefix of each input that running jobs, and hosts that start again, may read."""
+        readers = {job.id: job for job in (*self._jobs.unfinished(), *self._jobs.endpoint_hosts())}
+        return [place for job in readers.values() for place in self._inputs_of(job)]
 
     def _inputs_of(self, job: JobRecord) -> Iterator[tuple[str, bytes]]:
-        request = self._jobs.request(job.id)
-        for item in channel_inputs(request) if job.kind == TRAINING.resource else inputs(request):
+        for item in inputs_of(job, self._jobs.request(job.id)):
             if item["S3Uri"].startswith("s3://"):
                 yield _place(item["S3Uri"])
                 if item.get("S3DataType") == "ManifestFile":
@@ -302,6 +303,24 @@ class _Cleaner:
         with contextlib.suppress(ApiError, OSError, ValueError, LookupError, TypeError, AttributeError):
             manifest = self._objects.get(*split_uri(item["S3Uri"]))  # an invalid manifest fails its job, not this
             yield _place(json.loads(manifest.path.read_bytes())[0]["prefix"])
+
+
+def inputs_of(job: JobRecord, request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield what a job reads from S3, each with the S3Uri and the S3DataType of a processing job's input.
+
+    Args:
+        job: the job, or the host of an endpoint, which reads its model again when it starts again.
+        request: its request.
+    """
+    if job.kind == TRAINING.resource:
+        yield from channel_inputs(request)
+    elif job.kind == TRANSFORM.resource:
+        yield request["TransformInput"]["DataSource"]["S3DataSource"]
+        yield from model_inputs(request["Model"]["Container"])
+    elif job.kind == ENDPOINT_HOST.resource:
+        yield from model_inputs(request["Container"])
+    else:
+        yield from inputs(request)
 
 
 def _place(uri: str) -> tuple[str, bytes]:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HOME_VARIABLE = "PROCESSING_LOCAL_HOME"
-FOLDERS = ("objects", "incoming", "jobs")
-"""The folders in the engine's folder: bodies of objects, bodies that are being written, and running jobs."""
+FOLDERS = ("objects", "incoming", "jobs", "async")
+"""The folders in the engine's folder: bodies of objects, bodies that are being written, running jobs and hosts of
+endpoints, and waiting asynchronous invocations."""
 MAX_PATH_BYTES = 480
 """SQLite accepts paths of 512 bytes, and the names of its own files are longer than a database's."""
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from processing.local.stores.jobs import HostEnd, JobRecord, JobStore
 
 LOG_GROUPS = "/aws/sagemaker/Endpoints"
-METRICS = "/aws/sagemaker/Endpoints"
 DRAIN_SECONDS = 65.0
 """The time that running invocations have after the endpoint dropped the host: a little more than their own limit."""
 ASYNC_DRAIN_SECONDS = 3600.0
@@ -46,6 +45,10 @@ class EndpointHost(ServingHost):
         self._async: AsyncWorker | None = None
         self._lease = -1
         self._drains_since: float | None = None
+
+    def metrics_host(self) -> str:
+        """Return the endpoint and the variant, whatever process serves it."""
+        return f"{self._request['EndpointName']}/{self._request['VariantName']}"
 
     def health_seconds(self) -> float:
         """Return the time of the variant, or else AWS's."""

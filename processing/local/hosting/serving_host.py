@@ -10,12 +10,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from processing.container import relay as relay_script
-from processing.local.hosting.model_data import fetch_model
 from processing.local.hosting.networks import has_own_network, port_in_use
 from processing.local.hosting.program_run import ProgramRun
 from processing.local.jobs.data import DataError
 from processing.local.jobs.host_supervisor import HostSupervisor
 from processing.local.jobs.image_command import command_of
+from processing.local.jobs.model_data import fetch_model
 from processing.local.stores.jobs import HostEnd
 
 if TYPE_CHECKING:

@@ -103,7 +103,7 @@ class HostSupervisor:
         self._services = HostServices(
             home,
             self._work,
-            f"{record.name}/{contract.host_name(number)}",
+            self.metrics_host(),
             record.id + number,
             self._plan,
             self.volume(),
@@ -114,6 +114,10 @@ class HostSupervisor:
         self._next_check = 0.0
 
     # The contract of the kind
+
+    def metrics_host(self) -> str:
+        """Return the host's name in the metrics, such as `my-job/algo-1`."""
+        return f"{self._record.name}/{contract.host_name(self._number)}"
 
     def inputs(self) -> Sequence[Mapping[str, Any]]:
         """Return the inputs, each with the members of a processing job's S3Input."""

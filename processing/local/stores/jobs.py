@@ -14,7 +14,7 @@ from processing.container import contract
 from processing.local import strict_json
 from processing.local.errors import ApiError
 from processing.local.stores import outbox, phases
-from processing.local.stores.job_kinds import PROCESSING, JobKind
+from processing.local.stores.job_kinds import ENDPOINT_HOST, PROCESSING, JobKind
 from processing.local.stores.job_tables import job_database
 from processing.local.stores.tags import delete_tags, put_tags
 
@@ -262,6 +262,12 @@ class JobStore:
             ).fetchall()
         return [JobRecord(*row) for row in rows]
 
+    def endpoint_hosts(self) -> Sequence[JobRecord]:
+        """Return the hosts of endpoints, also those that have ended: each may be started again."""
+        with self._database.read() as connection:
+            statement = f"SELECT {_COLUMNS} FROM jobs WHERE kind = ?"  # noqa: S608
+            return [JobRecord(*row) for row in connection.execute(statement, (ENDPOINT_HOST.resource,))]
+
     def request_stop(self, name: str, now: float) -> None:
         """Ask the hosts of a job to stop. A second request changes nothing.
 
@@ -304,10 +310,13 @@ class JobStore:
             return job
 
     def ended_before(self, moment: float) -> Sequence[JobRecord]:
-        """Return the jobs of every kind that finished before a moment, the oldest first."""
+        """Return the jobs of AWS's kinds that finished before a moment, the oldest first.
+
+        The hosts of endpoints are missing: each is deleted when its endpoint no longer refers to it.
+        """
         with self._database.read() as connection:
-            statement = f"SELECT {_COLUMNS} FROM jobs WHERE ended < ? ORDER BY ended, id"  # noqa: S608
-            return [JobRecord(*row) for row in connection.execute(statement, (moment,))]
+            statement = f"SELECT {_COLUMNS} FROM jobs WHERE ended < ? AND kind != ? ORDER BY ended, id"  # noqa: S608
+            return [JobRecord(*row) for row in connection.execute(statement, (moment, ENDPOINT_HOST.resource))]
 
     def delete_finished(self, jobs: Iterable[int]) -> None:
         """Delete finished jobs by their ids, and their tags. Unfinished jobs stay."""

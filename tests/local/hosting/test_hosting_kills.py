@@ -226,3 +226,13 @@ def test_a_transform_job_ends_after_a_kill(hosting: Any, kind: str) -> None:
         assert described["TransformJobStatus"] in {"Completed", "Failed"}
         assert (described["TransformJobStatus"] == "Failed") == bool(described.get("FailureReason"))
         check_nothing_is_left(hosting)
+
+
+def test_a_cleaning_keeps_what_an_endpoint_needs(hosting: Any) -> None:
+    """The model's archive and the record of a dead host stay, so that the endpoint can start again."""
+    hosting.deploy("e", {"weights": b"1"}, VERSION="1")
+    assert kill(hosting.home, "supervisor")
+    assert hosting.describe("e")["EndpointStatus"] == "InService"  # records the death
+    hosting.session.clean(older_than=0)
+    assert hosting.keys("e/") != {}
+    assert hosting.invoke("e", b"model") == b'["weights"]'

@@ -35,14 +35,19 @@ def fetch_model(container: Mapping[str, Any], ml_root: str, objects: ObjectSourc
     """
     target = contract.resolve_path(ml_root, MODEL)
     os.makedirs(target, exist_ok=True)
+    for source in model_inputs(container):
+        if source["CompressionType"] == "Gzip":
+            _unpack(source["S3Uri"], target, objects, check)
+        else:
+            _copy(source, target, objects, check)
+
+
+def model_inputs(container: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the places of a model's data, one at most, each with the members of an S3DataSource of a model."""
     source = (container.get("ModelDataSource") or {}).get("S3DataSource")
-    if source is None:
-        if container.get("ModelDataUrl"):
-            _unpack(container["ModelDataUrl"], target, objects, check)
-    elif source["CompressionType"] == "Gzip":
-        _unpack(source["S3Uri"], target, objects, check)
-    else:
-        _copy(source, target, objects, check)
+    if source is None and container.get("ModelDataUrl"):
+        source = {"S3Uri": container["ModelDataUrl"], "S3DataType": "S3Object", "CompressionType": "Gzip"}
+    return [] if source is None else [source]
 
 
 def _open(uri: str, objects: ObjectSource) -> BinaryIO:
