@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from processing.container.remote.packing import Buffer, PackedValue
 
 
-def pack(value: Any, name: str) -> PackedValue:
+def pack(value: Any, name: str, *, by_value: bool = True) -> PackedValue:
     """Pack a value into chunks of bytes. They refer to the memory of its arrays.
-
-    The functions and classes of the caller's own modules are in it by value.
 
     Args:
         value: any value.
         name: the value's name in messages, such as `divide` or `arguments`.
+        by_value: True to pack the functions and classes of the caller's own modules by value. False to pack them by
+            name, as those of installed packages, for a reader that has the modules.
 
     Raises:
         ConfigurationError: cloudpickle is not installed.
@@ -34,10 +34,11 @@ def pack(value: Any, name: str) -> PackedValue:
     require_cloudpickle()
     from processing.remote_function.by_value import by_value_pickler  # loads typing and importlib's machinery
 
+    derive = by_value_pickler if by_value else None
     try:
-        return packing.pack(value, by_value_pickler)
+        return packing.pack(value, derive)
     except Exception as error:
-        raise SerializationError(explain(value, name, error)) from error
+        raise SerializationError(explain(value, name, error, derive)) from error
 
 
 def unpack(memory: Buffer, source: str, *, written_by: str | None = None) -> Any:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
+    from processing.container.remote.packing import PackedValue
     from processing.session.session import Session
 
 __all__ = [
@@ -108,7 +109,7 @@ def serialize_func_to_s3(
     """
     place = _place(sagemaker_session, s3_uri, "function", bucket_owner)
     key = require_private_key("private_key", private_key)
-    write_value(place, pack(func, _name_of(func, "func")), kms_key=s3_kms_key, private_key=key)
+    write_value(place, _pack(func, _name_of(func, "func")), kms_key=s3_kms_key, private_key=key)
 
 
 def deserialize_func_from_s3(
@@ -165,7 +166,7 @@ def serialize_obj_to_s3(
     """
     place = _place(sagemaker_session, s3_uri, "object", bucket_owner)
     key = None if signing_key is None else require_private_key("signing_key", signing_key)
-    write_value(place, pack(obj, _name_of(obj, "obj")), kms_key=s3_kms_key, private_key=key)
+    write_value(place, _pack(obj, _name_of(obj, "obj")), kms_key=s3_kms_key, private_key=key)
 
 
 def deserialize_obj_from_s3(
@@ -259,7 +260,7 @@ def serialize_exception_to_s3(
     """
     require("exc", exc, _EXCEPTION)
     place = _place(sagemaker_session, s3_uri, "exception", bucket_owner)
-    write_value(place, pack(exc, "exc"), kms_key=s3_kms_key)
+    write_value(place, _pack(exc, "exc"), kms_key=s3_kms_key)
 
 
 def deserialize_exception_from_s3(
@@ -280,6 +281,11 @@ def deserialize_exception_from_s3(
     """
     require("accept", accept, _LAYOUT)
     return _READERS[accept](_place(sagemaker_session, s3_uri, "exception", bucket_owner))
+
+
+def _pack(value: Any, name: str) -> PackedValue:
+    # By name: a reader catches an exception by its class, which a copy of the class is not.
+    return pack(value, name, by_value=False)
 
 
 def _place(sagemaker_session: Any, s3_uri: Any, kind: str, bucket_owner: Any) -> Place:

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import sys
 import types
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -20,6 +20,9 @@ from processing.container.remote import packing
 from processing.remote_function.by_value import by_value_pickler, used_variables
 from processing.remote_function.mentioned_names import mentions
 from processing.remote_function.own_modules import is_own
+
+DerivePickler = Callable[[Any], Any]
+"""Returns a class derived from a pickler's class."""
 
 Part = tuple[str, Any]
 """The end of a path, such as `["s3"]`, and the value there."""
@@ -43,37 +46,39 @@ class Culprit:
     error: Exception
 
 
-def find_culprit(value: Any, name: str) -> Culprit | None:
+def find_culprit(value: Any, name: str, derive: DerivePickler | None = by_value_pickler) -> Culprit | None:
     """Return the first part of a value that cannot be pickled; None if the value can be.
 
     Args:
         value: any value.
         name: the beginning of the path.
+        derive: the pickler, as `packing.pack` takes it.
     """
-    error = _problem(value)
+    error = _problem(value, derive)
     if error is None:
         return None
     culprit = Culprit(name, value, error)
     seen = {id(value)}
     for _ in range(_DEEPEST):
-        deeper = _first_culprit(culprit, seen)
+        deeper = _first_culprit(culprit, seen, derive)
         if deeper is None:
             break
         culprit = deeper
     return culprit
 
 
-def explain(value: Any, name: str, error: Exception) -> str:
+def explain(value: Any, name: str, error: Exception, derive: DerivePickler | None = by_value_pickler) -> str:
     """Return a message for a value that could not be pickled: the part that is the reason, and the remedy.
 
     Args:
         value: the value.
         name: the beginning of the path.
         error: the pickler's error for the whole value.
+        derive: the pickler, as `packing.pack` takes it.
     """
     culprit = None
     with contextlib.suppress(Exception):  # the search reads attributes of the user's objects
-        culprit = find_culprit(value, name)
+        culprit = find_culprit(value, name, derive)
     culprit = culprit or Culprit(name, value, error)
     return (
         f"{culprit.path}: {_described(culprit.value)} cannot be sent to another process; create it inside of the "
@@ -87,7 +92,7 @@ def _described(value: Any) -> str:
     return f"an object of the type {type_name(value)}"
 
 
-def _first_culprit(culprit: Culprit, seen: set[int]) -> Culprit | None:
+def _first_culprit(culprit: Culprit, seen: set[int], derive: DerivePickler | None) -> Culprit | None:
     """Return the first failing part of a value, one level deeper."""
     if isinstance(culprit.error, RecursionError) or isinstance(culprit.error.__cause__, RecursionError):
         return None
@@ -95,19 +100,19 @@ def _first_culprit(culprit: Culprit, seen: set[int]) -> Culprit | None:
     # By halves: a pickler for each of a million items would take minutes.
     while len(parts) > 1:
         half = parts[: len(parts) // 2]
-        parts = half if _problem([part for _, part in half]) is not None else parts[len(half) :]
+        parts = half if _problem([part for _, part in half], derive) is not None else parts[len(half) :]
     for step, part in parts:
         seen.add(id(part))
-        error = _problem(part)
+        error = _problem(part, derive)
         if error is not None:
             return Culprit(culprit.path + step, part, error)
     return None
 
 
-def _problem(value: Any) -> Exception | None:
+def _problem(value: Any, derive: DerivePickler | None) -> Exception | None:
     """Return the pickler's error for a value; None if it can be pickled."""
     try:
-        packing.pack(value, by_value_pickler)
+        packing.pack(value, derive)
     except Exception as error:  # noqa: BLE001 - any class may raise anything when it is pickled
         return error
     return None

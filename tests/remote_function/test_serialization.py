@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import json
 import platform
@@ -139,6 +140,24 @@ def test_classes_of_the_main_program_travel_by_value(slot: Slot, tmp_path: Path)
     function, point = deserialize_obj_from_s3(slot.session, slot.uri)
     assert function(point) == 42
     assert type(point).__module__ == "__main__"
+
+
+def test_classes_of_modules_travel_by_name(slot: Slot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that has the module catches a stored exception by its class."""
+    (tmp_path / "shop.py").write_text("class SoldOutError(Exception):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    error = importlib.import_module("shop").SoldOutError("bread")
+    serialize_exception_to_s3(error, slot.session, slot.uri)
+    monkeypatch.delitem(sys.modules, "shop")
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, processing, shop\n"
+        "from processing.remote_function.serialization import deserialize_exception_from_s3\n"
+        "error = deserialize_exception_from_s3(processing.LocalSession(sys.argv[1]), sys.argv[2])\n"
+        "print(type(error) is shop.SoldOutError)\n"
+    )
+    command = [sys.executable, str(program), slot.home, slot.uri]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True\n"
 
 
 class _OwnConstructorError(Exception):
