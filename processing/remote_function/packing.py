@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import pickle
 import platform
+import re
 from typing import TYPE_CHECKING, Any
 
 from processing.container.remote import packing
@@ -105,12 +107,18 @@ def _explained(source: str, written_by: str | None) -> Iterator[None]:
 
 def _loads_for(written_by: str | None) -> Callable[..., Any]:
     require_cloudpickle()
-    return pickle.loads if _is_own(written_by) else _loads_without_code
+    return _loads_with_own_classes if _is_own(written_by) else _loads_without_code
 
 
 def _is_own(version: str | None) -> bool:
     """Return whether code of a version of Python, such as `3.11.7`, runs here."""
     return version is None or version.split(".")[:2] == platform.python_version().split(".")[:2]
+
+
+def _loads_with_own_classes(pickled: Buffer, buffers: Iterable[Buffer] = ()) -> Any:
+    if _CLASS_BY_VALUE.search(pickled) is None:
+        return pickle.loads(pickled, buffers=buffers)  # noqa: S301 - the caller has checked the bytes
+    return _WithOwnClasses(io.BytesIO(pickled), buffers=buffers).load()
 
 
 def _loads_without_code(pickled: Buffer, buffers: Iterable[Buffer] = ()) -> Any:
@@ -124,3 +132,40 @@ class _WithoutCode(pickle.Unpickler):
         if module.partition(".")[0] == "cloudpickle" and name == "_make_function":
             raise pickle.UnpicklingError("it contains code, which runs in the same minor version of Python only")
         return super().find_class(module, name)
+
+
+class _WithOwnClasses(pickle.Unpickler):
+    """An unpickler that leaves the classes of this process as they are.
+
+    cloudpickle returns a class of `__main__` itself to the process in which it was pickled. But then it sets all its
+    attributes again: its methods become copies, with global variables of their own.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._known: list[type] = []
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        if module.partition(".")[0] != "cloudpickle":
+            return found
+        if name in _TRACKER_POSITION:
+            return functools.partial(self._make, found, _TRACKER_POSITION[name])
+        return functools.partial(self._set_state, found) if name == "_class_setstate" else found
+
+    def _make(self, make: Callable[..., type], position: int, *args: Any) -> type:
+        from cloudpickle import cloudpickle
+
+        known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(args[position])  # noqa: SLF001 - no public form
+        made = make(*args)
+        if made is known:
+            self._known.append(made)
+        return made
+
+    def _set_state(self, set_state: Callable[[type, Any], type], kind: type, state: Any) -> type:
+        return kind if any(kind is each for each in self._known) else set_state(kind, state)
+
+
+_TRACKER_POSITION = {"_make_skeleton_class": 4, "_make_skeleton_enum": 5}
+"""The position of the identifier of a class among the arguments of cloudpickle's functions that make it."""
+_CLASS_BY_VALUE = re.compile(rb"_make_skeleton_(?:class|enum)")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import io
 import pickle
+import subprocess
+import sys
 import threading
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -17,7 +21,7 @@ from hypothesis import strategies as st
 
 from processing import DeserializationError, SerializationError
 from processing.container.remote import packing
-from processing.remote_function.packing import pack, unpack
+from processing.remote_function.packing import load_pickle, pack, unpack
 
 
 def copied(value: Any) -> Any:
@@ -166,3 +170,30 @@ def test_a_pickle_is_not_a_packed_value() -> None:
     assert not pickle.dumps(1).startswith(packing.MAGIC[:1])
     with pytest.raises(DeserializationError, match="not those of a packed value"):
         unpack(pickle.dumps("a pickle of an ordinary length"), "the test")
+
+
+def test_a_class_that_comes_back_stays_as_it_is() -> None:
+    """A class by value, of `__main__` or of a function, keeps its methods when an instance returns from a job."""
+
+    class Local:
+        def get(self) -> str:
+            return "local"
+
+    class Color(enum.Enum):
+        RED = 1
+
+    before = dict(vars(Local)), dict(vars(Color))
+    back = subprocess.run(
+        [sys.executable, "-c", _ROUND_TRIP], input=cloudpickle.dumps((Local, Color)), capture_output=True, check=True
+    )
+    value, color = load_pickle(back.stdout, "the result")
+    assert type(value) is Local
+    assert color is Color.RED
+    assert (dict(vars(Local)), dict(vars(Color))) == before
+
+
+_ROUND_TRIP = """
+import cloudpickle, pickle, sys
+local, color = pickle.loads(sys.stdin.buffer.read())
+sys.stdout.buffer.write(cloudpickle.dumps((local(), color.RED)))
+"""
