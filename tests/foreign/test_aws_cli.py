@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tarfile
 import threading
 import urllib.request
 import uuid
@@ -110,6 +111,32 @@ def test_a_live_tail_shows_lines_as_they_come(foreign: Client) -> None:
     aws(foreign, "sagemaker", "stop-processing-job", "--processing-job-name", name)
     wait(foreign, name)
     assert found
+
+
+def test_a_training_job_runs_from_the_options_of_the_command(foreign: Client) -> None:
+    """In the CLI's short form; the model is in S3, a taken name is refused."""
+    name = f"cli-{uuid.uuid4().hex[:8]}"
+    (foreign.folder / "points").write_text("1,1\n1,2\n8,8\n8,9\n")
+    foreign.run("aws", "s3", "mb", f"s3://{name}")
+    foreign.run("aws", "s3", "cp", str(foreign.folder / "points"), f"s3://{name}/in/points")
+    source = f"S3DataSource={{S3DataType=S3Prefix,S3Uri=s3://{name}/in/}}"
+    command = ["sagemaker", "create-training-job", "--training-job-name", name]
+    command += ["--algorithm-specification", "TrainingImage=registry/kmeans:1,TrainingInputMode=File"]
+    command += ["--role-arn", "arn:aws:iam::000000000000:role/any", "--hyper-parameters", "k=2,feature_dim=2"]
+    command += ["--input-data-config", f"ChannelName=train,ContentType=text/csv;label_size=0,DataSource={{{source}}}"]
+    command += ["--output-data-config", f"S3OutputPath=s3://{name}/out"]
+    command += ["--resource-config", "InstanceType=ml.m5.large,InstanceCount=1,VolumeSizeInGB=5"]
+    command += ["--stopping-condition", "MaxRuntimeInSeconds=600"]
+    assert aws(foreign, *command)["TrainingJobArn"].endswith(f":training-job/{name}")
+    assert "ResourceInUse" in foreign.run("aws", *command, check=False)
+    look = ("sagemaker", "describe-training-job", "--training-job-name", name)
+    while (found := aws(foreign, *look))["TrainingJobStatus"] == "InProgress":
+        pass
+    assert found["TrainingJobStatus"] == "Completed", found
+    foreign.run("aws", "s3", "cp", found["ModelArtifacts"]["S3ModelArtifacts"], "model.tar.gz")
+    with tarfile.open(foreign.folder / "model.tar.gz") as tar:
+        assert tar.getnames() == ["model_algo-1"]
+    foreign.run("aws", "s3", "rb", "--force", f"s3://{name}")
 
 
 def test_files_are_copied_listed_and_synchronised(foreign: Client) -> None:

@@ -6,6 +6,7 @@ The moments come from a seed. `PROCESSING_TEST_KILLS=1000` kills that often, `PR
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from pathlib import Path
@@ -38,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("PROCESSING_TEST_KILLS", "64"))
 SEED = int(os.environ.get("PROCESSING_TEST_SEED", "1"))
 PATIENCE = 60.0
-GROUP = "/aws/sagemaker/ProcessingJobs"
+KINDS = ("Processing", "Training")
 LINES = [f"line {number}" for number in range(30)]
 FILES = 5
 INPUT = b"x" * 100_000
@@ -46,7 +48,7 @@ GONE = "InternalServerError: the supervisor of the job's host is gone"
 # Enough of everything that a kill finds it at each step: inputs, a program with children, lines, outputs.
 PROGRAM = (
     "set -e; i=0; while [ $i -lt 30 ]; do echo line $i; i=$((i+1)); done; sleep 0.05; "
-    'for i in 0 1 2 3 4; do cp "/opt/ml/processing/in/$i" "$0/$i"; done'
+    'for i in 0 1 2 3 4; do cp "$1/$i" "$0/$i"; done'
 )
 
 
@@ -61,7 +63,9 @@ class House:
             self.engine.objects.put("data", f"in/{number}", INPUT)
         self.store = JobStore(home)
 
-    def request(self, name: str, hosts: int = 1, upload: str = "EndOfJob") -> dict[str, Any]:
+    def request(self, name: str, hosts: int = 1, upload: str = "EndOfJob", kind: str = "Processing") -> dict[str, Any]:
+        if kind == "Training":
+            return self._training_request(name, hosts)
         out = "/opt/ml/processing/out"
         return {
             "ProcessingJobName": name,
@@ -69,7 +73,7 @@ class House:
             "AppSpecification": {
                 "ImageUri": "image",
                 "ContainerEntrypoint": ["/bin/sh", "-c", PROGRAM],
-                "ContainerArguments": [out],
+                "ContainerArguments": [out, "/opt/ml/processing/in"],
             },
             "ProcessingResources": {
                 "ClusterConfig": {"InstanceCount": hosts, "InstanceType": "local", "VolumeSizeInGB": 1}
@@ -95,14 +99,31 @@ class House:
             },
         }
 
+    def _training_request(self, name: str, hosts: int) -> dict[str, Any]:
+        source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://data/in/"}}
+        return {
+            "TrainingJobName": name,
+            "RoleArn": "arn:aws:iam::000000000000:role/local",
+            "AlgorithmSpecification": {
+                "TrainingImage": "image",
+                "TrainingInputMode": "File",
+                "ContainerEntrypoint": ["/bin/sh", "-c", PROGRAM],
+                "ContainerArguments": ["/opt/ml/model", "/opt/ml/input/data/in"],
+            },
+            "ResourceConfig": {"InstanceCount": hosts, "InstanceType": "local", "VolumeSizeInGB": 1},
+            "InputDataConfig": [{"ChannelName": "in", "DataSource": source}],
+            "OutputDataConfig": {"S3OutputPath": "s3://data/models"},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 600},
+        }
+
     def call(self, operation: str, **params: Any) -> Any:
         return self.engine.handle("sagemaker", operation, params)
 
-    def wait(self, name: str) -> dict[str, Any]:
+    def wait(self, name: str, kind: str = "Processing") -> dict[str, Any]:
         deadline = time.monotonic() + PATIENCE
         while True:
-            described: dict[str, Any] = self.call("DescribeProcessingJob", ProcessingJobName=name)
-            if described["ProcessingJobStatus"] in {"Completed", "Failed", "Stopped"}:
+            described: dict[str, Any] = self.call(f"Describe{kind}Job", **{f"{kind}JobName": name})
+            if described[f"{kind}JobStatus"] in {"Completed", "Failed", "Stopped"}:
                 return described
             assert time.monotonic() < deadline, described
             _pause(0.01)
@@ -122,34 +143,41 @@ class House:
 
     def check(self, reason: str) -> list[dict[str, Any]]:
         """Wait for all jobs and compare each with its promise; a failed job must have this reason."""
-        names = [job.name for job in self._all()]
-        ended = [self.wait(name) for name in names]
-        for job in ended:
-            self._check_job(job, reason)
+        with self.store._database.read() as connection:
+            found = connection.execute("SELECT kind, name FROM jobs ORDER BY id").fetchall()
+        ended = []
+        for resource, name in found:
+            kind = resource.partition("-")[0].capitalize()
+            ended.append(self.wait(name, kind))
+            self._check_job(ended[-1], kind, reason)
         self._check_rest()
         return ended
 
-    def _all(self) -> list[Any]:
+    def statuses(self) -> set[str]:
+        """The statuses of all jobs until now."""
         with self.store._database.read() as connection:
-            names = [name for (name,) in connection.execute("SELECT name FROM jobs ORDER BY id")]
-        return [self.store.get(name) for name in names]
+            return {status for (status,) in connection.execute("SELECT status FROM jobs")}
 
-    def _check_job(self, job: dict[str, Any], reason: str) -> None:
-        name, status = job["ProcessingJobName"], job["ProcessingJobStatus"]
-        assert job["CreationTime"] <= job["ProcessingEndTime"], job
-        for number in range(job["ProcessingResources"]["ClusterConfig"]["InstanceCount"]):
-            lines = self._lines(f"{name}/algo-{number + 1}-")
+    def _check_job(self, job: dict[str, Any], kind: str, reason: str) -> None:
+        name, status = job[f"{kind}JobName"], job[f"{kind}JobStatus"]
+        assert job["CreationTime"] <= job[f"{kind}EndTime"], job
+        cluster = job["ResourceConfig"] if kind == "Training" else job["ProcessingResources"]["ClusterConfig"]
+        for number in range(cluster["InstanceCount"]):
+            lines = self._lines(kind, f"{name}/algo-{number + 1}-")
             assert lines == LINES[: len(lines)], (name, lines)
             assert status != "Completed" or lines == LINES, (name, lines)
+        if kind == "Training":
+            _check_phases(job)
         if status == "Completed":
-            assert self._output(name) == {str(number): INPUT for number in range(FILES)}, name
+            found = self._model(name) if kind == "Training" else self._output(name)
+            assert found == {str(number): INPUT for number in range(FILES)}, name
             return
         assert status == "Failed", job
         assert reason in job["FailureReason"], job
 
-    def _lines(self, prefix: str) -> list[str]:
+    def _lines(self, kind: str, prefix: str) -> list[str]:
         try:
-            events, _ = self.engine.logs.filter(GROUP, prefix=prefix)
+            events, _ = self.engine.logs.filter(f"/aws/sagemaker/{kind}Jobs", prefix=prefix)
         except Exception as error:  # noqa: BLE001 -- there is no group before the first line
             assert "does not exist" in str(error)  # noqa: PT017
             return []
@@ -158,6 +186,11 @@ class House:
 
     def _output(self, name: str) -> dict[str, bytes]:
         return {key.rpartition("/")[2]: body for key, body in self._objects(f"{name}/")}
+
+    def _model(self, name: str) -> dict[str, bytes]:
+        ((_, archive),) = self._objects(f"models/{name}/output/model")
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            return {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
 
     def _objects(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
         for listed in self.engine.objects.iter_prefix("data", prefix):
@@ -181,6 +214,15 @@ class House:
         for path in self.home.glob("*.sqlite3"):
             with contextlib.closing(sqlite3.connect(path)) as connection:
                 assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def _check_phases(job: dict[str, Any]) -> None:
+    """Hold that the phases of a training job follow each other without a gap, and end in its status."""
+    phases = job["SecondaryStatusTransitions"]
+    assert [phase["EndTime"] for phase in phases[:-1]] == [phase["StartTime"] for phase in phases[1:]], job
+    assert phases[-1]["Status"] == job["SecondaryStatus"] == job["TrainingJobStatus"], job
+    names = [phase["Status"] for phase in phases[:-1]]
+    assert names == ["Starting", "Downloading", "Training", "Uploading"][: len(names)], job
 
 
 class _Process:
@@ -216,19 +258,20 @@ def house(tmp_path: Path) -> House:
     return House(tmp_path / "engine")
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("victim", ["supervisor", "program", "group"])
-def test_jobs_are_right_whatever_of_them_is_killed(house: House, victim: str) -> None:
+def test_jobs_are_right_whatever_of_them_is_killed(house: House, victim: str, kind: str) -> None:
     """A job whose host was killed fails with a reason; one that was not reached in time completes, whole."""
-    random_ = random.Random(f"{SEED} {victim}")
+    random_ = random.Random(f"{SEED} {victim} {kind}")
     sandboxes = _sandboxes()
     kills = rounds = 0
-    while kills < KILLS // 4:
+    while kills < KILLS // 8 or "Failed" not in house.statuses():
         rounds += 1
         house.engine.settings = EngineSettings(tick=0.01, grace=0.3, sandbox=random_.choice(sandboxes))  # type: ignore[arg-type]
         upload = random_.choice(["EndOfJob", "Continuous"])
         for number in range(3):
-            request = house.request(f"{victim}-{rounds}-{number}", random_.choice([1, 1, 2]), upload)
-            house.engine.handle("sagemaker", "CreateProcessingJob", request)
+            request = house.request(f"{victim}-{rounds}-{number}", random_.choice([1, 1, 2]), upload, kind)
+            house.engine.handle("sagemaker", f"Create{kind}Job", request)
         _pause(random_.uniform(0, 0.4))
         for _ in range(2):
             wanted = [each for each in house.processes() if each.supervisor == (victim == "supervisor")]
@@ -237,7 +280,7 @@ def test_jobs_are_right_whatever_of_them_is_killed(house: House, victim: str) ->
             _pause(random_.uniform(0, 0.05))
         assert rounds < 10 * KILLS
     ended = house.check(GONE if victim == "supervisor" else "exit code: ")
-    assert {job["ProcessingJobStatus"] for job in ended} == {"Completed", "Failed"}
+    assert {job[f"{kind}JobStatus"] for job in ended} == {"Completed", "Failed"}
 
 
 CREATOR = """
@@ -247,23 +290,26 @@ from processing.local.settings import EngineSettings
 engine = Engine(pathlib.Path(sys.argv[1]), EngineSettings(tick=0.01, sandbox="rewriting"))
 engine.handle("sagemaker", "ListProcessingJobs", {})  # what takes its time is loaded
 print("ready", flush=True)
+kind = sys.argv[3]
 for request in json.load(open(sys.argv[2])):
-    engine.objects.put("data", f"code/{request['ProcessingJobName']}", b"c" * 200_000)
-    engine.handle("sagemaker", "CreateProcessingJob", request)
-    print(request["ProcessingJobName"], flush=True)
+    name = request[f"{kind}JobName"]
+    engine.objects.put("data", f"code/{name}", b"c" * 200_000)
+    engine.handle("sagemaker", f"Create{kind}Job", request)
+    print(name, flush=True)
 """
 
 
-def test_jobs_are_right_whenever_their_creator_is_killed(house: House, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_jobs_are_right_whenever_their_creator_is_killed(house: House, tmp_path: Path, kind: str) -> None:
     """A created job goes on without its creator; an unanswered one is whole, failed or missing."""
     import json
 
     random_ = random.Random(SEED)
     known: list[str] = []
-    for number in range(max(4, KILLS // 8)):
+    for number in range(max(3, KILLS // 16)):
         requests = tmp_path / f"requests-{number}"
-        requests.write_text(json.dumps([house.request(f"made-{number}-{each}") for each in range(3)]))
-        command = [sys.executable, "-c", CREATOR, str(house.home), str(requests)]
+        requests.write_text(json.dumps([house.request(f"made-{number}-{each}", kind=kind) for each in range(3)]))
+        command = [sys.executable, "-c", CREATOR, str(house.home), str(requests), kind]
         creator = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, start_new_session=True)
         assert creator.stdout is not None
         assert creator.stdout.readline() == b"ready\n"
@@ -273,9 +319,9 @@ def test_jobs_are_right_whenever_their_creator_is_killed(house: House, tmp_path:
         known += creator.stdout.read().decode().split()
         creator.wait()
         creator.stdout.close()
-    ended = {job["ProcessingJobName"]: job for job in house.check(GONE)}
+    ended = {job[f"{kind}JobName"]: job[f"{kind}JobStatus"] for job in house.check(GONE)}
     assert known
-    assert all(ended[name]["ProcessingJobStatus"] == "Completed" for name in known)
+    assert {ended[name] for name in known} == {"Completed"}
 
 
 @pytest.mark.parametrize("mark", ["another boot:1", "{boot}:1"])
@@ -370,8 +416,11 @@ class _User(threading.Thread):
                 events = [{"timestamp": int(time.time() * 1000), "message": name}]
                 logs.put_log_events(logGroupName="users", logStreamName=str(self._number), logEvents=events)
                 self.lines.append(name)
-                if self._turn % 10 == 0:
+                if self._turn % 20 == 0:
                     sagemaker.create_processing_job(**self._house.request(name))
+                    self.jobs.append(name)
+                elif self._turn % 20 == 10:
+                    sagemaker.create_training_job(**self._house.request(name, kind="Training"))
                     self.jobs.append(name)
 
 
@@ -389,14 +438,17 @@ def test_what_a_killed_server_answered_is_there(house: House) -> None:
         server.kill()
         server.start()
     deadline = time.monotonic() + PATIENCE
-    while not all(user.jobs for user in users):
+    while not all(len(user.jobs) > 1 for user in users):
         assert time.monotonic() < deadline
         _pause(0.05)
     for user in users:
         user.done.set()
         user.join()
     server.kill()
-    ended = {job["ProcessingJobName"]: job["ProcessingJobStatus"] for job in house.check(GONE)}
+    ended = {}
+    for job in house.check(GONE):
+        kind = "Training" if "TrainingJobName" in job else "Processing"
+        ended[job[f"{kind}JobName"]] = job[f"{kind}JobStatus"]
     whole = dict(house._objects("put/"))
     assert set(whole.values()) == {INPUT}
     for user in users:
