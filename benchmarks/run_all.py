@@ -28,6 +28,7 @@ BENCHMARKS = (
     "remote_serialization",
     "local_jobs",
     "hosting",
+    "local_training",
     "many_jobs",
     "http_objects",
     "log_pages",

@@ -18,7 +18,7 @@ import pytest
 import processing.compat
 from processing import exceptions
 from processing.local.engine import Engine
-from processing.local.jobs.assumptions import ASSUMPTIONS
+from processing.local.jobs.assumptions import ASSUMPTIONS, TRAINING_ASSUMPTIONS
 from rendered_docs import Block, find_blocks, follow, render_markdown, render_site, render_site_once
 
 if TYPE_CHECKING:
@@ -177,6 +177,13 @@ def test_the_assumed_behaviours_are_listed() -> None:
     text = (ROOT / "docs/reference/container-contract.md").read_text(encoding="utf-8")
     table = text.partition("| topic | the engine |\n|---|---|\n")[2].split("\n\n")[0].rstrip("\n").split("\n")
     assert table == [f"| {each.topic} | {each.behaviour} |" for each in ASSUMPTIONS]
+
+
+def test_the_assumed_behaviours_of_training_are_listed() -> None:
+    """The reference has the table of what the engine assumes about training jobs, row for row."""
+    text = (ROOT / "docs/reference/training-and-hosting.md").read_text(encoding="utf-8")
+    table = text.rpartition("| topic | the engine |\n|---|---|\n")[2].split("\n\n")[0].rstrip("\n").split("\n")
+    assert table == [f"| {each.topic} | {each.behaviour} |" for each in TRAINING_ASSUMPTIONS]
 
 
 def test_the_tree_of_errors_is_shown() -> None:

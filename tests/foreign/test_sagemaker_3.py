@@ -68,7 +68,9 @@ def create(name, **hyperparameters):
     return TrainingJob.create(
         training_job_name=name, role_arn="arn:aws:iam::000000000000:role/any", hyper_parameters=hyperparameters,
         algorithm_specification=AlgorithmSpecification(training_image="registry/kmeans:1", training_input_mode="File"),
-        input_data_config=[Channel(channel_name="train", content_type="text/csv;label_size=0", data_source=DataSource(s3_data_source=S3DataSource(
+        input_data_config=[Channel(
+            channel_name="train", content_type="text/csv;label_size=0",
+            data_source=DataSource(s3_data_source=S3DataSource(
             s3_data_type="S3Prefix", s3_uri="s3://v3-training/in/")))],
         output_data_config=OutputDataConfig(s3_output_path="s3://v3-training/out"),
         resource_config=ResourceConfig(instance_type="ml.m5.large", instance_count=1, volume_size_in_gb=5),

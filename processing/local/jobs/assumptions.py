@@ -143,3 +143,57 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
     ),
     Assumption("asynchronous invocations at a time", "4, unless MaxConcurrentInvocationsPerInstance is set"),
 )
+
+
+TRAINING_ASSUMPTIONS: tuple[Assumption, ...] = (
+    Assumption(
+        "FastFile", "the data are files, which are there before the program starts; inputdataconfig.json says File"
+    ),
+    Assumption(
+        "network interface", "`lo`: the hosts of a job have loopback addresses, and reach each other by their names"
+    ),
+    Assumption(
+        "artifacts of several hosts",
+        "the last host to end puts them together; where two hosts have a file of one name, that of the host with "
+        "the higher number counts",
+    ),
+    Assumption(
+        "artifacts without files",
+        "a completed job has a model.tar.gz even if no file is in it; all other archives are made only for files."
+        " Links are left out",
+    ),
+    Assumption("artifacts of failed and stopped jobs", "uploaded as well"),
+    Assumption(
+        "reason of a failure",
+        "`AlgorithmError: TEXT, exit code: N` with the text of /opt/ml/output/failure; bytes that are not UTF-8 "
+        "are replaced",
+    ),
+    Assumption(
+        "checkpoints",
+        "each host has those in S3 at its start, and uploads its own like Continuous outputs; a file that the "
+        "program removes stays in S3",
+    ),
+    Assumption("path of checkpoints", "a directory of its own below /opt/ml"),
+    Assumption(
+        "secondary status",
+        "entered when the first host enters it; a job that is being stopped stays in Stopping until it is Stopped",
+    ),
+    Assumption("events of a training job", "one for each change of the secondary status"),
+    Assumption(
+        "maximum runtime of a training job",
+        "the status is Stopped, the secondary status MaxRuntimeExceeded, and there is no FailureReason",
+    ),
+    Assumption(
+        "times of a training job",
+        "TrainingStartTime is the start of the first program; TrainingTimeInSeconds runs from there to the end, "
+        "at least 1",
+    ),
+    Assumption(
+        "metrics of the program",
+        "a regular expression is searched in each line of the log; its first group is the value, and the last one"
+        " counts",
+    ),
+    Assumption("ContainerArguments without an entrypoint", "they take the place of the command `train`"),
+    Assumption("volume", "30 GB if the request names no size"),
+)
+"""The behaviours of training jobs that AWS does not document, beyond those of every job."""
