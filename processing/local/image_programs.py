@@ -35,12 +35,14 @@ class ImageProgram(NamedTuple):
     Attributes:
         module: the module.
         path: the folders that its interpreter has to search for it.
-        arguments: further arguments of its command.
+        arguments: further arguments of its command, by which it finds its files in every sandbox.
+        source: the file of the module; for a package, that of its `__main__`.
     """
 
     module: str
     path: list[str]
     arguments: list[str]
+    source: str
 
 
 def module_for(image: str, programs: Iterable[tuple[str, str]]) -> str | None:
@@ -65,32 +67,37 @@ def find_program(image: str, programs: Iterable[tuple[str, str]]) -> ImageProgra
     module = module_for(image, programs)
     if module is None:
         return None
-    folder = _folder_of(module)
-    if folder is None:
+    found = _locate(module)
+    if found is None:
         raise ConfigurationError(
             f"programs: there is no module {module} for the image {image}: install it, or make its folder the working "
             "directory or a part of PYTHONPATH"
         )
+    folder, source = found
     # Other interpreters have packages of their own, which this one's would replace.
     path = [] if os.path.basename(folder) in _INSTALLED else [folder]  # noqa: PTH119
-    # The package's own programs take the folder as an argument, which reaches them in every sandbox.
     arguments = ["--root", "/opt/ml"] if module.startswith(f"{_PACKAGE}.") else []
-    return ImageProgram(module, path, arguments)
+    return ImageProgram(module, path, arguments, source)
 
 
-def _folder_of(module: str) -> str | None:
-    """Return the folder from which a module can be imported, without importing it; None if it does not exist."""
+def _locate(module: str) -> tuple[str, str] | None:
+    """Return the folder from which a module can be imported, and its file, without importing it.
+
+    Return None if it does not exist.
+    """
     from importlib.machinery import PathFinder
 
-    folder, search = None, None
+    folder, search, source = "", None, ""
     for index, _ in enumerate(parts := module.split(".")):
         spec = PathFinder.find_spec(".".join(parts[: index + 1]), search)
         if spec is None:
             return None
-        search = list(spec.submodule_search_locations or ())
-        place = spec.origin or next(iter(search), None)
-        if index == 0 and place is not None:
-            is_package = spec.submodule_search_locations is not None and spec.origin is not None
-            folder = os.path.dirname(os.path.abspath(place))  # noqa: PTH100, PTH120
-            folder = os.path.dirname(folder) if is_package else folder  # noqa: PTH120
-    return folder
+        places = spec.submodule_search_locations
+        search = None if places is None else list(places)
+        source = spec.origin or ""
+        if search is not None:
+            source = os.path.join(next(iter(search), ""), "__main__.py")  # noqa: PTH118
+        if index == 0:
+            top = spec.origin if search is None else next(iter(search), None)
+            folder = os.path.dirname(os.path.abspath(top or ""))  # noqa: PTH100, PTH120
+    return folder, source

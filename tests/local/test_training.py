@@ -27,6 +27,7 @@ ARN = "arn:aws:sagemaker:us-east-1:000000000000:training-job/"
 GROUP = "/aws/sagemaker/TrainingJobs"
 ROLE = "arn:aws:iam::000000000000:role/r"
 IMAGE = "registry/mine:1"
+ALGORITHM = {"TrainingImage": IMAGE, "TrainingInputMode": "File"}
 PROGRAM = """
 import json, os, pathlib, signal, sys, time
 ML = pathlib.Path("/opt/ml")
@@ -344,6 +345,7 @@ time.sleep(600)
     described = trainer.wait()
     assert (described["TrainingJobStatus"], described["SecondaryStatus"]) == ("Stopped", "Stopped")
     assert statuses(described) == ["Starting", "Downloading", "Training", "Stopping", "Stopped"]
+    assert described["ModelArtifacts"] == {"S3ModelArtifacts": "s3://data/out/job/output/model.tar.gz"}
     assert trainer.archive("out/job/output/model.tar.gz") == {"early": "e", "saved": "s"}
     assert "FailureReason" not in described
 
@@ -445,18 +447,28 @@ def test_state_changes_are_events(local: Trainer) -> None:
     assert found[0]["resources"] == [f"{ARN}job"]
 
 
-def test_hosts_have_metrics(local: Trainer) -> None:
-    """In the namespace of training jobs."""
+def test_hosts_and_programs_have_metrics(local: Trainer) -> None:
+    """In the namespace of training jobs: samples of each host, and all values that the program says."""
     local.session.engine.settings = EngineSettings(sample=0.01)
-    local.program("time.sleep(0.1)")
-    local.run()
+    local.program("print('loss=4;'); print('loss=2;'); time.sleep(0.1)")
+    local.run(AlgorithmSpecification={**ALGORITHM, "MetricDefinitions": [{"Name": "loss", "Regex": "loss=(.*?);"}]})
     cloudwatch = local.session.boto_session.client("cloudwatch")
     metrics = cloudwatch.list_metrics(Namespace=GROUP)["Metrics"]
-    assert {"CPUUtilization", "MemoryUtilization", "DiskUtilization"} <= {each["MetricName"] for each in metrics}
-    assert metrics[0]["Dimensions"] == [{"Name": "Host", "Value": "job/algo-1"}]
-
-
-ALGORITHM = {"TrainingImage": IMAGE, "TrainingInputMode": "File"}
+    found = {each["MetricName"]: each["Dimensions"] for each in metrics}
+    assert {"CPUUtilization", "MemoryUtilization", "DiskUtilization", "loss"} == set(found)
+    assert found["CPUUtilization"] == [{"Name": "Host", "Value": "job/algo-1"}]
+    assert found["loss"] == [{"Name": "TrainingJobName", "Value": "job"}]
+    now = dt.datetime.now(dt.timezone.utc)
+    (point,) = cloudwatch.get_metric_statistics(
+        Namespace=GROUP,
+        MetricName="loss",
+        Dimensions=found["loss"],
+        StartTime=now - dt.timedelta(hours=1),
+        EndTime=now + dt.timedelta(hours=1),
+        Period=86_400,
+        Statistics=["Sum", "SampleCount"],
+    )["Datapoints"]
+    assert (point["Sum"], point["SampleCount"]) == (6.0, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -514,6 +526,15 @@ def test_a_program_has_to_exist(local: Trainer) -> None:
     with pytest.raises(
         ClientError, match=r"programs: there is no module no_such\.module for the image registry/mine:1"
     ):
+        local.create()
+
+
+def test_a_program_that_names_its_folder_needs_a_sandbox(local: Trainer) -> None:
+    """Under path rewriting it would miss its files, and write to this machine's own /opt/ml."""
+    local.program("pass")
+    engine = local.session.engine
+    engine.settings = attrs.evolve(engine.settings, sandbox="rewriting")
+    with pytest.raises(ClientError, match=r"mine_\d+\.py:3: .*names a path below /opt/ml"):
         local.create()
 
 

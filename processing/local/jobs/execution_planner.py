@@ -58,7 +58,7 @@ def make_execution_plan(engine: EngineContext, workload: Workload) -> ExecutionP
         settings.check_sinks()
     except (ConfigurationError, EngineError) as error:
         raise ApiError("ValidationException", str(error)) from error
-    _check_code(engine, settings, sandbox, workload)
+    _check_code(engine, settings, sandbox, workload, program)
     enforced, warnings = _limits(settings, sandbox)
     if workload.isolated and not sandbox.isolates_network:
         warnings.append(f"The {sandbox.name} sandbox cannot keep a job from the network.")
@@ -104,14 +104,20 @@ def _program(settings: EngineSettings, workload: Workload) -> ImageProgram | Non
 
 
 def _check_code(
-    engine: EngineContext, settings: EngineSettings, sandbox: sandboxes.Sandbox, workload: Workload
+    engine: EngineContext,
+    settings: EngineSettings,
+    sandbox: sandboxes.Sandbox,
+    workload: Workload,
+    program: ImageProgram | None,
 ) -> None:
     """Refuse code with paths that its sandbox cannot offer. Code in another S3 is searched when the job starts."""
-    if sandbox.mounts or settings.remote_s3_endpoint is not None:
+    if sandbox.mounts:
         return
-    from processing.local.jobs.fixed_paths import EngineCode, problem_in_objects
+    from processing.local.jobs.fixed_paths import EngineCode, problem_in_file, problem_in_objects
 
-    problem = problem_in_objects(workload.words, workload.inputs, EngineCode(engine))
+    problem = None if program is None or program.arguments else problem_in_file(program.source)
+    if problem is None and settings.remote_s3_endpoint is None:
+        problem = problem_in_objects(workload.words, workload.inputs, EngineCode(engine))
     if problem is not None:
         raise ApiError("ValidationException", problem)
 

@@ -82,6 +82,18 @@ def problem_on_disk(words: Sequence[str], places: Mapping[str, str]) -> str | No
     return _problem(words, files)
 
 
+def problem_in_file(path: str) -> str | None:
+    """Return the problem of a program on this machine; None if there is none.
+
+    Args:
+        path: the file of the program.
+    """
+    body = _read(path)
+    for number, line in [] if body is None else literal_paths(path, body)[:1]:
+        return message(path, number, line)
+    return None
+
+
 def message(path: object, number: int, line: str) -> str:
     """Return the error for a line of code that contains a path below /opt/ml."""
     return (

@@ -58,7 +58,9 @@ def description(request: Mapping[str, Any], job: JobRecord) -> dict[str, Any]:
     answer = {**request, **summary(job), "SecondaryStatusTransitions": [_transition(phase) for phase in passed]}
     if job.failure_reason is not None and job.status == "Failed":
         answer["FailureReason"] = job.failure_reason
-    if phases.UPLOADING in {phase.status for phase in passed}:
+    # A job that was stopped has no phase of its own for the upload.
+    stopped = job.status == "Stopped" and job.started is not None
+    if stopped or phases.UPLOADING in {phase.status for phase in passed}:
         answer["ModelArtifacts"] = {"S3ModelArtifacts": training_contract.artifact_uri(request, "model")}
     if job.started is not None:
         answer["TrainingStartTime"] = to_datetime(job.started)

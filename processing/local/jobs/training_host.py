@@ -106,12 +106,26 @@ class TrainingHost(HostSupervisor):
     def emit(self, messages: Sequence[tuple[int, str]]) -> None:
         """Append messages to the job's log, and find the metrics in them."""
         super().emit(messages)
-        for name, pattern in self._patterns:
-            for stamp, message in messages:
-                for found in pattern.finditer(message):
-                    value = _number(found)
-                    if value is not None:
-                        self._metrics[name] = (value, stamp / 1000)
+        found = [
+            (name, stamp / 1000, value)
+            for name, pattern in self._patterns
+            for stamp, message in messages
+            for value in map(_number, pattern.finditer(message))
+            if value is not None
+        ]
+        if found:
+            self._add_metrics(found)
+
+    def _add_metrics(self, found: Sequence[tuple[str, float, float]]) -> None:
+        """Store values of the program's metrics, with their times, in CloudWatch, and keep the last ones."""
+        from processing.local.stores.metrics import Metric, MetricStore, Sample
+
+        dimensions = {"TrainingJobName": self._record.name}
+        MetricStore(self._home).put(
+            (Metric.of(self.log_group, name, dimensions), "None", [Sample.of(moment, value)])
+            for name, moment, value in found
+        )
+        self._metrics.update((name, (value, moment)) for name, moment, value in found)
 
     def collect(self, end: HostEnd) -> HostEnd:
         """Upload checkpoints, and as the last host the artifacts, however the program ended."""
