@@ -5,10 +5,12 @@ Podman runs here. The same code makes docker's command line, which is only compa
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import signal
 import socket
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +137,40 @@ def test_a_user_of_the_image_reads_inputs_and_writes_outputs(jobs: Any, tmp_path
     assert '"current_host": "algo-1"' in "".join(lines)
     assert [path.name for path in place.iterdir()] == ["b"]
     jobs.check_nothing_left()
+
+
+def test_an_image_trains_with_its_own_command(jobs: Any) -> None:
+    """It gets the word `train`. With an entrypoint of the request it does not; the model of its user is in S3."""
+    entrypoint = _shell("echo own > /opt/ml/model/file; chmod 700 /opt/ml/model; cat /opt/ml/input/data/in/a")
+    jobs.objects.put("data", "in/a", b"1")
+    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://data/in/"}}
+    lines = []
+    for name, words in (("image", {}), ("own", {"ContainerEntrypoint": entrypoint})):
+        jobs.call(
+            "CreateTrainingJob",
+            TrainingJobName=name,
+            RoleArn="arn:aws:iam::000000000000:role/local",
+            AlgorithmSpecification={"TrainingImage": "busybox:1", "TrainingInputMode": "File", **words},
+            InputDataConfig=[{"ChannelName": "in", "DataSource": source}],
+            OutputDataConfig={"S3OutputPath": "s3://data/out"},
+            ResourceConfig={"InstanceType": "local", "InstanceCount": 1, "VolumeSizeInGB": 1},
+        )
+        jobs.until(lambda name=name: _trained(jobs, name) not in {"InProgress", "Stopping"})
+        assert _trained(jobs, name) == "Completed"
+        events, _ = jobs.logs.filter("/aws/sagemaker/TrainingJobs", prefix=f"{name}/")
+        lines += [event.message for event in events]
+    assert lines == ["entry train", "1"]
+    with tarfile.open(fileobj=io.BytesIO(_body(jobs, "out/own/output/model.tar.gz"))) as tar:
+        assert tar.getnames() == ["file"]
+
+
+def _trained(jobs: Any, name: str) -> str:
+    return str(jobs.call("DescribeTrainingJob", TrainingJobName=name)["TrainingJobStatus"])
+
+
+def _body(jobs: Any, key: str) -> bytes:
+    with os.fdopen(jobs.objects.open("data", key)[1], "rb") as file:
+        return bytes(file.read())
 
 
 # --- how it ends
