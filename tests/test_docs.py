@@ -181,7 +181,7 @@ def test_the_assumed_behaviours_are_listed() -> None:
 
 def test_the_assumed_behaviours_of_training_are_listed() -> None:
     """The reference has the table of what the engine assumes about training jobs, row for row."""
-    text = (ROOT / "docs/reference/training-and-hosting.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/reference/training.md").read_text(encoding="utf-8")
     table = text.rpartition("| topic | the engine |\n|---|---|\n")[2].split("\n\n")[0].rstrip("\n").split("\n")
     assert table == [f"| {each.topic} | {each.behaviour} |" for each in TRAINING_ASSUMPTIONS]
 
