@@ -90,6 +90,7 @@ class ExitMessage:
         text: the text of an exception or of a refusal.
         code: the exit code of a function that called `sys.exit`.
         stage: `loading` or `returning` if not the function raised, but its arguments or its result made a problem.
+        python: the version of Python in the job.
     """
 
     slot: str
@@ -98,6 +99,7 @@ class ExitMessage:
     text: str = ""
     code: int | None = None
     stage: str = ""
+    python: str | None = None
 
     @classmethod
     def of(cls, description: Mapping[str, Any]) -> ExitMessage | None:
@@ -106,14 +108,15 @@ class ExitMessage:
             fields = json.loads(description.get("ExitMessage") or "")
             slot, sha256, size = fields["slot"], fields.get("sha256"), fields.get("size")
             text, code, stage = fields.get("text", ""), fields.get("code"), fields.get("stage", "")
+            python = fields.get("python")
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
         fits = (
             all(isinstance(word, str) for word in (slot, text, stage))
-            and isinstance(sha256, (str, type(None)))
+            and all(isinstance(word, (str, type(None))) for word in (sha256, python))
             and all(isinstance(number, (int, type(None))) and not isinstance(number, bool) for number in (size, code))
         )
-        return cls(slot, sha256, size, text, code, stage) if fits else None
+        return cls(slot, sha256, size, text, code, stage, python) if fits else None
 
 
 def _is_below(uri: S3Uri, root: S3Uri) -> bool:

@@ -68,9 +68,13 @@ def pack(
 
     Raises:
         ConfigurationError: the function cannot be imported, and `by_reference` is True.
-        SerializationError: a value cannot be packed.
+        UnsendableError: a value cannot be packed.
     """
-    chunks = packed_chunks(function_name(function), settings, sent_function(function, settings), args, kwargs)
+    sent = sent_function(function, settings)
+    try:
+        chunks = packed_chunks(function_name(function), settings, sent, args, kwargs)
+    except SerializationError as error:
+        raise _refusal(function, args, kwargs, error) from error.__cause__
     return keep_chunks(chunks, sum(chunk.nbytes for chunk in chunks))
 
 
@@ -105,6 +109,35 @@ def packed_chunks(
         return values.encode(call, str(settings.result_format), "call")
     except Exception as error:
         raise SerializationError(f"{name}: {error}") from error
+
+
+class UnsendableError(SerializationError, ConfigurationError):
+    """A function or an argument cannot be packed, so the call was refused. The message has the path of the part."""
+
+    def __init__(self, message: str) -> None:
+        SerializationError.__init__(self, message)
+        self.problems = (message,)
+
+
+def _refusal(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], error: SerializationError
+) -> UnsendableError:
+    """Return the error of a call that cannot be packed: it begins with the function's or the parameter's name."""
+    parts = {function_name(function): function, **_named(function, args, kwargs)}
+    for name, value in parts.items():
+        try:
+            packing.pack(value, name)
+        except SerializationError as found:  # noqa: PERF203 - reached only after an error
+            return UnsendableError(str(found))
+    return UnsendableError(str(error))
+
+
+def _named(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments by the names of their parameters."""
+    try:
+        return dict(inspect.signature(function).bind(*args, **kwargs).arguments)
+    except (TypeError, ValueError):  # a function in C may have no signature
+        return {**{f"args[{index}]": value for index, value in enumerate(args)}, **kwargs}
 
 
 def reference_to(function: Callable[..., Any]) -> tuple[str, str]:

@@ -38,7 +38,9 @@ def replay(job: ProcessingJob, root: S3Uri | None) -> Any:
         call = decode_values(packed, name)
         function, args, kwargs = call["function"], call["args"], call["kwargs"]
     else:
-        function, args, kwargs = packing.unpack(packed, name)
+        python = manifest["python"]
+        written_by = None if python is None else ".".join(map(str, python))
+        function, args, kwargs = packing.unpack(packed, name, written_by=written_by)
     if isinstance(function, (list, tuple)):
         function = find_function(*function)
     return collected(function(*args, **kwargs))

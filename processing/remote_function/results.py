@@ -56,7 +56,9 @@ def result_of(job: ProcessingJob, root: S3Uri | None = None) -> Any:
             f"processing job {job.job_name}: its exit message does not name a result, so none can be trusted"
         )
     body, name = verified(job, record, message), f"the result of job {job.job_name}"
-    return packing.unpack(body, name) if record.result_format == "pickle" else decode_values(body, name)
+    if record.result_format != "pickle":
+        return decode_values(body, name)
+    return packing.unpack(body, name, written_by=message.python)
 
 
 def failure_of(job: ProcessingJob, description: Mapping[str, Any]) -> BaseException:
@@ -103,7 +105,8 @@ def _reported(job: ProcessingJob, description: Mapping[str, Any], message: ExitM
     if not message.size or record.result_format != "pickle":  # a pickle of untrusted code is not loaded
         return RemoteFunctionError(f"{name}: the function raised {message.text}")
     try:
-        error = packing.unpack(verified(job, record, message), f"the exception of job {job.job_name}")
+        body = verified(job, record, message)
+        error = packing.unpack(body, f"the exception of job {job.job_name}", written_by=message.python)
     except (DeserializationError, ServiceError) as problem:
         failed = RemoteFunctionError(f"{name}: the function raised {message.text}\nThe exception is lost: {problem}")
         failed.__cause__ = problem

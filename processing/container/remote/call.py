@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import inspect
 import os
+import platform
 import sys
 import traceback
 from typing import Any, Dict, Iterable, NoReturn, Sequence, Tuple
@@ -135,4 +136,5 @@ def write_slot(folder: str, message: str, slot: str, chunks: Iterable[memoryview
             digest.update(chunk)
             size += len(chunk)
     os.replace(part, os.path.join(folder, slot))
-    write_message(message, {"slot": slot, "sha256": digest.hexdigest(), "size": size, **details})
+    facts = {"slot": slot, "sha256": digest.hexdigest(), "size": size, "python": platform.python_version()}
+    write_message(message, {**facts, **details})
