@@ -199,7 +199,7 @@ class RemoteSettings:
     dependencies: StrPath | None = None
     pre_execution_commands: Sequence[str] | None = None
     pre_execution_script: StrPath | None = None
-    environment_variables: Mapping[str, str] | None = None
+    environment_variables: Mapping[str, str] | None = attrs.field(default=None, repr=False)  # may hold secrets
     image_uri: str | None = None
     include_local_workdir: bool | None = None
     custom_file_filter: Any = None
@@ -238,6 +238,7 @@ class RemoteSettings:
 
     def __attrs_post_init__(self) -> None:
         require_all(_KINDS, attrs.asdict(self, recurse=False))
+        _all_tags(self.tags, [])
         for name, reason in _TRAINING_ONLY.items():
             if getattr(self, name):  # the defaults of @remote in sagemaker are 0, False and None
                 raise ConfigurationError(f"{name}: {reason}")
