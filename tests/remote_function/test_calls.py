@@ -54,7 +54,7 @@ def test_an_exception_arrives_whole(run: Any, capfd: pytest.CaptureFixture[str])
 
     def fail() -> None:
         try:
-            _ = os.environ["missing"]
+            _ = os.environ["MISSING"]
         except KeyError as cause:
             raise BadStateError(7, place="here") from cause
 
