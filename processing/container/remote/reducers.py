@@ -164,10 +164,11 @@ def _stub() -> types.CodeType:
 
 
 def _reduce_storage(storage: Any) -> Any:
-    if storage.device.type != "cpu":
+    # A typed storage is new for each tensor. The untyped one is shared, and the pickler recognizes it.
+    untyped = getattr(storage, "_untyped_storage", storage)
+    if untyped.device.type != "cpu":
         return NotImplemented
-    untyped = getattr(storage, "_untyped_storage", None)
-    if untyped is not None:
+    if untyped is not storage:
         return _named("rebuild_typed_storage"), (untyped, storage.dtype)
     memory = (ctypes.c_char * storage.nbytes()).from_address(storage.data_ptr())
     memory.storage = storage  # keeps the memory
