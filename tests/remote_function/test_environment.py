@@ -284,3 +284,62 @@ def test_the_caller_s_own_environment_is_captured_for_a_job(local_session: Local
         lambda: sys.executable, instance_type="local", sagemaker_session=local_session, dependencies="auto_capture"
     )
     assert function() == sys.executable
+
+
+_CONDA = """#!/bin/sh
+# Stands in for conda: one environment, `mine`, and new ones that are empty virtual environments.
+echo "conda $*"
+case "$1 $2" in
+    "run -n") shift 4; CONDA_DEFAULT_ENV=mine exec {python} "$@" ;;
+    "run -p") python="$3/bin/python"; shift 4; CONDA_DEFAULT_ENV=new exec "$python" "$@" ;;
+    "env create") exec {python} -m venv --without-pip "$4" ;;
+    "env update") echo "pinned: $CONDA_PINNED_PACKAGES" ;;
+    *) exit 9 ;;
+esac
+"""
+_WHERE = "import os, sys; print(os.environ['CONDA_DEFAULT_ENV'], sys.prefix)"
+
+
+@pytest.fixture
+def conda(tmp_path: Path) -> Path:
+    """The folder of a program in the place of conda, whose environment is `environment` beside it."""
+    venv.create(tmp_path / "environment", with_pip=False, symlinks=True)
+    (tmp_path / "environment" / "conda-meta").mkdir()
+    (tmp_path / "environment" / "conda-meta" / "numpy-2.0-h1.json").touch()
+    (tmp_path / "programs").mkdir()
+    program = tmp_path / "programs" / "conda"
+    program.write_text(_CONDA.format(python=tmp_path / "environment" / "bin" / "python"))
+    program.chmod(0o700)
+    return program.parent
+
+
+def test_a_conda_environment_of_the_image_runs_the_function(image: Image, conda: Path, wheels: Path) -> None:
+    """The function gets the variables of the environment, and packages are installed over it."""
+    path = f"{conda}:/usr/bin:/bin"
+    job = image.run(capture_environment(job_conda_env="mine"), _WHERE, PATH=path)
+    assert job.out.splitlines()[-1] == f"mine {conda.parent / 'environment'}", job
+    again = image._replace(jobs=image.jobs / "again")
+    again.jobs.mkdir()
+    job = again.run(capture_environment(wheels), f"{_VERSIONS}; {_WHERE}", PATH=path, SAGEMAKER_JOB_CONDA_ENV="mine")
+    versions, where = job.out.splitlines()[-2:]
+    assert versions == "1.0 2.0"
+    assert where.startswith(f"mine {again.jobs / 'tmp'}/overlay-")
+
+
+def test_a_conda_file_makes_an_environment(image: Image, conda: Path) -> None:
+    """A conda file makes an environment of its own, or adds to the named one without a change of its packages."""
+    file = written(image.jobs / "environment.yml", "dependencies:", "  - numpy")
+    path = f"{conda}:/usr/bin:/bin"
+    job = image.run(capture_environment(file), _WHERE, PATH=path)
+    assert job.out.splitlines()[-1].startswith(f"new {image.jobs / 'tmp'}/conda-"), job
+    again = image._replace(jobs=image.jobs / "again")
+    again.jobs.mkdir()
+    job = again.run(capture_environment(file, job_conda_env="mine"), _WHERE, PATH=path)
+    assert "pinned: numpy=2.0" in job.out
+    assert job.out.splitlines()[-1] == f"mine {conda.parent / 'environment'}"
+
+
+def test_an_image_without_conda_is_named(image: Image) -> None:
+    """The error names the programs that are missing, and the remedy."""
+    job = image.run(capture_environment(written(image.jobs / "environment.yml", "dependencies:")), "")
+    assert job.err.startswith("dependencies: the image has neither conda nor mamba nor micromamba; give an image_uri")
