@@ -5,7 +5,6 @@ Standard library only: supervisors read a program from their execution plan.
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
@@ -52,6 +51,8 @@ def module_for(image: str, programs: Iterable[tuple[str, str]]) -> str | None:
         image: the image's URI.
         programs: pairs of a pattern, as in a shell, and a module.
     """
+    import fnmatch  # a supervisor starts without it
+
     for pattern, module in (*programs, *BUILT_IN.items()):
         if fnmatch.fnmatchcase(image, pattern):
             return module
