@@ -40,8 +40,8 @@ transformer = model.transformer(1, "ml.m5.large", strategy="MultiRecord", assemb
 transformer.transform("s3://v2-hosting/rows/",
     content_type="text/csv", split_type="Line", join_source="Input", logs=True)
 print("transformed", boto3.client("s3").get_object(Bucket="v2-hosting", Key="transformed/a.csv.out")["Body"].read())
-predictor.delete_endpoint(delete_endpoint_config=True)
 predictor.delete_model()
+predictor.delete_endpoint()
 """
 SAGEMAKER_3 = """
 from sagemaker.core.resources import Endpoint, EndpointConfig, Model

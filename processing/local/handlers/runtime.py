@@ -7,12 +7,18 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from processing.local.errors import ApiError
-from processing.local.hosting.async_queue import AsyncQueue
-from processing.local.hosting.async_requests import MAX_ASYNC_BODY, async_request, program_headers
+from processing.local.hosting.asynchronous.queue import AsyncQueue
+from processing.local.hosting.asynchronous.requests import MAX_ASYNC_BODY, async_request
 from processing.local.hosting.endpoint_host import LOG_GROUPS, log_stream
 from processing.local.hosting.invocation_metrics import InvocationMetrics
 from processing.local.hosting.invoker import EndpointInvoker, HostFailedError
-from processing.local.hosting.program_client import MAX_BODY, Call, ProgramError, ProgramTimeoutError
+from processing.local.hosting.program_client import (
+    MAX_BODY,
+    Call,
+    ProgramError,
+    ProgramTimeoutError,
+    invocation_headers,
+)
 from processing.local.protocols.event_stream import Events
 
 if TYPE_CHECKING:
@@ -221,7 +227,7 @@ def _too_long(limit: int) -> ApiError:
 
 
 def _call(params: Mapping[str, Any]) -> Call:
-    return Call("POST", "/invocations", program_headers(params), params.get("Body") or b"")
+    return Call("POST", "/invocations", invocation_headers(params), params.get("Body") or b"")
 
 
 def _answer(answer: Answer, target: Target) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from processing.local.hosting.async_worker import AsyncWorker
+    from processing.local.hosting.asynchronous.worker import AsyncWorker
     from processing.local.hosting.program_run import ProgramRun
     from processing.local.sandboxes.base import HostSpec
     from processing.local.stores.jobs import HostEnd, JobRecord, JobStore
@@ -84,8 +84,8 @@ class EndpointHost(ServingHost):
 
     def _async_worker(self, run: ProgramRun, config: Mapping[str, Any]) -> AsyncWorker:
         """Return the threads that process the endpoint's queue. Their modules take long to import."""
-        from processing.local.hosting.async_queue import AsyncQueue
-        from processing.local.hosting.async_worker import DEFAULT_CONCURRENCY, AsyncWorker
+        from processing.local.hosting.asynchronous.queue import AsyncQueue
+        from processing.local.hosting.asynchronous.worker import DEFAULT_CONCURRENCY, AsyncWorker
         from processing.local.hosting.run_connections import RunConnections
 
         concurrency = (config.get("ClientConfig") or {}).get("MaxConcurrentInvocationsPerInstance")

@@ -27,6 +27,14 @@ _SMALL = 1 << 16
 """The bytes of a request that is sent at once."""
 _PAUSE = 0.01
 """The seconds between two attempts to connect to a program that is ending."""
+_HEADERS = {
+    "ContentType": "Content-Type",
+    "Accept": "Accept",
+    "CustomAttributes": "X-Amzn-SageMaker-Custom-Attributes",
+    "InferenceId": "X-Amzn-SageMaker-Inference-Id",
+    "SessionId": "X-Amzn-SageMaker-Session-Id",
+}
+"""The headers of the program's request, by the parameters of an invocation that have their values."""
 _QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
 
 
@@ -80,6 +88,11 @@ class Answer(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+def invocation_headers(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the headers for the program of an invocation with these parameters."""
+    return {header: params[member] for member, header in _HEADERS.items() if params.get(member)}
 
 
 def connect(folder: str, deadline: float, *, patient: bool = True) -> socket.socket:

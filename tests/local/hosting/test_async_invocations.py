@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from processing.local.hosting.async_queue import AsyncQueue, AsyncRequest
+from processing.local.hosting.asynchronous.queue import AsyncQueue, AsyncRequest
 
 OUTPUT = {"S3OutputPath": "s3://data/out", "S3FailurePath": "s3://data/failures"}
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from processing.local.hosting.data_processing import DataProcessing, FilterError
-from processing.local.hosting.json_path import JsonPath, JsonPathError
+from processing.local.hosting.transforms.data_processing import DataProcessing, FilterError
+from processing.local.hosting.transforms.json_path import JsonPath, JsonPathError
 
 
 @pytest.mark.parametrize(

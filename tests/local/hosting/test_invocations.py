@@ -90,7 +90,8 @@ def test_a_streamed_answer_arrives_in_parts(client: Any) -> None:
     """The parts together are the body, and the head is that of the program."""
     answer = client.invoke_endpoint_with_response_stream(EndpointName="shared", Body=b"stream")
     assert (answer["ContentType"], answer["InvokedProductionVariant"]) == ("text/plain", "shared")
-    parts = [event["PayloadPart"]["Bytes"] for event in answer["Body"]]
+    with contextlib.closing(answer["Body"]):
+        parts = [event["PayloadPart"]["Bytes"] for event in answer["Body"]]
     assert b"".join(parts) == b"piece 0piece 1piece 2piece 3piece 4"
 
 
@@ -98,7 +99,8 @@ def test_a_stream_that_breaks_ends_in_an_error(client: Any) -> None:
     """The parts before the break arrive, then ModelStreamError. An error before the stream is a ModelError."""
     answer = client.invoke_endpoint_with_response_stream(EndpointName="shared", Body=b"cut")
     parts: list[bytes] = []
-    with pytest.raises(ClientError, match="closed the connection within its answer") as broken:
+    within = "closed the connection within its answer"
+    with contextlib.closing(answer["Body"]), pytest.raises(ClientError, match=within) as broken:
         parts.extend(event["PayloadPart"]["Bytes"] for event in answer["Body"])
     assert broken.value.response["Error"]["Code"] == "ModelStreamError"
     with pytest.raises(client.exceptions.ModelError, match="no good"):

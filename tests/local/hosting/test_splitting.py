@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from processing.local.hosting.splitting import SplitError, assembled, payloads
+from processing.local.hosting.transforms.splitting import SplitError, assembled, payloads
 
 
 def _recordio(content: bytes, flag: int = 0) -> bytes:

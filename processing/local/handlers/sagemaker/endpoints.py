@@ -9,7 +9,7 @@ from processing.local import sandboxes
 from processing.local.errors import ApiError
 from processing.local.handlers.sagemaker import named_resources
 from processing.local.handlers.sagemaker.common import arn_prefix, now, tags_of
-from processing.local.hosting.async_queue import AsyncQueue
+from processing.local.hosting.asynchronous.queue import AsyncQueue
 from processing.local.hosting.hosts import EndpointHosts, container_of, host_request
 from processing.local.hosting.networks import has_own_network, only_one_message, port_in_use
 from processing.local.jobs.endpoint_description import endpoint_description, endpoint_summary

@@ -10,9 +10,9 @@ from processing.local.handlers.sagemaker import named_resources
 from processing.local.handlers.sagemaker.common import tags_of
 from processing.local.handlers.sagemaker.jobs import JobRunner
 from processing.local.hosting import supervisor
-from processing.local.hosting.data_processing import DataProcessing, FilterError
 from processing.local.hosting.hosts import container_of
-from processing.local.hosting.transform_settings import MAX_PAYLOAD
+from processing.local.hosting.transforms.data_processing import DataProcessing, FilterError
+from processing.local.hosting.transforms.settings import MAX_PAYLOAD
 from processing.local.jobs.execution_planner import make_execution_plan
 from processing.local.jobs.transform_description import (
     transform_description,

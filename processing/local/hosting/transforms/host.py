@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from processing.container import contract
 from processing.local.errors import ApiError
-from processing.local.hosting.data_processing import DataProcessing
 from processing.local.hosting.program_client import Call, ProgramError
 from processing.local.hosting.run_connections import RunConnections
 from processing.local.hosting.serving_host import ServingHost
-from processing.local.hosting.transform import Transform, TransformError, TransformObject
-from processing.local.hosting.transform_settings import asks_program, proposed_settings, transform_settings
+from processing.local.hosting.transforms.data_processing import DataProcessing
+from processing.local.hosting.transforms.feed import Transform, TransformError, TransformObject
+from processing.local.hosting.transforms.settings import asks_program, proposed_settings, transform_settings
 from processing.local.jobs.data import DataError, InputFile, open_source, split_uri
 from processing.local.stores.jobs import HostEnd
 

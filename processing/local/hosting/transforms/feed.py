@@ -11,15 +11,15 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-from processing.local.hosting.data_processing import DataProcessing, FilterError
 from processing.local.hosting.program_client import Answer, Call, ProgramError
-from processing.local.hosting.splitting import SplitError, assembled, payloads
+from processing.local.hosting.transforms.data_processing import DataProcessing, FilterError
+from processing.local.hosting.transforms.splitting import SplitError, assembled, payloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import BinaryIO
 
-    from processing.local.hosting.transform_settings import TransformSettings
+    from processing.local.hosting.transforms.settings import TransformSettings
 
 CLIENT_ERROR = "ClientError: See job logs for more information"
 PROGRAM_ERROR = "AlgorithmError: See job logs for more information"

@@ -14,7 +14,7 @@ from processing.local.jobs.data import split_uri
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from processing.local.hosting.async_queue import AsyncQueue, AsyncRequest
+    from processing.local.hosting.asynchronous.queue import AsyncQueue, AsyncRequest
     from processing.local.hosting.program_client import Answer
     from processing.local.jobs.object_source import ObjectSource
 

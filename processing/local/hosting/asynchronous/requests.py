@@ -7,7 +7,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from processing.local.hosting.async_queue import AsyncRequest
+from processing.local.hosting.asynchronous.queue import AsyncRequest
+from processing.local.hosting.program_client import invocation_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,19 +17,6 @@ MAX_ASYNC_BODY = 128_000
 """The most bytes of a payload in the request itself."""
 _TTL, _SECONDS = 21_600, 900
 """AWS's defaults for the time in the queue and for the time of the processing, in seconds."""
-_HEADERS = {
-    "ContentType": "Content-Type",
-    "Accept": "Accept",
-    "CustomAttributes": "X-Amzn-SageMaker-Custom-Attributes",
-    "InferenceId": "X-Amzn-SageMaker-Inference-Id",
-    "SessionId": "X-Amzn-SageMaker-Session-Id",
-}
-"""The headers of the program's request, by the parameters that have their values."""
-
-
-def program_headers(params: Mapping[str, Any]) -> dict[str, str]:
-    """Return the headers for the program of an invocation."""
-    return {header: params[member] for member, header in _HEADERS.items() if params.get(member)}
 
 
 def async_request(params: Mapping[str, Any], body: bytes, output: Mapping[str, Any]) -> AsyncRequest:
@@ -46,7 +34,7 @@ def async_request(params: Mapping[str, Any], body: bytes, output: Mapping[str, A
         id=params.get("InferenceId") or number,
         source=params.get("InputLocation"),
         body=base64.b64encode(body).decode(),
-        headers=program_headers(params),
+        headers=invocation_headers(params),
         output=_joined(folder, params.get("Filename") or f"{number}.out"),
         failure=None if failure is None else _joined(failure, f"{number}-error.out"),
         expires=time.time() + params.get("RequestTTLSeconds", _TTL),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from processing.local.hosting.splitting import MIB
+from processing.local.hosting.transforms.splitting import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from processing.local.hosting.splitting import SplitType
+    from processing.local.hosting.transforms.splitting import SplitType
 
 DEFAULT_PAYLOAD = 6
 MAX_PAYLOAD = 100

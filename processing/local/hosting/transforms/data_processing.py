@@ -11,7 +11,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-from processing.local.hosting.json_path import JsonPath, JsonPathError
+from processing.local.hosting.transforms.json_path import JsonPath, JsonPathError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

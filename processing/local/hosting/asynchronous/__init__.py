@@ -1,0 +1,1 @@
+"""Asynchronous invocations: the queue of an endpoint, and its processing."""
