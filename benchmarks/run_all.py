@@ -26,6 +26,7 @@ BENCHMARKS = (
     "downloads",
     "large_file",
     "remote_serialization",
+    "remote_map",
     "local_jobs",
     "hosting",
     "local_training",
