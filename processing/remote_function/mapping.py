@@ -60,6 +60,7 @@ PLATFORM: Final = "platform"
 _PROGRAM: Final = "map_host"
 # A Continuous output reaches S3 one to two seconds after the write. Later looks are for a service that takes longer.
 _LOOKS: Final = (1.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+# The platform ended a job: without capacity, with its instance, or for want of memory.
 _LOST: Final = re.compile(r"InternalServerError|CapacityError|exit code:? 137")
 
 logger = logging.getLogger(__name__)
@@ -321,7 +322,7 @@ class MapRun(Generic[T]):
         reader.read_rest(description)
         numbers = self._open_calls()
         is_another_callers = self._attempts == 0
-        if is_another_callers or (self._may_repeat() and _is_lost(description)):
+        if is_another_callers or self._may_repeat(description):
             return self._next_job(numbers)
         if reader.problems and description["ProcessingJobStatus"] == "Completed":
             self._fail(DeserializationError("\n".join(reader.problems)))
@@ -331,8 +332,15 @@ class MapRun(Generic[T]):
             self._fail(failure_of(job, description))
         return None
 
-    def _may_repeat(self) -> bool:
-        return self._options.retries_platform and self._attempts <= self._options.retries
+    def _may_repeat(self, description: Mapping[str, Any]) -> bool:
+        """Return whether another job may run the open calls of one that failed."""
+        reason = description.get("FailureReason") or ""
+        if description["ProcessingJobStatus"] != "Failed":
+            return False
+        if "CapacityError" in reason and "ProcessingStartTime" not in description:  # no call has run
+            most = self._settings.max_retry_attempts
+            return self._attempts <= (1 if most is None else most)
+        return bool(_LOST.search(reason)) and self._options.retries_platform and self._attempts <= self._options.retries
 
     def _deliver(self, records: list[Record]) -> None:
         for record in records:
@@ -395,12 +403,6 @@ class PackedCalls:
     def file(self, numbers: Iterable[int]) -> bytes:
         """Return the file with the function and some of the calls."""
         return b"".join(calls_file(self._function, [self._calls[number] for number in numbers]))
-
-
-def _is_lost(description: Mapping[str, Any]) -> bool:
-    """Return whether the platform ended a job: without capacity, with its instance, or for want of memory."""
-    reason = description.get("FailureReason") or ""
-    return description["ProcessingJobStatus"] == "Failed" and bool(_LOST.search(reason))
 
 
 @contextlib.asynccontextmanager
