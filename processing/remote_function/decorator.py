@@ -6,10 +6,11 @@ import functools
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from processing.exceptions import ConfigurationError, JobError
-from processing.remote_function import mapping
 from processing.remote_function.call import RemoteCall
 from processing.remote_function.futures import RemoteFuture
-from processing.remote_function.mapping import MapFutures, MapOptions
+from processing.remote_function.mapping.options import MapOptions
+from processing.remote_function.mapping.packed_calls import positional, unpacked
+from processing.remote_function.mapping.submit import submit_map, yield_results
 from processing.remote_function.results import result_of
 from processing.remote_function.settings import RemoteSettings
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from processing.job.plan import RunPlan
+    from processing.remote_function.mapping.futures import MapFutures
+    from processing.remote_function.mapping.packed_calls import Call
     from processing.remote_function.settings import RemoteOptions
 
 P = ParamSpec("P")
@@ -88,7 +91,7 @@ class RemoteFunction(Generic[P, T]):
         Raises:
             ConfigurationError: an option is not valid, or the arguments of a call do not fit the function's signature.
         """
-        return self._mapped(mapping.positional(iterables), options)
+        return self._mapped(positional(iterables), options)
 
     def starmap(self, arguments: Iterable[Iterable[Any]], **options: Any) -> Iterator[T]:
         """Run the function for each tuple of arguments, in one job. Yield the results.
@@ -97,7 +100,7 @@ class RemoteFunction(Generic[P, T]):
             arguments: the positional arguments of each call; read to its end first.
             **options: the options of `map`.
         """
-        return self._mapped(mapping.unpacked(arguments), options)
+        return self._mapped(unpacked(arguments), options)
 
     def submit_map(self, *iterables: Iterable[Any], **options: Any) -> MapFutures[T]:
         """Start the job of a `map`, and return the futures of its calls in their order.
@@ -107,11 +110,11 @@ class RemoteFunction(Generic[P, T]):
             **options: the options of `map`.
         """
         chosen = MapOptions.of(options)
-        return mapping.submit_map(self._function, self._settings, chosen, mapping.positional(iterables))
+        return submit_map(self._function, self._settings, chosen, positional(iterables))
 
-    def _mapped(self, calls: Iterable[mapping.Call], options: dict[str, Any]) -> Iterator[T]:
+    def _mapped(self, calls: Iterable[Call], options: dict[str, Any]) -> Iterator[T]:
         chosen = MapOptions.of(options)
-        return mapping.results(mapping.submit_map(self._function, self._settings, chosen, calls), chosen)
+        return yield_results(submit_map(self._function, self._settings, chosen, calls), chosen)
 
     async def aio(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the function as a job, and return its result, without holding a thread while it runs.

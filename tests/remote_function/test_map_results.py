@@ -18,8 +18,9 @@ from processing.container.remote import packing
 from processing.container.remote.segments import LAST, Record, SegmentWriter
 from processing.container.remote.worker import VALUE
 from processing.remote_function import remote
-from processing.remote_function.map_results import SegmentReader
-from processing.remote_function.mapping import MapFutures, MapOptions, PackedCalls
+from processing.remote_function.mapping import MapFutures, MapOptions
+from processing.remote_function.mapping.packed_calls import PackedCalls
+from processing.remote_function.mapping.results import SegmentReader
 from processing.remote_function.settings import RemoteSettings
 from processing.request.s3_uri import S3Uri
 

@@ -239,8 +239,8 @@ def test_a_pool_whose_job_is_stopped_fails_its_calls(local_session: LocalSession
 OWNER = """
 import os, sys
 from processing import LocalSession
-from processing.remote_function import pool, pool_job
-pool._LIFE_SECONDS, pool_job.SIGN_SECONDS = 10.0, 0.5
+from processing.remote_function.pool import job, pool
+pool._LIFE_SECONDS, job.SIGN_SECONDS = 10.0, 0.5
 session = LocalSession(sys.argv[1], tick=0.01)
 opened = pool.RemotePool(workers=1, instance_type="local", sagemaker_session=session)
 assert opened.submit(abs, -1).result() == 1

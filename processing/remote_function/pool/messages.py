@@ -21,7 +21,7 @@ from processing.container.remote.channel import CALL, INLINE_BYTES, signature
 from processing.container.remote.segments import Record
 from processing.exceptions import DeserializationError
 from processing.remote_function import packing
-from processing.remote_function.map_results import Outcome
+from processing.remote_function.mapping.results import Outcome
 from processing.remote_function.packed_call import check_arguments, function_name
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ def register(**options: Any) -> None:
     try:
         import joblib
 
-        from processing.remote_function.joblib_backend import ProcessingBackend
+        from processing.remote_function.joblib.backend import ProcessingBackend
     except ImportError as error:
         raise ConfigurationError("register: joblib is not installed; install it with `pip install joblib`") from error
     pool = RemotePool(**options)

@@ -16,7 +16,7 @@ import attrs
 
 from processing.exceptions import JobError, RemoteFunctionError, ServiceError
 from processing.remote_function.futures import in_background
-from processing.remote_function.map_results import Outcome
+from processing.remote_function.mapping.results import Outcome
 from processing.remote_function.results import failure_of
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from processing.clock import Clock
     from processing.job.job import ProcessingJob
-    from processing.remote_function.pool_messages import PoolCall, PoolValues
-    from processing.remote_function.pool_queues import PoolQueues
+    from processing.remote_function.pool.messages import PoolCall, PoolValues
+    from processing.remote_function.pool.queues import PoolQueues
 
 SIGN_SECONDS: Final = 20.0
 """The interval of the owner's signs of life. A host that misses four of them ends."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from processing.aws.retry import RetryingApi
-    from processing.remote_function.pool_messages import PoolCall
+    from processing.remote_function.pool.messages import PoolCall
 
 # SQS's limits. A batch of messages may be as large as one message; 256 KiB is the limit before August 2025.
 _BATCH: Final = 10

@@ -17,10 +17,10 @@ from processing.exceptions import ConfigurationError
 from processing.remote_function.call import RemoteCall, complete_settings
 from processing.remote_function.call_record import storage_root
 from processing.remote_function.decorator import RemoteFunction
-from processing.remote_function.mapping import refuse_launchers
-from processing.remote_function.pool_job import PoolJob
-from processing.remote_function.pool_messages import PoolCall, PoolValues
-from processing.remote_function.pool_queues import PoolQueues
+from processing.remote_function.mapping.submit import refuse_launchers
+from processing.remote_function.pool.job import PoolJob
+from processing.remote_function.pool.messages import PoolCall, PoolValues
+from processing.remote_function.pool.queues import PoolQueues
 from processing.remote_function.settings import RemoteSettings
 
 if TYPE_CHECKING:
