@@ -272,6 +272,8 @@ def fetch_range(
 
     def get() -> None:
         nonlocal start
+        if wanted.start < start == wanted.stop:
+            return  # the last attempt failed after the last byte
         byte_range = f"bytes={start}-{wanted.stop - 1}"
         answer = client.get_object(**params, Range=byte_range)
         check_response(client, "GetObject", answer)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
+from botocore.exceptions import ReadTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +32,7 @@ from processing.testing.wire import respond
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from processing import LocalSession
     from processing.session.session import Session
     from processing.staging.progress import Progress
 
@@ -957,3 +959,36 @@ def test_a_directory_there_and_back(session: Session, tmp_path: Path) -> None:
     assert {str(path.relative_to(tmp_path / "out")): path.read_text() for path in back} == {
         name: name for name in names
     }
+
+
+class BreakingBody:
+    """A body whose connection breaks off after the last byte."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def read(self, amount: int) -> bytes:
+        """Return the next bytes; raise in place of the end."""
+        if block := self._body.read(amount):
+            return bytes(block)
+        raise ReadTimeoutError(endpoint_url="s3")
+
+    def close(self) -> None:
+        """Close the body."""
+        self._body.close()
+
+
+def test_a_failure_after_the_last_byte_of_a_range_asks_for_no_empty_range(local_session: LocalSession) -> None:
+    """S3 refuses a range that begins behind the object's end."""
+    client, bucket = local_session.client("s3"), local_session.default_bucket()
+    client.put_object(Bucket=bucket, Key="key", Body=b"0123456789")
+    ranges: list[str] = []
+
+    def break_body(parsed: dict[str, Any], **_: Any) -> None:
+        ranges.append(parsed["ContentRange"])
+        parsed["Body"] = BreakingBody(parsed["Body"])
+
+    client.meta.events.register("after-call.s3.GetObject", break_body)
+    received = bytearray()
+    downloads.fetch_range(local_session.api, {"Bucket": bucket, "Key": "key"}, range(4, 10), 10, received.extend)
+    assert (bytes(received), ranges) == (b"456789", ["bytes 4-9/10"])
