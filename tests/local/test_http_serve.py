@@ -104,6 +104,8 @@ def test_jobs_go_by_the_commands_settings(tmp_path: Path) -> None:
         (["--cpus", "many"], "--cpus"),
         (["--sandbox", "none"], "--sandbox"),
         (["--image", "x"], "URI=PYTHON"),
+        (["--program", "x"], "--program: x is not of the form PATTERN=MODULE"),
+        (["--program", "*=not a module"], "programs: must be a mapping of patterns of image URIs to modules"),
         (["--env-file", "/dev/null/x"], "--env-file: /dev/null/x cannot be written"),
         (["--s3-endpoint", "localhost:9000"], "s3_endpoint: 'localhost:9000' is not the URL of an S3"),
         (["--what"], "--what"),

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
-from botocore.exceptions import ClientError, WaiterError
+from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
+from processing import LocalSession
 from processing.local.settings import EngineSettings
+from processing.testing import FaultInjector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
-
-    from processing import LocalSession
 
 ARN = "arn:aws:sagemaker:us-east-1:000000000000:training-job/"
 GROUP = "/aws/sagemaker/TrainingJobs"
@@ -244,7 +244,8 @@ def test_names_states_and_pages(trainer: Trainer) -> None:
         ("a", "Completed"),
         ("b", "Completed"),
     ]
-    assert trainer.sagemaker.list_training_jobs(StatusEquals="Failed")["TrainingJobSummaries"] == []
+    for none in ({"StatusEquals": "Failed"}, {"NameContains": "c"}, {"WarmPoolStatusEquals": "Available"}):
+        assert trainer.sagemaker.list_training_jobs(**none)["TrainingJobSummaries"] == []
     assert trainer.sagemaker.list_processing_jobs()["ProcessingJobSummaries"] == []
     trainer.sagemaker.delete_training_job(TrainingJobName="a")
     trainer.program("pass")
@@ -496,6 +497,10 @@ def test_hosts_and_programs_have_metrics(local: Trainer) -> None:
         ),
         ({"EnableManagedSpotTraining": True}, "MaxWaitTimeInSeconds must be at least"),
         ({"InputDataConfig": [channel("a", "s3://data/x"), channel("a", "s3://data/y")]}, "used more than once"),
+        (
+            {"InputDataConfig": [channel("a", "s3://data/x", InputMode="Pipe"), channel("a_0", "s3://data/y")]},
+            "InputDataConfig[1].ChannelName: '/opt/ml/input/data/a_0' is in the way of the named pipes",
+        ),
         ({"InputDataConfig": [channel("a", "s3://data/x", CompressionType="Gzip")]}, "needs the input mode Pipe"),
         ({"InputDataConfig": [channel("a", "s3://Bad_Bucket/x")]}, "InputDataConfig[0].DataSource.S3DataSource.S3Uri"),
         (
@@ -517,6 +522,34 @@ def test_requests_that_cannot_run_are_refused(local: Trainer, change: dict[str, 
     assert caught.value.response["Error"]["Code"] == "ValidationException"
     assert message in caught.value.response["Error"]["Message"]
     assert local.sagemaker.list_training_jobs()["TrainingJobSummaries"] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "created"),
+    [
+        ("throttle", "ThrottlingException", False),
+        ("error503", "ServiceUnavailable", False),
+        ("reset_before", "ConnectionClosedError|reset|closed", False),
+        ("reset_after", "ConnectionClosedError|reset|closed", True),
+        ("double", "ResourceInUse", True),
+    ],
+)
+def test_the_faults_of_tests_hold_for_training(
+    tmp_path: Path, folder: Path, kind: Any, error: str, created: bool
+) -> None:
+    """A job whose answer was lost is there, once; a refused one is not."""
+    faults = FaultInjector()
+    faults.on("CreateTrainingJob", kind)
+    session = LocalSession(tmp_path / "engine", transport=faults.wrap)
+    trainer = Trainer(session, session.boto_session.client, folder)
+    trainer.program("pass")
+    with pytest.raises((ClientError, BotoCoreError), match=error):
+        trainer.create()
+    jobs = trainer.sagemaker.list_training_jobs()["TrainingJobSummaries"]
+    assert [job["TrainingJobName"] for job in jobs] == (["job"] if created else [])
+    if not created:
+        trainer.create()
+    assert trainer.wait()["TrainingJobStatus"] == "Completed"
 
 
 def test_a_program_has_to_exist(local: Trainer) -> None:

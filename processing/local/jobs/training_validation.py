@@ -175,7 +175,9 @@ def _as_processing_job(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _member(path: Path) -> str:
     """Return a path of `_as_processing_job` in the spelling of a training job's request."""
-    if path[0] == "ProcessingInputs":
+    if path[0] == "ProcessingInputs" and path[-1] == "LocalPath":
+        path = ("InputDataConfig", path[1], "ChannelName")
+    elif path[0] == "ProcessingInputs":
         path = ("InputDataConfig", path[1], "DataSource", "S3DataSource", *path[3:])
     elif path[:2] == ("ProcessingOutputConfig", "Outputs"):
         path = ("OutputDataConfig", "S3OutputPath")

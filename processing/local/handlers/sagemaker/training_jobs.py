@@ -56,7 +56,9 @@ class TrainingJobOperations:
         return description(self._runner.store.request(job.id), job)
 
     def list_training_jobs(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Return a page of job summaries."""
+        """Return a page of job summaries. No job has a warm pool or a training plan."""
+        if params.get("WarmPoolStatusEquals") or params.get("TrainingPlanArnEquals"):
+            return {"TrainingJobSummaries": []}
         page, token = self._runner.page(params)
         answer: dict[str, Any] = {"TrainingJobSummaries": [summary(job) for job in page]}
         return answer if token is None else {**answer, "NextToken": token}
