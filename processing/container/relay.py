@@ -20,7 +20,6 @@ import os
 import select
 import signal
 import sys
-from typing import List, NoReturn, Optional
 
 PORT = 8080
 """The port at which SageMaker expects every model's program."""
@@ -54,7 +53,7 @@ def send_socket(engine: _socket.socket, text: bytes, passed: _socket.socket) -> 
     passed.close()
 
 
-def start(argv: List[str], endpoint: Optional[str]) -> int:
+def start(argv: list[str], endpoint: str | None) -> int:
     """Start the program, and return its process id.
 
     Args:
@@ -75,7 +74,7 @@ def start(argv: List[str], endpoint: Optional[str]) -> int:
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 
-def exit_code(pid: int) -> Optional[int]:
+def exit_code(pid: int) -> int | None:
     """Return the exit code of the program; None if it still runs. Other children are reaped too."""
     while True:
         try:
@@ -110,7 +109,7 @@ def serve(engine: _socket.socket, pid: int, ended: int) -> int:
             send_socket(engine, CONNECT, connecting_socket())
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Run the program of the command line beside the relay."""
     descriptor, mode, argv = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
     os.set_inheritable(descriptor, False)  # noqa: FBT003 - the function has no keyword

@@ -29,7 +29,7 @@ model = Model(
 predictor = model.deploy(1, "ml.m5.large", endpoint_name="v2-endpoint",
     serializer=CSVSerializer(), deserializer=BytesDeserializer())
 print("predicted", predictor.predict([[1, 2], [3, 4]]))
-print("version", predictor.predict("version"), json.loads(predictor.predict("model")))
+print("version", predictor.predict("version"), json.loads(predictor.predict("model /opt/ml/model")))
 try:
     predictor.predict("status 400")
 except Exception as error:

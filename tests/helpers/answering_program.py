@@ -1,9 +1,9 @@
 """A program that serves a model: its answer follows from the first word of the body.
 
-`version` answers the variable VERSION. `model` answers the files of the model. `env NAME` answers a variable. `headers`
-answers the headers. `buckets` asks the engine for its buckets. `sleep SECONDS` answers late. `status CODE` answers an
-error. `die` ends the process. `stream` answers in five pieces, and `cut` ends within them. `fat` answers more than AWS
-allows. `count` answers the number of requests of this process. Everything else is answered as it is.
+`version` answers the variable VERSION. `model PATH` answers the files below a path. `env NAME` answers a variable.
+`headers` answers the headers. `buckets` asks the engine for its buckets. `sleep SECONDS` answers late. `status CODE`
+answers an error. `die` ends the process. `stream` answers in five pieces, and `cut` ends within them. `fat` answers
+more than AWS allows. `count` answers the number of requests of this process. Everything else is answered as it is.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _buckets(_: str) -> bytes:
 
 _ANSWERS: dict[str, Callable[[str], bytes]] = {
     "version": lambda _: os.environ.get("VERSION", "").encode(),
-    "model": lambda _: json.dumps(sorted(each.name for each in Path("/opt/ml/model").rglob("*"))).encode(),
+    "model": lambda path: json.dumps(sorted(each.name for each in Path(path).rglob("*"))).encode(),
     "env": lambda name: os.environ.get(name, "").encode(),
     "buckets": _buckets,
     "sleep": _sleep,

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SOCKET = "connect.sock"
 """The name of the Unix socket in a host's folder."""
+LEASE = "lease"
+"""The name of the file in a host's folder that its callers lock: see `HostConnections`."""
 _BACKLOG = 4096
 _INTEGER = 4
 """The bytes of a descriptor in a control message."""

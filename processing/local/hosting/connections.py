@@ -15,6 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from processing.local.hosting.broker import LEASE
 from processing.local.hosting.program_client import (
     Answer,
     Call,
@@ -28,8 +29,6 @@ from processing.local.hosting.program_client import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LEASE = "lease"
-"""The name of the lease file in a host's folder."""
 IDLE_SECONDS = 2.0
 """The time after which an idle connection is closed. A program that serves one connection at a time can then serve
 another process."""

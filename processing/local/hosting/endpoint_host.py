@@ -7,8 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from processing.local.hosting.broker import ConnectionBroker
-from processing.local.hosting.connections import LEASE
+from processing.local.hosting.broker import LEASE, ConnectionBroker
 from processing.local.hosting.serving_host import ServingHost
 from processing.local.stores.endpoints import EndpointStore
 

@@ -32,7 +32,7 @@ def make_supervisor(home: Path, job: int, number: int) -> ServingHost:
         from processing.local.hosting.endpoint_host import EndpointHost
 
         return EndpointHost(home, jobs, record, number)
-    from processing.local.hosting.transforms.host import TransformHost  # it imports an HTTP client, which takes long
+    from processing.local.hosting.transforms.host import TransformHost
 
     return TransformHost(home, jobs, record, number)
 

@@ -256,7 +256,7 @@ def test_another_process_invokes_and_deletes_an_endpoint(hosting: Any) -> None:
     runtime: Any = other.client("sagemaker-runtime")
     answer = runtime.invoke_endpoint(EndpointName="shared-by-all", Body=b"env AWS_ENDPOINT_URL")
     assert answer["Body"].read().startswith(b"http://127.0.0.1:")
-    assert json.loads(hosting.invoke("shared-by-all", b"model")) == []
+    assert json.loads(hosting.invoke("shared-by-all", b"model /opt/ml/model")) == []
     sagemaker: Any = other.client("sagemaker")
     sagemaker.delete_endpoint(EndpointName="shared-by-all")
     hosting.until(lambda: not hosting.exists("shared-by-all"))

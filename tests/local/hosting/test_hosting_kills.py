@@ -235,4 +235,4 @@ def test_a_cleaning_keeps_what_an_endpoint_needs(hosting: Any) -> None:
     assert hosting.describe("e")["EndpointStatus"] == "InService"  # records the death
     hosting.session.clean(older_than=0)
     assert hosting.keys("e/") != {}
-    assert hosting.invoke("e", b"model") == b'["weights"]'
+    assert hosting.invoke("e", b"model /opt/ml/model") == b'["weights"]'

@@ -126,7 +126,7 @@ def test_invocations_that_reach_nothing_are_refused(client: Any, params: dict[st
 
 def test_the_program_sees_its_model_and_its_variables_and_the_engine(shared: Any) -> None:
     """The archive is at /opt/ml/model, the model's variables are set, and boto3 reaches the engine from its network."""
-    assert json.loads(shared.invoke("shared", b"model")) == ["code", "inference.py", "weights.txt"]
+    assert json.loads(shared.invoke("shared", b"model /opt/ml/model")) == ["code", "inference.py", "weights.txt"]
     assert shared.invoke("shared", b"env VERSION") == b"1"
     assert json.loads(shared.invoke("shared", b"buckets")) == ["data"]
     assert shared.lines(GROUP)[:1] == ["serving"]
