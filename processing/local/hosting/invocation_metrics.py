@@ -1,4 +1,4 @@
-"""The metrics of invocations. They are stored once a second, so that no invocation waits for the store."""
+"""The metrics of invocations. Their sums are stored once a second, so that no invocation waits for the store."""
 
 from __future__ import annotations
 
@@ -23,6 +23,24 @@ _MICROSECONDS = frozenset({"ModelLatency", "OverheadLatency"})
 _recorders: weakref.WeakSet[InvocationMetrics] = weakref.WeakSet()
 
 
+class _Sum:
+    """The sum of the values of a metric, and their extremes."""
+
+    __slots__ = ("_count", "_maximum", "_minimum", "_total")
+
+    def __init__(self, value: float) -> None:
+        self._count, self._total, self._minimum, self._maximum = 1, value, value, value
+
+    def add(self, value: float) -> None:
+        self._count += 1
+        self._total += value
+        self._minimum = min(self._minimum, value)
+        self._maximum = max(self._maximum, value)
+
+    def sample(self, now: float) -> Sample:
+        return Sample(now, self._count, self._total, self._minimum, self._maximum)
+
+
 class InvocationMetrics:
     """The metrics of the invocations by this process. Safe for threads and forks.
 
@@ -32,7 +50,7 @@ class InvocationMetrics:
 
     def __init__(self, home: Path) -> None:
         self._store = MetricStore(home)
-        self._samples: dict[Metric, list[Sample]] = {}
+        self._sums: dict[tuple[str, str], dict[str, _Sum]] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
@@ -47,24 +65,32 @@ class InvocationMetrics:
             values: the values by the names of metrics, latencies in microseconds.
         """
         self._check_process()
-        now = time.time()
-        dimensions = {"EndpointName": endpoint, "VariantName": variant}
         with self._lock:
+            sums = self._sums.setdefault((endpoint, variant), {})
             for name, value in values.items():
-                metric = Metric.of(NAMESPACE, name, dimensions)
-                self._samples.setdefault(metric, []).append(Sample.of(now, value))
+                known = sums.get(name)
+                if known is None:
+                    sums[name] = _Sum(value)
+                else:
+                    known.add(value)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._store_later, name="invocation-metrics", daemon=True)
                 self._thread.start()
 
     def flush(self) -> None:
         """Store what was recorded. On an error it is dropped: metrics fail no invocation."""
+        now = time.time()
         with self._lock:
-            samples, self._samples = self._samples, {}
+            sums, self._sums = self._sums, {}
         with contextlib.suppress(ProcessingError, OSError):
             self._store.put(
-                (metric, "Microseconds" if metric.name in _MICROSECONDS else "None", found)
-                for metric, found in samples.items()
+                (
+                    Metric.of(NAMESPACE, name, {"EndpointName": endpoint, "VariantName": variant}),
+                    "Microseconds" if name in _MICROSECONDS else "None",
+                    [found.sample(now)],
+                )
+                for (endpoint, variant), names in sums.items()
+                for name, found in names.items()
             )
 
     def _store_later(self) -> None:
@@ -75,7 +101,7 @@ class InvocationMetrics:
 
     def _check_process(self) -> None:
         if self._pid != os.getpid():  # the parent stores what it recorded
-            self._pid, self._lock, self._thread, self._samples = os.getpid(), threading.Lock(), None, {}
+            self._pid, self._lock, self._thread, self._sums = os.getpid(), threading.Lock(), None, {}
 
 
 def _flush_all() -> None:
