@@ -451,7 +451,7 @@ def test_state_changes_are_events(local: Trainer) -> None:
 def test_hosts_and_programs_have_metrics(local: Trainer) -> None:
     """In the namespace of training jobs: samples of each host, and all values that the program says."""
     local.session.engine.settings = EngineSettings(sample=0.01)
-    local.program("print('loss=4;'); print('loss=2;'); time.sleep(0.1)")
+    local.program("print('loss=4;'); print('loss=2;'); print('loss=nan; loss=none;'); time.sleep(0.1)")
     local.run(AlgorithmSpecification={**ALGORITHM, "MetricDefinitions": [{"Name": "loss", "Regex": "loss=(.*?);"}]})
     cloudwatch = local.session.boto_session.client("cloudwatch")
     metrics = cloudwatch.list_metrics(Namespace=GROUP)["Metrics"]

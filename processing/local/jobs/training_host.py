@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from typing import TYPE_CHECKING, Any
 
 from processing.container import contract, training_contract
+from processing.local.errors import tolerating_full_disk
 from processing.local.jobs import output_files
 from processing.local.jobs.data import DataError, is_file_uri
 from processing.local.jobs.host_supervisor import HostSupervisor
@@ -121,10 +123,11 @@ class TrainingHost(HostSupervisor):
         from processing.local.stores.metrics import Metric, MetricStore, Sample
 
         dimensions = {"TrainingJobName": self._record.name}
-        MetricStore(self._home).put(
-            (Metric.of(self.log_group, name, dimensions), "None", [Sample.of(moment, value)])
-            for name, moment, value in found
-        )
+        with tolerating_full_disk():  # the log has the values
+            MetricStore(self._home).put(
+                (Metric.of(self.log_group, name, dimensions), "None", [Sample.of(moment, value)])
+                for name, moment, value in found
+            )
         self._metrics.update((name, (value, moment)) for name, moment, value in found)
 
     def collect(self, end: HostEnd) -> HostEnd:
@@ -161,8 +164,9 @@ class TrainingHost(HostSupervisor):
 
 
 def _number(found: re.Match[str]) -> float | None:
-    """Return the first group of a match as a number, or the whole match; None if it is not one."""
+    """Return the first group of a match as a number, or the whole match; None if it is not a finite one."""
     try:
-        return float(found[1] if found.re.groups else found[0])
+        value = float(found[1] if found.re.groups else found[0])
     except (TypeError, ValueError):
         return None
+    return value if math.isfinite(value) else None
