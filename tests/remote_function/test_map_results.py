@@ -246,6 +246,30 @@ def test_results_come_without_the_permission_to_read_logs(tmp_path: Path, caplog
         assert [value[0] for value in call.map(range(4))] == ["0", "1", "2", "3"]
 
 
+FAULTS = ["throttle", "error500", "error503", "reset_before", "reset_after", "truncate", "double", "unreachable"]
+
+
+def test_every_result_arrives_on_a_bad_network(tmp_path: Path) -> None:
+    """With faults on every call, a map has one job, and each call its value, run once."""
+    session, faults = _broken_session(tmp_path / "engine")
+    session.default_bucket()
+    runs = tmp_path / "runs"
+
+    @remote(instance_type="local", instance_count=2, sagemaker_session=session)
+    def call(number: int) -> str:
+        with runs.open("a") as file:
+            file.write(f"{number}\n")
+        return str(number) * (LARGE if number % 3 == 0 else 1)
+
+    for kind in FAULTS:
+        faults.on("*", kind, probability=0.03)  # type: ignore[arg-type]
+    futures = call.submit_map(range(12), workers=2, name="faults")
+    assert [int(future.result()[0]) for future in futures] == [int(str(number)[0]) for number in range(12)]
+    assert sorted(map(int, runs.read_text().split())) == list(range(12))
+    assert faults.injected
+    assert len(futures.jobs) == 1
+
+
 def test_results_of_a_failed_read_name_the_object(
     finished_maps: tuple[LocalSession, list[ProcessingJob]],
 ) -> None:
