@@ -141,6 +141,8 @@ def test_arguments_are_checked_first(local_session: LocalSession) -> None:
 
     with pytest.raises(ConfigurationError, match="call 1 of double"):
         double.starmap([(1,), (1, 2)])
+    with pytest.raises(ConfigurationError, match="starmap: the arguments of call 1: must be an iterable"):
+        double.starmap([(1,), 2])  # type: ignore[list-item]
     with pytest.raises(ConfigurationError, match="map"):
         double.map()
     with pytest.raises(ConfigurationError, match="map"):

@@ -87,4 +87,6 @@ def positional(iterables: tuple[Iterable[Any], ...]) -> Iterator[Call]:
 def unpacked(arguments: Iterable[Any]) -> Iterator[Call]:
     """Return the calls of a `starmap`: the arguments of each call are an iterable of their own."""
     require("starmap", arguments, ITERABLE)
-    return ((tuple(args), {}) for args in arguments)
+    for number, args in enumerate(arguments):
+        require(f"starmap: the arguments of call {number}", args, ITERABLE)
+        yield tuple(args), {}
