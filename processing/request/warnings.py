@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
 import warnings
 from contextvars import ContextVar
@@ -14,8 +13,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-logger = logging.getLogger(__name__)
 
 _COLLECTED: ContextVar[list[str] | None] = ContextVar("_COLLECTED", default=None)
 
@@ -41,7 +38,9 @@ def notify_user(text: str) -> None:
     """
     collected = _COLLECTED.get()
     if collected is None:
-        logger.warning("%s", text)
+        import logging  # not for those who only declare settings
+
+        logging.getLogger(__name__).warning("%s", text)
     elif text not in collected:
         collected.append(text)
 
