@@ -1,4 +1,7 @@
-"""`@remote`: a function whose calls run as processing jobs."""
+"""`@remote`: a function whose calls run as processing jobs.
+
+Modules that only a call needs are imported by the call: the import of a script with remote functions stays short.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,6 @@ import functools
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from processing.exceptions import ConfigurationError, JobError
-from processing.remote_function.call import RemoteCall
-from processing.remote_function.futures import RemoteFuture
-from processing.remote_function.mapping.options import MapOptions
-from processing.remote_function.mapping.packed_calls import positional, unpacked
-from processing.remote_function.mapping.submit import submit_map, yield_results
-from processing.remote_function.results import result_of
 from processing.remote_function.settings import RemoteSettings
 
 if TYPE_CHECKING:
@@ -20,6 +17,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from processing.job.plan import RunPlan
+    from processing.remote_function.call import RemoteCall
+    from processing.remote_function.futures import RemoteFuture
     from processing.remote_function.mapping.futures import MapFutures
     from processing.remote_function.mapping.packed_calls import Call
     from processing.remote_function.settings import RemoteOptions
@@ -58,6 +57,8 @@ class RemoteFunction(Generic[P, T]):
             processing.ServiceError: S3 could not be read.
             StagingError, SubmissionError: the job could not be started.
         """
+        from processing.remote_function.results import result_of
+
         call = self._call(args, kwargs)
         job, retries = call.start(), 0
         while True:
@@ -73,6 +74,8 @@ class RemoteFunction(Generic[P, T]):
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> RemoteFuture[T]:
         """Start a job that runs the function, and return its future. Log lines are not shown."""
+        from processing.remote_function.futures import RemoteFuture
+
         call = self._call(args, kwargs)
         future: RemoteFuture[T] = RemoteFuture(call)
         future.started(call.start())
@@ -91,6 +94,8 @@ class RemoteFunction(Generic[P, T]):
         Raises:
             ConfigurationError: an option is not valid, or the arguments of a call do not fit the function's signature.
         """
+        from processing.remote_function.mapping.packed_calls import positional
+
         return self._mapped(positional(iterables), options)
 
     def starmap(self, arguments: Iterable[Iterable[Any]], **options: Any) -> Iterator[T]:
@@ -100,6 +105,8 @@ class RemoteFunction(Generic[P, T]):
             arguments: the positional arguments of each call; read to its end first.
             **options: the options of `map`.
         """
+        from processing.remote_function.mapping.packed_calls import unpacked
+
         return self._mapped(unpacked(arguments), options)
 
     def submit_map(self, *iterables: Iterable[Any], **options: Any) -> MapFutures[T]:
@@ -109,10 +116,17 @@ class RemoteFunction(Generic[P, T]):
             *iterables: the arguments, as for `map`.
             **options: the options of `map`.
         """
+        from processing.remote_function.mapping.options import MapOptions
+        from processing.remote_function.mapping.packed_calls import positional
+        from processing.remote_function.mapping.submit import submit_map
+
         chosen = MapOptions.of(options)
         return submit_map(self._function, self._settings, chosen, positional(iterables))
 
     def _mapped(self, calls: Iterable[Call], options: dict[str, Any]) -> Iterator[T]:
+        from processing.remote_function.mapping.options import MapOptions
+        from processing.remote_function.mapping.submit import submit_map, yield_results
+
         chosen = MapOptions.of(options)
         return yield_results(submit_map(self._function, self._settings, chosen, calls), chosen)
 
@@ -145,20 +159,28 @@ class RemoteFunction(Generic[P, T]):
         return RemoteFunction(self._function, self._settings.evolve(options))
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RemoteCall:
+        from processing.remote_function.call import RemoteCall
+
         return RemoteCall.of(self._function, self._settings, args, kwargs)
 
     def __get__(self, instance: object, owner: type | None = None) -> RemoteFunction[..., T]:
-        """Return the remote function of a method: `instance` becomes its first argument."""
-        if instance is None:
-            return self
-        return RemoteFunction(functools.partial(self._function, instance), self._settings)  # type: ignore[arg-type]
+        """Return the remote function of a method, bound as the function itself would be: a static method is not."""
+        bind = getattr(self._function, "__get__", None)
+        bound = self._function if bind is None else bind(instance, owner)
+        return self if bound is self._function else RemoteFunction(bound, self._settings)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as the function itself: in a job, the function calls itself and others locally."""
-        return functools.partial, (self._function,)
+        """Travel as the function itself, with `local`: in a job, the function calls itself and others locally."""
+        function = self._function
+        return functools.partial, (function,), (function, (), {}, {"local": function})
 
     def __repr__(self) -> str:
         return f"<remote function {getattr(self, '__qualname__', self._function)}>"
+
+
+def plain_function(function: Callable[P, T]) -> Callable[P, T]:
+    """Return the function of a remote function; another one itself."""
+    return function._function if isinstance(function, RemoteFunction) else function  # noqa: SLF001 - the class is here
 
 
 @overload
@@ -186,8 +208,8 @@ def remote(_func: Any = None, **options: Any) -> Any:
     settings = RemoteSettings.of(options)
 
     def decorate(decorated: Any) -> RemoteFunction[..., Any]:
-        inner = decorated.local if isinstance(decorated, RemoteFunction) else decorated
-        if not callable(inner) or isinstance(inner, type):
+        inner = plain_function(decorated)
+        if isinstance(inner, type) or not (callable(inner) or isinstance(inner, classmethod)):
             raise ConfigurationError(f"remote: decorates a function, not {decorated!r}")
         return RemoteFunction(inner, settings)
 

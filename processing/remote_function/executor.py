@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from processing._validation import integer, require
 from processing.exceptions import ConfigurationError
 from processing.remote_function.call import RemoteCall
-from processing.remote_function.decorator import RemoteFunction
+from processing.remote_function.decorator import plain_function
 from processing.remote_function.futures import RemoteFuture
 from processing.remote_function.settings import RemoteSettings
 
@@ -64,7 +64,7 @@ class RemoteExecutor(Executor):
             RuntimeError: the executor is shut down.
             SerializationError: the function or an argument cannot be packed.
         """
-        function: Callable[..., T] = cast("Any", fn).local if isinstance(fn, RemoteFunction) else fn
+        function = plain_function(fn)
         if not callable(function):
             raise ConfigurationError(f"fn: must be a function, not {type(fn).__name__}")
         call = RemoteCall.of(function, self._settings, args, kwargs)

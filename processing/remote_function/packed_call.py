@@ -147,8 +147,12 @@ def reference_to(function: Callable[..., Any]) -> tuple[str, str]:
         ConfigurationError: it has none.
     """
     inner = inspect.unwrap(function)
+    owner = inner.__self__ if inspect.ismethod(inner) else None
     module, name = getattr(inner, "__module__", None), getattr(inner, "__qualname__", "<locals>")
-    if not module or module == "__main__" or "<" in name:
+    if isinstance(owner, type):  # a class method, which the class may have from a base
+        module, name = owner.__module__, f"{owner.__qualname__}.{inner.__name__}"
+        owner = None
+    if not module or module == "__main__" or "<" in name or owner is not None:
         raise ConfigurationError(
             f"by_reference: {function_name(function)} has no name by which a job could import it: define it at the top "
             "of a module that the image or `dependencies` have"

@@ -241,7 +241,7 @@ def test_an_executor_limits_parallel_jobs(run: Any) -> None:
 def test_map_of_an_executor(run: Any) -> None:
     """`map` returns the results in order, as an iterator and as a sequence."""
     with RemoteExecutor(max_parallel_jobs=2, **run.keywords) as executor:
-        results = executor.map(pow, [2, 3], [3, 2])
+        results = executor.map(run(pow), [2, 3], [3, 2])
         assert next(results) == 8
         assert results[1] == 9
         assert len(results) == 2
@@ -289,9 +289,9 @@ def test_remote_functions_call_each_other_locally(run: Any) -> None:
     inner = run(lambda x: x + 1)
 
     def outer(x: int) -> Any:
-        return inner(x) * 10
+        return inner(x) * 10 + inner.local(x)
 
-    assert run(outer)(1) == 20
+    assert run(run(outer))(1) == 22
 
 
 def test_values_in_place_of_pickles(run: Any) -> None:

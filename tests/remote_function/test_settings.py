@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from processing import ConfigurationError, LocalSession, NetworkConfig, RemoteExecutor, SerializationError, Session
+from processing.container.remote.call import find_function
 from processing.remote_function import CheckpointLocation, CustomFileFilter, SparkConfig, remote
 from processing.remote_function.call import complete_settings
 from processing.remote_function.call_processor import split_variables
+from processing.remote_function.decorator import plain_function
+from processing.remote_function.packed_call import reference_to
 from processing.remote_function.settings import RemoteSettings
 
 if TYPE_CHECKING:
@@ -265,6 +268,62 @@ def test_variables_that_do_not_fit_a_request_travel_in_the_manifest() -> None:
     assert {"LONG", "EMPTY"} <= others.keys()
     assert len(fitting) == 90
     assert {**fitting, **others} == {"LONG": "x" * 257, "EMPTY": "", **many}
+
+
+class Base:
+    """A class with remote functions of each kind."""
+
+    size = 2
+
+    @remote
+    def own(self, x: int) -> Any:
+        """A method."""
+        return self, x
+
+    @remote
+    @staticmethod
+    def alone(x: int) -> Any:
+        """A static method."""
+        return x
+
+    @staticmethod
+    @remote
+    def alone_too(x: int) -> Any:
+        """A static method."""
+        return x
+
+    @remote
+    @classmethod
+    def of_class(cls, x: int) -> Any:
+        """A class method."""
+        return cls, x
+
+    length = remote(len)
+
+
+class Derived(Base):
+    """A class that inherits them."""
+
+
+def test_methods_are_bound_as_without_the_decorator() -> None:
+    """A method gets its object, a class method its class, a static method and a builtin function neither."""
+    it = Derived()
+    assert it.own.local(1) == (it, 1)
+    assert Derived.own.local(it, 1) == (it, 1)
+    assert it.alone.local(1) == it.alone_too.local(1) == Derived.alone.local(1) == Derived.alone_too.local(1) == 1
+    assert it.of_class.local(1) == Derived.of_class.local(1) == (Derived, 1)
+    assert Base.of_class.local(1) == (Base, 1)
+    assert it.length.local("ab") == 2
+
+
+def test_methods_by_reference() -> None:
+    """A static method has a name in its module, a class method in its class. A method belongs to an object."""
+    here = __name__
+    assert reference_to(plain_function(Derived().alone)) == (here, "Base.alone")
+    assert reference_to(plain_function(Derived.of_class)) == (here, "Derived.of_class")
+    assert find_function(here, "Derived.of_class")(1) == (Derived, 1)
+    with pytest.raises(ConfigurationError, match="by_reference: own has no name"):
+        reference_to(plain_function(Derived().own))
 
 
 def test_an_executor_is_a_standard_one() -> None:

@@ -10,13 +10,13 @@ import threading
 import weakref
 from concurrent.futures import Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from processing._validation import ITERABLE, SECONDS, integer, require
 from processing.exceptions import ConfigurationError
 from processing.remote_function.call import RemoteCall, complete_settings
 from processing.remote_function.call_record import storage_root
-from processing.remote_function.decorator import RemoteFunction
+from processing.remote_function.decorator import plain_function
 from processing.remote_function.mapping.submit import refuse_launchers
 from processing.remote_function.pool.job import PoolJob
 from processing.remote_function.pool.messages import PoolCall, PoolValues
@@ -113,7 +113,7 @@ class RemotePool(Executor):
             SerializationError: the function or an argument cannot be packed.
             SubmissionError: AWS refused the job.
         """
-        function: Callable[..., T] = cast("Any", fn).__wrapped__ if isinstance(fn, RemoteFunction) else fn
+        function = plain_function(fn)
         if not callable(function):
             raise ConfigurationError(f"fn: must be a function, not {type(fn).__name__}")
         with self._lock:
