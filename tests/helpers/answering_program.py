@@ -2,8 +2,9 @@
 
 `version` answers the variable VERSION. `model PATH` answers the files below a path. `env NAME` answers a variable.
 `headers` answers the headers. `buckets` asks the engine for its buckets. `sleep SECONDS` answers late. `status CODE`
-answers an error. `die` ends the process. `stream` answers in five pieces, and `cut` ends within them. `fat` answers
-more than AWS allows. `count` answers the number of requests of this process. Everything else is answered as it is.
+answers an error. `die CODE` ends the process, with 3 unless it says otherwise. `stream` answers in five pieces, and
+`cut` ends within them. `fat` answers more than AWS allows. `count` answers the number of requests of this process.
+Everything else is answered as it is.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 _numbers = itertools.count(1)
 
 
-def _die(_: str) -> bytes:
+def _die(code: str) -> bytes:
     _log("the last words")
-    os._exit(3)
+    os._exit(int(code or 3))
 
 
 def _sleep(seconds: str) -> bytes:

@@ -156,6 +156,7 @@ def test_an_object_that_fails_fails_the_job(transforms: Transforms, content: byt
     ("variables", "content", "reason"),
     [
         ({}, b"die\n", "exit code: 3"),
+        ({}, b"die 0\n", "the program ended before its job did, exit code: 0"),
         ({"EXIT": "4"}, b"1\n", "did not pass the ping health check. See job logs"),
     ],
 )

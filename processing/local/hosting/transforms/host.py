@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import threading
 from typing import TYPE_CHECKING
@@ -66,10 +67,8 @@ class TransformHost(ServingHost):
         source = self._request["TransformInput"]["DataSource"]["S3DataSource"]
         item = {**source, "S3InputMode": "File", "S3DataDistributionType": "ShardedByS3Key", "LocalPath": contract.ML}
         feed = JobFeed(self._request, self._objects, self._work, self.log, self._run_ended)
-        try:
+        with contextlib.suppress(JobEndsError):
             self._feed_result = (feed.run(run, self._data.sources(item)),)
-        except JobEndsError:
-            self._feed_result = (None,)
 
     def on_run_end(self) -> None:
         """Let the feed end, because the program has ended."""
@@ -88,10 +87,11 @@ class TransformHost(ServingHost):
         return super()._should_stop() or (_DONE if self._feed_result is not None else None)
 
     def _end_of_host(self, ended: runner.ProgramExit, host: HostSpec) -> HostEnd:
-        if self._feed_result is not None and ended.stop_reason == _DONE:
+        done = self._feed_result is not None and ended.stop_reason == _DONE
+        # A program may also end by itself in the moment after its last answer.
+        if self._feed_result is not None and (done or (ended.stop_reason, self._feed_result) == (None, (None,))):
             self._services.program_ended(0)
             return _end_of_feed(self._feed_result[0])
-        return super()._end_of_host(ended, host)
         end = super()._end_of_host(ended, host)
         if end.outcome != "completed":
             return end
