@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import lzma
 import os
 import posixpath
 import re
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -190,7 +192,7 @@ def _members(path: str, archive: bytes) -> Iterator[tuple[str, Read]]:
                     body = file.read()
                     name = posixpath.normpath(member.name)
                     yield posixpath.join(folder, name), lambda body=body: body  # type: ignore[misc]
-    except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError):
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, RuntimeError):
         return
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,9 @@ def _open(uri: str, objects: ObjectSource) -> BinaryIO:
 
 def _unpack(uri: str, target: str, objects: ObjectSource, check: Callable[[], None]) -> None:
     """Unpack an archive. No member may lead out of the target, by its name or by a link."""
-    import tarfile  # many models have no data
+    import lzma  # many models have no data
+    import tarfile
+    import zlib
 
     with _open(uri, objects) as body:
         try:
@@ -71,10 +74,22 @@ def _unpack(uri: str, target: str, objects: ObjectSource, check: Callable[[], No
                 for member in archive:
                     check()
                     _extract(archive, member, target)
-        except tarfile.TarError as error:
-            raise DataError(f"The model data at {uri} cannot be unpacked: {error}") from None
-        except (OSError, EOFError) as error:
-            raise DataError(f"The model data at {uri} cannot be unpacked: {error}") from None
+        except (tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as error:
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                raise
+            raise DataError(
+                f'Failed to extract model data archive from URL "{uri}". Please ensure that the object located at the '
+                f"URL is a valid tar.gz archive. {_cause(error)}."
+            ) from None
+
+
+def _cause(error: Exception) -> str:
+    """Return the cause of an archive's error in one line, without the folders of the engine."""
+    member = getattr(error, "tarinfo", None)
+    if member is not None:
+        return f"Its member {member.name!r} leads out of /opt/ml/model, or is no file, folder or link"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text.partition("\n")[0].rstrip(":")
 
 
 def _extract(archive: Any, member: Any, target: str) -> None:

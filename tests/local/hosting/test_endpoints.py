@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import random
 import re
+import tarfile
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -86,9 +89,37 @@ def test_a_program_that_ends_before_it_is_healthy_fails_the_endpoint(
         hosting.sagemaker.update_endpoint(EndpointName="broken", EndpointConfigName="config")
 
 
-@pytest.mark.parametrize("data", [None, b"not an archive"])
-def test_model_data_that_cannot_be_used_fails_the_endpoint(hosting: Any, data: bytes | None) -> None:
-    """A missing archive, and a file that is none, are the reason of the failure."""
+def _broken_archive() -> bytes:
+    """A compressed archive with a wrong byte beyond its first member."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:xz") as tar:
+        member = tarfile.TarInfo("weights")
+        member.size = 1 << 20
+        tar.addfile(member, io.BytesIO(random.Random(1).randbytes(member.size)))  # noqa: S311 - it does not compress
+    broken = bytearray(content.getvalue())
+    broken[len(broken) - 64 : len(broken) - 32] = bytes(32)
+    return bytes(broken)
+
+
+def _leading_out() -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("../../weights"))
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        (None, "Could not find model data at s3://data/model.tar.gz: "),
+        (b"not an archive", "is a valid tar.gz archive. file could not be opened successfully."),
+        (_broken_archive(), "is a valid tar.gz archive. Corrupt input data."),
+        (_leading_out(), "archive. Its member '../../weights' leads out of /opt/ml/model, or is no file"),
+    ],
+    ids=["missing", "no archive", "broken", "leading out"],
+)
+def test_model_data_that_cannot_be_used_fails_the_endpoint(hosting: Any, data: bytes | None, cause: str) -> None:
+    """A missing archive, a file that is none, and a member outside are the reason of the failure, in one line."""
     if data is not None:
         hosting.s3.put_object(Bucket="data", Key="model.tar.gz", Body=data)
     container = {"Image": "image", "ModelDataUrl": "s3://data/model.tar.gz"}
@@ -100,6 +131,8 @@ def test_model_data_that_cannot_be_used_fails_the_endpoint(hosting: Any, data: b
     described = hosting.settled("broken")
     assert described["EndpointStatus"] == "Failed"
     assert "s3://data/model.tar.gz" in described["FailureReason"]
+    assert cause in described["FailureReason"]
+    assert "\n" not in described["FailureReason"]
 
 
 def test_two_endpoints_serve_at_once(hosting: Any) -> None:
