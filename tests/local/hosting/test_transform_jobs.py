@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from processing.local.hosting.transforms.settings import proposed_settings
+
 GROUP = "/aws/sagemaker/TransformJobs"
 LINES = b"".join(b"%d,x\n" % number for number in range(300))
 
@@ -113,6 +115,24 @@ def test_the_program_decides_what_the_request_leaves_open(hosting: Any) -> None:
     assert transforms.run("open", MaxPayloadInMB=5) == {"a.out": b"true\n5\n"}
     expected = "[sagemaker logs]: MaxConcurrentTransforms=3, MaxPayloadInMB=5, BatchStrategy=SINGLE_RECORD"
     assert expected in transforms.log("open")
+
+
+@pytest.mark.parametrize(
+    ("answer", "settings"),
+    [
+        (
+            b'{"MaxConcurrentTransforms": 4, "MaxPayloadInMB": 0, "BatchStrategy": "SINGLE_RECORD"}',
+            {"MaxConcurrentTransforms": 4, "MaxPayloadInMB": 0, "BatchStrategy": "SINGLE_RECORD"},
+        ),
+        (b'{"MaxConcurrentTransforms": -1, "MaxPayloadInMB": 101, "BatchStrategy": 1}', {}),
+        (b'{"MaxConcurrentTransforms": true, "MaxPayloadInMB": "6"}', {}),
+        (b"[1]", {}),
+        (b"\xff", {}),
+    ],
+)
+def test_settings_that_a_job_cannot_have_are_no_proposal(answer: bytes, settings: dict[str, Any]) -> None:
+    """Wrong types, negative numbers and those above AWS's limits are left out."""
+    assert proposed_settings(answer) == settings
 
 
 def test_hosts_share_the_objects(transforms: Transforms) -> None:

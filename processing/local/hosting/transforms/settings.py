@@ -81,12 +81,16 @@ def asks_program(request: Mapping[str, Any]) -> bool:
 
 
 def proposed_settings(body: bytes) -> dict[str, Any]:
-    """Return the settings in an answer to GET /execution-parameters. Values of a wrong type are left out."""
+    """Return the settings in an answer to GET /execution-parameters. Values that a job cannot have are left out."""
     try:
         found = json.loads(body)
     except ValueError:
         return {}
     if not isinstance(found, dict):
         return {}
-    types = {"MaxConcurrentTransforms": int, "MaxPayloadInMB": int, "BatchStrategy": str}
-    return {name: found[name] for name, kind in types.items() if isinstance(found.get(name), kind)}
+    numbers = {name: found.get(name) for name in ("MaxConcurrentTransforms", "MaxPayloadInMB")}
+    proposed: dict[str, Any] = {
+        name: value for name, value in numbers.items() if type(value) is int and 0 <= value <= MAX_PAYLOAD
+    }
+    strategy = found.get("BatchStrategy")
+    return {**proposed, "BatchStrategy": strategy} if isinstance(strategy, str) else proposed
