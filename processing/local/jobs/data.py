@@ -346,6 +346,18 @@ def open_source(source: InputFile, objects: ObjectSource) -> BinaryIO:
         raise DataError(f"ClientError: {source.place} cannot be read: {error.strerror}") from None
 
 
+def archive_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that the content of a damaged archive causes, beside those of tarfile and zipfile."""
+    import zlib
+
+    errors: tuple[type[Exception], ...] = (zlib.error, OSError, EOFError, ValueError)
+    try:
+        from lzma import LZMAError
+    except ImportError:  # a Python that was built without it
+        return errors
+    return (*errors, LZMAError)
+
+
 def copy_body(source: int, target: int, check: Check) -> None:
     """Copy a file within the kernel if it can do that. On some file systems the copy shares the blocks."""
     if hasattr(os, "copy_file_range"):

@@ -10,19 +10,17 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-import lzma
 import os
 import posixpath
 import re
 import tarfile
 import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from processing.container.contract import relative_name
 from processing.local.errors import ApiError
-from processing.local.jobs.data import file_path, is_file_uri, split_uri
+from processing.local.jobs.data import archive_errors, file_path, is_file_uri, split_uri
 from processing.local.sandboxes.rewriting import literal_paths
 
 if TYPE_CHECKING:
@@ -192,7 +190,7 @@ def _members(path: str, archive: bytes) -> Iterator[tuple[str, Read]]:
                     body = file.read()
                     name = posixpath.normpath(member.name)
                     yield posixpath.join(folder, name), lambda body=body: body  # type: ignore[misc]
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, RuntimeError):
+    except (tarfile.TarError, zipfile.BadZipFile, RuntimeError, *archive_errors()):
         return
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from processing.container import contract
 from processing.local.errors import ApiError
-from processing.local.jobs.data import DataError, copy_body, file_path, is_file_uri, split_uri
+from processing.local.jobs.data import DataError, archive_errors, copy_body, file_path, is_file_uri, split_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -64,9 +64,7 @@ def _open(uri: str, objects: ObjectSource) -> BinaryIO:
 
 def _unpack(uri: str, target: str, objects: ObjectSource, check: Callable[[], None]) -> None:
     """Unpack an archive. No member may lead out of the target, by its name or by a link."""
-    import lzma  # many models have no data
-    import tarfile
-    import zlib
+    import tarfile  # many models have no data
 
     with _open(uri, objects) as body:
         try:
@@ -74,7 +72,7 @@ def _unpack(uri: str, target: str, objects: ObjectSource, check: Callable[[], No
                 for member in archive:
                     check()
                     _extract(archive, member, target)
-        except (tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as error:
+        except (*archive_errors(), tarfile.TarError) as error:
             if getattr(error, "errno", None) == errno.ENOSPC:
                 raise
             raise DataError(
