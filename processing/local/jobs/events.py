@@ -2,9 +2,9 @@
 
 The form is that of "SageMaker Processing Job State Change" and its siblings on
 https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html: the members of
-the job's Describe operation, with times in milliseconds since the epoch. Events are delivered at least once: if a
-process is killed between a change and its delivery, the next process that uses the engine's folder delivers it.
-Standard library only: supervisors use this.
+the job's Describe operation, with times in milliseconds since the epoch. The status of an endpoint is in capitals:
+`IN_SERVICE`. Events are delivered at least once: if a process is killed between a change and its delivery, the next
+process that uses the engine's folder delivers it. Standard library only: supervisors use this.
 """
 
 from __future__ import annotations
@@ -80,10 +80,18 @@ def _description(job: JobRecord, request: dict[str, Any]) -> dict[str, Any]:
         from processing.local.jobs.endpoint_description import endpoint_description
 
         state = json.loads(job.state)
-        return endpoint_description(
+        described = endpoint_description(
             ResourceRecord(job.id, job.name, job.arn, job.status, job.created, job.modified, request, state)
         )
+        return {**described, "EndpointStatus": _event_status(job.status)}
     return description(request, job)
+
+
+def _event_status(status: str) -> str:
+    """Return the status of an endpoint as EventBridge writes it: `IN_SERVICE` for `InService`."""
+    import re  # most supervisors do not need it
+
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", status).upper()
 
 
 def _milliseconds(value: Any) -> Any:

@@ -46,7 +46,7 @@ def test_an_endpoint_is_described_from_its_creation_to_its_end(hosting: Any, tmp
         hosting.sagemaker.delete_endpoint(EndpointName="one")
         _await(hosting, "endpoint_deleted", "one")
         hosting.until(lambda: len(events) == 3)
-    assert events == [("one", "Creating"), ("one", "InService"), ("one", "Deleting")]
+    assert events == [("one", "CREATING"), ("one", "IN_SERVICE"), ("one", "DELETING")]
     assert list((hosting.home / "jobs").iterdir()) == []
     with pytest.raises(ClientError, match="Could not find"):
         hosting.sagemaker.list_tags(ResourceArn=f"{ARN}one")
