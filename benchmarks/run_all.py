@@ -27,6 +27,8 @@ BENCHMARKS = (
     "large_file",
     "remote_serialization",
     "remote_map",
+
+    "remote_call",
     "local_jobs",
     "hosting",
     "local_training",

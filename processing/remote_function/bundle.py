@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import json
+import marshal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
 from processing.container import remote
-from processing.container.remote.boot import MANIFEST_DIGEST
+from processing.container.remote.boot import LIBRARY, MANIFEST_DIGEST, PACKAGE
 from processing.remote_function.packing import require_cloudpickle
 from processing.staging.bundles import Bundle, Member
 
@@ -35,6 +37,8 @@ LOADER: Final = (
 )
 """The program in the job's entrypoint: it executes the boot program if the request has its digest."""
 
+_UNCHECKED: Final = (1).to_bytes(4, "little")
+"""The flags of bytecode that belongs to its source by hash and is not compared with it, PEP 552."""
 _PACKAGE = Path(remote.__file__).parent
 
 
@@ -54,10 +58,29 @@ def job_members() -> tuple[Member, ...]:
     require_cloudpickle()
     import cloudpickle
 
-    members = [Member(_PACKAGE / "boot.py", "boot.py")]
-    for name, folder in (("_processing_remote", _PACKAGE), ("cloudpickle", Path(cloudpickle.__file__).parent)):
-        members += [Member(path, f"lib/{name}/{path.name}") for path in sorted(folder.glob("*.py"))]
-    return tuple(members)
+    packages = {PACKAGE: _PACKAGE, "cloudpickle": Path(cloudpickle.__file__).parent}
+    return Member(_PACKAGE / "boot.py", "boot.py"), Member(Path(LIBRARY), LIBRARY, _library(packages))
+
+
+def _library(packages: Mapping[str, Path]) -> bytes:
+    """Return a zip file that Python imports packages from: their modules, and the bytecode of these.
+
+    A job with the caller's version of Python need not compile them; another one ignores the bytecode. Its form without
+    references, and the fixed time, are the same in every process, so the bundle's key is too.
+    """
+    import io
+    import zipfile
+
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, folder in packages.items():
+            for path in sorted(folder.glob("*.py")):
+                source = path.read_bytes()
+                code = marshal.dumps(compile(source, f"{name}/{path.name}", "exec", dont_inherit=True), 2)
+                head = importlib.util.MAGIC_NUMBER + _UNCHECKED + importlib.util.source_hash(source)
+                archive.writestr(zipfile.ZipInfo(f"{name}/{path.name}"), source)
+                archive.writestr(zipfile.ZipInfo(f"{name}/{path.name}c"), head + code)
+    return file.getvalue()
 
 
 @attrs.frozen

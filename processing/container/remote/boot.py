@@ -18,7 +18,6 @@ import json
 import os
 import sys
 import tarfile
-import tempfile
 from typing import Any, BinaryIO, Dict, List, NamedTuple, NoReturn, Tuple
 
 MANIFEST_DIGEST = "PROCESSING_REMOTE_MANIFEST"
@@ -29,14 +28,16 @@ LONGEST_MESSAGE = 1000
 """The bytes of an exit message, of which AWS keeps 1024."""
 PACKAGE = "_processing_remote"
 """The package in the bundle that has the modules beside this one."""
+LIBRARY = "lib.zip"
+"""The file in the bundle that has that package, and cloudpickle."""
 _BLOCK = 1024 * 1024
 WORKSPACE = "workspace"
 """The folder in the bundle with the caller's working directory."""
 _AT_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_")
 """The beginnings of variables that only a new process takes over."""
 _RESUME = (
-    "import sys; sys.path[0] = sys.argv[1] + '/lib'; from %s import boot; boot.resume(sys.argv[1], sys.argv[2:])"
-    % PACKAGE
+    "import sys; sys.path[0] = sys.argv[1] + '/%s'; from %s import boot; boot.resume(sys.argv[1], sys.argv[2:])"
+    % (LIBRARY, PACKAGE)
 )
 
 
@@ -78,7 +79,7 @@ def main(arguments: List[str]) -> None:
             _check_python(manifest)
         _verify(places, manifest)
         folder = _unpack(places.bundle)
-        sys.path[0] = os.path.join(folder, "lib")
+        sys.path[0] = os.path.join(folder, LIBRARY)
         os.environ.update(manifest["environment"])
         if os.path.isdir(os.path.join(folder, WORKSPACE)):
             os.chdir(os.path.join(folder, WORKSPACE))
@@ -179,13 +180,26 @@ def _measure(file: BinaryIO) -> Tuple[int, str]:
 
 def _unpack(bundle: str) -> str:
     """Unpack the verified bundle, and return the folder."""
-    folder = tempfile.mkdtemp(prefix="remote-function-")
+    folder = _new_folder()
     with tarfile.open(bundle) as archive:
         if hasattr(tarfile, "data_filter"):
             archive.extractall(folder, filter="data")
         else:  # Python 3.8 without the filter; the content is verified
             archive.extractall(folder)  # noqa: S202
     return folder
+
+
+def _new_folder() -> str:
+    """Return a new folder for this job alone. The module `tempfile` would take as long to load as the bundle."""
+    name = "remote-function-" + os.urandom(8).hex()
+    places = [place for place in (os.environ.get("TMPDIR"), "/tmp", "/var/tmp", os.getcwd()) if place]  # noqa: PTH109, S108
+    for place in places:
+        try:
+            os.mkdir(os.path.join(place, name), 0o700)  # noqa: PTH102
+        except OSError:
+            continue
+        return os.path.join(place, name)
+    raise RefusalError("no folder of the image can be written to: " + ", ".join(places))
 
 
 def _prepare(spec: Dict[str, Any], folder: str) -> str:

@@ -4,15 +4,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import collections.abc
 import hashlib
 import importlib
-import inspect
 import os
-import platform
 import sys
-import traceback
+import types
 from typing import Any, Dict, Iterable, NoReturn, Sequence, Tuple
 
 from . import checkpoints, packing, values
@@ -65,7 +61,9 @@ def find_function(module: str, name: str) -> Any:
     found: Any = importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part)
-    return inspect.unwrap(found)
+    while hasattr(found, "__wrapped__"):
+        found = found.__wrapped__
+    return found
 
 
 def read_packed(path: str, start: int) -> bytearray:
@@ -79,13 +77,11 @@ def read_packed(path: str, start: int) -> bytearray:
 
 def collected(value: Any) -> Any:
     """Return the value of a call: the items of a generator as a list, the result of a coroutine."""
-    if inspect.iscoroutine(value):
-        return asyncio.run(value)
-    if isinstance(value, collections.abc.AsyncGenerator):
-        return asyncio.run(_items(value))
-    if inspect.isgenerator(value):
-        return list(value)
-    return value
+    if isinstance(value, (types.CoroutineType, types.AsyncGeneratorType)):
+        import asyncio  # a third of the time until the function runs
+
+        return asyncio.run(value if isinstance(value, types.CoroutineType) else _items(value))
+    return list(value) if isinstance(value, types.GeneratorType) else value
 
 
 async def _items(items: Any) -> Any:
@@ -98,12 +94,16 @@ def _fail(places: Any, error: BaseException, stage: str) -> NoReturn:
     if stage:
         details["stage"] = stage
     write_slot(places.exception, places.message, EXCEPTION, packed_exception(error), details)
+    import traceback
+
     traceback.print_exception(type(error), error, error.__traceback__)
     sys.exit(exit_code(error))
 
 
 def describe_exception(error: BaseException) -> Dict[str, Any]:
     """Return the type and the text of an exception, and the code of a SystemExit."""
+    import traceback
+
     text = "".join(traceback.format_exception_only(type(error), error)).strip()
     details: Dict[str, Any] = {"type": type(error).__name__, "text": text}
     if isinstance(error, SystemExit):
@@ -136,5 +136,5 @@ def write_slot(folder: str, message: str, slot: str, chunks: Iterable[memoryview
             digest.update(chunk)
             size += len(chunk)
     os.replace(part, os.path.join(folder, slot))
-    facts = {"slot": slot, "sha256": digest.hexdigest(), "size": size, "python": platform.python_version()}
+    facts = {"slot": slot, "sha256": digest.hexdigest(), "size": size, "python": "%d.%d.%d" % sys.version_info[:3]}
     write_message(message, {**facts, **details})
