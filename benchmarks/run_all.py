@@ -27,7 +27,6 @@ BENCHMARKS = (
     "large_file",
     "remote_serialization",
     "remote_map",
-
     "remote_call",
     "local_jobs",
     "hosting",

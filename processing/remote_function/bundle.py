@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import attrs
 
 from processing.container import remote
-from processing.container.remote.boot import LIBRARY, MANIFEST_DIGEST, PACKAGE
+from processing.container.remote.boot import FILES, MANIFEST_DIGEST, PACKAGE
 from processing.remote_function.packing import require_cloudpickle
-from processing.staging.bundles import Bundle, Member
+from processing.staging.bundles import Bundle, Member, keep_chunks, make_bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 BOOT_DIGEST: Final = "PROCESSING_REMOTE_BOOT"
 """The variable with the SHA-256 of the boot program (hexadecimal). It also marks a job as that of a remote function."""
@@ -26,12 +26,12 @@ BOOT_DIGEST: Final = "PROCESSING_REMOTE_BOOT"
 FORMAT_VARIABLE: Final = "PROCESSING_REMOTE_FORMAT"
 """The variable with the form of the result. A form other than pickle is never unpickled."""
 
-BUNDLE_FILE: Final = "bundle.tar.gz"
+BUNDLE_FILE: Final = "bundle.zip"
 CALL_FILE: Final = "call.bin"
 
 # A line break is not allowed in an argument, and AWS limits an argument to 256 characters.
 LOADER: Final = (
-    "import os,sys,hashlib as h,tarfile as t;b=t.open(sys.argv[1]).extractfile('boot.py').read();"
+    "import os,sys,hashlib as h,zipimport as z;b=z.zipimporter(sys.argv[1]).get_data('boot.py');"
     f"exec(b if h.sha256(b).hexdigest()==os.environ['{BOOT_DIGEST}']"
     "else'raise SystemExit(\"boot.py is not the one that the request names\")')"
 )
@@ -48,39 +48,62 @@ def boot_digest() -> str:
     return hashlib.sha256((_PACKAGE / "boot.py").read_bytes()).hexdigest()
 
 
-@functools.cache
-def job_members() -> tuple[Member, ...]:
-    """Return the files that every job needs.
+def job_bundle(members: Sequence[Member], field: str) -> Bundle:
+    """Return the bundle of a job: a zip file from which Python imports, with the caller's files as an archive in it.
+
+    Args:
+        members: the caller's files.
+        field: the parameter that they belong to, for messages.
 
     Raises:
-        ConfigurationError: cloudpickle is not installed.
+        ConfigurationError: cloudpickle is not installed, or files have the same name.
+        StagingError: files cannot be read or change meanwhile, each named; or the disk is full.
+    """
+    files = make_bundle(members, field=field) if members else None
+    return _plain_bundle() if files is None else _zipped(files)
+
+
+@functools.cache
+def _plain_bundle() -> Bundle:
+    return _zipped(None)
+
+
+def _zipped(files: Bundle | None) -> Bundle:
+    import io
+    import tempfile
+    import zipfile
+
+    with io.BytesIO() if files is None or files.path is None else tempfile.TemporaryFile() as file:
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, content in _modules():
+                archive.writestr(zipfile.ZipInfo(name), content)
+            if files is not None:
+                entry = zipfile.ZipInfo(FILES)
+                entry.file_size = files.size
+                with archive.open(entry, "w") as target, files.view() as view:
+                    target.write(view)
+        size = file.tell()
+        file.seek(0)
+        return keep_chunks(iter(lambda: file.read(1 << 20), b""), size)
+
+
+def _modules() -> Iterator[tuple[str, bytes]]:
+    """Yield the files that every job needs: the boot program, and the modules of two packages with their bytecode.
+
+    A job with the caller's version of Python need not compile them; another one ignores the bytecode. Its form without
+    references is the same in every process, so the bundle's key is too.
     """
     require_cloudpickle()
     import cloudpickle
 
-    packages = {PACKAGE: _PACKAGE, "cloudpickle": Path(cloudpickle.__file__).parent}
-    return Member(_PACKAGE / "boot.py", "boot.py"), Member(Path(LIBRARY), LIBRARY, _library(packages))
-
-
-def _library(packages: Mapping[str, Path]) -> bytes:
-    """Return a zip file that Python imports packages from: their modules, and the bytecode of these.
-
-    A job with the caller's version of Python need not compile them; another one ignores the bytecode. Its form without
-    references, and the fixed time, are the same in every process, so the bundle's key is too.
-    """
-    import io
-    import zipfile
-
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, folder in packages.items():
-            for path in sorted(folder.glob("*.py")):
-                source = path.read_bytes()
-                code = marshal.dumps(compile(source, f"{name}/{path.name}", "exec", dont_inherit=True), 2)
-                head = importlib.util.MAGIC_NUMBER + _UNCHECKED + importlib.util.source_hash(source)
-                archive.writestr(zipfile.ZipInfo(f"{name}/{path.name}"), source)
-                archive.writestr(zipfile.ZipInfo(f"{name}/{path.name}c"), head + code)
-    return file.getvalue()
+    yield "boot.py", (_PACKAGE / "boot.py").read_bytes()
+    for name, folder in ((PACKAGE, _PACKAGE), ("cloudpickle", Path(cloudpickle.__file__).parent)):
+        for path in sorted(folder.glob("*.py")):
+            source = path.read_bytes()
+            code = marshal.dumps(compile(source, f"{name}/{path.name}", "exec", dont_inherit=True), 2)
+            head = importlib.util.MAGIC_NUMBER + _UNCHECKED + importlib.util.source_hash(source)
+            yield f"{name}/{path.name}", source
+            yield f"{name}/{path.name}c", head + code
 
 
 @attrs.frozen

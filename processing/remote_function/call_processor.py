@@ -14,7 +14,7 @@ from processing.remote_function.bundle import (
     CALL_FILE,
     FORMAT_VARIABLE,
     LOADER,
-    job_members,
+    job_bundle,
     make_manifest,
 )
 from processing.remote_function.call_record import CALL_INPUT, CODE_INPUT, EXCEPTION_OUTPUT, RESULT_OUTPUT, storage_root
@@ -99,15 +99,9 @@ class CallProcessor(Processor):
         uploads = self._uploads()
         content, root = self._content, self._session_prefix()
         check_size(content.members, self.sagemaker_session.bundle_limit)
-        bundle_uri = uploads.add_bundle(
-            [*job_members(), *content.members],
-            root,
-            self._kms_key,
-            name=BUNDLE_FILE,
-            field="include_local_workdir",
-        )
-        bundle = uploads.uploads[-1]
-        manifest = {**content.manifest, "environment": long_variables}
+        bundle = job_bundle(content.members, "include_local_workdir")
+        bundle_uri = uploads.add_kept(bundle, BUNDLE_FILE, root, self._kms_key)
+        manifest = {**content.manifest, "environment": long_variables, "unpack": bool(content.members)}
         line, digests = make_manifest({"bundle": bundle, "call": content.packed}, manifest)
         # Another caller of the same job name cannot replace the file of the one that gets the name.
         target = self._job_prefix() / "call" / digests[MANIFEST_DIGEST] / CALL_FILE

@@ -77,6 +77,7 @@ class PendingUploads:
     def __init__(self) -> None:
         self._uploads: list[Upload] = []
         self._bundles: list[Bundle] = []
+        self._kept: list[Bundle] = []  # keeps their temporary files
         self._scripts: list[tuple[Path, bytes | None]] = []
 
     @property
@@ -95,7 +96,7 @@ class PendingUploads:
         copy._uploads = [
             upload if upload.content_addressed else attrs.evolve(upload, claim=claim) for upload in self._uploads
         ]
-        copy._bundles, copy._scripts = self._bundles, self._scripts
+        copy._bundles, copy._kept, copy._scripts = self._bundles, self._kept, self._scripts
         return copy
 
     @property
@@ -209,6 +210,19 @@ class PendingUploads:
 
         sha256 = hashlib.sha256(body).hexdigest()
         return self._add_content(Path(name), name, sha256, len(body), body, prefix / "code", kms_key, at)
+
+    def add_kept(self, content: Bundle, name: str, prefix: S3Uri, kms_key: str | None = None) -> str:
+        """Add finished content, `<prefix>/code/<sha256>/<name>`, and return its future URI. It may be added again.
+
+        Args:
+            content: the content. Its temporary file lives as long as the value.
+            name: the file name.
+            prefix: the parent of `code/`.
+            kms_key: the KMS key for encryption.
+        """
+        self._kept.append(content)
+        path = content.path or Path(name)
+        return self._add_content(path, name, content.sha256, content.size, content.body, prefix / "code", kms_key)
 
     def add_chunks(self, chunks: Iterable[bytes | memoryview], size: int, at: S3Uri, kms_key: str | None = None) -> str:
         """Add generated content at a fixed location, and return its URI. An existing object is replaced.

@@ -17,7 +17,6 @@ import importlib
 import json
 import os
 import sys
-import tarfile
 from typing import Any, BinaryIO, Dict, List, NamedTuple, NoReturn, Tuple
 
 MANIFEST_DIGEST = "PROCESSING_REMOTE_MANIFEST"
@@ -28,24 +27,21 @@ LONGEST_MESSAGE = 1000
 """The bytes of an exit message, of which AWS keeps 1024."""
 PACKAGE = "_processing_remote"
 """The package in the bundle that has the modules beside this one."""
-LIBRARY = "lib.zip"
-"""The file in the bundle that has that package, and cloudpickle."""
+FILES = "files.tar.gz"
+"""The archive in the bundle that has the caller's files; missing if there are none."""
 _BLOCK = 1024 * 1024
 WORKSPACE = "workspace"
 """The folder in the bundle with the caller's working directory."""
 _AT_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_")
 """The beginnings of variables that only a new process takes over."""
-_RESUME = (
-    "import sys; sys.path[0] = sys.argv[1] + '/%s'; from %s import boot; boot.resume(sys.argv[1], sys.argv[2:])"
-    % (LIBRARY, PACKAGE)
-)
+_RESUME = "import sys; sys.path[0] = sys.argv[2]; from %s import boot; boot.resume(sys.argv[1], sys.argv[2:])" % PACKAGE
 
 
 class Places(NamedTuple):
     """Paths of a call in the job, in the order of the command line.
 
     Attributes:
-        bundle: the bundle, a `tar.gz` with this file, the package `_processing_remote` and the caller's files.
+        bundle: the bundle, a zip file with this file, the packages to import, and the caller's files as an archive.
         call: the call file: the manifest in one line, then the packed function and arguments.
         result: the directory for the result.
         exception: the directory for the exception.
@@ -78,8 +74,8 @@ def main(arguments: List[str]) -> None:
         if not spec:
             _check_python(manifest)
         _verify(places, manifest)
-        folder = _unpack(places.bundle)
-        sys.path[0] = os.path.join(folder, LIBRARY)
+        sys.path[0] = places.bundle
+        folder = _unpack(places.bundle) if manifest["unpack"] else _new_folder()
         os.environ.update(manifest["environment"])
         if os.path.isdir(os.path.join(folder, WORKSPACE)):
             os.chdir(os.path.join(folder, WORKSPACE))
@@ -179,9 +175,16 @@ def _measure(file: BinaryIO) -> Tuple[int, str]:
 
 
 def _unpack(bundle: str) -> str:
-    """Unpack the verified bundle, and return the folder."""
+    """Unpack the caller's files in the verified bundle, and return the folder."""
+    import tarfile  # with zipfile a third of the time until the function runs
+    import zipfile
+
     folder = _new_folder()
-    with tarfile.open(bundle) as archive:
+    with (
+        zipfile.ZipFile(bundle) as outer,
+        outer.open(FILES) as files,
+        tarfile.open(fileobj=files, mode="r|gz") as archive,
+    ):
         if hasattr(tarfile, "data_filter"):
             archive.extractall(folder, filter="data")
         else:  # Python 3.8 without the filter; the content is verified
