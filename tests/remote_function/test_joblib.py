@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from processing import ConfigurationError
 from processing.remote_function import joblib as backend
@@ -30,19 +33,24 @@ def registered(local_session: LocalSession) -> Iterator[LocalSession]:
 
 
 def test_a_grid_search_over_a_forest_is_one_job(registered: LocalSession) -> None:
-    """All fits of the search, and the trees of the last one, run in one job; the result is that of this machine."""
-    features, labels = make_classification(200, 10, random_state=0)
+    """All fits of the search, and the trees of the last one, run in one job; the result is that of this machine.
 
-    def search() -> GridSearchCV:
-        forest = RandomForestClassifier(n_estimators=5, random_state=0)
-        return GridSearchCV(forest, {"max_depth": [2, 4]}, cv=2, n_jobs=2).fit(features, labels)
+    A step of the pipeline is a lambda over a DataFrame, so each task has to get its own part of the data.
+    """
+    rows, labels = make_classification(200, 10, random_state=0)
+    frame = pd.DataFrame({"id": range(200), "row": list(rows)})
+
+    def search(n_jobs: int) -> GridSearchCV:
+        columns = FunctionTransformer(lambda part: np.stack(part.row))
+        steps = [("columns", columns), ("forest", RandomForestClassifier(n_estimators=5, random_state=0))]
+        return GridSearchCV(Pipeline(steps), {"forest__max_depth": [2, 4]}, cv=2, n_jobs=n_jobs).fit(frame, labels)
 
     with joblib.parallel_config(backend.NAME):
-        remote = search()
-    local = search()
+        remote = search(2)
+    local = search(1)
     assert remote.best_params_ == local.best_params_
     assert np.array_equal(remote.cv_results_["mean_test_score"], local.cv_results_["mean_test_score"])
-    assert np.array_equal(remote.predict(features), local.predict(features))
+    assert np.array_equal(remote.predict(frame), local.predict(frame))
     jobs = registered.client("sagemaker").list_processing_jobs()["ProcessingJobSummaries"]
     assert len(jobs) == 1
 

@@ -107,6 +107,51 @@ def test_a_generator_is_read_to_its_end_first(local_session: LocalSession) -> No
     assert _jobs(local_session) == 0
 
 
+def test_cancelled_calls_stop_the_job(local_session: LocalSession) -> None:
+    """Cancelling one call gives its result up; cancelling all stops the job."""
+
+    @remote(instance_type="local", sagemaker_session=local_session)
+    def call(number: int) -> int:
+        import time
+
+        time.sleep(600 if number else 0)
+        return number
+
+    futures = call.submit_map(range(3), workers=2)
+    assert futures[1].cancel()
+    assert futures[0].result() == 0
+    assert not futures[0].cancel()
+    assert futures.cancel()
+    assert not futures.cancel()
+    assert [future.cancelled() for future in futures] == [False, True, True]
+    with pytest.raises(concurrent.futures.CancelledError):
+        futures[2].result()
+    assert futures.job is not None
+    assert futures.job.wait(logs=False, on_stop="return").status == "Stopped"
+    assert len(futures[1:]) == 2
+    assert "3 of 3 calls done" in repr(futures)
+
+
+def test_results_come_early_and_in_order_of_their_ends(local_session: LocalSession) -> None:
+    """With `ordered=False` the first result is there while another call runs, by a digest in the job's log."""
+
+    @remote(instance_type="local", sagemaker_session=local_session)
+    def call(path: str | None) -> str:
+        import time
+        from pathlib import Path
+
+        while path is not None and not Path(path).exists():
+            time.sleep(0.01)
+        return path or "early"
+
+    mark = local_session.home / "go"
+    results = call.map([str(mark), None], workers=2, ordered=False)
+    assert next(results) == "early"
+    assert _jobs(local_session) == 1
+    mark.touch()
+    assert list(results) == [str(mark)]
+
+
 BAD = {
     "workers": 0,
     "ordered": "yes",

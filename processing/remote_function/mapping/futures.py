@@ -80,7 +80,7 @@ class MapFutures(Sequence[MapFuture[T]]):
 
     def cancel(self) -> bool:
         """Cancel all calls without an outcome, and stop the job. Return False if there are none."""
-        cancelled = [future.cancel() for future in self._futures]  # not lazily: all of them
+        cancelled = [future.cancel() for future in self._futures if not future.done()]  # not lazily: all of them
         return any(cancelled)
 
     def __repr__(self) -> str:
