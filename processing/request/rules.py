@@ -7,6 +7,7 @@ A rule skips values of a wrong type: the service model reports those.
 from __future__ import annotations
 
 import functools
+import math
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -71,7 +72,12 @@ def broken_rules(
     return list(named.values())
 
 
-# --- texts
+def general_broken_rules(request: Mapping[str, Any]) -> list[BrokenRule]:
+    """Return the findings of the rules that hold for the request of any operation: for characters, numbers and tags."""
+    return [broken for rule in (_impossible_characters, _infinite_numbers, _tags) for broken in rule(request)]
+
+
+# --- texts and numbers
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -86,25 +92,36 @@ def _impossible_characters(request: Mapping[str, Any]) -> Iterator[BrokenRule]:
             yield BrokenRule(path, f"contains a character that UTF-8 does not have; remove it: {text!r:.200}")
 
 
+def _infinite_numbers(request: Mapping[str, Any]) -> Iterator[BrokenRule]:
+    """No JSON can contain an infinite number."""
+    for path, value in _values(request, ()):
+        if isinstance(value, float) and not math.isfinite(value):
+            yield BrokenRule(path, f"{value} is not a finite number")
+
+
 _DEEPEST = 12
-"""Levels that are searched for texts: more than a request has, and fewer than a list that contains itself."""
+"""Levels that are searched for values: more than a request has, and fewer than a list that contains itself."""
 
 
 def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
     """Yield every text in a value with its path. A text that is a key has the path of its entry."""
+    yield from ((place, text) for place, text in _values(value, path) if isinstance(text, str))
+
+
+def _values(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    """Yield every key, text and number in a value with its path."""
     if len(path) > _DEEPEST:
         return
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, Mapping):
+    if isinstance(value, Mapping):
         for key, member in value.items():
             at = (*path, key)
-            if isinstance(key, str):
-                yield at, key
-            yield from _texts(member, at)
+            yield at, key
+            yield from _values(member, at)
     elif isinstance(value, (list, tuple)):
         for index, member in enumerate(value):
-            yield from _texts(member, (*path, index))
+            yield from _values(member, (*path, index))
+    else:
+        yield path, value
 
 
 def _empty_words(request: Mapping[str, Any]) -> Iterator[BrokenRule]:

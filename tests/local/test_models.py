@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,8 @@ from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from processing import LocalSession
 
 ARN = "arn:aws:sagemaker:us-east-1:000000000000:"
 ROLE = "arn:aws:iam::000000000000:role/r"
@@ -129,6 +132,45 @@ def test_resources_have_tags(sagemaker: Any, client: Callable[..., Any]) -> None
     assert len(tagging.get_resources(ResourceTypeFilters=["sagemaker"])["ResourceTagMappingList"]) == 2
     sagemaker.delete_model(ModelName="model")
     assert "Could not find" in _refusal(sagemaker.list_tags, ResourceArn=arn)
+
+
+@pytest.mark.parametrize(
+    ("operation", "change", "message"),
+    [
+        ("create_model", {"Tags": [{"Key": "aws:a", "Value": ""}]}, "Tags[0].Key: 'aws:a' begins with aws:"),
+        (
+            "create_model",
+            {"Tags": [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}]},
+            "Tags[1].Key: 'a' is also Tags[0].Key",
+        ),
+        (
+            "create_model",
+            {"PrimaryContainer": {**CONTAINER, "Environment": {"A": "b\0"}}},
+            "PrimaryContainer.Environment.A: contains a NUL",
+        ),
+        ("add_tags", {"Tags": [{"Key": "AWS:a", "Value": ""}]}, "Tags[0].Key: 'AWS:a' begins with aws:"),
+        ("create_endpoint", {"Tags": [{"Key": "aws:a", "Value": ""}]}, "Tags[0].Key: 'aws:a' begins with aws:"),
+    ],
+)
+def test_tags_and_characters_that_aws_refuses(
+    sagemaker: Any, operation: str, change: dict[str, Any], message: str
+) -> None:
+    """They are refused by each operation, as for processing jobs."""
+    arn = _model(sagemaker, "present")
+    requests: dict[str, dict[str, Any]] = {
+        "create_model": {"ModelName": "model", "PrimaryContainer": CONTAINER, "ExecutionRoleArn": ROLE},
+        "create_endpoint": {"EndpointName": "one", "EndpointConfigName": "config"},
+        "add_tags": {"ResourceArn": arn},
+    }
+    assert message in _refusal(getattr(sagemaker, operation), **{**requests[operation], **change})
+
+
+def test_an_infinite_weight_is_refused(local_session: LocalSession) -> None:
+    """No client can send it over HTTP."""
+    sagemaker = local_session.boto_session.client("sagemaker")
+    _model(sagemaker)
+    refused = _refusal(_config, sagemaker=sagemaker, ProductionVariants=[{**VARIANT, "InitialVariantWeight": math.inf}])
+    assert refused == "ProductionVariants[0].InitialVariantWeight: inf is not a finite number"
 
 
 @pytest.mark.parametrize(

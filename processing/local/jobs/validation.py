@@ -40,7 +40,7 @@ def check_runnable(
         *_application_problems(request, runs_image=runs_image),
         *_input_problems(request),
         *_output_problems(request),
-        *(broken.describe(_member) for broken in broken_rules(request, region, allow_shared_paths=True)),
+        *(broken.describe(member_name) for broken in broken_rules(request, region, allow_shared_paths=True)),
     ]
     names = [item["InputName"] for item in request.get("ProcessingInputs", ())]
     problems += [f"The input name {name} is used more than once." for name in sorted(_repeated(names))]
@@ -116,7 +116,7 @@ def _path_problems(label: str, item: Mapping[str, Any], *, app_managed: bool) ->
     return problems
 
 
-def _member(path: Path) -> str:
+def member_name(path: Path) -> str:
     """Return a path in the API's spelling: `ProcessingInputs[0].S3Input.S3Uri`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")
@@ -133,7 +133,7 @@ def _volume_problems(request: Mapping[str, Any], objects: ObjectStore | None) ->
         if s3_input.get("S3DataType") == "S3Prefix" and s3_input["S3Uri"].startswith("s3://"):
             sizes[index] = objects.size_below(*split_uri(s3_input["S3Uri"]))
     found = volume_problem(request, sizes)
-    return [] if found is None else [found.describe(_member)]
+    return [] if found is None else [found.describe(member_name)]
 
 
 def _place_problems(request: Mapping[str, Any]) -> list[str]:

@@ -6,8 +6,10 @@ params against the service model (enums, lengths, patterns) before it calls a ha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from typing import TYPE_CHECKING, Any
 
+from processing.local.errors import ApiError
 from processing.local.handlers.sagemaker.endpoint_configs import EndpointConfigOperations
 from processing.local.handlers.sagemaker.endpoints import EndpointOperations
 from processing.local.handlers.sagemaker.models import ModelOperations
@@ -15,12 +17,17 @@ from processing.local.handlers.sagemaker.processing_jobs import ProcessingJobOpe
 from processing.local.handlers.sagemaker.tags import TagOperations
 from processing.local.handlers.sagemaker.training_jobs import TrainingJobOperations
 from processing.local.handlers.sagemaker.transform_jobs import TransformJobOperations
+from processing.local.jobs.validation import member_name
+from processing.request.rules import general_broken_rules
 
 if TYPE_CHECKING:
     from processing.local.context import EngineContext
     from processing.local.handlers import Operation
 
 __all__ = ["SageMakerHandler"]
+
+_CHECKED_WITH_OTHERS = frozenset({"CreateProcessingJob", "CreateTrainingJob"})
+"""The operations that report what no operation takes together with their other problems."""
 
 
 class SageMakerHandler:
@@ -44,5 +51,20 @@ class SageMakerHandler:
             TagOperations,
         )
         self.operations: dict[str, Operation] = {
-            name: function for group in groups for name, function in group(engine).operations.items()
+            name: function if name in _CHECKED_WITH_OTHERS else _checked(function)
+            for group in groups
+            for name, function in group(engine).operations.items()
         }
+
+
+def _checked(operation: Operation) -> Operation:
+    """Return an operation that refuses characters, numbers and tags that no operation takes."""
+
+    @functools.wraps(operation)
+    def check(params: dict[str, Any]) -> dict[str, Any]:
+        problems = [broken.describe(member_name) for broken in general_broken_rules(params)]
+        if problems:
+            raise ApiError("ValidationException", " ".join(problems))
+        return operation(params)
+
+    return check
