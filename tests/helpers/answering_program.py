@@ -1,10 +1,10 @@
 """A program that serves a model: its answer follows from the first word of the body.
 
 `version` answers the variable VERSION. `model PATH` answers the files below a path. `env NAME` answers a variable.
-`headers` answers the headers. `buckets` asks the engine for its buckets. `sleep SECONDS` answers late. `status CODE`
-answers an error. `die CODE` ends the process, with 3 unless it says otherwise. `stream` answers in five pieces, and
-`cut` ends within them. `fat` answers more than AWS allows. `count` answers the number of requests of this process.
-Everything else is answered as it is.
+`headers` answers the headers. `buckets` asks the engine for its buckets. `sleep SECONDS` answers late, and `sleeping`
+answers the number of such requests that run. `status CODE` answers an error. `die CODE` ends the process, with 3
+unless it says otherwise. `stream` answers in five pieces, and `cut` ends within them. `fat` answers more than AWS
+allows. `count` answers the number of requests of this process. Everything else is answered as it is.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _numbers = itertools.count(1)
+_sleeping: list[str] = []
 
 
 def _die(code: str) -> bytes:
@@ -30,7 +31,9 @@ def _die(code: str) -> bytes:
 
 
 def _sleep(seconds: str) -> bytes:
+    _sleeping.append(seconds)
     time.sleep(float(seconds))
+    _sleeping.pop()
     return b"late"
 
 
@@ -47,6 +50,7 @@ _ANSWERS: dict[str, Callable[[str], bytes]] = {
     "env": lambda name: os.environ.get(name, "").encode(),
     "buckets": _buckets,
     "sleep": _sleep,
+    "sleeping": lambda _: str(len(_sleeping)).encode(),
     "die": _die,
     "count": lambda _: str(next(_numbers)).encode(),
     "fat": lambda _: b"x" * ((6 << 20) + 1),

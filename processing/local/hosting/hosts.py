@@ -120,9 +120,12 @@ class EndpointHosts:
         return found
 
     def settle_all(self) -> None:
-        """Settle every endpoint that is being created, updated or deleted."""
+        """Settle every endpoint that is being created, updated or deleted, and forget hosts that were killed."""
         for record in self._store.in_transition():
             self.settled(record)
+        hosts = self._jobs.endpoint_hosts()
+        if host_processes.reap_dead_hosts(self._jobs, self._engine.home, hosts) or any(job.finished for job in hosts):
+            self._store.forget_ended_hosts()
 
     def deliver_events(self) -> None:
         """Deliver pending events."""

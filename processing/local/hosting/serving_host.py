@@ -169,7 +169,7 @@ class ServingHost(HostSupervisor):
         if run is not None and run.problem is not None:
             raise run.problem
         end = super()._end_of_host(ended, host)
-        if run is None or run.healthy or end.outcome in {"stopped", "cancelled"}:
+        if run is None or run.healthy or end.outcome in {"stopped", "cancelled"} or _has_other_reason(end):
             return end
         return HostEnd("failed", ended.exit_code, self._with_details(ended, run))
 
@@ -179,3 +179,8 @@ class ServingHost(HostSupervisor):
         lines = " / ".join(line.strip() for line in self._last_lines if line.strip())
         reason = f"{self.unhealthy_reason()} The program was never healthy: {sign}."
         return f"{reason} Its last lines: {lines}" if lines else reason
+
+
+def _has_other_reason(end: HostEnd) -> bool:
+    """Return whether a host failed for a reason beside its program, such as a lack of memory."""
+    return end.outcome == "failed" and end.reason is not None and not end.reason.startswith("AlgorithmError")

@@ -279,6 +279,17 @@ class EndpointStore(ResourceStore):
             _settle(connection, name, now)
             return _find(connection, name)
 
+    def forget_ended_hosts(self) -> None:
+        """Delete the ended hosts to which no endpoint refers. They are those that were killed after an update."""
+        with self._endpoints.write() as connection:
+            rows = connection.execute(
+                "SELECT name FROM jobs WHERE kind = ? AND ended IS NOT NULL", (ENDPOINT_HOST.resource,)
+            ).fetchall()
+            for name in {row[0].partition("/")[0] for row in rows}:
+                record = _find(connection, name)
+                hosts = () if record is None else EndpointState.of(record).hosts
+                _forget(connection, name, {variant.job for variant in hosts})
+
     def in_transition(self) -> Sequence[ResourceRecord]:
         """Return the endpoints that are being created, updated or deleted."""
         return [record for record in self.all() if record.status not in _STABLE]

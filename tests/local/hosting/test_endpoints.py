@@ -229,9 +229,9 @@ def test_a_running_invocation_survives_a_deletion(hosting: Any) -> None:
     """The program is stopped after the invocations that it has begun."""
     hosting.deploy("leaving")
     answers: list[bytes] = []
-    thread = threading.Thread(target=lambda: answers.append(hosting.invoke("leaving", b"sleep 0.5")))
+    thread = threading.Thread(target=lambda: answers.append(hosting.invoke("leaving", b"sleep 1")))
     thread.start()
-    hosting.until(lambda: hosting.invoke("leaving", b"count") > b"1")
+    hosting.until(lambda: hosting.invoke("leaving", b"sleeping") == b"1")
     hosting.delete("leaving")
     thread.join()
     assert answers == [b"late"]

@@ -236,3 +236,29 @@ def test_a_cleaning_keeps_what_an_endpoint_needs(hosting: Any) -> None:
     hosting.session.clean(older_than=0)
     assert hosting.keys("e/") != {}
     assert hosting.invoke("e", b"model /opt/ml/model") == b'["weights"]'
+
+
+def test_a_host_that_is_killed_while_it_drains_is_forgotten(hosting: Any) -> None:
+    """The former host of an updated endpoint dies within an invocation: its caller has an error, nothing is left."""
+    hosting.deploy("e", VERSION="1")
+    hosting.config("second", hosting.model("second", VERSION="2"))
+    (former,) = (process for process in processes(hosting.home) if process.kind == "supervisor")
+    failed: list[ClientError] = []
+
+    def invoke() -> None:
+        try:
+            hosting.invoke("e", b"sleep 60")
+        except ClientError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=invoke)
+    thread.start()
+    hosting.until(lambda: hosting.invoke("e", b"sleeping") == b"1")
+    hosting.sagemaker.update_endpoint(EndpointName="e", EndpointConfigName="second")
+    assert hosting.settled("e")["EndpointStatus"] == "InService"
+    os.kill(former.pid, signal.SIGKILL)
+    thread.join()
+    assert "without an answer" in str(failed[0])
+    assert hosting.invoke("e", b"version") == b"2"
+    hosting.delete("e")
+    check_nothing_is_left(hosting)
