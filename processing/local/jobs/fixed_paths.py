@@ -176,6 +176,7 @@ def _is_mentioned(path: str, names: set[str]) -> bool:
 def _members(path: str, archive: bytes) -> Iterator[tuple[str, Read]]:
     """Yield the code in an archive; a damaged archive, which fails the job itself, has none."""
     folder = posixpath.dirname(path)
+    damaged: tuple[type[Exception], ...] = (tarfile.TarError, zipfile.BadZipFile, RuntimeError, *archive_errors())
     try:
         if path.lower().endswith(".zip"):
             with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
@@ -190,7 +191,7 @@ def _members(path: str, archive: bytes) -> Iterator[tuple[str, Read]]:
                     body = file.read()
                     name = posixpath.normpath(member.name)
                     yield posixpath.join(folder, name), lambda body=body: body  # type: ignore[misc]
-    except (tarfile.TarError, zipfile.BadZipFile, RuntimeError, *archive_errors()):
+    except damaged:
         return
 
 

@@ -66,13 +66,14 @@ def _unpack(uri: str, target: str, objects: ObjectSource, check: Callable[[], No
     """Unpack an archive. No member may lead out of the target, by its name or by a link."""
     import tarfile  # many models have no data
 
+    damaged: tuple[type[Exception], ...] = (tarfile.TarError, *archive_errors())
     with _open(uri, objects) as body:
         try:
             with tarfile.open(fileobj=body, mode="r:*") as archive:
                 for member in archive:
                     check()
                     _extract(archive, member, target)
-        except (*archive_errors(), tarfile.TarError) as error:
+        except damaged as error:
             if getattr(error, "errno", None) == errno.ENOSPC:
                 raise
             raise DataError(
