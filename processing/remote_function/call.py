@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 CALL_PROGRAM: Final = "call"
 """The module of `_processing_remote` that runs one call."""
+LAUNCH_PROGRAM: Final = "launch"
+"""The module that runs one call in several processes."""
 
 
 def _kept(packed: bytes | Bundle) -> Bundle:
@@ -70,10 +72,14 @@ class RemoteCall:
             SerializationError: the function or an argument cannot be packed.
         """
         check_arguments(function, args, kwargs)
-        manifest = {"values": sends_values(settings)}
+        manifest: dict[str, Any] = {"values": sends_values(settings)}
         checkpoints = checkpoints_among(args, kwargs)
         packed = pack(function, settings, args, kwargs)
-        return cls(function_name(function), settings, packed, manifest=manifest, checkpoints=checkpoints)
+        program = CALL_PROGRAM
+        if settings.use_torchrun or settings.use_mpirun:
+            program, kind = LAUNCH_PROGRAM, "torchrun" if settings.use_torchrun else "mpirun"
+            manifest["launcher"] = {"kind": kind, "processes": settings.nproc_per_node}
+        return cls(function_name(function), settings, packed, program, manifest, checkpoints)
 
     def start(self) -> ProcessingJob:
         """Start the job, and return it at once.
@@ -129,10 +135,14 @@ class RemoteCall:
         """Return the complete settings and the session. Refuse several instances for a call that needs one."""
         settings, session = complete_settings(self.settings, offline=offline)
         count = settings.instance_count or 1
-        if count > 1 and self.program == CALL_PROGRAM and not (settings.use_torchrun or settings.use_mpirun):
+        if count > 1 and self.program == CALL_PROGRAM:
             raise ConfigurationError(
                 f"instance_count: a call runs on one instance, not on {count}; use map for many calls, or "
-                "use_torchrun or use_mpirun for a distributed program"
+                "use_torchrun for a distributed program"
+            )
+        if count > 1 and settings.use_mpirun:
+            raise ConfigurationError(
+                f"use_mpirun: runs on one instance, not on {count}; use_torchrun runs on several instances"
             )
         return settings, session
 

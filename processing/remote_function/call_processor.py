@@ -134,7 +134,7 @@ class CallProcessor(Processor):
         AWS does not say whether it uploads the outputs of a failed job at its end, so exceptions leave at once. So do
         the results of a map, of which a job has many.
         """
-        mode = "EndOfJob" if self._content.manifest["program"] == "call" else "Continuous"
+        mode = "EndOfJob" if self._content.manifest["program"] in {"call", "launch"} else "Continuous"
         outputs: list[ProcessingOutput | str] = [
             ProcessingOutput(_PLACES.result, output_name=RESULT_OUTPUT, s3_upload_mode=mode),
             ProcessingOutput(_PLACES.exception, output_name=EXCEPTION_OUTPUT, s3_upload_mode="Continuous"),

@@ -312,6 +312,48 @@ def test_values_in_place_of_pickles(run: Any) -> None:
     assert type(caught.value) is RemoteFunctionError
 
 
+def test_torchrun_runs_the_function_in_several_processes(tmp_path: Path) -> None:
+    """Each host starts its processes with torchrun, and the result is that of rank 0.
+
+    A program in torchrun's place reads the same options: PyTorch is no dependency of the tests.
+    """
+    package = tmp_path / "torch" / "distributed"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").write_text("")
+    (package / "run.py").write_text(
+        """
+import os, subprocess, sys
+options = dict(zip(sys.argv[1:11:2], sys.argv[2:12:2]))
+assert sys.argv[11] == "--no_python", sys.argv
+count = int(options["--nproc_per_node"])
+first = int(options["--node_rank"]) * count
+for rank in range(first, first + count):
+    world = str(int(options["--nnodes"]) * count)
+    subprocess.run(sys.argv[12:], check=True, env={**os.environ, "RANK": str(rank), "WORLD_SIZE": world})
+"""
+    )
+
+    def where() -> tuple[str, str]:
+        sys.stdout.write(f"rank {os.environ['RANK']}\n")
+        return os.environ["RANK"], os.environ["WORLD_SIZE"]
+
+    session = LocalSession(tmp_path / "engine", tick=0.01)
+    function = remote(
+        where,
+        instance_type="local",
+        instance_count=2,
+        use_torchrun=True,
+        nproc_per_node=2,
+        environment_variables={"PYTHONPATH": str(tmp_path)},
+        sagemaker_session=session,
+    )
+    future = function.submit()
+    assert future.result() == ("0", "4")
+    assert future.job is not None
+    assert sorted(line.message for line in future.job.logs()) == ["rank 0", "rank 1", "rank 2", "rank 3"]
+
+
 def test_checkpoints_survive_their_job(run: Any, local_session: LocalSession) -> None:
     """Files in a CheckpointLocation are there when the next job begins."""
 

@@ -216,8 +216,11 @@ def _prepare(spec: Dict[str, Any], folder: str) -> str:
 
 
 def _refuse(places: Places, text: str) -> NoReturn:
-    """Write the reason to the exit message and the log, and fail the job."""
-    write_message(places.message, {"slot": "refused", "text": text})
+    """Write the reason to the exit message and the log, and fail the job. AWS joins the messages of several hosts."""
+    with open(places.resources, encoding="utf-8") as file:
+        resources = json.load(file)
+    if resources["current_host"] == resources["hosts"][0]:
+        write_message(places.message, {"slot": "refused", "text": text})
     sys.exit("remote function: %s" % text)
 
 

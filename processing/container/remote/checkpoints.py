@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 CHECKPOINTS = "PROCESSING_REMOTE_CHECKPOINTS"
 """The variable with the directory of the checkpoints in the job."""
@@ -18,5 +17,7 @@ def prepare() -> None:
         return
     os.makedirs(place, exist_ok=True)  # noqa: PTH103 - as in all of `container`
     if earlier is not None:
+        import shutil  # few functions have checkpoints
+
         # A second name for a file would not do: the function may write to it, and an input may be the user's own file.
         shutil.copytree(earlier, place, dirs_exist_ok=True)

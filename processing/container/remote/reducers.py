@@ -14,9 +14,7 @@ module was loaded, whatever its package is called there.
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import ctypes
 import functools
 import io
 import pickle
@@ -156,6 +154,8 @@ def rebuild_traceback(frames: List[Tuple[str, str, int, str]]) -> Optional[types
 @functools.lru_cache(maxsize=None)
 def _stub() -> types.CodeType:
     """Return code that calls `frame` in the first line. It has no columns: Python would mark them in another line."""
+    import ast  # loaded on first use: the start of a job waits for this module
+
     tree = ast.parse("frame()", mode="eval")
     for node in ast.walk(tree):
         if isinstance(node, ast.expr):
@@ -170,6 +170,8 @@ def _reduce_storage(storage: Any) -> Any:
         return NotImplemented
     if untyped is not storage:
         return _named("rebuild_typed_storage"), (untyped, storage.dtype)
+    import ctypes
+
     memory = (ctypes.c_char * storage.nbytes()).from_address(storage.data_ptr())
     memory.storage = storage  # keeps the memory
     return _named("rebuild_storage"), (pickle.PickleBuffer(memory),)
