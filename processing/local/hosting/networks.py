@@ -9,7 +9,13 @@ from processing.container.relay import PORT, connecting_socket
 from processing.local.hosting.health import can_connect
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from processing.local.sandboxes.base import Sandbox
+
+LOCK = "port.lock"
+"""The name of the file in the engine's folder that the host has locked whose program serves at this machine's port."""
 
 
 def has_own_network(sandbox: Sandbox) -> bool:
@@ -24,6 +30,27 @@ def port_in_use() -> bool:
     """Return whether a program serves at port 8080 of this machine."""
     with contextlib.closing(connecting_socket()) as connection:
         return can_connect(connection)
+
+
+@contextlib.contextmanager
+def only_server(home: Path) -> Iterator[bool]:
+    """Yield whether no other host of an engine serves at the port of this machine, as long as the block runs.
+
+    A program takes a moment until it listens. A second one that starts meanwhile would find the port free, and its
+    health check would then reach the first one. The kernel releases the lock of a process that is killed.
+
+    Args:
+        home: the engine's folder.
+    """
+    import fcntl  # absent on Windows, where public names import this module all the same
+
+    with (home / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield not port_in_use()
 
 
 def only_one_message(sandbox: Sandbox, other: str) -> str:

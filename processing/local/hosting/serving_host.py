@@ -6,11 +6,12 @@ machine. Otherwise there is one at a time.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
 from processing.container import relay as relay_script
-from processing.local.hosting.networks import has_own_network, port_in_use
+from processing.local.hosting.networks import has_own_network, only_server
 from processing.local.hosting.program_run import ProgramRun
 from processing.local.jobs.data import DataError
 from processing.local.jobs.host_supervisor import HostSupervisor
@@ -116,12 +117,18 @@ class ServingHost(HostSupervisor):
         self, argv: Sequence[str], env: Mapping[str, str], host: HostSpec, inherited: Sequence[int] = ()
     ) -> runner.ProgramExit:
         """Run the program, again and again if it may be restarted, and return its last end."""
-        if not self.own_network() and port_in_use():
-            raise DataError(
-                f"The port {relay_script.PORT} of this machine is in use, and the sandbox {self._sandbox.name} cannot "
-                "give a program a network of its own: one program serves at a time. Delete the other endpoint, or "
-                "install bubblewrap"
-            )
+        with contextlib.nullcontext(enter_result=True) if self.own_network() else only_server(self._home) as has_port:
+            if has_port:
+                return self._run_programs(argv, env, host, inherited)
+        raise DataError(
+            f"The port {relay_script.PORT} of this machine is in use, and the sandbox {self._sandbox.name} cannot give "
+            "a program a network of its own: one program serves at a time. Delete the other endpoint, or install "
+            "bubblewrap"
+        )
+
+    def _run_programs(
+        self, argv: Sequence[str], env: Mapping[str, str], host: HostSpec, inherited: Sequence[int]
+    ) -> runner.ProgramExit:
         while True:
             run = self._program_run = ProgramRun(
                 argv,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from processing.local.hosting.networks import only_server
 from processing.local.hosting.transforms.settings import proposed_settings
 
 GROUP = "/aws/sagemaker/TransformJobs"
@@ -241,3 +242,15 @@ def test_names_are_unique_and_jobs_without_objects_fail(transforms: Transforms) 
         transforms.create("empty")
     with pytest.raises(ClientError, match="Could not find requested job with name: nothing"):
         transforms.describe("nothing")
+
+
+def test_without_networks_a_second_host_does_not_start(without_networks: Any) -> None:
+    """A host that starts while the program of another one is not listening yet would reach that program."""
+    without_networks.model("model")
+    transforms = Transforms(without_networks)
+    transforms.put("in/a", b"1\n")
+    with only_server(without_networks.home), only_server(without_networks.home) as second:
+        described = transforms.wait(transforms.create("second"))
+    assert not second
+    assert described["TransformJobStatus"] == "Failed"
+    assert described["FailureReason"].startswith("The port 8080 of this machine is in use, and the sandbox rewriting")
