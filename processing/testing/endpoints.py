@@ -8,7 +8,7 @@ import tarfile
 import time
 from typing import TYPE_CHECKING, Any
 
-from processing._validation import FLAG, MAPPING, NAME, instance_of, require
+from processing._validation import FLAG, MAPPING, NAME, TEXT, Kind, instance_of, require
 from processing.exceptions import ConfigurationError
 from processing.local.errors import ApiError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _BUCKET = "processing-testing-models"
 _PAUSE = 0.01
+_BYTES = Kind("bytes", lambda value: isinstance(value, (bytes, bytearray)))
 _JOBS = ("Processing", "Training", "Transform")
 
 
@@ -62,7 +63,13 @@ class EndpointMaker:
         require("name", name, NAME)
         require("image", image, NAME)
         require("model", model, MAPPING, optional=True)
+        for path, content in (model or {}).items():
+            require(f"model: the path {path!r}", path, NAME)
+            require(f"model[{path!r}]", content, _BYTES)
         require("environment", environment, MAPPING, optional=True)
+        for variable, value in (environment or {}).items():
+            require(f"environment: the name {variable!r}", variable, NAME)
+            require(f"environment[{variable!r}]", value, TEXT)
         require("wait", wait, FLAG)
         container: dict[str, Any] = {"Image": image, "Environment": dict(environment or {})}
         if model is not None:
@@ -80,8 +87,10 @@ class EndpointMaker:
         """Wait until an endpoint is in service.
 
         Raises:
-            ConfigurationError: it failed; the message has its FailureReason.
+            ConfigurationError: the name has a wrong type, or the endpoint failed; the message has its FailureReason.
+            ApiError: there is no such endpoint.
         """
+        require("name", name, NAME)
         while (described := self._call("DescribeEndpoint", EndpointName=name))["EndpointStatus"] != "InService":
             if described["EndpointStatus"] == "Failed":
                 raise ConfigurationError(f"name: the endpoint {name} failed: {described['FailureReason']}")
