@@ -223,13 +223,19 @@ class BaseProcessor:
         kms_key: str | None = None,
     ) -> tuple[list[ProcessingInput], list[ProcessingOutput]]:
         """Return inputs and outputs with names and URIs; set the job's name, arguments and entrypoint."""
-        inputs, outputs = self._extend_processing_args(inputs, outputs)
+        inputs, outputs = self._extended(inputs, outputs)
         self._current_job_name = self._generate_current_job_name(job_name=job_name)
         with_code = self._include_code_in_inputs(inputs, code, kms_key)
         normalized_inputs = self._normalize_inputs(with_code, kms_key)
         normalized_outputs = self._normalize_outputs(outputs)
         self.arguments = arguments
         return normalized_inputs, normalized_outputs
+
+    def _extended(
+        self, inputs: list[ProcessingInput] | None, outputs: Sequence[ProcessingOutput | str] | None
+    ) -> tuple[list[ProcessingInput] | None, Sequence[ProcessingOutput | str] | None]:
+        """Return the answer of `_extend_processing_args`; a class that has called it before returns the values."""
+        return self._extend_processing_args(inputs, outputs)
 
     def _include_code_in_inputs(
         self,

@@ -6,19 +6,20 @@ They are named tuples: `import processing` makes these classes, and a class of a
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from processing._utils import is_empty
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any
 
     from processing._utils import StrPath
     from processing.models import ProcessingInput, ProcessingOutput
 
 Item = TypeVar("Item")
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class CodeOptions(NamedTuple):
@@ -61,6 +62,7 @@ class RunArguments(NamedTuple):
         extra: settings of CreateProcessingJob that no parameter has, in the service's spelling.
         code: the script; not used by a processor whose image has its own code.
         options: the files beside the script.
+        further: the values of parameters that only one class of processors has, by name.
     """
 
     inputs: Sequence[ProcessingInput] | None = None
@@ -72,6 +74,7 @@ class RunArguments(NamedTuple):
     extra: Mapping[str, Any] | None = None
     code: StrPath | None = None
     options: CodeOptions = CodeOptions()
+    further: Mapping[str, Any] = _NOTHING
 
     def hook_arguments(self) -> HookArguments:
         """Return the arguments for the hooks, with copies of the inputs and outputs.
@@ -90,11 +93,15 @@ class RunArguments(NamedTuple):
             outputs=_copy_elements(self.outputs, "outputs"),
             code=self.code,
             kms_key=self.kms_key,
+            further=self.further,
         )
 
 
 class HookArguments(NamedTuple):
-    """The arguments of the hook `_normalize_args`, under the names of its parameters."""
+    """The arguments of the hook `_normalize_args`, under the names of its parameters.
+
+    `further` has those of `_extend_processing_args` that only one class of processors has.
+    """
 
     job_name: str | None
     arguments: list[str] | None
@@ -102,6 +109,7 @@ class HookArguments(NamedTuple):
     outputs: list[ProcessingOutput | str] | None
     code: StrPath | None
     kms_key: str | None
+    further: Mapping[str, Any] = _NOTHING
 
 
 class PrepareContext(NamedTuple):
