@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from processing import doctor as doctor
     from processing import images as images
     from processing import pricing as pricing
+    from processing import spark as spark
     from processing import watching as watching
     from processing.aws.retry import RetryPolicy as RetryPolicy
     from processing.clock import Clock as Clock
@@ -174,7 +175,15 @@ _NAMES_OF = {
     "processing.watching.stream": ("EventStream",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
-_MODULES = ("compat", "config", "doctor", "images", "pricing", "watching")  # used as `processing.config.explain()`
+_MODULES = (
+    "compat",
+    "config",
+    "doctor",
+    "images",
+    "pricing",
+    "spark",
+    "watching",
+)  # used as `processing.config.explain()`
 
 __all__ = sorted(_MODULE_OF)  # noqa: PLE0605 - type checkers read the imports above; a test holds the two lists equal
 

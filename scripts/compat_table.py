@@ -44,6 +44,8 @@ MODULES = (
     "sagemaker.s3_utils",
     "sagemaker.session",
     "sagemaker.session_settings",
+    "sagemaker.spark",
+    "sagemaker.spark.processing",
     "sagemaker.utils",
     "sagemaker.workflow",
     "sagemaker.workflow.entities",

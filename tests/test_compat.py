@@ -122,7 +122,7 @@ class TestNames:
         [
             ("import sagemaker.estimator", "sagemaker.estimator is not part of sm-processing: "),
             ("from sagemaker import estimator", "sagemaker.estimator is not part of sm-processing: "),
-            ("from sagemaker.spark.processing import PySparkProcessor", "the Spark processors are not built yet"),
+            ("from sagemaker.spark.processing import FileType", "sagemaker.spark.processing.FileType is not part of"),
             ("from sagemaker.remote_function.job import _Job", "sagemaker.remote_function.job is not part of"),
             ("from sagemaker.workflow.steps import ProcessingStep", "it records no pipelines"),
             ("from sagemaker.processing import Nothing", "sagemaker.processing.Nothing is not part of sm-processing: "),

@@ -32,7 +32,7 @@ ALIASES = {
     "processing.remote_function.RemoteExecutor",  # described as names of `processing`
     "processing.remote_function.remote",
 }
-PUBLIC_MODULES = ("compat", "config", "images", "remote_function", "remote_function.serialization")
+PUBLIC_MODULES = ("compat", "config", "images", "remote_function", "remote_function.serialization", "spark")
 
 
 @pytest.fixture(scope="session")

@@ -97,6 +97,7 @@ _BY_HOME = {
         "list_futures",
         "remote",
     ),
+    "processing.spark": ("PySparkProcessor", "SparkJarProcessor"),
 }
 
 HOMES = {name: home for home, names in _BY_HOME.items() for name in names}
@@ -143,10 +144,7 @@ MODULES: dict[str, dict[str, str]] = {
 }
 """The modules of `sagemaker`. Each maps its names to modules of this package."""
 
-_REASONS = (
-    ("sagemaker.spark", "the Spark processors are not built yet"),
-    ("sagemaker.workflow", "this package runs jobs, it records no pipelines"),
-)
+_REASONS = (("sagemaker.workflow", "this package runs jobs, it records no pipelines"),)
 
 
 def explain_missing(name: str) -> str:

@@ -244,8 +244,8 @@ class RemoteSettings:
                 raise ConfigurationError(f"{name}: {reason}")
         if self.spark_config is not None:
             raise ConfigurationError(
-                "spark_config: functions on Spark need the Spark processor, which this version does not have; start "
-                "Spark in the function, in an image that has it"
+                "spark_config: this version runs no functions on Spark; run a script with "
+                "processing.spark.PySparkProcessor, or start Spark in the function, in an image that has it"
             )
         for name, *others in _EXCLUSIVE:
             given = [other for other in others if getattr(self, other)]

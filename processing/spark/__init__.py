@@ -1,0 +1,9 @@
+"""Spark applications as processing jobs, with the signatures and hooks of `sagemaker.spark.processing` 2.x.
+
+Nothing here imports pyspark: Spark runs in AWS's image, whose program `smspark-submit` starts YARN on the job's hosts
+and then `spark-submit`. See https://github.com/aws/sagemaker-spark-container.
+"""
+
+from processing.spark.processors import PySparkProcessor, SparkJarProcessor
+
+__all__ = ["PySparkProcessor", "SparkJarProcessor"]
