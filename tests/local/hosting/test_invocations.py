@@ -15,6 +15,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from forked import in_children
 from processing.local.handlers import runtime
 from processing.local.hosting import program_client
 from processing.local.transports.server import Server
@@ -148,6 +149,19 @@ def test_many_invocations_at_once(shared: Any) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_forked_children_have_connections_of_their_own(shared: Any) -> None:
+    """Children of a process that keeps connections get their own answers, and so does the parent."""
+    bodies = [b"parent", b"first child", b"second child"]
+
+    def answers(body: bytes) -> bool:
+        return all(shared.invoke("shared", body) == body for _ in range(20))
+
+    assert answers(bodies[0])
+    assert in_children(*(lambda body=body: answers(body) for body in bodies[1:])) == [True, True]
+    assert answers(bodies[0])
 
 
 def test_a_slow_program_is_aws_error(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
