@@ -71,21 +71,23 @@ def _options(instance: Any, attribute: Any, value: Any) -> None:
         raise ConfigurationError(f"{attribute.name}: must begin with an option, not with {value[0]!r}")
 
 
+def _modules(instance: Any, attribute: Any, value: Any) -> None:
+    del instance
+    expected = f"{attribute.name}: must be a mapping of patterns of image URIs to modules"
+    if not isinstance(value, tuple):
+        raise ConfigurationError(f"{expected}, not {shown(value)}")
+    for pattern, module in value:
+        if not NAME.accepts(pattern):
+            raise ConfigurationError(f'{expected}; {pattern!r} is no pattern, such as "*/kmeans:*"')
+        if not TEXT.accepts(module) or not MODULE.fullmatch(module):
+            raise ConfigurationError(f'{expected}; {module!r} of {pattern!r} is no module, such as "package.module"')
+
+
 _PAIRS = Kind(
     "a mapping of image URIs to interpreters",
     lambda value: (
         isinstance(value, tuple)
         and all(isinstance(pair, tuple) and NAME.accepts(pair[0]) and NAME.accepts(pair[1]) for pair in value)
-    ),
-)
-_PROGRAMS = Kind(
-    "a mapping of patterns of image URIs to modules",
-    lambda value: (
-        isinstance(value, tuple)
-        and all(
-            isinstance(pair, tuple) and NAME.accepts(pair[0]) and TEXT.accepts(pair[1]) and MODULE.fullmatch(pair[1])
-            for pair in value
-        )
     ),
 )
 _PYTHON = Kind("the path of an interpreter or a virtual environment", NAME.accepts)
@@ -127,7 +129,7 @@ class EngineSettings:
     sandbox: SandboxSetting = attrs.field(default="auto", validator=field(one_of(*get_args(SandboxSetting))))
     python: str | None = attrs.field(default=None, converter=_text, validator=field(_PYTHON, optional=True))
     images: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs, validator=field(_PAIRS))
-    programs: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs, validator=field(_PROGRAMS))
+    programs: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs, validator=_modules)
     container_program: str | None = attrs.field(default=None, converter=_text, validator=field(_PROGRAM, optional=True))
     container_options: tuple[str, ...] = attrs.field(default=(), converter=_texts, validator=_options)
     cpus: int | None = attrs.field(default=None, validator=field(integer(at_least=1), optional=True))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from processing import ConfigurationError, LocalSession
 from processing.local.image_programs import ImageProgram, find_program, module_for
 from processing.local.interpreter import Interpreter
 from processing.local.jobs.execution_plan import ExecutionPlan
 from processing.local.jobs.image_command import command_of
 from processing.local.limits import ResourceLimits
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PROGRAM = ImageProgram("package.module", ["/place"], ["--root", "/opt/ml"], "/place/package/module.py")
 
@@ -76,3 +80,20 @@ def test_the_first_pattern_that_matches_an_image_counts() -> None:
     assert found is not None
     assert found.arguments == ["--root", "/opt/ml"]
     assert found.source.endswith("xgboost.py")
+
+
+@pytest.mark.parametrize(
+    ("programs", "problem"),
+    [
+        ("scorer", ", not 'scorer'"),
+        ({"*": 5}, ", not {'*': 5} (dict)"),
+        ({"": "scorer"}, "; '' is no pattern, such as \"*/kmeans:*\""),
+        ({"*": "scorer:main"}, "; 'scorer:main' of '*' is no module, such as \"package.module\""),
+        ([("a", "scorer"), ("*", "")], "; '' of '*' is no module, such as \"package.module\""),
+    ],
+)
+def test_programs_that_are_no_modules_are_refused(tmp_path: Path, programs: Any, problem: str) -> None:
+    """The message names the entry."""
+    with pytest.raises(ConfigurationError) as caught:
+        LocalSession(tmp_path, programs=programs)
+    assert str(caught.value) == f"programs: must be a mapping of patterns of image URIs to modules{problem}"
