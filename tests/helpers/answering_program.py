@@ -114,7 +114,7 @@ def main() -> None:
         sys.exit(f"the command is not serve: {sys.argv[1:]}")
     _log("serving")
     if "EXIT" in os.environ:
-        _log("no such weights")
+        _log(os.environ.get("LAST_WORDS", "no such weights"))
         sys.exit(int(os.environ["EXIT"]))
     if "WAIT_FOR" in os.environ:  # a file outside
         while not Path(os.environ["WAIT_FOR"]).exists():

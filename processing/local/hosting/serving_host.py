@@ -17,7 +17,7 @@ from processing.local.jobs.data import DataError
 from processing.local.jobs.host_supervisor import HostSupervisor
 from processing.local.jobs.image_command import command_of
 from processing.local.jobs.model_data import fetch_model
-from processing.local.stores.jobs import HostEnd
+from processing.local.stores.jobs import TEXT_LIMIT, HostEnd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -185,7 +185,11 @@ class ServingHost(HostSupervisor):
         sign = run.last_answer if ended.stop_reason == UNHEALTHY else f"it ended with exit code {ended.exit_code}"
         lines = " / ".join(line.strip() for line in self._last_lines if line.strip())
         reason = f"{self.unhealthy_reason()} The program was never healthy: {sign}."
-        return f"{reason} Its last lines: {lines}" if lines else reason
+        if not lines:
+            return reason
+        reason += " Its last lines: "
+        room = TEXT_LIMIT - len(reason)  # the very last line is that of the error
+        return f"{reason}{lines}" if len(lines) <= room else f"{reason}...{lines[3 - room :]}"
 
 
 def _has_other_reason(end: HostEnd) -> bool:

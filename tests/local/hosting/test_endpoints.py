@@ -66,7 +66,9 @@ def _await(hosting: Any, waiter: str, name: str) -> None:
     [
         ({"EXIT": "7"}, r"it ended with exit code 7\. Its last lines: serving / no such weights"),
         ({"EXIT": "0"}, r"it ended with exit code 0\."),
+        ({"EXIT": "1", "LAST_WORDS": "x" * 1000 + " the error"}, r"Its last lines: \.\.\.x+ the error$"),
     ],
+    ids=["an error", "no error", "long lines"],
 )
 def test_a_program_that_ends_before_it_is_healthy_fails_the_endpoint(
     hosting: Any, variables: dict[str, str], details: str
