@@ -26,12 +26,14 @@ def _jobs(session: LocalSession) -> int:
 def test_a_map_is_one_job_of_several_hosts(local_session: LocalSession) -> None:
     """A hundred calls on three instances are one job, and the results are in order of the calls."""
 
-    @remote(instance_type="local", instance_count=3, sagemaker_session=local_session)
+    variables = {"RESOURCES": "/opt/ml/config/resourceconfig.json"}
+
+    @remote(instance_type="local", instance_count=3, sagemaker_session=local_session, environment_variables=variables)
     def add(x: int, y: int) -> tuple[int, str]:
         import json
         from pathlib import Path
 
-        host = json.loads(Path("/opt/ml/config/resourceconfig.json").read_text())["current_host"]
+        host = json.loads(Path(os.environ["RESOURCES"]).read_text())["current_host"]
         return x + y, host
 
     results = list(add.map(range(100), range(100, 300), workers=2))

@@ -39,7 +39,8 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemotePool]:
     """A pool of two instances with two workers each, for all tests that do not end it."""
     session = LocalSession(tmp_path_factory.mktemp("engine"), tick=0.01)
     options: dict[str, Any] = {"instance_type": "local", "instance_count": 2, "sagemaker_session": session}
-    with RemotePool(workers=2, **options) as opened:
+    variables = {"RESOURCES": "/opt/ml/config/resourceconfig.json"}
+    with RemotePool(workers=2, environment_variables=variables, **options) as opened:
         yield opened
 
 
@@ -59,7 +60,7 @@ def test_calls_share_one_job(pool: RemotePool) -> None:
     """Values, exceptions and deaths of many calls come from one job, on both of its instances."""
 
     def where(number: int) -> tuple[int, str]:
-        return number, Path("/opt/ml/config/resourceconfig.json").read_text().partition(",")[0]
+        return number, Path(os.environ["RESOURCES"]).read_text().partition(",")[0]
 
     def call(kind: str) -> None:
         if kind == "die":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import collections
 import itertools
+import os
 import secrets
 import threading
 import weakref
@@ -79,6 +80,7 @@ class RemotePool(Executor):
         self._values: PoolValues | None = None
         self._closed = False
         self._lock = threading.RLock()
+        self._process = os.getpid()
         _open_pools.add(self)
 
     @property
@@ -109,7 +111,7 @@ class RemotePool(Executor):
 
         Raises:
             ConfigurationError: the arguments do not fit the function's signature, or a setting cannot work.
-            RuntimeError: the pool is shut down.
+            RuntimeError: the pool is shut down, or belongs to the parent of this process.
             SerializationError: the function or an argument cannot be packed.
             SubmissionError: AWS refused the job.
         """
@@ -195,14 +197,16 @@ class RemotePool(Executor):
                 job.join()
 
     def close_at_exit(self) -> None:
-        """Tell the hosts that this process ends."""
+        """Tell the hosts that this process ends, if it is the one that made the pool."""
         current = self._current
-        if current is not None:
+        if current is not None and self._process == os.getpid():
             current.say_close()
 
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("cannot submit a call after shutdown")
+        if self._process != os.getpid():
+            raise RuntimeError("a forked process cannot use the pool of its parent; make another one")
 
     def _opened_values(self) -> PoolValues:
         if self._values is None:
