@@ -26,6 +26,9 @@ BOOT_DIGEST: Final = "PROCESSING_REMOTE_BOOT"
 FORMAT_VARIABLE: Final = "PROCESSING_REMOTE_FORMAT"
 """The variable with the form of the result. A form other than pickle is never unpickled."""
 
+MAP_FORMAT: Final = "map"
+"""The value of that variable for a job of many calls, whose results are in segments."""
+
 BUNDLE_FILE: Final = "bundle.zip"
 CALL_FILE: Final = "call.bin"
 

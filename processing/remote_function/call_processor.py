@@ -14,6 +14,7 @@ from processing.remote_function.bundle import (
     CALL_FILE,
     FORMAT_VARIABLE,
     LOADER,
+    MAP_FORMAT,
     job_bundle,
     make_manifest,
 )
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _ML: Final = "/opt/ml"
 _INPUTS: Final = f"{_ML}/processing/input/remote"
 _OUTPUTS: Final = f"{_ML}/processing/output/remote"
+_ONE_CALL: Final = frozenset({"call", "launch"})
+"""The programs of a job that have one result."""
 _OWN_VARIABLES: Final = 10
 """The variables of a request that are kept free for the digests and marks of this package."""
 _PLACES: Final = Places(
@@ -82,7 +85,8 @@ class CallProcessor(Processor):
             extra=settings.extra,
         )
         self._variables = dict(settings.environment_variables or {})
-        self._format = settings.result_format or "pickle"
+        is_one_call = content.manifest["program"] in _ONE_CALL
+        self._format = (settings.result_format or "pickle") if is_one_call else MAP_FORMAT
         self._root = settings.s3_root_uri
         self._kms_key = settings.s3_kms_key
         self._content = content
@@ -134,7 +138,7 @@ class CallProcessor(Processor):
         AWS does not say whether it uploads the outputs of a failed job at its end, so exceptions leave at once. So do
         the results of a map, of which a job has many.
         """
-        mode = "EndOfJob" if self._content.manifest["program"] in {"call", "launch"} else "Continuous"
+        mode = "EndOfJob" if self._content.manifest["program"] in _ONE_CALL else "Continuous"
         outputs: list[ProcessingOutput | str] = [
             ProcessingOutput(_PLACES.result, output_name=RESULT_OUTPUT, s3_upload_mode=mode),
             ProcessingOutput(_PLACES.exception, output_name=EXCEPTION_OUTPUT, s3_upload_mode="Continuous"),

@@ -109,12 +109,13 @@ class ExitMessage:
             slot, sha256, size = fields["slot"], fields.get("sha256"), fields.get("size")
             text, code, stage = fields.get("text", ""), fields.get("code"), fields.get("stage", "")
             python = fields.get("python")
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
         fits = (
             all(isinstance(word, str) for word in (slot, text, stage))
             and all(isinstance(word, (str, type(None))) for word in (sha256, python))
             and all(isinstance(number, (int, type(None))) and not isinstance(number, bool) for number in (size, code))
+            and (size or 0) >= 0
         )
         return cls(slot, sha256, size, text, code, stage, python) if fits else None
 

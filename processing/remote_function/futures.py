@@ -65,7 +65,7 @@ class RemoteFuture(Future[T]):
             job = self._job
         if job is not None:
             # Not a daemon: the program does not end before the request is sent.
-            threading.Thread(target=job.stop, name="remote-function-cancel").start()
+            threading.Thread(target=_stop, args=(job,), name="remote-function-cancel").start()
         return True
 
     def result(self, timeout: float | None = None) -> T:
@@ -176,6 +176,13 @@ class RemoteFuture(Future[T]):
                 except BaseException as error:  # noqa: BLE001 - the function may have raised anything
                     self._loaded = None, error
             return self._loaded
+
+
+def _stop(job: ProcessingJob) -> None:
+    try:
+        job.stop()
+    except Exception as error:  # noqa: BLE001 - nobody waits for this thread
+        logger.warning("processing job %s could not be stopped: %s", job.job_name, error)
 
 
 async def _end_of(job: ProcessingJob) -> JobError | None:

@@ -10,6 +10,7 @@ from processing._validation import NAME, require
 from processing.exceptions import ConfigurationError, DeserializationError
 from processing.job.job import ProcessingJob
 from processing.job.lookup import describe_existing
+from processing.remote_function.bundle import MAP_FORMAT
 from processing.remote_function.call_record import CallRecord, storage_root
 from processing.remote_function.config_keys import configured_values
 from processing.remote_function.futures import RemoteFuture
@@ -81,7 +82,10 @@ def _future(session: Session, root: S3Uri, job_name: str, description: Mapping[s
     from processing.job.outcome import Outcome
     from processing.job.watch_state import WatchState
 
-    CallRecord.of(description, root)
+    if CallRecord.of(description, root).result_format == MAP_FORMAT:
+        raise DeserializationError(
+            f"processing job {job_name}: it is the job of many calls; a map with the same `name` takes its results"
+        )
     job = ProcessingJob.described(session, job_name, description)
     if description["ProcessingJobStatus"] in TERMINAL:
         job.watch_state = WatchState(description.get("CreationTime"), outcome=Outcome.of(description))

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from processing import (
     DeserializationError,
@@ -25,6 +27,7 @@ from processing import (
 )
 from processing.container.remote import packing
 from processing.remote_function import get_future, list_futures, remote
+from processing.remote_function.call_record import ExitMessage
 from processing.request.s3_uri import S3Uri
 
 if TYPE_CHECKING:
@@ -381,6 +384,28 @@ def test_other_jobs_are_not_futures(session: LocalSession) -> None:
     with pytest.raises(DeserializationError, match="it is not the job of a remote function"):
         get_future("other", session)
     assert list(list_futures("other", session)) == []
+
+
+@given(st.one_of(st.text(max_size=200), st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps)))
+@example('{"slot":"result","sha256":"a","size":-1}')
+@example('{"slot":"result","sha256":null,"size":1}')
+@example('{"slot":["result"],"sha256":"a","size":1}')
+@example('{"slot":"result","sha256":"a","size":1,"python":3}')
+@example("[" * 1000)
+def test_any_exit_message_is_read(text: str) -> None:
+    """A message that is not one of ours is none, and no text makes another error."""
+    message = ExitMessage.of({"ExitMessage": text})
+    assert message is None or ((message.size or 0) >= 0 and isinstance(message.slot, str))
+
+
+def test_the_job_of_a_map_is_no_single_call(session: LocalSession) -> None:
+    """A map's job, found by its name, is refused with the way to its results, and left out of a list."""
+    futures = remote(add, instance_type="local", sagemaker_session=session).submit_map([1], [2])
+    assert futures[0].result() == 3
+    assert futures.job is not None
+    with pytest.raises(DeserializationError, match="the job of many calls"):
+        get_future(futures.job.job_name, session)
+    assert list(list_futures("add", session)) == []
 
 
 def test_a_bucket_of_another_account_is_not_read(session: LocalSession, attacker: Attacker) -> None:
