@@ -50,6 +50,7 @@ class Program(NamedTuple):
         signal: a function that signals a program outside the command's group, as in a container. It returns False if
             there is no program to receive the signal.
         inherited: further descriptors that the program inherits.
+        preexec: a function that the new process calls before it becomes the program, as to change its user.
     """
 
     argv: Sequence[str]
@@ -58,6 +59,7 @@ class Program(NamedTuple):
     report: Optional[Tuple[int, int]] = None
     signal: Optional[Callable[[int], bool]] = None
     inherited: Sequence[int] = ()
+    preexec: Optional[Callable[[], None]] = None
 
 
 class RunLimits(NamedTuple):
@@ -92,6 +94,7 @@ def run_program(
     limits: RunLimits,
     should_stop: Callable[[], Optional[str]] = lambda: None,
     on_start: Callable[[int], None] = lambda _group: None,
+    emit_stderr: Optional[Emit] = None,
 ) -> ProgramExit:
     """Run a program to its end.
 
@@ -101,12 +104,13 @@ def run_program(
         limits: tick, grace and time limit.
         should_stop: is called once a tick. A result other than None stops the program and is the reason for it.
         on_start: receives the id of the program's process group as soon as it is known.
+        emit_stderr: receives the messages of stderr; by default `emit` does.
 
     Raises:
         OSError: the program cannot be started. Errors of `emit` and `should_stop` are raised too, after the program is
             killed.
     """
-    return _Run(program, emit, limits, should_stop, on_start).run()
+    return _Run(program, emit, limits, should_stop, on_start, emit_stderr).run()
 
 
 class _Run:
@@ -119,9 +123,11 @@ class _Run:
         limits: RunLimits,
         should_stop: Callable[[], Optional[str]],
         on_start: Callable[[int], None],
+        emit_stderr: Optional[Emit],
     ) -> None:
         self._limits = limits
         self._emit = emit
+        self._emit_stderr = emit_stderr
         self._should_stop = should_stop
         self._on_start = on_start
         self._splitters: Dict[int, LineSplitter] = {}
@@ -156,6 +162,7 @@ class _Run:
                 bufsize=0,
                 start_new_session=True,
                 pass_fds=(*report, *program.inherited),
+                preexec_fn=program.preexec,  # noqa: PLW1509 - Popen's own `user` came with Python 3.9
             )
         except BaseException:
             if program.report is not None:
@@ -198,8 +205,8 @@ class _Run:
             while not self._ended:
                 self._run_once()
             self._drain()
-            for splitter in self._splitters.values():
-                self._add(splitter.close())
+            for fd, splitter in self._splitters.items():
+                self._add(fd, splitter.close())
             self._flush()
         except BaseException:
             self._signal(signal.SIGKILL)
@@ -270,7 +277,7 @@ class _Run:
         except BlockingIOError:
             return
         if data:
-            self._add(self._splitters[fd].feed(data))
+            self._add(fd, self._splitters[fd].feed(data))
         else:
             self._selector.unregister(fd)
 
@@ -296,13 +303,18 @@ class _Run:
         self._selector.unregister(fd)
         self._ended = True
 
-    def _add(self, messages: List[str]) -> None:
+    def _add(self, fd: int, messages: List[str]) -> None:
         if not messages:
+            return
+        # Never go back, so that lines stay in order if the clock is set back.
+        self._stamp = stamp = max(self._stamp, int(time.time() * 1000))
+        assert self._process.stderr is not None
+        if self._emit_stderr is not None and fd == self._process.stderr.fileno():
+            self._flush()
+            self._emit_stderr([(stamp, message) for message in messages])
             return
         if not self._pending:
             self._pending_since = time.monotonic()
-        # Never go back, so that lines stay in order if the clock is set back.
-        self._stamp = stamp = max(self._stamp, int(time.time() * 1000))
         self._pending.extend((stamp, message) for message in messages)
         self._pending_bytes += sum(map(len, messages))
         if self._pending_bytes >= FLUSH_BYTES:

@@ -1,0 +1,210 @@
+"""The command `processing-shim`: runs a program for the tasks that it is given."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from processing.container.shim.errors import SettingError, ShimError, StoreError, TaskError
+from processing.container.shim.logs import Log
+from processing.container.shim.program import ShimProgram, docker_command
+from processing.container.shim.serve import serve_tasks
+from processing.container.shim.settings import Settings, read_settings
+from processing.container.shim.storage import S3Store, Store, parse_uri
+from processing.container.shim.task_runner import TaskRunner
+from processing.container.shim.tasks import Task, parse_tasks
+
+USAGE, STOPPED = 2, 143
+"""The exit codes for wrong usage, and for a shim that was stopped: 128 plus SIGTERM."""
+
+
+def main(arguments: Optional[Sequence[str]] = None, store: Optional[Store] = None) -> int:
+    """Run the command and return its exit code.
+
+    The code is 0 on success, the return code of the first task that failed, 1 for a failure of the shim, 2 for wrong
+    usage, and 143 after SIGTERM. With `--exit-zero` it is 0 after all of them but wrong usage.
+
+    Args:
+        arguments: the arguments after `processing-shim`, by default those of the process.
+        store: the object storage, by default S3 with the boto3 of the image.
+    """
+    words, program = _split(list(sys.argv[1:] if arguments is None else arguments))
+    options = _parser().parse_args(words)
+    try:
+        settings = _with_options(read_settings(os.environ), options)
+        command = _Command(options, program, settings, os.environ, store)
+        code = command.run()
+    except (SettingError, TaskError) as error:
+        sys.stderr.write("processing-shim: error: %s\n" % error)
+        return USAGE
+    except (ShimError, StoreError) as error:
+        sys.stderr.write("processing-shim: %s\n" % error)
+        code = 1
+    return 0 if options.exit_zero else code
+
+
+class _Command:
+    """One call of the command."""
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        program: List[str],
+        settings: Settings,
+        environment: Mapping[str, str],
+        store: Optional[Store],
+    ) -> None:
+        if options.signed and not settings.signing_key:
+            raise SettingError("--signed needs a key in PROCESSING_SHIM_SIGNING_KEY_HEX")
+        self._options = options
+        self._settings = settings
+        self._store = store or S3Store(None, settings.endpoint_url, settings.connections)
+        self._log = Log(settings.log_level, settings.log_format)
+        self._stop = threading.Event()
+        argv = program or docker_command(settings.entrypoint, settings.command)
+        self._program = ShimProgram(argv, settings, environment, self._log, self._stop.is_set)
+
+    def run(self) -> int:
+        with _Signals(self._stop):
+            if self._options.command == "serve":
+                return self._serve()
+            return self._invoke()
+
+    def _serve(self) -> int:
+        runner = self._set_up()
+        try:
+            return serve_tasks(runner, self._settings, self._log, self._stop)
+        finally:
+            runner.tear_down()
+
+    def _invoke(self) -> int:
+        tasks = self._tasks()
+        if tasks is None:
+            return self._program.run().return_code
+        runner = self._set_up()
+        try:
+            return self._run_tasks(runner, tasks)
+        finally:
+            runner.tear_down()
+
+    def _set_up(self) -> TaskRunner:
+        runner = TaskRunner(self._program, self._settings, self._store, self._log, self._stop.is_set)
+        runner.set_up()
+        return runner
+
+    def _run_tasks(self, runner: TaskRunner, tasks: List[Task]) -> int:
+        failed: Optional[Tuple[str, int]] = None
+        for task in tasks:
+            if self._stop.is_set():
+                runner.refuse(task, "The shim was stopped before this task")
+            elif failed is not None and not self._options.keep_going:
+                runner.refuse(task, "Not run, because the task %s failed" % failed[0])
+            else:
+                code = runner.run(task).result.return_code
+                failed = failed or ((task.pk, code) if code else None)
+        if self._stop.is_set():
+            return STOPPED
+        return 0 if failed is None else failed[1]
+
+    def _tasks(self) -> Optional[List[Task]]:
+        if self._options.tasks is not None:
+            return parse_tasks(self._options.tasks)
+        if self._options.file is None:
+            if self._options.command == "invoke":
+                raise SettingError("give tasks with -t JSON, or a file of tasks with -f s3://bucket/key")
+            return None
+        return parse_tasks(self._read(self._options.file))
+
+    def _read(self, place: str) -> bytes:
+        """Return the content of a file of tasks, in S3 or on the disk."""
+        try:
+            if "://" not in place:
+                return Path(place).read_bytes()
+            bucket, key = parse_uri(place)
+        except (OSError, ValueError) as error:
+            raise SettingError("-f: %s" % error) from None
+        content = io.BytesIO()
+        self._store.fetch(bucket, key, content)
+        return content.getvalue()
+
+
+class _Signals:
+    """Turns SIGTERM and SIGINT into an event while the command runs. Only the main thread can."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self._event = event
+        self._former: Dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._former[number] = signal.signal(number, self._handle)
+
+    def __exit__(self, *_error: object) -> None:
+        for number, former in self._former.items():
+            signal.signal(number, former)
+
+    def _handle(self, _number: int, _frame: object) -> None:
+        self._event.set()
+
+
+class _Choice(NamedTuple):
+    """A command and its description."""
+
+    name: str
+    help: str
+
+
+_COMMANDS = (
+    _Choice("run", "run PROGRAM once, or for each task"),
+    _Choice("invoke", "run the program for each task"),
+    _Choice("serve", "run the program for each request to a web server"),
+)
+
+
+def _split(words: List[str]) -> Tuple[List[str], List[str]]:
+    """Return the words before the first `--` and those after it: the program and its arguments."""
+    if "--" not in words:
+        return words, []
+    place = words.index("--")
+    return words[:place], words[place + 1 :]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="processing-shim",
+        usage="processing-shim [-h] {run,invoke,serve} [OPTION ...] [-- PROGRAM [ARGUMENT ...]]",
+        description="Adapt a program to SageMaker. A task names objects in S3: the shim downloads them to /input, "
+        "runs the program, and uploads /output.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for choice in _COMMANDS:
+        command = commands.add_parser(choice.name, help=choice.help, description=choice.help.capitalize() + ".")
+        command.add_argument("--signed", action="store_true", help="refuse to start without a key for signatures")
+        command.add_argument("--exit-zero", action="store_true", help="exit with 0 after failures of tasks")
+        command.add_argument("--plain", action="store_true", help="log plain text in place of JSON")
+        if choice.name == "serve":
+            command.add_argument("--busy", choices=["wait", "refuse"], help="the answer to a second task at a time")
+            command.add_argument("--port", type=int, help="the port (default: SAGEMAKER_BIND_TO_PORT, or 8080)")
+            continue
+        source = command.add_mutually_exclusive_group()
+        source.add_argument("-t", "--tasks", metavar="JSON", help="tasks: a JSON list, or one JSON object")
+        source.add_argument("-f", "--file", metavar="URI", help="a file of tasks: s3://bucket/key, or a path")
+        command.add_argument("--keep-going", action="store_true", help="run the other tasks after one has failed")
+    return parser
+
+
+def _with_options(settings: Settings, options: argparse.Namespace) -> Settings:
+    """Return the settings with the options of the command line, which count before variables."""
+    if options.plain:
+        settings = settings._replace(log_format="plain")
+    if options.command == "serve":
+        port = settings.port if options.port is None else options.port
+        settings = settings._replace(port=port, busy=options.busy or settings.busy)
+    return settings

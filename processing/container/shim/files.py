@@ -1,0 +1,271 @@
+"""Files of a task: fills the input folder, uploads the output folder, and empties both between tasks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Iterator, List, NamedTuple, Optional, Tuple
+
+from processing.container.shim.archives import open_inside, unpack
+from processing.container.shim.errors import ShimError, StoreError
+
+if TYPE_CHECKING:
+    from processing.container.shim.settings import Settings
+    from processing.container.shim.storage import Store
+    from processing.container.shim.tasks import Task, TaskInput
+    from processing.container.shim.users import User
+
+RESULT_NAME = ".sagemaker_shim/inference_result.json"
+"""The key of a result after its prefix. A file of this name in the output folder is not uploaded."""
+
+
+class Output(NamedTuple):
+    """A file that was uploaded.
+
+    Attributes:
+        relative_path: its path below the output folder.
+        bucket_name: its bucket.
+        bucket_key: its key.
+        size: its size in bytes.
+        sha256: the SHA-256 of its content, in hexadecimal digits.
+    """
+
+    relative_path: str
+    bucket_name: str
+    bucket_key: str
+    size: int
+    sha256: str
+
+
+class Uploaded(NamedTuple):
+    """The end of an upload.
+
+    Attributes:
+        outputs: the files that were uploaded, in the order of their paths.
+        skipped: the paths of links and of special files, which are never uploaded.
+        problems: a sentence for each file that could not be uploaded.
+    """
+
+    outputs: List[Output]
+    skipped: List[str]
+    problems: List[str]
+
+
+class TaskFolders:
+    """The input and the output folder.
+
+    Args:
+        settings: the settings.
+        user: the user of the program, who has to write to the output folder; None for that of the shim.
+    """
+
+    def __init__(self, settings: Settings, user: Optional[User] = None) -> None:
+        # An image may have a link to a disk in place of either folder. A program cannot change it after this.
+        self._input = Path(settings.input_path)
+        self._output = Path(os.path.realpath(settings.output_path))
+        self._linked_parent = settings.linked_input_parent
+        if self._linked_parent is None:
+            self._input = Path(os.path.realpath(settings.input_path))
+        self._linked: Optional[Path] = None
+        self._concurrency = settings.concurrency
+        self._user = user
+
+    def reset(self, pk: Optional[str] = None) -> None:
+        """Empty both folders and make those that are missing.
+
+        Args:
+            pk: the name of the task that is next; with a linked input folder, its folder is made.
+
+        Raises:
+            ShimError: a folder cannot be emptied.
+        """
+        try:
+            if self._linked is not None:
+                _remove(self._linked)
+                self._linked = None
+            if self._linked_parent is None:
+                empty(self._input)
+            elif pk is not None:
+                self._link(Path(self._linked_parent) / (pk + "-input"))
+            empty(self._output)
+            if self._user is not None and os.geteuid() == 0:
+                os.chown(self._output, *(-1 if each is None else each for each in self._user[:2]))
+        except OSError as error:
+            raise ShimError("setup", "The input and output folders cannot be emptied: %s" % error) from error
+
+    def download(self, task: Task, store: Store) -> None:
+        """Download all inputs of a task, several at a time.
+
+        Raises:
+            ShimError: an input is missing, does not fit, or is a damaged archive.
+        """
+        with ThreadPoolExecutor(max(1, min(self._concurrency, len(task.inputs)))) as pool:
+            results = [pool.submit(self._download, each, store) for each in task.inputs]
+        for result in results:
+            result.result()
+
+    def upload(self, task: Task, store: Store) -> Uploaded:
+        """Upload the files of the output folder, several at a time. Links are never followed.
+
+        Raises:
+            ShimError: the program put a link or a file in place of the folder.
+        """
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        try:
+            folder = os.open(str(self._output), flags)
+        except FileNotFoundError:
+            return Uploaded([], [], [])
+        except OSError as error:
+            text = "The output folder %s is not a folder any more: %s" % (self._output, error.strerror)
+            raise ShimError("upload", text) from error
+        try:
+            names, skipped = _list_files(folder)
+            with ThreadPoolExecutor(max(1, min(self._concurrency, len(names)))) as pool:
+                done = list(pool.map(lambda name: _upload(folder, name, task, store), names))
+        finally:
+            os.close(folder)
+        outputs = [each for each in done if isinstance(each, Output)]
+        return Uploaded(outputs, skipped, [each for each in done if isinstance(each, str)])
+
+    def _link(self, target: Path) -> None:
+        """Make a task's own input folder, and the link to it."""
+        _remove(target)
+        target.mkdir(parents=True)
+        target.chmod(0o755)
+        _remove(self._input)
+        self._input.parent.mkdir(parents=True, exist_ok=True)
+        self._input.symlink_to(target, target_is_directory=True)
+        self._linked = target
+
+    def _download(self, source: TaskInput, store: Store) -> None:
+        folder = self._linked or self._input
+        try:
+            if source.decompress:
+                self._download_archive(source, folder, store)
+            else:
+                with open_inside(folder, source.relative_path, "download") as target:
+                    store.fetch(source.bucket_name, source.bucket_key, target)
+        except StoreError as error:
+            raise ShimError(
+                "download", "The input %r cannot be downloaded: %s" % (source.relative_path, error)
+            ) from error
+        except OSError as error:
+            text = "no space is left on the disk" if error.errno == errno.ENOSPC else str(error)
+            raise ShimError("download", "The input %r cannot be written: %s" % (source.relative_path, text)) from error
+
+    @staticmethod
+    def _download_archive(source: TaskInput, folder: Path, store: Store) -> None:
+        # The disk of the input folder has room for inputs; /tmp may be small.
+        parent = folder.joinpath(*source.relative_path.split("/")[:-1])
+        with tempfile.TemporaryFile(dir=str(folder)) as archive:
+            store.fetch(source.bucket_name, source.bucket_key, archive)
+            parent.mkdir(parents=True, exist_ok=True)
+            unpack(archive, parent, "download", strip=True)
+
+
+def empty(folder: Path) -> None:
+    """Remove the content of a folder; make the folder if it is missing, or if a link or a file is in its place."""
+    if folder.is_symlink() or not folder.is_dir():
+        _remove(folder)
+        folder.mkdir(parents=True)
+    for entry in list(os.scandir(str(folder))):
+        _remove(Path(entry.path))
+
+
+def download_archive(uri: Tuple[str, str], folder: str, store: Store) -> None:
+    """Download an archive and unpack it into a folder.
+
+    Args:
+        uri: the bucket and key of the archive.
+        folder: the folder; it is made if it is missing.
+        store: the object storage.
+
+    Raises:
+        ShimError: the archive is missing or damaged, or does not fit.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as archive:
+            store.fetch(uri[0], uri[1], archive)
+            unpack(archive, Path(folder), "setup", strip=False)
+    except (OSError, StoreError) as error:
+        raise ShimError("setup", str(error)) from error
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link itself, or a folder with its content; ignore a path that does not exist."""
+    try:
+        kind = path.lstat().st_mode
+        if not stat.S_ISDIR(kind):
+            path.unlink()
+            return
+        _unlock(path)
+        shutil.rmtree(str(path))
+    except FileNotFoundError:
+        return
+
+
+def _unlock(folder: Path) -> None:
+    """Make the folders below a folder writable again, which a program may have locked."""
+    folder.chmod(0o700)
+    for parent, names, _ in os.walk(str(folder)):
+        for name in names:
+            path = Path(parent, name)
+            if not path.is_symlink():
+                path.chmod(0o700)
+
+
+def _list_files(folder: int) -> Tuple[List[str], List[str]]:
+    """Return the paths of regular files below a folder, and those of everything else but folders."""
+    names: List[str] = []
+    skipped: List[str] = []
+    for path, is_file in _walk(folder):
+        if path != RESULT_NAME:
+            (names if is_file else skipped).append(path)
+    return sorted(names), sorted(skipped)
+
+
+def _walk(folder: int) -> Iterator[Tuple[str, bool]]:
+    for root, folders, files, descriptor in os.fwalk(".", follow_symlinks=False, dir_fd=folder):
+        for name in folders + files:
+            mode = os.lstat(name, dir_fd=descriptor).st_mode
+            if not stat.S_ISDIR(mode):
+                yield str(Path(root, name)), stat.S_ISREG(mode)
+
+
+def _upload(folder: int, name: str, task: Task, store: Store) -> object:
+    """Upload one file; return it, or the sentence of its problem."""
+    key = task.output_prefix + name
+    try:
+        key.encode("utf-8")
+        with _open_beneath(folder, name) as source:
+            stored = store.put(task.output_bucket_name, key, source, {})
+    except UnicodeEncodeError:
+        return "The output %r cannot be uploaded: its name is not UTF-8" % name
+    except (OSError, StoreError) as error:
+        return "The output %r cannot be uploaded: %s" % (name, error)
+    return Output(name, task.output_bucket_name, key, stored.size, stored.sha256)
+
+
+def _open_beneath(folder: int, name: str) -> BinaryIO:
+    """Open a regular file for reading, and follow no link on the way: the program's children may still change it."""
+    *parents, last = name.split("/")
+    current = os.dup(folder)
+    try:
+        for part in parents:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=current)
+            os.close(current)
+            current = inner
+        descriptor = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=current)
+    finally:
+        os.close(current)
+    opened = os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        opened.close()
+        raise OSError(errno.EINVAL, "not a regular file")
+    return opened

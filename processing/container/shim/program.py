@@ -1,0 +1,146 @@
+"""The program that the shim runs: its command by Docker's rules, its user, its limits, a process for each task."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import time
+from pathlib import Path
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+from processing.container.runner import TIMED_OUT, Program, RunLimits, run_program
+from processing.container.shim.errors import SettingError, ShimError
+from processing.container.shim.logs import Log, ProgramOutput
+from processing.container.shim.settings import Settings, Words, program_environment
+from processing.container.shim.users import User, become, find_user
+
+STOPPED = "stopped"
+"""The reason of a run that ended because the shim was stopped."""
+
+
+class ProgramEnd(NamedTuple):
+    """The end of one run.
+
+    Attributes:
+        return_code: 0 to 255; 128 plus the signal if a signal ended the program, as in a shell.
+        message: the reason if the shim ended the program; empty otherwise.
+        seconds: the duration.
+        stderr: the last lines of stderr.
+    """
+
+    return_code: int
+    message: str
+    seconds: float
+    stderr: List[str]
+
+
+class ShimProgram:
+    """A program in an image.
+
+    Args:
+        argv: the program and its arguments.
+        settings: the settings.
+        environment: the environment of the shim. The program receives it without credentials and the shim's variables.
+        log: the log, which receives each line of the program.
+        should_stop: returns whether the shim is being stopped.
+
+    Raises:
+        ShimError: the image has no such user.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        settings: Settings,
+        environment: Mapping[str, str],
+        log: Log,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.user = find_user(settings.user)
+        self._argv = tuple(argv)
+        self._log = log
+        self._should_stop = should_stop
+        self._settings = settings
+        self._environment = _environment(settings, environment, self.user)
+
+    def run(self, timeout: Optional[float] = None, task: Optional[str] = None) -> ProgramEnd:
+        """Run the program to its end. Its process group is killed with it.
+
+        Args:
+            timeout: the longest run in seconds; None for no limit.
+            task: the task's name, for the log.
+
+        Raises:
+            ShimError: the program cannot be started.
+        """
+        output = ProgramOutput(self._log, task)
+        program = Program(self._argv, self._environment, str(Path.cwd()), preexec=self._preexec())
+        limits = RunLimits(grace=self._settings.grace, max_runtime=timeout)
+        started = time.monotonic()
+        try:
+            end = run_program(program, output.stdout, limits, self._stop_reason, emit_stderr=output.stderr)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            raise ShimError("start", _start_problem(error, self._argv, self._settings.user)) from error
+        seconds = time.monotonic() - started
+        if end.stop_reason == TIMED_OUT:
+            return ProgramEnd(1, "Time limit exceeded", seconds, output.last_stderr_lines)
+        if end.stop_reason == STOPPED:
+            return ProgramEnd(end.exit_code or 1, "The shim was stopped", seconds, output.last_stderr_lines)
+        return ProgramEnd(end.exit_code, "", seconds, output.last_stderr_lines)
+
+    def _stop_reason(self) -> Optional[str]:
+        return STOPPED if self._should_stop() else None
+
+    def _preexec(self) -> Optional[Callable[[], None]]:
+        """Return a function for the new process that limits its memory and gives up root; None without need."""
+        limit, user, extra = self._settings.memory_mb << 20, self.user, self._settings.extra_groups
+        if not limit and user is None:
+            return None
+
+        def preexec() -> None:
+            if limit:
+                resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+            if user is not None:
+                become(user, extra_groups=extra)
+
+        return preexec
+
+
+def docker_command(entrypoint: Words, command: Words) -> List[str]:
+    """Return the program and its arguments by Docker's rules.
+
+    A string is in the shell form. An entrypoint in the shell form ignores the command.
+
+    Raises:
+        SettingError: there is neither an entrypoint nor a command.
+    """
+    if isinstance(entrypoint, str):
+        return _shell(entrypoint)
+    words = [*(entrypoint or ()), *(_shell(command) if isinstance(command, str) else command or ())]
+    if not words:
+        raise SettingError(
+            "there is no program: give it after --, or in GRAND_CHALLENGE_COMPONENT_ENTRYPOINT_B64J, "
+            "GRAND_CHALLENGE_COMPONENT_CMD_B64J, or the same names with PROCESSING_SHIM_"
+        )
+    return words
+
+
+def _shell(text: str) -> List[str]:
+    return ["/bin/sh", "-c", text]
+
+
+def _environment(settings: Settings, environment: Mapping[str, str], user: Optional[User]) -> Dict[str, str]:
+    result = program_environment(environment, keep_credentials=settings.keep_credentials)
+    if user is not None and user.home is not None:
+        result["HOME"] = user.home
+    return result
+
+
+def _start_problem(error: Exception, argv: Sequence[str], user: str) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "The program %r does not exist, or the interpreter in its first line does not" % argv[0]
+    if isinstance(error, PermissionError):
+        return "The program %r may not be executed by the user %r" % (argv[0], user or "of the shim")
+    if isinstance(error, subprocess.SubprocessError):
+        return "The program cannot become the user %r, or its memory cannot be limited; run the shim as root" % user
+    return "The program %r cannot be started: %s" % (argv[0], error)

@@ -1,0 +1,152 @@
+"""Object storage of tasks: the functions that the shim needs, and S3 with the boto3 of the image."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import threading
+from typing import Any, BinaryIO, Mapping, NamedTuple, Optional, Tuple
+
+from processing.container.shim.errors import StoreError
+
+SINGLE_PUT_BYTES = 64 << 20
+"""The largest object that is sent in one request. A larger one is sent in parts."""
+_ATTEMPTS = 3
+"""Attempts to read the body of an object; botocore repeats a request, but not the reading of its answer."""
+_PIECE = 1 << 20
+
+
+class Stored(NamedTuple):
+    """Measurements of an object that was sent.
+
+    Attributes:
+        size: the size in bytes.
+        sha256: the SHA-256 of the content, in hexadecimal digits.
+    """
+
+    size: int
+    sha256: str
+
+
+class Store:
+    """Interface of an object storage."""
+
+    def fetch(self, bucket: str, key: str, target: BinaryIO) -> None:
+        """Write the object's content to an empty file.
+
+        Raises:
+            StoreError: the object cannot be read. Errors of the file are raised as they are.
+        """
+        raise NotImplementedError
+
+    def put(self, bucket: str, key: str, source: BinaryIO, metadata: Mapping[str, str]) -> Stored:
+        """Store a file, from its beginning, as an object.
+
+        Raises:
+            StoreError: the object cannot be written.
+        """
+        raise NotImplementedError
+
+
+class S3Store(Store):
+    """S3. Without a client, the first transfer makes one with boto3.
+
+    Args:
+        client: a boto3 client for S3.
+        endpoint_url: the URL of another S3, for the client that this object makes.
+        connections: the most connections at a time, for the client that this object makes.
+    """
+
+    def __init__(self, client: Any = None, endpoint_url: Optional[str] = None, connections: int = 120) -> None:
+        self._client = client
+        self._endpoint_url = endpoint_url
+        self._connections = connections
+        self._lock = threading.Lock()
+
+    def fetch(self, bucket: str, key: str, target: BinaryIO) -> None:
+        """Write the object's content to an empty file."""
+        client = self._connect()
+        for attempt in range(1, _ATTEMPTS + 1):
+            target.seek(0)
+            target.truncate()
+            try:
+                answer = client.get_object(Bucket=bucket, Key=key)
+            except Exception as error:
+                raise StoreError("s3://%s/%s: %s" % (bucket, key, error)) from error
+            problem = _copy_body(answer["Body"], target)
+            if problem is None:
+                return
+            if attempt == _ATTEMPTS:
+                raise StoreError("s3://%s/%s: %s" % (bucket, key, problem)) from problem
+
+    def put(self, bucket: str, key: str, source: BinaryIO, metadata: Mapping[str, str]) -> Stored:
+        """Store a file, from its beginning, as an object."""
+        client = self._connect()
+        stored = _measure(source)
+        source.seek(0)
+        try:
+            # A file as the body is read in pieces, so many uploads at a time need little memory.
+            if stored.size <= SINGLE_PUT_BYTES:
+                client.put_object(Bucket=bucket, Key=key, Body=source, Metadata=dict(metadata))
+            else:
+                client.upload_fileobj(source, bucket, key, ExtraArgs={"Metadata": dict(metadata)})
+        except Exception as error:
+            raise StoreError("s3://%s/%s: %s" % (bucket, key, error)) from error
+        return stored
+
+    def _connect(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = _make_client(self._endpoint_url, self._connections)
+            return self._client
+
+
+def parse_uri(uri: str) -> Tuple[str, str]:
+    """Return the bucket and the key of `s3://bucket/key`.
+
+    Raises:
+        ValueError: the text is not such a URI.
+    """
+    # The ARN of an access point may contain a `/`, so the key begins after the part that follows it.
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if bucket.startswith("arn:") and bucket.endswith(":accesspoint"):
+        name, _, key = key.partition("/")
+        bucket += "/" + name
+    if scheme != "s3" or not bucket or not key:
+        raise ValueError("%r is not a URI such as s3://bucket/key" % uri)
+    return bucket, key
+
+
+def _make_client(endpoint_url: Optional[str], connections: int) -> Any:
+    try:
+        boto3 = importlib.import_module("boto3")
+        config = importlib.import_module("botocore.config")
+    except ImportError as error:
+        raise StoreError("S3 needs boto3 in the image: pip install boto3 (%s)" % error) from error
+    try:
+        return boto3.session.Session().client(
+            "s3", endpoint_url=endpoint_url, config=config.Config(max_pool_connections=connections)
+        )
+    except Exception as error:
+        raise StoreError("S3 has no client: %s" % error) from error
+
+
+def _copy_body(body: Any, target: BinaryIO) -> Optional[Exception]:
+    """Copy an answer's body to a file; return the error of the connection, and raise that of the file."""
+    while True:
+        try:
+            piece = body.read(_PIECE)
+        except Exception as error:  # noqa: BLE001 - urllib3, botocore and sockets have errors of their own
+            return error
+        if not piece:
+            return None
+        target.write(piece)
+
+
+def _measure(source: BinaryIO) -> Stored:
+    digest, size = hashlib.sha256(), 0
+    for piece in iter(lambda: source.read(_PIECE), b""):
+        digest.update(piece)
+        size += len(piece)
+    return Stored(size, digest.hexdigest())

@@ -1,0 +1,84 @@
+"""The form of tasks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from processing.container.shim.errors import TaskError
+from processing.container.shim.tasks import Task, TaskInput, parse_task, parse_tasks
+
+INPUT = {"relative_path": "a", "bucket_name": "b", "bucket_key": "k"}
+TASK = {"pk": "p", "inputs": [INPUT], "output_bucket_name": "b", "output_prefix": "o"}
+ARN = "arn:aws:s3:eu-west-1:123456789012:accesspoint/point"
+
+
+def test_the_form_of_sagemaker_shim() -> None:
+    """All fields are read; a leading `/` of a relative path is dropped, and a prefix ends with `/`."""
+    given = {**INPUT, "relative_path": "/x/./y", "bucket_name": ARN, "bucket_key": "/k", "decompress": True}
+    task = parse_task(json.dumps({**TASK, "inputs": [given], "timeout": "P1DT1H1M1.5S", "unknown": 1}))
+    assert task == Task("p", (TaskInput("x/y", ARN, "/k", decompress=True),), "b", "o/", 90_061.5)
+
+
+def test_commas_may_follow_the_last_item() -> None:
+    """Commas at the end of lists and objects are ignored, those in strings are kept."""
+    text = '[{"pk": "p,]", "inputs": [], "output_bucket_name": "b", "output_prefix": "o,}",},]'
+    assert parse_tasks(text) == [Task("p,]", (), "b", "o,}/")]
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("PT30M", 1800), ("pt0.5s", 0.5), (2, 2), ("01:00:01", 3601), ("P1W", 604_800), (None, None)]
+)
+def test_durations(value: Any, seconds: float | None) -> None:
+    """A timeout is ISO 8601, a clock, a number of seconds, or absent."""
+    assert parse_task(json.dumps({**TASK, "timeout": value})).timeout == seconds
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"pk": 1}, "pk"),
+        ({"pk": "../x"}, "pk"),
+        ({"inputs": {}}, "inputs"),
+        ({"inputs": [1]}, "inputs[0]"),
+        ({"inputs": [{**INPUT, "relative_path": "a/../../b"}]}, "inputs[0].relative_path"),
+        ({"inputs": [{**INPUT, "relative_path": "/"}]}, "inputs[0].relative_path"),
+        ({"inputs": [{**INPUT, "relative_path": "a\0"}]}, "inputs[0].relative_path"),
+        ({"inputs": [{**INPUT, "relative_path": "\ud800"}]}, "inputs[0].relative_path"),
+        ({"inputs": [INPUT, INPUT]}, "inputs[1].relative_path"),
+        ({"inputs": [{**INPUT, "bucket_name": "a/b"}]}, "inputs[0].bucket_name"),
+        ({"inputs": [{**INPUT, "bucket_key": ""}]}, "inputs[0].bucket_key"),
+        ({"inputs": [{**INPUT, "bucket_key": "k" * 1025}]}, "inputs[0].bucket_key"),
+        ({"inputs": [{**INPUT, "decompress": 1}]}, "inputs[0].decompress"),
+        ({"output_bucket_name": "b\n"}, "output_bucket_name"),
+        ({"output_prefix": ""}, "output_prefix"),
+        ({"timeout": "P"}, "timeout"),
+        ({"timeout": "PT0S"}, "timeout"),
+        ({"timeout": True}, "timeout"),
+        ({"timeout": -1}, "timeout"),
+        ({"timeout": float("inf")}, "timeout"),
+    ],
+    ids=range(20),
+)
+def test_a_wrong_field_is_named(change: dict[str, Any], field: str) -> None:
+    """An error has the path of the field."""
+    with pytest.raises(TaskError) as caught:
+        parse_task(json.dumps({**TASK, **change}))
+    assert caught.value.field == field
+    assert str(caught.value).startswith(field)
+
+
+@pytest.mark.parametrize("name", TASK)
+def test_a_missing_field_is_named(name: str) -> None:
+    """Each field but the timeout is required, and named with the place of its task in a list."""
+    with pytest.raises(TaskError, match=rf"^\[1\]\.{name}: is missing"):
+        parse_tasks(json.dumps([TASK, {key: value for key, value in TASK.items() if key != name}]))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "1", "{", b"\xff", "[" * 100_000], ids=range(6))
+def test_text_that_is_not_tasks_is_refused(text: str | bytes) -> None:
+    """Text that is not JSON, or not a list with a task, is refused."""
+    with pytest.raises(TaskError):
+        parse_tasks(text)
