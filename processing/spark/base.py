@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from processing.processors.base import Preferences, Tags
     from processing.processors.run_arguments import CodeOptions, HookArguments, RunArguments
     from processing.session.session import Session
+    from processing.spark.history import HistoryServer
     from processing.staging.bundles import Member
     from processing.staging.progress import Progress
 
@@ -48,6 +49,7 @@ class SparkProcessorBase(ScriptProcessor):
     framework_version: str | None = None
     configuration_location: str | None = None
     dependency_location: str | None = None
+    history_server: HistoryServer | None = None
     _spark_event_logs_s3_uri: str | None = None
 
     def __init__(
@@ -100,6 +102,40 @@ class SparkProcessorBase(ScriptProcessor):
             instance_preferences=instance_preferences,
             extra=extra,
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "history_server"}
+
+    def start_history_server(self, spark_event_logs_s3_uri: str | None = None) -> str:
+        """Start Spark's history server on this machine, and return its address for a browser.
+
+        It needs an installed pyspark, or `SPARK_HOME`, and Java. It shows the event logs that are in S3 now, listens on
+        127.0.0.1 only, and gets no credentials. It stops with `terminate_history_server`, or when this process ends.
+        A server that this processor has started before stops.
+
+        Args:
+            spark_event_logs_s3_uri: the S3 prefix of the event logs; by default that of the last `run`.
+
+        Raises:
+            ConfigurationError: no prefix is known, or it has no event logs.
+            EngineError: there is no Spark or no Java on this machine, or the server does not start.
+        """
+        from processing.spark.history import HistoryServer
+
+        uri = self._spark_event_logs_s3_uri if spark_event_logs_s3_uri is None else spark_event_logs_s3_uri
+        if uri is None:
+            raise ConfigurationError("spark_event_logs_s3_uri: missing; give it here, or to run()")
+        location = S3Uri.checked(uri, "spark_event_logs_s3_uri")
+        self._resolve_session()
+        self.terminate_history_server()
+        self.history_server = HistoryServer(self.sagemaker_session, location)
+        return self.history_server.url
+
+    def terminate_history_server(self) -> None:
+        """Stop the history server. If there is none, do nothing."""
+        server, self.history_server = self.history_server, None
+        if server is not None:
+            server.stop()
 
     # The path from `run` to the hooks
 

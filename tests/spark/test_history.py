@@ -1,0 +1,122 @@
+"""The history server: started on downloaded event logs, without credentials, and stopped with everything it made.
+
+A program stands in for Spark's: `SPARK_HOME` names it, as it may name any Spark.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processing import ConfigurationError, EngineError, LocalSession
+from processing.spark import PySparkProcessor
+
+# Answers as Spark's REST API does: with the files that it sees, its arguments and its variables.
+PROGRAM = """\
+import http.server, json, os, pathlib, sys, urllib.parse
+
+settings = dict(line.split(" ", 1) for line in pathlib.Path(sys.argv[3]).read_text().splitlines())
+logs = pathlib.Path(urllib.parse.unquote(settings["spark.history.fs.logDirectory"][len("file://"):]))
+if (logs / "broken").exists():
+    sys.exit("cannot parse the log")
+files = sorted(str(path.relative_to(logs)) for path in logs.rglob("*") if path.is_file())
+body = json.dumps({"files": files, "words": sys.argv, "variables": dict(os.environ), "logs": str(logs)}).encode()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+http.server.HTTPServer(("127.0.0.1", int(settings["spark.history.ui.port"])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def processor(tmp_path: Path) -> PySparkProcessor:
+    engine = LocalSession(tmp_path / "engine", python=sys.executable)
+    return PySparkProcessor(None, "local", 1, "3.3", sagemaker_session=engine)
+
+
+@pytest.fixture
+def spark_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of Spark whose `spark-class` is the program above, and a home of Java."""
+    home = tmp_path / "spark"
+    for name, text in (
+        ("bin/history.py", PROGRAM),
+        ("bin/spark-class", f'#!/bin/sh\nexec {sys.executable} "$(dirname "$0")/history.py" "$@"\n'),
+        ("java/bin/java", "#!/bin/sh\n"),
+    ):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(text)
+        (home / name).chmod(0o755)
+    monkeypatch.setenv("SPARK_HOME", str(home))
+    monkeypatch.setenv("JAVA_HOME", str(home / "java"))
+    return home
+
+
+def put_logs(processor: PySparkProcessor, *names: str) -> str:
+    s3 = processor.sagemaker_session.client("s3")
+    s3.create_bucket(Bucket="logs")
+    for name in names:
+        s3.put_object(Bucket="logs", Key=name, Body=b"{}")
+    return "s3://logs/events"
+
+
+def read(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{url}/api/v1/applications") as response:
+        described: dict[str, Any] = json.loads(response.read())
+    return described
+
+
+@pytest.mark.usefixtures("spark_home")
+def test_the_server_shows_the_logs_and_stops(processor: PySparkProcessor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sees plain and rolling logs of the prefix alone, and no credentials; its copies go when it stops."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-mine")
+    uri = put_logs(
+        processor, "events/application_1", "events/eventlog_v2_application_2/events_1", "events-2/application_3"
+    )
+    seen = read(processor.start_history_server(uri))
+    assert seen["files"] == ["application_1", "eventlog_v2_application_2/events_1"]
+    assert seen["words"][1:3] == ["org.apache.spark.deploy.history.HistoryServer", "--properties-file"]
+    assert "secret-of-mine" not in json.dumps(seen)
+    assert seen["variables"]["SPARK_LOCAL_IP"] == "127.0.0.1"
+    assert pickle.loads(pickle.dumps(processor)).history_server is None
+    first = processor.history_server
+    again = read(processor.start_history_server(uri))
+    assert processor.history_server is not first
+    assert not Path(seen["logs"]).exists()
+    processor.terminate_history_server()
+    processor.terminate_history_server()
+    assert processor.history_server is None
+    assert not Path(again["logs"]).exists()
+
+
+def test_what_is_missing_is_named(
+    processor: PySparkProcessor, spark_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No prefix, no logs, a server that ends, no Java, and no Spark at that home are five different errors."""
+    with pytest.raises(ConfigurationError, match=r"^spark_event_logs_s3_uri: missing"):
+        processor.start_history_server()
+    uri = put_logs(processor)
+    with pytest.raises(ConfigurationError, match=r"^spark_event_logs_s3_uri: s3://logs/events has no event logs"):
+        processor.start_history_server(uri)
+    put_logs(processor, "events/broken")
+    with pytest.raises(EngineError, match=r"does not start; its last lines:\ncannot parse the log"):
+        processor.start_history_server(uri)
+    monkeypatch.setenv("JAVA_HOME", str(spark_home))
+    with pytest.raises(EngineError, match=r"needs Java, and there is no java in JAVA_HOME"):
+        processor.start_history_server(uri)
+    monkeypatch.setenv("SPARK_HOME", str(spark_home / "java"))
+    with pytest.raises(EngineError, match=r"spark-class, which does not exist; correct SPARK_HOME"):
+        processor.start_history_server(uri)
+    assert processor.history_server is None
