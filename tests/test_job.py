@@ -353,6 +353,8 @@ def test_attach_to_nothing(local_session: LocalSession) -> None:
     for name in ("", "a b/c", "a" * 64):
         with pytest.raises(ConfigurationError, match="name: must be a job's name or ARN"):
             attach(name, local_session)
+        with pytest.raises(ConfigurationError, match=r"^processing_job_name: must be a (job's name|string that)"):
+            ProcessingJob.from_processing_name(local_session, name)
     with pytest.raises(ConfigurationError, match=r"^name: .* is not the ARN of a processing job"):
         attach("arn:aws:s3:::bucket", local_session)
     with pytest.raises(ConfigurationError, match=r"^session: "):

@@ -47,10 +47,13 @@ def describe_existing(session: Session, name: str, field: str) -> dict[str, Any]
     """Return the description of the job of that name.
 
     Raises:
-        ConfigurationError: there is no such job.
+        ConfigurationError: there is no such job, or no job can have the name.
     """
     from processing.aws.retry import is_not_found
 
+    value: object = name  # not every caller has a type checker
+    if not (isinstance(value, str) and re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", value)):
+        raise ConfigurationError(f"{field}: must be a job's name, not {name!r}")
     try:
         return session.describe_processing_job(name)
     except Exception as error:

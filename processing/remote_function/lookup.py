@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 from processing import default_sessions
-from processing._validation import NAME, require
+from processing._validation import Kind, require
 from processing.exceptions import ConfigurationError, DeserializationError
 from processing.job.job import ProcessingJob
 from processing.job.lookup import describe_existing
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from processing.default_sessions import SessionLike
     from processing.request.s3_uri import S3Uri
     from processing.session.session import Session
+
+_PREFIX: Final = Kind(
+    "the beginning of a job's name",
+    lambda value: isinstance(value, str) and bool(re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9-]{0,62}", value)),
+)
 
 
 def get_future(
@@ -43,7 +49,6 @@ def get_future(
         ConfigurationError: there is no such job.
         DeserializationError: the job is not one of a remote function below the root.
     """
-    require("job_name", job_name, NAME)
     session, root = _trusted(s3_root_uri, sagemaker_session)
     return _future(session, root, job_name, describe_existing(session, job_name, "job_name"))
 
@@ -65,6 +70,7 @@ def list_futures(
     """
     from processing.job.fleet.search import jobs
 
+    require("job_name_prefix", job_name_prefix, _PREFIX)
     session, root = _trusted(s3_root_uri, sagemaker_session)
     return _ours(session, root, jobs(job_name_prefix, session=session))
 

@@ -17,6 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from processing import (
+    ConfigurationError,
     DeserializationError,
     LocalSession,
     ProcessingInput,
@@ -406,6 +407,15 @@ def test_the_job_of_a_map_is_no_single_call(session: LocalSession) -> None:
     with pytest.raises(DeserializationError, match="the job of many calls"):
         get_future(futures.job.job_name, session)
     assert list(list_futures("add", session)) == []
+
+
+@pytest.mark.parametrize("name", [None, 5, "", "a b", "a" * 64])
+def test_a_name_that_no_job_can_have(session: LocalSession, name: Any) -> None:
+    """A wrong name is refused before a call: a prefix of None would list every job."""
+    with pytest.raises(ConfigurationError, match=r"^job_name: must be a job's name"):
+        get_future(name, session)
+    with pytest.raises(ConfigurationError, match=r"^job_name_prefix: must be the beginning of a job's name"):
+        list_futures(name, session)
 
 
 def test_a_bucket_of_another_account_is_not_read(session: LocalSession, attacker: Attacker) -> None:
