@@ -6,6 +6,8 @@ which only the job itself can set. Bytes with another digest are not unpickled.
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +32,15 @@ if TYPE_CHECKING:
 
 _OUTPUT_OF: Final = {RESULT: RESULT_OUTPUT, EXCEPTION: EXCEPTION_OUTPUT}
 _IN_REASON: Final = re.compile(r"\bexit code:? (-?\d+)")
+_CONTROL: Final = (
+    asyncio.CancelledError,
+    concurrent.futures.CancelledError,
+    GeneratorExit,
+    KeyboardInterrupt,
+    StopAsyncIteration,
+    StopIteration,
+    SystemExit,
+)
 _NO_PYTHON: Final = frozenset({126, 127})
 """The exit codes of a program that does not exist or cannot be executed."""
 
@@ -101,7 +112,7 @@ def _reported(job: ProcessingJob, description: Mapping[str, Any], message: ExitM
         text = f"{name}: the function ended with sys.exit({message.code})"
         return RemoteFunctionError(text, exit_code=message.code)
     if message.stage:
-        return _not_transferred(name, message)
+        return not_transferred(name, message.stage, message.text)
     if not message.size or record.result_format != "pickle":  # a pickle of untrusted code is not loaded
         return RemoteFunctionError(f"{name}: the function raised {message.text}")
     try:
@@ -111,16 +122,39 @@ def _reported(job: ProcessingJob, description: Mapping[str, Any], message: ExitM
         failed = RemoteFunctionError(f"{name}: the function raised {message.text}\nThe exception is lost: {problem}")
         failed.__cause__ = problem
         return failed
+    return for_caller(error, name)
+
+
+def for_caller(error: BaseException, name: str) -> BaseException:
+    """Return an exception of a function as its caller gets it.
+
+    An exception with which Python ends iterators, tasks and programs would do so with the caller's: it becomes the
+    cause of a RemoteFunctionError.
+
+    Args:
+        error: the exception.
+        name: the name of the call for messages.
+    """
     assert isinstance(error, BaseException)
-    return error
+    if not isinstance(error, _CONTROL):
+        return error
+    failed = RemoteFunctionError(f"{name}: the function raised {type(error).__name__}({error})")
+    failed.__cause__ = error
+    return failed
 
 
-def _not_transferred(name: str, message: ExitMessage) -> RemoteFunctionError:
-    """Return the error of a job that could not load the function or its arguments, or not store the result."""
-    if message.stage == RETURNING:
-        return SerializationError(f"{name}: the result of the function cannot be sent: {message.text}")
-    text = f"{name}: the function or its arguments cannot be loaded in the image: {message.text}"
-    if message.text.startswith(("ModuleNotFoundError", "ImportError")):
+def not_transferred(name: str, stage: str, problem: str) -> RemoteFunctionError:
+    """Return the error of a call whose function or arguments could not be loaded, or whose result could not be stored.
+
+    Args:
+        name: the name of the call for messages.
+        stage: `LOADING` or `RETURNING`.
+        problem: the text of the exception in the job.
+    """
+    if stage == RETURNING:
+        return SerializationError(f"{name}: the result of the function cannot be sent: {problem}")
+    text = f"{name}: the function or its arguments cannot be loaded in the image: {problem}"
+    if problem.startswith(("ModuleNotFoundError", "ImportError")):
         return RuntimeEnvironmentError(f"{text}. Give `dependencies`, or an image_uri that has the module")
     return DeserializationError(text)
 

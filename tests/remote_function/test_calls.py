@@ -74,6 +74,11 @@ def unpicklable() -> None:
     raise error
 
 
+def interrupted() -> None:
+    """End with the exception of Ctrl-C."""
+    raise KeyboardInterrupt
+
+
 def killed() -> None:
     """End as the kernel ends a process when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
@@ -84,6 +89,7 @@ def killed() -> None:
     [
         (functools.partial(sys.exit, 3), RemoteFunctionError, 3, r"sys\.exit\(3\)"),
         (functools.partial(sys.exit, 0), RemoteFunctionError, 0, r"sys\.exit\(0\)"),
+        (interrupted, RemoteFunctionError, None, r"the function raised KeyboardInterrupt\(\)"),
         (functools.partial(sys.exit, "bye"), RemoteFunctionError, 1, r"sys\.exit\(1\)"),
         (unpicklable, RemoteFunctionError, None, "ValueError: the text"),
         (killed, RemoteFunctionError, 137, "memory ran out"),
@@ -165,6 +171,13 @@ def test_functions_of_every_kind(run: Any) -> None:
         results = [future.result() for future in futures]
     assert results == [(1, (2,), 3, {"other": 4}), [0, 1, 2], 5, [0, 1], 12, (1, (), 2, {})]
     assert scaled(2).times(2) == 4
+
+
+def test_an_exception_that_ends_iterators_ends_no_task_of_the_caller(run: Any) -> None:
+    """A StopIteration, which asyncio accepts for no future, is the cause of the caller's error."""
+    with pytest.raises(RemoteFunctionError, match="the function raised StopIteration") as caught:
+        asyncio.run(run(next).aio(iter(())))
+    assert isinstance(caught.value.__cause__, StopIteration)
 
 
 def test_a_future_is_a_standard_one(run: Any) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing import ConfigurationError, RemoteFunctionError
+from processing import ConfigurationError, RemoteFunctionError, SerializationError
 from processing.remote_function import remote
 
 if TYPE_CHECKING:
@@ -58,13 +59,17 @@ def test_each_call_has_its_own_outcome(local_session: LocalSession) -> None:
         if kind == "sleep":
             time.sleep(600)
         if kind == "unpicklable":
-            return (each for each in [lambda: sys.stdin])
+            return threading.Lock()
+        if kind == "close":
+            sys.stdout.close()
+            os.close(1)
+            raise StopIteration(kind)
         return kind.upper()
 
-    kinds = ["a", "raise", "exit", "die", "sleep", "b"]
+    kinds = ["a", "raise", "exit", "die", "sleep", "b", "unpicklable", "close"]
     futures = call.submit_map(kinds, workers=2, timeout=2.0)
     concurrent.futures.wait(futures)
-    assert [future.exception() is None for future in futures] == [True, False, False, False, False, True]
+    assert [future.exception() is None for future in futures[:6]] == [True, False, False, False, False, True]
     assert (futures[0].result(), futures[5].result()) == ("A", "B")
     with pytest.raises(LookupError, match="the user's own"):
         futures[1].result()
@@ -75,6 +80,10 @@ def test_each_call_has_its_own_outcome(local_session: LocalSession) -> None:
     assert died.exit_code == 7
     with pytest.raises(TimeoutError, match="call 4 of call"):
         futures[4].result()
+    with pytest.raises(SerializationError, match=r"call 6 of call: the result of the function cannot be sent: .*lock"):
+        futures[6].result()
+    with pytest.raises(RemoteFunctionError, match=r"call 7 of call: the function raised StopIteration\(close\)"):
+        futures[7].result()
     assert futures.job is not None
     assert futures.job.status == "Completed"
 

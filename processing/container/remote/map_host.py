@@ -6,6 +6,7 @@ call is one. A job that failed for it would stop its other hosts in the midst of
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -95,14 +96,14 @@ class _Share:
             function, causes, _ = call.load(self._reader.read(self._reader.function.parts), as_values=as_values)
             retry_on = tuple(call.find_function(*each) if as_values else each for each in causes)
         except BaseException as error:  # noqa: BLE001 - code of the user runs while it is loaded
-            return packed_error(error)
+            return packed_error(error, call.LOADING)
 
         def execute(position: int) -> Executed:
-            def run() -> Buffers:
+            def load() -> Tuple[Any, Any, Any]:
                 _, args, kwargs = call.load(self._read(position), as_values=as_values)
-                return packed(call.collected(function(*args, **kwargs)), self._forms.result)
+                return function, args, kwargs
 
-            return outcome_of("call %d" % position, run, retry_on)
+            return outcome_of("call %d" % position, load, self._forms.result, retry_on)
 
         return Program(execute)
 
@@ -110,20 +111,26 @@ class _Share:
         return self._reader.read(self._reader.calls[position].parts)
 
 
-def outcome_of(name: str, run: Callable[[], Buffers], retry_on: Tuple[Any, ...]) -> Executed:
+def outcome_of(name: str, load: Callable[[], Tuple[Any, Any, Any]], form: str, retry_on: Tuple[Any, ...]) -> Executed:
     """Return the outcome of a call.
 
     Args:
         name: the call's name in the job's log.
-        run: runs it, and returns its packed value.
-        retry_on: the classes of exceptions for which a call may be repeated.
+        load: returns the function, its positional and its keyword arguments.
+        form: the form of the result: `pickle`, `json` or `arrow`.
+        retry_on: the classes of exceptions of the function for which a call may be repeated.
     """
+    stage = call.LOADING
     try:
-        return Executed(VALUE, run())
+        function, args, kwargs = load()
+        stage = ""
+        value = call.collected(function(*args, **kwargs))
+        stage = call.RETURNING
+        return Executed(VALUE, packed(value, form))
     except BaseException as error:  # noqa: BLE001 - a worker outlives every exception of a call, `sys.exit` included
         summary = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()[-1:]
         emit("remote-function %s raised %s" % (name, "".join(summary)[:_LONGEST_SUMMARY]))
-        return Executed(ERROR, packed_error(error), isinstance(error, retry_on))
+        return Executed(ERROR, packed_error(error, stage), not stage and isinstance(error, retry_on))
 
 
 def packed(value: Any, form: str) -> Buffers:
@@ -131,15 +138,22 @@ def packed(value: Any, form: str) -> Buffers:
     return packing.pack(value).chunks if form == "pickle" else values.encode(value, form, "result")
 
 
-def packed_error(error: BaseException) -> bytes:
-    """Return an exception as one line of JSON with its type, text and exit code, and its pickle if it has one."""
-    return b"".join([json.dumps(call.describe_exception(error)).encode(), b"\n", *call.packed_exception(error)])
+def packed_error(error: BaseException, stage: str = "") -> bytes:
+    """Return an exception as one line of JSON with its type, text and exit code, and its pickle if it has one.
+
+    Args:
+        error: the exception.
+        stage: `LOADING` or `RETURNING` if it is not one of the function itself.
+    """
+    details = {**call.describe_exception(error), "stage": stage}
+    return b"".join([json.dumps(details).encode(), b"\n", *call.packed_exception(error)])
 
 
 def emit(line: str) -> None:
     """Write a line to the job's log in one piece, whatever other processes write to it."""
-    sys.stdout.flush()
-    os.write(1, line.encode("utf-8", "backslashreplace") + b"\n")
+    with contextlib.suppress(OSError, ValueError):  # a function may have closed them
+        sys.stdout.flush()
+        os.write(1, line.encode("utf-8", "backslashreplace") + b"\n")
 
 
 def _write_message(path: str, text: str) -> None:

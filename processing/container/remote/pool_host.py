@@ -13,13 +13,13 @@ import socket
 import sys
 import tempfile
 import time
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 from . import call, channel, packing
 from .boot import write_message
 from .channel import CALL, CLOSE, NO_BOTO3, FrameReader, PoolCall, Settings, send_frame
-from .map_host import outcome_of, packed, packed_error, read_hosts
-from .worker import ERROR, Buffers, Executed, Program
+from .map_host import outcome_of, packed_error, read_hosts
+from .worker import ERROR, Executed, Program
 from .workers import Limits, Outcome, Workers
 
 LIFE_SECONDS = 90.0
@@ -139,13 +139,13 @@ def _load() -> Union[Program, bytes]:
                 while len(functions) > _FUNCTIONS:
                     functions.popitem(last=False)
         except BaseException as error:  # noqa: BLE001 - code of the user runs while it is loaded
-            return Executed(ERROR, packed_error(error))
+            return Executed(ERROR, packed_error(error, call.LOADING))
 
-        def run() -> Buffers:
+        def load() -> Tuple[Any, Any, Any]:
             args, kwargs = packing.unpack(_read(received.arguments))
-            return packed(call.collected(function(*args, **kwargs)), "pickle")
+            return function, args, kwargs
 
-        return outcome_of("call %d" % received.number, run, ())
+        return outcome_of("call %d" % received.number, load, "pickle", ())
 
     return Program(execute)
 

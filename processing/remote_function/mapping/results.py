@@ -20,7 +20,7 @@ from processing.container.remote.worker import ERROR, TIMEOUT, VALUE
 from processing.exceptions import DeserializationError, RemoteFunctionError, ServiceError, WatchError
 from processing.remote_function import packing
 from processing.remote_function.call_record import RESULT_OUTPUT
-from processing.remote_function.results import decode_values
+from processing.remote_function.results import decode_values, for_caller, not_transferred
 from processing.request.s3_uri import S3Uri
 
 if TYPE_CHECKING:
@@ -204,17 +204,18 @@ class Outcome:
 
 
 def _raised(data: bytes, name: str, form: str) -> BaseException:
-    """Return the exception that a call raised. `sys.exit` must not end the caller."""
+    """Return the error of a call that ended with an exception. `sys.exit` must not end the caller."""
     head, _, body = data.partition(b"\n")
     details = json.loads(head)
     if "code" in details:
         code = details["code"]
         return RemoteFunctionError(f"{name}: the function ended with sys.exit({code})", exit_code=code)
+    if details.get("stage"):
+        return not_transferred(name, details["stage"], details["text"])
     if not body or form != PICKLE:
         return RemoteFunctionError(f"{name}: the function raised {details['text']}")
     error = packing.unpack(bytearray(body), name)
-    assert isinstance(error, BaseException)
-    return error
+    return for_caller(error, name)
 
 
 def _ended(kind: int, data: bytes, name: str) -> BaseException:
