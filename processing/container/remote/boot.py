@@ -180,15 +180,12 @@ def _unpack(bundle: str) -> str:
     import zipfile
 
     folder = _new_folder()
-    with (
-        zipfile.ZipFile(bundle) as outer,
-        outer.open(FILES) as files,
-        tarfile.open(fileobj=files, mode="r|gz") as archive,
-    ):
-        if hasattr(tarfile, "data_filter"):
-            archive.extractall(folder, filter="data")
-        else:  # Python 3.8 without the filter; the content is verified
-            archive.extractall(folder)  # noqa: S202
+    with zipfile.ZipFile(bundle) as outer, outer.open(FILES) as files:  # noqa: SIM117 - one line would be too long
+        with tarfile.open(fileobj=files, mode="r|gz") as archive:
+            if hasattr(tarfile, "data_filter"):
+                archive.extractall(folder, filter="data")
+            else:  # Python 3.8 without the filter; the content is verified
+                archive.extractall(folder)  # noqa: S202
     return folder
 
 
