@@ -118,6 +118,10 @@ class RemoteFuture(Future[T]):
         result: T = replay(self._job, self._root)
         return result
 
+    def __repr__(self) -> str:
+        state = "cancelled" if self.cancelled() else "done" if self.done() else "running" if self._job else "waiting"
+        return f"<RemoteFuture: {state}, job={None if self._job is None else self._job.job_name!r}>"
+
     def started(self, job: ProcessingJob) -> None:
         """Record the job, and begin to wait for its end."""
         with self._changes:

@@ -216,6 +216,7 @@ def test_cancel_stops_the_job_and_does_not_block(run: Any) -> None:
             waiting.result()
     assert future.cancelled()
     assert future.cancel()
+    assert repr(future) == f"<RemoteFuture: cancelled, job={future.job.job_name!r}>"
     assert concurrent.futures.wait([future]).done == {future}
     with pytest.raises(concurrent.futures.CancelledError):
         future.result()
