@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +23,7 @@ from processing.session.prompt import prompt_session
 from processing.staging.bundles import Bundle, keep_chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from processing.exceptions import JobError
     from processing.job.job import ProcessingJob
@@ -35,6 +37,14 @@ CALL_PROGRAM: Final = "call"
 """The module of `_processing_remote` that runs one call."""
 LAUNCH_PROGRAM: Final = "launch"
 """The module that runs one call in several processes."""
+
+
+_NAME_OF: Final = {
+    "env": "environment_variables",
+    "output_kms_key": "s3_kms_key",
+    "volume_size_in_gb": "volume_size",
+}
+"""The parameters of `remote`, by the names that processors have for them."""
 
 
 def _kept(packed: bytes | Bundle) -> Bundle:
@@ -97,14 +107,15 @@ class RemoteCall:
             settings = settings.evolve({"role": session.config.get("SageMaker.ProcessingJob.RoleArn")})
             settings = settings if settings.role else settings.evolve({"role": get_execution_role(session)})
         processor = self._processor(settings, session)
-        job = processor.run(
-            outputs=processor.own_outputs(),
-            arguments=processor.places,
-            wait=False,
-            job_name=settings.job_name,
-            experiment_config=None if settings.experiment_config is None else dict(settings.experiment_config),
-            if_exists=settings.if_exists or "fail",
-        )
+        with _named_as_given(settings):
+            job = processor.run(
+                outputs=processor.own_outputs(),
+                arguments=processor.places,
+                wait=False,
+                job_name=settings.job_name,
+                experiment_config=None if settings.experiment_config is None else dict(settings.experiment_config),
+                if_exists=settings.if_exists or "fail",
+            )
         job.watch_state = attrs.evolve(job.watch_state, may_be_silent=True)
         return job
 
@@ -129,7 +140,8 @@ class RemoteCall:
         """Return the plan of the job, without a call to AWS."""
         settings, session = self._complete(offline=True)
         processor = self._processor(settings, session)
-        return processor.plan(outputs=processor.own_outputs(), arguments=processor.places, job_name=settings.job_name)
+        plan = processor.plan(outputs=processor.own_outputs(), arguments=processor.places, job_name=settings.job_name)
+        return attrs.evolve(plan, problems=tuple(_as_given(problem, settings) for problem in plan.problems))
 
     def _complete(self, *, offline: bool = False) -> tuple[RemoteSettings, Session]:
         """Return the complete settings and the session. Refuse several instances for a call that needs one."""
@@ -166,6 +178,26 @@ class RemoteCall:
             members += tuple(workspace_members(settings.custom_file_filter))
         content = CallContent(self.packed, manifest, members, self.checkpoints)
         return CallProcessor(settings, session, settings.job_name_prefix or self.name, content)
+
+
+@contextlib.contextmanager
+def _named_as_given(settings: RemoteSettings) -> Iterator[None]:
+    """Name the parameters of `remote` in the problems of a processor, whose parameters have other names."""
+    try:
+        yield
+    except ConfigurationError as error:
+        problems = [_as_given(problem, settings) for problem in error.problems]
+        if problems == list(error.problems):
+            raise
+        raise ConfigurationError(*problems) from error
+
+
+def _as_given(problem: str, settings: RemoteSettings) -> str:
+    field, colon, text = problem.partition(":")
+    if settings.network_config is None:
+        field = field.removeprefix("network_config.")
+    name = re.split(r"[.\[]", field)[0]
+    return _NAME_OF.get(name, name) + field[len(name) :] + colon + text
 
 
 def complete_settings(settings: RemoteSettings, *, offline: bool = False) -> tuple[RemoteSettings, Session]:
