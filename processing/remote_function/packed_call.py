@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from processing.container.remote import values
+from processing.container.remote.call import find_function
 from processing.exceptions import ConfigurationError, SerializationError
 from processing.remote_function import packing
 from processing.remote_function.checkpoint_location import checkpoints_among
@@ -146,15 +147,22 @@ def reference_to(function: Callable[..., Any]) -> tuple[str, str]:
     Raises:
         ConfigurationError: it has none.
     """
-    inner = inspect.unwrap(function)
-    owner = inner.__self__ if inspect.ismethod(inner) else None
-    module, name = getattr(inner, "__module__", None), getattr(inner, "__qualname__", "<locals>")
+    owner = function.__self__ if inspect.ismethod(function) else None
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "<locals>")
     if isinstance(owner, type):  # a class method, which the class may have from a base
-        module, name = owner.__module__, f"{owner.__qualname__}.{inner.__name__}"
-        owner = None
-    if not module or module == "__main__" or "<" in name or owner is not None:
+        module, name = owner.__module__, f"{owner.__qualname__}.{function.__name__}"
+    if not module or module == "__main__" or "<" in name or not _is_found(function, module, name):
         raise ConfigurationError(
             f"by_reference: {function_name(function)} has no name by which a job could import it: define it at the top "
             "of a module that the image or `dependencies` have"
         )
     return str(module), str(name)
+
+
+def _is_found(function: Any, module: str, name: str) -> bool:
+    """Return whether a job that imports a name gets the function, and not one that another decorator put there."""
+    try:
+        found = find_function(module, name)
+    except (AttributeError, ImportError):
+        return False
+    return found is function or (inspect.ismethod(function) and bool(found == function))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import sys
@@ -157,6 +158,25 @@ def test_a_part_that_cannot_be_packed_is_both_errors() -> None:
         remote(closure_over(threading.Lock()), instance_type="local").submit()
 
 
+def test_problems_of_the_job_have_the_names_of_the_parameters(session: LocalSession, recorder: Recorder) -> None:
+    """The parameters of a processor have other names, which the caller of a remote function has not used."""
+    function = remote(
+        one,
+        instance_type="local",
+        sagemaker_session=session,
+        volume_size=100_000,
+        environment_variables={"1": "x"},
+        subnets=["a b"],
+        s3_kms_key="k" * 3000,
+    )
+    named = ['environment_variables["1"]', "s3_kms_key", "security_group_ids", "subnets[0]", "volume_size"]
+    assert sorted(problem.partition(":")[0] for problem in function.plan().problems) == sorted(named)
+    with pytest.raises(ConfigurationError) as caught:
+        function.submit()
+    assert sorted(problem.partition(":")[0] for problem in caught.value.problems) == sorted(named)
+    assert recorder.requests == []
+
+
 def test_dependencies_need_a_network(session: LocalSession, recorder: Recorder, tmp_path: Path) -> None:
     """Dependencies that pip would fetch are refused under network isolation; a folder of wheels is the alternative."""
     (tmp_path / "requirements.txt").write_text("numpy\n")
@@ -302,6 +322,30 @@ class Base:
     length = remote(len)
 
 
+def plus_one(function: Callable[..., int]) -> Callable[..., int]:
+    """Decorate a function in the usual way."""
+
+    @functools.wraps(function)
+    def inner(*args: int) -> int:
+        return function(*args) + 1
+
+    return inner
+
+
+@remote
+@plus_one
+def decorated(x: int) -> int:
+    """A remote function with another decorator."""
+    return x
+
+
+@plus_one
+@remote
+def covered(x: int) -> int:
+    """A remote function below another decorator."""
+    return x
+
+
 class Derived(Base):
     """A class that inherits them."""
 
@@ -323,8 +367,10 @@ def test_methods_by_reference() -> None:
     assert reference_to(plain_function(Derived().alone)) == (here, "Base.alone")
     assert reference_to(plain_function(Derived.of_class)) == (here, "Derived.of_class")
     assert find_function(here, "Derived.of_class")(1) == (Derived, 1)
-    with pytest.raises(ConfigurationError, match="by_reference: own has no name"):
-        reference_to(plain_function(Derived().own))
+    assert find_function(*reference_to(plain_function(decorated)))(1) == 2
+    for function in (Derived().own, covered.__wrapped__, functools.partial(one)):  # type: ignore[attr-defined]
+        with pytest.raises(ConfigurationError, match=r"by_reference: .* has no name"):
+            reference_to(plain_function(function))
 
 
 def test_an_executor_is_a_standard_one() -> None:

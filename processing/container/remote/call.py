@@ -16,6 +16,7 @@ from .boot import write_message
 
 RESULT, EXCEPTION = "result", "exception"
 """The slots, which are also the names of the files."""
+_REMOTE_FUNCTION = "processing.remote_function.decorator", "RemoteFunction"
 LOADING, RETURNING = "loading", "returning"
 """The stages at which a call may fail beside the function itself."""
 
@@ -61,9 +62,9 @@ def find_function(module: str, name: str) -> Any:
     found: Any = importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part)
-    while hasattr(found, "__wrapped__"):
-        found = found.__wrapped__
-    return found
+    # Other decorators belong to the function. The image need not have this package.
+    is_remote = (type(found).__module__, type(found).__name__) == _REMOTE_FUNCTION
+    return found._function if is_remote else found  # noqa: SLF001 - as above
 
 
 def read_packed(path: str, start: int) -> bytearray:
