@@ -119,6 +119,20 @@ class RemoteCall:
         job.watch_state = attrs.evolve(job.watch_state, may_be_silent=True)
         return job
 
+    def detached(self, job: ProcessingJob, interrupt: KeyboardInterrupt) -> KeyboardInterrupt:
+        """Return the interrupt to raise after a Ctrl-C, with the call that gets the result later.
+
+        Args:
+            job: the job, which goes on.
+            interrupt: the interrupt with the advice for any job.
+        """
+        from processing.watching.detach import detached
+
+        root = self.settings.s3_root_uri
+        place = "" if root is None else f", s3_root_uri={root!r}"
+        future = f"get_future({job.job_name!r}, {job.sagemaker_session.expression()}{place})"
+        return detached(f"  result: processing.remote_function.{future}.result()", interrupt)
+
     def may_retry(self, error: JobError, retries: int) -> bool:
         """Return whether the call may be started again: AWS could not run its job, and there are retries left.
 

@@ -46,7 +46,7 @@ class RemoteFunction(Generic[P, T]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the function as a job, show its log lines, and return its result or raise its exception.
 
-        Ctrl-C detaches: the job goes on, and the text of the KeyboardInterrupt shows how to attach to it.
+        Ctrl-C detaches: the job goes on, and the text of the KeyboardInterrupt shows how to get the result.
 
         Raises:
             ConfigurationError: an argument or a setting cannot work; nothing was uploaded or started.
@@ -64,6 +64,8 @@ class RemoteFunction(Generic[P, T]):
         while True:
             try:
                 job.wait(logs=True)
+            except KeyboardInterrupt as interrupt:
+                raise call.detached(job, interrupt) from None
             except JobError as error:
                 if call.may_retry(error, retries):
                     job, retries = call.restart(error), retries + 1

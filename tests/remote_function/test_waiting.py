@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing import CapacityError, LocalSession, RemoteFunctionError, RetryPolicy, ServiceError
+from processing import CapacityError, LocalSession, RemoteFunctionError, RetryPolicy, ServiceError, attach
 from processing.container.remote import packing
-from processing.remote_function import get_future, remote
+from processing.remote_function import MapFutures, get_future, remote
+from processing.remote_function.mapping import MapOptions
+from processing.remote_function.mapping.results import Outcome
+from processing.remote_function.mapping.submit import yield_results
 from processing.request.s3_uri import S3Uri
 from processing.session.prompt import prompt_session
 from processing.testing import FaultInjector, SimulatedAws, VirtualClock
@@ -29,10 +32,11 @@ class Service:
 
     Args:
         lives: the life of each job, in order of creation, without the exit message; the last one repeats.
+        clock: its clock; by default a new one.
     """
 
-    def __init__(self, lives: list[Callable[[str], Life]]) -> None:
-        self.clock = VirtualClock()
+    def __init__(self, lives: list[Callable[[str], Life]], clock: VirtualClock | None = None) -> None:
+        self.clock = clock or VirtualClock()
         self.aws = SimulatedAws(self.clock, life=self._life)
         self.session: Session = self.aws.session()
         self.created = 0
@@ -151,3 +155,40 @@ def test_an_s3_that_fails_for_good(session: LocalSession, faults: FaultInjector)
     faults.on("GetObject", "denied", probability=1.0)
     with pytest.raises(ServiceError, match=name):
         get_future(name, session).result()
+
+
+class Interrupting(VirtualClock):
+    """A clock on which Ctrl-C comes after ten seconds."""
+
+    def wait(self, condition: Any, seconds: float) -> None:
+        super().wait(condition, seconds)
+        if self.monotonic() >= 10:
+            raise KeyboardInterrupt
+
+
+def test_the_interrupt_of_a_call_says_how_to_get_the_result() -> None:
+    """After Ctrl-C the job goes on; the text has the call for its result, with the root that it needs."""
+    service = Service([completed(600)], clock=Interrupting())
+    root = f"s3://{service.session.default_bucket()}/here"
+    with pytest.raises(KeyboardInterrupt) as raised:
+        service.function(job_name="mine", s3_root_uri=root)()
+    lines = str(raised.value).splitlines()
+    assert lines[0] == "Detached: the job goes on."
+    assert lines[-1].startswith("  result: processing.remote_function.get_future('mine', processing.Session(")
+    assert lines[-1].endswith(f"s3_root_uri={root!r}).result()")
+
+
+@pytest.mark.parametrize("name", [None, "nightly"])
+def test_the_interrupt_of_a_map_says_how_to_go_on(name: str | None) -> None:
+    """After Ctrl-C the job of a map goes on; a map with a name can be run again for its results."""
+    service = Service([completed(600)])
+    service.aws.add_job("mine", ends=None)
+    futures: MapFutures[int] = MapFutures(1)
+    futures.jobs.append(attach("mine", service.session))
+    futures[0].finish(Outcome(error=KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt) as raised:
+        list(yield_results(futures, MapOptions(name=name)))
+    lines = str(raised.value).splitlines()
+    assert lines[0] == "Detached: the job goes on."
+    assert lines[-1].startswith("  stop:   processing.attach('mine'")
+    assert lines[1:-1] == ([] if name is None else ["  result: the same map with name='nightly'"])

@@ -9,6 +9,7 @@ from processing.exceptions import ConfigurationError
 from processing.remote_function.mapping.packed_calls import PackedCalls
 from processing.remote_function.mapping.run import MapRun
 from processing.remote_function.packed_call import function_name
+from processing.watching.detach import detaching, jobs_go_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -53,7 +54,20 @@ def refuse_launchers(settings: RemoteSettings, what: str) -> None:
 
 
 def yield_results(futures: MapFutures[T], options: MapOptions) -> Iterator[T]:
-    """Yield the results of a map, as its options say."""
-    for future in futures if options.ordered else as_completed(futures):
-        error = future.exception() if options.return_exceptions else None
-        yield future.result() if error is None else error  # type: ignore[misc]
+    """Yield the results of a map, as its options say. After Ctrl-C the text of the interrupt shows how to go on."""
+    done = iter(futures) if options.ordered else as_completed(futures)
+    for _ in range(len(futures)):
+        with detaching(lambda: _advice(futures, options)):
+            future = next(done)
+            error = future.exception() if options.return_exceptions else None
+            result = future.result() if error is None else error
+        yield result  # type: ignore[misc]
+
+
+def _advice(futures: MapFutures[T], options: MapOptions) -> str:
+    job = futures.job
+    if job is None:
+        return jobs_go_on()
+    call = f"processing.attach({job.job_name!r}, session={job.sagemaker_session.expression()})"
+    again = "" if options.name is None else f"\n  result: the same map with name={options.name!r}"
+    return f"Detached: the job goes on.{again}\n  stop:   {call}.stop()"
