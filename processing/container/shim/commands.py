@@ -15,6 +15,7 @@ from processing.container.shim.errors import SettingError, ShimError, StoreError
 from processing.container.shim.logs import Log
 from processing.container.shim.program import ShimProgram, docker_command
 from processing.container.shim.serve import serve_tasks
+from processing.container.shim.server_program import ServerProgram
 from processing.container.shim.settings import Settings, read_settings
 from processing.container.shim.storage import S3Store, Store, parse_uri
 from processing.container.shim.task_runner import TaskRunner
@@ -68,7 +69,8 @@ class _Command:
         self._log = Log(settings.log_level, settings.log_format)
         self._stop = threading.Event()
         argv = program or docker_command(settings.entrypoint, settings.command)
-        self._program = ShimProgram(argv, settings, environment, self._log, self._stop.is_set)
+        kind = ServerProgram if settings.api_method == "invoke" and options.command != "run" else ShimProgram
+        self._program = kind(argv, settings, environment, self._log, self._stop.is_set)
 
     def run(self) -> int:
         with _Signals(self._stop):
@@ -77,8 +79,9 @@ class _Command:
             return self._invoke()
 
     def _serve(self) -> int:
-        runner = self._set_up()
+        runner = self._make_runner()
         try:
+            runner.set_up()
             return serve_tasks(runner, self._settings, self._log, self._stop)
         finally:
             runner.tear_down()
@@ -87,16 +90,15 @@ class _Command:
         tasks = self._tasks()
         if tasks is None:
             return self._program.run().return_code
-        runner = self._set_up()
+        runner = self._make_runner()
         try:
+            runner.set_up()
             return self._run_tasks(runner, tasks)
         finally:
             runner.tear_down()
 
-    def _set_up(self) -> TaskRunner:
-        runner = TaskRunner(self._program, self._settings, self._store, self._log, self._stop.is_set)
-        runner.set_up()
-        return runner
+    def _make_runner(self) -> TaskRunner:
+        return TaskRunner(self._program, self._settings, self._store, self._log, self._stop.is_set)
 
     def _run_tasks(self, runner: TaskRunner, tasks: List[Task]) -> int:
         failed: Optional[Tuple[str, int]] = None

@@ -26,12 +26,14 @@ class ProgramEnd(NamedTuple):
         message: the reason if the shim ended the program; empty otherwise.
         seconds: the duration.
         stderr: the last lines of stderr.
+        invoked: whether a long-lived server did the task, not a process of its own.
     """
 
     return_code: int
     message: str
     seconds: float
     stderr: List[str]
+    invoked: bool = False
 
 
 class ShimProgram:
@@ -63,6 +65,17 @@ class ShimProgram:
         self._settings = settings
         self._environment = _environment(settings, environment, self.user)
 
+    @property
+    def healthy(self) -> bool:
+        """Whether the program can do a task."""
+        return True
+
+    def start(self) -> None:
+        """Prepare the program for tasks; a process for each task needs nothing."""
+
+    def close(self) -> None:
+        """End the preparation."""
+
     def run(self, timeout: Optional[float] = None, task: Optional[str] = None) -> ProgramEnd:
         """Run the program to its end. Its process group is killed with it.
 
@@ -74,19 +87,24 @@ class ShimProgram:
             ShimError: the program cannot be started.
         """
         output = ProgramOutput(self._log, task)
-        program = Program(self._argv, self._environment, str(Path.cwd()), preexec=self._preexec())
         limits = RunLimits(grace=self._settings.grace, max_runtime=timeout)
         started = time.monotonic()
         try:
-            end = run_program(program, output.stdout, limits, self._stop_reason, emit_stderr=output.stderr)
+            end = run_program(self._program(), output.stdout, limits, self._stop_reason, emit_stderr=output.stderr)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            raise ShimError("start", _start_problem(error, self._argv, self._settings.user)) from error
+            raise ShimError("start", self._start_problem(error)) from error
         seconds = time.monotonic() - started
         if end.stop_reason == TIMED_OUT:
             return ProgramEnd(1, "Time limit exceeded", seconds, output.last_stderr_lines)
         if end.stop_reason == STOPPED:
             return ProgramEnd(end.exit_code or 1, "The shim was stopped", seconds, output.last_stderr_lines)
         return ProgramEnd(end.exit_code, "", seconds, output.last_stderr_lines)
+
+    def _program(self) -> Program:
+        return Program(self._argv, self._environment, str(Path.cwd()), preexec=self._preexec())
+
+    def _start_problem(self, error: Exception) -> str:
+        return _start_problem(error, self._argv, self._settings.user)
 
     def _stop_reason(self) -> Optional[str]:
         return STOPPED if self._should_stop() else None

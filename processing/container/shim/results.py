@@ -31,6 +31,7 @@ class TaskResult(NamedTuple):
         message: the reason of a failure, for the user of the program; empty without one.
         stderr: the last lines of stderr.
         seconds: the duration of the program; None if it did not start.
+        invoked: whether a long-lived server did the task.
         outputs: the files that were uploaded.
         skipped: the paths of links and special files that were not.
         failed_phase: the part that failed: "setup", "download", "start", "run" or "upload"; None without a failure.
@@ -41,12 +42,14 @@ class TaskResult(NamedTuple):
     message: str = ""
     stderr: Sequence[str] = ()
     seconds: Optional[float] = None
+    invoked: bool = False
     outputs: Sequence[Output] = ()
     skipped: Sequence[str] = ()
     failed_phase: Optional[str] = None
 
     def to_json(self) -> bytes:
         """Return the result as JSON."""
+        duration = None if self.seconds is None else _duration(self.seconds)
         outputs: List[Dict[str, Any]] = [{**each._asdict(), "decompress": False} for each in self.outputs]
         return _encode(
             {
@@ -54,8 +57,8 @@ class TaskResult(NamedTuple):
                 "return_code": self.return_code,
                 "user_safe_error_message": self.message,
                 "user_process_last_stderr_lines": self.stderr,
-                "exec_duration": None if self.seconds is None else _duration(self.seconds),
-                "invoke_duration": None,
+                "exec_duration": None if self.invoked else duration,
+                "invoke_duration": duration if self.invoked else None,
                 "outputs": outputs,
                 "sagemaker_shim_version": FORM,
                 "skipped_outputs": self.skipped,

@@ -107,6 +107,9 @@ def serve_tasks(runner: TaskRunner, settings: Settings, log: Log, stop: threadin
     thread.join()
     server.wait_for_answers()
     server.server_close()
+    if not runner.healthy:
+        log.write("ERROR", "The program's server is unhealthy, so the shim ends", internal=False)
+        return 1
     log.write("INFO", "The server has stopped")
     return 0
 
@@ -123,7 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer a ping, or the question for the parameters of batch transform."""
         if self.path.partition("?")[0] == "/ping":
-            self._answer(503 if self.server.stop.is_set() else 200, b"")
+            healthy = self.server.runner.healthy and not self.server.stop.is_set()
+            self._answer(200 if healthy else 503, b"")
         elif self.path.partition("?")[0] == "/execution-parameters":
             parameters = {
                 "MaxConcurrentTransforms": 1,
@@ -165,6 +169,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._problem(503, "the server is being stopped")
         else:
             self._answer(200, body)
+        if not self.server.runner.healthy:
+            # A server that hangs or has gone does no other task; SageMaker starts another container.
+            self.server.stop.set()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the standard library names it
         """Log a request for the operator alone; pings come every few seconds."""

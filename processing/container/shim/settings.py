@@ -58,6 +58,10 @@ class Settings(NamedTuple):
         partial_outputs: whether outputs are uploaded after a failure.
         keep_credentials: whether the program receives variables that lead to credentials.
         port: the port of `serve`.
+        api_method: "exec" for a process for each task, "invoke" for a long-lived server.
+        server_port: the port of that server.
+        start_seconds: the longest time until the server is healthy.
+        health_seconds: the longest time of one call of its /health.
         busy: the answer to a second task at a time, "wait" or "refuse".
         max_payload: the most bytes of a request's body.
     """
@@ -85,6 +89,10 @@ class Settings(NamedTuple):
     partial_outputs: bool
     keep_credentials: bool
     port: int
+    api_method: str
+    server_port: int
+    start_seconds: int
+    health_seconds: int
     busy: str
     max_payload: int
 
@@ -98,8 +106,6 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     read = _Reader(environment)
     # A program in an image of Grand Challenge expects these; elsewhere, nobody asked to empty or link a folder.
     theirs = any(name.upper().startswith(THEIR_PREFIX) for name in environment)
-    if read.choice("API_METHOD", "exec", ("exec", "invoke")) == "invoke":
-        raise SettingError("%s: 'invoke' is not supported; use 'exec'" % read.name("API_METHOD"))
     linked = read.boolean("USE_LINKED_INPUT", default=theirs)
     bucket, prefix = read.text("RUNTIME_OUTPUT_BUCKET_NAME"), read.text("RUNTIME_OUTPUT_PREFIX")
     return Settings(
@@ -126,6 +132,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         partial_outputs=read.boolean("PARTIAL_OUTPUTS", default=True),
         keep_credentials=read.boolean("KEEP_CREDENTIALS", default=False),
         port=_number("SAGEMAKER_BIND_TO_PORT", environment.get("SAGEMAKER_BIND_TO_PORT") or "8080", 0),
+        api_method=read.choice("API_METHOD", "exec", ("exec", "invoke")),
+        server_port=read.number("USER_WEBSERVER_PORT", 4743, least=1),
+        start_seconds=read.number("START_AND_HEALTH_TIMEOUT_SECONDS", 300),
+        health_seconds=read.number("HEALTH_CHECK_CALL_TIMEOUT_SECONDS", 10, least=1),
         busy=read.choice("BUSY", "wait", ("wait", "refuse")),
         max_payload=_number("SAGEMAKER_MAX_PAYLOAD_IN_MB", environment.get("SAGEMAKER_MAX_PAYLOAD_IN_MB") or "6", 1)
         << 20,

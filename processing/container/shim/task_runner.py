@@ -59,8 +59,13 @@ class TaskRunner:
         self._should_stop = should_stop
         self._folders = TaskFolders(settings, program.user)
 
+    @property
+    def healthy(self) -> bool:
+        """Whether the program can do a task."""
+        return self._program.healthy
+
     def set_up(self) -> None:
-        """Make the writable folders, unpack the model and the ground truth, and store the result of that.
+        """Make the writable folders, unpack the model and the ground truth, start the program, and store a result.
 
         Raises:
             ShimError: an archive is missing or damaged, or a folder cannot be made.
@@ -71,6 +76,7 @@ class TaskRunner:
                 _make_writable(Path(folder))
             self._unpack("model", *self._settings.model)
             self._unpack("ground truth", *self._settings.ground_truth)
+            self._program.start()
         except ShimError as error:
             message = str(error)
             self._log.write("ERROR", message, internal=False)
@@ -79,7 +85,8 @@ class TaskRunner:
             self._store_setup(message)
 
     def tear_down(self) -> None:
-        """Empty the folders that the settings name."""
+        """End the program, and empty the folders that the settings name."""
+        self._program.close()
         for folder in self._settings.cleaned_folders:
             self._empty(Path(folder))
 
@@ -171,13 +178,16 @@ def _result(task: Task, end: ProgramEnd, uploaded: Uploaded) -> TaskResult:
         message = message or _join(uploaded.problems)
         phase = phase or "upload"
         code = code or 1
-    return TaskResult(task.pk, code, message, end.stderr, end.seconds, uploaded.outputs, uploaded.skipped, phase)
+    return TaskResult(
+        task.pk, code, message, end.stderr, end.seconds, end.invoked, uploaded.outputs, uploaded.skipped, phase
+    )
 
 
 def _failure(task: Task, end: Optional[ProgramEnd], phase: str, message: str) -> TaskResult:
     if end is None:
         return TaskResult(task.pk, 1, message, failed_phase=phase)
-    return TaskResult(task.pk, end.return_code or 1, message, end.stderr, end.seconds, failed_phase=phase)
+    code = end.return_code or 1
+    return TaskResult(task.pk, code, message, end.stderr, end.seconds, end.invoked, failed_phase=phase)
 
 
 def _make_writable(folder: Path) -> None:

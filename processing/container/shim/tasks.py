@@ -131,13 +131,14 @@ def _parse_json(text: Union[str, bytes]) -> Any:
 def _parse(value: Any, place: str) -> Task:
     start = place + "." if place else ""
     fields = _fields(value, place or "the task")
+    pk = _parse_pk(_required(fields, "pk", start), start + "pk")
     inputs = _required(fields, "inputs", start)
     if not isinstance(inputs, list):
         raise TaskError(start + "inputs", "must be a list, not %s" % _type_name(inputs))
     prefix = _key(_required(fields, "output_prefix", start), start + "output_prefix")
     timeout = fields.get("timeout")
     return Task(
-        _parse_pk(_required(fields, "pk", start), start + "pk"),
+        pk,
         _parse_inputs(inputs, start),
         _bucket(_required(fields, "output_bucket_name", start), start + "output_bucket_name"),
         prefix if prefix.endswith("/") else prefix + "/",

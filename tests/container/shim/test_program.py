@@ -53,7 +53,7 @@ def test_no_program_is_an_error() -> None:
         ("CMD_B64J", "%"),
         ("CMD_B64J", base64.b64encode(b"[1]").decode()),
         ("SIGNING_KEY_HEX", "secret"),
-        ("API_METHOD", "invoke"),
+        ("API_METHOD", "call"),
         ("LOG_FORMAT", "xml"),
     ],
 )

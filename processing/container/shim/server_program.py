@@ -1,0 +1,157 @@
+"""Long-lived program: a web server of the user's that stays up from task to task, by Grand Challenge's contract."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from typing import TYPE_CHECKING, Callable, List, Mapping, Optional, Sequence, Tuple
+
+from processing.container.runner import RunLimits, run_program
+from processing.container.shim.errors import ShimError
+from processing.container.shim.logs import Log, ProgramOutput
+from processing.container.shim.program import STOPPED, ProgramEnd, ShimProgram
+
+if TYPE_CHECKING:
+    from processing.container.shim.settings import Settings
+
+_HEALTH_PAUSE = 0.1
+"""The seconds between two calls of /health."""
+_TICK = 0.05
+"""The seconds between two looks for a stop or an end of the server during a task."""
+_LAST_LINES = 0.2
+"""The seconds after an answer during which lines of stderr still belong to its task."""
+_HEALTHY, _DONE = 200, 201
+
+
+class ServerProgram(ShimProgram):
+    """A web server with GET /health, which answers 200, and POST /invoke, which answers 201 after success.
+
+    It listens on 127.0.0.1. A server that exceeds the time of a task is unhealthy, and gets no further task.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        settings: Settings,
+        environment: Mapping[str, str],
+        log: Log,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        super().__init__(argv, settings, environment, log, should_stop)
+        self._closing = threading.Event()
+        self._ended = threading.Event()
+        self._end = ""
+        self._timed_out = False
+        self._output = ProgramOutput(log, None)
+        self._thread: Optional[threading.Thread] = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the server runs and has not exceeded the time of a task."""
+        return not self._timed_out and not self._ended.is_set()
+
+    def start(self) -> None:
+        """Start the server and wait until it is healthy.
+
+        Raises:
+            ShimError: the server cannot be started, ends, or is not healthy in time.
+        """
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + self._settings.start_seconds
+        while self._status("GET", "/health", self._settings.health_seconds) != _HEALTHY:
+            if self._ended.wait(_HEALTH_PAUSE):
+                raise ShimError("setup", "Could not start server: %s" % self._end)
+            if self._should_stop():
+                raise ShimError("setup", "The shim was stopped before the server was healthy")
+            if time.monotonic() > deadline:
+                seconds = self._settings.start_seconds
+                raise ShimError("setup", "Health check failed: no status 200 within %d seconds" % seconds)
+
+    def run(self, timeout: Optional[float] = None, task: Optional[str] = None) -> ProgramEnd:
+        """Have the server do a task.
+
+        Args:
+            timeout: the longest call in seconds; None for no limit.
+            task: the task's name, for the log.
+
+        Raises:
+            ShimError: the server has ended, or was too slow in an earlier task.
+        """
+        if not self.healthy:
+            raise ShimError("start", self._end or "The server exceeded the time of an earlier task")
+        self._output = output = ProgramOutput(self._log, task)
+        statuses: List[int] = []
+        answered = threading.Event()
+
+        def call() -> None:
+            # Without a time limit of its own: `_wait` has it, and knows a stop and an end of the server too.
+            statuses.append(self._status("POST", "/invoke", None))
+            answered.set()
+
+        started = time.monotonic()
+        threading.Thread(target=call, daemon=True).start()
+        message = self._wait(answered, None if timeout is None else started + timeout)
+        seconds = time.monotonic() - started
+        self._ended.wait(_LAST_LINES)
+        if not message and statuses == [0]:
+            message = self._end or "The server gave no answer to POST /invoke"
+        code = 0 if not message and statuses == [_DONE] else 1
+        if code and not message:
+            self._log.write("ERROR", "POST /invoke: status %d, not 201" % statuses[0], task)
+        return ProgramEnd(code, message, seconds, output.last_stderr_lines, invoked=True)
+
+    def close(self) -> None:
+        """Stop the server."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _wait(self, answered: threading.Event, deadline: Optional[float]) -> str:
+        """Wait for the answer; return the reason of an earlier end, or an empty text."""
+        while not answered.wait(_TICK):
+            if self._should_stop():
+                return "The shim was stopped"
+            if self._ended.is_set():
+                return self._end
+            if deadline is not None and time.monotonic() > deadline:
+                self._timed_out = True
+                return "Time limit exceeded"
+        return ""
+
+    def _serve(self) -> None:
+        """Run the server to its end. Runs in a thread of its own."""
+        try:
+            end = run_program(
+                self._program(),
+                self._on_stdout,
+                RunLimits(grace=self._settings.grace),
+                lambda: STOPPED if self._closing.is_set() or self._should_stop() else None,
+                emit_stderr=self._on_stderr,
+            )
+            self._end = "The server ended with exit code %d" % end.exit_code
+        except Exception as error:  # noqa: BLE001 - every failure to start has its text
+            self._end = self._start_problem(error)
+        finally:
+            self._ended.set()
+
+    def _on_stdout(self, messages: List[Tuple[int, str]]) -> None:
+        self._output.stdout(messages)
+
+    def _on_stderr(self, messages: List[Tuple[int, str]]) -> None:
+        self._output.stderr(messages)
+
+    def _status(self, method: str, path: str, timeout: Optional[float]) -> int:
+        """Return the status of an answer; 0 if there is none."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._settings.server_port, timeout=timeout)
+        try:
+            connection.request(method, path, headers={"Content-Length": "0"} if method == "POST" else {})
+            answer = connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException):
+            return 0
+        else:
+            return answer.status
+        finally:
+            connection.close()
