@@ -67,7 +67,7 @@ class ShimProgram:
 
     @property
     def healthy(self) -> bool:
-        """Whether the program can do a task."""
+        """True if the program can do a task."""
         return True
 
     def start(self) -> None:

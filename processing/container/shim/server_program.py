@@ -48,7 +48,7 @@ class ServerProgram(ShimProgram):
 
     @property
     def healthy(self) -> bool:
-        """Whether the server runs and has not exceeded the time of a task."""
+        """True while the server runs and has exceeded the time of no task."""
         return not self._timed_out and not self._ended.is_set()
 
     def start(self) -> None:

@@ -61,7 +61,7 @@ class TaskRunner:
 
     @property
     def healthy(self) -> bool:
-        """Whether the program can do a task."""
+        """True if the program can do a task."""
         return self._program.healthy
 
     def set_up(self) -> None:
