@@ -5,7 +5,9 @@ Modules that only a call needs are imported by the call: the import of a script 
 
 from __future__ import annotations
 
+import copy
 import functools
+import types
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from processing.exceptions import ConfigurationError, JobError
@@ -173,7 +175,11 @@ class RemoteFunction(Generic[P, T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as the function itself, with `local`: in a job, the function calls itself and others locally."""
-        function = self._function
+        function: Any = self._function
+        if isinstance(function, (classmethod, staticmethod)):
+            return type(function), (function.__func__,)
+        if isinstance(function, types.FunctionType):  # itself, as a member of a class has to be bound
+            return copy.copy, (function,), {"local": function}
         return functools.partial, (function,), (function, (), {}, {"local": function})
 
     def __repr__(self) -> str:

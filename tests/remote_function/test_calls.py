@@ -305,7 +305,15 @@ def test_remote_functions_call_each_other_locally(run: Any) -> None:
     def outer(x: int) -> Any:
         return inner(x) * 10 + inner.local(x)
 
+    class Steps:
+        first = run(lambda self, x: x + self.second(x) + self.third(x))
+        second = run(lambda _self, x: x)
+        third = run(classmethod(lambda _cls, x: x))
+        fourth = run(staticmethod(lambda x: x))
+
     assert run(run(outer))(1) == 22
+    length = run(len)
+    assert run(lambda: Steps().first(1) + Steps().fourth(1) + length("a"))() == 5
 
 
 def test_values_in_place_of_pickles(run: Any) -> None:
