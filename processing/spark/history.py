@@ -32,7 +32,7 @@ PORT = 15050
 
 _HOST = "127.0.0.1"
 _MAIN = "org.apache.spark.deploy.history.HistoryServer"
-_START_SECONDS = 60.0  # a JVM on a busy machine takes about 10
+_START_SECONDS = 120.0  # a JVM on a busy machine takes about 20
 _POLL_SECONDS = 0.25
 _STOP_SECONDS = 10.0
 _LOG_LINES = 5  # of a server that does not start, for the error
