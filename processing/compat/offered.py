@@ -198,7 +198,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "Session",
         "format_tags",
     ),
-    "sagemaker.spark": (),
+    "sagemaker.spark": ("PySparkProcessor", "SparkJarProcessor"),
     "sagemaker.spark.processing": (
         "NetworkConfig",
         "PipelineVariable",

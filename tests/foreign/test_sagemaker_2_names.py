@@ -37,7 +37,9 @@ print("RESULT" + json.dumps({name: getattr(sagemaker.config, name) for name in N
 NOT_SUPPORTED = {
     "ApiObject": "the base class of the models",
     "ExecutionVariables": "pipelines",
+    "FileType": "a helper of 2.x's Spark processors",
     "Join": "pipelines",
+    "SparkConfigUtils": "a helper of 2.x's Spark processors",
     "check_and_get_run_experiment_config": "sagemaker.experiments",
     "defaults": "constants of estimators",
     "resolve_class_attribute_from_config": "the config file is read when a job is run",
