@@ -15,7 +15,7 @@ from processing.processors.base import INPUT_DIRECTORY
 from processing.processors.framework_image import find_image_for, image_query
 from processing.request.s3_uri import S3Uri
 from processing.spark.configuration import configuration_body
-from processing.spark.submit_files import collect_files
+from processing.spark.submit_files import check_name, collect_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -207,6 +207,7 @@ class SparkProcessorBase(ScriptProcessor):
             return  # the error for a directory without an entry point names `entry_point`
         resolve_code(application, "submit_app")
         name = self._get_user_code_name(application)
+        check_name(name, "submit_app")
         if not name.lower().endswith(self._APPLICATIONS):
             kinds = " or ".join(self._APPLICATIONS)
             raise ConfigurationError(f"submit_app: must be a {kinds} file, as Spark goes by its name, not {name!r}")

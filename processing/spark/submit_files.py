@@ -66,7 +66,7 @@ def collect_files(parameter: str, values: Any, *, packages: bool) -> SubmitFiles
         source = resolve_source(value, field)
         assert isinstance(source, LocalSource)
         for member in _members_of(source, field, packages=packages):
-            _check_name(member.name, field)
+            check_name(member.name, field)
             other = members.setdefault(member.name, member)
             if other.path != member.path:
                 raise ConfigurationError(
@@ -85,11 +85,16 @@ def _uri_of(value: Any, field: str) -> str | None:
         uri = f"{_HADOOP_SCHEME}{location.bucket}/{location.key}"
     else:
         return None
-    _check_name(uri, field)
+    check_name(uri, field)
     return uri
 
 
-def _check_name(name: str, field: str) -> None:
+def check_name(name: str, field: str) -> None:
+    """Refuse a file name or a URI that the container cannot pass on.
+
+    Raises:
+        ConfigurationError: a shell or a list with commas would split it.
+    """
     found = _UNSAFE.search(name)
     if found is not None:
         raise ConfigurationError(

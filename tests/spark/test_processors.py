@@ -290,6 +290,7 @@ def test_a_missing_image_is_an_error_at_construction(session: Session, options: 
         ({"submit_app": None}, r"^submit_app: missing"),
         ({"submit_app": "app.R"}, r"^submit_app app\.R wasn't found"),
         ({"submit_app": "one.txt"}, r"^submit_app: must be a \.py or \.jar file.*'one\.txt'"),
+        ({"submit_app": "s3://code/a b.py"}, r"^submit_app: 'a b\.py' contains ' '"),
         ({"submit_jars": "one.jar"}, r"^submit_jars: must be a list"),
         ({"submit_jars": ["one.jar", "two.jar"]}, r"^submit_jars\[1\]: 'two\.jar' does not exist"),
         ({"submit_jars": ["hdfs://x/y.jar"]}, r"^submit_jars\[0\]: .*scheme hdfs is not recognized"),
