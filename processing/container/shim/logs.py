@@ -98,7 +98,7 @@ class ProgramOutput:
 
     @property
     def last_stderr_lines(self) -> List[str]:
-        """The last lines of stderr, each cut to its end."""
+        """The last lines of stderr, each cut to its end and with a newline, as in results of sagemaker-shim."""
         return list(self._last)
 
     def stdout(self, messages: List[Tuple[int, str]]) -> None:
@@ -108,7 +108,7 @@ class ProgramOutput:
     def stderr(self, messages: List[Tuple[int, str]]) -> None:
         """Write messages of stderr, each with its time."""
         lines = [message for _, message in messages]
-        self._last.extend(line[-KEPT_CHARACTERS:] for line in lines)
+        self._last.extend(line[-KEPT_CHARACTERS:] + "\n" for line in lines)
         self._log.program_lines("stderr", lines, self._task)
 
 

@@ -64,7 +64,7 @@ def test_inputs_come_and_outputs_go(shim: Any) -> None:
 def test_output_that_is_not_utf_8_leaves_a_result(shim: Any) -> None:
     """Bytes that are not UTF-8 do not end a task."""
     assert shim.invoke("import os; os.write(1, b'\\xff\\n'); os.write(2, b'a\\xfe\\n')") == 0
-    assert shim.result()["user_process_last_stderr_lines"] == ["a\ufffd"]
+    assert shim.result()["user_process_last_stderr_lines"] == ["a\ufffd\n"]
 
 
 def test_a_missing_input_leaves_a_result(shim: Any) -> None:
@@ -158,8 +158,8 @@ for number in range(200 if name == "a" else 1): print(name, number, file=sys.std
     shim.put("a", b"a")
     shim.put("b", b"b")
     assert shim.invoke(source, *(shim.task(each, inputs={"name": each}) for each in "ab")) == 0
-    assert shim.result("a")["user_process_last_stderr_lines"] == [f"a {number}" for number in range(100, 200)]
-    assert shim.result("b")["user_process_last_stderr_lines"] == ["b 0"]
+    assert shim.result("a")["user_process_last_stderr_lines"] == [f"a {number}\n" for number in range(100, 200)]
+    assert shim.result("b")["user_process_last_stderr_lines"] == ["b 0\n"]
 
 
 def test_tasks_after_a_failure_leave_results(shim: Any) -> None:
@@ -204,7 +204,7 @@ def test_memory_of_the_program_alone_is_limited(shim: Any, monkeypatch: pytest.M
     """A program above the limit of memory fails, and the shim has no limit."""
     monkeypatch.setenv("PROCESSING_SHIM_MAX_MEMORY_MB", "200")
     assert shim.invoke("bytearray(400 << 20)") == 1
-    assert shim.result()["user_process_last_stderr_lines"][-1] == "MemoryError"
+    assert shim.result()["user_process_last_stderr_lines"][-1] == "MemoryError\n"
     assert shim.invoke("import resource; assert resource.getrlimit(resource.RLIMIT_DATA)[0] == 200 << 20") == 0
 
 

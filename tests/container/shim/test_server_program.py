@@ -59,8 +59,8 @@ def test_one_server_does_all_tasks(shim: Any) -> None:
     assert (good["return_code"], bad["return_code"]) == (0, 1)
     assert good["exec_duration"] is None
     assert good["invoke_duration"].startswith("PT")
-    assert good["user_process_last_stderr_lines"] == ["does good"]
-    assert bad["user_process_last_stderr_lines"] == ["does bad"]
+    assert good["user_process_last_stderr_lines"] == ["does good\n"]
+    assert bad["user_process_last_stderr_lines"] == ["does bad\n"]
 
 
 @pytest.mark.parametrize(
