@@ -10,7 +10,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,8 +23,6 @@ from processing.container.shim.tasks import parse_task
 from processing.local.transports.server import Server
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from processing import LocalSession
 
 COPY = """
@@ -212,9 +212,12 @@ def test_memory_of_the_program_alone_is_limited(shim: Any, monkeypatch: pytest.M
 def test_the_program_has_the_user_of_the_image(shim: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The program runs as the user that the variable names, who can write to the output folder."""
     monkeypatch.setenv("PROCESSING_SHIM_USER", "65534:65533")
-    for folder in (shim.folder, *shim.folder.parents[:2]):
-        folder.chmod(0o755)
-    done = main(["invoke", "-t", json.dumps(shim.task()), "--", "/bin/sh", "-c", "id > $OUT/x"], shim.store)
+    # Other users cannot enter the folders of pytest.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        monkeypatch.setenv("OUT", f"{folder}/output")
+        monkeypatch.setenv("PROCESSING_SHIM_OUTPUT_PATH", f"{folder}/output")
+        done = main(["invoke", "-t", json.dumps(shim.task()), "--", "/bin/sh", "-c", "id > $OUT/x"], shim.store)
     assert done == 0
     assert b"uid=65534" in shim.body("out/one/x")
     assert b"gid=65533" in shim.body("out/one/x")
