@@ -29,6 +29,9 @@ FORMAT_VARIABLE: Final = "PROCESSING_REMOTE_FORMAT"
 MAP_FORMAT: Final = "map"
 """The value of that variable for a job of many calls, whose results are in segments."""
 
+ITEMS_FORMAT: Final = "items-"
+"""The beginning of that variable's value for a generator function, whose items are in segments."""
+
 BUNDLE_FILE: Final = "bundle.zip"
 CALL_FILE: Final = "call.bin"
 

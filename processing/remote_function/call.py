@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import re
 import sys
@@ -37,6 +38,8 @@ CALL_PROGRAM: Final = "call"
 """The module of `_processing_remote` that runs one call."""
 LAUNCH_PROGRAM: Final = "launch"
 """The module that runs one call in several processes."""
+GENERATOR_PROGRAM: Final = "generator"
+"""The module that runs one call of a generator function, and sends each item at once."""
 
 
 _NAME_OF: Final = {
@@ -89,7 +92,14 @@ class RemoteCall:
         if settings.use_torchrun or settings.use_mpirun:
             program, kind = LAUNCH_PROGRAM, "torchrun" if settings.use_torchrun else "mpirun"
             manifest["launcher"] = {"kind": kind, "processes": settings.nproc_per_node}
+        elif inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            program = GENERATOR_PROGRAM
         return cls(function_name(function), settings, packed, program, manifest, checkpoints)
+
+    @property
+    def has_items(self) -> bool:
+        """Whether the function is a generator function, whose items come while the job runs."""
+        return self.program == GENERATOR_PROGRAM
 
     def start(self) -> ProcessingJob:
         """Start the job, and return it at once.
@@ -161,7 +171,7 @@ class RemoteCall:
         """Return the complete settings and the session. Refuse several instances for a call that needs one."""
         settings, session = complete_settings(self.settings, offline=offline)
         count = settings.instance_count or 1
-        if count > 1 and self.program == CALL_PROGRAM:
+        if count > 1 and self.program in {CALL_PROGRAM, GENERATOR_PROGRAM}:
             raise ConfigurationError(
                 f"instance_count: a call runs on one instance, not on {count}; use map for many calls, or "
                 "use_torchrun for a distributed program"

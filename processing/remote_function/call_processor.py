@@ -13,6 +13,7 @@ from processing.remote_function.bundle import (
     BUNDLE_FILE,
     CALL_FILE,
     FORMAT_VARIABLE,
+    ITEMS_FORMAT,
     LOADER,
     MAP_FORMAT,
     job_bundle,
@@ -85,8 +86,7 @@ class CallProcessor(Processor):
             extra=settings.extra,
         )
         self._variables = dict(settings.environment_variables or {})
-        is_one_call = content.manifest["program"] in _ONE_CALL
-        self._format = (settings.result_format or "pickle") if is_one_call else MAP_FORMAT
+        self._format = _format_of(content.manifest["program"], settings.result_format or "pickle")
         self._root = settings.s3_root_uri
         self._kms_key = settings.s3_kms_key
         self._content = content
@@ -136,7 +136,7 @@ class CallProcessor(Processor):
         """Return the outputs for the result and for the exception.
 
         AWS does not say whether it uploads the outputs of a failed job at its end, so exceptions leave at once. So do
-        the results of a map, of which a job has many.
+        the results of a map and the items of a generator, of which a job has many.
         """
         mode = "EndOfJob" if self._content.manifest["program"] in _ONE_CALL else "Continuous"
         outputs: list[ProcessingOutput | str] = [
@@ -157,6 +157,13 @@ class CallProcessor(Processor):
 
     def _session_prefix(self) -> S3Uri:
         return super()._session_prefix() if self._root is None else storage_root(self.sagemaker_session, self._root)
+
+
+def _format_of(program: str, form: str) -> str:
+    """Return the value of the variable with the form of the result."""
+    if program == "generator":
+        return ITEMS_FORMAT + form
+    return form if program in _ONE_CALL else MAP_FORMAT
 
 
 def split_variables(variables: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:

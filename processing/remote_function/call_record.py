@@ -12,7 +12,7 @@ import attrs
 
 from processing.container.remote.boot import MANIFEST_DIGEST
 from processing.exceptions import DeserializationError
-from processing.remote_function.bundle import BOOT_DIGEST, FORMAT_VARIABLE
+from processing.remote_function.bundle import BOOT_DIGEST, FORMAT_VARIABLE, ITEMS_FORMAT
 from processing.request.s3_uri import S3Uri
 
 if TYPE_CHECKING:
@@ -35,13 +35,15 @@ class CallRecord:
         places: the S3 locations of the bundle, the call file, the result and the exception, by the names of the job's
             inputs and outputs.
         manifest_digest: the SHA-256 of the manifest, the first line of the call file.
-        result_format: the form of the result: `pickle`, `json` or `arrow`.
+        result_format: the form of the result, or of each item: `pickle`, `json` or `arrow`.
+        has_items: whether the function is a generator function, whose items are in segments.
     """
 
     job_name: str
     places: Mapping[str, S3Uri]
     manifest_digest: str
     result_format: str
+    has_items: bool
 
     @classmethod
     def of(cls, description: Mapping[str, Any], root: S3Uri | None = None) -> CallRecord:
@@ -76,7 +78,9 @@ class CallRecord:
                     f"processing job {name}: its {place} is {places[place]}, which is not below {root}; if you trust "
                     "that place, give it as s3_root_uri"
                 )
-        return cls(name, places, environment[MANIFEST_DIGEST], environment.get(FORMAT_VARIABLE, "pickle"))
+        form = environment.get(FORMAT_VARIABLE, "pickle")
+        has_items = form.startswith(ITEMS_FORMAT)
+        return cls(name, places, environment[MANIFEST_DIGEST], form.removeprefix(ITEMS_FORMAT), has_items)
 
 
 @attrs.frozen

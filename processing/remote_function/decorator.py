@@ -50,6 +50,9 @@ class RemoteFunction(Generic[P, T]):
 
         Ctrl-C detaches: the job goes on, and the text of the KeyboardInterrupt shows how to get the result.
 
+        A generator function returns at once, with an iterator over its items, which come while the job runs. Log lines
+        are not shown then. An exception of the function is raised after the items before it.
+
         Raises:
             ConfigurationError: an argument or a setting cannot work; nothing was uploaded or started.
             DeserializationError: the stored result is not that of the job, or cannot be loaded.
@@ -62,6 +65,10 @@ class RemoteFunction(Generic[P, T]):
         from processing.remote_function.results import result_of
 
         call = self._call(args, kwargs)
+        if call.has_items:
+            from processing.remote_function.item_futures import start_items
+
+            return start_items(call)  # type: ignore[return-value]  # the function returns an iterator, too
         job, retries = call.start(), 0
         while True:
             try:
@@ -78,10 +85,10 @@ class RemoteFunction(Generic[P, T]):
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> RemoteFuture[T]:
         """Start a job that runs the function, and return its future. Log lines are not shown."""
-        from processing.remote_function.futures import RemoteFuture
+        from processing.remote_function.item_futures import future_of
 
         call = self._call(args, kwargs)
-        future: RemoteFuture[T] = RemoteFuture(call)
+        future: RemoteFuture[T] = future_of(call)
         future.started(call.start())
         return future
 

@@ -13,12 +13,13 @@ from processing._validation import integer, require
 from processing.exceptions import ConfigurationError
 from processing.remote_function.call import RemoteCall
 from processing.remote_function.decorator import plain_function
-from processing.remote_function.futures import RemoteFuture
+from processing.remote_function.item_futures import future_of
 from processing.remote_function.settings import RemoteSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from processing.remote_function.futures import RemoteFuture
     from processing.remote_function.settings import RemoteOptions
 
 P = ParamSpec("P")
@@ -68,7 +69,7 @@ class RemoteExecutor(Executor):
         if not callable(function):
             raise ConfigurationError(f"fn: must be a function, not {type(fn).__name__}")
         call = RemoteCall.of(function, self._settings, args, kwargs)
-        future: RemoteFuture[T] = RemoteFuture(call)
+        future: RemoteFuture[T] = future_of(call)
         with self._lock:
             if self._closed:
                 raise RuntimeError("cannot submit a call after shutdown")

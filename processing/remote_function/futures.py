@@ -14,7 +14,7 @@ from processing.forks import ForkSafeLock
 from processing.remote_function.results import result_of
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
 
     from processing.job.job import ProcessingJob
     from processing.remote_function.call import RemoteCall
@@ -89,6 +89,23 @@ class RemoteFuture(Future[T]):
         result: T = value
         return result
 
+    def items(self) -> Iterator[Any]:
+        """Yield the items of a generator function while its job runs; those of another function's result at its end.
+
+        An exception of the function is raised after the items before it. Each call of this method begins with the first
+        item. Without the permission to read logs, all items come at the end.
+
+        Raises:
+            concurrent.futures.CancelledError: the future was cancelled.
+            DeserializationError: stored bytes are not those of the job, or cannot be loaded.
+            RemoteFunctionError: the job has neither a result nor an exception.
+            RuntimeEnvironmentError: the job's environment could not run the function.
+            TypeError: the result of another function has no items.
+            processing.ServiceError: S3 could not be read.
+        """
+        result: Any = self.result()
+        yield from result
+
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the job's end, and return the exception of the function; None if it has a result.
 
@@ -146,11 +163,11 @@ class RemoteFuture(Future[T]):
         retries = 0
         try:
             while True:
-                error = await _end_of(job)
-                if self._call is None or error is None or not self._call.may_retry(error, retries):
+                error = await self._end_of(job)
+                call = self._call
+                if call is None or error is None or not self._may_retry(call, error, retries):
                     break
                 retries += 1
-                call = self._call
                 job = await in_thread(lambda: call.restart(error))  # noqa: B023 - it is awaited here
                 with self._changes:
                     self._job = job
@@ -176,10 +193,26 @@ class RemoteFuture(Future[T]):
             if self._loaded is None:
                 assert self._job is not None
                 try:
-                    self._loaded = result_of(self._job, self._root), None
+                    self._loaded = self._read(self._job), None
                 except BaseException as error:  # noqa: BLE001 - the function may have raised anything
                     self._loaded = None, error
             return self._loaded
+
+    def _read(self, job: ProcessingJob) -> Any:
+        """Return the result of a job that has ended, or raise its error."""
+        return result_of(job, self._root)
+
+    def _may_retry(self, call: RemoteCall, error: JobError, retries: int) -> bool:
+        """Return whether the call may be started again after the error of its job."""
+        return call.may_retry(error, retries)
+
+    async def _end_of(self, job: ProcessingJob) -> JobError | None:
+        """Wait for a job's end, and return its error; None if it has completed."""
+        try:
+            await job.wait_async(logs=False)
+        except JobError as error:
+            return error
+        return None
 
 
 def _stop(job: ProcessingJob) -> None:
@@ -187,15 +220,6 @@ def _stop(job: ProcessingJob) -> None:
         job.stop()
     except Exception as error:  # noqa: BLE001 - nobody waits for this thread
         logger.warning("processing job %s could not be stopped: %s", job.job_name, error)
-
-
-async def _end_of(job: ProcessingJob) -> JobError | None:
-    """Wait for a job's end, and return its error; None if it has completed."""
-    try:
-        await job.wait_async(logs=False)
-    except JobError as error:
-        return error
-    return None
 
 
 _lock = ForkSafeLock()

@@ -15,6 +15,7 @@ from processing.remote_function.bundle import MAP_FORMAT
 from processing.remote_function.call_record import CallRecord, storage_root
 from processing.remote_function.config_keys import configured_values
 from processing.remote_function.futures import RemoteFuture
+from processing.remote_function.item_futures import ItemsFuture
 from processing.session.prompt import prompt_session
 
 if TYPE_CHECKING:
@@ -88,14 +89,15 @@ def _future(session: Session, root: S3Uri, job_name: str, description: Mapping[s
     from processing.job.outcome import Outcome
     from processing.job.watch_state import WatchState
 
-    if CallRecord.of(description, root).result_format == MAP_FORMAT:
+    record = CallRecord.of(description, root)
+    if record.result_format == MAP_FORMAT:
         raise DeserializationError(
             f"processing job {job_name}: it is the job of many calls; a map with the same `name` takes its results"
         )
     job = ProcessingJob.described(session, job_name, description)
     if description["ProcessingJobStatus"] in TERMINAL:
         job.watch_state = WatchState(description.get("CreationTime"), outcome=Outcome.of(description))
-    future: RemoteFuture[Any] = RemoteFuture(root=root)
+    future: RemoteFuture[Any] = ItemsFuture(root=root) if record.has_items else RemoteFuture(root=root)
     future.started(job)
     return future
 

@@ -31,7 +31,7 @@ def replay(job: ProcessingJob, root: S3Uri | None) -> Any:
     """
     record = CallRecord.of(job.describe(), root)
     manifest, packed = _verified(job, record)
-    if manifest["program"] not in {"call", "launch"}:
+    if manifest["program"] not in {"call", "generator", "launch"}:
         raise ConfigurationError(f"replay: job {job.job_name} ran a map, of which each call can be made locally")
     name = f"the call of job {job.job_name}"
     if manifest["values"]:

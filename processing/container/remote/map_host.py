@@ -13,12 +13,12 @@ import signal
 import sys
 import tempfile
 import traceback
-from typing import Any, Callable, Dict, NamedTuple, Tuple, Union
+from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple, Union
 
 from . import call, packing, values
 from .calls import CallsReader
 from .segments import SegmentWriter, token
-from .worker import ERROR, VALUE, Buffers, Executed, Program
+from .worker import ERROR, VALUE, Executed, Program
 from .workers import Limits, Outcome, Workers
 
 _LONGEST_SUMMARY = 1000
@@ -41,7 +41,7 @@ def main(places: Any, manifest: Dict[str, Any], _folder: str) -> None:
         reader, limits = CallsReader(places.call, manifest["start"]), Limits(**manifest["map"])
         share = _Share(reader, writer, limits, folder, Forms(manifest["format"], manifest["values"]))
         code = share.run(number, count)
-    _write_message(places.message, token(writer.close()) + "\n")
+    write_token(places.message, writer.close())
     sys.exit(code)
 
 
@@ -133,7 +133,7 @@ def outcome_of(name: str, load: Callable[[], Tuple[Any, Any, Any]], form: str, r
         return Executed(ERROR, packed_error(error, stage), not stage and isinstance(error, retry_on))
 
 
-def packed(value: Any, form: str) -> Buffers:
+def packed(value: Any, form: str) -> Sequence[memoryview]:
     """Return a packed value in a form: `pickle`, `json` or `arrow`."""
     return packing.pack(value).chunks if form == "pickle" else values.encode(value, form, "result")
 
@@ -156,11 +156,11 @@ def emit(line: str) -> None:
         os.write(1, line.encode("utf-8", "backslashreplace") + b"\n")
 
 
-def _write_message(path: str, text: str) -> None:
-    """Write the exit message of this host."""
+def write_token(path: str, digest: str) -> None:
+    """Write the exit message of this host: the word for the digest of its last segment."""
     os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - as above
     with open(path, "w", encoding="ascii") as file:  # noqa: PTH123 - as above
-        file.write(text)
+        file.write(token(digest) + "\n")
 
 
 def read_hosts(path: str) -> Tuple[str, int, int]:
