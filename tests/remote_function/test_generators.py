@@ -124,6 +124,25 @@ def gated(start: Path, mark: Path) -> Iterator[int]:
     yield 1
 
 
+def test_a_job_that_dies_keeps_its_items(local_session: LocalSession) -> None:
+    """The items before the death of the process arrive, and then an error with its exit code."""
+
+    def dies(mark: Path) -> Iterator[int]:
+        import os
+
+        yield 1
+        wait_for(mark)
+        os._exit(7)
+
+    mark = local_session.home / "go"
+    items = remote(dies, instance_type="local", sagemaker_session=local_session)(mark)
+    assert next(items) == 1
+    mark.touch()
+    with pytest.raises(RemoteFunctionError, match="exit code: 7") as caught:
+        next(items)
+    assert caught.value.exit_code == 7
+
+
 class Trap:
     """A value that leaves a mark when it is loaded."""
 

@@ -55,10 +55,10 @@ class Service:
         client.put_object(Bucket=place.bucket, Key=place.key, Body=packed.to_bytes())
         return life(json.dumps({"slot": "result", "sha256": packed.sha256, "size": packed.size}))
 
-    def function(self, **options: Any) -> Any:
+    def function(self, function: Callable[..., Any] = lambda: None, **options: Any) -> Any:
         """A remote function on the simulated AWS."""
         given = {"instance_type": "ml.m5.large", "image_uri": "mine:1", "role": ROLE, **options}
-        return remote(lambda: None, sagemaker_session=self.session, **given)
+        return remote(function, sagemaker_session=self.session, **given)
 
 
 @pytest.fixture
@@ -124,6 +124,15 @@ def test_failures_of_the_platform_start_the_job_again(reason: str) -> None:
     service = Service([failed(reason)])
     assert isinstance(service.function(max_retry_attempts=0).submit().exception(), RemoteFunctionError)
     assert service.created == 1
+
+
+def test_a_generator_without_an_item_is_started_again() -> None:
+    """A generator function is started again like any other, since no item of it has come."""
+    service = Service([failed("CapacityError: no instance")])
+    items = service.function(lambda: (yield 1))()
+    with pytest.raises(RemoteFunctionError, match="no instance"):
+        next(items)
+    assert service.created == 2
 
 
 def test_failures_of_the_function_do_not_start_the_job_again() -> None:
