@@ -348,8 +348,11 @@ def _with_v2_positions(options: CodeOptions) -> CodeOptions:
     In that order a `git_config` has the place of `requirements`, and the ARN of a CodeArtifact repository the place of
     `entry_point`.
     """
-    if isinstance(options.requirements, dict) and "repo" in options.requirements and options.git_config is None:
-        options = options._replace(git_config=options.requirements, requirements=None)
+    from processing.processors.git_source import GIT_KEYS
+
+    given: Any = options.requirements
+    if isinstance(given, dict) and not GIT_KEYS.isdisjoint(given) and options.git_config is None:
+        options = options._replace(git_config=given, requirements=None)
     entry_point = options.entry_point
     if isinstance(entry_point, str) and entry_point.startswith("arn:") and options.codeartifact_repo_arn is None:
         options = options._replace(codeartifact_repo_arn=entry_point, entry_point=None)

@@ -8,7 +8,7 @@ import re
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from processing.exceptions import ConfigurationError, StagingError
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 _KEYS = frozenset({"repo", "branch", "commit"})
 _CREDENTIAL_KEYS = frozenset({"2FA_enabled", "username", "password", "token"})
+
+GIT_KEYS: Final = _KEYS | _CREDENTIAL_KEYS
+"""The keys of a `git_config` of `sagemaker` 2.x."""
+
 # Git hooks and `git rebase --exec` set these variables for the user's own repository. They would redirect the clone.
 _REPOSITORY_VARIABLES = (
     "GIT_DIR",
