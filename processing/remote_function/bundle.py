@@ -121,12 +121,14 @@ class CallContent:
         manifest: the members of the manifest beside the digests and the variables.
         members: the caller's files in the bundle.
         checkpoints: the S3 prefix of the function's checkpoints; None if it has none.
+        spark_events: the S3 prefix for Spark's events; None without Spark or without their upload.
     """
 
     packed: Bundle
     manifest: Mapping[str, Any]
     members: tuple[Member, ...] = ()
     checkpoints: str | None = None
+    spark_events: str | None = None
 
 
 def members_of(files: Mapping[str, Path | bytes]) -> tuple[Member, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing import default_sessions
-from processing.exceptions import CapacityError, ConfigurationError
+from processing.exceptions import CapacityError, ConfigurationError, EngineError
 from processing.remote_function.bundle import CallContent, members_of
 from processing.remote_function.call_processor import CallProcessor
 from processing.remote_function.checkpoint_location import checkpoints_among
@@ -92,6 +92,11 @@ class RemoteCall:
         if settings.use_torchrun or settings.use_mpirun:
             program, kind = LAUNCH_PROGRAM, "torchrun" if settings.use_torchrun else "mpirun"
             manifest["launcher"] = {"kind": kind, "processes": settings.nproc_per_node}
+        elif settings.spark_config is not None:
+            from processing.remote_function.spark_call import spark_launcher
+
+            program = LAUNCH_PROGRAM
+            manifest["launcher"] = spark_launcher(settings.spark_config)
         elif inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             program = GENERATOR_PROGRAM
         return cls(function_name(function), settings, packed, program, manifest, checkpoints)
@@ -117,6 +122,9 @@ class RemoteCall:
             settings = settings.evolve({"role": session.config.get("SageMaker.ProcessingJob.RoleArn")})
             settings = settings if settings.role else settings.evolve({"role": get_execution_role(session)})
         processor = self._processor(settings, session)
+        problem = self._engine_problem(session)
+        if problem is not None:
+            raise EngineError(problem)
         with _named_as_given(settings):
             job = processor.run(
                 outputs=processor.own_outputs(),
@@ -165,7 +173,17 @@ class RemoteCall:
         settings, session = self._complete(offline=True)
         processor = self._processor(settings, session)
         plan = processor.plan(outputs=processor.own_outputs(), arguments=processor.places, job_name=settings.job_name)
-        return attrs.evolve(plan, problems=tuple(_as_given(problem, settings) for problem in plan.problems))
+        problems = [_as_given(problem, settings) for problem in plan.problems]
+        missing = self._engine_problem(session)
+        return attrs.evolve(plan, problems=(*problems, *(() if missing is None else (missing,))))
+
+    def _engine_problem(self, session: Session) -> str | None:
+        """Return why the embedded engine cannot run the call; None if it can, and for AWS."""
+        if self.settings.spark_config is None:
+            return None
+        from processing.spark.base import engine_problem
+
+        return engine_problem(session)
 
     def _complete(self, *, offline: bool = False) -> tuple[RemoteSettings, Session]:
         """Return the complete settings and the session. Refuse several instances for a call that needs one."""
@@ -200,7 +218,13 @@ class RemoteCall:
         members = members_of(environment.files)
         if settings.include_local_workdir:
             members += tuple(workspace_members(settings.custom_file_filter))
-        content = CallContent(self.packed, manifest, members, self.checkpoints)
+        spark_events = None
+        if settings.spark_config is not None:
+            from processing.remote_function.spark_call import spark_members
+
+            members += spark_members(settings.spark_config)
+            spark_events = settings.spark_config.spark_event_logs_uri
+        content = CallContent(self.packed, manifest, members, self.checkpoints, spark_events)
         return CallProcessor(settings, session, settings.job_name_prefix or self.name, content)
 
 
@@ -249,6 +273,11 @@ def complete_settings(settings: RemoteSettings, *, offline: bool = False) -> tup
     session = prompt_session(default_sessions.resolve_session(given, settings.instance_type))
     if session.is_local:
         return settings, session
+    if settings.image_uri is None and settings.spark_config is not None:
+        raise ConfigurationError(
+            "image_uri: missing; spark_config needs an image with Spark and the Python of the caller. "
+            "processing.images.image_uri('spark', ...) returns AWS's"
+        )
     if settings.image_uri is None:
         return settings.evolve({"image_uri": default_image(session, settings, sys.version_info[:2])}), session
     check_image(settings.image_uri, None if settings.by_reference else sys.version_info[:2])

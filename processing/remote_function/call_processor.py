@@ -146,6 +146,11 @@ class CallProcessor(Processor):
         if self._content.checkpoints is not None:
             place = f"{_OUTPUTS}/checkpoints"
             outputs.append(ProcessingOutput(place, self._content.checkpoints, "remote-checkpoints", "Continuous"))
+        if self._content.spark_events is not None:
+            from processing.spark.base import EVENTS_DIRECTORY
+
+            events = self._content.spark_events
+            outputs.append(ProcessingOutput(EVENTS_DIRECTORY, events, "remote-spark-events", "Continuous"))
         return outputs
 
     def _spill_command(

@@ -29,6 +29,7 @@ from processing._validation import (
 from processing.exceptions import ConfigurationError
 from processing.models import NetworkConfig
 from processing.remote_function.config_keys import TAGS, configured_values
+from processing.remote_function.spark_config import SparkConfig
 
 if TYPE_CHECKING:
     from processing.config.values import Config
@@ -133,6 +134,7 @@ _KINDS: Final = {
     "if_exists": one_of("fail", "attach", "suffix"),
     "by_reference": FLAG,
     "result_format": one_of(*RESULT_FORMATS),
+    "spark_config": instance_of(SparkConfig, name="a processing.remote_function.SparkConfig"),
 }
 
 # Parameters of training jobs that processing jobs do not have, with the alternative.
@@ -175,7 +177,8 @@ class RemoteSettings:
         volume_kms_key: the KMS key of the instances' storage.
         volume_size: the storage of each instance in GB, 30 by default.
         encrypt_inter_container_traffic: True to encrypt the traffic between instances.
-        spark_config: the configuration of a Spark job.
+        spark_config: the configuration of Spark, which runs the function as its application. It needs an `image_uri`
+            with Spark.
         use_spot_instances: not available for processing jobs.
         max_wait_time_in_seconds: not available for processing jobs.
         disable_output_compression: not available for processing jobs, whose results are never compressed.
@@ -242,11 +245,6 @@ class RemoteSettings:
         for name, reason in _TRAINING_ONLY.items():
             if getattr(self, name):  # the defaults of @remote in sagemaker are 0, False and None
                 raise ConfigurationError(f"{name}: {reason}")
-        if self.spark_config is not None:
-            raise ConfigurationError(
-                "spark_config: this version runs no functions on Spark; run a script with "
-                "processing.spark.PySparkProcessor, or start Spark in the function, in an image that has it"
-            )
         for name, *others in _EXCLUSIVE:
             given = [other for other in others if getattr(self, other)]
             if getattr(self, name) and given:
@@ -288,6 +286,8 @@ class RemoteSettings:
 _EXCLUSIVE: Final = (
     ("pre_execution_commands", "pre_execution_script"),
     ("use_torchrun", "use_mpirun"),
+    # Spark runs in the image's own Python.
+    ("spark_config", "use_torchrun", "use_mpirun", "dependencies", "job_conda_env"),
     ("instance_preferences", "instance_type"),
     ("network_config", "subnets", "security_group_ids", "encrypt_inter_container_traffic"),
 )

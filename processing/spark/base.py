@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from processing.staging.progress import Progress
 
 _COMMAND = "smspark-submit"
-_EVENTS_DIRECTORY = "/opt/ml/processing/spark-events/"
+EVENTS_DIRECTORY = "/opt/ml/processing/spark-events/"
+"""The directory in the container that Spark's event logs leave from."""
 _CONFIGURATION = "conf"
 _CONFIGURATION_FILE = "configuration.json"
 _CLASS = re.compile(r"[^\W\d][\w$]*(\.[^\W\d][\w$]*)*")
@@ -165,13 +166,8 @@ class SparkProcessorBase(ScriptProcessor):
 
     def _engine_problem(self) -> str | None:
         """Return why the embedded engine cannot run a Spark application; None if it can, and for AWS."""
-        session = self.sagemaker_session
-        if not session.is_local or session.engine.settings.runs_images:
-            return None
-        return (
-            f"the embedded engine has no {_COMMAND}, which starts Spark in AWS's images: let the image itself run with "
-            'LocalSession(sandbox="container"), or run the job on AWS; request() and plan() show it without Spark'
-        )
+        problem = engine_problem(self.sagemaker_session)
+        return None if problem is None else f"{problem}; request() and plan() show it without Spark"
 
     def _call_hooks(
         self, hooks: HookArguments, options: CodeOptions
@@ -234,9 +230,9 @@ class SparkProcessorBase(ScriptProcessor):
         logs = kwargs.get("spark_event_logs_s3_uri")
         if logs is not None:
             self._spark_event_logs_s3_uri = str(S3Uri.checked(logs, "spark_event_logs_s3_uri"))
-            self.command += ["--local-spark-event-logs-dir", _EVENTS_DIRECTORY]
+            self.command += ["--local-spark-event-logs-dir", EVENTS_DIRECTORY]
             extended_outputs.append(
-                ProcessingOutput(_EVENTS_DIRECTORY, self._spark_event_logs_s3_uri, s3_upload_mode="Continuous")
+                ProcessingOutput(EVENTS_DIRECTORY, self._spark_event_logs_s3_uri, s3_upload_mode="Continuous")
             )
         if kwargs.get("configuration"):
             extended.append(self._stage_configuration(kwargs["configuration"], kms_key))
@@ -323,6 +319,16 @@ class SparkProcessorBase(ScriptProcessor):
         return ScriptProcessor.get_run_args(
             self, code=application, inputs=inputs, outputs=outputs, arguments=hooks.arguments
         )
+
+
+def engine_problem(session: Any) -> str | None:
+    """Return why the embedded engine of a session cannot run Spark; None if it can, and for AWS."""
+    if not session.is_local or session.engine.settings.runs_images:
+        return None
+    return (
+        f"the embedded engine has no {_COMMAND}, which starts Spark in AWS's images: let the image itself run with "
+        'LocalSession(sandbox="container"), or run the job on AWS'
+    )
 
 
 def checked_class(submit_class: Any) -> str:

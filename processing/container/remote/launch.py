@@ -1,33 +1,42 @@
-"""The program of a distributed call: starts the function in several processes with `torchrun` or `mpirun`.
+"""The program of a distributed call: starts the function with `torchrun`, `mpirun` or `smspark-submit`.
 
-Each process loads the verified call and runs it. The result is that of rank 0.
+The first two start several processes. Each loads the verified call and runs it, and the result is that of rank 0. Spark
+runs one process, its application, on one host.
 """
 
-# ruff: noqa: PTH123, PTH207
+# ruff: noqa: PTH103, PTH113, PTH118, PTH123, PTH207
 
 from __future__ import annotations
 
 import glob
 import json
 import os
+import shutil
 import subprocess
 import sys
 from typing import Any, Dict, List
 
 PORT = 7777
 """The port at which the processes of torchrun find each other, as in sagemaker."""
+SPARK_FILES = "spark"
+"""The folder in the bundle with the caller's files for Spark: one folder for each option, and `conf`."""
+SPARK_CONFIGURATION = "configuration.json"
+_SPARK_CONFIGURATION_FOLDER = "/opt/ml/processing/input/conf"
+"""The folder in which AWS's images look for the configuration."""
 _RANK = "import sys; sys.path[0] = sys.argv[1]; from _processing_remote import launch; launch.run_rank(sys.argv[1:])"
 
 
-def main(places: Any, manifest: Dict[str, Any], _folder: str) -> None:
+def main(places: Any, manifest: Dict[str, Any], folder: str) -> None:
     """Start the processes of this host, and end with the launcher's exit code.
 
     Args:
         places: the paths of the call, `boot.Places`.
         manifest: the verified manifest. Its member `launcher` has the kind and the number of processes for each host.
-        _folder: the folder of the caller's files.
+        folder: the folder of the caller's files.
     """
     launcher = manifest["launcher"]
+    if launcher["kind"] == "spark":
+        sys.exit(run_spark(places, launcher, folder))
     with open(places.resources, encoding="utf-8") as file:
         resources = json.load(file)
     count = launcher["processes"] or len(glob.glob("/dev/nvidia[0-9]*")) or os.cpu_count() or 1
@@ -51,6 +60,45 @@ def torchrun(resources: Dict[str, Any], count: int, rank: List[str]) -> List[str
 def mpirun(count: int, rank: List[str]) -> List[str]:
     """Return the command of mpirun on this host."""
     return ["mpirun", "--allow-run-as-root", "-np", str(count), *rank]
+
+
+def run_spark(places: Any, launcher: Dict[str, Any], folder: str) -> int:
+    """Run the call as a Spark application, and return the exit code. Each host takes part; one has the application.
+
+    Args:
+        places: the paths of the call.
+        launcher: `files`, for each option of spark-submit the URIs that Spark reads and the names of local files;
+            `events`, the folder for Spark's events or None.
+        folder: the folder of the caller's files.
+    """
+    configuration = os.path.join(folder, SPARK_FILES, "conf", SPARK_CONFIGURATION)
+    if os.path.isfile(configuration):
+        os.makedirs(_SPARK_CONFIGURATION_FOLDER, exist_ok=True)
+        shutil.copy(configuration, _SPARK_CONFIGURATION_FOLDER)
+    application = os.path.join(folder, "remote_function_call.py")
+    with open(application, "w", encoding="utf-8") as file:
+        file.write(_RANK + "\n")
+    # If the application fails, `smspark-submit` writes a text of its own to the exit message.
+    message = os.path.join(folder, "message")
+    command = [*spark_submit(launcher, folder), application, *places._replace(message=message)]
+    code = subprocess.run(command, check=False).returncode & 0xFF  # noqa: S603 - the image's launcher
+    if os.path.isfile(message):
+        os.makedirs(os.path.dirname(places.message), exist_ok=True)  # noqa: PTH120
+        shutil.copy(message, places.message)
+    return code
+
+
+def spark_submit(launcher: Dict[str, Any], folder: str) -> List[str]:
+    """Return the beginning of the command that starts Spark, without the application."""
+    words = ["smspark-submit"]
+    for option, (uris, names) in launcher["files"].items():
+        directory = os.path.join(folder, SPARK_FILES, option)
+        # A directory is expanded only where it is the whole value.
+        files = [*uris, *(os.path.join(directory, name) for name in names)] if uris else [directory]
+        words += ["--" + option, ",".join(files)]
+    if launcher["events"] is not None:
+        words += ["--local-spark-event-logs-dir", launcher["events"]]
+    return words
 
 
 def run_rank(arguments: List[str]) -> None:
