@@ -608,6 +608,6 @@ def test_the_sections_of_others_are_left_alone(user_file: Callable[[str], Path])
     """One file serves many kinds of jobs, and later versions of other programs."""
     user_file(
         "SchemaVersion: '1.0'\nCustomParameters: {Any: thing}\n"
-        "SageMaker: {TrainingJob: 7, MadeUp: [], PythonSDK: {Modules: {RemoteFunction: {Made: up}}}}\n"
+        "SageMaker: {TrainingJob: 7, MadeUp: [], PythonSDK: {Modules: {Other: {Made: up}}}}\n"
     )
     assert processing.config.load().settings == ()

@@ -335,19 +335,36 @@ def test_a_property_that_another_thread_computes() -> None:
         thread.join()
 
 
-# A transfer, and a server of the engine, end with the threads of the process that made them. The other modules replace
-# their locks in a child.
+# A transfer, a server of the engine, and the calls of remote functions end with the threads of the process that made
+# them. The programs of `container` run in a job. The other modules replace their locks in a child.
 _OWN_LOCKS = {
     "aws/connections.py",
     "aws/rate_limit.py",
+    "container/remote/channel.py",
+    "container/remote/generator.py",
+    "container/remote/packing.py",
+    "container/shim/logs.py",
+    "container/shim/serve.py",
+    "container/shim/storage.py",
     "forks.py",
     "job/fleet/submission.py",
+    "local/hosting/broker.py",
+    "local/hosting/connections.py",
+    "local/hosting/invocation_metrics.py",
     "local/jobs/gateway.py",
     "local/jobs/host_processes.py",
     "local/stores/database.py",
     "local/stores/fork_gate.py",
     "local/stores/outbox.py",
     "local/transports/server.py",
+    "remote_function/executor.py",
+    "remote_function/futures.py",
+    "remote_function/item_futures.py",
+    "remote_function/mapping/futures.py",
+    "remote_function/mapping/results.py",
+    "remote_function/pool/job.py",
+    "remote_function/pool/messages.py",
+    "remote_function/pool/pool.py",
     "staging/obstore.py",
     "staging/progress.py",
     "staging/source_file.py",

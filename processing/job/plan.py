@@ -236,7 +236,7 @@ def _instances(request: ProcessingRequest) -> str:
 
 
 def _row(title: str, text: str) -> str:
-    return f"{title:<12}{safe_line(text)}"
+    return f"{title:<12}{safe_line(str(text))}"  # a plan shows values of wrong types too
 
 
 def _section(title: str, entries: Sequence[str]) -> Iterator[str]:

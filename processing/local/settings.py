@@ -76,7 +76,10 @@ def _modules(instance: Any, attribute: Any, value: Any) -> None:
     expected = f"{attribute.name}: must be a mapping of patterns of image URIs to modules"
     if not isinstance(value, tuple):
         raise ConfigurationError(f"{expected}, not {shown(value)}")
-    for pattern, module in value:
+    for pair in value:
+        if not isinstance(pair, tuple):
+            raise ConfigurationError(f"{expected}, not {shown(value)}")
+        pattern, module = pair
         if not NAME.accepts(pattern):
             raise ConfigurationError(f'{expected}; {pattern!r} is no pattern, such as "*/kmeans:*"')
         if not TEXT.accepts(module) or not MODULE.fullmatch(module):

@@ -103,7 +103,7 @@ class RemoteCall:
 
     @property
     def has_items(self) -> bool:
-        """Whether the function is a generator function, whose items come while the job runs."""
+        """True for a generator function, whose items come while the job runs."""
         return self.program == GENERATOR_PROGRAM
 
     def start(self) -> ProcessingJob:

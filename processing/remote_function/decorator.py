@@ -225,7 +225,7 @@ def remote(_func: Any = None, **options: Any) -> Any:
     def decorate(decorated: Any) -> RemoteFunction[..., Any]:
         inner = plain_function(decorated)
         if isinstance(inner, type) or not (callable(inner) or isinstance(inner, classmethod)):
-            raise ConfigurationError(f"remote: decorates a function, not {decorated!r}")
+            raise ConfigurationError(f"_func: must be a function, not {decorated!r}")
         return RemoteFunction(inner, settings)
 
     return decorate if _func is None else decorate(_func)

@@ -10,6 +10,7 @@ import itertools
 import threading
 from typing import TYPE_CHECKING, Any
 
+from processing._utils import lazy
 from processing.container.remote.segments import Record
 from processing.container.remote.worker import VALUE
 from processing.exceptions import DeserializationError
@@ -137,7 +138,7 @@ class ItemsFuture(RemoteFuture[list[Any]]):
             raise item.error
         return item.value
 
-    @functools.cached_property
+    @lazy
     def _form(self) -> str:
         """The form of each item: `pickle`, `json` or `arrow`."""
         assert self._job is not None

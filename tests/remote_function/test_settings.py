@@ -77,7 +77,7 @@ def test_defaults_of_training_jobs_are_accepted() -> None:
 @pytest.mark.parametrize("value", [3, "f", int])
 def test_only_functions_are_decorated(value: Any) -> None:
     """A value that is not a function, or is a class, is refused."""
-    with pytest.raises(ConfigurationError, match="remote: decorates a function"):
+    with pytest.raises(ConfigurationError, match="_func: must be a function"):
         remote(value)
 
 

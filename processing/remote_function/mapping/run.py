@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import re
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import attrs
 
+from processing._utils import lazy
 from processing.container.contract import TERMINAL
 from processing.container.remote.worker import VALUE
 from processing.exceptions import DeserializationError, JobError, NameTakenError, RemoteFunctionError
@@ -93,7 +93,7 @@ class MapRun(Generic[T]):
                     return self._start_job(numbers, self._named_jobs.job_name(free))
         return None
 
-    @functools.cached_property
+    @lazy
     def _named_jobs(self) -> MapJobs:
         assert self._options.name is not None
         settings, session = complete_settings(self._settings)
