@@ -40,5 +40,5 @@ def configured_values(config: Config) -> dict[str, Any]:
     if patterns is not None:
         from processing.remote_function.custom_file_filter import CustomFileFilter
 
-        found["custom_file_filter"] = CustomFileFilter(patterns)
+        found["custom_file_filter"] = CustomFileFilter(ignore_name_patterns=patterns)
     return {name: value for name, value in found.items() if value is not None}

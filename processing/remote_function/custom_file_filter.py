@@ -21,7 +21,7 @@ class CustomFileFilter:
         ConfigurationError: it is not a list of strings.
     """
 
-    def __init__(self, ignore_name_patterns: Sequence[str] | None = None) -> None:
+    def __init__(self, *, ignore_name_patterns: Sequence[str] | None = None) -> None:
         require("ignore_name_patterns", ignore_name_patterns, ITERABLE, optional=True)
         self._patterns = tuple(ignore_name_patterns or ())
         for index, pattern in enumerate(self._patterns):

@@ -66,7 +66,7 @@ def test_a_filter_that_returns_no_names_is_refused(workdir: Path, answer: Any) -
 def test_an_empty_workspace_is_refused(workdir: Path) -> None:
     """A filter that leaves out everything is a mistake."""
     with pytest.raises(ConfigurationError, match=r"include_local_workdir: no file of '.*work' is left"):
-        names(CustomFileFilter(["*"]))
+        names(CustomFileFilter(ignore_name_patterns=["*"]))
 
 
 def test_a_workspace_above_the_limit_is_refused(workdir: Path, tmp_path: Path) -> None:
