@@ -163,15 +163,15 @@ def test_values_travel_through_another_s3(seaweedfs: Any, monkeypatch: pytest.Mo
     keys = {"aws_access_key_id": seaweedfs.access_key, "aws_secret_access_key": seaweedfs.secret_key}
     session = Session(boto3.Session(region_name="us-east-1", **keys))
     with_owner: dict[str, Any] = {"bucket_owner": "000000000000"}
-    session.client("s3").create_bucket(Bucket="a-bucket")
+    session.client("s3").create_bucket(Bucket="values-of-remote-functions")
     values: list[Any] = [{"a": [1, "x"]}, LARGE, np.zeros(2 * MB, dtype=np.uint8)]
     for value in values:
-        serialize_obj_to_s3(value, session, "s3://a-bucket/values/v", KEY, **with_owner)
-        back = deserialize_obj_from_s3(session, "s3://a-bucket/values/v", public(KEY), **with_owner)
+        serialize_obj_to_s3(value, session, "s3://values-of-remote-functions/values/v", KEY, **with_owner)
+        back = deserialize_obj_from_s3(session, "s3://values-of-remote-functions/values/v", public(KEY), **with_owner)
         assert np.array_equal(back, value)
     other = public(ec.generate_private_key(ec.SECP256R1()))
     with pytest.raises(DeserializationError):
-        deserialize_obj_from_s3(session, "s3://a-bucket/values/v", other, **with_owner)
+        deserialize_obj_from_s3(session, "s3://values-of-remote-functions/values/v", other, **with_owner)
     session.client("s3").close()
 
 
