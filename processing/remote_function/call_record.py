@@ -107,7 +107,7 @@ class ExitMessage:
 
     @classmethod
     def of(cls, description: Mapping[str, Any]) -> ExitMessage | None:
-        """Return the message in a job's description; None if there is none of this form."""
+        """Return the message in a job's description; None if no message has this form."""
         try:
             fields = json.loads(description.get("ExitMessage") or "")
             slot, sha256, size = fields["slot"], fields.get("sha256"), fields.get("size")

@@ -174,5 +174,5 @@ def _start(call: RemoteCall, future: RemoteFuture[Any]) -> None:
         return
     try:
         future.started(call.start())
-    except BaseException as error:  # noqa: BLE001 - it belongs to whoever asks for the result
+    except BaseException as error:  # noqa: BLE001 - the future raises it from `result`
         future.fail(error)

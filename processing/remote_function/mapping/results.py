@@ -1,6 +1,6 @@
 """The results of a map's job: segments in S3, each compared with a digest from the job itself before it is read.
 
-Whoever can write to S3 could replace, swap or replay a segment. A digest comes from the job's log while it runs, and
+A writer to S3 could replace, swap or replay a segment. A digest comes from the job's log while it runs, and
 from its exit message when it has ended. Without the permission to read logs, all results come at the end. See
 `processing.container.remote.segments`.
 """

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PROGRAM: Final = "map_host"
-# The platform ended a job: without capacity, with its instance, or for want of memory.
+# The platform ended a job: no capacity, a lost instance, or too little memory.
 _LOST: Final = re.compile(r"InternalServerError|CapacityError|exit code:? 137")
 
 logger = logging.getLogger(__name__)

@@ -111,5 +111,5 @@ def _locked(path: str) -> Iterator[dict[str, Any] | None]:
         except BlockingIOError:
             yield None
             return
-        # Whoever removed the file held the lock until then.
+        # The process that removed the file held the lock until then.
         yield json.load(file) if os.fstat(file.fileno()).st_nlink else None
