@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
+from processing._utils.forks import ForkSafeLock
 from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.exceptions import ConfigurationError
-from processing.forks import ForkSafeLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from processing._validation import PATH, require
+from processing._utils.validation import PATH, require
+from processing.container.terminal_text import safe_line
 from processing.exceptions import ConfigurationError, EngineError
-from processing.terminal_text import safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from processing.terminal_text import safe_text
+from processing.container.terminal_text import safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing._utils import cache_home, write_whole
-from processing._validation import TEXT, require, with_attributes
+from processing._utils.validation import TEXT, require, with_attributes
 from processing.aws.credentials import explained_credentials
 from processing.exceptions import ConfigurationError
 

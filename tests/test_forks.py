@@ -31,11 +31,11 @@ from processing import (
     default_sessions,
     submit_all,
 )
+from processing._utils.forks import ForkSafeLock
 from processing.aws import rate_limit
 from processing.aws.rate_limit import AdaptiveRateLimiter
 from processing.clock import SYSTEM_CLOCK
 from processing.exceptions import ConfigurationError
-from processing.forks import ForkSafeLock
 from processing.local.stores.database import Database
 from processing.local.stores.fork_gate import GATE
 from processing.request import job_names
@@ -338,6 +338,7 @@ def test_a_property_that_another_thread_computes() -> None:
 # A transfer, a server of the engine, and the calls of remote functions end with the threads of the process that made
 # them. The programs of `container` run in a job. The other modules replace their locks in a child.
 _OWN_LOCKS = {
+    "_utils/forks.py",
     "aws/connections.py",
     "aws/rate_limit.py",
     "container/remote/channel.py",
@@ -346,7 +347,6 @@ _OWN_LOCKS = {
     "container/shim/logs.py",
     "container/shim/serve.py",
     "container/shim/storage.py",
-    "forks.py",
     "job/fleet/submission.py",
     "local/hosting/broker.py",
     "local/hosting/connections.py",
@@ -378,7 +378,7 @@ def test_every_other_lock_is_safe_after_a_fork() -> None:
     root = Path(processing.__file__).parent
     made = re.compile(r"threading\.(R?Lock|Condition|Semaphore)\(|cached_property")
     found = {str(path.relative_to(root)) for path in root.rglob("*.py") if made.search(path.read_text("utf-8"))}
-    assert {name for name in found if not name.startswith("testing/")} - {"_utils.py"} == _OWN_LOCKS
+    assert {name for name in found if not name.startswith("testing/")} - {"_utils/__init__.py"} == _OWN_LOCKS
 
 
 def test_the_lock_of_the_forking_thread_stays_held() -> None:

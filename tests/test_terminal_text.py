@@ -9,9 +9,9 @@ import pytest
 
 import processing
 from processing import JobFailedError, WatchError
+from processing.container.terminal_text import safe_text
 from processing.exceptions import ProcessingError, StagingError, SubmissionError
 from processing.job.outcome import job_error
-from processing.terminal_text import safe_text
 from processing.testing.clock import VirtualClock
 from processing.testing.simulation import SimulatedAws, SimulatedLine
 

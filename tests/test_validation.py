@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from processing import ConfigurationError, LocalSession, Polling, RetryPolicy
-from processing._validation import (
+from processing._utils.validation import (
     FLAG,
     FUNCTION,
     NAME,

@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from processing.forks import ForkSafeLock, reset_after_fork
+from processing._utils.forks import ForkSafeLock, reset_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
-from processing._validation import Kind, field, integer, is_number
+from processing._utils.forks import reset_after_fork
+from processing._utils.validation import Kind, field, integer, is_number
 from processing.aws import credentials
 from processing.aws.clock_skew import ClockSkewError, clock_skew
 from processing.aws.refusals import add_explanation
 from processing.aws.truncation import check_response, check_subject
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.exceptions import CredentialsError
-from processing.forks import reset_after_fork
 
 if TYPE_CHECKING:
     import tenacity

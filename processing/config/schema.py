@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from processing._utils import did_you_mean
-from processing._validation import nesting_problem
+from processing._utils.validation import nesting_problem
 from processing.exceptions import ConfigurationError
 from processing.request.warnings import warn_user
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from processing._validation import require, with_attributes
+from processing._utils.validation import require, with_attributes
 from processing.config.files import ConfigSource, ReadS3, config_sources, read_source
 from processing.config.schema import validate_config
 from processing.exceptions import ConfigurationError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from processing._utils import did_you_mean
-from processing._validation import TEXT, Kind, instance_of, is_number, require
+from processing._utils.validation import TEXT, Kind, instance_of, is_number, require
 from processing.container.contract import LOCAL_INSTANCE_TYPES
 from processing.exceptions import ConfigurationError
 from processing.images import table

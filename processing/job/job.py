@@ -12,7 +12,7 @@ import attrs
 
 from processing import default_sessions
 from processing._utils import lazy
-from processing._validation import NAME, Kind, one_of, require
+from processing._utils.validation import NAME, Kind, one_of, require
 from processing.container.contract import TERMINAL
 from processing.exceptions import ConfigurationError
 from processing.job.lookup import check_region, describe_existing, job_name_of_arn

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing._validation import TIMEOUT, require
+from processing._utils.validation import TIMEOUT, require
 from processing.container.contract import TERMINAL
 from processing.container.exit_codes import explain_reason
 from processing.exceptions import CapacityError, JobFailedError, JobStoppedError

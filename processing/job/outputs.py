@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, overload
 
 import attrs
 
-from processing._validation import FUNCTION, require
+from processing._utils.validation import FUNCTION, require
 from processing.exceptions import ConfigurationError
 from processing.models import ProcessingInput, ProcessingOutput
 from processing.request.bucket_names import is_s3

@@ -13,9 +13,9 @@ import attrs
 from processing import pricing
 from processing._utils import is_empty
 from processing.container.contract import DEFAULT_MAX_RUNTIME
+from processing.container.terminal_text import safe_line, safe_text
 from processing.exceptions import ConfigurationError, EngineError, StagingError
 from processing.request.warnings import collect_warnings
-from processing.terminal_text import safe_line, safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from processing._utils.forks import ForkSafeLock
 from processing.aws.refusals import explanation
 from processing.aws.retry import (
     Failure,
@@ -30,7 +31,6 @@ from processing.aws.retry import (
 from processing.aws.truncation import ForeignResponseError, check_response, check_subject
 from processing.container.contract import DEFAULT_MAX_RUNTIME
 from processing.exceptions import CredentialsError, NameTakenError, SubmissionError
-from processing.forks import ForkSafeLock
 from processing.request.capacity import capacity_advice
 from processing.request.extra import RESPONSE_ONLY
 

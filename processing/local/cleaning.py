@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from processing._validation import is_number
+from processing._utils.validation import is_number
 from processing.container.contract import DAY
 from processing.container.training_contract import channel_inputs
 from processing.exceptions import ConfigurationError

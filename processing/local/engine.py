@@ -7,8 +7,8 @@ import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from processing._utils.forks import ForkSafeLock
 from processing.container.contract import LOCAL_INSTANCE_TYPES
-from processing.forks import ForkSafeLock
 from processing.local.errors import ApiError, file_error, tolerating_full_disk
 from processing.local.home import check_folders, engine_home, explain_os_errors, prepare_home, require_locks
 from processing.local.reserve import keep_reserve, released_reserve

@@ -6,7 +6,7 @@ import datetime as dt
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from processing._validation import FUNCTION, NAME, PATH, instance_of, require, with_methods
+from processing._utils.validation import FUNCTION, NAME, PATH, instance_of, require, with_methods
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.exceptions import ConfigurationError, EngineError
 from processing.local.engine import REGION, Engine

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import attrs
 
 from processing._utils import NO_WORKING_DIRECTORY, absolute
-from processing._validation import NAME, PATH, TEXT, Kind, field, integer, is_number, number, one_of, shown
+from processing._utils.validation import NAME, PATH, TEXT, Kind, field, integer, is_number, number, one_of, shown
 from processing.exceptions import ConfigurationError, EngineError
 from processing.local.image_programs import MODULE, ImageProgram, find_program
 from processing.local.interpreter import Interpreter

@@ -25,8 +25,8 @@ import attrs
 
 from processing import default_sessions
 from processing._utils import StrPath, is_empty, type_name
+from processing._utils.forks import ForkSafeLock
 from processing.exceptions import ConfigurationError, JobError
-from processing.forks import ForkSafeLock
 from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
 from processing.processors.run_arguments import ONLINE, CodeOptions, HookArguments, PrepareContext, RunArguments
 from processing.request.job_names import base_name_from_image, unique_job_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from processing._validation import ITERABLE, NAME, require
+from processing._utils.validation import ITERABLE, NAME, require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

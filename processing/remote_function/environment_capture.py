@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing._utils import NO_WORKING_DIRECTORY, absolute
-from processing._validation import FLAG, ITERABLE, NAME, PATH, require
+from processing._utils.validation import FLAG, ITERABLE, NAME, PATH, require
 from processing.container import overlay
 from processing.container.remote.environment import FOLDER, OVERLAY
 from processing.exceptions import ConfigurationError

@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from processing._validation import integer, require
+from processing._utils.validation import integer, require
 from processing.exceptions import ConfigurationError
 from processing.remote_function.call import RemoteCall
 from processing.remote_function.decorator import plain_function

@@ -9,8 +9,8 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from processing._utils.forks import ForkSafeLock
 from processing.exceptions import ConfigurationError, JobError
-from processing.forks import ForkSafeLock
 from processing.remote_function.results import result_of
 
 if TYPE_CHECKING:

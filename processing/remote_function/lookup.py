@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from processing import default_sessions
-from processing._validation import Kind, require
+from processing._utils.validation import Kind, require
 from processing.exceptions import ConfigurationError, DeserializationError
 from processing.job.job import ProcessingJob
 from processing.job.lookup import describe_existing

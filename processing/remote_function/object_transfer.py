@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
-from processing._validation import NAME, require
+from processing._utils.validation import NAME, require
 from processing.exceptions import (
     ConfigurationError,
     DeserializationError,

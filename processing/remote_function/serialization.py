@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from processing._utils import type_name
-from processing._validation import NAME, Kind, require
+from processing._utils.validation import NAME, Kind, require
 from processing.exceptions import ConfigurationError, SerializationError
 from processing.remote_function.object_transfer import write_object
 from processing.remote_function.packing import load_pickle, pack, require_cloudpickle

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 import attrs
 
 from processing._utils import StrPath, did_you_mean
-from processing._validation import (
+from processing._utils.validation import (
     FLAG,
     FUNCTION,
     ITERABLE,

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from processing._validation import MAPPING, NAME, Kind, field
+from processing._utils.validation import MAPPING, NAME, Kind, field
 
 _PATHS = field(
     Kind(

@@ -12,7 +12,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from processing._validation import nesting_problem
+from processing._utils.validation import nesting_problem
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from processing.forks import ForkSafeLock, reset_after_fork
+from processing._utils.forks import ForkSafeLock, reset_after_fork
 
 if TYPE_CHECKING:
     from processing.clock import Clock

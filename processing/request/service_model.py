@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from processing.forks import ForkSafeLock
+from processing._utils.forks import ForkSafeLock
 
 if TYPE_CHECKING:
     from botocore.loaders import Loader

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from processing._utils import type_name
-from processing._validation import MAPPING, TEXT, Kind, require, with_attributes
+from processing._utils.validation import MAPPING, TEXT, Kind, require, with_attributes
 from processing.exceptions import ConfigurationError
 from processing.request.bucket_names import bucket_problem
 

@@ -10,9 +10,9 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Final
 
+from processing._utils.forks import ForkSafeLock, reset_after_fork
 from processing.aws import connections
 from processing.exceptions import ConfigurationError
-from processing.forks import ForkSafeLock, reset_after_fork
 from processing.session.travel import FOUND_BY_BOTOCORE, SEARCHED
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from processing._validation import (
+from processing._utils.forks import ForkSafeLock, reset_after_fork
+from processing._utils.validation import (
     CLOCK,
     FUNCTION,
     NAME,
@@ -24,7 +25,6 @@ from processing.clock import SYSTEM_CLOCK, Clock
 from processing.config.files import config_sources
 from processing.config.values import PREFIX, Config, read_config
 from processing.exceptions import ConfigurationError
-from processing.forks import ForkSafeLock, reset_after_fork
 from processing.request.s3_uri import S3Uri
 from processing.session.arguments import (
     BUCKET,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from processing import default_sessions
 from processing._utils import is_empty
-from processing._validation import TEXT, require, require_all
+from processing._utils.validation import TEXT, require, require_all
 from processing.exceptions import ConfigurationError, EngineError
 from processing.models import ProcessingInput, ProcessingOutput
 from processing.processors import ScriptProcessor

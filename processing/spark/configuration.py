@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from processing._utils import did_you_mean
-from processing._validation import nesting_problem, shown
+from processing._utils.validation import nesting_problem, shown
 from processing.exceptions import ConfigurationError
 
 CLASSIFICATIONS = (

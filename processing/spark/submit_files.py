@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
-from processing._validation import shown
+from processing._utils.validation import shown
 from processing.exceptions import ConfigurationError, StagingError
 from processing.request.bucket_names import is_s3
 from processing.request.s3_uri import S3Uri

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 import attrs
 
 from processing.aws.retry import error_code
+from processing.container.terminal_text import safe_text
 from processing.exceptions import StagingError
 from processing.request.s3_uri import S3Uri
 from processing.staging import cache
 from processing.staging.listing import list_objects
 from processing.staging.pending_uploads import CopySource, Upload
 from processing.staging.tree_hash import Tree
-from processing.terminal_text import safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing._utils import NO_WORKING_DIRECTORY, absolute
-from processing._validation import PATH
+from processing._utils.validation import PATH
 from processing.exceptions import CodeNotFoundError, ConfigurationError, StagingError, listed
 from processing.request.bucket_names import is_s3
 from processing.request.s3_uri import S3Uri

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from processing._validation import SECONDS, number, require
+from processing._utils.validation import SECONDS, number, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable

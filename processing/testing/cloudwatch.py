@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from processing._validation import CLOCK, INTEGER, ITERABLE, SECONDS, Kind, integer, require, with_attributes
+from processing._utils.validation import CLOCK, INTEGER, ITERABLE, SECONDS, Kind, integer, require, with_attributes
 from processing.container.contract import DAY
 from processing.testing.wire import Handler, Rendered, ServiceError
 

@@ -8,7 +8,7 @@ import tarfile
 import time
 from typing import TYPE_CHECKING, Any
 
-from processing._validation import FLAG, MAPPING, NAME, TEXT, Kind, instance_of, require
+from processing._utils.validation import FLAG, MAPPING, NAME, TEXT, Kind, instance_of, require
 from processing.exceptions import ConfigurationError
 from processing.local.errors import ApiError
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import attrs
 
-from processing._validation import CLOCK, FUNCTION, INTEGER, SECONDS, TEXT, Kind, integer, number, one_of, require
+from processing._utils.validation import CLOCK, FUNCTION, INTEGER, SECONDS, TEXT, Kind, integer, number, one_of, require
 from processing.testing.refusals import is_refusal, refusal
 from processing.testing.wire import operation_of, respond
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing._validation import ITERABLE, SECONDS, TEXT, field, integer, number, one_of
+from processing._utils.validation import ITERABLE, SECONDS, TEXT, field, integer, number, one_of
 from processing.container.contract import TERMINAL
 from processing.exceptions import ConfigurationError
 from processing.local.jobs.description import with_defaults

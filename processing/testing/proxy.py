@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from processing._validation import CLOCK, Kind, require, with_methods
+from processing._utils.validation import CLOCK, Kind, require, with_methods
 from processing.clock import SYSTEM_CLOCK
 from processing.testing.refusals import is_refusal, refusal
 from processing.testing.wire import operation_of

@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from processing._validation import (
+from processing._utils.validation import (
     CLOCK,
     FLAG,
     FUNCTION,

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from processing._validation import FUNCTION, MAPPING, require, with_methods
+from processing._utils.validation import FUNCTION, MAPPING, require, with_methods
 from processing.clock import SYSTEM_CLOCK, Clock
 from processing.local.errors import ApiError
 from processing.local.protocols import codec, rest_json

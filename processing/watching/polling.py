@@ -6,7 +6,7 @@ import math
 
 import attrs
 
-from processing._validation import TIMEOUT, field, integer, number
+from processing._utils.validation import TIMEOUT, field, integer, number
 
 _SECONDS = field(number(at_least=0))
 

@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Final, TextIO
 
 from processing.clock import SYSTEM_CLOCK, Clock
-from processing.terminal_text import safe_line
+from processing.container.terminal_text import safe_line
 from processing.watching.events import LogEvent, StatusChanged
 from processing.watching.logs.batch import LogBatch
 

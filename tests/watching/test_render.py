@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from processing.terminal_text import safe_line
+from processing.container.terminal_text import safe_line
 from processing.testing.clock import VirtualClock
 from processing.watching.events import LogEvent, StatusChanged
 from processing.watching.render import Renderer

@@ -10,8 +10,8 @@ import copy
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from processing._utils.forks import ForkSafeLock
 from processing.container.contract import DAY
-from processing.forks import ForkSafeLock
 from processing.job.submit import differences
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import attrs
 
 from processing import default_sessions
 from processing._utils import type_name
-from processing._validation import Kind, number, require
+from processing._utils.validation import Kind, number, require
 from processing.aws.rate_limit import AdaptiveRateLimiter
 from processing.container.contract import TERMINAL
 from processing.exceptions import ConfigurationError, CredentialsError, ProcessingError, SubmissionError, portable

@@ -12,7 +12,7 @@ import attrs
 
 from processing import default_sessions
 from processing._utils import type_name
-from processing._validation import NAME
+from processing._utils.validation import NAME
 from processing.aws.retry import error_code, is_denied, server_time
 from processing.exceptions import ConfigurationError
 from processing.job.job import ProcessingJob

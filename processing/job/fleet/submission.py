@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from processing._utils.forks import reset_after_fork
 from processing.aws.rate_limit import FairLock
 from processing.exceptions import CredentialsError, NameTakenError, SubmissionError
-from processing.forks import reset_after_fork
 from processing.job.fleet.attached import AttachedJobs
 from processing.job.fleet.attempts import latest_attempt, next_attempt
 from processing.job.fleet.runs import SET_BY_FLEET

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing._utils import did_you_mean
-from processing._validation import FLAG, NAME, field, integer, number
+from processing._utils.validation import FLAG, NAME, field, integer, number
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

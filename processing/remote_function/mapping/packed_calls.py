@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from processing._validation import ITERABLE, require
+from processing._utils.validation import ITERABLE, require
 from processing.container.remote.calls import CallsPacker, PackedCall, calls_file
 from processing.exceptions import ConfigurationError
 from processing.remote_function.packed_call import (

@@ -13,7 +13,7 @@ from concurrent.futures import Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from processing._validation import ITERABLE, SECONDS, integer, require
+from processing._utils.validation import ITERABLE, SECONDS, integer, require
 from processing.exceptions import ConfigurationError
 from processing.remote_function.call import RemoteCall, complete_settings
 from processing.remote_function.call_record import storage_root

@@ -8,7 +8,7 @@ import math
 import threading
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from processing.forks import reset_after_fork
+from processing._utils.forks import reset_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing._utils import type_name
+from processing._utils.forks import ForkSafeLock, reset_after_fork
 from processing.aws.retry import RetryingApi
 from processing.exceptions import ConfigurationError
-from processing.forks import ForkSafeLock, reset_after_fork
 from processing.watching.outages import cause_of
 from processing.watching.status.eventbridge_event import read_event
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from processing.forks import free_lock, reset_after_fork
+from processing._utils.forks import free_lock, reset_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable

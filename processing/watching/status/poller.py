@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
-from processing.forks import reset_after_fork
+from processing._utils.forks import reset_after_fork
 from processing.watching.events import StatusChanged
 from processing.watching.status.callback_thread import CallbackThread
 from processing.watching.status.leader import LeaderElection
