@@ -1,7 +1,7 @@
 """Client-side rate limits per operation: token buckets that learn the rate from AWS's throttling errors.
 
-Retrying throttled calls is a poor way to submit many jobs: against a quota of one call a second, most tries of most
-jobs would be refused. Holding calls back before they are sent costs nothing and loses nothing.
+Retrying throttled calls is a poor way to submit many jobs. Against a quota of one call a second, AWS would refuse most
+tries. Holding calls back before they are sent costs nothing and loses nothing.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class AdaptiveRateLimiter:
     The policy is multiplicative decrease and slow increase, with a ceiling:
 
     - A throttled call sets the ceiling to the present rate, or to the measured rate of the last ten calls if that is
-      lower, and the rate to 0.8 of the ceiling. If there was no success since the last cut, the rate is halved instead.
+      lower. The new rate is 0.8 of the ceiling. If there was no success since the last cut, the rate is halved instead.
     - A success after a wait raises the rate by 5 %, up to 0.95 of the ceiling. The ceiling falls away after 100
       successes in a row.
     - The first burst that is throttled changes nothing: it was too long, which proves nothing about the rate.

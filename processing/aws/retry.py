@@ -1,8 +1,8 @@
 """The retry layer: classifies failures, decides whether to try again, and waits.
 
-The clients that this package makes do not retry by themselves. All calls go through `RetryingApi`, which knows three
-things that a client does not: whether a failed call may have been carried out (`FailureKind`), whether a response is
-complete (`processing.aws.truncation`), and how fast an operation may be called (`processing.aws.rate_limit`).
+The clients that this package makes do not retry by themselves. All calls go through `RetryingApi`. It knows three
+things that a client does not. `FailureKind` distinguishes calls that may have been carried out,
+`processing.aws.truncation` detects incomplete responses, and `processing.aws.rate_limit` limits the rate of calls.
 
 This is the only module that imports tenacity, and it does so at the first call.
 """

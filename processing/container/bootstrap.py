@@ -191,8 +191,8 @@ def _if_exists(file: str, step: str) -> str:
 def _file_word(name: str) -> str:
     """Return a file's name as a word of the shell.
 
-    Without `./` before it, a program would take a name that begins with `-` or `+` for an option, and one with a colon
-    for a URL or another host's file.
+    Without `./` before it, a program would take a name that begins with `-` or `+` for an option. It would take one
+    with a colon for a URL or another host's file.
     """
     return shlex.quote("./" + name if name.startswith(("-", "+")) or ":" in name else name)
 

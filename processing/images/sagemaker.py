@@ -1,8 +1,8 @@
 """Reader of the JSON files in the `image_uri_config` folder of `sagemaker` 2.x and 3.x.
 
 Each file describes the releases of one framework. The format follows `image_uris.retrieve` of sagemaker 2.257.7 and
-sagemaker-core 2.27.0, including its exceptions: some tags depend on the name of the framework or the repository. AWS
-has ended Elastic Inference, but the files still list its images, and so does this module.
+sagemaker-core 2.27.0. It has their exceptions: some tags depend on the name of the framework or the repository. AWS has
+ended Elastic Inference, but the files still list its images, and so does this module.
 """
 
 from __future__ import annotations

@@ -51,9 +51,9 @@ class LaunchOptions:
 
 _DEFAULTS: Final = LaunchOptions()
 
-# `submit_all` reaches a launch only through the public method `Processor.run`. Subclasses override `run` with their
-# own parameters and may call another processor inside it, so neither an argument nor an attribute of the processor
-# reaches every launch. `Launch.from_processor` is the one reader of this variable. Below it the options are a field.
+# `submit_all` reaches a launch only through the public method `Processor.run`. Subclasses override `run` with their own
+# parameters and may call another processor inside it. So neither an argument nor an attribute of the processor reaches
+# every launch. `Launch.from_processor` is the one reader of this variable. Below it the options are a field.
 _options: contextvars.ContextVar[LaunchOptions] = contextvars.ContextVar("launch_options", default=_DEFAULTS)
 
 

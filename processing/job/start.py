@@ -49,8 +49,8 @@ def start_generated(prepare: Prepare) -> ProcessingJob:
 def start_named(session: Session, prepare: Prepare, job_name: str, if_exists: IfExists) -> ProcessingJob:
     """Start a job under the user's name if no other job has it.
 
-    The name is looked up before any upload: the uploads go to a prefix of that name, and would replace the files of a
-    job that is running already.
+    The name is looked up before any upload. The uploads go to a prefix of that name, and would replace the files of a
+    running job.
 
     Args:
         session: the session that the job is submitted through.

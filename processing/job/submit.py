@@ -44,8 +44,8 @@ logger = logging.getLogger(__name__)
 # Seconds by which a job may seem older than our first try: the Date header has whole seconds only.
 _TOLERANCE: Final = 2.0
 
-# After a lost answer the job is searched this long, in seconds. A name in use is proof that a job will become visible;
-# without that proof, a job that does not appear within a few seconds does not exist.
+# After a lost answer the job is searched this long, in seconds. A name in use is proof that a job will become visible.
+# Without that proof, a job that does not appear within a few seconds does not exist.
 _SEARCH_TAKEN_NAME: Final = 60.0
 _SEARCH_UNKNOWN: Final = 6.0
 

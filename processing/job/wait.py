@@ -39,12 +39,12 @@ logger = logging.getLogger(__name__)
 ReturnWhen: TypeAlias = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"]
 
 # The last lines of a failed job take a call or two. They are read for this many jobs, and for this many seconds in each
-# session, so that the lines of many failed jobs do not delay the result of the wait.
+# session. So the lines of many failed jobs do not delay the result of the wait.
 _MAX_TAILS = 10
 _MAX_TAIL_SECONDS = 10.0
 
 # The detach message names each of up to ten jobs. For more jobs it shows a common prefix of their names, if that has at
-# least four characters: a shorter one might find other people's jobs too.
+# least four characters. A shorter one might find other people's jobs too.
 _MAX_NAMES = 10
 _SHORTEST_PREFIX = 4
 

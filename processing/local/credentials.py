@@ -1,8 +1,8 @@
 """The keys for the engine over HTTP: one access key for each engine folder, and temporary keys derived from it.
 
 The first process that needs the folder's key makes it. Only the folder's owner may read it. Temporary keys are not
-stored: the session token contains the identity and the expiry with a MAC, and the secret key is derived from the token
-and the folder's secret. So a supervisor can make a key for its job, and every process on the folder can check it.
+stored. The session token contains the identity and the expiry with a MAC. The secret key is derived from the token and
+the folder's secret. So a supervisor can make a key for its job, and every process on the folder can check it.
 
 Standard library only: supervisors import this.
 """

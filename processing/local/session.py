@@ -203,7 +203,7 @@ class LocalSession(Session):
     ) -> EventListener:
         """Call a function for each change of a job's status, for all jobs in the folder, until the result is closed.
 
-        The function runs in a thread of its own, and receives EventBridge's events as dicts: "SageMaker Processing Job
+        The function runs in a thread of its own. It receives EventBridge's events as dicts: "SageMaker Processing Job
         State Change", "SageMaker Training Job State Change" and those of their siblings. Its exceptions are logged, and
         the next event follows. Use the result as a context manager, or call its `close()`.
 

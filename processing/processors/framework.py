@@ -177,8 +177,8 @@ class FrameworkProcessor(ScriptProcessor):
     ) -> ProcessingJob:
         """Start a job that runs a script with the files beside it, and wait for its end.
 
-        A positional call in the order of `sagemaker` 2.x works too: with a `git_config` in the place of `requirements`,
-        and the ARN of a CodeArtifact repository in the place of `entry_point`.
+        A positional call in the order of `sagemaker` 2.x works too. It has a `git_config` in the place of
+        `requirements`, and the ARN of a CodeArtifact repository in the place of `entry_point`.
 
         Args:
             code: the script: its path, or its name in `source_dir`; or a directory, with `entry_point`. A script in S3

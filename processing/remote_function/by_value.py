@@ -1,8 +1,8 @@
 """Pickler that stores the functions and classes of the caller's own modules by value.
 
-cloudpickle does so for `__main__`. Its registry of further modules belongs to the whole process, stores modules with
-all that is in them, and includes whatever is installed below a registered package. This pickler decides for each object
-instead, and changes nothing in the process:
+cloudpickle does so for `__main__`. Its registry of further modules belongs to the whole process. It stores modules with
+all their contents, and includes everything that is installed below a registered package. This pickler decides for each
+object instead, and changes nothing in the process:
 
 - Functions of one module share their global variables in the job as at home: those of a restored module.
 - A module has the names that the pickled code mentions, so a lock or a client beside them is no obstacle.

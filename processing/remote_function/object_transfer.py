@@ -1,6 +1,6 @@
 """Objects of remote functions in S3: chunks of memory to an object, and an object into memory.
 
-A large object goes in parts that are read from the caller's memory while they are sent, and comes in ranges that are
+A large object is sent in parts, which are read from the caller's memory meanwhile. It is received in ranges, which are
 written into one block of memory. So neither direction needs memory beyond the value and a few blocks. Every call names
 the account that must own the bucket.
 """

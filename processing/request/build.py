@@ -1,7 +1,7 @@
 """Request for one processing job as a frozen value. It is built once from the user's values and does not change.
 
-`ProcessingRequest.to_boto` writes it in the form of boto3's `create_processing_job`, exactly as `sagemaker` 2.x does:
-optional members that the user left out are absent, and `AppManaged` is always present.
+`ProcessingRequest.to_boto` writes it in the form of boto3's `create_processing_job`, exactly as `sagemaker` 2.x does.
+Optional members that the user left out are absent, and `AppManaged` is always present.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`HistoryServer`: Spark's history server on this machine, from an installed Spark, with event logs from S3.
 
-The logs are downloaded once. The server reads them from a temporary folder, listens on 127.0.0.1 only, and gets no
-credentials: neither on its command line nor in its environment.
+The logs are downloaded once. The server reads them from a temporary folder, and listens on 127.0.0.1 only. It gets no
+credentials, neither on its command line nor in its environment.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The same files produce the same bytes on any machine, at any time. A key that contains the bundle's hash therefore shows
 whether the bundle is in S3 already. Names are sorted; times, owners and the other permissions are not stored. The gzip
-file consists of *stored* blocks, which copy their content: the form of compressed blocks depends on the library (zlib,
+file consists of *stored* blocks, which copy their content. The form of compressed blocks depends on the library (zlib,
 zlib-ng, the one of macOS) and its version. Code is small, so S3 receives it in the same one or two requests.
 """
 

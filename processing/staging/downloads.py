@@ -350,8 +350,8 @@ def resumable_file(path: Path, content: str) -> Iterator[BinaryIO]:
 def _locked(path: Path) -> BinaryIO | None:
     """Open and lock a file of this user, created if missing.
 
-    The name can be computed, so in a shared folder another user may have made it: as a link to a file of this user, or
-    as a file that they can still write. Such a file is never opened for writing.
+    The name can be computed, so in a shared folder another user may have made it. It may be a link to a file of this
+    user, or a file that they can still write. Such a file is never opened for writing.
 
     Returns:
         The file, or None if another process has it, it is not this user's alone, or locks are unavailable.

@@ -195,8 +195,8 @@ def _parse(lines: Iterable[str], file: Path) -> Iterator[_Rule]:
 def _matches(rule: _Rule, name: str) -> bool:
     """Return whether a rule matches this very name.
 
-    pathspec's patterns also match paths below a matching name. Those matches are ignored: paths below an ignored folder
-    are never tested, and in Git a `!` line does not include the paths below the folder that it re-includes.
+    pathspec's patterns also match paths below a matching name. Those matches are ignored. Paths below an ignored folder
+    are never tested. In Git a `!` line does not include the paths below the folder that it re-includes.
     """
     match = rule.pattern.search(name)
     return match is not None and match.groupdict().get("ps_d") is None

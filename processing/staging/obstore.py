@@ -2,13 +2,13 @@
 
 botocore sends the first request to a bucket. Once it is signed, its address, region and headers show the route to the
 bucket. If obstore can send the same kind of request, it sends the other small files. botocore repeats each file that
-obstore fails to send, with all its retries. Retries, conditions and errors are thus decided in one place, and all of
-the user's configuration applies (another endpoint, a proxy, hooks on the client, a simulated AWS in a test): botocore
-does everything that obstore cannot do identically.
+obstore fails to send, with all its retries. Thus retries, conditions and errors are decided in one place. All of the
+user's configuration applies: another endpoint, a proxy, hooks on the client, a simulated AWS in a test. botocore does
+everything that obstore cannot do identically.
 
 The effect for 2,000 files of 8 KB (`benchmarks/uploads.py`, `downloads.py`): uploads take 1/100 of the time of
-`sagemaker` 2.x and 0.1 of its CPU time, without obstore 1/25 and 0.4. Downloads take 1/40 and 0.25, without obstore
-1/15 and 0.6. The environment variable `PROCESSING_TRANSFERS=core` switches obstore off.
+`sagemaker` 2.x and 0.1 of its CPU time. Without obstore they take 1/25 and 0.4. Downloads take 1/40 and 0.25, without
+obstore 1/15 and 0.6. The environment variable `PROCESSING_TRANSFERS=core` switches obstore off.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def _walk(
 def _is_engine(directory: Path) -> bool:
     """Return whether the directory is the embedded engine's home.
 
-    Reading its databases would copy all jobs into the next one. It would also be dangerous: closing a file releases all
+    Reading its databases would copy all jobs into the next one. It would also be dangerous. Closing a file releases all
     locks that the process holds on it (https://www.sqlite.org/howtocorrupt.html, 2.2), and this process may have the
     engine open.
     """

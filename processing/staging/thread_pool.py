@@ -8,7 +8,7 @@ A large file would block its thread while it waits for its parts. Therefore its 
 extra threads only wait for them.
 
 The effect: latency costs little for files of any size. Without obstore, 2,000 files of 8 KB are uploaded in 1/25 of the
-time of `sagemaker` 2.x (`benchmarks/uploads.py`), and 512 MB as fast as with boto3's `upload_file`
+time of `sagemaker` 2.x (`benchmarks/uploads.py`). A file of 512 MB is uploaded as fast as with boto3's `upload_file`
 (`benchmarks/large_file.py`). The argument `workers=1` of `upload_all` and `download_prefix` switches the concurrency
 off.
 """

@@ -193,7 +193,7 @@ class Uploader:
                 self._put_content(upload, upload.body)
         else:
             with SourceFile(upload.source) as source:
-                # A file that is hashed while it is sent goes in parts unless it is small: parts are in memory, and the
+                # A file that is hashed while it is sent goes in parts unless it is small. Parts are in memory, and the
                 # upload need not be completed if the hash is wrong.
                 if source.size > (SINGLE_PUT if upload.sha256 is None else SMALL_FILE):
                     return functools.partial(self._send_large, upload)

@@ -1,8 +1,8 @@
 """Hashes of a directory: one per file, and one of all names and contents that names the whole tree.
 
-Hashing reads every file. The cache therefore keeps each file's hash together with its size, times, inode and device,
-and a file with the same values is not read again: the second run with an unchanged directory reads no file at all. To
-switch this off, set the environment variable PROCESSING_CACHE_HOME to a new, empty folder.
+Hashing reads every file. So the cache keeps each file's hash together with its size, times, inode and device. A file
+with the same values is not read again. The second run with an unchanged directory reads no file at all. To switch this
+off, set the environment variable PROCESSING_CACHE_HOME to a new, empty folder.
 """
 
 from __future__ import annotations

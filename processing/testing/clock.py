@@ -38,8 +38,9 @@ class VirtualClock:
     """A `processing.clock.Clock` that moves only by `sleep`, `wait` and `advance`.
 
     Threads may share it. Each `sleep` moves the common time on. A `wait` does so when no other thread waits for an
-    earlier moment, and no thread is active: one that has asked for the time recently, or was notified while it waited.
-    So one thread finishes its work before another thread's hour is over. A single thread never really waits.
+    earlier moment, and no thread is active. A thread is active if it has asked for the time recently, or was notified
+    while it waited. So one thread finishes its work before another thread's hour is over. A single thread never really
+    waits.
 
     Args:
         start: the first value of `time()`, in seconds since the epoch.

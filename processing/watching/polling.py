@@ -53,8 +53,8 @@ class Polling:
     # The quota of ListProcessingJobs is assumed to be two calls a second. A listing every two seconds leaves room for
     # further pages, the other scans and other programs.
     list_every: float = attrs.field(default=2.0, validator=_SECONDS)
-    # Listings may lag. A short overlap finds the usual lag at the next listing, a long one the rare lag of minutes, and
-    # the full listing a change that is never listed.
+    # Listings may lag. A short overlap finds the usual lag at the next listing, and a long one the rare lag of minutes.
+    # The full listing finds a change that is never listed.
     list_overlap: float = attrs.field(default=10.0, validator=_SECONDS)
     sweep_every: float = attrs.field(default=30.0, validator=_SECONDS)
     sweep_overlap: float = attrs.field(default=180.0, validator=_SECONDS)

@@ -127,7 +127,7 @@ class EventStream(Iterator[T]):
     """The events of jobs, one after the other.
 
     Leaving a `with` block, `close`, or dropping the iterator ends the watch; the jobs go on. Ctrl-C during the wait for
-    an event does the same, and the text of the KeyboardInterrupt shows how to attach to the jobs and how to stop them.
+    an event does the same. The text of the KeyboardInterrupt shows how to attach to the jobs and how to stop them.
 
     Args:
         feeds: the sources of the events.

@@ -19,8 +19,9 @@ import time
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, NoReturn, Optional, Sequence, Tuple, Union
 
 READY, LOAD_FAILED, STARTED, RETURNED, SPILLED = 0, 1, 2, 3, 4
-"""The kinds of frames from a worker: ready for calls, cannot load the function, has started a call, has its outcome,
-has its outcome in a file."""
+"""The kinds of frames from a worker. It is ready for calls, cannot load the function, has started a call, has its
+outcome, or has its outcome in a file.
+"""
 
 VALUE, ERROR, TIMEOUT, KILLED = 0, 1, 2, 3
 """The kinds of outcomes: a packed value, a packed exception, and two texts for calls that a worker did not end."""

@@ -28,8 +28,8 @@ USAGE, STOPPED = 2, 143
 def main(arguments: Optional[Sequence[str]] = None, store: Optional[Store] = None) -> int:
     """Run the command and return its exit code.
 
-    The code is 0 on success, the return code of the first task that failed, 1 for a failure of the shim, 2 for wrong
-    usage, and 143 after SIGTERM. With `--exit-zero` it is 0 after all of them but wrong usage.
+    The code is 0 on success, or the return code of the first task that failed. It is 1 for a failure of the shim, 2 for
+    wrong usage, and 143 after SIGTERM. With `--exit-zero` it is 0 after all of them but wrong usage.
 
     Args:
         arguments: the arguments after `processing-shim`, by default those of the process.

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Each comparison takes a DescribeProcessingJob. A fleet of 10,000 jobs that goes on after a crash should not wait for
-# as many calls, so only the first jobs are compared, and the report says so.
+# Each comparison takes a DescribeProcessingJob. A fleet of 10,000 jobs that continues after a crash should not wait for
+# as many calls. So only the first jobs are compared, and the report mentions it.
 _MAX_COMPARED: Final = 100
 
 # The report names that many keys, and counts the others.

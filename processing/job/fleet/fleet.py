@@ -385,7 +385,7 @@ def submit_all(
     """Submit a job for each run exactly once, as fast as the account allows.
 
     The jobs are named `<name>-<key>`, and a job with such a name is not submitted again. So call it again with the same
-    name and runs after a crash, Ctrl-C or failures: it attaches to the existing jobs without an upload, and submits the
+    name and runs after a crash, Ctrl-C or failures. It attaches to the existing jobs without an upload, and submits the
     others. Two processes may do so at the same time. One warning reports the number and the age of existing jobs, and
     names those whose request would differ now.
 

@@ -1,10 +1,10 @@
 """State changes of jobs as events, in EventBridge's JSON, and their delivery to the sinks of a job.
 
 The form is that of "SageMaker Processing Job State Change" and its siblings on
-https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html: the members of
-the job's Describe operation, with times in milliseconds since the epoch. The status of an endpoint is in capitals:
-`IN_SERVICE`. Events are delivered at least once: if a process is killed between a change and its delivery, the next
-process that uses the engine's folder delivers it. Standard library only: supervisors use this.
+https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html: the members of the job's
+Describe operation, with times in milliseconds since the epoch. The status of an endpoint is in capitals: `IN_SERVICE`.
+Events are delivered at least once. If a process is killed between a change and its delivery, the next process that uses
+the engine's folder delivers it. Standard library only: supervisors use this.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The search for paths below /opt/ml in the code of a job that runs without a sandbox.
 
 Path rewriting does not reach the code itself. A program with such a path would miss its inputs, lose its outputs, or
-write to this machine's own /opt/ml. So all code that a job starts is searched, whichever client creates the job: the
-files that the command names, the files and modules that these name, and members of archives.
+write to this machine's own /opt/ml. So all code that a job starts is searched, for every client: the files that the
+command names, the files and modules that these name, and members of archives.
 """
 
 from __future__ import annotations

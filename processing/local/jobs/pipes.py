@@ -1,8 +1,8 @@
 """Inputs in Pipe mode: a named pipe for each pass through the data, fed from the engine's S3 while the job reads.
 
-AWS documents Pipe mode for training only, so this is an assumption: the pipe of the first pass is `<LocalPath>_0`, that
-of the second `<LocalPath>_1`, and so on. When a pipe is read to its end or closed by its reader, it is removed and the
-next pipe appears.
+AWS documents Pipe mode for training only, so the names are an assumption. The pipe of the first pass is
+`<LocalPath>_0`, that of the second `<LocalPath>_1`, and so on. When a pipe is read to its end or closed by its reader,
+it is removed and the next pipe appears.
 """
 
 # Many small file operations: the functions of `os` cost a third of pathlib's.

@@ -1,7 +1,6 @@
 """Rows of numbers from libsvm text: `label[:weight] [qid:query] column:value ... [# comment]`.
 
-Columns are counted from 0, as XGBoost does it without being told otherwise: a file that counts from 1 has one column
-more, which is always missing.
+Columns are counted from 0, XGBoost's default. A file that counts from 1 has one more column, which is always missing.
 """
 
 from __future__ import annotations

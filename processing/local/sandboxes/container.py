@@ -258,7 +258,7 @@ class Container:
         """Remove the container, again and again as long as its client still works on it.
 
         The client must not be killed. If it was, at an unlucky moment, it leaves a monitor process and a program that
-        is about to start, and podman has no record of them. So monitors that are left are killed at the end.
+        is about to start. podman has no record of them. So monitors that are left are killed at the end.
         """
         deadline = time.monotonic() + _START_SECONDS
         while True:

@@ -1,7 +1,8 @@
 """The folders that each host of a job has to itself: /tmp and /dev/shm.
 
 On AWS each host is a machine. A job may rely on names there that no other process takes. This machine's own folders of
-those names stay out of reach, save the paths that a job needs: its Python, the user's project, its data in place.
+those names stay out of reach. The exceptions are paths that a job needs: its Python, the user's project, its data in
+place.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Object bodies as files. A body is complete, under a name of its own, before the index names it.
 
 A body is written to `incoming/`. It belongs to an object as soon as the index's transaction is committed, and only then
-moves to `objects/`. A process that is killed at any moment therefore leaves its files in `incoming/`, where
-`ObjectStore.remove_orphans` finds them cheaply: it moves those that the index names and removes the others.
+moves to `objects/`. So a process that is killed at any moment leaves its files in `incoming/`, where
+`ObjectStore.remove_orphans` finds them cheaply. It moves those that the index names, and removes the others.
 
 Nothing is forced to the disk (no fsync). Stored bodies survive the death of any process, but a failure of the machine
 may lose the last seconds. `ObjectStore.open` detects a body that such a failure has truncated.

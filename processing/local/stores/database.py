@@ -1,7 +1,7 @@
 """SQLite, shared by threads, forked children and other processes.
 
-SQLite excludes writers from each other: a write transaction begins with BEGIN IMMEDIATE, so there is one writer at a
-time across all processes, and a killed writer leaves nothing behind. The threads of one process wait for a lock first,
+SQLite excludes writers from each other. A write transaction begins with BEGIN IMMEDIATE, so there is one writer at a
+time across all processes. A killed writer leaves nothing behind. The threads of one process wait for a lock first,
 because SQLite waits by sleeping for up to 0.1 s at a time.
 """
 
@@ -91,8 +91,8 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def _set_modes(connection: sqlite3.Connection) -> None:
-    # SQLite does not apply the busy timeout to a change of the journal mode, and this is where processes collide that
-    # open a new database at the same moment. So this function retries on its own.
+    # SQLite does not apply the busy timeout to a change of the journal mode. Processes that open a new database at the
+    # same moment collide here. So this function retries on its own.
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:

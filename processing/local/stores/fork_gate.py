@@ -1,7 +1,7 @@
 """Forks while no connection to SQLite is in use or open.
 
 SQLite keeps its locks in the memory of the process. A child that is forked during a call, or with open connections,
-would inherit locks that nobody releases: it would wait for ever, or write without a lock. So a fork waits until the
+would inherit locks that no thread releases. It would wait for ever, or write without a lock. So a fork waits until the
 transactions of other threads have ended, and closes the idle connections first. The next use opens new ones.
 """
 

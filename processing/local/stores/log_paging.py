@@ -107,7 +107,7 @@ def iter_stream(
 ) -> Iterator[LogEventRecord]:
     """Yield a stream's events within the bounds, starting at a gap, forward or backward."""
     # Use exactly one bound on each side. With two bounds on the same side SQLite uses the index for one of them and
-    # tests every row against the other, so later pages would take longer.
+    # tests every row against the other. So later pages would take longer.
     if backward:
         gap, side, order = min(gap, (bounds[1], MAX_INTEGER, MAX_INTEGER)), "<= (?, ?, ?) AND timestamp >= ?", "DESC"
     else:

@@ -1,9 +1,9 @@
 """The engine over HTTP, on this machine's loopback interface only.
 
 Strategy: one thread accepts connections, and one thread serves each (see `connection`). Threads suit requests that
-block on files and on SQLite. When the limit of connections is reached, the acceptor closes the one that has been idle
-longest, or else the one whose body has been stalled longest. To stop, the server closes the listener, interrupts idle
-connections, lets running requests end within a time limit, and then aborts the rest.
+block on files and on SQLite. At the limit of connections, the acceptor closes the one that has been idle longest. If no
+connection is idle, it closes the one whose body has been stalled longest. To stop, the server closes the listener,
+interrupts idle connections, lets running requests end within a time limit, and then aborts the rest.
 
 Requests need a valid signature (see `protocols.sigv4`) and nothing else. A web page may point its own name at this
 server (DNS rebinding), but it has no key. So the Host header is not checked.

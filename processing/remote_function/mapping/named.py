@@ -1,7 +1,7 @@
 """The earlier jobs of a map with a name: their results count, if the jobs themselves vouch for them.
 
 The jobs of a map are called `<function>-<name>-1`, `-2` and so on. AWS gives a name to one job only, so two callers of
-the same map cannot both start it: the second one follows the job of the first. Nothing but the jobs' own descriptions
+the same map cannot both start it. The second one follows the job of the first. Nothing but the jobs' own descriptions
 and logs says which results are genuine. A file in S3 that neither names is not loaded.
 """
 

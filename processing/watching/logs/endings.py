@@ -1,8 +1,9 @@
 """Decision on when all lines of an ended job have arrived.
 
-CloudWatch marks no stream as ended, and publishes no bound on how late a line may arrive. So the end is inferred: after
-a job's end all its lines are read once more, then its last lines at intervals of `Polling.settle`, until sweeps find
-nothing new (`Ending.is_over`). `Polling.settle_limit` bounds the wait, and a warning reports if it was reached.
+CloudWatch marks no stream as ended, and publishes no bound on how late a line may arrive. So the end is inferred. After
+a job's end all its lines are read once more. Then its last lines are read at intervals of `Polling.settle`, until
+sweeps find nothing new (`Ending.is_over`). `Polling.settle_limit` bounds the wait, and a warning reports if it was
+reached.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# An outage after a job's end is waited out for this many times `Polling.settle_limit`, five minutes by default, so that
-# a short one at the wrong moment costs no lines.
+# An outage after a job's end is waited out for this many times `Polling.settle_limit`, five minutes by default. So a
+# short outage at the wrong moment costs no lines.
 _OUTAGE_LIMITS: Final = 10
 
 # A missing log group is read again after this many seconds: it is waited for longer than for a line.

@@ -47,23 +47,24 @@ if TYPE_CHECKING:
 COMMON: Final = 4
 """Leading characters that the names of a group's jobs share; a shorter prefix could match the whole account."""
 
-# Each number below with its effect on the calls of a job of one hour with one host, default `Polling`, measured with
-# the simulation of benchmarks/watch_hour.py. As they are: 284 calls with a line a second, 310 with one every ten
-# seconds, 295 with one at the beginning. All three include the status calls.
+# Each number below has its effect on the calls of a job of one hour, with one host and the default `Polling`. The
+# simulation of benchmarks/watch_hour.py measured it. As they are: 284 calls with a line a second, 310 with one every
+# ten seconds, 295 with one at the beginning. All three include the status calls.
 
 # The first wait, as a multiple of `Polling.first`. With 1 the first lines are shown sooner, for 2 calls more an hour.
 _FIRST_WAIT: Final = 3.0
 # The longest wait before the first line, in seconds: the program may start any minute, and its first lines are awaited.
 # With 14 (`longest`) it takes 5 calls more, with 80 2 fewer.
 _LONGEST_WAIT_BEFORE_FIRST_LINE: Final = 30.0
-# The shortest of the longest waits, as a multiple of `Polling.longest`. Below 1, so that a read is due before the next
-# status call and is then delayed to it: a read just after the call would save nothing. 0.5 and 1.0 take as many calls.
+# The shortest of the longest waits, as a multiple of `Polling.longest`. It is below 1, so a read is due before the next
+# status call, and is then delayed to it. A read just after the call would save nothing. 0.5 and 1.0 take as many calls.
 _SHORTEST_OF_LONGEST: Final = 0.75
 # The wait as a multiple of the usual age of the newest line. With 5 it takes 290 and 321 calls, with 20 282 and 297,
-# but lines are then shown up to twice as late: of a job with a line every ten seconds after two minutes instead of one.
+# but lines are then shown up to twice as late. A job with a line every ten seconds shows them after two minutes instead
+# of one.
 _TIMES_USUAL_AGE: Final = 10.0
-# The same as a multiple of the present age, at least and at most. They are a guard for a job whose pace changes: one
-# that fell silent is read less often soon, and one that just wrote is read again soon. Without this and
+# The same as a multiple of the present age, at least and at most. They are a guard for a job whose pace changes. A job
+# that fell silent is soon read less often, and one that just wrote is soon read again. Without this and
 # `_TIMES_USUAL_AGE`, at `_SHORTEST_OF_LONGEST` for every job, a silent job takes 524 calls instead of 295.
 _TIMES_AGE: Final = (6.0, 20.0)
 

@@ -12,7 +12,7 @@ from typing import Final
 import attrs
 
 # Weight of a new age in the moving averages: the last five to ten reads count. With 0.05 a job that writes every ten
-# seconds takes 314 calls an hour instead of 310, with 0.5 one that writes every second 290 instead of 284.
+# seconds takes 314 calls an hour instead of 310. With 0.5 a job that writes every second takes 290 instead of 284.
 _WEIGHT: Final = 0.2
 # Distance from the usual age up to which an age is as usual, in mean deviations: nearly all ages are younger. With 1 a
 # job of a line a second takes 297 calls an hour instead of 284, with 6 283.
@@ -25,7 +25,7 @@ _MARGIN: Final = 0.25
 class Liveness:
     """The usual age of a job's newest line at the moment when its lines are read.
 
-    A job that writes every second has a newest line of a second or two whenever it is read: from its own pace, and from
+    The newest line of a job that writes every second is a second or two old at each read: from its own pace, and from
     CloudWatch's delay. As long as that is so, the job runs. A job that has ended shows by an older line.
 
     Args:

@@ -3,13 +3,13 @@
 There are two shortcuts. Figures are CPU time per line that is shown, measured with benchmarks/log_lines.py.
 
 - botocore walks over every member of every event in search of times and blobs, of which there are none. So its parser
-  is bypassed for the events (`install_page_parser`). That takes 2.9 us instead of 5.8 for the log of an ended job, and
-  7.5 us instead of 17.2 for a job that is followed for an hour. To switch it off, do not call `install_page_parser`:
-  lines from botocore's parser are accepted too.
+  is bypassed for the events (`install_page_parser`). That takes 2.9 us instead of 5.8 for the log of an ended job. For
+  a job that is followed for an hour it takes 7.5 us instead of 17.2. To switch it off, do not call
+  `install_page_parser`: lines from botocore's parser are accepted too.
 - Sweeps overlap, so most lines of a page are known, which their ids and timestamps suffice to find out. A page is cut
-  into parts of 32 KiB, these are scanned by regular expressions, and the JSON before the first part with a new line is
-  not parsed. That takes 5.2 us instead of 6.9 for a job that is followed for ten minutes, and 7.5 us instead of 8.3 for
-  an hour. To switch it off, register `_parse_events` for both operations.
+  into parts of 32 KiB, which regular expressions scan. The JSON before the first part with a new line is not parsed.
+  That takes 5.2 us instead of 6.9 for a job that is followed for ten minutes, and 7.5 us instead of 8.3 for one of an
+  hour. To switch it off, register `_parse_events` for both operations.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import attrs
 
 _EVENTS: Final = b'{"events":['
 # The size of a part in bytes, at least. With 8 KiB or 128 KiB a line of a job that is followed for ten minutes takes
-# 5.5 us instead of 4.9: small parts need more searches, large ones leave more known lines to parse.
+# 5.5 us instead of 4.9. Small parts need more searches, and large ones leave more known lines to parse.
 _PART: Final = 32_768
 
 Record: TypeAlias = dict[str, Any]

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 # Seconds after a job's end after which no line is on its way any more.
 _ALL_ARRIVED_AFTER: Final = 600.0
 # Seconds for which a job counts as running after its newest line, if it writes as usual. With a line a second this
-# saves 5 of 289 calls an hour; a larger value saves more, but the end of a job may then be seen that much later.
+# saves 5 of 289 calls an hour. A larger value saves more, but the end of a job may then be seen that much later.
 _ALIVE_AFTER_LINE: Final = 0.4
 # Seconds for which a piece of a long line waits for the next one; then it is delivered as it is.
 _HOLD_PIECES: Final = 5.0

@@ -1,16 +1,17 @@
 """Reassembly of long lines: a line that is longer than a CloudWatch event arrives as several events.
 
-CloudWatch accepts at most 256 KiB per event, 26 bytes of them for itself, so writers cut longer lines at 262,118 bytes
-(the embedded engine does; some cut one byte later). Docker passes lines on in pieces of 16 KiB, and some log drivers
-send these pieces as they are: https://github.com/moby/moby/issues/34887, https://github.com/moby/moby/issues/41794.
-Nothing in an event marks it as a piece. Only its length does, to the byte: an event of just that length is joined with
-the event that follows in its stream within ten seconds (CloudWatch's limit) or one second (Docker's). A complete line
-of that length that is followed as quickly is joined by mistake.
+CloudWatch accepts at most 256 KiB per event, and uses 26 bytes of them itself. So writers cut longer lines at 262,118
+bytes; some cut one byte later. The embedded engine cuts there too. Docker passes lines on in pieces of 16 KiB, and some
+log drivers send these pieces as they are: https://github.com/moby/moby/issues/34887,
+https://github.com/moby/moby/issues/41794. Nothing in an event marks it as a piece. Only its length does, to the byte.
+An event of just that length is joined with the next event of its stream. The next event must follow within ten seconds
+(CloudWatch's limit) or one second (Docker's). A complete line of that length that is followed as quickly is joined by
+mistake.
 
 Few lines are that long. So a batch whose lines are all short passes unchanged (`LineAssembler.can_skip`) and stays one
-batch. Otherwise each line becomes an event and a batch of its own: 3.0 us of CPU per line of an ended job become 19,
-and 6.8 us become 25 for a job that is followed for an hour (benchmarks/log_lines.py). To switch it off, let `can_skip`
-return False.
+batch. Otherwise each line becomes an event and a batch of its own. Then 3.0 us of CPU per line of an ended job become
+19, and 6.8 us become 25 for a job that is followed for an hour (benchmarks/log_lines.py). To switch it off, let
+`can_skip` return False.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 CallOperation: TypeAlias = Callable[[str, dict[str, Any]], dict[str, Any]]
 """Calls an operation of CloudWatch Logs with retries: takes its name and parameters, returns the response."""
 
-# The number of responses in a row with the same token after which a sweep is over: a service that repeats its token
-# does not keep a sweep going forever.
+# The number of responses in a row with the same token after which a sweep is over. A service that repeats its token
+# does not prolong a sweep forever.
 _MAX_REPEATED_TOKENS: Final = 10
 
 

@@ -115,8 +115,8 @@ class SweepPlanner:
     def _last_sweeps(self, jobs: list[FollowedJob], *, whole: bool) -> Iterator[Sweep]:
         """Yield sweeps over jobs that have ended.
 
-        Jobs whose names begin with the same four characters are read by one sweep over their common prefix if that
-        takes fewer calls than a sweep for each of them.
+        One sweep reads all jobs whose names begin with the same four characters, if it takes fewer calls than a sweep
+        for each of them.
         """
         by_prefix: dict[str, list[FollowedJob]] = {}
         for job in jobs:

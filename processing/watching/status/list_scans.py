@@ -7,8 +7,8 @@ A scan reads a listing to its last page. There are four kinds:
 - *catch-up*: the jobs that are newly watched, from the creation of the first one on
 - *census*: all jobs in progress, every ten minutes, to find those that have ended or do not exist
 
-Consumers wait for changes, so a changes scan comes before all others. At most one other scan is under way
-beside it, and its pages are spread out: a census of a large account does not delay the next changes scan.
+Consumers wait for changes, so a changes scan comes before all others. At most one other scan is under way beside it,
+and its pages are spread out. So a census of a large account does not delay the next changes scan.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PAGE: Final = 100  # the most that ListProcessingJobs returns
 # A common prefix shorter than this many characters matches most of an account's names, and saves nothing.
 _SHORTEST_PREFIX: Final = 4
 # New jobs get a Describe each up to this burst; more of them share a catch-up scan. Twenty calls are what a scan of an
-# account with two thousand jobs costs. The allowance grows again by one job a second, so jobs that are added one by one
+# account with two thousand jobs costs. The allowance grows again by one job a second. So jobs that are added one by one
 # do not begin a scan each, and a stream of them is not described one by one.
 _DESCRIBE_BURST: Final = 20
 _DESCRIBE_REFILL: Final = 1.0

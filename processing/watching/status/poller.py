@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # it may make other calls, which a long retry would hold up.
 _TRIES: Final = 3
 _BUDGET: Final = 1.0
-# A call gets at least five seconds, however near the deadline: a healthy call is never cut off, and a call that hangs
+# A call gets at least five seconds, however near the deadline. A healthy call is never cut off, and a call that hangs
 # delays a deadline by five seconds at most.
 _GRACE: Final = 5.0
 # Log lines may take this long to be read. A thread whose lines may save a Describe begins to read them this long before

@@ -5,9 +5,9 @@ The scheduler neither calls nor waits, and it knows nothing of threads: `Poller`
 Up to `Polling.few` jobs are described one by one, at growing intervals (`DescribeSchedule`). This asks only about the
 watched jobs, and a job's log lines save calls. With more jobs, the account's changes are listed every two seconds
 (`ScanSchedule`). That costs the same for ten jobs and for ten thousand, and the listing states how a job ended, so no
-Describe follows. Three kinds of jobs are described although listing is on: new jobs that no scan will show, jobs that a
-complete scan had to show and did not, and jobs with an event. Without permission to list, all jobs are described, and
-for some time if a listing makes no progress (`ListingFallback`).
+Describe follows. Three kinds of jobs are described although listing is on: new jobs that no scan will show, jobs that
+are missing in a complete scan, and jobs with an event. Without permission to list, all jobs are described, and for some
+time if a listing makes no progress (`ListingFallback`).
 
 Both operations have an outage of their own, and each is held back by the account's rate limit. `next_call` returns the
 earlier of the two.
