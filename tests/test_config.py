@@ -274,7 +274,7 @@ class TestWhatIsUsed:
             boto_region_name = "eu-west-1"
             default_bucket_prefix = None
             _default_bucket_name_override = "theirs"
-            sagemaker_config = {"SchemaVersion": "1.0", "SageMaker": {"ProcessingJob": {"RoleArn": ROLE}}}  # noqa: RUF012
+            sagemaker_config = {"SchemaVersion": "1.0", "SageMaker": {"ProcessingJob": {"RoleArn": ROLE}}}  # noqa: RUF012 - a stand-in for the SDK's object
 
             def default_bucket(self) -> str:
                 return "theirs"

@@ -134,7 +134,7 @@ def test_a_job_runs_in_the_form_of_sagemaker_2(source: Path, tmp_path: Path) -> 
         sagemaker_session=LocalSession(tmp_path / "engine"),
     )
     outputs = [ProcessingOutput("/opt/ml/processing/out", f"file://{tmp_path}/out")]
-    job = made.run("main.py", str(source), None, None, None, outputs, None, True, False, "first")  # noqa: FBT003
+    job = made.run("main.py", str(source), None, None, None, outputs, None, True, False, "first")  # noqa: FBT003 - a positional call is the rule
     assert (job.job_name, job.status) == ("first", "Completed")
     assert (tmp_path / "out" / "f").read_text() == "helped"
     assert job.describe()["AppSpecification"]["ImageUri"] == made.image_uri

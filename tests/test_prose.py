@@ -51,6 +51,27 @@ def test_few_words_that_need_a_second_reading(name: str) -> None:
     assert found * 10_000 / counts.total() <= most
 
 
+_OF_LINE = "# " + "noqa: "
+_OF_FILE = "# ruff: " + "noqa: "
+
+
+def test_a_noqa_has_its_reason() -> None:
+    """A `noqa` of a line carries its reason after ` - `. The reason for a file's is a comment above it."""
+    root = TESTS.parent
+    bare = []
+    for path in sorted(each for folder in (PACKAGE, TESTS, root / "benchmarks") for each in folder.rglob("*.py")):
+        above = ""
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if line.startswith(_OF_FILE):
+                has_reason = above.startswith("# ")
+            else:
+                has_reason = _OF_LINE not in line or re.search(_OF_LINE + r"[A-Z0-9, ]+ - \S", line) is not None
+            if not has_reason:
+                bare.append(f"{path.name}:{number}")
+            above = line
+    assert bare == []
+
+
 def test_prose_of_pages_wraps() -> None:
     """A line of prose in the documentation has at most 100 columns. Tables, code and links may be longer."""
     root = TESTS.parent

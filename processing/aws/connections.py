@@ -5,6 +5,9 @@ made anew in the child. An object of the user's keeps its settings, credentials 
 its own.
 """
 
+# botocore and urllib3 have no public way to replace a pool of connections.
+# ruff: noqa: SLF001
+
 from __future__ import annotations
 
 import copy
@@ -26,9 +29,9 @@ def reconnected_client(client: Any, field: str) -> Any:
     """
     try:
         renewed = _bare_copy(client)
-        renewed._endpoint = copy.copy(client._endpoint)  # noqa: SLF001
-        renewed._endpoint.http_session = _reconnected(client._endpoint.http_session)  # noqa: SLF001
-        _free_refresh_lock(client._request_signer._credentials)  # noqa: SLF001
+        renewed._endpoint = copy.copy(client._endpoint)
+        renewed._endpoint.http_session = _reconnected(client._endpoint.http_session)
+        _free_refresh_lock(client._request_signer._credentials)
     except AttributeError as error:
         raise ConfigurationError(
             f"{field}: was made before this process was forked, and its connections cannot be replaced; "
@@ -48,17 +51,17 @@ def client_with_keys(client: Any, keys: tuple[str, str, str | None]) -> Any:
     """Return a copy of a boto3 client that signs with other keys. It shares the connections of the client."""
     from botocore.credentials import Credentials
 
-    copied, old = _bare_copy(client), client._request_signer  # noqa: SLF001
+    copied, old = _bare_copy(client), client._request_signer
     events = copy.copy(client.meta.events)
     signer = copy.copy(old)
-    signer._credentials, signer._event_emitter, signer._cache = Credentials(*keys), events, {}  # noqa: SLF001
+    signer._credentials, signer._event_emitter, signer._cache = Credentials(*keys), events, {}
     # The client of botocore signs in this handler.
     event = f"request-created.{client.meta.service_model.service_id.hyphenize()}"
     events.unregister(event, old.handler)
     events.register(event, signer.handler)
-    copied.meta, copied._endpoint = copy.copy(client.meta), copy.copy(client._endpoint)  # noqa: SLF001
-    copied.meta.events = copied._endpoint._event_emitter = events  # noqa: SLF001
-    copied._request_signer = signer  # noqa: SLF001
+    copied.meta, copied._endpoint = copy.copy(client.meta), copy.copy(client._endpoint)
+    copied.meta.events = copied._endpoint._event_emitter = events
+    copied._request_signer = signer
     return copied
 
 
@@ -78,7 +81,7 @@ def reconnect_credentials(boto_session: Any) -> None:
         for name in ("_role_fetcher", "_fetcher"):  # of the instance's and the container's metadata service
             fetcher: Any = getattr(provider, name, None)
             if hasattr(fetcher, "_session"):
-                fetcher._session = _reconnected(fetcher._session)  # noqa: SLF001
+                fetcher._session = _reconnected(fetcher._session)
 
 
 def _reconnected(http_session: Any) -> Any:
@@ -86,12 +89,12 @@ def _reconnected(http_session: Any) -> Any:
     from urllib3 import PoolManager
 
     renewed = copy.copy(http_session)
-    renewed._proxy_managers = {}  # noqa: SLF001
-    renewed._manager = PoolManager(**http_session._get_pool_manager_kwargs())  # noqa: SLF001
-    renewed._manager.pool_classes_by_scheme = http_session._pool_classes_by_scheme  # noqa: SLF001
+    renewed._proxy_managers = {}
+    renewed._manager = PoolManager(**http_session._get_pool_manager_kwargs())
+    renewed._manager.pool_classes_by_scheme = http_session._pool_classes_by_scheme
     return renewed
 
 
 def _free_refresh_lock(credentials: Any) -> None:
     if hasattr(credentials, "_refresh_lock"):
-        credentials._refresh_lock = threading.Lock()  # noqa: SLF001
+        credentials._refresh_lock = threading.Lock()

@@ -76,7 +76,7 @@ def find_program(image: str, programs: Iterable[tuple[str, str]]) -> ImageProgra
         )
     folder, source = found
     # Other interpreters have packages of their own, which this one's would replace.
-    path = [] if os.path.basename(folder) in _INSTALLED else [folder]  # noqa: PTH119
+    path = [] if os.path.basename(folder) in _INSTALLED else [folder]  # noqa: PTH119 - a path as text
     arguments = ["--root", "/opt/ml"] if module.startswith(f"{_PACKAGE}.") else []
     return ImageProgram(module, path, arguments, source)
 
@@ -97,8 +97,8 @@ def _locate(module: str) -> tuple[str, str] | None:
         search = None if places is None else list(places)
         source = spec.origin or ""
         if search is not None:
-            source = os.path.join(next(iter(search), ""), "__main__.py")  # noqa: PTH118
+            source = os.path.join(next(iter(search), ""), "__main__.py")  # noqa: PTH118 - a path as text
         if index == 0:
             top = spec.origin if search is None else next(iter(search), None)
-            folder = os.path.dirname(os.path.abspath(top or ""))  # noqa: PTH100, PTH120
+            folder = os.path.dirname(os.path.abspath(top or ""))  # noqa: PTH100, PTH120 - a path as text
     return folder, source

@@ -42,7 +42,7 @@ class Interpreter(NamedTuple):
                 found = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+)", settings, re.MULTILINE)
                 if found:
                     return found[1]
-        found = re.fullmatch(r"python(\d+\.\d+)", os.path.basename(os.path.realpath(self.executable)))  # noqa: PTH119
+        found = re.fullmatch(r"python(\d+\.\d+)", os.path.basename(os.path.realpath(self.executable)))  # noqa: PTH119 - a path as text
         return None if found is None else found[1]
 
     @classmethod

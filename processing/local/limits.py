@@ -222,7 +222,7 @@ def remove_orphaned_group(work: Path) -> None:
     """
     link = work / "group"
     if link.is_symlink():
-        remove_group(Path(os.readlink(link)))  # noqa: PTH115
+        remove_group(Path(os.readlink(link)))  # noqa: PTH115 - a path as text
 
 
 class HostLimits:

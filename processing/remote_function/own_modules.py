@@ -41,7 +41,7 @@ def is_own_file(name: str, file: Any, folders: Any) -> bool:
     """
     if isinstance(file, str):
         return not file.endswith(tuple(EXTENSION_SUFFIXES)) and _is_own(name, file)
-    return folders is not None and any(_is_own(name, os.path.join(folder, "")) for folder in folders)  # noqa: PTH118
+    return folders is not None and any(_is_own(name, os.path.join(folder, "")) for folder in folders)  # noqa: PTH118 - a path as text
 
 
 def is_compiled(module: ModuleType) -> bool:

@@ -185,7 +185,7 @@ def _is_users(session: Any) -> bool:
 
 
 def _is_explicit(core: Any) -> bool:
-    return core._credentials.method not in FOUND_BY_BOTOCORE  # noqa: SLF001
+    return core._credentials.method not in FOUND_BY_BOTOCORE  # noqa: SLF001 - it has no public name
 
 
 def _keys_of(boto_session: Any) -> Keys | None:

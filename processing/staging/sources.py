@@ -221,7 +221,7 @@ def existing_file_uri_path(uri: str, beginning: str = "") -> Path:
     if "%" in uri and not os.path.lexists(path):
         decoded = file_uri_path(unquote(uri))
         # False, not an error, for an impossible path.
-        if "\0" not in str(decoded) and os.path.exists(decoded):  # noqa: PTH110
+        if "\0" not in str(decoded) and os.path.exists(decoded):  # noqa: PTH110 - a path as text
             return decoded
     return path
 

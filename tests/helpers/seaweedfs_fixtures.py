@@ -126,7 +126,7 @@ def _await_storage(endpoint: Endpoint, server: subprocess.Popen[bytes]) -> bool:
                 client.create_bucket(Bucket="first")
             try:
                 client.put_object(Bucket="first", Key="k", Body=b"x" * 5000)
-            except Exception:  # noqa: BLE001 — whatever it is, it is not ready
+            except Exception:  # noqa: BLE001 - whatever it is, it is not ready
                 time.sleep(0.05)
             else:
                 return True

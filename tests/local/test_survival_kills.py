@@ -179,8 +179,8 @@ class House:
     def _lines(self, kind: str, prefix: str) -> list[str]:
         try:
             events, _ = self.engine.logs.filter(f"/aws/sagemaker/{kind}Jobs", prefix=prefix)
-        except Exception as error:  # noqa: BLE001 -- there is no group before the first line
-            assert "does not exist" in str(error)  # noqa: PT017
+        except Exception as error:  # noqa: BLE001 - there is no group before the first line
+            assert "does not exist" in str(error)  # noqa: PT017 - the other outcome is tested below
             return []
         # A shell or a launcher says something of a child that was killed.
         return [event.message for event in events if event.message.startswith("line ")]

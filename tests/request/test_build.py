@@ -73,7 +73,7 @@ outputs = st.one_of(
     st.builds(
         ProcessingOutput,
         output_name=words,
-        app_managed=st.just(True),  # noqa: FBT003
+        app_managed=st.just(True),  # noqa: FBT003 - a positional call is the rule
         feature_store_output=st.builds(FeatureStoreOutput, words),
     ),
 )

@@ -63,7 +63,7 @@ FULL: dict[str, Any] = {
     "output_kms_key": "output",
     "max_runtime_in_seconds": 60,
     "tags": {"k": "v"},
-    "network_config": NetworkConfig(True, ["sg-1"], ["subnet-1"], True),  # noqa: FBT003
+    "network_config": NetworkConfig(True, ["sg-1"], ["subnet-1"], True),  # noqa: FBT003 - a positional call is the rule
     "experiment_config": {"ExperimentName": "e"},
 }
 NAMES = {"InputName", "OutputName"}

@@ -229,7 +229,7 @@ def test_an_invalid_url_is_refused() -> None:
         EventBridgeSource(URL, "sqs")
     assert processing.watching.EventBridgeSource is EventBridgeSource
     with pytest.raises(AttributeError, match="Nothing"):
-        processing.watching.Nothing  # type: ignore[attr-defined] # noqa: B018
+        processing.watching.Nothing  # type: ignore[attr-defined] # noqa: B018 - the access is the test
 
 
 def test_a_wait_returns_by_the_event_alone(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_jobs_inputs_are_asked_for_when_needed(tmp_path: Path) -> None:
         assert found.outputs["output-1"].destination == job.outputs[0].destination
         assert found.output_kms_key is None
         with pytest.raises(AttributeError, match="nothing"):
-            found.nothing  # type: ignore[attr-defined] # noqa: B018
+            found.nothing  # type: ignore[attr-defined] # noqa: B018 - the access is the test
 
 
 WRONG: tuple[Any, ...] = (

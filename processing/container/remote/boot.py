@@ -8,7 +8,7 @@ The file stands alone: before the bundle is verified, nothing can be imported fr
 """
 
 # Messages are assembled with %, as in all of `container`; paths are plain strings from the command line.
-# ruff: noqa: PTH103, PTH112, PTH118, PTH120, PTH123
+# ruff: noqa: PTH102, PTH103, PTH112, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -185,17 +185,17 @@ def _unpack(bundle: str) -> str:
             if hasattr(tarfile, "data_filter"):
                 archive.extractall(folder, filter="data")
             else:  # Python 3.8 without the filter; the content is verified
-                archive.extractall(folder)  # noqa: S202
+                archive.extractall(folder)  # noqa: S202 - the content is verified
     return folder
 
 
 def _new_folder() -> str:
     """Return a new folder for this job alone. The module `tempfile` would take as long to load as the bundle."""
     name = "remote-function-" + os.urandom(8).hex()
-    places = [place for place in (os.environ.get("TMPDIR"), "/tmp", "/var/tmp", os.getcwd()) if place]  # noqa: PTH109, S108
+    places = [place for place in (os.environ.get("TMPDIR"), "/tmp", "/var/tmp", os.getcwd()) if place]  # noqa: PTH109, S108 - the folder is new and private
     for place in places:
         try:
-            os.mkdir(os.path.join(place, name), 0o700)  # noqa: PTH102
+            os.mkdir(os.path.join(place, name), 0o700)
         except OSError:
             continue
         return os.path.join(place, name)

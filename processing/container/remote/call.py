@@ -1,5 +1,6 @@
 """The call in the job: loads the function and its arguments, runs it, and stores its result or its exception."""
 
+# Paths are plain strings, as in the boot program.
 # ruff: noqa: PTH103, PTH105, PTH118, PTH123
 
 from __future__ import annotations

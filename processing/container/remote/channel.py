@@ -144,7 +144,7 @@ def run(connection: socket.socket, settings: Settings, position: int, folder: st
         channel.receive_calls(settings.calls[position])
         code = 0
     except BaseException as error:  # noqa: BLE001 - nothing of the host's program may run here after this
-        print("remote function: the connection of the pool failed: %r" % (error,), file=sys.stderr)  # noqa: T201
+        print("remote function: the connection of the pool failed: %r" % (error,), file=sys.stderr)  # noqa: T201 - the job's log is stderr
     finally:
         sys.stderr.flush()
         os._exit(code)
@@ -184,7 +184,7 @@ class _Channel:
                 if _code(error) in _GONE:
                     self._pass((CLOSE, None))
                     return
-                print("remote function: SQS: %s" % (error,), file=sys.stderr)  # noqa: T201
+                print("remote function: SQS: %s" % (error,), file=sys.stderr)  # noqa: T201 - the job's log is stderr
                 time.sleep(_PAUSE_SECONDS)
                 continue
             for each in messages:
@@ -262,7 +262,7 @@ class _Channel:
             except Exception as error:  # noqa: BLE001 - as above
                 if _code(error) in _GONE:  # the owner is gone
                     return
-                print("remote function: SQS: %s" % (error,), file=sys.stderr)  # noqa: T201
+                print("remote function: SQS: %s" % (error,), file=sys.stderr)  # noqa: T201 - the job's log is stderr
             time.sleep(_PAUSE_SECONDS)
 
     def _complete(self, message: Dict[str, Any], key: bytes, data: bytes, path: Optional[str]) -> None:
@@ -270,7 +270,7 @@ class _Channel:
         if "outcome" not in message:
             return
         digest = hashlib.sha256(data).hexdigest() if path is None else _digest_of(path)
-        message["sha256"], message["size"] = digest, len(data) if path is None else os.path.getsize(path)  # noqa: PTH202
+        message["sha256"], message["size"] = digest, len(data) if path is None else os.path.getsize(path)  # noqa: PTH202 - a path as text
         message["signature"] = signature(key, message["number"], message["outcome"], digest)
         if path is None and len(data) <= INLINE_BYTES:
             message["data"] = base64.b64encode(data).decode("ascii")

@@ -4,7 +4,8 @@ The first two start several processes. Each loads the verified call and runs it,
 runs one process, its application, on one host.
 """
 
-# ruff: noqa: PTH103, PTH113, PTH118, PTH123, PTH207
+# Paths are plain strings, as in the boot program.
+# ruff: noqa: PTH103, PTH113, PTH118, PTH120, PTH123, PTH207
 
 from __future__ import annotations
 
@@ -83,7 +84,7 @@ def run_spark(places: Any, launcher: Dict[str, Any], folder: str) -> int:
     command = [*spark_submit(launcher, folder), application, *places._replace(message=message)]
     code = subprocess.run(command, check=False).returncode & 0xFF  # noqa: S603 - the image's launcher
     if os.path.isfile(message):
-        os.makedirs(os.path.dirname(places.message), exist_ok=True)  # noqa: PTH120
+        os.makedirs(os.path.dirname(places.message), exist_ok=True)
         shutil.copy(message, places.message)
     return code
 

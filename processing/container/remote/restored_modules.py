@@ -31,7 +31,7 @@ def restore_module(name: str, variables: Dict[str, Any], parent: Optional[Any]) 
     if "__path__" in variables:
         # Modules of the package that did not travel may be in the job, in the image or in the working directory.
         places = [os.path.join(path or os.curdir, *name.split(".")) for path in sys.path]  # noqa: PTH118 - as import does
-        content["__path__"] = [place for place in places if os.path.isdir(place)]  # noqa: PTH112
+        content["__path__"] = [place for place in places if os.path.isdir(place)]  # noqa: PTH112 - a path as text
 
     def missing(attribute: str) -> Any:
         raise AttributeError(
@@ -57,7 +57,7 @@ def restore_file(path: str, relative: str) -> str:
     import os
 
     here = os.path.abspath(relative)  # noqa: PTH100 - of a text
-    return here if os.path.exists(here) else path  # noqa: PTH110
+    return here if os.path.exists(here) else path  # noqa: PTH110 - a path as text
 
 
 def restore_globals(module: Any) -> Dict[str, Any]:
@@ -90,7 +90,7 @@ def set_state(value: Any, state: Any) -> None:
     if not isinstance(value, type):
         cloudpickle._function_setstate(value, state)  # noqa: SLF001 - what cloudpickle's own pickles call
     elif is_restored or getattr(module, value.__qualname__, None) is not value:
-        cloudpickle._class_setstate(value, state)  # noqa: SLF001
+        cloudpickle._class_setstate(value, state)  # noqa: SLF001 - the same for classes
     if is_restored:
         setattr(module, value.__qualname__, value)
 

@@ -6,7 +6,7 @@ If the supervisor ends, the kernel closes that socket, and the clients learn of 
 """
 
 # Two functions of `os.path` cost less than pathlib in each invocation.
-# ruff: noqa: PTH118
+# ruff: noqa: PTH112, PTH118
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CLOSED_BY_PROGRAMS = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
 @contextlib.contextmanager
 def socket_path(folder: str) -> Iterator[str]:
     """Yield a short path of the Unix socket in a folder: a socket's path has 107 bytes at most."""
-    if not os.path.isdir("/proc/self/fd"):  # noqa: PTH112
+    if not os.path.isdir("/proc/self/fd"):
         yield os.path.join(folder, SOCKET)
         return
     directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

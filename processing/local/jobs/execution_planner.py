@@ -154,7 +154,7 @@ def _credential_files() -> list[str]:
 
         with contextlib.suppress(KeyError):  # a user without an entry, as in containers
             homes.add(pwd.getpwuid(os.getuid()).pw_dir)
-    masks = {*files, *(os.path.join(home, ".aws") for home in homes)}  # noqa: PTH118
+    masks = {*files, *(os.path.join(home, ".aws") for home in homes)}  # noqa: PTH118 - a path as text
     # In a gateway's server this process serves a job. The masks of that job hold for the jobs that it creates.
     masks.update(json.loads(os.environ.get(MASKS_VARIABLE, "[]")))
     return sorted(masks - {os.devnull})

@@ -113,10 +113,10 @@ def _objects(store: CodeStore, bucket: str, prefix: str, local: str) -> Iterator
 
 
 def _files_on_disk(place: str, local: str, limit: int) -> Iterator[tuple[str, Read]]:
-    if os.path.isfile(place):  # noqa: PTH113
+    if os.path.isfile(place):  # noqa: PTH113 - a path as text
         yield posixpath.join(local, posixpath.basename(place)), lambda: _read(place)
         return
-    paths = (os.path.join(folder, name) for folder, _, names in os.walk(place) for name in names)  # noqa: PTH118
+    paths = (os.path.join(folder, name) for folder, _, names in os.walk(place) for name in names)  # noqa: PTH118 - a path as text
     for path in itertools.islice(paths, limit):
         yield posixpath.join(local, os.path.relpath(path, place)), lambda path=path: _read(path)  # type: ignore[misc]
 

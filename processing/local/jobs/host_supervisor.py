@@ -479,7 +479,7 @@ def _require_program(name: str, env: Mapping[str, str], binds: Sequence[Bind], m
         return
     place = on_this_machine(name, binds, ml_root)
     try:
-        mode = os.stat(place).st_mode  # noqa: PTH116
+        mode = os.stat(place).st_mode  # noqa: PTH116 - a path as text
     except OSError:
         raise _NoProgramError(f"the entrypoint {name!r} was not found", NOT_FOUND) from None
     if not stat.S_ISREG(mode) or not os.access(place, os.X_OK):

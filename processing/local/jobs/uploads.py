@@ -4,7 +4,7 @@ Outputs may overlap. Each receives every file below its LocalPath, so an upload 
 """
 
 # Many small file operations: the functions of `os` cost a third of pathlib's.
-# ruff: noqa: PTH103, PTH105, PTH118, PTH120, PTH123
+# ruff: noqa: PTH103, PTH105, PTH108, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def _write_file(path: str, body: BinaryIO) -> None:
         os.replace(part, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(part)  # noqa: PTH108
+            os.unlink(part)
         raise
 
 

@@ -214,7 +214,7 @@ def container_key(folder: str, number: int) -> str:
 def children_of_opt() -> list[str]:
     """Return the entries of this machine's /opt that must stay visible: all but `ml`."""
     with contextlib.suppress(OSError):
-        return [f"/opt/{name}" for name in sorted(os.listdir("/opt")) if name != "ml"]  # noqa: PTH208
+        return [f"/opt/{name}" for name in sorted(os.listdir("/opt")) if name != "ml"]  # noqa: PTH208 - a path as text
     return []
 
 
@@ -225,4 +225,4 @@ def existing_masks(masks: Sequence[str]) -> list[tuple[str, bool]]:
     """
     resolved = {os.path.realpath(path) for path in masks}
     outer = [path for path in resolved if not any(path.startswith(f"{other}{os.sep}") for other in resolved)]
-    return [(path, os.path.isdir(path)) for path in sorted(outer) if os.path.exists(path)]  # noqa: PTH110, PTH112
+    return [(path, os.path.isdir(path)) for path in sorted(outer) if os.path.exists(path)]  # noqa: PTH110, PTH112 - a path as text

@@ -122,7 +122,7 @@ def _file_tree() -> list[str]:
         entries = children_of_opt()
     else:
         options = []
-        entries = [f"/{name}" for name in sorted(os.listdir("/")) if name != "opt"]  # noqa: PTH208
+        entries = [f"/{name}" for name in sorted(os.listdir("/")) if name != "opt"]  # noqa: PTH208 - a path as text
     for path in entries:
-        options += ["--symlink", os.readlink(path), path] if Path(path).is_symlink() else ["--dev-bind", path, path]  # noqa: PTH115
+        options += ["--symlink", os.readlink(path), path] if Path(path).is_symlink() else ["--dev-bind", path, path]  # noqa: PTH115 - a path as text
     return options

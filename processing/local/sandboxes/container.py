@@ -6,7 +6,7 @@ that detects its death removes the container.
 """
 
 # Many small file operations: the functions of `os` cost a third of pathlib's.
-# ruff: noqa: PTH101, PTH118
+# ruff: noqa: PTH101, PTH111, PTH118, PTH119
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Container:
         environment = _client_environment(os.environ)
         reasons = []
         for name in [program] if program is not None else ["podman", "docker"]:
-            path = shutil.which(os.path.expanduser(name))  # noqa: PTH111
+            path = shutil.which(os.path.expanduser(name))
             if path is None:
                 reasons.append(f"{name} is not installed")
                 continue
@@ -268,7 +268,7 @@ class Container:
                 break
             time.sleep(_POLL_SECONDS)
         for pid, line in processes.command_lines_with(key).items():
-            if os.path.basename(line[0]) == "conmon":  # noqa: PTH119
+            if os.path.basename(line[0]) == "conmon":
                 processes.kill_tree(pid)
 
     def _inspect(self, key: str, template: str) -> str:
@@ -342,7 +342,7 @@ def _allow_all_users(ml_root: str) -> None:
             path = os.path.join(folder, name)
             mode = os.lstat(path).st_mode
             if stat.S_ISREG(mode):
-                os.chmod(path, stat.S_IMODE(mode) | 0o666)  # noqa: S103
+                os.chmod(path, stat.S_IMODE(mode) | 0o666)  # noqa: S103 - as above
 
 
 def _reclaim_method(kind: str, *, rootless: bool) -> str:

@@ -18,7 +18,7 @@ TMP, SHM = "/tmp", "/dev/shm"  # noqa: S108 - the folders that a host does not s
 
 def private_folders() -> dict[str, str]:
     """Return the real paths of the folders that exist on this machine, by their usual names."""
-    return {name: os.path.realpath(name) for name in (TMP, SHM) if os.path.isdir(name)}  # noqa: PTH112
+    return {name: os.path.realpath(name) for name in (TMP, SHM) if os.path.isdir(name)}  # noqa: PTH112 - a path as text
 
 
 def hidden_by(path: str) -> bool:
@@ -32,10 +32,10 @@ def kept_paths(paths: Iterable[str]) -> list[str]:
     Args:
         paths: absolute paths; for a path with links in it, its real path is kept too.
     """
-    normal = {os.path.normpath(path) for path in paths if os.path.isabs(path)}  # noqa: PTH117
+    normal = {os.path.normpath(path) for path in paths if os.path.isabs(path)}  # noqa: PTH117 - a path as text
     known = {each for path in normal for each in (path, os.path.realpath(path))}
-    hidden = {path for path in known if hidden_by(path) and os.path.exists(path)}  # noqa: PTH110
-    return sorted(path for path in hidden if not is_kept(os.path.dirname(path), hidden))  # noqa: PTH120
+    hidden = {path for path in known if hidden_by(path) and os.path.exists(path)}  # noqa: PTH110 - a path as text
+    return sorted(path for path in hidden if not is_kept(os.path.dirname(path), hidden))  # noqa: PTH120 - a path as text
 
 
 def is_kept(path: str, kept: Iterable[str]) -> bool:

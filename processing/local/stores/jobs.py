@@ -182,7 +182,7 @@ class JobStore:
 
     def _by_name(self, connection: sqlite3.Connection, name: str) -> JobRecord:
         row = connection.execute(
-            f"SELECT {_COLUMNS} FROM jobs WHERE kind = ? AND name = ?",  # noqa: S608
+            f"SELECT {_COLUMNS} FROM jobs WHERE kind = ? AND name = ?",  # noqa: S608 - the values are bound
             (self._kind.resource, name),
         ).fetchone()
         if row is None:
@@ -208,7 +208,7 @@ class JobStore:
 
     def _json(self, job: int, column: str) -> dict[str, Any]:
         with self._database.read() as connection:
-            row = connection.execute(f"SELECT {column} FROM jobs WHERE id = ?", (job,)).fetchone()  # noqa: S608
+            row = connection.execute(f"SELECT {column} FROM jobs WHERE id = ?", (job,)).fetchone()  # noqa: S608 - the values are bound
         if row is None:
             raise LookupError(f"there is no job with id {job}")
         value: dict[str, Any] = json.loads(row[0])
@@ -232,9 +232,9 @@ class JobStore:
         with self._database.read() as connection:
             # A plus sign keeps SQLite from using an index for the order.
             key = f"+{column}" if self._few_changed(connection, query) else column
-            found = f"SELECT id FROM jobs {where} ORDER BY {key} {order}, id {order} LIMIT ?"  # noqa: S608
+            found = f"SELECT id FROM jobs {where} ORDER BY {key} {order}, id {order} LIMIT ?"  # noqa: S608 - the values are bound
             rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM jobs WHERE id IN ({found}) ORDER BY {column} {order}, id {order}",  # noqa: S608
+                f"SELECT {_COLUMNS} FROM jobs WHERE id IN ({found}) ORDER BY {column} {order}, id {order}",  # noqa: S608 - the values are bound
                 (*values, limit + 1),
             ).fetchall()
         page = [JobRecord(*row) for row in rows[:limit]]
@@ -258,14 +258,14 @@ class JobStore:
         """Return all jobs whose status is not terminal, of every kind."""
         with self._database.read() as connection:
             rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM jobs WHERE status IN ('InProgress', 'Stopping')"  # noqa: S608
+                f"SELECT {_COLUMNS} FROM jobs WHERE status IN ('InProgress', 'Stopping')"  # noqa: S608 - the values are bound
             ).fetchall()
         return [JobRecord(*row) for row in rows]
 
     def endpoint_hosts(self) -> Sequence[JobRecord]:
         """Return the hosts of endpoints, also those that have ended: each may be started again."""
         with self._database.read() as connection:
-            statement = f"SELECT {_COLUMNS} FROM jobs WHERE kind = ?"  # noqa: S608
+            statement = f"SELECT {_COLUMNS} FROM jobs WHERE kind = ?"  # noqa: S608 - the values are bound
             return [JobRecord(*row) for row in connection.execute(statement, (ENDPOINT_HOST.resource,))]
 
     def request_stop(self, name: str, now: float) -> None:
@@ -315,7 +315,7 @@ class JobStore:
         The hosts of endpoints are missing: each is deleted when its endpoint no longer refers to it.
         """
         with self._database.read() as connection:
-            statement = f"SELECT {_COLUMNS} FROM jobs WHERE ended < ? AND kind != ? ORDER BY ended, id"  # noqa: S608
+            statement = f"SELECT {_COLUMNS} FROM jobs WHERE ended < ? AND kind != ? ORDER BY ended, id"  # noqa: S608 - the values are bound
             return [JobRecord(*row) for row in connection.execute(statement, (moment, ENDPOINT_HOST.resource))]
 
     def delete_finished(self, jobs: Iterable[int]) -> None:
@@ -323,7 +323,7 @@ class JobStore:
         with self._database.write() as connection:
             for job in jobs:
                 finished = "SELECT arn FROM jobs WHERE id = ? AND ended IS NOT NULL"
-                connection.execute(f"DELETE FROM tags WHERE arn IN ({finished})", (job,))  # noqa: S608
+                connection.execute(f"DELETE FROM tags WHERE arn IN ({finished})", (job,))  # noqa: S608 - the values are bound
                 connection.execute("DELETE FROM jobs WHERE id = ? AND ended IS NOT NULL", (job,))
 
     # --- reports of hosts
@@ -490,7 +490,7 @@ def _finish(connection: sqlite3.Connection, job: int, hosts: list[tuple[Any, ...
 
 
 def _by_id(connection: sqlite3.Connection, job: int) -> JobRecord:
-    row = connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job,)).fetchone()  # noqa: S608
+    row = connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job,)).fetchone()  # noqa: S608 - the values are bound
     if row is None:
         raise LookupError(f"there is no job with id {job}")
     return JobRecord(*row)

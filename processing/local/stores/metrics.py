@@ -259,7 +259,7 @@ def _dimensions_json(metric: Metric) -> str:
 
 
 def _find(connection: sqlite3.Connection, metric: Metric, column: str) -> str | int | None:
-    statement = f"SELECT {column} FROM metrics WHERE namespace = ? AND name = ? AND dimensions = ?"  # noqa: S608
+    statement = f"SELECT {column} FROM metrics WHERE namespace = ? AND name = ? AND dimensions = ?"  # noqa: S608 - the values are bound
     row = connection.execute(statement, (metric.namespace, metric.name, _dimensions_json(metric))).fetchone()
     found: str | int | None = None if row is None else row[0]
     return found

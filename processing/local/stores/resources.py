@@ -136,7 +136,7 @@ class ResourceStore:
         """Return every resource of this kind, the oldest first."""
         with self._database.read() as connection:
             rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM resources WHERE kind = ? ORDER BY id",  # noqa: S608
+                f"SELECT {_COLUMNS} FROM resources WHERE kind = ? ORDER BY id",  # noqa: S608 - the values are bound
                 (self._kind.resource,),
             ).fetchall()
         return [_record(row) for row in rows]
@@ -202,7 +202,7 @@ class ResourceStore:
         order = "DESC" if query.descending else "ASC"
         with self._database.read() as connection:
             rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM resources WHERE {' AND '.join(conditions)} "  # noqa: S608
+                f"SELECT {_COLUMNS} FROM resources WHERE {' AND '.join(conditions)} "  # noqa: S608 - the values are bound
                 f"ORDER BY {column} {order}, id {order} LIMIT ?",
                 (*values, limit + 1),
             ).fetchall()
@@ -215,7 +215,7 @@ class ResourceStore:
 def read_record(connection: sqlite3.Connection, kind: ResourceKind, name: str) -> ResourceRecord | None:
     """Return the resource with a name, or None."""
     row = connection.execute(
-        f"SELECT {_COLUMNS} FROM resources WHERE kind = ? AND name = ?",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM resources WHERE kind = ? AND name = ?",  # noqa: S608 - the values are bound
         (kind.resource, name),
     ).fetchone()
     return None if row is None else _record(row)

@@ -47,7 +47,7 @@ class TagStore:
         values: list[Any] = [after]
         for key, options in filters:
             among = f" AND value IN ({', '.join('?' * len(options))})" if options else ""
-            conditions.append(f"arn IN (SELECT arn FROM tags WHERE key = ?{among})")  # noqa: S608
+            conditions.append(f"arn IN (SELECT arn FROM tags WHERE key = ?{among})")  # noqa: S608 - the values are bound
             values += [key, *options]
         if arns:
             conditions.append(f"arn IN ({', '.join('?' * len(arns))})")
@@ -57,7 +57,7 @@ class TagStore:
             values += [f":{each}/" for each in types]
         with self._database.read() as connection:
             found = connection.execute(
-                f"SELECT DISTINCT arn FROM tags WHERE {' AND '.join(conditions)} ORDER BY arn LIMIT ?",  # noqa: S608
+                f"SELECT DISTINCT arn FROM tags WHERE {' AND '.join(conditions)} ORDER BY arn LIMIT ?",  # noqa: S608 - the values are bound
                 (*values, limit),
             ).fetchall()
             return [(arn, _tags(connection, arn)) for (arn,) in found]

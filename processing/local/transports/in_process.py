@@ -72,7 +72,7 @@ class _RawBody:
         count: int = self._file.readinto(buffer)
         return count
 
-    def stream(self, amount: int | None = CHUNK, decode_content: bool | None = None) -> Iterator[bytes]:  # noqa: ARG002
+    def stream(self, amount: int | None = CHUNK, decode_content: bool | None = None) -> Iterator[bytes]:  # noqa: ARG002 - as urllib3's
         while piece := self.read(amount):
             yield piece
 

@@ -124,7 +124,7 @@ class Jobs:
         prefix = f"{name}/" if host is None else f"{name}/algo-{host}-"
         try:
             events, token = self.logs.filter(GROUP, prefix=prefix)
-        except Exception:  # noqa: BLE001 -- there is no log group before the first line
+        except Exception:  # noqa: BLE001 - there is no log group before the first line
             return []
         while token:
             more, token = self.logs.filter(GROUP, prefix=prefix, token=token)
@@ -146,7 +146,7 @@ class Jobs:
 
     def text(self, key: str) -> str:
         _, body = self.objects.open("data", key)  # open, it outlives that the object is replaced
-        with open(body, encoding="utf-8") as file:  # noqa: PTH123
+        with open(body, encoding="utf-8") as file:  # noqa: PTH123 - a path as text
             return file.read()
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class _Ended(Exception):  # noqa: N818 -- it is no error
+class _Ended(Exception):  # noqa: N818 - it is no error
     """The host has to end."""
 
 

@@ -191,7 +191,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     read = []
 
     def count() -> None:
-        with open(tmp_path / "pipe_0", "rb") as pipe:  # noqa: PTH123
+        with open(tmp_path / "pipe_0", "rb") as pipe:  # noqa: PTH123 - a path as text
             while chunk := pipe.read(1 << 16):
                 read.append(len(chunk))
 

@@ -5,7 +5,7 @@ the next one, processes the request again. The file is removed after the result 
 """
 
 # Many small file operations: the functions of `os` cost a third of pathlib's.
-# ruff: noqa: PTH104, PTH108, PTH118, PTH208
+# ruff: noqa: PTH103, PTH104, PTH108, PTH118, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ class AsyncQueue:
 
     def put(self, request: AsyncRequest) -> None:
         """Add a request at the end."""
-        os.makedirs(self._folder, exist_ok=True)  # noqa: PTH103
+        os.makedirs(self._folder, exist_ok=True)
         name = f"{time.time_ns():020d}-{os.urandom(6).hex()}"
         part = os.path.join(self._folder, f".{name}")
-        with open(part, "w", encoding="utf-8") as file:  # noqa: PTH123
+        with open(part, "w", encoding="utf-8") as file:
             json.dump(request._asdict(), file)
         os.rename(part, os.path.join(self._folder, name + _SUFFIX))
 
@@ -101,7 +101,7 @@ def _locked(path: str) -> Iterator[dict[str, Any] | None]:
     import fcntl  # absent on Windows, where public names import this module all the same
 
     try:
-        file = open(path, encoding="utf-8")  # noqa: PTH123, SIM115 - closed below
+        file = open(path, encoding="utf-8")  # noqa: SIM115 - closed below
     except FileNotFoundError:
         yield None
         return
