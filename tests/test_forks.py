@@ -41,7 +41,7 @@ from processing.local.stores.fork_gate import GATE
 from processing.request import job_names
 from processing.request.job_names import LONGEST_NAME, JobNames, unique_job_name
 from processing.staging import bundles, obstore
-from processing.watching.status.model import Target
+from processing.watching.status.model import WatchTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -244,7 +244,7 @@ def test_a_lock_that_another_thread_holds_is_free_in_the_child(name: str) -> Non
     def child() -> bool:
         session = processor.sagemaker_session
         default_sessions.default_session()
-        with session.poller.subscribe([Target("job")]), session._asking:
+        with session.poller.subscribe([WatchTarget("job")]), session._asking:
             return processor.run(wait=False).arn != ""
 
     with held(_locks_of(processor)[name]):

@@ -51,6 +51,26 @@ def test_few_words_that_need_a_second_reading(name: str) -> None:
     assert found * 10_000 / counts.total() <= most
 
 
+SHARED_NAMES = {
+    "Answer",  # the two ends of one message: the program sends what the supervisor's client receives
+    "LocalSession",  # compat has the constructors of sagemaker
+    "Record",  # one example of the data, in a program and in a transform job
+    "ServiceError",  # public in processing and in processing.testing
+    "Session",
+}
+
+
+def test_a_class_name_has_one_class() -> None:
+    """A reader who searches for a class finds one, except where two public names or two ends of one thing agree."""
+    names = Counter(
+        node.name
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert {name for name, count in names.items() if count > 1} == SHARED_NAMES
+
+
 _OF_LINE = "# " + "noqa: "
 _OF_FILE = "# ruff: " + "noqa: "
 

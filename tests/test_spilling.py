@@ -25,7 +25,7 @@ from processing import (
 )
 from processing.container.command import FILE, command_script, parse_script
 from processing.local import sandboxes
-from processing.processors.oversized_command import Command, Limits, request_limits, spill
+from processing.processors.oversized_command import Command, RequestLimits, request_limits, spill
 from processing.processors.run_arguments import RunArguments
 
 ROLE = "arn:aws:iam::123456789012:role/Processing"
@@ -175,7 +175,7 @@ def test_everything_arrives_unchanged(environment: dict[str, str], arguments: li
 )
 def test_the_remaining_request_fits(env: dict[str, str], arguments: list[str], entrypoint: list[str]) -> None:
     """For any values, the remaining request is within the limits, and nothing is lost or doubled."""
-    small = Limits(entries=3, value=10, words=5, word=10)
+    small = RequestLimits(entries=3, value=10, words=5, word=10)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("processing.processors.oversized_command.request_limits", lambda: small)
         spilled = spill(Command(entrypoint, arguments, env), "/p")

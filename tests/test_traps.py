@@ -32,7 +32,7 @@ from processing.testing.wire import JsonService, make_client, operation_of
 from processing.watching.events import LogEvent, StatusChanged
 from processing.watching.feed import Feed
 from processing.watching.polling import Polling
-from processing.watching.status.model import Target
+from processing.watching.status.model import WatchTarget
 from processing.watching.status.poller import Poller
 from processing.watching.stream import EventStream
 
@@ -318,7 +318,7 @@ class WatchedJobs:
         }
 
     def follow(self) -> list[LogEvent | StatusChanged]:
-        return list(EventStream([Feed(self, [Target("job")], logs=True)], alone=True))
+        return list(EventStream([Feed(self, [WatchTarget("job")], logs=True)], alone=True))
 
 
 def test_an_hour_on_four_hosts_costs_few_calls() -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from processing.watching.aio import AsyncEventStream
     from processing.watching.checkpoint import Checkpoint
     from processing.watching.events import Event, StatusChanged
-    from processing.watching.status.model import Lost, Target
+    from processing.watching.status.model import Lost, WatchTarget
 
 logger = logging.getLogger(__name__)
 
@@ -361,7 +361,7 @@ class WaitGroup:
             for session in sessions
         ]
 
-    def _add_arrivals(self, arrivals: Callable[[], Sequence[ProcessingJob] | None]) -> list[Target] | None:
+    def _add_arrivals(self, arrivals: Callable[[], Sequence[ProcessingJob] | None]) -> list[WatchTarget] | None:
         """Add the newly submitted jobs, and return their targets for the feed; None if no more will follow."""
         jobs = arrivals()
         if jobs is None:
@@ -372,7 +372,7 @@ class WaitGroup:
             self._running[job.sagemaker_session, job.job_name] = [job]
         return [self._target(job) for job in watched]
 
-    def _target(self, job: ProcessingJob) -> Target:
+    def _target(self, job: ProcessingJob) -> WatchTarget:
         return job.watch_state.target(job.job_name, poll_first=self._poll_first)
 
     def _is_done(self, job: ProcessingJob) -> bool:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from processing.job.outcome import Outcome
-    from processing.watching.status.model import Target
+    from processing.watching.status.model import WatchTarget
 
 
 @attrs.frozen
@@ -32,15 +32,15 @@ class WatchState:
     outcome: Outcome | None = None
     may_be_silent: bool = False
 
-    def target(self, job_name: str, *, poll_first: bool = True) -> Target:
+    def target(self, job_name: str, *, poll_first: bool = True) -> WatchTarget:
         """Return the job as the status poller needs it.
 
         Args:
             job_name: the job's name.
             poll_first: True to poll the status at once, although the job is known to have run a while ago.
         """
-        from processing.watching.status.model import Target
+        from processing.watching.status.model import WatchTarget
 
         if poll_first or self.in_progress_at is None:
-            return Target(job_name, self.created)
-        return Target(job_name, self.created, "InProgress", self.in_progress_at)
+            return WatchTarget(job_name, self.created)
+        return WatchTarget(job_name, self.created, "InProgress", self.in_progress_at)

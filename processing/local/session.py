@@ -16,7 +16,7 @@ from processing.local.transports.in_process import InProcessTransport, Transport
 from processing.request.service_model import shared_loader
 from processing.session.default_bucket import DefaultBucket
 from processing.session.session import Session
-from processing.session.travel import Origin
+from processing.session.travel import SessionOrigin
 
 if TYPE_CHECKING:
     import os
@@ -185,8 +185,8 @@ class LocalSession(Session):
         self.engine = Engine(home, settings, region=region)
         self._transport = InProcessTransport(self.engine)
 
-    def _origin(self) -> Origin:
-        return Origin()  # the engine's clients have no keys
+    def _origin(self) -> SessionOrigin:
+        return SessionOrigin()  # the engine's clients have no keys
 
     @property
     def region_of_jobs(self) -> str | None:

@@ -29,7 +29,7 @@ _MAX_COMMAND_BYTES = 15 * _MAX_WORD_BYTES
 
 
 @attrs.frozen
-class Limits:
+class RequestLimits:
     """The limits of a request, from the installed service model.
 
     Args:
@@ -61,14 +61,14 @@ class Command:
 
 
 @functools.cache
-def request_limits() -> Limits:
+def request_limits() -> RequestLimits:
     """Return the limits of a request."""
     from processing.request.service_model import processing_model
 
     shape: Any = processing_model().operation_model("CreateProcessingJob").input_shape
     environment = shape.members["Environment"]
     arguments = shape.members["AppSpecification"].members["ContainerArguments"]
-    return Limits(
+    return RequestLimits(
         environment.metadata["max"],
         environment.value.metadata["max"],
         arguments.metadata["max"],
@@ -117,7 +117,7 @@ def spill(command: Command, path: str) -> tuple[Command, bytes] | None:
     return fitting, command_script(spilled, words)
 
 
-def _split_environment(env: Any, limits: Limits) -> tuple[dict[str, str], dict[str, str]]:
+def _split_environment(env: Any, limits: RequestLimits) -> tuple[dict[str, str], dict[str, str]]:
     """Return the variables that fit into a request, and those that are too long or too many."""
     from collections.abc import Mapping as AnyMapping
 
@@ -146,11 +146,11 @@ def _texts(words: Any) -> list[str]:
     return [os.fspath(word) for word in words]
 
 
-def _exceeds(words: Sequence[str], limits: Limits, most: int) -> bool:
+def _exceeds(words: Sequence[str], limits: RequestLimits, most: int) -> bool:
     return len(words) > most or any(len(word) > limits.word or _LINE_BREAK.search(word) for word in words)
 
 
-def _limit_problems(command: Command, arguments: Sequence[str], limits: Limits) -> Iterator[str]:
+def _limit_problems(command: Command, arguments: Sequence[str], limits: RequestLimits) -> Iterator[str]:
     """Yield a problem for each value beyond the limits, for a command with the image's own entrypoint."""
     instead = "more would go through a file, if the program were known: give the entrypoint"
     if len(arguments) > limits.words:

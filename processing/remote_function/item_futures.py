@@ -11,13 +11,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from processing._utils import lazy
-from processing.container.remote.segments import Record
+from processing.container.remote.segments import SegmentEntry
 from processing.container.remote.worker import VALUE
 from processing.exceptions import DeserializationError
 from processing.remote_function.call_record import CallRecord
 from processing.remote_function.futures import RemoteFuture
 from processing.remote_function.mapping.early import early_results
-from processing.remote_function.mapping.results import Outcome, SegmentReader
+from processing.remote_function.mapping.results import CallResult, SegmentReader
 from processing.remote_function.results import failure_of
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class ItemsFuture(RemoteFuture[list[Any]]):
         super().__init__(call, root)
         self._changed = threading.Condition()
         self._unpacking = threading.Lock()
-        self._items: dict[int, Record | Outcome] = {}
-        self._failure: Record | None = None
+        self._items: dict[int, SegmentEntry | CallResult] = {}
+        self._failure: SegmentEntry | None = None
         self._readers: dict[str, SegmentReader] = {}
         self._abandoned: set[str] = set()
         self.add_done_callback(self._wake)
@@ -88,7 +88,7 @@ class ItemsFuture(RemoteFuture[list[Any]]):
         name = job.job_name
         return self._readers.setdefault(name, SegmentReader(job, functools.partial(self._deliver, name)))
 
-    def _deliver(self, job_name: str, records: list[Record]) -> None:
+    def _deliver(self, job_name: str, records: list[SegmentEntry]) -> None:
         with self._changed:
             if job_name in self._abandoned:
                 return
@@ -117,7 +117,7 @@ class ItemsFuture(RemoteFuture[list[Any]]):
         reader = self._reader_of(job)
         reader.read_rest(description)
         if self._failure is not None:
-            error = Outcome.of(self._failure, f"processing job {job.job_name}", self._form).error
+            error = CallResult.of(self._failure, f"processing job {job.job_name}", self._form).error
             assert error is not None
             raise error
         if description["ProcessingJobStatus"] != "Completed":
@@ -130,9 +130,9 @@ class ItemsFuture(RemoteFuture[list[Any]]):
         """Return an item. It is loaded once, as the result of any future is."""
         with self._unpacking:
             item = self._items[number]
-            if isinstance(item, Record):
+            if isinstance(item, SegmentEntry):
                 assert self._job is not None
-                item = Outcome.of(item, f"item {number} of job {self._job.job_name}", self._form)
+                item = CallResult.of(item, f"item {number} of job {self._job.job_name}", self._form)
                 self._items[number] = item
         if item.error is not None:
             raise item.error

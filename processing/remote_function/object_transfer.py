@@ -62,7 +62,7 @@ class Trailer:
 
 
 @attrs.frozen
-class Tail:
+class ObjectEnd:
     """The last bytes of an object.
 
     Args:
@@ -107,7 +107,7 @@ def write_object(
         _raise_service_error(error, uri, "written", kms_key)
 
 
-def read_tail(session: Session, uri: S3Uri, size: int, *, bucket_owner: str | None = None) -> Tail:
+def read_tail(session: Session, uri: S3Uri, size: int, *, bucket_owner: str | None = None) -> ObjectEnd:
     """Return the last bytes of an object; all of them if it is smaller.
 
     Args:
@@ -121,13 +121,13 @@ def read_tail(session: Session, uri: S3Uri, size: int, *, bucket_owner: str | No
         ServiceError: a call failed for good, or the object does not exist.
     """
 
-    def use(answer: Any) -> Tail:
+    def use(answer: Any) -> ObjectEnd:
         content_range = str(answer.get("ContentRange") or "")
         content = answer["Body"].read()
         whole = content_range.rpartition("/")[2]
         if not whole.isdecimal() or not 0 < len(content) == min(size, int(whole)):
             raise DeserializationError(f"{uri}: S3 sent another range than the requested one: {content_range!r}")
-        return Tail(content, int(whole), answer["ETag"])
+        return ObjectEnd(content, int(whole), answer["ETag"])
 
     try:
         params = object_params(uri, _owner(session, bucket_owner))
@@ -143,7 +143,7 @@ def read_object(
     size: int,
     sha256: str,
     bucket_owner: str | None = None,
-    tail: Tail | None = None,
+    tail: ObjectEnd | None = None,
 ) -> bytearray:
     """Return the content of an object once its hash is that of the content that was written.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-    from processing.remote_function.object_transfer import Tail
+    from processing.remote_function.object_transfer import ObjectEnd
     from processing.remote_function.stored_value import Place
 
 _VERSION: Final = "2023-04-24"
@@ -68,7 +68,7 @@ def _read_metadata(place: Place) -> Mapping[str, Any]:
         raise DeserializationError(f"{uri}: is not the metadata of a value: {error}") from error
 
 
-def _parse(tail: Tail) -> Mapping[str, Any]:
+def _parse(tail: ObjectEnd) -> Mapping[str, Any]:
     if tail.object_size != len(tail.content):
         raise ValueError("it is larger than 1 MB")
     fields = json.loads(tail.content)

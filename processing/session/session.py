@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from processing.aws.rate_limit import AdaptiveRateLimiter
     from processing.aws.retry import RetryingApi, RetryPolicy
     from processing.request.build import ProcessingRequest
-    from processing.session.travel import Origin
+    from processing.session.travel import SessionOrigin
     from processing.staging.pending_uploads import PendingUploads
     from processing.watching.polling import Polling
     from processing.watching.status.poller import EventSource, Poller
@@ -192,13 +192,13 @@ class Session:
         return {**state, "_bucket": self._bucket.chosen, "_origin": self._origin()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        origin: Origin = state.pop("_origin")
+        origin: SessionOrigin = state.pop("_origin")
         vars(self).update(state)
         self._bucket = self._bucket_type(self, state["_bucket"])
         self._profile = origin.profile
         self._connect(None, None, origin.endpoint)
 
-    def _origin(self) -> Origin:
+    def _origin(self) -> SessionOrigin:
         """Return the values from which another process makes the boto3 objects.
 
         Raises:

@@ -34,7 +34,7 @@ FOUND_BY_BOTOCORE: Final = SEARCHED | {"assume-role-with-web-identity", "contain
 
 
 @attrs.frozen
-class Origin:
+class SessionOrigin:
     """The values from which another process makes the boto3 objects of a session.
 
     Args:
@@ -46,7 +46,7 @@ class Origin:
     endpoint: str | None = None
 
 
-def origin_of(boto_session: Any, given_client: Any, endpoint: str | None) -> Origin:
+def origin_of(boto_session: Any, given_client: Any, endpoint: str | None) -> SessionOrigin:
     """Return the origin of a session's boto3 objects.
 
     Args:
@@ -59,9 +59,9 @@ def origin_of(boto_session: Any, given_client: Any, endpoint: str | None) -> Ori
     """
     profile = _profile(boto_session, "boto_session")
     if given_client is None:
-        return Origin(profile, endpoint)
+        return SessionOrigin(profile, endpoint)
     _check_client(given_client, boto_session)
-    return Origin(profile, given_client.meta.endpoint_url)
+    return SessionOrigin(profile, given_client.meta.endpoint_url)
 
 
 def _profile(boto_session: Any, field: str) -> str | None:

@@ -17,7 +17,7 @@ from processing.container.contract import TERMINAL
 from processing.exceptions import ConfigurationError
 from processing.watching.events import StatusChanged
 from processing.watching.logs.batch import LogBatch
-from processing.watching.logs.filters import Selection, Tail
+from processing.watching.logs.filters import LogTail, Selection
 from processing.watching.logs.reader import LogReader, ended_long_ago, first_line_range, group_patience
 from processing.watching.status.model import Lost
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from processing.watching.checkpoint import Checkpoint
     from processing.watching.logs.endings import LogsComplete
     from processing.watching.polling import Polling
-    from processing.watching.status.model import StatusUpdate, Target
+    from processing.watching.status.model import StatusUpdate, WatchTarget
     from processing.watching.status.poller import Poller, Subscription
 
 # A call for log lines is retried this many seconds. The feed repeats it later, and must not delay status updates.
@@ -109,14 +109,14 @@ class Feed:
     def __init__(
         self,
         session: Watchable,
-        targets: Sequence[Target],
+        targets: Sequence[WatchTarget],
         *,
         logs: bool = False,
         timeout: float | None = None,
         selection: Selection | None = None,
         checkpoint: Checkpoint | None = None,
         ready: Callable[[], bool] = lambda: True,
-        arrivals: Callable[[], Sequence[Target] | None] | None = None,
+        arrivals: Callable[[], Sequence[WatchTarget] | None] | None = None,
     ) -> None:
         self.session = session
         self.unfinished: Mapping[str, str | None] = {}
@@ -303,7 +303,7 @@ class _FeedLogs:
         self._reader: LogReader | None = None
         self._added: set[str] = set()
         self.ending: dict[str, StatusUpdate] = {}
-        self._tail = None if selection.tail is None else Tail(selection.tail)
+        self._tail = None if selection.tail is None else LogTail(selection.tail)
         self._not_before = 0.0
 
     @property

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from processing.watching.events import Event
-    from processing.watching.logs.batch import Origin
+    from processing.watching.logs.batch import StreamOrigin
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class Renderer:
             self._writer = _Writer(out, self._clock)
         return self._writer
 
-    def _prefix(self, origin: Origin) -> str:
+    def _prefix(self, origin: StreamOrigin) -> str:
         if self._several_jobs:
             return f"[{origin.job_name}/{origin.host}] "
         return f"[{origin.host}] " if self._many_hosts else ""

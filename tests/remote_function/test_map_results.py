@@ -15,7 +15,7 @@ import pytest
 
 from processing import ServiceError
 from processing.container.remote import packing
-from processing.container.remote.segments import LAST, Record, SegmentWriter
+from processing.container.remote.segments import LAST, SegmentEntry, SegmentWriter
 from processing.container.remote.worker import VALUE
 from processing.remote_function import remote
 from processing.remote_function.mapping import MapFutures, MapOptions
@@ -111,7 +111,7 @@ class Read:
     """The records that a new reader takes from a job, and its problems."""
 
     def __init__(self, job: ProcessingJob) -> None:
-        self.records: list[Record] = []
+        self.records: list[SegmentEntry] = []
         self.reader = SegmentReader(job, self.records.extend)
         self.reader.read_rest(job.describe())
         self.calls = sorted(record.call for record in self.records)
@@ -205,7 +205,7 @@ def test_an_early_result_needs_the_digest_in_the_log(
     """A segment that appears in S3 before the job's own one is not read."""
     session, (job, _) = finished_maps
     store, genuine = Store(session, job), Store(session, job).get("algo-1/000001")
-    records: list[Record] = []
+    records: list[SegmentEntry] = []
     reader = SegmentReader(job, records.extend)
     line = f"remote-function segment algo-1/000001 sha256={hashlib.sha256(genuine).hexdigest()}"
     assert reader.announce("algo-2", line) is None

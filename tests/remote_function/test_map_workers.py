@@ -33,8 +33,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a host forks it
 # A process of its own: a fork of the test's process would copy its threads.
 PROGRAM = """
 import ctypes, json, os, signal, sys, tempfile, time
-from processing.container.remote.worker import ERROR, VALUE, Executed, Program
-from processing.container.remote.workers import Limits, Workers
+from processing.container.remote.worker import ERROR, VALUE, Executed, LoadedFunction
+from processing.container.remote.workers import CallLimits, Workers
 
 options = json.loads(sys.argv[1])
 started = sys.argv[2]
@@ -49,7 +49,7 @@ def load():
             return Executed(VALUE, json.dumps(call(task)).encode())
         except Exception as error:
             return Executed(ERROR, repr(error).encode(), isinstance(error, KeyError))
-    return prepare(Program(execute))
+    return prepare(LoadedFunction(execute))
 
 def read(outcome):
     if outcome.path is None:
@@ -61,7 +61,7 @@ outcomes = []
 with tempfile.TemporaryDirectory() as folder:
     def deliver(outcome):
         outcomes.append([outcome.call, outcome.kind, read(outcome).decode(), outcome.attempts])
-    workers = Workers(load, Limits(**options["limits"]), deliver, folder)
+    workers = Workers(load, CallLimits(**options["limits"]), deliver, folder)
     for number in range(options["calls"]):
         workers.add(number, number)
     while workers.unfinished:

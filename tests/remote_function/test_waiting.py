@@ -11,7 +11,7 @@ from processing import CapacityError, LocalSession, RemoteFunctionError, RetryPo
 from processing.container.remote import packing
 from processing.remote_function import MapFutures, get_future, remote
 from processing.remote_function.mapping import MapOptions
-from processing.remote_function.mapping.results import Outcome
+from processing.remote_function.mapping.results import CallResult
 from processing.remote_function.mapping.submit import yield_results
 from processing.request.s3_uri import S3Uri
 from processing.session.prompt import prompt_session
@@ -194,7 +194,7 @@ def test_the_interrupt_of_a_map_says_how_to_go_on(name: str | None) -> None:
     service.aws.add_job("mine", ends=None)
     futures: MapFutures[int] = MapFutures(1)
     futures.jobs.append(attach("mine", service.session))
-    futures[0].finish(Outcome(error=KeyboardInterrupt()))
+    futures[0].finish(CallResult(error=KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt) as raised:
         list(yield_results(futures, MapOptions(name=name)))
     lines = str(raised.value).splitlines()

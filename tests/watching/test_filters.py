@@ -14,7 +14,7 @@ from processing import ConfigurationError, ProcessingJob
 from processing.testing.clock import VirtualClock
 from processing.testing.simulation import SimulatedAws, SimulatedLine
 from processing.watching.events import LogEvent
-from processing.watching.logs.filters import Selection, Tail
+from processing.watching.logs.filters import LogTail, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,7 +53,7 @@ def test_wrong_arguments_are_refused(field: str, value: Any) -> None:
 
 def test_a_tail_holds_little() -> None:
     """It keeps the last lines by time for any order of arrival, without holding all of them."""
-    tail, numbers = Tail(10), list(range(20_000))
+    tail, numbers = LogTail(10), list(range(20_000))
     random.Random(5).shuffle(numbers)
     for number in numbers:
         tail.add([line(number)])

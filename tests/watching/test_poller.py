@@ -17,7 +17,7 @@ from processing.testing.simulation import PUBLISHED_QUOTAS, SimulatedAws
 from processing.testing.wire import ServiceError
 from processing.watching.events import StatusChanged
 from processing.watching.polling import Polling
-from processing.watching.status.model import Lost, StatusUpdate, Target
+from processing.watching.status.model import Lost, StatusUpdate, WatchTarget
 from processing.watching.status.poller import Poller
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class World:
         self.poller = Poller(self.api, polling or Polling(), random=random.Random(3))
 
     def subscribe(self, *names: str) -> Subscription:
-        return self.poller.subscribe(Target(name) for name in names)
+        return self.poller.subscribe(WatchTarget(name) for name in names)
 
     def follow(self, subscription: Subscription, until: float | None = None) -> list[tuple[float, StatusUpdate]]:
         """Wait for updates until then, and return each with its moment."""
@@ -307,7 +307,7 @@ def test_credentials_that_are_lost_are_waited_for(code: str, caplog: pytest.LogC
     assert ["With other credentials the wait continues." in record.message for record in caplog.records] == [True]
     bad = (0.0, 1e9)
     another = Poller(world.api, Polling())
-    with another.subscribe([Target("job")]) as subscription:
+    with another.subscribe([WatchTarget("job")]) as subscription:
         assert statuses(world.follow(subscription)) == ["lost"]
 
 
@@ -411,7 +411,7 @@ def test_a_name_that_is_used_again_is_another_job(others: int, known: bool) -> N
     world.aws.at(60.0, lambda: world.aws.delete_job("job-00"))
     world.aws.at(61.0, lambda: world.aws.add_job("job-00", starts=61.0, ends=300.0))
     created = dt.datetime.fromtimestamp(world.clock.time(), tz=dt.timezone.utc) if known else None
-    with world.poller.subscribe(Target(name, created) for name in names) as subscription:
+    with world.poller.subscribe(WatchTarget(name, created) for name in names) as subscription:
         updates = world.follow(subscription)
     assert set(lost(updates)) == {"job-00"}
     assert "another job has its name now" in str(lost(updates)["job-00"].error)
@@ -447,7 +447,7 @@ def test_an_older_job_of_the_name_is_not_this_one(others: int) -> None:
 
     world.aws.service.handlers.update(DescribeProcessingJob=describe_stale, ListProcessingJobs=list_stale)
     created = dt.datetime.fromtimestamp(world.clock.time(), tz=dt.timezone.utc)
-    with world.poller.subscribe(Target(name, created, "InProgress") for name in names) as subscription:
+    with world.poller.subscribe(WatchTarget(name, created, "InProgress") for name in names) as subscription:
         updates = world.follow(subscription)
     assert len(ends(updates)) == others + 1
     assert set(statuses(updates)) == {"InProgress", "Completed"}
@@ -500,7 +500,7 @@ def test_jobs_that_are_known_to_run_are_not_described() -> None:
     world = World()
     names = add_jobs(world, 200, lambda _: 100.0)
     created = dt.datetime.fromtimestamp(world.clock.time(), tz=dt.timezone.utc)
-    with world.poller.subscribe(Target(name, created, "InProgress") for name in names) as subscription:
+    with world.poller.subscribe(WatchTarget(name, created, "InProgress") for name in names) as subscription:
         assert len(ends(world.follow(subscription))) == 200
     assert world.calls() == 0
 
@@ -516,7 +516,7 @@ def test_new_jobs_that_are_watched_late_are_listed() -> None:
         world.follow(subscription, until=350.0)
         before = world.calls()
         for number in range(15):
-            subscription.add(Target(f"late-{number:02d}", None, "InProgress", began + 301.0))
+            subscription.add(WatchTarget(f"late-{number:02d}", None, "InProgress", began + 301.0))
         updates = world.follow(subscription, until=360.0)
         assert set(ends(updates)) == {f"late-{number:02d}" for number in range(5)}
         updates += world.follow(subscription, until=410.0)
@@ -544,7 +544,7 @@ def test_jobs_that_come_one_by_one_are_caught_up_with_together() -> None:
 
     def add_some(params: dict[str, Any]) -> Mapping[str, Any]:
         for name in itertools.islice(names, 15):
-            subscription.add(Target(name))
+            subscription.add(WatchTarget(name))
         return listed(params)
 
     world.aws.service.handlers["ListProcessingJobs"] = add_some
@@ -699,7 +699,7 @@ def test_jobs_may_come_and_go() -> None:
     updates: list[tuple[float, StatusUpdate]] = []
     with world.subscribe() as subscription:
         for number in range(30):
-            subscription.add(Target(f"fleet-{number:02d}"))
+            subscription.add(WatchTarget(f"fleet-{number:02d}"))
             updates += world.follow(subscription, until=number * 10.0 + 10.0)
         updates += world.follow(subscription)
     assert len(ends(updates)) == 30
@@ -727,7 +727,7 @@ def test_jobs_that_only_a_listing_has_shown_may_be_listed_again() -> None:
 
         world.aws.service.handlers["ListProcessingJobs"] = note
         for name in names[5:]:
-            subscription.add(Target(name))
+            subscription.add(WatchTarget(name))
         assert ends(world.follow(subscription, until=320.0)).keys() == set(names[:5])
         assert min(requested) >= world.clock.time() - 60
 
@@ -741,7 +741,7 @@ def test_an_end_during_an_outage_is_found_though_more_jobs_come() -> None:
     with world.subscribe("fleet-first") as subscription:
         world.follow(subscription, until=995.0)
         for name in names:
-            subscription.add(Target(name))
+            subscription.add(WatchTarget(name))
         assert ends(world.follow(subscription, until=1030.0)).keys() == {"fleet-first"}
 
 
@@ -771,7 +771,7 @@ def test_ten_thousand_jobs_take_little_memory() -> None:
     tracemalloc.start()
     try:
         created = dt.datetime.fromtimestamp(world.clock.time(), tz=dt.timezone.utc)
-        subscription = world.poller.subscribe(Target(name, created, "InProgress") for name in names)
+        subscription = world.poller.subscribe(WatchTarget(name, created, "InProgress") for name in names)
         subscription.wait(5.0)
         taken, _ = tracemalloc.get_traced_memory()
     finally:

@@ -18,7 +18,7 @@ from processing.testing.simulation import SimulatedAws
 from processing.watching.events import StatusChanged
 from processing.watching.polling import Polling
 from processing.watching.status import poller
-from processing.watching.status.model import Target
+from processing.watching.status.model import WatchTarget
 from processing.watching.status.poller import Poller
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class World:
     def watch(self, name: str, until: float | None = None) -> None:
         """Wait for a job's end, and note when it was seen."""
         try:
-            with self.poller.subscribe([Target(name)]) as subscription:
+            with self.poller.subscribe([WatchTarget(name)]) as subscription:
                 while subscription.wait(until):
                     for update in subscription.drain():
                         if isinstance(update, StatusChanged) and update.status == "Completed":
@@ -131,7 +131,7 @@ def test_a_leader_that_hangs_holds_no_deadline_up() -> None:
     leader = world.watcher("one")
     leader.start()
     hanging.wait(60)
-    with world.poller.subscribe([Target("two")]) as subscription:
+    with world.poller.subscribe([WatchTarget("two")]) as subscription:
         assert not subscription.wait(20.0)
         assert world.clock.monotonic() == 20.0
     over.set()
@@ -156,7 +156,7 @@ def test_a_follower_without_time_gets_a_first_answer() -> None:
     leader = world.watcher("one")
     leader.start()
     sleeping.wait(60)
-    with world.poller.subscribe([Target("two")]) as subscription:
+    with world.poller.subscribe([WatchTarget("two")]) as subscription:
         assert subscription.wait(0.0)
         assert [update.job_name for update in subscription.drain()] == ["two"]
     leader.join(60)
@@ -171,12 +171,12 @@ def test_a_job_that_is_added_wakes_the_leader() -> None:
     api = aws.api()
     api.clock = SYSTEM_CLOCK
     poller = Poller(api, Polling(first=3600.0, longest=3600.0))
-    first = poller.subscribe([Target("one")])
+    first = poller.subscribe([WatchTarget("one")])
     assert first.wait(None)
     first.drain()
     leader = threading.Thread(target=first.wait, args=(None,))
     leader.start()
-    second = poller.subscribe([Target("two")])
+    second = poller.subscribe([WatchTarget("two")])
     assert second.wait(None)
     assert [getattr(update, "status", None) for update in second.drain()] == ["Completed"]
     first.close()  # nothing is left to wait for
@@ -207,7 +207,7 @@ def test_an_event_causes_a_status_call_at_once(count: int) -> None:
     world.poller._event_source = ScriptedEvents(world.clock, {501.0: [*names, "another"]})
     world.poller._scheduler._polling = world.poller._scheduler._describes._polling = Polling(list_every=60.0)
     updates: list[tuple[float, str]] = []
-    with world.poller.subscribe(Target(name) for name in names) as subscription:
+    with world.poller.subscribe(WatchTarget(name) for name in names) as subscription:
         while subscription.wait(None):
             updates += [(world.clock.monotonic(), update.job_name) for update in subscription.drain()]
     assert [at for at, _ in updates[-count:]] == pytest.approx([501.0] * count)
@@ -221,7 +221,7 @@ def test_listeners_are_called() -> None:
         world.aws.add_job(name, ends=50.0 * number + 50)
     over = threading.Event()
     updates: list[str] = []
-    subscription = world.poller.subscribe(Target(name) for name in names)
+    subscription = world.poller.subscribe(WatchTarget(name) for name in names)
 
     def collect() -> None:
         updates.extend(getattr(update, "status", "lost") for update in subscription.drain())
@@ -245,7 +245,7 @@ def test_a_listener_has_an_alarm() -> None:
     world.aws.add_job("job", ends=None)
     calls: list[float] = []
     ready = threading.Condition()
-    first, second = (world.poller.subscribe([Target("job")]) for _ in range(2))
+    first, second = (world.poller.subscribe([WatchTarget("job")]) for _ in range(2))
 
     def call(subscription: Any, until: float | None) -> None:
         with ready:
@@ -268,7 +268,7 @@ def test_listeners_and_waiting_threads_share_the_calls() -> None:
     world = World()
     world.aws.add_job("job", ends=300.0)
     ended = threading.Event()
-    listening = world.poller.subscribe([Target("job")])
+    listening = world.poller.subscribe([WatchTarget("job")])
     listening.notify(lambda: None if len(listening) else ended.set())
     world.run(world.watcher("job"))
     assert ended.wait(60)

@@ -20,7 +20,7 @@ from processing.watching.events import Event, LogEvent, StatusChanged
 from processing.watching.feed import Feed
 from processing.watching.logs.batch import LogBatch
 from processing.watching.polling import Polling
-from processing.watching.status.model import Target
+from processing.watching.status.model import WatchTarget
 from processing.watching.status.poller import Poller
 from processing.watching.stream import EventStream, FeedEvent, drive
 
@@ -72,7 +72,7 @@ class World:
     def stream(
         self, *, logs: bool = True, timeout: float | None = None, checkpoint: Checkpoint | None = None
     ) -> EventStream[Event]:
-        feed = Feed(self, [Target(JOB)], logs=logs, timeout=timeout, checkpoint=checkpoint)
+        feed = Feed(self, [WatchTarget(JOB)], logs=logs, timeout=timeout, checkpoint=checkpoint)
         return EventStream([feed], alone=True)
 
 
@@ -294,7 +294,7 @@ def test_another_process_continues_from_a_checkpoint() -> None:
 def test_lines_wait_for_an_output_and_statuses_do_not() -> None:
     """While the output cannot take lines, none are read; the statuses go on, and then all lines come."""
     world = World([(0, "InProgress"), (100, "Stopping"), (200, "Stopped")], [line(n, at=n) for n in range(50)])
-    feed = Feed(world, [Target(JOB)], logs=True, ready=lambda: world.clock.monotonic() >= 150)
+    feed = Feed(world, [WatchTarget(JOB)], logs=True, ready=lambda: world.clock.monotonic() >= 150)
     at: dict[str, float] = {}
     for item in drive([feed]):
         if isinstance(item, FeedEvent):
@@ -330,6 +330,6 @@ def test_a_long_reading_does_not_hold_statuses_up() -> None:
 def test_a_feed_that_is_closed_watches_nothing() -> None:
     """This holds even if one thread closes it before another one first uses its subscription."""
     world = World([(0.0, "InProgress")])
-    feed = Feed(world, [Target(JOB)])
+    feed = Feed(world, [WatchTarget(JOB)])
     feed.close()
     assert not len(feed.subscription)

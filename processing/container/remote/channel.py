@@ -38,7 +38,7 @@ CALL, OWNER_LIVES, CLOSE, NO_BOTO3 = "call", "heartbeat", "close", "no boto3"
 """The kinds of frames to the host: a call, a sign of life of the owner, the end of the pool, a missing package."""
 
 
-class Settings(NamedTuple):
+class PoolPlaces(NamedTuple):
     """The places of a pool.
 
     Attributes:
@@ -60,7 +60,7 @@ Parts = List[Any]
 """A packed value: bytes, and paths of files with more of them, in order."""
 
 
-class PoolCall(NamedTuple):
+class ReceivedCall(NamedTuple):
     """A call as the host gets it.
 
     Attributes:
@@ -122,7 +122,7 @@ class FrameReader:
         return values, not data
 
 
-def run(connection: socket.socket, settings: Settings, position: int, folder: str) -> NoReturn:
+def run(connection: socket.socket, settings: PoolPlaces, position: int, folder: str) -> NoReturn:
     """Be the process.
 
     Args:
@@ -153,7 +153,7 @@ def run(connection: socket.socket, settings: Settings, position: int, folder: st
 class _Channel:
     """The connection of a host with AWS."""
 
-    def __init__(self, boto3: Any, connection: socket.socket, settings: Settings, folder: str) -> None:
+    def __init__(self, boto3: Any, connection: socket.socket, settings: PoolPlaces, folder: str) -> None:
         session = boto3.session.Session(region_name=settings.region)
         self._sqs = session.client("sqs")
         self._s3 = session.client("s3")
@@ -210,7 +210,7 @@ class _Channel:
         except Exception as error:  # noqa: BLE001 - the call has no arguments, whatever the reason
             problem, values = str(error), [[], []]
         key = bytes.fromhex(message["key"])
-        self._pass((CALL, PoolCall(message["number"], key, message["sha256"], values[0], values[1], problem)))
+        self._pass((CALL, ReceivedCall(message["number"], key, message["sha256"], values[0], values[1], problem)))
 
     def _parts(self, parts: List[Dict[str, str]]) -> Parts:
         return [base64.b64decode(part["data"]) if "data" in part else self._object(part["sha256"]) for part in parts]

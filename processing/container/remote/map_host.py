@@ -18,8 +18,8 @@ from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple, Union
 from . import call, packing, values
 from .calls import CallsReader
 from .segments import SegmentWriter, token
-from .worker import ERROR, VALUE, Executed, Program
-from .workers import Limits, Outcome, Workers
+from .worker import ERROR, VALUE, Executed, LoadedFunction
+from .workers import CallLimits, CallOutcome, Workers
 
 _LONGEST_SUMMARY = 1000
 """The characters of an exception in the job's log."""
@@ -32,13 +32,13 @@ def main(places: Any, manifest: Dict[str, Any], _folder: str) -> None:
 
     Args:
         places: the paths of the job, `boot.Places`.
-        manifest: the verified manifest. Its member `map` has the fields of `Limits`.
+        manifest: the verified manifest. Its member `map` has the fields of `CallLimits`.
         _folder: the folder of the unpacked bundle.
     """
     host, number, count = read_hosts(places.resources)
     writer = SegmentWriter(os.path.join(places.result, host), host, emit)  # noqa: PTH118 - a host uses no pathlib
     with tempfile.TemporaryDirectory() as folder:
-        reader, limits = CallsReader(places.call, manifest["start"]), Limits(**manifest["map"])
+        reader, limits = CallsReader(places.call, manifest["start"]), CallLimits(**manifest["map"])
         share = _Share(reader, writer, limits, folder, Forms(manifest["format"], manifest["values"]))
         code = share.run(number, count)
     write_token(places.message, writer.close())
@@ -60,7 +60,9 @@ class Forms(NamedTuple):
 class _Share:
     """The calls of one host."""
 
-    def __init__(self, reader: CallsReader, writer: SegmentWriter, limits: Limits, folder: str, forms: Forms) -> None:
+    def __init__(
+        self, reader: CallsReader, writer: SegmentWriter, limits: CallLimits, folder: str, forms: Forms
+    ) -> None:
         self._reader = reader
         self._forms = forms
         self._writer = writer
@@ -83,14 +85,14 @@ class _Share:
     def _stop(self, _number: int, _frame: object) -> None:
         self._stopped = True
 
-    def _store(self, outcome: Outcome) -> None:
+    def _store(self, outcome: CallOutcome) -> None:
         key = self._reader.calls[outcome.call].key
         if outcome.path is None:
             self._writer.add(outcome.call, key, outcome.kind, outcome.attempts, outcome.data)
         else:
             self._writer.add_file(outcome.call, key, outcome.kind, outcome.attempts, outcome.path)
 
-    def _load(self) -> Union[Program, bytes]:
+    def _load(self) -> Union[LoadedFunction, bytes]:
         as_values = self._forms.as_values
         try:
             function, causes, _ = call.load(self._reader.read(self._reader.function.parts), as_values=as_values)
@@ -105,7 +107,7 @@ class _Share:
 
             return outcome_of("call %d" % position, load, self._forms.result, retry_on)
 
-        return Program(execute)
+        return LoadedFunction(execute)
 
     def _read(self, position: int) -> bytearray:
         return self._reader.read(self._reader.calls[position].parts)

@@ -17,10 +17,10 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 
 from . import call, channel, packing
 from .boot import write_message
-from .channel import CALL, CLOSE, NO_BOTO3, FrameReader, PoolCall, Settings, send_frame
+from .channel import CALL, CLOSE, NO_BOTO3, FrameReader, PoolPlaces, ReceivedCall, send_frame
 from .map_host import outcome_of, packed_error, read_hosts
-from .worker import ERROR, Executed, Program
-from .workers import Limits, Outcome, Workers
+from .worker import ERROR, Executed, LoadedFunction
+from .workers import CallLimits, CallOutcome, Workers
 
 LIFE_SECONDS = 90.0
 """The longest time without a sign of life of the owner, who gives one every twenty seconds."""
@@ -37,15 +37,15 @@ def main(places: Any, manifest: Dict[str, Any], _folder: str) -> None:
 
     Args:
         places: the paths of the job, `boot.Places`.
-        manifest: the verified manifest. Its member `pool` has the fields of `Settings`, `workers` and `life`.
+        manifest: the verified manifest. Its member `pool` has the fields of `PoolPlaces`, `workers` and `life`.
         _folder: the folder of the unpacked bundle.
     """
     pool = dict(manifest["pool"])
     workers, life = pool.pop("workers"), pool.pop("life")
     host, number, _ = read_hosts(places.resources)
     with tempfile.TemporaryDirectory() as folder:
-        member = _Member(Settings(**pool), host, number, folder, life)
-        reason = member.run(Limits(workers=workers))
+        member = _Member(PoolPlaces(**pool), host, number, folder, life)
+        reason = member.run(CallLimits(workers=workers))
     print("remote-function pool: %s" % reason, flush=True)  # noqa: T201 - the job's log
     if reason == NO_BOTO3:
         text = "a RemotePool needs boto3 in the image of its job"
@@ -57,7 +57,7 @@ def main(places: Any, manifest: Dict[str, Any], _folder: str) -> None:
 class _Member:
     """One host of a pool."""
 
-    def __init__(self, settings: Settings, host: str, number: int, folder: str, life: float) -> None:
+    def __init__(self, settings: PoolPlaces, host: str, number: int, folder: str, life: float) -> None:
         self._host = host
         self._folder = folder
         self._life = life
@@ -72,7 +72,7 @@ class _Member:
         far.close()
         self._reader = FrameReader(self._connection)
 
-    def run(self, limits: Limits) -> str:
+    def run(self, limits: CallLimits) -> str:
         """Run calls until the pool ends. Return the reason."""
         signal.signal(signal.SIGTERM, self._stop)
         workers = Workers(_load, limits, self._send, self._folder)
@@ -111,24 +111,24 @@ class _Member:
         if closed and self._reason is None:
             self._reason = "the connection to SQS is lost"
 
-    def _add(self, workers: Workers, received: PoolCall) -> None:
+    def _add(self, workers: Workers, received: ReceivedCall) -> None:
         """Add a call, unless a message was delivered twice."""
         if received.number not in self._seen:
             self._seen[received.number] = None
             self._keys[received.number] = received.key
             workers.add(received.number, received)
 
-    def _send(self, outcome: Outcome) -> None:
+    def _send(self, outcome: CallOutcome) -> None:
         message = {"kind": "result", "number": outcome.call, "outcome": outcome.kind, "seconds": outcome.seconds}
         key = self._keys.pop(outcome.call)
         with contextlib.suppress(OSError):  # `_receive` has the reason
             self._send_frame(message, key, outcome.data, outcome.path)
 
 
-def _load() -> Union[Program, bytes]:
+def _load() -> Union[LoadedFunction, bytes]:
     functions: "collections.OrderedDict[str, Any]" = collections.OrderedDict()
 
-    def execute(received: PoolCall) -> Executed:
+    def execute(received: ReceivedCall) -> Executed:
         if received.problem:
             return Executed(ERROR, packed_error(ValueError(received.problem)))
         try:
@@ -147,7 +147,7 @@ def _load() -> Union[Program, bytes]:
 
         return outcome_of("call %d" % received.number, load, "pickle", ())
 
-    return Program(execute)
+    return LoadedFunction(execute)
 
 
 def _read(parts: List[Any]) -> bytearray:

@@ -34,7 +34,7 @@ _RECORD = struct.Struct(">q16sBIQ")
 _LINE = re.compile(r"remote-function segment (algo-[0-9]+)/([0-9]{6}|last) sha256=([0-9a-f]{64})(?![0-9a-f])")
 
 
-class Record(NamedTuple):
+class SegmentEntry(NamedTuple):
     """The outcome of one call.
 
     Attributes:
@@ -65,7 +65,7 @@ class Segment(NamedTuple):
     """
 
     digests: Dict[str, str]
-    records: List[Record]
+    records: List[SegmentEntry]
 
 
 def parse(data: bytes) -> Segment:
@@ -82,14 +82,14 @@ def parse(data: bytes) -> Segment:
         raise SegmentError("not a segment: %s" % error) from error
 
 
-def _records(data: memoryview) -> Iterator[Record]:
+def _records(data: memoryview) -> Iterator[SegmentEntry]:
     position = 0
     while position < len(data):
         call, key, kind, attempts, size = _RECORD.unpack_from(data, position)
         position += _RECORD.size
         if position + size > len(data):
             raise SegmentError("the last record is cut")
-        yield Record(call, key, kind, attempts, data[position : position + size])
+        yield SegmentEntry(call, key, kind, attempts, data[position : position + size])
         position += size
 
 

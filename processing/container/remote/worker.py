@@ -64,7 +64,7 @@ class Executed(NamedTuple):
     retry: bool = False
 
 
-class Program(NamedTuple):
+class LoadedFunction(NamedTuple):
     """The user's part of a worker.
 
     Attributes:
@@ -74,7 +74,7 @@ class Program(NamedTuple):
     execute: Callable[[Any], Executed]
 
 
-Load = Callable[[], Union[Program, bytes]]
+Load = Callable[[], Union[LoadedFunction, bytes]]
 """Loads the function in a worker; returns its packed exception if that fails."""
 
 
@@ -238,7 +238,7 @@ def _die_with_parent() -> None:
 
 def _serve(connection: socket.socket, load: Load, folder: str) -> None:
     program = load()
-    if not isinstance(program, Program):
+    if not isinstance(program, LoadedFunction):
         _send(connection, LOAD_FAILED, -1, Executed(ERROR, program), 0.0)
         return
     connection.sendall(_FRAME.pack(READY, -1, 0, 0, 0.0, 0))

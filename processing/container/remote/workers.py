@@ -39,7 +39,7 @@ _SHARE = 4
 """The chunks that are left for each worker, so that all of them end at about the same time."""
 
 
-class Limits(NamedTuple):
+class CallLimits(NamedTuple):
     """The rules for the calls of a host.
 
     Attributes:
@@ -59,7 +59,7 @@ class Limits(NamedTuple):
     chunksize: int = 0
 
 
-class Outcome(NamedTuple):
+class CallOutcome(NamedTuple):
     """The end of one call.
 
     Attributes:
@@ -92,7 +92,7 @@ class Workers:
         count: the number of workers at most.
     """
 
-    def __init__(self, load: Load, limits: Limits, deliver: Callable[[Outcome], None], folder: str) -> None:
+    def __init__(self, load: Load, limits: CallLimits, deliver: Callable[[CallOutcome], None], folder: str) -> None:
         self.count = limits.workers or processors()
         self._load = load
         self._limits = limits
@@ -253,7 +253,7 @@ class Workers:
 
     def _finish(self, call: int, kind: int, data: bytes, path: Optional[str] = None, seconds: float = 0.0) -> None:
         del self._tasks[call]
-        self._deliver(Outcome(call, kind, data, path, self._attempts.pop(call, 0), seconds))
+        self._deliver(CallOutcome(call, kind, data, path, self._attempts.pop(call, 0), seconds))
 
     def _bury(self, worker: Worker) -> None:
         """Handle the end of a worker: its running call is lost, the calls after it go to others."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from processing.local.context import EngineContext
     from processing.local.handlers import Operation
-    from processing.local.hosting.invoker import Target
+    from processing.local.hosting.invoker import InvocationTarget
     from processing.local.hosting.program_client import Answer
 
 _ANSWER_HEADERS = {
@@ -113,7 +113,7 @@ class RuntimeHandler:
         locations = {"OutputLocation": request.output, "FailureLocation": request.failure}
         return {"InferenceId": request.id, **{key: value for key, value in locations.items() if value is not None}}
 
-    def _target(self, params: Mapping[str, Any]) -> Target:
+    def _target(self, params: Mapping[str, Any]) -> InvocationTarget:
         for member, feature in _MISSING.items():
             if params.get(member):
                 raise ApiError("ValidationError", f"{member}: the local engine does not have {feature}.")
@@ -125,7 +125,7 @@ class RuntimeHandler:
         return target
 
     @contextlib.contextmanager
-    def _observing(self, endpoint: str, target: Target, began: float) -> Iterator[_Observation]:
+    def _observing(self, endpoint: str, target: InvocationTarget, began: float) -> Iterator[_Observation]:
         """Record the metrics of the invocation in the block, and turn its errors into those of the API."""
         observed = _Observation(began)
         try:
@@ -139,10 +139,10 @@ class RuntimeHandler:
         finally:
             self._metrics.record(endpoint, target.variant.name, observed.values())
 
-    def _raise_model_error(self, endpoint: str, target: Target, answer: Answer) -> NoReturn:
+    def _raise_model_error(self, endpoint: str, target: InvocationTarget, answer: Answer) -> NoReturn:
         raise self._model_error(endpoint, target, answer.status, answer.body.decode(errors="replace"))
 
-    def _model_error(self, endpoint: str, target: Target, status: int, text: str) -> ApiError:
+    def _model_error(self, endpoint: str, target: InvocationTarget, status: int, text: str) -> ApiError:
         """Return the error for an invocation that the model failed, with AWS's words."""
         group, stream = f"{LOG_GROUPS}/{endpoint}", log_stream(target.variant.name, target.variant.folder)
         region, account = self._engine.region, self._engine.account
@@ -230,6 +230,6 @@ def _call(params: Mapping[str, Any]) -> Call:
     return Call("POST", "/invocations", invocation_headers(params), params.get("Body") or b"")
 
 
-def _answer(answer: Answer, target: Target) -> dict[str, Any]:
+def _answer(answer: Answer, target: InvocationTarget) -> dict[str, Any]:
     members = {member: answer.headers[header] for member, header in _ANSWER_HEADERS.items() if header in answer.headers}
     return {**members, "InvokedProductionVariant": target.variant.name}

@@ -26,7 +26,7 @@ class HostFailedError(Exception):
     """A host that does not start. The argument is the reason."""
 
 
-class Target(NamedTuple):
+class InvocationTarget(NamedTuple):
     """The part of an endpoint that an invocation reaches.
 
     Attributes:
@@ -54,7 +54,7 @@ class EndpointInvoker:
         self._connections = HostConnections()
         self._random = random.SystemRandom()
 
-    def target(self, endpoint: str, variant: str | None = None) -> Target:
+    def target(self, endpoint: str, variant: str | None = None) -> InvocationTarget:
         """Return the variant for an invocation: the named one, or one by weight.
 
         Args:
@@ -75,13 +75,13 @@ class EndpointInvoker:
             named = variants_by_name(state.variants).get(variant)
             if named is None:
                 raise ApiError("ValidationError", f"Variant {variant} not found for endpoint {record.arn}.")
-            return Target(record.arn, named, state)
+            return InvocationTarget(record.arn, named, state)
         weights = [each.weight for each in state.variants]
         if len(weights) == 1 or not any(weights):
-            return Target(record.arn, state.variants[0], state)
-        return Target(record.arn, self._random.choices(state.variants, weights)[0], state)
+            return InvocationTarget(record.arn, state.variants[0], state)
+        return InvocationTarget(record.arn, self._random.choices(state.variants, weights)[0], state)
 
-    def ask(self, endpoint: str, target: Target, call: Call) -> tuple[Answer, Target]:
+    def ask(self, endpoint: str, target: InvocationTarget, call: Call) -> tuple[Answer, InvocationTarget]:
         """Return the program's answer, and the target that gave it.
 
         Raises:
@@ -97,7 +97,7 @@ class EndpointInvoker:
                 attempts.recover()
 
     @contextlib.contextmanager
-    def stream(self, endpoint: str, target: Target, call: Call) -> Iterator[tuple[Answer, Iterator[bytes]]]:
+    def stream(self, endpoint: str, target: InvocationTarget, call: Call) -> Iterator[tuple[Answer, Iterator[bytes]]]:
         """Yield the head of the program's answer, and the pieces of its body as they arrive.
 
         Raises:
@@ -149,7 +149,7 @@ class EndpointInvoker:
 class _Attempts:
     """The attempts of one call, which share its time."""
 
-    def __init__(self, invoker: EndpointInvoker, endpoint: str, target: Target, call: Call) -> None:
+    def __init__(self, invoker: EndpointInvoker, endpoint: str, target: InvocationTarget, call: Call) -> None:
         self._invoker = invoker
         self._endpoint = endpoint
         self._name = target.variant.name

@@ -89,7 +89,7 @@ class ModelServer(http.server.ThreadingHTTPServer):
     def __init__(self, model: Model, port: int, *, host: str = "0.0.0.0") -> None:  # noqa: S104 - as SageMaker asks
         """Bind a port. 0 is any free one."""
         self.model = model
-        super().__init__((host, port), _Handler)
+        super().__init__((host, port), _InvocationHandler)
 
     @property
     def port(self) -> int:
@@ -107,7 +107,7 @@ class ModelServer(http.server.ThreadingHTTPServer):
             self.serve_forever(poll_interval=0.05)
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _InvocationHandler(http.server.BaseHTTPRequestHandler):
     """The requests of one connection."""
 
     protocol_version = "HTTP/1.1"

@@ -152,7 +152,7 @@ def _load(folder: Path) -> stand_in.StandInModel:
     return stand_in.StandInModel(centers.shape[1], predict, has_csv=True)
 
 
-_PROGRAM = program.Program("kmeans", {"numpy": "numpy"}, _fit, _load)
+_PROGRAM = program.Algorithm("kmeans", {"numpy": "numpy"}, _fit, _load)
 
 if __name__ == "__main__":
     program.main(_PROGRAM)

@@ -274,7 +274,7 @@ def _load(folder: Path) -> stand_in.StandInModel:
     return stand_in.StandInModel(len(model.matrix), predict)
 
 
-_PROGRAM = program.Program("linear_learner", {"numpy": "numpy"}, _fit, _load)
+_PROGRAM = program.Algorithm("linear_learner", {"numpy": "numpy"}, _fit, _load)
 
 if __name__ == "__main__":
     program.main(_PROGRAM)

@@ -88,7 +88,7 @@ def _load(folder: Path) -> stand_in.StandInModel:
     return stand_in.StandInModel(len(model["mean"]), predict, key="projections")
 
 
-_PROGRAM = program.Program("pca", {"numpy": "numpy"}, _fit, _load)
+_PROGRAM = program.Algorithm("pca", {"numpy": "numpy"}, _fit, _load)
 
 if __name__ == "__main__":
     program.main(_PROGRAM)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-class Program(NamedTuple):
+class Algorithm(NamedTuple):
     """An algorithm.
 
     Attributes:
@@ -37,7 +37,7 @@ class Program(NamedTuple):
     load: Callable[[Path], Model]
 
 
-def train(program: Program, root: str | Path) -> None:
+def train(program: Algorithm, root: str | Path) -> None:
     """Train, and write the model.
 
     Raises:
@@ -58,7 +58,7 @@ def train(program: Program, root: str | Path) -> None:
         raise SystemExit(1) from error
 
 
-def serve(program: Program, root: str | Path, port: int) -> None:
+def serve(program: Algorithm, root: str | Path, port: int) -> None:
     """Serve the model until SIGTERM.
 
     Raises:
@@ -75,7 +75,7 @@ def serve(program: Program, root: str | Path, port: int) -> None:
     server.run_until_terminated()
 
 
-def main(program: Program) -> None:
+def main(program: Algorithm) -> None:
     """Run a program with the arguments of the command line: `train` or `serve`, which have defaults for a container."""
     parser = argparse.ArgumentParser(f"python -m processing.local.programs.{program.name}")
     parser.add_argument("command", choices=["train", "serve"])
@@ -119,7 +119,7 @@ class _Formatter(logging.Formatter):
         return record.getMessage() if getattr(record, "is_plain", False) else super().format(record)
 
 
-def _check_packages(program: Program) -> None:
+def _check_packages(program: Algorithm) -> None:
     for package, installed in program.packages.items():
         _check_package(program.name, package, installed)
 

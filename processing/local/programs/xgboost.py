@@ -302,7 +302,7 @@ def _load(folder: Path) -> _XGBoostModel:
         ) from error
 
 
-_PROGRAM = program.Program("xgboost", {"numpy": "numpy", "scipy": "scipy", "xgboost": "xgboost-cpu"}, _fit, _load)
+_PROGRAM = program.Algorithm("xgboost", {"numpy": "numpy", "scipy": "scipy", "xgboost": "xgboost-cpu"}, _fit, _load)
 
 if __name__ == "__main__":
     program.main(_PROGRAM)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 if TYPE_CHECKING:
     from processing.job.job import ProcessingJob
-    from processing.remote_function.mapping.results import Outcome
+    from processing.remote_function.mapping.results import CallResult
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class MapFuture(Future[T]):
         self._on_cancel()
         return True
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: CallResult) -> None:
         """Set the outcome, unless there is one."""
         with self._end:
             if self.done():

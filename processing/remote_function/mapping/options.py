@@ -79,7 +79,7 @@ class MapOptions:
         return self.retry_on is None or PLATFORM in self.retry_on
 
     def limits(self, attempts: int) -> dict[str, Any]:
-        """Return the fields of `processing.container.remote.workers.Limits`.
+        """Return the fields of `processing.container.remote.workers.CallLimits`.
 
         Args:
             attempts: the earlier jobs of the same map, each of which counts as one try of a call.

@@ -15,7 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from processing.container.contract import host_name
-from processing.container.remote.segments import LAST, Announcement, Record, SegmentError, parse, parse_line, token
+from processing.container.remote.segments import (
+    LAST,
+    Announcement,
+    SegmentEntry,
+    SegmentError,
+    parse,
+    parse_line,
+    token,
+)
 from processing.container.remote.worker import ERROR, TIMEOUT, VALUE
 from processing.exceptions import DeserializationError, RemoteFunctionError, ServiceError, WatchError
 from processing.remote_function import packing
@@ -47,7 +55,7 @@ class SegmentReader:
         problems: the segments that were replaced or are missing, as texts.
     """
 
-    def __init__(self, job: ProcessingJob, deliver: Callable[[list[Record]], None]) -> None:
+    def __init__(self, job: ProcessingJob, deliver: Callable[[list[SegmentEntry]], None]) -> None:
         self.problems: list[str] = []
         self._job = job
         self._deliver = deliver
@@ -171,7 +179,7 @@ class SegmentReader:
         self.problems.append(f"{self._uri(host, name)}: the segment {text}")
 
 
-class Outcome:
+class CallResult:
     """The value or the exception of one call.
 
     Args:
@@ -184,7 +192,7 @@ class Outcome:
         self.error = error
 
     @classmethod
-    def of(cls, record: Record, name: str, form: str = PICKLE) -> Outcome:
+    def of(cls, record: SegmentEntry, name: str, form: str = PICKLE) -> CallResult:
         """Return the outcome in a verified record.
 
         Args:

@@ -19,14 +19,14 @@ from processing.remote_function.futures import in_background
 from processing.remote_function.mapping.early import early_results
 from processing.remote_function.mapping.futures import MapFutures
 from processing.remote_function.mapping.named import MapJobs
-from processing.remote_function.mapping.results import PICKLE, Outcome, SegmentReader
+from processing.remote_function.mapping.results import PICKLE, CallResult, SegmentReader
 from processing.remote_function.packed_call import sends_values
 from processing.remote_function.results import failure_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from processing.container.remote.segments import Record
+    from processing.container.remote.segments import SegmentEntry
     from processing.job.job import ProcessingJob
     from processing.remote_function.mapping.options import MapOptions
     from processing.remote_function.mapping.packed_calls import PackedCalls
@@ -160,13 +160,15 @@ class MapRun(Generic[T]):
             return self._attempts <= (1 if most is None else most)
         return bool(_LOST.search(reason)) and self._options.retries_platform and self._attempts <= self._options.retries
 
-    def _deliver(self, records: list[Record]) -> None:
+    def _deliver(self, records: list[SegmentEntry]) -> None:
         for record in records:
             number = self._packed.number_of.get(record.key)
             if number is not None and not self.futures[number].done():
-                outcome = Outcome.of(record, f"call {number} of {self._name}", self._settings.result_format or PICKLE)
+                outcome = CallResult.of(
+                    record, f"call {number} of {self._name}", self._settings.result_format or PICKLE
+                )
                 self.futures[number].finish(outcome)
 
     def _fail(self, error: BaseException) -> None:
         for future in self.futures:
-            future.finish(Outcome(error=error))
+            future.finish(CallResult(error=error))

@@ -16,7 +16,7 @@ import attrs
 
 from processing.exceptions import JobError, RemoteFunctionError, ServiceError
 from processing.remote_function.futures import in_background
-from processing.remote_function.mapping.results import Outcome
+from processing.remote_function.mapping.results import CallResult
 from processing.remote_function.results import failure_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from processing.clock import Clock
     from processing.job.job import ProcessingJob
-    from processing.remote_function.pool.messages import PoolCall, PoolValues
+    from processing.remote_function.pool.messages import OutgoingCall, PoolValues
     from processing.remote_function.pool.queues import PoolQueues
 
 SIGN_SECONDS: Final = 20.0
@@ -53,7 +53,7 @@ class _Host:
 
     number: int
     workers: int = 0
-    calls: dict[int, PoolCall] = attrs.field(factory=dict)
+    calls: dict[int, OutgoingCall] = attrs.field(factory=dict)
     ended: bool = False
 
 
@@ -88,7 +88,7 @@ class PoolJob:
         self._idle = idle
         self._on_end = on_end
         self._hosts = {f"algo-{number + 1}": _Host(number) for number in range(len(queues.calls))}
-        self._waiting: collections.deque[PoolCall] = collections.deque()
+        self._waiting: collections.deque[OutgoingCall] = collections.deque()
         self._changed = threading.Condition()
         self._closing = self._ended = False
         self._seconds = 0.0
@@ -108,7 +108,7 @@ class PoolJob:
         self._receiver.start()
         in_background(self._watch())
 
-    def add(self, call: PoolCall) -> bool:
+    def add(self, call: OutgoingCall) -> bool:
         """Give a call to the job. Return False if it is ending."""
         with self._changed:
             if self._closing or self._ended:
@@ -168,10 +168,10 @@ class PoolJob:
         if calls and lost is None and (description := self.job.describe())["ProcessingJobStatus"] != "Completed":
             error = failure_of(self.job, description)
         for call in calls:
-            self._finish(call, Outcome(error=error))
+            self._finish(call, CallResult(error=error))
         self._on_end(self)
 
-    def take_waiting(self) -> list[PoolCall]:
+    def take_waiting(self) -> list[OutgoingCall]:
         """Return the calls that no host has had, for another job."""
         with self._changed:
             calls = list(self._waiting)
@@ -197,12 +197,12 @@ class PoolJob:
         else:
             self._last_sign = self._clock.monotonic()
 
-    def _send_to(self, number: int, calls: list[PoolCall]) -> None:
+    def _send_to(self, number: int, calls: list[OutgoingCall]) -> None:
         try:
             self._queues.send_calls(number, calls)
         except Exception as error:  # noqa: BLE001 - whatever it is, these calls have no way to a host
             for call in calls:
-                self._finish(call, Outcome(error=ServiceError(f"{call.name}: could not be sent: {error}")))
+                self._finish(call, CallResult(error=ServiceError(f"{call.name}: could not be sent: {error}")))
 
     def _wait_for_work(self) -> bool:
         """Wait until there is something to send. Return False at the end."""
@@ -233,9 +233,9 @@ class PoolJob:
         room, host = max(rooms, key=lambda each: each[0])
         return host if room > 0 else None
 
-    def _given_calls(self) -> dict[int, list[PoolCall]]:
+    def _given_calls(self) -> dict[int, list[OutgoingCall]]:
         """Give waiting calls to hosts; return those of each host."""
-        given: dict[int, list[PoolCall]] = collections.defaultdict(list)
+        given: dict[int, list[OutgoingCall]] = collections.defaultdict(list)
         with self._changed:
             while self._waiting and (host := self._free_host()) is not None:
                 call = self._waiting.popleft()
@@ -304,7 +304,7 @@ class PoolJob:
             self._seconds = 0.8 * self._seconds + 0.2 * float(message["seconds"])
             self._finish(call, outcome)
 
-    def _finish(self, call: PoolCall, outcome: Outcome) -> None:
+    def _finish(self, call: OutgoingCall, outcome: CallResult) -> None:
         with self._changed:
             for host in self._hosts.values():
                 host.calls.pop(call.number, None)

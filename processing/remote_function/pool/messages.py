@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing.container.remote.channel import CALL, INLINE_BYTES, signature
-from processing.container.remote.segments import Record
+from processing.container.remote.segments import SegmentEntry
 from processing.exceptions import DeserializationError
 from processing.remote_function import packing
-from processing.remote_function.mapping.results import Outcome
+from processing.remote_function.mapping.results import CallResult
 from processing.remote_function.packed_call import check_arguments, function_name
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _INLINE: Final = INLINE_BYTES // 2
 
 
 @attrs.frozen(eq=False)
-class PoolCall:
+class OutgoingCall:
     """A call that can be sent.
 
     Args:
@@ -54,7 +54,7 @@ class PoolCall:
     body: str = attrs.field(repr=False)
     future: Future[Any]
 
-    def outcome(self, result: Mapping[str, Any], read: Callable[[str, int], bytes | bytearray]) -> Outcome | None:
+    def outcome(self, result: Mapping[str, Any], read: Callable[[str, int], bytes | bytearray]) -> CallResult | None:
         """Return the outcome in a message; None if its sender did not receive the call.
 
         Args:
@@ -68,9 +68,9 @@ class PoolCall:
             data = base64.b64decode(result["data"]) if "data" in result else read(digest, result["size"])
             if hashlib.sha256(data).hexdigest() != digest:
                 return None
-            return Outcome.of(Record(self.number, b"", kind, 1, memoryview(data)), self.name)
+            return CallResult.of(SegmentEntry(self.number, b"", kind, 1, memoryview(data)), self.name)
         except Exception as error:  # noqa: BLE001 - of S3, or of a message that is not ours
-            return Outcome(error=DeserializationError(f"{self.name}: the result cannot be read: {error}"))
+            return CallResult(error=DeserializationError(f"{self.name}: the result cannot be read: {error}"))
 
 
 class PoolValues:
@@ -91,7 +91,7 @@ class PoolValues:
 
     def call(
         self, number: int, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> PoolCall:
+    ) -> OutgoingCall:
         """Pack a call, and store its large values.
 
         Raises:
@@ -111,7 +111,7 @@ class PoolValues:
             "function": function_parts,
             "arguments": argument_parts,
         }
-        return PoolCall(number, f"call {number} of {name}", key, json.dumps(message), Future())
+        return OutgoingCall(number, f"call {number} of {name}", key, json.dumps(message), Future())
 
     def read(self, digest: str, size: int) -> bytearray:
         """Return the object with a digest, once it has been compared.

@@ -20,7 +20,7 @@ from processing.remote_function.call_record import storage_root
 from processing.remote_function.decorator import plain_function
 from processing.remote_function.mapping.submit import refuse_launchers
 from processing.remote_function.pool.job import PoolJob
-from processing.remote_function.pool.messages import PoolCall, PoolValues
+from processing.remote_function.pool.messages import OutgoingCall, PoolValues
 from processing.remote_function.pool.queues import PoolQueues
 from processing.remote_function.settings import RemoteSettings
 
@@ -218,7 +218,7 @@ class RemotePool(Executor):
             self._objects = str(prefix)
         return self._values
 
-    def _add(self, call: PoolCall) -> None:
+    def _add(self, call: OutgoingCall) -> None:
         with self._lock:
             if self._current is None or not self._current.add(call):
                 self._check_open()
@@ -257,7 +257,7 @@ class RemotePool(Executor):
         for call in ended.take_waiting():
             self._move(call)
 
-    def _move(self, call: PoolCall) -> None:
+    def _move(self, call: OutgoingCall) -> None:
         try:
             self._add(call)
         except Exception as error:  # noqa: BLE001 - the caller of the call gets it

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from processing.aws.retry import RetryingApi
-    from processing.remote_function.pool.messages import PoolCall
+    from processing.remote_function.pool.messages import OutgoingCall
 
 # SQS's limits. A batch of messages may be as large as one message; 256 KiB is the limit before August 2025.
 _BATCH: Final = 10
@@ -64,9 +64,9 @@ class PoolQueues:
             urls.append(api.call("sqs", "CreateQueue", {"QueueName": name, "Attributes": attributes})["QueueUrl"])
         return cls(api, urls[:-1], urls[-1], (names, results))
 
-    def send_calls(self, host: int, calls: Sequence[PoolCall]) -> None:
+    def send_calls(self, host: int, calls: Sequence[OutgoingCall]) -> None:
         """Send calls to a host. A call that arrives twice runs once."""
-        batch: list[PoolCall] = []
+        batch: list[OutgoingCall] = []
         size = 0
         for call in calls:
             if batch and (len(batch) == _BATCH or size + len(call.body) > _BATCH_BYTES):
@@ -77,7 +77,7 @@ class PoolQueues:
         if batch:
             self._send_batch(host, batch)
 
-    def _send_batch(self, host: int, batch: Sequence[PoolCall]) -> None:
+    def _send_batch(self, host: int, batch: Sequence[OutgoingCall]) -> None:
         entries = [{"Id": str(call.number), "MessageBody": call.body} for call in batch]
         for _ in range(_TRIES):
             answer = self.api.call("sqs", "SendMessageBatch", {"QueueUrl": self.calls[host], "Entries": entries})

@@ -24,7 +24,7 @@ _message = operator.itemgetter("message")
 _stream = operator.itemgetter("logStreamName")
 
 
-class Origin(Protocol):
+class StreamOrigin(Protocol):
     """The origin of a stream's lines."""
 
     @property
@@ -86,7 +86,7 @@ class LogBatch:
     def __init__(
         self,
         records: Sequence[Record],
-        origins: Mapping[str, Origin],
+        origins: Mapping[str, StreamOrigin],
         *,
         keys: Sequence[int] = (),
         late: Collection[int] = (),

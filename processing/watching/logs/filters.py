@@ -72,7 +72,7 @@ class Selection:
             lines.filter(lambda _, message: pattern.search(message))
 
 
-class Tail:
+class LogTail:
     """The last lines by time of all lines that were added.
 
     Args:

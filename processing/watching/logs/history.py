@@ -9,7 +9,7 @@ import attrs
 
 from processing.aws.retry import server_time
 from processing.watching.logs.batch import LogBatch
-from processing.watching.logs.filters import Tail, time_order
+from processing.watching.logs.filters import LogTail, time_order
 from processing.watching.logs.reader import LogReader, ended_long_ago, first_line_range, group_patience
 from processing.watching.polling import Polling
 
@@ -82,7 +82,7 @@ def read_all(
         whole = make_reader(earliest, all_arrived=all_arrived)
         return _in_order(whole, _until_complete(api, whole, pattern))
     for start in _starts(earliest, api, description):
-        last = Tail(tail + 1)  # one more, since the first of them may be the rest of a long line that began earlier
+        last = LogTail(tail + 1)  # one more, since the first of them may be the rest of a long line that began earlier
         for lines in _until_complete(api, make_reader(start, all_arrived=all_arrived), pattern):
             last.add(lines)
         all_arrived = True

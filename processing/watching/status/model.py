@@ -40,7 +40,7 @@ def is_news(seen: tuple[str, ...], status: str) -> bool:
 
 
 @attrs.frozen
-class Target:
+class WatchTarget:
     """A job to watch.
 
     Args:

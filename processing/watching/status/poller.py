@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from processing.aws.retry import RetryingApi, RetryPolicy
     from processing.watching.polling import Polling
-    from processing.watching.status.model import Target
+    from processing.watching.status.model import WatchTarget
     from processing.watching.status.scheduler import StatusCall
 
 # A call gets three tries within one second. The scheduler repeats a call that fails longer (`Outages`), and meanwhile
@@ -107,7 +107,7 @@ class Subscription:
         """Return the number of jobs that are still watched: neither ended nor lost."""
         return len(self._state.statuses)
 
-    def add(self, target: Target) -> None:
+    def add(self, target: WatchTarget) -> None:
         """Watch a further job."""
         self._poller.add(self._state, (target,))
 
@@ -200,7 +200,7 @@ class Poller:
         self._callbacks: CallbackThread[SubscriptionState] = CallbackThread(self._election, api.clock)
         reset_after_fork(self)
 
-    def subscribe(self, targets: Iterable[Target], *, deadline: float | None = None) -> Subscription:
+    def subscribe(self, targets: Iterable[WatchTarget], *, deadline: float | None = None) -> Subscription:
         """Return a subscription to the status changes of jobs. The first `wait` makes the first call.
 
         Args:
@@ -221,7 +221,7 @@ class Poller:
 
     # The methods of subscriptions.
 
-    def add(self, state: SubscriptionState, targets: Iterable[Target]) -> None:
+    def add(self, state: SubscriptionState, targets: Iterable[WatchTarget]) -> None:
         """Watch jobs for a subscription."""
         with self._lock:
             for target in targets:

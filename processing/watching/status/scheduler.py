@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from processing.clock import Clock
     from processing.watching.polling import Polling
-    from processing.watching.status.model import Target
+    from processing.watching.status.model import WatchTarget
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class StatusScheduler:
         self._warned_of_listing = False
         self._unknown_statuses: set[str] = set()  # that a warning has reported
 
-    def add(self, target: Target) -> None:
+    def add(self, target: WatchTarget) -> None:
         """Watch a job, or read its status again if it is watched already."""
         job = self._jobs.get(target.name)
         if job is None:

@@ -37,7 +37,7 @@ class Record(NamedTuple):
     padding: bytes = b""
 
 
-class _Reader:
+class _ContentBuffer:
     """A buffer over pieces of content.
 
     Args:
@@ -87,7 +87,7 @@ class _Reader:
             )
 
 
-def _recordio(reader: _Reader) -> Iterator[Record]:
+def _recordio(reader: _ContentBuffer) -> Iterator[Record]:
     parts: list[bytes] = []
     while head := reader.read(_RECORDIO_HEAD.size):
         if len(head) < _RECORDIO_HEAD.size:
@@ -108,7 +108,7 @@ def _recordio(reader: _Reader) -> Iterator[Record]:
             parts += [head, content, padding]
 
 
-def _tfrecord(reader: _Reader) -> Iterator[Record]:
+def _tfrecord(reader: _ContentBuffer) -> Iterator[Record]:
     while head := reader.read(_TFRECORD_HEAD.size):
         if len(head) < _TFRECORD_HEAD.size:
             raise SplitError("the last TFRecord record is incomplete")
@@ -120,8 +120,8 @@ def _tfrecord(reader: _Reader) -> Iterator[Record]:
         yield Record(head + content)
 
 
-_SPLITTERS: dict[SplitType, Callable[[_Reader], Iterator[Record]]] = {
-    "Line": _Reader.lines,
+_SPLITTERS: dict[SplitType, Callable[[_ContentBuffer], Iterator[Record]]] = {
+    "Line": _ContentBuffer.lines,
     "RecordIO": _recordio,
     "TFRecord": _tfrecord,
 }
@@ -142,7 +142,7 @@ def payloads(pieces: Iterable[bytes], split_type: SplitType, limit: int | None, 
     if split_type == "None":
         yield b"".join(_within(pieces, limit))
         return
-    records = _SPLITTERS[split_type](_Reader(pieces, limit))
+    records = _SPLITTERS[split_type](_ContentBuffer(pieces, limit))
     if not several:
         yield from (record.content for record in records)
         return
