@@ -123,7 +123,7 @@ def _is_nested_within(value: object, levels: int, known: dict[int, int]) -> bool
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a finite number that a float can hold. True and False are none."""
+    """Return whether a value is a finite number that a float can hold. True and False are not accepted."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     try:

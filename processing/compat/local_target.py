@@ -27,7 +27,7 @@ class ScriptEngine(Engine):
     """An engine for a script that was written for an AWS account.
 
     The caller has an execution role, buckets exist when something is written to them, and every job runs on this
-    machine, whatever its instance type.
+    machine, with any instance type.
 
     Args:
         report: a function that is called with a line for each replacement.

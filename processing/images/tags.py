@@ -1,4 +1,4 @@
-"""Facts that the name of an image tells."""
+"""Facts in the name of an image."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def plan_run(target: Callable[[], tuple[Session, str | None]], prepare: Callable
     Args:
         target: a function that returns the session that the job would be submitted through, and the job's role.
         prepare: a function that runs the hooks and reads the processor. It makes no call to AWS, and does not check the
-            request. Its argument is the ARN that stands for a role of which only the name is known, or None.
+            request. Its argument is the ARN that stands for a role with a known name alone, or None.
     """
     with collect_warnings() as warnings:
         try:
@@ -114,7 +114,7 @@ def plan_run(target: Callable[[], tuple[Session, str | None]], prepare: Callable
 
 
 def _assumed_role(session: Session, role: object) -> str | None:
-    """Return an ARN that stands for a role of which only the name is known; None if the role needs no look-up."""
+    """Return an ARN that stands for a role with a known name alone; None if the role needs no look-up."""
     if session.is_local or not isinstance(role, str) or not role or "/" in role:
         return None
     return f"arn:{session.partition}:iam::{_UNKNOWN_ACCOUNT}:role/{role}"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _TOO_LITTLE = "Please use an instance type with more memory, or reduce the size of job data processed on an instance."
 OUT_OF_MEMORY = f"ClientError: {_TOO_LITTLE}"
-"""SageMaker's FailureReason for a job of which the kernel killed a process because memory ran out."""
+"""SageMaker's FailureReason for a job after the kernel killed a process for lack of memory."""
 GIB = 1 << 30
 _ENTER_LIMITS = 'test -z "$1" || echo $$ > "$1" || exit 125; test -z "$2" || ulimit -d "$2"; shift 2; exec "$@"'
 """A shell script that enters a control group ($1), sets the limit of a process in KiB ($2), and becomes the program.

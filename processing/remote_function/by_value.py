@@ -142,7 +142,7 @@ class _ByValue(_Pickler):
         return (make, args, (attributes, slots), *rest)
 
     def _needed_by(self, func: FunctionType, slots: dict[str, Any]) -> Iterator[_Call]:
-        """Yield calls that add to restored modules what the code of a function uses of them."""
+        """Yield calls that complete restored modules with the names that a function uses."""
         imports, names = mentions(func.__code__)
         found = [*slots["__globals__"].values(), *_cell_contents(func)]
         modules = [each for each in found if isinstance(each, ModuleType) and is_own(each)]
@@ -203,7 +203,7 @@ def _own_module(obj: Any) -> ModuleType | None:
 
 
 def _is_global(obj: Any) -> bool:
-    """Return whether a function or class is what its module has under its name."""
+    """Return whether a function or class is the object that its module has under its name."""
     return getattr(sys.modules.get(obj.__module__), obj.__qualname__, None) is obj
 
 

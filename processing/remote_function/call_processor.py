@@ -135,8 +135,8 @@ class CallProcessor(Processor):
     def own_outputs(self) -> list[ProcessingOutput | str]:
         """Return the outputs for the result and for the exception.
 
-        AWS does not say whether it uploads the outputs of a failed job at its end, so exceptions leave at once. So do
-        the results of a map and the items of a generator, of which a job has many.
+        AWS does not document whether it uploads the outputs of a failed job at its end, so exceptions leave at once. So
+        do the results of a map and the items of a generator, of which a job has many.
         """
         mode = "EndOfJob" if self._content.manifest["program"] in _ONE_CALL else "Continuous"
         outputs: list[ProcessingOutput | str] = [
@@ -174,7 +174,7 @@ def _format_of(program: str, form: str) -> str:
 def split_variables(variables: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """Return the variables that fit into a request, and the others, which travel in the manifest.
 
-    A request has room for 100 variables of 256 characters. What runs must not depend on their lengths.
+    A request has room for 100 variables of 256 characters. The program must not depend on their lengths.
     """
     limits = request_limits()
     fitting = {name: value for name, value in variables.items() if 0 < len(value) <= limits.value}

@@ -1,6 +1,6 @@
 """The facts about a call that its job's request vouches for: its places in S3, its digests and its form of results.
 
-IAM guards the request: only those who may create jobs can set them. Nothing here comes from S3.
+IAM guards the request: only a permission to create jobs allows to set them. Nothing here comes from S3.
 """
 
 from __future__ import annotations

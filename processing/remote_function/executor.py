@@ -136,7 +136,7 @@ class MappedResults(Iterator[T], Sequence[T], Generic[T]):
     """The results of `RemoteExecutor.map`: an iterator, as of any executor, and a sequence, as in `sagemaker`.
 
     Args:
-        results: the results, each of which is awaited when it is read.
+        results: the results. Each one is awaited when it is read.
     """
 
     def __init__(self, results: Iterator[T]) -> None:

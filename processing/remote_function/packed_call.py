@@ -80,7 +80,7 @@ def pack(
 
 
 def sent_function(function: Callable[..., Any], settings: RemoteSettings) -> Any:
-    """Return what is sent for a function: itself, or its module and its name.
+    """Return the sent form of a function: itself, or its module and its name.
 
     Raises:
         ConfigurationError: it cannot be imported, and `by_reference` is True.

@@ -1,7 +1,7 @@
 """The outcome of a call: its result, or the exception of its function, once their bytes are verified.
 
-Whoever can write to S3 could replace a result. So the digest comes from the exit message in DescribeProcessingJob,
-which only the job itself can set. Bytes with another digest are not unpickled.
+A permission to write to S3 is enough to replace a result. So the digest comes from the exit message in
+DescribeProcessingJob, which only the job itself can set. Bytes with another digest are not unpickled.
 """
 
 from __future__ import annotations

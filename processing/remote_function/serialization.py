@@ -1,8 +1,8 @@
 """Python values in S3: the functions of sagemaker-core's module of this name, with the same signatures.
 
 A value is one object. Its arrays are sent and received without a copy. Functions and arguments are signed, together
-with their place, so a copy at another place is refused. Results and exceptions have a SHA-256, which whoever can write
-the object can compute too: load only those that you can trust.
+with their place, so a copy at another place is refused. Results and exceptions have a SHA-256, which every writer of
+the object can compute too. Load only objects that you can trust.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def deserialize_obj_from_s3(
         sagemaker_session: the session, as a processor takes it.
         s3_uri: the prefix that it was stored with.
         verification_key: the public half of the key that signed it, in PEM. An object without a signature is then
-            refused. By default only the SHA-256 is compared, which proves nothing against whoever can write there.
+            refused. By default only the SHA-256 is compared, which every writer of the object can compute too.
         accept: `v3` reads an object that sagemaker-core stored, whose signature does not name its place.
         bucket_owner: the account that must own the bucket; by default the session's.
 
@@ -209,7 +209,7 @@ def json_serialize_obj_to_s3(
 ) -> None:
     """Store an object as JSON: `{"<json_key>": ..., "Exception": null}`.
 
-    If it is not serializable as JSON, it is stored as null, and the member `Exception` says so.
+    If it is not serializable as JSON, it is stored as null, and the member `Exception` has the reason.
 
     Args:
         obj: the object.

@@ -108,7 +108,7 @@ def is_signed(key: EllipticCurvePublicKey, signature: Any, message: bytes, *, is
 
     Args:
         key: the public half.
-        signature: the signature in base64. Any other value is no signature.
+        signature: the signature in base64. Any other value is not a signature.
         message: the message.
         is_digest: True if the message is only its SHA-256, as 32 bytes.
     """

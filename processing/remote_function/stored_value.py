@@ -81,7 +81,7 @@ class Metadata:
         """Return the metadata of a JSON text.
 
         Raises:
-            ValueError: it is not metadata; the message says why.
+            ValueError: it is not metadata; the message has the reason.
         """
         try:
             fields = json.loads(text)

@@ -1,7 +1,7 @@
 """The part of a value that cannot be pickled, by the path that leads to it: `divide.__closure__["s3"]`.
 
 The search descends through functions, containers and instances of the user's own classes, as far as a part fails to be
-pickled by itself. An object of a library is one part: its lock deep inside says nothing to the user.
+pickled by itself. An object of a library is one part: its lock deep inside means nothing to the user.
 """
 
 from __future__ import annotations

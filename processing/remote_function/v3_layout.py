@@ -1,7 +1,7 @@
 """Values that sagemaker-core 3 stored: `payload.pkl` and `metadata.json` below one prefix.
 
-Its signature is over the bytes alone, so a copy from another place or job is accepted. Read such values only where
-nobody else can write.
+Its signature is over the bytes alone, so a copy from another place or job is accepted. Read such values only where no
+one else can write.
 """
 
 from __future__ import annotations

@@ -351,7 +351,7 @@ def partition_of(region: str) -> str | None:
 
 # --- volumes
 
-# Instances with storage of their own use it in place of the volume, whatever size the request gives:
+# Instances with storage of their own use it in place of the volume, for any size in the request:
 # https://docs.aws.amazon.com/sagemaker/latest/dg/host-instance-storage.html
 _OWN_STORAGE = re.compile(r"ml\.(?:[a-z]+\d+[a-z]*d[a-z]*|gr?[5-9][a-z]*|p[5-9][a-z]*|trn\w+|i\d\w*)\.")
 

@@ -175,7 +175,7 @@ def _session() -> Any:
 
 
 class RequestLike(Protocol):
-    """A request of which the operation can be identified: botocore's own, or one that a proxy has read."""
+    """A request with an identifiable operation: botocore's own, or one that a proxy has read."""
 
     @property
     def method(self) -> str:

@@ -52,7 +52,7 @@ class Idle:
 
 
 def merge(feeds: Sequence[Feed]) -> Iterator[FeedEvent | Idle]:
-    """Yield the events of several feeds, and an `Idle` each time that none of them has any. Never waits."""
+    """Yield the events of several feeds, and an `Idle` each time that no feed has an event. Never waits."""
     running = {feed: feed.items() for feed in feeds}
     while running:
         due: dict[Feed, float | None] = {}

@@ -2,7 +2,8 @@
 
 The loader in the job's entrypoint executes this file after it has compared its SHA-256 with the request. The request
 also has the SHA-256 of the manifest, the first line of the call file. The manifest has the size and the SHA-256 of the
-bundle and of the rest of the call file. A writer to S3 who may not create jobs can therefore run nothing here.
+bundle and of the rest of the call file. So a permission to write to S3, without one to create jobs, is not enough to
+run code here.
 
 The file stands alone: before the bundle is verified, nothing can be imported from it.
 """

@@ -130,7 +130,7 @@ def exit_code(error: BaseException) -> int:
 def write_slot(folder: str, message: str, slot: str, chunks: Iterable[memoryview], details: Dict[str, Any]) -> None:
     """Write a file whole, and its digest to the exit message."""
     os.makedirs(folder, exist_ok=True)
-    # Beside the folder: what is in it may be uploaded at any time.
+    # Beside the folder: its contents may be uploaded at any time.
     part, digest, size = folder.rstrip("/") + ".part", hashlib.sha256(), 0
     with open(part, "wb") as file:
         for chunk in chunks:

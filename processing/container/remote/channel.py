@@ -231,7 +231,7 @@ class _Channel:
             send_frame(self._connection, frame)
 
     def send_results(self) -> None:
-        """Send what the host has for the owner, until the host is gone. Then end the process."""
+        """Send the host's messages to the owner, until the host is gone. Then end the process."""
         reader = FrameReader(self._connection)
         while True:
             frames, closed = reader.read()
@@ -249,7 +249,7 @@ class _Channel:
                 os._exit(0)
 
     def _send(self, texts: List[str]) -> None:
-        """Send messages to the owner, in one call. The owner ignores what comes again."""
+        """Send messages to the owner, in one call. The owner ignores repeated messages."""
         entries = [{"Id": str(number), "MessageBody": text} for number, text in enumerate(texts)]
         while entries:
             try:

@@ -1,9 +1,9 @@
 """Environment of a function in its job: commands that run before it, and the dependencies that are installed for it.
 
 Packages are installed into an overlay, a virtual environment that sees the packages of the image. The other ways have
-faults: `pip install` into the image needs permission and replaces its files, `pip install --target` installs what the
-image has a second time, and a plain virtual environment hides it. The versions that the image has are constraints of
-each installation, so none of them is replaced.
+faults: `pip install` into the image needs permission and replaces its files, `pip install --target` installs a second
+copy of the image's packages, and a plain virtual environment hides it. The versions that the image has are constraints
+of each installation, so none of them is replaced.
 
 The caller's commands run first, as in sagemaker-core's remote functions, in the working directory. `python` and `pip`
 are the overlay's for them. Their output, like pip's, goes to this process's output, and so to the job's log. User names
@@ -352,7 +352,7 @@ def _find_conda() -> Optional[str]:
 
 
 def _conda() -> str:
-    """Return the path of conda, or raise the error that says that there is none."""
+    """Return the path of conda, or raise the error for its absence."""
     path = _find_conda()
     if path is None:
         raise PreparationError(

@@ -53,7 +53,7 @@ def main(places: Any, manifest: Dict[str, Any], _folder: str) -> None:
 
 
 def _synchronous(items: Any) -> Any:
-    """Return what a generator function returned as a plain iterable."""
+    """Return the items of a generator function as a plain iterable."""
     return _items_of(items) if isinstance(items, types.AsyncGeneratorType) else items
 
 

@@ -152,7 +152,7 @@ def packed_error(error: BaseException, stage: str = "") -> bytes:
 
 
 def emit(line: str) -> None:
-    """Write a line to the job's log in one piece, whatever other processes write to it."""
+    """Write a line to the job's log in one piece, even while other processes write to it."""
     with contextlib.suppress(OSError, ValueError):  # a function may have closed them
         sys.stdout.flush()
         os.write(1, line.encode("utf-8", "backslashreplace") + b"\n")

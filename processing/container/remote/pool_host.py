@@ -23,7 +23,7 @@ from .worker import ERROR, Executed, LoadedFunction
 from .workers import CallLimits, CallOutcome, Workers
 
 LIFE_SECONDS = 90.0
-"""The longest time without a sign of life of the owner, who gives one every twenty seconds."""
+"""The longest time without a sign of life of the owner, which sends one every twenty seconds."""
 _STEP_SECONDS = 5.0
 """The interval at which the host looks for the owner's signs of life."""
 _LAST_RESULTS_SECONDS = 60.0

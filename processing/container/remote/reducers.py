@@ -9,7 +9,7 @@
 An open file has no reduced form: cloudpickle would take its content at that moment for the file.
 
 Pickles name the functions here as members of the module `_processing_values`. So they can be loaded wherever this
-module was loaded, whatever its package is called there.
+module was loaded, under any package name.
 """
 
 from __future__ import annotations

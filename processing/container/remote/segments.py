@@ -53,7 +53,7 @@ class SegmentEntry(NamedTuple):
 
 
 class SegmentError(ValueError):
-    """The bytes are no segment."""
+    """The bytes are not a segment."""
 
 
 class Segment(NamedTuple):
@@ -72,7 +72,7 @@ def parse(data: bytes) -> Segment:
     """Return the content of a segment whose digest was compared.
 
     Raises:
-        SegmentError: the bytes are no segment.
+        SegmentError: the bytes are not a segment.
     """
     end = data.find(b"\n") + 1
     try:

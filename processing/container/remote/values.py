@@ -87,7 +87,7 @@ def _plain_mapping(value: Dict[Any, Any], name: str, tables: Any) -> Dict[str, A
 
 
 def _table_kind(value: Any) -> Any:
-    """Return `table`, `batch` or `frame`; None for a value that is no table."""
+    """Return `table`, `batch` or `frame`; None for other values."""
     name = "%s.%s" % (type(value).__module__.partition(".")[0], type(value).__name__)
     return {"pyarrow.Table": "table", "pyarrow.RecordBatch": "batch", "pandas.DataFrame": "frame"}.get(name)
 

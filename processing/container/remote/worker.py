@@ -318,7 +318,7 @@ def processors() -> int:
 
 
 def out_of_memory_kills() -> int:
-    """Return how many processes of this container the kernel has killed for lack of memory; 0 if it does not tell."""
+    """Return how many processes of this container the kernel has killed for lack of memory; 0 if unknown."""
     with contextlib.suppress(OSError, ValueError):
         with open("/sys/fs/cgroup/memory.events", encoding="ascii") as file:  # noqa: PTH123 - as above
             events: Dict[str, str] = dict(line.split() for line in file)

@@ -1,7 +1,7 @@
 """The worker processes of one host: they take calls, and each call gets exactly one outcome.
 
 A worker that dies loses the call that it was running, and no other. The calls that it had not started go to others. A
-call runs a second time only if `retries` says so. One thread does everything, so a fork never copies a held lock.
+call runs a second time only with `retries`. One thread does everything, so a fork never copies a held lock.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Workers:
         self._selector.register(descriptor, selectors.EVENT_READ)
 
     def step(self, seconds: Optional[float]) -> bool:
-        """Start what can be started, and deliver the outcomes that arrive within some seconds; None for any time.
+        """Start calls on free workers, and deliver the outcomes that arrive within some seconds; None for any time.
 
         Returns:
             True if a watched file descriptor can be read.

@@ -1,4 +1,4 @@
-"""Results: the JSON object that every task leaves, whatever its end, and its signature."""
+"""Results: the JSON object that every task leaves, after success and failure, and its signature."""
 
 from __future__ import annotations
 

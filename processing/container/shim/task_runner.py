@@ -1,4 +1,4 @@
-"""Runner of tasks: downloads, runs the program, uploads, and leaves a result whatever happens."""
+"""Runner of tasks: downloads, runs the program, uploads, and always leaves a result."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class EndpointHost(ServingHost):
         self._drains_since: float | None = None
 
     def metrics_host(self) -> str:
-        """Return the endpoint and the variant, whatever process serves it."""
+        """Return the endpoint and the variant."""
         return f"{self._request['EndpointName']}/{self._request['VariantName']}"
 
     def health_seconds(self) -> float:

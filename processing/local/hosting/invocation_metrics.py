@@ -78,7 +78,7 @@ class InvocationMetrics:
                 self._thread.start()
 
     def flush(self) -> None:
-        """Store what was recorded. On an error it is dropped: metrics fail no invocation."""
+        """Store the recorded values. On an error they are dropped: metrics fail no invocation."""
         now = time.time()
         with self._lock:
             sums, self._sums = self._sums, {}

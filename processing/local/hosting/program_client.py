@@ -141,7 +141,7 @@ def connected(made: _socket.socket, deadline: float) -> socket.socket:
     """Return a socket that connects to a program, once it is connected.
 
     Raises:
-        NotConnectedError: nobody listens there.
+        NotConnectedError: no process listens there.
         ProgramTimeoutError: the program accepted no connection in time.
     """
     connection = socket.socket(fileno=made.detach())

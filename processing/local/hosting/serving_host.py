@@ -66,7 +66,7 @@ class ServingHost(HostSupervisor):
         raise NotImplementedError
 
     def inputs(self) -> Sequence[Mapping[str, Any]]:
-        """Return no inputs: the model's data is no input of a job."""
+        """Return no inputs. The model's data is not among a job's inputs."""
         return []
 
     def outputs(self) -> Sequence[Mapping[str, Any]]:

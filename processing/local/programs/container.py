@@ -10,7 +10,7 @@ _FAILURE_BYTES = 1024  # SageMaker reads no more of the failure
 
 
 class ContainerError(ValueError):
-    """The container has not what the program needs, or the data are wrong. The message is the job's failure."""
+    """The container lacks something that the program needs, or the data are wrong. The message is the job's failure."""
 
 
 class Channel(NamedTuple):
@@ -33,7 +33,7 @@ class Channel(NamedTuple):
     def contents(self) -> list[bytes]:
         """Return the data: of each file below the folder in the order of their names, or of the pipe's first epoch.
 
-        Files whose name begins with a dot or an underscore are none, such as Spark's `_SUCCESS`.
+        Files whose name begins with a dot or an underscore are left out, such as Spark's `_SUCCESS`.
 
         Raises:
             ContainerError: there are no data.

@@ -27,7 +27,7 @@ def parse(data: bytes, *, labels: int = 0, weights: int = 0) -> Rows:
         weights: how many columns behind the label are weights: 0 or 1.
 
     Raises:
-        ValueError: a cell is no number, or lines differ in their length; the message names the line.
+        ValueError: a cell is not a number, or lines differ in their length; the message names the line.
     """
     first = labels + weights
     matrix = _matrix(data, first)

@@ -151,7 +151,7 @@ def _examples(channel: Channel, values: Mapping[str, Any]) -> tuple[NDArray[np.f
     """Return the features and the labels of a channel.
 
     Raises:
-        ValueError: there are no labels, or a class is none.
+        ValueError: labels are missing, or a label is not a class.
     """
     import numpy as np
 

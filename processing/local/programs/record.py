@@ -83,7 +83,7 @@ def read_record(data: Buffer, start: int = 0, end: int | None = None) -> Record:
         end: the byte after its last one; by default the end of the data.
 
     Raises:
-        RecordIOError: the bytes are no record, or a value is not a tensor.
+        RecordIOError: the bytes are not a record, or a value is not a tensor.
     """
     stop = len(data) if end is None else end
     features, label = ({k: _read_tensor(data, v) for k, v in m.items()} for m in locate(data, start, stop).values())
@@ -192,7 +192,7 @@ def read_lists(data: Buffer, locations: Sequence[Location], which: int) -> tuple
         All numbers, and how many of them each tensor has.
 
     Raises:
-        RecordIOError: the bytes are no list of that type.
+        RecordIOError: the bytes are not a list of that type.
     """
     import numpy as np
 
@@ -228,7 +228,7 @@ def _split_varints(raw: NDArray[np.uint8], ends: NDArray[np.int64]) -> tuple[NDA
 
 
 def _decode_varints(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Parse integers, of which the last one is complete."""
+    """Parse integers. The last one is complete."""
     import numpy as np
 
     ends = np.flatnonzero(raw < 0x80)

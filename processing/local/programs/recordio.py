@@ -284,7 +284,7 @@ def _table(data: Buffer, locations: Sequence[Location]) -> NDArray[Any]:
 
 
 def _sparse(data: Buffer, locations: Sequence[Location], sparse: NDArray[np.bool_]) -> SparseRows:
-    """Build sparse rows from tensors of which some are sparse."""
+    """Build sparse rows from tensors, some of them sparse."""
     import numpy as np
 
     values, counts = read_lists(data, locations, VALUES)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class SparseRows(NamedTuple):
-    """Rows of which only some values are stored, in the layout of a CSR matrix.
+    """Rows with only some values stored, in the layout of a CSR matrix.
 
     Attributes:
         starts: the position of each row's first value, and the number of values at the end.
@@ -48,7 +48,7 @@ class SparseRows(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Rows of features, and what their source has beside them.
+    """Rows of features, with the labels and other columns of their source.
 
     Attributes:
         features: one row for each example.

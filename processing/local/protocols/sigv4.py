@@ -100,8 +100,8 @@ class SignatureVerifier:
         Args:
             request: the request. Its body is not read.
             protocol: the protocol for errors.
-            service: the signing name that the signature has to be for, or None for any. So a presigned URL of an
-                object cannot call another service, whatever headers are sent with it.
+            service: the signing name that the signature has to be for, or None for any. So a presigned URL of an object
+                cannot call another service, with any headers.
 
         Raises:
             ApiError: the request is unsigned, or the signature cannot be valid.

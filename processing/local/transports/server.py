@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 _TRANSPORTS_LOGGER = logging.getLogger(__package__)  # the parent of this module's and of the connections' loggers
 
 MAX_CONNECTIONS = 256
-"""The limit of connections, each of which has a thread. Beyond it a connection that waits for its client is closed."""
+"""The limit of connections: each has a thread. Beyond it a connection that waits for its client is closed."""
 
 EVICTION_SECONDS = 1.0
 """The time in which a closed connection ends, before another one is closed for the same purpose."""

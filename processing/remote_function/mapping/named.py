@@ -2,7 +2,7 @@
 
 The jobs of a map are called `<function>-<name>-1`, `-2` and so on. AWS gives a name to one job only, so two callers of
 the same map cannot both start it. The second one follows the job of the first. Nothing but the jobs' own descriptions
-and logs says which results are genuine. A file in S3 that neither names is not loaded.
+and logs proves that a result is genuine. A file in S3 that neither names is not loaded.
 """
 
 from __future__ import annotations

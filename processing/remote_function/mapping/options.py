@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PLATFORM: Final = "platform"
-"""The cause of a retry that is no exception: a killed worker, or lost capacity."""
+"""A cause of a retry other than an exception: a killed worker, or lost capacity."""
 
 
 def _causes(value: Any) -> tuple[Any, ...] | None:
@@ -82,7 +82,7 @@ class MapOptions:
         """Return the fields of `processing.container.remote.workers.CallLimits`.
 
         Args:
-            attempts: the earlier jobs of the same map, each of which counts as one try of a call.
+            attempts: the number of earlier jobs of the same map. Each counts as one try of a call.
         """
         return {
             "workers": self.workers or 0,

@@ -116,7 +116,7 @@ class SegmentReader:
     def _last_reader(self, tokens: set[str]) -> Callable[[str], bool]:
         """Return a function that reads a host's last segment, and so the digests of its other ones.
 
-        The function returns False if neither the log nor a token says that the segment in S3 is the job's.
+        The function returns False if neither the log nor a token proves that the segment in S3 is the job's.
         """
 
         def read(host: str) -> bool:

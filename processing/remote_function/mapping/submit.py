@@ -54,7 +54,7 @@ def refuse_launchers(settings: RemoteSettings, what: str) -> None:
 
 
 def yield_results(futures: MapFutures[T], options: MapOptions) -> Iterator[T]:
-    """Yield the results of a map, as its options say. After Ctrl-C the text of the interrupt shows how to go on."""
+    """Yield the results of a map, in the order of its options. A KeyboardInterrupt's text shows how to go on."""
     done = iter(futures) if options.ordered else as_completed(futures)
     for _ in range(len(futures)):
         with detaching(lambda: _advice(futures, options)):

@@ -133,11 +133,11 @@ class PoolJob:
             self._changed.notify_all()
 
     def join(self) -> None:
-        """Wait until all calls have outcomes, and the hosts have said that they end."""
+        """Wait until all calls have outcomes, and the hosts have announced their end."""
         self._sender.join()
 
     def say_close(self) -> None:
-        """Tell the hosts to end, as the last act of a program that does not wait."""
+        """Order the hosts to end, as the last act of a program that does not wait."""
         with contextlib.suppress(Exception):
             self._queues.send_close()
 
@@ -245,7 +245,7 @@ class PoolJob:
         return given
 
     def _end(self) -> None:
-        """Tell the hosts to end, and remove the queues after their last messages."""
+        """Order the hosts to end, and remove the queues after their last messages."""
         if not self._ended:
             self._on_end(self)
             try:

@@ -1,7 +1,7 @@
 """The messages between a pool and its owner: calls with the digests of their values, and results with a proof.
 
 A call's message has a secret of its own. A result has to prove that its sender received the call, with an HMAC over the
-digest of its data. Whoever can write to S3, describe the job or only send to the queue cannot make one.
+digest of its data. A permission to write to S3, to describe the job or to send to the queue is not enough to make one.
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ class RemotePool(Executor):
                 job.join()
 
     def close_at_exit(self) -> None:
-        """Tell the hosts that this process ends, if it is the one that made the pool."""
+        """Announce the end of this process to the hosts, if it is the one that made the pool."""
         current = self._current
         if current is not None and self._process == os.getpid():
             current.say_close()

@@ -25,7 +25,7 @@ _TRIES: Final = 5
 """The times that a message is sent until SQS confirms it; each has the retries of the session."""
 _RETENTION: Final = "86400"
 _VISIBILITY: Final = "5"
-"""The seconds after which a message comes again whose answer was lost. What comes twice is ignored."""
+"""The seconds after which a message with a lost answer comes again. The second copy is ignored."""
 _GONE: Final = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
 
 logger = logging.getLogger(__name__)
@@ -92,11 +92,11 @@ class PoolQueues:
         raise OSError("SQS has not confirmed it")
 
     def send_sign_of_life(self) -> None:
-        """Tell all hosts that the owner lives."""
+        """Send a sign of life to all hosts."""
         self._send_all({"kind": OWNER_LIVES})
 
     def send_close(self) -> None:
-        """Tell all hosts to end when they have no calls left."""
+        """Order all hosts to end when they have no calls left."""
         self._send_all({"kind": CLOSE})
 
     def _send_all(self, message: dict[str, str]) -> None:

@@ -225,7 +225,7 @@ class LogRouter:
     def _detect_next_job(self, streams: Collection[str]) -> None:
         """Detect that a job is gone by a stream of the next job of its name, which is made after this one's end.
 
-        A host's clock may be wrong, so its job's end is no evidence alone. But each host of a job writes one stream.
+        A host's clock may be wrong, so its job's end alone is not evidence. But each host of a job writes one stream.
         """
         for stream in streams:
             job = self._jobs.get(stream.partition("/")[0])

@@ -56,7 +56,7 @@ class LeaderElection:
         reset_after_fork(self)
 
     def _after_fork(self) -> None:
-        # The other threads, one of which may lead, stay in the parent.
+        # The other threads stay in the parent, and one of them may lead.
         self.lock = free_lock(self.lock)
         self.has_leader = False
         self._new_work = threading.Condition(self.lock)

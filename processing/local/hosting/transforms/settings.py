@@ -52,7 +52,7 @@ class TransformSettings(NamedTuple):
 
 
 def transform_settings(request: Mapping[str, Any], proposed: Mapping[str, Any]) -> TransformSettings:
-    """Return the settings of a job. What the request leaves open, the program decides, and else AWS.
+    """Return the settings of a job: from the request, else from the program, else AWS's defaults.
 
     Args:
         request: the members of CreateTransformJob.
