@@ -1,10 +1,11 @@
-"""A program that serves a model: its answer follows from the first word of the body.
+"""A program that serves a model, and trains one: its answer follows from the first word of the body.
 
 `version` answers the variable VERSION. `model PATH` answers the files below a path. `env NAME` answers a variable.
-`headers` answers the headers. `buckets` asks the engine for its buckets. `sleep SECONDS` answers late, and `sleeping`
-answers the number of such requests that run. `status CODE` answers an error. `die CODE` ends the process, with 3
-unless it says otherwise. `stream` answers in five pieces, and `cut` ends within them. `fat` answers more than AWS
-allows. `count` answers the number of requests of this process. Everything else is answered as it is.
+`headers` answers the headers. `buckets` asks the engine for its buckets, with boto3. `engine` answers the status of
+the engine for a request without a signature, or the error. `sleep SECONDS` answers late, and `sleeping` answers the
+number of such requests that run. `status CODE` answers an error. `die CODE` ends the process, with 3 unless it says
+otherwise. `stream` answers in five pieces, and `cut` ends within them. `fat` answers more than AWS allows. `count`
+answers the number of requests of this process. Everything else is answered as it is.
 """
 
 from __future__ import annotations
@@ -44,11 +45,25 @@ def _buckets(_: str) -> bytes:
     return json.dumps([bucket["Name"] for bucket in found]).encode()
 
 
+def _engine(_: str) -> bytes:
+    from urllib.error import HTTPError, URLError
+    from urllib.request import urlopen
+
+    try:
+        urlopen(os.environ["AWS_ENDPOINT_URL"], timeout=30)
+    except HTTPError as error:
+        return str(error.code).encode()
+    except (URLError, KeyError) as error:
+        return repr(error).encode()
+    return b"200"
+
+
 _ANSWERS: dict[str, Callable[[str], bytes]] = {
     "version": lambda _: os.environ.get("VERSION", "").encode(),
     "model": lambda path: json.dumps(sorted(each.name for each in Path(path).rglob("*"))).encode(),
     "env": lambda name: os.environ.get(name, "").encode(),
     "buckets": _buckets,
+    "engine": _engine,
     "sleep": _sleep,
     "sleeping": lambda _: str(len(_sleeping)).encode(),
     "die": _die,
@@ -110,6 +125,9 @@ def _log(text: str) -> None:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["train"]:
+        Path("/opt", "ml", "model", "weights.txt").write_text("trained")
+        return
     if sys.argv[1:2] != ["serve"]:
         sys.exit(f"the command is not serve: {sys.argv[1:]}")
     _log("serving")

@@ -10,6 +10,7 @@ import botocore.session
 import pytest
 from botocore.config import Config
 
+from container_fixtures import containers  # noqa: F401 - a fixture of several folders
 from processing.local.transports.server import Server
 from processing.request.service_model import shared_loader
 

@@ -18,10 +18,19 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from processing.container.relay import CONNECT, LISTENING, connecting_socket, send_socket
+from processing.container import relay as relay_script
+from processing.container.relay import (
+    CONNECT,
+    GATEWAY,
+    IN_NEW_NETWORK,
+    ISOLATED,
+    LISTENING,
+    connecting_socket,
+    send_socket,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 SOCKET = "connect.sock"
 """The name of the Unix socket in a host's folder."""
@@ -62,16 +71,16 @@ class Relay:
         self._ours, self._theirs = _socket_pair()
         self._lock = threading.Lock()
 
-    def command(self, python: str, script: str, argv: list[str]) -> list[str]:
+    def command(self, python: str, argv: Sequence[str], *, makes_network: bool = False) -> list[str]:
         """Return the command line that runs a program beside the relay.
 
         Args:
             python: the interpreter that runs the relay.
-            script: the relay's script.
             argv: the program and its arguments.
+            makes_network: whether the relay makes the program's network, because the sandbox makes none.
         """
-        mode = "gateway" if self.gateway else "isolated"
-        return [python, "-I", "-S", script, str(self._theirs.fileno()), mode, *argv]
+        mode = (GATEWAY if self.gateway else ISOLATED) + (IN_NEW_NETWORK if makes_network else "")
+        return [python, "-I", "-S", relay_script.__file__, str(self._theirs.fileno()), mode, *argv]
 
     @property
     def inherited(self) -> int:

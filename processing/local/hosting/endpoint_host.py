@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from processing.local.hosting.asynchronous.worker import AsyncWorker
-    from processing.local.hosting.program_run import ProgramRun
+    from processing.local.hosting.program_process import ProgramProcess
     from processing.local.sandboxes.base import HostSpec
     from processing.local.stores.jobs import HostEnd, JobRecord, JobStore
 
@@ -65,31 +65,31 @@ class EndpointHost(ServingHost):
         """Return True: an endpoint serves until it is deleted."""
         return True
 
-    def on_healthy(self, run: ProgramRun) -> None:
+    def on_healthy(self, process: ProgramProcess) -> None:
         """Let clients connect, and count as ready."""
         assert self._broker is not None
-        self._broker.open(run.connection)
+        self._broker.open(process.connection)
         config = self._request["AsyncInferenceConfig"]
         if config is not None:
-            self._async = self._async_worker(run, config)
+            self._async = self._async_worker(process, config)
         self._endpoints.record_ready(self._request["EndpointName"], self._record.id, time.time())
 
-    def on_run_end(self) -> None:
-        """Let clients wait for the next run."""
+    def on_program_end(self) -> None:
+        """Let clients wait for the next program."""
         if self._broker is not None:
             self._broker.hold()
         if self._async is not None:
             self._async.stop()
 
-    def _async_worker(self, run: ProgramRun, config: Mapping[str, Any]) -> AsyncWorker:
+    def _async_worker(self, process: ProgramProcess, config: Mapping[str, Any]) -> AsyncWorker:
         """Return the threads that process the endpoint's queue. Their modules take long to import."""
         from processing.local.hosting.asynchronous.queue import AsyncQueue
         from processing.local.hosting.asynchronous.worker import DEFAULT_CONCURRENCY, AsyncWorker
-        from processing.local.hosting.run_connections import RunConnections
+        from processing.local.hosting.process_connections import ProcessConnections
 
         concurrency = (config.get("ClientConfig") or {}).get("MaxConcurrentInvocationsPerInstance")
         queue = AsyncQueue(self._home, self._request["EndpointName"])
-        ask = RunConnections(run).ask
+        ask = ProcessConnections(process).ask
         return AsyncWorker(queue, self._objects, ask, self.log, concurrency or DEFAULT_CONCURRENCY)
 
     def _prepare(self) -> HostSpec:

@@ -1,4 +1,7 @@
-"""The networks of programs that serve: one for each, or this machine's for one at a time."""
+"""The networks of programs that serve: one for each, or this machine's for one at a time.
+
+A sandbox makes the network, or the relay makes it around the client of a container.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,13 @@ LOCK = "port.lock"
 
 
 def has_own_network(sandbox: Sandbox) -> bool:
-    """Return whether each program in a sandbox gets a network of its own.
+    """Return whether each program in a sandbox gets a network of its own."""
+    return relay_makes_network(sandbox) or (sandbox.isolates_network and not sandbox.runs_image)
 
-    A container shares this machine's network, so that its program reaches the engine.
-    """
-    return sandbox.isolates_network and not sandbox.runs_image
+
+def relay_makes_network(sandbox: Sandbox) -> bool:
+    """Return whether the relay makes the network of a program, because the sandbox shares that of its command."""
+    return sandbox.network_command is not None
 
 
 def port_in_use() -> bool:

@@ -1,18 +1,20 @@
 """The part of a supervisor that endpoints and transform jobs share: a program that serves a model at port 8080.
 
-Each run of the program has a network of its own, if the sandbox can make one. Then any number of programs serve on one
-machine. Otherwise there is one at a time.
+Each program has a network of its own, if the sandbox or the relay can make one. Then any number of programs serve on
+one machine. Otherwise there is one at a time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from processing.container import relay as relay_script
-from processing.local.hosting.networks import has_own_network, only_server
-from processing.local.hosting.program_run import ProgramRun
+from processing.local.hosting.broker import Relay
+from processing.local.hosting.networks import has_own_network, only_server, relay_makes_network
+from processing.local.hosting.program_process import ProgramProcess
 from processing.local.jobs.data import DataError
 from processing.local.jobs.host_supervisor import HostSupervisor
 from processing.local.jobs.image_command import command_of
@@ -37,7 +39,8 @@ class ServingHost(HostSupervisor):
     """The process of a host that serves a model."""
 
     folders = ("home", "ml/tmp", "ml/output", "ml/model")
-    _program_run: ProgramRun | None = None
+    _process: ProgramProcess | None = None
+    _relay: Relay | None = None
 
     # The contract of the kind
 
@@ -50,12 +53,12 @@ class ServingHost(HostSupervisor):
         """Return the time in which the program has to become healthy."""
         return HEALTH_SECONDS
 
-    def on_healthy(self, run: ProgramRun) -> None:
+    def on_healthy(self, process: ProgramProcess) -> None:
         """Use the program, which is healthy now. Called in a thread of its own."""
         raise NotImplementedError
 
-    def on_run_end(self) -> None:
-        """Stop the use of the program, whose run has ended."""
+    def on_program_end(self) -> None:
+        """Stop the use of the program, which has ended."""
 
     def may_restart(self) -> bool:
         """Return whether a program that ended by itself after it was healthy is started again."""
@@ -90,8 +93,16 @@ class ServingHost(HostSupervisor):
         return bool(self._request.get("EnableNetworkIsolation"))
 
     def own_network(self) -> bool:
-        """Return whether the sandbox makes a network for each run."""
+        """Return whether each program has a network of its own."""
         return has_own_network(self._sandbox)
+
+    def joins_network(self) -> bool:
+        """Return whether the sandbox shares the network of its command, which may be one that the relay has made."""
+        return relay_makes_network(self._sandbox) or not (self.own_network() or self.isolated())
+
+    def passed(self) -> Sequence[str]:
+        """Return the variable by which the relay tells a container's program where the engine is."""
+        return ["AWS_ENDPOINT_URL"] if relay_makes_network(self._sandbox) else []
 
     def write_config(self) -> None:
         """Put the model's data at /opt/ml/model."""
@@ -111,7 +122,7 @@ class ServingHost(HostSupervisor):
         """Return the end: a program that serves leaves no results."""
         return end
 
-    # Runs of the program
+    # The program's processes
 
     def run_to_end(
         self, argv: Sequence[str], env: Mapping[str, str], host: HostSpec, inherited: Sequence[int] = ()
@@ -130,25 +141,34 @@ class ServingHost(HostSupervisor):
         self, argv: Sequence[str], env: Mapping[str, str], host: HostSpec, inherited: Sequence[int]
     ) -> runner.ProgramExit:
         while True:
-            run = self._program_run = ProgramRun(
-                argv,
-                self._relay_python(),
-                self._services.open_gateway if self._plan.gateway is not None else None,
-                self.on_healthy,
-                self.health_seconds(),
-            )
+            gateway = self._services.open_gateway if self._plan.gateway is not None else None
+            relay = self._relay = Relay(gateway=gateway is not None) if self.own_network() else None
+            process = self._process = ProgramProcess(relay, gateway, self.on_healthy, self.health_seconds())
+            descriptors = list(inherited) if relay is None else [*inherited, relay.inherited]
             try:
-                ended = super().run_to_end(run.command, env, host, [*inherited, *run.inherited])
+                ended = super().run_to_end(self._beside_relay(argv), env, host, descriptors)
             finally:
-                self.on_run_end()
-                run.close()
-            if ended.stop_reason is not None or not run.healthy or not self.may_restart():
+                self.on_program_end()
+                process.close()
+            if ended.stop_reason is not None or not process.healthy or not self.may_restart():
                 return ended
             self.log(f"The program ended with exit code {ended.exit_code}, and is started again.")
+            # A container stays after its end, and the next one has the same name.
+            self._sandbox.remove(host.key, host.ml_root)
+            self._sandbox.prepare(host, self._check)
 
-    def _relay_python(self) -> str | None:
-        """Return the interpreter of the relay; None if programs have no network of their own."""
-        return self._plan.python.executable if self.own_network() and self._plan.python is not None else None
+    def _beside_relay(self, argv: Sequence[str]) -> Sequence[str]:
+        """Return the command that runs a program beside its relay, if that is inside the sandbox."""
+        if self._relay is None or self._plan.python is None:
+            return argv
+        return self._relay.command(self._plan.python.executable, argv)
+
+    def outer_command(self, argv: Sequence[str]) -> Sequence[str]:
+        """Return the command that runs a sandbox's command in the network that the relay makes."""
+        if self._relay is None or not relay_makes_network(self._sandbox):
+            return argv
+        first = self._sandbox.network_command or ()
+        return [*first, *self._relay.command(sys.executable, argv, makes_network=True)]
 
     def kept(self) -> Sequence[str]:
         """Return the script of the relay, which the sandbox has to show."""
@@ -160,29 +180,29 @@ class ServingHost(HostSupervisor):
 
     def _on_start(self, group: int, command: HostCommand) -> None:
         super()._on_start(group, command)
-        if self._program_run is not None:
-            self._program_run.started()
+        if self._process is not None:
+            self._process.started()
 
     def _should_stop(self) -> str | None:
-        run = self._program_run
-        if run is not None and run.gave_up:
+        process = self._process
+        if process is not None and process.gave_up:
             return UNHEALTHY
-        if run is not None and run.problem is not None:
+        if process is not None and process.problem is not None:
             return PROBLEM
         return super()._should_stop()
 
     def _end_of_host(self, ended: runner.ProgramExit, host: HostSpec) -> HostEnd:
-        run = self._program_run
-        if run is not None and run.problem is not None:
-            raise run.problem
+        process = self._process
+        if process is not None and process.problem is not None:
+            raise process.problem
         end = super()._end_of_host(ended, host)
-        if run is None or run.healthy or end.outcome in {"stopped", "cancelled"} or _has_other_reason(end):
+        if process is None or process.healthy or end.outcome in {"stopped", "cancelled"} or _has_other_reason(end):
             return end
-        return HostEnd("failed", ended.exit_code, self._with_details(ended, run))
+        return HostEnd("failed", ended.exit_code, self._with_details(ended, process))
 
-    def _with_details(self, ended: runner.ProgramExit, run: ProgramRun) -> str:
+    def _with_details(self, ended: runner.ProgramExit, process: ProgramProcess) -> str:
         """Return the FailureReason with the last sign of life of the program, and its last lines."""
-        sign = run.last_answer if ended.stop_reason == UNHEALTHY else f"it ended with exit code {ended.exit_code}"
+        sign = process.last_answer if ended.stop_reason == UNHEALTHY else f"it ended with exit code {ended.exit_code}"
         lines = " / ".join(line.strip() for line in self._last_lines if line.strip())
         reason = f"{self.unhealthy_reason()} The program was never healthy: {sign}."
         if not lines:

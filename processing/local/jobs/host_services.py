@@ -31,7 +31,7 @@ class HostServices:
         plan: the job's execution plan.
         volume: the size of the host's disk volume, in GB.
         namespace: the namespace of its metrics.
-        own_network: whether each run of the program has a network of its own, with a gateway of its own.
+        own_network: whether each program has a network of its own, with a gateway of its own.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class HostServices:
         return {} if self._options is None else signing_environment(self._options, requested)
 
     def open_gateway(self, listener: _socket.socket) -> None:
-        """Serve the engine at a socket that listens in the network of the program's present run."""
+        """Serve the engine at a socket that listens in the network of the present program."""
         self.close_gateway()
         assert self._options is not None
         self._gateway = Gateway(self._home, self._options, listener)
 
     def close_gateway(self) -> None:
-        """End the gateway of the program's last run."""
+        """End the gateway of the last program."""
         if self._gateway is not None:
             self._gateway.close()
             self._gateway = None

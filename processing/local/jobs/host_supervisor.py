@@ -151,8 +151,20 @@ class HostSupervisor:
         return ()
 
     def own_network(self) -> bool:
-        """Return whether each run of the program has a network of its own."""
+        """Return whether each program has a network of its own."""
         return False
+
+    def joins_network(self) -> bool:
+        """Return whether the sandbox shares the network of its command."""
+        return not self.isolated()
+
+    def passed(self) -> Sequence[str]:
+        """Return the names of variables that an image's program gets from the environment of the sandbox's command."""
+        return ()
+
+    def outer_command(self, argv: Sequence[str]) -> Sequence[str]:
+        """Return the command line that runs the sandbox's command."""
+        return argv
 
     def write_config(self) -> None:
         """Write the files below /opt/ml by which the program learns about its job."""
@@ -251,7 +263,7 @@ class HostSupervisor:
             contract.host_name(self._number),
             self._write_hosts_file(),
             tuple(self._plan.masks),
-            not (self.isolated() or self.own_network()),
+            self.joins_network(),
             self._count,
             container_key(self._record.folder, self._number),
             image,
@@ -259,6 +271,7 @@ class HostSupervisor:
             self._plan.gpus,
             str(tmp),
             kept_paths([*self._plan.kept, *self.kept(), str(self._work)]),
+            self.passed(),
         )
         self._sandbox.prepare(host, self._check)
         return host
@@ -293,7 +306,7 @@ class HostSupervisor:
         cwd = str(self._work / "home")
         report = os.pipe() if self._sandbox.reports else None
         command = self._sandbox.command(argv, host, env=env, cwd=cwd, report_fd=report[1] if report else None)
-        words = self._services.command(command.argv)
+        words = self._services.command(self.outer_command(command.argv))
         program = runner.Program(words, command.env, command.cwd, report, command.signal, inherited)
         limits = runner.RunLimits(self._plan.tick, self._plan.grace, self.max_runtime())
         try:

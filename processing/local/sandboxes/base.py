@@ -56,6 +56,7 @@ class HostSpec(NamedTuple):
         gpus: whether it may use this machine's GPUs.
         tmp: the directory that the job sees as /tmp; None for this machine's /tmp and /dev/shm.
         kept: the paths below this machine's /tmp and /dev/shm that the job sees all the same.
+        passed: the names of variables that an image's program gets from the environment of the sandbox's own command.
     """
 
     ml_root: str
@@ -71,6 +72,7 @@ class HostSpec(NamedTuple):
     gpus: bool = False
     tmp: str | None = None
     kept: Sequence[str] = ()
+    passed: Sequence[str] = ()
 
 
 class HostCommand(NamedTuple):
@@ -107,6 +109,9 @@ class Sandbox(Protocol):
     """True if the command writes the program's id to the report descriptor."""
     runs_image: bool
     """True if the job's image runs, with its own programs, environment and user, in place of this machine's."""
+    network_command: Sequence[str] | None
+    """The words before a command that makes a network around the program, for a sandbox that shares its own network.
+    None if this is not possible, or if the sandbox itself makes a network."""
 
     def state(self) -> dict[str, Any]:
         """Return the name and the arguments from which `restore` makes the same sandbox in another process."""
@@ -153,6 +158,7 @@ class OwnPrograms:
     """The common part of the sandboxes that run this machine's programs, in a process group that can be killed."""
 
     runs_image = False
+    network_command: Sequence[str] | None = None
 
     def problem(self, host: HostSpec, exit_code: int, last_lines: Sequence[str]) -> HostEnd | None:
         """Return None: every exit code is the program's."""

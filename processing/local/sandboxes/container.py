@@ -21,8 +21,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from processing.container import relay
 from processing.local import file_trees, processes
 from processing.local.limits import OUT_OF_MEMORY
 from processing.local.sandboxes.base import Check, HostCommand, HostSpec, SandboxError, addresses, make_mount_points
@@ -45,6 +46,7 @@ _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 _LOADER_PREFIXES = ("LD_", "GO", "NOTIFY_", "LISTEN_", "_")
 _MARK = "PROCESSING_ML_ROOT"
 """A variable of the client alone that names its host's folder: see `processes.kill_processes_of`."""
+_MAKE_NETWORK = "import sys; sys.path.insert(0, sys.argv[1]); from relay import make_network; make_network()"
 _SELINUX = Path("/sys/fs/selinux/enforce")
 
 
@@ -60,6 +62,7 @@ class Container:
         memory_gb: the memory that a host may use, in GiB; None for no limit.
         reclaim: the way in which files of the container's users become this user's own: `unshare`, `chown`, or empty
             if this user may remove them already.
+        network_command: the words before a command whose network a container can share: see `Sandbox`.
     """
 
     name = "container"
@@ -77,6 +80,7 @@ class Container:
         cpus: int | None = None,
         memory_gb: float | None = None,
         reclaim: str = "",
+        network_command: Sequence[str] | None = None,
     ) -> None:
         self._program = program
         self._kind = kind
@@ -85,6 +89,7 @@ class Container:
         self._cpus = cpus
         self._memory_gb = memory_gb
         self._reclaim = reclaim
+        self.network_command = network_command
 
     @classmethod
     def probe(
@@ -104,13 +109,15 @@ class Container:
                 continue
             version = _run([path, "--version"], environment)
             kind = "podman" if "podman" in version.stdout.lower() else "docker"
-            query = ["info", "--format", "{{.Host.Security.Rootless}}"]
+            query = ["info", "--format", "json"]
             if kind == "docker":
                 query = ["version", "--format", "{{.Server.Version}}"]
             answer = _run([path, *query], environment)
             if answer.returncode == 0:
-                reclaim = _reclaim_method(kind, rootless=answer.stdout.strip() == "true")
-                return cls(path, kind, environment, options, cpus, memory_gb, reclaim), ""
+                podman = _PodmanInfo.of(answer.stdout if kind == "podman" else "")
+                reclaim = _reclaim_method(kind, rootless=podman.rootless)
+                network = _network_command(path, environment, rootless=podman.rootless) if podman.local else None
+                return cls(path, kind, environment, options, cpus, memory_gb, reclaim, network), ""
             reasons.append(f"{name} does not work: {_error_line(answer.stderr)}")
         advice = "install podman, start docker, or name a program that works in the setting container_program"
         return None, f"{'; '.join(reasons)} ({advice})"
@@ -126,6 +133,7 @@ class Container:
             "cpus": self._cpus,
             "memory_gb": self._memory_gb,
             "reclaim": self._reclaim,
+            "network_command": self.network_command,
         }
 
     # Before the start
@@ -188,6 +196,8 @@ class Container:
             else:  # by name alone, so that a list of this machine's processes does not show the value
                 options += ["--env", name]
                 inherited[name] = value
+        for name in host.passed:
+            options += [] if name in env else ["--env", name]
         if host.entrypoint:
             first = arguments.pop(0)
             options += ["--entrypoint", json.dumps([first]) if self._kind == "podman" else first]
@@ -279,6 +289,27 @@ class Container:
         return _run([self._program, *arguments], self._environment)
 
 
+class _PodmanInfo(NamedTuple):
+    """Facts of `podman info`.
+
+    Attributes:
+        rootless: whether it works without root.
+        local: whether containers are descendants of the client, unlike docker's and those of another machine.
+    """
+
+    rootless: bool
+    local: bool
+
+    @classmethod
+    def of(cls, text: str) -> _PodmanInfo:
+        """Return the facts of an output; for an output that is not podman's, those of docker."""
+        try:
+            host = json.loads(text)["host"]
+            return cls(bool(host["security"]["rootless"]), host.get("serviceIsRemote") is False)
+        except (ValueError, LookupError, TypeError):
+            return cls(rootless=False, local=False)
+
+
 def _client_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables by which the client finds its configuration, its daemon and its registries."""
     return {
@@ -286,6 +317,18 @@ def _client_environment(environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in environ.items()
         if name in _CLIENT_NAMES or name.startswith(_CLIENT_PREFIXES) or name.lower() in _PROXIES
     }
+
+
+def _network_command(program: str, environment: Mapping[str, str], *, rootless: bool) -> list[str] | None:
+    """Return the words before a command that makes a network for podman; None if that does not work here.
+
+    Podman without root works in a user namespace of its own, and so has the network to be.
+    """
+    words = [program, "unshare"] if rootless else []
+    made = _run(
+        [*words, sys.executable, "-I", "-S", "-c", _MAKE_NETWORK, str(Path(relay.__file__).parent)], environment
+    )
+    return words if made.returncode == 0 else None
 
 
 def _affects_client(name: str) -> bool:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from container_fixtures import Containers
+
 ROLE = "arn:aws:iam::000000000000:role/hosting"
 PATIENCE = 60.0
 
@@ -28,20 +30,22 @@ class Hosting:
 
     Args:
         home: its folder.
+        image: the image of its models.
         settings: its settings.
     """
 
-    def __init__(self, home: Path, **settings: Any) -> None:
+    def __init__(self, home: Path, image: str = "image", **settings: Any) -> None:
         options: dict[str, Any] = {"programs": {"*": "answering_program"}, "tick": 0.01, "grace": 1.0, **settings}
         self.session = LocalSession(home, **options)
         self.home = home
+        self.image = image
         self.sagemaker: Any = self.session.boto_session.client("sagemaker")
         self.runtime: Any = self.session.boto_session.client("sagemaker-runtime")
         self.s3: Any = self.session.boto_session.client("s3")
         self.s3.create_bucket(Bucket="data")
 
     def model(self, name: str, data: Mapping[str, bytes] | None = None, **variables: str) -> str:
-        container: dict[str, Any] = {"Image": "image", "Environment": variables}
+        container: dict[str, Any] = {"Image": self.image, "Environment": variables}
         if data is not None:
             self.s3.put_object(Bucket="data", Key=f"{name}/model.tar.gz", Body=archive(data))
             container["ModelDataUrl"] = f"s3://data/{name}/model.tar.gz"
@@ -150,6 +154,23 @@ def without_networks(tmp_path: Path) -> Iterator[Hosting]:
     made = Hosting(tmp_path / "engine", sandbox="rewriting")
     yield made
     made.close()
+
+
+@pytest.fixture
+def container_hosting(tmp_path: Path, containers: Containers) -> Iterator[Hosting]:
+    """An engine whose image, `Containers.MODEL`, itself runs; at the end no container is left."""
+    options = (*containers.options, "--volume", "/usr:/usr:ro")
+    made = Hosting(
+        tmp_path / "engine",
+        sandbox="container",
+        container_program=containers.program,
+        container_options=options,
+        programs={},
+        image=containers.MODEL,
+    )
+    yield made
+    made.close()
+    made.until(lambda: not containers.names())
 
 
 @pytest.fixture(scope="module")

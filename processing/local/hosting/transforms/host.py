@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from processing.container import runner
-    from processing.local.hosting.program_run import ProgramRun
+    from processing.local.hosting.program_process import ProgramProcess
     from processing.local.sandboxes.base import HostCommand, HostSpec
 
 LOG_GROUP = "/aws/sagemaker/TransformJobs"
@@ -32,7 +32,7 @@ class TransformHost(ServingHost):
     log_group = LOG_GROUP
     _feed_result: tuple[str | None] | None = None
     """The FailureReason of the feed in a tuple, once it has ended."""
-    _run_over = False
+    _program_over = False
 
     def container(self) -> Mapping[str, Any]:
         """Return the container definition of the job's model, which the job has a copy of."""
@@ -60,22 +60,22 @@ class TransformHost(ServingHost):
 
     # The feed
 
-    def on_healthy(self, run: ProgramRun) -> None:
+    def on_healthy(self, process: ProgramProcess) -> None:
         """Feed the objects to the program. The program is stopped afterwards."""
         from processing.local.hosting.transforms.job_feed import JobEndsError, JobFeed
 
         source = self._request["TransformInput"]["DataSource"]["S3DataSource"]
         item = {**source, "S3InputMode": "File", "S3DataDistributionType": "ShardedByS3Key", "LocalPath": contract.ML}
-        feed = JobFeed(self._request, self._objects, self._work, self.log, self._run_ended)
+        feed = JobFeed(self._request, self._objects, self._work, self.log, self._program_ended)
         with contextlib.suppress(JobEndsError):
-            self._feed_result = (feed.run(run, self._data.sources(item)),)
+            self._feed_result = (feed.run(process, self._data.sources(item)),)
 
-    def on_run_end(self) -> None:
+    def on_program_end(self) -> None:
         """Let the feed end, because the program has ended."""
-        self._run_over = True
+        self._program_over = True
 
-    def _run_ended(self) -> bool:
-        return self._run_over
+    def _program_ended(self) -> bool:
+        return self._program_over
 
     def _on_start(self, group: int, command: HostCommand) -> None:
         super()._on_start(group, command)

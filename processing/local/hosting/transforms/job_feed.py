@@ -8,8 +8,8 @@ import tempfile
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from processing.local.errors import ApiError
+from processing.local.hosting.process_connections import ProcessConnections
 from processing.local.hosting.program_client import Call, ProgramError
-from processing.local.hosting.run_connections import RunConnections
 from processing.local.hosting.transforms.data_processing import DataProcessing
 from processing.local.hosting.transforms.feed import Transform, TransformError, TransformObject
 from processing.local.hosting.transforms.settings import asks_program, proposed_settings, transform_settings
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from processing.local.hosting.program_run import ProgramRun
+    from processing.local.hosting.program_process import ProgramProcess
     from processing.local.jobs.data import InputFile
     from processing.local.jobs.object_source import ObjectSource
 
@@ -57,17 +57,17 @@ class JobFeed:
         self._log = log
         self._ended = ended
 
-    def run(self, run: ProgramRun, sources: Sequence[InputFile]) -> str | None:
+    def run(self, process: ProgramProcess, sources: Sequence[InputFile]) -> str | None:
         """Transform objects, and return the FailureReason of the first that failed; None if none did.
 
         Args:
-            run: the run of the program.
+            process: the process of the program.
             sources: the host's share of the objects.
 
         Raises:
             JobEndsError: the program has ended.
         """
-        connections = RunConnections(run)
+        connections = ProcessConnections(process)
         proposed = self._proposed(connections) if asks_program(self._request) else {}
         settings = transform_settings(self._request, proposed)
         self._log(f"[sagemaker logs]: {settings.describe()}")
@@ -80,7 +80,7 @@ class JobFeed:
         )
         return feed.run(self._object(file) for file in sources if not file.name.endswith("/"))
 
-    def _proposed(self, connections: RunConnections) -> dict[str, Any]:
+    def _proposed(self, connections: ProcessConnections) -> dict[str, Any]:
         try:
             answer = connections.ask(Call("GET", "/execution-parameters", seconds=_PARAMETERS_SECONDS))
         except ProgramError:

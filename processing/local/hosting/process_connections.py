@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 from processing.local.hosting.program_client import Answer, Call, NotConnectedError, ProgramConnection, connected
 
 if TYPE_CHECKING:
-    from processing.local.hosting.program_run import ProgramRun
+    from processing.local.hosting.program_process import ProgramProcess
 
 
-class RunConnections:
-    """Kept-alive connections to the program of a run, for several threads.
+class ProcessConnections:
+    """Kept-alive connections to the process of a program, for several threads.
 
     Args:
-        run: the run.
+        process: the process.
     """
 
-    def __init__(self, run: ProgramRun) -> None:
-        self._run = run
+    def __init__(self, process: ProgramProcess) -> None:
+        self._process = process
         self._idle: deque[ProgramConnection] = deque()
 
     def ask(self, call: Call) -> Answer:
@@ -46,7 +46,7 @@ class RunConnections:
         return None
 
     def _open(self, seconds: float) -> ProgramConnection:
-        made = self._run.connection()
+        made = self._process.connection()
         if made is None:
             raise NotConnectedError("The program has ended.")
         return ProgramConnection(connected(made, time.monotonic() + seconds))

@@ -1,57 +1,49 @@
-"""One run of a program that serves: its relay if it has a network of its own, its gateway, and its health check."""
+"""The process of a program that serves: its relay if it has a network of its own, its gateway, and its health check."""
 
 from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING
 
-from processing.container import relay as relay_script
-from processing.local.hosting.broker import Relay
+from processing.container.relay import connecting_socket
 from processing.local.hosting.health import HealthCheck
 
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
+
+    from processing.local.hosting.broker import Relay
 
 
-class ProgramRun:
-    """One run of a program.
+class ProgramProcess:
+    """One process of a program, from its start to its end.
 
     Args:
-        argv: the program and its arguments.
-        python: the interpreter of the relay; None for a program in this machine's network.
+        relay: the relay of its network; None for a program in this machine's network.
         open_gateway: serves the engine at a socket in the program's network; None for a program that may not reach it.
-        on_healthy: is called in a thread of its own once the program is healthy, with the run. An exception ends the
-            program.
+        on_healthy: is called in a thread of its own once the program is healthy, with this object. An exception
+            ends the program.
         seconds: the time in which the program has to become healthy.
 
     Attributes:
-        command: the command line to start.
-        inherited: the descriptors that it inherits.
         healthy: whether the program was healthy.
         problem: the exception of `on_healthy`.
     """
 
     def __init__(
         self,
-        argv: Sequence[str],
-        python: str | None,
+        relay: Relay | None,
         open_gateway: Callable[[_socket.socket], None] | None,
-        on_healthy: Callable[[ProgramRun], None],
+        on_healthy: Callable[[ProgramProcess], None],
         seconds: float,
     ) -> None:
-        self._relay = None if python is None else Relay(gateway=open_gateway is not None)
+        self._relay = relay
         self._open_gateway = open_gateway
         self._on_healthy = on_healthy
         self._check = HealthCheck(self.connection, seconds)
         self._thread = threading.Thread(target=self._serve, daemon=True)
-        self.command = list(argv)
-        self.inherited: list[int] = []
         self.healthy = False
         self.problem: Exception | None = None
-        if self._relay is not None and python is not None:
-            self.command = self._relay.command(python, relay_script.__file__, self.command)
-            self.inherited = [self._relay.inherited]
 
     def started(self) -> None:
         """Wait for the program's health in a thread, because its process has started."""
@@ -61,7 +53,7 @@ class ProgramRun:
 
     def connection(self) -> _socket.socket | None:
         """Return a socket that connects to the program; None if the program is gone."""
-        return relay_script.connecting_socket() if self._relay is None else self._relay.connection()
+        return connecting_socket() if self._relay is None else self._relay.connection()
 
     @property
     def gave_up(self) -> bool:
