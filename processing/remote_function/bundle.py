@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import attrs
 
 from processing.container import remote
-from processing.container.remote.boot import FILES, MANIFEST_DIGEST, PACKAGE
+from processing.container.remote.boot import MANIFEST_DIGEST, PACKAGE
+from processing.container.remote.start import FILES
 from processing.remote_function.packing import require_cloudpickle
 from processing.staging.bundles import Bundle, Member, keep_chunks, make_bundle
 

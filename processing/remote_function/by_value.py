@@ -22,7 +22,7 @@ import typing
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from processing.container.remote import restored_modules
+from processing.container.remote import restored_functions, restored_modules
 from processing.remote_function.mentioned_names import ImportStatement, mentions
 from processing.remote_function.own_modules import is_compiled, is_own, is_own_file
 from processing.request.warnings import warn_user
@@ -51,6 +51,8 @@ _RESTORERS = frozenset(
         restored_modules.add_names,
         restored_modules.set_state,
         restored_modules.restore_cached,
+        restored_functions.set_function_state,
+        restored_functions.fill_cells,
     }
 )
 _CACHED: Any = type(functools.lru_cache(lambda: None))

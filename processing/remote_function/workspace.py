@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing._utils.validation import shown
-from processing.container.remote.boot import WORKSPACE
+from processing.container.remote.start import WORKSPACE
 from processing.exceptions import ConfigurationError
 from processing.staging.bundles import Member, describe_largest, size_text
 from processing.staging.ignore_rules import IgnoreRules, load_ignore_rules

@@ -5,10 +5,13 @@ from __future__ import annotations
 import enum
 import hashlib
 import io
+import os
 import pickle
+import struct
 import subprocess
 import sys
 import threading
+import types
 from typing import Any
 
 import cloudpickle
@@ -197,3 +200,70 @@ import cloudpickle, pickle, sys
 local, color = pickle.loads(sys.stdin.buffer.read())
 sys.stdout.buffer.write(cloudpickle.dumps((local(), color.RED)))
 """
+
+
+def _functions() -> dict[str, Any]:
+    """Return functions of every kind, with what each returns for 2."""
+    step = 3
+
+    def default(x: int, *, y: int = 4) -> tuple[int, int]:
+        """Add."""
+        return x + step, y
+
+    def factorial(x: int) -> int:
+        return x * factorial(x - 1) if x else 1
+
+    def describe(x: int) -> tuple[Any, ...]:
+        return x, describe.__doc__, describe.__name__, describe.kind  # type: ignore[attr-defined]
+
+    describe.kind = "attribute"  # type: ignore[attr-defined]
+
+    def unassigned(x: int) -> int:
+        if x > 2:
+            return later
+        return x
+
+    if step > 3:
+        later = 1
+
+    return {
+        "default": (default, (5, 4)),
+        "recursion": (factorial, 2),
+        "attributes": (describe, (2, None, "describe", "attribute")),
+        "an empty cell": (unassigned, 2),
+        "a module": (lambda x: struct.pack(">H", x), b"\0\x02"),
+        "a submodule": (lambda x: os.path.join("a", str(x)), "a/2"),  # noqa: PTH118 - the submodule is the point
+        "a function as a value": (lambda x, inner=default: inner(x), (5, 4)),
+        "a type of the interpreter": (lambda x, kind=types.CodeType: (x, kind.__name__), (2, "code")),
+    }
+
+
+_LOAD = """
+import pickle, sys
+from processing.container.remote import packing
+for name, data in pickle.load(sys.stdin.buffer).items():
+    function, expected = packing.unpack(bytearray(data))
+    assert function(2) == expected, (name, function(2), expected)
+    packing.pack({"a": [1, 2.5, None, (b"x", {"y"})]})
+    print(name, "cloudpickle" in sys.modules)
+"""
+
+
+def test_a_function_is_loaded_without_cloudpickle() -> None:
+    """Functions of any kind and plain results need no import of cloudpickle, and a class loads it."""
+
+    class Local:
+        value = 2
+
+    values = {**_functions(), "a class": (lambda _x: Local.value, 2)}
+    data = pickle.dumps({name: pack(value, name).to_bytes() for name, value in values.items()})
+    done = subprocess.run([sys.executable, "-c", _LOAD], input=data, capture_output=True, check=False)
+    assert done.stderr == b""
+    assert done.stdout.decode().splitlines() == [f"{name} {name == 'a class'}" for name in values]
+
+
+@pytest.mark.parametrize("value", [bytes(3 << 20), list(range(1 << 20)), {"a": [1, pd.Timestamp(0)]}], ids=type)
+def test_a_large_or_unusual_result_is_packed_after_a_first_attempt(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that the short way does not have is packed whole by cloudpickle."""
+    monkeypatch.delitem(sys.modules, "cloudpickle")
+    assert unpack(packing.pack(value).to_bytes(), "the test") == value

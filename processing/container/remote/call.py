@@ -10,10 +10,13 @@ import importlib
 import os
 import sys
 import types
-from typing import Any, Dict, Iterable, NoReturn, Sequence, Tuple
 
-from . import checkpoints, packing, values
+from . import checkpoints, packing
 from .boot import write_message
+
+TYPE_CHECKING = False  # as in the boot program
+if TYPE_CHECKING:
+    from typing import Any, Dict, Iterable, NoReturn, Sequence, Tuple
 
 RESULT, EXCEPTION = "result", "exception"
 """The slots, which are also the names of the files."""
@@ -37,7 +40,7 @@ def main(places: Any, manifest: Dict[str, Any], _folder: str) -> None:
         stage = ""
         value = collected(function(*args, **kwargs))
         stage = RETURNING
-        chunks = packing.pack(value).chunks if form == "pickle" else values.encode(value, form, RESULT)
+        chunks = encoded(value, form)
     except BaseException as error:  # noqa: BLE001 - the exit code has to be honest after any of them
         _fail(places, error, stage)
     write_slot(places.result, places.message, RESULT, chunks, {})
@@ -53,9 +56,20 @@ def load(memory: bytearray, *, as_values: bool) -> Tuple[Any, Any, Any]:
     if not as_values:
         function, args, kwargs = packing.unpack(memory)
     else:
+        from . import values  # loads json
+
         call = values.decode(memory)
         function, args, kwargs = call["function"], call["args"], call["kwargs"]
     return (find_function(*function) if isinstance(function, (list, tuple)) else function), args, kwargs
+
+
+def encoded(value: Any, form: str) -> Sequence[memoryview]:
+    """Return the chunks of a result in the form of the call's results: `pickle`, `json` or `arrow`."""
+    if form == "pickle":
+        return packing.pack(value).chunks
+    from . import values  # loads json
+
+    return values.encode(value, form, RESULT)
 
 
 def find_function(module: str, name: str) -> Any:

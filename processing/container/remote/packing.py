@@ -14,16 +14,22 @@ The module that checks a digest calls `unpack` afterwards: loading a pickle runs
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import io
 import pickle
 import struct
+import sys
 import types
-from typing import IO, Any, Callable, List, Optional, Sequence, Tuple, Union
 
-from . import reducers
+from . import reducers, restored_functions
 
-Buffer = Union[bytes, bytearray, memoryview]
+TYPE_CHECKING = False  # as in the boot program
+if TYPE_CHECKING:
+    from typing import IO, Any, Callable, List, Optional, Sequence, Tuple, Union
+
+    Buffer = Union[bytes, bytearray, memoryview]
 
 MAGIC = b"\x93SMPACK1"
 """The first bytes of a packed value. No pickle begins with them."""
@@ -35,6 +41,7 @@ _IN_BAND = 2048  # bytes; a smaller buffer costs more as a chunk of its own than
 _NO_FILE = "<dynamic-code>"
 """The file name that cloudpickle gives to code."""
 _LARGE = 1 << 16  # bytes; the pickler hands over a larger string or bytes object without a copy
+_SMALL_PICKLE = 1 << 20  # bytes; for a larger pickle, the import of cloudpickle does not matter
 
 
 class PackingError(ValueError):
@@ -72,7 +79,9 @@ class PackedValue:
 
 
 def pack(value: Any, derive: Optional[Callable[[Any], Any]] = None) -> PackedValue:
-    """Pack a value with cloudpickle. Functions and classes of `__main__` are in it by value.
+    """Pack a value. Functions and classes of `__main__` are in it by value.
+
+    Small values of built-in types need no cloudpickle, which is loaded for others.
 
     Args:
         value: any value.
@@ -81,6 +90,15 @@ def pack(value: Any, derive: Optional[Callable[[Any], Any]] = None) -> PackedVal
     Raises:
         Exception: the value cannot be pickled; this is the pickler's error.
     """
+    if derive is None and not _has_cloudpickle():
+        with contextlib.suppress(_NotPlainError):
+            stream = _ChunkWriter(_SMALL_PICKLE)
+            _PlainPickler(stream, protocol=5).dump(value)
+            return PackedValue(_lay_out(stream.finish(), ()))
+    return _pack_any(value, _pickler_class() if derive is None else derive(_pickler_class()))
+
+
+def _pack_any(value: Any, pickler: Callable[..., Any]) -> PackedValue:
     stream = _ChunkWriter()
     buffers: List[memoryview] = []
 
@@ -91,20 +109,19 @@ def pack(value: Any, derive: Optional[Callable[[Any], Any]] = None) -> PackedVal
         buffers.append(raw)
         return False
 
-    pickler = _pickler_class() if derive is None else derive(_pickler_class())
     pickler(stream, protocol=5, buffer_callback=is_in_band).dump(value)
-    pickled = stream.finish()
-    return PackedValue(_lay_out(pickled, buffers))
+    return PackedValue(_lay_out(stream.finish(), buffers))
 
 
-def unpack(memory: Buffer, loads: Callable[..., Any] = pickle.loads) -> Any:
+def unpack(memory: Buffer, loads: Optional[Callable[..., Any]] = None) -> Any:
     """Load a packed value whose origin has been checked: its pickle may run any code.
 
     Arrays of the value refer to `memory`. They can be changed if `memory` can, and if the packed arrays could.
 
     Args:
         memory: all bytes of the packed value.
-        loads: loads the pickle; called as `pickle.loads` with the argument `buffers`.
+        loads: loads the pickle; called as `pickle.loads` with the argument `buffers`. None for `pickle.loads` itself,
+            without an import of cloudpickle for a function.
 
     Raises:
         PackingError: the bytes are not a packed value, or not all of one.
@@ -114,7 +131,17 @@ def unpack(memory: Buffer, loads: Callable[..., Any] = pickle.loads) -> Any:
     pickled, buffers = _find_parts(view)
     # The reducers' functions must be known under their name in pickles before a pickle is loaded.
     reducers.register()
-    return loads(pickled, buffers=buffers)
+    return (loads or _loads)(pickled, buffers=buffers)
+
+
+def _loads(pickled: memoryview, buffers: Sequence[memoryview]) -> Any:
+    if _has_cloudpickle() or pickled.nbytes > _SMALL_PICKLE:
+        return pickle.loads(pickled, buffers=buffers)  # noqa: S301 - its origin has been checked
+    return _Unpickler(io.BytesIO(pickled), buffers=buffers).load()
+
+
+def _has_cloudpickle() -> bool:
+    return "cloudpickle" in sys.modules
 
 
 def _lay_out(pickled: Sequence[memoryview], buffers: Sequence[memoryview]) -> List[memoryview]:
@@ -162,15 +189,45 @@ def _find_parts(view: memoryview) -> Tuple[memoryview, List[memoryview]]:
     return pickled, buffers
 
 
-class _ChunkWriter:
-    """The file that a pickler writes to. It keeps references to large objects instead of copies."""
+class _Unpickler(pickle.Unpickler):
+    """An unpickler that restores functions without cloudpickle."""
 
-    def __init__(self) -> None:
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "cloudpickle.cloudpickle" and name in restored_functions.FUNCTIONS:
+            return restored_functions.FUNCTIONS[name]
+        return super().find_class(module, name)
+
+
+class _NotPlainError(Exception):
+    """A value that is not small, or has a part of another than a built-in type."""
+
+
+class _PlainPickler(pickle.Pickler):
+    """A pickler of built-in types."""
+
+    def reducer_override(self, _obj: Any) -> Any:
+        """Refuse an object: the pickler asks for those of other types alone."""
+        raise _NotPlainError
+
+
+class _ChunkWriter:
+    """The file that a pickler writes to. It keeps references to large objects instead of copies.
+
+    Args:
+        limit: the bytes that it takes before it raises `_NotPlainError`; None for any number.
+    """
+
+    def __init__(self, limit: Optional[int] = None) -> None:
         self._chunks: List[memoryview] = []
         self._small = bytearray()
+        self._left = limit
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
+        if self._left is not None:
+            self._left -= view.nbytes
+            if self._left < 0:
+                raise _NotPlainError
         if view.nbytes < _LARGE:
             self._small += view
         else:

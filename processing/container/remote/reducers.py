@@ -20,7 +20,10 @@ import io
 import pickle
 import sys
 import types
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+TYPE_CHECKING = False  # as in the boot program
+if TYPE_CHECKING:
+    from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 WIRE_NAME = "_processing_values"
 """The name of this module in pickles."""
@@ -52,16 +55,6 @@ def _named(name: str) -> Any:
     return getattr(sys.modules[WIRE_NAME], name)
 
 
-class _Links(NamedTuple):
-    """The values of an exception that its constructor never takes."""
-
-    cause: Optional[BaseException]
-    context: Optional[BaseException]
-    suppress_context: bool
-    traceback: Optional[types.TracebackType]
-    fields: Dict[str, Any]
-
-
 def _reduce_exception(error: BaseException) -> Any:
     kind = type(error)
     base = _built_in_base(kind)
@@ -73,11 +66,10 @@ def _reduce_exception(error: BaseException) -> Any:
     if function is kind and kind.__reduce__ is base.__reduce__:
         # A constructor of the user's own may take other arguments than the exception keeps, so it is not called again.
         function, args = _named("rebuild_exception"), (kind, base, args)
-    links = _Links(
-        error.__cause__, error.__context__, error.__suppress_context__, error.__traceback__, dict(_fields(error))
-    )
+    fields = dict(_fields(error))
+    links = error.__cause__, error.__context__, error.__suppress_context__, error.__traceback__, fields
     # As state instead of arguments, the links may lead back to the exception.
-    return function, args, (state, tuple(links)), None, None, _named("restore_exception")
+    return function, args, (state, links), None, None, _named("restore_exception")
 
 
 def _built_in_base(kind: type) -> type:

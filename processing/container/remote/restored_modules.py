@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
+from .restored_functions import set_function_state
+
 
 def restore_module(name: str, variables: Dict[str, Any], parent: Optional[Any]) -> Any:
     """Return the module of a name: the one that is loaded, or a new one without content.
@@ -83,14 +85,14 @@ def set_state(value: Any, state: Any) -> None:
     """
     import sys
 
-    from cloudpickle import cloudpickle
-
     module: Any = sys.modules.get(value.__module__)
     is_restored = "__restored__" in getattr(module, "__dict__", {})
     if not isinstance(value, type):
-        cloudpickle._function_setstate(value, state)  # noqa: SLF001 - what cloudpickle's own pickles call
+        set_function_state(value, state)
     elif is_restored or getattr(module, value.__qualname__, None) is not value:
-        cloudpickle._class_setstate(value, state)  # noqa: SLF001 - the same for classes
+        from cloudpickle import cloudpickle
+
+        cloudpickle._class_setstate(value, state)  # noqa: SLF001 - what cloudpickle's own pickles call
     if is_restored:
         setattr(module, value.__qualname__, value)
 
