@@ -346,6 +346,7 @@ _OWN_LOCKS = {
     "container/remote/packing.py",
     "container/shim/logs.py",
     "container/shim/serve.py",
+    "container/shim/web_server.py",
     "container/shim/storage.py",
     "job/fleet/submission.py",
     "local/hosting/broker.py",

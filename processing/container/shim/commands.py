@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from processing.container.shim.errors import SettingError, ShimError, StoreError, TaskError
 from processing.container.shim.logs import Log
+from processing.container.shim.options import make_parser, split_words, with_options
 from processing.container.shim.program import ShimProgram, docker_command
+from processing.container.shim.proxy import serve_proxy
 from processing.container.shim.serve import serve_tasks
 from processing.container.shim.server_program import ServerProgram
 from processing.container.shim.settings import Settings, read_settings
 from processing.container.shim.storage import S3Store, Store, parse_uri
 from processing.container.shim.task_runner import TaskRunner
 from processing.container.shim.tasks import Task, parse_tasks
+
+if TYPE_CHECKING:
+    import argparse
 
 USAGE, STOPPED = 2, 143
 """The exit codes for wrong usage, and for a shim that was stopped: 128 plus SIGTERM."""
@@ -35,10 +39,10 @@ def main(arguments: Optional[Sequence[str]] = None, store: Optional[Store] = Non
         arguments: the arguments after `processing-shim`, by default those of the process.
         store: the object storage, by default S3 with the boto3 of the image.
     """
-    words, program = _split(list(sys.argv[1:] if arguments is None else arguments))
-    options = _parser().parse_args(words)
+    words, program = split_words(list(sys.argv[1:] if arguments is None else arguments))
+    options = make_parser().parse_args(words)
     try:
-        settings = _with_options(read_settings(os.environ), options)
+        settings = with_options(read_settings(os.environ), options)
         command = _Command(options, program, settings, os.environ, store)
         code = command.run()
     except (SettingError, TaskError) as error:
@@ -69,7 +73,8 @@ class _Command:
         self._log = Log(settings.log_level, settings.log_format)
         self._stop = threading.Event()
         argv = program or docker_command(settings.entrypoint, settings.command)
-        kind = ServerProgram if settings.api_method == "invoke" and options.command != "run" else ShimProgram
+        invokes = settings.api_method == "invoke" and options.command != "run" and not self._is_proxy
+        kind = ServerProgram if invokes else ShimProgram
         self._program = kind(argv, settings, environment, self._log, self._stop.is_set)
 
     def run(self) -> int:
@@ -78,10 +83,18 @@ class _Command:
                 return self._serve()
             return self._invoke()
 
+    @property
+    def _is_proxy(self) -> bool:
+        return self._options.command == "serve" and self._settings.proxy.port > 0
+
     def _serve(self) -> int:
         runner = self._make_runner()
         try:
             runner.set_up()
+            if self._is_proxy:
+                # Invocations that run at a stop need the server, so the stop reaches it later.
+                server = self._program.make_server(lambda: False)
+                return serve_proxy(server, self._settings, self._log, self._stop)
             return serve_tasks(runner, self._settings, self._log, self._stop)
         finally:
             runner.tear_down()
@@ -154,59 +167,3 @@ class _Signals:
 
     def _handle(self, _number: int, _frame: object) -> None:
         self._event.set()
-
-
-class _Choice(NamedTuple):
-    """A command and its description."""
-
-    name: str
-    help: str
-
-
-_COMMANDS = (
-    _Choice("run", "run PROGRAM once, or for each task"),
-    _Choice("invoke", "run the program for each task"),
-    _Choice("serve", "run the program for each request to a web server"),
-)
-
-
-def _split(words: List[str]) -> Tuple[List[str], List[str]]:
-    """Return the words before the first `--` and those after it: the program and its arguments."""
-    if "--" not in words:
-        return words, []
-    place = words.index("--")
-    return words[:place], words[place + 1 :]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="processing-shim",
-        usage="processing-shim [-h] {run,invoke,serve} [OPTION ...] [-- PROGRAM [ARGUMENT ...]]",
-        description="Adapt a program to SageMaker. A task names objects in S3: the shim downloads them to /input, "
-        "runs the program, and uploads /output.",
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for choice in _COMMANDS:
-        command = commands.add_parser(choice.name, help=choice.help, description=choice.help.capitalize() + ".")
-        command.add_argument("--signed", action="store_true", help="refuse to start without a key for signatures")
-        command.add_argument("--exit-zero", action="store_true", help="exit with 0 after failures of tasks")
-        command.add_argument("--plain", action="store_true", help="log plain text in place of JSON")
-        if choice.name == "serve":
-            command.add_argument("--busy", choices=["wait", "refuse"], help="the answer to a second task at a time")
-            command.add_argument("--port", type=int, help="the port (default: SAGEMAKER_BIND_TO_PORT, or 8080)")
-            continue
-        source = command.add_mutually_exclusive_group()
-        source.add_argument("-t", "--tasks", metavar="JSON", help="tasks: a JSON list, or one JSON object")
-        source.add_argument("-f", "--file", metavar="URI", help="a file of tasks: s3://bucket/key, or a path")
-        command.add_argument("--keep-going", action="store_true", help="run the other tasks after one has failed")
-    return parser
-
-
-def _with_options(settings: Settings, options: argparse.Namespace) -> Settings:
-    """Return the settings with the options of the command line, which count before variables."""
-    if options.plain:
-        settings = settings._replace(log_format="plain")
-    if options.command == "serve":
-        port = settings.port if options.port is None else options.port
-        settings = settings._replace(port=port, busy=options.busy or settings.busy)
-    return settings

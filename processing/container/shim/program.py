@@ -11,6 +11,7 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 from processing.container.runner import TIMED_OUT, Program, RunLimits, run_program
 from processing.container.shim.errors import SettingError, ShimError
 from processing.container.shim.logs import Log, ProgramOutput
+from processing.container.shim.running_server import RunningServer
 from processing.container.shim.settings import Settings, Words, program_environment
 from processing.container.shim.users import User, become, find_user
 
@@ -99,6 +100,14 @@ class ShimProgram:
         if end.stop_reason == STOPPED:
             return ProgramEnd(end.exit_code or 1, "The shim was stopped", seconds, output.last_stderr_lines)
         return ProgramEnd(end.exit_code, "", seconds, output.last_stderr_lines)
+
+    def make_server(self, should_stop: Callable[[], bool]) -> RunningServer:
+        """Return the program as a server that runs until it is closed.
+
+        Args:
+            should_stop: returns whether to stop the server at once.
+        """
+        return RunningServer(self._program, self._settings.grace, self._log, should_stop, self._start_problem)
 
     def _program(self) -> Program:
         return Program(self._argv, self._environment, str(Path.cwd()), preexec=self._preexec())

@@ -5,12 +5,11 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from typing import TYPE_CHECKING, Callable, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, List, Mapping, Optional, Sequence
 
-from processing.container.runner import RunLimits, run_program
 from processing.container.shim.errors import ShimError
 from processing.container.shim.logs import Log, ProgramOutput
-from processing.container.shim.program import STOPPED, ProgramEnd, ShimProgram
+from processing.container.shim.program import ProgramEnd, ShimProgram
 
 if TYPE_CHECKING:
     from processing.container.shim.settings import Settings
@@ -39,17 +38,13 @@ class ServerProgram(ShimProgram):
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(argv, settings, environment, log, should_stop)
-        self._closing = threading.Event()
-        self._ended = threading.Event()
-        self._end = ""
         self._timed_out = False
-        self._output = ProgramOutput(log, None)
-        self._thread: Optional[threading.Thread] = None
+        self._server = self.make_server(should_stop)
 
     @property
     def healthy(self) -> bool:
         """True while the server runs and has exceeded the time of no task."""
-        return not self._timed_out and not self._ended.is_set()
+        return not self._timed_out and not self._server.ended.is_set()
 
     def start(self) -> None:
         """Start the server and wait until it is healthy.
@@ -57,12 +52,11 @@ class ServerProgram(ShimProgram):
         Raises:
             ShimError: the server cannot be started, ends, or is not healthy in time.
         """
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
+        self._server.start()
         deadline = time.monotonic() + self._settings.start_seconds
         while self._status("GET", "/health", self._settings.health_seconds) != _HEALTHY:
-            if self._ended.wait(_HEALTH_PAUSE):
-                raise ShimError("setup", "Could not start server: %s" % self._end)
+            if self._server.ended.wait(_HEALTH_PAUSE):
+                raise ShimError("setup", "Could not start server: %s" % self._server.end)
             if self._should_stop():
                 raise ShimError("setup", "The shim was stopped before the server was healthy")
             if time.monotonic() > deadline:
@@ -80,8 +74,8 @@ class ServerProgram(ShimProgram):
             ShimError: the server has ended, or was too slow in an earlier task.
         """
         if not self.healthy:
-            raise ShimError("start", self._end or "The server exceeded the time of an earlier task")
-        self._output = output = ProgramOutput(self._log, task)
+            raise ShimError("start", self._server.end or "The server exceeded the time of an earlier task")
+        self._server.output = output = ProgramOutput(self._log, task)
         statuses: List[int] = []
         answered = threading.Event()
 
@@ -94,9 +88,9 @@ class ServerProgram(ShimProgram):
         threading.Thread(target=call, daemon=True).start()
         message = self._wait(answered, None if timeout is None else started + timeout)
         seconds = time.monotonic() - started
-        self._ended.wait(_LAST_LINES)
+        self._server.ended.wait(_LAST_LINES)
         if not message and statuses == [0]:
-            message = self._end or "The server gave no answer to POST /invoke"
+            message = self._server.end or "The server gave no answer to POST /invoke"
         code = 0 if not message and statuses == [_DONE] else 1
         if code and not message:
             self._log.write("ERROR", "POST /invoke: status %d, not 201" % statuses[0], task)
@@ -104,43 +98,19 @@ class ServerProgram(ShimProgram):
 
     def close(self) -> None:
         """Stop the server."""
-        self._closing.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._server.close()
 
     def _wait(self, answered: threading.Event, deadline: Optional[float]) -> str:
         """Wait for the answer; return the reason of an earlier end, or an empty text."""
         while not answered.wait(_TICK):
             if self._should_stop():
                 return "The shim was stopped"
-            if self._ended.is_set():
-                return self._end
+            if self._server.ended.is_set():
+                return self._server.end
             if deadline is not None and time.monotonic() > deadline:
                 self._timed_out = True
                 return "Time limit exceeded"
         return ""
-
-    def _serve(self) -> None:
-        """Run the server to its end. Runs in a thread of its own."""
-        try:
-            end = run_program(
-                self._program(),
-                self._on_stdout,
-                RunLimits(grace=self._settings.grace),
-                lambda: STOPPED if self._closing.is_set() or self._should_stop() else None,
-                emit_stderr=self._on_stderr,
-            )
-            self._end = "The server ended with exit code %d" % end.exit_code
-        except Exception as error:  # noqa: BLE001 - every failure to start has its text
-            self._end = self._start_problem(error)
-        finally:
-            self._ended.set()
-
-    def _on_stdout(self, messages: List[Tuple[int, str]]) -> None:
-        self._output.stdout(messages)
-
-    def _on_stderr(self, messages: List[Tuple[int, str]]) -> None:
-        self._output.stderr(messages)
 
     def _status(self, method: str, path: str, timeout: Optional[float]) -> int:
         """Return the status of an answer; 0 if there is none."""

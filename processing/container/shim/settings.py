@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 
 from processing.container.shim.errors import SettingError
@@ -27,8 +28,31 @@ CREDENTIALS = (
 _WRITABLE = "/opt/ml/output/data:/opt/ml/model:/opt/ml/input/data/ground_truth:/opt/ml/checkpoints:/tmp"
 _CLEANED = "/opt/ml/output/data:/opt/ml/model:/opt/ml/input/data/ground_truth"
 
+_PATH = re.compile(r"/[\x21\x22\x24-\x7e]*")
+"""Matches a path of HTTP, with a query or without."""
+
 Words = Union[None, str, Tuple[str, ...]]
 """An entrypoint or command: absent, in Docker's shell form, or in its exec form."""
+
+
+class Proxy(NamedTuple):
+    """A web server of the user's behind SageMaker's contract.
+
+    Attributes:
+        port: its port on 127.0.0.1; 0 if `serve` runs tasks.
+        ping: the path of its health.
+        routes: the paths of invocations; the first is the default.
+        seconds: the longest time until an answer begins, and between two of its pieces.
+        concurrency: the most invocations at a time; 0 for any number.
+        max_payload: the most bytes of a request's body; None for any number.
+    """
+
+    port: int
+    ping: str
+    routes: Tuple[str, ...]
+    seconds: float
+    concurrency: int
+    max_payload: Optional[int]
 
 
 class Settings(NamedTuple):
@@ -64,6 +88,7 @@ class Settings(NamedTuple):
         health_seconds: the longest time of one call of its /health.
         busy: the answer to a second task at a time, "wait" or "refuse".
         max_payload: the most bytes of a request's body.
+        proxy: the server that `serve` forwards to.
     """
 
     entrypoint: Words
@@ -95,6 +120,7 @@ class Settings(NamedTuple):
     health_seconds: int
     busy: str
     max_payload: int
+    proxy: Proxy
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -139,7 +165,45 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         busy=read.choice("BUSY", "wait", ("wait", "refuse")),
         max_payload=_number("SAGEMAKER_MAX_PAYLOAD_IN_MB", environment.get("SAGEMAKER_MAX_PAYLOAD_IN_MB") or "6", 1)
         << 20,
+        proxy=_read_proxy(read, environment),
     )
+
+
+def _read_proxy(read: _Reader, environment: Mapping[str, str]) -> Proxy:
+    # An asynchronous invocation may have 1 GB, so the body is limited on request only.
+    name = "SAGEMAKER_MAX_PAYLOAD_IN_MB"
+    limit = _number(name, environment[name], 1) << 20 if environment.get(name) else None
+    proxy = Proxy(
+        port=read.number("PROXY_PORT", 0),
+        ping=read.text("PROXY_PING", "/ping"),
+        routes=tuple(read.text("PROXY_ROUTES", "/invocations").split()),
+        seconds=float(read.number("PROXY_TIMEOUT_SECONDS", 3600, least=1)),
+        concurrency=read.number("PROXY_CONCURRENCY", 0),
+        max_payload=limit,
+    )
+    check_proxy(proxy, read.name("PROXY_PORT"), read.name("PROXY_PING"), read.name("PROXY_ROUTES"))
+    return proxy
+
+
+def check_proxy(proxy: Proxy, port: str = "--proxy", ping: str = "--ping", routes: str = "--route") -> None:
+    """Check a proxy's settings.
+
+    Args:
+        proxy: the settings.
+        port: the name of the port in errors.
+        ping: the name of the path of the health.
+        routes: the name of the routes.
+
+    Raises:
+        SettingError: a port or a path is impossible.
+    """
+    if not 0 <= proxy.port <= 65535:
+        raise SettingError("%s: %d must be a port from 1 to 65535" % (port, proxy.port))
+    for name, path in [(ping, proxy.ping), *((routes, each) for each in proxy.routes)]:
+        if _PATH.fullmatch(path) is None:
+            raise SettingError("%s: %r must be a path such as /v1/chat/completions" % (name, path))
+    if not proxy.routes:
+        raise SettingError("%s: give a path such as /v1/chat/completions" % routes)
 
 
 def program_environment(environment: Mapping[str, str], *, keep_credentials: bool) -> Dict[str, str]:

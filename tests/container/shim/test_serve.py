@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import io
 import json
 import os
 import subprocess
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing.container.shim.logs import Log
-from processing.container.shim.serve import TaskServer
+from processing.container.shim.serve import TaskHandler
 from processing.container.shim.settings import read_settings
+from processing.container.shim.web_server import WebServer
 from processing.local.transports.server import Server
 
 if TYPE_CHECKING:
@@ -50,17 +49,12 @@ def serve(shim: Any) -> Callable[..., Any]:
     def serving(source: str, stop: threading.Event | None = None, **variables: str) -> Iterator[Client]:
         settings = read_settings({f"PROCESSING_SHIM_{name}": value for name, value in variables.items()})
         stop = stop or threading.Event()
-        log = Log(stdout=io.StringIO(), stderr=io.StringIO())
-        runner = shim.runner(source)
-        server = TaskServer(runner, settings._replace(port=0), log, stop, "127.0.0.1")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+        server = WebServer("127.0.0.1", 0, TaskHandler(shim.runner(source), settings, stop))
+        server.start()
         try:
-            yield Client(server.server_port)
+            yield Client(server.port)
         finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+            server.stop()
 
     return serving
 
@@ -102,7 +96,7 @@ def test_a_body_in_chunks_is_read(shim: Any, serve: Callable[..., Any]) -> None:
     with serve("pass") as client:
         text = json.dumps(shim.task()).encode()
         assert client.ask("POST", "/invocations", iter([text[:9], text[9:]]))[0] == 200
-        for start, status in ((b"7000000\r\n", 413), (b"-1\r\n", 413), (b"x\r\n", 400), (b"1\r\nabc\r\n", 400)):
+        for start, status in ((b"7000000\r\n", 413), (b"-1\r\n", 400), (b"x\r\n", 400), (b"1\r\nabc\r\n", 400)):
             assert client.ask("POST", "/invocations", start, {"Transfer-Encoding": "chunked"})[0] == status
 
 

@@ -1,0 +1,105 @@
+"""Command line of `processing-shim`, and the settings that its options replace."""
+
+from __future__ import annotations
+
+import argparse
+from typing import List, NamedTuple, Tuple
+
+from processing.container.shim.errors import SettingError
+from processing.container.shim.settings import Proxy, Settings, check_proxy
+
+
+class _Choice(NamedTuple):
+    """A command and its description."""
+
+    name: str
+    help: str
+
+
+_COMMANDS = (
+    _Choice("run", "run PROGRAM once, or for each task"),
+    _Choice("invoke", "run the program for each task"),
+    _Choice("serve", "run the program for each request to a web server"),
+)
+
+
+def split_words(words: List[str]) -> Tuple[List[str], List[str]]:
+    """Return the words before the first `--` and those after it: the program and its arguments."""
+    if "--" not in words:
+        return words, []
+    place = words.index("--")
+    return words[:place], words[place + 1 :]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the words before the program."""
+    parser = argparse.ArgumentParser(
+        prog="processing-shim",
+        usage="processing-shim [-h] {run,invoke,serve} [OPTION ...] [-- PROGRAM [ARGUMENT ...]]",
+        description="Adapt a program to SageMaker. A task names objects in S3: the shim downloads them to /input, "
+        "runs the program, and uploads /output.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for choice in _COMMANDS:
+        command = commands.add_parser(choice.name, help=choice.help, description=choice.help.capitalize() + ".")
+        command.add_argument("--signed", action="store_true", help="refuse to start without a key for signatures")
+        command.add_argument("--exit-zero", action="store_true", help="exit with 0 after failures of tasks")
+        command.add_argument("--plain", action="store_true", help="log plain text in place of JSON")
+        if choice.name == "serve":
+            command.add_argument("--busy", choices=["wait", "refuse"], help="the answer to a second task at a time")
+            command.add_argument("--port", type=int, help="the port (default: SAGEMAKER_BIND_TO_PORT, or 8080)")
+            _add_proxy(command)
+            continue
+        source = command.add_mutually_exclusive_group()
+        source.add_argument("-t", "--tasks", metavar="JSON", help="tasks: a JSON list, or one JSON object")
+        source.add_argument("-f", "--file", metavar="URI", help="a file of tasks: s3://bucket/key, or a path")
+        command.add_argument("--keep-going", action="store_true", help="run the other tasks after one has failed")
+    return parser
+
+
+def _add_proxy(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("proxy", "The program is a web server. Each request is forwarded to it.")
+    group.add_argument("--proxy", type=int, metavar="PORT", help="the program's port")
+    group.add_argument("--ping", metavar="PATH", help="the path of its health (default: /ping)")
+    group.add_argument(
+        "--route",
+        action="append",
+        metavar="PATH",
+        help="the path of its invocations (default: /invocations). If repeated, CustomAttributes with route=PATH "
+        "choose one other than the first",
+    )
+    group.add_argument("--timeout", type=float, metavar="SECONDS", help="its longest silence (default: 3600)")
+    group.add_argument("--concurrency", type=int, metavar="N", help="the most invocations at a time (default: any)")
+
+
+def with_options(settings: Settings, options: argparse.Namespace) -> Settings:
+    """Return the settings with the options of the command line, which count before variables."""
+    if options.plain:
+        settings = settings._replace(log_format="plain")
+    if options.command == "serve":
+        port = settings.port if options.port is None else options.port
+        settings = settings._replace(port=port, busy=options.busy or settings.busy, proxy=_proxy(settings, options))
+        if settings.proxy.port == settings.port:
+            raise SettingError("--proxy: %d is the port of the shim; the program needs another one" % settings.port)
+    return settings
+
+
+def _proxy(settings: Settings, options: argparse.Namespace) -> Proxy:
+    """Return the settings of the proxy with the options of the command line."""
+    given = settings.proxy
+    proxy = Proxy(
+        given.port if options.proxy is None else options.proxy,
+        given.ping if options.ping is None else options.ping,
+        given.routes if options.route is None else tuple(options.route),
+        given.seconds if options.timeout is None else options.timeout,
+        given.concurrency if options.concurrency is None else options.concurrency,
+        given.max_payload,
+    )
+    check_proxy(proxy)
+    if options.proxy is not None and not options.proxy:
+        raise SettingError("--proxy: 0 must be a port from 1 to 65535")
+    if not 0 < proxy.seconds < float("inf"):
+        raise SettingError("--timeout: %r must be a number of seconds above 0" % proxy.seconds)
+    if proxy.concurrency < 0:
+        raise SettingError("--concurrency: %d must be 0 or more" % proxy.concurrency)
+    return proxy
