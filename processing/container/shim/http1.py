@@ -311,7 +311,7 @@ def has_ended(sock: socket.socket) -> bool:
         return True
 
 
-class Body:
+class MessageBody:
     """The body of a message, read in pieces as they arrive.
 
     Args:

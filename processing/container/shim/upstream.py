@@ -13,12 +13,12 @@ import time
 from typing import Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 from processing.container.shim.http1 import (
-    Body,
     CutOffError,
     Head,
     Headers,
     HttpError,
     Incoming,
+    MessageBody,
     encode_head,
     header,
     parse_answer,
@@ -82,7 +82,7 @@ class UpstreamAnswer:
         early: whether it came before the request was sent in whole.
     """
 
-    def __init__(self, head: Head, body: Body, seconds: float, *, early: bool) -> None:
+    def __init__(self, head: Head, body: MessageBody, seconds: float, *, early: bool) -> None:
         self.head = head
         self.early = early
         self._body = body
@@ -126,7 +126,7 @@ def ask(
         incoming = Incoming(sock, client)
         with _errors(seconds, "without an answer"):
             head = _read_head(incoming, time.monotonic() + seconds)
-            body = Body(incoming, head)
+            body = MessageBody(incoming, head)
         yield UpstreamAnswer(head, body, seconds, early=early)
     finally:
         sock.close()

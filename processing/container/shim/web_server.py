@@ -17,12 +17,12 @@ from typing import Callable, Iterator, List, Optional, Set, Tuple
 
 from processing.container.shim.http1 import (
     CONTINUE,
-    Body,
     CutOffError,
     Head,
     Headers,
     HttpError,
     Incoming,
+    MessageBody,
     encode_head,
     parse_request,
     wait_for,
@@ -58,13 +58,13 @@ class Exchange:
         answered: whether the answer has begun.
     """
 
-    def __init__(self, connection: Connection, head: Head) -> None:
+    def __init__(self, connection: ClientConnection, head: Head) -> None:
         self.head = head
         self.client = connection.socket
         self.answered = False
         self.keep_alive = head.keep_alive
         self._connection = connection
-        self._body: Optional[Body] = None
+        self._body: Optional[MessageBody] = None
         self._started = self._awaited = time.monotonic()
         self._chunks = False
 
@@ -75,7 +75,7 @@ class Exchange:
             HttpError: the body has more than `limit` bytes (status 413).
         """
         with self._last_on_error():
-            self._body = Body(self._connection.incoming, self.head, limit, self._send_continue)
+            self._body = MessageBody(self._connection.incoming, self.head, limit, self._send_continue)
 
     def read(self) -> bytes:
         """Return the next piece of the body; empty at its end.
@@ -144,7 +144,7 @@ class Exchange:
             self.read()
         return self.keep_alive
 
-    def _opened(self) -> Body:
+    def _opened(self) -> MessageBody:
         if self._body is None:
             self.open_body(None)
         assert self._body is not None
@@ -195,7 +195,7 @@ class Exchange:
         return self._awaited
 
 
-class Connection:
+class ClientConnection:
     """A connection, served by one thread.
 
     Attributes:
@@ -317,7 +317,7 @@ class WebServer:
             self._listener.close()
             raise
         self.port = int(self._listener.getsockname()[1])
-        self._connections: Set[Connection] = set()
+        self._connections: Set[ClientConnection] = set()
         self._lock = threading.Lock()
         self._open = 0
         self._none_open = threading.Condition()
@@ -378,11 +378,11 @@ class WebServer:
                 self._make_room()
                 time.sleep(_POLL_SECONDS)
                 continue
-            sock.setblocking(True)  # noqa: FBT003
+            sock.setblocking(True)  # noqa: FBT003 - as above
             self._begin(sock)
 
     def _begin(self, sock: socket.socket) -> None:
-        connection = Connection(sock, self)
+        connection = ClientConnection(sock, self)
         with self._lock:
             full = len(self._connections) >= MOST_CONNECTIONS
             self._connections.add(connection)
@@ -396,13 +396,13 @@ class WebServer:
             sock.close()
             self._make_room()
 
-    def _run(self, connection: Connection) -> None:
+    def _run(self, connection: ClientConnection) -> None:
         try:
             connection.run()
         finally:
             self._forget(connection)
 
-    def _forget(self, connection: Connection) -> None:
+    def _forget(self, connection: ClientConnection) -> None:
         with self._lock:
             self._connections.discard(connection)
 
@@ -410,7 +410,7 @@ class WebServer:
         """End the connection that has kept the server waiting longest."""
         now = time.monotonic()
         with self._lock:
-            waits: List[Tuple[float, int, Connection]] = []
+            waits: List[Tuple[float, int, ClientConnection]] = []
             for number, each in enumerate(self._connections):
                 since = each.waiting_since(now)
                 if since is not None:

@@ -15,7 +15,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from processing.container.shim.http1 import Body, CutOffError, Head, HttpError, Incoming, parse_answer, parse_request
+from processing.container.shim.http1 import (
+    CutOffError,
+    Head,
+    HttpError,
+    Incoming,
+    MessageBody,
+    parse_answer,
+    parse_request,
+)
 
 h11: Any = pytest.importorskip("h11")
 
@@ -43,7 +51,7 @@ def read_by_the_shim(data: bytes, *, answer: bool) -> Message | None:
             if not received:
                 return None
             head: Head = (parse_answer if answer else parse_request)(received)
-            body = Body(incoming, head)
+            body = MessageBody(incoming, head)
             content = b"".join(iter(lambda: body.read(deadline), b""))
             rest = b"".join(iter(lambda: incoming.read(1 << 16, deadline), b""))
             return Message((head.method, head.target, head.status), head.headers, content, rest)
