@@ -79,7 +79,7 @@ def with_options(settings: Settings, options: argparse.Namespace) -> Settings:
     if options.command == "serve":
         port = settings.port if options.port is None else options.port
         settings = settings._replace(port=port, busy=options.busy or settings.busy, proxy=_proxy(settings, options))
-        if settings.proxy.port == settings.port:
+        if settings.proxy.port == settings.port > 0:
             raise SettingError("--proxy: %d is the port of the shim; the program needs another one" % settings.port)
     return settings
 
