@@ -40,20 +40,6 @@ _RULES = {
 _WITHOUT_EFFECT = {"epochs", "extra_center_factor", "half_life_time_size", "init_method", "mini_batch_size"}
 
 
-def train(root: str | Path = "/opt/ml") -> None:
-    """Train in a container's folder.
-
-    Raises:
-        SystemExit: the training failed. `output/failure` below the root has the reason.
-    """
-    program.train(_PROGRAM, root)
-
-
-def serve(root: str | Path = "/opt/ml", port: int = 8080) -> None:
-    """Serve the model in a container's folder until SIGTERM."""
-    program.serve(_PROGRAM, root, port)
-
-
 def _fit(container: TrainingContainer) -> None:
     import numpy as np
 
@@ -152,7 +138,8 @@ def _load(folder: Path) -> stand_in.StandInModel:
     return stand_in.StandInModel(centers.shape[1], predict, has_csv=True)
 
 
-_PROGRAM = program.Algorithm("kmeans", {"numpy": "numpy"}, _fit, _load)
+_ALGORITHM = program.Algorithm("kmeans", {"numpy": "numpy"}, _fit, _load)
+train, serve = _ALGORITHM.train, _ALGORITHM.serve
 
 if __name__ == "__main__":
-    program.main(_PROGRAM)
+    program.main(_ALGORITHM)

@@ -105,20 +105,6 @@ class _Weights(NamedTuple):
         return rows @ self.matrix + self.bias
 
 
-def train(root: str | Path = "/opt/ml") -> None:
-    """Train in a container's folder.
-
-    Raises:
-        SystemExit: the training failed. `output/failure` below the root has the reason.
-    """
-    program.train(_PROGRAM, root)
-
-
-def serve(root: str | Path = "/opt/ml", port: int = 8080) -> None:
-    """Serve the model in a container's folder until SIGTERM."""
-    program.serve(_PROGRAM, root, port)
-
-
 def _fit(container: TrainingContainer) -> None:
     import numpy as np
 
@@ -274,7 +260,8 @@ def _load(folder: Path) -> stand_in.StandInModel:
     return stand_in.StandInModel(len(model.matrix), predict)
 
 
-_PROGRAM = program.Algorithm("linear_learner", {"numpy": "numpy"}, _fit, _load)
+_ALGORITHM = program.Algorithm("linear_learner", {"numpy": "numpy"}, _fit, _load)
+train, serve = _ALGORITHM.train, _ALGORITHM.serve
 
 if __name__ == "__main__":
-    program.main(_PROGRAM)
+    program.main(_ALGORITHM)

@@ -36,48 +36,46 @@ class Algorithm(NamedTuple):
     fit: Callable[[TrainingContainer], None]
     load: Callable[[Path], Model]
 
+    def train(self, root: str | Path = "/opt/ml") -> None:
+        """Train in a container's folder, and write the model.
 
-def train(program: Algorithm, root: str | Path) -> None:
-    """Train, and write the model.
+        Raises:
+            SystemExit: the training failed. `output/failure` below the root has the reason.
+        """
+        container = TrainingContainer(root)
+        try:
+            _check_packages(self)
+            container.model_folder.mkdir(parents=True, exist_ok=True)
+            self.fit(container)
+        except ValueError as error:
+            _logger.error("%s", error)  # noqa: TRY400 - the reason is in the message; a trace would hide it
+            container.write_failure(str(error))
+            raise SystemExit(1) from error
+        except Exception as error:
+            _logger.exception("The training failed.")
+            container.write_failure(f"{type(error).__name__}: {error}")
+            raise SystemExit(1) from error
 
-    Raises:
-        SystemExit: the training failed. `output/failure` below the root has the reason.
-    """
-    container = TrainingContainer(root)
-    try:
-        _check_packages(program)
-        container.model_folder.mkdir(parents=True, exist_ok=True)
-        program.fit(container)
-    except ValueError as error:
-        _logger.error("%s", error)  # noqa: TRY400 - the reason is in the message; a trace would hide it
-        container.write_failure(str(error))
-        raise SystemExit(1) from error
-    except Exception as error:
-        _logger.exception("The training failed.")
-        container.write_failure(f"{type(error).__name__}: {error}")
-        raise SystemExit(1) from error
+    def serve(self, root: str | Path = "/opt/ml", port: int = 8080) -> None:
+        """Serve the model in a container's folder until SIGTERM.
 
-
-def serve(program: Algorithm, root: str | Path, port: int) -> None:
-    """Serve the model until SIGTERM.
-
-    Raises:
-        SystemExit: the model cannot be loaded.
-    """
-    try:
-        _check_packages(program)
-        model = program.load(Path(root) / "model")
-    except ValueError as error:
-        _logger.error("%s", error)  # noqa: TRY400 - the reason is in the message; a trace would hide it
-        raise SystemExit(1) from error
-    server = ModelServer(model, port)
-    _logger.info("The model is loaded. Port %d answers invocations.", server.port)
-    server.run_until_terminated()
+        Raises:
+            SystemExit: the model cannot be loaded.
+        """
+        try:
+            _check_packages(self)
+            model = self.load(Path(root) / "model")
+        except ValueError as error:
+            _logger.error("%s", error)  # noqa: TRY400 - the reason is in the message; a trace would hide it
+            raise SystemExit(1) from error
+        server = ModelServer(model, port)
+        _logger.info("The model is loaded. Port %d answers invocations.", server.port)
+        server.run_until_terminated()
 
 
-def main(program: Algorithm) -> None:
+def main(algorithm: Algorithm) -> None:
     """Run a program with the arguments of the command line: `train` or `serve`, which have defaults for a container."""
-    parser = argparse.ArgumentParser(f"python -m processing.local.programs.{program.name}")
+    parser = argparse.ArgumentParser(f"python -m processing.local.programs.{algorithm.name}")
     parser.add_argument("command", choices=["train", "serve"])
     parser.add_argument("--root", default="/opt/ml", help="the container's folder (default: %(default)s)")
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
@@ -87,9 +85,9 @@ def main(program: Algorithm) -> None:
     handler.setFormatter(_Formatter("[%(asctime)s:%(levelname)s] %(message)s", "%Y-%m-%d:%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     if arguments.command == "train":
-        train(program, arguments.root)
+        algorithm.train(arguments.root)
     else:
-        serve(program, arguments.root, arguments.port)
+        algorithm.serve(arguments.root, arguments.port)
 
 
 def is_idle(container: TrainingContainer) -> bool:
@@ -119,9 +117,9 @@ class _Formatter(logging.Formatter):
         return record.getMessage() if getattr(record, "is_plain", False) else super().format(record)
 
 
-def _check_packages(program: Algorithm) -> None:
-    for package, installed in program.packages.items():
-        _check_package(program.name, package, installed)
+def _check_packages(algorithm: Algorithm) -> None:
+    for package, installed in algorithm.packages.items():
+        _check_package(algorithm.name, package, installed)
 
 
 def _check_package(program: str, package: str, installed: str) -> None:

@@ -107,20 +107,6 @@ _NOT_FOR_THE_LIBRARY = {
 }
 
 
-def train(root: str | Path = "/opt/ml") -> None:
-    """Train in a container's folder.
-
-    Raises:
-        SystemExit: the training failed. `output/failure` below the root has the reason.
-    """
-    program.train(_PROGRAM, root)
-
-
-def serve(root: str | Path = "/opt/ml", port: int = 8080) -> None:
-    """Serve the model in a container's folder until SIGTERM."""
-    program.serve(_PROGRAM, root, port)
-
-
 def _fit(container: TrainingContainer) -> None:
     given = container.hyperparameters()
     if "_kfold" in given:
@@ -302,7 +288,8 @@ def _load(folder: Path) -> _XGBoostModel:
         ) from error
 
 
-_PROGRAM = program.Algorithm("xgboost", {"numpy": "numpy", "scipy": "scipy", "xgboost": "xgboost-cpu"}, _fit, _load)
+_ALGORITHM = program.Algorithm("xgboost", {"numpy": "numpy", "scipy": "scipy", "xgboost": "xgboost-cpu"}, _fit, _load)
+train, serve = _ALGORITHM.train, _ALGORITHM.serve
 
 if __name__ == "__main__":
-    program.main(_PROGRAM)
+    program.main(_ALGORITHM)
