@@ -10,7 +10,8 @@ import pytest
 
 from processing.local.errors import ApiError
 from processing.local.stores.job_kinds import TRAINING
-from processing.local.stores.jobs import HostEnd, JobQuery, JobStore
+from processing.local.stores.jobs import HostEnd, JobStore
+from processing.local.stores.list_query import ListQuery
 from processing.local.stores.tags import TagStore
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def test_the_jobs_of_an_earlier_format_stay(tmp_path: Path, version: int) -> Non
     store = JobStore(tmp_path)
     job = store.get("old")
     assert (job.id, job.status, job.kind, job.folder) == (7, "InProgress", "processing-job", "jobs/old")
-    assert store.list(JobQuery(), 10) == ([job], None)
+    assert store.list(ListQuery(), 10) == ([job], None)
     assert TagStore(tmp_path).tags("arn:old") == {"key": "value"}
     assert [host.outcome for host in store.hosts(7)] == [None, None]
     for number in (1, 2):

@@ -7,7 +7,8 @@ import itertools
 import pytest
 
 from processing.local.stores import jobs as store_of_jobs
-from processing.local.stores.jobs import HostEnd, JobQuery, JobRecord, JobStore
+from processing.local.stores.jobs import HostEnd, JobRecord, JobStore
+from processing.local.stores.list_query import ListQuery
 
 COUNT = 40
 START = 1_700_000_000.0
@@ -30,7 +31,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> JobStore:
     return made
 
 
-def by_hand(records: list[JobRecord], query: JobQuery) -> list[str]:
+def by_hand(records: list[JobRecord], query: ListQuery) -> list[str]:
     def wanted(job: JobRecord) -> bool:
         return (
             (query.created_after is None or job.created > query.created_after)
@@ -50,7 +51,7 @@ def by_hand(records: list[JobRecord], query: JobQuery) -> list[str]:
 def test_a_list_obeys_the_filters_page_by_page(store: JobStore, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each job is on one page in the requested order, whether few or many jobs have changed."""
     monkeypatch.setattr(store_of_jobs, "_FEW_JOBS", few)
-    everything, _ = store.list(JobQuery(), 1000)
+    everything, _ = store.list(ListQuery(), 1000)
     assert len(everything) == COUNT
     for order, descending, status, name, times in itertools.product(
         ("Name", "CreationTime", "Status"),
@@ -60,7 +61,7 @@ def test_a_list_obeys_the_filters_page_by_page(store: JobStore, few: int, monkey
         ({}, {"modified_after": START + 5}, {"modified_after": START + 5, "modified_before": START + 90},
          {"created_after": START + 3, "created_before": START + 15}),
     ):  # fmt: skip
-        query = JobQuery(name_contains=name, status=status, sort_by=order, descending=descending, **times)
+        query = ListQuery(name_contains=name, status=status, sort_by=order, descending=descending, **times)
         found: list[str] = []
         token = None
         while True:

@@ -19,7 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from processing.container.contract import TERMINAL
 from processing.local.errors import ApiError
 from processing.local.stores import database
-from processing.local.stores.jobs import HostEnd, JobQuery, JobStore
+from processing.local.stores.jobs import HostEnd, JobStore
+from processing.local.stores.list_query import ListQuery
 from processing.local.stores.tags import TagStore
 
 if TYPE_CHECKING:
@@ -314,7 +315,7 @@ class JobStoreMachine(RuleBasedStateMachine):
     )
     def read_page_by_page(self, size: int, by: str, descending: bool, status: str | None) -> None:
         """The pages, one after the other, have every job that is wanted once, and in order."""
-        query = JobQuery(sort_by=by, descending=descending, status=status)
+        query = ListQuery(sort_by=by, descending=descending, status=status)
         found, token = self.store.list(query, size)
         while token is not None:
             page, token = self.store.list(query, size, token)
@@ -353,7 +354,7 @@ class JobStoreMachine(RuleBasedStateMachine):
             assert not TERMINAL & set(changes[:-1])
 
     def _records(self) -> list[Any]:
-        return self.store.list(JobQuery(), 100)[0]
+        return self.store.list(ListQuery(), 100)[0]
 
     def _stored(self) -> Model:
         found = {}

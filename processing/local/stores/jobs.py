@@ -6,12 +6,10 @@ recorded in the outbox by the transaction that makes it. All times are seconds s
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from processing.container import contract
-from processing.local import strict_json
 from processing.local.errors import ApiError
 from processing.local.stores import outbox, phases
 from processing.local.stores.job_kinds import ENDPOINT_HOST, PROCESSING, JobKind
@@ -23,13 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from processing.local.stores.list_query import ListQuery
+
 TEXT_LIMIT = 1024
 """Characters of a FailureReason and of an ExitMessage."""
 _FEW_JOBS = 500
 """Sorting fewer jobs than this takes less time than finding them in an index of all jobs."""
 
 _COLUMNS = "id, name, arn, status, created, started, ended, modified, failure_reason, exit_message, folder, kind, state"
-_SORT_COLUMNS = {"Name": "name", "CreationTime": "created", "Status": "status"}
 
 
 class JobRecord(NamedTuple):
@@ -88,19 +87,6 @@ class HostEnd(NamedTuple):
     reason: str | None = None
     exit_message: str | None = None
     ended: float | None = None
-
-
-class JobQuery(NamedTuple):
-    """The filters and the order of a List operation. Times are exclusive bounds."""
-
-    created_after: float | None = None
-    created_before: float | None = None
-    modified_after: float | None = None
-    modified_before: float | None = None
-    name_contains: str | None = None
-    status: str | None = None
-    sort_by: str = "CreationTime"
-    descending: bool = False
 
 
 class JobStore:
@@ -214,36 +200,26 @@ class JobStore:
         value: dict[str, Any] = json.loads(row[0])
         return value
 
-    def list(self, query: JobQuery, limit: int, token: str | None = None) -> tuple[list[JobRecord], str | None]:
+    def list(self, query: ListQuery, limit: int, token: str | None = None) -> tuple[list[JobRecord], str | None]:
         """Return a page of jobs, and the token of the next page or None.
 
         Raises:
             ApiError: the token does not belong to this query (`ValidationException`).
         """
-        column = _SORT_COLUMNS[query.sort_by]
-        conditions, values = _conditions(query)
-        conditions.insert(0, "kind = ?")
-        values.insert(0, self._kind.resource)
-        if token is not None:
-            conditions.append(f"({column}, id) {'<' if query.descending else '>'} (?, ?)")
-            values += _read_token(token, (self._kind.resource, *query))
-        where = f"WHERE {' AND '.join(conditions)}"
-        order = "DESC" if query.descending else "ASC"
+        column, order, kind = query.column, query.order, self._kind.resource
+        where, values = query.where(kind, token)
         with self._database.read() as connection:
             # A plus sign keeps SQLite from using an index for the order.
             key = f"+{column}" if self._few_changed(connection, query) else column
-            found = f"SELECT id FROM jobs {where} ORDER BY {key} {order}, id {order} LIMIT ?"  # noqa: S608 - the values are bound
+            found = f"SELECT id FROM jobs WHERE {where} ORDER BY {key} {order}, id {order} LIMIT ?"  # noqa: S608 - the values are bound
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM jobs WHERE id IN ({found}) ORDER BY {column} {order}, id {order}",  # noqa: S608 - the values are bound
                 (*values, limit + 1),
             ).fetchall()
         page = [JobRecord(*row) for row in rows[:limit]]
-        if len(rows) <= limit:
-            return page, None
-        position = {"Name": page[-1].name, "CreationTime": page[-1].created, "Status": page[-1].status}
-        return page, _make_token((self._kind.resource, *query), position[query.sort_by], page[-1].id)
+        return page, query.token_after(kind, page[-1]) if len(rows) > limit else None
 
-    def _few_changed(self, connection: sqlite3.Connection, query: JobQuery) -> bool:
+    def _few_changed(self, connection: sqlite3.Connection, query: ListQuery) -> bool:
         """Return True if the query's bounds of the modification time select few jobs, as in polls for news."""
         if query.modified_after is None:
             return False
@@ -494,31 +470,3 @@ def _by_id(connection: sqlite3.Connection, job: int) -> JobRecord:
     if row is None:
         raise LookupError(f"there is no job with id {job}")
     return JobRecord(*row)
-
-
-def _conditions(query: JobQuery) -> tuple[list[str], list[Any]]:
-    possible = (
-        ("created > ?", query.created_after),
-        ("created < ?", query.created_before),
-        ("modified > ?", query.modified_after),
-        ("modified < ?", query.modified_before),
-        ("instr(name, ?) > 0", query.name_contains),
-        ("status = ?", query.status),
-    )
-    used = [(condition, value) for condition, value in possible if value is not None]
-    return [condition for condition, _ in used], [value for _, value in used]
-
-
-def _make_token(query: Sequence[Any], position: Any, job: int) -> str:
-    return base64.urlsafe_b64encode(json.dumps([list(query), position, job]).encode()).decode()
-
-
-def _read_token(token: str, query: Sequence[Any]) -> list[Any]:
-    """Return the position in a token. A token is valid only with the filters that it was made for."""
-    try:
-        made_for, position, job = strict_json.loads(base64.urlsafe_b64decode(token.encode()))
-        if made_for == list(query) and isinstance(job, int) and isinstance(position, (str, int, float)):
-            return [position, job]
-    except (ValueError, TypeError):
-        pass
-    raise ApiError("ValidationException", "The NextToken is not valid for this request.")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from processing.local import strict_json
 from processing.local.errors import ApiError
 from processing.local.stores.job_tables import job_database
 from processing.local.stores.tags import delete_tags, put_tags
@@ -16,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from processing.local.stores.list_query import ListQuery
+
 _COLUMNS = "id, name, arn, status, created, modified, request, state"
-_SORT_COLUMNS = {"Name": "name", "CreationTime": "created", "Status": "status"}
 
 
 class ResourceKind(NamedTuple):
@@ -50,19 +49,6 @@ class ResourceRecord(NamedTuple):
     modified: float
     request: dict[str, Any]
     state: dict[str, Any]
-
-
-class ResourceQuery(NamedTuple):
-    """The filters and the order of a List operation. Times are exclusive bounds."""
-
-    created_after: float | None = None
-    created_before: float | None = None
-    modified_after: float | None = None
-    modified_before: float | None = None
-    name_contains: str | None = None
-    status: str | None = None
-    sort_by: str = "CreationTime"
-    descending: bool = True
 
 
 class ResourceStore:
@@ -186,30 +172,21 @@ class ResourceStore:
             connection.execute("DELETE FROM resources WHERE id = ?", (found.id,))
             return found
 
-    def list(
-        self, query: ResourceQuery, limit: int, token: str | None = None
-    ) -> tuple[list[ResourceRecord], str | None]:
+    def list(self, query: ListQuery, limit: int, token: str | None = None) -> tuple[list[ResourceRecord], str | None]:
         """Return a page of resources, and the token of the next page or None.
 
         Raises:
             ApiError: the token does not belong to this query (`ValidationException`).
         """
-        column = _SORT_COLUMNS[query.sort_by]
-        conditions, values = _conditions(self._kind, query)
-        if token is not None:
-            conditions.append(f"({column}, id) {'<' if query.descending else '>'} (?, ?)")
-            values += _read_token(token, self._kind, query)
-        order = "DESC" if query.descending else "ASC"
+        where, values = query.where(self._kind.resource, token)
         with self._database.read() as connection:
             rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM resources WHERE {' AND '.join(conditions)} "  # noqa: S608 - the values are bound
-                f"ORDER BY {column} {order}, id {order} LIMIT ?",
+                f"SELECT {_COLUMNS} FROM resources WHERE {where} "  # noqa: S608 - the values are bound
+                f"ORDER BY {query.column} {query.order}, id {query.order} LIMIT ?",
                 (*values, limit + 1),
             ).fetchall()
         page = [_record(row) for row in rows[:limit]]
-        if len(rows) <= limit:
-            return page, None
-        return page, _make_token(self._kind, query, page[-1])
+        return page, query.token_after(self._kind.resource, page[-1]) if len(rows) > limit else None
 
 
 def read_record(connection: sqlite3.Connection, kind: ResourceKind, name: str) -> ResourceRecord | None:
@@ -224,33 +201,3 @@ def read_record(connection: sqlite3.Connection, kind: ResourceKind, name: str) -
 def _record(row: Sequence[Any]) -> ResourceRecord:
     number, name, arn, status, created, modified, request, state = row
     return ResourceRecord(number, name, arn, status, created, modified, json.loads(request), json.loads(state))
-
-
-def _conditions(kind: ResourceKind, query: ResourceQuery) -> tuple[list[str], list[Any]]:
-    possible = (
-        ("kind = ?", kind.resource),
-        ("created > ?", query.created_after),
-        ("created < ?", query.created_before),
-        ("modified > ?", query.modified_after),
-        ("modified < ?", query.modified_before),
-        ("instr(name, ?) > 0", query.name_contains),
-        ("status = ?", query.status),
-    )
-    used = [(condition, value) for condition, value in possible if value is not None]
-    return [condition for condition, _ in used], [value for _, value in used]
-
-
-def _make_token(kind: ResourceKind, query: ResourceQuery, last: ResourceRecord) -> str:
-    position = {"Name": last.name, "CreationTime": last.created, "Status": last.status}[query.sort_by]
-    return base64.urlsafe_b64encode(json.dumps([[kind.resource, *query], position, last.id]).encode()).decode()
-
-
-def _read_token(token: str, kind: ResourceKind, query: ResourceQuery) -> list[Any]:
-    """Return the position in a token. A token is valid only with the filters that it was made for."""
-    try:
-        made_for, position, number = strict_json.loads(base64.urlsafe_b64decode(token.encode()))
-        if made_for == [kind.resource, *query] and isinstance(number, int) and isinstance(position, (str, int, float)):
-            return [position, number]
-    except (ValueError, TypeError):
-        pass
-    raise ApiError("ValidationException", "The NextToken is not valid for this request.")

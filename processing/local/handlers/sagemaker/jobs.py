@@ -10,7 +10,8 @@ from processing.local.errors import ApiError
 from processing.local.handlers.sagemaker.common import DEFAULT_PAGE, arn_prefix, now, time_filters
 from processing.local.jobs import events, host_processes, leftovers
 from processing.local.reserve import keep_reserve
-from processing.local.stores.jobs import JobQuery, JobRecord, JobStore
+from processing.local.stores.jobs import JobRecord, JobStore
+from processing.local.stores.list_query import ListQuery
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,7 +94,7 @@ class JobRunner:
             descending: the order if the parameters have none.
         """
         self._clean_up()
-        query = JobQuery(
+        query = ListQuery(
             **time_filters(params),
             name_contains=params.get("NameContains"),
             status=params.get("StatusEquals"),

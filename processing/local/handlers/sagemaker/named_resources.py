@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from processing.local.handlers.sagemaker.common import DEFAULT_PAGE, arn_prefix, now, tags_of, time_filters
-from processing.local.stores.resources import ResourceKind, ResourceQuery, ResourceRecord, ResourceStore
+from processing.local.stores.list_query import ListQuery
+from processing.local.stores.resources import ResourceKind, ResourceRecord, ResourceStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ def create(store: ResourceStore, params: Mapping[str, Any]) -> ResourceRecord:
 
 def page(store: ResourceStore, params: Mapping[str, Any]) -> tuple[Sequence[ResourceRecord], str | None]:
     """Return a page of resources for the parameters of a List operation, and the token of the next page or None."""
-    query = ResourceQuery(
+    query = ListQuery(
         **time_filters(params),
         name_contains=params.get("NameContains"),
         status=params.get("StatusEquals"),
