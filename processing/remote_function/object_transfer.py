@@ -11,7 +11,6 @@ import bisect
 import functools
 import hashlib
 import itertools
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -31,6 +30,7 @@ from processing.staging.multipart import MultipartUpload
 from processing.staging.objects import encryption_params, object_params
 from processing.staging.pending_uploads import Upload
 from processing.staging.progress import ProgressMeter
+from processing.staging.source_file import RangeFile
 from processing.staging.thread_pool import MB, SMALL_FILE, TransferPool
 from processing.staging.transfers import SINGLE_PUT
 
@@ -251,38 +251,23 @@ class ChunkSource:
         """Do nothing: a reader finds out by the hash that memory has changed."""
 
 
-class ChunkStream:
+class ChunkStream(RangeFile):
     """A range of chunks as a file for botocore: views of the memory where one chunk has the bytes."""
 
     def __init__(self, source: ChunkSource, offset: int, size: int) -> None:
+        super().__init__(offset, size)
         self._source = source
-        self._offset = offset
-        self._size = size
-        self._position = 0
-
-    def __len__(self) -> int:
-        return self._size
 
     def read(self, size: int | None = -1) -> Any:
         """Return the next bytes as an object with the buffer interface."""
-        left = max(0, self._size - self._position)
-        wanted = left if size is None or size < 0 else min(size, left)
+        place, count = self._advance(size)
         pieces = []
-        while wanted:
-            piece = self._source.piece(self._offset + self._position, wanted)
-            self._position += piece.nbytes
-            wanted -= piece.nbytes
+        while count:
+            piece = self._source.piece(place, count)
+            place += piece.nbytes
+            count -= piece.nbytes
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Change the position, as in a file of that length."""
-        self._position = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence] + offset
-        return self._position
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
 
 
 class _ChunkUpload:

@@ -70,25 +70,21 @@ class SourceFile:
             raise StagingError("the file changed while it was uploaded")
 
 
-class FileChunk:
-    """A range of a file for botocore. It is read while it is sent, so it takes no memory."""
+class RangeFile:
+    """A range of bytes as a file for botocore. Subclasses read the bytes.
 
-    def __init__(self, source: SourceFile, offset: int, size: int) -> None:
-        self._source = source
+    Args:
+        offset: the position of the first byte in the whole.
+        size: the number of bytes.
+    """
+
+    def __init__(self, offset: int, size: int) -> None:
         self._offset = offset
         self._size = size
         self._position = 0
 
     def __len__(self) -> int:
         return self._size
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Read at most to the end of the range: bytes that are appended to the file meanwhile are not included."""
-        left = max(0, self._size - self._position)
-        wanted = left if size is None or size < 0 else min(size, left)
-        block = self._source.block(self._offset + self._position, wanted)
-        self._position += wanted
-        return block
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Change the position, as in a file of that length."""
@@ -98,3 +94,22 @@ class FileChunk:
     def tell(self) -> int:
         """Return the position."""
         return self._position
+
+    def _advance(self, size: int | None) -> tuple[int, int]:
+        """Return the place in the whole and the number of the bytes to read, and move the position behind them."""
+        left = max(0, self._size - self._position)
+        count = left if size is None or size < 0 else min(size, left)
+        self._position += count
+        return self._offset + self._position - count, count
+
+
+class FileChunk(RangeFile):
+    """A range of a file for botocore. It is read while it is sent, so it takes no memory."""
+
+    def __init__(self, source: SourceFile, offset: int, size: int) -> None:
+        super().__init__(offset, size)
+        self._source = source
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read at most to the end of the range: bytes that are appended to the file meanwhile are not included."""
+        return self._source.block(*self._advance(size))
