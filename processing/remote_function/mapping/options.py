@@ -13,6 +13,8 @@ from processing.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from processing.container.remote.workers import CallLimits
+
 PLATFORM: Final = "platform"
 """A cause of a retry other than an exception: a killed worker, or lost capacity."""
 
@@ -78,17 +80,19 @@ class MapOptions:
         """True if a call may run again after its worker was killed."""
         return self.retry_on is None or PLATFORM in self.retry_on
 
-    def limits(self, attempts: int) -> dict[str, Any]:
-        """Return the fields of `processing.container.remote.workers.CallLimits`.
+    def limits(self, attempts: int) -> CallLimits:
+        """Return the rules for the calls of a host.
 
         Args:
             attempts: the number of earlier jobs of the same map. Each counts as one try of a call.
         """
-        return {
-            "workers": self.workers or 0,
-            "timeout": self.timeout,
-            "retries": max(0, self.retries - attempts),
-            "retry_killed": self.retries_platform,
-            "retry_timeout": any(issubclass(TimeoutError, cause) for cause in self.classes),
-            "chunksize": self.chunksize or 0,
-        }
+        from processing.container.remote.workers import CallLimits  # only a map needs the module of its hosts
+
+        return CallLimits(
+            workers=self.workers or 0,
+            timeout=self.timeout,
+            retries=max(0, self.retries - attempts),
+            retry_killed=self.retries_platform,
+            retry_timeout=any(issubclass(TimeoutError, cause) for cause in self.classes),
+            chunksize=self.chunksize or 0,
+        )

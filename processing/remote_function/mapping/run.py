@@ -113,7 +113,7 @@ class MapRun(Generic[T]):
             settings = attrs.evolve(settings, instance_count=len(numbers))
         if job_name is not None:
             settings = attrs.evolve(settings, job_name=job_name, if_exists="fail")
-        manifest = {"map": self._options.limits(self._attempts), "values": sends_values(settings)}
+        manifest = {"map": self._options.limits(self._attempts)._asdict(), "values": sends_values(settings)}
         job = RemoteCall(self._name, settings, self._packed.file(numbers), _PROGRAM, manifest).start()
         self._seen.add(job.job_name)
         self.futures.jobs.append(job)

@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from processing.local.hosting.networks import only_server
-from processing.local.hosting.transforms.settings import proposed_settings
+from processing.local.hosting.transforms.settings import ProposedSettings, proposed_settings
 
 GROUP = "/aws/sagemaker/TransformJobs"
 LINES = b"".join(b"%d,x\n" % number for number in range(300))
@@ -123,15 +123,15 @@ def test_the_program_decides_what_the_request_leaves_open(hosting: Any) -> None:
     [
         (
             b'{"MaxConcurrentTransforms": 4, "MaxPayloadInMB": 0, "BatchStrategy": "SINGLE_RECORD"}',
-            {"MaxConcurrentTransforms": 4, "MaxPayloadInMB": 0, "BatchStrategy": "SINGLE_RECORD"},
+            ProposedSettings(4, 0, "SINGLE_RECORD"),
         ),
-        (b'{"MaxConcurrentTransforms": -1, "MaxPayloadInMB": 101, "BatchStrategy": 1}', {}),
-        (b'{"MaxConcurrentTransforms": true, "MaxPayloadInMB": "6"}', {}),
-        (b"[1]", {}),
-        (b"\xff", {}),
+        (b'{"MaxConcurrentTransforms": -1, "MaxPayloadInMB": 101, "BatchStrategy": 1}', ProposedSettings()),
+        (b'{"MaxConcurrentTransforms": true, "MaxPayloadInMB": "6"}', ProposedSettings()),
+        (b"[1]", ProposedSettings()),
+        (b"\xff", ProposedSettings()),
     ],
 )
-def test_settings_that_a_job_cannot_have_are_no_proposal(answer: bytes, settings: dict[str, Any]) -> None:
+def test_settings_that_a_job_cannot_have_are_no_proposal(answer: bytes, settings: ProposedSettings) -> None:
     """Wrong types, negative numbers and those above AWS's limits are left out."""
     assert proposed_settings(answer) == settings
 

@@ -12,7 +12,12 @@ from processing.local.hosting.process_connections import ProcessConnections
 from processing.local.hosting.program_client import Call, ProgramError
 from processing.local.hosting.transforms.data_processing import DataProcessing
 from processing.local.hosting.transforms.feed import Transform, TransformError, TransformObject
-from processing.local.hosting.transforms.settings import asks_program, proposed_settings, transform_settings
+from processing.local.hosting.transforms.settings import (
+    ProposedSettings,
+    asks_program,
+    proposed_settings,
+    transform_settings,
+)
 from processing.local.jobs.data import DataError, open_source, split_uri
 
 if TYPE_CHECKING:
@@ -68,7 +73,7 @@ class JobFeed:
             JobEndsError: the program has ended.
         """
         connections = ProcessConnections(process)
-        proposed = self._proposed(connections) if asks_program(self._request) else {}
+        proposed = self._proposed(connections) if asks_program(self._request) else ProposedSettings()
         settings = transform_settings(self._request, proposed)
         self._log(f"[sagemaker logs]: {settings.describe()}")
         feed = Transform(
@@ -80,12 +85,12 @@ class JobFeed:
         )
         return feed.run(self._object(file) for file in sources if not file.name.endswith("/"))
 
-    def _proposed(self, connections: ProcessConnections) -> dict[str, Any]:
+    def _proposed(self, connections: ProcessConnections) -> ProposedSettings:
         try:
             answer = connections.ask(Call("GET", "/execution-parameters", seconds=_PARAMETERS_SECONDS))
         except ProgramError:
-            return {}
-        return proposed_settings(answer.body) if answer.status == 200 else {}
+            return ProposedSettings()
+        return proposed_settings(answer.body) if answer.status == 200 else ProposedSettings()
 
     def _check(self) -> None:
         if self._ended():

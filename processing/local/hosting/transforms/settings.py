@@ -21,6 +21,20 @@ _STRATEGIES = {"MULTI_RECORD": "MultiRecord", "SINGLE_RECORD": "SingleRecord"}
 """The program's spelling of the strategies."""
 
 
+class ProposedSettings(NamedTuple):
+    """The program's answer to GET /execution-parameters. None means that the program proposes nothing.
+
+    Attributes:
+        concurrency: the number of requests at a time.
+        payload: the most MB of a request; 0 for any number.
+        strategy: `MULTI_RECORD` or `SINGLE_RECORD`.
+    """
+
+    concurrency: int | None = None
+    payload: int | None = None
+    strategy: str | None = None
+
+
 class TransformSettings(NamedTuple):
     """The settings of a transform job.
 
@@ -51,23 +65,25 @@ class TransformSettings(NamedTuple):
         return f"MaxConcurrentTransforms={self.concurrency}, MaxPayloadInMB={payload}, BatchStrategy={strategy}"
 
 
-def transform_settings(request: Mapping[str, Any], proposed: Mapping[str, Any]) -> TransformSettings:
+def transform_settings(request: Mapping[str, Any], proposed: ProposedSettings) -> TransformSettings:
     """Return the settings of a job: from the request, else from the program, else AWS's defaults.
 
     Args:
         request: the members of CreateTransformJob.
-        proposed: the program's answer to GET /execution-parameters.
+        proposed: the proposal of the program.
     """
     source, target = request["TransformInput"], request["TransformOutput"]
     client = request.get("ModelClientConfig") or {}
-    payload = request.get("MaxPayloadInMB", proposed.get("MaxPayloadInMB", DEFAULT_PAYLOAD))
-    strategy = request.get("BatchStrategy") or _STRATEGIES.get(proposed.get("BatchStrategy", ""), "MultiRecord")
+    default = DEFAULT_PAYLOAD if proposed.payload is None else proposed.payload
+    payload = request.get("MaxPayloadInMB", default)
+    strategy = request.get("BatchStrategy") or _STRATEGIES.get(proposed.strategy or "", "MultiRecord")
+    concurrency = request.get("MaxConcurrentTransforms") or proposed.concurrency
     headers = {"Content-Type": source.get("ContentType"), "Accept": target.get("Accept")}
     return TransformSettings(
         split_type=source.get("SplitType", "None"),
         several=strategy == "MultiRecord",
         payload=payload * MIB or None,
-        concurrency=max(1, request.get("MaxConcurrentTransforms") or proposed.get("MaxConcurrentTransforms", 1)),
+        concurrency=concurrency or 1,
         lines=target.get("AssembleWith") == "Line",
         headers={name: value for name, value in headers.items() if value},
         seconds=client.get("InvocationsTimeoutInSeconds", _TIMEOUT),
@@ -80,17 +96,21 @@ def asks_program(request: Mapping[str, Any]) -> bool:
     return not request.get("MaxConcurrentTransforms") or not {"MaxPayloadInMB", "BatchStrategy"} <= set(request)
 
 
-def proposed_settings(body: bytes) -> dict[str, Any]:
+def proposed_settings(body: bytes) -> ProposedSettings:
     """Return the settings in an answer to GET /execution-parameters. Values that a job cannot have are left out."""
     try:
         found = json.loads(body)
     except ValueError:
-        return {}
+        return ProposedSettings()
     if not isinstance(found, dict):
-        return {}
-    numbers = {name: found.get(name) for name in ("MaxConcurrentTransforms", "MaxPayloadInMB")}
-    proposed: dict[str, Any] = {
-        name: value for name, value in numbers.items() if type(value) is int and 0 <= value <= MAX_PAYLOAD
-    }
+        return ProposedSettings()
     strategy = found.get("BatchStrategy")
-    return {**proposed, "BatchStrategy": strategy} if isinstance(strategy, str) else proposed
+    return ProposedSettings(
+        _limited(found.get("MaxConcurrentTransforms")),
+        _limited(found.get("MaxPayloadInMB")),
+        strategy if isinstance(strategy, str) else None,
+    )
+
+
+def _limited(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value <= MAX_PAYLOAD else None
