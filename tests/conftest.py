@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.loaders import JSONFileLoader
 from hypothesis import HealthCheck, settings
 
 import processing
@@ -48,6 +49,24 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if skipped and session.exitstatus == pytest.ExitCode.OK:
         reporter.write_line(f"{len(skipped)} skipped, and every test has to run here", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _service_models_parsed_once() -> Iterator[None]:
+    """botocore's data files are parsed once in a process, not in each new session: that was half the time of a test.
+
+    Each session still finds, loads and merges them by itself. The parsed files are read only.
+    """
+    parse, parsed = JSONFileLoader.load_file, dict[str, Any]()
+
+    def load(loader: JSONFileLoader, path: str) -> Any:
+        if parsed.get(path) is None:
+            parsed[path] = parse(loader, path)
+        return parsed[path]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", load)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
