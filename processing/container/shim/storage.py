@@ -1,11 +1,13 @@
-"""Object storage of tasks: the functions that the shim needs, and S3 with the boto3 of the image."""
+"""Object storage of tasks: the functions that the shim needs, and S3 with the botocore of the image."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import io
+import sys
 import threading
-from typing import Any, BinaryIO, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, BinaryIO, Callable, List, Mapping, NamedTuple, Optional, Tuple
 
 from processing.container.shim.errors import StoreError
 
@@ -14,6 +16,11 @@ SINGLE_PUT_BYTES = 64 << 20
 _ATTEMPTS = 3
 """Attempts to read the body of an object; botocore repeats a request, but not the reading of its answer."""
 _PIECE = 1 << 20
+_MOST_PARTS = 10_000
+"""The most parts of one object in S3."""
+_PACKAGES = {"botocore", "jmespath", "dateutil", "six", "urllib3"}
+"""The packages that travel with the shim."""
+_carried: List[Callable[[], Optional[str]]] = []
 
 
 class Stored(NamedTuple):
@@ -49,10 +56,10 @@ class Store:
 
 
 class S3Store(Store):
-    """S3. Without a client, the first transfer makes one with boto3.
+    """S3. Without a client, the first transfer makes one with botocore.
 
     Args:
-        client: a boto3 client for S3.
+        client: a client for S3, of boto3 or botocore.
         endpoint_url: the URL of another S3, for the client that this object makes.
         connections: the most connections at a time, for the client that this object makes.
     """
@@ -89,7 +96,7 @@ class S3Store(Store):
             if stored.size <= SINGLE_PUT_BYTES:
                 client.put_object(Bucket=bucket, Key=key, Body=source, Metadata=dict(metadata))
             else:
-                client.upload_fileobj(source, bucket, key, ExtraArgs={"Metadata": dict(metadata)})
+                _put_parts(client, bucket, key, source, stored.size, dict(metadata))
         except Exception as error:
             raise StoreError("s3://%s/%s: %s" % (bucket, key, error)) from error
         return stored
@@ -118,18 +125,94 @@ def parse_uri(uri: str) -> Tuple[str, str]:
     return bucket, key
 
 
+def carry(unpack: Callable[[], Optional[str]]) -> None:
+    """Have a botocore ready for an image that has no working one.
+
+    Args:
+        unpack: returns the folder to import it from; None if there is no such folder.
+    """
+    _carried[:] = [unpack]
+
+
 def _make_client(endpoint_url: Optional[str], connections: int) -> Any:
+    session, config = _import_botocore()
     try:
-        boto3 = importlib.import_module("boto3")
-        config = importlib.import_module("botocore.config")
-    except ImportError as error:
-        raise StoreError("S3 needs boto3 in the image: pip install boto3 (%s)" % error) from error
-    try:
-        return boto3.session.Session().client(
+        return session.Session().create_client(
             "s3", endpoint_url=endpoint_url, config=config.Config(max_pool_connections=connections)
         )
     except Exception as error:
         raise StoreError("S3 has no client: %s" % error) from error
+
+
+def _import_botocore() -> Tuple[Any, Any]:
+    """Return the modules `session` and `config` of botocore: the image's, or those that travel with the shim."""
+    names = ("botocore.session", "botocore.config")
+    try:
+        session, config = map(importlib.import_module, names)
+    except ImportError as error:
+        folder = _carried[0]() if _carried else None
+        if folder is None:
+            raise StoreError("S3 needs boto3 in the image: pip install boto3 (%s)" % error) from error
+        # The failed import may have left parts of the image's packages behind.
+        for name in [each for each in sys.modules if each.partition(".")[0] in _PACKAGES]:
+            del sys.modules[name]
+        sys.path.insert(0, folder)
+        importlib.invalidate_caches()
+        try:
+            session, config = map(importlib.import_module, names)
+        except ImportError as second:
+            raise StoreError("S3 needs boto3 in the image, and that of the shim fails: %s" % second) from second
+    return session, config
+
+
+def _put_parts(client: Any, bucket: str, key: str, source: BinaryIO, size: int, metadata: Mapping[str, str]) -> None:
+    """Store a large file in parts. After a failure S3 keeps none of them."""
+    name = {"Bucket": bucket, "Key": key}
+    upload = client.create_multipart_upload(Metadata=metadata, **name)["UploadId"]
+    length = max(SINGLE_PUT_BYTES, -(-size // _MOST_PARTS))
+    parts = []
+    try:
+        for number, start in enumerate(range(0, size, length), 1):
+            body = _Part(source, start, min(length, size - start))
+            answer = client.upload_part(UploadId=upload, PartNumber=number, Body=body, **name)
+            checksums = {field: value for field, value in answer.items() if field.startswith("Checksum")}
+            checksums.pop("ChecksumType", None)
+            parts.append({"PartNumber": number, "ETag": answer["ETag"], **checksums})
+        client.complete_multipart_upload(UploadId=upload, MultipartUpload={"Parts": parts}, **name)
+    except BaseException:
+        client.abort_multipart_upload(UploadId=upload, **name)
+        raise
+
+
+class _Part(io.RawIOBase):
+    """A part of a file, read as a file of its own."""
+
+    def __init__(self, source: BinaryIO, start: int, size: int) -> None:
+        self._source = source
+        self._start = start
+        self._size = size
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        self._place = max(0, base + offset)
+        return self._place
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._size - self._place)
+        self._source.seek(self._start + self._place)
+        data = self._source.read(left if size < 0 else min(size, left))
+        self._place += len(data)
+        return data
 
 
 def _copy_body(body: Any, target: BinaryIO) -> Optional[Exception]:
