@@ -64,7 +64,7 @@ def get_image_config(*, repo_tag: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ConfigurationError: the archive is missing or damaged, or has not exactly one image.
     """
-    with ImageArchive(_archive("repo_tag", repo_tag)) as archive:
+    with ImageArchive(_archive("repo_tag", repo_tag), parameter="repo_tag") as archive:
         return copy.deepcopy(dict(archive.image.config))
 
 
@@ -114,7 +114,7 @@ def mutate_image(
     require("version", version, NAME)
     ending = f"-sagemaker-shim-{version}"
     target = source.with_name(f"{source.name.partition('.tar')[0]}{ending}.tar") if output is None else output
-    return str(_patch(source, target, env_vars, ending, shim=shim, binary=binary).path)
+    return str(_patch(("repo_tag", source), target, env_vars, ending, shim=shim, binary=binary).path)
 
 
 def patch_image(
@@ -142,7 +142,7 @@ def patch_image(
         ConfigurationError: the archive or an argument is not valid. There is no new archive then.
     """
     return _patch(
-        _archive("image", image),
+        ("image", _archive("image", image)),
         output,
         None,
         "-shim",
@@ -174,7 +174,7 @@ def registry_commands(image: str, tag: str | None = None) -> str:
 
 
 def _patch(
-    source: Path,
+    source: tuple[str, Path],
     output: str | os.PathLike[str],
     env_vars: Mapping[str, str] | None,
     ending: str,
@@ -191,12 +191,12 @@ def _patch(
     require("env_vars", env_vars, MAPPING, optional=True)
     require_all({"tag": NAME, "platform": NAME, "python": NAME}, {"tag": tag, "platform": platform, "python": python})
     variables = _check_variables(env_vars)
-    with ImageArchive(source, platform) as archive:
+    with ImageArchive(source[1], platform, source[0]) as archive:
         image = archive.verified()
         tree = _files(archive, image, needed=shim == "zipapp" and python is None)
-        found = _interpreter(tree, image.config, python) if shim == "zipapp" else None
+        found = _interpreter(tree, archive, python) if shim == "zipapp" else None
         program = _program(found) if found is not None else _binary(binary, image.config)
-        layer = _layer(tree, program)
+        layer = _layer(tree, program, archive.parameter)
         new_tag = tag or (_new_tag(image.tags[0], ending) if image.tags else None)
         config = _new_config(image.config, variables or _own_variables(image.config), layer)
         target = Path(output)
@@ -285,7 +285,7 @@ def _files(archive: ImageArchive, image: StoredImage, *, needed: bool) -> FileTr
             if not needed:
                 return None
             raise ConfigurationError(
-                f"image: layer {number} of {archive.path} is compressed with zstd, so Python cannot be found in it; "
+                f"{archive.parameter}: layer {number} of {archive.path} is compressed with zstd, so Python cannot be found in it; "
                 f"name it in python, such as /usr/bin/python3, or use the static shim"
             )
         with archive.damage(), archive.open(layer) as opened, tarfile.open(fileobj=opened, mode="r:*") as files:
@@ -293,20 +293,26 @@ def _files(archive: ImageArchive, image: StoredImage, *, needed: bool) -> FileTr
     return tree
 
 
-def _interpreter(tree: FileTree | None, config: Mapping[str, Any], python: str | None) -> Interpreter:
+def _interpreter(tree: FileTree | None, archive: ImageArchive, python: str | None) -> Interpreter:
     if tree is None:
         # The version is unknown, so the shim carries a botocore for every version.
         return Interpreter(str(python), OLDEST, has_botocore=False)
     if python is not None:
         found = inspect_interpreter(tree, python) if python.startswith("/") else None
     else:
-        found = find_interpreter(tree, _environment(config.get("config") or {}).get("PATH") or DEFAULT_PATH)
+        found = find_interpreter(
+            tree, _environment(archive.image.config.get("config") or {}).get("PATH") or DEFAULT_PATH
+        )
     if found is None:
-        where = f"python: the image has no Python at {python}" if python else "image: it has no Python in its PATH"
+        where = (
+            f"python: the image has no Python at {python}"
+            if python
+            else f"{archive.parameter}: it has no Python in its PATH"
+        )
         raise ConfigurationError(f"{where}; name another in python, or use the static shim")
     if found.version < OLDEST:
         raise ConfigurationError(
-            f"image: its Python is {found.version[0]}.{found.version[1]}, and the shim needs 3.8; use the static shim"
+            f"{archive.parameter}: its Python is {found.version[0]}.{found.version[1]}, and the shim needs 3.8; use the static shim"
         )
     return found
 
@@ -333,14 +339,14 @@ def _binary(binary: str | os.PathLike[str] | None, config: Mapping[str, Any]) ->
     return data
 
 
-def _layer(tree: FileTree | None, program: bytes) -> bytes:
+def _layer(tree: FileTree | None, program: bytes, parameter: str) -> bytes:
     layer = NewLayer()
     for name, mode in _FOLDERS.items():
         known = tree.entry(f"/{name}") if tree is not None else None
         if known is not None and not known.is_folder:
             target = tree.find(f"/{name}") if tree is not None else None
             if target is None or not stat.S_ISDIR(target.mode):
-                raise ConfigurationError(f"image: its /{name} is not a folder, and the shim needs one; remove it")
+                raise ConfigurationError(f"{parameter}: its /{name} is not a folder, and the shim needs one; remove it")
             continue  # a link to a folder stays one
         layer.add_folder(name, mode)
     layer.add_file(SHIM_PATH[1:], program, 0o555)

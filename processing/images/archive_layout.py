@@ -36,7 +36,7 @@ _JSON_BYTES = 16 << 20
 _PIECE = 1 << 20
 _INDEX_DEPTH = 4
 _REMEDY = "save the image again, for example with: docker save IMAGE -o image.tar"
-_DAMAGED = (tarfile.TarError, EOFError, zlib.error, OSError)
+_DAMAGED = (tarfile.TarError, EOFError, zlib.error, OSError, ValueError)
 
 
 @frozen
@@ -75,16 +75,18 @@ class ImageArchive:
     Args:
         path: the archive; it may be compressed with gzip, bzip2 or xz.
         platform: the platform to choose, such as `linux/amd64`, if the archive has several.
+        parameter: the caller's name of the archive, for errors.
 
     Raises:
         ConfigurationError: the file is missing or damaged, or has no image, or more than one.
     """
 
-    def __init__(self, path: Path, platform: str | None = None) -> None:
+    def __init__(self, path: Path, platform: str | None = None, parameter: str = "image") -> None:
         self.path = path
+        self.parameter = parameter
         self._resources = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
-            self._file = stack.enter_context(_open_uncompressed(path))
+            self._file = stack.enter_context(_open_uncompressed(path, parameter))
             with self.damage():
                 self._tar = stack.enter_context(tarfile.open(fileobj=self._file, mode="r:"))
                 self._members = {_normal(member.name): member for member in self._tar}
@@ -103,13 +105,15 @@ class ImageArchive:
 
     def problem(self, text: str) -> ConfigurationError:
         """Return an error about this archive."""
-        return ConfigurationError(f"image: {self.path} {text}; {_REMEDY}")
+        return ConfigurationError(f"{self.parameter}: {self.path} {text}; {_REMEDY}")
 
     @contextlib.contextmanager
     def damage(self) -> Iterator[None]:
         """Turn the errors of a damaged archive into one with a remedy."""
         try:
             yield
+        except ConfigurationError:
+            raise  # it is a ValueError, too
         except _DAMAGED as error:
             raise self.problem(f"is damaged, or no archive of an image ({error})") from error
 
@@ -137,12 +141,14 @@ class ImageArchive:
             image = self._read_docker()
         else:
             raise self.problem("has neither manifest.json nor index.json, so it is no archive of an image")
-        known = _strings(_mapping(image.config.get("rootfs")).get("diff_ids"))
-        if len(known) != len(image.layers):
-            raise self.problem(
-                f"is damaged: it has {len(image.layers)} layers, and its configuration names {len(known)}"
-            )
         return image
+
+    def _layer_identifiers(self, config: Mapping[str, Any], layers: list[Any]) -> list[str]:
+        """Return the digests of the layers' uncompressed content."""
+        known = _strings(_mapping(config.get("rootfs")).get("diff_ids"))
+        if len(known) != len(layers):
+            raise self.problem(f"is damaged: it has {len(layers)} layers, and its configuration names {len(known)}")
+        return known
 
     def _read_docker(self) -> StoredImage:
         entries = self._json("manifest.json")
@@ -151,10 +157,11 @@ class ImageArchive:
             raise self.problem(f"has {number} images, and exactly one is needed")
         entry = _mapping(entries[0])
         config = _mapping(self._json(str(entry.get("Config"))))
-        identifiers = _strings(_mapping(config.get("rootfs")).get("diff_ids"))
+        names = _strings(entry.get("Layers"))
+        identifiers = self._layer_identifiers(config, names)
         layers = [
             Blob(name, self._uncompressed_digest(name, identifier))
-            for name, identifier in zip(_strings(entry.get("Layers")), identifiers, strict=False)
+            for name, identifier in zip(names, identifiers, strict=True)
         ]
         return StoredImage(config, tuple(layers), tuple(_strings(entry.get("RepoTags"))))
 
@@ -170,7 +177,7 @@ class ImageArchive:
         if len({descriptor.get("digest") for descriptor, _ in found}) != 1:
             names = ", ".join(sorted({self._platform(descriptor) or "unknown" for descriptor, _ in found})) or "none"
             raise ConfigurationError(
-                f"image: {self.path} has {len(found)} images for one platform each ({names}), and exactly one is "
+                f"{self.parameter}: {self.path} has {len(found)} images for one platform each ({names}), and exactly one is "
                 f"needed; name a platform, such as linux/amd64"
             )
         descriptor, tags = found[0]
@@ -180,6 +187,7 @@ class ImageArchive:
             Blob(self._blob_name(each), _sha256(each), str(each.get("mediaType", _LAYER)))
             for each in map(_mapping, _items(manifest.get("layers")))
         ]
+        self._layer_identifiers(config, layers)
         return StoredImage(config, tuple(layers), tags or self._docker_tags())
 
     def _docker_tags(self) -> tuple[str, ...]:
@@ -381,12 +389,12 @@ class _HashingReader:
 
 
 @contextlib.contextmanager
-def _open_uncompressed(path: Path) -> Iterator[BinaryIO]:
+def _open_uncompressed(path: Path, parameter: str) -> Iterator[BinaryIO]:
     """Open an archive; unpack a compressed one to a temporary file first, since its parts are read in any order."""
     try:
         with contextlib.ExitStack() as stack:
             opened: BinaryIO = stack.enter_context(path.open("rb"))
-            module = _compression(opened.read(6))
+            module = _compression(opened.read(6), parameter)
             opened.seek(0)
             if module is not None:
                 temporary: BinaryIO = stack.enter_context(tempfile.TemporaryFile())
@@ -395,16 +403,16 @@ def _open_uncompressed(path: Path) -> Iterator[BinaryIO]:
                 opened = temporary
             yield opened
     except (EOFError, zlib.error, OSError) as error:
-        raise ConfigurationError(f"image: {path} cannot be read ({error}); {_REMEDY}") from error
+        raise ConfigurationError(f"{parameter}: {path} cannot be read ({error}); {_REMEDY}") from error
 
 
-def _compression(start: bytes) -> Any:
+def _compression(start: bytes, parameter: str) -> Any:
     import bz2
     import gzip
     import lzma
 
     if start.startswith(b"\x28\xb5\x2f\xfd"):
-        raise ConfigurationError("image: the archive is compressed with zstd; unpack it first, with: zstd -d")
+        raise ConfigurationError(f"{parameter}: the archive is compressed with zstd; unpack it first, with: zstd -d")
     modules = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ": lzma}
     return next((module for magic, module in modules.items() if start.startswith(magic)), None)
 
