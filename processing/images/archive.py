@@ -285,8 +285,8 @@ def _files(archive: ImageArchive, image: StoredImage, *, needed: bool) -> FileTr
             if not needed:
                 return None
             raise ConfigurationError(
-                f"{archive.parameter}: layer {number} of {archive.path} is compressed with zstd, so Python cannot be found in it; "
-                f"name it in python, such as /usr/bin/python3, or use the static shim"
+                f"{archive.parameter}: layer {number} of {archive.path} is compressed with zstd, so Python cannot be "
+                f"found in it; name it in python, such as /usr/bin/python3, or use the static shim"
             )
         with archive.damage(), archive.open(layer) as opened, tarfile.open(fileobj=opened, mode="r:*") as files:
             tree.apply(files)
@@ -311,8 +311,9 @@ def _interpreter(tree: FileTree | None, archive: ImageArchive, python: str | Non
         )
         raise ConfigurationError(f"{where}; name another in python, or use the static shim")
     if found.version < OLDEST:
+        version = f"{found.version[0]}.{found.version[1]}"
         raise ConfigurationError(
-            f"{archive.parameter}: its Python is {found.version[0]}.{found.version[1]}, and the shim needs 3.8; use the static shim"
+            f"{archive.parameter}: its Python is {version}, and the shim needs 3.8; use the static shim"
         )
     return found
 

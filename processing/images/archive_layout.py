@@ -177,8 +177,8 @@ class ImageArchive:
         if len({descriptor.get("digest") for descriptor, _ in found}) != 1:
             names = ", ".join(sorted({self._platform(descriptor) or "unknown" for descriptor, _ in found})) or "none"
             raise ConfigurationError(
-                f"{self.parameter}: {self.path} has {len(found)} images for one platform each ({names}), and exactly one is "
-                f"needed; name a platform, such as linux/amd64"
+                f"{self.parameter}: {self.path} has {len(found)} images for one platform each ({names}), and exactly "
+                f"one is needed; name a platform, such as linux/amd64"
             )
         descriptor, tags = found[0]
         manifest = _mapping(self._blob_json(descriptor))

@@ -33,7 +33,7 @@ PYTHON = {
 }
 """The files of an image with Python and boto3."""
 LAYERS = [layer(PYTHON), layer({"program": b"#!/bin/sh\n"})]
-IMAGE = {"Entrypoint": ["/program"], "Cmd": ["a"], "Env": ["PATH=/bin", "X=1"], "User": "app"}
+IMAGE: dict[str, Any] = {"Entrypoint": ["/program"], "Cmd": ["a"], "Env": ["PATH=/bin", "X=1"], "User": "app"}
 FORMS = (docker_archive, oci_archive)
 
 
@@ -136,7 +136,7 @@ def test_an_archive_may_be_compressed(module: Any, tmp_path: Path) -> None:
     assert (tmp_path / "new.tar").read_bytes() == (tmp_path / "same.tar").read_bytes()
 
 
-REMOVED = {
+REMOVED: dict[str, dict[str, Any]] = {
     "a file": {"usr/bin/.wh.python3": b""},
     "a folder": {"usr/.wh.bin": b""},
     "the content of a folder": {"usr/bin/.wh..wh..opq": b""},

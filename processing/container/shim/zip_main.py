@@ -37,8 +37,7 @@ def main(archive: Path) -> int:
     sys.path.insert(0, _unpacked(archive, "shim") or str(archive / "shim"))
     storage = importlib.import_module("processing.container.shim.storage")
     storage.carry(lambda: _unpacked(archive, "botocore"))
-    code: int = importlib.import_module("processing.container.shim.commands").main()
-    return code
+    return int(importlib.import_module("processing.container.shim.commands").main())
 
 
 def _unpacked(archive: Path, part: str) -> Optional[str]:
