@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import processing
+from image_archives import docker_archive, layer
 from odd_values import PublicCall
 from processing import LocalSession, ProcessingOutput, Processor, ScriptProcessor, Session
 from processing.testing import FaultInjector, SimulatedAws, VirtualClock
@@ -48,7 +49,7 @@ SPECIAL = {
     *("wait", "wait_async", "as_completed", "as_completed_async", "events", "events_async"),
     *("attach", "submit_all", "jobs", "get_execution_role", "ProcessingJob", "find_image", "refresh", "image_uri"),
     *("FaultProxy", "FaultyEndpoint", "JsonService", "ScriptedLogs", "SimulatedAws", "ImageQuery"),
-    *("HuggingFaceProcessor",),
+    *("HuggingFaceProcessor", "mutate_image", "patch_image", "registry_commands"),
 }
 
 
@@ -59,6 +60,12 @@ class Environment:
         self.folder = folder
         self.session = LocalSession(folder / "engine")
         (folder / "clean.py").write_text("print(1)")
+        python = {
+            "bin/python3.11": b"",
+            "bin/python3": "python3.11",
+            "lib/python3.11/site-packages/botocore/__init__.py": b"",
+        }
+        self.image = docker_archive(folder / "image.tar", [layer(python)])
         self.processor = ScriptProcessor(
             command=["python3"], instance_type="local", instance_count=1, sagemaker_session=self.session
         )
@@ -225,6 +232,13 @@ def methods_and_functions() -> dict[str, Callable[[Environment], PublicCall]]:
         "simulated.clock.advance": lambda _: {"seconds": 1},
     }
     calls |= {path: on(path, made) for path, made in given.items()}
+    image = {
+        "processing.images.mutate_image": lambda env: {"repo_tag": env.image, "env_vars": {}, "version": "1"},
+        "processing.images.patch_image": lambda env: {"image": env.image, "output": env.folder / "new.tar"},
+        "processing.images.registry_commands": lambda _: {"image": "team/prog:1"},
+    }
+    # The name of the new archive is made from the version.
+    calls |= {name: function(name, made, names={"version": ("output",)}) for name, made in image.items()}
     calls["simulated.add_job"] = on("simulated.add_job", given["simulated.add_job"], names={"starts": ("ends",)})
     for path in ("processor.request", "on_aws.request"):
         calls[path] = on(path, given[path], names={"source_dir": ("code",)})

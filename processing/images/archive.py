@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import shlex
 import stat
 import tarfile
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from processing._utils.validation import MAPPING, NAME, PATH, TEXT, one_of, require, require_all
+from processing._utils.validation import MAPPING, NAME, PATH, TEXT, one_of, require, require_all, shown
 from processing.exceptions import ConfigurationError
 from processing.images.archive_layout import ImageArchive, NewLayer, StoredImage, write_archive
 from processing.images.file_tree import FileTree
@@ -161,8 +162,9 @@ def registry_commands(image: str, tag: str | None = None) -> str:
         image: the image's name.
         tag: the new image's name; by default the name with `-shim`.
     """
-    require_all({"image": NAME, "tag": NAME}, {"image": image, "tag": tag})
-    new = tag or _new_tag(image, "-shim")
+    require("image", image, NAME)
+    require("tag", tag, NAME, optional=True)
+    image, new = (shlex.quote(each) for each in (image, tag or _new_tag(image, "-shim")))
     patch = f"processing-shim patch image.tar --output patched.tar --tag {new}"
     return (
         f"# with crane\ncrane pull {image} image.tar\n{patch}\ncrane push patched.tar {new}\n"
@@ -190,6 +192,9 @@ def _patch(
     require("binary", binary, PATH, optional=True)
     require("env_vars", env_vars, MAPPING, optional=True)
     require_all({"tag": NAME, "platform": NAME, "python": NAME}, {"tag": tag, "platform": platform, "python": python})
+    target = Path(output)
+    if not target.name:
+        raise ConfigurationError(f"output: {shown(output)} is a folder; name a file in it")
     variables = _check_variables(env_vars)
     with ImageArchive(source[1], platform, source[0]) as archive:
         image = archive.verified()
@@ -199,7 +204,6 @@ def _patch(
         layer = _layer(tree, program, archive.parameter)
         new_tag = tag or (_new_tag(image.tags[0], ending) if image.tags else None)
         config = _new_config(image.config, variables or _own_variables(image.config), layer)
-        target = Path(output)
         write_archive(target, archive, image, config, layer, new_tag)
     carries = found is not None and not found.has_botocore
     return PatchedImage(target, new_tag, _sha256(layer), None if found is None else found.path, carries)
@@ -208,10 +212,14 @@ def _patch(
 def _archive(parameter: str, value: str | os.PathLike[str]) -> Path:
     require(parameter, value, PATH)
     path = Path(value)
-    if not path.is_file():
-        commands = registry_commands(str(value))
+    try:
+        missing = not path.stat().st_mode & stat.S_IFREG
+    except (OSError, ValueError):
+        missing = True
+    if missing:
+        commands = f":\n{registry_commands(str(value))}" if NAME.accepts(str(value)) else ""
         raise ConfigurationError(
-            f"{parameter}: there is no file {path}; save the image to an archive first:\n{commands}"
+            f"{parameter}: there is no file {shown(value)}; save the image to an archive first{commands}"
         )
     return path
 

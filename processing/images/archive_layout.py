@@ -307,7 +307,8 @@ def write_archive(
     except OSError as error:
         raise ConfigurationError(f"output: {target} cannot be written ({error}); name another file") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 class _Writer:

@@ -355,7 +355,7 @@ def test_the_error_names_the_parameter(tmp_path: Path) -> None:
     (tmp_path / "image.tar").write_bytes(b"x")
     with pytest.raises(ConfigurationError, match=r"^repo_tag: .* is damaged"):
         get_image_config(repo_tag=tmp_path / "image.tar")
-    with pytest.raises(ConfigurationError, match=r"^repo_tag: there is no file team/prog; .*\n# with crane"):
+    with pytest.raises(ConfigurationError, match=r"^repo_tag: there is no file .team/prog.; .*\n# with crane"):
         mutate_image(repo_tag="team/prog", env_vars={}, version="1")
     with pytest.raises(ConfigurationError, match=r"^env_vars\['A'\]: must be a string"):
         mutate_image(repo_tag=docker_archive(tmp_path / "i.tar", LAYERS), env_vars={"A": 1}, version="1")  # type: ignore[dict-item]
