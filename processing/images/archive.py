@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import re
 import shlex
 import stat
 import tarfile
@@ -17,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from processing._utils.validation import MAPPING, NAME, PATH, TEXT, one_of, require, require_all, shown
+from processing._utils.validation import MAPPING, NAME, PATH, TEXT, Kind, one_of, require, require_all, shown
 from processing.exceptions import ConfigurationError
 from processing.images.archive_layout import ImageArchive, NewLayer, StoredImage, write_archive
 from processing.images.file_tree import FileTree
-from processing.images.interpreter import DEFAULT_PATH, Interpreter, find_interpreter, inspect_interpreter
+from processing.images.interpreter import DEFAULT_PATH, ImagePython, find_interpreter, inspect_interpreter
 from processing.images.zipapp import OLDEST, botocore_for, build_zipapp
 
 if TYPE_CHECKING:
@@ -35,6 +36,16 @@ _ENTRYPOINT, _COMMAND, _USER = "ENTRYPOINT_B64J", "CMD_B64J", "USER"
 _FOLDERS = {"input": 0o777, "output": 0o777, "tmp": 0o1777}
 _MACHINES = {"amd64": 62, "arm64": 183}
 """The number of an architecture in the head of an executable file."""
+
+
+_VERSION = Kind(
+    "letters, digits and -._ as in a tag",
+    lambda value: TEXT.accepts(value) and bool(re.fullmatch(r"[\w.-]{1,100}", value)),
+)
+_REFERENCE = Kind(
+    "a name such as team/program:1",
+    lambda value: TEXT.accepts(value) and bool(re.fullmatch(r"[a-z0-9][\w.:/-]*", value, re.ASCII)),
+)
 
 
 @frozen
@@ -112,7 +123,7 @@ def mutate_image(
         ConfigurationError: the archive or an argument is not valid. There is no new archive then.
     """
     source = _archive("repo_tag", repo_tag)
-    require("version", version, NAME)
+    require("version", version, _VERSION)
     ending = f"-sagemaker-shim-{version}"
     target = source.with_name(f"{source.name.partition('.tar')[0]}{ending}.tar") if output is None else output
     return str(_patch(("repo_tag", source), target, env_vars, ending, shim=shim, binary=binary).path)
@@ -191,7 +202,9 @@ def _patch(
     require("output", output, PATH)
     require("binary", binary, PATH, optional=True)
     require("env_vars", env_vars, MAPPING, optional=True)
-    require_all({"tag": NAME, "platform": NAME, "python": NAME}, {"tag": tag, "platform": platform, "python": python})
+    require_all(
+        {"tag": _REFERENCE, "platform": NAME, "python": NAME}, {"tag": tag, "platform": platform, "python": python}
+    )
     target = Path(output)
     if not target.name:
         raise ConfigurationError(f"output: {shown(output)} is a folder; name a file in it")
@@ -301,10 +314,10 @@ def _files(archive: ImageArchive, image: StoredImage, *, needed: bool) -> FileTr
     return tree
 
 
-def _interpreter(tree: FileTree | None, archive: ImageArchive, python: str | None) -> Interpreter:
+def _interpreter(tree: FileTree | None, archive: ImageArchive, python: str | None) -> ImagePython:
     if tree is None:
         # The version is unknown, so the shim carries a botocore for every version.
-        return Interpreter(str(python), OLDEST, has_botocore=False)
+        return ImagePython(str(python), OLDEST, has_botocore=False)
     if python is not None:
         found = inspect_interpreter(tree, python) if python.startswith("/") else None
     else:
@@ -326,7 +339,7 @@ def _interpreter(tree: FileTree | None, archive: ImageArchive, python: str | Non
     return found
 
 
-def _program(found: Interpreter) -> bytes:
+def _program(found: ImagePython) -> bytes:
     # -I: variables and modules of the image's program do not reach the shim.
     return build_zipapp(f"{found.path} -I", None if found.has_botocore else botocore_for(found.version))
 

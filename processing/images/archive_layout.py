@@ -300,7 +300,7 @@ def write_archive(
     try:
         with temporary.open("xb") as file:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-                _Writer(tar).write(source, image, config, layer, tag)
+                _ArchiveWriter(tar).write(source, image, config, layer, tag)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -311,7 +311,7 @@ def write_archive(
             temporary.unlink()
 
 
-class _Writer:
+class _ArchiveWriter:
     """Writes the members of an archive, each blob once."""
 
     def __init__(self, tar: tarfile.TarFile) -> None:

@@ -19,7 +19,7 @@ _VERSIONED = re.compile(r"python(\d)\.(\d+)")
 
 
 @frozen
-class Interpreter:
+class ImagePython:
     """Python in an image.
 
     Attributes:
@@ -33,7 +33,7 @@ class Interpreter:
     has_botocore: bool
 
 
-def find_interpreter(tree: FileTree, search_path: str) -> Interpreter | None:
+def find_interpreter(tree: FileTree, search_path: str) -> ImagePython | None:
     """Return the Python that a program of an image would start; None if there is no Python.
 
     Args:
@@ -49,7 +49,7 @@ def find_interpreter(tree: FileTree, search_path: str) -> Interpreter | None:
     return None
 
 
-def inspect_interpreter(tree: FileTree, path: str) -> Interpreter | None:
+def inspect_interpreter(tree: FileTree, path: str) -> ImagePython | None:
     """Return the Python at a path of an image; None if there is no such program, or its version cannot be told."""
     node, resolved = tree.find(path), tree.resolve(path)
     if node is None or resolved is None or not node.is_program:
@@ -57,7 +57,7 @@ def inspect_interpreter(tree: FileTree, path: str) -> Interpreter | None:
     version = _version(tree, resolved)
     if version is None:
         return None
-    return Interpreter(path, version, any(tree.find(each) for each in _botocore_places(tree, path, resolved, version)))
+    return ImagePython(path, version, any(tree.find(each) for each in _botocore_places(tree, path, resolved, version)))
 
 
 def _version(tree: FileTree, resolved: str) -> tuple[int, int] | None:
