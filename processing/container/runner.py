@@ -51,6 +51,8 @@ class Program(NamedTuple):
             there is no program to receive the signal.
         inherited: further descriptors that the program inherits.
         preexec: a function that the new process calls before it becomes the program, as to change its user.
+        wake: a descriptor that becomes readable when `should_stop` has a new answer, which is then asked at once; None
+            if the next tick is early enough.
     """
 
     argv: Sequence[str]
@@ -60,6 +62,7 @@ class Program(NamedTuple):
     signal: Optional[Callable[[int], bool]] = None
     inherited: Sequence[int] = ()
     preexec: Optional[Callable[[], None]] = None
+    wake: Optional[int] = None
 
 
 class RunLimits(NamedTuple):
@@ -181,6 +184,8 @@ class _Run:
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._on_end)
         if program.report is not None:
             self._selector.register(program.report[0], selectors.EVENT_READ, self._on_report)
+        if program.wake is not None:
+            self._selector.register(program.wake, selectors.EVENT_READ, self._on_wake)
         self._waiter = threading.Thread(target=self._await_end, daemon=True)
         self._waiter.start()
 
@@ -302,6 +307,10 @@ class _Run:
     def _on_end(self, fd: int) -> None:
         self._selector.unregister(fd)
         self._ended = True
+
+    def _on_wake(self, fd: int) -> None:
+        os.read(fd, _READ_SIZE)
+        self._next_check = 0.0
 
     def _add(self, fd: int, messages: List[str]) -> None:
         if not messages:

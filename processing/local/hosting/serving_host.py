@@ -39,6 +39,8 @@ class ServingHost(HostSupervisor):
     """The process of a host that serves a model."""
 
     folders = ("home", "ml/tmp", "ml/output", "ml/model")
+    longest_grace = 30.0
+    """The seconds between SIGTERM and SIGKILL on AWS for a program that serves."""
     _process: ProgramProcess | None = None
     _relay: Relay | None = None
 

@@ -76,6 +76,8 @@ class HostSupervisor:
     """The log group of the kind."""
     folders: Sequence[str] = ("home", "ml/tmp", "ml/output")
     """The folders that every host of the kind begins with, relative to the host's folder."""
+    longest_grace = math.inf
+    """The most seconds between SIGTERM and SIGKILL for programs of the kind."""
 
     def __init__(self, home: Path, jobs: JobStore, record: JobRecord, number: int) -> None:
         self._jobs = jobs
@@ -157,6 +159,10 @@ class HostSupervisor:
     def joins_network(self) -> bool:
         """Return whether the sandbox shares the network of its command."""
         return not self.isolated()
+
+    def wake_descriptor(self) -> int | None:
+        """Return a descriptor that becomes readable when the program has to be stopped at once; None if none does."""
+        return None
 
     def passed(self) -> Sequence[str]:
         """Return the names of variables that an image's program gets from the environment of the sandbox's command."""
@@ -307,8 +313,10 @@ class HostSupervisor:
         report = os.pipe() if self._sandbox.reports else None
         command = self._sandbox.command(argv, host, env=env, cwd=cwd, report_fd=report[1] if report else None)
         words = self._services.command(self.outer_command(command.argv))
-        program = runner.Program(words, command.env, command.cwd, report, command.signal, inherited)
-        limits = runner.RunLimits(self._plan.tick, self._plan.grace, self.max_runtime())
+        program = runner.Program(
+            words, command.env, command.cwd, report, command.signal, inherited, wake=self.wake_descriptor()
+        )
+        limits = runner.RunLimits(self._plan.tick, min(self._plan.grace, self.longest_grace), self.max_runtime())
         try:
             return runner.run_program(
                 program, self.emit, limits, self._should_stop, lambda group: self._on_start(group, command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -30,9 +31,14 @@ class TransformHost(ServingHost):
     """The process of one host of a transform job."""
 
     log_group = LOG_GROUP
+    longest_grace = 2.0
+    """Short, because a program that has answered everything has nothing left to save. A container's process 1 ignores
+    SIGTERM unless it handles it."""
     _feed_result: tuple[str | None] | None = None
     """The FailureReason of the feed in a tuple, once it has ended."""
     _program_over = False
+    _wake: tuple[int, int] | None = None
+    """The two ends of a pipe by which the end of the feed is noticed at once."""
 
     def container(self) -> Mapping[str, Any]:
         """Return the container definition of the job's model, which the job has a copy of."""
@@ -69,6 +75,13 @@ class TransformHost(ServingHost):
         feed = JobFeed(self._request, self._objects, self._work, self.log, self._program_ended)
         with contextlib.suppress(JobEndsError):
             self._feed_result = (feed.run(process, self._data.sources(item)),)
+            assert self._wake is not None
+            os.write(self._wake[1], b"\0")
+
+    def wake_descriptor(self) -> int:
+        """Return the end of the pipe that becomes readable at the end of the feed."""
+        self._wake = os.pipe()
+        return self._wake[0]
 
     def on_program_end(self) -> None:
         """Let the feed end, because the program has ended."""
