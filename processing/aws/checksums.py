@@ -7,7 +7,6 @@ sends. It needs the standard library only, because the engine's supervisors and 
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
 import zlib
 from typing import TYPE_CHECKING, Protocol
@@ -46,12 +45,7 @@ class _Crc:
         return self._value.to_bytes(self._width, "big")
 
 
-_HASHES: Mapping[str, Callable[..., Digest]] = {
-    "md5": hashlib.md5,
-    "sha1": hashlib.sha1,
-    "sha256": hashlib.sha256,
-    "sha512": hashlib.sha512,
-}
+_HASHES = frozenset({"md5", "sha1", "sha256", "sha512"})
 
 # The CRCs that need compiled code, with their bytes: pure Python computes them at 7 MB/s.
 _AWSCRT_WIDTHS: Mapping[str, int] = {"crc32c": 4, "crc64nvme": 8}
@@ -64,7 +58,9 @@ def digest_factory(algorithm: str) -> Callable[[], Digest] | None:
         algorithm: S3's name of the algorithm in lower case. `crc32c` and `crc64nvme` need awscrt.
     """
     if algorithm in _HASHES:
-        return functools.partial(_HASHES[algorithm], usedforsecurity=False)
+        import hashlib  # every supervisor imports this module, and OpenSSL takes a tenth of its start
+
+        return functools.partial(getattr(hashlib, algorithm), usedforsecurity=False)
     if algorithm == "crc32":
         return functools.partial(_Crc, zlib.crc32, 4)
     if algorithm not in _AWSCRT_WIDTHS:

@@ -19,10 +19,11 @@ sandbox ends with this script, and so does everything in it. A container does no
 
 from __future__ import annotations
 
-import _socket  # the base of `socket`, whose import takes longer than the rest of this script
+# The bases of `signal` and `socket`, without their enums, whose import takes longer than the rest of this script.
+import _signal as signal  # type: ignore[import-not-found]
+import _socket
 import os
 import select
-import signal
 import sys
 
 PORT = 8080
@@ -138,7 +139,7 @@ def serve(engine: _socket.socket, pid: int, ended: int, *, kills: bool) -> int:
             if not engine.recv(1):  # the supervisor has ended
                 if kills:
                     os.kill(pid, signal.SIGKILL)
-                return 128 + signal.SIGKILL
+                return 128 + int(signal.SIGKILL)
             send_socket(engine, CONNECT, connecting_socket())
 
 

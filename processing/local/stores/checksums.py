@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import logging
 from typing import TYPE_CHECKING
 
 from processing.aws.checksums import digest_factory
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from processing.aws.checksums import Digest
 
-logger = logging.getLogger(__name__)
 
 ALGORITHMS = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256", "sha512", "md5", "xxhash64", "xxhash3", "xxhash128")
 """S3's names in lower case. The last three are never verified here."""
@@ -85,7 +83,10 @@ def _digest_factory(algorithm: str) -> Callable[[], Digest] | None:
     if factory is None:
         known = algorithm in FULL_OBJECT
         reason = "awscrt is not installed, or too old" if known else "the engine does not know the algorithm"
-        logger.info("%s checksums are accepted without verification: %s", algorithm.upper(), reason)
+        import logging  # here, because a supervisor starts without it
+
+        text = "%s checksums are accepted without verification: %s"
+        logging.getLogger(__name__).info(text, algorithm.upper(), reason)
     return factory
 
 
