@@ -73,7 +73,8 @@ class LocalSession(Session):
             and serve.
         sandbox: `auto`, `bubblewrap`, `namespaces`, `rewriting` or `container`.
         tick: seconds between two checks of a job for a stop request.
-        grace: seconds between SIGTERM and SIGKILL when a job is stopped.
+        grace: seconds between SIGTERM and SIGKILL when a job is stopped; an endpoint's program gets 30 at most, and
+            that of a transform job 2.
         container_program: the program that runs containers; by default podman, else docker.
         container_options: further options of its `run`.
         cpus: the CPUs that each host of a job may use.

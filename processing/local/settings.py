@@ -104,7 +104,8 @@ class EngineSettings:
     Attributes:
         tick: seconds between two checks of a host for a stop request. The end of the program is detected at once,
             with any tick.
-        grace: seconds between SIGTERM and SIGKILL when a job is stopped. For SageMaker 120 are assumed.
+        grace: seconds between SIGTERM and SIGKILL when a job is stopped. For SageMaker 120 are assumed. An endpoint's
+            program gets 30 at most, and that of a transform job 2.
         sandbox: the sandbox in which a job sees its own /opt/ml. `auto` selects the first of bubblewrap, namespaces
             and rewriting that works on this machine. `container` really runs the image, with podman or docker.
         python: the interpreter, or the directory of a virtual environment, that runs `python` and `python3` of a

@@ -62,6 +62,25 @@ def test_the_end_is_noticed_without_a_tick() -> None:
     assert time.monotonic() - started < 10
 
 
+def test_a_wake_asks_for_a_stop_without_a_tick() -> None:
+    """A stop that is announced by the descriptor does not wait for the next tick."""
+    read, write = os.pipe()
+    asked: list[str] = []
+    wake: list[int] = []
+
+    def should_stop() -> str | None:
+        asked.append("")
+        return "enough" if len(asked) > 1 else None
+
+    program = Program(
+        [sys.executable, "-c", "print('up', flush=True); import time; time.sleep(20)"], {}, "/", wake=read
+    )
+    ended = run_program(program, lambda _: wake.append(os.write(write, b"1")), RunLimits(tick=3600), should_stop)
+    os.close(read)
+    os.close(write)
+    assert ended == ProgramExit(143, "enough")
+
+
 def test_a_survivor_in_its_own_session_does_not_hold_the_end(tmp_path: Path) -> None:
     """Nothing that keeps the pipe open is waited for longer than a moment."""
     code = (

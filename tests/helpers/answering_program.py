@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -131,6 +132,8 @@ def main() -> None:
     if sys.argv[1:2] != ["serve"]:
         sys.exit(f"the command is not serve: {sys.argv[1:]}")
     _log("serving")
+    if "STUBBORN" in os.environ:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if "EXIT" in os.environ:
         _log(os.environ.get("LAST_WORDS", "no such weights"))
         sys.exit(int(os.environ["EXIT"]))

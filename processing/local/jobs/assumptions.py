@@ -29,7 +29,7 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
     Assumption(
         "stop",
         "SIGTERM to the program's process group, in a container to process 1; SIGKILL after the grace (120 seconds by "
-        "default)",
+        "default; at most 30, as documented, for an endpoint's program, and 2 for one that has transformed everything)",
     ),
     Assumption(
         "stop while it ends",

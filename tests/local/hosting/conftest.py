@@ -149,6 +149,14 @@ def hosting(tmp_path: Path) -> Iterator[Hosting]:
 
 
 @pytest.fixture
+def with_long_grace(tmp_path: Path) -> Iterator[Hosting]:
+    """An engine that waits for an hour before it kills a program that was told to end."""
+    made = Hosting(tmp_path / "engine", grace=3600.0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def without_networks(tmp_path: Path) -> Iterator[Hosting]:
     """An engine whose programs share this machine's network."""
     made = Hosting(tmp_path / "engine", sandbox="rewriting")

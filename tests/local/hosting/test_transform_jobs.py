@@ -94,6 +94,14 @@ def test_each_object_becomes_one_output(transforms: Transforms) -> None:
     ]
 
 
+def test_a_program_that_ignores_sigterm_delays_no_end(with_long_grace: Any) -> None:
+    """Everything is answered and stored, so the job does not wait for the grace of jobs."""
+    with_long_grace.model("model", STUBBORN="1")
+    transforms = Transforms(with_long_grace)
+    transforms.put("in/a.csv", LINES)
+    assert transforms.run("whole") == {"a.csv.out": LINES}
+
+
 def test_concurrent_requests_keep_the_order(transforms: Transforms) -> None:
     """Single records in flight at once become one output in the order of the input, also from gzip."""
     transforms.put("in/a.csv.gz", gzip.compress(LINES))
