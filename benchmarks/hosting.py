@@ -1,8 +1,8 @@
 """Invocations of an endpoint, its creation, and a transform job, each beside the same program without the engine.
 
-The program answers at once, or takes 15 µs for each line on an idle machine, as a small model does. An invocation may take 1.5 times the time of the
-program, plus the time of one Describe call. The kinds alternate. The figures are lower quartiles, which other work of
-the machine disturbs less than medians; the time of a creation is a median.
+The program answers at once, or takes 15 µs for each line on an idle machine, as a small model does. An invocation may
+take 1.5 times the time of the program, plus the time of one Describe call. The kinds alternate. The figures are lower
+quartiles, which other work of the machine disturbs less than medians; the time of a creation is a median.
 
 A transform job is measured twice: as a whole, beside the program from its start to its answer, and from its first
 request to its end, beside the answer alone.

@@ -79,6 +79,32 @@ class _ContentBuffer:
             self.check(size)
             yield Record(b"".join(rest))
 
+    def groups_of_lines(self) -> Iterator[bytes]:
+        """Yield as many whole lines as fit into a payload at a time, without looking at each."""
+        waiting: list[bytes] = []
+        size = 0
+        for piece in self._pieces:
+            waiting.append(piece)
+            size += len(piece)
+            if self._limit is not None and size > self._limit:
+                rest = b"".join(waiting)
+                while len(rest) > self._limit:
+                    end = self._end_of_lines(rest, self._limit)
+                    yield rest[:end]
+                    rest = rest[end:]
+                waiting, size = [rest], len(rest)
+        if size:
+            yield b"".join(waiting)
+
+    def _end_of_lines(self, content: bytes, limit: int) -> int:
+        """Return the end of the last line that fits into a payload, of content that does not."""
+        end = content.rfind(b"\n", 0, limit) + 1
+        if end:
+            return end
+        end = content.find(b"\n", limit)
+        self.check(len(content) if end < 0 else end)
+        return end + 1  # the newline after a line of the limit's size does not count
+
     def check(self, size: int) -> None:
         """Raise SplitError if a record of this size exceeds the limit."""
         if self._limit is not None and size > self._limit:
@@ -142,7 +168,11 @@ def payloads(pieces: Iterable[bytes], split_type: SplitType, limit: int | None, 
     if split_type == "None":
         yield b"".join(_within(pieces, limit))
         return
-    records = _SPLITTERS[split_type](_ContentBuffer(pieces, limit))
+    content = _ContentBuffer(pieces, limit)
+    if split_type == "Line" and several:
+        yield from content.groups_of_lines()
+        return
+    records = _SPLITTERS[split_type](content)
     if not several:
         yield from (record.content for record in records)
         return
