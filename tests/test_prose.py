@@ -93,13 +93,18 @@ def test_a_noqa_has_its_reason() -> None:
 
 
 def test_prose_of_pages_wraps() -> None:
-    """A line of prose in the documentation has at most 100 columns. Tables, code and links may be longer."""
+    """A line of prose in the documentation has at most 100 columns, and a line of typed code at most 88.
+
+    Tables, links and the output of programs may be longer.
+    """
     root = TESTS.parent
     long = []
     for path in (root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").rglob("*.md"))):
         in_fence = False
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             in_fence ^= line.lstrip().startswith("```")
+            if in_fence and len(line) > 88 and line.startswith((">>> ", "... ", "$ ")):
+                long.append(f"{path.relative_to(root)}:{number}")
             if not in_fence and len(line) > 100 and not line.lstrip().startswith("|") and "http" not in line:
                 long.append(f"{path.relative_to(root)}:{number}")
     assert long == []

@@ -237,9 +237,9 @@ def _die_with_parent() -> None:
 
 
 def _serve(connection: socket.socket, load: Load, folder: str) -> None:
-    program = load()
-    if not isinstance(program, LoadedFunction):
-        _send(connection, LOAD_FAILED, -1, Executed(ERROR, program), 0.0)
+    loaded = load()
+    if not isinstance(loaded, LoadedFunction):
+        _send(connection, LOAD_FAILED, -1, Executed(ERROR, loaded), 0.0)
         return
     connection.sendall(_FRAME.pack(READY, -1, 0, 0, 0.0, 0))
     while True:
@@ -249,7 +249,7 @@ def _serve(connection: socket.socket, load: Load, folder: str) -> None:
         for call, task in tasks:
             connection.sendall(_FRAME.pack(STARTED, call, 0, 0, 0.0, 0))
             start = time.monotonic()
-            executed = program.execute(task)
+            executed = loaded.execute(task)
             seconds = time.monotonic() - start
             _flush()
             _return(connection, folder, call, executed, seconds)

@@ -33,8 +33,11 @@ from .worker import (
 _CHUNK_SECONDS = 0.05
 """The time that the calls of a chunk of automatic size should take: long beside a message, short beside a map."""
 _LARGEST_CHUNK = 1000
+"""The calls of a chunk at most: the worker announces each of them before it starts, however short it is."""
 _FAILED_STARTS = 3
 """The workers in a row that may die before they are ready. Then the remaining calls have no chance."""
+_WEIGHT = 0.2
+"""The weight of the newest call in the average duration, which sets the size of chunks."""
 _SHARE = 4
 """The chunks that are left for each worker, so that all of them end at about the same time."""
 
@@ -157,7 +160,7 @@ class Workers:
                 frames, closed = worker.receive()
                 self._handle(worker, frames)
             if closed or (child_ended and worker.has_ended()):
-                self._bury(worker)
+                self._handle_end(worker)
         self._end_late_calls()
         return not ready.isdisjoint(self._watched)
 
@@ -234,7 +237,8 @@ class Workers:
     def _end_call(self, worker: Worker, frame: Frame) -> None:
         worker.started = None
         worker.calls.remove(frame.call)
-        self._seconds = frame.seconds if self._seconds is None else 0.8 * self._seconds + 0.2 * frame.seconds
+        before = frame.seconds if self._seconds is None else self._seconds
+        self._seconds = before + _WEIGHT * (frame.seconds - before)
         path = os.fsdecode(frame.data) if frame.kind == SPILLED else None
         assert frame.kind in {RETURNED, SPILLED}
         if frame.retry and self._may_retry(frame.call):
@@ -255,7 +259,7 @@ class Workers:
         del self._tasks[call]
         self._deliver(CallOutcome(call, kind, data, path, self._attempts.pop(call, 0), seconds))
 
-    def _bury(self, worker: Worker) -> None:
+    def _handle_end(self, worker: Worker) -> None:
         """Handle the end of a worker: its running call is lost, the calls after it go to others."""
         self._handle(worker, worker.receive_rest())
         code = self._remove(worker)

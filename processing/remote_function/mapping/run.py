@@ -101,7 +101,7 @@ class MapRun(Generic[T]):
         return MapJobs.of(session, root, settings.job_name_prefix or self._name, self._options.name)
 
     def _read_earlier(self, job: ProcessingJob, description: Mapping[str, Any]) -> None:
-        """Take the values of an earlier job. Its exceptions are no results: such calls run again."""
+        """Take the values of an earlier job. Calls that raised an exception run again."""
         reader = SegmentReader(job, lambda records: self._deliver([each for each in records if each.kind == VALUE]))
         reader.read_rest(description)
         for problem in reader.problems:

@@ -200,7 +200,7 @@ class RemotePool(Executor):
         """Announce the end of this process to the hosts, if it is the one that made the pool."""
         current = self._current
         if current is not None and self._process == os.getpid():
-            current.say_close()
+            current.order_close()
 
     def _check_open(self) -> None:
         if self._closed:

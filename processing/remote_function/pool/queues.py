@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 _BATCH: Final = 10
 _BATCH_BYTES: Final = 256 * 1024
 _WAIT: Final = 20
+"""The seconds of a long poll: SQS's maximum, so that an idle pool makes the fewest calls."""
 _TRIES: Final = 5
 """The times that a message is sent until SQS confirms it; each has the retries of the session."""
 _RETENTION: Final = "86400"
+"""The seconds for which SQS keeps a message: a day, so that queues that were left behind empty themselves."""
 _VISIBILITY: Final = "5"
 """The seconds after which a message with a lost answer comes again. The second copy is ignored."""
 _GONE: Final = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
