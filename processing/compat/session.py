@@ -13,7 +13,7 @@ from processing.local.session import LocalSession as _LocalSession
 from processing.request.s3_uri import S3Uri
 from processing.session.session import Session as _Session
 from processing.staging.listing import list_objects
-from processing.watching.render import Renderer
+from processing.watching.render.log_lines import Renderer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

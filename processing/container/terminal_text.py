@@ -14,6 +14,7 @@ _UNSAFE = r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2
 _COLOUR = r"\x1b\[[0-9;:]*m"
 _PLAIN_PATTERN = re.compile(_UNSAFE)
 _COLOUR_PATTERN = re.compile(f"({_COLOUR})|{_UNSAFE}")
+_COLOURS = re.compile(_COLOUR)
 _RESET = "\x1b[0m"
 
 
@@ -30,6 +31,11 @@ def safe_line(line: str, *, colours: bool = False) -> str:
         return _PLAIN_PATTERN.sub(_escape, line)
     shown = _COLOUR_PATTERN.sub(lambda match: match[1] or _escape(match), line)
     return shown + _RESET if "\x1b[" in shown else shown
+
+
+def without_colours(line: str) -> str:
+    """Return a line without its colour sequences."""
+    return _COLOURS.sub("", line)
 
 
 def safe_text(text: str) -> str:

@@ -6,35 +6,30 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from processing import default_sessions
 from processing._utils import lazy
-from processing._utils.validation import NAME, Kind, one_of, require
+from processing._utils.validation import NAME, Kind, require
 from processing.container.contract import TERMINAL
 from processing.exceptions import ConfigurationError
+from processing.job.cost import console_url, cost_of, instances_of_description, instances_of_request
 from processing.job.lookup import check_region, describe_existing, job_name_of_arn
 from processing.job.outputs import JobOutput, JobOutputs
 from processing.job.watch_state import WatchState
+from processing.job.watched_job import WatchedJob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from datetime import datetime, timedelta
+    from collections.abc import Mapping, Sequence
 
     from processing.default_sessions import SessionLike
-    from processing.exceptions import JobError, WatchError
+    from processing.job.cost import Instances, JobCost
     from processing.job.launch import Launch
-    from processing.job.outcome import EventHandler, Outcome
+    from processing.job.metrics import JobMetrics
     from processing.models import ProcessingInput, ProcessingOutput
     from processing.session.session import Session
-    from processing.watching.aio import AsyncEventStream
-    from processing.watching.checkpoint import Checkpoint
-    from processing.watching.events import Event, LogEvent
-    from processing.watching.feed import Feed
-    from processing.watching.logs.filters import Selection
-    from processing.watching.stream import EventStream
 
 
 @attrs.frozen
@@ -56,7 +51,7 @@ _OUTPUTS = Kind(
 )
 
 
-class ProcessingJob:
+class ProcessingJob(WatchedJob):
     """A processing job on AWS or on the embedded engine.
 
     `run` returns one, `processing.attach` finds one by its name. `processing.jobs` lists them.
@@ -74,6 +69,7 @@ class ProcessingJob:
         sagemaker_session: the `Session` that reaches the job.
         job_name: the job's name.
         watch_state: the last observed state of the job; internal to the package.
+        instances: the instances of the job, if they are known; internal to the package.
     """
 
     def __init__(
@@ -98,6 +94,7 @@ class ProcessingJob:
         self._started_with: _StartedWith | None = _StartedWith(list(inputs or ()), job_outputs, output_kms_key)
         self._arn = arn
         self._instance_count = instance_count
+        self.instances: list[Instances] = []  # not known
 
     @classmethod
     def start_new(
@@ -145,6 +142,7 @@ class ProcessingJob:
             instance_count=request.instance_count,
         )
         job.watch_state = WatchState(in_progress_at=submitted.not_created_before)
+        job.instances = instances_of_request(request)
         return job
 
     @classmethod
@@ -260,6 +258,7 @@ class ProcessingJob:
             instance_count=request.instance_count,
         )
         job.watch_state = WatchState(description.get("CreationTime"))
+        job.instances = instances_of_description(description)
         return job
 
     @lazy
@@ -307,239 +306,36 @@ class ProcessingJob:
         """The job's status now: InProgress, Completed, Failed, Stopping or Stopped. One call."""
         return str(self.describe()["ProcessingJobStatus"])
 
-    def describe(self) -> dict[str, Any]:
-        """Return the answer of DescribeProcessingJob, as boto3 returns it."""
-        return self.sagemaker_session.describe_processing_job(self.job_name)
+    @property
+    def console_url(self) -> str | None:
+        """The job's page in the AWS console; None for a job of the engine, or if AWS's console there is not public."""
+        return console_url(self.sagemaker_session, self.job_name)
 
-    def events(
-        self,
-        *,
-        logs: bool = True,
-        timeout: float | None = None,
-        checkpoint: Checkpoint | str | None = None,
-    ) -> EventStream[Event]:
-        """Return the job's events until its end: `StatusChanged` and `LogEvent` values.
+    @property
+    def cost(self) -> JobCost:
+        """The price of the job: the highest one, and after its end the actual one. One call."""
+        return cost_of(self.sagemaker_session, self.describe())
 
-        The last value is the change to the terminal status. Every log line comes once, before that change.
+    def metrics(self) -> JobMetrics:
+        """Return the CPU, memory and disk use of each host, as CloudWatch has it, and a recommendation.
 
-        Args:
-            logs: False for status changes only.
-            timeout: seconds from the call until WaitTimeoutError is raised; None waits without limit.
-            checkpoint: the point at which an earlier stream of the job's events stopped, possibly in another process:
-                the result of its `checkpoint()`, or the text of it. Lines that it delivered are not delivered again.
+        AWS stores a sample a minute, so a job of less than a few minutes may have no metrics.
 
         Raises:
-            WaitTimeoutError: while iterating: the time is up; the job goes on.
-            WatchError: while iterating: the job cannot be watched any more, for example because a permission is
-                missing.
+            botocore.exceptions.ClientError: AWS refuses a call, for example because the permission
+                `cloudwatch:GetMetricData` is missing.
         """
-        from processing.job.outcome import read_checkpoint
+        from processing.job.metrics import job_metrics
 
-        return self._stream(self._feed(logs=logs, timeout=timeout, checkpoint=read_checkpoint(checkpoint)))
+        return job_metrics(self.sagemaker_session, self.job_name, self.describe())
 
-    def events_async(
-        self,
-        *,
-        logs: bool = True,
-        timeout: float | None = None,
-        checkpoint: Checkpoint | str | None = None,
-    ) -> AsyncEventStream[Event]:
-        """Return the same events as `events`, for `async for`.
-
-        The session's poller is shared, and no thread is held between events.
-
-        Args:
-            logs: False for status changes only.
-            timeout: seconds from the call until WaitTimeoutError is raised; None waits without limit.
-            checkpoint: the point at which an earlier stream of the job's events stopped.
-        """
-        from processing.job.outcome import read_checkpoint
-        from processing.watching.aio import AsyncEventStream
-
-        feed = self._feed(logs=logs, timeout=timeout, checkpoint=read_checkpoint(checkpoint))
-        return AsyncEventStream([feed], alone=True, advice=self._advice)
-
-    def wait(
-        self,
-        logs: bool = True,
-        *,
-        timeout: float | None = None,
-        on_stop: Literal["raise", "return"] = "raise",
-    ) -> ProcessingJob:
-        """Wait until the job has completed, and write its log lines to standard output meanwhile.
-
-        Ctrl-C detaches: the job goes on, and the text of the KeyboardInterrupt shows how to attach to it and how to
-        stop it.
-
-        Args:
-            logs: False to wait silently.
-            timeout: the longest wait in seconds; None waits without limit.
-            on_stop: `return` if a stopped job is not an error.
-
-        Returns:
-            The job itself.
+    def delete(self) -> None:
+        """Delete a job that has ended. Its outputs and its log lines stay.
 
         Raises:
-            JobFailedError: the job failed; the error has the reason, the exit message and the last log lines.
-            JobStoppedError: the job was stopped.
-            WaitTimeoutError: the timeout passed; the job goes on.
-            WatchError: the job cannot be watched any more, for example because a permission is missing; the job may go
-                on.
+            botocore.exceptions.ClientError: the job has not ended, or AWS refuses the call.
         """
-        from processing.job.outcome import follow_to_end
-        from processing.watching.detach import detaching
-
-        _check_on_stop(on_stop)
-        handler = self._event_handler(logs=logs)
-        feed = self._feed(logs=logs, timeout=timeout, ready=handler.ready)
-        with detaching(self._advice):
-            outcome = follow_to_end(feed, handler)
-        return self._record_end(outcome, on_stop)
-
-    async def wait_async(
-        self,
-        logs: bool = True,
-        *,
-        timeout: float | None = None,
-        on_stop: Literal["raise", "return"] = "raise",
-    ) -> ProcessingJob:
-        """Wait until the job has completed, as `wait` does, without holding a thread.
-
-        One poller serves all jobs of the session, however many are awaited. Cancelling the wait does not stop the job.
-
-        Args:
-            logs: False to wait silently.
-            timeout: the longest wait in seconds; None waits without limit.
-            on_stop: `return` if a stopped job is not an error.
-        """
-        from processing.job.outcome import follow_to_end_async
-        from processing.watching.aio import in_thread
-        from processing.watching.detach import detaching_task
-
-        _check_on_stop(on_stop)
-        handler = self._event_handler(logs=logs)
-        feed = self._feed(logs=logs, timeout=timeout, ready=handler.ready)
-        with detaching_task(self._advice):
-            outcome = await follow_to_end_async(feed, handler)
-        return await in_thread(lambda: self._record_end(outcome, on_stop))
-
-    def exception(self, timeout: float | None = None) -> JobError | WatchError | None:
-        """Wait silently for the job's end, and return its error; None if the job completed.
-
-        An end that `wait`, `processing.wait` or `processing.as_completed` has observed already is not awaited again.
-
-        Args:
-            timeout: the longest wait in seconds; None waits without limit.
-
-        Raises:
-            WaitTimeoutError: the timeout passed; the job goes on.
-        """
-        from processing.job.outcome import follow_to_end
-        from processing.watching.detach import detaching
-
-        if self.watch_state.outcome is None:
-            feed = self._feed(logs=False, timeout=timeout)
-            with detaching(self._advice):
-                outcome = follow_to_end(feed, self._event_handler(logs=False))
-            self.watch_state = attrs.evolve(self.watch_state, outcome=outcome)
-        return self._error()
-
-    def _feed(
-        self,
-        *,
-        logs: bool,
-        timeout: float | None = None,
-        selection: Selection | None = None,
-        checkpoint: Checkpoint | None = None,
-        ready: Callable[[], bool] = lambda: True,
-    ) -> Feed:
-        from processing.job.outcome import check_timeout
-        from processing.watching.feed import Feed
-        from processing.watching.logs.filters import Selection
-
-        if selection is None and self.watch_state.may_be_silent:
-            selection = Selection(may_be_silent=True)
-        return Feed(
-            self.sagemaker_session,
-            [self.watch_state.target(self.job_name)],
-            logs=logs,
-            timeout=check_timeout(timeout),
-            selection=selection,
-            checkpoint=checkpoint,
-            ready=ready,
-        )
-
-    def _stream(self, feed: Feed) -> EventStream[Any]:
-        from processing.watching.stream import EventStream
-
-        return EventStream([feed], alone=True, advice=self._advice)
-
-    def _event_handler(self, *, logs: bool) -> EventHandler:
-        from processing.job.outcome import EventHandler
-        from processing.watching.render import Renderer
-
-        # The renderer needs the number of hosts with the first line. An ended job's description comes after its lines.
-        return EventHandler(Renderer(instance_count=self._instance_count) if logs else None, keep_tails=logs)
-
-    def _record_end(self, outcome: Outcome, on_stop: Literal["raise", "return"]) -> ProcessingJob:
-        """Record how the job ended, and raise its error if there is one."""
-        from processing.job.outcome import warn_of_empty_outputs
-
-        if self.watch_state.outcome is None:
-            warn_of_empty_outputs(self.sagemaker_session, self.job_name, outcome)
-        self.watch_state = attrs.evolve(self.watch_state, outcome=outcome)
-        error = self._error() if outcome.is_error(stopped=on_stop == "raise") else None
-        if error is not None:
-            raise error
-        return self
-
-    def _error(self) -> JobError | WatchError | None:
-        """Return the error of the job's observed end; None if the job completed or no end was observed."""
-        from processing.job.outcome import error_of
-
-        outcome = self.watch_state.outcome
-        if outcome is None or not outcome.is_error():
-            return None
-        return error_of(self.sagemaker_session, self.job_name, outcome)
-
-    def _advice(self) -> str:
-        """Return the text of the interrupt after Ctrl-C: the calls that attach to the job and stop it."""
-        call = f"processing.attach({self.job_name!r}, session={self.sagemaker_session.expression()})"
-        return f"Detached: the job goes on.\n  attach: {call}.wait()\n  stop:   {call}.stop()"
-
-    def logs(
-        self,
-        follow: bool = False,
-        *,
-        tail: int | None = None,
-        since: datetime | timedelta | None = None,
-        host: str | int | None = None,
-        pattern: str | re.Pattern[str] | None = None,
-    ) -> Iterator[LogEvent]:
-        """Yield the job's log lines, each one once.
-
-        Args:
-            follow: True to go on until the job has ended, with the lines in order of arrival. False yields the lines
-                that exist now, ordered by time.
-            tail: only the last lines of those that exist now, as many as this number. With `follow`, later lines are
-                yielded as well.
-            since: a moment or an age; lines that were written before it are left out. A moment without a time zone is
-                in this machine's.
-            host: only the lines of one instance: `"algo-1"`, or its number.
-            pattern: only the lines that contain a match of this regular expression. All lines are read all the same.
-
-        Raises:
-            ConfigurationError: an argument is not valid.
-            WatchError: while iterating with `follow`: the job cannot be watched any more.
-        """
-        from processing.job.log_lines import LogQuery
-
-        query = LogQuery(self.sagemaker_session, tail=tail, since=since, host=host, pattern=pattern)
-        if follow:
-            return query.follow(
-                self.describe, lambda selection: self._stream(self._feed(logs=True, selection=selection))
-            )
-        return query.read(self.job_name, self.describe())
+        self.sagemaker_session.api.call("sagemaker", "DeleteProcessingJob", {"ProcessingJobName": self.job_name})
 
     def stop(self) -> None:
         """Ask AWS to stop the job, and return at once. It is not an error if the job has ended already."""
@@ -574,7 +370,3 @@ def attach(name: str, session: SessionLike | None = None) -> ProcessingJob:
     if name.startswith("arn:"):
         name = job_name_of_arn(target, name, "name")
     return ProcessingJob.described(target, name, describe_existing(target, name, "name"))
-
-
-def _check_on_stop(on_stop: str) -> None:
-    require("on_stop", on_stop, one_of("raise", "return"))

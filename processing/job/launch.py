@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from processing.exceptions import ConfigurationError, SubmissionError
+from processing.job.cost import facts_of_request
 from processing.request.bucket_names import is_s3
 from processing.request.s3_uri import S3Uri
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from processing.session.session import Session
     from processing.staging.pending_uploads import PendingUploads
     from processing.staging.progress import Progress
+    from processing.watching.render.run_display import RunDisplay
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +45,12 @@ class LaunchOptions:
         name_is_unlisted: True if a recent listing of the jobs does not show the job's name. The name is then looked up
             only if an upload could replace files of another job. Otherwise CreateProcessingJob itself finds out that
             the name is taken, which saves one call.
+        quiet: True to show nothing: thousands of jobs are launched.
     """
 
     rate_limiter: RateLimiter | None = None
     name_is_unlisted: bool = False
+    quiet: bool = False
 
 
 _DEFAULTS: Final = LaunchOptions()
@@ -67,6 +71,11 @@ def launch_options(options: LaunchOptions) -> Iterator[None]:
         _options.reset(token)
 
 
+def current_options() -> LaunchOptions:
+    """Return the options of this thread's launches."""
+    return _options.get()
+
+
 @attrs.frozen
 class Launch:
     """A job that is ready to be staged and submitted.
@@ -77,6 +86,7 @@ class Launch:
         staging: the uploads that the request refers to.
         progress: a function that gets a `Progress` for each upload.
         options: settings by `submit_all`.
+        display: shows the launch; None shows nothing.
     """
 
     session: Session
@@ -84,6 +94,7 @@ class Launch:
     staging: PendingUploads
     progress: Callable[[Progress], object] | None = None
     options: LaunchOptions = _DEFAULTS
+    display: RunDisplay | None = attrs.field(default=None, eq=False)
 
     @classmethod
     def from_processor(
@@ -185,14 +196,27 @@ class Launch:
             StagingError: an upload failed; nothing was submitted.
             SubmissionError: AWS refused the request.
         """
-        session, request = self.session, self.request
-        with contextlib.closing(self.staging):
-            session.preflight(request, self.staging)
-            for bucket in sorted(self._buckets()):
-                session.ensure_bucket(bucket)
-            submitted = self._stage_and_submit()
-        logger.info("created processing job %s", request.job_name)
+        from processing.job.submit import submit
+
+        with self._staged(keep_on=_may_exist):
+            submitted = submit(self.session.api, self.request, rate_limiter=self.options.rate_limiter)
+        if self.display is not None:
+            self.display.submitted()
+        logger.info("created processing job %s", self.request.job_name)
         return submitted
+
+    def stage(self) -> ProcessingRequest:
+        """Stage the files, and return the request.
+
+        Raises:
+            EngineError: the embedded engine cannot run the job on this machine.
+            StagingError: an upload failed.
+        """
+        with self._staged():
+            pass
+        if self.display is not None:
+            self.display.submitted()
+        return self.request
 
     def claimed(self) -> Launch:
         """Return the same launch for a generated name, which another run may use at the same moment.
@@ -202,22 +226,45 @@ class Launch:
         """
         return attrs.evolve(self, staging=self.staging.with_claim(secrets.token_hex(8)))
 
-    def _stage_and_submit(self) -> Submitted:
-        from processing.job.submit import submit
+    @contextlib.contextmanager
+    def _staged(self, keep_on: Callable[[BaseException], bool] = lambda _: False) -> Iterator[None]:
+        """Upload the files for the block. If a claim, the uploads or the block fail, remove the claimed files.
+
+        Args:
+            keep_on: returns whether the files stay in spite of an error of the block.
+        """
         from processing.staging.deduplication import missing_uploads, record_trees
         from processing.staging.objects import ClaimedError, remove_claimed
         from processing.staging.transfers import upload_all
 
-        api, owner, uploads = self.session.api, self.session.expected_owner, self.staging.uploads
-        try:
-            missing = missing_uploads(api, uploads, owner)
-            upload_all(api, missing, expected_owner=owner, progress=self.progress)
-            record_trees(uploads)
-            return submit(api, self.request, rate_limiter=self.options.rate_limiter)
-        except (ClaimedError, SubmissionError) as error:
-            if not getattr(error, "may_exist", False):
-                remove_claimed(api, uploads, owner)
-            raise
+        session, uploads = self.session, self.staging.uploads
+        api, owner = session.api, session.expected_owner
+        if self.display is not None:
+            self.display.announce(facts_of_request(session, self.request))
+        with contextlib.closing(self.staging):
+            session.preflight(self.request, self.staging)
+            for bucket in sorted(self._buckets()):
+                session.ensure_bucket(bucket)
+            uploaded = False
+            try:
+                missing = missing_uploads(api, uploads, owner)
+                upload_all(api, missing, expected_owner=owner, progress=self._progress())
+                record_trees(uploads)
+                uploaded = True
+                yield
+            except (ClaimedError, SubmissionError, KeyboardInterrupt) as error:
+                # A Ctrl-C during the submission may come after AWS has created the job, which needs its files.
+                interrupted = uploaded and isinstance(error, KeyboardInterrupt)
+                if not (interrupted or keep_on(error)):
+                    remove_claimed(api, uploads, owner)
+                raise
+
+    def _progress(self) -> Callable[[Progress], object] | None:
+        if self.display is None:
+            return self.progress
+        from processing.watching.render.run_display import reporter
+
+        return reporter(self.display, *([] if self.progress is None else [self.progress]))
 
     def _buckets(self) -> set[str]:
         """Return the buckets that the job reads or writes; the session creates its own bucket if it is missing."""
@@ -225,6 +272,10 @@ class Launch:
         return {S3Uri.parse(os.fspath(uri)).bucket for uri in uris if uri and is_s3(uri)} | {
             upload.target.bucket for upload in self.staging.uploads
         }
+
+
+def _may_exist(error: BaseException) -> bool:
+    return bool(getattr(error, "may_exist", False))
 
 
 MISSING_ROLE = "role: missing; give the ARN of an IAM role that SageMaker can assume"

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from processing.watching.events import LogEvent, StatusChanged
     from processing.watching.feed import Feed
     from processing.watching.logs.batch import RawLine
-    from processing.watching.render import Renderer
+    from processing.watching.render.log_lines import Renderer
+    from processing.watching.render.run_display import RunDisplay
 
 logger = logging.getLogger(__name__)
 
@@ -87,10 +88,12 @@ class EventHandler:
     Args:
         renderer: shows the lines; None if they are not shown.
         keep_tails: True if lines are followed; the last ones of each job are then kept for its error.
+        display: shows the run; None shows nothing of it.
     """
 
-    def __init__(self, renderer: Renderer | None, *, keep_tails: bool) -> None:
+    def __init__(self, renderer: Renderer | None, *, keep_tails: bool, display: RunDisplay | None = None) -> None:
         self._renderer = renderer
+        self._display = display
         self._tails: dict[tuple[Feed, str], _LastLines] | None = {} if keep_tails else None
 
     def __enter__(self) -> EventHandler:
@@ -108,30 +111,42 @@ class EventHandler:
         """
         if self._renderer is not None:
             self._renderer.flush(patient=patient)
+        if self._display is not None:
+            self._display.close()
 
     def ready(self) -> bool:
         """Write as many lines as the output accepts, and return whether it accepts more."""
+        if self._display is not None:
+            self._display.refresh()
         return self._renderer is None or self._renderer.ready()
 
     def handle(self, feed: Feed, event: StatusChanged | LogBatch | Lost) -> Outcome | None:
         """Handle one event of a feed, and return the job's outcome if the event ends it."""
         if isinstance(event, LogBatch):
-            if self._renderer is not None:
-                self._renderer.show(event)
-            if self._tails is not None:
-                for job_name, lines in event.last(TAIL).items():
-                    if (feed, job_name) not in self._tails:
-                        self._tails[feed, job_name] = _LastLines()
-                    self._tails[feed, job_name].extend(lines)
+            self._handle_lines(feed, event)
             return None
         job = (feed, event.job_name)
         if isinstance(event, Lost):
             return Outcome({}, self._last(job, {}), event.error)
+        ended = event.status in TERMINAL
         if self._renderer is not None:
             self._renderer.show(event)
-        if event.status not in TERMINAL:
-            return None
-        return Outcome.of(event.description, self._last(job, event.description))
+        if self._display is not None:
+            if ended and self._renderer is not None:
+                self._renderer.flush()  # the lines come before the end
+            self._display.show_event(event)
+        return Outcome.of(event.description, self._last(job, event.description)) if ended else None
+
+    def _handle_lines(self, feed: Feed, lines: LogBatch) -> None:
+        if self._display is not None:
+            self._display.show_lines()
+        if self._renderer is not None:
+            self._renderer.show(lines)
+        if self._tails is not None:
+            for job_name, last in lines.last(TAIL).items():
+                if (feed, job_name) not in self._tails:
+                    self._tails[feed, job_name] = _LastLines()
+                self._tails[feed, job_name].extend(last)
 
     def _last(self, job: tuple[Feed, str], description: Mapping[str, Any]) -> tuple[LogEvent, ...] | None:
         if self._tails is None:

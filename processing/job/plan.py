@@ -6,15 +6,14 @@ The processor's hooks run as they do for `run`, but their uploads are counted in
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
-from processing import pricing
 from processing._utils import is_empty
-from processing.container.contract import DEFAULT_MAX_RUNTIME
 from processing.container.terminal_text import safe_line, safe_text
 from processing.exceptions import ConfigurationError, EngineError, StagingError
+from processing.job.cost import highest_price, instances_of_request
 from processing.request.warnings import collect_warnings
 
 if TYPE_CHECKING:
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 
 # Stands for the account of a role that is known by its name alone: only a call to AWS would determine the account.
 _UNKNOWN_ACCOUNT = "000000000000"
-
-# Larger than any number of instances or seconds, and small enough that the price fits into a float.
-_MAX_COUNT = 10**9
 
 
 @attrs.frozen
@@ -154,35 +150,7 @@ def _uploads(launch: Launch) -> Iterator[PlannedUpload]:
 
 
 def _price(request: ProcessingRequest, region: str) -> tuple[float | None, str]:
-    """Return the highest cost of the job in USD, and its calculation; None and the reason if a price is not known."""
-    seconds = DEFAULT_MAX_RUNTIME if request.max_runtime_in_seconds is None else request.max_runtime_in_seconds
-    if not _is_count(seconds):
-        return None, "how long it may run is not known"
-    hours = seconds / 3600
-    instances: list[tuple[Any, Any]] = []
-    if not is_empty(request.instance_type):
-        instances.append((request.instance_type, request.instance_count))
-    instances += [
-        (preference.instance_type, preference.instance_count or request.instance_count)
-        for preference in request.instance_preferences or ()
-    ]
-    if not instances or not all(isinstance(kind, str) and _is_count(count) for kind, count in instances):
-        return None, "the instances are not known"
-    costs = []
-    for kind, count in instances:
-        price = pricing.hourly_price(kind, region)
-        if price is None:
-            return (
-                None,
-                f"no price is known for {kind} in {region}; processing.pricing.refresh({region!r}) fetches them",
-            )
-        costs.append((count * hours * price.usd, f"{count} x {kind} x {hours:g} h at {price}"))
-    return max(costs)
-
-
-def _is_count(value: object) -> bool:
-    """Return whether a value can be calculated with; an invalid one is listed among the problems."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MAX_COUNT
+    return highest_price(instances_of_request(request), request.max_runtime_in_seconds, region)
 
 
 def _rows(plan: RunPlan) -> Iterator[str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from processing.job.launch import Launch
+    from processing.request.build import ProcessingRequest
     from processing.session.session import Session
 
     Prepare = Callable[[str | None], Launch]
@@ -77,13 +78,41 @@ def start_named(session: Session, prepare: Prepare, job_name: str, if_exists: If
         if if_exists == "attach":
             return _attached(session, name)
         if if_exists == "fail":
-            raise NameTakenError(
-                f"job_name: a job named {job_name!r} exists; give another name, or if_exists='attach' or 'suffix'",
-                job_name=job_name,
-                code="ResourceInUse",
-            )
+            raise _name_taken(job_name, "give another name, or if_exists='attach' or 'suffix'")
         number += 1
         name = f"{job_name[: LONGEST_NAME - len(str(number)) - 1]}-{number}"
+
+
+def stage(session: Session, prepare: Prepare, job_name: str | None) -> ProcessingRequest:
+    """Upload the files of a job that is not created yet, and return its request.
+
+    Args:
+        session: the session that the files are uploaded through.
+        prepare: makes the launch for a name.
+        job_name: the user's name; None for a generated one.
+
+    Raises:
+        NameTakenError: a job has the user's name, so its files could be replaced.
+    """
+    from processing.staging.objects import ClaimedError
+
+    if job_name is not None:
+        launch = prepare(job_name)
+        with contextlib.closing(launch.staging), contextlib.suppress(ClaimedError):
+            exists = _looked_up(session, job_name) if _needs_lookup(launch) else False
+            if not exists:
+                return (launch.claimed() if exists is None else launch).stage()
+        raise _name_taken(job_name, "give another name")
+    for _ in range(_NAME_TRIES):
+        with contextlib.suppress(ClaimedError):
+            return prepare(None).claimed().stage()
+    return prepare(None).stage()
+
+
+def _name_taken(job_name: str, advice: str) -> NameTakenError:
+    return NameTakenError(
+        f"job_name: a job named {job_name!r} exists; {advice}", job_name=job_name, code="ResourceInUse"
+    )
 
 
 def _looked_up(session: Session, job_name: str) -> bool | None:

@@ -21,7 +21,7 @@ from processing.job.outcome import EventHandler, check_timeout, error_of, read_c
 from processing.watching.detach import detaching, detaching_task
 from processing.watching.feed import Feed
 from processing.watching.logs.batch import LogBatch
-from processing.watching.render import Renderer
+from processing.watching.render.log_lines import Renderer
 from processing.watching.stream import EventStream, Idle, drive, timeout_error
 
 if TYPE_CHECKING:

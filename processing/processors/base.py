@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from processing.session.session import Session
     from processing.staging.pending_uploads import PendingUploads
     from processing.staging.progress import Progress
+    from processing.watching.render.run_display import RunDisplay
 
 INPUT_DIRECTORY = "/opt/ml/processing/input/"
 """The container directory of the inputs that this package adds, as in `sagemaker` 2.x."""
@@ -103,34 +104,59 @@ class BaseProcessor:
         logs: bool | None,
         if_exists: IfExists,
         progress: Callable[[Progress], object] | None,
+        quiet: bool = False,
     ) -> ProcessingJob:
         """Start the job, append it to `jobs`, and wait for its end if `wait` is True."""
+        from processing.job.launch import current_options
         from processing.job.start import start_generated, start_named
+        from processing.watching.render.run_display import RunDisplay
 
         if if_exists not in ("fail", "attach", "suffix"):  # a tuple, as the user's value may not be hashable
             raise ConfigurationError(f"if_exists: must be 'fail', 'attach' or 'suffix', not {if_exists!r}")
-        _check_text("job_name", arguments.job_name)
-        if progress is not None and not callable(progress):
-            raise ConfigurationError(f"progress: must be a function that takes a Progress, not {type_name(progress)}")
+        _check_call(arguments, progress, quiet)
         if self._missing_arguments() and type(self).__module__.startswith("processing."):
             self._request(arguments)  # it raises all findings without a call; a hook of the user's may add arguments
+        with self._missing_first():
+            self._resolve_session()
+        with RunDisplay(self.sagemaker_session.clock, quiet=quiet or current_options().quiet) as display:
+            prepare = self._preparation(arguments, progress, display)
+            with self._missing_first():
+                if arguments.job_name is None:
+                    job = start_generated(prepare)
+                else:
+                    job = start_named(self.sagemaker_session, prepare, arguments.job_name, if_exists)
+            with self._run_lock:
+                self.latest_job = job
+                self.jobs = [*self.jobs, job]
+            job.show_in(display)
+            if wait:
+                job.wait_in(display, logs=not quiet if logs is None else logs and not quiet)
+        return job
+
+    def _stage(
+        self, arguments: RunArguments, *, progress: Callable[[Progress], object] | None, quiet: bool
+    ) -> ProcessingRequest:
+        """Upload the files of a run, and return its request."""
+        from processing.job.start import stage
+        from processing.watching.render.run_display import RunDisplay
+
+        _check_call(arguments, progress, quiet)
+        with self._missing_first():
+            self._resolve_session()
+            with RunDisplay(self.sagemaker_session.clock, quiet=quiet) as display:
+                prepare = self._preparation(arguments, progress, display)
+                return stage(self.sagemaker_session, prepare, arguments.job_name)
+
+    def _preparation(
+        self, arguments: RunArguments, progress: Callable[[Progress], object] | None, display: RunDisplay
+    ) -> Callable[[str | None], Launch]:
+        """Return a function that prepares the launch under a name."""
 
         def prepare(name: str | None) -> Launch:
             launch = self._prepare(arguments._replace(job_name=name))
-            return launch if progress is None else attrs.evolve(launch, progress=progress)
+            return attrs.evolve(launch, progress=progress, display=display)
 
-        with self._missing_first():
-            self._resolve_session()
-            if arguments.job_name is None:
-                job = start_generated(prepare)
-            else:
-                job = start_named(self.sagemaker_session, prepare, arguments.job_name, if_exists)
-        with self._run_lock:
-            self.latest_job = job
-            self.jobs = [*self.jobs, job]
-        if wait:
-            job.wait(logs=True if logs is None else logs)
-        return job
+        return prepare
 
     def _request(self, arguments: RunArguments) -> ProcessingRequest:
         """Return the checked request of a run, without a call to AWS."""
@@ -436,6 +462,15 @@ class BaseProcessor:
         """Return the pending uploads and forget them: the next run has its own."""
         uploads, self._pending_uploads = self._uploads(), None
         return uploads
+
+
+def _check_call(arguments: RunArguments, progress: object, quiet: object) -> None:
+    """Check the arguments of a run that are not part of its request."""
+    _check_text("job_name", arguments.job_name)
+    if progress is not None and not callable(progress):
+        raise ConfigurationError(f"progress: must be a function that takes a Progress, not {type_name(progress)}")
+    if not isinstance(quiet, bool):
+        raise ConfigurationError(f"quiet: must be True or False, not {type_name(quiet)}")
 
 
 def _check_text(field: str, value: object) -> None:

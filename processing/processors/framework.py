@@ -174,6 +174,7 @@ class FrameworkProcessor(ScriptProcessor):
         if_exists: IfExists = "fail",
         extra: Mapping[str, Any] | None = None,
         progress: Callable[[Progress], object] | None = None,
+        quiet: bool = False,
     ) -> ProcessingJob:
         """Start a job that runs a script with the files beside it, and wait for its end.
 
@@ -205,6 +206,7 @@ class FrameworkProcessor(ScriptProcessor):
             extra: settings of CreateProcessingJob that no parameter has, in the service's spelling; merged over the
                 processor's own `extra`.
             progress: a function that is called with a `Progress` after each file, or part of a large file, is uploaded.
+            quiet: True to show nothing: neither the job's status on standard error nor its log lines.
 
         Returns:
             The job.
@@ -220,7 +222,7 @@ class FrameworkProcessor(ScriptProcessor):
         options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
         options = _with_v2_positions(options)
         call = RunArguments(inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, code, options)
-        return self._run(call, wait=wait, logs=logs, if_exists=if_exists, progress=progress)
+        return self._run(call, wait=wait, logs=logs, if_exists=if_exists, progress=progress, quiet=quiet)
 
     def request(  # type: ignore[override]  # as run
         self,
@@ -240,7 +242,7 @@ class FrameworkProcessor(ScriptProcessor):
         git_config: dict[str, str] | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> ProcessingRequest:
-        """Return the request that `run` would send, checked, without a call to AWS and without an upload.
+        """Return the request that `run` would send, checked, without a call to AWS. It uploads nothing: `stage` does.
 
         The parameters are those of `run`.
 
@@ -253,6 +255,43 @@ class FrameworkProcessor(ScriptProcessor):
         options = _with_v2_positions(options)
         call = RunArguments(inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, code, options)
         return self._request(call)
+
+    def stage(  # type: ignore[override]  # as run
+        self,
+        code: StrPath,
+        source_dir: StrPath | None = None,
+        dependencies: Sequence[StrPath] | None = None,
+        requirements: StrPath | dict[str, str] | None = None,
+        inputs: Sequence[ProcessingInput] | None = None,
+        outputs: Sequence[ProcessingOutput | str] | None = None,
+        arguments: list[str] | tuple[str, ...] | None = None,
+        *,
+        job_name: str | None = None,
+        experiment_config: dict[str, str] | None = None,
+        kms_key: str | None = None,
+        entry_point: StrPath | None = None,
+        codeartifact_repo_arn: str | None = None,
+        git_config: dict[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+        progress: Callable[[Progress], object] | None = None,
+        quiet: bool = False,
+    ) -> ProcessingRequest:
+        """Upload the local files of a run, and return its request. No job is created.
+
+        boto3's `create_processing_job(**request.to_boto())` then creates the job, in this process or in another one.
+        The parameters are those of `run`.
+
+        Raises:
+            CodeNotFoundError: a named file is missing or is a directory.
+            ConfigurationError: a value cannot work; nothing was uploaded.
+            NameTakenError: a job named `job_name` exists; nothing was uploaded.
+            StagingError: an upload failed.
+            EngineError: the embedded engine cannot run the job here.
+        """
+        options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn, git_config)
+        options = _with_v2_positions(options)
+        call = RunArguments(inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, code, options)
+        return self._stage(call, progress=progress, quiet=quiet)
 
     def plan(  # type: ignore[override]  # as run
         self,

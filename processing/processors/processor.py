@@ -109,6 +109,7 @@ class Processor(BaseProcessor):
         if_exists: IfExists = "fail",
         extra: Mapping[str, Any] | None = None,
         progress: Callable[[Progress], object] | None = None,
+        quiet: bool = False,
     ) -> ProcessingJob:
         """Start a job and wait for its end.
 
@@ -126,6 +127,7 @@ class Processor(BaseProcessor):
             extra: settings of CreateProcessingJob that no parameter has, in the service's spelling; merged over the
                 processor's own `extra`.
             progress: a function that is called with a `Progress` after each file, or part of a large file, is uploaded.
+            quiet: True to show nothing: neither the job's status on standard error nor its log lines.
 
         Returns:
             The job.
@@ -143,7 +145,7 @@ class Processor(BaseProcessor):
                 "Please either set wait to True or set logs to False."
             )
         call = RunArguments(inputs, outputs, arguments, kms_key, job_name, experiment_config, extra)
-        return self._run(call, wait=wait, logs=logs, if_exists=if_exists, progress=progress)
+        return self._run(call, wait=wait, logs=logs, if_exists=if_exists, progress=progress, quiet=quiet)
 
     def request(
         self,
@@ -156,7 +158,7 @@ class Processor(BaseProcessor):
         kms_key: str | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> ProcessingRequest:
-        """Return the request that `run` would send, checked, without a call to AWS and without an upload.
+        """Return the request that `run` would send, checked, without a call to AWS. It uploads nothing: `stage` does.
 
         Its `to_boto()` returns the dictionary for boto3's `create_processing_job`.
 
@@ -173,6 +175,36 @@ class Processor(BaseProcessor):
             ConfigurationError: a value cannot work, or the role is a name that a call to AWS would have to look up.
         """
         return self._request(RunArguments(inputs, outputs, arguments, kms_key, job_name, experiment_config, extra))
+
+    def stage(
+        self,
+        inputs: Sequence[ProcessingInput] | None = None,
+        outputs: Sequence[ProcessingOutput | str] | None = None,
+        arguments: list[str] | tuple[str, ...] | None = None,
+        *,
+        job_name: str | None = None,
+        experiment_config: dict[str, str] | None = None,
+        kms_key: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+        progress: Callable[[Progress], object] | None = None,
+        quiet: bool = False,
+    ) -> ProcessingRequest:
+        """Upload the local files of a run, and return its request. No job is created.
+
+        boto3's `create_processing_job(**request.to_boto())` then creates the job, in this process or in another one.
+        The parameters are those of `run`.
+
+        Raises:
+            ConfigurationError: a value cannot work; nothing was uploaded.
+            NameTakenError: a job named `job_name` exists; nothing was uploaded.
+            StagingError: an upload failed.
+            EngineError: the embedded engine cannot run the job here.
+        """
+        return self._stage(
+            RunArguments(inputs, outputs, arguments, kms_key, job_name, experiment_config, extra),
+            progress=progress,
+            quiet=quiet,
+        )
 
     def plan(
         self,

@@ -133,6 +133,7 @@ class RemoteCall:
                 job_name=settings.job_name,
                 experiment_config=None if settings.experiment_config is None else dict(settings.experiment_config),
                 if_exists=settings.if_exists or "fail",
+                quiet=True,  # the one who waits for the call shows it
             )
         job.watch_state = attrs.evolve(job.watch_state, may_be_silent=True)
         return job

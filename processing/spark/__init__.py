@@ -4,6 +4,7 @@ Nothing here imports pyspark: Spark runs in AWS's image, whose program `smspark-
 and then `spark-submit`. See https://github.com/aws/sagemaker-spark-container.
 """
 
-from processing.spark.processors import PySparkProcessor, SparkJarProcessor
+from processing.spark.jar_processor import SparkJarProcessor
+from processing.spark.processors import PySparkProcessor
 
 __all__ = ["PySparkProcessor", "SparkJarProcessor"]

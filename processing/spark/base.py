@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from processing.models import NetworkConfig, RunArgs
     from processing.processors.base import Preferences, Tags
     from processing.processors.run_arguments import CodeOptions, HookArguments, RunArguments
+    from processing.request.build import ProcessingRequest
     from processing.session.session import Session
     from processing.spark.history import HistoryServer
     from processing.staging.bundles import Member
@@ -148,14 +149,25 @@ class SparkProcessorBase(ScriptProcessor):
         logs: bool | None,
         if_exists: IfExists,
         progress: Callable[[Progress], object] | None,
+        quiet: bool = False,
     ) -> ProcessingJob:
+        self._check_engine(arguments)
+        return super()._run(arguments, wait=wait, logs=logs, if_exists=if_exists, progress=progress, quiet=quiet)
+
+    def _stage(
+        self, arguments: RunArguments, *, progress: Callable[[Progress], object] | None, quiet: bool
+    ) -> ProcessingRequest:
+        self._check_engine(arguments)
+        return super()._stage(arguments, progress=progress, quiet=quiet)
+
+    def _check_engine(self, arguments: RunArguments) -> None:
+        """Refuse a job that the embedded engine cannot run."""
         with self._missing_first():
             self._resolve_session()
             problem = self._engine_problem()
             if problem is not None:
                 self._request(arguments)  # the values' own errors come first
                 raise EngineError(problem)
-        return super()._run(arguments, wait=wait, logs=logs, if_exists=if_exists, progress=progress)
 
     def _plan_run(self, arguments: RunArguments) -> RunPlan:
         import attrs

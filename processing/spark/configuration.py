@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from processing._utils import did_you_mean
 from processing._utils.validation import nesting_problem, shown
 from processing.exceptions import ConfigurationError
+
+Configuration = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+"""Classifications in the form of Amazon EMR: one, or several."""
 
 CLASSIFICATIONS = (
     "core-site",

@@ -13,7 +13,7 @@ import pytest
 from processing.container.terminal_text import safe_line
 from processing.testing.clock import VirtualClock
 from processing.watching.events import LogEvent, StatusChanged
-from processing.watching.render import Renderer
+from processing.watching.render.log_lines import Renderer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

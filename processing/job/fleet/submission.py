@@ -355,7 +355,7 @@ class FleetSubmission:
     def _start(self, run: Run, job_name: str) -> ProcessingJob:
         processor = copy.copy(self._processor)
         processor.jobs = []
-        with launch_options(LaunchOptions(rate_limiter=self._gate, name_is_unlisted=True)):
+        with launch_options(LaunchOptions(rate_limiter=self._gate, name_is_unlisted=True, quiet=True)):
             job = processor.run(**run.arguments, job_name=job_name, **SET_BY_FLEET)
         return job if isinstance(job, ProcessingJob) else processor.latest_job  # a subclass's `run` may return None
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import random as random_module
     import threading
     from collections.abc import Callable, Collection, Iterable
+    from datetime import datetime
     from types import TracebackType
 
     from processing.aws.retry import RetryingApi, RetryPolicy
@@ -72,6 +73,7 @@ class SubscriptionState:
         callback: called when there are updates; None if the consumer waits in a thread.
         alarm: the monotonic moment at which the callback is called in any case; infinite for none.
         deadline: the monotonic moment until which the consumer waits for a call that hangs; infinite for no end.
+        started: the start times of watched jobs, by name, once an answer has one. It is not a change of the status.
     """
 
     statuses: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
@@ -80,6 +82,7 @@ class SubscriptionState:
     callback: Callable[[], None] | None = None
     alarm: float = math.inf
     deadline: float = math.inf
+    started: dict[str, datetime] = attrs.field(factory=dict)
 
 
 class Subscription:
@@ -156,6 +159,10 @@ class Subscription:
         It is infinite if no Describe is scheduled.
         """
         return self._poller.next_describe(self._state)
+
+    def started_at(self, name: str) -> datetime | None:
+        """Return a job's start time, if an answer about it had one. Makes no call."""
+        return self._state.started.get(name)
 
     def record_alive(self, name: str, moment: float) -> None:
         """Record that a job was running at a moment. It then needs no status call for a while.
@@ -370,7 +377,10 @@ class Poller:
             name = result.job.name
             final = isinstance(result, WatchFailure) or result.job.ended
             states = self._subscribers.pop(name, ()) if final else self._subscribers.get(name, ())
+            started = None if isinstance(result, WatchFailure) else result.description.get("ProcessingStartTime")
             for state in states:
+                if started is not None:
+                    state.started[name] = started
                 delivered = state.statuses.pop(name) if final else state.statuses[name]
                 if isinstance(result, WatchFailure):
                     self._append(state, Lost(name, result.error(), result.gone_at))

@@ -1,23 +1,17 @@
-"""The output of log lines as plain text: one line each, safe for any terminal, and never a reason to wait.
-
-A terminal that is paused or a pipe whose reader is slow blocks a writer. A blocked wait would miss its deadline and the
-job's end. So a pipe or a terminal is asked first (select) and written in pieces that it can take; the rest is buffered.
-"""
+"""The output of log lines as plain text: one line each, safe for any terminal, and never a reason to wait."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import select
-import stat
 import sys
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from processing.clock import SYSTEM_CLOCK, Clock
-from processing.container.terminal_text import safe_line
+from processing.container.terminal_text import safe_line, without_colours
 from processing.watching.events import LogEvent, StatusChanged
 from processing.watching.logs.batch import LogBatch
+from processing.watching.render.output import PATIENCE, BlockedError, Output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,24 +21,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Lines are written in batches of this many characters, or after this many seconds, if lines keep coming.
-_BATCH: Final = 1 << 16
-_FLUSH_EVERY: Final = 0.1
-# This many characters are buffered for a slow output before no more lines are read. It bounds the memory.
-_MOST_BUFFERED: Final = 1 << 20
-# A pipe that select reports as writable takes this many bytes without blocking (POSIX PIPE_BUF on Linux).
-_PIPE_BUF: Final = 4096
-# A reader that is only slow makes room within this many seconds. One that has stopped is not waited for again.
-_ROOM_WITHIN: Final = 0.05
-# An output that has taken nothing for this many seconds is given up: a paused terminal gets five minutes.
-_PATIENCE: Final = 300.0
-
 
 class Renderer:
     """A writer of log lines, with the host in front of each line if the job has more than one.
 
     The text of a job is not trusted. Control characters are shown as escapes, so a line can neither move the cursor
-    nor pass for another one. Colours are kept if the output is a terminal.
+    nor pass for another one. Colours are kept if the output is a terminal, unless NO_COLOR is set.
 
     The output never holds up the caller, except in `flush`. A pipe or a terminal is written to when it can take text,
     and the rest is buffered. Beyond a bound, `ready` asks the caller to pause. A closed output is given up silently. An
@@ -70,7 +52,7 @@ class Renderer:
         self._many_hosts = (instance_count or 1) > 1
         self._several_jobs = several_jobs
         self._clock = clock
-        self._writer: _Writer | None = None
+        self._writer: Output | None = None
         self._given_up = False
         self._job_name = ""
 
@@ -120,24 +102,24 @@ class Renderer:
     def _give_up_on_error(self) -> Iterator[None]:
         try:
             yield
-        except _BlockedError:
+        except BlockedError:
             self._given_up = True
             logger.warning(
                 "the output has taken nothing for %.0f minutes, no more log lines are shown; "
                 "processing.attach(%r).logs() has them",
-                _PATIENCE / 60,
+                PATIENCE / 60,
                 self._job_name,
             )
         except (OSError, ValueError) as error:  # a closed pipe, a closed file
             self._given_up = True
             logger.info("the output is closed, no more log lines are shown: %s", error)
 
-    def _writer_to(self, out: TextIO) -> _Writer:
+    def _writer_to(self, out: TextIO) -> Output:
         if self._writer is None or self._writer.out is not out:
             if self._writer:
                 with contextlib.suppress(OSError, ValueError):
                     self._writer.push(everything=True)
-            self._writer = _Writer(out, self._clock)
+            self._writer = Output(out, self._clock)
         return self._writer
 
     def _prefix(self, origin: StreamOrigin) -> str:
@@ -146,101 +128,26 @@ class Renderer:
         return f"[{origin.host}] " if self._many_hosts else ""
 
 
-class _BlockedError(Exception):
-    """The output has taken nothing for too long."""
-
-
-class _Writer:
-    """A writer to one output, in batches, and never more at once than the output can take."""
-
-    def __init__(self, out: TextIO, clock: Clock) -> None:
-        self.out = out
-        self.colours = out.isatty()
-        self._clock = clock
-        self._descriptor = _may_block(out)
-        self._parts: list[str] = []
-        self._size = 0  # characters
-        self._last_push = float("-inf")
-        self._blocked_since: float | None = None
-
-    def add(self, text: str) -> None:
-        """Write a text now or soon."""
-        if self._descriptor is None:
-            self.out.write(text)
-        else:
-            self._parts.append(text)
-            self._size += len(text)
-        if self._size >= _BATCH or self._clock.monotonic() - self._last_push > _FLUSH_EVERY:
-            self.push()
-
-    @property
-    def is_full(self) -> bool:
-        """True if more is buffered than ever happens if the caller heeds the result of `push`."""
-        return self._size > 4 * _MOST_BUFFERED
-
-    def push(self, *, everything: bool = False) -> bool:
-        """Write what the output takes now, and return whether the caller may go on.
-
-        Args:
-            everything: True to go on only once the buffer is empty; by default it may hold `_MOST_BUFFERED` characters.
-        """
-        self._last_push = self._clock.monotonic()
-        if self._descriptor is None:
-            self.out.flush()
-            return True
-        text, done = "".join(self._parts), 0
-        step = _PIPE_BUF if text.isascii() else _PIPE_BUF // 4  # a character has four bytes at most
-        while done < len(text) and self.await_room(_ROOM_WITHIN if self._blocked_since is None else 0.0):
-            with contextlib.suppress(BlockingIOError):  # the text is then in Python's buffer
-                self.out.write(text[done : done + step])
-                self.out.flush()
-            done += step
-        self._parts, self._size = ([text[done:]], len(text) - done) if done < len(text) else ([], 0)
-        self._note_progress(progress=done > 0 or not text)
-        return self._size == 0 if everything else self._size < _MOST_BUFFERED
-
-    def await_room(self, seconds: float) -> bool:
-        """Wait until the output can take `_PIPE_BUF` bytes, and return whether it can."""
-        assert self._descriptor is not None
-        try:
-            return bool(select.select([], [self._descriptor], [], seconds)[1])
-        except ValueError:  # the descriptor is too high for select
-            return True
-
-    def _note_progress(self, *, progress: bool) -> None:
-        if progress:
-            self._blocked_since = None
-        elif self._blocked_since is None:
-            self._blocked_since = self._last_push
-        elif self._last_push - self._blocked_since > _PATIENCE:
-            raise _BlockedError
-
-
-def _may_block(out: TextIO) -> int | None:
-    """Return the descriptor of an output that may block a writer; None for a file or an output without a descriptor."""
-    if os.name != "posix":
-        return None
-    try:
-        descriptor = out.fileno()
-        return None if stat.S_ISREG(os.fstat(descriptor).st_mode) else descriptor
-    except (AttributeError, OSError, ValueError):
-        return None
-
-
-def _text(messages: Sequence[str], prefixes: Sequence[str], writer: _Writer) -> str:
+def _text(messages: Sequence[str], prefixes: Sequence[str], writer: Output) -> str:
     """Return lines as they are written, each after its prefix."""
     whole = "".join(messages)
     # Most batches are printable, and are then not examined line by line.
     if not (whole.isprintable() and _encodable(whole, writer.out) == whole):
         messages, prefixes = zip(
             *(
-                (_encodable(safe_line(line, colours=writer.colours), writer.out), prefix)
+                (_encodable(_shown(line, writer), writer.out), prefix)
                 for message, prefix in zip(messages, prefixes, strict=True)
                 for line in message.rstrip("\r\n").split("\n")
             ),
             strict=True,
         )
     return "".join([f"{prefix}{line}\n" for prefix, line in zip(prefixes, messages, strict=True)])
+
+
+def _shown(line: str, writer: Output) -> str:
+    if writer.is_terminal and not writer.colours:
+        line = without_colours(line)
+    return safe_line(line, colours=writer.colours)
 
 
 def _encodable(text: str, out: TextIO) -> str:

@@ -1,0 +1,256 @@
+"""The display of one run: that it is alive, how far it is, and how it ended. All of it goes to standard error.
+
+A terminal gets a live line (`live_line`), a notebook an output that is updated (`notebook`). A file, a pipe, CI and
+Airflow get plain lines, one for each change. A display never raises, and never holds up the run: what a closed or
+paused output does not take is dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from processing.container.terminal_text import safe_line
+from processing.watching.render.live_line import LiveLine
+from processing.watching.render.notebook import NotebookStatus, in_notebook
+from processing.watching.render.output import BlockedError, Output
+from processing.watching.render.run_text import (
+    RunFacts,
+    duration,
+    end_lines,
+    files,
+    is_end,
+    money,
+    phase_of,
+    size,
+    stopwatch,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from processing.clock import Clock
+    from processing.watching.events import StatusChanged
+
+# Programs that record a terminal's output, and often give their jobs a terminal.
+_RECORDING: Final = ("CI", "AIRFLOW_CTX_DAG_ID")
+# Below this many bytes an upload is over before a person has read that it began.
+_LARGE_UPLOAD: Final = 10_000_000
+
+
+@attrs.frozen
+class _Upload:
+    files: int
+    total_files: int
+    bytes: int
+    total_bytes: int | None
+    seconds: float
+
+    def __str__(self) -> str:
+        total = "" if self.total_bytes is None else f" of {size(self.total_bytes)}"
+        return f"{self.files:,} of {files(self.total_files)}, {size(self.bytes)}{total}"
+
+
+class RunDisplay:
+    """The display of one run. Use it as a context manager: leaving it removes the live line.
+
+    Args:
+        clock: measures the run.
+        quiet: True to show nothing.
+
+    Attributes:
+        quiet: the argument.
+    """
+
+    def __init__(self, clock: Clock, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._facts: RunFacts | None = None
+        self._upload: _Upload | None = None
+        self._description: Mapping[str, Any] | None = None
+        self._submitted = False
+        self._has_lines = False
+        self._shown_state = ""
+        self._started_at: Callable[[], datetime | None] = lambda: None
+        self._live: LiveLine | None = None
+        self._notebook: NotebookStatus | None = None
+        self._out: Output | None = None
+        if quiet:
+            return
+        if in_notebook():
+            self._notebook = NotebookStatus(lambda: self._texts()[0] if self._facts else "")
+            self._notebook.start()
+            return
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # no standard error, or a closed one
+            self._out = Output(sys.stderr, clock)
+            if self._out.is_terminal and not _is_recorded():
+                live = LiveLine(sys.stderr, self._texts)
+                self._live = live if live.start() else None
+
+    @property
+    def announced(self) -> bool:
+        """True once the job's name was shown."""
+        return self._facts is not None
+
+    def __enter__(self) -> RunDisplay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the live line. Permanent lines stay."""
+        if self._live is not None:
+            self._live.stop()
+        if self._notebook is not None:
+            self._notebook.stop()
+        self._live = self._notebook = self._out = None
+
+    def announce(self, facts: RunFacts) -> None:
+        """Show the job's name and where it is, once for each name."""
+        if self._facts is None or self._facts.job_name != facts.job_name:
+            self._facts = facts
+            self._write([facts.title])
+
+    def show_upload(self, done: int, total: int, size_done: int, size_total: int | None, seconds: float) -> None:
+        """Show how far the upload is.
+
+        Args:
+            done: the files that have arrived.
+            total: the number of all files.
+            size_done: the bytes that have arrived.
+            size_total: the number of all bytes, if known.
+            seconds: the time since the upload began.
+        """
+        first = self._upload is None
+        self._upload = _Upload(done, total, size_done, size_total, seconds)
+        if first and not self._live and (size_total is None or size_total >= _LARGE_UPLOAD):
+            self._change(f"uploading {files(total)}" + ("" if size_total is None else f", {size(size_total)}"))
+
+    def submitted(self) -> None:
+        """Show that the job was created."""
+        self._submitted = True
+        if (upload := self._upload) is not None:
+            self._write_about(f"uploaded {files(upload.files)}, {size(upload.bytes)} in {duration(upload.seconds)}")
+
+    def watch(self, started_at: Callable[[], datetime | None]) -> None:
+        """Show a job that exists.
+
+        Args:
+            started_at: returns the start time that the last answer about the job had; it makes no call.
+        """
+        self._submitted = True
+        self._started_at = started_at
+
+    def show_lines(self) -> None:
+        """Show that the job has written a log line."""
+        if not self._has_lines:
+            self._has_lines = True
+            self.refresh()
+
+    def show_event(self, event: StatusChanged) -> None:
+        """Show a change of the job's status; at the job's end its outputs, duration and price."""
+        self._description = event.description
+        if not is_end(event.status):
+            self.refresh()
+        elif self._facts is not None:
+            lines = end_lines(self._facts, {**event.description, "ProcessingJobStatus": event.status}, self._elapsed())
+            self._write([safe_line(line) for line in lines])
+            self.close()
+
+    def refresh(self) -> None:
+        """Show a phase that has changed without an event."""
+        state = self._state()
+        if state != self._shown_state and self._description is not None:
+            self._shown_state = state
+            self._change(state)
+
+    # What is shown
+
+    def _texts(self) -> Sequence[str]:
+        """Return the live line in several lengths, the longest first."""
+        clock = stopwatch(self._elapsed())
+        if self._facts is None:
+            return [f"preparing, {clock}"]
+        if not self._submitted:
+            if self._upload is None:
+                return [f"preparing {self._facts.job_name}, {clock}", f"preparing, {clock}"]
+            return [f"uploading {self._upload}, {clock}", f"uploading, {clock}"]
+        state, phase = self._state(), self._phase()
+        price = f", {money(cost)} so far" if (cost := self._cost()) else ""
+        return [f"{state}, {clock}{price}", f"{state}, {clock}", f"{phase}, {clock}", f"{phase} {clock}"]
+
+    def _state(self) -> str:
+        status = "" if self._description is None else str(self._description.get("ProcessingJobStatus", ""))
+        return safe_line(f"{status}: {self._phase()}" if status else self._phase())
+
+    def _phase(self) -> str:
+        return phase_of(self._known(), has_lines=self._has_lines)
+
+    def _known(self) -> Mapping[str, Any] | None:
+        """Return the job's description with the start time, which later answers may have added."""
+        if self._description is None:
+            return None
+        started = self._started_at()
+        return {**self._description, "ProcessingStartTime": started} if started else self._description
+
+    def _elapsed(self) -> float:
+        """Return the seconds since the run began, or since the job was created if that is longer."""
+        seconds = self._clock.monotonic() - self._began
+        created = (self._description or {}).get("CreationTime")
+        return seconds if created is None else max(seconds, self._clock.time() - created.timestamp())
+
+    def _cost(self) -> float | None:
+        """Return the price so far in US dollars; None if it is not known or nothing was billed yet."""
+        started = (self._known() or {}).get("ProcessingStartTime")
+        if started is None or self._facts is None or self._facts.usd_per_hour is None:
+            return None
+        seconds: float = self._clock.time() - started.timestamp()
+        return self._facts.usd_per_hour * max(0.0, seconds) / 3600
+
+    # Where it is shown
+
+    def _write_about(self, text: str) -> None:
+        self._write([f"{self._facts.job_name}: {text}" if self._facts else text])
+
+    def _change(self, text: str) -> None:
+        """Show a change: a line of its own, unless the live line or the notebook shows it anyway."""
+        if self._live is not None:
+            self._live.draw()
+        elif self._notebook is not None:
+            self._notebook.update()
+        else:
+            self._write_about(text)
+
+    def _write(self, lines: Sequence[str]) -> None:
+        if self._notebook is not None:
+            self._notebook.write(lines)
+        elif self._out is not None:
+            try:
+                self._out.add("".join(f"{line}\n" for line in lines))
+                self._out.push()
+            except (BlockedError, OSError, ValueError):  # paused for long, or closed
+                self._out = None
+
+
+def _is_recorded() -> bool:
+    """Return whether a program records the terminal, so that a line that changes would be of no use."""
+    return os.environ.get("TERM") == "dumb" or any(os.environ.get(name) for name in _RECORDING)
+
+
+def reporter(display: RunDisplay, *others: Callable[[Any], object]) -> Callable[[Any], None]:
+    """Return a function that shows a `Progress` and passes it to other functions."""
+    return functools.partial(_report, display, others)
+
+
+def _report(display: RunDisplay, others: Sequence[Callable[[Any], object]], progress: Any) -> None:
+    display.show_upload(progress.files, progress.total_files, progress.bytes, progress.total_bytes, progress.seconds)
+    for other in others:
+        other(progress)
