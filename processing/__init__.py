@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from processing.exceptions import WaitTimeoutError as WaitTimeoutError
     from processing.exceptions import WatchError as WatchError
     from processing.execution_role import get_execution_role as get_execution_role
+    from processing.job.cost import JobCost as JobCost
     from processing.job.fleet.fleet import Fleet as Fleet
     from processing.job.fleet.fleet import submit_all as submit_all
     from processing.job.fleet.results import FleetResult as FleetResult
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from processing.job.fleet.submission import FleetProgress as FleetProgress
     from processing.job.job import ProcessingJob as ProcessingJob
     from processing.job.job import attach as attach
+    from processing.job.metrics import HostMetrics as HostMetrics
+    from processing.job.metrics import JobMetrics as JobMetrics
+    from processing.job.metrics import ResourceUsage as ResourceUsage
     from processing.job.outputs import JobOutput as JobOutput
     from processing.job.outputs import JobOutputs as JobOutputs
     from processing.job.plan import PlannedUpload as PlannedUpload
@@ -122,12 +126,14 @@ _NAMES_OF = {
         "WatchError",
     ),
     "processing.execution_role": ("get_execution_role",),
+    "processing.job.cost": ("JobCost",),
     "processing.job.fleet.fleet": ("Fleet", "submit_all"),
     "processing.job.fleet.results": ("FleetResult",),
     "processing.job.fleet.runs": ("RunSpec",),
     "processing.job.fleet.search": ("jobs",),
     "processing.job.fleet.submission": ("FleetProgress",),
     "processing.job.job": ("ProcessingJob", "attach"),
+    "processing.job.metrics": ("HostMetrics", "JobMetrics", "ResourceUsage"),
     "processing.job.outputs": ("JobOutput", "JobOutputs"),
     "processing.job.plan": ("PlannedUpload", "RunPlan"),
     "processing.job.wait": (

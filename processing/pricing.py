@@ -1,8 +1,8 @@
-"""The hourly prices of instances: a few come with the package, and `refresh` fetches all of AWS's.
+"""The hourly prices of instances: those of the package's table, and AWS's own on request.
 
-AWS has thousands of prices and changes them, so a complete table in the package would soon be wrong. `refresh` reads
-AWS's price list into the cache folder. Nothing else fetches prices, and a price that is not known is reported as
-unknown.
+`price_table.json` has the prices that come with the package, with their source and their day. `scripts/price_table.py`
+makes it from AWS's price list. AWS changes prices: `refresh` reads them from AWS into the cache folder, and `load` from
+a price list that was downloaded. Nothing else fetches prices, and a price that is not known is reported as unknown.
 """
 
 from __future__ import annotations
@@ -10,28 +10,24 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
 
 from processing._utils import cache_home, write_whole
-from processing._utils.validation import TEXT, require, with_attributes
+from processing._utils.validation import PATH, TEXT, require, with_attributes
 from processing.aws.credentials import explained_credentials
 from processing.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
+
+    from processing._utils import StrPath
 
 logger = logging.getLogger(__name__)
-
-# Usage types USE1-Processing:<instance type> of AWS's price list, as third parties published them on that day. They
-# were not compared with AWS (docs/explanation/what-is-not-checked.md). `refresh` reads AWS itself.
-_SHIPPED_AS_OF = "2026-07-30"
-_SHIPPED = {
-    "us-east-1": {"ml.m5.large": 0.115, "ml.m5.xlarge": 0.23, "ml.t3.medium": 0.05},
-}
 
 # The price list API exists in a few regions only. Each of them has the prices of all regions.
 _API_REGION = "us-east-1"
@@ -54,10 +50,42 @@ class Price:
         return f"{self.usd:g} USD an hour (as of {self.as_of})"
 
 
+class Prices(NamedTuple):
+    """The prices of one region.
+
+    Attributes:
+        as_of: the day of the price list.
+        usd: US dollars an hour by instance type.
+    """
+
+    as_of: str
+    usd: Mapping[str, float]
+
+    def with_entry(self, entry: Mapping[str, Any], published: str) -> Prices:
+        """Return the prices with that of an entry of the price list, unless it is none of a processing job."""
+        instance_type, usd = _price_of(entry)
+        if instance_type is None or usd is None:
+            return self
+        dearest = max(usd, self.usd.get(instance_type, 0.0))
+        return Prices(max(self.as_of, published[:10]), {**self.usd, instance_type: dearest})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form of the files with prices."""
+        return {"as_of": self.as_of, "usd": dict(sorted(self.usd.items()))}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Prices:
+        """Return the prices of such a form."""
+        return cls(str(value["as_of"]), {str(name): float(usd) for name, usd in value["usd"].items()})
+
+
+_NOTHING: Final = Prices("", {})
+
+
 def hourly_price(instance_type: str, region: str) -> Price | None:
     """Return the hourly price of an instance type in a region, without a call. Return None if it is not known.
 
-    The prices that `refresh` has read have priority over those that come with the package.
+    The prices that `refresh` or `load` has read have priority over those that come with the package.
 
     Args:
         instance_type: the instance type, such as `ml.m5.xlarge`.
@@ -65,11 +93,10 @@ def hourly_price(instance_type: str, region: str) -> Price | None:
     """
     require("instance_type", instance_type, TEXT)
     require("region", region, TEXT)
-    as_of, usd = _cached(region)
-    if instance_type in usd:
-        return Price(usd[instance_type], as_of)
-    shipped = _SHIPPED.get(region, {})
-    return Price(shipped[instance_type], _SHIPPED_AS_OF) if instance_type in shipped else None
+    for as_of, usd in (_cached(region), _shipped().get(region, _NOTHING)):
+        if instance_type in usd:
+            return Price(usd[instance_type], as_of)
+    return None
 
 
 def refresh(region: str, session: Any = None) -> int:
@@ -92,18 +119,64 @@ def refresh(region: str, session: Any = None) -> int:
     if not _REGION.fullmatch(str(region)):
         raise ConfigurationError(f"region: must be the name of an AWS region such as 'eu-central-1', not {region!r}")
     require("session", session, with_attributes("a boto3.Session or a processing.Session", "client"), optional=True)
-    found: dict[str, float] = {}
-    published = ""
+    prices = Prices("", {})
     with explained_credentials(lambda: getattr(session, "boto_session", session)):
         for entry in _price_list(_pricing_client(session), region):
-            instance_type, usd = _price_of(entry)
-            if instance_type and usd is not None:
-                found[instance_type] = max(usd, found.get(instance_type, 0.0))
-                published = max(published, str(entry.get("publicationDate", ""))[:10])
-    if not found:
+            prices = prices.with_entry(entry, str(entry.get("publicationDate", "")))
+    if not prices.usd:
         raise ConfigurationError(f"region: AWS lists no prices of processing jobs in US dollars for {region!r}")
-    write_whole(_cache_file(region), json.dumps({"as_of": published, "usd": dict(sorted(found.items()))}, indent=1))
-    return len(found)
+    _store(region, prices)
+    return len(prices.usd)
+
+
+def load(path: StrPath) -> int:
+    """Read the prices of a downloaded price list into the cache folder, and return their number.
+
+    AWS publishes the list of all regions as `offers/v1.0/aws/AmazonSageMaker/current/index.json` on its price list
+    host, and a smaller one for each region. No credentials are needed to download it. The folder is
+    PROCESSING_CACHE_HOME, else the user's cache folder.
+
+    Args:
+        path: the downloaded file, in AWS's JSON format.
+
+    Raises:
+        ConfigurationError: the file cannot be read, is not a price list, or has no prices of processing jobs in US
+            dollars.
+        OSError: the cache folder cannot be written.
+    """
+    found = read_offers(path)
+    for region, prices in found.items():
+        _store(region, prices)
+    return sum(len(prices.usd) for prices in found.values())
+
+
+def read_offers(path: StrPath) -> dict[str, Prices]:
+    """Return the prices in a price list of AWS's, by region.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ConfigurationError: the file cannot be read, is not a price list, or has no prices of processing jobs in US
+            dollars.
+    """
+    require("path", path, PATH)
+    found: dict[str, Prices] = {}
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            offers = json.load(file)
+        published, terms = str(offers["publicationDate"]), offers["terms"].get("OnDemand", {})
+        for sku, product in offers["products"].items():
+            region = product.get("attributes", {}).get("regionCode", "")
+            if _REGION.fullmatch(region):
+                entry = {"product": product, "terms": {"OnDemand": terms.get(sku, {})}}
+                found[region] = found.get(region, Prices("", {})).with_entry(entry, published)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ConfigurationError(f"path: {os.fspath(path)} is not a price list of AWS's: {error}") from error
+    found = {region: prices for region, prices in sorted(found.items()) if prices.usd}
+    if not found:
+        raise ConfigurationError(f"path: {os.fspath(path)} has no prices of processing jobs in US dollars")
+    return found
 
 
 def _pricing_client(session: Any) -> Any:
@@ -141,21 +214,31 @@ def _cache_file(region: str) -> Path:
     return cache_home() / "prices" / f"{region}.json"
 
 
-def _cached(region: str) -> tuple[str, Mapping[str, float]]:
-    """Return the day and the prices that `refresh` has read for a region. Both are empty if the file is unusable."""
+def _store(region: str, prices: Prices) -> None:
+    write_whole(_cache_file(region), json.dumps(prices.to_json(), indent=1))
+
+
+@functools.cache
+def _shipped() -> Mapping[str, Prices]:
+    """Return the prices that come with the package, by region."""
+    table = json.loads(Path(__file__).with_name("price_table.json").read_text(encoding="utf-8"))
+    return {region: Prices.from_json(prices) for region, prices in table["regions"].items()}
+
+
+def _cached(region: str) -> Prices:
+    """Return the prices that `refresh` or `load` has read for a region. There are none if the file is unusable."""
     if not _REGION.fullmatch(region):
-        return "", {}
+        return _NOTHING
     try:
         path = _cache_file(region)
         return _read(path, path.stat().st_mtime_ns)
     except FileNotFoundError:
-        return "", {}
+        return _NOTHING
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         logger.info("the cached prices for %s could not be read: %s", region, error)
-        return "", {}
+        return _NOTHING
 
 
 @functools.lru_cache(maxsize=8)
-def _read(path: Path, _changed: int) -> tuple[str, Mapping[str, float]]:
-    cached = json.loads(path.read_text(encoding="utf-8"))
-    return str(cached["as_of"]), {str(name): float(usd) for name, usd in cached["usd"].items()}
+def _read(path: Path, _changed: int) -> Prices:
+    return Prices.from_json(json.loads(path.read_text(encoding="utf-8")))

@@ -415,16 +415,17 @@ def test_two_runs_of_one_generated_name_keep_their_files_apart(
     names = iter(["same", "same", "another"])
     monkeypatch.setattr(processor, "_generate_current_job_name", lambda job_name=None: job_name or next(names))
     winner_started: list[ProcessingJob] = []
-    create = Launch._stage_and_submit
+    create = Launch.submit
 
     def staged_then_overtaken(launch: Launch) -> Submitted:
         # The loser comes in when the winner has uploaded, and has not created its job yet.
+        launch.session.default_bucket()
         upload_all(launch.session.api, launch.staging.uploads, expected_owner=launch.session.expected_owner)
-        monkeypatch.setattr(Launch, "_stage_and_submit", create)
+        monkeypatch.setattr(Launch, "submit", create)
         winner_started.append(start("loser"))
         return submit(launch.session.api, launch.request)
 
-    monkeypatch.setattr(Launch, "_stage_and_submit", staged_then_overtaken)
+    monkeypatch.setattr(Launch, "submit", staged_then_overtaken)
     winner, loser = start("winner"), winner_started[0]
     assert (winner.job_name, loser.job_name) == ("same", "another")
     for job, files in (
@@ -542,11 +543,17 @@ def test_runs_side_by_side(processor: ScriptProcessor, write: Any) -> None:
     assert len({job.job_name for job in processor.jobs}) == 4
 
 
-def test_nothing_is_printed_without_logs(
+def test_lines_and_status_are_left_out_on_request(
     processor: ScriptProcessor, write: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """logs=False writes nothing at all."""
-    processor.run(write("print('secret')"), logs=False)
+    """logs=False shows the status alone, and quiet=True nothing."""
+    script = write("print('secret')")
+    job = processor.run(script, logs=False)
+    out, err = capsys.readouterr()
+    assert (out, job.job_name in err, "secret" in err) == ("", True, False)
+    processor.run(script, quiet=True)
+    processor.run(script, quiet=True, logs=True)
+    job.wait(quiet=True)
     assert capsys.readouterr() == ("", "")
 
 

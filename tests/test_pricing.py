@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-from typing import TYPE_CHECKING, Any
+import pathlib
+from typing import Any
 
 import pytest
 
 from processing import ConfigurationError
 from processing._utils import cache_home
-from processing.pricing import Price, hourly_price, refresh
+from processing.pricing import Price, hourly_price, load, refresh
 from processing.testing.wire import JsonService, make_client
 
-if TYPE_CHECKING:
-    import pathlib
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -140,3 +141,71 @@ def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Pat
     assert cache_home() == tmp_path / ".cache" / "sm-processing"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_home() == tmp_path / "xdg" / "sm-processing"
+
+
+def offers(*usages: tuple[str, str], region: str = "eu-west-1") -> dict[str, Any]:
+    """A price list as AWS publishes it for download."""
+    products, terms = {}, {}
+    for number, (usage, price) in enumerate(usages):
+        products[f"SKU{number}"] = {
+            "sku": f"SKU{number}",
+            "productFamily": "ML Instance",
+            "attributes": {"usagetype": usage, "regionCode": region, "servicecode": "AmazonSageMaker"},
+        }
+        dimension = {"unit": "Hrs", "beginRange": "0", "endRange": "Inf", "pricePerUnit": {"USD": price}}
+        terms[f"SKU{number}"] = {f"SKU{number}.TERM": {"priceDimensions": {f"SKU{number}.TERM.RATE": dimension}}}
+    return {
+        "formatVersion": "v1.0",
+        "offerCode": "AmazonSageMaker",
+        "publicationDate": "2026-11-05T18:22:33Z",
+        "products": products,
+        "terms": {"OnDemand": terms},
+    }
+
+
+def test_a_downloaded_price_list_is_loaded(tmp_path: pathlib.Path) -> None:
+    """Every region of the file then has its prices; other usage types of SageMaker are no prices of jobs."""
+    path = tmp_path / "index.json"
+    listed = offers(
+        ("EU-Processing:ml.m5.large", "0.128"), ("EU-Train:ml.m5.large", "9"), ("EU-Processing:ml.c5.xlarge", "0.23")
+    )
+    path.write_text(json.dumps(listed))
+    assert load(path) == 2
+    assert hourly_price("ml.m5.large", "eu-west-1") == Price(0.128, "2026-11-05")
+    assert hourly_price("ml.m5.large", "us-east-1") == Price(0.115, "2026-07-30")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "path: .*index.json is not a price list of AWS's: .*No such file"),
+        ("{", "is not a price list of AWS's"),
+        ("[]", "is not a price list of AWS's"),
+        (json.dumps(offers()), "has no prices of processing jobs in US dollars"),
+        (json.dumps(offers(("EU-Train:ml.m5.large", "9"))), "has no prices of processing jobs in US dollars"),
+    ],
+)
+def test_a_file_that_is_no_price_list(text: str | None, problem: str, tmp_path: pathlib.Path) -> None:
+    """Any other file is an error that names it, and nothing is kept."""
+    if text is not None:
+        (tmp_path / "index.json").write_text(text)
+    with pytest.raises(ConfigurationError, match=problem):
+        load(tmp_path / "index.json")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_script_makes_the_table_of_the_package(tmp_path: pathlib.Path) -> None:
+    """The table has the source, and for each region the day and the prices."""
+    spec = importlib.util.spec_from_file_location("price_table", ROOT / "scripts" / "price_table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    for region in ("eu-west-1", "us-east-1"):
+        (tmp_path / region).write_text(json.dumps(offers(("X-Processing:ml.m5.large", "0.1"), region=region)))
+    script.main([str(tmp_path / "eu-west-1"), str(tmp_path / "us-east-1")], tmp_path / "table.json")
+    made = json.loads((tmp_path / "table.json").read_text())
+    shipped = json.loads((ROOT / "processing" / "price_table.json").read_text())
+    assert made.keys() == shipped.keys() == {"source", "regions"}
+    prices = {"as_of": "2026-11-05", "usd": {"ml.m5.large": 0.1}}
+    assert made["regions"] == {"eu-west-1": prices, "us-east-1": prices}

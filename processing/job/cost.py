@@ -12,6 +12,7 @@ import attrs
 
 from processing import pricing
 from processing._utils import is_empty
+from processing.aws.endpoints import is_aws
 from processing.container.contract import DEFAULT_MAX_RUNTIME
 from processing.watching.render.run_text import RunFacts
 
@@ -146,8 +147,8 @@ def cost_of(session: Session, description: Mapping[str, Any]) -> JobCost:
 
 
 def console_url(session: Session, job_name: str) -> str | None:
-    """Return a job's page in the AWS console; None for the engine and for partitions without a public console."""
-    if session.is_local:
+    """Return a job's page in the AWS console; None if the job is not on AWS or the console there is not public."""
+    if session.is_local or not is_aws(session.client("sagemaker").meta.endpoint_url):
         return None
     host = _CONSOLES.get(session.partition)
     if host is None:
@@ -161,11 +162,13 @@ def facts_of_request(session: Session, request: ProcessingRequest) -> RunFacts:
     return run_facts(session, request.job_name, instances_of_request(request))
 
 
-def run_facts(session: Session, job_name: str, instances: list[Instances]) -> RunFacts:
+def run_facts(session: Session, job_name: str, instances: list[Instances], *, shows_outputs: bool = True) -> RunFacts:
     """Return the facts that a display shows about a job, without a call. Its instances may not be known."""
     if session.is_local:
-        return RunFacts(job_name, ON_THIS_MACHINE, 0.0)
-    place = console_url(session, job_name) or session.boto_region_name
+        return RunFacts(job_name, ON_THIS_MACHINE, 0.0, shows_outputs)
+    endpoint = session.client("sagemaker").meta.endpoint_url
+    if not is_aws(endpoint):  # an engine that is served, or another stand-in
+        return RunFacts(job_name, f"at {endpoint}", 0.0, shows_outputs)
     # Of several preferences, AWS's choice is not known before the job runs.
     usd = instances[0].price(session.boto_region_name, 1.0)[0] if len(instances) == 1 else None
-    return RunFacts(job_name, place, usd)
+    return RunFacts(job_name, console_url(session, job_name) or session.boto_region_name, usd, shows_outputs)

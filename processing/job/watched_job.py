@@ -133,7 +133,7 @@ class WatchedJob:
                 on.
         """
         _check_on_stop(on_stop)
-        with detaching(self._advice), self._own_display(quiet=quiet) as display:
+        with self._own_display(quiet=quiet) as display:
             return self.wait_in(display, logs=logs and not quiet, timeout=timeout, on_stop=on_stop)
 
     def wait_in(
@@ -159,7 +159,14 @@ class WatchedJob:
         from processing.job.cost import run_facts
 
         if not (display.announced or display.quiet):
-            display.announce(run_facts(self.sagemaker_session, self.job_name, self.instances))
+            display.announce(
+                run_facts(
+                    self.sagemaker_session,
+                    self.job_name,
+                    self.instances,
+                    shows_outputs=not self.watch_state.may_be_silent,
+                )
+            )
 
     @contextlib.contextmanager
     def _own_display(self, *, quiet: bool) -> Iterator[RunDisplay]:

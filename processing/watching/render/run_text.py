@@ -20,11 +20,13 @@ class RunFacts:
         job_name: the job's name.
         place: the job's page in the AWS console, or `on this machine`.
         usd_per_hour: the price of all of its instances in US dollars an hour; None if it is not known, 0 on the engine.
+        shows_outputs: False if its outputs are of no interest to the user.
     """
 
     job_name: str
     place: str
     usd_per_hour: float | None = None
+    shows_outputs: bool = True
 
     @property
     def title(self) -> str:
@@ -53,6 +55,8 @@ def stopwatch(seconds: float) -> str:
 
 def money(usd: float) -> str:
     """Return an amount of US dollars with two decimals, or more if it is small."""
+    if 0 < usd < 0.0001:
+        return "less than 0.0001 USD"
     return f"{usd:,.2f} USD" if usd >= 1 or usd == 0 else f"{usd:.4f} USD"
 
 
@@ -106,7 +110,7 @@ def end_lines(facts: RunFacts, description: Mapping[str, Any], seconds: float) -
         text += ", price not known"
     elif facts.usd_per_hour and billed is not None:
         text += f", {money(facts.usd_per_hour * billed / 3600)}"
-    if status != "Completed":
+    if status != "Completed" or not facts.shows_outputs:
         return [text]
     return [text, *(f"  {name}: {uri}" for name, uri in output_places(description))]
 
