@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from processing.job.job import attach as attach
     from processing.job.metrics import HostMetrics as HostMetrics
     from processing.job.metrics import JobMetrics as JobMetrics
-    from processing.job.metrics import ResourceUsage as ResourceUsage
+    from processing.job.metrics import Utilization as Utilization
     from processing.job.outputs import JobOutput as JobOutput
     from processing.job.outputs import JobOutputs as JobOutputs
     from processing.job.plan import PlannedUpload as PlannedUpload
@@ -133,7 +133,7 @@ _NAMES_OF = {
     "processing.job.fleet.search": ("jobs",),
     "processing.job.fleet.submission": ("FleetProgress",),
     "processing.job.job": ("ProcessingJob", "attach"),
-    "processing.job.metrics": ("HostMetrics", "JobMetrics", "ResourceUsage"),
+    "processing.job.metrics": ("HostMetrics", "JobMetrics", "Utilization"),
     "processing.job.outputs": ("JobOutput", "JobOutputs"),
     "processing.job.plan": ("PlannedUpload", "RunPlan"),
     "processing.job.wait": (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing import HostMetrics, JobCost, JobMetrics, ResourceUsage, ScriptProcessor
+from processing import HostMetrics, JobCost, JobMetrics, ScriptProcessor, Utilization
 from processing.job.cost import Instances, console_url, cost_of, highest_price, instances_of_description
 from processing.job.metrics import cpus_of, job_metrics
 from processing.testing.clock import VirtualClock
@@ -88,7 +88,7 @@ def test_many_hosts_take_few_calls() -> None:
     session: Any = CloudWatch(cpu=[100.0, 300.0], memory=[10.0, 20.0])
     metrics = job_metrics(session, "clean", described(count=100))
     assert len(session.calls) == 2
-    assert metrics.hosts["algo-100"] == HostMetrics(ResourceUsage(200.0, 300.0), ResourceUsage(15.0, 20.0), None)
+    assert metrics.hosts["algo-100"] == HostMetrics(Utilization(200.0, 300.0), Utilization(15.0, 20.0), None)
     assert job_metrics(CloudWatch(), "clean", described()) == JobMetrics({}, None)  # type: ignore[arg-type]
 
 

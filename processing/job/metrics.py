@@ -32,7 +32,7 @@ _FULL: Final = 90.0
 
 
 @attrs.frozen
-class ResourceUsage:
+class Utilization:
     """The use of one resource of a host, in percent.
 
     Args:
@@ -54,9 +54,9 @@ class HostMetrics:
         disk: the disk volume.
     """
 
-    cpu: ResourceUsage | None = None
-    memory: ResourceUsage | None = None
-    disk: ResourceUsage | None = None
+    cpu: Utilization | None = None
+    memory: Utilization | None = None
+    disk: Utilization | None = None
 
 
 @attrs.frozen
@@ -142,12 +142,12 @@ def _results(session: Session, queries: Sequence[Any], span: Mapping[str, Any]) 
         params["NextToken"] = answer["NextToken"]
 
 
-def _usage(values: Mapping[str, Sequence[float]], number: int, kind: str) -> ResourceUsage | None:
+def _usage(values: Mapping[str, Sequence[float]], number: int, kind: str) -> Utilization | None:
     total, samples, peaks = (values.get(_id(number, kind, statistic)) or () for statistic in _STATISTICS)
     if not sum(samples):
         return None
     peak = max(peaks)
-    return ResourceUsage(min(peak, sum(total) / sum(samples)), peak)  # a rounded mean may exceed the peak
+    return Utilization(min(peak, sum(total) / sum(samples)), peak)  # a rounded mean may exceed the peak
 
 
 def cpus_of(instance_type: str) -> int | None:

@@ -11,7 +11,7 @@ from processing.clock import SYSTEM_CLOCK, Clock
 from processing.container.terminal_text import safe_line, without_colours
 from processing.watching.events import LogEvent, StatusChanged
 from processing.watching.logs.batch import LogBatch
-from processing.watching.render.output import PATIENCE, BlockedError, Output
+from processing.watching.render.output import PATIENCE, BlockedError, TextOutput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,7 +52,7 @@ class Renderer:
         self._many_hosts = (instance_count or 1) > 1
         self._several_jobs = several_jobs
         self._clock = clock
-        self._writer: Output | None = None
+        self._writer: TextOutput | None = None
         self._given_up = False
         self._job_name = ""
 
@@ -114,12 +114,12 @@ class Renderer:
             self._given_up = True
             logger.info("the output is closed, no more log lines are shown: %s", error)
 
-    def _writer_to(self, out: TextIO) -> Output:
+    def _writer_to(self, out: TextIO) -> TextOutput:
         if self._writer is None or self._writer.out is not out:
             if self._writer:
                 with contextlib.suppress(OSError, ValueError):
                     self._writer.push(everything=True)
-            self._writer = Output(out, self._clock)
+            self._writer = TextOutput(out, self._clock)
         return self._writer
 
     def _prefix(self, origin: StreamOrigin) -> str:
@@ -128,7 +128,7 @@ class Renderer:
         return f"[{origin.host}] " if self._many_hosts else ""
 
 
-def _text(messages: Sequence[str], prefixes: Sequence[str], writer: Output) -> str:
+def _text(messages: Sequence[str], prefixes: Sequence[str], writer: TextOutput) -> str:
     """Return lines as they are written, each after its prefix."""
     whole = "".join(messages)
     # Most batches are printable, and are then not examined line by line.
@@ -144,7 +144,7 @@ def _text(messages: Sequence[str], prefixes: Sequence[str], writer: Output) -> s
     return "".join([f"{prefix}{line}\n" for prefix, line in zip(prefixes, messages, strict=True)])
 
 
-def _shown(line: str, writer: Output) -> str:
+def _shown(line: str, writer: TextOutput) -> str:
     if writer.is_terminal and not writer.colours:
         line = without_colours(line)
     return safe_line(line, colours=writer.colours)

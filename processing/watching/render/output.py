@@ -34,7 +34,7 @@ class BlockedError(Exception):
     """The output has taken nothing for too long."""
 
 
-class Output:
+class TextOutput:
     """An output that is written in batches, and never more at once than it can take.
 
     Args:

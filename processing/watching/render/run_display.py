@@ -18,7 +18,7 @@ import attrs
 from processing.container.terminal_text import safe_line
 from processing.watching.render.live_line import LiveLine
 from processing.watching.render.notebook import NotebookStatus, in_notebook
-from processing.watching.render.output import BlockedError, Output
+from processing.watching.render.output import BlockedError, TextOutput
 from processing.watching.render.run_text import (
     RunFacts,
     duration,
@@ -81,7 +81,7 @@ class RunDisplay:
         self._started_at: Callable[[], datetime | None] = lambda: None
         self._live: LiveLine | None = None
         self._notebook: NotebookStatus | None = None
-        self._out: Output | None = None
+        self._out: TextOutput | None = None
         if quiet:
             return
         if in_notebook():
@@ -89,7 +89,7 @@ class RunDisplay:
             self._notebook.start()
             return
         with contextlib.suppress(AttributeError, OSError, ValueError):  # no standard error, or a closed one
-            self._out = Output(sys.stderr, clock)
+            self._out = TextOutput(sys.stderr, clock)
             if self._out.is_terminal and not _is_recorded():
                 live = LiveLine(sys.stderr, self._texts)
                 self._live = live if live.start() else None
