@@ -184,7 +184,7 @@ class RemoteCall:
             return None
         from processing.spark.base import engine_problem
 
-        return engine_problem(session)
+        return engine_problem(session, str(self.settings.image_uri))
 
     def _complete(self, *, offline: bool = False) -> tuple[RemoteSettings, Session]:
         """Return the complete settings and the session. Refuse several instances for a call that needs one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from processing import default_sessions
@@ -178,8 +179,7 @@ class SparkProcessorBase(ScriptProcessor):
 
     def _engine_problem(self) -> str | None:
         """Return why the embedded engine cannot run a Spark application; None if it can, and for AWS."""
-        problem = engine_problem(self.sagemaker_session)
-        return None if problem is None else f"{problem}; request() and plan() show it without Spark"
+        return engine_problem(self.sagemaker_session, str(self.image_uri))
 
     def _call_hooks(
         self, hooks: HookArguments, options: CodeOptions
@@ -333,14 +333,19 @@ class SparkProcessorBase(ScriptProcessor):
         )
 
 
-def engine_problem(session: Any) -> str | None:
-    """Return why the embedded engine of a session cannot run Spark; None if it can, and for AWS."""
-    if not session.is_local or session.engine.settings.runs_images:
+def engine_problem(session: Any, image: str) -> str | None:
+    """Return why the embedded engine of a session cannot run Spark; None if it can, and for AWS.
+
+    Args:
+        session: the session.
+        image: the URI of the job's image, which determines the interpreter in its place.
+    """
+    if not session.is_local or session.engine.settings.runs_images or shutil.which(_COMMAND) is not None:
         return None
-    return (
-        f"the embedded engine has no {_COMMAND}, which starts Spark in AWS's images: let the image itself run with "
-        'LocalSession(sandbox="container"), or run the job on AWS'
-    )
+    from processing.local.spark.installation import installation_problem
+
+    problem = installation_problem(session.engine.settings.interpreter(image).executable)
+    return None if problem is None else f'{problem}; or let the image itself run: LocalSession(sandbox="container")'
 
 
 def checked_class(submit_class: Any) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import attrs
@@ -20,6 +21,7 @@ from processing.local.jobs.execution_plan import ExecutionPlan, RemoteS3Options
 from processing.local.jobs.gateway_options import MASKS_VARIABLE, gateway_options
 from processing.local.jobs.host_processes import machine_environment
 from processing.local.jobs.project_paths import needed_paths
+from processing.local.spark.launcher import NAME as SPARK_SUBMIT
 
 if TYPE_CHECKING:
     from processing.local.context import EngineContext
@@ -58,6 +60,9 @@ def make_execution_plan(engine: EngineContext, workload: Workload) -> ExecutionP
         settings.check_sinks()
     except (ConfigurationError, EngineError) as error:
         raise ApiError("ValidationException", str(error)) from error
+    problem = None if python is None else _spark_problem(python, workload)
+    if problem is not None:
+        raise ApiError("ValidationException", problem)
     _check_code(engine, settings, sandbox, workload, program)
     enforced, warnings = _limits(settings, sandbox)
     if workload.isolated and not sandbox.isolates_network:
@@ -101,6 +106,15 @@ def _program(settings: EngineSettings, workload: Workload) -> ImageProgram | Non
             'image itself run: LocalSession(sandbox="container")'
         )
     return program
+
+
+def _spark_problem(python: Interpreter, workload: Workload) -> str | None:
+    """Return why a job of `smspark-submit` cannot run; None if it can, and for other jobs."""
+    if list(workload.words[:1]) != [SPARK_SUBMIT] or shutil.which(SPARK_SUBMIT) is not None:
+        return None
+    from processing.local.spark.installation import installation_problem  # few jobs are Spark applications
+
+    return installation_problem(python.executable)
 
 
 def _check_code(

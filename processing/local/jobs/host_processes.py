@@ -35,7 +35,7 @@ SUPERVISOR = "processing.local.jobs.supervisor"
 _SUPERVISOR_PROGRAM = "import sys; sys.path.append(sys.argv[1]); from {} import main; main(sys.argv[2:])"
 """The program of a supervisor's process, with a place for its module."""
 # Some builds of Python do not start without LD_LIBRARY_PATH.
-_ENVIRONMENT = ("PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH")
+_ENVIRONMENT = ("PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "JAVA_HOME", "SPARK_HOME")
 _LOST = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 """The errors for a job's folder or lock that was removed, replaced or locked. The job cannot go on without them."""
 _unrecorded: set[int] = set()

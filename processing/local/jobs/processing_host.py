@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from processing.container import contract
+from processing.local.import_path import PACKAGE_ROOT
 from processing.local.jobs import output_files
 from processing.local.jobs.data import inputs, outputs
 from processing.local.jobs.host_supervisor import HostSupervisor, on_this_machine
+from processing.local.spark.launcher import LauncherSettings, write_launcher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,6 +87,24 @@ class ProcessingHost(HostSupervisor):
         if _PYTHON.fullmatch(argv[0]):
             argv[0] = self._plan.python.executable
         return argv, requested
+
+    def _environment(self, argv: Sequence[str], requested: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment, in which the engine's `smspark-submit` is the last program on the PATH."""
+        env = super()._environment(argv, requested)
+        if self._plan.python is not None:
+            env["PATH"] = os.pathsep.join([env["PATH"], str(self._write_spark_launcher().parent)])
+        return env
+
+    def _write_spark_launcher(self) -> Path:
+        ml_root = contract.ML if self._sandbox.mounts else self._ml_root
+        assert self._plan.python is not None
+        settings = LauncherSettings(
+            ml_root, str(self._folder / "spark"), self._plan.python.executable, self._plan.memory
+        )
+        gateway = self._plan.gateway
+        return write_launcher(
+            self._work / "programs", settings, [PACKAGE_ROOT, *(() if gateway is None else gateway.path)]
+        )
 
     def collect(self, end: HostEnd) -> HostEnd:
         """Upload the outputs, however the program ended, and add the exit message."""

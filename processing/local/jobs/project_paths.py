@@ -15,6 +15,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from processing.local.import_path import PACKAGE_ROOT
+from processing.local.interpreter import Interpreter
 from processing.local.jobs.host_processes import machine_environment
 from processing.local.sandboxes.private_folders import hidden_by, kept_paths
 
@@ -23,10 +25,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from processing.local.image_programs import ImageProgram
-    from processing.local.interpreter import Interpreter
     from processing.local.jobs.workload import Workload
 
 _SEARCH_PATHS = ("PATH", "LD_LIBRARY_PATH")
+_HOMES = ("JAVA_HOME", "SPARK_HOME")
 _REMEMBERED = 1000
 """The jobs whose source folders are remembered between the check of a request and its creation."""
 _sources: dict[str, list[str]] = {}
@@ -50,7 +52,9 @@ def needed_paths(home: Path, python: Interpreter, workload: Workload, program: I
     """
     sources = _sources.get(workload.name, ())
     own = (*_of_words(workload.words), *workload.places, *(() if program is None else program.path))
-    return kept_paths([str(home), str(home.parent), *sources, *_of_python(python), *_of_user(), *own])
+    engine = () if python.executable == sys.executable else _of_python(Interpreter(sys.executable, sys.prefix))
+    pythons = (PACKAGE_ROOT, *_of_python(python), *engine)  # the engine's own runs `smspark-submit` in a host
+    return kept_paths([str(home), str(home.parent), *sources, *pythons, *_of_user(), *own])
 
 
 def _of_python(python: Interpreter) -> Iterator[str]:
@@ -79,7 +83,7 @@ def _of_import_hooks() -> Iterator[str]:
 
 
 def _of_user() -> Iterator[str]:
-    """Yield the user's home, the working directory, and the folders of the search paths, each with its neighbours."""
+    """Yield the user's home, the working directory, and the folders that the variables of this machine name."""
     yield os.path.expanduser("~")
     with contextlib.suppress(OSError):  # the working directory was removed
         yield os.getcwd()
@@ -89,6 +93,7 @@ def _of_user() -> Iterator[str]:
             if os.path.isabs(folder):
                 yield folder
                 yield os.path.dirname(folder)  # `bin` uses its neighbour `lib`
+    yield from (environment[name] for name in _HOMES if environment.get(name))
 
 
 def _of_words(words: Iterable[str]) -> Iterator[str]:

@@ -1,0 +1,135 @@
+"""The Spark and the Java that are installed on this machine, found without starting either.
+
+Spark is the one of `SPARK_HOME`, or the pyspark of an interpreter. Java is the one of `JAVA_HOME`, or that of the PATH.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from processing.exceptions import EngineError
+
+_FIND = "import importlib.util as u; s = u.find_spec('pyspark'); print(s.origin if s and s.origin else '')"
+_FIND_SECONDS = 60
+"""The longest time that an interpreter may take to start; a busy machine needs seconds."""
+_CORE = re.compile(r"spark-core_[\d.]+-(.+)\.jar")
+_JAVA_VERSION = re.compile(r'^JAVA_VERSION="?(?:1\.)?(\d+)', re.MULTILINE)
+_INSTALL_SPARK = 'pip install "sm-processing[spark]"'
+_INSTALL_JAVA = "install Java 17, such as with apt-get install default-jre-headless"
+
+
+class Spark(NamedTuple):
+    """An installation of Spark.
+
+    Attributes:
+        home: its folder, with `bin` and `jars`.
+        version: its version, such as `3.5.9`; None if it is not known.
+    """
+
+    home: str
+    version: str | None
+
+    @property
+    def needed_java(self) -> int:
+        """The oldest version of Java that this Spark runs on."""
+        return 17 if self.version is not None and int(self.version.partition(".")[0]) >= 4 else 8
+
+
+class Java(NamedTuple):
+    """An installation of Java.
+
+    Attributes:
+        program: the path of `java`.
+        version: its version, such as 17; None if it is not known.
+    """
+
+    program: str
+    version: int | None
+
+
+def find_spark(python: str | None = None) -> Spark | None:
+    """Return the installed Spark; None if there is none.
+
+    Args:
+        python: the interpreter whose pyspark is meant without `SPARK_HOME`; None for this process's own.
+
+    Raises:
+        EngineError: `SPARK_HOME` is set, and there is no Spark.
+    """
+    home = os.environ.get("SPARK_HOME") or _pyspark(python or sys.executable)
+    if not home:
+        return None
+    if not Path(home, "bin", "spark-class").is_file():
+        raise EngineError(f"SPARK_HOME: {home} has no bin/spark-class, so it is no Spark; correct or unset it")
+    return Spark(home, spark_version(home))
+
+
+def _pyspark(python: str) -> str:
+    """Return the folder of an interpreter's pyspark; empty if it has none."""
+    try:
+        found = subprocess.run(  # noqa: S603 - the interpreter that jobs run on
+            [python, "-I", "-c", _FIND], capture_output=True, text=True, timeout=_FIND_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    origin = found.stdout.strip()
+    return str(Path(origin).parent) if found.returncode == 0 and origin else ""
+
+
+def spark_version(home: str) -> str | None:
+    """Return the version of the Spark in a folder, from the names of its files; None if it is not known."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(Path(home, "jars")):  # noqa: PTH208 - names are enough
+            found = _CORE.fullmatch(name)
+            if found is not None:
+                return found[1]
+    return None
+
+
+def find_java() -> Java | None:
+    """Return the installed Java; None if there is none. `JAVA_HOME` wins over the PATH, as in Spark's own scripts."""
+    home = os.environ.get("JAVA_HOME")
+    program = shutil.which("java", path=str(Path(home) / "bin") if home else None)
+    if program is None:
+        return None
+    release = Path(os.path.realpath(program)).parents[1] / "release"
+    version = None
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        found = _JAVA_VERSION.search(release.read_text(encoding="utf-8"))
+        version = None if found is None else int(found[1])
+    return Java(program, version)
+
+
+def installation_problem(python: str | None = None) -> str | None:
+    """Return the missing part of Spark and Java, with the remedy; None if both are installed and fit together.
+
+    Args:
+        python: as in `find_spark`.
+    """
+    try:
+        spark = find_spark(python)
+    except EngineError as error:
+        return str(error)
+    java = find_java()
+    missing = [] if spark is not None else [f"no pyspark in {python or sys.executable}"]
+    remedies = [] if spark is not None else [_INSTALL_SPARK]
+    if java is None:
+        home = os.environ.get("JAVA_HOME")
+        missing.append(f"no java in JAVA_HOME ({home})" if home else "no java on the PATH")
+        remedies.append(_INSTALL_JAVA)
+    elif spark is not None and java.version is not None and java.version < spark.needed_java:
+        missing.append(f"Spark {spark.version} needs Java {spark.needed_java}, but {java.program} is {java.version}")
+        remedies.append(_INSTALL_JAVA)
+    if not missing:
+        return None
+    needs = (
+        "needs pyspark and Java on this machine, and there is " if spark is None or java is None else "cannot start: "
+    )
+    return f"Spark {needs}{' and '.join(missing)}: {'; '.join(remedies)}"
