@@ -12,6 +12,9 @@ import re
 import shlex
 from typing import List, NamedTuple, Optional, Sequence
 
+from processing.container import contract
+from processing.container.command import quote_word
+
 NAME = "runproc.sh"
 """The script's name, as in `sagemaker` 2.x."""
 
@@ -79,6 +82,11 @@ step={step}
 """
 
 
+_ML = """\
+ml=$(cd ../../.. && pwd)
+"""
+
+
 class CodeArtifact(NamedTuple):
     """A repository of AWS CodeArtifact that pip installs from."""
 
@@ -143,7 +151,9 @@ def bootstrap(command: Sequence[str], payload: Payload) -> str:
     steps.append(_install(payload.requirements))
     if payload.entry_point is not None:
         steps.append("step=%s\n. %s\n" % (_quoted("run", payload.entry_point), shlex.quote("./" + payload.entry_point)))
-    started = " ".join([*map(shlex.quote, command), _file_word(payload.script)])
+    started = " ".join([*map(quote_word, command), _file_word(payload.script)])
+    if any(map(contract.ML_PATH.search, command)):
+        steps.append(_ML)
     steps.append('step=%s\nexec %s "$@"\n' % (_quoted("start", command[0]), started))
     return "\n".join(steps)
 

@@ -32,8 +32,8 @@ def command_script(environment: Mapping[str, str], arguments: Sequence[str]) -> 
         environment: the variables; their values may hold any character but NUL.
         arguments: the arguments; the same characters are allowed.
     """
-    words = [_quoted("%s=%s" % pair) for pair in environment.items()]
-    words += ['"$@"', *map(_quoted, arguments)]
+    words = [quote_word("%s=%s" % pair) for pair in environment.items()]
+    words += ['"$@"', *map(quote_word, arguments)]
     return (_BETWEEN.join([_HEAD, *words]) + "\n").encode("utf-8", "surrogateescape")
 
 
@@ -63,5 +63,6 @@ def parse_script(script: bytes) -> Optional[Tuple[Dict[str, str], List[str]]]:
     return (environment, arguments) if passed and not rest else None
 
 
-def _quoted(text: str) -> str:
+def quote_word(text: str) -> str:
+    """Return a word of the shell, with the variable `ml` in place of each /opt/ml."""
     return '"$ml"'.join(shlex.quote(part) if part else "" for part in contract.ML_PATH.split(text)) or "''"

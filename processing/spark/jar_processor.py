@@ -28,8 +28,8 @@ class SparkJarProcessor(SparkProcessorBase):
     Args:
         role: the ARN of the IAM role that SageMaker assumes, or its name, which is looked up with IAM GetRole. Optional
             on the embedded engine.
-        instance_type: the instance type, such as `ml.m5.xlarge`; `local` runs the job on this machine, on an embedded
-            engine that runs images (`LocalSession(sandbox="container")`).
+        instance_type: the instance type, such as `ml.m5.xlarge`; `local` runs the job on this machine, on the embedded
+            engine with an installed pyspark and Java.
         instance_count: the number of instances, 1 to 100.
         framework_version: the version of Spark, such as `3.5`. Required without `image_uri`.
         py_version: the Python of the image, such as `py39`; together with `container_version`.

@@ -65,12 +65,15 @@ def test_the_request_of_a_function_on_spark(config: SparkConfig) -> None:
         function.options(spark_config=SparkConfig(configuration={"Properties": {}})).plan()
 
 
-def test_the_engine_without_images_has_no_spark(config: SparkConfig, local_session: LocalSession) -> None:
+def test_an_engine_without_spark_refuses(
+    config: SparkConfig, local_session: LocalSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A call on the embedded engine is refused before an upload, and its plan says so."""
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     function = remote(count, spark_config=config, instance_type="local", sagemaker_session=local_session)
     (problem,) = function.plan().problems
-    assert problem.startswith("the embedded engine has no smspark-submit")
-    with pytest.raises(EngineError, match="has no smspark-submit"):
+    assert problem.startswith("Spark needs pyspark and Java on this machine")
+    with pytest.raises(EngineError, match="no java in JAVA_HOME"):
         function()
 
 

@@ -1,4 +1,4 @@
-"""The Spark processors: their signatures, images and requests, the files of their options, and the engine's refusal."""
+"""The Spark processors: their signatures, images and requests, the files of their options, and KMS keys."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ import pytest
 
 from processing import (
     ConfigurationError,
-    EngineError,
     LocalSession,
     ProcessingInput,
     ProcessingOutput,
     ScriptProcessor,
     Session,
-    submit_all,
 )
 from processing.exceptions import CodeNotFoundError
 from processing.spark import PySparkProcessor, SparkJarProcessor
@@ -364,20 +362,3 @@ def test_hooks_of_subclasses_are_called_once(session: Session) -> None:
     sent = team.request("app.py", submit_jars=["one.jar"]).to_boto()
     assert [output["OutputName"] for output in sent["ProcessingOutputConfig"]["Outputs"]] == ["report"]
     assert [kwargs["submit_jars"] for kwargs in seen] == [["one.jar"]]
-
-
-def test_the_engine_refuses_before_an_upload(code: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """Without the image, `run`, a fleet and `plan` name the remedy; an error of the user's values comes first."""
-    engine = LocalSession(tmp_path / "engine", python=sys.executable, sandbox="rewriting")
-    processor = PySparkProcessor(None, "local", 1, "3.3", sagemaker_session=engine)
-    forms: list[dict[str, Any]] = [{}, {"source_dir": code}]
-    for options in forms:
-        with pytest.raises(EngineError, match=r"no smspark-submit.*sandbox=\"container\""):
-            processor.run("app.py", **options)
-        (problem,) = processor.plan("app.py", **options).problems
-        assert "no smspark-submit" in problem
-    with pytest.raises(ConfigurationError, match=r"^submit_jars\[0\]: 'no\.jar' does not exist"):
-        processor.run("app.py", submit_jars=["no.jar"])
-    fleet = submit_all(processor, [{"submit_app": code / "app.py"}], name="counts")
-    assert "no smspark-submit" in str(fleet.failures)
-    assert engine.client("s3").list_buckets()["Buckets"] == []

@@ -22,8 +22,8 @@ PORT = 7777
 SPARK_FILES = "spark"
 """The folder in the bundle with the caller's files for Spark: one folder for each option, and `conf`."""
 SPARK_CONFIGURATION = "configuration.json"
-_SPARK_CONFIGURATION_FOLDER = "/opt/ml/processing/input/conf"
-"""The folder in which AWS's images look for the configuration."""
+_SPARK_CONFIGURATION_FOLDER = os.path.join("processing", "input", "conf")
+"""The folder below /opt/ml in which AWS's images look for the configuration."""
 _RANK = "import sys; sys.path[0] = sys.argv[1]; from _processing_remote import launch; launch.run_rank(sys.argv[1:])"
 
 
@@ -74,8 +74,10 @@ def run_spark(places: Any, launcher: Dict[str, Any], folder: str) -> int:
     """
     configuration = os.path.join(folder, SPARK_FILES, "conf", SPARK_CONFIGURATION)
     if os.path.isfile(configuration):
-        os.makedirs(_SPARK_CONFIGURATION_FOLDER, exist_ok=True)
-        shutil.copy(configuration, _SPARK_CONFIGURATION_FOLDER)
+        # The message is at /opt/ml/output/message, wherever /opt/ml is.
+        target = os.path.join(os.path.dirname(os.path.dirname(places.message)), _SPARK_CONFIGURATION_FOLDER)
+        os.makedirs(target, exist_ok=True)
+        shutil.copy(configuration, target)
     application = os.path.join(folder, "remote_function_call.py")
     with open(application, "w", encoding="utf-8") as file:
         file.write(_RANK + "\n")

@@ -16,7 +16,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from processing.local.import_path import PACKAGE_ROOT
-from processing.local.interpreter import Interpreter
 from processing.local.jobs.host_processes import machine_environment
 from processing.local.sandboxes.private_folders import hidden_by, kept_paths
 
@@ -25,10 +24,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from processing.local.image_programs import ImageProgram
+    from processing.local.interpreter import Interpreter
     from processing.local.jobs.workload import Workload
 
 _SEARCH_PATHS = ("PATH", "LD_LIBRARY_PATH")
 _HOMES = ("JAVA_HOME", "SPARK_HOME")
+_ENGINE = (sys.executable, os.path.realpath(sys.executable), sys.prefix, sys.base_prefix, PACKAGE_ROOT)
+"""The places of the engine's own interpreter and package, which run `smspark-submit` in a host."""
 _REMEMBERED = 1000
 """The jobs whose source folders are remembered between the check of a request and its creation."""
 _sources: dict[str, list[str]] = {}
@@ -52,8 +54,7 @@ def needed_paths(home: Path, python: Interpreter, workload: Workload, program: I
     """
     sources = _sources.get(workload.name, ())
     own = (*_of_words(workload.words), *workload.places, *(() if program is None else program.path))
-    engine = () if python.executable == sys.executable else _of_python(Interpreter(sys.executable, sys.prefix))
-    pythons = (PACKAGE_ROOT, *_of_python(python), *engine)  # the engine's own runs `smspark-submit` in a host
+    pythons = (*_of_python(python), *_ENGINE)
     return kept_paths([str(home), str(home.parent), *sources, *pythons, *_of_user(), *own])
 
 

@@ -84,7 +84,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     settings = LauncherSettings(**json.loads(arguments[0]))
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
-        code = _Submission(settings, parse_options(arguments[1:])).run()
+        code = _SparkSubmit(settings, parse_options(arguments[1:])).run()
     except UsageError as error:
         _say(f"{_USAGE}\n\nError: {error}")
         code = _USAGE_CODE
@@ -113,7 +113,7 @@ def _say(text: str) -> None:
     sys.stderr.flush()
 
 
-class _Submission:
+class _SparkSubmit:
     """One run of the program."""
 
     def __init__(self, settings: LauncherSettings, options: SubmitOptions) -> None:
