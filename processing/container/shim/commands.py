@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from processing.container.shim.check_command import run_check
 from processing.container.shim.errors import SettingError, ShimError, StoreError, TaskError
 from processing.container.shim.logs import Log
 from processing.container.shim.options import make_parser, split_words, with_options
@@ -43,6 +44,8 @@ def main(arguments: Optional[Sequence[str]] = None, store: Optional[Store] = Non
     options = make_parser().parse_args(words)
     try:
         settings = with_options(read_settings(os.environ), options)
+        if options.command == "check":
+            return run_check(options, program, settings, os.environ)
         command = _Command(options, program, settings, os.environ, store)
         code = command.run()
     except (SettingError, TaskError) as error:

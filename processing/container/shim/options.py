@@ -23,6 +23,9 @@ _COMMANDS = (
 )
 
 
+_CHECK_HELP = "report whether PROGRAM, or an image, keeps the contract of SageMaker"
+
+
 def split_words(words: List[str]) -> Tuple[List[str], List[str]]:
     """Return the words before the first `--` and those after it: the program and its arguments."""
     if "--" not in words:
@@ -31,17 +34,21 @@ def split_words(words: List[str]) -> Tuple[List[str], List[str]]:
     return words[:place], words[place + 1 :]
 
 
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the words before the program."""
     parser = argparse.ArgumentParser(
         prog="processing-shim",
-        usage="processing-shim [-h] {run,invoke,serve} [OPTION ...] [-- PROGRAM [ARGUMENT ...]]",
+        usage="processing-shim [-h] {run,invoke,serve,check} [OPTION ...] [-- PROGRAM [ARGUMENT ...]]",
         description="Adapt a program to SageMaker. A task names objects in S3: the shim downloads them to /input, "
         "runs the program, and uploads /output.",
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, prog="processing-shim")
     for choice in _COMMANDS:
-        command = commands.add_parser(choice.name, help=choice.help, description=choice.help.capitalize() + ".")
+        command = commands.add_parser(choice.name, help=choice.help, description=_sentence(choice.help))
         command.add_argument("--signed", action="store_true", help="refuse to start without a key for signatures")
         command.add_argument("--exit-zero", action="store_true", help="exit with 0 after failures of tasks")
         command.add_argument("--plain", action="store_true", help="log plain text in place of JSON")
@@ -54,7 +61,22 @@ def make_parser() -> argparse.ArgumentParser:
         source.add_argument("-t", "--tasks", metavar="JSON", help="tasks: a JSON list, or one JSON object")
         source.add_argument("-f", "--file", metavar="URI", help="a file of tasks: s3://bucket/key, or a path")
         command.add_argument("--keep-going", action="store_true", help="run the other tasks after one has failed")
+    _add_check(commands.add_parser("check", help=_CHECK_HELP, description=_sentence(_CHECK_HELP)))
     return parser
+
+
+def _add_check(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--serve", action="store_true", help="the program serves, as for endpoints and transform jobs")
+    command.add_argument(
+        "--wait", type=float, metavar="SECONDS", help="the time to be healthy (default: 60), or to end"
+    )
+    command.add_argument("--port", type=int, help="the port (default: SAGEMAKER_BIND_TO_PORT, or 8080)")
+    group = command.add_argument_group("image", "The words after -- replace `serve` or `train`.")
+    group.add_argument("--image", metavar="IMAGE", help="an image, to run with podman or docker")
+    group.add_argument("--client", metavar="PROGRAM", help="another client than podman or docker")
+    group.add_argument("--env", action="append", metavar="NAME=VALUE", help="a variable of the container")
+    group.add_argument("--model", metavar="FOLDER", help="the folder for /opt/ml/model")
+    command.set_defaults(plain=False, exit_zero=False)
 
 
 def _add_proxy(command: argparse.ArgumentParser) -> None:
@@ -76,6 +98,8 @@ def with_options(settings: Settings, options: argparse.Namespace) -> Settings:
     """Return the settings with the options of the command line, which count before variables."""
     if options.plain:
         settings = settings._replace(log_format="plain")
+    if options.command == "check":
+        return settings if options.port is None else settings._replace(port=options.port)
     if options.command == "serve":
         port = settings.port if options.port is None else options.port
         settings = settings._replace(port=port, busy=options.busy or settings.busy, proxy=_proxy(settings, options))

@@ -91,7 +91,7 @@ class ShimProgram:
         limits = RunLimits(grace=self._settings.grace, max_runtime=timeout)
         started = time.monotonic()
         try:
-            end = run_program(self._program(), output.stdout, limits, self._stop_reason, emit_stderr=output.stderr)
+            end = run_program(self.make_program(), output.stdout, limits, self._stop_reason, emit_stderr=output.stderr)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise ShimError("start", self._start_problem(error)) from error
         seconds = time.monotonic() - started
@@ -107,9 +107,10 @@ class ShimProgram:
         Args:
             should_stop: returns whether to stop the server at once.
         """
-        return RunningServer(self._program, self._settings.grace, self._log, should_stop, self._start_problem)
+        return RunningServer(self.make_program, self._settings.grace, self._log, should_stop, self._start_problem)
 
-    def _program(self) -> Program:
+    def make_program(self) -> Program:
+        """Return the program, ready to run."""
         return Program(self._argv, self._environment, str(Path.cwd()), preexec=self._preexec())
 
     def _start_problem(self, error: Exception) -> str:

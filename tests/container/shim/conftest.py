@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from container_fixtures import containers  # noqa: F401 - a fixture of several folders
 from processing.container.shim.commands import main
 from processing.container.shim.logs import Log
 from processing.container.shim.program import ShimProgram
