@@ -207,7 +207,8 @@ def check_job(target: CheckTarget, seconds: Optional[float], grace: float, write
     report.fact("program", target.name)
     run = _CheckedRun(target, seconds, grace)
     try:
-        run.ended.wait()
+        while not run.ended.wait(_LONGEST_PAUSE):  # a signal that comes before a wait is not lost for longer
+            pass
     finally:
         run.stop()
     _report_state(run, report)

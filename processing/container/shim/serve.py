@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from processing.container.shim.tasks import Task
     from processing.container.shim.web_server import Exchange
 
+_TICK = 0.2
+"""The seconds between two looks for a stop. A wait without a limit may miss a signal that comes before it."""
+
 
 class TaskHandler:
     """Answers to requests of SageMaker by tasks. One task runs at a time; pings are answered meanwhile.
@@ -89,7 +92,8 @@ def serve_tasks(runner: TaskRunner, settings: Settings, log: Log, stop: threadin
     web = WebServer("0.0.0.0", settings.port, handler, lambda text: log.write("ERROR", text))  # noqa: S104 - the contract
     web.start()
     log.write("INFO", "Listening on port %d" % web.port)
-    stop.wait()
+    while not stop.wait(_TICK):
+        pass
     web.stop()
     if not runner.healthy:
         log.write("ERROR", "The program's server is unhealthy, so the shim ends", internal=False)
