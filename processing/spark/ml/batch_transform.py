@@ -1,0 +1,162 @@
+"""Predictions by a batch transform job, which leaves no endpoint.
+
+The workers write each request's body as one object, and its rows beside it. The job answers each object. Workers then
+join the answers to the rows. The rows come from S3, not from the DataFrame, which may differ at a second reading.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from processing.exceptions import ConfigurationError, JobFailedError, JobStoppedError
+from processing.request.s3_uri import S3Uri
+from processing.spark.ml.creation import TRANSFORM_JOB, create_once, describe
+from processing.spark.ml.hosting import poll_interval
+from processing.spark.ml.invoke import Invocation, answered, split
+from processing.spark.ml.names import RandomNamePolicy
+from processing.spark.ml.roles_and_paths import S3AutoCreatePath
+from processing.spark.ml.shipping import carried
+from processing.spark.ml.upload import delete
+from processing.staging.transfers import get_bytes, put_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from processing.session.session import Session
+
+__all__ = ["Resources", "delete", "run"]
+
+logger = logging.getLogger(__name__)
+
+_WRITTEN: Final = "key string"
+_MEBIBYTE: Final = 1 << 20
+
+
+@attrs.frozen
+class Resources:
+    """The model and the instances of a transform job.
+
+    Args:
+        model: the model's name.
+        instance_type: the instance type.
+        instance_count: the number of instances.
+        tags: the tags of the job.
+        extra: more parameters of CreateTransformJob.
+    """
+
+    model: str
+    instance_type: str
+    instance_count: int
+    tags: list[dict[str, str]]
+    extra: dict[str, Any]
+
+
+def run(
+    session: Session, dataset: Any, schema: Any, invocation: Invocation, resources: Resources
+) -> tuple[Any, S3Uri]:
+    """Run a transform job over a DataFrame, and wait for its end.
+
+    Args:
+        session: the session.
+        dataset: the rows.
+        schema: the schema of the result.
+        invocation: serializer, deserializer and limits.
+        resources: the model and the instances.
+
+    Returns:
+        The result, and the place of its data. It can be read until they are deleted.
+
+    Raises:
+        ConfigurationError: there are no rows.
+        JobFailedError: the job failed.
+    """
+    spark = dataset.sparkSession
+    place = S3AutoCreatePath().uri(session, spark, "transformBy") / f"transform-{uuid.uuid4().hex[:12]}"
+    try:
+        written = dataset.mapInArrow(
+            carried(write_requests, session=session, invocation=invocation, place=place), _WRITTEN
+        ).collect()
+        keys = sorted(row["key"] for row in written)
+        if not keys:
+            raise ConfigurationError("dataset: the DataFrame has no rows; there is nothing to predict")
+        _run_job(session, place, invocation, resources)
+    except BaseException:
+        delete(session, place)
+        raise
+    tasks = min(len(keys), 200)
+    frame = spark.createDataFrame([(key,) for key in keys], "key string").repartition(tasks)
+    work = carried(read_answers, session=session, invocation=invocation, place=place)
+    return frame.mapInArrow(work, schema), place
+
+
+def write_requests(
+    batches: Iterable[Any], *, session: Session, invocation: Invocation, place: S3Uri
+) -> Iterator[Any]:
+    """Write the bodies of one task, each with its rows, and yield the name of each."""
+    import pyarrow as pa
+
+    for batch in batches:
+        for body, rows in split(batch, invocation):
+            key = uuid.uuid4().hex
+            buffer = io.BytesIO()
+            with pa.ipc.new_stream(buffer, rows.schema) as writer:
+                writer.write_batch(rows)
+            owner = session.expected_owner
+            put_bytes(session.api, buffer.getvalue(), place / "rows" / key, expected_owner=owner)
+            put_bytes(session.api, body, place / "input" / key, expected_owner=owner)
+            yield pa.RecordBatch.from_pydict({"key": [key]})
+
+
+def read_answers(batches: Iterable[Any], *, session: Session, invocation: Invocation, place: S3Uri) -> Iterator[Any]:
+    """Yield the rows of each body with their predictions."""
+    import pyarrow as pa
+
+    owner = session.expected_owner
+    for batch in batches:
+        for key in batch.column("key").to_pylist():
+            stored = get_bytes(session.api, place / "rows" / key, expected_owner=owner)
+            answer = get_bytes(session.api, place / "output" / f"{key}.out", expected_owner=owner)
+            for rows in pa.ipc.open_stream(stored):
+                yield answered(answer, rows, invocation)
+
+
+def _run_job(session: Session, place: S3Uri, invocation: Invocation, resources: Resources) -> None:
+    name = RandomNamePolicy().trainingJobName.replace("trainingJob", "transformJob")
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"{place / 'input'}/"}
+    payload = -(-invocation.limit // _MEBIBYTE)
+    request: dict[str, Any] = {
+        "TransformJobName": name,
+        "ModelName": resources.model,
+        "BatchStrategy": "SingleRecord",
+        "MaxPayloadInMB": payload,
+        "TransformInput": {
+            "DataSource": {"S3DataSource": source},
+            "ContentType": invocation.serializer.contentType,
+            "SplitType": "None",
+        },
+        "TransformOutput": {"S3OutputPath": str(place / "output"), "Accept": invocation.deserializer.accepts},
+        "TransformResources": {
+            "InstanceType": resources.instance_type,
+            "InstanceCount": resources.instance_count,
+        },
+        **({"Tags": resources.tags} if resources.tags else {}),
+        **resources.extra,
+    }
+    create_once(session.api, TRANSFORM_JOB, request)
+    logger.info("transform job %s was created", name)
+    while True:
+        found = describe(session.api, TRANSFORM_JOB, name) or {}
+        status = found.get("TransformJobStatus")
+        if status == "Completed":
+            return
+        if status == "Failed":
+            reason = found.get("FailureReason")
+            raise JobFailedError(f"transform job {name} failed: {reason}", job_name=name, failure_reason=reason)
+        if status == "Stopped":
+            raise JobStoppedError(f"transform job {name} was stopped", job_name=name, status=status)
+        session.clock.sleep(poll_interval(session))

@@ -1,0 +1,207 @@
+"""DataFrames as RecordIO: `write_records`, and the Spark data source `sagemaker` of Spark 4."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from processing.default_sessions import session_for_attach
+from processing.exceptions import ConfigurationError
+from processing.request.s3_uri import S3Uri
+from processing.spark.ml.formats import TrainingFormat, format_of
+from processing.spark.ml.roles_and_paths import parse_uri
+from processing.spark.ml.shipping import carried, check_workers
+from processing.spark.ml.upload import check_contents, delete, list_keys, upload_batches
+from processing.staging.transfers import put_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from processing.session.session import Session
+
+_SCHEMES = ("s3://", "s3a://", "s3n://")
+
+
+def write_records(
+    frame: Any,
+    path: str,
+    *,
+    labelColumnName: str | None = None,  # noqa: N803 - the option's name in sagemaker_pyspark
+    featuresColumnName: str | None = None,  # noqa: N803
+    mode: str = "error",
+    session: Any = None,
+) -> int:
+    """Write a DataFrame as RecordIO of Amazon Records, one or more files for each partition.
+
+    Args:
+        frame: a DataFrame with a column of vectors or matrices, and perhaps one of numbers as labels.
+        path: an `s3://` or `s3a://` URI, or a folder that all workers share.
+        labelColumnName: the column of labels; `label` by default, if there is one.
+        featuresColumnName: the column of vectors; `features` by default.
+        mode: `error`, `append` or `overwrite`, if there is something at the path.
+        session: a `processing.Session` or `LocalSession`; None for the default one.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        ConfigurationError: a column is missing or wrong, there are no rows, or the path is taken.
+    """
+    if mode not in {"error", "append", "overwrite"}:
+        raise ConfigurationError(f"mode: must be 'error', 'append' or 'overwrite', not {mode!r}")
+    options = {"labelColumnName": labelColumnName, "featuresColumnName": featuresColumnName}
+    given = {name: value for name, value in options.items() if value is not None}
+    layout = format_of("sagemaker", given, frame.schema)
+    chosen = frame.select(*[f"`{name}`" for name in layout.columns(frame.columns)])
+    check_workers(frame.sparkSession)
+    contents = check_contents(chosen, layout)
+    if str(path).startswith(_SCHEMES):
+        _write_to_s3(chosen, layout, parse_uri(path, "path"), mode, session_for_attach(session, "session"))
+    else:
+        _write_to_folder(chosen, layout, Path(path), mode)
+    return contents.rows
+
+
+def _write_to_s3(frame: Any, layout: TrainingFormat, target: S3Uri, mode: str, session: Session) -> None:
+    if mode != "append" and list_keys(session, target):
+        if mode == "error":
+            raise ConfigurationError(f"path: {target} has objects already; mode='append' or 'overwrite' allows that")
+        delete(session, target)
+    owner = session.expected_owner(target.bucket)
+    work = carried(
+        upload_batches, session=session, layout=layout, prefix=target, kms_key=None, compressed=False, owner=owner
+    )
+    frame.mapInArrow(work, "key string, rows bigint, size bigint").collect()
+    put_bytes(session.api, b"", target / "_SUCCESS", expected_owner=session.expected_owner)
+
+
+def _write_to_folder(frame: Any, layout: TrainingFormat, target: Path, mode: str) -> None:
+    if target.exists() and any(target.iterdir()):
+        if mode == "error":
+            raise ConfigurationError(f"path: {target} has files already; mode='append' or 'overwrite' allows that")
+        if mode == "overwrite":
+            for file in target.glob(f"*{layout.suffix}"):
+                file.unlink()
+    target.mkdir(parents=True, exist_ok=True)
+    work = carried(write_files, layout=layout, folder=str(target.absolute()))
+    frame.mapInArrow(work, "name string, rows bigint").collect()
+    (target / "_SUCCESS").touch()
+
+
+def write_files(batches: Iterable[Any], *, layout: TrainingFormat, folder: str) -> Iterator[Any]:
+    """Write the rows of one task to a file, which gets its name when it is complete."""
+    import pyarrow as pa
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    number = 0 if context is None else context.partitionId()
+    name = f"part-{number:05d}-{uuid.uuid4().hex[:12]}{layout.suffix}"
+    partial = Path(folder, f".{name}.partial")
+    rows = 0
+    try:
+        with partial.open("wb") as file:
+            for batch in batches:
+                file.write(layout.encode(batch))
+                rows += len(batch)
+        if rows:
+            partial.rename(Path(folder, name))
+            yield pa.RecordBatch.from_pydict({"name": [name], "rows": [rows]})
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            partial.unlink()
+
+
+@attrs.frozen
+class _Written:
+    """The file of one task of the data source."""
+
+    key: str
+
+
+def register(spark: Any, session: Any = None) -> None:
+    """Register the data source `sagemaker`, for `df.write.format("sagemaker")`. It needs Spark 4.
+
+    Args:
+        spark: the Spark session.
+        session: a `processing.Session` or `LocalSession`; None for the default one.
+
+    Raises:
+        ConfigurationError: this Spark has no data sources in Python.
+    """
+    try:
+        from pyspark.sql.datasource import DataSource, DataSourceArrowWriter
+    except ImportError as error:
+        raise ConfigurationError(
+            f"spark: data sources in Python need Spark 4.0, and this is {spark.version}; use write_records(df, path)"
+        ) from error
+    used = session_for_attach(session, "session")
+
+    class Writer(DataSourceArrowWriter):  # type: ignore[misc] # pyspark is not typed here
+        def __init__(self, options: Any, schema: Any, overwrite: bool) -> None:
+            path = options.get("path")
+            if not path:
+                raise ConfigurationError("path: missing; write ....save(path)")
+            given = {name: options[name] for name in ("labelColumnName", "featuresColumnName") if name in options}
+            self.layout = format_of("sagemaker", given, schema)
+            self.target, self.overwrite = path, overwrite
+
+        def write(self, iterator: Any) -> Any:
+            if self.target.startswith(_SCHEMES):
+                target = parse_uri(self.target, "path")
+                owner = used.expected_owner(target.bucket)
+                found = upload_batches(
+                    iterator,
+                    session=used,
+                    layout=self.layout,
+                    prefix=target,
+                    kms_key=None,
+                    compressed=False,
+                    owner=owner,
+                )
+                return _Written(",".join(key for each in found for key in each.column("key").to_pylist()))
+            Path(self.target).mkdir(parents=True, exist_ok=True)
+            written = write_files(iterator, layout=self.layout, folder=self.target)
+            return _Written(",".join(name for each in written for name in each.column("name").to_pylist()))
+
+        def commit(self, messages: Any) -> None:
+            """Delete what was there before, if it is to be replaced."""
+            kept = {key for each in messages if each is not None for key in each.key.split(",")}
+            if self.overwrite:
+                _replace(used, self.target, self.layout.suffix, kept)
+
+        def abort(self, messages: Any) -> None:
+            """Delete what was written."""
+            names = {key for each in messages if each is not None for key in each.key.split(",") if key}
+            _remove(used, self.target, names)
+
+    class Source(DataSource):  # type: ignore[misc] # pyspark is not typed here
+        @classmethod
+        def name(cls) -> str:
+            return "sagemaker"
+
+        def writer(self, schema: Any, overwrite: bool) -> Any:
+            return Writer(self.options, schema, overwrite)
+
+    spark.dataSource.register(Source)
+
+
+def _replace(session: Session, target: str, suffix: str, kept: set[str]) -> None:
+    if target.startswith(_SCHEMES):
+        place = parse_uri(target, "path")
+        _remove(session, target, set(list_keys(session, place)) - kept)
+    else:
+        _remove(session, target, {file.name for file in Path(target).glob(f"*{suffix}")} - kept)
+
+
+def _remove(session: Session, target: str, names: set[str]) -> None:
+    if target.startswith(_SCHEMES):
+        place = parse_uri(target, "path")
+        delete(session, place, only=names)
+        return
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            Path(target, name).unlink()

@@ -1,0 +1,324 @@
+"""Estimators: a training job on SageMaker as `fit`, and a model on an endpoint as its result."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from pyspark.ml import Estimator
+
+from processing.exceptions import ConfigurationError
+from processing.spark.ml import training
+from processing.spark.ml.creation import TRAINING_JOB, create_once
+from processing.spark.ml.formats import FORMATS, TrainingFormat, check_column, format_of
+from processing.spark.ml.model import SageMakerModel
+from processing.spark.ml.names import NamePolicy, check_names
+from processing.spark.ml.settings import ESTIMATOR, EndpointCreationPolicy, signature_of
+from processing.spark.ml.shipping import check_workers
+from processing.spark.ml.stage import Stage
+from processing.spark.ml.upload import Contents, Staged, check_contents, delete, upload
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from processing.request.s3_uri import S3Uri
+    from processing.session.session import Session
+
+logger = logging.getLogger(__name__)
+
+_CODECS: Final = {None: False, "none": False, "gzip": True}
+
+
+class SageMakerEstimatorBase(Stage, Estimator):
+    """The base of all estimators. Subclasses have a table of parameters and an image.
+
+    Attributes:
+        latestTrainingJob: the name of the last training job; None before `fit`.
+    """
+
+    latestTrainingJob: str | None = None  # noqa: N815 - the name of sagemaker_pyspark
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self._configure(args, kwargs)
+
+    @property
+    def latest_training_job(self) -> str | None:
+        """The name of the last training job; None before `fit`."""
+        return self.latestTrainingJob
+
+    # What subclasses know
+
+    def _images(self) -> tuple[str, str]:
+        """Return the image for training and the one for the model."""
+        raise NotImplementedError
+
+    def _hyperparameters(self, contents: Contents | None) -> dict[str, str]:
+        """Return the hyperparameters of a training job.
+
+        Args:
+            contents: the size of the data; None before it is known.
+
+        Raises:
+            ConfigurationError: one is missing, or does not fit the data.
+        """
+        raise NotImplementedError
+
+    def _needs_label(self) -> bool:
+        return False
+
+    def _deserializer(self) -> Any:
+        return self._settings["responseRowDeserializer"]
+
+    # The steps of fit
+
+    def _fit(self, dataset: Any) -> SageMakerModel:
+        session, spark = self._session, dataset.sparkSession
+        values = self._settings
+        names: NamePolicy = values["namePolicyFactory"].createNamePolicy()
+        check_names("namePolicyFactory", names)
+        self._check_settings(session, spark)
+        frame, layout = self._layout(dataset)
+        self._hyperparameters(None)
+        role = values["sagemakerRole"].arn(session, spark)
+        check_workers(spark)
+        contents = check_contents(frame, layout)
+        hyperparameters = self._hyperparameters(contents)
+        placeholder = "s3://bucket/key"
+        request = self._request(names, role, hyperparameters, layout, placeholder, placeholder)
+        training.check_request(session, request)
+        staging = values["trainingInputS3DataPath"].uri(session, spark, "trainingInputS3DataPath")
+        output = values["trainingOutputS3DataPath"].uri(session, spark, "trainingOutputS3DataPath")
+        staging, output = staging / names.trainingJobName, output / names.trainingJobName
+        staged = self._upload(session, frame, layout, staging, contents)
+        request = self._request(names, role, hyperparameters, layout, str(staged.manifest), str(output))
+        return self._train(session, request, staging, names, role)
+
+    def _check_settings(self, session: Session, spark: Any) -> None:
+        """Refuse settings that cannot work, before anything is uploaded."""
+        values = self._settings
+        for name in ("trainingInputS3DataPath", "trainingOutputS3DataPath"):
+            values[name].check(session, spark, name)
+        codec = values["trainingCompressionCodec"]
+        if (None if codec is None else codec.lower()) not in _CODECS:
+            raise ConfigurationError(f"trainingCompressionCodec: must be 'gzip' or None, not {codec!r}")
+        training.tag_list(values["tags"])
+        training.network(values["subnets"], values["securityGroupIds"])
+        if values["endpointCreationPolicy"] is not EndpointCreationPolicy.DO_NOT_CREATE:
+            for name in ("endpointInstanceType", "endpointInitialInstanceCount"):
+                if values[name] is None:
+                    raise ConfigurationError(f"{name}: missing; the endpoint needs it")
+
+    def _layout(self, dataset: Any) -> tuple[Any, TrainingFormat]:
+        """Return the frame of the columns that are written, and their format."""
+        values = self._settings
+        frame = dataset
+        projected = values["trainingProjectedColumns"]
+        if projected is not None:
+            for name in projected:
+                check_column(dataset.schema, name, "trainingProjectedColumns")
+            frame = dataset.select(*[_quoted(name) for name in projected])
+        data_format = values["trainingSparkDataFormat"]
+        if data_format not in FORMATS:
+            raise ConfigurationError(
+                f"trainingSparkDataFormat: {data_format!r} is not one of {', '.join(FORMATS)}, which need no file "
+                "system of Spark. Write other formats to S3 with Spark's package org.apache.hadoop:hadoop-aws"
+            )
+        layout = format_of(data_format, values["trainingSparkDataFormatOptions"], frame.schema)
+        if self._needs_label() and layout.label is None:
+            raise ConfigurationError(
+                f"trainingSparkDataFormatOptions[labelColumnName]: {type(self).__name__} needs labels; there is no "
+                f"column 'label'; the columns are {', '.join(frame.columns)}"
+            )
+        return frame.select(*[_quoted(name) for name in layout.columns(frame.columns)]), layout
+
+    def _upload(
+        self, session: Session, frame: Any, layout: TrainingFormat, staging: S3Uri, contents: Contents
+    ) -> Staged:
+        codec = self._settings["trainingCompressionCodec"]
+        return upload(
+            session,
+            frame,
+            layout,
+            staging,
+            kms_key=self._settings["trainingKmsKeyId"],
+            compressed=_CODECS[None if codec is None else codec.lower()],
+            expected_rows=contents.rows,
+        )
+
+    def _request(
+        self,
+        names: NamePolicy,
+        role: str,
+        hyperparameters: Mapping[str, str],
+        layout: TrainingFormat,
+        manifest: str,
+        output: str,
+    ) -> dict[str, Any]:
+        """Return the parameters of CreateTrainingJob."""
+        values = self._settings
+        codec = values["trainingCompressionCodec"]
+        channel = {
+            "ChannelName": values["trainingChannelName"],
+            "DataSource": {
+                "S3DataSource": {
+                    "S3DataType": "ManifestFile",
+                    "S3Uri": manifest,
+                    "S3DataDistributionType": values["trainingS3DataDistribution"],
+                }
+            },
+            "ContentType": values["trainingContentType"] or layout.content_type,
+            "CompressionType": "Gzip" if _CODECS[None if codec is None else codec.lower()] else "None",
+            "RecordWrapperType": "None",
+            "InputMode": values["trainingInputMode"],
+        }
+        seconds = values["trainingMaxRuntimeInSeconds"]
+        kms_key = values["trainingKmsKeyId"]
+        request: dict[str, Any] = {
+            "TrainingJobName": names.trainingJobName,
+            "AlgorithmSpecification": {
+                "TrainingImage": self._images()[0],
+                "TrainingInputMode": values["trainingInputMode"],
+            },
+            "RoleArn": role,
+            "HyperParameters": dict(hyperparameters),
+            "InputDataConfig": [channel],
+            "OutputDataConfig": {"S3OutputPath": output, **({"KmsKeyId": kms_key} if kms_key else {})},
+            "ResourceConfig": {
+                "InstanceType": values["trainingInstanceType"],
+                "InstanceCount": values["trainingInstanceCount"],
+                "VolumeSizeInGB": values["trainingInstanceVolumeSizeInGB"],
+            },
+            "StoppingCondition": {"MaxRuntimeInSeconds": seconds},
+            **training.network(values["subnets"], values["securityGroupIds"]),
+        }
+        if values["spot"]:
+            request["EnableManagedSpotTraining"] = True
+            request["StoppingCondition"]["MaxWaitTimeInSeconds"] = 2 * seconds
+        tags = training.tag_list(values["tags"])
+        return {**request, **({"Tags": tags} if tags else {}), **values["extra"].get("CreateTrainingJob", {})}
+
+    def _train(
+        self, session: Session, request: dict[str, Any], staging: S3Uri, names: NamePolicy, role: str
+    ) -> SageMakerModel:
+        try:
+            create_once(session.api, TRAINING_JOB, request)
+        except BaseException as error:
+            if not getattr(error, "may_exist", False):
+                delete(session, staging)
+            raise
+        self.latestTrainingJob = names.trainingJobName
+        logger.info("training job %s was created", names.trainingJobName)
+        kept = not self._settings["deleteStagingDataAfterTraining"]
+        pending = training.Pending(session, names.trainingJobName, None if kept else staging)
+        if self._settings["wait"]:
+            pending.wait()
+        return self._model(session, names, role, pending)
+
+    def _model(self, session: Session, names: NamePolicy, role: str, pending: training.Pending) -> SageMakerModel:
+        values = self._settings
+        policy = values["endpointCreationPolicy"]
+        if not values["wait"] and policy is EndpointCreationPolicy.CREATE_ON_CONSTRUCT:
+            policy = EndpointCreationPolicy.CREATE_ON_TRANSFORM
+        same = (
+            "endpointInstanceType",
+            "endpointInitialInstanceCount",
+            "requestRowSerializer",
+            "modelEnvironmentVariables",
+            "tags",
+            "subnets",
+            "securityGroupIds",
+            "transformBy",
+            "maxPayloadInBytes",
+            "requestsInFlight",
+            "extra",
+        )
+        model = SageMakerModel(
+            **{name: values[name] for name in same},
+            responseRowDeserializer=self._deserializer(),
+            modelImage=self._images()[1],
+            modelExecutionRoleARN=role,
+            trainingJobName=names.trainingJobName,
+            endpointCreationPolicy=policy,
+            prependResultRows=values["modelPrependInputRowsToTransformationRows"],
+            namePolicy=names,
+            session=session,
+        )
+        if not values["wait"]:
+            model._training = pending  # noqa: SLF001 - a model of this package
+        return model
+
+    def _restore(self, uid: str, state: Mapping[str, Any]) -> None:
+        super()._restore(uid, state)
+        self._settings["endpointCreationPolicy"] = EndpointCreationPolicy(self._settings["endpointCreationPolicy"])
+
+
+def _quoted(name: str) -> str:
+    """Return a column's name as Spark's expressions take it: a dot in it is no access to a member."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+class SageMakerEstimator(SageMakerEstimatorBase):
+    """An estimator for any image that trains and serves on SageMaker.
+
+    Args:
+        trainingImage: the image that trains.
+        modelImage: the image that serves the model.
+        trainingInstanceType: the instance type of the training job.
+        trainingInstanceCount: the number of its instances.
+        endpointInstanceType: the instance type of the endpoint.
+        endpointInitialInstanceCount: the number of its instances.
+        requestRowSerializer: makes the bodies of requests.
+        responseRowDeserializer: reads the answers.
+        hyperParameters: the hyperparameters of the training job; values become texts.
+        trainingInputS3DataPath: the place of the training data; a prefix with the job's name is below it.
+        trainingOutputS3DataPath: the place of the model, in the same way.
+        sagemakerRole: the role of the training job and the model.
+        trainingInstanceVolumeSizeInGB: the size of the volume of each instance.
+        trainingProjectedColumns: the columns that are used; None for all.
+        trainingChannelName: the channel of the data.
+        trainingContentType: the media type of the data; None for that of the format.
+        trainingS3DataDistribution: `ShardedByS3Key` or `FullyReplicated`.
+        trainingSparkDataFormat: `sagemaker`, `csv`, `libsvm` or `parquet`.
+        trainingSparkDataFormatOptions: options of the format: `labelColumnName`, `featuresColumnName`, and its own.
+        trainingInputMode: `File`, `Pipe` or `FastFile`.
+        trainingCompressionCodec: `gzip` or None.
+        trainingMaxRuntimeInSeconds: the longest time of the training job.
+        trainingKmsKeyId: the key that encrypts the data and the model.
+        modelEnvironmentVariables: the environment of the model's container.
+        endpointCreationPolicy: when the endpoint is created.
+        sagemakerClient: a boto3 client; None for the session's.
+        s3Client: a boto3 client; None for the session's.
+        stsClient: a boto3 client; None for the session's.
+        modelPrependInputRowsToTransformationRows: True to keep the columns of the input.
+        deleteStagingDataAfterTraining: True to delete the training data when the job has ended.
+        namePolicyFactory: the names of all that `fit` creates.
+        uid: the identity of the stage.
+        wait: False to return from `fit` before the training job has ended. The first `transform` waits for it.
+        spot: True for spot instances.
+        session: a `processing.Session` or `LocalSession`; None for the default one.
+        tags: a dictionary or a list of tags for all that is created.
+        subnets: the subnets of the training job and the model.
+        securityGroupIds: their security groups.
+        transformBy: `endpoint`, or `batch` for a batch transform job, which leaves no endpoint.
+        maxPayloadInBytes: the largest body of a request.
+        requestsInFlight: the requests that a Spark task has in flight.
+        extra: more parameters by operation, such as `{"CreateTrainingJob": {"EnableNetworkIsolation": True}}`.
+
+    Raises:
+        ConfigurationError: an argument is missing or wrong; the message names it.
+    """
+
+    _table = ESTIMATOR
+    __signature__ = signature_of(ESTIMATOR)
+
+    def _images(self) -> tuple[str, str]:
+        return self._settings["trainingImage"], self._settings["modelImage"]
+
+    def _hyperparameters(self, contents: Contents | None) -> dict[str, str]:  # noqa: ARG002 - see the base class
+        return {str(name): hyperparameter_text(value) for name, value in self._settings["hyperParameters"].items()}
+
+
+def hyperparameter_text(value: Any) -> str:
+    """Return the text of a hyperparameter in a request."""
+    return value if isinstance(value, str) else repr(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,292 @@
+"""Formats of training data: the columns that each needs, and their bytes, made on the workers.
+
+pip's Spark has no file system for S3, so that these formats do not use Spark's writers.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+import attrs
+
+from processing.exceptions import ConfigurationError
+from processing.spark.ml.serializers import CSV, LIBSVM, RECORDIO, encode_libsvm, encode_records, labels_of
+from processing.spark.ml.vectors import iter_runs
+
+_OPTIONS: Final = "trainingSparkDataFormatOptions"
+
+
+@attrs.frozen
+class TrainingFormat:
+    """Vectors with an optional label. Subclasses encode them.
+
+    Args:
+        features: the column of vectors.
+        label: the column of labels; None without labels.
+        options: the format's further options, with names in lower case.
+    """
+
+    features: str
+    label: str | None = None
+    options: Mapping[str, str] = attrs.field(factory=dict)
+
+    suffix: ClassVar[str] = ""
+    concatenable: ClassVar[bool] = True
+    further_options: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the training channel."""
+        raise NotImplementedError
+
+    def columns(self, names: Sequence[str]) -> list[str]:  # noqa: ARG002 - for subclasses
+        """Return the columns of a frame that are written.
+
+        Args:
+            names: the frame's columns.
+        """
+        return [self.features, *([] if self.label is None else [self.label])]
+
+    def header(self, names: Sequence[str]) -> bytes:  # noqa: ARG002 - for subclasses
+        """Return the beginning of each object.
+
+        Args:
+            names: the columns that are written.
+        """
+        return b""
+
+    def encode(self, batch: Any) -> bytes:
+        """Return a batch of rows as bytes."""
+        labels = None if self.label is None else labels_of(batch, self.label)
+        return b"".join(
+            [
+                self._encode_run(run.features, None if labels is None else labels[run.start : run.stop])
+                for run in iter_runs(batch.column(self.features))
+            ]
+        )
+
+    def _encode_run(self, features: Any, labels: Any) -> bytes:
+        raise NotImplementedError
+
+
+class RecordIOFormat(TrainingFormat):
+    """RecordIO of Amazon Records: `sagemaker`."""
+
+    suffix = ".pbr"
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the training channel."""
+        return RECORDIO
+
+    def _encode_run(self, features: Any, labels: Any) -> bytes:
+        return encode_records(features, labels)
+
+
+class LibSVMFormat(TrainingFormat):
+    """libsvm with columns counted from 1, as Spark writes it; the label is 0 if there is none."""
+
+    suffix = ".libsvm"
+    further_options = frozenset({"numfeatures", "vectortype"})  # of Spark's reader: without effect here
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the training channel."""
+        return LIBSVM
+
+    def _encode_run(self, features: Any, labels: Any) -> bytes:
+        import numpy as np
+
+        count = len(features.starts) - 1 if hasattr(features, "starts") else len(features)
+        return encode_libsvm(features, np.zeros(count) if labels is None else labels)
+
+
+class CSVFormat(TrainingFormat):
+    """CSV: the label, if there is one, and the elements of the vector; or all columns if there is no vector."""
+
+    suffix = ".csv"
+    further_options = frozenset({"header", "sep", "delimiter"})
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the training channel."""
+        return CSV if self.label is not None or not self.features else f"{CSV};label_size=0"
+
+    @property
+    def _separator(self) -> str:
+        return self.options.get("sep", self.options.get("delimiter", ","))
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """Return the columns of a frame that are written."""
+        return super().columns(names) if self.features else list(names)
+
+    def header(self, names: Sequence[str]) -> bytes:
+        """Return the names of the columns, if the option `header` is true."""
+        if self.options.get("header", "false").lower() != "true" or self.features:
+            return b""
+        return (self._separator.join(names) + "\n").encode()
+
+    def encode(self, batch: Any) -> bytes:
+        """Return a batch of rows as bytes."""
+        if self.features:
+            return super().encode(batch)
+        import pyarrow.csv
+
+        buffer = io.BytesIO()
+        options = pyarrow.csv.WriteOptions(
+            include_header=False, delimiter=self._separator, quoting_style="needed", batch_size=len(batch) or 1
+        )
+        pyarrow.csv.write_csv(batch, buffer, options)
+        return buffer.getvalue()
+
+    def _encode_run(self, features: Any, labels: Any) -> bytes:
+        import numpy as np
+
+        dense = features.to_dense() if hasattr(features, "to_dense") else features.reshape(len(features), -1)
+        table = dense if labels is None else np.column_stack([labels, dense])
+        lines = [self._separator.join(map(repr, row)) for row in table.tolist()]
+        return "".join([f"{line}\n" for line in lines]).encode()
+
+
+class ParquetFormat(TrainingFormat):
+    """Parquet of all columns. Vectors become lists of numbers, zeros too."""
+
+    suffix = ".parquet"
+    concatenable = False
+    further_options = frozenset({"compression"})
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the training channel."""
+        return "application/x-parquet"
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """Return the columns of a frame that are written."""
+        return list(names)
+
+    def encode(self, batch: Any) -> bytes:
+        """Return a batch of rows as a file."""
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        arrays = [_plain(column) for column in batch.columns]
+        buffer = io.BytesIO()
+        table = pa.table(arrays, names=batch.schema.names)
+        pyarrow.parquet.write_table(table, buffer, compression=self.options.get("compression", "snappy"))
+        return buffer.getvalue()
+
+
+def _plain(column: Any) -> Any:
+    """Return a column of vectors as lists of numbers, and any other as it is."""
+    import pyarrow as pa
+
+    if not (pa.types.is_struct(column.type) and column.type.get_field_index("indices") >= 0):
+        return column
+    rows: list[list[float]] = []
+    for run in iter_runs(column):
+        dense = run.features.to_dense() if hasattr(run.features, "to_dense") else run.features
+        rows += dense.reshape(run.stop - run.start, -1).tolist()
+    return pa.array(rows, pa.list_(pa.float64()))
+
+
+FORMATS: Final[Mapping[str, type[TrainingFormat]]] = {
+    "sagemaker": RecordIOFormat,
+    "csv": CSVFormat,
+    "libsvm": LibSVMFormat,
+    "parquet": ParquetFormat,
+}
+"""The formats that are encoded here, by the name of the Spark data format."""
+
+
+def format_of(
+    name: str, options: Mapping[str, Any], schema: Any, *, parameter: str = "trainingSparkDataFormat"
+) -> TrainingFormat:
+    """Return the format for a frame, after a check of its columns.
+
+    Args:
+        name: the Spark data format.
+        options: its options. Their names have any case, as in Spark.
+        schema: the frame's schema.
+        parameter: the name of the parameter in messages.
+
+    Raises:
+        ConfigurationError: there is no such format, an option is unknown, or a column is missing or has a wrong type.
+    """
+    made = FORMATS.get(name)
+    if made is None:
+        raise ConfigurationError(f"{parameter}: {name!r} is not one of {', '.join(FORMATS)}")
+    given = {key.lower(): str(value) for key, value in options.items()}
+    label, features = given.pop("labelcolumnname", None), given.pop("featurescolumnname", None)
+    unknown = sorted(set(given) - made.further_options)
+    if unknown:
+        known = ", ".join(["labelColumnName", "featuresColumnName", *sorted(made.further_options)])
+        raise ConfigurationError(f"{_OPTIONS}: the format {name} has no option {unknown[0]!r}; it has {known}")
+    names = schema.names
+    whole_frame = made is ParquetFormat or (made is CSVFormat and features is None and not _is_vector(schema))
+    if whole_frame:
+        return made("" if made is CSVFormat else features or "features", label, given)
+    features = features or "features"
+    check_features(schema, features, f"{_OPTIONS}[featuresColumnName]")
+    if label is None and "label" in names:
+        label = "label"
+    if label is not None:
+        check_label(schema, label, f"{_OPTIONS}[labelColumnName]")
+    return made(features, label, given)
+
+
+def _is_vector(schema: Any) -> bool:
+    return "features" in schema.names and _kind(schema["features"].dataType) in {"vector", "matrix"}
+
+
+def check_column(schema: Any, name: str, parameter: str) -> None:
+    """Refuse a column that a frame does not have.
+
+    Raises:
+        ConfigurationError: the column is missing; the message lists those that exist.
+    """
+    if name not in schema.names:
+        raise ConfigurationError(f"{parameter}: there is no column {name!r}; the columns are {', '.join(schema.names)}")
+
+
+def check_features(schema: Any, name: str, parameter: str) -> None:
+    """Refuse a column that has no vectors, matrices or arrays of numbers.
+
+    Raises:
+        ConfigurationError: the column is missing or has another type.
+    """
+    check_column(schema, name, parameter)
+    if _kind(schema[name].dataType) is None:
+        raise ConfigurationError(
+            f"{parameter}: the column {name!r} must have vectors, not {schema[name].dataType.simpleString()}; "
+            "VectorAssembler makes them from columns of numbers"
+        )
+
+
+def check_label(schema: Any, name: str, parameter: str) -> None:
+    """Refuse a column that has no numbers.
+
+    Raises:
+        ConfigurationError: the column is missing or has another type.
+    """
+    from pyspark.sql.types import BooleanType, NumericType
+
+    check_column(schema, name, parameter)
+    if not isinstance(schema[name].dataType, (NumericType, BooleanType)):
+        raise ConfigurationError(
+            f"{parameter}: the column {name!r} must have numbers, not {schema[name].dataType.simpleString()}; "
+            "StringIndexer makes them from texts"
+        )
+
+
+def _kind(data_type: Any) -> str | None:
+    from pyspark.ml.linalg import MatrixUDT, VectorUDT
+    from pyspark.sql.types import ArrayType, NumericType
+
+    if isinstance(data_type, VectorUDT):
+        return "vector"
+    if isinstance(data_type, MatrixUDT):
+        return "matrix"
+    numbers = isinstance(data_type, ArrayType) and isinstance(data_type.elementType, NumericType)
+    return "array" if numbers else None

@@ -1,0 +1,97 @@
+"""Saving and loading of stages: the layout of `pyspark.ml`, so that a Pipeline saves and loads them with its own.
+
+The metadata is one line of JSON, written and read with Spark's text format. `sparkContext` is not used.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from pyspark.ml.util import MLReadable, MLReader, MLWritable, MLWriter
+from pyspark.sql import SparkSession
+
+from processing.exceptions import ConfigurationError
+from processing.spark.ml.values import from_json, to_json
+
+if TYPE_CHECKING:
+    from processing.spark.ml.stage import Stage
+
+
+class _Writer(MLWriter):
+    """Writes a stage."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self._stage = stage
+
+    def saveImpl(self, path: str) -> None:  # noqa: N802 - pyspark's name
+        stage = self._stage
+        spark = _spark(self)
+        # The members that pyspark's readers look at, and those of SageMaker's stages.
+        metadata = {
+            "class": f"{type(stage).__module__}.{type(stage).__name__}",
+            "timestamp": int(time.time() * 1000),
+            "sparkVersion": spark.version,
+            "uid": stage.uid,
+            "paramMap": {param.name: value for param, value in stage._paramMap.items()},  # noqa: SLF001
+            "defaultParamMap": {param.name: value for param, value in stage._defaultParamMap.items()},  # noqa: SLF001
+            "sagemaker": stage._state(),  # noqa: SLF001
+        }
+        frame = spark.createDataFrame([(json.dumps(metadata),)], "value string")
+        frame.coalesce(1).write.mode("overwrite" if self.shouldOverwrite else "error").text(f"{path}/metadata")
+
+    def save(self, path: str) -> None:
+        """Save the stage to a folder. With `overwrite()`, it may exist."""
+        self.saveImpl(path)
+
+
+class _Reader(MLReader):
+    """Reads a stage."""
+
+    def __init__(self, cls: type[Stage]) -> None:
+        super().__init__()
+        self._class = cls
+
+    def load(self, path: str) -> Stage:
+        """Load a stage from a folder."""
+        metadata = json.loads(_spark(self).read.text(f"{path}/metadata").first()[0])
+        name = f"{self._class.__module__}.{self._class.__name__}"
+        if metadata["class"] != name:
+            raise ConfigurationError(f"path: {path} has a {metadata['class']}, not a {name}")
+        stage = self._class.__new__(self._class)
+        stage._restore(metadata["uid"], metadata["sagemaker"])  # noqa: SLF001
+        for param, value in metadata["defaultParamMap"].items():
+            stage._setDefault(**{param: value})  # noqa: SLF001
+        for param, value in metadata["paramMap"].items():
+            stage._set(**{param: value})  # noqa: SLF001
+        return stage
+
+
+def _spark(of: MLReader | MLWriter) -> Any:
+    given = getattr(of, "_sparkSession", None)
+    return given if given is not None else SparkSession.builder.getOrCreate()
+
+
+class Persistent(MLWritable, MLReadable):
+    """Saving and loading."""
+
+    def write(self) -> MLWriter:
+        """Return a writer: `write().overwrite().save(path)`."""
+        return _Writer(self)  # type: ignore[arg-type] # a mix-in of stages
+
+    @classmethod
+    def read(cls) -> MLReader:
+        """Return a reader: `read().load(path)`."""
+        return _Reader(cls)  # type: ignore[arg-type] # a mix-in of stages
+
+
+def saved(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a stage as JSON can hold them."""
+    return {name: to_json(name, value) for name, value in settings.items()}
+
+
+def loaded(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return settings from their form in JSON."""
+    return {name: from_json(name, value) for name, value in stored.items()}

@@ -1,0 +1,145 @@
+"""The resources that a model creates on SageMaker, and their deletion."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from processing.default_sessions import session_for_attach
+from processing.exceptions import ProcessingError
+from processing.session.session import Session
+from processing.spark.ml.creation import ENDPOINT, ENDPOINT_CONFIG, MODEL, Resource, describe, is_missing
+from processing.spark.ml.values import Value, both_spellings
+
+if TYPE_CHECKING:
+    from processing.aws.retry import RetryingApi
+
+logger = logging.getLogger(__name__)
+
+
+class CreatedResources(Value):
+    """The names of the resources that a model has created.
+
+    Args:
+        model_name: the model; None if none was created.
+        endpoint_config_name: the endpoint configuration; None if none was created.
+        endpoint_name: the endpoint; None if none was created.
+    """
+
+    @both_spellings
+    def __init__(
+        self,
+        model_name: str | None = None,
+        endpoint_config_name: str | None = None,
+        endpoint_name: str | None = None,
+    ) -> None:
+        self.model_name = model_name
+        self.endpoint_config_name = endpoint_config_name
+        self.endpoint_name = endpoint_name
+
+    @property
+    def modelName(self) -> str | None:  # noqa: N802 - the name of SageMaker Spark
+        """The model."""
+        return self.model_name
+
+    @property
+    def endpointConfigName(self) -> str | None:  # noqa: N802
+        """The endpoint configuration."""
+        return self.endpoint_config_name
+
+    @property
+    def endpointName(self) -> str | None:  # noqa: N802
+        """The endpoint."""
+        return self.endpoint_name
+
+    def __bool__(self) -> bool:
+        return any(vars(self).values())
+
+
+class SageMakerResourceCleanupException(ProcessingError):  # noqa: N818 - the name of SageMaker Spark
+    """Resources could not be deleted.
+
+    Attributes:
+        createdResources: those that remain.
+    """
+
+    def __init__(self, message: str, remaining: CreatedResources) -> None:
+        super().__init__(message)
+        self.createdResources = remaining
+
+
+class SageMakerResourceCleanup:
+    """Deletes models, endpoint configurations and endpoints. One that does not exist counts as deleted.
+
+    Args:
+        sagemakerClient: a boto3 client of SageMaker, or a session of this package; None for the default session.
+    """
+
+    @both_spellings
+    def __init__(self, sagemakerClient: Any = None) -> None:  # noqa: N803
+        if hasattr(sagemakerClient, "meta"):
+            region = sagemakerClient.meta.region_name
+            self._session = Session(sagemaker_client=sagemakerClient, region_name=region)
+        else:
+            self._session = session_for_attach(sagemakerClient, "sagemakerClient")
+
+    def deleteResources(self, resources: CreatedResources) -> None:  # noqa: N802
+        """Delete the resources that a model has created: `model.getCreatedResources()`.
+
+        Raises:
+            SageMakerResourceCleanupException: some remain; all were tried.
+        """
+        failures: list[Exception] = []
+        remaining = CreatedResources()
+        for member, resource in (
+            ("endpoint_name", ENDPOINT),
+            ("endpoint_config_name", ENDPOINT_CONFIG),
+            ("model_name", MODEL),
+        ):
+            name = getattr(resources, member)
+            if name is None:
+                continue
+            try:
+                delete(self._session.api, resource, name)
+            except Exception as error:  # noqa: BLE001 - the others are deleted, too
+                failures.append(error)
+                setattr(remaining, member, name)
+        if failures:
+            raise SageMakerResourceCleanupException(f"{remaining} could not be deleted: {failures[0]}", remaining)
+
+    def deleteEndpoint(self, name: str) -> None:  # noqa: N802
+        """Delete an endpoint."""
+        delete(self._session.api, ENDPOINT, name)
+
+    def deleteEndpointConfig(self, name: str) -> None:  # noqa: N802
+        """Delete an endpoint configuration."""
+        delete(self._session.api, ENDPOINT_CONFIG, name)
+
+    def deleteModel(self, name: str) -> None:  # noqa: N802
+        """Delete a model."""
+        delete(self._session.api, MODEL, name)
+
+    delete_resources = deleteResources
+    delete_endpoint = deleteEndpoint
+    delete_endpoint_config = deleteEndpointConfig
+    delete_model = deleteModel
+
+
+def delete(api: RetryingApi, resource: Resource, name: str) -> None:
+    """Delete a resource. One that does not exist counts as deleted.
+
+    Args:
+        api: the session's calls.
+        resource: the kind of the resource.
+        name: its name.
+    """
+    from botocore.exceptions import ClientError
+
+    if describe(api, resource, name) is None:
+        return
+    try:
+        api.call("sagemaker", f"Delete{resource.operation}", {resource.name: name})
+    except ClientError as error:
+        if not is_missing(error):  # an earlier try, whose answer was lost, has deleted it
+            raise
+    logger.info("%s %s was deleted", resource.noun, name)

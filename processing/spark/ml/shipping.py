@@ -1,0 +1,150 @@
+"""The package on Spark's workers: functions for `mapInArrow` that bring their own code.
+
+Workers need pyarrow, numpy and the package's dependencies, and not the package itself. A function carries it as an
+archive. A worker unpacks it once, into a folder that belongs to its user alone. Nothing here uses `sparkContext` or the
+JVM, so that a session of Spark Connect works, too.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import sys
+import weakref
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from processing.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+_MODIFIED: Final = (1980, 1, 1, 0, 0, 0)  # the same for all files: equal code makes an equal archive
+_NOT_SHIPPED: Final = frozenset({"cli", "compat", "testing", "export", "__pycache__"})
+_NEEDED: Final = ("attr", "boto3", "numpy", "pandas", "pyarrow", "tenacity")
+
+_ready: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+@functools.lru_cache(maxsize=1)
+def _archive() -> tuple[bytes, str]:
+    """Return the package as a zip file, and its digest."""
+    import processing
+
+    root = Path(processing.__file__).parent
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as made:
+        for path in sorted(root.rglob("*.py")):
+            relative = path.relative_to(root)
+            if not _NOT_SHIPPED & set(relative.parts[:1]):
+                made.writestr(zipfile.ZipInfo(f"processing/{relative.as_posix()}", _MODIFIED), path.read_bytes())
+    content = buffer.getvalue()
+    return content, hashlib.sha256(content).hexdigest()[:16]
+
+
+def carried(function: Callable[..., Any], **arguments: Any) -> Callable[[Any], Any]:
+    """Return a function for `mapInArrow` that calls another one on the workers.
+
+    Args:
+        function: a function of this package, or any that cloudpickle can pickle. Its first argument is the iterator of
+            Arrow batches.
+        arguments: its further arguments.
+    """
+    from pyspark import cloudpickle
+
+    archive, digest = _archive()
+    work = cloudpickle.dumps((function, arguments))
+
+    def run(batches: Any) -> Any:
+        # This function is pickled by value: it must use nothing of its module.
+        import io
+        import os
+        import pickle  # noqa: S403 - the driver of the same application made it
+        import stat
+        import sys
+        import tempfile
+        import zipfile
+
+        if "processing" not in sys.modules:
+            folder = os.path.join(tempfile.gettempdir(), f"sm-processing-{os.getuid()}-{digest}")  # noqa: PTH118
+            if not os.path.isdir(folder):  # noqa: PTH112
+                unpacked = tempfile.mkdtemp(prefix="sm-processing-")
+                with zipfile.ZipFile(io.BytesIO(archive)) as content:
+                    content.extractall(unpacked)
+                try:
+                    os.rename(unpacked, folder)  # noqa: PTH104
+                except OSError:  # another worker was faster
+                    import shutil
+
+                    shutil.rmtree(unpacked, ignore_errors=True)
+            state = os.stat(folder)  # noqa: PTH116
+            if state.st_uid != os.getuid() or stat.S_IMODE(state.st_mode) & 0o022:
+                raise PermissionError(f"{folder} can be changed by another user")
+            sys.path.insert(0, folder)
+        function, arguments = pickle.loads(work)  # noqa: S301
+        yield from function(batches, **arguments)
+
+    return run
+
+
+def check_workers(spark: Any) -> None:
+    """Run one tiny task that imports the needed packages. A session is checked once.
+
+    Raises:
+        ConfigurationError: the workers have another Python, or lack a package. The message names PYSPARK_PYTHON.
+    """
+    if spark in _ready:
+        return
+    frame = spark.range(1).mapInArrow(_probe(), "missing string, python string")
+    try:
+        answer = frame.first()
+    except Exception as error:
+        text = str(error)
+        if "PYTHON_VERSION_MISMATCH" in text or "different version" in text:
+            raise _unsuitable("run another Python", error) from error
+        if "ModuleNotFoundError" in text or "No module named" in text or "ImportError" in text or "PyArrow" in text:
+            raise _unsuitable("lack a package", error) from error
+        raise
+    if answer["missing"]:
+        raise _unsuitable(f"({answer['python']}) lack {answer['missing']}", None)
+    _ready.add(spark)
+
+
+def _probe() -> Callable[[Any], Any]:
+    needed = _NEEDED
+
+    def probe(batches: Any) -> Iterator[Any]:
+        import importlib.util
+        import sys
+
+        import pyarrow as pa
+
+        missing = ", ".join(name for name in needed if importlib.util.find_spec(name) is None)
+        for _ in batches:
+            yield pa.RecordBatch.from_pydict({"missing": [missing], "python": [sys.executable]})
+
+    return probe
+
+
+def _unsuitable(problem: str, error: Exception | None) -> ConfigurationError:
+    reason = f": {_last_line(error)}" if error is not None else ""
+    return ConfigurationError(
+        f"PYSPARK_PYTHON: the Python of Spark's workers must be {sys.version_info[0]}.{sys.version_info[1]} with pyarrow, "
+        f"numpy, pandas, boto3, attrs and tenacity, and the workers {problem}{reason}; set PYSPARK_PYTHON before the "
+        f"session starts (this program runs {sys.executable})"
+    )
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    marked = [line for line in lines if "Error" in line or "MISMATCH" in line]
+    return (marked or lines or ["no reason"])[0][:300]
+
+
+def rows_of_mapping(values: Mapping[str, list[Any]]) -> Any:
+    """Return an Arrow batch of columns given as lists."""
+    import pyarrow as pa
+
+    return pa.RecordBatch.from_pydict(dict(values))

@@ -1,0 +1,157 @@
+"""Training jobs: their request, their end, and the model that they leave."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from processing.exceptions import CapacityError, ConfigurationError, JobError, JobFailedError, JobStoppedError
+from processing.spark.ml.creation import TRAINING_JOB, describe
+from processing.spark.ml.hosting import poll_interval
+from processing.spark.ml.upload import delete
+
+if TYPE_CHECKING:
+    from processing.request.s3_uri import S3Uri
+    from processing.session.session import Session
+
+logger = logging.getLogger(__name__)
+
+
+@attrs.define
+class Pending:
+    """A training job that may be in progress, and its data.
+
+    Args:
+        session: the session.
+        job_name: the training job.
+        staging: the data, which are deleted at the job's end; None to keep them.
+    """
+
+    session: Session
+    job_name: str
+    staging: S3Uri | None
+    _done: bool = False
+
+    def wait(self) -> None:
+        """Wait for the job's end, and delete its data.
+
+        Raises:
+            JobError: the job failed, or was stopped without a model.
+        """
+        if self._done:
+            return
+        try:
+            wait_for_training(self.session, self.job_name)
+        finally:
+            # After Ctrl-C the job goes on, and needs its data.
+            if self.staging is not None and _is_over(self.session, self.job_name):
+                delete(self.session, self.staging)
+                self.staging = None
+        self._done = True
+
+
+def _is_over(session: Session, name: str) -> bool:
+    try:
+        found = describe(session.api, TRAINING_JOB, name)
+    except Exception as error:  # noqa: BLE001 - the data stay
+        logger.warning("the state of training job %s is not known, and its data are kept: %s", name, error)
+        return False
+    return found is not None and found["TrainingJobStatus"] in {"Completed", "Failed", "Stopped"}
+
+
+def wait_for_training(session: Session, name: str) -> None:
+    """Wait until a training job ends.
+
+    Raises:
+        JobFailedError: it failed.
+        JobStoppedError: it was stopped without a model.
+    """
+    clock = session.clock
+    while True:
+        found = describe(session.api, TRAINING_JOB, name)
+        if found is None:
+            raise JobError(f"training job {name} does not exist", job_name=name, status="missing")
+        status = found["TrainingJobStatus"]
+        if status in {"Completed", "Failed", "Stopped"}:
+            _check_end(name, found)
+            return
+        clock.sleep(poll_interval(session))
+
+
+def _check_end(name: str, found: Mapping[str, Any]) -> None:
+    status, reason = found["TrainingJobStatus"], found.get("FailureReason")
+    if status == "Failed":
+        kind = CapacityError if reason and "CapacityError" in reason else JobFailedError
+        raise kind(
+            f"training job {name} failed: {reason or 'AWS gave no reason'}. Its lines are in the log group "
+            "/aws/sagemaker/TrainingJobs",
+            job_name=name,
+            failure_reason=reason,
+        )
+    if status == "Stopped" and not found.get("ModelArtifacts", {}).get("S3ModelArtifacts"):
+        raise JobStoppedError(
+            f"training job {name} was stopped without a model", job_name=name, status=status, failure_reason=reason
+        )
+
+
+def model_data(session: Session, name: str) -> str:
+    """Return the place of the model of a training job that is Completed or Stopped.
+
+    Raises:
+        JobError: the job does not exist, has not ended or has no model.
+    """
+    found = describe(session.api, TRAINING_JOB, name)
+    status = "missing" if found is None else found["TrainingJobStatus"]
+    if found is None or status not in {"Completed", "Stopped"}:
+        raise JobError(
+            f"trainingJobName: training job {name} is {status}; it must be Completed or Stopped",
+            job_name=name,
+            status=status,
+        )
+    _check_end(name, found)
+    return str(found["ModelArtifacts"]["S3ModelArtifacts"])
+
+
+def tag_list(tags: Mapping[str, str] | Sequence[Any] | None) -> list[dict[str, str]]:
+    """Return tags as SageMaker takes them.
+
+    Raises:
+        ConfigurationError: a tag has no Key and Value.
+    """
+    if isinstance(tags, Mapping):
+        return [{"Key": str(key), "Value": str(value)} for key, value in tags.items()]
+    for index, tag in enumerate(tags or ()):
+        if not (isinstance(tag, Mapping) and set(tag) == {"Key", "Value"}):
+            raise ConfigurationError(f"tags[{index}]: must be a dictionary with Key and Value, not {tag!r}")
+    return [dict(tag) for tag in tags or ()]
+
+
+def network(subnets: Sequence[str] | None, security_groups: Sequence[str] | None) -> dict[str, Any]:
+    """Return the member VpcConfig of a request, or nothing.
+
+    Raises:
+        ConfigurationError: one of the two is missing.
+    """
+    if not subnets and not security_groups:
+        return {}
+    if not (subnets and security_groups):
+        missing = "securityGroupIds" if subnets else "subnets"
+        raise ConfigurationError(f"{missing}: missing; subnets and securityGroupIds belong together")
+    return {"VpcConfig": {"Subnets": list(subnets), "SecurityGroupIds": list(security_groups)}}
+
+
+def check_request(session: Session, request: Mapping[str, Any]) -> None:
+    """Refuse a request that the service model does not allow, before anything is uploaded.
+
+    Raises:
+        ConfigurationError: a member has a wrong type or is missing; the message names it.
+    """
+    from botocore.validate import ParamValidator
+
+    shape = session.service_model("sagemaker").operation_model("CreateTrainingJob").input_shape
+    report = ParamValidator().validate(request, shape)
+    if report.has_errors():
+        raise ConfigurationError(f"the training job's request: {report.generate_report()}")

@@ -1,0 +1,293 @@
+"""Training data: checked, encoded and uploaded by Spark's workers, and committed by the driver with a manifest.
+
+Objects of a failed, repeated or killed task are in no manifest. A task that fails deletes its own. The driver deletes
+those of tasks that were killed, before the training job begins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import logging
+import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from processing.exceptions import ConfigurationError, StagingError
+from processing.request.s3_uri import S3Uri
+from processing.spark.ml.shipping import carried
+from processing.spark.ml.vectors import sizes
+from processing.staging.listing import list_objects
+from processing.staging.objects import owner_params
+from processing.staging.transfers import put_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from processing.session.session import Session
+    from processing.spark.ml.formats import TrainingFormat
+
+logger = logging.getLogger(__name__)
+
+_OBJECT_SIZE: Final = 64 << 20  # bytes: large enough that requests cost little, and two of them fit into any worker
+_DELETED_AT_ONCE: Final = 1000  # of DeleteObjects
+_CHECKED: Final = "rows bigint, smallest bigint, largest bigint, null_features bigint, null_labels bigint"
+_UPLOADED: Final = "key string, rows bigint, size bigint"
+
+
+@attrs.frozen
+class Contents:
+    """The result of a check of a frame.
+
+    Args:
+        rows: the number of rows.
+        width: the number of features of each row; None for formats without vectors.
+    """
+
+    rows: int
+    width: int | None
+
+
+def check_contents(frame: Any, layout: TrainingFormat) -> Contents:
+    """Read a frame once, and refuse one that cannot be trained on.
+
+    Args:
+        frame: the frame, with the written columns.
+        layout: the format.
+
+    Raises:
+        ConfigurationError: there are no rows, vectors have different sizes, or a vector or a label is null.
+    """
+    has_features = bool(layout.features) and layout.features in frame.columns
+    work = carried(_statistics, features=layout.features if has_features else None, label=layout.label)
+    found = [row.asDict() for row in frame.mapInArrow(work, _CHECKED).collect()]
+    rows = sum(each["rows"] for each in found)
+    if not rows:
+        raise ConfigurationError("dataset: the DataFrame has no rows; there is nothing to train on")
+    for count, column in (("null_features", layout.features), ("null_labels", layout.label)):
+        nulls = sum(each[count] for each in found)
+        if nulls:
+            raise ConfigurationError(f"dataset: {nulls} rows have null in {column!r}; drop them with dropna()")
+    if not has_features:
+        return Contents(rows, None)
+    smallest, largest = min(each["smallest"] for each in found), max(each["largest"] for each in found)
+    if smallest != largest:
+        raise ConfigurationError(
+            f"dataset: the vectors of {layout.features!r} have different sizes, from {smallest} to {largest}"
+        )
+    return Contents(rows, largest)
+
+
+def _statistics(batches: Iterable[Any], *, features: str | None, label: str | None) -> Iterator[Any]:
+    import numpy as np
+    import pyarrow as pa
+
+    rows = null_labels = null_features = 0
+    widths: set[int] = set()
+    for batch in batches:
+        rows += len(batch)
+        if features is not None:
+            found = sizes(batch.column(features))
+            null_features += int((found < 0).sum())
+            widths |= set(np.unique(found[found >= 0]).tolist())
+        if label is not None and batch.schema.get_field_index(label) >= 0:
+            null_labels += batch.column(label).null_count
+    if rows:
+        values = {
+            "rows": rows,
+            "smallest": min(widths, default=0),
+            "largest": max(widths, default=0),
+            "null_features": null_features,
+            "null_labels": null_labels,
+        }
+        yield pa.RecordBatch.from_pydict({name: [value] for name, value in values.items()})
+
+
+@attrs.frozen
+class Staged:
+    """Training data in S3.
+
+    Args:
+        prefix: the place of all objects; nothing else is below it.
+        manifest: the object that lists those that belong to the data.
+        rows: the number of rows.
+    """
+
+    prefix: S3Uri
+    manifest: S3Uri
+    rows: int
+
+
+def upload(
+    session: Session,
+    frame: Any,
+    layout: TrainingFormat,
+    prefix: S3Uri,
+    *,
+    kms_key: str | None = None,
+    compressed: bool = False,
+    expected_rows: int | None = None,
+) -> Staged:
+    """Upload a frame, and commit it with a manifest.
+
+    Args:
+        session: the session.
+        frame: the frame, with the written columns.
+        layout: the format.
+        prefix: the place. Nothing else may be below it.
+        kms_key: the key that encrypts the objects; None leaves it to the bucket.
+        compressed: True for gzip.
+        expected_rows: the number of rows; None for any.
+
+    Raises:
+        StagingError: the frame has another number of rows, so that it is not the same at each reading.
+    """
+    work = carried(
+        upload_batches,
+        session=session,
+        layout=layout,
+        prefix=prefix,
+        kms_key=kms_key,
+        compressed=compressed,
+        owner=session.expected_owner(prefix.bucket),
+    )
+    try:
+        objects = [row.asDict() for row in frame.mapInArrow(work, _UPLOADED).collect()]
+        rows = sum(each["rows"] for each in objects)
+        if expected_rows is not None and rows != expected_rows:
+            raise StagingError(
+                f"the DataFrame had {expected_rows} rows when it was checked, and {rows} when it was uploaded; "
+                "persist() a DataFrame that is not the same at each reading"
+            )
+        keys = sorted(each["key"] for each in objects)
+        # What tasks that were killed have left.
+        delete(session, prefix, only=set(list_keys(session, prefix)) - set(keys))
+        start = f"{prefix.key}/" if prefix.key else ""
+        content = [{"prefix": f"s3://{prefix.bucket}/{start}"}, *(key.removeprefix(start) for key in keys)]
+        # Outside the prefix's data objects: a channel with the manifest reads the listed keys alone.
+        manifest = prefix / "manifest.json"
+        body = json.dumps(content).encode()
+        put_bytes(session.api, body, manifest, kms_key=kms_key, expected_owner=session.expected_owner)
+    except BaseException:
+        with contextlib.suppress(Exception):  # the first error is the one to see
+            delete(session, prefix)
+        raise
+    return Staged(prefix, manifest, rows)
+
+
+def upload_batches(
+    batches: Iterable[Any],
+    *,
+    session: Session,
+    layout: TrainingFormat,
+    prefix: S3Uri,
+    kms_key: str | None,
+    compressed: bool,
+    owner: str | None,
+) -> Iterator[Any]:
+    """Encode and upload the rows of one task, and yield a row for each object. After an error, none is left."""
+    import pyarrow as pa
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    task = f"part-{0 if context is None else context.partitionId():05d}-{uuid.uuid4().hex[:12]}"
+    suffix = layout.suffix + (".gz" if compressed else "")
+    writer = _ObjectWriter(session, prefix, lambda number: f"{task}-{number:05d}{suffix}", kms_key, owner)
+    writer.transform = gzip.compress if compressed else bytes
+    try:
+        for batch in batches:
+            if not len(batch):
+                continue
+            header = b"" if writer.pending else layout.header(batch.schema.names)
+            writer.add(header + layout.encode(batch), len(batch), whole=not layout.concatenable)
+        written = writer.finish()
+        if written:
+            keys, rows, lengths = zip(*written, strict=True)
+            yield pa.RecordBatch.from_pydict({"key": list(keys), "rows": list(rows), "size": list(lengths)})
+    except BaseException:
+        writer.discard()
+        raise
+
+
+class _ObjectWriter:
+    """The objects of one task. One is sent while the next one is encoded."""
+
+    def __init__(
+        self, session: Session, prefix: S3Uri, name: Callable[[int], str], kms_key: str | None, owner: str | None
+    ) -> None:
+        self.transform: Callable[[bytes], bytes] = bytes
+        self.pending: list[bytes] = []
+        self._session, self._prefix, self._name = session, prefix, name
+        self._kms_key, self._owner = kms_key, owner
+        self._rows = self._size = 0
+        self._written: list[tuple[str, int, int]] = []
+        self._pool = ThreadPoolExecutor(1)
+        self._sending: Future[None] | None = None
+
+    def add(self, content: bytes, rows: int, *, whole: bool) -> None:
+        self.pending.append(content)
+        self._rows += rows
+        self._size += len(content)
+        if whole or self._size >= _OBJECT_SIZE:
+            self._send()
+
+    def _send(self) -> None:
+        if self._sending is not None:
+            self._sending.result()
+        target = self._prefix / self._name(len(self._written))
+        body = self.transform(b"".join(self.pending))
+        self._written.append((target.key, self._rows, len(body)))
+        self._sending = self._pool.submit(
+            put_bytes, self._session.api, body, target, kms_key=self._kms_key, expected_owner=lambda _: self._owner
+        )
+        self.pending, self._rows, self._size = [], 0, 0
+
+    def finish(self) -> list[tuple[str, int, int]]:
+        if self.pending:
+            self._send()
+        if self._sending is not None:
+            self._sending.result()
+        self._pool.shutdown()
+        return self._written
+
+    def discard(self) -> None:
+        """Delete what was written. The driver deletes what this cannot."""
+        with contextlib.suppress(Exception):
+            if self._sending is not None:
+                self._sending.exception()
+            self._pool.shutdown()
+            _delete_keys(self._session, self._prefix.bucket, [key for key, _, _ in self._written], self._owner)
+
+
+def delete(session: Session, prefix: S3Uri, *, only: set[str] | None = None) -> None:
+    """Delete the objects below a prefix, and no object whose key only begins with the same letters.
+
+    Args:
+        session: the session.
+        prefix: the prefix.
+        only: the keys to delete; None for all below the prefix.
+    """
+    keys = list_keys(session, prefix) if only is None else sorted(only)
+    _delete_keys(session, prefix.bucket, keys, session.expected_owner(prefix.bucket))
+
+
+def list_keys(session: Session, prefix: S3Uri) -> list[str]:
+    """Return the keys of all objects below a prefix."""
+    below = S3Uri(prefix.bucket, f"{prefix.key}/" if prefix.key else "")
+    return [each.key for each in list_objects(session.api, below, session.expected_owner)]
+
+
+def _delete_keys(session: Session, bucket: str, keys: list[str], owner: str | None) -> None:
+    for first in range(0, len(keys), _DELETED_AT_ONCE):
+        chosen = [{"Key": key} for key in keys[first : first + _DELETED_AT_ONCE]]
+        request = {"Bucket": bucket, "Delete": {"Objects": chosen, "Quiet": True}}
+        answer = session.api.call("s3", "DeleteObjects", {**request, **owner_params(bucket, lambda _: owner)})
+        if answer.get("Errors"):
+            first_error = answer["Errors"][0]
+            raise StagingError(
+                f"{len(answer['Errors'])} objects could not be deleted",
+                [(str(S3Uri(bucket, first_error["Key"])), first_error.get("Message", ""))],
+            )

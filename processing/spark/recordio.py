@@ -1,0 +1,136 @@
+"""RecordIO of Amazon Records: the format of SageMaker's own algorithms, with numpy alone.
+
+A record maps names to tensors. A vector of features has the name `values`, and so has a label. The answers of an
+algorithm are labels with names of their own, such as `closest_cluster`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from processing.local.programs import recordio
+from processing.local.programs.record import (
+    FEATURES,
+    INT32,
+    LABEL,
+    Record,
+    RecordIOError,
+    Tensor,
+    entry,
+    kind_of,
+    pack,
+)
+from processing.local.programs.rows import SparseRows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "Record",
+    "RecordIOError",
+    "Tensor",
+    "decode_uniform",
+    "encode_dense",
+    "encode_matrices",
+    "encode_sparse",
+    "iter_records",
+]
+
+_LIMIT = (1 << 31) - 1  # of a shape: readers have 32-bit numbers
+
+
+def encode_dense(features: NDArray[Any], labels: NDArray[Any] | None = None) -> bytes:
+    """Return a matrix as RecordIO, one record for each row.
+
+    Args:
+        features: two dimensions: float32, float64, or integers of 32 bits.
+        labels: one number for each row, of the same types; None for records without a label.
+
+    Raises:
+        RecordIOError: the values have another type, or the sizes differ.
+    """
+    return recordio.encode(features, labels)
+
+
+def encode_sparse(
+    starts: NDArray[Any],
+    indices: NDArray[Any],
+    values: NDArray[Any],
+    width: int,
+    labels: NDArray[Any] | None = None,
+) -> bytes:
+    """Return the rows of a CSR matrix as RecordIO, one record for each row.
+
+    Args:
+        starts: the position of each row's first value, and the number of values at the end (`indptr` in SciPy).
+        indices: the column of each value, from 0.
+        values: the values: float32, float64, or integers of 32 bits.
+        width: the number of columns.
+        labels: one number for each row; None for records without a label.
+
+    Raises:
+        RecordIOError: the values have another type, the sizes differ, or a column lies outside the width.
+    """
+    if len(indices) != len(values) or (len(starts) and int(starts[-1]) != len(values)):
+        raise RecordIOError(f"{len(values)} values, {len(indices)} indices and the end {starts[-1:]}: they must agree")
+    if labels is not None and len(labels) != len(starts) - 1:
+        raise RecordIOError(f"{len(labels)} labels for {len(starts) - 1} rows")
+    if not 0 <= width <= _LIMIT or (len(indices) and not 0 <= indices.min() <= indices.max() < width):
+        raise RecordIOError(f"the width {width} does not contain every index")
+    return recordio.encode_sparse(SparseRows(starts, indices, values, width), labels)
+
+
+def encode_matrices(matrices: NDArray[Any], labels: NDArray[Any] | None = None) -> bytes:
+    """Return matrices of one shape as RecordIO, one record for each, with its values row by row and its shape.
+
+    Args:
+        matrices: three dimensions; the first one counts the records.
+        labels: one number for each matrix; None for records without a label.
+
+    Raises:
+        RecordIOError: the values have another type, or the sizes differ.
+    """
+    import numpy as np
+
+    if matrices.ndim != 3 or (labels is not None and labels.shape != matrices.shape[:1]):
+        raise RecordIOError("matrices must have three dimensions, and labels one value for each matrix")
+    kind, count = kind_of("values", matrices), len(matrices)
+    starts = np.arange(count + 1) * (matrices.shape[1] * matrices.shape[2])
+    (shape,) = pack(INT32, np.array(matrices.shape[1:]), np.array([0, 2]))
+    features = [
+        entry(FEATURES, "values", kind, values, shape=shape) for values in pack(kind, matrices.reshape(-1), starts)
+    ]
+    label = [b""] * count
+    if labels is not None:
+        number = kind_of("values", labels)
+        label = [entry(LABEL, "values", number, each) for each in pack(number, labels, np.arange(count + 1))]
+    return b"".join([recordio.frame(first + second) for first, second in zip(features, label, strict=True)])
+
+
+def iter_records(data: bytes | bytearray | memoryview) -> Iterator[Record]:
+    """Yield the records of RecordIO, parsed one by one.
+
+    Args:
+        data: the bytes of a file or of an answer.
+
+    Raises:
+        RecordIOError: the bytes are damaged; the message names the place.
+    """
+    return recordio.read_records(data)
+
+
+def decode_uniform(data: bytes | bytearray | memoryview) -> dict[str, NDArray[Any]]:
+    """Parse the answers of an algorithm: records with labels of the same names and sizes.
+
+    Args:
+        data: the body of the answer.
+
+    Returns:
+        By the name of a label, a matrix with a row for each record.
+
+    Raises:
+        RecordIOError: the bytes are damaged, or the records differ in their labels.
+    """
+    return recordio.decode_answers(data)
