@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from processing import images
 from processing.exceptions import ConfigurationError
+from processing.images import image_uri
 from processing.spark.ml import hyperparameters as table
 from processing.spark.ml.deserializers import (
     FactorizationMachinesBinaryClassifierDeserializer,
@@ -65,21 +65,21 @@ class _Algorithm(SageMakerEstimatorBase):
         self._setDefault(**defaults)
 
     @property
-    def hyperParameters(self) -> dict[str, str]:  # noqa: N802 - the name of sagemaker_pyspark
+    def hyperParameters(self) -> dict[str, str]:
         """The hyperparameters that have a value, as they are sent."""
         return texts_of(self, self._hyperparameter_table)
 
     hyper_parameters = hyperParameters
 
     @property
-    def trainingImage(self) -> str:  # noqa: N802
+    def trainingImage(self) -> str:
         """The image that trains."""
         return self._images()[0]
 
     training_image = trainingImage
 
     @property
-    def modelImage(self) -> str:  # noqa: N802
+    def modelImage(self) -> str:
         """The image that serves the model."""
         return self._images()[1]
 
@@ -87,7 +87,7 @@ class _Algorithm(SageMakerEstimatorBase):
 
     def _images(self) -> tuple[str, str]:
         region = self._settings["region"] or self._session.boto_region_name
-        image = images.image_uri(self._framework, self._version, region)
+        image = image_uri(self._framework, self._version, region)
         return image, image
 
     def _needs_label(self) -> bool:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing.exceptions import ConfigurationError, JobFailedError, JobStoppedError
-from processing.request.s3_uri import S3Uri
+from processing.exceptions import JobFailedError, JobStoppedError
 from processing.spark.ml.creation import TRANSFORM_JOB, create_once, describe
 from processing.spark.ml.hosting import poll_interval
 from processing.spark.ml.invoke import Invocation, answered, split
@@ -27,6 +26,7 @@ from processing.staging.transfers import get_bytes, put_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from processing.request.s3_uri import S3Uri
     from processing.session.session import Session
 
 __all__ = ["Resources", "delete", "run"]
@@ -56,9 +56,7 @@ class Resources:
     extra: dict[str, Any]
 
 
-def run(
-    session: Session, dataset: Any, schema: Any, invocation: Invocation, resources: Resources
-) -> tuple[Any, S3Uri]:
+def run(session: Session, dataset: Any, schema: Any, invocation: Invocation, resources: Resources) -> tuple[Any, S3Uri]:
     """Run a transform job over a DataFrame, and wait for its end.
 
     Args:
@@ -72,7 +70,6 @@ def run(
         The result, and the place of its data. It can be read until they are deleted.
 
     Raises:
-        ConfigurationError: there are no rows.
         JobFailedError: the job failed.
     """
     spark = dataset.sparkSession
@@ -83,7 +80,8 @@ def run(
         ).collect()
         keys = sorted(row["key"] for row in written)
         if not keys:
-            raise ConfigurationError("dataset: the DataFrame has no rows; there is nothing to predict")
+            delete(session, place)
+            return spark.createDataFrame([], schema), place
         _run_job(session, place, invocation, resources)
     except BaseException:
         delete(session, place)
@@ -94,9 +92,7 @@ def run(
     return frame.mapInArrow(work, schema), place
 
 
-def write_requests(
-    batches: Iterable[Any], *, session: Session, invocation: Invocation, place: S3Uri
-) -> Iterator[Any]:
+def write_requests(batches: Iterable[Any], *, session: Session, invocation: Invocation, place: S3Uri) -> Iterator[Any]:
     """Write the bodies of one task, each with its rows, and yield the name of each."""
     import pyarrow as pa
 

@@ -11,7 +11,6 @@ import attrs
 
 from processing.default_sessions import session_for_attach
 from processing.exceptions import ConfigurationError
-from processing.request.s3_uri import S3Uri
 from processing.spark.ml.formats import TrainingFormat, format_of
 from processing.spark.ml.roles_and_paths import parse_uri
 from processing.spark.ml.shipping import carried, check_workers
@@ -21,6 +20,7 @@ from processing.staging.transfers import put_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from processing.request.s3_uri import S3Uri
     from processing.session.session import Session
 
 _SCHEMES = ("s3://", "s3a://", "s3n://")
@@ -30,8 +30,8 @@ def write_records(
     frame: Any,
     path: str,
     *,
-    labelColumnName: str | None = None,  # noqa: N803 - the option's name in sagemaker_pyspark
-    featuresColumnName: str | None = None,  # noqa: N803
+    labelColumnName: str | None = None,
+    featuresColumnName: str | None = None,
     mode: str = "error",
     session: Any = None,
 ) -> int:
@@ -117,9 +117,9 @@ def write_files(batches: Iterable[Any], *, layout: TrainingFormat, folder: str) 
 
 @attrs.frozen
 class _Written:
-    """The file of one task of the data source."""
+    """The objects or files of one task of the data source."""
 
-    key: str
+    names: list[str]
 
 
 def register(spark: Any, session: Any = None) -> None:
@@ -140,68 +140,84 @@ def register(spark: Any, session: Any = None) -> None:
         ) from error
     used = session_for_attach(session, "session")
 
-    class Writer(DataSourceArrowWriter):  # type: ignore[misc] # pyspark is not typed here
-        def __init__(self, options: Any, schema: Any, overwrite: bool) -> None:
-            path = options.get("path")
-            if not path:
-                raise ConfigurationError("path: missing; write ....save(path)")
-            given = {name: options[name] for name in ("labelColumnName", "featuresColumnName") if name in options}
-            self.layout = format_of("sagemaker", given, schema)
-            self.target, self.overwrite = path, overwrite
+    class Writer(DataSourceArrowWriter):
+        def __init__(self, target: _Target) -> None:
+            self.target = target
 
         def write(self, iterator: Any) -> Any:
-            if self.target.startswith(_SCHEMES):
-                target = parse_uri(self.target, "path")
-                owner = used.expected_owner(target.bucket)
-                found = upload_batches(
-                    iterator,
-                    session=used,
-                    layout=self.layout,
-                    prefix=target,
-                    kms_key=None,
-                    compressed=False,
-                    owner=owner,
-                )
-                return _Written(",".join(key for each in found for key in each.column("key").to_pylist()))
-            Path(self.target).mkdir(parents=True, exist_ok=True)
-            written = write_files(iterator, layout=self.layout, folder=self.target)
-            return _Written(",".join(name for each in written for name in each.column("name").to_pylist()))
+            return _Written(self.target.write(iterator))
 
         def commit(self, messages: Any) -> None:
-            """Delete what was there before, if it is to be replaced."""
-            kept = {key for each in messages if each is not None for key in each.key.split(",")}
-            if self.overwrite:
-                _replace(used, self.target, self.layout.suffix, kept)
+            self.target.commit(_names(messages))
 
         def abort(self, messages: Any) -> None:
-            """Delete what was written."""
-            names = {key for each in messages if each is not None for key in each.key.split(",") if key}
-            _remove(used, self.target, names)
+            self.target.remove(_names(messages))
 
-    class Source(DataSource):  # type: ignore[misc] # pyspark is not typed here
+    class Source(DataSource):
         @classmethod
         def name(cls) -> str:
             return "sagemaker"
 
         def writer(self, schema: Any, overwrite: bool) -> Any:
-            return Writer(self.options, schema, overwrite)
+            return Writer(_target(used, self.options, schema, overwrite=overwrite))
 
     spark.dataSource.register(Source)
 
 
-def _replace(session: Session, target: str, suffix: str, kept: set[str]) -> None:
-    if target.startswith(_SCHEMES):
-        place = parse_uri(target, "path")
-        _remove(session, target, set(list_keys(session, place)) - kept)
-    else:
-        _remove(session, target, {file.name for file in Path(target).glob(f"*{suffix}")} - kept)
+def _names(messages: Iterable[Any]) -> set[str]:
+    return {name for each in messages if each is not None for name in each.names}
 
 
-def _remove(session: Session, target: str, names: set[str]) -> None:
-    if target.startswith(_SCHEMES):
-        place = parse_uri(target, "path")
-        delete(session, place, only=names)
-        return
-    for name in names:
-        with contextlib.suppress(FileNotFoundError):
-            Path(target, name).unlink()
+def _target(session: Session, options: Any, schema: Any, *, overwrite: bool) -> _Target:
+    path = options.get("path")
+    if not path:
+        raise ConfigurationError("path: missing; write ....save(path)")
+    given = {name: options[name] for name in ("labelColumnName", "featuresColumnName") if name in options}
+    return _Target(session, format_of("sagemaker", given, schema), path, overwrite)
+
+
+@attrs.frozen
+class _Target:
+    """The place of one use of the data source, in S3 or in a folder."""
+
+    session: Session
+    layout: TrainingFormat
+    path: str
+    overwrite: bool
+
+    def write(self, batches: Iterable[Any]) -> list[str]:
+        """Write the rows of one task, and return the names of its objects or files."""
+        if self.path.startswith(_SCHEMES):
+            prefix = parse_uri(self.path, "path")
+            owner = self.session.expected_owner(prefix.bucket)
+            found = upload_batches(
+                batches,
+                session=self.session,
+                layout=self.layout,
+                prefix=prefix,
+                kms_key=None,
+                compressed=False,
+                owner=owner,
+            )
+            return [key for each in found for key in each.column("key").to_pylist()]
+        Path(self.path).mkdir(parents=True, exist_ok=True)
+        written = write_files(batches, layout=self.layout, folder=self.path)
+        return [name for each in written for name in each.column("name").to_pylist()]
+
+    def commit(self, kept: set[str]) -> None:
+        """Delete what was there before, if it is to be replaced."""
+        if not self.overwrite:
+            return
+        if self.path.startswith(_SCHEMES):
+            self.remove(set(list_keys(self.session, parse_uri(self.path, "path"))) - kept)
+        else:
+            self.remove({file.name for file in Path(self.path).glob(f"*{self.layout.suffix}")} - kept)
+
+    def remove(self, names: set[str]) -> None:
+        """Delete objects or files."""
+        if self.path.startswith(_SCHEMES):
+            delete(self.session, parse_uri(self.path, "path"), only=names)
+            return
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                Path(self.path, name).unlink()

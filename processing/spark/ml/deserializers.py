@@ -50,7 +50,7 @@ class ResponseRowDeserializer(Value):
         """
         return columns_of(self.deserializeResponse(body), self.schema, rows)
 
-    def deserializeResponse(self, body: bytes) -> Iterable[Any]:  # noqa: N802 - the name of sagemaker_pyspark
+    def deserializeResponse(self, body: bytes) -> Iterable[Any]:
         """Yield a `Row`, a tuple or a list for each row that was sent.
 
         Args:
@@ -120,7 +120,7 @@ class _ProtobufAnswers(ResponseRowDeserializer):
         raise NotImplementedError
 
     @property
-    def schema(self) -> Any:  # type: ignore[override]
+    def schema(self) -> Any:
         """The columns."""
         from pyspark.ml.linalg import VectorUDT
         from pyspark.sql.types import DoubleType, StructField, StructType
@@ -175,7 +175,7 @@ class ProtobufResponseRowDeserializer(_ProtobufAnswers):
     """
 
     @both_spellings
-    def __init__(self, schema: Any, protobufKeys: list[str] | None = None) -> None:  # noqa: N803
+    def __init__(self, schema: Any, protobufKeys: list[str] | None = None) -> None:
         self.given_schema = schema
         self.protobufKeys = None if protobufKeys is None else list(protobufKeys)
 
@@ -271,9 +271,7 @@ class LinearLearnerBinaryClassifierProtobufResponseRowDeserializer(_ProtobufAnsw
     _vector = False
 
     @both_spellings
-    def __init__(
-        self, score_column_name: str = "score", predicted_label_column_name: str = "predicted_label"
-    ) -> None:
+    def __init__(self, score_column_name: str = "score", predicted_label_column_name: str = "predicted_label") -> None:
         self.score_column_name = score_column_name
         self.predicted_label_column_name = predicted_label_column_name
 
@@ -330,7 +328,7 @@ class XGBoostCSVRowDeserializer(ResponseRowDeserializer):
         self.vector = vector
 
     @property
-    def schema(self) -> Any:  # type: ignore[override]
+    def schema(self) -> Any:
         """The column."""
         from pyspark.ml.linalg import VectorUDT
         from pyspark.sql.types import DoubleType, StructField, StructType
@@ -372,13 +370,13 @@ class LibSVMResponseRowDeserializer(ResponseRowDeserializer):
     accepts = "text/x-libsvm"
 
     @both_spellings
-    def __init__(self, dim: int, labelColumnName: str, featuresColumnName: str) -> None:  # noqa: N803
+    def __init__(self, dim: int, labelColumnName: str, featuresColumnName: str) -> None:
         self.dim = dim
         self.labelColumnName = labelColumnName
         self.featuresColumnName = featuresColumnName
 
     @property
-    def schema(self) -> Any:  # type: ignore[override]
+    def schema(self) -> Any:
         """The two columns."""
         from pyspark.ml.linalg import VectorUDT
         from pyspark.sql.types import DoubleType, StructField, StructType

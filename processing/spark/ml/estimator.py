@@ -36,7 +36,7 @@ class SageMakerEstimatorBase(Stage, Estimator):
         latestTrainingJob: the name of the last training job; None before `fit`.
     """
 
-    latestTrainingJob: str | None = None  # noqa: N815 - the name of sagemaker_pyspark
+    latestTrainingJob: str | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()

@@ -6,14 +6,16 @@ pip's Spark has no file system for S3, so that these formats do not use Spark's 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
 
 from processing.exceptions import ConfigurationError
 from processing.spark.ml.serializers import CSV, LIBSVM, RECORDIO, encode_libsvm, encode_records, labels_of
 from processing.spark.ml.vectors import iter_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _OPTIONS: Final = "trainingSparkDataFormatOptions"
 

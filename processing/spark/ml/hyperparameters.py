@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pyspark.ml.param import Param, Params
 
 from processing.exceptions import ConfigurationError
 from processing.spark.ml.values import camel_case, snake_case
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 
 class Hyperparameter(NamedTuple):
@@ -45,9 +47,7 @@ def _bounds(least: float | None, most: float | None, above: float | None, below:
     return "".join(f" {word} {bound:g}" for word, bound in words if bound is not None)
 
 
-def _inside(
-    number: float, least: float | None, most: float | None, above: float | None, below: float | None
-) -> bool:
+def _inside(number: float, least: float | None, most: float | None, above: float | None, below: float | None) -> bool:
     return (
         (least is None or number >= least)
         and (most is None or number <= most)
@@ -58,7 +58,7 @@ def _inside(
 
 def _whole(name: str, least: int | None = None, most: int | None = None, **others: Any) -> Hyperparameter:
     def convert(value: Any) -> int:
-        if isinstance(value, bool) or isinstance(value, str) or int(value) != value:
+        if isinstance(value, (bool, str)) or int(value) != value:
             raise ValueError
         if not _inside(int(value), least, most, None, None):
             raise ValueError
@@ -154,9 +154,7 @@ KMEANS: Final = (
     _or_words(_whole("extra_center_factor", 1, setter="CenterFactor"), "auto"),
     _whole("mini_batch_size", 1, default=5000),
     _FEATURE_DIM,
-    Hyperparameter(
-        "eval_metrics", "'msd', 'ssd' or both", _metrics, text=lambda value: json.dumps(value.split(","))
-    ),
+    Hyperparameter("eval_metrics", "'msd', 'ssd' or both", _metrics, text=lambda value: json.dumps(value.split(","))),
 )
 
 PCA: Final = (

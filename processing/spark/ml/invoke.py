@@ -5,6 +5,7 @@ A batch that is too large for the model, or takes it too long, is halved. The an
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections import deque
@@ -205,8 +206,6 @@ def _reason(error: BaseException) -> str:
     text = details.get("OriginalMessage") or details.get("Error", {}).get("Message") or str(error)
     if isinstance(text, bytes):
         text = text.decode(errors="replace")
-    try:
+    with contextlib.suppress(ValueError, AttributeError):
         text = json.loads(text).get("message", text)
-    except (ValueError, AttributeError):
-        pass
     return str(text)[:1000]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 from pyspark.ml import Model
 
 from processing.exceptions import ConfigurationError
-from processing.request.s3_uri import S3Uri
 from processing.spark.ml import batch_transform, training
 from processing.spark.ml.formats import check_column
 from processing.spark.ml.hosting import Hosting, check_endpoint
@@ -24,6 +23,7 @@ from processing.spark.ml.values import both_spellings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from processing.request.s3_uri import S3Uri
     from processing.spark.ml.deserializers import ResponseRowDeserializer
     from processing.spark.ml.roles_and_paths import S3Resource
     from processing.spark.ml.serializers import RequestRowSerializer
@@ -82,7 +82,7 @@ class SageMakerModel(Stage, Model):
                 self._endpoint()
 
     def _hosts(self) -> bool:
-        return self._settings["transformBy"] == "endpoint"
+        return bool(self._settings["transformBy"] == "endpoint")
 
     def _check(self) -> None:
         """Refuse a model that could not be hosted."""
@@ -103,15 +103,15 @@ class SageMakerModel(Stage, Model):
 
     @classmethod
     @both_spellings
-    def fromEndpoint(  # noqa: N802 - the name of sagemaker_pyspark
+    def fromEndpoint(
         cls,
-        endpointName: str,  # noqa: N803
-        requestRowSerializer: RequestRowSerializer,  # noqa: N803
-        responseRowDeserializer: ResponseRowDeserializer,  # noqa: N803
-        modelEnvironmentVariables: Mapping[str, str] | None = None,  # noqa: N803
-        sagemakerClient: Any = None,  # noqa: N803
-        prependResultRows: bool = True,  # noqa: N803
-        namePolicy: NamePolicy | None = None,  # noqa: N803
+        endpointName: str,
+        requestRowSerializer: RequestRowSerializer,
+        responseRowDeserializer: ResponseRowDeserializer,
+        modelEnvironmentVariables: Mapping[str, str] | None = None,
+        sagemakerClient: Any = None,
+        prependResultRows: bool = True,
+        namePolicy: NamePolicy | None = None,
         uid: str | None = None,
         **others: Any,
     ) -> SageMakerModel:
@@ -149,20 +149,20 @@ class SageMakerModel(Stage, Model):
 
     @classmethod
     @both_spellings
-    def fromModelS3Path(  # noqa: N802
+    def fromModelS3Path(
         cls,
-        modelPath: str | S3Resource,  # noqa: N803
-        modelImage: str,  # noqa: N803
-        modelExecutionRoleARN: str,  # noqa: N803
-        endpointInstanceType: str | None = None,  # noqa: N803
-        endpointInitialInstanceCount: int | None = None,  # noqa: N803
-        requestRowSerializer: RequestRowSerializer | None = None,  # noqa: N803
-        responseRowDeserializer: ResponseRowDeserializer | None = None,  # noqa: N803
-        modelEnvironmentVariables: Mapping[str, str] | None = None,  # noqa: N803
-        endpointCreationPolicy: Any = EndpointCreationPolicy.CREATE_ON_CONSTRUCT,  # noqa: N803
-        sagemakerClient: Any = None,  # noqa: N803
-        prependResultRows: bool = True,  # noqa: N803
-        namePolicy: NamePolicy | None = None,  # noqa: N803
+        modelPath: str | S3Resource,
+        modelImage: str,
+        modelExecutionRoleARN: str,
+        endpointInstanceType: str | None = None,
+        endpointInitialInstanceCount: int | None = None,
+        requestRowSerializer: RequestRowSerializer | None = None,
+        responseRowDeserializer: ResponseRowDeserializer | None = None,
+        modelEnvironmentVariables: Mapping[str, str] | None = None,
+        endpointCreationPolicy: Any = EndpointCreationPolicy.CREATE_ON_CONSTRUCT,
+        sagemakerClient: Any = None,
+        prependResultRows: bool = True,
+        namePolicy: NamePolicy | None = None,
         uid: str | None = None,
         **others: Any,
     ) -> SageMakerModel:
@@ -207,20 +207,20 @@ class SageMakerModel(Stage, Model):
 
     @classmethod
     @both_spellings
-    def fromTrainingJob(  # noqa: N802
+    def fromTrainingJob(
         cls,
-        trainingJobName: str,  # noqa: N803
-        modelImage: str,  # noqa: N803
-        modelExecutionRoleARN: str,  # noqa: N803
-        endpointInstanceType: str | None = None,  # noqa: N803
-        endpointInitialInstanceCount: int | None = None,  # noqa: N803
-        requestRowSerializer: RequestRowSerializer | None = None,  # noqa: N803
-        responseRowDeserializer: ResponseRowDeserializer | None = None,  # noqa: N803
-        modelEnvironmentVariables: Mapping[str, str] | None = None,  # noqa: N803
-        endpointCreationPolicy: Any = EndpointCreationPolicy.CREATE_ON_CONSTRUCT,  # noqa: N803
-        sagemakerClient: Any = None,  # noqa: N803
-        prependResultRows: bool = True,  # noqa: N803
-        namePolicy: NamePolicy | None = None,  # noqa: N803
+        trainingJobName: str,
+        modelImage: str,
+        modelExecutionRoleARN: str,
+        endpointInstanceType: str | None = None,
+        endpointInitialInstanceCount: int | None = None,
+        requestRowSerializer: RequestRowSerializer | None = None,
+        responseRowDeserializer: ResponseRowDeserializer | None = None,
+        modelEnvironmentVariables: Mapping[str, str] | None = None,
+        endpointCreationPolicy: Any = EndpointCreationPolicy.CREATE_ON_CONSTRUCT,
+        sagemakerClient: Any = None,
+        prependResultRows: bool = True,
+        namePolicy: NamePolicy | None = None,
         uid: str | None = None,
         **others: Any,
     ) -> SageMakerModel:
@@ -271,7 +271,7 @@ class SageMakerModel(Stage, Model):
     # Hosting
 
     @property
-    def endpointName(self) -> str | None:  # noqa: N802
+    def endpointName(self) -> str | None:
         """The endpoint; None before it is created."""
         existing: str | None = self._settings["existingEndpointName"]
         return existing or (None if self._hosting is None else self._hosting.endpoint)
@@ -279,13 +279,13 @@ class SageMakerModel(Stage, Model):
     endpoint_name = endpointName
 
     @property
-    def resourceCleanup(self) -> SageMakerResourceCleanup:  # noqa: N802
+    def resourceCleanup(self) -> SageMakerResourceCleanup:
         """Deletes resources with this model's session."""
         return SageMakerResourceCleanup(self._session)
 
     resource_cleanup = resourceCleanup
 
-    def getCreatedResources(self) -> CreatedResources:  # noqa: N802
+    def getCreatedResources(self) -> CreatedResources:
         """Return the names of what this model has created. An endpoint that existed before is not among them."""
         return CreatedResources() if self._hosting is None else copy.copy(self._hosting.created)
 
@@ -351,7 +351,7 @@ class SageMakerModel(Stage, Model):
 
     # Predictions
 
-    def transformSchema(self, schema: Any) -> Any:  # noqa: N802
+    def transformSchema(self, schema: Any) -> Any:
         """Return the schema of the result.
 
         Args:
@@ -393,9 +393,7 @@ class SageMakerModel(Stage, Model):
             parameters=dict(values["extra"].get("InvokeEndpoint", {})),
         )
         if self._hosts():
-            return dataset.mapInArrow(
-                carried(invoke_batches, session=self._session, invocation=invocation), schema
-            )
+            return dataset.mapInArrow(carried(invoke_batches, session=self._session, invocation=invocation), schema)
         return self._transform_in_batch(dataset, schema, invocation)
 
     def _transform_in_batch(self, dataset: Any, schema: Any, invocation: Invocation) -> Any:

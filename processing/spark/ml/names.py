@@ -43,16 +43,16 @@ class NamePolicy(Value):
         endpointName: the name of the endpoint.
     """
 
-    trainingJobName: str  # noqa: N815 - the names of sagemaker_pyspark
-    modelName: str  # noqa: N815
-    endpointConfigName: str  # noqa: N815
-    endpointName: str  # noqa: N815
+    trainingJobName: str
+    modelName: str
+    endpointConfigName: str
+    endpointName: str
 
 
 class NamePolicyFactory(Value):
     """Makes a policy for each fit. Override `createNamePolicy`."""
 
-    def createNamePolicy(self) -> NamePolicy:  # noqa: N802 - the name of sagemaker_pyspark
+    def createNamePolicy(self) -> NamePolicy:
         """Return the names of one fit."""
         raise NotImplementedError(f"{type(self).__name__} has no createNamePolicy()")
 
@@ -108,7 +108,7 @@ class CustomNamePolicy(NamePolicy):
     """
 
     @both_spellings
-    def __init__(self, trainingJobName: str, modelName: str, endpointConfigName: str, endpointName: str) -> None:  # noqa: N803
+    def __init__(self, trainingJobName: str, modelName: str, endpointConfigName: str, endpointName: str) -> None:
         self.trainingJobName = trainingJobName
         self.modelName = modelName
         self.endpointConfigName = endpointConfigName
@@ -126,7 +126,7 @@ class CustomNamePolicyWithTimeStampSuffix(CustomNamePolicy):
     """
 
     @both_spellings
-    def __init__(self, trainingJobName: str, modelName: str, endpointConfigName: str, endpointName: str) -> None:  # noqa: N803
+    def __init__(self, trainingJobName: str, modelName: str, endpointConfigName: str, endpointName: str) -> None:
         moment = _time_stamp()
         given = (trainingJobName, modelName, endpointConfigName, endpointName)
         super().__init__(*(f"{name}-{moment}" for name in given))
@@ -145,7 +145,7 @@ class CustomNamePolicyFactory(NamePolicyFactory):
     _policy: type[CustomNamePolicy] = CustomNamePolicy
 
     @both_spellings
-    def __init__(self, trainingJobName: str, modelName: str, endpointConfigName: str, endpointName: str) -> None:  # noqa: N803
+    def __init__(self, trainingJobName: str, modelName: str, endpointConfigName: str, endpointName: str) -> None:
         self.trainingJobName = trainingJobName
         self.modelName = modelName
         self.endpointConfigName = endpointConfigName

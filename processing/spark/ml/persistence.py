@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pyspark.ml.util import MLReadable, MLReader, MLWritable, MLWriter
 from pyspark.sql import SparkSession
@@ -16,17 +16,33 @@ from processing.exceptions import ConfigurationError
 from processing.spark.ml.values import from_json, to_json
 
 if TYPE_CHECKING:
-    from processing.spark.ml.stage import Stage
+    from collections.abc import Mapping
+
+
+class _Stage(Protocol):
+    """A stage, as far as it is saved and loaded."""
+
+    uid: str
+    _paramMap: Mapping[Any, Any]
+    _defaultParamMap: Mapping[Any, Any]
+
+    def _state(self) -> Mapping[str, Any]: ...
+
+    def _restore(self, uid: str, state: Mapping[str, Any]) -> None: ...
+
+    def _set(self, **values: Any) -> Any: ...
+
+    def _setDefault(self, **values: Any) -> Any: ...
 
 
 class _Writer(MLWriter):
     """Writes a stage."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: _Stage) -> None:
         super().__init__()
         self._stage = stage
 
-    def saveImpl(self, path: str) -> None:  # noqa: N802 - pyspark's name
+    def saveImpl(self, path: str) -> None:
         stage = self._stage
         spark = _spark(self)
         # The members that pyspark's readers look at, and those of SageMaker's stages.
@@ -50,17 +66,17 @@ class _Writer(MLWriter):
 class _Reader(MLReader):
     """Reads a stage."""
 
-    def __init__(self, cls: type[Stage]) -> None:
+    def __init__(self, cls: type[_Stage]) -> None:
         super().__init__()
         self._class = cls
 
-    def load(self, path: str) -> Stage:
+    def load(self, path: str) -> Any:
         """Load a stage from a folder."""
         metadata = json.loads(_spark(self).read.text(f"{path}/metadata").first()[0])
         name = f"{self._class.__module__}.{self._class.__name__}"
         if metadata["class"] != name:
             raise ConfigurationError(f"path: {path} has a {metadata['class']}, not a {name}")
-        stage = self._class.__new__(self._class)
+        stage: _Stage = object.__new__(self._class)
         stage._restore(metadata["uid"], metadata["sagemaker"])  # noqa: SLF001
         for param, value in metadata["defaultParamMap"].items():
             stage._setDefault(**{param: value})  # noqa: SLF001
@@ -79,12 +95,12 @@ class Persistent(MLWritable, MLReadable):
 
     def write(self) -> MLWriter:
         """Return a writer: `write().overwrite().save(path)`."""
-        return _Writer(self)  # type: ignore[arg-type] # a mix-in of stages
+        return _Writer(self)
 
     @classmethod
     def read(cls) -> MLReader:
         """Return a reader: `read().load(path)`."""
-        return _Reader(cls)  # type: ignore[arg-type] # a mix-in of stages
+        return _Reader(cls)
 
 
 def saved(settings: dict[str, Any]) -> dict[str, Any]:

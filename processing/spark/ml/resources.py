@@ -38,17 +38,17 @@ class CreatedResources(Value):
         self.endpoint_name = endpoint_name
 
     @property
-    def modelName(self) -> str | None:  # noqa: N802 - the name of SageMaker Spark
+    def modelName(self) -> str | None:
         """The model."""
         return self.model_name
 
     @property
-    def endpointConfigName(self) -> str | None:  # noqa: N802
+    def endpointConfigName(self) -> str | None:
         """The endpoint configuration."""
         return self.endpoint_config_name
 
     @property
-    def endpointName(self) -> str | None:  # noqa: N802
+    def endpointName(self) -> str | None:
         """The endpoint."""
         return self.endpoint_name
 
@@ -76,14 +76,14 @@ class SageMakerResourceCleanup:
     """
 
     @both_spellings
-    def __init__(self, sagemakerClient: Any = None) -> None:  # noqa: N803
+    def __init__(self, sagemakerClient: Any = None) -> None:
         if hasattr(sagemakerClient, "meta"):
             region = sagemakerClient.meta.region_name
             self._session = Session(sagemaker_client=sagemakerClient, region_name=region)
         else:
             self._session = session_for_attach(sagemakerClient, "sagemakerClient")
 
-    def deleteResources(self, resources: CreatedResources) -> None:  # noqa: N802
+    def deleteResources(self, resources: CreatedResources) -> None:
         """Delete the resources that a model has created: `model.getCreatedResources()`.
 
         Raises:
@@ -107,15 +107,15 @@ class SageMakerResourceCleanup:
         if failures:
             raise SageMakerResourceCleanupException(f"{remaining} could not be deleted: {failures[0]}", remaining)
 
-    def deleteEndpoint(self, name: str) -> None:  # noqa: N802
+    def deleteEndpoint(self, name: str) -> None:
         """Delete an endpoint."""
         delete(self._session.api, ENDPOINT, name)
 
-    def deleteEndpointConfig(self, name: str) -> None:  # noqa: N802
+    def deleteEndpointConfig(self, name: str) -> None:
         """Delete an endpoint configuration."""
         delete(self._session.api, ENDPOINT_CONFIG, name)
 
-    def deleteModel(self, name: str) -> None:  # noqa: N802
+    def deleteModel(self, name: str) -> None:
         """Delete a model."""
         delete(self._session.api, MODEL, name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from processing._utils.validation import NAME, require
 from processing.default_sessions import LOCAL_ROLE
 from processing.exceptions import ConfigurationError
 from processing.request.s3_uri import S3Uri
@@ -45,8 +46,7 @@ class IAMRole(IAMRoleResource):
 
     def arn(self, session: Session, spark: Any) -> str:  # noqa: ARG002 - see the base class
         """Return the role's ARN."""
-        if not isinstance(self.role, str) or not self.role.strip():
-            raise ConfigurationError(f"sagemakerRole: must be the ARN or the name of a role, not {self.role!r}")
+        require("sagemakerRole", self.role, NAME)
         return session.expand_role(self.role)
 
 
@@ -58,7 +58,7 @@ class IAMRoleFromConfig(IAMRoleResource):
     """
 
     @both_spellings
-    def __init__(self, configKey: str = _OLD_KEYS + "sagemakerrole") -> None:  # noqa: N803
+    def __init__(self, configKey: str = _OLD_KEYS + "sagemakerrole") -> None:
         self.configKey = configKey
 
     def arn(self, session: Session, spark: Any) -> str:
@@ -129,7 +129,7 @@ class S3DataPath(S3Resource):
     """
 
     @both_spellings
-    def __init__(self, bucket: str, objectPath: str) -> None:  # noqa: N803
+    def __init__(self, bucket: str, objectPath: str) -> None:
         self.bucket = bucket
         self.objectPath = objectPath
 
@@ -141,7 +141,7 @@ class S3DataPath(S3Resource):
         """Refuse a bucket that no S3 has."""
         self.uri(session, spark, parameter)
 
-    def toS3UriString(self) -> str:  # noqa: N802 - the name of SageMaker Spark
+    def toS3UriString(self) -> str:
         """Return the place as a URI."""
         return f"s3://{self.bucket}/{self.objectPath}"
 
@@ -154,7 +154,7 @@ class S3PathFromConfig(S3Resource):
     """
 
     @both_spellings
-    def __init__(self, configKey: str = _OLD_KEYS + "s3-data-bucket") -> None:  # noqa: N803
+    def __init__(self, configKey: str = _OLD_KEYS + "s3-data-bucket") -> None:
         self.configKey = configKey
 
     def uri(self, session: Session, spark: Any, parameter: str) -> S3Uri:  # noqa: ARG002 - see the base class
@@ -172,7 +172,7 @@ class S3PathFromConfig(S3Resource):
 class S3AutoCreatePath(S3Resource):
     """A new prefix in the bucket `<account>-sagemaker-<region>`, which is created if it does not exist."""
 
-    def uri(self, session: Session, spark: Any, parameter: str) -> S3Uri:
+    def uri(self, session: Session, spark: Any, parameter: str) -> S3Uri:  # noqa: ARG002 - see the base class
         """Create the bucket if it does not exist, and return the place."""
         from botocore.exceptions import ClientError
 

@@ -31,7 +31,7 @@ class RequestRowSerializer(Value):
         schema: the schema of the rows, for checks of your own; None by default.
     """
 
-    contentType = "application/octet-stream"  # noqa: N815 - the name of sagemaker_pyspark
+    contentType = "application/octet-stream"
     schema: Any = None
 
     def columns(self) -> dict[str, str]:
@@ -47,7 +47,7 @@ class RequestRowSerializer(Value):
         parts = [self.serializeRow(row) for row in rows_of(batch)]
         return b"".join([part.encode() if isinstance(part, str) else bytes(part) for part in parts])
 
-    def serializeRow(self, row: Any) -> bytes | str:  # noqa: N802 - the name of sagemaker_pyspark
+    def serializeRow(self, row: Any) -> bytes | str:
         """Return one row's part of the body.
 
         Args:
@@ -64,7 +64,7 @@ class _FeaturesSerializer(RequestRowSerializer):
     """A serializer of one column of vectors."""
 
     @both_spellings
-    def __init__(self, schema: Any = None, featuresColumnName: str = "features") -> None:  # noqa: N803
+    def __init__(self, schema: Any = None, featuresColumnName: str = "features") -> None:
         self.schema = schema
         self.featuresColumnName = featuresColumnName
 
@@ -89,7 +89,7 @@ class ProtobufRequestRowSerializer(_FeaturesSerializer):
         featuresColumnName: the column of vectors.
     """
 
-    contentType = RECORDIO  # noqa: N815
+    contentType = RECORDIO
 
     def _encode(self, features: NDArray[Any] | SparseRows) -> bytes:
         return encode_records(features, None)
@@ -103,7 +103,7 @@ class UnlabeledCSVRequestRowSerializer(_FeaturesSerializer):
         featuresColumnName: the column of vectors.
     """
 
-    contentType = CSV  # noqa: N815
+    contentType = CSV
 
     def _encode(self, features: NDArray[Any] | SparseRows) -> bytes:
         return csv_rows.write(features.to_dense() if isinstance(features, SparseRows) else features)
@@ -117,7 +117,7 @@ class UnlabeledLibSVMRequestRowSerializer(_FeaturesSerializer):
         featuresColumnName: the column of vectors.
     """
 
-    contentType = LIBSVM  # noqa: N815
+    contentType = LIBSVM
     _padding: ClassVar[bytes] = b"1:0\n"
 
     def encode(self, batch: Any) -> bytes:
@@ -126,9 +126,8 @@ class UnlabeledLibSVMRequestRowSerializer(_FeaturesSerializer):
 
     def padding(self, batch: Any) -> int:
         """Return 1 if the last row has no element. Readers of libsvm leave out such rows at the end."""
-        *_, last = [None, *iter_runs(batch.column(self.featuresColumnName))]
-        rows = None if last is None else last.features
-        return int(isinstance(rows, SparseRows) and bool(rows.starts[-1] == rows.starts[-2]))
+        last = [run.features for run in iter_runs(batch.column(self.featuresColumnName))][-1:]
+        return sum(isinstance(rows, SparseRows) and bool(rows.starts[-1] == rows.starts[-2]) for rows in last)
 
     def _encode(self, features: NDArray[Any] | SparseRows) -> bytes:
         return encode_libsvm(features, None)
@@ -149,8 +148,8 @@ class LibSVMRequestRowSerializer(UnlabeledLibSVMRequestRowSerializer):
     def __init__(
         self,
         schema: Any = None,
-        labelColumnName: str = "label",  # noqa: N803
-        featuresColumnName: str = "features",  # noqa: N803
+        labelColumnName: str = "label",
+        featuresColumnName: str = "features",
     ) -> None:
         super().__init__(schema, featuresColumnName)
         self.labelColumnName = labelColumnName

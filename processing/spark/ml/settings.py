@@ -186,7 +186,9 @@ MODEL: Final = (
     _DESERIALIZER,
     _else("existingEndpointName", None, NAME),
     _else("modelImage", None, NAME),
-    Setting("modelPath", lambda: None, None, True, lambda value: None if value is None else path_of(value, "modelPath")),
+    Setting(
+        "modelPath", lambda: None, None, True, lambda value: None if value is None else path_of(value, "modelPath")
+    ),
     _ENVIRONMENT,
     _else("modelExecutionRoleARN", None, NAME),
     _POLICY,

@@ -31,9 +31,7 @@ _ready: weakref.WeakSet[Any] = weakref.WeakSet()
 @functools.lru_cache(maxsize=1)
 def _archive() -> tuple[bytes, str]:
     """Return the package as a zip file, and its digest."""
-    import processing
-
-    root = Path(processing.__file__).parent
+    root = Path(__file__).parents[2]
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as made:
         for path in sorted(root.rglob("*.py")):
@@ -61,7 +59,7 @@ def carried(function: Callable[..., Any], **arguments: Any) -> Callable[[Any], A
         # This function is pickled by value: it must use nothing of its module.
         import io
         import os
-        import pickle  # noqa: S403 - the driver of the same application made it
+        import pickle
         import stat
         import sys
         import tempfile
@@ -83,7 +81,7 @@ def carried(function: Callable[..., Any], **arguments: Any) -> Callable[[Any], A
             if state.st_uid != os.getuid() or stat.S_IMODE(state.st_mode) & 0o022:
                 raise PermissionError(f"{folder} can be changed by another user")
             sys.path.insert(0, folder)
-        function, arguments = pickle.loads(work)  # noqa: S301
+        function, arguments = pickle.loads(work)  # noqa: S301 - made by the driver of the same application
         yield from function(batches, **arguments)
 
     return run
@@ -131,9 +129,9 @@ def _probe() -> Callable[[Any], Any]:
 def _unsuitable(problem: str, error: Exception | None) -> ConfigurationError:
     reason = f": {_last_line(error)}" if error is not None else ""
     return ConfigurationError(
-        f"PYSPARK_PYTHON: the Python of Spark's workers must be {sys.version_info[0]}.{sys.version_info[1]} with pyarrow, "
-        f"numpy, pandas, boto3, attrs and tenacity, and the workers {problem}{reason}; set PYSPARK_PYTHON before the "
-        f"session starts (this program runs {sys.executable})"
+        f"PYSPARK_PYTHON: the Python of Spark's workers must be {sys.version_info[0]}.{sys.version_info[1]} with "
+        f"pyarrow, numpy, pandas, boto3, attrs and tenacity, and the workers {problem}{reason}; set PYSPARK_PYTHON "
+        f"before the session starts (this program runs {sys.executable})"
     )
 
 

@@ -77,7 +77,7 @@ class Stage(Settings, Params, Persistent):
             extra: values of parameters, as a map of `Param` to value.
         """
         made = super().copy(extra)
-        made._settings = copy.copy(self._settings)
+        made._settings = copy.copy(self._settings)  # noqa: SLF001 - the copy's own
         return made
 
     def _state(self) -> dict[str, Any]:

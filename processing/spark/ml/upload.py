@@ -157,11 +157,7 @@ def upload(
     try:
         objects = [row.asDict() for row in frame.mapInArrow(work, _UPLOADED).collect()]
         rows = sum(each["rows"] for each in objects)
-        if expected_rows is not None and rows != expected_rows:
-            raise StagingError(
-                f"the DataFrame had {expected_rows} rows when it was checked, and {rows} when it was uploaded; "
-                "persist() a DataFrame that is not the same at each reading"
-            )
+        _check_rows(rows, expected_rows)
         keys = sorted(each["key"] for each in objects)
         # What tasks that were killed have left.
         delete(session, prefix, only=set(list_keys(session, prefix)) - set(keys))
@@ -176,6 +172,14 @@ def upload(
             delete(session, prefix)
         raise
     return Staged(prefix, manifest, rows)
+
+
+def _check_rows(rows: int, expected: int | None) -> None:
+    if expected is not None and rows != expected:
+        raise StagingError(
+            f"the DataFrame had {expected} rows when it was checked, and {rows} when it was uploaded; "
+            "persist() a DataFrame that is not the same at each reading"
+        )
 
 
 def upload_batches(

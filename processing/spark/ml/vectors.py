@@ -1,11 +1,12 @@
 """Columns of Spark ML's vectors and matrices in Arrow batches, and rows of numbers.
 
-A vector crosses Arrow as a struct of type, size, indices and values. A column may mix dense and sparse vectors, so it is
-read as runs of rows of one kind. Both directions work on whole columns, without a Python object for each row.
+A vector crosses Arrow as a struct of type, size, indices and values. A column may mix dense and sparse vectors, so
+it is read as runs of rows of one kind. Both directions work on whole columns, without a Python object for each row.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from processing.local.programs.rows import SparseRows
@@ -93,7 +94,7 @@ def _starts_of_changes(*keys: NDArray[Any]) -> list[int]:
 
 
 def _pairs(bounds: list[int]) -> list[tuple[int, int]]:
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(itertools.pairwise(bounds))
 
 
 def _vector_runs(column: Any) -> Iterator[Run]:

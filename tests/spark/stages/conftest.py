@@ -1,0 +1,92 @@
+"""Stages in a real Spark: one JVM for all tests, and one engine with endpoints that really serve.
+
+These files run in environments with Spark: `tests/spark/test_stages.py` starts them there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from processing import LocalSession
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+if importlib.util.find_spec("pyspark") is None:
+    collect_ignore_glob = ["test_*.py"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let warnings of Spark itself pass: no code of this package can prevent them."""
+    for line in ("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning", "ignore::FutureWarning"):
+        config.addinivalue_line("filterwarnings", line)
+    config.addinivalue_line("filterwarnings", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+ROLE = "arn:aws:iam::000000000000:role/stages"
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[Any]:
+    """A session of Spark on two cores; over Connect if PROCESSING_TEST_CONNECT is set."""
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder
+    if os.environ.get("PROCESSING_TEST_CONNECT"):
+        builder = builder.remote("local[2]")
+    else:
+        builder = builder.master("local[2]")
+    made = (
+        builder.config("spark.ui.enabled", "false")
+        .config("spark.sql.shuffle.partitions", "2")
+        .config("spark.driver.memory", "1g")
+        .config("spark.task.maxFailures", "1")
+        .config("spark.python.worker.reuse", "true")
+        .getOrCreate()
+    )
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSession]:
+    """An engine, without endpoints at its end."""
+    made = LocalSession(tmp_path_factory.mktemp("stages") / "engine", tick=0.05)
+    yield made
+    sagemaker: Any = made.boto_session.client("sagemaker")
+    for endpoint in sagemaker.list_endpoints(MaxResults=100)["Endpoints"]:
+        sagemaker.delete_endpoint(EndpointName=endpoint["EndpointName"])
+
+
+@pytest.fixture(scope="session")
+def instances() -> dict[str, Any]:
+    """The required arguments of each estimator."""
+    return {
+        "sagemakerRole": ROLE,
+        "trainingInstanceType": "ml.m5.xlarge",
+        "trainingInstanceCount": 1,
+        "endpointInstanceType": "ml.m5.xlarge",
+        "endpointInitialInstanceCount": 1,
+    }
+
+
+@pytest.fixture
+def keys(session: LocalSession) -> Callable[[], set[str]]:
+    """Return the keys of all objects in the bucket that the stages create."""
+    s3: Any = session.boto_session.client("s3")
+
+    def listed() -> set[str]:
+        buckets = {each["Name"] for each in s3.list_buckets()["Buckets"]}
+        name = f"{session.account_id()}-sagemaker-{session.boto_region_name}"
+        if name not in buckets:
+            return set()
+        return {each["Key"] for each in s3.list_objects_v2(Bucket=name).get("Contents", [])}
+
+    return listed
