@@ -7,11 +7,11 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from processing.exceptions import ConfigurationError
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Result = TypeVar("_Result")
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -26,16 +26,16 @@ def camel_case(name: str) -> str:
     return first + "".join(each[:1].upper() + each[1:] for each in others)
 
 
-def both_spellings(function: _Function) -> _Function:
+def both_spellings(function: Callable[..., _Result]) -> Callable[..., _Result]:
     """Let callers write each parameter of a function in camelCase or snake_case."""
     names = list(inspect.signature(function).parameters)
     spellings = {other: name for name in names for other in (snake_case(name), camel_case(name)) if other not in names}
 
     @functools.wraps(function)
-    def renamed(*args: Any, **kwargs: Any) -> Any:
+    def renamed(*args: Any, **kwargs: Any) -> _Result:
         return function(*args, **rename(kwargs, spellings))
 
-    return cast("_Function", renamed)
+    return renamed
 
 
 def rename(given: Mapping[str, Any], spellings: Mapping[str, str]) -> dict[str, Any]:

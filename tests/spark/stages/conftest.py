@@ -23,7 +23,12 @@ if importlib.util.find_spec("pyspark") is None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let warnings of Spark itself pass: no code of this package can prevent them."""
-    for line in ("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning", "ignore::FutureWarning"):
+    for line in (
+        "ignore::DeprecationWarning",
+        "ignore::ResourceWarning",
+        "ignore::UserWarning",
+        "ignore::FutureWarning",
+    ):
         config.addinivalue_line("filterwarnings", line)
     config.addinivalue_line("filterwarnings", "ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -39,10 +44,7 @@ def spark() -> Iterator[Any]:
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder
-    if os.environ.get("PROCESSING_TEST_CONNECT"):
-        builder = builder.remote("local[2]")
-    else:
-        builder = builder.master("local[2]")
+    builder = builder.remote("local[2]") if os.environ.get("PROCESSING_TEST_CONNECT") else builder.master("local[2]")
     made = (
         builder.config("spark.ui.enabled", "false")
         .config("spark.sql.shuffle.partitions", "2")
