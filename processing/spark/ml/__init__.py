@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from processing.spark.ml.estimator import SageMakerEstimator as SageMakerEstimator
     from processing.spark.ml.estimator import SageMakerEstimatorBase as SageMakerEstimatorBase
     from processing.spark.ml.hosting import EndpointError as EndpointError
-    from processing.spark.ml.invoke import TransformError as TransformError
+    from processing.spark.ml.invoke import PredictionError as PredictionError
     from processing.spark.ml.model import SageMakerModel as SageMakerModel
     from processing.spark.ml.names import CustomNamePolicy as CustomNamePolicy
     from processing.spark.ml.names import CustomNamePolicyFactory as CustomNamePolicyFactory
@@ -126,7 +126,7 @@ _NAMES_OF = {
         "SageMakerEstimatorBase",
     ),
     "processing.spark.ml.hosting": ("EndpointError",),
-    "processing.spark.ml.invoke": ("TransformError",),
+    "processing.spark.ml.invoke": ("PredictionError",),
     "processing.spark.ml.model": ("SageMakerModel",),
     "processing.spark.ml.names": (
         "CustomNamePolicy",

@@ -19,7 +19,7 @@ from processing.spark.ml.deserializers import (
     XGBoostCSVRowDeserializer,
 )
 from processing.spark.ml.estimator import SageMakerEstimatorBase
-from processing.spark.ml.hyperparameters import Hyperparameter, add_params, texts_of
+from processing.spark.ml.hyperparameters import AlgorithmParameter, add_params, texts_of
 from processing.spark.ml.serializers import LibSVMRequestRowSerializer, ProtobufRequestRowSerializer
 from processing.spark.ml.settings import algorithm_settings, signature_of
 
@@ -37,12 +37,12 @@ class _Algorithm(SageMakerEstimatorBase):
     _framework: ClassVar[str]
     _version: ClassVar[str | None] = None
     _labeled: ClassVar[bool] = False
-    _hyperparameter_table: ClassVar[Mapping[str, Hyperparameter]]
+    _hyperparameter_table: ClassVar[Mapping[str, AlgorithmParameter]]
 
     def __init_subclass__(
         cls,
         framework: str = "",
-        hyperparameters: Iterable[Hyperparameter] = (),
+        hyperparameters: Iterable[AlgorithmParameter] = (),
         deserializer: Any = None,
         serializer: Any = ProtobufRequestRowSerializer,
         data_format: str = "sagemaker",

@@ -16,7 +16,7 @@ import attrs
 from processing.exceptions import JobFailedError, JobStoppedError
 from processing.spark.ml.creation import TRANSFORM_JOB, create_once, describe
 from processing.spark.ml.hosting import poll_interval
-from processing.spark.ml.invoke import Invocation, answered, split
+from processing.spark.ml.invoke import PredictionSettings, answered, split
 from processing.spark.ml.names import RandomNamePolicy
 from processing.spark.ml.roles_and_paths import S3AutoCreatePath
 from processing.spark.ml.shipping import carried
@@ -56,14 +56,16 @@ class Resources:
     extra: dict[str, Any]
 
 
-def run(session: Session, dataset: Any, schema: Any, invocation: Invocation, resources: Resources) -> tuple[Any, S3Uri]:
+def run(
+    session: Session, dataset: Any, schema: Any, settings: PredictionSettings, resources: Resources
+) -> tuple[Any, S3Uri]:
     """Run a transform job over a DataFrame, and wait for its end.
 
     Args:
         session: the session.
         dataset: the rows.
         schema: the schema of the result.
-        invocation: serializer, deserializer and limits.
+        settings: serializer, deserializer and limits.
         resources: the model and the instances.
 
     Returns:
@@ -76,28 +78,30 @@ def run(session: Session, dataset: Any, schema: Any, invocation: Invocation, res
     place = S3AutoCreatePath().uri(session, spark, "transformBy") / f"transform-{uuid.uuid4().hex[:12]}"
     try:
         written = dataset.mapInArrow(
-            carried(write_requests, session=session, invocation=invocation, place=place), _WRITTEN
+            carried(write_requests, session=session, settings=settings, place=place), _WRITTEN
         ).collect()
         keys = sorted(row["key"] for row in written)
         if not keys:
             delete(session, place)
             return spark.createDataFrame([], schema), place
-        _run_job(session, place, invocation, resources)
+        _run_job(session, place, settings, resources)
     except BaseException:
         delete(session, place)
         raise
     tasks = min(len(keys), 200)
     frame = spark.createDataFrame([(key,) for key in keys], "key string").repartition(tasks)
-    work = carried(read_answers, session=session, invocation=invocation, place=place)
+    work = carried(read_answers, session=session, settings=settings, place=place)
     return frame.mapInArrow(work, schema), place
 
 
-def write_requests(batches: Iterable[Any], *, session: Session, invocation: Invocation, place: S3Uri) -> Iterator[Any]:
+def write_requests(
+    batches: Iterable[Any], *, session: Session, settings: PredictionSettings, place: S3Uri
+) -> Iterator[Any]:
     """Write the bodies of one task, each with its rows, and yield the name of each."""
     import pyarrow as pa
 
     for batch in batches:
-        for body, rows in split(batch, invocation):
+        for body, rows in split(batch, settings):
             key = uuid.uuid4().hex
             buffer = io.BytesIO()
             with pa.ipc.new_stream(buffer, rows.schema) as writer:
@@ -108,7 +112,9 @@ def write_requests(batches: Iterable[Any], *, session: Session, invocation: Invo
             yield pa.RecordBatch.from_pydict({"key": [key]})
 
 
-def read_answers(batches: Iterable[Any], *, session: Session, invocation: Invocation, place: S3Uri) -> Iterator[Any]:
+def read_answers(
+    batches: Iterable[Any], *, session: Session, settings: PredictionSettings, place: S3Uri
+) -> Iterator[Any]:
     """Yield the rows of each body with their predictions."""
     import pyarrow as pa
 
@@ -118,13 +124,13 @@ def read_answers(batches: Iterable[Any], *, session: Session, invocation: Invoca
             stored = get_bytes(session.api, place / "rows" / key, expected_owner=owner)
             answer = get_bytes(session.api, place / "output" / f"{key}.out", expected_owner=owner)
             for rows in pa.ipc.open_stream(stored):
-                yield answered(answer, rows, invocation)
+                yield answered(answer, rows, settings)
 
 
-def _run_job(session: Session, place: S3Uri, invocation: Invocation, resources: Resources) -> None:
+def _run_job(session: Session, place: S3Uri, settings: PredictionSettings, resources: Resources) -> None:
     name = RandomNamePolicy().trainingJobName.replace("trainingJob", "transformJob")
     source = {"S3DataType": "S3Prefix", "S3Uri": f"{place / 'input'}/"}
-    payload = -(-invocation.limit // _MEBIBYTE)
+    payload = -(-settings.limit // _MEBIBYTE)
     request: dict[str, Any] = {
         "TransformJobName": name,
         "ModelName": resources.model,
@@ -132,10 +138,10 @@ def _run_job(session: Session, place: S3Uri, invocation: Invocation, resources: 
         "MaxPayloadInMB": payload,
         "TransformInput": {
             "DataSource": {"S3DataSource": source},
-            "ContentType": invocation.serializer.contentType,
+            "ContentType": settings.serializer.contentType,
             "SplitType": "None",
         },
-        "TransformOutput": {"S3OutputPath": str(place / "output"), "Accept": invocation.deserializer.accepts},
+        "TransformOutput": {"S3OutputPath": str(place / "output"), "Accept": settings.deserializer.accepts},
         "TransformResources": {
             "InstanceType": resources.instance_type,
             "InstanceCount": resources.instance_count,

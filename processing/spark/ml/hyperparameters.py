@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 
-class Hyperparameter(NamedTuple):
+class AlgorithmParameter(NamedTuple):
     """A hyperparameter of an algorithm.
 
     Attributes:
@@ -56,7 +56,7 @@ def _inside(number: float, least: float | None, most: float | None, above: float
     )
 
 
-def _whole(name: str, least: int | None = None, most: int | None = None, **others: Any) -> Hyperparameter:
+def _whole(name: str, least: int | None = None, most: int | None = None, **others: Any) -> AlgorithmParameter:
     def convert(value: Any) -> int:
         if isinstance(value, (bool, str)) or int(value) != value:
             raise ValueError
@@ -64,7 +64,7 @@ def _whole(name: str, least: int | None = None, most: int | None = None, **other
             raise ValueError
         return int(value)
 
-    return Hyperparameter(name, f"an integer{_bounds(least, most, None, None)}", convert, **others)
+    return AlgorithmParameter(name, f"an integer{_bounds(least, most, None, None)}", convert, **others)
 
 
 def _real(
@@ -75,7 +75,7 @@ def _real(
     above: float | None = None,
     below: float | None = None,
     **others: Any,
-) -> Hyperparameter:
+) -> AlgorithmParameter:
     def convert(value: Any) -> float:
         if isinstance(value, (bool, str)) or not math.isfinite(float(value)):
             raise ValueError
@@ -83,19 +83,19 @@ def _real(
             raise ValueError
         return float(value)
 
-    return Hyperparameter(name, f"a number{_bounds(least, most, above, below)}", convert, text=repr, **others)
+    return AlgorithmParameter(name, f"a number{_bounds(least, most, above, below)}", convert, text=repr, **others)
 
 
-def _choice(name: str, *choices: str, **others: Any) -> Hyperparameter:
+def _choice(name: str, *choices: str, **others: Any) -> AlgorithmParameter:
     def convert(value: Any) -> str:
         if value not in choices:
             raise ValueError
         return str(value)
 
-    return Hyperparameter(name, f"one of {', '.join(map(repr, choices))}", convert, **others)
+    return AlgorithmParameter(name, f"one of {', '.join(map(repr, choices))}", convert, **others)
 
 
-def _flag(name: str, *more: str, **others: Any) -> Hyperparameter:
+def _flag(name: str, *more: str, **others: Any) -> AlgorithmParameter:
     def convert(value: Any) -> str:
         text = str(value).lower()
         if text not in {"true", "false", *more}:
@@ -103,10 +103,10 @@ def _flag(name: str, *more: str, **others: Any) -> Hyperparameter:
         return text if text in more else text.capitalize()  # sagemaker_pyspark's Params hold these words
 
     words = "".join(f" or {each!r}" for each in more)
-    return Hyperparameter(name, f"True or False{words}", convert, text=lambda value: str(value).lower(), **others)
+    return AlgorithmParameter(name, f"True or False{words}", convert, text=lambda value: str(value).lower(), **others)
 
 
-def _or_words(number: Hyperparameter, *words: str) -> Hyperparameter:
+def _or_words(number: AlgorithmParameter, *words: str) -> AlgorithmParameter:
     """Return the same hyperparameter with words as values, too. Its Param holds texts."""
 
     def convert(value: Any) -> str:
@@ -122,13 +122,13 @@ def _or_words(number: Hyperparameter, *words: str) -> Hyperparameter:
     return number._replace(description=description, convert=convert, text=str)
 
 
-def _text(name: str, **others: Any) -> Hyperparameter:
+def _text(name: str, **others: Any) -> AlgorithmParameter:
     def convert(value: Any) -> str:
         if not (isinstance(value, str) and value.strip()):
             raise ValueError
         return value
 
-    return Hyperparameter(name, "a text", convert, **others)
+    return AlgorithmParameter(name, "a text", convert, **others)
 
 
 def _metrics(value: Any) -> str:
@@ -154,14 +154,16 @@ KMEANS: Final = (
     _or_words(_whole("extra_center_factor", 1, setter="CenterFactor"), "auto"),
     _whole("mini_batch_size", 1, default=5000),
     _FEATURE_DIM,
-    Hyperparameter("eval_metrics", "'msd', 'ssd' or both", _metrics, text=lambda value: json.dumps(value.split(","))),
+    AlgorithmParameter(
+        "eval_metrics", "'msd', 'ssd' or both", _metrics, text=lambda value: json.dumps(value.split(","))
+    ),
 )
 
 PCA: Final = (
     _whole("num_components", 1, required=True),
     _choice("algorithm_mode", "regular", "stable", "randomized"),
     _flag("subtract_mean", default="True"),
-    Hyperparameter(
+    AlgorithmParameter(
         "extra_components",
         "-1 or an integer of at least 1",
         lambda value: -1 if value == -1 else _whole("extra_components", 1).convert(value),
@@ -255,7 +257,7 @@ LINEAR_LEARNER_REGRESSOR: Final = (
 )
 
 
-def _factorization_machines(predictor: str) -> tuple[Hyperparameter, ...]:
+def _factorization_machines(predictor: str) -> tuple[AlgorithmParameter, ...]:
     parts = ("bias", "linear", "factors")
     return (
         _FEATURE_DIM,
@@ -326,12 +328,13 @@ XGBOOST: Final = (
 )
 
 
-def add_params(cls: type[Any], table: Iterable[Hyperparameter]) -> None:
+def add_params(cls: type[Any], table: Iterable[AlgorithmParameter]) -> None:
     """Give a class the Params of a table, with a getter and a setter for each, in both spellings."""
     cls._hyperparameter_table = {each.name: each for each in table}
     for each in cls._hyperparameter_table.values():
         description = f"{each.description}{'; required' if each.required else ''}"
-        param = Param(Params._dummy(), each.name, f"Must be {description}.", _converter(cls.__name__, each))  # noqa: SLF001
+        parent = Params._dummy()  # noqa: SLF001 - pyspark's way
+        param = Param(parent, each.name, f"Must be {description}.", _converter(cls.__name__, each))
         setattr(cls, each.name, param)
         own = camel_case(each.name)
         ends = {own[:1].upper() + own[1:], each.setter or own[:1].upper() + own[1:]}
@@ -342,7 +345,7 @@ def add_params(cls: type[Any], table: Iterable[Hyperparameter]) -> None:
                 setattr(cls, name, _setter(each))
 
 
-def _converter(owner: str, hyperparameter: Hyperparameter) -> Callable[[Any], Any]:
+def _converter(owner: str, hyperparameter: AlgorithmParameter) -> Callable[[Any], Any]:
     def convert(value: Any) -> Any:
         try:
             return hyperparameter.convert(value)
@@ -354,7 +357,7 @@ def _converter(owner: str, hyperparameter: Hyperparameter) -> Callable[[Any], An
     return convert
 
 
-def _getter(hyperparameter: Hyperparameter) -> Callable[[Any], Any]:
+def _getter(hyperparameter: AlgorithmParameter) -> Callable[[Any], Any]:
     def get(stage: Any) -> Any:
         return stage.getOrDefault(hyperparameter.name)
 
@@ -362,7 +365,7 @@ def _getter(hyperparameter: Hyperparameter) -> Callable[[Any], Any]:
     return get
 
 
-def _setter(hyperparameter: Hyperparameter) -> Callable[[Any, Any], Any]:
+def _setter(hyperparameter: AlgorithmParameter) -> Callable[[Any, Any], Any]:
     def put(stage: Any, value: Any) -> Any:
         return stage._set(**{hyperparameter.name: value})  # noqa: SLF001 - pyspark's way
 
@@ -370,7 +373,7 @@ def _setter(hyperparameter: Hyperparameter) -> Callable[[Any, Any], Any]:
     return put
 
 
-def texts_of(stage: Any, table: Mapping[str, Hyperparameter]) -> dict[str, str]:
+def texts_of(stage: Any, table: Mapping[str, AlgorithmParameter]) -> dict[str, str]:
     """Return the hyperparameters of a stage that have a value, as they are sent."""
     return {
         each.sent or each.name: each.text(stage.getOrDefault(each.name))

@@ -35,7 +35,7 @@ IN_FLIGHT: Final = 4
 """Requests that a task has in flight."""
 
 
-class TransformError(ProcessingError):
+class PredictionError(ProcessingError):
     """Rows could not be predicted. The message names the endpoint and the reason."""
 
 
@@ -44,7 +44,7 @@ class _TooLargeError(Exception):
 
 
 @attrs.frozen
-class Invocation:
+class PredictionSettings:
     """The settings of a transformation.
 
     Args:
@@ -71,16 +71,16 @@ class Invocation:
         return f"endpoint {self.endpoint}" if self.endpoint else "transform job"
 
 
-def invoke_batches(batches: Iterable[Any], *, session: Session, invocation: Invocation) -> Iterator[Any]:
+def invoke_batches(batches: Iterable[Any], *, session: Session, settings: PredictionSettings) -> Iterator[Any]:
     """Yield the rows of a task with their predictions, in order."""
-    caller = _Caller(session, invocation)
+    caller = _Caller(session, settings)
     waiting: deque[Any] = deque()
-    pool = ThreadPoolExecutor(invocation.in_flight)
+    pool = ThreadPoolExecutor(settings.in_flight)
     try:
         for batch in batches:
-            for body, part in split(batch, invocation):
+            for body, part in split(batch, settings):
                 waiting.append(pool.submit(caller.predict, body, part))
-                if len(waiting) >= invocation.in_flight:
+                if len(waiting) >= settings.in_flight:
                     yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
@@ -91,9 +91,9 @@ def invoke_batches(batches: Iterable[Any], *, session: Session, invocation: Invo
 class _Caller:
     """Calls of one endpoint."""
 
-    def __init__(self, session: Session, invocation: Invocation) -> None:
+    def __init__(self, session: Session, settings: PredictionSettings) -> None:
         self._session = session
-        self._settings = invocation
+        self._settings = settings
 
     def predict(self, body: bytes, batch: Any) -> list[Any]:
         """Return a batch with its predictions, in one or several parts."""
@@ -133,25 +133,25 @@ class _Caller:
         except ProcessingError:
             raise
         except Exception as error:
-            raise TransformError(f"endpoint {settings.endpoint}: {_reason(error)}") from error
+            raise PredictionError(f"endpoint {settings.endpoint}: {_reason(error)}") from error
 
 
-def split(batch: Any, settings: Invocation) -> Iterator[tuple[bytes, Any]]:
+def split(batch: Any, settings: PredictionSettings) -> Iterator[tuple[bytes, Any]]:
     """Yield bodies below the limit for a batch, each with its rows.
 
     Raises:
-        TransformError: a row is null, or alone above the limit.
+        PredictionError: a row is null, or alone above the limit.
     """
     if not len(batch):
         return
     try:
         body = settings.serializer.encode(batch)
     except VectorError as error:
-        raise TransformError(f"{settings.target}: {error}") from error
+        raise PredictionError(f"{settings.target}: {error}") from error
     parts = -(-len(body) // settings.limit)
     if parts <= 1 or len(batch) == 1:
         if parts > 1:
-            raise TransformError(
+            raise PredictionError(
                 f"{settings.target}: one row has {len(body)} bytes, and a request may have {settings.limit}"
             )
         yield body, batch
@@ -161,11 +161,11 @@ def split(batch: Any, settings: Invocation) -> Iterator[tuple[bytes, Any]]:
         yield from split(batch.slice(start, size), settings)
 
 
-def answered(body: bytes, batch: Any, settings: Invocation) -> Any:
+def answered(body: bytes, batch: Any, settings: PredictionSettings) -> Any:
     """Return a batch with the columns of its answer.
 
     Raises:
-        TransformError: the answer does not fit the rows.
+        PredictionError: the answer does not fit the rows.
     """
     import pyarrow as pa
 
@@ -174,14 +174,14 @@ def answered(body: bytes, batch: Any, settings: Invocation) -> Any:
     try:
         decoded = settings.deserializer.decode(body, sent)
     except AnswerError as error:
-        raise TransformError(f"{settings.target}: {error}") from error
+        raise PredictionError(f"{settings.target}: {error}") from error
     names, arrays = (list(batch.schema.names), list(batch.columns)) if settings.prepended else ([], [])
     for field in settings.deserializer.schema.fields:
         column = decoded[field.name] if isinstance(decoded, dict) else decoded.column(field.name)
         if not isinstance(column, pa.Array):
             column = pa.array(column, arrow_type(field.dataType))
         if len(column) != sent:
-            raise TransformError(f"{settings.target}: the answer has {len(column)} rows, and {sent} were sent")
+            raise PredictionError(f"{settings.target}: the answer has {len(column)} rows, and {sent} were sent")
         names.append(field.name)
         arrays.append(column[:rows])
     return pa.RecordBatch.from_arrays(arrays, names=names)

@@ -12,7 +12,7 @@ from processing.exceptions import ConfigurationError
 from processing.spark.ml import batch_transform, training
 from processing.spark.ml.formats import check_column
 from processing.spark.ml.hosting import Hosting, check_endpoint
-from processing.spark.ml.invoke import Invocation, invoke_batches
+from processing.spark.ml.invoke import PredictionSettings, invoke_batches
 from processing.spark.ml.names import NamePolicy, RandomNamePolicy, check_names
 from processing.spark.ml.resources import CreatedResources, SageMakerResourceCleanup
 from processing.spark.ml.settings import MODEL, EndpointCreationPolicy, signature_of
@@ -383,7 +383,7 @@ class SageMakerModel(Stage, Model):
         _ = self._session.boto_region_name  # an error here is clearer than one of the workers
         check_workers(dataset.sparkSession)
         values = self._settings
-        invocation = Invocation(
+        settings = PredictionSettings(
             endpoint="" if not self._hosts() else self._endpoint(),
             serializer=values["requestRowSerializer"],
             deserializer=values["responseRowDeserializer"],
@@ -393,17 +393,17 @@ class SageMakerModel(Stage, Model):
             parameters=dict(values["extra"].get("InvokeEndpoint", {})),
         )
         if self._hosts():
-            return dataset.mapInArrow(carried(invoke_batches, session=self._session, invocation=invocation), schema)
-        return self._transform_in_batch(dataset, schema, invocation)
+            return dataset.mapInArrow(carried(invoke_batches, session=self._session, settings=settings), schema)
+        return self._transform_in_batch(dataset, schema, settings)
 
-    def _transform_in_batch(self, dataset: Any, schema: Any, invocation: Invocation) -> Any:
+    def _transform_in_batch(self, dataset: Any, schema: Any, settings: PredictionSettings) -> Any:
         values = self._settings
         name = self._shared_hosting().ensure_model(self._model_request(), training.tag_list(values["tags"]))
         frame, place = batch_transform.run(
             self._session,
             dataset,
             schema,
-            invocation,
+            settings,
             batch_transform.Resources(
                 model=name,
                 instance_type=values["endpointInstanceType"],

@@ -3,6 +3,9 @@
 The metadata is one line of JSON, written and read with Spark's text format. `sparkContext` is not used.
 """
 
+# A stage is of this package, and its state is no secret here.
+# ruff: noqa: SLF001
+
 from __future__ import annotations
 
 import json
@@ -35,7 +38,7 @@ class _Stage(Protocol):
     def _setDefault(self, **values: Any) -> Any: ...
 
 
-class _Writer(MLWriter):
+class _StageWriter(MLWriter):
     """Writes a stage."""
 
     def __init__(self, stage: _Stage) -> None:
@@ -51,9 +54,9 @@ class _Writer(MLWriter):
             "timestamp": int(time.time() * 1000),
             "sparkVersion": spark.version,
             "uid": stage.uid,
-            "paramMap": {param.name: value for param, value in stage._paramMap.items()},  # noqa: SLF001
-            "defaultParamMap": {param.name: value for param, value in stage._defaultParamMap.items()},  # noqa: SLF001
-            "sagemaker": stage._state(),  # noqa: SLF001
+            "paramMap": {param.name: value for param, value in stage._paramMap.items()},
+            "defaultParamMap": {param.name: value for param, value in stage._defaultParamMap.items()},
+            "sagemaker": stage._state(),
         }
         frame = spark.createDataFrame([(json.dumps(metadata),)], "value string")
         frame.coalesce(1).write.mode("overwrite" if self.shouldOverwrite else "error").text(f"{path}/metadata")
@@ -63,7 +66,7 @@ class _Writer(MLWriter):
         self.saveImpl(path)
 
 
-class _Reader(MLReader):
+class _StageReader(MLReader):
     """Reads a stage."""
 
     def __init__(self, cls: type[_Stage]) -> None:
@@ -77,11 +80,11 @@ class _Reader(MLReader):
         if metadata["class"] != name:
             raise ConfigurationError(f"path: {path} has a {metadata['class']}, not a {name}")
         stage: _Stage = object.__new__(self._class)
-        stage._restore(metadata["uid"], metadata["sagemaker"])  # noqa: SLF001
+        stage._restore(metadata["uid"], metadata["sagemaker"])
         for param, value in metadata["defaultParamMap"].items():
-            stage._setDefault(**{param: value})  # noqa: SLF001
+            stage._setDefault(**{param: value})
         for param, value in metadata["paramMap"].items():
-            stage._set(**{param: value})  # noqa: SLF001
+            stage._set(**{param: value})
         return stage
 
 
@@ -95,12 +98,12 @@ class Persistent(MLWritable, MLReadable):
 
     def write(self) -> MLWriter:
         """Return a writer: `write().overwrite().save(path)`."""
-        return _Writer(self)
+        return _StageWriter(self)
 
     @classmethod
     def read(cls) -> MLReader:
         """Return a reader: `read().load(path)`."""
-        return _Reader(cls)
+        return _StageReader(cls)
 
 
 def saved(settings: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from processing.default_sessions import session_for_attach
 from processing.exceptions import ProcessingError
@@ -125,8 +125,13 @@ class SageMakerResourceCleanup:
     delete_model = deleteModel
 
 
+_IN_PROGRESS: Final = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack"})
+_PATIENCE: Final = 30 * 60.0  # seconds for an endpoint to come to rest: AWS deletes none before
+_PAUSE: Final = 2.0
+
+
 def delete(api: RetryingApi, resource: Resource, name: str) -> None:
-    """Delete a resource. One that does not exist counts as deleted.
+    """Delete a resource. One that does not exist counts as deleted. An endpoint in progress is waited for.
 
     Args:
         api: the session's calls.
@@ -135,8 +140,14 @@ def delete(api: RetryingApi, resource: Resource, name: str) -> None:
     """
     from botocore.exceptions import ClientError
 
-    if describe(api, resource, name) is None:
-        return
+    deadline = api.clock.monotonic() + _PATIENCE
+    while True:
+        status = (describe(api, resource, name) or {"EndpointStatus": "Deleting"}).get("EndpointStatus")
+        if status == "Deleting":
+            return
+        if status not in _IN_PROGRESS or api.clock.monotonic() > deadline:
+            break
+        api.clock.sleep(_PAUSE)
     try:
         api.call("sagemaker", f"Delete{resource.operation}", {resource.name: name})
     except ClientError as error:

@@ -1,4 +1,4 @@
-"""Settings of stages: a table of the constructor's parameters, readable as attributes in both spellings."""
+"""StageSettings of stages: a table of the constructor's parameters, readable as attributes in both spellings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EndpointCreationPolicy(str, enum.Enum):
     """Never: the model is for a later use."""
 
 
-class Setting(NamedTuple):
+class StageParameter(NamedTuple):
     """A parameter of a stage's constructor.
 
     Attributes:
@@ -47,16 +47,18 @@ class Setting(NamedTuple):
     saved: bool = True
 
 
-def _given(name: str, kind: Kind, *, optional: bool = False) -> Setting:
-    return Setting(name, None, kind, optional)
+def _given(name: str, kind: Kind, *, optional: bool = False) -> StageParameter:
+    return StageParameter(name, None, kind, optional)
 
 
-def _else(name: str, default: Any, kind: Kind, *, optional: bool | None = None) -> Setting:
-    return Setting(name, lambda: default, kind, default is None if optional is None else optional)
+def _else(name: str, default: Any, kind: Kind, *, optional: bool | None = None) -> StageParameter:
+    return StageParameter(name, lambda: default, kind, default is None if optional is None else optional)
 
 
-def _client(name: str) -> Setting:
-    return Setting(name, lambda: None, Kind("a boto3 client", lambda value: hasattr(value, "meta")), True, saved=False)
+def _client(name: str) -> StageParameter:
+    return StageParameter(
+        name, lambda: None, Kind("a boto3 client", lambda value: hasattr(value, "meta")), True, saved=False
+    )
 
 
 def _policy(value: Any) -> EndpointCreationPolicy:
@@ -84,24 +86,24 @@ _COUNT = integer(at_least=1)
 _COLUMNS = Kind("a list of column names", lambda value: not isinstance(value, str) and isinstance(value, Sequence))
 _TEXTS = Kind("a list of texts", lambda value: not isinstance(value, str) and isinstance(value, Sequence))
 _TAGS = Kind("a list of tags or a dictionary", lambda value: isinstance(value, (Mapping, Sequence)))
-_SERIALIZER = Setting("requestRowSerializer", None, _instance(RequestRowSerializer))
-_DESERIALIZER = Setting("responseRowDeserializer", None, _instance(ResponseRowDeserializer))
-_POLICY = Setting("endpointCreationPolicy", lambda: EndpointCreationPolicy.CREATE_ON_CONSTRUCT, convert=_policy)
-_ENVIRONMENT = Setting("modelEnvironmentVariables", dict, MAPPING, True, lambda value: dict(value or {}))
-_UID = Setting("uid", lambda: None, NAME, True)
+_SERIALIZER = StageParameter("requestRowSerializer", None, _instance(RequestRowSerializer))
+_DESERIALIZER = StageParameter("responseRowDeserializer", None, _instance(ResponseRowDeserializer))
+_POLICY = StageParameter("endpointCreationPolicy", lambda: EndpointCreationPolicy.CREATE_ON_CONSTRUCT, convert=_policy)
+_ENVIRONMENT = StageParameter("modelEnvironmentVariables", dict, MAPPING, True, lambda value: dict(value or {}))
+_UID = StageParameter("uid", lambda: None, NAME, True)
 
 NEW: Final = (
     # Beyond sagemaker_pyspark: all are keywords.
-    Setting("session", lambda: None, None, True, saved=False),
-    Setting("tags", lambda: None, _TAGS, True),
+    StageParameter("session", lambda: None, None, True, saved=False),
+    StageParameter("tags", lambda: None, _TAGS, True),
     _else("subnets", None, _TEXTS),
     _else("securityGroupIds", None, _TEXTS),
     _else("transformBy", "endpoint", one_of("endpoint", "batch")),
     _else("maxPayloadInBytes", 5 << 20, integer(at_least=1)),
     _else("requestsInFlight", 4, integer(at_least=1, at_most=256)),
-    Setting("extra", dict, MAPPING, True, _copied),
+    StageParameter("extra", dict, MAPPING, True, _copied),
 )
-"""Settings that estimators and models share, and that sagemaker_pyspark does not have."""
+"""StageSettings that estimators and models share, and that sagemaker_pyspark does not have."""
 
 _IMAGES: Final = (_given("trainingImage", NAME), _given("modelImage", NAME))
 _INSTANCES: Final = (
@@ -111,19 +113,19 @@ _INSTANCES: Final = (
     _given("endpointInitialInstanceCount", _COUNT, optional=True),
 )
 _TRAINING: Final = (
-    Setting(
+    StageParameter(
         "trainingInputS3DataPath", S3AutoCreatePath, convert=lambda value: path_of(value, "trainingInputS3DataPath")
     ),
-    Setting(
+    StageParameter(
         "trainingOutputS3DataPath", S3AutoCreatePath, convert=lambda value: path_of(value, "trainingOutputS3DataPath")
     ),
     _else("trainingInstanceVolumeSizeInGB", 1024, _COUNT),
-    Setting("trainingProjectedColumns", lambda: None, _COLUMNS, True, _texts),
+    StageParameter("trainingProjectedColumns", lambda: None, _COLUMNS, True, _texts),
     _else("trainingChannelName", "train", NAME),
     _else("trainingContentType", None, NAME),
     _else("trainingS3DataDistribution", "ShardedByS3Key", one_of("ShardedByS3Key", "FullyReplicated")),
     _else("trainingSparkDataFormat", "sagemaker", NAME),
-    Setting("trainingSparkDataFormatOptions", dict, MAPPING, True, lambda value: dict(value or {})),
+    StageParameter("trainingSparkDataFormatOptions", dict, MAPPING, True, lambda value: dict(value or {})),
     _else("trainingInputMode", "File", one_of("File", "Pipe", "FastFile")),
     _else("trainingCompressionCodec", None, NAME),
     _else("trainingMaxRuntimeInSeconds", 24 * 60 * 60, _COUNT),
@@ -136,20 +138,20 @@ _CLIENTS: Final = (_client("s3Client"), _client("stsClient"))
 _ENDS: Final = (
     _else("modelPrependInputRowsToTransformationRows", True, FLAG),
     _else("deleteStagingDataAfterTraining", True, FLAG),
-    Setting("namePolicyFactory", RandomNamePolicyFactory, _instance(NamePolicyFactory)),
+    StageParameter("namePolicyFactory", RandomNamePolicyFactory, _instance(NamePolicyFactory)),
     _UID,
     _else("wait", True, FLAG),
     _else("spot", False, FLAG),
     *NEW,
 )
-_ROLE: Final = Setting("sagemakerRole", IAMRoleFromConfig, convert=role_of)
+_ROLE: Final = StageParameter("sagemakerRole", IAMRoleFromConfig, convert=role_of)
 
 ESTIMATOR: Final = (
     *_IMAGES,
     *_INSTANCES,
     _SERIALIZER,
     _DESERIALIZER,
-    Setting("hyperParameters", dict, MAPPING, True, lambda value: dict(value or {})),
+    StageParameter("hyperParameters", dict, MAPPING, True, lambda value: dict(value or {})),
     *_TRAINING[:2],
     _ROLE,
     *_TRAINING[2:],
@@ -161,7 +163,7 @@ ESTIMATOR: Final = (
 
 def algorithm_settings(
     serializer: Callable[[], Any], deserializer: Callable[[], Any], data_format: str
-) -> tuple[Setting, ...]:
+) -> tuple[StageParameter, ...]:
     """Return the parameters of an estimator of one of SageMaker's algorithms, in the order of sagemaker_pyspark."""
     own = [
         each._replace(default=lambda: data_format) if each.name == "trainingSparkDataFormat" else each
@@ -186,7 +188,7 @@ MODEL: Final = (
     _DESERIALIZER,
     _else("existingEndpointName", None, NAME),
     _else("modelImage", None, NAME),
-    Setting(
+    StageParameter(
         "modelPath", lambda: None, None, True, lambda value: None if value is None else path_of(value, "modelPath")
     ),
     _ENVIRONMENT,
@@ -194,7 +196,7 @@ MODEL: Final = (
     _POLICY,
     _client("sagemakerClient"),
     _else("prependResultRows", True, FLAG),
-    Setting("namePolicy", RandomNamePolicy, _instance(NamePolicy)),
+    StageParameter("namePolicy", RandomNamePolicy, _instance(NamePolicy)),
     _UID,
     _else("trainingJobName", None, NAME),
     _else("trainingKmsKeyId", None, NAME),
@@ -203,7 +205,7 @@ MODEL: Final = (
 """The parameters of `SageMakerModel`."""
 
 
-def signature_of(settings: Sequence[Setting]) -> inspect.Signature:
+def signature_of(settings: Sequence[StageParameter]) -> inspect.Signature:
     """Return the signature of a constructor with these parameters, all of them keywords."""
     kind = inspect.Parameter.KEYWORD_ONLY
     return inspect.Signature(
@@ -216,7 +218,9 @@ def signature_of(settings: Sequence[Setting]) -> inspect.Signature:
     )
 
 
-def read(settings: Sequence[Setting], owner: str, args: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def read(
+    settings: Sequence[StageParameter], owner: str, args: Sequence[Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the values of a constructor's parameters.
 
     Args:
@@ -242,7 +246,7 @@ def read(settings: Sequence[Setting], owner: str, args: Sequence[Any], given: Ma
     return {each.name: _value(each, owner, keywords) for each in settings}
 
 
-def _value(setting: Setting, owner: str, keywords: Mapping[str, Any]) -> Any:
+def _value(setting: StageParameter, owner: str, keywords: Mapping[str, Any]) -> Any:
     if setting.name not in keywords:
         if setting.default is None and not setting.optional:
             raise ConfigurationError(f"{setting.name}: missing; {owner} needs it")
@@ -250,7 +254,7 @@ def _value(setting: Setting, owner: str, keywords: Mapping[str, Any]) -> Any:
     return checked(setting, keywords[setting.name])
 
 
-def checked(setting: Setting, value: Any) -> Any:
+def checked(setting: StageParameter, value: Any) -> Any:
     """Return the value of a parameter from what is given.
 
     Raises:
@@ -261,13 +265,13 @@ def checked(setting: Setting, value: Any) -> Any:
     return value if setting.convert is None else setting.convert(value)
 
 
-class Settings:
+class StageSettings:
     """The values of a stage's parameters as attributes, in camelCase and snake_case.
 
     A subclass has the table `_table`. Its instances have the dictionary `_settings`.
     """
 
-    _table: Sequence[Setting] = ()
+    _table: Sequence[StageParameter] = ()
     _settings: dict[str, Any]
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -280,11 +284,11 @@ class Settings:
                 setattr(cls, name, accessor)
 
 
-def _accessor(setting: Setting) -> property:
-    def get(stage: Settings) -> Any:
+def _accessor(setting: StageParameter) -> property:
+    def get(stage: StageSettings) -> Any:
         return stage._settings[setting.name]  # noqa: SLF001 - the attribute of this class
 
-    def put(stage: Settings, value: Any) -> None:
-        stage._settings[setting.name] = checked(setting, value)  # noqa: SLF001
+    def put(stage: StageSettings, value: Any) -> None:
+        stage._settings[setting.name] = checked(setting, value)  # noqa: SLF001 - the same
 
     return property(get, put, doc=f"The parameter `{setting.name}`.")

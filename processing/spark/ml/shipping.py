@@ -66,18 +66,18 @@ def carried(function: Callable[..., Any], **arguments: Any) -> Callable[[Any], A
         import zipfile
 
         if "processing" not in sys.modules:
-            folder = os.path.join(tempfile.gettempdir(), f"sm-processing-{os.getuid()}-{digest}")  # noqa: PTH118
-            if not os.path.isdir(folder):  # noqa: PTH112
+            folder = os.path.join(tempfile.gettempdir(), f"sm-processing-{os.getuid()}-{digest}")  # noqa: PTH118 - few imports
+            if not os.path.isdir(folder):  # noqa: PTH112 - few imports
                 unpacked = tempfile.mkdtemp(prefix="sm-processing-")
                 with zipfile.ZipFile(io.BytesIO(archive)) as content:
                     content.extractall(unpacked)
                 try:
-                    os.rename(unpacked, folder)  # noqa: PTH104
+                    os.rename(unpacked, folder)  # noqa: PTH104 - few imports
                 except OSError:  # another worker was faster
                     import shutil
 
                     shutil.rmtree(unpacked, ignore_errors=True)
-            state = os.stat(folder)  # noqa: PTH116
+            state = os.stat(folder)  # noqa: PTH116 - few imports
             if state.st_uid != os.getuid() or stat.S_IMODE(state.st_mode) & 0o022:
                 raise PermissionError(f"{folder} can be changed by another user")
             sys.path.insert(0, folder)

@@ -11,7 +11,7 @@ from processing.default_sessions import resolve_session, session_for_attach
 from processing.exceptions import ConfigurationError
 from processing.session.session import Session
 from processing.spark.ml.persistence import Persistent, loaded, saved
-from processing.spark.ml.settings import Settings, read
+from processing.spark.ml.settings import StageSettings, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ class _SuppliedClients(Session):
         return {**super().__getstate__(), "_supplied": {}}
 
 
-class Stage(Settings, Params, Persistent):
+class Stage(StageSettings, Params, Persistent):
     """A stage of a Pipeline with the settings of a table."""
 
     def _configure(self, args: tuple[Any, ...], given: Mapping[str, Any]) -> None:

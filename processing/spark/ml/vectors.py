@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _DENSE = 1  # the field `type` of a vector or a matrix
 
 
-class Run(NamedTuple):
+class RowRange(NamedTuple):
     """Adjacent rows of one kind.
 
     Attributes:
@@ -38,7 +38,7 @@ class VectorError(ValueError):
     """A column has a value that is no row of numbers. The message names the row."""
 
 
-def iter_runs(column: Any) -> Iterator[Run]:
+def iter_runs(column: Any) -> Iterator[RowRange]:
     """Yield the runs of a column of vectors, matrices, arrays of numbers, or numbers.
 
     Args:
@@ -58,7 +58,7 @@ def iter_runs(column: Any) -> Iterator[Run]:
     elif pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         yield from _list_runs(column)
     else:
-        yield Run(0, len(column), column.to_numpy(zero_copy_only=False).astype(float).reshape(-1, 1))
+        yield RowRange(0, len(column), column.to_numpy(zero_copy_only=False).astype(float).reshape(-1, 1))
 
 
 def sizes(column: Any) -> NDArray[np.int64]:
@@ -97,7 +97,7 @@ def _pairs(bounds: list[int]) -> list[tuple[int, int]]:
     return list(itertools.pairwise(bounds))
 
 
-def _vector_runs(column: Any) -> Iterator[Run]:
+def _vector_runs(column: Any) -> Iterator[RowRange]:
     import numpy as np
 
     kinds = column.field("type").to_numpy(zero_copy_only=False)
@@ -110,16 +110,16 @@ def _vector_runs(column: Any) -> Iterator[Run]:
     for start, stop in _pairs(_starts_of_changes(dense, widths)):
         chosen = values[offsets[start] : offsets[stop]]
         if dense[start]:
-            yield Run(start, stop, chosen.reshape(stop - start, int(widths[start])))
+            yield RowRange(start, stop, chosen.reshape(stop - start, int(widths[start])))
             continue
         indices = column.field("indices")
         own = indices.offsets.to_numpy()
         keys = indices.values.to_numpy(zero_copy_only=False)[own[start] : own[stop]].astype(np.int64)
         starts = offsets[start : stop + 1].astype(np.int64) - int(offsets[start])
-        yield Run(start, stop, SparseRows(starts, keys, chosen, int(widths[start])))
+        yield RowRange(start, stop, SparseRows(starts, keys, chosen, int(widths[start])))
 
 
-def _list_runs(column: Any) -> Iterator[Run]:
+def _list_runs(column: Any) -> Iterator[RowRange]:
     import numpy as np
 
     offsets, values = column.offsets.to_numpy(), column.values
@@ -128,13 +128,13 @@ def _list_runs(column: Any) -> Iterator[Run]:
     numbers = values.to_numpy(zero_copy_only=False).astype(float)
     widths = np.diff(offsets)
     for start, stop in _pairs(_starts_of_changes(widths)):
-        yield Run(start, stop, numbers[offsets[start] : offsets[stop]].reshape(stop - start, int(widths[start])))
+        yield RowRange(start, stop, numbers[offsets[start] : offsets[stop]].reshape(stop - start, int(widths[start])))
 
 
-def _matrix_runs(column: Any) -> Iterator[Run]:
+def _matrix_runs(column: Any) -> Iterator[RowRange]:
     """Yield a run for each matrix: matrices are rare and large."""
     for row, value in enumerate(column.to_pylist()):
-        yield Run(row, row + 1, dense_matrix(value)[None])
+        yield RowRange(row, row + 1, dense_matrix(value)[None])
 
 
 def dense_matrix(value: dict[str, Any]) -> NDArray[np.float64]:

@@ -5,12 +5,14 @@ These files run in environments with Spark: `tests/spark/test_stages.py` starts 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from processing import LocalSession
 
@@ -64,7 +66,8 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSession]:
     yield made
     sagemaker: Any = made.boto_session.client("sagemaker")
     for endpoint in sagemaker.list_endpoints(MaxResults=100)["Endpoints"]:
-        sagemaker.delete_endpoint(EndpointName=endpoint["EndpointName"])
+        with contextlib.suppress(ClientError):  # it may be on its way out
+            sagemaker.delete_endpoint(EndpointName=endpoint["EndpointName"])
 
 
 @pytest.fixture(scope="session")
