@@ -116,6 +116,16 @@ def run_program(
     return _Run(program, emit, limits, should_stop, on_start, emit_stderr).run()
 
 
+def _open_empty() -> int:
+    """Open a file without content. A container may lack /dev/null; a pipe without a writer reads the same."""
+    try:
+        return os.open(os.devnull, os.O_RDONLY)
+    except FileNotFoundError:
+        read, write = os.pipe()
+        os.close(write)
+        return read
+
+
 class _Run:
     """The state of one run."""
 
@@ -154,12 +164,13 @@ class _Run:
     @staticmethod
     def _start(program: Program) -> subprocess.Popen[bytes]:
         report = () if program.report is None else (program.report[1],)
+        empty = _open_empty()
         try:
             return subprocess.Popen(  # noqa: S603 - the purpose is to run the caller's program
                 list(program.argv),
                 env=dict(program.env),
                 cwd=program.cwd,
-                stdin=subprocess.DEVNULL,
+                stdin=empty,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 bufsize=0,
@@ -172,6 +183,7 @@ class _Run:
                 os.close(program.report[0])
             raise
         finally:
+            os.close(empty)
             if program.report is not None:
                 os.close(program.report[1])
 

@@ -37,6 +37,12 @@ def test_stdin_is_empty() -> None:
     assert _run("import sys\nprint(repr(sys.stdin.read()))")[1] == ["''"]
 
 
+def test_stdin_is_empty_without_a_null_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An image of one static program may have no /dev."""
+    monkeypatch.setattr(os, "devnull", str(tmp_path / "absent"))
+    assert _run("import sys; print(repr(sys.stdin.read()))") == (ProgramExit(0, None), ["''"])
+
+
 def test_a_flood_of_output_is_complete_and_can_be_stopped() -> None:
     """Looking for a stop does not starve while output never pauses."""
     started = time.monotonic()
