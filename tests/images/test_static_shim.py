@@ -58,7 +58,7 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     def start(*command: str) -> subprocess.Popen[str]:
         environment = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path / "tmp")}
-        words = [SHIM, "run", "--plain", "--", *command]
+        words = [str(SHIM), "run", "--plain", "--", *command]
         processes.append(subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True))
         return processes[-1]
 

@@ -27,7 +27,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_environment_is_that_of_the_image(case: str) -> None:
-    """What the binary sets for itself does not reach the program; what it changed is as before."""
+    """Variables that the binary sets do not reach the program; those that it changed are as before."""
     environment, expected = CASES[case]
     changed = dict(environment)
     restore(changed)
