@@ -16,10 +16,14 @@ import sys
 import threading
 import time
 from collections import Counter
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from job_processes import find_processes, kill
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds its victims in /proc")
 
@@ -96,31 +100,10 @@ class Round:
             assert time.monotonic() < deadline
             pause(0.005)
 
-    def victims(self, kind: str) -> list[int]:
-        """Return the processes of a kind: `supervisor`, `program` (of a host) or `worker`."""
-        home = os.fsencode(self.home)
-        supervisors, programs = [], {}
-        for place in Path("/proc").glob("[1-9]*"):
-            with contextlib.suppress(OSError):
-                command, environment = (place / "cmdline").read_bytes(), (place / "environ").read_bytes()
-                parent = int((place / "stat").read_bytes().rpartition(b")")[2].split()[1])
-                if b"processing.local.jobs.supervisor" in command and home in command:
-                    supervisors.append(int(place.name))
-                elif b"python" in command.partition(b"\0")[0] and b"_BOOT" in command and home in environment:
-                    programs[int(place.name)] = parent
-        workers = [each for each, parent in programs.items() if parent in programs]
-        hosts = [each for each in programs if each not in workers]
-        return {"supervisor": supervisors, "program": hosts, "worker": workers}[kind]
-
 
 def pause(seconds: float) -> None:
     """Wait for a random moment. These tests need any moment."""
     threading.Event().wait(seconds)
-
-
-def kill(process: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, signal.SIGKILL)
 
 
 SQUARES = [number * number for number in range(CALLS)]
@@ -134,7 +117,8 @@ def test_a_second_run_completes_a_map_whose_job_was_killed(tmp_path: Path, victi
         killed = Round(tmp_path / str(number), hosts=random_.choice([1, 2]))
         killed.start()
         killed.wait_for_runs(random_.randrange(1, CALLS))
-        for process in random_.sample(killed.victims(victim), k=min(1, len(killed.victims(victim)))):
+        victims = find_processes(killed.home)[victim]
+        for process in random_.sample(victims, k=min(1, len(victims))):
             kill(process)
         first = killed.outcomes()
         assert first is not None
@@ -174,7 +158,7 @@ def test_retries_replace_what_was_killed(tmp_path: Path) -> None:
         killed = Round(tmp_path / victim, hosts=1, retries=1)
         killed.start()
         killed.wait_for_runs(random_.randrange(1, CALLS))
-        for process in killed.victims(victim)[:1]:
+        for process in find_processes(killed.home)[victim][:1]:
             kill(process)
         assert killed.outcomes() == SQUARES
         assert max(Counter(call for _, call in killed.runs()).values()) <= 2

@@ -24,7 +24,8 @@ from processing.container.remote.channel import signature
 from processing.container.remote.worker import VALUE
 from processing.models import NetworkConfig
 from processing.remote_function import remote
-from processing.remote_function.pool import RemotePool
+from processing.remote_function.pool import RemotePool, leftovers
+from processing.request.s3_uri import S3Uri
 from processing.testing import FaultInjector
 
 if TYPE_CHECKING:
@@ -248,8 +249,8 @@ from processing import LocalSession
 from processing.remote_function.pool import job, pool
 pool._LIFE_SECONDS, job.SIGN_SECONDS = 6.0, 0.5
 session = LocalSession(sys.argv[1], tick=0.01)
-opened = pool.RemotePool(workers=1, instance_type="local", sagemaker_session=session)
-assert opened.submit(abs, -1).result() == 1
+opened = pool.RemotePool(workers=1, instance_type="local", instance_count=2, sagemaker_session=session)
+assert opened.submit(len, bytes(300_000)).result() == 300_000
 print(opened.job.job_name, flush=True)
 sys.stdin.read()
 """
@@ -257,7 +258,10 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("kills", [True, False], ids=["killed", "ended"])
 def test_a_pool_ends_after_its_owner(tmp_path: Path, *, kills: bool) -> None:
-    """A pool whose owner was killed misses its signs of life and ends; one whose owner just ends is told."""
+    """A pool whose owner was killed misses its signs of life and ends; one whose owner just ends is told.
+
+    Both leave neither queues nor large values behind.
+    """
     command = [sys.executable, "-c", OWNER, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdin is not None
@@ -269,11 +273,49 @@ def test_a_pool_ends_after_its_owner(tmp_path: Path, *, kills: bool) -> None:
         owner.wait()
     from processing.job.job import ProcessingJob
 
-    job = ProcessingJob.from_processing_name(LocalSession(tmp_path, tick=0.01), name)
+    session = LocalSession(tmp_path, tick=0.01)
+    job = ProcessingJob.from_processing_name(session, name)
     assert job.wait(logs=False, timeout=PATIENCE).status == "Completed"
-    assert job.describe()["ProcessingJobStatus"] == "Completed"
     reason = "the owner is gone" if kills else "closed"
     assert f"remote-function pool: {reason}" in [line.message for line in job.logs()]
+    assert _left_behind(session) == []
+
+
+def _left_behind(session: LocalSession) -> list[str]:
+    """Return the queues of pools, and their objects."""
+    objects = session.client("s3").list_objects_v2(Bucket=session.default_bucket()).get("Contents", ())
+    queues = session.client("sqs").list_queues().get("QueueUrls", [])
+    return [*queues, *(each["Key"] for each in objects if leftovers.NAME in each["Key"])]
+
+
+def test_a_closed_pool_leaves_nothing_behind(local_session: LocalSession) -> None:
+    """The owner removes the queues and the large values, and does not wait for that if it does not want to."""
+    for wait in (True, False):
+        pool = RemotePool(workers=1, instance_type="local", sagemaker_session=local_session)
+        assert len(pool.submit(bytes, 300_000).result(PATIENCE)) == 300_000
+        assert pool.submit(len, bytes(300_000)).result(PATIENCE) == 300_000
+        assert len(_left_behind(local_session)) == 4
+        pool.shutdown(wait=wait)
+        pool.shutdown()
+        assert _left_behind(local_session) == []
+
+
+def test_a_new_pool_removes_what_dead_ones_have_left(tmp_path: Path) -> None:
+    """Queues and objects of pools that can no longer run go; those of younger pools and of other programs stay."""
+    session = LocalSession(tmp_path / "engine", tick=0.01)
+    sqs, s3, bucket = session.client("sqs"), session.client("s3"), session.default_bucket()
+    now = int(session.clock.time())
+    old, young = (f"{leftovers.NAME}{now - int(age):08x}-{'0' * 12}" for age in (leftovers.STALE_SECONDS + 9, 86400))
+    for name in (old, young):
+        sqs.create_queue(QueueName=f"{name}-0-results")
+        s3.put_object(Bucket=bucket, Key=f"{name}/value", Body=b"1")
+    sqs.create_queue(QueueName="processing-pool-of-mine")
+    s3.put_object(Bucket=bucket, Key=f"mine/{old}/value", Body=b"1")
+    leftovers.remove_stale(session, S3Uri(bucket))
+    kept = [each.rpartition("/")[2] for each in _left_behind(session) if each.startswith("http")]
+    assert sorted(kept) == sorted([f"{young}-0-results", "processing-pool-of-mine"])
+    keys = [each["Key"] for each in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+    assert keys == sorted([f"{young}/value", f"mine/{old}/value"])
 
 
 def test_an_image_without_boto3_is_named(local_session: LocalSession, tmp_path: Path) -> None:

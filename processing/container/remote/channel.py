@@ -7,6 +7,7 @@ of the image. A message is deleted before its call runs, so a call that is deliv
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
 import importlib
@@ -18,7 +19,7 @@ import struct
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, NoReturn, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, NoReturn, Optional, Tuple
 
 if TYPE_CHECKING:
     import socket
@@ -34,8 +35,11 @@ _GONE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 _PAUSE_SECONDS = 1.0
 """The pause after a failed call to SQS, which boto3 has already repeated."""
 
-CALL, OWNER_LIVES, CLOSE, NO_BOTO3 = "call", "heartbeat", "close", "no boto3"
-"""The kinds of frames to the host: a call, a sign of life of the owner, the end of the pool, a missing package."""
+CALL, OWNER_LIVES, CLOSE, ABANDON, NO_BOTO3 = "call", "heartbeat", "close", "abandon", "no boto3"
+"""The kinds of frames to the host: a call, a sign of life of the owner, the end of the pool, its end by an owner that
+ends too, a missing package."""
+ENDED = "ended"
+"""The kind of a host's last message. If it has `abandoned`, the owner will not remove the queues and objects."""
 
 
 class PoolPlaces(NamedTuple):
@@ -139,7 +143,7 @@ def run(connection: socket.socket, settings: PoolPlaces, position: int, folder: 
         except ImportError:
             send_frame(connection, (NO_BOTO3, None))
             os._exit(1)
-        channel = _Channel(boto3, connection, settings, folder)
+        channel = _Channel(boto3, connection, settings, position, folder)
         threading.Thread(target=channel.send_results, daemon=True).start()
         channel.receive_calls(settings.calls[position])
         code = 0
@@ -153,12 +157,13 @@ def run(connection: socket.socket, settings: PoolPlaces, position: int, folder: 
 class _Channel:
     """The connection of a host with AWS."""
 
-    def __init__(self, boto3: Any, connection: socket.socket, settings: PoolPlaces, folder: str) -> None:
+    def __init__(self, boto3: Any, connection: socket.socket, settings: PoolPlaces, position: int, folder: str) -> None:
         session = boto3.session.Session(region_name=settings.region)
         self._sqs = session.client("sqs")
         self._s3 = session.client("s3")
         self._connection = connection
         self._settings = settings
+        self._position = position
         self._folder = folder
         self._lock = threading.Lock()
         self._objects: Dict[str, str] = {}
@@ -170,16 +175,7 @@ class _Channel:
         while True:
             try:
                 url = url or self._sqs.get_queue_url(QueueName=queue)["QueueUrl"]
-                answer = self._sqs.receive_message(
-                    QueueUrl=url, MaxNumberOfMessages=_BATCH, WaitTimeSeconds=_WAIT_SECONDS
-                )
-                messages = answer.get("Messages") or []
-                if messages:
-                    entries = [
-                        {"Id": str(number), "ReceiptHandle": each["ReceiptHandle"]}
-                        for number, each in enumerate(messages)
-                    ]
-                    self._sqs.delete_message_batch(QueueUrl=url, Entries=entries)
+                messages = self._take(url)
             except Exception as error:  # noqa: BLE001 - botocore's are not importable here
                 if _code(error) in _GONE:
                     self._pass((CLOSE, None))
@@ -245,6 +241,8 @@ class _Channel:
                 batch.append(text)
             if batch:
                 self._send(batch)
+            if any(message.get("abandoned") for message, *_ in frames):
+                self._remove_all()
             if closed:
                 os._exit(0)
 
@@ -264,6 +262,29 @@ class _Channel:
                     return
                 print("remote function: SQS: %s" % (error,), file=sys.stderr)  # noqa: T201 - the job's log is stderr
             time.sleep(_PAUSE_SECONDS)
+
+    def _remove_all(self) -> None:
+        """Remove the objects and the queues of a pool without an owner, if the job's role may do so."""
+        # The queue of calls is the last: its end is the end of this process.
+        steps: List[Callable[[], None]] = [functools.partial(self._remove_queue, self._settings.calls[self._position])]
+        if self._position == 0:
+            steps = [self._remove_objects, functools.partial(self._remove_queue, self._settings.results), *steps]
+        for step in steps:
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001, PERF203 - a later pool removes what is left
+                if _code(error) not in _GONE:
+                    print("remote function: left behind: %s" % (error,), file=sys.stderr)  # noqa: T201 - the job's log is stderr
+
+    def _remove_queue(self, name: str) -> None:
+        self._sqs.delete_queue(QueueUrl=self._sqs.get_queue_url(QueueName=name)["QueueUrl"])
+
+    def _remove_objects(self) -> None:
+        bucket, prefix = _location(self._settings.objects, "")
+        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            keys = [{"Key": each["Key"]} for each in page.get("Contents", ())]
+            if keys:
+                self._s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
 
     def _complete(self, message: Dict[str, Any], key: bytes, data: bytes, path: Optional[str]) -> None:
         """Add the data of a result to its message, or upload them; sign the result."""

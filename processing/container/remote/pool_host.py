@@ -17,7 +17,7 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 
 from . import call, channel, packing
 from .boot import write_message
-from .channel import CALL, CLOSE, NO_BOTO3, FrameReader, PoolPlaces, ReceivedCall, send_frame
+from .channel import ABANDON, CALL, CLOSE, ENDED, NO_BOTO3, FrameReader, PoolPlaces, ReceivedCall, send_frame
 from .map_host import outcome_of, packed_error, read_hosts
 from .worker import ERROR, Executed, LoadedFunction
 from .workers import CallLimits, CallOutcome, Workers
@@ -64,6 +64,7 @@ class _Member:
         self._keys: Dict[int, bytes] = {}
         self._seen: Dict[int, None] = {}
         self._reason: Optional[str] = None
+        self._abandoned = False
         self._last_sign = time.monotonic()
         self._connection, far = socket.socketpair()
         if os.fork() == 0:
@@ -83,11 +84,11 @@ class _Member:
             if workers.step(_STEP_SECONDS):
                 self._receive(workers)
             if time.monotonic() - self._last_sign > self._life:
-                self._reason = "the owner is gone"
+                self._reason, self._abandoned = "the owner is gone", True
                 break
         workers.close()
         with contextlib.suppress(OSError):  # the other process is gone
-            self._send_frame({"kind": "ended", "host": self._host})
+            self._send_frame({"kind": ENDED, "host": self._host, "abandoned": self._abandoned})
             self._connection.shutdown(socket.SHUT_WR)
             self._connection.settimeout(_LAST_RESULTS_SECONDS)
             while not self._reader.read()[1]:  # until the last results are sent
@@ -106,8 +107,9 @@ class _Member:
             self._last_sign = time.monotonic()
             if kind == CALL:
                 self._add(workers, value)
-            elif kind in {CLOSE, NO_BOTO3}:
-                self._reason = "closed" if kind == CLOSE else NO_BOTO3
+            elif kind in {CLOSE, ABANDON, NO_BOTO3}:
+                self._reason = NO_BOTO3 if kind == NO_BOTO3 else "closed"
+                self._abandoned = kind == ABANDON
         if closed and self._reason is None:
             self._reason = "the connection to SQS is lost"
 

@@ -69,10 +69,12 @@ class PoolJob:
         values: the packed values of the pool.
         clock: the session's clock.
         idle: the seconds without a call after which the job ends.
-        on_end: is called once, when no further calls can be given to it.
+        on_end: is called when no further calls can be given to it.
+        on_leave: is called once, when its calls have outcomes and its queues are removed.
 
     Attributes:
         job: the job.
+        has_left: True when its calls have outcomes and its queues are removed.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class PoolJob:
         clock: Clock,
         idle: float,
         on_end: Callable[[PoolJob], None],
+        on_leave: Callable[[], None],
     ) -> None:
         self.job = job
         self._queues = queues
@@ -90,10 +93,11 @@ class PoolJob:
         self._clock = clock
         self._idle = idle
         self._on_end = on_end
+        self._on_leave = on_leave
         self._hosts = {f"algo-{number + 1}": _Host(number) for number in range(len(queues.calls))}
         self._waiting: collections.deque[OutgoingCall] = collections.deque()
         self._changed = threading.Condition()
-        self._closing = self._ended = False
+        self._closing = self._ended = self.has_left = False
         self._seconds = 0.0
         self._last_sign = self._last_use = clock.monotonic()
         self._sender = threading.Thread(target=self._send, name="remote-pool-send", daemon=True)
@@ -140,9 +144,9 @@ class PoolJob:
         self._sender.join()
 
     def order_close(self) -> None:
-        """Order the hosts to end, as the last act of a program that does not wait."""
+        """Order the hosts to end and to remove queues and objects, as the last act of a program that does not wait."""
         with contextlib.suppress(Exception):
-            self._queues.send_close()
+            self._queues.send_abandon()
 
     async def _watch(self) -> None:
         """Wait for the job's end."""
@@ -260,6 +264,8 @@ class PoolJob:
             except Exception as error:  # noqa: BLE001 - the hosts end without signs of life, too
                 logger.warning("pool %s: could not be closed: %s", self.job.job_name, error)
         self._queues.delete()
+        self.has_left = True
+        self._on_leave()
 
     def _wait_for_ends(self) -> None:
         deadline = self._clock.monotonic() + _END_SECONDS

@@ -23,11 +23,12 @@ from processing.exceptions import DeserializationError
 from processing.remote_function import packing
 from processing.remote_function.mapping.results import CallResult
 from processing.remote_function.packed_call import check_arguments, function_name
+from processing.remote_function.pool.leftovers import remove_objects
+from processing.request.s3_uri import S3Uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from processing.request.s3_uri import S3Uri
     from processing.session.session import Session
 
 _LARGE: Final = 1 << 16
@@ -87,6 +88,7 @@ class PoolValues:
         self._prefix = prefix
         self._kms_key = kms_key
         self._stored: set[str] = set()
+        self._used = False
         self._lock = threading.Lock()
 
     def call(
@@ -122,7 +124,13 @@ class PoolValues:
         """
         from processing.remote_function.object_transfer import read_object
 
+        self._used = True
         return read_object(self._session, self._prefix / digest, size=size, sha256=digest)
+
+    def remove(self) -> None:
+        """Remove the objects, if there are any."""
+        if self._used:
+            remove_objects(self._session, S3Uri(self._prefix.bucket, f"{self._prefix.key}/"))
 
     def _parts(self, chunks: Iterable[memoryview]) -> tuple[str, list[dict[str, str]]]:
         """Return the digest of a packed value, and its parts for a message."""
@@ -150,7 +158,9 @@ class PoolValues:
     def _store(self, digest: str, data: bytes) -> None:
         from processing.staging.transfers import put_bytes
 
+        self._used = True
         session = self._session
+        session.ensure_bucket(self._prefix.bucket)  # the first call's values are stored before the job is started
         put_bytes(
             session.api, data, self._prefix / digest, kms_key=self._kms_key, expected_owner=session.expected_owner
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import atexit
 import collections
+import functools
 import itertools
 import os
-import secrets
 import threading
 import weakref
 from concurrent.futures import Executor, Future
@@ -19,6 +19,7 @@ from processing.remote_function.call import RemoteCall, complete_settings
 from processing.remote_function.call_record import storage_root
 from processing.remote_function.decorator import plain_function
 from processing.remote_function.mapping.submit import refuse_launchers
+from processing.remote_function.pool import leftovers
 from processing.remote_function.pool.job import PoolJob
 from processing.remote_function.pool.messages import OutgoingCall, PoolValues
 from processing.remote_function.pool.queues import PoolQueues
@@ -73,7 +74,7 @@ class RemotePool(Executor):
                 raise ConfigurationError(f"{name}: a pool sends functions and results as pickles; use map")
         self._idle = float(idle)
         self._most = workers
-        self._token = secrets.token_hex(6)
+        self._name = ""
         self._numbers = itertools.count()
         self._jobs: list[PoolJob] = []
         self._current: PoolJob | None = None
@@ -213,8 +214,12 @@ class RemotePool(Executor):
             settings, session = complete_settings(self._settings)
             if settings.network_config is not None and settings.network_config.enable_network_isolation:
                 raise ConfigurationError("network_config: a pool needs a network; use map under network isolation")
-            prefix = storage_root(session, settings.s3_root_uri) / f"processing-pool-{self._token}"
+            root = storage_root(session, settings.s3_root_uri)
+            self._name = leftovers.new_name(session)
+            prefix = root / self._name
             self._values = PoolValues(session, prefix, settings.s3_kms_key)
+            remove = functools.partial(leftovers.remove_stale, session, root)
+            threading.Thread(target=remove, name="remote-pool-stale", daemon=True).start()
             self._objects = str(prefix)
         return self._values
 
@@ -228,7 +233,7 @@ class RemotePool(Executor):
     def _start_job(self) -> PoolJob:
         settings, session = complete_settings(self._settings)
         hosts = settings.instance_count or 1
-        queues = PoolQueues.create(session.api, f"processing-pool-{self._token}-{len(self._jobs)}", hosts)
+        queues = PoolQueues.create(session.api, f"{self._name}-{len(self._jobs)}", hosts)
         manifest = {
             "calls": list(queues.names[0]),
             "results": queues.names[1],
@@ -244,7 +249,7 @@ class RemotePool(Executor):
             queues.delete()
             raise
         assert self._values is not None
-        started = PoolJob(job, queues, self._values, session.clock, self._idle, self._job_ended)
+        started = PoolJob(job, queues, self._values, session.clock, self._idle, self._job_ended, self._job_left)
         self._jobs.append(started)
         started.start()
         return started
@@ -256,6 +261,13 @@ class RemotePool(Executor):
                 self._current = None
         for call in ended.take_waiting():
             self._move(call)
+
+    def _job_left(self) -> None:
+        """Remove the objects of a closed pool after its last job."""
+        with self._lock:
+            values = self._values if self._closed and all(job.has_left for job in self._jobs) else None
+        if values is not None:
+            values.remove()
 
     def _move(self, call: OutgoingCall) -> None:
         try:

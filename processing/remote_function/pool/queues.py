@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from processing.container.remote.channel import CLOSE, OWNER_LIVES
+from processing.container.remote.channel import ABANDON, CLOSE, OWNER_LIVES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,6 +100,10 @@ class PoolQueues:
     def send_close(self) -> None:
         """Order all hosts to end when they have no calls left."""
         self._send_all({"kind": CLOSE})
+
+    def send_abandon(self) -> None:
+        """Order all hosts to end, and to remove the queues and objects of the pool."""
+        self._send_all({"kind": ABANDON})
 
     def _send_all(self, message: dict[str, str]) -> None:
         for url in self.calls:

@@ -1,0 +1,37 @@
+"""The processes of remote functions' jobs on an engine, which tests kill."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+
+def find_processes(home: Path) -> dict[str, list[int]]:
+    """Return the processes of an engine's jobs by kind.
+
+    Args:
+        home: the engine's folder.
+
+    Returns:
+        `supervisor`, `program` (of a host) and `worker`: any process that a program has forked.
+    """
+    where = os.fsencode(home)
+    supervisors, programs = [], {}
+    for place in Path("/proc").glob("[1-9]*"):
+        with contextlib.suppress(OSError):
+            command, environment = (place / "cmdline").read_bytes(), (place / "environ").read_bytes()
+            parent = int((place / "stat").read_bytes().rpartition(b")")[2].split()[1])
+            if b"processing.local.jobs.supervisor" in command and where in command:
+                supervisors.append(int(place.name))
+            elif b"python" in command.partition(b"\0")[0] and b"_BOOT" in command and where in environment:
+                programs[int(place.name)] = parent
+    workers = [each for each, parent in programs.items() if parent in programs]
+    return {"supervisor": supervisors, "program": [each for each in programs if each not in workers], "worker": workers}
+
+
+def kill(process: int) -> None:
+    """Kill a process that may have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
