@@ -16,7 +16,7 @@ from processing.container.shim.check_image import ImageOptions, image_target
 from processing.container.shim.errors import SettingError
 from processing.container.shim.listeners import listeners_of
 from processing.container.shim.logs import Log
-from processing.container.shim.program import ShimProgram, docker_command
+from processing.container.shim.program import ShimProgram, find_command
 
 if TYPE_CHECKING:
     import argparse
@@ -55,7 +55,7 @@ def _check(target: CheckTarget, options: argparse.Namespace, settings: Settings)
 def _program_target(
     options: argparse.Namespace, words: List[str], settings: Settings, environment: Mapping[str, str]
 ) -> CheckTarget:
-    argv = words or docker_command(settings.entrypoint, settings.command)
+    argv = find_command(words, settings)
     if options.serve:
         _require_free(settings.port)
     program = ShimProgram(argv, settings, environment, Log(settings.log_level)).make_program()

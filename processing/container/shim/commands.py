@@ -14,14 +14,15 @@ from processing.container.shim.check_command import run_check
 from processing.container.shim.errors import SettingError, ShimError, StoreError, TaskError
 from processing.container.shim.logs import Log
 from processing.container.shim.options import make_parser, split_words, with_options
-from processing.container.shim.program import ShimProgram, docker_command
+from processing.container.shim.program import ShimProgram, find_command
 from processing.container.shim.proxy import serve_proxy
 from processing.container.shim.serve import serve_tasks
 from processing.container.shim.server_program import ServerProgram
-from processing.container.shim.settings import Settings, read_settings
+from processing.container.shim.settings import ML_ROOT, Settings, read_settings
 from processing.container.shim.storage import S3Store, Store, parse_uri
 from processing.container.shim.task_runner import TaskRunner
 from processing.container.shim.tasks import Task, parse_tasks
+from processing.container.shim.train import channel_tasks, hyperparameter_arguments, run_training, write_failure
 
 if TYPE_CHECKING:
     import argparse
@@ -49,12 +50,18 @@ def main(arguments: Optional[Sequence[str]] = None, store: Optional[Store] = Non
         command = _Command(options, program, settings, os.environ, store)
         code = command.run()
     except (SettingError, TaskError) as error:
-        sys.stderr.write("processing-shim: error: %s\n" % error)
+        _tell(options, "processing-shim: error: %s" % error)
         return USAGE
     except (ShimError, StoreError) as error:
-        sys.stderr.write("processing-shim: %s\n" % error)
+        _tell(options, "processing-shim: %s" % error)
         code = 1
     return 0 if options.exit_zero else code
+
+
+def _tell(options: argparse.Namespace, message: str) -> None:
+    sys.stderr.write(message + "\n")
+    if options.command == "train":
+        write_failure(Path(os.environ.get(ML_ROOT) or "/opt/ml"), message)
 
 
 class _Command:
@@ -75,8 +82,13 @@ class _Command:
         self._store = store or S3Store(None, settings.endpoint_url, settings.connections)
         self._log = Log(settings.log_level, settings.log_format)
         self._stop = threading.Event()
-        argv = program or docker_command(settings.entrypoint, settings.command)
-        invokes = settings.api_method == "invoke" and options.command != "run" and not self._is_proxy
+        self._root = Path(settings.ml_root)
+        argv = find_command(program, settings)
+        self._channel_tasks = channel_tasks(self._root) if options.command == "train" else []
+        if options.command == "train" and not self._channel_tasks:
+            argv += hyperparameter_arguments(self._root)
+        has_tasks = options.command in {"invoke", "serve"} or bool(self._channel_tasks)
+        invokes = settings.api_method == "invoke" and has_tasks and not self._is_proxy
         kind = ServerProgram if invokes else ShimProgram
         self._program = kind(argv, settings, environment, self._log, self._stop.is_set)
 
@@ -84,6 +96,8 @@ class _Command:
         with _Signals(self._stop):
             if self._options.command == "serve":
                 return self._serve()
+            if self._options.command == "train" and not self._channel_tasks:
+                return run_training(self._program.run, self._settings, self._root)
             return self._invoke()
 
     @property
@@ -126,11 +140,15 @@ class _Command:
             else:
                 code = runner.run(task).result.return_code
                 failed = failed or ((task.pk, code) if code else None)
+        if failed is not None and self._channel_tasks:
+            write_failure(self._root, "The task %s failed with return code %d" % failed)
         if self._stop.is_set():
             return STOPPED
         return 0 if failed is None else failed[1]
 
     def _tasks(self) -> Optional[List[Task]]:
+        if self._channel_tasks:
+            return self._channel_tasks
         if self._options.tasks is not None:
             return parse_tasks(self._options.tasks)
         if self._options.file is None:

@@ -19,6 +19,7 @@ class _Choice(NamedTuple):
 _COMMANDS = (
     _Choice("run", "run PROGRAM once, or for each task"),
     _Choice("invoke", "run the program for each task"),
+    _Choice("train", "run the program with the channels of a training job, or for each task of the channel `tasks`"),
     _Choice("serve", "run the program for each request to a web server"),
 )
 
@@ -42,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the words before the program."""
     parser = argparse.ArgumentParser(
         prog="processing-shim",
-        usage="processing-shim [-h] {run,invoke,serve,check} [OPTION ...] [-- PROGRAM [ARGUMENT ...]]",
+        usage="processing-shim [-h] {run,invoke,train,serve,check} [OPTION ...] [-- PROGRAM [ARGUMENT ...]]",
         description="Adapt a program to SageMaker. A task names objects in S3: the shim downloads them to /input, "
         "runs the program, and uploads /output.",
     )
@@ -57,10 +58,12 @@ def make_parser() -> argparse.ArgumentParser:
             command.add_argument("--port", type=int, help="the port (default: SAGEMAKER_BIND_TO_PORT, or 8080)")
             _add_proxy(command)
             continue
+        command.add_argument("--keep-going", action="store_true", help="run the other tasks after one has failed")
+        if choice.name == "train":
+            continue
         source = command.add_mutually_exclusive_group()
         source.add_argument("-t", "--tasks", metavar="JSON", help="tasks: a JSON list, or one JSON object")
         source.add_argument("-f", "--file", metavar="URI", help="a file of tasks: s3://bucket/key, or a path")
-        command.add_argument("--keep-going", action="store_true", help="run the other tasks after one has failed")
     _add_check(commands.add_parser("check", help=_CHECK_HELP, description=_sentence(_CHECK_HELP)))
     return parser
 
@@ -100,6 +103,8 @@ def with_options(settings: Settings, options: argparse.Namespace) -> Settings:
         settings = settings._replace(log_format="plain")
     if options.command == "check":
         return settings if options.port is None else settings._replace(port=options.port)
+    if options.command == "train":
+        settings = settings._replace(grace=settings.train_grace)
     if options.command == "serve":
         port = settings.port if options.port is None else options.port
         settings = settings._replace(port=port, busy=options.busy or settings.busy, proxy=_proxy(settings, options))

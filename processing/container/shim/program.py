@@ -134,6 +134,15 @@ class ShimProgram:
         return preexec
 
 
+def find_command(given: Sequence[str], settings: Settings) -> List[str]:
+    """Return the program and its arguments: those given, those of the variable, or those of the image.
+
+    Raises:
+        SettingError: there are none.
+    """
+    return list(given or settings.program) or docker_command(settings.entrypoint, settings.command)
+
+
 def docker_command(entrypoint: Words, command: Words) -> List[str]:
     """Return the program and its arguments by Docker's rules.
 
@@ -147,8 +156,9 @@ def docker_command(entrypoint: Words, command: Words) -> List[str]:
     words = [*(entrypoint or ()), *(_shell(command) if isinstance(command, str) else command or ())]
     if not words:
         raise SettingError(
-            "there is no program: give it after --, or in GRAND_CHALLENGE_COMPONENT_ENTRYPOINT_B64J, "
-            "GRAND_CHALLENGE_COMPONENT_CMD_B64J, or the same names with PROCESSING_SHIM_"
+            "there is no program: give it after --, in PROCESSING_SHIM_PROGRAM, or in "
+            "GRAND_CHALLENGE_COMPONENT_ENTRYPOINT_B64J and GRAND_CHALLENGE_COMPONENT_CMD_B64J, or the same names with "
+            "PROCESSING_SHIM_"
         )
     return words
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 
 from processing.container.shim.errors import SettingError
@@ -13,6 +14,8 @@ OWN_PREFIX = "PROCESSING_SHIM_"
 """The beginning of our own names. They count before those of sagemaker-shim."""
 THEIR_PREFIX = "GRAND_CHALLENGE_COMPONENT_"
 """The beginning of sagemaker-shim's names."""
+ML_ROOT = OWN_PREFIX + "ML_ROOT"
+"""The variable with SageMaker's folder, in place of /opt/ml."""
 CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -61,12 +64,15 @@ class Settings(NamedTuple):
     Attributes:
         entrypoint: the image's entrypoint.
         command: the image's command.
+        program: the program and its arguments in place of both; empty for them.
         user: the user of the program as in Docker's USER, `name`, `uid` or with `:group`; empty for the shim's own.
         extra_groups: whether the program has the supplementary groups of its user.
         memory_mb: the limit of the program's data in MiB; 0 for none.
         grace: the seconds between SIGTERM and SIGKILL.
+        train_grace: the same for `train`.
         input_path: the input folder.
         output_path: the output folder.
+        ml_root: SageMaker's folder, /opt/ml.
         linked_input_parent: the folder of the folders behind a linked input folder; None if it is not linked.
         writable_folders: folders that are made, for all users to write to.
         cleaned_folders: folders that are emptied at the end.
@@ -93,12 +99,15 @@ class Settings(NamedTuple):
 
     entrypoint: Words
     command: Words
+    program: Tuple[str, ...]
     user: str
     extra_groups: bool
     memory_mb: int
     grace: float
+    train_grace: float
     input_path: str
     output_path: str
+    ml_root: str
     linked_input_parent: Optional[str]
     writable_folders: Tuple[str, ...]
     cleaned_folders: Tuple[str, ...]
@@ -137,12 +146,16 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     return Settings(
         entrypoint=read.words("ENTRYPOINT_B64J"),
         command=read.words("CMD_B64J"),
+        program=_split(OWN_PREFIX + "PROGRAM", environment.get(OWN_PREFIX + "PROGRAM", "")),
         user=read.text("USER"),
         extra_groups=read.boolean("SET_EXTRA_GROUPS", default=True),
         memory_mb=read.number("MAX_MEMORY_MB", 0),
         grace=float(read.number("SIGTERM_GRACE_SECONDS", 5)),
+        # SageMaker waits for 120 seconds, and a program may have a checkpoint to write.
+        train_grace=float(read.number("SIGTERM_GRACE_SECONDS", 110)),
         input_path=read.text("INPUT_PATH", "/input"),
         output_path=read.text("OUTPUT_PATH", "/output"),
+        ml_root=environment.get(ML_ROOT) or "/opt/ml",
         linked_input_parent=read.text("LINKED_INPUT_PARENT", "/opt/ml/input/data") if linked else None,
         writable_folders=read.folders("WRITABLE_DIRECTORIES", _WRITABLE if theirs else ""),
         cleaned_folders=read.folders("POST_CLEAN_DIRECTORIES", _CLEANED if theirs else ""),
@@ -274,6 +287,13 @@ class _Reader:
         if isinstance(value, list) and all(isinstance(each, str) for each in value):
             return tuple(value)
         raise SettingError("%s: must be a string, or a list of strings" % self.name(name))
+
+
+def _split(name: str, text: str) -> Tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise SettingError("%s: %r cannot be split into words as in a shell: %s" % (name, text, error)) from None
 
 
 def _number(name: str, text: str, least: int) -> int:

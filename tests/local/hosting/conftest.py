@@ -149,6 +149,18 @@ def hosting(tmp_path: Path) -> Iterator[Hosting]:
 
 
 @pytest.fixture
+def shim_hosting(tmp_path: Path) -> Iterator[Hosting]:
+    """An engine whose images are the container shim."""
+    if not has_networks():
+        pytest.skip("no sandbox with networks works on this machine")
+    made = Hosting(tmp_path / "engine", programs={"*": "processing.container.shim"})
+    made.s3.put_object(Bucket="data", Key="in/a", Body=b"x y z")
+    made.s3.put_object(Bucket="data", Key="in/b", Body=b"fail")
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def with_long_grace(tmp_path: Path) -> Iterator[Hosting]:
     """An engine that waits for an hour before it kills a program that was told to end."""
     made = Hosting(tmp_path / "engine", grace=3600.0)
