@@ -64,8 +64,9 @@ def again(shim_hosting: Any, name: str) -> bytes | None:
     try:
         answer: bytes = shim_hosting.invoke(name, b"!")
     except shim_hosting.runtime.exceptions.ModelError as error:
-        assert error.response["OriginalStatusCode"] == 503
-        return None
+        if error.response["OriginalStatusCode"] == 503:
+            return None
+        raise
     return answer
 
 
@@ -97,14 +98,14 @@ def test_two_endpoints_of_web_servers(shim_hosting: Any) -> None:
     answer = shim_hosting.runtime.invoke_endpoint(EndpointName="first", Body=b"x" * (6 << 20), CustomAttributes="a=b")
     assert answer["Body"].read() == b"first /v1/chat %d" % (6 << 20)
     assert answer["CustomAttributes"] == "a=b"
-    with pytest.raises(shim_hosting.runtime.exceptions.ModelError, match="502|503"):
+    with pytest.raises(shim_hosting.runtime.exceptions.ModelError, match=r"\((502|503)\)"):
         shim_hosting.invoke("first", b"die")
     shim_hosting.until(lambda: again(shim_hosting, "first") == b"first /v1/chat!")
 
 
 def test_an_endpoint_whose_program_does_not_start(shim_hosting: Any) -> None:
     """The endpoint fails, and its reason has the shim's last line."""
-    shim_hosting.config("c", shim_hosting.model("m", **proxy("x"), PROCESSING_SHIM_PROGRAM="no-such-program"))
+    shim_hosting.config("c", shim_hosting.model("m", **{**proxy("x"), "PROCESSING_SHIM_PROGRAM": "no-such-program"}))
     shim_hosting.sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="c")
     described = shim_hosting.settled("e")
     assert described["EndpointStatus"] == "Failed"
