@@ -23,7 +23,7 @@ INT32 = 7
 
 _BYTES = 9
 VALUES, KEYS, SHAPE = 1, 2, 3
-_VARINT, _FIXED64, LENGTH, _FIXED32 = 0, 1, 2, 5
+VARINT, _FIXED64, LENGTH, _FIXED32 = 0, 1, 2, 5
 _MAX_VARINT = 10  # bytes of 64 bits
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
@@ -89,7 +89,7 @@ def read_record(data: Buffer, start: int = 0, end: int | None = None) -> Record:
     features, label = ({k: _read_tensor(data, v) for k, v in m.items()} for m in locate(data, start, stop).values())
     texts = {
         field: _text(data, first, last)
-        for field, wire, first, last in _fields(data, start, stop)
+        for field, wire, first, last in fields(data, start, stop)
         if field in {_UID, _METADATA, _CONFIGURATION} and wire == LENGTH
     }
     return Record(features, label, texts.get(_UID), texts.get(_METADATA), texts.get(_CONFIGURATION))
@@ -114,15 +114,19 @@ def _nowhere(kind: int = 2) -> Location:
 def locate(data: Buffer, start: int, end: int) -> dict[int, dict[str, Location]]:
     """Find the tensors of a record: by `FEATURES` or `LABEL`, and by name."""
     maps: dict[int, dict[str, Location]] = {FEATURES: {}, LABEL: {}}
-    for field, wire, first, last in _fields(data, start, end):
+    for field, wire, first, last in fields(data, start, end):
         if field in maps and wire == LENGTH:
             name, location = _read_entry(data, first, last)
             maps[field][name] = location  # the last one of a name counts, as in protobuf
     return maps
 
 
-def _fields(data: Buffer, start: int, end: int) -> list[tuple[int, int, int, int]]:
-    """Return number, wire type, first byte and end of each field of a message."""
+def fields(data: Buffer, start: int, end: int) -> list[tuple[int, int, int, int]]:
+    """Return number, wire type, first byte and end of each field of a message.
+
+    Raises:
+        RecordIOError: the bytes are not a message.
+    """
     found = []
     position = start
     while position < end:
@@ -133,7 +137,7 @@ def _fields(data: Buffer, start: int, end: int) -> list[tuple[int, int, int, int
             short = first < end and data[first] < 0x80
             length, first = (data[first], first + 1) if short else _read_varint(data, first, end)
             position = first + length
-        elif wire == _VARINT:
+        elif wire == VARINT:
             _, position = _read_varint(data, first, end)
         elif wire in {_FIXED64, _FIXED32}:
             position = first + (8 if wire == _FIXED64 else 4)
@@ -148,7 +152,7 @@ def _fields(data: Buffer, start: int, end: int) -> list[tuple[int, int, int, int
 def _read_entry(data: Buffer, start: int, end: int) -> tuple[str, Location]:
     """Parse an entry of a map: a name and a value."""
     name, location = "", _nowhere()
-    for field, wire, first, last in _fields(data, start, end):
+    for field, wire, first, last in fields(data, start, end):
         if field == 1 and wire == LENGTH:
             name = _text(data, first, last)
         elif field == 2 and wire == LENGTH:
@@ -159,61 +163,70 @@ def _read_entry(data: Buffer, start: int, end: int) -> tuple[str, Location]:
 def _find_lists(data: Buffer, start: int, end: int, default: Location) -> Location:
     """Find the lists of a value's tensor."""
     location = default
-    for kind, wire, first, last in _fields(data, start, end):
+    for kind, wire, first, last in fields(data, start, end):
         if kind == _BYTES:
             raise RecordIOError(f"byte {first}: a value of bytes, such as an image, where numbers are expected")
         if kind not in KINDS or wire != LENGTH:
             continue
         location = _nowhere(kind)
-        for field, inner, begin, stop in _fields(data, first, last):
+        for field, inner, begin, stop in fields(data, first, last):
             if field in location.lists:
                 location.lists[field].append((inner, begin, stop))
     return location
 
 
 def _read_tensor(data: Buffer, location: Location) -> Tensor:
-    values, _ = read_lists(data, [location], VALUES)
-    shape = read_lists(data, [location], SHAPE)[0].tolist() if location.lists[SHAPE] else ()
-    keys = read_lists(data, [location], KEYS)[0] if location.lists[KEYS] else None
+    values = _read_list(data, location, VALUES, location.kind)
+    shape = _read_list(data, location, SHAPE, INT32).tolist()
+    keys = _read_list(data, location, KEYS, INT32) if location.lists[KEYS] else None
     if keys is not None and len(keys) != len(values):
         raise RecordIOError(f"a sparse tensor with {len(values)} values and {len(keys)} keys")
-    return Tensor(values, keys, tuple(shape))
+    return Tensor(signed(values) if location.kind == INT32 else values, keys, tuple(shape))
 
 
-def read_lists(data: Buffer, locations: Sequence[Location], which: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Parse one list of several tensors at once.
+def _read_list(data: Buffer, location: Location, which: int, kind: int) -> NDArray[Any]:
+    import numpy as np
+
+    parts = location.lists[which]
+    return read_numbers(data, kind, parts, np.array([sum(last - first for _, first, last in parts)]))[0]
+
+
+def read_numbers(
+    data: Buffer, kind: int, parts: Sequence[tuple[int, int, int]], sizes: NDArray[np.int64]
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Parse the lists of several tensors at once.
 
     Args:
         data: the bytes.
-        locations: the tensors.
-        which: `VALUES`, `KEYS` or `SHAPE`.
+        kind: the field of the type of their numbers; `INT32` for keys and shapes, too, whose numbers are unsigned.
+        parts: wire type, first byte and end of the parts of all lists, one list after another.
+        sizes: the bytes of each list.
 
     Returns:
-        All numbers, and how many of them each tensor has.
+        All numbers, and how many of them each list has.
 
     Raises:
         RecordIOError: the bytes are not a list of that type.
     """
     import numpy as np
 
-    kinds = {location.kind for location in locations} if which == VALUES else {INT32}
-    if len(kinds) > 1:
-        each = [read_lists(data, [location], which) for location in locations]
-        return np.concatenate([numbers for numbers, _ in each]), np.concatenate([counts for _, counts in each])
-    parts = [part for location in locations for part in location.lists[which]]
     raw = np.frombuffer(b"".join([data[first:last] for _, first, last in parts]), np.uint8)
-    sizes = [sum([last - first for _, first, last in location.lists[which]]) for location in locations]
-    ends = np.cumsum([0, *sizes])
-    kind = kinds.pop() if kinds else INT32
+    ends = np.concatenate([[0], np.cumsum(sizes)])
     if kind == INT32:
-        numbers, counts = _split_varints(raw, ends)
-        return (numbers.astype(np.int64).astype(np.int32) if which == VALUES else numbers), counts
+        return _split_varints(raw, ends)
     dtype = np.dtype(KINDS[kind])
     wires = {LENGTH, _FIXED32 if dtype.itemsize == 4 else _FIXED64}
     for wire, first, last in parts:
         if wire not in wires or (last - first) % dtype.itemsize:
             raise RecordIOError(f"byte {first}: {last - first} bytes are no list of {dtype.name}")
     return raw.view(dtype), np.diff(ends) // dtype.itemsize
+
+
+def signed(numbers: NDArray[np.uint64]) -> NDArray[np.int32]:
+    """Return integers of a tensor, which are parsed as unsigned ones."""
+    import numpy as np
+
+    return numbers.astype(np.int64).astype(np.int32)
 
 
 def _split_varints(raw: NDArray[np.uint8], ends: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

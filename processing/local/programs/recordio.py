@@ -2,7 +2,7 @@
 
 A file is a sequence of frames: a magic number, the length, the record, and zeros up to a multiple of four bytes, all
 little-endian. Records of one shape have one length, and differ in the values alone. They are written and read all at
-once, as a table of bytes. Other records are parsed one by one.
+once, as a table of bytes. Other records are read by their layout (see `record_places`).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from processing.local.programs.record import (
     kind_of,
     locate,
     pack,
-    read_lists,
     read_record,
 )
+from processing.local.programs.record_places import Group, Places, groups
 from processing.local.programs.rows import Rows, SparseRows
 
 if TYPE_CHECKING:
@@ -227,21 +227,27 @@ def _block(table: NDArray[np.uint8], location: Location) -> NDArray[Any]:
 
 
 def _decode_each(data: Buffer) -> Rows:
-    """Parse records one by one, and their numbers all at once."""
-    features, labels = [], []
-    for number, (start, end) in enumerate(iter_frames(data), 1):
-        found = locate(data, start, end)
-        features.append(_only("features", number, found[FEATURES]))
-        if found[LABEL]:
-            labels.append(_only("label", number, found[LABEL]))
-    if labels and len(labels) < len(features):
-        raise RecordIOError(f"{len(labels)} of {len(features)} records have a label")
-    if not labels:
+    """Parse records of any layouts."""
+    count, found = _groups(data)
+    features = Places.choose(count, found, lambda group: _only("features", group, FEATURES))
+    labels = Places.choose(count, found, lambda group: _only("label", group, LABEL) if group.maps[LABEL] else None)
+    labelled = int(labels.present.sum())
+    if labelled and labelled < count:
+        raise RecordIOError(f"{labelled} of {count} records have a label")
+    if not labelled:
         return Rows(_matrix(data, features))
-    numbers, counts = read_lists(data, labels, VALUES)
+    numbers, counts = labels.numbers(data, VALUES)
     if (counts != 1).any():
         raise RecordIOError(f"record {int((counts != 1).argmax()) + 1}: a label must be one number")
     return Rows(_matrix(data, features), numbers)
+
+
+def _groups(data: Buffer) -> tuple[int, list[Group]]:
+    """Return the number of records, and the records by their layout."""
+    import numpy as np
+
+    frames = np.array(list(iter_frames(data)), np.int64).reshape(-1, 2)
+    return len(frames), list(groups(data, frames[:, 0], frames[:, 1]))
 
 
 def decode_answers(data: Buffer) -> dict[str, NDArray[Any]]:
@@ -250,53 +256,50 @@ def decode_answers(data: Buffer) -> dict[str, NDArray[Any]]:
     Raises:
         RecordIOError: the bytes are damaged, or the records differ in their labels.
     """
-    found = [locate(data, start, end)[LABEL] for start, end in iter_frames(data)]
-    names = list(found[0]) if found else []
-    if any(set(each) != set(names) for each in found):
+    count, found = _groups(data)
+    names = next((list(group.maps[LABEL]) for group in found if 0 in group.records), [])
+    if any(set(group.maps[LABEL]) != set(names) for group in found):
         raise RecordIOError("the records have labels of different names")
-    return {name: _table(data, [each[name] for each in found]) for name in names}
+    return {
+        name: _table(data, Places.choose(count, found, lambda group, name=name: group.maps[LABEL][name]))  # type: ignore[misc]
+        for name in names
+    }
 
 
-def _only(kind: str, number: int, found: Mapping[str, Location]) -> Location:
+def _only(kind: str, group: Group, field: int) -> Location:
+    found = group.maps[field]
     if "values" in found:
         return found["values"]
     if len(found) != 1:
+        number = group.records[0] + 1
         raise RecordIOError(f"record {number}: the {kind} have the names {sorted(found)}, and none is 'values'")
     return next(iter(found.values()))
 
 
-def _matrix(data: Buffer, locations: Sequence[Location]) -> NDArray[Any] | SparseRows:
-    import numpy as np
-
+def _matrix(data: Buffer, places: Places) -> NDArray[Any] | SparseRows:
     # An empty sparse tensor has a shape, and neither keys nor values.
-    sparse = np.array([bool(at.lists[KEYS] or (at.lists[SHAPE] and not at.lists[VALUES])) for at in locations], bool)
-    if sparse.any():
-        return _sparse(data, locations, sparse)
-    return _table(data, locations)
+    sparse = places.has(KEYS) | (places.has(SHAPE) & ~places.has(VALUES))
+    return _sparse(data, places, sparse) if sparse.any() else _table(data, places)
 
 
-def _table(data: Buffer, locations: Sequence[Location]) -> NDArray[Any]:
-    values, counts = read_lists(data, locations, VALUES)
+def _table(data: Buffer, places: Places) -> NDArray[Any]:
+    values, counts = places.numbers(data, VALUES)
     widths = sorted(set(counts.tolist()))
     if len(widths) > 1:
         raise RecordIOError(f"the records have different widths: {widths[:5]}")
-    return values.reshape(len(locations), *widths)
+    return values.reshape(len(counts), *widths)
 
 
-def _sparse(data: Buffer, locations: Sequence[Location], sparse: NDArray[np.bool_]) -> SparseRows:
+def _sparse(data: Buffer, places: Places, sparse: NDArray[np.bool_]) -> SparseRows:
     """Build sparse rows from tensors, some of them sparse."""
     import numpy as np
 
-    values, counts = read_lists(data, locations, VALUES)
-    locations = [location for location, is_sparse in zip(locations, sparse, strict=True) if is_sparse]
-    keys, key_counts = read_lists(data, locations, KEYS)
-    sizes, dimensions = read_lists(data, locations, SHAPE)
-    if (key_counts != counts[sparse]).any():
+    values, counts = places.numbers(data, VALUES)
+    keys, key_counts = places.numbers(data, KEYS)
+    if (key_counts != counts)[sparse].any():
         raise RecordIOError("a sparse tensor has more values than keys, or fewer")
-    if not dimensions.all():
-        raise RecordIOError("a sparse tensor needs a shape")
-    widths = np.multiply.reduceat(sizes.astype(float), np.cumsum(dimensions) - dimensions)
-    if (keys >= np.repeat(widths, key_counts)).any() or (widths > _MAX_WIDTH).any():
+    widths = _widths(data, places, sparse)
+    if (keys >= np.repeat(widths, key_counts[sparse])).any() or (widths > _MAX_WIDTH).any():
         raise RecordIOError(f"a key of a sparse tensor lies outside its shape, or the shape is above {_MAX_WIDTH}")
     starts = np.cumsum([0, *counts])
     indices = np.arange(len(values)) - np.repeat(starts[:-1], counts)
@@ -305,3 +308,15 @@ def _sparse(data: Buffer, locations: Sequence[Location], sparse: NDArray[np.bool
     if rows.repeated() is not None:
         raise RecordIOError(f"record {rows.repeated()}: a key is there twice")
     return rows
+
+
+def _widths(data: Buffer, places: Places, sparse: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the width of each sparse tensor: the product of its shape."""
+    import numpy as np
+
+    sizes, dimensions = places.numbers(data, SHAPE)
+    if not dimensions[sparse].all():
+        raise RecordIOError("a sparse tensor needs a shape")
+    products = np.ones(len(dimensions))
+    np.multiply.at(products, np.repeat(np.arange(len(dimensions)), dimensions), sizes.astype(float))
+    return products[sparse]

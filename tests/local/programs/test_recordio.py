@@ -123,6 +123,34 @@ def test_dense_and_sparse_rows_mix() -> None:
     assert rows.features.starts.tolist() == [0, 2, 4, 4, 5]
 
 
+@pytest.mark.parametrize("kinds", [("f4",), ("i4",), ("f4", "f8", "i4")])
+def test_many_records_of_several_layouts(kinds: tuple[str, ...]) -> None:
+    """Records that are read together are those that are read one by one: dense and sparse, with and without an id."""
+    random = np.random.default_rng(1)
+    written = []
+    for number in range(600):
+        size = 40 if number % 3 else int(random.integers(0, 4))
+        values = random.integers(-300, 300, size).astype(random.choice(kinds))
+        keys = None if number % 3 else np.sort(random.choice(40, size, replace=False)).astype(np.uint64)
+        tensor = Tensor(values, keys, () if keys is None else (40,))
+        label = {"values": Tensor(np.array([number % 7], np.float32))}
+        written.append(Record({"values": tensor}, label, None if number % 2 else f"id-{number:03}"))
+    rows = recordio.decode(b"".join([recordio.frame(write_record(record)) for record in written]))
+    assert rows.labels is not None
+    assert rows.labels.tolist() == [number % 7 for number in range(600)]
+    assert isinstance(rows.features, SparseRows)
+    for record, first, last in zip(written, *_bounds(rows.features), strict=True):
+        tensor = record.features["values"]
+        assert rows.features.values[first:last].tolist() == tensor.values.tolist()
+        expected = list(range(40)) if tensor.keys is None else tensor.keys.tolist()
+        assert rows.features.indices[first:last].tolist() == expected
+
+
+def _bounds(rows: SparseRows) -> tuple[list[int], list[int]]:
+    starts = rows.starts.tolist()
+    return starts[:-1], starts[1:]
+
+
 def test_unpacked_lists_are_read() -> None:
     """A list of numbers that another writer did not pack is read, too."""
     tensor = b"".join(b"\x0d" + np.float32(value).tobytes() for value in (1, 2))
