@@ -392,6 +392,30 @@ def test_a_completed_job_has_a_model_without_files(local: Trainer) -> None:
     assert local.keys("out/job/output/") == ["model.tar.gz"]
 
 
+def test_links_of_a_model_stay_links_within_it(local: Trainer) -> None:
+    """A link that leads out is left out, and the log says so: no file of this machine is in the archive."""
+    local.program(
+        """
+        (ML / 'model/a').mkdir()
+        (ML / 'model/a/weights').write_text('1')
+        (ML / 'model/latest').symlink_to('a')
+        (ML / 'model/a/up').symlink_to('../latest/weights')
+        (ML / 'model/whole').symlink_to(ML / 'model/a/weights')
+        (ML / 'model/passwd').symlink_to('/etc/passwd')
+        (ML / 'model/climbs').symlink_to('../../../etc/passwd')
+        """
+    )
+    assert local.run()["TrainingJobStatus"] == "Completed"
+    body = local.s3.get_object(Bucket="data", Key="out/job/output/model.tar.gz")["Body"].read()
+    with tarfile.open(fileobj=io.BytesIO(body)) as tar:
+        found = {member.name: (member.linkname if member.issym() else "") for member in tar}
+    assert found == {"a/weights": "", "latest": "a", "a/up": "../latest/weights", "whole": "a/weights"}
+    lines = local.lines()
+    assert "/opt/ml/model/passwd is left out: it links to /etc/passwd, outside of /opt/ml/model" in lines
+    assert "/opt/ml/model/climbs is left out: it links to ../../../etc/passwd, outside of /opt/ml/model" in lines
+    assert any(line.startswith("/opt/ml/model/a/up is a symbolic link. SageMaker cannot host") for line in lines)
+
+
 def test_files_of_this_machine_take_the_place_of_s3(local: Trainer, tmp_path: Path) -> None:
     """Channels and the output path may be `file://`."""
     (tmp_path / "in").mkdir()

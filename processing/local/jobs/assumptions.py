@@ -123,6 +123,10 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
         "update that fails",
         "the endpoint is Failed with the reason, its former variants still serve, and it can only be deleted",
     ),
+    Assumption(
+        "links in a model",
+        "as documented, a model.tar.gz with symbolic links cannot be unpacked; the reason names the link",
+    ),
     Assumption("network of an endpoint", "its own: the program reaches the engine and itself, and nothing else"),
     Assumption(
         "lines of a transform job",
@@ -159,8 +163,12 @@ TRAINING_ASSUMPTIONS: tuple[Assumption, ...] = (
     ),
     Assumption(
         "artifacts without files",
-        "a completed job has a model.tar.gz even if no file is in it; all other archives are made only for files."
-        " Links are left out",
+        "a completed job has a model.tar.gz even if no file is in it; all other archives are made only for files",
+    ),
+    Assumption(
+        "links in artifacts",
+        "a symbolic link stays a link if it leads to a place below its directory, otherwise it is left out; with "
+        "OutputDataConfig.CompressionType NONE all are left out",
     ),
     Assumption("artifacts of failed and stopped jobs", "uploaded as well"),
     Assumption(

@@ -94,6 +94,11 @@ def _cause(error: Exception) -> str:
 def _extract(archive: Any, member: Any, target: str) -> None:
     import tarfile
 
+    if member.issym():
+        raise tarfile.TarError(
+            f"Its member {member.name!r} is a symbolic link, and SageMaker unpacks no model with links: replace it by "
+            "the file itself"
+        )
     if hasattr(tarfile, "data_filter"):
         archive.extract(member, target, filter="data")
         return

@@ -2,6 +2,9 @@
 
 Each host leaves its two directories in the job's folder. The last host to end puts them together: where two hosts have
 a file of one name, that of the host with the higher number counts.
+
+A symbolic link stays a link, as tar writes it, if it leads to a place below its directory. The program's links to other
+files of this machine are left out.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import posixpath
 import stat
 import tarfile
 from pathlib import Path
@@ -22,7 +26,7 @@ from processing.local.jobs.output_files import regular_files
 from processing.local.jobs.uploads import store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any, BinaryIO
 
     from processing.local.jobs.object_source import ObjectSource
@@ -62,13 +66,22 @@ class Artifacts:
         places: the places at which its hosts left their directories, in order of the hosts.
         folder: the folder for an archive while it is made.
         objects: the job's S3.
+        log: writes a line to the job's log.
     """
 
-    def __init__(self, request: Mapping[str, Any], places: Sequence[Path], folder: Path, objects: ObjectSource) -> None:
+    def __init__(
+        self,
+        request: Mapping[str, Any],
+        places: Sequence[Path],
+        folder: Path,
+        objects: ObjectSource,
+        log: Callable[[str], None],
+    ) -> None:
         self._request = request
         self._places = [place for place in places if place.is_dir()]
         self._folder = folder
         self._objects = objects
+        self._log = log
 
     def upload(self, *, completed: bool) -> None:
         """Upload the artifacts that have files. A completed job has a model even if there is no file in it.
@@ -94,13 +107,32 @@ class Artifacts:
             for file in files:
                 with file.open() as body:
                     store(self._objects, uri, file.name, body)
-        elif owners or needed:
+            return
+        links = {link: to for link, to in self._links(name).items() if link not in owners}
+        if owners or links or needed:
             archive = self._folder / f"{name}.tar.gz"
             with archive.open("w+b") as body:
-                _pack(files, body)
+                _pack(files, links, body)
                 body.seek(0)
                 store(self._objects, uri, "", body)
             archive.unlink()
+
+    def _links(self, name: str) -> dict[str, str]:
+        """Return the symbolic links of an artifact with their targets, relative to the link."""
+        found = {}
+        for place in self._places:
+            for link, target in _symbolic_links(str(place / name)):
+                inside = _inside(link, target, SOURCES[name])
+                if inside is None:
+                    self._log(f"{SOURCES[name]}/{link} is left out: it links to {target}, outside of {SOURCES[name]}")
+                else:
+                    found[link] = inside
+        if found and name == "model":
+            self._log(
+                f"{SOURCES[name]}/{min(found)} is a symbolic link. SageMaker cannot host a model.tar.gz with links: "
+                "save the file itself"
+            )
+        return found
 
 
 def _files(place: Path, name: str) -> Iterator[OutputFile]:
@@ -117,14 +149,38 @@ def _files(place: Path, name: str) -> Iterator[OutputFile]:
         yield from regular_files(str(place), str(place / name), fail)
 
 
-def _pack(files: Iterable[OutputFile], target: BinaryIO) -> None:
-    """Write an archive of files."""
+def _symbolic_links(root: str) -> Iterator[tuple[str, str]]:
+    """Yield the links below a directory, in order, with their targets."""
+    for entry in sorted(file_trees.entries_below(root), key=lambda entry: entry.path):
+        if entry.is_symlink():
+            yield os.path.relpath(entry.path, root), os.readlink(entry.path)  # noqa: PTH115 - the target as a text
+
+
+def _inside(link: str, target: str, root: str) -> str | None:
+    """Return the target of a link relative to the link; None if it leads out of its directory.
+
+    Args:
+        link: the link's path relative to that directory.
+        target: the target, as the program wrote it.
+        root: the path at which the program saw the directory.
+    """
+    folder = posixpath.dirname(posixpath.join(root, link))
+    place = posixpath.normpath(posixpath.join(folder, target))
+    return posixpath.relpath(place, folder) if place.startswith(f"{root}/") else None
+
+
+def _pack(files: Iterable[OutputFile], links: Mapping[str, str], target: BinaryIO) -> None:
+    """Write an archive of files and links."""
     with (
         gzip.GzipFile("", "wb", _LEVEL, target, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         for file in files:
             _add(tar, file)
+        for link, to in links.items():
+            member = tarfile.TarInfo(link)
+            member.type, member.linkname, member.mode = tarfile.SYMTYPE, to, 0o777
+            tar.addfile(member)
 
 
 def _add(tar: tarfile.TarFile, file: OutputFile) -> None:

@@ -143,13 +143,16 @@ class TrainingHost(HostSupervisor):
                 return end
             self._jobs.record_phase(self._record.id, phases.UPLOADING, time.time())
             places = [self._place(number) for number in range(1, self._count + 1)]
-            artifacts = Artifacts(self._request, places, self._folder, self._objects)
+            artifacts = Artifacts(self._request, places, self._folder, self._objects, self._log)
             artifacts.upload(completed=end.outcome == "completed")
         except (DataError, OSError) as error:
-            self.emit([(int(time.time() * 1000), str(error))])
+            self._log(str(error))
             if end.outcome == "completed":
                 return end._replace(outcome="failed", reason=f"{error}")
         return end
+
+    def _log(self, text: str) -> None:
+        self.emit([(int(time.time() * 1000), text)])
 
     def _place(self, number: int) -> Path:
         return self._folder / f"results-{contract.host_name(number)}"

@@ -103,6 +103,16 @@ def _broken_archive() -> bytes:
     return bytes(broken)
 
 
+def _with_link() -> bytes:
+    """An archive with a link to a file in it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as made:
+        link = tarfile.TarInfo("latest")
+        link.type, link.linkname = tarfile.SYMTYPE, "weights"
+        made.addfile(link)
+    return buffer.getvalue()
+
+
 def _leading_out() -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as tar:
@@ -117,8 +127,9 @@ def _leading_out() -> bytes:
         (b"not an archive", "is a valid tar.gz archive. file could not be opened successfully."),
         (_broken_archive(), "is a valid tar.gz archive. Corrupt input data."),
         (_leading_out(), "archive. Its member '../../weights' leads out of /opt/ml/model, or is no file"),
+        (_with_link(), "archive. Its member 'latest' is a symbolic link, and SageMaker unpacks no model with links"),
     ],
-    ids=["missing", "no archive", "broken", "leading out"],
+    ids=["missing", "no archive", "broken", "leading out", "link"],
 )
 def test_model_data_that_cannot_be_used_fails_the_endpoint(hosting: Any, data: bytes | None, cause: str) -> None:
     """A missing archive, a file that is none, and a member outside are the reason of the failure, in one line."""
