@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 ARN = "arn:aws:sagemaker:us-east-1:000000000000:"
 ROLE = "arn:aws:iam::000000000000:role/r"
 CONTAINER = {"Image": "image", "ModelDataUrl": "s3://bucket/model.tar.gz", "Environment": {"A": "b"}}
+SOURCE = {"CompressionType": "None"}
 VARIANT = {"VariantName": "one", "ModelName": "model", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
 
 
 @pytest.fixture
 def sagemaker(client: Callable[..., Any]) -> Any:
+    s3 = client("s3")
+    s3.create_bucket(Bucket="bucket")
+    s3.put_object(Bucket="bucket", Key="model.tar.gz", Body=b"")
     return client("sagemaker")
 
 
@@ -56,6 +60,23 @@ def test_a_model_is_described_as_it_was_made(sagemaker: Any) -> None:
     assert (described["ExecutionRoleArn"], described["EnableNetworkIsolation"]) == (ROLE, False)
     assert described["CreationTime"] <= dt.datetime.now(dt.timezone.utc)
     assert "Tags" not in described
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        {"ModelDataUrl": "s3://bucket/other.tar.gz"},
+        {"ModelDataUrl": "s3://bucket/model.tar"},
+        {"ModelDataUrl": "s3://no-such-bucket/model.tar.gz"},
+        {"ModelDataSource": {"S3DataSource": {**SOURCE, "S3Uri": "s3://bucket/folder/", "S3DataType": "S3Prefix"}}},
+    ],
+    ids=["key", "part of a key", "bucket", "prefix"],
+)
+def test_the_data_of_a_model_has_to_exist(sagemaker: Any, container: dict[str, Any]) -> None:
+    """AWS's message names the place. Without data a model needs none."""
+    message = _refusal(_model, sagemaker=sagemaker, PrimaryContainer={"Image": "image", **container})
+    assert message.startswith("Could not find model data at s3://")
+    assert _model(sagemaker, PrimaryContainer={"Image": "image"})
 
 
 def test_a_configuration_is_described_as_it_was_made(sagemaker: Any) -> None:

@@ -84,7 +84,7 @@ def make_execution_plan(engine: EngineContext, workload: Workload) -> ExecutionP
         environment=_environment(python, engine.region),
         masks=masks,
         kept=[] if python is None else needed_paths(engine.home, python, workload, program),
-        s3=_remote_s3(settings, engine.region),
+        s3=remote_s3_options(settings, engine.region),
         events=events.sinks(settings.events_file, settings.events_queue),
         program=program,
     )
@@ -154,7 +154,13 @@ def _environment(python: Interpreter | None, region: str) -> dict[str, str]:
     }
 
 
-def _remote_s3(settings: EngineSettings, region: str) -> RemoteS3Options | None:
+def remote_s3_options(settings: EngineSettings, region: str) -> RemoteS3Options | None:
+    """Return the S3 in place of the engine's own; None for the engine's own.
+
+    Args:
+        settings: the engine's settings.
+        region: the engine's region.
+    """
     endpoint = settings.remote_s3_endpoint
     return None if endpoint is None else RemoteS3Options(endpoint, region, search_path())
 

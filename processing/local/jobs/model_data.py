@@ -1,7 +1,7 @@
 """The data of a model: an archive or a prefix in S3, which the program sees at /opt/ml/model."""
 
 # Many small file operations: the functions of `os` cost a third of pathlib's.
-# ruff: noqa: PTH103, PTH118, PTH120, PTH123
+# ruff: noqa: PTH103, PTH110, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -49,6 +49,30 @@ def model_inputs(container: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if source is None and container.get("ModelDataUrl"):
         source = {"S3Uri": container["ModelDataUrl"], "S3DataType": "S3Object", "CompressionType": "Gzip"}
     return [] if source is None else [source]
+
+
+def missing_data(container: Mapping[str, Any], objects: ObjectSource) -> str | None:
+    """Return AWS's error for a model whose data does not exist; None if it exists, or if the model has no data.
+
+    Args:
+        container: the container definition of the model.
+        objects: the S3 that has the data.
+    """
+    for source in model_inputs(container):
+        uri = source["S3Uri"]
+        try:
+            found = os.path.exists(file_path(uri)) if is_file_uri(uri) else _has_objects(source, objects)
+        except ApiError as error:
+            return f"Could not find model data at {uri}: {error.message}"
+        if not found:
+            return f"Could not find model data at {uri}."
+    return None
+
+
+def _has_objects(source: Mapping[str, Any], objects: ObjectSource) -> bool:
+    bucket, key = split_uri(source["S3Uri"])
+    found = next(iter(objects.iter_prefix(bucket, key)), None)
+    return found is not None and (source["S3DataType"] == "S3Prefix" or found.key == key)
 
 
 def _open(uri: str, objects: ObjectSource) -> BinaryIO:

@@ -133,12 +133,13 @@ def _leading_out() -> bytes:
 )
 def test_model_data_that_cannot_be_used_fails_the_endpoint(hosting: Any, data: bytes | None, cause: str) -> None:
     """A missing archive, a file that is none, and a member outside are the reason of the failure, in one line."""
-    if data is not None:
-        hosting.s3.put_object(Bucket="data", Key="model.tar.gz", Body=data)
+    hosting.s3.put_object(Bucket="data", Key="model.tar.gz", Body=data or b"")
     container = {"Image": "image", "ModelDataUrl": "s3://data/model.tar.gz"}
     hosting.sagemaker.create_model(
         ModelName="m", PrimaryContainer=container, ExecutionRoleArn="arn:aws:iam::000000000000:role/r"
     )
+    if data is None:
+        hosting.s3.delete_object(Bucket="data", Key="model.tar.gz")
     hosting.config("config", "m")
     hosting.sagemaker.create_endpoint(EndpointName="broken", EndpointConfigName="config")
     described = hosting.settled("broken")

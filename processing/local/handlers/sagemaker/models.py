@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from processing.local.errors import ApiError
 from processing.local.handlers.sagemaker import named_resources
+from processing.local.hosting.hosts import container_of
 from processing.local.jobs.description import to_datetime
+from processing.local.jobs.execution_planner import remote_s3_options
+from processing.local.jobs.model_data import missing_data, model_inputs
+from processing.local.jobs.object_source import object_source
 from processing.local.stores.resources import MODEL
 
 if TYPE_CHECKING:
@@ -27,8 +31,8 @@ _MISSING = {
 class ModelOperations:
     """The operations that create, describe, list and delete models.
 
-    A model is a record: its container and its data are checked further when an endpoint or a transform job uses it. A
-    model in use can be deleted, as on AWS: its users have copies.
+    A model is a record. Its data has to exist, as on AWS; its container and the archive itself are checked when an
+    endpoint or a transform job uses the model. A model in use can be deleted, as on AWS: its users have copies.
 
     Args:
         engine: the engine of this handler.
@@ -38,6 +42,7 @@ class ModelOperations:
     """
 
     def __init__(self, engine: EngineContext) -> None:
+        self._engine = engine
         self._models = named_resources.resource_store(engine, MODEL)
         self.operations: dict[str, Operation] = {
             "CreateModel": self.create_model,
@@ -51,7 +56,17 @@ class ModelOperations:
         problems = list(_problems(params))
         if problems:
             raise ApiError("ValidationException", " ".join(problems))
+        self._require_data(container_of(params))
         return {"ModelArn": named_resources.create(self._models, params).arn}
+
+    def _require_data(self, container: Mapping[str, Any]) -> None:
+        if not model_inputs(container):
+            return
+        remote = remote_s3_options(self._engine.settings, self._engine.region)
+        objects = self._engine.objects if remote is None else object_source(self._engine.home, remote)
+        problem = missing_data(container, objects)
+        if problem is not None:
+            raise ApiError("ValidationException", problem)
 
     def describe_model(self, params: dict[str, Any]) -> dict[str, Any]:
         """Return a model's request, with SageMaker's defaults."""
