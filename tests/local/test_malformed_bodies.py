@@ -68,6 +68,49 @@ def test_malformed_json(server: Server, caplog: pytest.LogCaptureFixture, body: 
     assert (status, json.loads(text)["__type"]) == (400, "SerializationException")
 
 
+NULLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "SageMaker.ListProcessingJobs": (
+        "sagemaker",
+        {"MaxResults": None, "NameContains": None, "CreationTimeAfter": None},
+    ),
+    "SageMaker.CreateModel": (
+        "sagemaker",
+        {
+            "ModelName": "m",
+            "ExecutionRoleArn": "arn:aws:iam::000000000000:role/r",
+            "PrimaryContainer": {"Image": "image", "ModelDataUrl": None, "Environment": None, "ModelDataSource": None},
+            "Containers": None,
+            "Tags": [{"Key": "a", "Value": "b"}],
+            "VpcConfig": None,
+        },
+    ),
+    "Logs_20140328.DescribeLogGroups": ("logs", {"logGroupNamePrefix": None, "limit": 5}),
+    "AmazonSQS.ListQueues": ("sqs", {"QueueNamePrefix": None}),
+    "GraniteServiceVersion20100801.ListMetrics": (
+        "monitoring",
+        {"Namespace": None, "Dimensions": [{"Name": "a", "Value": None}]},
+    ),
+    "ResourceGroupsTaggingAPI_20170126.GetResources": ("tagging", {"TagFilters": None, "ResourcesPerPage": None}),
+}
+
+
+@pytest.mark.parametrize("target", NULLS)
+def test_a_member_that_is_null_is_absent(server: Server, caplog: pytest.LogCaptureFixture, target: str) -> None:
+    """Clients other than botocore may send one, at any depth of a request."""
+    service, params = NULLS[target]
+    status, text = answer(server, signed_call(server, target, json.dumps(params).encode(), service=service), caplog)
+    assert status == 200, text
+
+
+@pytest.mark.parametrize("tags", [[None], [{"Key": "a", "Value": None}]], ids=["in a list", "required"])
+def test_a_null_that_is_needed_is_refused(server: Server, caplog: pytest.LogCaptureFixture, tags: list[Any]) -> None:
+    """An item of a list cannot be absent, nor a required member."""
+    _, params = NULLS["SageMaker.CreateModel"]
+    body = json.dumps({**params, "Tags": tags}).encode()
+    status, text = answer(server, signed_call(server, "SageMaker.CreateModel", body), caplog)
+    assert (status, json.loads(text)["__type"]) == (400, "ValidationException")
+
+
 GZIP = gzip.compress(b"{}")
 
 

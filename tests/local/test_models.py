@@ -189,7 +189,7 @@ def test_tags_and_characters_that_aws_refuses(
 def test_an_infinite_weight_is_refused(local_session: LocalSession) -> None:
     """No client can send it over HTTP."""
     sagemaker = local_session.boto_session.client("sagemaker")
-    _model(sagemaker)
+    _model(sagemaker, PrimaryContainer={"Image": "image"})
     refused = _refusal(_config, sagemaker=sagemaker, ProductionVariants=[{**VARIANT, "InitialVariantWeight": math.inf}])
     assert refused == "ProductionVariants[0].InitialVariantWeight: inf is not a finite number"
 

@@ -39,15 +39,19 @@ def target_of(request: Request) -> tuple[str, str] | None:
 
 
 def decode(service: str, operation: str, request: Request) -> dict[str, Any]:
-    """Return the parameters of a request."""
+    """Return the parameters of a request. A member of a structure that is null is absent, as on AWS."""
+    content = request.content() or b"{}"
     try:
-        params = strict_json.loads(request.content() or b"{}")
+        params = strict_json.loads(content)
     except ValueError:
         raise ApiError("SerializationException", "The request body is not valid JSON.") from None
     if not isinstance(params, dict):
         raise ApiError("SerializationException", "The request body is not a JSON object.")
+    if b"null" in content:  # few clients send any, and a search costs less than a visit of all values
+        params = _without_nulls(_input_shape(service, operation), params)
     shape = _convertible_shape(service, operation)
-    return params if shape is None else _from_json(shape, params)
+    found: dict[str, Any] = params if shape is None else _from_json(shape, params)
+    return found
 
 
 def encode(result: Mapping[str, Any], request: Request) -> Response:
@@ -99,11 +103,30 @@ def _convertible_shape(service: str, operation: str) -> Any:
 
     Most operations have no such parameter. Their shape is None, and no value is visited.
     """
-    model = service_model(service)
-    if operation not in model.operation_names:
-        return None
-    shape = model.operation_model(operation).input_shape
+    shape = _input_shape(service, operation)
     return shape if shape is not None and _needs_conversion(shape, frozenset()) else None
+
+
+def _input_shape(service: str, operation: str) -> Any:
+    """Return the shape of an operation's parameters; None for an unknown operation, or one without parameters."""
+    model = service_model(service)
+    return model.operation_model(operation).input_shape if operation in model.operation_names else None
+
+
+def _without_nulls(shape: Any, value: Any) -> Any:
+    """Return a value whose structures have no members that are null.
+
+    A null in a list or a map stays: AWS refuses it, and so does the schema check.
+    """
+    kind = getattr(shape, "type_name", "")
+    if kind == "structure" and isinstance(value, dict):
+        known = shape.members
+        return {key: _without_nulls(known.get(key), each) for key, each in value.items() if each is not None}
+    if kind == "list" and isinstance(value, list):
+        return [_without_nulls(shape.member, each) for each in value]
+    if kind == "map" and isinstance(value, dict):
+        return {key: _without_nulls(shape.value, each) for key, each in value.items()}
+    return value
 
 
 def _needs_conversion(shape: Any, above: frozenset[str]) -> bool:
