@@ -8,12 +8,15 @@ import tarfile
 import time
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from processing import LocalSession
 from processing.local.sandboxes.bubblewrap import Bubblewrap
 from processing.local.sandboxes.namespaces import Namespaces
+from processing.local.transports.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -39,10 +42,15 @@ class Hosting:
         self.session = LocalSession(home, **options)
         self.home = home
         self.image = image
-        self.sagemaker: Any = self.session.boto_session.client("sagemaker")
-        self.runtime: Any = self.session.boto_session.client("sagemaker-runtime")
-        self.s3: Any = self.session.boto_session.client("s3")
+        self.connect(self.session.boto_session.client)
         self.s3.create_bucket(Bucket="data")
+
+    def connect(self, make: Callable[..., Any]) -> None:
+        """Use the clients that a function makes."""
+        self.client = make
+        self.sagemaker: Any = make("sagemaker")
+        self.runtime: Any = make("sagemaker-runtime")
+        self.s3: Any = make("s3")
 
     def model(self, name: str, data: Mapping[str, bytes] | None = None, **variables: str) -> str:
         container: dict[str, Any] = {"Image": self.image, "Environment": variables}
@@ -103,7 +111,7 @@ class Hosting:
                 self.delete(name)
 
     def lines(self, group: str) -> list[str]:
-        logs: Any = self.session.boto_session.client("logs")
+        logs: Any = self.client("logs")
         return [event["message"] for event in logs.filter_log_events(logGroupName=group)["events"]]
 
     def keys(self, prefix: str) -> dict[str, bytes]:
@@ -133,6 +141,26 @@ def archive(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def http_clients(stack: contextlib.ExitStack, server: Server) -> Callable[..., Any]:
+    """A function that makes clients of a server, which the stack closes."""
+    keys = server.environment()
+
+    def make(service: str, **options: Any) -> Any:
+        made: Any = boto3.client(
+            service,  # type: ignore[call-overload]
+            endpoint_url=server.endpoint,
+            region_name=keys["AWS_REGION"],
+            aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+            config=Config(retries={"total_max_attempts": 1}),
+            **options,
+        )
+        stack.callback(made.close)
+        return made
+
+    return make
+
+
 def has_networks() -> bool:
     """True if this machine gives programs networks of their own."""
     return Bubblewrap.probe()[0] is not None or Namespaces.probe()[0] is not None
@@ -146,6 +174,19 @@ def hosting(tmp_path: Path) -> Iterator[Hosting]:
     made = Hosting(tmp_path / "engine")
     yield made
     made.close()
+
+
+@pytest.fixture(params=["in process", "http"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hosting]:
+    """An engine for the test alone, through each of its transports."""
+    if not has_networks():
+        pytest.skip("no sandbox with networks works on this machine")
+    made = Hosting(tmp_path / "engine")
+    with contextlib.ExitStack() as stack:
+        if request.param == "http":
+            made.connect(http_clients(stack, stack.enter_context(Server(made.session.engine))))
+        yield made
+        made.close()
 
 
 @pytest.fixture

@@ -28,46 +28,46 @@ def _content(hosting: Any, uri: str) -> bytes:
     return found
 
 
-def test_results_and_failures_are_objects(hosting: Any) -> None:
+def test_results_and_failures_are_objects(either: Any) -> None:
     """A payload from S3 or in the request has its answer in S3, and a failed invocation a description there."""
-    _deploy(hosting)
-    hosting.s3.put_object(Bucket="data", Key="payload", Body=b"\x00payload")
-    invoke = hosting.runtime.invoke_endpoint_async
+    _deploy(either)
+    either.s3.put_object(Bucket="data", Key="payload", Body=b"\x00payload")
+    invoke = either.runtime.invoke_endpoint_async
     answer = invoke(EndpointName="later", InputLocation="s3://data/payload", ContentType="a/b", InferenceId="mine")
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 202
     assert answer["InferenceId"] == "mine"
     assert answer["OutputLocation"].startswith("s3://data/out/")
-    assert _content(hosting, answer["OutputLocation"]) == b"\x00payload"
+    assert _content(either, answer["OutputLocation"]) == b"\x00payload"
     answer = invoke(EndpointName="later", Body=b"in the request", S3OutputPathExtension="a/b", Filename="c.out")
     assert answer["OutputLocation"] == "s3://data/out/a/b/c.out"
-    assert _content(hosting, answer["OutputLocation"]) == b"in the request"
+    assert _content(either, answer["OutputLocation"]) == b"in the request"
     answer = invoke(EndpointName="later", Body=b"status 400")
-    assert b'client error (400) from primary with message "no good"' in _content(hosting, answer["FailureLocation"])
+    assert b'client error (400) from primary with message "no good"' in _content(either, answer["FailureLocation"])
     answer = invoke(EndpointName="later", InputLocation="s3://data/missing")
-    assert b"s3://data/missing cannot be read" in _content(hosting, answer["FailureLocation"])
-    assert hosting.describe("later")["AsyncInferenceConfig"]["OutputConfig"] == OUTPUT
+    assert b"s3://data/missing cannot be read" in _content(either, answer["FailureLocation"])
+    assert either.describe("later")["AsyncInferenceConfig"]["OutputConfig"] == OUTPUT
 
 
-def test_each_kind_of_endpoint_has_its_own_operation(hosting: Any) -> None:
+def test_each_kind_of_endpoint_has_its_own_operation(either: Any) -> None:
     """InvokeEndpoint is refused for an asynchronous endpoint, and InvokeEndpointAsync for any other."""
-    _deploy(hosting)
-    hosting.deploy("now")
+    _deploy(either)
+    either.deploy("now")
     with pytest.raises(ClientError, match="call InvokeEndpointAsync"):
-        hosting.invoke("later")
+        either.invoke("later")
     with pytest.raises(ClientError, match="call InvokeEndpoint"):
-        hosting.runtime.invoke_endpoint_async(EndpointName="now", InputLocation="s3://data/x")
+        either.runtime.invoke_endpoint_async(EndpointName="now", InputLocation="s3://data/x")
     for payloads in ({}, {"Body": b"x", "InputLocation": "s3://data/x"}):
         with pytest.raises(ClientError, match="either InputLocation or Body"):
-            hosting.runtime.invoke_endpoint_async(EndpointName="later", **payloads)
+            either.runtime.invoke_endpoint_async(EndpointName="later", **payloads)
 
 
-def test_notifications_are_refused(hosting: Any) -> None:
+def test_notifications_are_refused(either: Any) -> None:
     """The engine has no SNS, and says so when the endpoint is created."""
     topic = "arn:aws:sns:us-east-1:000000000000:topic"
     output = {**OUTPUT, "NotificationConfig": {"SuccessTopic": topic}}
-    hosting.config("c", hosting.model("m"), AsyncInferenceConfig={"OutputConfig": output})
+    either.config("c", either.model("m"), AsyncInferenceConfig={"OutputConfig": output})
     with pytest.raises(ClientError, match="does not have SNS"):
-        hosting.sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="c")
+        either.sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="c")
 
 
 def _request(number: int) -> AsyncRequest:

@@ -21,35 +21,35 @@ if TYPE_CHECKING:
 ARN = "arn:aws:sagemaker:us-east-1:000000000000:endpoint/"
 
 
-def test_an_endpoint_is_described_from_its_creation_to_its_end(hosting: Any, tmp_path: Path) -> None:
+def test_an_endpoint_is_described_from_its_creation_to_its_end(either: Any, tmp_path: Path) -> None:
     """Describe, List, tags, waiters and events tell the same story."""
     events: list[tuple[str, str]] = []
     gate = tmp_path / "gate"
-    with hosting.session.watch_events(lambda event: events.append(_story(event))):
-        hosting.config("config", hosting.model("model", WAIT_FOR=str(gate)))
-        made = hosting.sagemaker.create_endpoint(
+    with either.session.watch_events(lambda event: events.append(_story(event))):
+        either.config("config", either.model("model", WAIT_FOR=str(gate)))
+        made = either.sagemaker.create_endpoint(
             EndpointName="one", EndpointConfigName="config", Tags=[{"Key": "team", "Value": "a"}]
         )
         assert made["EndpointArn"] == f"{ARN}one"
-        described = hosting.describe("one")
+        described = either.describe("one")
         assert described["EndpointStatus"] == "Creating"
         assert described["EndpointConfigName"] == "config"
         assert "ProductionVariants" not in described
         gate.touch()
-        _await(hosting, "endpoint_in_service", "one")
-        (variant,) = hosting.describe("one")["ProductionVariants"]
+        _await(either, "endpoint_in_service", "one")
+        (variant,) = either.describe("one")["ProductionVariants"]
         assert (variant["VariantName"], variant["CurrentWeight"], variant["CurrentInstanceCount"]) == ("model", 1, 1)
         assert variant["DeployedImages"][0]["SpecifiedImage"] == "image"
-        (listed,) = hosting.sagemaker.list_endpoints(NameContains="on", StatusEquals="InService")["Endpoints"]
+        (listed,) = either.sagemaker.list_endpoints(NameContains="on", StatusEquals="InService")["Endpoints"]
         assert listed["EndpointArn"] == f"{ARN}one"
-        assert hosting.sagemaker.list_tags(ResourceArn=f"{ARN}one")["Tags"] == [{"Key": "team", "Value": "a"}]
-        hosting.sagemaker.delete_endpoint(EndpointName="one")
-        _await(hosting, "endpoint_deleted", "one")
-        hosting.until(lambda: len(events) == 3)
+        assert either.sagemaker.list_tags(ResourceArn=f"{ARN}one")["Tags"] == [{"Key": "team", "Value": "a"}]
+        either.sagemaker.delete_endpoint(EndpointName="one")
+        _await(either, "endpoint_deleted", "one")
+        either.until(lambda: len(events) == 3)
     assert events == [("one", "CREATING"), ("one", "IN_SERVICE"), ("one", "DELETING")]
-    assert list((hosting.home / "jobs").iterdir()) == []
+    assert list((either.home / "jobs").iterdir()) == []
     with pytest.raises(ClientError, match="Could not find"):
-        hosting.sagemaker.list_tags(ResourceArn=f"{ARN}one")
+        either.sagemaker.list_tags(ResourceArn=f"{ARN}one")
 
 
 def _story(event: dict[str, Any]) -> tuple[str, str]:
@@ -156,23 +156,23 @@ def test_two_endpoints_serve_at_once(hosting: Any) -> None:
     assert [hosting.invoke(name, b"version") for name in ("first", "second", "first")] == [b"1", b"2", b"1"]
 
 
-def test_variants_share_invocations_by_weight(hosting: Any) -> None:
+def test_variants_share_invocations_by_weight(either: Any) -> None:
     """A variant without weight gets none, TargetVariant chooses one, and weights change without a new host."""
-    hosting.model("left", VERSION="left")
-    hosting.model("right", VERSION="right")
-    hosting.config("both", "left", "right", weights={"left": 1.0, "right": 0.0})
-    hosting.sagemaker.create_endpoint(EndpointName="both", EndpointConfigName="both")
-    assert hosting.settled("both")["EndpointStatus"] == "InService"
-    assert {hosting.invoke("both", b"version") for _ in range(20)} == {b"left"}
-    assert hosting.invoke("both", b"version", TargetVariant="right") == b"right"
+    either.model("left", VERSION="left")
+    either.model("right", VERSION="right")
+    either.config("both", "left", "right", weights={"left": 1.0, "right": 0.0})
+    either.sagemaker.create_endpoint(EndpointName="both", EndpointConfigName="both")
+    assert either.settled("both")["EndpointStatus"] == "InService"
+    assert {either.invoke("both", b"version") for _ in range(20)} == {b"left"}
+    assert either.invoke("both", b"version", TargetVariant="right") == b"right"
     changes = [{"VariantName": "left", "DesiredWeight": 0.0}, {"VariantName": "right", "DesiredWeight": 3.0}]
-    hosting.sagemaker.update_endpoint_weights_and_capacities(EndpointName="both", DesiredWeightsAndCapacities=changes)
-    assert {hosting.invoke("both", b"version") for _ in range(20)} == {b"right"}
-    weights = {each["VariantName"]: each["CurrentWeight"] for each in hosting.describe("both")["ProductionVariants"]}
+    either.sagemaker.update_endpoint_weights_and_capacities(EndpointName="both", DesiredWeightsAndCapacities=changes)
+    assert {either.invoke("both", b"version") for _ in range(20)} == {b"right"}
+    weights = {each["VariantName"]: each["CurrentWeight"] for each in either.describe("both")["ProductionVariants"]}
     assert weights == {"left": 0.0, "right": 3.0}
     unknown = [{"VariantName": "middle", "DesiredWeight": 1.0}]
     with pytest.raises(ClientError, match="variant middle does not exist"):
-        hosting.sagemaker.update_endpoint_weights_and_capacities(
+        either.sagemaker.update_endpoint_weights_and_capacities(
             EndpointName="both", DesiredWeightsAndCapacities=unknown
         )
 
@@ -221,22 +221,22 @@ def test_an_update_that_fails_leaves_the_present_program(hosting: Any, tmp_path:
     hosting.until(lambda: len(list((hosting.home / "jobs").iterdir())) == 1)  # the other new host ends, too
 
 
-def test_an_update_is_described_while_it_runs(hosting: Any, tmp_path: Path) -> None:
+def test_an_update_is_described_while_it_runs(either: Any, tmp_path: Path) -> None:
     """The pending variants are in the summary, and a second update or a deletion has to wait."""
-    hosting.deploy("slow")
+    either.deploy("slow")
     gate = tmp_path / "gate"
-    hosting.config("next", hosting.model("next", WAIT_FOR=str(gate)))
-    hosting.sagemaker.update_endpoint(EndpointName="slow", EndpointConfigName="next")
-    described = hosting.describe("slow")
+    either.config("next", either.model("next", WAIT_FOR=str(gate)))
+    either.sagemaker.update_endpoint(EndpointName="slow", EndpointConfigName="next")
+    described = either.describe("slow")
     assert described["EndpointStatus"] == "Updating"
     pending = described["PendingDeploymentSummary"]
     assert (pending["EndpointConfigName"], pending["ProductionVariants"][0]["VariantName"]) == ("next", "next")
     with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
-        hosting.sagemaker.update_endpoint(EndpointName="slow", EndpointConfigName="slow")
+        either.sagemaker.update_endpoint(EndpointName="slow", EndpointConfigName="slow")
     with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
-        hosting.sagemaker.delete_endpoint(EndpointName="slow")
+        either.sagemaker.delete_endpoint(EndpointName="slow")
     gate.touch()
-    assert hosting.settled("slow")["ProductionVariants"][0]["VariantName"] == "next"
+    assert either.settled("slow")["ProductionVariants"][0]["VariantName"] == "next"
 
 
 def test_a_running_invocation_survives_a_deletion(hosting: Any) -> None:
@@ -251,22 +251,22 @@ def test_a_running_invocation_survives_a_deletion(hosting: Any) -> None:
     assert answers == [b"late"]
 
 
-def test_names_and_references_are_checked(hosting: Any) -> None:
+def test_names_and_references_are_checked(either: Any) -> None:
     """Duplicates, unknown names and unmapped images have AWS's words or say what to do."""
-    hosting.deploy("taken")
+    either.deploy("taken")
     refusals = [
         ("create_endpoint", {"EndpointConfigName": "taken"}, 'Cannot create already existing endpoint "arn:'),
         ("update_endpoint", {"EndpointConfigName": "nothing"}, "Could not find endpoint configuration"),
     ]
     for operation, params, message in refusals:
         with pytest.raises(ClientError, match=message):
-            getattr(hosting.sagemaker, operation)(EndpointName="taken", **params)
+            getattr(either.sagemaker, operation)(EndpointName="taken", **params)
     for operation in ("describe_endpoint", "delete_endpoint"):
         with pytest.raises(ClientError, match=f'Could not find endpoint "{ARN}nothing"'):
-            getattr(hosting.sagemaker, operation)(EndpointName="nothing")
-    hosting.sagemaker.delete_model(ModelName="taken")
-    hosting.sagemaker.delete_endpoint_config(EndpointConfigName="taken")
-    assert hosting.invoke("taken", b"x") == b"x"
+            getattr(either.sagemaker, operation)(EndpointName="nothing")
+    either.sagemaker.delete_model(ModelName="taken")
+    either.sagemaker.delete_endpoint_config(EndpointConfigName="taken")
+    assert either.invoke("taken", b"x") == b"x"
 
 
 @pytest.mark.parametrize(
@@ -287,11 +287,11 @@ def test_names_and_references_are_checked(hosting: Any) -> None:
         ),
     ],
 )
-def test_deployments_that_the_engine_lacks_are_refused(hosting: Any, deployment: dict[str, Any], message: str) -> None:
+def test_deployments_that_the_engine_lacks_are_refused(either: Any, deployment: dict[str, Any], message: str) -> None:
     """The refusal names the member and the feature, and nothing is created."""
     with pytest.raises(ClientError, match=message):
-        hosting.sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="c", DeploymentConfig=deployment)
-    assert hosting.sagemaker.list_endpoints()["Endpoints"] == []
+        either.sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="c", DeploymentConfig=deployment)
+    assert either.sagemaker.list_endpoints()["Endpoints"] == []
 
 
 def test_another_process_invokes_and_deletes_an_endpoint(hosting: Any) -> None:

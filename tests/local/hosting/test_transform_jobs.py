@@ -62,15 +62,15 @@ class Transforms:
         self.hosting.s3.put_object(Bucket="data", Key=key, Body=body)
 
     def log(self, name: str) -> list[str]:
-        logs: Any = self.hosting.session.boto_session.client("logs")
+        logs: Any = self.hosting.client("logs")
         events = logs.filter_log_events(logGroupName=GROUP, logStreamNamePrefix=f"{name}/")["events"]
         return [event["message"] for event in events]
 
 
 @pytest.fixture
-def transforms(hosting: Any) -> Transforms:
-    hosting.model("model")
-    return Transforms(hosting)
+def transforms(either: Any) -> Transforms:
+    either.model("model")
+    return Transforms(either)
 
 
 def test_each_object_becomes_one_output(transforms: Transforms) -> None:
