@@ -108,7 +108,7 @@ def _equal(raw: NDArray[np.uint8], starts: NDArray[np.int64], columns: NDArray[n
     return np.concatenate([(raw[chunk[:, None] + columns] == expected).all(axis=1) for chunk in chunks])
 
 
-class _Parts(NamedTuple):
+class _ListParts(NamedTuple):
     """The parts of one list of several records: record, wire type, first byte, end."""
 
     records: list[int]
@@ -128,7 +128,7 @@ class Places:
         import numpy as np
 
         self._kinds = np.zeros(count, np.int64)
-        self._parts = {which: _Parts([], [], [], []) for which in (VALUES, KEYS, SHAPE)}
+        self._parts = {which: _ListParts([], [], [], []) for which in (VALUES, KEYS, SHAPE)}
 
     @classmethod
     def choose(cls, count: int, found: Iterable[Group], choice: Callable[[Group], Location | None]) -> Places:
