@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from processing.container.remote import values
 from processing.container.remote.call import find_function
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from processing.remote_function.settings import RemoteSettings
+
+
+_CLASS_METHOD: Final = "; for a class method, write @remote above @classmethod"
+"""The hint for `@classmethod` above `@remote`: since Python 3.13, it leaves out the class in `submit` and `map`."""
 
 
 def function_name(function: Callable[..., Any]) -> str:
@@ -52,7 +56,8 @@ def arguments_check(function: Callable[..., Any]) -> Callable[[str, tuple[Any, .
         try:
             signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise ConfigurationError(f"{subject}{function_name(function)}{signature}: {error}") from None
+            hint = _CLASS_METHOD if next(iter(signature.parameters), "") == "cls" else ""
+            raise ConfigurationError(f"{subject}{function_name(function)}{signature}: {error}{hint}") from None
 
     return check
 

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from processing import DeserializationError, LocalSession, NetworkConfig, RemoteFunctionError, SerializationError
+from processing import (
+    ConfigurationError,
+    DeserializationError,
+    LocalSession,
+    NetworkConfig,
+    RemoteFunctionError,
+    SerializationError,
+)
 from processing.remote_function import CheckpointLocation, RemoteExecutor, get_future, remote
 
 if TYPE_CHECKING:
@@ -79,6 +86,11 @@ def interrupted() -> None:
     raise KeyboardInterrupt
 
 
+def lock() -> Any:
+    """Return a value that cannot be pickled. Since Python 3.13, `threading.Lock` itself is a class."""
+    return threading.Lock()
+
+
 def killed() -> None:
     """End as the kernel ends a process when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
@@ -93,7 +105,7 @@ def killed() -> None:
         (functools.partial(sys.exit, "bye"), RemoteFunctionError, 1, r"sys\.exit\(1\)"),
         (unpicklable, RemoteFunctionError, None, "ValueError: the text"),
         (killed, RemoteFunctionError, 137, "memory ran out"),
-        (threading.Lock, SerializationError, None, r"the result of the function cannot be sent: .*lock"),
+        (lock, SerializationError, None, r"the result of the function cannot be sent: .*lock"),
     ],
 )
 def test_no_end_of_the_function_passes_for_a_result(
@@ -314,6 +326,12 @@ def test_remote_functions_call_each_other_locally(run: Any) -> None:
     assert run(run(outer))(1) == 22
     length = run(len)
     assert run(lambda: Steps().first(1) + Steps().fourth(1) + length("a"))() == 5
+
+
+def test_the_other_order_of_a_class_methods_decorators_is_explained(run: Any) -> None:
+    """A call without the class names the right order, as Python 3.13 does not bind what is below `classmethod`."""
+    with pytest.raises(ConfigurationError, match="write @remote above @classmethod"):
+        run(lambda cls, x: (cls, x)).submit(1)
 
 
 def test_values_in_place_of_pickles(run: Any) -> None:
