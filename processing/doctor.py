@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 Severity = Literal["ok", "warning", "problem"]
 
 _PACKAGE = Path(__file__).parent
-_EXTRAS = {"config": ("PyYAML", "platformdirs"), "fast": ("obstore",)}
+_EXTRAS = {
+    "config": ("PyYAML", "platformdirs"),
+    "fast": ("obstore",),
+    "spark": ("pyspark", "pyarrow", "numpy", "pandas"),
+}
 
 # Providers that read the environment and files only. The others ask a server or start a program.
 _QUIET_PROVIDERS = frozenset({"env", "shared-credentials-file", "config-file"})
@@ -84,6 +88,7 @@ def _all(folder: Path) -> Iterator[Finding]:
     yield from _aws()
     yield _config()
     yield _sandbox()
+    yield _spark()
     yield from _engine_folder()
 
 
@@ -185,6 +190,27 @@ def _sandbox() -> Finding:
         )
         return Finding("warning", "jobs on this machine", text)
     return Finding("ok", "jobs on this machine", f"run in the sandbox {name}")
+
+
+def _spark() -> Finding:
+    """Find the Spark and the Java that the engine and the history server use, and how they fit this Python."""
+    from processing.local.spark.installation import find_java, find_spark, installation_problem
+
+    try:
+        spark = find_spark()
+    except EngineError as error:
+        return Finding("problem", "Spark", str(error))
+    java = find_java()
+    if spark is None:
+        text = (
+            "not installed, and needed for Spark applications on this machine alone: pip install sm-processing[spark]"
+        )
+        return Finding("ok", "Spark", text)
+    problem = None if java is not None else installation_problem()
+    misfits = spark.misfits(java, sys.version_info[:2])
+    if java is None or misfits:
+        return Finding("warning", "Spark", "; ".join(misfits) or str(problem))
+    return Finding("ok", "Spark", f"{spark.version} in {spark.home}, Java {java.version} ({java.program})")
 
 
 def _engine_folder() -> Iterator[Finding]:

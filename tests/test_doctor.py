@@ -14,6 +14,7 @@ import processing
 from processing import ConfigurationError
 from processing.cli import main
 from processing.doctor import Finding, findings
+from spark_stand_in import make_spark
 
 if TYPE_CHECKING:
     import pathlib
@@ -90,6 +91,36 @@ def test_an_extra_that_is_not_installed(tmp_path: pathlib.Path, monkeypatch: pyt
     monkeypatch.setattr(importlib.metadata, "version", missing)
     (finding,) = of("extra fast", tmp_path)
     assert (finding.severity, finding.text) == ("ok", "not installed (obstore): pip install sm-processing[fast]")
+
+
+@pytest.mark.parametrize(
+    ("spark", "java", "severity", "text"),
+    [
+        ("3.5.9", "17", "warning" if sys.version_info >= (3, 12) else "ok", "3.5.9"),
+        ("3.5.9", "21", "warning", "Spark 3.5.9 runs on Java 17 at most, and this is Java 21"),
+        ("4.0.1", "11", "warning", "Spark 4.0.1 needs Java 17 or newer, and this is Java 11"),
+        ("4.0.1", "21", "ok", "4.0.1 in "),
+        ("9.0.0", None, "warning", "no java in JAVA_HOME"),
+    ],
+)
+def test_spark_and_java(
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spark: str,
+    java: str | None,
+    severity: str,
+    text: str,
+) -> None:
+    """Both are named with their versions, and what does not fit together is a warning."""
+    home = make_spark(tmp_path / "spark", spark, java or "17")
+    monkeypatch.setenv("SPARK_HOME", str(home))
+    monkeypatch.setenv("JAVA_HOME", str(home / "java" if java else tmp_path))
+    (finding,) = of("Spark", tmp_path)
+    assert finding.severity == severity
+    assert text in finding.text
+    monkeypatch.setenv("SPARK_HOME", str(tmp_path))
+    (finding,) = of("Spark", tmp_path)
+    assert finding.severity == "problem"
 
 
 def missing(name: str) -> str:

@@ -54,6 +54,8 @@ class SparkProcessorBase(ScriptProcessor):
     dependency_location: str | None = None
     history_server: HistoryServer | None = None
     _spark_event_logs_s3_uri: str | None = None
+    # No parameter of the hooks that stage files, since overrides have 2.x's signatures.
+    _current_kms_key: str | None = None
 
     def __init__(
         self,
@@ -229,14 +231,14 @@ class SparkProcessorBase(ScriptProcessor):
         **kwargs: Any,
     ) -> tuple[list[ProcessingInput] | None, Sequence[ProcessingOutput | str] | None]:
         """Set the command, and return inputs and outputs with those of the options, `configuration` and event logs."""
-        kms_key = kwargs.get("kms_key")
+        self._current_kms_key = kwargs.get("kms_key")
         extended: list[ProcessingInput] = list(inputs or ())
         self.command = [_COMMAND, *self._class_words(kwargs.get("submit_class"))]
         for parameter, option in _OPTIONS.items():
             values = kwargs.get(parameter)
             if not is_empty(values):
-                added, files = self._stage_submit_deps(values, option, kms_key, beside=extended)
-                extended += [] if added is None else [added]
+                added, files = self._stage_submit_deps(values, option)
+                extended += [] if added is None else [_kept_apart(added, extended)]
                 self.command += [f"--{option}", files]
         extended_outputs = list(outputs or ())
         logs = kwargs.get("spark_event_logs_s3_uri")
@@ -247,28 +249,25 @@ class SparkProcessorBase(ScriptProcessor):
                 ProcessingOutput(EVENTS_DIRECTORY, self._spark_event_logs_s3_uri, s3_upload_mode="Continuous")
             )
         if kwargs.get("configuration"):
-            extended.append(self._stage_configuration(kwargs["configuration"], kms_key))
+            extended.append(self._stage_configuration(kwargs["configuration"]))
         return extended or None, extended_outputs or None
 
     def _class_words(self, _submit_class: Any) -> list[str]:
         """Return the words of the command that name the application's class."""
         return []
 
-    def _stage_configuration(self, configuration: Any, kms_key: str | None = None) -> ProcessingInput:
+    def _stage_configuration(self, configuration: Any) -> ProcessingInput:
         """Register `configuration.json` for upload, and return its input."""
         body = configuration_body(configuration)
         folder = self._location(self.configuration_location, "configuration_location", _CONFIGURATION)
         target = folder / _CONFIGURATION_FILE
-        uri = self._uploads().add_bytes(body, _CONFIGURATION_FILE, target, kms_key, at=target)
+        uri = self._uploads().add_bytes(body, _CONFIGURATION_FILE, target, self._current_kms_key, at=target)
         return ProcessingInput(uri, f"{INPUT_DIRECTORY}{_CONFIGURATION}", _CONFIGURATION)
 
     def _stage_submit_deps(
         self,
         submit_deps: Any,
         input_channel_name: str,
-        kms_key: str | None = None,
-        *,
-        beside: Iterable[ProcessingInput] = (),
     ) -> tuple[ProcessingInput | None, str]:
         """Register the local files of an option for upload, and return their input and the option's value.
 
@@ -278,8 +277,6 @@ class SparkProcessorBase(ScriptProcessor):
         Args:
             submit_deps: local files and directories, and S3 URIs.
             input_channel_name: the option and the input's name: `py-files`, `jars` or `files`.
-            kms_key: the KMS key for encryption.
-            beside: the other inputs of the job.
         """
         parameter = f"submit_{input_channel_name.replace('-', '_')}"
         uris, members = collect_files(parameter, submit_deps, packages=parameter == "submit_py_files")
@@ -287,22 +284,19 @@ class SparkProcessorBase(ScriptProcessor):
             return None, ",".join(uris)
         folder = self._location(self.dependency_location, "dependency_location", input_channel_name)
         for member in members:
-            self._add_file(member, folder, kms_key)
+            self._add_file(member, folder)
         directory = f"{INPUT_DIRECTORY}{input_channel_name}"
-        # S3Prefix matches the beginning of a key, and "files" is also the beginning of "files-2".
-        names = [str(getattr(entry, "input_name", None)) for entry in beside]
-        end = "/" if any(name.startswith(input_channel_name) for name in names) else ""
         value = ",".join([*uris, *(f"{directory}/{member.name}" for member in members)]) if uris else directory
-        return ProcessingInput(f"{folder}{end}", directory, input_channel_name), value
+        return ProcessingInput(str(folder), directory, input_channel_name), value
 
-    def _add_file(self, member: Member, folder: S3Uri, kms_key: str | None) -> None:
+    def _add_file(self, member: Member, folder: S3Uri) -> None:
         from processing.staging.sources import LocalSource
 
         if member.body is None:
-            self._uploads().add_source(LocalSource(member.path, is_dir=False), folder, kms_key)
+            self._uploads().add_source(LocalSource(member.path, is_dir=False), folder, self._current_kms_key)
         else:
             target = folder / member.name
-            self._uploads().add_bytes(member.body, member.name, target, kms_key, at=target)
+            self._uploads().add_bytes(member.body, member.name, target, self._current_kms_key, at=target)
 
     def _location(self, location: Any, parameter: str, name: str) -> S3Uri:
         """Return the prefix for the files of an input: that of 2.x."""
@@ -321,7 +315,9 @@ class SparkProcessorBase(ScriptProcessor):
             hooks = values.hook_arguments()
             self._check_application(application)
             self._current_job_name = self._generate_current_job_name(job_name)
-            inputs, outputs = self._extend_processing_args(hooks.inputs, hooks.outputs, **hooks.further)
+            inputs, outputs = self._extend_processing_args(
+                hooks.inputs, hooks.outputs, **hooks.further, kms_key=hooks.kms_key
+            )
             uploads = self._detach_uploads()
         session = self.sagemaker_session
         with contextlib.closing(uploads):
@@ -331,6 +327,19 @@ class SparkProcessorBase(ScriptProcessor):
         return ScriptProcessor.get_run_args(
             self, code=application, inputs=inputs, outputs=outputs, arguments=hooks.arguments
         )
+
+
+def _kept_apart(added: ProcessingInput, others: Iterable[ProcessingInput]) -> ProcessingInput:
+    """Return the input of an option with a prefix that matches its own objects alone.
+
+    S3Prefix matches the beginning of a key, and "files" is also the beginning of "files-2".
+    """
+    import attrs
+
+    names = [str(getattr(entry, "input_name", None)) for entry in others]
+    if str(added.source).endswith("/") or not any(name.startswith(str(added.input_name)) for name in names):
+        return added
+    return attrs.evolve(added, source=f"{added.source}/")
 
 
 def engine_problem(session: Any, image: str) -> str | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib.util
 import logging
 import os
 import shutil
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from processing.exceptions import ConfigurationError, EngineError
+from processing.local.spark.installation import find_spark, installation_problem
 
 if TYPE_CHECKING:
     from processing.request.s3_uri import S3Uri
@@ -101,21 +101,11 @@ def _command() -> list[str]:
     Raises:
         EngineError: Spark or Java is missing.
     """
-    home = os.environ.get("SPARK_HOME")
-    if not home:
-        found = importlib.util.find_spec("pyspark")
-        home = None if found is None or found.origin is None else str(Path(found.origin).parent)
-    if home is None:
-        raise EngineError(
-            "Spark's history server needs Spark on this machine: install it (pip install pyspark), or set SPARK_HOME"
-        )
-    program = Path(home) / "bin" / ("spark-class.cmd" if os.name == "nt" else "spark-class")
-    if not program.is_file():
-        raise EngineError(f"Spark's history server needs {program}, which does not exist; correct SPARK_HOME")
-    java = os.environ.get("JAVA_HOME")
-    if shutil.which("java", path=None if java is None else str(Path(java) / "bin")) is None:
-        place = "on the PATH" if java is None else f"in JAVA_HOME ({java})"
-        raise EngineError(f"Spark's history server needs Java, and there is no java {place}: install Java 17 or newer")
+    problem = installation_problem()
+    spark = None if problem else find_spark()
+    if spark is None:
+        raise EngineError(f"the history server cannot start: {problem}")
+    program = Path(spark.home) / "bin" / ("spark-class.cmd" if os.name == "nt" else "spark-class")
     return [str(program), _MAIN]
 
 

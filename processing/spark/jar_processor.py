@@ -78,6 +78,8 @@ class SparkJarProcessor(SparkProcessorBase):
         job_name: str | None = None,
         configuration: Configuration | None = None,
         spark_event_logs_s3_uri: str | None = None,
+        *,
+        kms_key: str | None = None,
     ) -> RunArgs:
         """Upload the files of the options, set the command, and return the arguments of `ScriptProcessor.run`.
 
@@ -94,7 +96,7 @@ class SparkJarProcessor(SparkProcessorBase):
             "configuration": configuration,
             "spark_event_logs_s3_uri": spark_event_logs_s3_uri,
         }
-        values = RunArguments(inputs, outputs, arguments, further=further)
+        values = RunArguments(inputs, outputs, arguments, kms_key, further=further)
         return self._staged_run_args(submit_app, values, job_name)
 
     def run(  # type: ignore[override]  # v2's order: the application comes first

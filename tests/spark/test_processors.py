@@ -20,6 +20,7 @@ from processing import (
     Session,
 )
 from processing.exceptions import CodeNotFoundError
+from processing.processors.run_arguments import CodeOptions, RunArguments
 from processing.spark import PySparkProcessor, SparkJarProcessor
 
 if TYPE_CHECKING:
@@ -184,7 +185,9 @@ def test_packages_travel_as_archives(code: pathlib.Path, tmp_path: pathlib.Path)
     )
     engine.client("s3").create_bucket(Bucket="deps")
     key = "1234abcd-12ab-34cd-56ef-1234567890ab"
-    args = processor.get_run_args(code / "app.py", ["shop", "modules"], job_name="staged", configuration=[DEFAULTS])
+    args = processor.get_run_args(
+        code / "app.py", ["shop", "modules"], job_name="staged", configuration=[DEFAULTS], kms_key=key
+    )
     assert processor.command == ["smspark-submit", "--py-files", f"{INPUT}/py-files"]
     assert [str(entry.source) for entry in args.inputs or ()] == [
         "s3://deps/here/staged/input/py-files",
@@ -198,6 +201,9 @@ def test_packages_travel_as_archives(code: pathlib.Path, tmp_path: pathlib.Path)
     listed = s3.list_objects_v2(Bucket="deps")["Contents"]
     prefix = "here/staged/input/py-files/"
     assert [entry["Key"] for entry in listed] == [f"{prefix}{name}" for name in ("dates.py", "money.zip", "shop.zip")]
+    assert {s3.head_object(Bucket="deps", Key=entry["Key"])["SSEKMSKeyId"].rpartition("/")[2] for entry in listed} == {
+        key
+    }
     with zipfile.ZipFile(io.BytesIO(read("deps", f"{prefix}shop.zip"))) as archive:
         assert archive.namelist() == ["shop/__init__.py", "shop/orders.py"]
         assert archive.testzip() is None
@@ -210,8 +216,6 @@ def test_packages_travel_as_archives(code: pathlib.Path, tmp_path: pathlib.Path)
 @pytest.mark.usefixtures("code")
 def test_every_upload_has_the_kms_key(session: Session, pyspark: PySparkProcessor) -> None:
     """The application, the files of the options, archives and the configuration are encrypted with `kms_key`."""
-    from processing.processors.run_arguments import RunArguments
-
     further = {"submit_py_files": ["shop"], "submit_files": ["one.jar"], "configuration": DEFAULTS}
     arguments = RunArguments(kms_key="alias/spark", code="app.py", job_name="job", further=further)
     uploads = pyspark._prepare(arguments).staging.uploads
@@ -223,10 +227,30 @@ def test_every_upload_has_the_kms_key(session: Session, pyspark: PySparkProcesso
 
 
 @pytest.mark.usefixtures("code")
+def test_old_overrides_of_staging_hooks_work(session: Session) -> None:
+    """Overrides with 2.x's signatures are called, and what they pass on has the KMS key of the run."""
+
+    class Team(PySparkProcessor):
+        def _stage_configuration(self, configuration: Any) -> ProcessingInput:
+            return super()._stage_configuration([*configuration, DEFAULTS])
+
+        def _stage_submit_deps(self, submit_deps: Any, input_channel_name: str) -> tuple[ProcessingInput | None, str]:
+            return super()._stage_submit_deps([*submit_deps, "log.properties"], input_channel_name)
+
+    team = Team(ROLE, "ml.m5.xlarge", 1, "3.3", sagemaker_session=session)
+    further = {"submit_files": ["one.jar"], "configuration": [DEFAULTS]}
+    options = CodeOptions(source_dir=".")
+    launch = team._prepare(RunArguments(kms_key="alias/spark", code="app.py", options=options, further=further))
+    uploads = launch.staging.uploads
+    names = [upload.target.key.rpartition("/")[2] for upload in uploads]
+    launch.staging.close()
+    assert names == ["one.jar", "log.properties", "configuration.json", "sourcedir.tar.gz", "runproc.sh"]
+    assert {upload.kms_key for upload in uploads} == {"alias/spark"}
+
+
+@pytest.mark.usefixtures("code")
 def test_a_bundle_starts_smspark_submit(pyspark: PySparkProcessor) -> None:
     """With `source_dir` the bootstrap runs smspark-submit with the options of this run."""
-    from processing.processors.run_arguments import CodeOptions, RunArguments
-
     options = CodeOptions(source_dir=".", requirements="log.properties")
     further = {"submit_jars": ["s3://lib/z.jar"]}
     launch = pyspark._prepare(RunArguments(code="app.py", options=options, further=further))

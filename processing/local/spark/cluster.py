@@ -96,6 +96,20 @@ def worker_share(cores: int, memory: int, properties: Mapping[str, str]) -> Shar
     )
 
 
+def usable_cores(share: Share, hosts: int, properties: Mapping[str, str]) -> int:
+    """Return the cores of all executors that have room on the workers.
+
+    Args:
+        share: the share of each worker.
+        hosts: the number of workers.
+        properties: the properties of Spark.
+    """
+    wanted = properties.get("spark.executor.cores", "")
+    cores = int(wanted) if wanted.isdecimal() and int(wanted) else share.cores
+    memory = max(1, mebibytes(properties.get("spark.executor.memory", "1g")))
+    return hosts * cores * min(share.cores // cores, share.memory // memory)
+
+
 def mebibytes(text: str) -> int:
     """Return the memory that a property such as `4g` names, in MiB and rounded up; 0 if it is none."""
     found = re.fullmatch(r"(\d+)([kmgt]?)b?", text.strip().lower())

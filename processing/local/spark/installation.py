@@ -25,6 +25,10 @@ _INSTALL_SPARK = 'pip install "sm-processing[spark]"'
 _INSTALL_JAVA = "install Java 17, such as with apt-get install default-jre-headless"
 
 
+_PYTHONS = (((4, 3), (3, 11)), ((4, 1), (3, 10)), ((4, 0), (3, 9)))
+"""The oldest Python of each Spark, the newest Spark first."""
+
+
 class Spark(NamedTuple):
     """An installation of Spark.
 
@@ -37,9 +41,35 @@ class Spark(NamedTuple):
     version: str | None
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        """The major and the minor version, such as `(3, 5)`; empty if they are not known."""
+        found = re.match(r"(\d+)\.(\d+)", self.version or "")
+        return () if found is None else (int(found[1]), int(found[2]))
+
+    @property
     def needed_java(self) -> int:
         """The oldest version of Java that this Spark runs on."""
-        return 17 if self.version is not None and int(self.version.partition(".")[0]) >= 4 else 8
+        return 17 if self.numbers >= (4,) else 8
+
+    def misfits(self, java: Java | None, python: tuple[int, int]) -> list[str]:
+        """Return the parts of this machine that do not fit this Spark, each with what it needs.
+
+        Args:
+            java: the installed Java.
+            python: the major and the minor version of Python.
+        """
+        found = []
+        known = None if java is None else java.version
+        if known is not None and known < self.needed_java:
+            found.append(f"Spark {self.version} needs Java {self.needed_java} or newer, and this is Java {known}")
+        if known is not None and known > 17 and self.numbers < (4,):
+            found.append(f"Spark {self.version} runs on Java 17 at most, and this is Java {known}")
+        oldest = next((least for spark, least in _PYTHONS if self.numbers >= spark), (3, 8))
+        if python < oldest:
+            found.append(f"Spark {self.version} needs Python {oldest[0]}.{oldest[1]} or newer")
+        if python > (3, 11) and self.numbers < (4,):
+            found.append(f"Spark {self.version} runs on Python 3.11 at most")
+        return found
 
 
 class Java(NamedTuple):

@@ -1,4 +1,4 @@
-"""The configuration folder of Spark: the engine's settings, and the classifications of `configuration` after them.
+"""The configuration folder of Spark: the engine's settings, and the classifications of `configuration`.
 
 A classification is applied to the file to which AWS's images apply it. Those of YARN, of HDFS and of Hive's own
 programs have no effect, since the cluster has no such programs.
@@ -18,7 +18,7 @@ CONFIGURATION = Path("processing", "input", "conf", "configuration.json")
 """The file with the classifications, below /opt/ml."""
 _SITES = {"core-site": "core-site.xml", "hive-site": "hive-site.xml", "spark-hive-site": "hive-site.xml"}
 _PROPERTIES = {"spark-log4j": "log4j2.properties", "spark-metrics": "metrics.properties"}
-_DEFAULTS, _ENVIRONMENT = "spark-defaults", "spark-env"
+DEFAULTS, _ENVIRONMENT = "spark-defaults", "spark-env"
 # Spark's own template: without a logger and an appender, a file with a few levels would silence everything.
 _LOGGING = {
     "rootLogger.level": "info",
@@ -79,24 +79,23 @@ class Classifications:
 
     def without_effect(self) -> list[str]:
         """Return the names of the classifications that change nothing here."""
-        applied = {*_SITES, *_PROPERTIES, _DEFAULTS, _ENVIRONMENT}
+        applied = {*_SITES, *_PROPERTIES, DEFAULTS, _ENVIRONMENT}
         return sorted({str(value["Classification"]) for value in self._values} - applied)
 
     def _named(self, name: str) -> Iterable[Mapping[str, Any]]:
         return [value for value in self._values if value["Classification"] == name]
 
 
-def write_settings(folder: Path, classifications: Classifications, defaults: Mapping[str, str]) -> None:
+def write_settings(folder: Path, classifications: Classifications, properties: Mapping[str, str]) -> None:
     """Write the files of `SPARK_CONF_DIR` and `HADOOP_CONF_DIR`.
 
     Args:
-        folder: a new folder. Only this user can read it, since `defaults` has the secret of the cluster.
+        folder: a new folder. Only this user can read it, since `properties` has the secret of the cluster.
         classifications: the classifications of the job.
-        defaults: the engine's own properties of Spark, which those of the job replace.
+        properties: the properties of Spark, those of `spark-defaults` among them.
     """
     folder.mkdir(mode=0o700)
-    spark = {**defaults, **classifications.properties(_DEFAULTS)}
-    _write(folder / "spark-defaults.conf", (f"{name} {value}" for name, value in spark.items()))
+    _write(folder / "spark-defaults.conf", (f"{name} {value}" for name, value in properties.items()))
     _write(folder / "spark-env.sh", (f"export {name}={value}" for name, value in _exports(classifications)))
     for name, file in _PROPERTIES.items():
         properties = {**(_LOGGING if name == "spark-log4j" else {}), **classifications.properties(name)}

@@ -27,13 +27,14 @@ from processing.local.spark.options import SubmitOptions, UsageError, parse_opti
 from processing.local.spark.rendezvous import Master, MeetingError, Rendezvous
 from processing.local.spark.settings_files import (
     CONFIGURATION,
+    DEFAULTS,
     Classifications,
     ConfigurationFileError,
     write_settings,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 _USAGE = f"Usage: {NAME} [OPTIONS] APP [ARGUMENTS]..."
 _USAGE_CODE, _STOPPED_CODE = 2, 128 + signal.SIGTERM
@@ -130,6 +131,13 @@ class _SparkSubmit:
         self._address = cluster.host_address(self._host.number)
         self._environment = self._make_environment()
         self._classifications = Classifications.read(Path(settings.ml_root) / CONFIGURATION)
+        memory = cluster.own_memory(settings.memory, len(self._host.hosts))
+        self._properties = {
+            "spark.driver.memory": f"{max(memory // _DRIVER_PART, _LEAST)}m",
+            "spark.executor.memory": f"{max(memory // _EXECUTOR_PART, _LEAST)}m",
+            **self._classifications.properties(DEFAULTS),
+        }
+        self._share = cluster.worker_share(cluster.own_cores(), memory, self._properties)
 
     def run(self) -> int:
         """Run the part of this host, and return its exit code."""
@@ -145,13 +153,13 @@ class _SparkSubmit:
     def _lead(self, meeting: Rendezvous, daemons: cluster.Cluster) -> int:
         meeting.lead()
         secret = secrets.token_hex(32)
-        defaults = self._write_settings(secret)
+        self._write_settings(secret)
         for name in self._classifications.without_effect():
             _say(f"{NAME}: the classification {name} has no effect on the local engine, whose cluster is Spark's own")
         command = self._command()
         master = Master(daemons.start_master(), secret)
         meeting.announce(master)
-        self._join(meeting, daemons, master, defaults)
+        self._join(meeting, daemons, master)
         meeting.wait_for(self._host.hosts)
         logs = ExecutorLogs(daemons.work)
         try:
@@ -161,7 +169,8 @@ class _SparkSubmit:
 
     def _follow(self, meeting: Rendezvous, daemons: cluster.Cluster) -> int:
         master = meeting.find_master()
-        self._join(meeting, daemons, master, self._write_settings(master.secret))
+        self._write_settings(master.secret)
+        self._join(meeting, daemons, master)
         logs = ExecutorLogs(daemons.work)
         try:
             meeting.wait_for_end()
@@ -169,11 +178,8 @@ class _SparkSubmit:
             logs.close()
         return 0
 
-    def _join(
-        self, meeting: Rendezvous, daemons: cluster.Cluster, master: Master, properties: Mapping[str, str]
-    ) -> None:
-        memory = cluster.own_memory(self._settings.memory, len(self._host.hosts))
-        daemons.start_worker(master.url, cluster.worker_share(cluster.own_cores(), memory, properties))
+    def _join(self, meeting: Rendezvous, daemons: cluster.Cluster, master: Master) -> None:
+        daemons.start_worker(master.url, self._share)
         meeting.join(self._host.name)
 
     def _run_application(self, words: Sequence[str]) -> int:
@@ -229,25 +235,25 @@ class _SparkSubmit:
         logs.start()
         return logs
 
-    def _write_settings(self, secret: str) -> dict[str, str]:
-        """Write Spark's configuration folder, and return the properties of Spark."""
-        memory = cluster.own_memory(self._settings.memory, len(self._host.hosts))
-        defaults = {
+    def _write_settings(self, secret: str) -> None:
+        """Write Spark's configuration folder."""
+        cores = cluster.usable_cores(self._share, len(self._host.hosts), self._properties)
+        properties = {
             "spark.authenticate": "true",
             "spark.authenticate.secret": secret,
             "spark.driver.bindAddress": self._address,
             "spark.driver.host": self._address,
-            "spark.driver.memory": f"{max(memory // _DRIVER_PART, _LEAST)}m",
-            "spark.executor.memory": f"{max(memory // _EXECUTOR_PART, _LEAST)}m",
             "spark.local.dir": str(self._folder / "local"),
+            # As with YARN, the first task waits until most executors have started; 0 would leave hosts without work.
+            "spark.cores.max": str(cores),
+            "spark.scheduler.minRegisteredResourcesRatio": "0.8",
             "spark.ui.port": "0",
             "spark.ui.showConsoleProgress": "false",
         }
         if self._options.events_folder is not None or self._options.events_uri is not None:
             events = (self._folder / "events").as_uri()
-            defaults |= {"spark.eventLog.enabled": "true", "spark.eventLog.dir": events}
-        write_settings(self._folder / "conf", self._classifications, defaults)
-        return {**defaults, **self._classifications.properties("spark-defaults")}
+            properties |= {"spark.eventLog.enabled": "true", "spark.eventLog.dir": events}
+        write_settings(self._folder / "conf", self._classifications, {**properties, **self._properties})
 
     def _make_environment(self) -> dict[str, str]:
         """Return the environment of all processes of Spark on this host."""
