@@ -14,6 +14,7 @@ import processing
 from image_archives import docker_archive, layer
 from odd_values import PublicCall
 from processing import LocalSession, ProcessingOutput, Processor, ScriptProcessor, Session
+from processing.spark import PySparkProcessor, SparkJarProcessor
 from processing.testing import FaultInjector, SimulatedAws, VirtualClock
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/etl:1"
 NUMBERS = itertools.count()
 ROOT = "/opt/ml/processing/"
 MODULES = ("processing", "processing.testing", "processing.config", "processing.images", "processing.compat")
+SPARK = ("processing.spark.PySparkProcessor", "processing.spark.SparkJarProcessor")
 FUNCTIONS = {"processing.doctor": ("findings",), "processing.pricing": ("hourly_price", "refresh")}
 
 # Arguments without which a callable cannot be called.
@@ -40,7 +42,12 @@ REQUIRED: dict[str, Any] = {
     "queue_url": "https://sqs.us-east-1.amazonaws.com/123456789012/q",
     "framework_version": "1.2-1",
 }
-VERSIONS = {"MXNetProcessor": "1.9.0", "PyTorchProcessor": "2.5.1", "TensorFlowProcessor": "2.14.1"}
+VERSIONS = {
+    **{each.rpartition(".")[2]: "3.3" for each in SPARK},
+    "MXNetProcessor": "1.9.0",
+    "PyTorchProcessor": "2.5.1",
+    "TensorFlowProcessor": "2.14.1",
+}
 # Callables that need other objects, or that no user calls with values of their own.
 SPECIAL = {
     *("Clock", "Transport", "FaultKind", "RunSpec", "PUBLISHED_QUOTAS"),  # types only
@@ -80,6 +87,10 @@ class Environment:
         self.on_aws = ScriptProcessor(
             ROLE, IMAGE, ["python3"], 1, "ml.m5.large", sagemaker_session=Session(region_name="us-east-1")
         )
+        aws = Session(region_name="us-east-1", default_bucket="data")
+        (folder / "app.jar").write_bytes(b"jar")
+        self.pyspark = PySparkProcessor(ROLE, "ml.m5.large", 1, "3.3", sagemaker_session=aws)
+        self.spark_jar = SparkJarProcessor(ROLE, "ml.m5.large", 1, "3.3", sagemaker_session=aws)
         self.simulated = SimulatedAws(VirtualClock())
 
 
@@ -101,6 +112,7 @@ def generated() -> dict[str, Callable[[Environment], PublicCall]]:
     """The calls that follow from the signatures of the public names alone."""
     names = [(module, name) for module in MODULES for name in importlib.import_module(module).__all__]
     names += [(module, name) for module, found in FUNCTIONS.items() for name in found]
+    names += [(module, name) for module, _, name in (each.rpartition(".") for each in SPARK)]
     calls: dict[str, Callable[[Environment], PublicCall]] = {}
     for module, name in names:
         value = getattr(importlib.import_module(module), name)
@@ -225,6 +237,7 @@ def methods_and_functions() -> dict[str, Callable[[Environment], PublicCall]]:
         "processor.request": lambda _: {"code": "clean.py"},
         "on_aws.request": lambda _: {"code": "clean.py"},
         "on_aws.get_run_args": lambda _: {"code": "clean.py"},
+        "pyspark.start_history_server": lambda _: {"spark_event_logs_s3_uri": "s3://a b/c"},
         "simulated.add_job": lambda _: {"name": f"job-{next(NUMBERS)}"},
         "simulated.at": lambda _: {"moment": 10.0, "action": print},
         "simulated.faults.on": lambda _: {"operation": "PutObject", "kind": "throttle"},
@@ -242,6 +255,13 @@ def methods_and_functions() -> dict[str, Callable[[Environment], PublicCall]]:
     calls["simulated.add_job"] = on("simulated.add_job", given["simulated.add_job"], names={"starts": ("ends",)})
     for path in ("processor.request", "on_aws.request"):
         calls[path] = on(path, given[path], names={"source_dir": ("code",)})
+    spark: dict[str, dict[str, Any]] = {
+        "pyspark.request": {"submit_app": "clean.py"},
+        "spark_jar.request": {"submit_app": "app.jar", "submit_class": "a.Main"},
+    }
+    for path, arguments in spark.items():
+        # With `source_dir` the application is a file in it.
+        calls[path] = on(path, lambda _, arguments=arguments: dict(arguments), names={"source_dir": ("submit_app",)})
     calls["job.from_event"] = on("job.from_event", given["job.from_event"], names={"session": ("event",)})
     names_of_run = dict.fromkeys(inspect.signature(ScriptProcessor.run).parameters, ("code",))
     calls["on_aws.run"] = on("on_aws.run", lambda _: {"code": "no.py"}, names=names_of_run)

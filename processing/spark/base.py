@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -13,13 +15,14 @@ from processing.exceptions import ConfigurationError, EngineError
 from processing.models import ProcessingInput, ProcessingOutput
 from processing.processors import ScriptProcessor
 from processing.processors.base import INPUT_DIRECTORY
+from processing.processors.code_bundle import is_directory
 from processing.processors.framework_image import find_image_for, image_query
 from processing.request.s3_uri import S3Uri
 from processing.spark.configuration import configuration_body
 from processing.spark.submit_files import check_name, collect_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from processing.default_sessions import SessionLike
     from processing.job.job import ProcessingJob
@@ -187,7 +190,10 @@ class SparkProcessorBase(ScriptProcessor):
         self, hooks: HookArguments, options: CodeOptions
     ) -> tuple[list[ProcessingInput], list[ProcessingOutput]]:
         """Call `_extend_processing_args` first, as in 2.x: the bundle's bootstrap contains the command that it sets."""
-        if not options.used:
+        if options.used:
+            in_folder = options.source_dir is None and is_directory(hooks.code)
+            self._check_application_name(options.entry_point if in_folder else hooks.code)
+        else:
             self._check_application(hooks.code)
         self._current_job_name = name = self._generate_current_job_name(hooks.job_name)
         inputs, outputs = self._extend_processing_args(
@@ -198,7 +204,8 @@ class SparkProcessorBase(ScriptProcessor):
             inputs=None if inputs is None else list(inputs),
             outputs=None if outputs is None else list(outputs),
         )
-        return super()._call_hooks(extended, options)
+        with _named_submit_app():
+            return super()._call_hooks(extended, options)
 
     def _extended(
         self, inputs: list[ProcessingInput] | None, outputs: Sequence[ProcessingOutput | str] | None
@@ -208,7 +215,6 @@ class SparkProcessorBase(ScriptProcessor):
 
     def _check_application(self, application: Any) -> None:
         """Refuse an application that Spark cannot run, under the name of its parameter."""
-        from processing.processors.code_bundle import is_directory
         from processing.staging.sources import resolve_code
 
         if application is None or is_empty(application):
@@ -216,6 +222,12 @@ class SparkProcessorBase(ScriptProcessor):
         if is_directory(application):
             return  # the error for a directory without an entry point names `entry_point`
         resolve_code(application, "submit_app")
+        self._check_application_name(application)
+
+    def _check_application_name(self, application: Any) -> None:
+        """Refuse an application by its name. A value that is none is refused by the bundle that it belongs to."""
+        if not isinstance(application, (str, os.PathLike)) or is_empty(application):
+            return
         name = self._get_user_code_name(application)
         check_name(name, "submit_app")
         if not name.lower().endswith(self._APPLICATIONS):
@@ -305,8 +317,6 @@ class SparkProcessorBase(ScriptProcessor):
 
     def _staged_run_args(self, application: Any, values: RunArguments, job_name: str | None) -> RunArgs:
         """Upload the files of the options, set the command, and return the arguments of `ScriptProcessor.run`."""
-        import contextlib
-
         from processing.staging.transfers import upload_all
 
         self._resolve_session()
@@ -327,6 +337,18 @@ class SparkProcessorBase(ScriptProcessor):
         return ScriptProcessor.get_run_args(
             self, code=application, inputs=inputs, outputs=outputs, arguments=hooks.arguments
         )
+
+
+@contextlib.contextmanager
+def _named_submit_app() -> Iterator[None]:
+    """Name `submit_app` in the problems of a script, whose parameter is `code`."""
+    try:
+        yield
+    except ConfigurationError as error:
+        problems = [re.sub(r"^code(?=[ :])", "submit_app", problem) for problem in error.problems]
+        if problems == list(error.problems):
+            raise
+        raise type(error)(*problems) from error
 
 
 def _kept_apart(added: ProcessingInput, others: Iterable[ProcessingInput]) -> ProcessingInput:

@@ -153,7 +153,7 @@ class SparkJarProcessor(SparkProcessorBase):
             dependencies: further directories and files for the bundle, each at its root under its own name.
             requirements: a requirements file that pip installs from, on each host, before the application starts: its
                 name in `source_dir`, or any local path.
-            entry_point: a shell script that runs before the application.
+            entry_point: the application in `submit_app` if that is a directory; else a shell script that runs first.
             codeartifact_repo_arn: the ARN of the CodeArtifact repository that pip installs from.
             extra: settings of CreateProcessingJob that no parameter has, in the service's spelling; merged over the
                 processor's own `extra`.

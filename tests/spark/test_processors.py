@@ -310,6 +310,13 @@ def test_a_missing_image_is_an_error_at_construction(session: Session, options: 
     ("options", "message"),
     [
         ({"submit_app": None}, r"^submit_app: missing"),
+        ({"submit_app": "same"}, r"^submit_app same must be a file, not a directory.*as entry_point"),
+        ({"submit_app": "same", "entry_point": "one.jar.txt"}, r"^submit_app: must be a \.py or \.jar file"),
+        ({"submit_app": "no.py", "source_dir": "."}, r"^submit_app no\.py wasn't found"),
+        ({"submit_app": None, "source_dir": "."}, r"^submit_app: must be a path"),
+        ({"submit_app": "same.py", "source_dir": "."}, r"^submit_app same\.py must be a file"),
+        ({"submit_app": "one.txt", "source_dir": "."}, r"^submit_app: must be a \.py or \.jar file"),
+        ({"submit_app": "s3://a/b.py", "source_dir": "."}, r"^submit_app: .*must be a local file"),
         ({"submit_app": "app.R"}, r"^submit_app app\.R wasn't found"),
         ({"submit_app": "one.txt"}, r"^submit_app: must be a \.py or \.jar file.*'one\.txt'"),
         ({"submit_app": "s3://code/a b.py"}, r"^submit_app: 'a b\.py' contains ' '"),
@@ -345,6 +352,7 @@ def test_an_impossible_value_is_named(
 ) -> None:
     """The error names the parameter or the field's path, and `plan` lists it among its problems."""
     (code / "same").mkdir()
+    (code / "same.py").mkdir()
     for name in ("same/one.jar", "one.txt", "a b.txt"):
         (code / name).write_text("x")
     arguments = {"submit_app": "app.py", **options}

@@ -77,7 +77,7 @@ import zipfile
 def build_wheel(directory, config_settings=None, metadata_directory=None):
     name = "power-1-py3-none-any.whl"
     with zipfile.ZipFile(f"{directory}/{name}", "w") as wheel:
-        wheel.write("power.py")
+        wheel.writestr("power.py", open("power.py").read())
         wheel.writestr("power-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: power\\nVersion: 1\\n")
         wheel.writestr("power-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
         wheel.writestr("power-1.dist-info/RECORD", "")
