@@ -62,7 +62,7 @@ class Prices(NamedTuple):
     usd: Mapping[str, float]
 
     def with_entry(self, entry: Mapping[str, Any], published: str) -> Prices:
-        """Return the prices with that of an entry of the price list, unless it is none of a processing job."""
+        """Return the prices with that of an entry of the price list, if the entry is about processing jobs."""
         instance_type, usd = _price_of(entry)
         if instance_type is None or usd is None:
             return self
@@ -226,7 +226,7 @@ def _shipped() -> Mapping[str, Prices]:
 
 
 def _cached(region: str) -> Prices:
-    """Return the prices that `refresh` or `load` has read for a region. There are none if the file is unusable."""
+    """Return the prices that `refresh` or `load` has read for a region. An unusable file has no prices."""
     if not _REGION.fullmatch(region):
         return _NOTHING
     try:

@@ -89,7 +89,7 @@ def get_new_env_vars(*, existing_config: Mapping[str, Any]) -> dict[str, str]:
         existing_config: the configuration of the image, from `get_image_config`.
 
     Raises:
-        ConfigurationError: the configuration is no dictionary, or its fields have the wrong types.
+        ConfigurationError: the configuration is not a dictionary, or its fields have the wrong types.
     """
     require("existing_config", existing_config, MAPPING)
     entrypoint, command, user = _original(existing_config)

@@ -370,7 +370,7 @@ class _ArchiveWriter:
 
 
 class _HashingReader:
-    """A file that computes the digest of what is read from it."""
+    """A file that computes the digest of the bytes that are read from it."""
 
     def __init__(self, source: BinaryIO, archive: ImageArchive | None) -> None:
         self._source = source
@@ -382,7 +382,7 @@ class _HashingReader:
         return self._hash.hexdigest()
 
     def read(self, size: int = -1) -> bytes:
-        # Errors of the new archive, such as a full disk, are none of the source's.
+        # Errors of the new archive, such as a full disk, are not errors of the source.
         with contextlib.nullcontext() if self._archive is None else self._archive.damage():
             data = self._source.read(size)
         self._hash.update(data)

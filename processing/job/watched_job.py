@@ -110,8 +110,8 @@ class WatchedJob:
     ) -> Self:
         """Wait until the job has completed, and write its log lines to standard output meanwhile.
 
-        Standard error gets the job's name, its page in the AWS console and its status: a live line on a terminal, one
-        line for each change elsewhere.
+        Standard error gets the job's name, its page in the AWS console and its status. A terminal has a live line, and
+        another output a line for each change.
 
         Ctrl-C detaches: the job goes on, and the text of the KeyboardInterrupt shows how to attach to it and how to
         stop it.

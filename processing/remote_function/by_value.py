@@ -5,7 +5,7 @@ all their contents, and includes everything that is installed below a registered
 object instead, and changes nothing in the process:
 
 - Functions of one module share their global variables in the job as at home: those of a restored module.
-- A module has the names that the pickled code mentions, so a lock or a client beside them is no obstacle.
+- A module has the names that the pickled code mentions, so a lock or a client beside them does no harm.
 - Modules that a function imports when it runs travel, too.
 - Objects that pickle as their name in a module, such as functions with a cache, travel by value.
 """

@@ -1,8 +1,8 @@
 """The caller's own modules, which travel by value: their functions and classes are part of a pickle.
 
-A module is the caller's own if it is neither of the standard library nor installed: a file of the working tree, a
-project that is installed in place, a module beside a notebook, a member of a zip on the import path. A package that was
-installed as a copy of a folder of this machine counts, too, because no index has it.
+A module is the caller's own if it is neither of the standard library nor installed. Examples are a file of the working
+tree, a project that is installed in place, a module beside a notebook, and a member of a zip on the import path. A
+package that was installed as a copy of a folder of this machine counts, too, because no index has it.
 """
 
 from __future__ import annotations

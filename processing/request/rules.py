@@ -190,7 +190,7 @@ def _given_types(request: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
 
 
 def _similar_type(kind: str) -> str:
-    """Return the remedy. A rule of writing decides before similarity: `m5.xlarge` lacks `ml.`, whatever is similar."""
+    """Return the remedy. A rule of writing decides before similarity: `m5.xlarge` lacks `ml.`."""
     from processing._utils import did_you_mean
 
     written = re.sub(r"[\s_/-]*[._/\s][\s_/-]*", ".", kind.strip().lower())

@@ -166,7 +166,7 @@ def environment_region() -> str | None:
 def boto3_default_session() -> Any:
     """Return the session that the user set with `boto3.setup_default_session`; None if there is none.
 
-    `boto3.client` sets one by itself, with the settings that the environment had at that moment. That is none.
+    `boto3.client` sets one by itself, with the settings of the environment at that moment. That one does not count.
     """
     import boto3
 

@@ -36,8 +36,9 @@ _PAUSE_SECONDS = 1.0
 """The pause after a failed call to SQS, which boto3 has already repeated."""
 
 CALL, OWNER_LIVES, CLOSE, ABANDON, NO_BOTO3 = "call", "heartbeat", "close", "abandon", "no boto3"
-"""The kinds of frames to the host: a call, a sign of life of the owner, the end of the pool, its end by an owner that
-ends too, a missing package."""
+"""The kinds of frames to the host. They are a call, a sign of life of the owner, the end of the pool, its end by an
+owner that ends too, and a missing package.
+"""
 ENDED = "ended"
 """The kind of a host's last message. If it has `abandoned`, the owner will not remove the queues and objects."""
 

@@ -1,9 +1,9 @@
 """HTTP/1.1 on sockets: heads and bodies of requests and answers, under limits of size and time.
 
 The parser is strict wherever two readers could disagree about the end of a message: a proxy and the program behind it
-are two readers. It refuses line ends other than CR LF, continued header lines, a Content-Length that is repeated or not
-a plain number, Content-Length together with Transfer-Encoding, and codings other than chunked. Tests compare it with
-h11: h11 reads each message that it accepts alike.
+are two readers. It refuses line ends other than CR LF, and continued header lines. It also refuses a Content-Length
+that is repeated or not a plain number, Content-Length together with Transfer-Encoding, and codings other than chunked.
+Tests compare it with h11: h11 reads each message that it accepts alike.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Web server with a thread for each connection, for the few clients that a container has.
 
-Slow clients (slowloris) do not keep it from answering: a head has a time limit, a body a least rate, and if there are
-too many connections the one that has kept the server waiting longest ends.
+Slow clients (slowloris) do not keep it from answering. A head has a time limit, and a body a least rate. Of too many
+connections, the one that has kept the server waiting longest ends.
 """
 
 from __future__ import annotations

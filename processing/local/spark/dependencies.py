@@ -1,7 +1,7 @@
 """The values of `--py-files`, `--jars` and `--files` as `spark-submit` gets them.
 
-The rules are those of AWS's images: a directory stands for its files if it is the whole value, and a list is one of
-URIs or one of local files by its first entry. pip's Spark has no file system for S3, so objects are downloaded first.
+The rules are those of AWS's images. A directory stands for its files if it is the whole value. A list is one of URIs or
+one of local files, by its first entry. pip's Spark has no file system for S3, so objects are downloaded first.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def _remove_objects(session: Session, prefix: S3Uri) -> None:
 
 
 def remove_stale(session: Session, root: S3Uri) -> None:
-    """Remove the queues and objects of pools that were started too long ago to run. Failures are no matter here.
+    """Remove the queues and objects of pools that were started too long ago to run. Failures are ignored.
 
     Args:
         session: the session of a new pool.

@@ -254,7 +254,7 @@ class SageMakerEstimatorBase(Stage, Estimator):
 
 
 def _quoted(name: str) -> str:
-    """Return a column's name as Spark's expressions take it: a dot in it is no access to a member."""
+    """Return a column's name for Spark's expressions, which would read a dot as the access to a member."""
     return "`" + name.replace("`", "``") + "`"
 
 

@@ -45,7 +45,7 @@ class Hosting:
     Args:
         session: the session.
         names: the names of all that is created.
-        created: what was created so far.
+        created: the resources that were created so far.
         endpoint: the endpoint in use; None before one is needed.
     """
 

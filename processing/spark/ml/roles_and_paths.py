@@ -28,7 +28,7 @@ class IAMRoleResource(Value):
         """Return the role's ARN.
 
         Args:
-            session: the session; it looks up a role of which only the name is known.
+            session: the session; it looks up a role by its name.
             spark: the Spark session.
         """
         raise NotImplementedError
@@ -198,7 +198,7 @@ def parse_uri(text: str, parameter: str) -> S3Uri:
     """Return an `s3://`, `s3a://` or `s3n://` URI.
 
     Raises:
-        ConfigurationError: the text is none; the message names the parameter.
+        ConfigurationError: the text is not an S3 path; the message names the parameter.
     """
     for scheme in ("s3a://", "s3n://"):
         if text.startswith(scheme):

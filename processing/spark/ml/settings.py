@@ -35,7 +35,7 @@ class StageParameter(NamedTuple):
         default: returns its value if it is not given. None for a required one.
         kind: the kind of its values; None for any.
         optional: True if None is a value.
-        convert: makes the value from what is given.
+        convert: makes the value from the user's argument.
         saved: False for objects of this process, such as a client.
     """
 
@@ -255,7 +255,7 @@ def _value(setting: StageParameter, owner: str, keywords: Mapping[str, Any]) -> 
 
 
 def checked(setting: StageParameter, value: Any) -> Any:
-    """Return the value of a parameter from what is given.
+    """Return the value of a parameter from the user's argument.
 
     Raises:
         ConfigurationError: it has a wrong type or value; the message names the parameter.

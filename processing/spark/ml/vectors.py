@@ -35,7 +35,7 @@ class RowRange(NamedTuple):
 
 
 class VectorError(ValueError):
-    """A column has a value that is no row of numbers. The message names the row."""
+    """A column has a value that is not a row of numbers. The message names the row."""
 
 
 def iter_runs(column: Any) -> Iterator[RowRange]:
