@@ -9,19 +9,23 @@ import stat
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Iterator, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Tuple, cast
 
 from processing.container.shim.archives import open_inside, unpack
 from processing.container.shim.errors import ShimError, StoreError
+from processing.container.shim.storage import Store
 
 if TYPE_CHECKING:
     from processing.container.shim.settings import Settings
-    from processing.container.shim.storage import Store
     from processing.container.shim.tasks import Task, TaskInput
     from processing.container.shim.users import User
 
 RESULT_NAME = ".sagemaker_shim/inference_result.json"
 """The key of a result after its prefix. A file of this name in the output folder is not uploaded."""
+
+
+STOPPED_EARLY = "The shim was stopped before the program started"
+"""The message of a task whose program did not start because of a stop."""
 
 
 class Output(NamedTuple):
@@ -62,9 +66,12 @@ class TaskFolders:
     Args:
         settings: the settings.
         user: the user of the program, who has to write to the output folder; None for that of the shim.
+        should_stop: returns whether the shim is being stopped, which ends a download.
     """
 
-    def __init__(self, settings: Settings, user: Optional[User] = None) -> None:
+    def __init__(
+        self, settings: Settings, user: Optional[User] = None, should_stop: Callable[[], bool] = lambda: False
+    ) -> None:
         # An image may have a link to a disk in place of either folder. A program cannot change it after this.
         self._input = Path(settings.input_path)
         self._output = Path(os.path.realpath(settings.output_path))
@@ -74,6 +81,7 @@ class TaskFolders:
         self._linked: Optional[Path] = None
         self._concurrency = settings.concurrency
         self._user = user
+        self._should_stop = should_stop
 
     def reset(self, pk: Optional[str] = None) -> None:
         """Empty both folders and make those that are missing.
@@ -102,8 +110,9 @@ class TaskFolders:
         """Download all inputs of a task, several at a time.
 
         Raises:
-            ShimError: an input is missing, does not fit, or is a damaged archive.
+            ShimError: an input is missing, does not fit, or is a damaged archive, or the shim is being stopped.
         """
+        store = _InterruptibleStore(store, self._should_stop)
         with ThreadPoolExecutor(max(1, min(self._concurrency, len(task.inputs)))) as pool:
             results = [pool.submit(self._download, each, store) for each in task.inputs]
         for result in results:
@@ -166,6 +175,37 @@ class TaskFolders:
             store.fetch(source.bucket_name, source.bucket_key, archive)
             parent.mkdir(parents=True, exist_ok=True)
             unpack(archive, parent, "download", strip=True)
+
+
+class _InterruptibleStore(Store):
+    """A storage whose downloads end when the shim is being stopped."""
+
+    def __init__(self, store: Store, should_stop: Callable[[], bool]) -> None:
+        self._store = store
+        self._should_stop = should_stop
+
+    def fetch(self, bucket: str, key: str, target: BinaryIO) -> None:
+        """Write the object's content to an empty file, until the stop."""
+        self._check()
+        self._store.fetch(bucket, key, cast(BinaryIO, _CheckedFile(target, self._check)))
+
+    def _check(self) -> None:
+        if self._should_stop():
+            raise ShimError("download", STOPPED_EARLY)
+
+
+class _CheckedFile:
+    """A file that calls a function before each piece."""
+
+    def __init__(self, file: BinaryIO, check: Callable[[], None]) -> None:
+        self._check = check
+        self._file = file
+        self.seek = file.seek
+        self.truncate = file.truncate
+
+    def write(self, piece: bytes) -> int:
+        self._check()
+        return self._file.write(piece)
 
 
 def empty(folder: Path) -> None:

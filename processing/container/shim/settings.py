@@ -86,6 +86,7 @@ class Settings(NamedTuple):
         log_level: the lowest level of the shim's own messages.
         log_format: "json" or "plain".
         partial_outputs: whether outputs are uploaded after a failure.
+        pending_results: whether a task has a result before its end, which stays if the shim is killed.
         keep_credentials: whether the program receives variables that lead to credentials.
         port: the port of `serve`.
         api_method: "exec" for a process for each task, "invoke" for a long-lived server.
@@ -121,6 +122,7 @@ class Settings(NamedTuple):
     log_level: str
     log_format: str
     partial_outputs: bool
+    pending_results: bool
     keep_credentials: bool
     port: int
     api_method: str
@@ -169,6 +171,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         log_level=(read.text("LOG_LEVEL") or environment.get("LOG_LEVEL") or "INFO").upper(),
         log_format=read.choice("LOG_FORMAT", "json", ("json", "plain")),
         partial_outputs=read.boolean("PARTIAL_OUTPUTS", default=True),
+        pending_results=read.boolean("PENDING_RESULTS", default=False),
         keep_credentials=read.boolean("KEEP_CREDENTIALS", default=False),
         port=_number("SAGEMAKER_BIND_TO_PORT", environment.get("SAGEMAKER_BIND_TO_PORT") or "8080", 0),
         api_method=read.choice("API_METHOD", "exec", ("exec", "invoke")),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable, List, NamedTuple, Optional
 
 from processing.container.shim.errors import ShimError, StoreError
-from processing.container.shim.files import TaskFolders, Uploaded, download_archive, empty
+from processing.container.shim.files import STOPPED_EARLY, TaskFolders, Uploaded, download_archive, empty
 from processing.container.shim.results import TaskResult, store_result, store_setup_result
 from processing.container.shim.storage import Store, parse_uri
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from processing.container.shim.settings import Settings
     from processing.container.shim.tasks import Task
 
+KILLED = 137
+"""The return code of a task whose shim was killed: 128 plus SIGKILL."""
+_PENDING = "The task has not ended. If nothing runs any more, the shim was killed"
 _PROBLEMS = 5
 """The most files that the message of a failed upload names."""
 
@@ -57,7 +60,7 @@ class TaskRunner:
         self._store = store
         self._log = log
         self._should_stop = should_stop
-        self._folders = TaskFolders(settings, program.user)
+        self._folders = TaskFolders(settings, program.user, should_stop)
 
     @property
     def healthy(self) -> bool:
@@ -93,6 +96,8 @@ class TaskRunner:
     def run(self, task: Task) -> Finished:
         """Run a task, and store its result."""
         self._log.write("INFO", "Task %s begins" % task.pk, task.pk)
+        if self._settings.pending_results:
+            self._store_early(task, TaskResult(task.pk, KILLED, _PENDING, failed_phase="run"))
         result = self._run(task)
         if result.message:
             self._log.write("ERROR", result.message, task.pk, internal=False)
@@ -127,9 +132,12 @@ class TaskRunner:
             self._folders.reset(task.pk)
             self._folders.download(task, self._store)
             if self._should_stop():
-                return _failure(task, None, "start", "The shim was stopped before the program started")
+                return _failure(task, None, "start", STOPPED_EARLY)
             end = self._program.run(task.timeout, task.pk)
             uploaded = Uploaded([], [], [])
+            if self._should_stop():
+                # An upload may take longer than the time until SIGKILL.
+                self._store_early(task, _result(task, end, uploaded))
             if end.return_code == 0 or self._settings.partial_outputs:
                 uploaded = self._folders.upload(task, self._store)
             return _result(task, end, uploaded)
@@ -140,6 +148,13 @@ class TaskRunner:
             return _failure(task, end, "setup" if end is None else "upload", "The shim failed: %s" % error)
         finally:
             self._clean(task)
+
+    def _store_early(self, task: Task, result: TaskResult) -> None:
+        """Store a result that the final one replaces, unless the shim is killed before."""
+        try:
+            store_result(result, task, self._store, self._settings.signing_key)
+        except StoreError as error:
+            self._log.write("WARNING", "The early result cannot be stored: %s" % error, task.pk)
 
     def _clean(self, task: Task) -> None:
         try:

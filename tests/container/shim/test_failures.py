@@ -1,0 +1,157 @@
+"""Every task has a result, whatever ends it: full disks, kills, stops, and servers that hang."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from processing.local.transports.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from processing import LocalSession
+
+SHIM = [sys.executable, "-m", "processing.container.shim"]
+
+
+@pytest.fixture
+def environment(shim: Any, local_session: LocalSession) -> Iterator[dict[str, str]]:
+    """The variables of a shim in a process of its own."""
+    with Server(local_session.engine) as server:
+        yield {**os.environ, **server.environment(), "OUT": str(shim.output)}
+
+
+def invoke(shim: Any, source: str, **fields: Any) -> list[str]:
+    """Return the command that runs one task."""
+    return [*SHIM, "invoke", "-t", json.dumps(shim.task(**fields)), "--", sys.executable, "-c", source]
+
+
+def zipped(size: int) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x", bytes(size))
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["file", "archive", "output"])
+def test_a_full_disk_leaves_a_result(kind: str, shim: Any, environment: dict[str, str]) -> None:
+    """An input or an archive that does not fit fails the download; a program that finds no room fails by itself."""
+    user = [] if os.geteuid() == 0 else ["--map-root-user"]
+    unshare = [shutil.which("unshare") or "unshare", *user, "-m"]
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine gives nobody a file system of its own")
+    shim.put("large", zipped(4 << 20) if kind == "archive" else bytes(4 << 20))
+    inputs = {} if kind == "output" else {"x": "large"}
+    command = invoke(shim, "import os; open(os.environ['OUT'] + '/x', 'wb').write(bytes(4 << 20))", inputs=inputs)
+    if kind == "archive":
+        command = [
+            word.replace('"bucket_key": "large"', '"bucket_key": "large", "decompress": true') for word in command
+        ]
+    disk = shim.folder / "disk"
+    disk.mkdir()
+    for name in ("input", "output"):
+        environment[f"PROCESSING_SHIM_{name.upper()}_PATH"] = str(disk / name)
+    environment["OUT"] = str(disk / "output")
+    script = 'mount -t tmpfs -o size=1m none "$1" && shift && exec "$@"'
+    done = subprocess.run([*unshare, "sh", "-c", script, "sh", str(disk), *command], env=environment, check=False)
+    assert done.returncode == 1
+    result = shim.result()
+    text = result["user_safe_error_message"] + "".join(result["user_process_last_stderr_lines"])
+    assert result["failed_phase"] == ("run" if kind == "output" else "download")
+    assert re.search("no space (is )?left on", text.lower())
+
+
+def test_a_stop_ends_a_download(shim: Any, environment: dict[str, str], tmp_path: Path) -> None:
+    """SIGTERM during the download of many inputs leaves a result soon, and the program does not start."""
+    shim.put("a", b"a")
+    inputs = {f"{number}": "a" for number in range(5_000)}
+    (tmp_path / "tasks.json").write_text(json.dumps(shim.task(inputs=inputs)))
+    command = [*SHIM, "invoke", "-f", str(tmp_path / "tasks.json"), "--", sys.executable, "-c", "raise SystemExit(9)"]
+    with subprocess.Popen(command, env=environment) as process:
+        while not (tmp_path / "input").is_dir() or not any((tmp_path / "input").iterdir()):
+            assert process.poll() is None
+        process.terminate()
+        assert process.wait(timeout=60) == 143
+    assert shim.result()["user_safe_error_message"] == "The shim was stopped before the program started"
+    assert shim.result()["return_code"] == 1
+
+
+@pytest.mark.parametrize("pending", ["true", "false"])
+def test_after_a_kill_of_the_shim(pending: str, shim: Any, environment: dict[str, str], tmp_path: Path) -> None:
+    """After SIGKILL there is a result only if it was stored before; the end of the task replaces it."""
+    os.mkfifo(tmp_path / "started")
+    environment["PROCESSING_SHIM_PENDING_RESULTS"] = pending
+    source = (
+        f"open({str(tmp_path / 'started')!r}, 'w').write(str(__import__('os').getpid())); import time; time.sleep(60)"
+    )
+    with subprocess.Popen(invoke(shim, source), env=environment) as process:
+        program = int((tmp_path / "started").read_text())
+        process.kill()
+    os.kill(program, signal.SIGKILL)  # it is an orphan here; a container ends with its first process
+    if pending == "true":
+        assert (shim.result()["return_code"], shim.result()["failed_phase"]) == (137, "run")
+        assert subprocess.run(invoke(shim, "pass"), env=environment, check=False).returncode == 0
+        assert shim.result()["return_code"] == 0
+    else:
+        assert ".sagemaker_shim/inference_result.json" not in str(shim.client.list_objects_v2(Bucket="shim"))
+
+
+def test_the_whole_group_is_killed_after_the_grace(shim: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program and its child that ignore SIGTERM are killed when their time is over, and outputs are kept."""
+    monkeypatch.setenv("PROCESSING_SHIM_SIGTERM_GRACE_SECONDS", "1")
+    monkeypatch.setenv("OUT", str(shim.output))
+    source = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+open(os.environ["OUT"] + "/pid", "w").write(str(child.pid))
+time.sleep(60)
+"""
+    assert shim.invoke(source, shim.task(timeout="PT1S")) == 1
+    assert shim.result()["user_safe_error_message"] == "Time limit exceeded"
+    state = subprocess.run(
+        ["ps", "-o", "state=", "-p", shim.body("out/one/pid").decode()], capture_output=True, check=False
+    )
+    assert state.stdout.strip() in {b"", b"Z"}
+
+
+def test_a_server_that_exceeds_its_time_ends_the_shim(shim: Any, environment: dict[str, str]) -> None:
+    """Its task has a result, the shim says that it is unhealthy, and its exit code is 1."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    source = f"""
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self): self.send_response(200); self.send_header("Content-Length", "0"); self.end_headers()
+    def do_POST(self): time.sleep(60)
+ThreadingHTTPServer(("127.0.0.1", {port}), Handler).serve_forever()
+"""
+    environment.update(PROCESSING_SHIM_API_METHOD="invoke", PROCESSING_SHIM_USER_WEBSERVER_PORT=port)
+    command = [*SHIM, "serve", "--plain", "--port", "0", "--", sys.executable, "-c", source]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        own = next(line for line in process.stdout if "Listening" in line).split()[-1]
+        body = json.dumps(shim.task(timeout="PT1S")).encode()
+        with socket.create_connection(("127.0.0.1", int(own)), 60) as client:
+            client.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            assert client.recv(100).startswith(b"HTTP/1.1 200")
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 1
+    assert "unhealthy" in errors
+    assert shim.result()["user_safe_error_message"] == "Time limit exceeded"
