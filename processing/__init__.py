@@ -82,6 +82,9 @@ if TYPE_CHECKING:
     from processing.processors.frameworks import HuggingFaceProcessor as HuggingFaceProcessor
     from processing.processors.frameworks import MXNetProcessor as MXNetProcessor
     from processing.processors.frameworks import PyTorchProcessor as PyTorchProcessor
+    from processing.processors.frameworks import ShimProcessor as ShimProcessor
+    from processing.processors.frameworks import ShimResult as ShimResult
+    from processing.processors.frameworks import ShimRun as ShimRun
     from processing.processors.frameworks import SKLearnProcessor as SKLearnProcessor
     from processing.processors.frameworks import TensorFlowProcessor as TensorFlowProcessor
     from processing.processors.frameworks import XGBoostProcessor as XGBoostProcessor
@@ -166,6 +169,9 @@ _NAMES_OF = {
         "MXNetProcessor",
         "PyTorchProcessor",
         "SKLearnProcessor",
+        "ShimProcessor",
+        "ShimResult",
+        "ShimRun",
         "TensorFlowProcessor",
         "XGBoostProcessor",
     ),

@@ -64,6 +64,9 @@ def make_parser() -> argparse.ArgumentParser:
         source = command.add_mutually_exclusive_group()
         source.add_argument("-t", "--tasks", metavar="JSON", help="tasks: a JSON list, or one JSON object")
         source.add_argument("-f", "--file", metavar="URI", help="a file of tasks: s3://bucket/key, or a path")
+        command.add_argument(
+            "--hosts", metavar="FILE", help="run the tasks of this host in a resourceconfig.json alone"
+        )
     _add_check(commands.add_parser("check", help=_CHECK_HELP, description=_sentence(_CHECK_HELP)))
     return parser
 

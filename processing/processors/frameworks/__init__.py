@@ -7,6 +7,8 @@ engine uses the same URI as a name and does not pull the image. `LocalSession(im
 
 from processing.processors.frameworks.data_wrangler import DataWranglerProcessor
 from processing.processors.frameworks.huggingface import HuggingFaceProcessor
+from processing.processors.frameworks.shim import ShimProcessor
+from processing.processors.frameworks.shim_run import ShimResult, ShimRun
 from processing.processors.frameworks.sklearn import SKLearnProcessor
 from processing.processors.frameworks.versioned import (
     MXNetProcessor,
@@ -21,6 +23,9 @@ __all__ = [
     "MXNetProcessor",
     "PyTorchProcessor",
     "SKLearnProcessor",
+    "ShimProcessor",
+    "ShimResult",
+    "ShimRun",
     "TensorFlowProcessor",
     "XGBoostProcessor",
 ]
