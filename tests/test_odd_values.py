@@ -13,7 +13,7 @@ import pytest
 import processing
 from image_archives import docker_archive, layer
 from odd_values import PublicCall
-from processing import LocalSession, ProcessingOutput, Processor, ScriptProcessor, Session
+from processing import LocalSession, ProcessingOutput, Processor, ScriptProcessor, Session, ShimProcessor
 from processing.spark import PySparkProcessor, SparkJarProcessor
 from processing.testing import FaultInjector, SimulatedAws, VirtualClock
 
@@ -56,7 +56,7 @@ SPECIAL = {
     *("wait", "wait_async", "as_completed", "as_completed_async", "events", "events_async"),
     *("attach", "submit_all", "jobs", "get_execution_role", "ProcessingJob", "find_image", "refresh", "image_uri"),
     *("FaultProxy", "FaultyEndpoint", "JsonService", "ScriptedLogs", "SimulatedAws", "ImageQuery"),
-    *("HuggingFaceProcessor", "mutate_image", "patch_image", "registry_commands"),
+    *("HuggingFaceProcessor", "mutate_image", "patch_image", "registry_commands", "ShimResult", "ShimRun"),
 }
 
 
@@ -91,6 +91,7 @@ class Environment:
         (folder / "app.jar").write_bytes(b"jar")
         self.pyspark = PySparkProcessor(ROLE, "ml.m5.large", 1, "3.3", sagemaker_session=aws)
         self.spark_jar = SparkJarProcessor(ROLE, "ml.m5.large", 1, "3.3", sagemaker_session=aws)
+        self.shim = ShimProcessor(IMAGE, ROLE, 1, "ml.m5.large", [" "], sagemaker_session=self.on_aws.sagemaker_session)
         self.simulated = SimulatedAws(VirtualClock())
 
 
@@ -264,6 +265,10 @@ def methods_and_functions() -> dict[str, Callable[[Environment], PublicCall]]:
         calls[path] = on(path, lambda _, arguments=arguments: dict(arguments), names={"source_dir": ("submit_app",)})
     calls["job.from_event"] = on("job.from_event", given["job.from_event"], names={"session": ("event",)})
     names_of_run = dict.fromkeys(inspect.signature(ScriptProcessor.run).parameters, ("code",))
+    # The command ends each call before a job is started; the parameters after the tasks are those of `run`.
+    tasks = {"pk": "a", "inputs": [], "output_bucket_name": "data", "output_prefix": "p"}
+    names_of_tasks = dict.fromkeys(inspect.signature(ShimProcessor.run_tasks).parameters, ("command[0]",))
+    calls["shim.run_tasks"] = on("shim.run_tasks", lambda _: {"tasks": tasks}, names=names_of_tasks)
     calls["on_aws.run"] = on("on_aws.run", lambda _: {"code": "no.py"}, names=names_of_run)
     return calls
 

@@ -96,10 +96,8 @@ def test_a_result_of_an_earlier_job_does_not_count(local_session: LocalSession, 
     """A host that fails before its tasks leaves no result, and the reason is that of the job."""
     key = "out/0/.sagemaker_shim/inference_result.json"
     client.put_object(Bucket="data", Key=key, Body=b'{"return_code": 0}')
-    object_path = {"Bucket": "data", "Key": key}
     processor = _processor(local_session, env={"PROCESSING_SHIM_MODEL": "s3://data/absent.tar"})
     run = processor.run_tasks(_tasks(client, "a"), quiet=True)
-    client.delete_object(**object_path)
     (result,) = run.results()
     assert result.return_code is None
     assert result.message.startswith(f"There is no result: the job {run.job.name} failed: AlgorithmError")
@@ -111,7 +109,8 @@ def test_a_signature_is_verified(local_session: LocalSession, client: Any) -> No
     run = processor.run_tasks(_tasks(client, "a"), quiet=True)
     assert run.results()[0].succeeded
     key = "out/0/.sagemaker_shim/inference_result.json"
-    client.put_object(Bucket="data", Key=key, Body=b'{"return_code": 0}')
+    forged = {"processing_job_name": run.job.name}
+    client.put_object(Bucket="data", Key=key, Body=b'{"return_code": 0}', Metadata=forged)
     with pytest.raises(StagingError, match="the signature of the result is wrong"):
         run.results()
 

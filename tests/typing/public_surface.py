@@ -28,6 +28,9 @@ from processing import (
     RunPlan,
     ScriptProcessor,
     Session,
+    ShimProcessor,
+    ShimResult,
+    ShimRun,
     SubmissionError,
     WatchError,
     attach,
@@ -168,6 +171,15 @@ def plans(plan: RunPlan) -> None:
     assert_type(hourly_price("ml.m5.xlarge", "us-east-1"), Price | None)
     assert_type(refresh("us-east-1"), int)
     assert_type(findings("clean.py"), tuple[Finding, ...])
+
+
+def tasks_of_the_shim(processor: ShimProcessor, tasks: list[dict[str, Any]]) -> None:
+    """Tasks as dictionaries, and their results."""
+    run = processor.run_tasks(tasks, wait=False)
+    assert_type(run, ShimRun)
+    assert_type(run.job, ProcessingJob)
+    assert_type(run.results(), list[ShimResult])
+    assert_type([(result.return_code, result.succeeded) for result in run.results()], list[tuple[int | None, bool]])
 
 
 class Custom(ScriptProcessor):

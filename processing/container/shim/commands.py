@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, 
 
 from processing.container.shim.check_command import run_check
 from processing.container.shim.errors import SettingError, ShimError, StoreError, TaskError
-from processing.container.shim.hosts import items_of_host
+from processing.container.shim.hosts import read_resources, share
 from processing.container.shim.logs import Log
 from processing.container.shim.options import make_parser, split_words, with_options
 from processing.container.shim.program import ShimProgram, find_command
@@ -158,7 +158,7 @@ class _Command:
             raise SettingError("give tasks with -t JSON, or a file of tasks with -f s3://bucket/key")
         else:
             return None
-        return tasks if self._options.hosts is None else items_of_host(tasks, self._options.hosts)
+        return tasks if self._options.hosts is None else share(tasks, read_resources(self._options.hosts))
 
     def _read(self, place: str) -> bytes:
         """Return the content of a file of tasks, in S3 or on the disk."""

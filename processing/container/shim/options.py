@@ -6,6 +6,7 @@ import argparse
 from typing import List, NamedTuple, Tuple
 
 from processing.container.shim.errors import SettingError
+from processing.container.shim.hosts import job_name
 from processing.container.shim.settings import Proxy, Settings, check_proxy
 
 
@@ -106,6 +107,8 @@ def with_options(settings: Settings, options: argparse.Namespace) -> Settings:
         settings = settings._replace(log_format="plain")
     if options.command == "check":
         return settings if options.port is None else settings._replace(port=options.port)
+    if getattr(options, "hosts", None) is not None:
+        settings = settings._replace(job_name=job_name(options.hosts))
     if options.command == "train":
         settings = settings._replace(grace=settings.train_grace)
     if options.command == "serve":

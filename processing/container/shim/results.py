@@ -18,6 +18,8 @@ FORM = "0.8.3"
 """The version of sagemaker-shim whose fields a result has."""
 SIGNATURE = "signature_hmac_sha256"
 """The name of the signature in the metadata of an object."""
+JOB = "processing_job_name"
+"""The name of the job in the metadata of a result."""
 SETUP_NAME = ".sagemaker_shim/runtime_setup_result.json"
 """The key of the setup's result after its prefix."""
 
@@ -67,7 +69,7 @@ class TaskResult(NamedTuple):
         )
 
 
-def store_result(result: TaskResult, task: Task, store: Store, key: bytes) -> bytes:
+def store_result(result: TaskResult, task: Task, store: Store, key: bytes, job: str = "") -> bytes:
     """Store a result after the task's prefix; return its JSON.
 
     Args:
@@ -75,12 +77,13 @@ def store_result(result: TaskResult, task: Task, store: Store, key: bytes) -> by
         task: the task.
         store: the object storage. One request writes the object, so a reader sees all of it or nothing.
         key: the key of the signature; empty for no signature.
+        job: the name of the job, which distinguishes its results from those of another; empty for none.
 
     Raises:
         StoreError: the result cannot be written.
     """
     data = result.to_json()
-    _put(data, task.output_bucket_name, task.output_prefix + RESULT_NAME, store, key)
+    _put(data, task.output_bucket_name, task.output_prefix + RESULT_NAME, store, key, {JOB: job} if job else {})
     return data
 
 
@@ -101,9 +104,11 @@ def store_setup_result(bucket: str, prefix: str, message: str, store: Store, key
     _put(_encode(fields), bucket, prefix + SETUP_NAME, store, key)
 
 
-def _put(data: bytes, bucket: str, name: str, store: Store, key: bytes) -> None:
-    metadata = {SIGNATURE: hmac.new(key, data, hashlib.sha256).hexdigest()} if key else {}
-    store.put(bucket, name, io.BytesIO(data), metadata)
+def _put(
+    data: bytes, bucket: str, name: str, store: Store, key: bytes, metadata: Optional[Dict[str, str]] = None
+) -> None:
+    signature = {SIGNATURE: hmac.new(key, data, hashlib.sha256).hexdigest()} if key else {}
+    store.put(bucket, name, io.BytesIO(data), {**(metadata or {}), **signature})
 
 
 def _encode(fields: Dict[str, Any]) -> bytes:

@@ -96,6 +96,7 @@ class Settings(NamedTuple):
         busy: the answer to a second task at a time, "wait" or "refuse".
         max_payload: the most bytes of a request's body.
         proxy: the server that `serve` forwards to.
+        job_name: the processing job that the tasks belong to; empty for none.
     """
 
     entrypoint: Words
@@ -132,6 +133,7 @@ class Settings(NamedTuple):
     busy: str
     max_payload: int
     proxy: Proxy
+    job_name: str = ""
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:

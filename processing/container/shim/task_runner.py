@@ -114,8 +114,9 @@ class TaskRunner:
         return self._finish(task, TaskResult(task.pk, 1, message, failed_phase="setup"))
 
     def _finish(self, task: Task, result: TaskResult) -> Finished:
+        key = self._settings.signing_key
         try:
-            return Finished(result, store_result(result, task, self._store, self._settings.signing_key))
+            return Finished(result, store_result(result, task, self._store, key, self._settings.job_name))
         except StoreError as error:
             message = "The result cannot be stored: %s" % error
             self._log.write("ERROR", message, task.pk)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Sequence
 
 from processing.container.shim.errors import ShimError
 from processing.container.shim.files import empty
+from processing.container.shim.hosts import share
 from processing.container.shim.tasks import Task, parse_tasks
 
 if TYPE_CHECKING:
@@ -60,10 +61,7 @@ def channel_tasks(root: Path) -> List[Task]:
         tasks = [task for each in files for task in parse_tasks(each.read_bytes())]
     except OSError as error:
         raise ShimError("setup", "The channel %r cannot be read: %s" % (TASKS_CHANNEL, error)) from error
-    resources = _read_json(root / "input/config/resourceconfig.json")
-    hosts: Sequence[str] = sorted(resources.get("hosts") or [""])
-    current = resources.get("current_host", "")
-    return tasks[hosts.index(current) :: len(hosts)] if current in hosts else tasks
+    return share(tasks, _read_json(root / "input/config/resourceconfig.json"))
 
 
 def run_training(run: Callable[[], ProgramEnd], settings: Settings, root: Path) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 import hashlib
 import hmac
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from processing.container.shim.files import RESULT_NAME
-from processing.container.shim.results import SIGNATURE
+from processing.container.shim.results import JOB, SIGNATURE
 from processing.exceptions import JobFailedError, JobStoppedError, StagingError
 from processing.request.s3_uri import S3Uri
 from processing.staging.downloads import get_object
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 _READERS = 16
 """Results that are read at a time. One takes a few milliseconds, and thousands are read in seconds."""
-_CLOCKS = dt.timedelta(seconds=2)
-"""The most that the clocks of S3 and SageMaker differ; S3 tells whole seconds."""
 
 
 @attrs.frozen
@@ -105,9 +102,8 @@ class ShimRun:
             StagingError: a result cannot be read, or its signature is wrong.
         """
         reason = self._wait(timeout, logs=False, quiet=True)
-        since = self.job.describe()["CreationTime"] - _CLOCKS
         with ThreadPoolExecutor(min(_READERS, len(self._tasks))) as pool:
-            return list(pool.map(functools.partial(self._result, since=since, reason=reason), self._tasks))
+            return list(pool.map(functools.partial(self._result, reason=reason), self._tasks))
 
     def _wait(self, timeout: float | None, *, logs: bool, quiet: bool) -> str:
         """Wait for the end; return the reason of tasks that left no result."""
@@ -119,7 +115,7 @@ class ShimRun:
             return f"the job {self.job.name} was stopped"
         return f"the job {self.job.name} completed without it"
 
-    def _result(self, task: Task, since: dt.datetime, reason: str) -> ShimResult:
+    def _result(self, task: Task, reason: str) -> ShimResult:
         session = self.job.sagemaker_session
         uri = S3Uri(task.output_bucket_name, task.output_prefix + RESULT_NAME)
         try:
@@ -131,8 +127,8 @@ class ShimRun:
             raise StagingError(
                 f"the result of the task {task.pk} cannot be read: {failure_reason(error, uri)}"
             ) from error
-        if found.modified < since:
-            return ShimResult(task.pk, None, f"There is no new result: {reason}")
+        if found.job != self.job.name:
+            return ShimResult(task.pk, None, f"There is no result: {reason}")
         if self._signing_key:
             self._verify(found, uri)
         return _from_document(task.pk, found.content, uri)
@@ -148,12 +144,13 @@ class _Stored:
     """A result object."""
 
     content: bytes
-    modified: dt.datetime
+    job: str
     signature: str
 
 
 def _read(answer: Mapping[str, Any]) -> _Stored:
-    return _Stored(answer["Body"].read(), answer["LastModified"], answer.get("Metadata", {}).get(SIGNATURE, ""))
+    metadata = answer.get("Metadata") or {}
+    return _Stored(answer["Body"].read(), metadata.get(JOB, ""), metadata.get(SIGNATURE, ""))
 
 
 def _from_document(pk: str, content: bytes, uri: S3Uri) -> ShimResult:
