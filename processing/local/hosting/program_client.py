@@ -109,14 +109,9 @@ def connect(folder: str, deadline: float, *, patient: bool = True) -> socket.soc
     """
     while True:
         connection = _connection_of_broker(folder, deadline)
-        try:
-            if _is_connected(connection, deadline):
-                return connection
-        except BaseException:
-            connection.close()
-            raise
-        connection.close()  # the program is ending, and its supervisor notices that in a moment
-        if not patient:
+        if _finish_connecting(connection, deadline):
+            return connection
+        if not patient:  # the program is ending, and its supervisor notices that in a moment
             raise NotConnectedError("The program is ending.")
         time.sleep(min(_PAUSE, _left(deadline)))
 
@@ -145,14 +140,21 @@ def connected(made: _socket.socket, deadline: float) -> socket.socket:
         ProgramTimeoutError: the program accepted no connection in time.
     """
     connection = socket.socket(fileno=made.detach())
+    if _finish_connecting(connection, deadline):
+        return connection
+    raise NotConnectedError("The program is ending.")
+
+
+def _finish_connecting(connection: socket.socket, deadline: float) -> bool:
+    """Return whether a socket that connects is connected now. Otherwise close it."""
     try:
-        if _is_connected(connection, deadline):
-            return connection
+        is_connected = _is_connected(connection, deadline)
     except BaseException:
         connection.close()
         raise
-    connection.close()
-    raise NotConnectedError("The program is ending.")
+    if not is_connected:
+        connection.close()
+    return is_connected
 
 
 def _is_connected(connection: socket.socket, deadline: float) -> bool:
