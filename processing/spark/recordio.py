@@ -121,14 +121,14 @@ def iter_records(data: bytes | bytearray | memoryview) -> Iterator[Record]:
     return recordio.read_records(data)
 
 
-def decode_uniform(data: bytes | bytearray | memoryview) -> dict[str, NDArray[Any]]:
+def decode_uniform(data: bytes | bytearray | memoryview) -> dict[str, Any]:
     """Parse the answers of an algorithm: records with labels of the same names and sizes.
 
     Args:
         data: the body of the answer.
 
     Returns:
-        By the name of a label, a matrix with a row for each record.
+        By the name of a label, a matrix with a row for each record. For sparse tensors, `SparseRows`.
 
     Raises:
         RecordIOError: the bytes are damaged, or the records differ in their labels.

@@ -250,8 +250,8 @@ def _groups(data: Buffer) -> tuple[int, list[Group]]:
     return len(frames), list(groups(data, frames[:, 0], frames[:, 1]))
 
 
-def decode_answers(data: Buffer) -> dict[str, NDArray[Any]]:
-    """Parse RecordIO answers: the labels of each name, one row for each record.
+def decode_answers(data: Buffer) -> dict[str, Any]:
+    """Parse RecordIO answers: by name, the labels as a matrix with one row for each record, or as `SparseRows`.
 
     Raises:
         RecordIOError: the bytes are damaged, or the records differ in their labels.
@@ -261,7 +261,7 @@ def decode_answers(data: Buffer) -> dict[str, NDArray[Any]]:
     if any(set(group.maps[LABEL]) != set(names) for group in found):
         raise RecordIOError("the records have labels of different names")
     return {
-        name: _table(data, Places.choose(count, found, lambda group, name=name: group.maps[LABEL][name]))  # type: ignore[misc]
+        name: _matrix(data, Places.choose(count, found, lambda group, name=name: group.maps[LABEL][name]))  # type: ignore[misc]
         for name in names
     }
 

@@ -1,0 +1,149 @@
+"""Spark's vectors in Arrow, the bodies made of them, and the answers: all without Spark."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processing.local.programs.rows import SparseRows
+from processing.spark import recordio
+from processing.spark.ml.serializers import (
+    LibSVMRequestRowSerializer,
+    ProtobufRequestRowSerializer,
+    RequestRowSerializer,
+    UnlabeledCSVRequestRowSerializer,
+    UnlabeledLibSVMRequestRowSerializer,
+)
+from processing.spark.ml.vectors import VectorError, iter_runs, sizes, vectors_from, vectors_from_sparse
+
+TYPE = pa.struct(
+    [
+        pa.field("type", pa.int8(), nullable=False),
+        pa.field("size", pa.int32()),
+        pa.field("indices", pa.list_(pa.int32())),
+        pa.field("values", pa.list_(pa.float64())),
+    ]
+)
+
+
+def dense(*values: float) -> dict[str, Any]:
+    return {"type": 1, "size": None, "indices": None, "values": list(values)}
+
+
+def sparse(size: int, pairs: dict[int, float]) -> dict[str, Any]:
+    return {"type": 0, "size": size, "indices": list(pairs), "values": list(pairs.values())}
+
+
+VECTORS = st.one_of(
+    st.lists(st.floats(allow_nan=False), max_size=4).map(lambda values: dense(*values)),
+    st.dictionaries(st.integers(0, 5), st.floats(allow_nan=False), max_size=4).map(
+        lambda pairs: sparse(6, dict(sorted(pairs.items())))
+    ),
+)
+
+
+def plain(value: dict[str, Any]) -> list[float]:
+    if value["type"] == 1:
+        return list(value["values"])
+    pairs = dict(zip(value["indices"], value["values"], strict=True))
+    return [pairs.get(index, 0.0) for index in range(value["size"])]
+
+
+@given(values=st.lists(VECTORS, max_size=8), start=st.integers(0, 3))
+def test_runs_have_every_row_once_and_in_order(values: list[dict[str, Any]], start: int) -> None:
+    """Mixed columns, and slices of them, are read as runs of one kind and one size each."""
+    column = pa.array(values, TYPE)[start:]
+    rows: list[list[float]] = []
+    for run in iter_runs(column):
+        assert run.start == len(rows)
+        matrix = run.features.to_dense() if isinstance(run.features, SparseRows) else run.features
+        rows += matrix.tolist()
+        assert run.stop == len(rows)
+    assert rows == [plain(value) for value in values[start:]]
+    assert sizes(column).tolist() == [len(plain(value)) for value in values[start:]]
+
+
+def test_vectors_are_made_as_spark_declares_them() -> None:
+    """Columns of answers have Spark's own type and values."""
+    made = vectors_from(np.array([[1.0, 2.0], [3.0, 4.0]]))
+    assert made.type == TYPE
+    assert made.to_pylist() == [dense(1, 2), dense(3, 4)]
+    rows = SparseRows(np.array([0, 1, 1]), np.array([2]), np.array([5.0]), 3)
+    assert vectors_from_sparse(rows).to_pylist() == [sparse(3, {2: 5.0}), sparse(3, {})]
+
+
+def test_null_is_named() -> None:
+    """A null vector is an error with its row, and has the size -1."""
+    column = pa.array([dense(1), None], TYPE)
+    with pytest.raises(VectorError, match="row 1 is null"):
+        list(iter_runs(column))
+    assert sizes(column).tolist() == [1, -1]
+
+
+def test_matrices_are_read_in_both_orders() -> None:
+    """Spark stores a matrix by columns, or by rows if it is transposed, dense or sparse."""
+    kind = pa.struct(
+        [
+            pa.field("type", pa.int8(), nullable=False),
+            pa.field("numRows", pa.int32()),
+            pa.field("numCols", pa.int32()),
+            pa.field("colPtrs", pa.list_(pa.int32())),
+            pa.field("rowIndices", pa.list_(pa.int32())),
+            pa.field("values", pa.list_(pa.float64())),
+            pa.field("isTransposed", pa.bool_()),
+        ]
+    )
+    shape = {"numRows": 2, "numCols": 3, "colPtrs": None, "rowIndices": None}
+    by_columns = {**shape, "type": 1, "values": [1, 4, 2, 5, 3, 6], "isTransposed": False}
+    by_rows = {**shape, "type": 1, "values": [1, 2, 3, 4, 5, 6], "isTransposed": True}
+    few = {"type": 0, "numRows": 2, "numCols": 3, "colPtrs": [0, 1, 1, 2], "rowIndices": [1, 0], "values": [7, 8]}
+    column = pa.array([by_columns, by_rows, {**few, "isTransposed": False}], kind)
+    found = [run.features.tolist()[0] for run in iter_runs(column) if not isinstance(run.features, SparseRows)]
+    assert found == [[[1, 2, 3], [4, 5, 6]], [[1, 2, 3], [4, 5, 6]], [[0, 0, 8], [7, 0, 0]]]
+    assert sizes(column).tolist() == [6, 6, 6]
+
+
+BATCH = pa.RecordBatch.from_pydict(
+    {"label": [2, 3, 4], "features": pa.array([dense(1, 0, 2.5), sparse(3, {1: 4.0}), sparse(3, {})], TYPE)}
+)
+
+
+def test_bodies_of_the_serializers() -> None:
+    """Each serializer writes its format: zeros of dense rows are written, and positions of libsvm count from 1."""
+    assert UnlabeledCSVRequestRowSerializer().encode(BATCH) == b"1.0,0.0,2.5\n0.0,4.0,0.0\n0.0,0.0,0.0\n"
+    lines = [b"2.0 1:1.0 2:0.0 3:2.5", b"3.0 2:4.0", b"4.0", b"0 1:0", b""]
+    assert LibSVMRequestRowSerializer().encode(BATCH).split(b"\n") == lines
+    assert LibSVMRequestRowSerializer().padding(BATCH) == 1, "readers leave out a row without elements at the end"
+    assert LibSVMRequestRowSerializer().padding(BATCH[:2]) == 0
+    assert UnlabeledLibSVMRequestRowSerializer().encode(BATCH[:2]) == b"1:1.0 2:0.0 3:2.5\n2:4.0\n"
+    first, second, third = recordio.iter_records(ProtobufRequestRowSerializer().encode(BATCH))
+    assert first.features["values"].values.dtype == np.float32
+    assert first.features["values"].values.tolist() == [1, 0, 2.5]
+    assert second.features["values"].shape == third.features["values"].shape == (3,)
+    assert not first.label
+
+
+def test_column_names_in_both_spellings() -> None:
+    """A serializer takes the names of columns in camelCase and snake_case, and equals one with the same."""
+    batch = BATCH.rename_columns(["label", "x"])
+    one = ProtobufRequestRowSerializer(featuresColumnName="x")
+    other = ProtobufRequestRowSerializer(features_column_name="x")
+    assert one == other
+    assert one.encode(batch) == ProtobufRequestRowSerializer().encode(BATCH)
+
+
+def test_missing_label_of_libsvm_is_zero() -> None:
+    """Rows to predict need no label."""
+    batch = pa.RecordBatch.from_pydict({"features": pa.array([dense(1)], TYPE)})
+    assert LibSVMRequestRowSerializer().encode(batch) == b"0.0 1:1.0\n"
+
+
+def test_serializer_without_a_method() -> None:
+    """A serializer that overrides nothing says what is missing."""
+    with pytest.raises(NotImplementedError, match="neither encode"):
+        RequestRowSerializer().serializeRow(None)
