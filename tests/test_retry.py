@@ -71,6 +71,9 @@ EXAMPLES: dict[str, list[Exception]] = {
     "certificate refused": [certificate("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed")],
     "TLS broke off": [certificate("EOF occurred in violation of protocol")],
     "server error by code": [refused("InternalFailure", 500), refused("ServiceUnavailable", 503)],
+    "server error of a model": [
+        refused("ModelError", 424, 'Received server error (500) from primary with message "no memory"')
+    ],
     "server error by status": [refused("502", 502), refused("Odd", 500), refused("504", 504, operation="HeadObject")],
     "error body cut": [refused("400"), refused("", 400), refused("403", 403, operation="CreateProcessingJob")],
     "connection lost": [

@@ -173,6 +173,13 @@ RULES: Final[tuple[Rule, ...]] = (
             "ServiceUnavailableException",
         ),
     ),
+    Rule(
+        # The program behind an endpoint answered, and InvokeEndpoint reports its status in the text.
+        "server error of a model",
+        FailureKind.AMBIGUOUS,
+        codes=("ModelError",),
+        message=r"server error \(50[0234]\)",
+    ),
     Rule("server error by status", FailureKind.AMBIGUOUS, statuses=(500, 502, 503, 504)),
     Rule(
         # botocore uses the status as the code if there is no body. For HEAD that is normal, and "404" is the result.

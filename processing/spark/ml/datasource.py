@@ -14,7 +14,7 @@ from processing.exceptions import ConfigurationError
 from processing.spark.ml.formats import TrainingFormat, format_of
 from processing.spark.ml.roles_and_paths import parse_uri
 from processing.spark.ml.shipping import carried, check_workers
-from processing.spark.ml.upload import check_contents, delete, list_keys, upload_batches
+from processing.spark.ml.upload import check_contents, delete, list_keys, partition, upload_batches
 from processing.staging.transfers import put_bytes
 
 if TYPE_CHECKING:
@@ -95,11 +95,8 @@ def _write_to_folder(frame: Any, layout: TrainingFormat, target: Path, mode: str
 def write_files(batches: Iterable[Any], *, layout: TrainingFormat, folder: str) -> Iterator[Any]:
     """Write the rows of one task to a file, which gets its name when it is complete."""
     import pyarrow as pa
-    from pyspark import TaskContext
 
-    context = TaskContext.get()
-    number = 0 if context is None else context.partitionId()
-    name = f"part-{number:05d}-{uuid.uuid4().hex[:12]}{layout.suffix}"
+    name = f"part-{partition():05d}-{uuid.uuid4().hex[:12]}{layout.suffix}"
     partial = Path(folder, f".{name}.partial")
     rows = 0
     try:

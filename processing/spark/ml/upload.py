@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import json
 import logging
+import sys
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
@@ -194,10 +195,8 @@ def upload_batches(
 ) -> Iterator[Any]:
     """Encode and upload the rows of one task, and yield a row for each object. After an error, none is left."""
     import pyarrow as pa
-    from pyspark import TaskContext
 
-    context = TaskContext.get()
-    task = f"part-{0 if context is None else context.partitionId():05d}-{uuid.uuid4().hex[:12]}"
+    task = f"part-{partition():05d}-{uuid.uuid4().hex[:12]}"
     suffix = layout.suffix + (".gz" if compressed else "")
     writer = _ObjectWriter(session, prefix, lambda number: f"{task}-{number:05d}{suffix}", kms_key, owner)
     writer.transform = gzip.compress if compressed else bytes
@@ -214,6 +213,13 @@ def upload_batches(
     except BaseException:
         writer.discard()
         raise
+
+
+def partition() -> int:
+    """Return the number of the partition that this task has; 0 outside a task."""
+    pyspark: Any = sys.modules.get("pyspark")
+    context = None if pyspark is None else pyspark.TaskContext.get()
+    return 0 if context is None else int(context.partitionId())
 
 
 class _ObjectWriter:

@@ -1,0 +1,209 @@
+"""The work of Spark's workers without Spark: uploads, predictions, faults on the wire."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from processing import LocalSession
+from processing.local.programs import recordio as files
+from processing.request.s3_uri import S3Uri
+from processing.spark.ml.deserializers import ResponseRowDeserializer
+from processing.spark.ml.formats import CSVFormat, RecordIOFormat
+from processing.spark.ml.invoke import PredictionError, PredictionSettings, invoke_batches
+from processing.spark.ml.serializers import UnlabeledCSVRequestRowSerializer
+from processing.spark.ml.upload import list_keys, upload_batches
+from processing.spark.ml.vectors import vectors_from
+from processing.testing import FaultInjector, VirtualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from conftest import Summing  # type: ignore[import-not-found]
+
+NUMBERS = np.arange(60.0).reshape(30, 2)
+
+
+class Column:
+    """The field of a schema, as far as answers need it."""
+
+    name = "sum"
+    dataType = None  # noqa: N815 - Spark's name
+
+
+class Sums(ResponseRowDeserializer):
+    """The answers of the summing program."""
+
+    schema: Any = type("Schema", (), {"fields": [Column()]})
+
+    def decode(self, body: bytes, rows: int) -> dict[str, Any]:  # noqa: ARG002 - the rows are counted by the caller
+        return {"sum": pa.array(map(float, body.split()), pa.float64())}
+
+
+def batches(count: int = 3) -> Iterator[Any]:
+    """Yield the numbers in batches, of which the first is empty."""
+    column = vectors_from(NUMBERS)
+    ids = pa.array(range(len(NUMBERS)))
+    whole = pa.RecordBatch.from_arrays([ids, column], names=["id", "features"])
+    yield whole[:0]
+    for start in range(0, len(NUMBERS), len(NUMBERS) // count):
+        yield whole[start : start + len(NUMBERS) // count]
+
+
+def predict(session: LocalSession, **options: Any) -> list[tuple[int, float]]:
+    """Return the numbers' identities and sums, as a task yields them."""
+    settings = PredictionSettings(
+        **{"endpoint": "sums", "serializer": UnlabeledCSVRequestRowSerializer(), "deserializer": Sums(), **options}
+    )
+    found = invoke_batches(batches(), session=session, settings=settings)
+    return [(row["id"], row["sum"]) for batch in found for row in batch.to_pylist()]
+
+
+EXPECTED = list(enumerate(NUMBERS.sum(axis=1).tolist()))
+
+
+@pytest.mark.parametrize("limit", [40, 200, 5_000_000])
+def test_predictions_keep_the_order_of_rows(summing: Summing, limit: int) -> None:
+    """Rows and answers belong together, for requests of a few rows and of many."""
+    assert predict(summing.session(), limit=limit) == EXPECTED
+
+
+def test_bodies_that_are_too_large_are_halved(summing: Summing) -> None:
+    """The endpoint takes 200 bytes, and the limit allows more: each refused batch is halved until it fits."""
+    faults = FaultInjector()
+    session = summing.session(faults)
+    settings = PredictionSettings("sums", UnlabeledCSVRequestRowSerializer(), Sums())
+    found = list(invoke_batches(batches(1), session=session, settings=settings))
+    assert [row["sum"] for batch in found for row in batch.to_pylist()] == [total for _, total in EXPECTED]
+    assert faults.count()["InvokeEndpoint"] == 3  # all rows have 285 bytes, and each half fits
+
+
+@pytest.mark.parametrize("kind", ["throttle", "error500", "error503", "unreachable", "reset_after", "truncate"])
+def test_faults_change_no_prediction(summing: Summing, kind: Any) -> None:
+    """Calls that fail are repeated, and the result is that without faults."""
+    faults = FaultInjector(seed=3).on("InvokeEndpoint", kind, times=2)
+    assert predict(summing.session(faults), limit=200) == EXPECTED
+    assert len(faults.injected) == 2
+
+
+def test_time_outs_halve_a_batch(summing: Summing) -> None:
+    """A batch without an answer in time is halved at once: the same one would take as long again."""
+    clock = VirtualClock()
+    faults = FaultInjector(clock=clock).on("InvokeEndpoint", "hang", times=1)
+    assert predict(summing.session(faults), in_flight=1, limit=5_000_000) == EXPECTED
+    assert faults.count()["InvokeEndpoint"] == 5  # three batches, of which one was halved
+
+
+def test_a_model_that_fails_is_asked_again(summing: Summing) -> None:
+    """An answer 500 of the program itself is repeated, and the predictions are complete."""
+    summing.deploy("failing", FAILURES="2")
+    try:
+        assert predict(summing.session(), endpoint="failing") == EXPECTED
+    finally:
+        summing.delete("failing")
+
+
+def test_answers_that_do_not_fit_the_rows(summing: Summing) -> None:
+    """An answer with fewer rows than were sent is an error: no row is dropped."""
+    summing.deploy("dropping", DROP="1")
+    try:
+        with pytest.raises(PredictionError, match="endpoint dropping: the answer has 9 rows, and 10 were sent"):
+            predict(summing.session(), endpoint="dropping")
+    finally:
+        summing.delete("dropping")
+
+
+def test_one_row_above_the_limit(summing: Summing) -> None:
+    """A row that alone exceeds the limit is named."""
+    with pytest.raises(PredictionError, match="one row has 8 bytes, and a request may have 5"):
+        predict(summing.session(), limit=5)
+
+
+def test_missing_endpoint_is_named(summing: Summing) -> None:
+    """The error of an endpoint that does not exist names it, after one call."""
+    faults = FaultInjector()
+    with pytest.raises(PredictionError, match=r"endpoint nowhere: .*nowhere"):
+        predict(summing.session(faults), endpoint="nowhere", in_flight=1)
+    assert faults.count()["InvokeEndpoint"] == 1
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> tuple[FaultInjector, LocalSession]:
+    """An engine with the bucket `data`, and the faults of its wire."""
+    faults = FaultInjector(seed=1)
+    session = LocalSession(tmp_path / "engine", transport=faults.wrap)
+    session.boto_session.client("s3").create_bucket(Bucket="data")
+    return faults, session
+
+
+def upload(session: LocalSession, source: Iterable[Any], layout: Any = None, **options: Any) -> list[dict[str, Any]]:
+    """Return the rows that a task yields."""
+    given: dict[str, Any] = {"kms_key": None, "compressed": False, "owner": None, **options}
+    chosen = RecordIOFormat("features") if layout is None else layout
+    made = upload_batches(source, session=session, layout=chosen, prefix=S3Uri("data", "job"), **given)
+    return [row for batch in made for row in batch.to_pylist()]
+
+
+def content(session: LocalSession, key: str) -> bytes:
+    """Return an object."""
+    body: bytes = session.boto_session.client("s3").get_object(Bucket="data", Key=key)["Body"].read()
+    return body
+
+
+@pytest.mark.parametrize("kind", [None, "throttle", "error503", "reset_before", "reset_after", "timeout_after"])
+def test_a_task_uploads_its_rows_once(storage: tuple[FaultInjector, LocalSession], kind: Any) -> None:
+    """A task's object has all of its rows, with and without faults on the wire."""
+    faults, session = storage
+    if kind is not None:
+        faults.on("PutObject", kind, times=2)
+    (row,) = upload(session, batches())
+    assert row["rows"] == 30
+    assert list_keys(session, S3Uri("data", "job")) == [row["key"]]
+    assert files.decode(content(session, row["key"])).dense().tolist() == NUMBERS.tolist()
+
+
+def test_a_task_that_fails_leaves_nothing(storage: tuple[FaultInjector, LocalSession]) -> None:
+    """After an error in the rows, the objects that the task has written are deleted."""
+    _, session = storage
+
+    def failing() -> Iterator[Any]:
+        yield from batches()
+        assert list_keys(session, S3Uri("data", "job")), "some objects are there"
+        raise ValueError("no more")
+
+    class Whole(CSVFormat):
+        concatenable = False
+
+    with pytest.raises(ValueError, match="no more"):
+        upload(session, failing(), Whole("features"))
+    assert list_keys(session, S3Uri("data", "job")) == []
+
+
+def test_an_upload_without_permission(storage: tuple[FaultInjector, LocalSession]) -> None:
+    """An upload that S3 refuses is the error of the task."""
+    faults, session = storage
+    faults.on("PutObject", "denied", times=99)
+    with pytest.raises(Exception, match="AccessDenied"):
+        upload(session, batches())
+
+
+def test_empty_partition_makes_no_object(storage: tuple[FaultInjector, LocalSession]) -> None:
+    """A task without rows yields and uploads nothing."""
+    _, session = storage
+    assert upload(session, [next(batches())]) == []
+    assert list_keys(session, S3Uri("data", "job")) == []
+
+
+def test_compressed_objects(storage: tuple[FaultInjector, LocalSession]) -> None:
+    """With gzip, each object is compressed, and its name says so."""
+    import gzip
+
+    _, session = storage
+    (row,) = upload(session, batches(), CSVFormat("features"), compressed=True)
+    assert row["key"].endswith(".csv.gz")
+    lines = gzip.decompress(content(session, row["key"])).decode().splitlines()
+    assert lines == [f"{a},{b}" for a, b in NUMBERS.tolist()]
