@@ -99,7 +99,7 @@ def test_hosting_makes_one_of_each_despite_lost_answers(summing: Summing) -> Non
 
 
 def test_an_endpoint_that_fails_leaves_nothing(summing: Summing) -> None:
-    """What was created for an endpoint that did not come into service is deleted."""
+    """Model and configuration of an endpoint that did not come into service are deleted."""
     session = summing.session()
     hosting = Hosting(session, CustomNamePolicy("broken", "broken", "broken", "broken"))
     model = {
