@@ -30,6 +30,8 @@ PING_SECONDS = 1.9
 """The longest time of one check of the server's health: SageMaker waits for 2 seconds."""
 DRAIN_SECONDS = 20.0
 """The longest time for running invocations after SIGTERM. SageMaker sends SIGKILL after 30 seconds."""
+_PATIENCE = 0.1
+"""The seconds after which an invocation is refused. An answer reaches its client before its place is free."""
 _TICK = 0.05
 """The seconds between two looks for a stop."""
 _ROUTE = re.compile(r"(?:^|[,;])\s*route=([^,;]*?)\s*(?:$|[,;])")
@@ -151,7 +153,7 @@ class ProxyHandler:
         if self._slots is None:
             yield
             return
-        if not self._slots.acquire(blocking=not self._refuse):
+        if not self._slots.acquire(timeout=_PATIENCE if self._refuse else None):
             raise HttpError(429, "%d invocations run already; try again later" % self._proxy.concurrency)
         try:
             yield

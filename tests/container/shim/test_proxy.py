@@ -255,15 +255,16 @@ def test_custom_attributes_choose_among_several_routes(behind: Callable[..., Any
 
 def test_a_client_that_goes_ends_its_request(behind: Callable[..., Any]) -> None:
     """With a concurrency of 1, a client that goes away makes room for the next one."""
-    with behind("/silent", "/echo", concurrency=1, refuse=True) as proxy:
-        connection = proxy.connect()
-        connection.request("POST", "/invocations", b"x")
-        chosen = {"X-Amzn-SageMaker-Custom-Attributes": "route=/echo"}
-        while proxy.invoke(b"", chosen).status != 429:
+    chosen = {"X-Amzn-SageMaker-Custom-Attributes": "route=/echo"}
+    with behind("/stream", "/echo", concurrency=1, refuse=True) as proxy:
+        with contextlib.closing(proxy.connect()) as connection:
+            connection.request("POST", "/invocations", b"x")
+            with connection.getresponse() as answer:
+                answer.read1(100)
+                assert proxy.invoke(b"", chosen).status == 429
+        while (status := proxy.invoke(b"", chosen).status) == 429:
             pass
-        connection.close()
-        while proxy.invoke(b"", chosen).status == 429:
-            pass
+        assert status == 201
         assert proxy.invoke(b"", chosen).status == 201
 
 
