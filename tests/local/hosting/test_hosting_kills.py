@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -77,6 +78,8 @@ def processes(home: Path) -> list[Process]:
 def _kind(words: list[bytes]) -> str:
     if words[1:2] == [b"-m"]:
         return "program"
+    if words[1:2] == [b"-c"]:
+        return "behind the shim"
     return "relay" if words[3:4] and words[3].endswith(b"relay.py") else "wrapper"
 
 
@@ -226,6 +229,52 @@ def test_a_transform_job_ends_after_a_kill(hosting: Any, kind: str) -> None:
         assert described["TransformJobStatus"] in {"Completed", "Failed"}
         assert (described["TransformJobStatus"] == "Failed") == bool(described.get("FailureReason"))
         check_nothing_is_left(hosting)
+
+
+BEHIND = """
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args): pass
+ThreadingHTTPServer(("127.0.0.1", 9000), Handler).serve_forever()
+"""
+
+
+@pytest.mark.parametrize("kind", ["supervisor", "program", "behind the shim"])
+def test_two_endpoints_with_the_shim_serve_again_after_a_kill(shim_hosting: Any, kind: str) -> None:
+    """The supervisor, the shim or the program behind it dies: both endpoints answer right again, and leave nothing."""
+    moments = random.Random(SEED)
+    variables = {
+        "PROCESSING_SHIM_PROGRAM": shlex.join([sys.executable, "-c", BEHIND]),
+        "PROCESSING_SHIM_PROXY_PORT": "9000",
+    }
+    for name in ("e", "f"):
+        shim_hosting.deploy(name, **variables)
+    with load(shim_hosting) as answers:
+        for _ in range(KILLS):
+            time.sleep(moments.uniform(0, 0.3))
+            shim_hosting.until(lambda: kill(shim_hosting.home, kind))
+            before = len(answers)
+            shim_hosting.until(lambda before=before: len(answers) > before + 2)
+            assert shim_hosting.describe("e")["EndpointStatus"] == "InService"
+            shim_hosting.until(lambda: answer_of(shim_hosting, "f") == b"version")
+    assert set(answers) == {b"version"}
+    for name in ("e", "f"):
+        shim_hosting.delete(name)
+    check_nothing_is_left(shim_hosting)
+
+
+def answer_of(hosting: Any, name: str) -> bytes | None:
+    """The answer of an endpoint; None after an error, as while its program starts again."""
+    with contextlib.suppress(ClientError, BotoCoreError):
+        answer: bytes = hosting.invoke(name, b"version")
+        return answer
+    return None
 
 
 def test_a_cleaning_keeps_what_an_endpoint_needs(hosting: Any) -> None:
