@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import Counter
 from pathlib import Path
@@ -24,6 +25,7 @@ PACKAGE = Path(processing.__file__).parent
 TESTS = Path(__file__).parent
 
 
+@functools.cache
 def docstrings(root: Path = PACKAGE) -> list[tuple[str, str]]:
     """Return the docstring of each module, class and function below a folder, with its place."""
     found = []
@@ -46,7 +48,7 @@ def test_no_docstring_opens_with_a_question(root: Path) -> None:
 def test_few_words_that_need_a_second_reading(name: str) -> None:
     """Pronouns and verbs of speech are rare: they stand in for a noun or for what the code does."""
     words, most = WORDS[name]
-    counts = Counter(word for _, text in docstrings() for word in re.findall(r"[a-z']+", text.lower()))
+    counts = Counter(word for _, text in docstrings(PACKAGE) for word in re.findall(r"[a-z']+", text.lower()))
     found = sum(counts[word] for word in words)
     assert found * 10_000 / counts.total() <= most
 
