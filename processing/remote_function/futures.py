@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from processing._utils.forks import ForkSafeLock
@@ -105,6 +106,14 @@ class RemoteFuture(Future[T]):
         """
         result: Any = self.result()
         yield from result
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for the job's end, and return without its outcome.
+
+        Args:
+            timeout: the longest wait in seconds, after which the job goes on; None waits without limit.
+        """
+        wait_for([self], timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the job's end, and return the exception of the function; None if it has a result.

@@ -29,6 +29,10 @@ def function_name(function: Callable[..., Any]) -> str:
     return str(name) or "function"
 
 
+class ArgumentsError(ConfigurationError, TypeError):
+    """Arguments do not fit the function's signature. A local call of the function would raise TypeError."""
+
+
 def check_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Refuse arguments that the function would refuse.
 
@@ -57,7 +61,7 @@ def arguments_check(function: Callable[..., Any]) -> Callable[[str, tuple[Any, .
             signature.bind(*args, **kwargs)
         except TypeError as error:
             hint = _CLASS_METHOD if next(iter(signature.parameters), "") == "cls" else ""
-            raise ConfigurationError(f"{subject}{function_name(function)}{signature}: {error}{hint}") from None
+            raise ArgumentsError(f"{subject}{function_name(function)}{signature}: {error}{hint}") from None
 
     return check
 

@@ -12,6 +12,7 @@ from processing import compat, remote_function
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from processing import LocalSession
 
@@ -67,3 +68,22 @@ def test_a_script_runs_unchanged(local_session: LocalSession) -> None:
     names: dict[str, Any] = {"session": local_session, "__name__": "__main__"}
     exec(SCRIPT, names)
     assert names["result"] == ("hello", 1.5)
+
+
+def test_a_future_can_wait(local_session: LocalSession, tmp_path: Path) -> None:
+    """`Future.wait` returns at its timeout or at the job's end, and raises nothing of the function."""
+    go = tmp_path / "go"
+
+    def fail(path: Path) -> None:
+        import time
+
+        while not path.exists():
+            time.sleep(0.01)
+        raise LookupError
+
+    future: Any = remote_function.remote(fail, instance_type="local", sagemaker_session=local_session).submit(go)
+    future.wait(0.01)
+    assert not future.done()
+    go.touch()
+    future.wait()
+    assert isinstance(future.exception(), LookupError)

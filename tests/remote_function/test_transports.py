@@ -40,33 +40,33 @@ def options(
             session.client(service).close()
 
 
-def test_a_call_returns_its_value_and_prints(options: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_call_returns_its_value_and_prints(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     """Values, arrays and lines of one call arrive."""
 
-    @remote(**options)
     def scale(array: Any, factor: float) -> Any:
         print("scaling")  # noqa: T201 - the function's own line
         return array * factor
 
-    assert np.array_equal(scale(np.arange(200_000.0), 2), np.arange(200_000.0) * 2)
+    assert np.array_equal(remote(scale, **options)(np.arange(200_000.0), 2), np.arange(200_000.0) * 2)
     assert "scaling" in capsys.readouterr().out
 
 
-def test_exceptions_and_futures_arrive(options: Any) -> None:
+def test_exceptions_and_futures_arrive(options: dict[str, Any]) -> None:
     """An exception has its class; a future is found again by the name of its job and by the list, and replayed."""
 
-    @remote(job_name_prefix="found", **options)
-    def divide(x: float, y: float) -> float:
+    def quotient(x: float, y: float) -> float:
         return x / y
 
+    divide = remote(quotient, job_name_prefix="found", **options)
     with pytest.raises(ZeroDivisionError):
         divide(1, 0)
     with RemoteExecutor(max_parallel_jobs=2, **options) as executor:
         futures = [divide.submit(3, 2), executor.submit(divide, 9, 3)]
         assert [future.result() for future in futures] == [1.5, 3.0]
     session = options["sagemaker_session"]
-    assert get_future(futures[0].job.job_name, session).result() == 1.5
-    assert futures[0].replay() == 1.5
+    first: Any = futures[0]
+    assert get_future(first.job.job_name, session).result() == 1.5
+    assert first.replay() == 1.5
     assert len(list(list_futures("found", session))) == 2
 
 
@@ -76,7 +76,7 @@ def _item(number: int) -> int:
     return number * number
 
 
-def test_a_map_has_all_results_in_order(options: Any) -> None:
+def test_a_map_has_all_results_in_order(options: dict[str, Any]) -> None:
     """Two hosts run the calls of a map, and an exception is in its place."""
     results = remote(_item, instance_count=2, **options).map(range(8), workers=2, return_exceptions=True)
     values: list[Any] = list(results)
@@ -84,21 +84,20 @@ def test_a_map_has_all_results_in_order(options: Any) -> None:
     assert values == [number * number for number in range(8) if number != 3]
 
 
-def test_items_of_a_generator_arrive(options: Any) -> None:
+def test_items_of_a_generator_arrive(options: dict[str, Any]) -> None:
     """A generator's items come in order, and then its exception."""
 
-    @remote(**options)
     def count() -> Iterator[int]:
         yield from range(5)
         raise LookupError("the end")
 
     received: list[int] = []
     with pytest.raises(LookupError, match="the end"):
-        received.extend(count())
+        received.extend(remote(count, **options)())
     assert received == list(range(5))
 
 
-def test_a_pool_takes_calls(options: Any) -> None:
+def test_a_pool_takes_calls(options: dict[str, Any]) -> None:
     """Small and large values of a pool's calls travel, through its queues and S3."""
     array = np.arange(100_000.0)
     with RemotePool(workers=2, **options) as pool:
