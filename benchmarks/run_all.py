@@ -26,6 +26,7 @@ BENCHMARKS = (
     "downloads",
     "large_file",
     "remote_serialization",
+    "recordio_records",
     "remote_map",
     "remote_call",
     "local_jobs",

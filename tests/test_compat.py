@@ -395,3 +395,21 @@ def test_pipelines_are_only_names() -> None:
     assert runnable_by_pipeline(len) is len
     with pytest.raises(ConfigurationError, match="records no pipelines"):
         PipelineVariable()
+
+
+def test_names_of_sagemaker_pyspark() -> None:
+    """The modules of sagemaker_pyspark have this package's stages, and no jars."""
+    program = (
+        "import processing.compat\n"
+        "processing.compat.install()\n"
+        "import sagemaker_pyspark\n"
+        "from sagemaker_pyspark import Option, SageMakerClients, classpath_jars\n"
+        "import sagemaker_pyspark.transformation.deserializers\n"
+        "assert classpath_jars() == [] and SageMakerClients.create_sagemaker_client() is None\n"
+        "assert 'KMeansSageMakerEstimator' in dir(sagemaker_pyspark.algorithms)\n"
+        "print(Option(1).value)\n"
+        "import sagemaker_pyspark.jars\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "sagemaker_pyspark.jars is not part of sm-processing" in done.stderr
+    assert done.stdout == "1\n"

@@ -12,6 +12,8 @@ The names of `sagemaker.processing` and its neighbours are available. Importing 
 ImportError with an explanation. If `sagemaker` 2.x itself is installed, imports find it, as before. `sagemaker` 3.x and
 its core have none of these names. If one of them is installed, these names come from this package, and `sagemaker.core`
 and other modules come from the installed one.
+
+The names of `sagemaker_pyspark` 1.4.5 are available as well, from `processing.spark.ml`.
 """
 
 from processing.compat.estimators import HuggingFace, MXNet, PyTorch, SKLearn, TensorFlow, XGBoost

@@ -11,6 +11,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from processing.compat.modules import ALIASES, MODULES, PARENTS, VERSION, explain_missing
+from processing.compat.spark_modules import ROOT as _SPARK_ROOT
+from processing.compat.spark_modules import SPARK_MODULES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,30 +21,32 @@ _ROOT = "sagemaker"
 ORIGIN = "sm-processing"
 """The origin of this package's modules in their specs."""
 
+_ALL_MODULES = {**MODULES, **SPARK_MODULES}
+
 
 class _Module(ModuleType):
     """A module that loads its names from this package when they are first used."""
 
     def __getattr__(self, name: str) -> Any:
-        home = MODULES[self.__name__].get(name)
+        home = _ALL_MODULES[self.__name__].get(name)
         full_name = f"{self.__name__}.{name}"
         if home is not None:
             return getattr(importlib.import_module(home), name)
         full_name = ALIASES.get(self.__name__, {}).get(name, full_name)
-        if full_name in MODULES:
+        if full_name in _ALL_MODULES:
             return importlib.import_module(full_name)
         raise AttributeError(explain_missing(full_name))
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *MODULES[self.__name__], *ALIASES.get(self.__name__, ())})
+        return sorted({*super().__dir__(), *_ALL_MODULES[self.__name__], *ALIASES.get(self.__name__, ())})
 
 
 class _Loader(Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _Module(spec.name, f"The names of `{spec.name}` 2.x that sm-processing has.")
+        return _Module(spec.name, f"The names of `{spec.name}` that sm-processing has.")
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__all__ = list(MODULES[module.__name__])  # type: ignore[attr-defined]  # the names of `import *`
+        module.__all__ = list(_ALL_MODULES[module.__name__])  # type: ignore[attr-defined]  # the names of `import *`
         if module.__name__ == _ROOT:
             module.__version__ = VERSION  # type: ignore[attr-defined]
 
@@ -58,6 +62,8 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if fullname.partition(".")[0] == _SPARK_ROOT:
+            return _find_spark_module(fullname, path, target)
         if fullname == _ROOT:
             found = _find_installed(fullname, path, target)
             folders = [] if found is None else list(found.submodule_search_locations or ())
@@ -119,6 +125,17 @@ def _find_installed(fullname: str, path: Sequence[str] | None, target: ModuleTyp
         if found is not None:
             return found
     return None
+
+
+def _find_spark_module(fullname: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
+    """Find a module of `sagemaker_pyspark`: the installed one, if there is one, else that of this package."""
+    if fullname == _SPARK_ROOT:
+        return _find_installed(fullname, path, target) or _module_spec(fullname, [])
+    if not isinstance(sys.modules.get(_SPARK_ROOT), _Module):
+        return None
+    if fullname in SPARK_MODULES:
+        return _module_spec(fullname, [])
+    raise ImportError(explain_missing(fullname), name=fullname)
 
 
 def _is_version_2(folders: Sequence[str]) -> bool:

@@ -1,0 +1,102 @@
+"""RecordIO of 784 float32 and a label, beside `sagemaker` 2.x and a copy of the memory, and sparse rows beside it.
+
+The peers run in their own Python, on the same values. Each is measured three times, alternating, and the best counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from figures import Figure, finish, scaled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WIDTH, STORED = 784, 150
+OURS, PEERS = scaled(40_000, 2_000), scaled(2_000, 200)
+
+PEER = f"""
+import io, json, sys, time
+import numpy as np
+from scipy.sparse import csr_matrix
+from sagemaker.amazon.common import write_numpy_to_dense_tensor, write_spmatrix_to_sparse_tensor
+
+rows = int(sys.argv[1])
+rng = np.random.default_rng(0)
+features = rng.random((rows, {WIDTH}), np.float32)
+labels = rng.random(rows).astype(np.float32)
+indices = np.sort(np.array([rng.permutation({WIDTH})[:{STORED}] for _ in range(rows)]), axis=1)
+sparse = csr_matrix(
+    (rng.random(rows * {STORED}).astype(np.float32), indices.reshape(-1), np.arange(rows + 1) * {STORED}),
+    shape=(rows, {WIDTH}),
+)
+found = []
+for write, values in ((write_numpy_to_dense_tensor, features), (write_spmatrix_to_sparse_tensor, sparse)):
+    began = time.perf_counter()
+    write(io.BytesIO(), values, labels)
+    found.append(rows / (time.perf_counter() - began))
+print(json.dumps(found))
+"""
+
+
+def rate(rows: int, work: Callable[[], object]) -> float:
+    """Return the rows that a function handles in a second."""
+    began = time.perf_counter()
+    work()
+    return rows / (time.perf_counter() - began)
+
+
+def peer_rates(python: Any) -> tuple[float, float]:
+    """Return the rows a second of `sagemaker` 2.x, dense and sparse."""
+    command = [str(python), "-c", PEER, str(PEERS)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, env={**os.environ})
+    dense, sparse = json.loads(done.stdout.splitlines()[-1])
+    return dense, sparse
+
+
+def main() -> None:
+    import numpy as np
+    from clients import SAGEMAKER_2
+
+    from processing.spark import recordio
+
+    if not SAGEMAKER_2.exists():
+        sys.exit(f"{SAGEMAKER_2} is missing: ./scripts/foreign-clients installs it")
+    rng = np.random.default_rng(0)
+    features, labels = rng.random((OURS, WIDTH), np.float32), rng.random(OURS).astype(np.float32)
+    some = OURS // 4
+    indices = np.sort(np.array([rng.permutation(WIDTH)[:STORED] for _ in range(some)]), axis=1).reshape(-1)
+    values, starts = rng.random(some * STORED).astype(np.float32), np.arange(some + 1) * STORED
+    dense, copied, sparse, peers = [], [], [], []
+    for _ in range(3):
+        dense.append(rate(OURS, lambda: recordio.encode_dense(features, labels)))
+        copied.append(rate(OURS, features.tobytes))
+        sparse.append(rate(some, lambda: recordio.encode_sparse(starts, indices, values, WIDTH, labels[:some])))
+        peers.append(peer_rates(SAGEMAKER_2))
+    peer_dense, peer_sparse = max(each[0] for each in peers), max(each[1] for each in peers)
+    finish(
+        [
+            Figure(
+                "dense: sagemaker 2.x's rate, of ours",
+                peer_dense / max(dense),
+                1 / 80,
+                note=f"{max(dense):,.0f} rows/s, {max(dense) / peer_dense:.0f} times {peer_dense:,.0f}",
+            ),
+            Figure("dense: a copy of the memory, of our rate", max(copied) / max(dense), 5, note="a fifth of memcpy"),
+            Figure(
+                "sparse, 150 of 784: sagemaker 2.x's rate, of ours",
+                peer_sparse / max(sparse),
+                1 / 4,
+                note=f"{max(sparse):,.0f} rows/s, {max(sparse) / peer_sparse:.1f} times {peer_sparse:,.0f}",
+            ),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

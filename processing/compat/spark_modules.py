@@ -1,0 +1,83 @@
+"""The public names of `sagemaker_pyspark` 1.4.5, each with its module in this package."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from processing.spark import ml
+
+ROOT: Final = "sagemaker_pyspark"
+"""The package."""
+
+_OWN: Final = ("Option", "SageMakerClients", "SageMakerJavaWrapper", "classpath_jars")
+_SERIALIZERS: Final = (
+    "LibSVMRequestRowSerializer",
+    "ProtobufRequestRowSerializer",
+    "RequestRowSerializer",
+    "UnlabeledCSVRequestRowSerializer",
+    "UnlabeledLibSVMRequestRowSerializer",
+)
+_DESERIALIZERS: Final = (
+    "FactorizationMachinesBinaryClassifierDeserializer",
+    "FactorizationMachinesRegressorDeserializer",
+    "KMeansProtobufResponseRowDeserializer",
+    "LDAProtobufResponseRowDeserializer",
+    "LibSVMResponseRowDeserializer",
+    "LinearLearnerBinaryClassifierProtobufResponseRowDeserializer",
+    "LinearLearnerMultiClassClassifierProtobufResponseRowDeserializer",
+    "LinearLearnerRegressorProtobufResponseRowDeserializer",
+    "PCAProtobufResponseRowDeserializer",
+    "ProtobufResponseRowDeserializer",
+    "ResponseRowDeserializer",
+    "XGBoostCSVRowDeserializer",
+)
+_ALGORITHMS: Final = (
+    "FactorizationMachinesBinaryClassifier",
+    "FactorizationMachinesRegressor",
+    "KMeansSageMakerEstimator",
+    "LDASageMakerEstimator",
+    "LinearLearnerBinaryClassifier",
+    "LinearLearnerMultiClassClassifier",
+    "LinearLearnerRegressor",
+    "PCASageMakerEstimator",
+    "XGBoostSageMakerEstimator",
+)
+_NAMES: Final = (
+    "CreatedResources",
+    "CustomNamePolicy",
+    "CustomNamePolicyFactory",
+    "CustomNamePolicyWithTimeStampSuffix",
+    "CustomNamePolicyWithTimeStampSuffixFactory",
+    "EndpointCreationPolicy",
+    "IAMRole",
+    "IAMRoleFromConfig",
+    "RandomNamePolicy",
+    "RandomNamePolicyFactory",
+    "S3AutoCreatePath",
+    "S3DataPath",
+    "S3Resource",
+    "SageMakerEstimator",
+    "SageMakerEstimatorBase",
+    "SageMakerModel",
+    "SageMakerResourceCleanup",
+)
+
+
+def _of_stages(*names: str) -> dict[str, str]:
+    return dict.fromkeys(names, ml.__name__)
+
+
+SPARK_MODULES: Final = {
+    ROOT: {**_of_stages(*_NAMES), **dict.fromkeys(_OWN, "processing.compat.spark_names")},
+    f"{ROOT}.algorithms": _of_stages(*_ALGORITHMS),
+    f"{ROOT}.transformation": {},
+    f"{ROOT}.transformation.serializers": _of_stages(*_SERIALIZERS),
+    f"{ROOT}.transformation.serializers.serializers": _of_stages(*_SERIALIZERS),
+    f"{ROOT}.transformation.deserializers": _of_stages(*_DESERIALIZERS),
+    f"{ROOT}.transformation.deserializers.deserializers": _of_stages(*_DESERIALIZERS),
+    f"{ROOT}.IAMRoleResource": _of_stages("IAMRole", "IAMRoleFromConfig", "IAMRoleResource"),
+    f"{ROOT}.NamePolicy": _of_stages(*(name for name in ml.__all__ if "NamePolicy" in name)),
+    f"{ROOT}.S3Resources": _of_stages("S3AutoCreatePath", "S3DataPath", "S3Resource"),
+    f"{ROOT}.wrapper": dict.fromkeys(("Option", "SageMakerJavaWrapper"), "processing.compat.spark_names"),
+}
+"""The modules of `sagemaker_pyspark`. Each maps its names to modules of this package."""
