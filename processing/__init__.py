@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from processing.job.outputs import JobOutputs as JobOutputs
     from processing.job.plan import PlannedUpload as PlannedUpload
     from processing.job.plan import RunPlan as RunPlan
+    from processing.job.rerun import rerun as rerun
     from processing.job.wait import WaitResult as WaitResult
     from processing.job.wait import as_completed as as_completed
     from processing.job.wait import as_completed_async as as_completed_async
@@ -139,6 +140,7 @@ _NAMES_OF = {
     "processing.job.metrics": ("HostMetrics", "JobMetrics", "Utilization"),
     "processing.job.outputs": ("JobOutput", "JobOutputs"),
     "processing.job.plan": ("PlannedUpload", "RunPlan"),
+    "processing.job.rerun": ("rerun",),
     "processing.job.wait": (
         "WaitResult",
         "as_completed",

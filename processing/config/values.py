@@ -37,10 +37,14 @@ class Setting:
     value: Any
     origin: str
 
-    def __str__(self) -> str:
+    @property
+    def shown(self) -> str:
+        """The value as Python writes it; `***` for an environment variable whose name suggests a secret."""
         variable = next((self.path[len(each) :] for each in _ENVIRONMENTS if self.path.startswith(each)), "")
-        secret = _SECRET.search(variable)
-        return f"{self.path} = {'***' if secret else repr(self.value)} ({self.origin})"
+        return "***" if _SECRET.search(variable) else repr(self.value)
+
+    def __str__(self) -> str:
+        return f"{self.path} = {self.shown} ({self.origin})"
 
 
 @attrs.frozen

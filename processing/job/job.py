@@ -68,6 +68,7 @@ class ProcessingJob(WatchedJob):
     Attributes:
         sagemaker_session: the `Session` that reaches the job.
         job_name: the job's name.
+        summary: the job's entry in the listing by which `processing.jobs` found it; None for other jobs.
         watch_state: the last observed state of the job; internal to the package.
         instances: the instances of the job, if they are known; internal to the package.
     """
@@ -88,6 +89,7 @@ class ProcessingJob(WatchedJob):
         require("inputs", inputs, _INPUTS, optional=True)
         require("outputs", outputs, _OUTPUTS, optional=True)
         self.job_name = job_name
+        self.summary: Mapping[str, Any] | None = None
         self.watch_state = WatchState()
         job_outputs = JobOutputs(JobOutput.from_output(output, self.sagemaker_session) for output in outputs or ())
         # None means that DescribeProcessingJob has to be asked.

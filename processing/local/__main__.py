@@ -13,9 +13,14 @@ if TYPE_CHECKING:
     import argparse
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run a command. An error in its arguments or on the machine is one line on stderr, and exit code 2."""
-    parser = OneLineParser(prog="python -m processing.local", description="The embedded engine.")
+def main(arguments: list[str] | None = None, prog: str = "python -m processing.local") -> None:
+    """Run a command. An error in its arguments or on the machine is one line on stderr, and exit code 2.
+
+    Args:
+        arguments: the arguments after the program's name, by default those of the process.
+        prog: the program's name in messages.
+    """
+    parser = OneLineParser(prog=prog, description="The embedded engine.")
     try:
         require_locks()
     except ProcessingError as error:

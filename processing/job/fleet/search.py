@@ -104,7 +104,9 @@ def _matching(
         return
     for each in iter_summaries(session, prefix, filters):
         if marked is None or each.arn in marked:
-            yield each.job(session)
+            job = each.job(session)
+            job.summary = each.summary
+            yield job
 
 
 @attrs.frozen

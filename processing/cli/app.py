@@ -1,0 +1,151 @@
+"""The commands by name. A command's module is imported when the command is used, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import click
+
+from processing.cli import exit_codes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class Entry(NamedTuple):
+    """A command in the list of commands.
+
+    Attributes:
+        module: the module below `processing.cli.commands`.
+        help: the line about it in the list.
+        section: the title under which it is listed.
+    """
+
+    module: str
+    help: str
+    section: str
+
+
+_JOBS, _MANY, _TOOLS = "Jobs", "Many jobs", "Tools"
+COMMANDS: Final[Mapping[str, Entry]] = {
+    "run": Entry("run", "run a script, or a job file, as a job", _JOBS),
+    "ls": Entry("ls", "list jobs", _JOBS),
+    "describe": Entry("describe", "show a job's settings and state", _JOBS),
+    "logs": Entry("logs", "show a job's log lines", _JOBS),
+    "attach": Entry("attach", "follow a job to its end", _JOBS),
+    "wait": Entry("wait", "wait for the end of jobs", _JOBS),
+    "stop": Entry("stop", "stop jobs", _JOBS),
+    "rm": Entry("rm", "delete jobs that have ended", _JOBS),
+    "outputs": Entry("outputs", "show or download a job's outputs", _JOBS),
+    "rerun": Entry("rerun", "run a job again, with changes", _JOBS),
+    "diff": Entry("diff", "compare the settings of two jobs", _JOBS),
+    "top": Entry("top", "show the CPU, memory and disk use of a job's hosts", _JOBS),
+    "cost": Entry("cost", "show the price of a job", _JOBS),
+    "replay": Entry("replay", "make the call of a remote function again, here", _JOBS),
+    "fleet": Entry("fleet", "show, stop or repeat the jobs of a fleet", _MANY),
+    "images": Entry("images", "list AWS's images for frameworks", _TOOLS),
+    "config": Entry("config", "show the defaults and their origin", _TOOLS),
+    "doctor": Entry("doctor", "find obstacles for a script on this machine", _TOOLS),
+    "local": Entry("local", "serve, list and clean the engine on this machine", _TOOLS),
+    "completion": Entry("completion", "print the completion script of a shell", _TOOLS),
+}
+"""The commands in the order of the help."""
+
+
+class LazyGroup(click.Group):
+    """The group of all commands."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        """Import a command; return None if there is no such command."""
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"processing.cli.commands.{COMMANDS[name].module}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        for title in dict.fromkeys(entry.section for entry in COMMANDS.values()):
+            rows = [(name, entry.help) for name, entry in COMMANDS.items() if entry.section == title]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; an unknown one is an error with the closest name."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from processing._utils import did_you_mean
+
+            ctx.fail(f"No such command {args[0]!r}{did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+
+def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        from processing import __version__
+
+        click.echo(f"sm-processing {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Jobs are looked for on AWS, or with --local or PROCESSING_TARGET=local on this machine's engine.",
+)
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
+def app() -> None:
+    """Run AWS SageMaker Processing jobs: on AWS, or on this machine."""
+
+
+def run(words: Sequence[str]) -> int:
+    """Run a command line and return its exit code."""
+    if "_PROCESSING_COMPLETE" in os.environ:  # a shell asks for completions
+        app.main(list(words), prog_name="processing")
+    with _Interrupts():
+        return exit_codes.flushed(lambda: _run(list(words)))
+
+
+def _run(words: list[str]) -> int:
+    try:
+        with app.make_context("processing", words) as ctx:
+            result = app.invoke(ctx)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return exit_codes.INTERRUPTED
+    except BaseException as error:  # noqa: BLE001 - unknown errors are raised again there
+        return exit_codes.end_by(error)
+    return result if isinstance(result, int) else exit_codes.COMPLETED
+
+
+class _Interrupts:
+    """Ctrl-C within the block: the first one is a KeyboardInterrupt, and the second one ends the process at once."""
+
+    def __enter__(self) -> None:
+        self._before: Any = None
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.getsignal(signal.SIGINT)
+            if self._before is not signal.SIG_IGN:  # a shell that starts a program in the background ignores Ctrl-C
+                signal.signal(signal.SIGINT, self._interrupt)
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    @staticmethod
+    def _interrupt(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        raise KeyboardInterrupt

@@ -1,0 +1,92 @@
+"""Error messages in the user's words: the field of a finding becomes the option as it was typed."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from processing.exceptions import ProcessingError
+
+OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "arguments": ("--",),
+    "base_job_name": ("--base-job-name",),
+    "command": ("--command",),
+    "dependencies": ("--dependency",),
+    "entry_point": ("--entry-point",),
+    "env": ("--env", "-e"),
+    "if_exists": ("--if-exists",),
+    "image_uri": ("--image", "--image-uri"),
+    "inputs": ("--input", "-i"),
+    "instance_count": ("--instance-count", "-n"),
+    "instance_type": ("--instance-type", "-t"),
+    "job_name": ("--name", "--job-name"),
+    "kms_key": ("--kms-key",),
+    "max_runtime_in_seconds": ("--max-runtime", "--max-runtime-in-seconds"),
+    "network_config": ("--subnet", "--security-group", "--network-isolation"),
+    "output_kms_key": ("--output-kms-key",),
+    "outputs": ("--output", "-o"),
+    "region": ("--region",),
+    "region_name": ("--region",),
+    "requirements": ("--requirements",),
+    "role": ("--role",),
+    "source_dir": ("--source-dir",),
+    "tags": ("--tag",),
+    "version": ("--image",),
+    "framework": ("--image",),
+    "volume_size_in_gb": ("--volume-size", "--volume-size-in-gb"),
+}
+"""The options of `processing run` for each parameter, the usual one first."""
+
+_FINDING: Final = re.compile(r"(?P<field>[a-z_0-9]+)(?:\[(?P<index>\d+|'[^']*')\])?(?P<rest>[\w.\[\]']*): ")
+
+
+class Spelling:
+    """The words of a command line, by the parameters that they set.
+
+    Args:
+        words: the words after `processing run`.
+        code: the script or job file as it was typed.
+        inputs: the inputs as they were typed.
+        outputs: the outputs as they were typed.
+    """
+
+    def __init__(self, words: Sequence[str], code: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        self._words = words
+        self._entries = {"inputs": inputs, "outputs": outputs}
+        self._code = code
+
+    def text(self, error: ProcessingError) -> str:
+        """Return the text of an error with the options in place of the parameters."""
+        problems = getattr(error, "problems", None)
+        lines = [self._line(line) for line in (problems or str(error).split("\n"))]
+        return "\n".join(lines).replace("if_exists='attach' or 'suffix'", "--if-exists attach or suffix")
+
+    def _line(self, line: str) -> str:
+        match = _FINDING.match(line)
+        if match is None:
+            return line
+        field, index = match["field"], match["index"]
+        if field == "code":
+            return f"{self._code}: {line[match.end() :]}"
+        if field not in OPTIONS:
+            return line
+        option = self._typed(field)
+        entries = self._entries.get(field, ())
+        if index is not None and index.isdecimal() and int(index) < len(entries):
+            option += f" {entries[int(index)]}"
+        elif index is not None:
+            option += f" {index.strip(chr(39))}" if not index.isdecimal() else f" (number {int(index) + 1})"
+        return f"{option}: {line[match.end() :]}"
+
+    def _typed(self, field: str) -> str:
+        """Return the option as the user typed it, or its usual name if it is missing."""
+        options = OPTIONS[field]
+        for word in self._words:
+            for option in options:
+                short = len(option) == 2 and option != "--"
+                if word == option or word.startswith(f"{option}=") or (short and word.startswith(option)):
+                    return option
+        return options[0]
