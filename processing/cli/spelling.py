@@ -18,13 +18,13 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "entry_point": ("--entry-point",),
     "env": ("--env", "-e"),
     "if_exists": ("--if-exists",),
-    "image_uri": ("--image", "--image-uri"),
+    "image_uri": ("--image",),
     "inputs": ("--input", "-i"),
     "instance_count": ("--instance-count", "-n"),
     "instance_type": ("--instance-type", "-t"),
-    "job_name": ("--name", "--job-name"),
+    "job_name": ("--name",),
     "kms_key": ("--kms-key",),
-    "max_runtime_in_seconds": ("--max-runtime", "--max-runtime-in-seconds"),
+    "max_runtime_in_seconds": ("--max-runtime",),
     "network_config": ("--subnet", "--security-group", "--network-isolation"),
     "output_kms_key": ("--output-kms-key",),
     "outputs": ("--output", "-o"),
@@ -36,7 +36,7 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "tags": ("--tag",),
     "version": ("--image",),
     "framework": ("--image",),
-    "volume_size_in_gb": ("--volume-size", "--volume-size-in-gb"),
+    "volume_size_in_gb": ("--volume-size",),
 }
 """The options of `processing run` for each parameter, the usual one first."""
 

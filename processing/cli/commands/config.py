@@ -29,6 +29,16 @@ def show(target: Target, origin: bool, form: str) -> None:
     _show(config.load(target.session()), form, origin=origin)
 
 
+@command.command("schema")
+def schema() -> None:
+    """Print the JSON schema of job files, for editors that check and complete them."""
+    import json
+
+    from processing.cli import job_file
+
+    output.write(json.dumps(job_file.schema(), indent=2))
+
+
 def _show(found: Config, form: str, *, origin: bool) -> None:
     settings = found.settings
     if form == "json":
