@@ -110,12 +110,12 @@ def processor_class(name: str) -> Any:
     Raises:
         ConfigurationError: there is no such class.
     """
-    import processing
-    from processing import spark
+    from processing import processors, spark
+    from processing.processors import frameworks
 
     if name not in PROCESSORS:
         raise ConfigurationError(f"processor: must be one of {', '.join(PROCESSORS)}, not {name!r}")
-    return getattr(spark if name.startswith(("PySpark", "SparkJar")) else processing, name)
+    return next(getattr(place, name) for place in (processors, frameworks, spark) if hasattr(place, name))
 
 
 def parameters(name: str) -> tuple[frozenset[str], frozenset[str]]:

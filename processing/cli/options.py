@@ -36,18 +36,19 @@ class Target:
 
     def session(self) -> Session:
         """Return the session that reaches the jobs."""
-        import processing
         from processing.default_sessions import session_for_attach
+        from processing.local.session import LocalSession
+        from processing.session.session import Session
 
         if self.is_local:
-            return processing.LocalSession()
+            return LocalSession()
         if self._region is None and self._profile is None:
             return session_for_attach()
         if self._profile is None:
-            return processing.Session(region_name=self._region)
+            return Session(region_name=self._region)
         import boto3
 
-        return processing.Session(boto3.Session(profile_name=self._profile, region_name=self._region))
+        return Session(boto3.Session(profile_name=self._profile, region_name=self._region))
 
 
 def target_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,7 +20,7 @@ _OUTPUTS: Final = "/opt/ml/processing/output"
 
 
 @attrs.frozen
-class Run:
+class PreparedRun:
     """A run that can be planned and started.
 
     Args:
@@ -34,7 +34,7 @@ class Run:
     downloads: Mapping[str, Path]
 
 
-def make_run(settings: Mapping[str, Any], session: Session | None, downloads: Mapping[str, Path]) -> Run:
+def make_run(settings: Mapping[str, Any], session: Session | None, downloads: Mapping[str, Path]) -> PreparedRun:
     """Return the run with settings of Python's names.
 
     Args:
@@ -67,7 +67,9 @@ def make_run(settings: Mapping[str, Any], session: Session | None, downloads: Ma
     processor = job_file.processor_class(name)(
         **{key: value for key, value in values.items() if key in made}, sagemaker_session=session
     )
-    return Run(processor, {key: value for key, value in values.items() if key in run and key not in made}, downloads)
+    return PreparedRun(
+        processor, {key: value for key, value in values.items() if key in run and key not in made}, downloads
+    )
 
 
 def named_input(text: str, position: int) -> dict[str, Any]:
@@ -105,15 +107,15 @@ def _entries(key: str, values: Any) -> Any:
 
 def _model(key: str, value: Any, position: int | None = None) -> Any:
     """Return the value of a model's class from a mapping of a job file."""
-    import processing
     from processing._utils import did_you_mean
+    from processing.models import NetworkConfig, ProcessingInput, ProcessingOutput
 
     if not isinstance(value, dict):
         return value
     kind: Any = {
-        "inputs": processing.ProcessingInput,
-        "outputs": processing.ProcessingOutput,
-        "network_config": processing.NetworkConfig,
+        "inputs": ProcessingInput,
+        "outputs": ProcessingOutput,
+        "network_config": NetworkConfig,
     }[key]
     known = {field.name.lstrip("_") for field in attrs.fields(kind)}
     place = key if position is None else f"{key}[{position}]"

@@ -195,7 +195,10 @@ def test_top_and_cost(processor: ScriptProcessor, shell: Shell) -> None:
 
 def test_fleet(processor: ScriptProcessor, shell: Shell) -> None:
     """Failed jobs are listed, and run again under the name of the next attempt."""
-    runs = {"good": {"code": "clean.py"}, "bad": {"code": "clean.py", "arguments": ["a", "b"]}}
+    runs: dict[str, dict[str, Any]] = {
+        "good": {"code": "clean.py"},
+        "bad": {"code": "clean.py", "arguments": ["a", "b"]},
+    }
     for run in runs.values():
         run["outputs"] = ["/opt/ml/processing/output/clean"]
     processing.submit_all(processor, runs, name="days").wait()
@@ -295,8 +298,14 @@ def test_the_published_schema_is_that_of_the_code(shell: Shell) -> None:
         "network_config": {"subnets": ["subnet-1"], "security_group_ids": ["sg-1"]},
     }
     assert check.is_valid(good)
-    for bad in ({"instance_typ": "x"}, {"outputs": [5]}, {"inputs": [{}]}, {"processor": "X"}, {"instance_count": 0}):
-        assert not check.is_valid({**good, **bad})
+    for name, value in {
+        "instance_typ": "x",
+        "outputs": [5],
+        "inputs": [{}],
+        "processor": "X",
+        "instance_count": 0,
+    }.items():
+        assert not check.is_valid({**good, name: value})
 
 
 @pytest.mark.parametrize("name", job_file.PROCESSORS)

@@ -19,9 +19,9 @@ def command(
     target: Target, name: str, timeout: float | None, no_logs: bool, quiet: bool, stop_on_interrupt: bool
 ) -> int:
     """Follow the job NAME to its end: its log lines and its status. Ctrl-C leaves the job running."""
-    import processing
+    from processing.job.job import attach
 
-    job = processing.attach(name, session=target.session())
+    job = attach(name, session=target.session())
     return wait_for(
         job,
         lambda: job.wait(logs=not no_logs, timeout=timeout, quiet=quiet),

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 @target_options
 def command(target: Target, name: str, form: str) -> None:
     """Show the price of the job NAME: the highest one, and after its end the actual one."""
-    import processing
+    from processing.job.job import attach
 
-    _show(processing.attach(name, session=target.session()).cost, form)
+    _show(attach(name, session=target.session()).cost, form)
 
 
 def _show(cost: JobCost, form: str) -> None:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @target_options
 def command(target: Target, name: str, form: str) -> None:
     """Show the settings and the state of the job NAME, or of the job with that ARN."""
-    import processing
+    from processing.job.job import attach
 
-    job = processing.attach(name, session=target.session())
+    job = attach(name, session=target.session())
     description = job.describe()
     _show(job, description, form)
 

@@ -37,10 +37,10 @@ _STATE = frozenset(
 @target_options
 def command(target: Target, a: str, b: str, form: str) -> None:
     """Show the settings in which the jobs A and B differ."""
-    import processing
+    from processing.job.job import attach
 
     session = target.session()
-    first, second = (processing.attach(name, session=session).describe() for name in (a, b))
+    first, second = (attach(name, session=session).describe() for name in (a, b))
     _show(first, second, form)
 
 
@@ -48,7 +48,7 @@ def _show(first: Mapping[str, Any], second: Mapping[str, Any], form: str) -> Non
     left, right = (dict(_leaves({k: v for k, v in each.items() if k not in _STATE})) for each in (first, second))
     changes = [
         {"setting": name, "a": left.get(name), "b": right.get(name)}
-        for name in dict.fromkeys([*left, *right])
+        for name in sorted({*left, *right})
         if left.get(name) != right.get(name)
     ]
     if form == "json":

@@ -31,9 +31,9 @@ def command(target: Target, name: str, action: str, untagged: bool, form: str) -
     `status` counts the jobs in each status. `failures` lists those that failed or were stopped, and `retry` runs them
     again under a new name.
     """
-    import processing
+    from processing.job.fleet.fleet import Fleet
 
-    fleet = processing.Fleet.attach(name, session=target.session(), tagged=not untagged)
+    fleet = Fleet.attach(name, session=target.session(), tagged=not untagged)
     if action == "status":
         _show_statuses(fleet.statuses(), form)
     elif action == "stop":
@@ -62,10 +62,10 @@ def _show_failures(failed: Sequence[FleetResult], form: str) -> None:
 
 
 def _retry(fleet: Fleet, failed: Sequence[FleetResult]) -> None:
-    import processing
     from processing.job.fleet.attempts import next_attempt
+    from processing.job.rerun import rerun
 
     for each in failed:
         job = fleet[each.key]
-        again = processing.rerun(job, job_name=next_attempt(f"{fleet.name}-{each.key}", job.job_name))
+        again = rerun(job, job_name=next_attempt(f"{fleet.name}-{each.key}", job.job_name))
         output.write(again.job_name)

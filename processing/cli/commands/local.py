@@ -51,6 +51,6 @@ def list_jobs(ctx: click.Context, words: tuple[str, ...]) -> None:
 @command.command("path")
 def path() -> None:
     """Print the engine's folder."""
-    import processing
+    from processing.local.session import LocalSession
 
-    output.write(str(processing.LocalSession().home))
+    output.write(str(LocalSession().home))

@@ -38,9 +38,9 @@ def command(
     form: str,
 ) -> None:
     """Show the log lines of the job NAME."""
-    import processing
+    from processing.job.job import attach
 
-    job = processing.attach(name, session=target.session())
+    job = attach(name, session=target.session())
     number = int(host) if host is not None and host.isdecimal() else host
     lines = job.logs(follow, tail=tail, since=since, host=number, pattern=pattern)
     several = sum(each.count for each in job.instances if isinstance(each.count, int)) > 1

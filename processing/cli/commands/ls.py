@@ -33,9 +33,9 @@ def command(
     form: str,
 ) -> None:
     """List jobs, the oldest first."""
-    import processing
+    from processing.job.fleet.search import jobs
 
-    found = processing.jobs(
+    found = jobs(
         name,
         tags={key: value or None for key, value in tags} or None,
         status=status,

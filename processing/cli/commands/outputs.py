@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 @target_options
 def command(target: Target, name: str, folder: Path | None, form: str) -> None:
     """Show where the outputs of the job NAME are, or download them."""
-    import processing
+    from processing.job.job import attach
 
-    job = processing.attach(name, session=target.session())
+    job = attach(name, session=target.session())
     _show(job, folder, form)
 
 

@@ -37,9 +37,10 @@ def command(
     quiet: bool,
 ) -> int:
     """Run the job NAME again with its code, data and settings, and those that `--set` changes."""
-    import processing
+    from processing.job.job import attach
+    from processing.job.rerun import rerun
 
-    old = processing.attach(name, session=target.session())
+    old = attach(name, session=target.session())
     values: dict[str, Any] = {}
     for key, text in changes:
         parameter, dot, member = key.partition(".")
@@ -47,7 +48,7 @@ def command(
             values.setdefault(parameter, {})[member] = text
         else:
             values[parameter] = parsed(text)
-    job = processing.rerun(old, job_name=new_name, **values)
+    job = rerun(old, job_name=new_name, **values)
     if detach:
         output.write(job.job_name)
         return 0

@@ -12,8 +12,8 @@ from processing.cli.options import Target, target_options
 @target_options
 def command(target: Target, names: tuple[str, ...]) -> None:
     """Delete jobs that have ended. Their outputs and their log lines stay."""
-    import processing
+    from processing.job.job import attach
 
     session = target.session()
-    for job in [processing.attach(name, session=session) for name in dict.fromkeys(names)]:
+    for job in [attach(name, session=session) for name in dict.fromkeys(names)]:
         job.delete()

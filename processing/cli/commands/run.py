@@ -10,7 +10,7 @@ import click
 
 from processing.cli import exit_codes, job_file, output
 from processing.cli.options import Pair, Target, target_options
-from processing.cli.run_settings import Run, image_of, make_run, merged, named_input, named_output
+from processing.cli.run_settings import PreparedRun, image_of, make_run, merged, named_input, named_output
 from processing.cli.spelling import Spelling
 from processing.cli.watching import advice, failed, interrupted, wait_for
 from processing.exceptions import ConfigurationError, JobError, ProcessingError, WaitTimeoutError, WatchError
@@ -91,7 +91,7 @@ def command(target: Target, code: str, arguments: tuple[str, ...], **options: An
         return exit_codes.code_of(error)
 
 
-def _run_of(target: Target, code: str, arguments: tuple[str, ...], options: dict[str, Any]) -> Run:
+def _run_of(target: Target, code: str, arguments: tuple[str, ...], options: dict[str, Any]) -> PreparedRun:
     base: dict[str, Any] = {}
     if code.lower().endswith(job_file.SUFFIXES) and not code.lower().startswith("s3://"):
         base = job_file.read(Path(code))
@@ -128,9 +128,9 @@ def _run_of(target: Target, code: str, arguments: tuple[str, ...], options: dict
 
 
 def _local_session() -> Any:
-    import processing
+    from processing.local.session import LocalSession
 
-    return processing.LocalSession()
+    return LocalSession()
 
 
 def _network(options: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def _check_price(plan: RunPlan, most: float, *, unknown_ok: bool) -> None:
         )
 
 
-def _start(run: Run, options: dict[str, Any]) -> int:
+def _start(run: PreparedRun, options: dict[str, Any]) -> int:
     """Start the job, wait for its end unless `--detach` is given, and return the exit code."""
     quiet, stop = options["quiet"], options["stop_on_interrupt"]
     logs = not (quiet or options["no_logs"])
@@ -189,21 +189,21 @@ def _start(run: Run, options: dict[str, Any]) -> int:
     return exit_codes.COMPLETED
 
 
-def _detach(job: ProcessingJob, run: Run, *, quiet: bool) -> int:
+def _detach(job: ProcessingJob, run: PreparedRun, *, quiet: bool) -> int:
     output.write(job.job_name)
     if run.downloads and not quiet:
         exit_codes.report(f"later: processing outputs {job.job_name} --download DIR", prefix="")
     return exit_codes.COMPLETED
 
 
-def _interrupted_before(run: Run, *, stop: bool) -> int:
+def _interrupted_before(run: PreparedRun, *, stop: bool) -> int:
     """Report a Ctrl-C before the job was known to exist: it may have been created at that moment."""
-    import processing
+    from processing.job.job import attach
 
     name = run.processor._current_job_name  # noqa: SLF001 - v2's attribute
     session = run.processor.sagemaker_session
     try:
-        job = processing.attach(name, session=session)
+        job = attach(name, session=session)
     except Exception:  # noqa: BLE001 - whatever is wrong, the answer is that no job is known
         exit_codes.report("Interrupted: no job was created.", prefix="")
         return exit_codes.INTERRUPTED
@@ -213,7 +213,7 @@ def _interrupted_before(run: Run, *, stop: bool) -> int:
     return exit_codes.INTERRUPTED
 
 
-def _download(job: ProcessingJob, run: Run, *, quiet: bool) -> None:
+def _download(job: ProcessingJob, run: PreparedRun, *, quiet: bool) -> None:
     for name, folder in run.downloads.items():
         files = job.outputs[name].download(folder)
         if not quiet:

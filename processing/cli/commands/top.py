@@ -29,9 +29,9 @@ def command(target: Target, name: str, once: bool, every: float, form: str) -> N
 
     CPU is in percent of one CPU. In a pipe, and with --once, the present state is shown. AWS has a sample a minute.
     """
-    import processing
+    from processing.job.job import attach
 
-    job = processing.attach(name, session=target.session())
+    job = attach(name, session=target.session())
     if form == "json" or once or not sys.stdout.isatty():
         _show(job, form)
         return

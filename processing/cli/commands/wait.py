@@ -24,11 +24,12 @@ def command(target: Target, names: tuple[str, ...], timeout: float | None, form:
 
     The exit code is that of the worst job: 1 failed, 5 cannot be watched, 3 stopped, 4 not ended in time.
     """
-    import processing
+    from processing.job.job import attach
+    from processing.job.wait import wait
 
     session = target.session()
-    jobs = [processing.attach(name, session=session) for name in dict.fromkeys(names)]
-    return _show(jobs, processing.wait(jobs, timeout), form)
+    jobs = [attach(name, session=session) for name in dict.fromkeys(names)]
+    return _show(jobs, wait(jobs, timeout), form)
 
 
 def _show(jobs: list[ProcessingJob], result: WaitResult, form: str) -> int:
