@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from processing.processors.run_arguments import CodeOptions, RunArguments
 from processing.spark.base import SparkProcessorBase, checked_class
+from processing.spark.submit_options import jar_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -89,13 +90,7 @@ class SparkJarProcessor(SparkProcessorBase):
             ConfigurationError: a value cannot work; nothing was uploaded.
             StagingError: an upload failed.
         """
-        further = {
-            "submit_class": submit_class,
-            "submit_jars": submit_jars,
-            "submit_files": submit_files,
-            "configuration": configuration,
-            "spark_event_logs_s3_uri": spark_event_logs_s3_uri,
-        }
+        further = jar_options(submit_class, submit_jars, submit_files, configuration, spark_event_logs_s3_uri)
         values = RunArguments(inputs, outputs, arguments, kms_key, further=further)
         return self._staged_run_args(submit_app, values, job_name)
 
@@ -172,13 +167,7 @@ class SparkJarProcessor(SparkProcessorBase):
             JobFailedError, JobStoppedError: `wait` is True, and the job failed or was stopped.
         """
         options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
-        further = {
-            "submit_class": submit_class,
-            "submit_jars": submit_jars,
-            "submit_files": submit_files,
-            "configuration": configuration,
-            "spark_event_logs_s3_uri": spark_event_logs_s3_uri,
-        }
+        further = jar_options(submit_class, submit_jars, submit_files, configuration, spark_event_logs_s3_uri)
         call = RunArguments(
             inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, submit_app, options, further
         )
@@ -215,13 +204,7 @@ class SparkJarProcessor(SparkProcessorBase):
             ConfigurationError: a value cannot work, or the role is a name that a call to AWS would have to look up.
         """
         options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
-        further = {
-            "submit_class": submit_class,
-            "submit_jars": submit_jars,
-            "submit_files": submit_files,
-            "configuration": configuration,
-            "spark_event_logs_s3_uri": spark_event_logs_s3_uri,
-        }
+        further = jar_options(submit_class, submit_jars, submit_files, configuration, spark_event_logs_s3_uri)
         call = RunArguments(
             inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, submit_app, options, further
         )
@@ -264,13 +247,7 @@ class SparkJarProcessor(SparkProcessorBase):
             EngineError: the embedded engine cannot run the job here.
         """
         options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
-        further = {
-            "submit_class": submit_class,
-            "submit_jars": submit_jars,
-            "submit_files": submit_files,
-            "configuration": configuration,
-            "spark_event_logs_s3_uri": spark_event_logs_s3_uri,
-        }
+        further = jar_options(submit_class, submit_jars, submit_files, configuration, spark_event_logs_s3_uri)
         call = RunArguments(
             inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, submit_app, options, further
         )
@@ -304,13 +281,7 @@ class SparkJarProcessor(SparkProcessorBase):
         parameters are those of `run`.
         """
         options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
-        further = {
-            "submit_class": submit_class,
-            "submit_jars": submit_jars,
-            "submit_files": submit_files,
-            "configuration": configuration,
-            "spark_event_logs_s3_uri": spark_event_logs_s3_uri,
-        }
+        further = jar_options(submit_class, submit_jars, submit_files, configuration, spark_event_logs_s3_uri)
         call = RunArguments(
             inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, submit_app, options, further
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from processing.processors.run_arguments import CodeOptions, RunArguments
 from processing.spark.base import SparkProcessorBase
+from processing.spark.submit_options import python_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -83,13 +84,7 @@ class PySparkProcessor(SparkProcessorBase):
             ConfigurationError: a value cannot work; nothing was uploaded.
             StagingError: an upload failed.
         """
-        further = {
-            "submit_py_files": submit_py_files,
-            "submit_jars": submit_jars,
-            "submit_files": submit_files,
-            "configuration": configuration,
-            "spark_event_logs_s3_uri": spark_event_logs_s3_uri,
-        }
+        further = python_options(submit_py_files, submit_jars, submit_files, configuration, spark_event_logs_s3_uri)
         values = RunArguments(inputs, outputs, arguments, kms_key, further=further)
         return self._staged_run_args(submit_app, values, job_name)
 
@@ -168,13 +163,7 @@ class PySparkProcessor(SparkProcessorBase):
             JobFailedError, JobStoppedError: `wait` is True, and the job failed or was stopped.
         """
         options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
-        further = {
-            "submit_py_files": submit_py_files,
-            "submit_jars": submit_jars,
-            "submit_files": submit_files,
-            "configuration": configuration,
-            "spark_event_logs_s3_uri": spark_event_logs_s3_uri,
-        }
+        further = python_options(submit_py_files, submit_jars, submit_files, configuration, spark_event_logs_s3_uri)
         call = RunArguments(
             inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, submit_app, options, further
         )
@@ -211,13 +200,7 @@ class PySparkProcessor(SparkProcessorBase):
             ConfigurationError: a value cannot work, or the role is a name that a call to AWS would have to look up.
         """
         options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
-        further = {
-            "submit_py_files": submit_py_files,
-            "submit_jars": submit_jars,
-            "submit_files": submit_files,
-            "configuration": configuration,
-            "spark_event_logs_s3_uri": spark_event_logs_s3_uri,
-        }
+        further = python_options(submit_py_files, submit_jars, submit_files, configuration, spark_event_logs_s3_uri)
         call = RunArguments(
             inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, submit_app, options, further
         )
@@ -260,13 +243,7 @@ class PySparkProcessor(SparkProcessorBase):
             EngineError: the embedded engine cannot run the job here.
         """
         options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
-        further = {
-            "submit_py_files": submit_py_files,
-            "submit_jars": submit_jars,
-            "submit_files": submit_files,
-            "configuration": configuration,
-            "spark_event_logs_s3_uri": spark_event_logs_s3_uri,
-        }
+        further = python_options(submit_py_files, submit_jars, submit_files, configuration, spark_event_logs_s3_uri)
         call = RunArguments(
             inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, submit_app, options, further
         )
@@ -300,13 +277,7 @@ class PySparkProcessor(SparkProcessorBase):
         parameters are those of `run`.
         """
         options = CodeOptions(source_dir, dependencies, requirements, entry_point, codeartifact_repo_arn)
-        further = {
-            "submit_py_files": submit_py_files,
-            "submit_jars": submit_jars,
-            "submit_files": submit_files,
-            "configuration": configuration,
-            "spark_event_logs_s3_uri": spark_event_logs_s3_uri,
-        }
+        further = python_options(submit_py_files, submit_jars, submit_files, configuration, spark_event_logs_s3_uri)
         call = RunArguments(
             inputs, outputs, arguments, kms_key, job_name, experiment_config, extra, submit_app, options, further
         )

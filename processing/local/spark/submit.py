@@ -243,7 +243,6 @@ class _SparkSubmit:
             "spark.authenticate.secret": secret,
             "spark.driver.bindAddress": self._address,
             "spark.driver.host": self._address,
-            "spark.local.dir": str(self._folder / "local"),
             # As with YARN, the first task waits until most executors have started; 0 would leave hosts without work.
             "spark.cores.max": str(cores),
             "spark.scheduler.minRegisteredResourcesRatio": "0.8",
@@ -273,6 +272,7 @@ class _SparkSubmit:
             "SPARK_CONF_DIR": str(self._folder / "conf"),
             "HADOOP_CONF_DIR": str(self._folder / "conf"),
             "SPARK_LOCAL_IP": self._address,
+            "SPARK_LOCAL_DIRS": str(self._folder / "local"),
         }
 
 
