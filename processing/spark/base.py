@@ -117,16 +117,18 @@ class SparkProcessorBase(ScriptProcessor):
     def start_history_server(self, spark_event_logs_s3_uri: str | None = None) -> str:
         """Start Spark's history server on this machine, and return its address for a browser.
 
-        It needs an installed pyspark, or `SPARK_HOME`, and Java. It shows the event logs that are in S3 now, listens on
-        127.0.0.1 only, and gets no credentials. It stops with `terminate_history_server`, or when this process ends.
-        A server that this processor has started before stops.
+        It is that of an installed pyspark, or of `SPARK_HOME`, with Java. Without these, podman or docker runs this
+        processor's image. The server shows the event logs that are in S3 now, listens on 127.0.0.1
+        only, and gets no credentials. It stops with `terminate_history_server`, or when this process ends. A server
+        that this processor has started before stops.
 
         Args:
             spark_event_logs_s3_uri: the S3 prefix of the event logs; by default that of the last `run`.
 
         Raises:
             ConfigurationError: no prefix is known, or it has no event logs.
-            EngineError: there is no Spark or no Java on this machine, or the server does not start.
+            EngineError: there is neither a Spark with Java nor a program for containers on this machine, or the server
+                does not start.
         """
         from processing.spark.history import HistoryServer
 
@@ -136,7 +138,7 @@ class SparkProcessorBase(ScriptProcessor):
         location = S3Uri.checked(uri, "spark_event_logs_s3_uri")
         self._resolve_session()
         self.terminate_history_server()
-        self.history_server = HistoryServer(self.sagemaker_session, location)
+        self.history_server = HistoryServer(self.sagemaker_session, location, str(self.image_uri))
         return self.history_server.url
 
     def terminate_history_server(self) -> None:

@@ -121,6 +121,7 @@ def test_spark_submit_gets_files_settings_and_arguments(tmp_path: Path, session:
     assert "<name>a</name><value>&lt;b&gt;</value>" in files["hive-site.xml"]
     assert "rootLogger.level=info\n" in files["log4j2.properties"]
     assert files["log4j2.properties"].endswith("logger.mine.level=warn\n")
+    assert any("Spark 3.5.9 in " in line and line.endswith("has Spark 3.3") for line in lines)
     assert any("the classification yarn-site has no effect" in line for line in lines)
     # Without room for an executor of four cores, the application would wait for ever.
     assert "[executor 0] 4 cores, 2048M" in lines

@@ -10,12 +10,16 @@ import pickle
 import sys
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from container_fixtures import containers  # noqa: F401 - a fixture of several folders
 from processing import ConfigurationError, EngineError, LocalSession
 from processing.spark import PySparkProcessor
+
+if TYPE_CHECKING:
+    from container_fixtures import Containers
 
 # Answers as Spark's REST API does: with the files that it sees, its arguments and its variables.
 PROGRAM = """\
@@ -43,7 +47,7 @@ http.server.HTTPServer(("127.0.0.1", int(settings["spark.history.ui.port"])), Ha
 
 @pytest.fixture
 def processor(tmp_path: Path) -> PySparkProcessor:
-    engine = LocalSession(tmp_path / "engine", python=sys.executable)
+    engine = LocalSession(tmp_path / "engine", python=sys.executable, container_program="no-program")
     return PySparkProcessor(None, "local", 1, "3.3", sagemaker_session=engine)
 
 
@@ -114,9 +118,56 @@ def test_what_is_missing_is_named(
     with pytest.raises(EngineError, match=r"does not start; its last lines:\ncannot parse the log"):
         processor.start_history_server(uri)
     monkeypatch.setenv("JAVA_HOME", str(spark_home))
-    with pytest.raises(EngineError, match=r"^the history server cannot start: Spark .* no java in JAVA_HOME"):
+    with pytest.raises(
+        EngineError,
+        match=r"^the history server cannot start: Spark .* no java in JAVA_HOME.*; nor in a container: .*no-program",
+    ):
         processor.start_history_server(uri)
     monkeypatch.setenv("SPARK_HOME", str(spark_home / "java"))
     with pytest.raises(EngineError, match=r"SPARK_HOME: .* has no bin/spark-class"):
         processor.start_history_server(uri)
     assert processor.history_server is None
+
+
+CONTAINER = """\
+#!/bin/sh
+echo "$@"
+cp -r /opt/ml/logs /www
+env >/www/variables
+mkdir -p /www/api/v1
+echo '[]' >/www/api/v1/applications
+exec /bin/busybox httpd -f -h /www -p 127.0.0.1:$(/bin/busybox sed -n 's/.*port //p' "$3")
+"""
+
+
+def test_an_image_takes_the_place_of_a_missing_spark(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    containers: Containers,  # noqa: F811 - the fixture
+) -> None:
+    """A container with the logs serves on this machine alone, without credentials, and is removed at the end."""
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-mine")
+    program = tmp_path / "spark/bin/spark-class"
+    program.parent.mkdir(parents=True)
+    program.write_text(CONTAINER)
+    program.chmod(0o755)
+    mounts = ("--volume", f"{tmp_path}/spark:/opt/spark:ro", "--tmpfs", "/www:mode=1777")
+    engine = LocalSession(
+        tmp_path / "engine",
+        python=sys.executable,
+        container_program=containers.program,
+        container_options=(*containers.options, *mounts),
+    )
+    processor = PySparkProcessor(None, "local", 1, image_uri=containers.BUSYBOX, sagemaker_session=engine)
+    uri = put_logs(processor, "events/eventlog_v2_application_2/events_1")
+    url = processor.start_history_server(uri)
+    with urllib.request.urlopen(f"{url}/logs/eventlog_v2_application_2/events_1") as answer:
+        assert answer.read() == b"{}"
+    with urllib.request.urlopen(f"{url}/variables") as answer:
+        variables = answer.read().decode()
+    assert "SPARK_LOCAL_IP=127.0.0.1" in variables
+    assert "secret-of-mine" not in variables
+    assert [name for name in containers.names() if name.startswith("spark-history-")] != []
+    processor.terminate_history_server()
+    assert [name for name in containers.names() if name.startswith("spark-history-")] == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shlex
 import signal
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from processing.local.spark import cluster, event_logs
 from processing.local.spark.dependencies import Dependencies, DependencyError
 from processing.local.spark.failure import describe_failure, write_message
-from processing.local.spark.installation import find_spark, installation_problem
+from processing.local.spark.installation import find_java, find_spark, installation_problem
 from processing.local.spark.launcher import NAME, LauncherSettings
 from processing.local.spark.lines import ExecutorLogs, Tee
 from processing.local.spark.options import SubmitOptions, UsageError, parse_options
@@ -126,7 +127,7 @@ class _SparkSubmit:
         spark = None if problem else find_spark(self._python)
         if spark is None:
             raise StartError(problem or "there is no Spark")
-        self._spark = spark.home
+        self._spark, self._version = spark
         self._folder = Path(tempfile.mkdtemp(prefix="spark-"))
         self._address = cluster.host_address(self._host.number)
         self._environment = self._make_environment()
@@ -152,6 +153,7 @@ class _SparkSubmit:
 
     def _lead(self, meeting: Rendezvous, daemons: cluster.Cluster) -> int:
         meeting.lead()
+        _say(f"{NAME}: {self._description()}")
         secret = secrets.token_hex(32)
         self._write_settings(secret)
         for name in self._classifications.without_effect():
@@ -166,6 +168,16 @@ class _SparkSubmit:
             return self._run_application(["--master", master.url, *command])
         finally:
             logs.close()
+
+    def _description(self) -> str:
+        """Return the Spark and the Java that run, and the Spark of AWS's image in whose place they run."""
+        config = Path(self._settings.ml_root, "config", "processingjobconfig.json").read_text(encoding="utf-8")
+        image = re.search(r"/sagemaker-spark-processing:(\d+\.\d+)", json.loads(config)["AppSpecification"]["ImageUri"])
+        java = find_java()
+        text = f"Spark {self._version} in {self._spark}, Java {java and java.version}"
+        if image is None or (self._version or "").startswith(f"{image[1]}."):
+            return text
+        return f"{text}; the image, which is not used, has Spark {image[1]}"
 
     def _follow(self, meeting: Rendezvous, daemons: cluster.Cluster) -> int:
         master = meeting.find_master()
