@@ -1,11 +1,11 @@
 """A program that serves a model, and trains one: its answer follows from the first word of the body.
 
-`version` answers the variable VERSION. `model PATH` answers the files below a path. `env NAME` answers a variable.
-`headers` answers the headers. `buckets` asks the engine for its buckets, with boto3. `engine` answers the status of
-the engine for a request without a signature, or the error. `sleep SECONDS` answers late, and `sleeping` answers the
-number of such requests that run. `status CODE` answers an error. `die CODE` ends the process, with 3 unless it says
-otherwise. `stream` answers in five pieces, and `cut` ends within them. `fat` answers more than AWS allows. `count`
-answers the number of requests of this process. Everything else is answered as it is.
+`version` answers the variable VERSION. `model PATH` answers the files below a path, which may name variables. `env
+NAME` answers a variable. `headers` answers the headers. `buckets` asks the engine for its buckets, with boto3. `engine`
+answers the status of the engine for a request without a signature, or the error. `sleep SECONDS` answers late, and
+`sleeping` answers the number of such requests that run. `status CODE` answers an error. `die CODE` ends the process,
+with 3 unless it says otherwise. `stream` answers in five pieces, and `cut` ends within them. `fat` answers more than
+AWS allows. `count` answers the number of requests of this process. Everything else is answered as it is.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _engine(_: str) -> bytes:
 
 _ANSWERS: dict[str, Callable[[str], bytes]] = {
     "version": lambda _: os.environ.get("VERSION", "").encode(),
-    "model": lambda path: json.dumps(sorted(each.name for each in Path(path).rglob("*"))).encode(),
+    "model": lambda path: json.dumps(sorted(each.name for each in Path(os.path.expandvars(path)).rglob("*"))).encode(),
     "env": lambda name: os.environ.get(name, "").encode(),
     "buckets": _buckets,
     "engine": _engine,

@@ -14,6 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from processing import LocalSession
+from processing.local.hosting.networks import port_in_use
 from processing.local.sandboxes.bubblewrap import Bubblewrap
 from processing.local.sandboxes.namespaces import Namespaces
 from processing.local.transports.server import Server
@@ -213,6 +214,20 @@ def with_long_grace(tmp_path: Path) -> Iterator[Hosting]:
 def without_networks(tmp_path: Path) -> Iterator[Hosting]:
     """An engine whose programs share this machine's network."""
     made = Hosting(tmp_path / "engine", sandbox="rewriting")
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["bubblewrap", "namespaces", "rewriting"])
+def sandboxed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hosting]:
+    """An engine for the test alone, with each sandbox that runs this machine's programs."""
+    kinds: dict[str, Any] = {"bubblewrap": Bubblewrap, "namespaces": Namespaces}
+    kind = kinds.get(request.param)
+    if kind is not None and kind.probe()[0] is None:
+        pytest.skip(kind.probe()[1])
+    made = Hosting(tmp_path / "engine", sandbox=request.param)
+    if kind is None:
+        made.until(lambda: not port_in_use())  # by another test
     yield made
     made.close()
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError, WaiterError
 
+from processing.local.handlers.sagemaker import named_resources
 from processing.local.hosting.networks import port_in_use
+from processing.local.stores.resources import ENDPOINT_CONFIG
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +91,51 @@ def test_a_program_that_ends_before_it_is_healthy_fails_the_endpoint(
         hosting.invoke("broken")
     with pytest.raises(ClientError, match="status Failed"):
         hosting.sagemaker.update_endpoint(EndpointName="broken", EndpointConfigName="config")
+
+
+@pytest.mark.parametrize(
+    ("variables", "sign"),
+    [
+        ({"UNHEALTHY": "1"}, "it answered GET /ping with 'HTTP/1.1 404 Not Found'"),
+        ({"WAIT_FOR": "/no/such/file"}, "it accepted no connection at port 8080"),
+    ],
+    ids=["unhealthy", "not listening"],
+)
+def test_a_program_that_is_not_healthy_in_time_fails_the_endpoint(
+    hosting: Any, variables: dict[str, str], sign: str
+) -> None:
+    """The reason has its last sign of life and its last lines, and the program is stopped."""
+    hosting.model("model", **variables)
+    # AWS's shortest time is a minute, so the record is made without the API.
+    variant = {"VariantName": "one", "ModelName": "model", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    store = named_resources.resource_store(hosting.session.engine, ENDPOINT_CONFIG)
+    variants = [{**variant, "ContainerStartupHealthCheckTimeoutInSeconds": 1}]
+    named_resources.create(store, {"EndpointConfigName": "config", "ProductionVariants": variants})
+    hosting.sagemaker.create_endpoint(EndpointName="late", EndpointConfigName="config")
+    described = hosting.settled("late")
+    assert described["EndpointStatus"] == "Failed"
+    assert f"The program was never healthy: {sign}. Its last lines: serving" in described["FailureReason"]
+    hosting.until(lambda: not list((hosting.home / "jobs").iterdir()))
+
+
+def test_every_sandbox_serves_and_transforms(sandboxed: Any) -> None:
+    """The program sees its model and reaches the engine, whatever keeps it apart. At the end nothing is left."""
+    sandboxed.deploy("e", {"weights.txt": b"1"}, MODEL="/opt/ml/model")
+    assert sandboxed.invoke("e", "model $MODEL") == b'["weights.txt"]'
+    assert sandboxed.invoke("e", "engine") == b"403"
+    sandboxed.delete("e")
+    sandboxed.s3.put_object(Bucket="data", Key="in/rows", Body=b"model $MODEL")
+    sandboxed.sagemaker.create_transform_job(
+        TransformJobName="t",
+        ModelName="e",
+        TransformInput={"DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://data/in/"}}},
+        TransformOutput={"S3OutputPath": "s3://data/out"},
+        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    )
+    sandboxed.until(lambda: not list((sandboxed.home / "jobs").iterdir()))
+    described = sandboxed.sagemaker.describe_transform_job(TransformJobName="t")
+    assert described["TransformJobStatus"] == "Completed", described
+    assert sandboxed.keys("out/") == {"rows.out": b'["weights.txt"]'}
 
 
 def _broken_archive() -> bytes:
