@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -127,6 +129,42 @@ def test_predictions_are_the_librarys_all_the_way(session: LocalSession) -> None
         waiter.wait(TransformJobName=f"batch-{number}", WaiterConfig=PATIENCE)
         output = s3.get_object(Bucket="data", Key=f"out-{number}/rows.out")["Body"].read()
         assert numbers(output) == expected(), number
+
+
+def test_hosts_train_one_model_together(session: LocalSession) -> None:
+    """Each has its share of the data, and the model is that of the whole. Two such jobs at a time do not meet."""
+    s3: Any = session.boto_session.client("s3")
+    sagemaker: Any = session.boto_session.client("sagemaker")
+    s3.create_bucket(Bucket="data")
+    table = np.column_stack([TARGETS[TRAINED], FEATURES[TRAINED]])
+    for number in range(2):
+        s3.put_object(Bucket="data", Key=f"train/{number}.csv", Body=csv_rows.write(table[number::2]))
+    source = channel("train", "s3://data/train/", "text/csv")
+    source["DataSource"]["S3DataSource"]["S3DataDistributionType"] = "ShardedByS3Key"
+    names = ["together", "meanwhile"]
+    for name in names:
+        sagemaker.create_training_job(
+            TrainingJobName=name,
+            AlgorithmSpecification={"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+            HyperParameters={"num_round": "20", "objective": "reg:squarederror", "max_depth": "3"},
+            InputDataConfig=[source],
+            OutputDataConfig={"S3OutputPath": "s3://data/out/"},
+            ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 10},
+            StoppingCondition={"MaxRuntimeInSeconds": 600},
+            RoleArn=ROLE,
+        )
+    for name in names:
+        sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName=name, WaiterConfig=PATIENCE)
+        described = sagemaker.describe_training_job(TrainingJobName=name)
+        assert described["TrainingJobStatus"] == "Completed", described["FailureReason"]
+        body = s3.get_object(Bucket="data", Key=f"out/{name}/output/model.tar.gz")["Body"].read()
+        with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+            model = archive.extractfile("xgboost-model")
+            assert model is not None
+            booster = xgboost.Booster(model_file=bytearray(model.read()))
+        found = booster.predict(xgboost.DMatrix(FEATURES[HELD_OUT]))
+        assert np.corrcoef(found, expected())[0, 1] > 0.97
+        assert np.abs(found - expected()).mean() < 10  # of targets between 25 and 346; half of the data differ by 25
 
 
 def test_reason_of_a_failure_is_the_programs(session: LocalSession) -> None:

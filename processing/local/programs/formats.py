@@ -6,13 +6,13 @@ from email.message import Message
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from processing.local.programs import csv_rows, json_rows, libsvm, recordio
+from processing.local.programs import csv_rows, json_rows, libsvm, parquet, recordio
 from processing.local.programs.container import ContainerError
 from processing.local.programs.http_server import RefusedError
 from processing.local.programs.rows import Rows, concatenate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from processing.local.programs.container import Channel
     from processing.local.programs.http_server import Invocation
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CSV = "text/csv"
 LIBSVM = "text/libsvm"
 RECORDIO = "application/x-recordio-protobuf"
+PARQUET = "application/x-parquet"
 JSON = "application/json"
 JSON_LINES = "application/jsonlines"
 
@@ -29,6 +30,8 @@ _ALIASES = {
     "libsvm": LIBSVM,
     "text/x-libsvm": LIBSVM,
     "recordio-protobuf": RECORDIO,
+    "parquet": PARQUET,
+    "application/parquet": PARQUET,
     "application/x-jsonlines": JSON_LINES,
     "application/json-lines": JSON_LINES,
 }
@@ -80,11 +83,19 @@ def _read_channel(channel: Channel, types: Sequence[str], *, weights: bool) -> R
         if name == CSV:
             parts.append(csv_rows.parse(content, labels=labels, weights=int(weights)))
         else:
-            parts.append(libsvm.parse(content) if name == LIBSVM else recordio.decode(content))
+            parts.append(_PARSERS[name](content))
     parts = [part for part in parts if part.height]
     if not parts:
         raise ContainerError(f"there are no data in the channel {channel.name}")
     return concatenate(parts)
+
+
+_PARSERS: Mapping[str, Callable[[bytes], Rows]] = {
+    LIBSVM: libsvm.parse,
+    RECORDIO: recordio.decode,
+    PARQUET: parquet.parse,
+}
+"""The parsers of channels in formats that tell labels and features apart themselves."""
 
 
 def read_request(invocation: Invocation, types: Sequence[str]) -> Rows:

@@ -18,6 +18,7 @@ from processing.local.programs.container import ContainerError
 from processing.local.programs.http_server import Answer, Invocation, RefusedError
 from processing.local.programs.hyperparameters import Hyperparameter, integer, items, one_of, real, text, validate
 from processing.local.programs.rows import Rows, SparseRows
+from processing.local.programs.xgboost_hosts import HostGroup, is_shared
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +30,7 @@ _logger = logging.getLogger(__name__)
 _MODEL_FILE = "xgboost-model"
 _CHECKPOINT = "xgboost-checkpoint"
 _KEPT_CHECKPOINTS = 5  # as many as AWS's image keeps
-_TYPES = (formats.LIBSVM, formats.CSV, formats.RECORDIO)
+_TYPES = (formats.LIBSVM, formats.CSV, formats.RECORDIO, formats.PARQUET)
 _REQUEST_TYPES = (formats.CSV, formats.LIBSVM, formats.RECORDIO)
 
 _SHARE = real(0, 1)
@@ -114,8 +115,18 @@ def _fit(container: TrainingContainer) -> None:
     values = validate(_RULES, given)
     if values.get("objective", "").startswith("multi:") and "num_class" not in values:
         raise ContainerError("the hyperparameter num_class is required for the objective " + values["objective"])
-    if program.is_idle(container):
+    if not is_shared(container):
+        if not program.is_idle(container):
+            _boost(container, values, _channels(container, values))
         return
+    group = HostGroup(container)
+    channels = _channels(container, values)
+    with group.joined():
+        _boost(container, values, channels, group)
+
+
+def _channels(container: TrainingContainer, values: dict[str, Any]) -> dict[str, Rows]:
+    """Return the rows of each channel."""
     train_rows = formats.read_channel(
         container.required_channel("train"), _TYPES, weights=values.get("csv_weights") == 1
     )
@@ -127,14 +138,19 @@ def _fit(container: TrainingContainer) -> None:
         if rows.labels is None:
             raise ContainerError(f"channel {name}: there are no labels")
         _logger.info("%s matrix has %d rows", name.capitalize(), rows.height)
-    _boost(container, values, channels)
+    return channels
 
 
-def _boost(container: TrainingContainer, values: dict[str, Any], channels: dict[str, Rows]) -> None:
-    """Run the rounds, and save the model."""
+def _boost(
+    container: TrainingContainer, values: dict[str, Any], channels: dict[str, Rows], group: HostGroup | None = None
+) -> None:
+    """Run the rounds, together with the hosts of a group, and save the model on its first host."""
     import xgboost
 
     width = max(rows.width for rows in channels.values())
+    leads = group is None or group.leads
+    if group is not None:
+        width = group.widest(width)
     matrices = [(_matrix(rows, width), name) for name, rows in channels.items()]
     folder = container.checkpoint_folder()
     checkpoint, done = _last_checkpoint(folder)
@@ -146,13 +162,18 @@ def _boost(container: TrainingContainer, values: dict[str, Any], channels: dict[
             max(0, values["num_round"] - done),
             evals=matrices,
             early_stopping_rounds=values.get("early_stopping_rounds"),
-            callbacks=[_callback(done, folder, stoppable=values.get("save_model_on_termination") == "true")],
+            callbacks=[_callback(done, folder, leads=leads, stoppable=_is_saved_when_stopped(values))],
             xgb_model=checkpoint,
             verbose_eval=False,
         )
     except xgboost.core.XGBoostError as error:
         raise ContainerError(f"XGBoost: {_reason(error)}") from error
-    (container.model_folder / _MODEL_FILE).write_bytes(bytes(booster.save_raw("ubj")))
+    if leads:
+        (container.model_folder / _MODEL_FILE).write_bytes(bytes(booster.save_raw("ubj")))
+
+
+def _is_saved_when_stopped(values: dict[str, Any]) -> bool:
+    return bool(values.get("save_model_on_termination") == "true")
 
 
 def _reason(error: Exception) -> str:
@@ -173,8 +194,11 @@ def _matrix(rows: Rows, width: int) -> Any:
     return xgboost.DMatrix(features, label=rows.labels, weight=rows.weights, qid=rows.queries)
 
 
-def _callback(done: int, folder: Path | None, *, stoppable: bool) -> Any:
-    """Return a callback that logs the metrics of each round, keeps checkpoints, and ends the training at SIGTERM."""
+def _callback(done: int, folder: Path | None, *, leads: bool, stoppable: bool) -> Any:
+    """Return a callback that logs the metrics of each round, keeps checkpoints, and ends the training at SIGTERM.
+
+    Hosts that train together have the same metrics, and the first one logs them.
+    """
     import xgboost
 
     stopped = threading.Event()
@@ -190,7 +214,8 @@ def _callback(done: int, folder: Path | None, *, stoppable: bool) -> Any:
             ]
             number = done + epoch
             # CloudWatch shows the image's tab as #011, and metric definitions search for that.
-            program.report("#011".join([f"[{number}]", *scores]))
+            if leads:
+                program.report("#011".join([f"[{number}]", *scores]))
             if folder is not None:
                 _write_checkpoint(folder, number, bytes(model.save_raw("ubj")))
             return stopped.is_set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -346,10 +347,57 @@ def test_hosts(container: ContainerFolder) -> None:
     container.configure({"num_round": 1}, hosts=2)
     xgboost.train(container.root)
     assert model_bytes(container)
+
+
+def test_hosts_with_shares_have_to_find_each_other(container: ContainerFolder) -> None:
+    """Spread data on hosts without names, as where paths are rewritten, are refused with a remedy."""
     container.add("train", "text/csv", b"5,1\n6,2\n", S3DistributionType="ShardedByS3Key")
+    container.configure({"num_round": 1}, hosts=2)
     with pytest.raises(SystemExit):
         xgboost.train(container.root)
-    assert "this program trains on one host" in (container.root / "output/failure").read_text()
+    assert "algo-1 has no address here" in (container.root / "output/failure").read_text()
+
+
+def parquet(**columns: Any) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+def test_parquet_channels(container: ContainerFolder) -> None:
+    """The first column is the label. The model is that of the same CSV, missing values included."""
+    container.add("train", "text/csv", b"5,1,0.5\n6,2,\n7,3,1.5\n")
+    container.configure({"num_round": 3})
+    xgboost.train(container.root)
+    expected = model_bytes(container)
+    container.add("train", "application/x-parquet", parquet(y=[5, 6, 7], a=[1, 2, 3], b=[0.5, None, 1.5]))
+    xgboost.train(container.root)
+    assert model_bytes(container) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"5,1\n", "channel train: the content is not Parquet: "),
+        (parquet(y=[1.0], name=["x"]), "channel train: the column name has the type string, and no numbers"),
+        (parquet(y=[1.0]), "channel train: a label and features need two columns, and there are 1"),
+    ],
+    ids=["csv", "text", "label alone"],
+)
+def test_refused_parquet(content: bytes, message: str, container: ContainerFolder) -> None:
+    """Wrong data are the reason of the job's failure."""
+    container.add("train", "application/x-parquet", content)
+    assert message in container.failure(xgboost.train, num_round=1)
+
+
+def test_parquet_needs_pyarrow(container: ContainerFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, the reason of the job's failure says what to install."""
+    container.add("train", "application/x-parquet", parquet(y=[1.0], a=[1]))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert container.failure(xgboost.train, num_round=1) == "Parquet needs pyarrow: pip install pyarrow"
 
 
 def test_files_that_are_no_data(container: ContainerFolder) -> None:

@@ -1,0 +1,95 @@
+"""Hosts that train one XGBoost model together, each with its share of the data.
+
+The first host runs the library's tracker, by which the hosts find each other. Afterwards every host has the same model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import zlib
+from typing import TYPE_CHECKING
+
+from processing.local.programs.container import ContainerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from processing.local.programs.container import TrainingContainer
+
+_FIRST_PORT, _PORTS = 20_000, 10_000
+"""The ports of trackers, below those that the system gives away. Jobs that run at one time share their addresses, so
+that each has a port of its own, by its name."""
+_ATTEMPTS = 10
+"""The attempts to reach the tracker: the library waits 0, 2, 4, ... seconds between them, 90 in all."""
+_SECONDS = 300
+"""The time in which the hosts have to meet, which includes the download of their data."""
+
+
+def is_shared(container: TrainingContainer) -> bool:
+    """Return whether each host of the job has a share of the data, so that all have to train."""
+    return len(container.hosts()[1]) > 1 and container.required_channel("train").is_sharded
+
+
+class HostGroup:
+    """The hosts of a job.
+
+    Args:
+        container: the container of this host.
+
+    Attributes:
+        leads: whether this host is the first one, which logs and saves.
+    """
+
+    def __init__(self, container: TrainingContainer) -> None:
+        self._name, self._names = container.hosts()
+        self.leads = self._name == self._names[0]
+
+    @contextlib.contextmanager
+    def joined(self) -> Iterator[None]:
+        """Meet the other hosts, and train with them within the block.
+
+        Raises:
+            ContainerError: the first host cannot be reached.
+        """
+        from xgboost import collective, core
+        from xgboost.tracker import RabitTracker
+
+        address, port = self._tracker_address()
+        group = collective.CommunicatorContext(
+            dmlc_communicator="rabit",
+            dmlc_retry=_ATTEMPTS,
+            dmlc_tracker_uri=address,
+            dmlc_tracker_port=port,
+            dmlc_task_id=self._name,
+        )
+        try:
+            tracker = None
+            if self.leads:
+                tracker = RabitTracker(len(self._names), address, port, sortby="task", timeout=_SECONDS)
+                tracker.start()
+            with group:
+                yield
+            if tracker is not None:
+                tracker.wait_for(_SECONDS)
+        except core.XGBoostError as error:
+            raise ContainerError(f"the hosts of the job cannot train together: {error}") from error
+
+    def widest(self, width: int) -> int:
+        """Return the largest of the widths that all hosts give."""
+        import numpy as np
+        from xgboost import collective
+
+        return int(collective.allreduce(np.array([width]), collective.Op.MAX)[0])
+
+    def _tracker_address(self) -> tuple[str, int]:
+        try:
+            address = socket.gethostbyname(self._names[0])
+        except OSError as error:
+            raise ContainerError(
+                f"{self._names[0]} has no address here, so that the hosts cannot train together: use one instance, or "
+                "a sandbox with names of hosts, such as bubblewrap"
+            ) from error
+        job = os.environ.get("TRAINING_JOB_NAME", "")
+        return address, _FIRST_PORT + zlib.crc32(job.encode()) % _PORTS
