@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from processing.testing.proxy import FaultyEndpoint as FaultyEndpoint
     from processing.testing.quotas import PUBLISHED_QUOTAS as PUBLISHED_QUOTAS
     from processing.testing.simulation import SimulatedAws as SimulatedAws
+    from processing.testing.training import TrainingJobMaker as TrainingJobMaker
     from processing.testing.wire import JsonService as JsonService
     from processing.testing.wire import ServiceError as ServiceError
 
@@ -37,6 +38,7 @@ _NAMES_OF = {
     "processing.testing.proxy": ("FaultProxy", "FaultyEndpoint"),
     "processing.testing.quotas": ("PUBLISHED_QUOTAS",),
     "processing.testing.simulation": ("SimulatedAws",),
+    "processing.testing.training": ("TrainingJobMaker",),
     "processing.testing.wire": ("JsonService", "ServiceError"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}

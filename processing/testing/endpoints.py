@@ -8,18 +8,16 @@ import tarfile
 import time
 from typing import TYPE_CHECKING, Any
 
-from processing._utils.validation import FLAG, MAPPING, NAME, TEXT, Kind, instance_of, require
+from processing._utils.validation import FLAG, NAME, instance_of, require
 from processing.exceptions import ConfigurationError
 from processing.local.errors import ApiError
+from processing.testing.storage import PAUSE, put, require_files, require_texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from processing.local.session import LocalSession
 
-_BUCKET = "processing-testing-models"
-_PAUSE = 0.01
-_BYTES = Kind("bytes", lambda value: isinstance(value, (bytes, bytearray)))
 _JOBS = ("Processing", "Training", "Transform")
 
 
@@ -62,14 +60,9 @@ class EndpointMaker:
         """
         require("name", name, NAME)
         require("image", image, NAME)
-        require("model", model, MAPPING, optional=True)
-        for path, content in (model or {}).items():
-            require(f"model: the path {path!r}", path, NAME)
-            require(f"model[{path!r}]", content, _BYTES)
-        require("environment", environment, MAPPING, optional=True)
-        for variable, value in (environment or {}).items():
-            require(f"environment: the name {variable!r}", variable, NAME)
-            require(f"environment[{variable!r}]", value, TEXT)
+        if model is not None:
+            require_files("model", model)
+        require_texts("environment", environment)
         require("wait", wait, FLAG)
         container: dict[str, Any] = {"Image": image, "Environment": dict(environment or {})}
         if model is not None:
@@ -94,7 +87,7 @@ class EndpointMaker:
         while (described := self._call("DescribeEndpoint", EndpointName=name))["EndpointStatus"] != "InService":
             if described["EndpointStatus"] == "Failed":
                 raise ConfigurationError(f"name: the endpoint {name} failed: {described['FailureReason']}")
-            time.sleep(_PAUSE)
+            time.sleep(PAUSE)
 
     def _store(self, name: str, files: Mapping[str, bytes]) -> str:
         """Store the archive of a model, and return its URI."""
@@ -104,12 +97,7 @@ class EndpointMaker:
                 member = tarfile.TarInfo(path)
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
-        handle = self._session.engine.handle
-        with contextlib.suppress(ApiError):  # it exists
-            handle("s3", "CreateBucket", {"Bucket": _BUCKET})
-        key = f"{name}/model.tar.gz"
-        handle("s3", "PutObject", {"Bucket": _BUCKET, "Key": key, "Body": archive.getvalue()})
-        return f"s3://{_BUCKET}/{key}"
+        return put(self._session, f"{name}/model.tar.gz", archive.getvalue())
 
     def _call(self, operation: str, **params: Any) -> Mapping[str, Any]:
         return self._session.engine.handle("sagemaker", operation, params)
@@ -129,4 +117,4 @@ def stop_all(session: LocalSession) -> None:
         for endpoint in endpoints:
             with contextlib.suppress(ApiError):  # it is being created, updated or deleted
                 handle("sagemaker", "DeleteEndpoint", {"EndpointName": endpoint["EndpointName"]})
-        time.sleep(_PAUSE)
+        time.sleep(PAUSE)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from processing.testing.faults import FaultInjector
     from processing.testing.proxy import FaultyEndpoint
     from processing.testing.simulation import SimulatedAws
+    from processing.testing.training import TrainingJobMaker
 
 
 @pytest.fixture
@@ -81,6 +82,14 @@ def processing_endpoints(processing_session: LocalSession) -> EndpointMaker:
     from processing.testing.endpoints import EndpointMaker
 
     return EndpointMaker(processing_session)
+
+
+@pytest.fixture
+def processing_training_jobs(processing_session: LocalSession) -> TrainingJobMaker:
+    """A maker of training jobs on `processing_session`."""
+    from processing.testing.training import TrainingJobMaker
+
+    return TrainingJobMaker(processing_session)
 
 
 @pytest.fixture

@@ -75,6 +75,19 @@ def test_endpoints(processing_session, processing_endpoints, processing_faults):
     assert answer["Body"].read() == b"hello you"
 
 
+def test_training_jobs(processing_session, processing_training_jobs, processing_faults):
+    processing_faults.on("DescribeTrainingJob", "throttle")
+    described = processing_training_jobs(
+        "trained", image="mine:1", channels={"train": {"a": b"1"}}, hyperparameters={"greeting": "hello "}
+    )
+    assert described["TrainingJobStatus"] == "Completed"
+    assert processing_training_jobs.model("trained") == {"greeting.txt": b"hello 1"}
+    failed = processing_training_jobs("failed", image="mine:1", environment={"BROKEN": "1"})
+    assert (failed["TrainingJobStatus"], failed["FailureReason"][-12:]) == ("Failed", "exit code: 9")
+    with pytest.raises(Exception, match="ThrottlingException"):
+        processing_session.client("sagemaker").describe_training_job(TrainingJobName="trained")
+
+
 def test_a_program_that_cannot_serve(processing_endpoints):
     with pytest.raises(processing.exceptions.ConfigurationError, match="endpoint broken failed.*exit code 9"):
         processing_endpoints("broken", image="mine:1", environment={"BROKEN": "1"})
@@ -102,6 +115,7 @@ def test_proxy(processing_fault_proxy, processing_faults):
 
 
 SERVED = """
+import json
 import os
 import pathlib
 import sys
@@ -122,6 +136,11 @@ class Handler(BaseHTTPRequestHandler):
 
 if "BROKEN" in os.environ:
     sys.exit(9)
+if sys.argv[1] == "train":
+    folder = pathlib.Path("/opt/ml")
+    greeting = json.loads((folder / "input/config/hyperparameters.json").read_text())["greeting"]
+    (folder / "model/greeting.txt").write_text(greeting + (folder / "input/data/train/a").read_text())
+    sys.exit()
 HTTPServer(("", 8080), Handler).serve_forever()
 """
 
@@ -138,4 +157,4 @@ def test_the_fixtures_work_in_tests_of_others(tmp_path: Path) -> None:
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "--rootdir", ".", "."]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "7 passed" in done.stdout, done.stdout + done.stderr
+    assert "8 passed" in done.stdout, done.stdout + done.stderr
