@@ -138,6 +138,11 @@ def generated() -> dict[str, Callable[[Environment], PublicCall]]:
     return calls
 
 
+def fixed(arguments: dict[str, Any]) -> Callable[[Environment], dict[str, Any]]:
+    """Return a function that gives the same arguments to each call."""
+    return lambda _: dict(arguments)
+
+
 def methods_and_functions() -> dict[str, Callable[[Environment], PublicCall]]:
     """The calls that need an engine, a job or a simulation."""
 
@@ -262,7 +267,7 @@ def methods_and_functions() -> dict[str, Callable[[Environment], PublicCall]]:
     }
     for path, arguments in spark.items():
         # With `source_dir` the application is a file in it.
-        calls[path] = on(path, lambda _, arguments=arguments: dict(arguments), names={"source_dir": ("submit_app",)})
+        calls[path] = on(path, fixed(arguments), names={"source_dir": ("submit_app",)})
     calls["job.from_event"] = on("job.from_event", given["job.from_event"], names={"session": ("event",)})
     names_of_run = dict.fromkeys(inspect.signature(ScriptProcessor.run).parameters, ("code",))
     # The command ends each call before a job is started; the parameters after the tasks are those of `run`.

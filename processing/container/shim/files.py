@@ -65,7 +65,7 @@ class TaskFolders:
 
     Args:
         settings: the settings.
-        user: the user of the program, who has to write to the output folder; None for that of the shim.
+        user: the user of the program, which writes to the output folder; None for that of the shim.
         should_stop: returns whether the shim is being stopped, which ends a download.
     """
 

@@ -188,7 +188,7 @@ class Incoming:
 
     Args:
         sock: the socket.
-        peer: the socket of the client for whom these bytes are read. Its end ends a wait; None for no such client.
+        peer: the socket of the client that these bytes are read for. Its end ends a wait; None for no such client.
     """
 
     def __init__(self, sock: socket.socket, peer: Optional[socket.socket] = None) -> None:

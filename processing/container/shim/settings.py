@@ -143,7 +143,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         SettingError: a variable has an impossible value.
     """
     read = _Reader(environment)
-    # A program in an image of Grand Challenge expects these; elsewhere, nobody asked to empty or link a folder.
+    # A program in an image of Grand Challenge expects these; elsewhere, no one asked to empty or link a folder.
     theirs = any(name.upper().startswith(THEIR_PREFIX) for name in environment)
     linked = read.boolean("USE_LINKED_INPUT", default=theirs)
     bucket, prefix = read.text("RUNTIME_OUTPUT_BUCKET_NAME"), read.text("RUNTIME_OUTPUT_PREFIX")

@@ -112,7 +112,7 @@ def ask(
         port: the port.
         request: the request.
         seconds: the longest time until the answer begins, and between two of its pieces.
-        client: the socket of the client for whom this is. The request ends if the client goes.
+        client: the socket of the client that the request is for. The request ends if the client goes.
 
     Raises:
         UpstreamError: there is no answer.

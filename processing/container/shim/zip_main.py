@@ -75,7 +75,7 @@ def _unpack(opened: zipfile.ZipFile, members: "list[str]", parent: Path, place: 
 
 
 def _is_ours(place: Path) -> bool:
-    """Return whether this user made a folder, and nobody else can write to it: /tmp belongs to all users."""
+    """Return whether this user made a folder that no other user can write to: /tmp belongs to all users."""
     try:
         found = place.lstat()
     except OSError:
