@@ -34,7 +34,7 @@ def test_a_wrong_argument_is_named(local_session: LocalSession, options: dict[st
     ("options", "message"),
     [
         ({"channels": {"train": {"a": "text"}}}, "channels['train']['a']: must be bytes, not 'text'"),
-        ({"channels": {"train": b""}}, "channels['train']: must be a dictionary, not b''"),
+        ({"channels": {"train": b""}}, "channels['train']: must be a dictionary, not b'' (bytes)"),
         ({"channels": {5: {}}}, "channels: the name 5: must be a string that is not blank, not 5"),
         ({"content_type": 5}, "content_type: must be a string, not 5"),
         ({"hyperparameters": {"k": 5}}, "hyperparameters['k']: must be a string, not 5"),
