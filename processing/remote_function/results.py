@@ -76,7 +76,8 @@ def failure_of(job: ProcessingJob, description: Mapping[str, Any]) -> BaseExcept
     """Return the error of a job that has ended and has not completed: its function's exception, if that is known."""
     status, message = description["ProcessingJobStatus"], ExitMessage.of(description)
     cause = job.exception(timeout=0)
-    if status == "Failed" and message is not None:
+    # A job with a result fails if another of its processes does.
+    if status == "Failed" and message is not None and message.slot != RESULT:
         error = _reported(job, description, message)
     else:
         code = _exit_code(description)

@@ -352,8 +352,9 @@ def test_values_in_place_of_pickles(run: Any) -> None:
     assert type(caught.value) is RemoteFunctionError
 
 
-def test_torchrun_runs_the_function_in_several_processes(tmp_path: Path) -> None:
-    """Each host starts its processes with torchrun, and the result is that of rank 0.
+@pytest.fixture
+def torchrun(tmp_path: Path, local_session: LocalSession) -> Callable[..., Any]:
+    """Make a function that two hosts run in two processes each.
 
     A program in torchrun's place reads the same options: PyTorch is no dependency of the tests.
     """
@@ -368,30 +369,79 @@ options = dict(zip(sys.argv[1:11:2], sys.argv[2:12:2]))
 assert sys.argv[11] == "--no_python", sys.argv
 count = int(options["--nproc_per_node"])
 first = int(options["--node_rank"]) * count
+codes = []
 for rank in range(first, first + count):
     world = str(int(options["--nnodes"]) * count)
-    subprocess.run(sys.argv[12:], check=True, env={**os.environ, "RANK": str(rank), "WORLD_SIZE": world})
+    variables = {**os.environ, "RANK": str(rank), "WORLD_SIZE": world}
+    codes.append(subprocess.run(sys.argv[12:], check=False, env=variables).returncode)
+sys.exit(max(codes))
 """
     )
-
-    def where() -> tuple[str, str]:
-        sys.stdout.write(f"rank {os.environ['RANK']}\n")
-        return os.environ["RANK"], os.environ["WORLD_SIZE"]
-
-    session = LocalSession(tmp_path / "engine", tick=0.01)
-    function = remote(
-        where,
+    return functools.partial(
+        remote,
         instance_type="local",
         instance_count=2,
         use_torchrun=True,
         nproc_per_node=2,
         environment_variables={"PYTHONPATH": str(tmp_path)},
-        sagemaker_session=session,
+        sagemaker_session=local_session,
     )
-    future = function.submit()
+
+
+def test_torchrun_runs_the_function_in_several_processes(torchrun: Any) -> None:
+    """Each host starts its processes with torchrun, and the result is that of rank 0."""
+
+    def where() -> tuple[str, str]:
+        sys.stdout.write(f"rank {os.environ['RANK']}\n")
+        return os.environ["RANK"], os.environ["WORLD_SIZE"]
+
+    future = torchrun(where).submit()
     assert future.result() == ("0", "4")
     assert future.job is not None
     assert sorted(line.message for line in future.job.logs()) == ["rank 0", "rank 1", "rank 2", "rank 3"]
+
+
+def _fail_in(ranks: list[str]) -> str:
+    if os.environ["RANK"] in ranks:
+        raise LookupError(os.environ["RANK"])
+    return "result"
+
+
+@pytest.mark.parametrize(
+    ("ranks", "kind", "text"),
+    [
+        (["0", "1"], LookupError, "^'?0'?$"),
+        (["1"], LookupError, "^'?1'?$"),
+        (["3"], RemoteFunctionError, "LookupError: 3"),
+    ],
+    ids=["rank 0 and another", "beside rank 0", "on another host"],
+)
+def test_an_exception_of_any_rank_fails_the_call(
+    torchrun: Any, ranks: list[str], kind: type[Exception], text: str
+) -> None:
+    """The exception is that of rank 0, else that of another rank of its host, else a text from the log."""
+    with pytest.raises(kind, match=text) as caught:
+        torchrun(_fail_in)(ranks)
+    assert type(caught.value) is kind
+
+
+@pytest.mark.skipif(os.environ.get("PROCESSING_TEST_COMPLETE") != "1", reason="needs Open MPI: only in a complete run")
+def test_mpirun_runs_the_function_in_several_processes(local_session: LocalSession) -> None:
+    """Open MPI starts more processes than there are processors; the result or the exception is that of a rank."""
+    count = (os.cpu_count() or 1) + 1
+
+    def where(failing: int) -> tuple[int, int]:
+        rank = int(os.environ["OMPI_COMM_WORLD_RANK"])
+        if rank == failing:
+            raise LookupError(rank)
+        return rank, int(os.environ["OMPI_COMM_WORLD_SIZE"])
+
+    options: dict[str, Any] = {"instance_type": "local", "sagemaker_session": local_session}
+    function = remote(where, use_mpirun=True, nproc_per_node=count, **options)
+    assert function(-1) == (0, count)
+    for rank in (0, 1):
+        with pytest.raises(LookupError, match=str(rank)):
+            function(rank)
 
 
 def test_checkpoints_survive_their_job(run: Any, local_session: LocalSession) -> None:

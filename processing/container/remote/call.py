@@ -42,7 +42,7 @@ def main(places: Any, manifest: Dict[str, Any], _folder: str) -> None:
         stage = RETURNING
         chunks = encoded(value, form)
     except BaseException as error:  # noqa: BLE001 - the exit code has to be honest after any of them
-        _fail(places, error, stage)
+        fail(places, error, stage)
     write_slot(places.result, places.message, RESULT, chunks, {})
 
 
@@ -104,8 +104,14 @@ async def _items(items: Any) -> Any:
     return [item async for item in items]
 
 
-def _fail(places: Any, error: BaseException, stage: str) -> NoReturn:
-    """Store an exception, show it in the log, and end the process with a code that is not 0."""
+def fail(places: Any, error: BaseException, stage: str) -> NoReturn:
+    """Store an exception, show it in the log, and end the process with a code that is not 0.
+
+    Args:
+        places: the paths of the call, `boot.Places`.
+        error: the exception.
+        stage: the stage of the call, if it was not the function itself.
+    """
     details = describe_exception(error)
     if stage:
         details["stage"] = stage

@@ -5,7 +5,7 @@ runs one process, its application, on one host.
 """
 
 # Paths are plain strings, as in the boot program.
-# ruff: noqa: PTH103, PTH113, PTH118, PTH120, PTH123, PTH207
+# ruff: noqa: PTH103, PTH105, PTH113, PTH118, PTH120, PTH123, PTH207
 
 from __future__ import annotations
 
@@ -41,9 +41,12 @@ def main(places: Any, manifest: Dict[str, Any], folder: str) -> None:
     with open(places.resources, encoding="utf-8") as file:
         resources = json.load(file)
     count = launcher["processes"] or len(glob.glob("/dev/nvidia[0-9]*")) or os.cpu_count() or 1
-    rank = [sys.executable, "-c", _RANK, *places]
+    rank = [sys.executable, "-c", _RANK, *places, folder]
     command = torchrun(resources, count, rank) if launcher["kind"] == "torchrun" else mpirun(count, rank)
-    sys.exit(subprocess.run(command, check=False).returncode & 0xFF)  # noqa: S603 - the image's launcher
+    code = subprocess.run(command, check=False).returncode & 0xFF  # noqa: S603 - the image's launcher
+    if code and resources["current_host"] == resources["hosts"][0]:
+        _report(places, folder)
+    sys.exit(code)
 
 
 def torchrun(resources: Dict[str, Any], count: int, rank: List[str]) -> List[str]:
@@ -59,8 +62,30 @@ def torchrun(resources: Dict[str, Any], count: int, rank: List[str]) -> List[str
 
 
 def mpirun(count: int, rank: List[str]) -> List[str]:
-    """Return the command of mpirun on this host."""
-    return ["mpirun", "--allow-run-as-root", "-np", str(count), *rank]
+    """Return the command of mpirun on this host. The number of processes may be larger than that of processors."""
+    return ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", str(count), *rank]
+
+
+def _places_of(places: Any, folder: str, rank: str) -> Any:
+    """Return the places of a rank other than 0, whose exception counts only if rank 0 has none."""
+    place = os.path.join(folder, "rank-" + rank)
+    return places._replace(exception=os.path.join(place, "exception"), message=os.path.join(place, "message"))
+
+
+def _report(places: Any, folder: str) -> None:
+    """Make the first exception of another rank on this host that of the call, unless rank 0 has one."""
+    from .call import EXCEPTION
+
+    if os.path.isfile(os.path.join(places.exception, EXCEPTION)):
+        return
+    messages = sorted(glob.glob(os.path.join(folder, "rank-*", "message")), key=os.path.getmtime)
+    if messages:
+        os.makedirs(places.exception, exist_ok=True)
+        part = places.exception.rstrip("/") + ".part"  # beside the folder, which may be uploaded at any time
+        shutil.copy(os.path.join(os.path.dirname(messages[0]), EXCEPTION, EXCEPTION), part)
+        os.replace(part, os.path.join(places.exception, EXCEPTION))
+        os.makedirs(os.path.dirname(places.message), exist_ok=True)
+        shutil.copy(messages[0], places.message)
 
 
 def run_spark(places: Any, launcher: Dict[str, Any], folder: str) -> int:
@@ -108,11 +133,11 @@ def run_rank(arguments: List[str]) -> None:
     """Run the call in one process.
 
     Args:
-        arguments: the paths of `Places`.
+        arguments: the paths of `Places`, and the folder of the caller's files for one of several processes.
     """
     from . import boot, call
 
-    places = boot.Places(*arguments)
+    places = boot.Places(*arguments[: len(boot.Places._fields)])
     manifest = boot.read_manifest(places.call, os.environ[boot.MANIFEST_DIGEST])
     number = next(
         (os.environ[name] for name in ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK") if name in os.environ), "0"
@@ -120,5 +145,11 @@ def run_rank(arguments: List[str]) -> None:
     if number == "0":
         call.main(places, manifest, "")
         return
-    function, args, kwargs = call.load(call.read_packed(places.call, manifest["start"]), as_values=manifest["values"])
-    call.collected(function(*args, **kwargs))
+    stage = call.LOADING
+    try:
+        packed = call.read_packed(places.call, manifest["start"])
+        function, args, kwargs = call.load(packed, as_values=manifest["values"])
+        stage = ""
+        call.collected(function(*args, **kwargs))
+    except BaseException as error:  # noqa: BLE001 - as in rank 0
+        call.fail(_places_of(places, arguments[-1], number), error, stage)
