@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from processing.container.shim.errors import TaskError
 from processing.container.shim.tasks import Task, TaskInput, parse_task, parse_tasks
@@ -82,3 +84,43 @@ def test_text_that_is_not_tasks_is_refused(text: str | bytes) -> None:
     """Text that is not JSON, or not a list with a task, is refused."""
     with pytest.raises(TaskError):
         parse_tasks(text)
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["PT1S", "a", "../a"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*TASK, *INPUT, "x"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@st.composite
+def nearly_tasks(draw: st.DrawFn) -> Any:
+    """Tasks in which at most some fields are wrong."""
+    inputs = draw(
+        st.lists(st.builds(lambda more: {**INPUT, **more}, st.dictionaries(st.sampled_from([*INPUT]), values)))
+    )
+    return {**TASK, "inputs": inputs, **draw(st.dictionaries(st.sampled_from([*TASK, "timeout"]), values, max_size=2))}
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(value=nearly_tasks() | values)
+def test_any_json_is_a_task_or_an_error(value: Any) -> None:
+    """Any JSON is refused, or is a task all of whose paths stay in their folders."""
+    text = json.dumps(value)
+    try:
+        task = parse_task(text)
+    except TaskError:
+        return
+    assert parse_tasks(text) == [task]
+    for path in (task.pk, *(each.relative_path for each in task.inputs)):
+        assert ".." not in path.split("/")
+    assert not any(each.relative_path.startswith("/") for each in task.inputs)
+    assert task.output_prefix.endswith("/")
+    assert task.timeout is None or 0 < task.timeout < float("inf")

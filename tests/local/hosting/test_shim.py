@@ -26,7 +26,7 @@ for folder, _, names in sorted(os.walk("/tmp/input", followlinks=True)):
         if "fail" in lines: sys.exit(5)
 """
 CHAT = """
-import os
+import os, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Chat(BaseHTTPRequestHandler):
     def do_GET(self):
@@ -38,6 +38,10 @@ class Chat(BaseHTTPRequestHandler):
         name = "X-Amzn-SageMaker-Custom-Attributes"
         self.send_header(name, self.headers.get(name, ""))
         self.end_headers()
+        if self.path == "/v1/stream":
+            self.wfile.write(b"data: 1\\n\\n")
+            time.sleep(0.2)
+            self.wfile.write(b"data: 2\\n\\n")
         self.wfile.write(b"%s %s" % (os.environ["NAME"].encode(), self.path.encode()))
         self.wfile.write(body if len(body) < 100 else b" %d" % len(body))
 ThreadingHTTPServer(("127.0.0.1", 9000), Chat).serve_forever()
@@ -101,6 +105,19 @@ def test_two_endpoints_of_web_servers(shim_hosting: Any) -> None:
     with pytest.raises(shim_hosting.runtime.exceptions.ModelError, match=r"\((502|503)\)"):
         shim_hosting.invoke("first", b"die")
     shim_hosting.until(lambda: again(shim_hosting, "first") == b"first /v1/chat!")
+
+
+def test_a_stream_of_one_of_several_routes(shim_hosting: Any) -> None:
+    """Custom attributes choose the route, and the pieces of an answer arrive as they are sent."""
+    chosen = {"PROCESSING_SHIM_PROXY_ROUTES": "/v1/chat /v1/stream"}
+    shim_hosting.deploy("s", **{**proxy("s"), **chosen})
+    answer = shim_hosting.runtime.invoke_endpoint_with_response_stream(
+        EndpointName="s", Body=b"?", CustomAttributes="route=/v1/stream"
+    )
+    pieces = [event["PayloadPart"]["Bytes"] for event in answer["Body"]]
+    assert b"".join(pieces) == b"data: 1\n\ndata: 2\n\ns /v1/stream?"
+    assert pieces[0] == b"data: 1\n\n"
+    assert shim_hosting.invoke("s", b"?") == b"s /v1/chat?"
 
 
 def test_an_endpoint_whose_program_does_not_start(shim_hosting: Any) -> None:
