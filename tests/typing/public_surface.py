@@ -42,12 +42,34 @@ from processing.job.wait import WaitResult
 from processing.pricing import Price, hourly_price, refresh
 from processing.processors import FrameworkProcessor
 from processing.request.build import ProcessingRequest
+from processing.spark import PySparkProcessor, SparkJarProcessor
 from processing.watching.events import Event, LogEvent
 from processing.watching.status.model import Lost
 from processing.watching.stream import EventStream
 
 if TYPE_CHECKING:
     from processing.job.fleet.runs import RunSpec
+
+
+def spark(script: PySparkProcessor, jar: SparkJarProcessor) -> None:
+    """The arguments and results of Spark processors."""
+    defaults = {"Classification": "spark-defaults", "Properties": {"spark.executor.cores": 2}}
+    job = script.run(
+        Path("app.py"), ["lib", Path("a.py")], submit_files=("x",), configuration=defaults, source_dir="src"
+    )
+    assert_type(job, ProcessingJob)
+    assert_type(script.run("app.py", configuration=[defaults], if_exists="suffix", quiet=True), ProcessingJob)
+    assert_type(script.request("app.py", kms_key="key"), ProcessingRequest)
+    assert_type(script.stage("app.py", job_name="job"), ProcessingRequest)
+    assert_type(script.plan("app.py", spark_event_logs_s3_uri="s3://b/e"), RunPlan)
+    assert_type(script.get_run_args("app.py", kms_key="key"), RunArgs)
+    assert_type(jar.run("app.jar", "com.example.Main", ["lib"]), ProcessingJob)
+    assert_type(jar.plan("app.jar", "com.example.Main"), RunPlan)
+    assert_type(jar.start_history_server("s3://b/e"), str)
+    jar.terminate_history_server()
+    jar.run("app.jar")  # type: ignore[call-arg]
+    jar.run("app.jar", "Main", ["lib"], py_files=["x"])  # type: ignore[call-arg]
+    script.run("app.py", submit_py_files=5)  # type: ignore[arg-type]
 
 
 def processors(session: Session) -> None:
@@ -76,6 +98,7 @@ def processors(session: Session) -> None:
     assert_type(script.request("clean.py").to_boto(), dict[str, Any])
     assert_type(script.plan("clean.py", extra={}), RunPlan)
     assert_type(script.get_run_args("clean.py"), RunArgs)
+    spark(PySparkProcessor("role", "ml.m5.xlarge", 2, "3.5"), SparkJarProcessor(instance_type="local", image_uri="i"))
     framework = FrameworkProcessor("image", "role", 1, "ml.m5.xlarge")
     assert_type(framework.run("clean.py", "src", ["lib"], "requirements.txt", inputs), ProcessingJob)
     assert_type(framework.plan("clean.py", source_dir=Path("src")), RunPlan)
