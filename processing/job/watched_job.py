@@ -6,7 +6,6 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import attrs
-from typing_extensions import Self
 
 from processing._utils.validation import one_of, require
 from processing.watching.detach import detaching, detaching_task
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Iterator
     from datetime import datetime, timedelta
+
+    from typing_extensions import Self  # a stub file's module, which users need not have
 
     from processing.exceptions import JobError, WatchError
     from processing.job.cost import Instances
