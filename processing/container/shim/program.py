@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import time
@@ -95,6 +96,7 @@ class ShimProgram:
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise ShimError("start", self._start_problem(error)) from error
         seconds = time.monotonic() - started
+        _reap_orphans()
         if end.stop_reason == TIMED_OUT:
             return ProgramEnd(1, "Time limit exceeded", seconds, output.last_stderr_lines)
         if end.stop_reason == STOPPED:
@@ -161,6 +163,20 @@ def docker_command(entrypoint: Words, command: Words) -> List[str]:
             "PROCESSING_SHIM_"
         )
     return words
+
+
+def _reap_orphans() -> None:
+    """Reap the processes that programs left behind, if this is the first process of a container.
+
+    They become its children, and stay as zombies until it asks for their ends. No program runs meanwhile.
+    """
+    if os.getpid() != 1:
+        return
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:  # there are none
+        pass
 
 
 def _shell(text: str) -> List[str]:

@@ -128,6 +128,26 @@ time.sleep(60)
     assert state.stdout.strip() in {b"", b"Z"}
 
 
+def test_the_first_process_of_a_container_keeps_no_zombies(shim: Any, environment: dict[str, str]) -> None:
+    """The children that each program leaves behind are killed and reaped, if the shim is process 1."""
+    user = [] if os.geteuid() == 0 else ["--map-root-user"]
+    unshare = [shutil.which("unshare") or "unshare", *user, "--pid", "--fork", "--mount-proc"]
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine gives nobody a list of processes of their own")
+    source = """
+import glob, os, subprocess
+for _ in range(3): subprocess.Popen(["sleep", "60"])
+states = [open(each).read().rpartition(")")[2].split()[0] for each in glob.glob("/proc/[0-9]*/stat")]
+open(os.environ["OUT"] + "/zombies", "w").write("%d %d" % (os.getppid(), states.count("Z")))
+"""
+    tasks = json.dumps([shim.task(name) for name in "abc"])
+    command = [*unshare, *SHIM, "invoke", "-t", tasks, "--", sys.executable, "-c", source]
+    assert subprocess.run(command, env=environment, check=False).returncode == 0
+    parent, zombies = map(int, shim.body("out/c/zombies").split())
+    assert parent == 1
+    assert zombies <= 3  # those of the task before may still be dying when it ends
+
+
 def test_a_server_that_exceeds_its_time_ends_the_shim(shim: Any, environment: dict[str, str]) -> None:
     """Its task has a result, the shim says that it is unhealthy, and its exit code is 1."""
     with socket.socket() as free:
