@@ -23,6 +23,10 @@ _INTERVAL = 5.0
 """Seconds between two copies. AWS's images wait 20; a job on this machine is shorter."""
 
 
+class EventLogError(Exception):
+    """Event logs that cannot be published."""
+
+
 class EventLogs:
     """The event logs of one application, published in the background.
 
@@ -44,26 +48,38 @@ class EventLogs:
         self._thread.start()
 
     def close(self) -> None:
-        """Publish the last state, after the application has ended."""
+        """Publish the last state, after the application has ended.
+
+        Raises:
+            EventLogError: it cannot be published.
+        """
         self._ended.set()
         self._thread.join()
         self._publish()
 
     def _run(self) -> None:
         while not self._ended.wait(_INTERVAL):
-            self._publish()
+            with contextlib.suppress(EventLogError):  # the last try counts
+                self._publish()
 
     def _publish(self) -> None:
         for path, name in self._files():
-            try:
+            # Spark may have renamed the file, or removed it after a compaction.
+            with contextlib.suppress(FileNotFoundError):
                 found = path.stat()
-            except OSError:  # Spark has renamed it, or removed it after a compaction
-                continue
-            state = (found.st_size, found.st_mtime_ns)
-            if self._published.get(name) != state:
-                for publish in self._publishers:
-                    publish(path, name)
-                self._published[name] = state
+                state = (found.st_size, found.st_mtime_ns)
+                if self._published.get(name) != state:
+                    self._publish_file(path, name)
+                    self._published[name] = state
+
+    def _publish_file(self, path: Path, name: str) -> None:
+        try:
+            for publish in self._publishers:
+                publish(path, name)
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise EventLogError(f"the event log {name} cannot be published: {error}") from error
 
     def _files(self) -> Iterator[tuple[Path, str]]:
         for folder, _, names in os.walk(self._folder):
@@ -81,9 +97,8 @@ def copy_to(target: Path) -> Publish:
         place = target / name
         place.parent.mkdir(parents=True, exist_ok=True)
         partial = place.with_name(f".{place.name}.partial")
-        with contextlib.suppress(FileNotFoundError):  # Spark has renamed the file: the next round finds it
-            shutil.copyfile(path, partial)
-            partial.replace(place)
+        shutil.copyfile(path, partial)
+        partial.replace(place)
 
     return publish
 
@@ -96,7 +111,6 @@ def upload_to(bucket: str, prefix: str) -> Publish:
     start = f"{prefix.rstrip('/')}/" if prefix else ""
 
     def publish(path: Path, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            client.upload_file(str(path), bucket, start + name)
+        client.upload_file(str(path), bucket, start + name)
 
     return publish

@@ -6,6 +6,7 @@ the cluster, and end with the first one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -98,6 +99,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
         ConfigurationFileError,
         DependencyError,
         MeetingError,
+        event_logs.EventLogError,
     ) as error:
         _say(f"{NAME}: {error}")
         write_message(settings.ml_root, f"AlgorithmError: {error}")
@@ -212,14 +214,13 @@ class _SparkSubmit:
         except StopError:
             driver.terminate()
             driver.wait()
+            _close(logs, required=False)
             raise
-        finally:
-            if logs is not None:
-                logs.close()
         code = code if code >= 0 else 128 - code
         if code:
             text = describe_failure(self._options.application, code, output.tail(), errors.tail())
             write_message(self._settings.ml_root, text)
+        _close(logs, required=code == 0)
         return code
 
     def _command(self) -> list[str]:
@@ -286,6 +287,13 @@ class _SparkSubmit:
             "SPARK_LOCAL_IP": self._address,
             "SPARK_LOCAL_DIRS": str(self._folder / "local"),
         }
+
+
+def _close(logs: event_logs.EventLogs | None, *, required: bool) -> None:
+    """Publish the last event logs. The failure of the application, or a stop, is worth more than theirs."""
+    with contextlib.nullcontext() if required else contextlib.suppress(event_logs.EventLogError):
+        if logs is not None:
+            logs.close()
 
 
 def _interpreter(python: str) -> str:
