@@ -6,10 +6,7 @@ rich (the extra `cli`), which `processing.cli.app` imports.
 
 from __future__ import annotations
 
-import argparse
 import sys
-
-from processing.exceptions import ConfigurationError
 
 __all__ = ["main"]
 
@@ -36,7 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _doctor(words: list[str]) -> int:
+    import argparse
+
     from processing.doctor import findings
+    from processing.exceptions import ConfigurationError
 
     parser = argparse.ArgumentParser(
         prog="processing doctor",
@@ -62,6 +62,8 @@ def _doctor(words: list[str]) -> int:
 
 def _without_click(words: list[str]) -> int:
     """Show the help that needs no package, or the packages that a command needs."""
+    import argparse
+
     parser = argparse.ArgumentParser(
         prog="processing",
         description="Run AWS SageMaker Processing jobs.",

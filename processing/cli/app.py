@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
-from processing.cli import exit_codes
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -111,11 +109,15 @@ def run(words: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
     if "_PROCESSING_COMPLETE" in os.environ:  # a shell asks for completions
         app.main(list(words), prog_name="processing")
+    from processing.cli import exit_codes  # `--help` does without the tree of errors
+
     with _Interrupts():
         return exit_codes.flushed(lambda: _run(list(words)))
 
 
 def _run(words: list[str]) -> int:
+    from processing.cli import exit_codes
+
     try:
         with app.make_context("processing", words) as ctx:
             result = app.invoke(ctx)

@@ -6,14 +6,6 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
-from processing.exceptions import (
-    ConfigurationError,
-    JobStoppedError,
-    ProcessingError,
-    WaitTimeoutError,
-    WatchError,
-)
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -32,6 +24,8 @@ OF_STATUS: Final = {"Completed": COMPLETED, "Failed": FAILED, "Stopped": STOPPED
 
 def code_of(error: Exception) -> int:
     """Return the exit code for an error."""
+    from processing.exceptions import ConfigurationError, JobStoppedError, WaitTimeoutError, WatchError
+
     if isinstance(error, ConfigurationError):
         return USAGE
     for kind, code in ((JobStoppedError, STOPPED), (WaitTimeoutError, TIMED_OUT), (WatchError, NOT_WATCHED)):
@@ -42,6 +36,8 @@ def code_of(error: Exception) -> int:
 
 def end_by(error: BaseException) -> int:
     """Report an error on standard error, and return the exit code. Unknown errors are raised again."""
+    from processing.exceptions import ProcessingError
+
     if isinstance(error, KeyboardInterrupt):
         report(str(error) or "Interrupted.", prefix="")
         return INTERRUPTED
