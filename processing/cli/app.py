@@ -119,7 +119,7 @@ def _run(words: list[str]) -> int:
     from processing.cli import exit_codes
 
     try:
-        with app.make_context("processing", words) as ctx:
+        with app.make_context("processing", words, obj=tuple(words)) as ctx:
             result = app.invoke(ctx)
     except click.exceptions.Exit as end:
         return end.exit_code

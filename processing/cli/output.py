@@ -15,6 +15,7 @@ from processing.container.terminal_text import safe_line, safe_text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_NARROW: Final = 60  # columns: a table of four columns would have a word in pieces in each line
 VERSION: Final = 1
 """The version of the JSON."""
 
@@ -51,12 +52,19 @@ def _write_fitted(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(file=sys.stdout, highlight=False)
+    if console.width < _NARROW:
+        for first, *others in rows:
+            write(first)
+            for column, cell in zip(columns[1:], others, strict=True):
+                write(f"  {column.lower()} {cell}")
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # markup in a job's text means nothing
-    Console(file=sys.stdout, highlight=False).print(table)
+    console.print(table)
 
 
 def write_fields(fields: Mapping[str, object]) -> None:

@@ -51,12 +51,16 @@ class Spelling:
         code: the script or job file as it was typed.
         inputs: the inputs as they were typed.
         outputs: the outputs as they were typed.
+        file: the job file, whose parameters keep their names unless an option was typed; None without one.
     """
 
-    def __init__(self, words: Sequence[str], code: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    def __init__(
+        self, words: Sequence[str], code: str, inputs: Sequence[str], outputs: Sequence[str], *, file: str | None = None
+    ) -> None:
         self._words = words
         self._entries = {"inputs": inputs, "outputs": outputs}
         self._code = code
+        self._file = file
 
     def text(self, error: ProcessingError) -> str:
         """Return the text of an error with the options in place of the parameters."""
@@ -69,11 +73,11 @@ class Spelling:
         if match is None:
             return line
         field, index = match["field"], match["index"]
-        if field == "code":
+        if field == "code" and self._file is None:
             return f"{self._code}: {line[match.end() :]}"
-        if field not in OPTIONS:
-            return line
         option = self._typed(field)
+        if option is None:
+            return line if self._file is None else f"{self._file}: {line}"
         entries = self._entries.get(field, ())
         if index is not None and index.isdecimal() and int(index) < len(entries):
             option += f" {entries[int(index)]}"
@@ -81,12 +85,12 @@ class Spelling:
             option += f" {index.strip(chr(39))}" if not index.isdecimal() else f" (number {int(index) + 1})"
         return f"{option}: {line[match.end() :]}"
 
-    def _typed(self, field: str) -> str:
-        """Return the option as the user typed it, or its usual name if it is missing."""
-        options = OPTIONS[field]
+    def _typed(self, field: str) -> str | None:
+        """Return the option as the user typed it, or its usual name if it is missing. None if it was not an option."""
+        options = OPTIONS.get(field, ())
         for word in self._words:
             for option in options:
                 short = len(option) == 2 and option != "--"
                 if word == option or word.startswith(f"{option}=") or (short and word.startswith(option)):
                     return option
-        return options[0]
+        return options[0] if options and self._file is None else None

@@ -160,6 +160,9 @@ def test_a_job_file(session: LocalSession) -> None:
         wrong.returncode,
         "job.json: instance_typ is not a parameter; did you mean 'instance_type'?" in wrong.stderr,
     ) == (2, True)
+    pathlib.Path("job.json").write_text('{"code": "hello.py", "instance_type": "local", "instance_count": 0}')
+    assert "job.json: instance_count: must be at least 1, not 0" in run("run", "job.json").stderr
+    assert "error: -n: must be at least 1, not -1" in run("run", "job.json", "-n", "-1").stderr
     pathlib.Path("job.yml").write_text("a: [")
     assert "job.yml: is not valid" in run("run", "job.yml").stderr
     assert "absent.yaml: the job file cannot be read" in run("run", "absent.yaml").stderr
@@ -305,3 +308,24 @@ def test_a_job_cannot_forge_a_line(session: LocalSession) -> None:
     terminal = InTerminal("run", "forge.py", "-t", "local", "--name", "forge")
     assert terminal.end() == 0
     assert r"\r\x1b[K\x1b[5Aforge: Completed\x1b]0;x\x07" in terminal.lines()
+
+
+def test_tables_in_a_narrow_terminal(session: LocalSession) -> None:
+    """A table becomes a list of rows in a narrow terminal, and is whole in a pipe."""
+    pathlib.Path("reason.py").write_text("import sys\nsys.exit(1)\n")
+    run("run", "reason.py", "-t", "local", "--name", "a-rather-long-name", "-q")
+    terminal = InTerminal("ls", "--local", columns=20)
+    assert terminal.end() == 0
+    assert terminal.lines()[:2] == ["a-rather-long-name", "  status Failed"]
+    terminal = InTerminal("ls", "--local")
+    assert terminal.end() == 0
+    assert terminal.lines()[0].split() == ["NAME", "STATUS", "CREATED", "REASON"]
+    assert "a-rather-long-name" in run("ls", "--local").stdout
+
+
+def test_top_follows_a_job_in_a_terminal(session: LocalSession) -> None:
+    """The screen is drawn again until Ctrl-C or the job's end."""
+    assert run("run", "hello.py", "-t", "local", "--name", "ended", "-q").returncode == 0
+    terminal = InTerminal("top", "ended", "--local")
+    assert terminal.end() == 0
+    assert terminal.lines()[0] == "ended  Completed"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +74,9 @@ def command(target: Target, code: str, arguments: tuple[str, ...], **options: An
     it. The program finds the input NAME in /opt/ml/processing/input/NAME, and writes the output NAME to
     /opt/ml/processing/output/NAME.
     """
-    spelling = Spelling(sys.argv[2:], code, options["inputs"], options["outputs"])
+    words: tuple[str, ...] = click.get_current_context().obj
+    file = code if _is_job_file(code) else None
+    spelling = Spelling(words, code, options["inputs"], options["outputs"], file=file)
     try:
         run = _run_of(target, code, arguments, options)
         if options["plans"] or options["max_price"] is not None:
@@ -93,7 +94,7 @@ def command(target: Target, code: str, arguments: tuple[str, ...], **options: An
 
 def _run_of(target: Target, code: str, arguments: tuple[str, ...], options: dict[str, Any]) -> PreparedRun:
     base: dict[str, Any] = {}
-    if code.lower().endswith(job_file.SUFFIXES) and not code.lower().startswith("s3://"):
+    if _is_job_file(code):
         base = job_file.read(Path(code))
     else:
         base["code"] = code
@@ -125,6 +126,10 @@ def _run_of(target: Target, code: str, arguments: tuple[str, ...], options: dict
             options["image"], session or _local_session(), instance_type=kind, py_version=options["py_version"]
         )
     return make_run(settings, session, {entry["output_name"]: folder for entry, folder in outputs if folder})
+
+
+def _is_job_file(code: str) -> bool:
+    return code.lower().endswith(job_file.SUFFIXES) and not code.lower().startswith("s3://")
 
 
 def _local_session() -> Any:
