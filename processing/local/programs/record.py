@@ -25,6 +25,7 @@ _BYTES = 9
 VALUES, KEYS, SHAPE = 1, 2, 3
 VARINT, _FIXED64, LENGTH, _FIXED32 = 0, 1, 2, 5
 _MAX_VARINT = 10  # bytes of 64 bits
+_LARGEST_UINT64 = (1 << 64) - 1
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
@@ -281,13 +282,27 @@ def _encode_varints(numbers: NDArray[Any]) -> tuple[bytes, NDArray[np.int64]]:
     """Return the bytes of integers, and the end of each."""
     import numpy as np
 
-    numbers = numbers.astype(np.int64).astype(np.uint64)  # a negative int32 has ten bytes in protobuf
+    if not len(numbers):
+        return b"", np.zeros(0, np.int64)
+    largest = int(numbers.max()) if numbers.min() >= 0 else _LARGEST_UINT64  # a negative int32 has ten bytes
+    if largest < 0x80:  # numbers of one byte
+        return numbers.astype(np.uint8).tobytes(), np.arange(1, len(numbers) + 1)
+    if largest < 0x4000:  # of two bytes at most, such as the columns of most rows
+        pairs = np.empty((len(numbers), 2), np.uint8)
+        long = numbers >= 0x80
+        pairs[:, 0] = (numbers & 0x7F) | (long.astype(np.uint8) << 7)
+        pairs[:, 1] = numbers >> 7
+        kept = np.ones(pairs.shape, bool)
+        kept[:, 1] = long
+        return pairs[kept].tobytes(), np.cumsum(long + 1)
+    numbers = numbers.astype(np.int64).astype(np.uint64)
     lengths = np.ones(len(numbers), np.int64)
     for position in range(1, _MAX_VARINT):
-        lengths += numbers >= np.uint64(1 << 7 * position)
+        if largest >= 1 << 7 * position:
+            lengths += numbers >= np.uint64(1 << 7 * position)
     ends = np.cumsum(lengths)
     raw = np.empty(lengths.sum(), np.uint8)
-    for position in range(lengths.max(initial=0)):
+    for position in range(lengths.max()):
         has = lengths > position
         low = (numbers[has] >> np.uint64(7 * position)) & np.uint64(0x7F)
         more = np.where(lengths[has] > position + 1, 0x80, 0).astype(np.uint64)

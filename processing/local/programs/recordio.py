@@ -7,6 +7,7 @@ once, as a table of bytes. Other records are read by their layout (see `record_p
 
 from __future__ import annotations
 
+import io
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ MAGIC = 0xCED7230A
 
 _MAX_WIDTH = (1 << 31) - 1  # of sparse rows: consumers have 32-bit indices
 _FRAME = struct.Struct("<II")
+_TABLE = 1 << 18  # bytes of records that are made at once: they stay in the processor's cache until they are copied
 _MAX_LENGTH = (1 << 29) - 1  # the three high bits mark the parts of a split record, which SageMaker does not write
 
 
@@ -123,11 +125,39 @@ def encode_sparse(rows: SparseRows, labels: NDArray[Any] | None = None) -> bytes
     import numpy as np
 
     kind, count = kind_of("values", rows.values), len(rows.starts) - 1
+    if not count:
+        return b""
     values, keys = pack(kind, rows.values, rows.starts), pack(INT32, rows.indices, rows.starts)
     (shape,) = pack(INT32, np.array([rows.width]), np.array([0, 1]))
     label = [b""] * count if labels is None else _entries(LABEL, "values", labels.reshape(-1, 1))
-    features = [entry(FEATURES, "values", kind, *each, shape) for each in zip(values, keys, strict=True)]
-    return b"".join([frame(first + second) for first, second in zip(features, label, strict=True)])
+    around: dict[tuple[int, int, int], tuple[bytes, bytes, bytes, bytes]] = {}
+    parts: list[bytes] = []
+    for value, key, end in zip(values, keys, label, strict=True):
+        sizes = (len(value), len(key), len(end))
+        fixed = around.get(sizes)
+        if fixed is None:
+            fixed = around[sizes] = _around(frame(entry(FEATURES, "values", kind, value, key, shape) + end), len(end))
+        parts += (fixed[0], value, fixed[1], key, fixed[2], end, fixed[3])
+    return b"".join(parts)
+
+
+def _around(framed: bytes, label: int) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return the bytes of a framed sparse record before its values, its keys and its label, and behind it.
+
+    They are the same for each record of the same sizes.
+
+    Args:
+        framed: a record of that layout.
+        label: the size of its label, with which the record ends.
+    """
+    _, length = _FRAME.unpack_from(framed)
+    end = _FRAME.size + length
+    lists = locate(framed, _FRAME.size, end)[FEATURES]["values"].lists
+    nowhere = [(LENGTH, _FRAME.size, _FRAME.size)]  # a row without values
+    (_, first_value, last_value), (_, first_key, last_key) = ((lists[each] or nowhere)[0] for each in (VALUES, KEYS))
+    pieces = ((0, first_value), (last_value, first_key), (last_key, end - label), (end, len(framed)))
+    before, between, after, behind = (framed[start:stop] for start, stop in pieces)
+    return before, between, after, behind
 
 
 def _encode(columns: Sequence[tuple[int, str, NDArray[Any]]]) -> bytes:
@@ -141,14 +171,19 @@ def _encode(columns: Sequence[tuple[int, str, NDArray[Any]]]) -> bytes:
     # One record tells the layout of all: the values of each column are the end of its entry.
     entries = [_entries(field, name, values[:1])[0] for field, name, values in columns]
     template = frame(b"".join(entries))
-    table = np.empty((count, len(template)), np.uint8)
+    rows = min(count, max(1, _TABLE // len(template)))
+    table = np.empty((rows, len(template)), np.uint8)
     table[:] = np.frombuffer(template, np.uint8)
-    end = _FRAME.size
-    for first, kind, (_, _, values) in zip(entries, kinds, columns, strict=True):
-        end += len(first)
-        block = np.ascontiguousarray(values, KINDS[kind]).view(np.uint8).reshape(count, -1)
-        table[:, end - block.shape[1] : end] = block
-    return table.tobytes()
+    file = io.BytesIO()
+    for start in range(0, count, rows):
+        end = _FRAME.size
+        for first, kind, (_, _, values) in zip(entries, kinds, columns, strict=True):
+            end += len(first)
+            chosen = np.ascontiguousarray(values[start : start + rows], KINDS[kind])
+            block = chosen.view(np.uint8).reshape(len(chosen), -1)
+            table[: len(block), end - block.shape[1] : end] = block
+        file.write(table[: min(rows, count - start)].data)
+    return file.getvalue()
 
 
 def _entries(field: int, name: str, values: NDArray[Any]) -> list[bytes]:
