@@ -125,6 +125,10 @@ class _Command:
         try:
             runner.set_up()
             return self._run_tasks(runner, tasks)
+        except ShimError as error:
+            for task in tasks:
+                runner.refuse(task, str(error))
+            raise
         finally:
             runner.tear_down()
 

@@ -48,8 +48,9 @@ class ShimProgram:
         log: the log, which receives each line of the program.
         should_stop: returns whether the shim is being stopped.
 
-    Raises:
-        ShimError: the image has no such user.
+    Attributes:
+        user: the program's user; None for that of the shim, and if the image has no such user. `start` and
+            `make_program` then raise the error, so that tasks have results.
     """
 
     def __init__(
@@ -60,7 +61,12 @@ class ShimProgram:
         log: Log,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.user = find_user(settings.user)
+        self.user: Optional[User] = None
+        self._user_problem: Optional[ShimError] = None
+        try:
+            self.user = find_user(settings.user)
+        except ShimError as error:
+            self._user_problem = error
         self._argv = tuple(argv)
         self._log = log
         self._should_stop = should_stop
@@ -73,7 +79,13 @@ class ShimProgram:
         return True
 
     def start(self) -> None:
-        """Prepare the program for tasks; a process for each task needs nothing."""
+        """Prepare the program for tasks; a process for each task needs its user alone.
+
+        Raises:
+            ShimError: the image has no such user.
+        """
+        if self._user_problem is not None:
+            raise self._user_problem
 
     def close(self) -> None:
         """End the preparation."""
@@ -112,7 +124,14 @@ class ShimProgram:
         return RunningServer(self.make_program, self._settings.grace, self._log, should_stop, self._start_problem)
 
     def make_program(self) -> Program:
-        """Return the program, ready to run."""
+        """Return the program, ready to run.
+
+        Raises:
+            ShimError: the image has no such user.
+        """
+        # Without the user the program would run as the shim's, which may be root.
+        if self._user_problem is not None:
+            raise self._user_problem
         return Program(self._argv, self._environment, str(Path.cwd()), preexec=self._preexec())
 
     def _start_problem(self, error: Exception) -> str:

@@ -273,6 +273,27 @@ def test_the_model_comes_before_the_first_task(shim: Any, monkeypatch: pytest.Mo
     assert result["user_safe_error_message"].startswith("Could not set up model")
 
 
+SETUPS = {
+    "a model that does not exist": ({"MODEL": "s3://shim/absent.tar"}, "Could not set up model"),
+    "a user who does not exist": ({"USER": "no-such-user"}, "The image has no user 'no-such-user'"),
+    "a server that ends": ({"API_METHOD": "invoke"}, "Could not start server"),
+}
+
+
+@pytest.mark.parametrize("case", SETUPS)
+def test_tasks_have_results_if_the_setup_fails(case: str, shim: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No task runs after a failed setup, and the result of each has the reason."""
+    variables, reason = SETUPS[case]
+    monkeypatch.setenv("PROCESSING_SHIM_MODEL_DEST", str(shim.folder / "model"))
+    for name, value in variables.items():
+        monkeypatch.setenv(f"PROCESSING_SHIM_{name}", value)
+    assert shim.invoke("raise SystemExit(1)", shim.task("a"), shim.task("b")) == 1
+    for pk in ("a", "b"):
+        result = shim.result(pk)
+        assert (result["return_code"], result["failed_phase"]) == (1, "setup")
+        assert result["user_safe_error_message"].startswith(reason)
+
+
 def test_a_name_that_is_not_utf_8_fails_its_file_alone(shim: Any) -> None:
     """A file whose name cannot be a key fails the upload by its name; the others are uploaded."""
     source = "import os; os.chdir(os.environ['OUT']); open(b'\\xff', 'w').close(); open('x', 'w').close()"
