@@ -28,6 +28,11 @@ class JobKind(NamedTuple):
         return f"{self.prefix}JobName"
 
     @property
+    def log_group(self) -> str:
+        """The log group of the kind's jobs: `/aws/sagemaker/TrainingJobs`."""
+        return f"/aws/sagemaker/{self.prefix}Jobs"
+
+    @property
     def label(self) -> str:
         """The kind in a sentence: `training job`."""
         return f"{self.prefix.lower()} job"

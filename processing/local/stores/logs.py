@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -107,6 +108,14 @@ class LogStore:
             statement = "INSERT OR IGNORE INTO groups (name, created, tags) VALUES (?, ?, ?)"
             if not connection.execute(statement, (group, self._milliseconds(), json.dumps(dict(tags or {})))).rowcount:
                 raise ApiError("ResourceAlreadyExistsException", "The specified log group already exists")
+
+    def ensure_group(self, group: str) -> None:
+        """Create a log group if it does not exist."""
+        with self._database.read() as connection:
+            if connection.execute("SELECT 1 FROM groups WHERE name = ?", (group,)).fetchone():
+                return
+        with contextlib.suppress(ApiError):  # another process created it meanwhile
+            self.create_group(group)
 
     def delete_group(self, group: str) -> None:
         """Delete a log group with its streams and events."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from processing.local.jobs.output_files import regular_files
+from processing.local.stores.job_kinds import PROCESSING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -311,6 +312,15 @@ def test_output_of_any_kind_is_logged_whole(every_sandbox: Any) -> None:
     described = jobs.run(script, name="bytes")
     assert described["ProcessingJobStatus"] == "Completed", described
     assert jobs.lines("bytes") == ["bad \ufffd\ufffd end", "nul \0 kept", " ", "last é"]
+
+
+def test_a_job_without_a_line_has_its_log_group(jobs: Any) -> None:
+    """A client that reads the log finds the group, so it does not wait for one that is late."""
+    jobs.run("pass", name="silent")
+    assert jobs.logs.group(PROCESSING.log_group).name == PROCESSING.log_group
+    jobs.logs.delete_group(PROCESSING.log_group)
+    jobs.run("pass", name="again")
+    assert jobs.logs.group(PROCESSING.log_group).name == PROCESSING.log_group
 
 
 def test_a_line_of_ten_megabytes_is_split_without_loss(jobs: Any) -> None:

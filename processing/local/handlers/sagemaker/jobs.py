@@ -58,6 +58,9 @@ class JobRunner:
         home, name = self._engine.home, request[self._kind.name_member]
         folder = f"jobs/{name}-{uuid.uuid4().hex[:12]}"
         keep_reserve(home)
+        if self._kind.announced:
+            # A waiting client cannot tell a job that logs nothing from a group that is late: ours waits 90 seconds.
+            self._engine.logs.ensure_group(self._kind.log_group)
         locks = host_processes.HostLocks(home / folder, count)
         try:
             job = self.store.create(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from processing.container import contract
 from processing.local.hosting.serving_host import ServingHost
+from processing.local.stores.job_kinds import TRANSFORM
 from processing.local.stores.jobs import HostEnd
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from processing.local.hosting.program_process import ProgramProcess
     from processing.local.sandboxes.base import HostCommand, HostSpec
 
-LOG_GROUP = "/aws/sagemaker/TransformJobs"
 _DONE = "done"
 """The reason for the stop of the program after the last object."""
 _FEED = "processing.local.hosting.transforms.job_feed"
@@ -30,7 +30,7 @@ _FEED = "processing.local.hosting.transforms.job_feed"
 class TransformHost(ServingHost):
     """The process of one host of a transform job."""
 
-    log_group = LOG_GROUP
+    log_group = TRANSFORM.log_group
     longest_grace = 2.0
     """Short, because a program that has answered everything has nothing left to save. A container's process 1 ignores
     SIGTERM unless it handles it."""
