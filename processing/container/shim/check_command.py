@@ -34,7 +34,7 @@ def run_check(options: argparse.Namespace, words: List[str], settings: Settings,
     Raises:
         SettingError: an option is impossible.
     """
-    _check_options(options)
+    _check_options(options, settings)
     if threading.current_thread() is threading.main_thread():
         # The exception ends the program, and removes the container, on its way.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(_STOPPED))
@@ -64,9 +64,11 @@ def _program_target(
     return CheckTarget(shlex.join(argv), "", program, listeners_of, port, lambda: port, outputs)
 
 
-def _check_options(options: argparse.Namespace) -> None:
+def _check_options(options: argparse.Namespace, settings: Settings) -> None:
     if options.wait is not None and not 0 < options.wait < float("inf"):
         raise SettingError("--wait: %r must be a number of seconds above 0" % options.wait)
+    if options.serve and settings.port < 1:
+        raise SettingError("--port: 0 must be a port from 1 to 65535")
     if options.image is None:
         for name in ("client", "env", "model"):
             if getattr(options, name) is not None:

@@ -7,7 +7,7 @@ from typing import List, NamedTuple, Tuple
 
 from processing.container.shim.errors import SettingError
 from processing.container.shim.hosts import job_name
-from processing.container.shim.settings import Proxy, Settings, check_proxy
+from processing.container.shim.settings import Proxy, Settings, check_port, check_proxy
 
 
 class _Choice(NamedTuple):
@@ -105,15 +105,14 @@ def with_options(settings: Settings, options: argparse.Namespace) -> Settings:
     """Return the settings with the options of the command line, which count before variables."""
     if options.plain:
         settings = settings._replace(log_format="plain")
-    if options.command == "check":
-        return settings if options.port is None else settings._replace(port=options.port)
+    if options.command in {"check", "serve"} and options.port is not None:
+        settings = settings._replace(port=check_port("--port", options.port))
     if getattr(options, "hosts", None) is not None:
         settings = settings._replace(job_name=job_name(options.hosts))
     if options.command == "train":
         settings = settings._replace(grace=settings.train_grace)
     if options.command == "serve":
-        port = settings.port if options.port is None else options.port
-        settings = settings._replace(port=port, busy=options.busy or settings.busy, proxy=_proxy(settings, options))
+        settings = settings._replace(busy=options.busy or settings.busy, proxy=_proxy(settings, options))
         if settings.proxy.port == settings.port > 0:
             raise SettingError("--proxy: %d is the port of the shim; the program needs another one" % settings.port)
     return settings

@@ -31,6 +31,7 @@ CREDENTIALS = (
 _WRITABLE = "/opt/ml/output/data:/opt/ml/model:/opt/ml/input/data/ground_truth:/opt/ml/checkpoints:/tmp"
 _CLEANED = "/opt/ml/output/data:/opt/ml/model:/opt/ml/input/data/ground_truth"
 
+_MOST_PORT = 65_535
 _PATH = re.compile(r"/[\x21\x22\x24-\x7e]*")
 """Matches a path of HTTP, with a query or without."""
 
@@ -175,7 +176,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         partial_outputs=read.boolean("PARTIAL_OUTPUTS", default=True),
         pending_results=read.boolean("PENDING_RESULTS", default=False),
         keep_credentials=read.boolean("KEEP_CREDENTIALS", default=False),
-        port=_number("SAGEMAKER_BIND_TO_PORT", environment.get("SAGEMAKER_BIND_TO_PORT") or "8080", 0),
+        port=check_port(
+            "SAGEMAKER_BIND_TO_PORT",
+            _number("SAGEMAKER_BIND_TO_PORT", environment.get("SAGEMAKER_BIND_TO_PORT") or "8080", 0),
+        ),
         api_method=read.choice("API_METHOD", "exec", ("exec", "invoke")),
         server_port=read.number("USER_WEBSERVER_PORT", 4743, least=1),
         start_seconds=read.number("START_AND_HEALTH_TIMEOUT_SECONDS", 300),
@@ -203,6 +207,17 @@ def _read_proxy(read: _Reader, environment: Mapping[str, str]) -> Proxy:
     return proxy
 
 
+def check_port(name: str, port: int) -> int:
+    """Return a port.
+
+    Raises:
+        SettingError: there is no such port.
+    """
+    if not 0 <= port <= _MOST_PORT:
+        raise SettingError("%s: %d must be a port from 1 to %d" % (name, port, _MOST_PORT))
+    return port
+
+
 def check_proxy(proxy: Proxy, port: str = "--proxy", ping: str = "--ping", routes: str = "--route") -> None:
     """Check a proxy's settings.
 
@@ -215,8 +230,7 @@ def check_proxy(proxy: Proxy, port: str = "--proxy", ping: str = "--ping", route
     Raises:
         SettingError: a port or a path is impossible.
     """
-    if not 0 <= proxy.port <= 65535:
-        raise SettingError("%s: %d must be a port from 1 to 65535" % (port, proxy.port))
+    check_port(port, proxy.port)
     for name, path in [(ping, proxy.ping), *((routes, each) for each in proxy.routes)]:
         if _PATH.fullmatch(path) is None:
             raise SettingError("%s: %r must be a path such as /v1/chat/completions" % (name, path))

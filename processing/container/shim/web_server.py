@@ -15,6 +15,7 @@ import time
 from http import HTTPStatus
 from typing import Callable, Iterator, List, Optional, Set, Tuple
 
+from processing.container.shim.errors import ShimError
 from processing.container.shim.http1 import (
     CONTINUE,
     CutOffError,
@@ -103,7 +104,8 @@ class Exchange:
     def answer(self, status: int, body: bytes = b"", content_type: str = "application/json") -> None:
         """Send a whole answer."""
         headers = [("content-type", content_type)] if body else []
-        self._send(self._head(status, [*headers, ("content-length", str(len(body)))]) + body)
+        head = self._head(status, [*headers, ("content-length", str(len(body)))])
+        self._send(head if self.head.method == "HEAD" else head + body)
 
     def problem(self, status: int, message: str, field: str = "") -> None:
         """Send an answer with the reason of an error as JSON."""
@@ -295,7 +297,7 @@ class WebServer:
         port: the port.
 
     Raises:
-        OSError: the port is taken.
+        ShimError: the port is taken.
     """
 
     def __init__(
@@ -313,9 +315,9 @@ class WebServer:
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._listener.bind((host, port))
             self._listener.listen(128)
-        except OSError:
+        except OSError as error:
             self._listener.close()
-            raise
+            raise ShimError("setup", "The port %d cannot be bound: %s" % (port, error.strerror)) from error
         self.port = int(self._listener.getsockname()[1])
         self._connections: Set[ClientConnection] = set()
         self._lock = threading.Lock()

@@ -176,6 +176,7 @@ def test_requests_reach_the_route(behind: Callable[..., Any]) -> None:
         assert headers["connection"] == "close"
         assert proxy.ask("GET", "/echo").status == 404
         assert proxy.ask("GET", "/invocations").status == 404
+        assert proxy.ask("HEAD", "/ping")[::2] == (404, b"")
         assert json.loads(proxy.ask("GET", "/execution-parameters").body)["BatchStrategy"] == "SINGLE_RECORD"
 
 
@@ -318,15 +319,27 @@ def test_the_shim_and_the_program_end_together(end: str, tmp_path: Path) -> None
         (["--proxy", "0"], "--proxy: 0"),
         (["--proxy", "8080"], "--proxy: 8080 is the port of the shim"),
         (["--proxy", "70000"], "--proxy: 70000"),
+        (["--proxy", "8000", "--port", "-1"], "--port: -1"),
         (["--proxy", "8000", "--ping", "health"], "--ping: 'health'"),
         (["--proxy", "8000", "--route", "/a b"], "--route: '/a b'"),
         (["--proxy", "8000", "--timeout", "0"], "--timeout"),
         (["--proxy", "8000", "--timeout", "nan"], "--timeout"),
         (["--proxy", "8000", "--concurrency", "-1"], "--concurrency"),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_wrong_options_are_named(options: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """An impossible option is refused by its name, and nothing starts."""
     assert main(["serve", *options, "--", "no-such-program"]) == 2
     assert text in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    """The shim ends with a sentence, and its program does not start."""
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for options in ([], ["--proxy", str(free_port())]):
+            assert main(["serve", "--port", port, *options, "--", "no-such-program"]) == 1
+            assert f"The port {port} cannot be bound: Address already in use" in capsys.readouterr().err
