@@ -10,15 +10,11 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from processing.container.shim.check_command import run_check
 from processing.container.shim.errors import SettingError, ShimError, StoreError, TaskError
 from processing.container.shim.hosts import read_resources, share
 from processing.container.shim.logs import Log
 from processing.container.shim.options import make_parser, split_words, with_options
 from processing.container.shim.program import ShimProgram, find_command
-from processing.container.shim.proxy import serve_proxy
-from processing.container.shim.serve import serve_tasks
-from processing.container.shim.server_program import ServerProgram
 from processing.container.shim.settings import ML_ROOT, Settings, read_settings
 from processing.container.shim.storage import S3Store, Store, parse_uri
 from processing.container.shim.task_runner import TaskRunner
@@ -47,6 +43,8 @@ def main(arguments: Optional[Sequence[str]] = None, store: Optional[Store] = Non
     try:
         settings = with_options(read_settings(os.environ), options)
         if options.command == "check":
+            from processing.container.shim.check_command import run_check
+
             return run_check(options, program, settings, os.environ)
         command = _Command(options, program, settings, os.environ, store)
         code = command.run()
@@ -90,7 +88,11 @@ class _Command:
             argv += hyperparameter_arguments(self._root)
         has_tasks = options.command in {"invoke", "serve"} or bool(self._channel_tasks)
         invokes = settings.api_method == "invoke" and has_tasks and not self._is_proxy
-        kind = ServerProgram if invokes else ShimProgram
+        kind = ShimProgram
+        if invokes:
+            from processing.container.shim.server_program import ServerProgram
+
+            kind = ServerProgram
         self._program = kind(argv, settings, environment, self._log, self._stop.is_set)
 
     def run(self) -> int:
@@ -106,6 +108,10 @@ class _Command:
         return self._options.command == "serve" and self._settings.proxy.port > 0
 
     def _serve(self) -> int:
+        # Other commands start sooner without these.
+        from processing.container.shim.proxy import serve_proxy
+        from processing.container.shim.serve import serve_tasks
+
         runner = self._make_runner()
         try:
             runner.set_up()

@@ -22,6 +22,8 @@ MAX_HEADERS = 200
 """The most lines of headers or trailers."""
 PIECE = 1 << 16
 """The most bytes that one read returns."""
+LONGEST_WAIT = 86_400.0
+"""The longest wait of one system call, which takes no longer one than some weeks. A wait may have several."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _REQUEST = re.compile(rb"([A-Z]{1,20}) ([\x21-\x7e]+) HTTP/1\.([0-9])")
@@ -289,9 +291,12 @@ def wait_for(sock: socket.socket, event: int, deadline: float, peer: Optional[so
     if peer is not None:
         poll.register(peer, select.POLLIN)
     while True:
-        ready = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+        left = max(0.0, deadline - time.monotonic())
+        ready = dict(poll.poll(min(left, LONGEST_WAIT) * 1000))
         if not ready:
-            raise TimeoutError
+            if left <= LONGEST_WAIT:
+                raise TimeoutError
+            continue
         if peer is not None and peer.fileno() in ready:
             if has_ended(peer):
                 raise PeerLostError

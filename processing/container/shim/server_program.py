@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import threading
 import time
 from typing import TYPE_CHECKING, Callable, List, Mapping, Optional, Sequence
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Callable, List, Mapping, Optional, Sequence
 from processing.container.shim.errors import ShimError
 from processing.container.shim.logs import Log, ProgramOutput
 from processing.container.shim.program import ProgramEnd, ShimProgram
+from processing.container.shim.upstream import UpstreamError, UpstreamRequest, ask
 
 if TYPE_CHECKING:
     from processing.container.shim.settings import Settings
@@ -21,6 +21,7 @@ _TICK = 0.05
 _LAST_LINES = 0.2
 """The seconds after an answer during which lines of stderr still belong to its task."""
 _HEALTHY, _DONE = 200, 201
+_FOREVER = float("inf")
 
 
 class ServerProgram(ShimProgram):
@@ -81,7 +82,7 @@ class ServerProgram(ShimProgram):
 
         def call() -> None:
             # Without a time limit of its own: `_wait` has it, and knows a stop and an end of the server too.
-            statuses.append(self._status("POST", "/invoke", None))
+            statuses.append(self._status("POST", "/invoke", _FOREVER))
             answered.set()
 
         started = time.monotonic()
@@ -112,16 +113,12 @@ class ServerProgram(ShimProgram):
                 return "Time limit exceeded"
         return ""
 
-    def _status(self, method: str, path: str, timeout: Optional[float]) -> int:
+    def _status(self, method: str, path: str, seconds: float) -> int:
         """Return the status of an answer; 0 if there is none."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._settings.server_port, timeout=timeout)
         try:
-            connection.request(method, path, headers={"Content-Length": "0"} if method == "POST" else {})
-            answer = connection.getresponse()
-            answer.read()
-        except (OSError, http.client.HTTPException):
+            with ask(self._settings.server_port, UpstreamRequest(method, path), seconds) as answer:
+                for _ in answer.pieces():
+                    pass
+                return answer.head.status
+        except (OSError, UpstreamError):
             return 0
-        else:
-            return answer.status
-        finally:
-            connection.close()

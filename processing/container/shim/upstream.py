@@ -13,6 +13,7 @@ import time
 from typing import Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 from processing.container.shim.http1 import (
+    LONGEST_WAIT,
     CutOffError,
     Head,
     Headers,
@@ -121,7 +122,7 @@ def ask(
     sock = _connect(port)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.settimeout(seconds)
+        sock.settimeout(min(seconds, LONGEST_WAIT))
         early = _send(sock, port, request)
         incoming = Incoming(sock, client)
         with _errors(seconds, "without an answer"):
