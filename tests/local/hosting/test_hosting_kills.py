@@ -7,6 +7,7 @@ The moments come from a seed. `PROCESSING_TEST_HOSTING_KILLS=40` kills each kind
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shlex
@@ -267,6 +268,84 @@ def test_two_endpoints_with_the_shim_serve_again_after_a_kill(shim_hosting: Any,
     for name in ("e", "f"):
         shim_hosting.delete(name)
     check_nothing_is_left(shim_hosting)
+
+
+COPY = """
+import os, shutil, time
+for folder, _, names in os.walk("/tmp/input", followlinks=True):
+    for name in names:
+        time.sleep(0.2)
+        shutil.copy(os.path.join(folder, name), "/tmp/output")
+"""
+TASK_FOLDERS = {f"PROCESSING_SHIM_{name}_PATH": f"/tmp/{name.lower()}" for name in ("INPUT", "OUTPUT")}
+
+
+@pytest.mark.skipif(os.environ.get("PROCESSING_TEST_COMPLETE") != "1", reason="each round takes some seconds")
+@pytest.mark.parametrize("kind", ["supervisor", "program", "behind the shim"])
+def test_jobs_with_the_shim_end_after_a_kill(shim_hosting: Any, kind: str) -> None:
+    """A training job and a transform job are done and right, or Failed with a reason; results are whole or missing."""
+    moments = random.Random(SEED)
+    variables = {**TASK_FOLDERS, "PROCESSING_SHIM_PROGRAM": shlex.join([sys.executable, "-c", COPY])}
+    shim_hosting.model("m", **variables)
+    source = {"relative_path": "a", "bucket_name": "data", "bucket_key": "in/a"}
+    tasks = [
+        {"pk": f"{n}", "inputs": [source], "output_bucket_name": "data", "output_prefix": f"out/{n}"} for n in range(4)
+    ]
+    shim_hosting.s3.put_object(Bucket="data", Key="tasks/a", Body="\n".join(map(json.dumps, tasks)).encode())
+    for number in range(KILLS):
+        name = f"{kind.split(maxsplit=1)[0]}{number}"
+        _start_jobs(shim_hosting, name, variables)
+        time.sleep(moments.uniform(0, 1.5))
+        for _ in range(2):
+            kill(shim_hosting.home, kind)
+        for status, reason in _ends_of_jobs(shim_hosting, name):
+            assert status in {"Completed", "Failed"}
+            assert (status == "Failed") == bool(reason)
+        for key, body in shim_hosting.keys("out/").items():
+            if key.endswith("inference_result.json"):
+                assert json.loads(body)["return_code"] in {0, 1, 137}
+            else:
+                assert body == b"x y z"
+        check_nothing_is_left(shim_hosting)
+
+
+def _start_jobs(hosting: Any, name: str, variables: dict[str, str]) -> None:
+    def source(prefix: str) -> dict[str, Any]:
+        return {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://data/{prefix}"}}
+
+    hosting.sagemaker.create_training_job(
+        TrainingJobName=name,
+        AlgorithmSpecification={"TrainingImage": "image", "TrainingInputMode": "File"},
+        InputDataConfig=[{"ChannelName": "c", "DataSource": source("in/a")}],
+        OutputDataConfig={"S3OutputPath": "s3://data/models"},
+        ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
+        StoppingCondition={"MaxRuntimeInSeconds": 600},
+        RoleArn="arn:aws:iam::000000000000:role/r",
+        Environment=variables,
+    )
+    hosting.sagemaker.create_transform_job(
+        TransformJobName=name,
+        ModelName="m",
+        BatchStrategy="SingleRecord",
+        TransformInput={"DataSource": source("tasks/"), "SplitType": "Line"},
+        TransformOutput={"S3OutputPath": "s3://data/results"},
+        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    )
+
+
+def _ends_of_jobs(hosting: Any, name: str) -> list[tuple[str, str]]:
+    """The status and the FailureReason of the training job and of the transform job, at their ends."""
+    found = []
+    for kind, member in (("training", "Training"), ("transform", "Transform")):
+        describe = getattr(hosting.sagemaker, f"describe_{kind}_job")
+
+        def described(describe: Any = describe, member: str = member) -> dict[str, Any]:
+            answer: dict[str, Any] = describe(**{f"{member}JobName": name})
+            return answer
+
+        hosting.until(lambda ask=described, member=member: ask()[f"{member}JobStatus"] != "InProgress")
+        found.append((described()[f"{member}JobStatus"], described().get("FailureReason", "")))
+    return found
 
 
 def answer_of(hosting: Any, name: str) -> bytes | None:
