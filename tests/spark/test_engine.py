@@ -117,6 +117,7 @@ def test_spark_submit_gets_files_settings_and_arguments(tmp_path: Path, session:
     files = facts["files"]
     settings = dict(line.split(" ", 1) for line in files["spark-defaults.conf"].splitlines())
     assert (settings["spark.ui.port"], settings["spark.driver.memory"]) == ("1", "512m")
+    assert settings["spark.hadoop.fs.s3a.endpoint"] == facts["variables"]["AWS_ENDPOINT_URL"]
     assert files["spark-env.sh"] == "export TEAM=shop\n"
     assert "<name>a</name><value>&lt;b&gt;</value>" in files["hive-site.xml"]
     assert "rootLogger.level=info\n" in files["log4j2.properties"]

@@ -86,6 +86,26 @@ class Classifications:
         return [value for value in self._values if value["Classification"] == name]
 
 
+def s3_properties(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the properties by which Hadoop's module for S3, if it is among the jars, finds the job's S3.
+
+    Its credentials come from the environment of driver and executors.
+
+    Args:
+        environment: the variables of the job.
+    """
+    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    if not endpoint:
+        return {}
+    return {
+        "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
+        "spark.hadoop.fs.s3a.endpoint": endpoint,
+        "spark.hadoop.fs.s3a.endpoint.region": environment.get("AWS_REGION", ""),
+        "spark.hadoop.fs.s3a.path.style.access": "true",
+        "spark.hadoop.fs.s3a.connection.ssl.enabled": str(endpoint.startswith("https:")).lower(),
+    }
+
+
 def write_settings(folder: Path, classifications: Classifications, properties: Mapping[str, str]) -> None:
     """Write the files of `SPARK_CONF_DIR` and `HADOOP_CONF_DIR`.
 

@@ -32,6 +32,7 @@ from processing.local.spark.settings_files import (
     DEFAULTS,
     Classifications,
     ConfigurationFileError,
+    s3_properties,
     write_settings,
 )
 
@@ -138,6 +139,7 @@ class _SparkSubmit:
         self._properties = {
             "spark.driver.memory": f"{max(memory // _DRIVER_PART, _LEAST)}m",
             "spark.executor.memory": f"{max(memory // _EXECUTOR_PART, _LEAST)}m",
+            **s3_properties(os.environ),
             **self._classifications.properties(DEFAULTS),
         }
         self._share = cluster.worker_share(cluster.own_cores(), memory, self._properties)
