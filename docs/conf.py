@@ -14,6 +14,9 @@ default_role = "code"  # docstrings write `names` as Markdown does
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
+autodoc_mock_imports = [
+    "pyspark"
+]  # the classes of stages are described without 800 MB of Spark
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_class_signature = "mixed"

@@ -32,7 +32,16 @@ ALIASES = {
     "processing.remote_function.RemoteExecutor",  # described as names of `processing`
     "processing.remote_function.remote",
 }
-PUBLIC_MODULES = ("compat", "config", "images", "remote_function", "remote_function.serialization", "spark")
+PUBLIC_MODULES = (
+    "compat",
+    "config",
+    "images",
+    "remote_function",
+    "remote_function.serialization",
+    "spark",
+    "spark.ml",
+    "spark.recordio",
+)
 
 
 @pytest.fixture(scope="session")
