@@ -21,6 +21,7 @@ Severity = Literal["ok", "warning", "problem"]
 
 _PACKAGE = Path(__file__).parent
 _EXTRAS = {
+    "cli": ("click", "rich", "PyYAML"),
     "config": ("PyYAML", "platformdirs"),
     "fast": ("obstore",),
     "spark": ("pyspark", "pyarrow", "numpy", "pandas"),

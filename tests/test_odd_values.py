@@ -27,7 +27,7 @@ NUMBERS = itertools.count()
 ROOT = "/opt/ml/processing/"
 MODULES = ("processing", "processing.testing", "processing.config", "processing.images", "processing.compat")
 SPARK = ("processing.spark.PySparkProcessor", "processing.spark.SparkJarProcessor")
-FUNCTIONS = {"processing.doctor": ("findings",), "processing.pricing": ("hourly_price", "refresh")}
+FUNCTIONS = {"processing.doctor": ("findings",), "processing.pricing": ("hourly_price", "load", "refresh")}
 
 # Arguments without which a callable cannot be called.
 REQUIRED: dict[str, Any] = {
@@ -54,7 +54,17 @@ SPECIAL = {
     *("EventStream", "Fleet", "WaitResult", "SimulatedJobs", "JobOutputs"),  # the package makes them
     *("ProcessingRequest", "RunPlan", "StatusChanged", "Lost", "Config", "ConfigFile", "Setting", "Checkpoint"),
     *("wait", "wait_async", "as_completed", "as_completed_async", "events", "events_async"),
-    *("attach", "submit_all", "jobs", "get_execution_role", "ProcessingJob", "find_image", "refresh", "image_uri"),
+    *(
+        "attach",
+        "rerun",
+        "submit_all",
+        "jobs",
+        "get_execution_role",
+        "ProcessingJob",
+        "find_image",
+        "refresh",
+        "image_uri",
+    ),
     *("FaultProxy", "FaultyEndpoint", "JsonService", "ScriptedLogs", "SimulatedAws", "ImageQuery"),
     *("HuggingFaceProcessor", "mutate_image", "patch_image", "registry_commands", "ShimResult", "ShimRun"),
 }
@@ -180,6 +190,7 @@ def methods_and_functions() -> dict[str, Callable[[Environment], PublicCall]]:
         "processing.ProcessingJob": function(
             "processing.ProcessingJob", lambda env: {"sagemaker_session": env.session, "job_name": "done"}
         ),
+        "processing.rerun": function("processing.rerun", lambda env: {"job": env.job}),
         "processing.pricing.refresh": function(
             "processing.pricing.refresh", lambda _: {"region": "x y"}, names={"session": ("region",)}
         ),
@@ -242,6 +253,7 @@ def methods_and_functions() -> dict[str, Callable[[Environment], PublicCall]]:
         "session.clean": lambda _: {"dry_run": True},
         "processor.request": lambda _: {"code": "clean.py"},
         "on_aws.request": lambda _: {"code": "clean.py"},
+        "processor.stage": lambda _: {"code": "clean.py"},
         "on_aws.get_run_args": lambda _: {"code": "clean.py"},
         "pyspark.start_history_server": lambda _: {"spark_event_logs_s3_uri": "s3://a b/c"},
         "simulated.add_job": lambda _: {"name": f"job-{next(NUMBERS)}"},
@@ -259,7 +271,7 @@ def methods_and_functions() -> dict[str, Callable[[Environment], PublicCall]]:
     # The name of the new archive is made from the version.
     calls |= {name: function(name, made, names={"version": ("output",)}) for name, made in image.items()}
     calls["simulated.add_job"] = on("simulated.add_job", given["simulated.add_job"], names={"starts": ("ends",)})
-    for path in ("processor.request", "on_aws.request"):
+    for path in ("processor.request", "processor.stage", "on_aws.request"):
         calls[path] = on(path, given[path], names={"source_dir": ("code",)})
     spark: dict[str, dict[str, Any]] = {
         "pyspark.request": {"submit_app": "clean.py"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Final
@@ -59,10 +60,11 @@ def close_output() -> int:
 
 
 def report(text: str, *, prefix: str = "processing: error: ") -> None:
-    """Write a text to standard error, safe for any terminal."""
+    """Write a text to standard error, safe for any terminal. A closed one is no error."""
     from processing.container.terminal_text import safe_text
 
-    sys.stderr.write(f"{prefix}{safe_text(text)}\n")
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"{prefix}{safe_text(text)}\n")
 
 
 def flushed(run: Callable[[], int]) -> int:
