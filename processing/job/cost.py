@@ -27,11 +27,15 @@ ON_THIS_MACHINE = "on this machine"
 # Larger than any number of instances or seconds, and small enough that the price fits into a float.
 _MAX_COUNT = 10**9
 
-# The hosts of AWS's consoles, by partition. Other partitions have consoles that are not public.
+# The hosts of AWS's consoles by the beginning of the region, the most specific first. The consoles of isolated
+# partitions are not public, and have no host here. botocore's own table takes longer to load than the rest of a run.
 _CONSOLES = {
-    "aws": "https://{region}.console.aws.amazon.com",
-    "aws-cn": "https://{region}.console.amazonaws.cn",
-    "aws-us-gov": "https://{region}.console.amazonaws-us-gov.com",
+    "cn-": "https://{region}.console.amazonaws.cn",
+    "us-gov-": "https://{region}.console.amazonaws-us-gov.com",
+    "us-iso": None,
+    "eu-iso": None,
+    "eusc-": None,
+    "": "https://{region}.console.aws.amazon.com",
 }
 
 
@@ -150,10 +154,10 @@ def console_url(session: Session, job_name: str) -> str | None:
     """Return a job's page in the AWS console; None if the job is not on AWS or the console there is not public."""
     if session.is_local or not is_aws(session.client("sagemaker").meta.endpoint_url):
         return None
-    host = _CONSOLES.get(session.partition)
+    region = session.boto_region_name
+    host = next(host for prefix, host in _CONSOLES.items() if region.startswith(prefix))
     if host is None:
         return None
-    region = session.boto_region_name
     return f"{host.format(region=region)}/sagemaker/home?region={region}#/processing-jobs/{job_name}"
 
 

@@ -157,8 +157,8 @@ class RunDisplay:
 
     def show_event(self, event: StatusChanged) -> None:
         """Show a change of the job's status; at the job's end its outputs, duration and price."""
-        self._description = event.description
         if not is_end(event.status):
+            self._description = event.description
             self.refresh()
         elif self._facts is not None:
             lines = end_lines(self._facts, {**event.description, "ProcessingJobStatus": event.status}, self._elapsed())
