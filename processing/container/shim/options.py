@@ -89,7 +89,7 @@ def _add_check(command: argparse.ArgumentParser) -> None:
 def _add_proxy(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("proxy", "The program is a web server. Each request is forwarded to it.")
     group.add_argument("--proxy", type=int, metavar="PORT", help="the program's port")
-    group.add_argument("--ping", metavar="PATH", help="the path of its health (default: /ping)")
+    group.add_argument("--ping", metavar="PATH", help="the path of its health, or tcp (default: /ping)")
     group.add_argument(
         "--route",
         action="append",

@@ -14,7 +14,8 @@ import time
 from typing import TYPE_CHECKING, Iterator
 
 from processing.container.shim.http1 import CutOffError, Headers, HttpError, PeerLostError, header
-from processing.container.shim.upstream import UpstreamError, UpstreamRequest, ask, end_to_end
+from processing.container.shim.settings import CONNECTS
+from processing.container.shim.upstream import UpstreamError, UpstreamRequest, ask, end_to_end, require_listening
 from processing.container.shim.web_server import WebServer
 
 if TYPE_CHECKING:
@@ -68,20 +69,23 @@ class ProxyHandler:
             exchange.problem(404, "there is no %s %s" % asked)
 
     def _is_healthy(self) -> bool:
-        request = UpstreamRequest("GET", self._proxy.ping)
-        problem = self._server.end
-        if not problem:
-            try:
-                with ask(self._proxy.port, request, PING_SECONDS) as answer:
-                    status = answer.head.status
-            except UpstreamError as error:
-                problem = str(error)
-            else:
-                problem = "" if 200 <= status < 300 else "status %d" % status
+        problem = self._server.end or self._ping()
         if problem and self._was_healthy:
             self._log.write("WARNING", "GET %s: %s" % (self._proxy.ping, problem), internal=False)
         self._was_healthy = not problem
         return not problem
+
+    def _ping(self) -> str:
+        """Return the reason for which the server is not healthy; empty if it is."""
+        try:
+            if self._proxy.ping == CONNECTS:
+                require_listening(self._proxy.port)
+                return ""
+            with ask(self._proxy.port, UpstreamRequest("GET", self._proxy.ping), PING_SECONDS) as answer:
+                status = answer.head.status
+        except UpstreamError as error:
+            return str(error)
+        return "" if 200 <= status < 300 else "status %d" % status
 
     def _parameters(self) -> bytes:
         parameters = {

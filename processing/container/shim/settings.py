@@ -31,6 +31,8 @@ CREDENTIALS = (
 _WRITABLE = "/opt/ml/output/data:/opt/ml/model:/opt/ml/input/data/ground_truth:/opt/ml/checkpoints:/tmp"
 _CLEANED = "/opt/ml/output/data:/opt/ml/model:/opt/ml/input/data/ground_truth"
 
+CONNECTS = "tcp"
+"""In place of the path of a server's health: it is healthy if it accepts connections."""
 _MOST_PORT = 65_535
 _PATH = re.compile(r"/[\x21\x22\x24-\x7e]*")
 """Matches a path of HTTP, with a query or without."""
@@ -44,7 +46,7 @@ class Proxy(NamedTuple):
 
     Attributes:
         port: its port on 127.0.0.1; 0 if `serve` runs tasks.
-        ping: the path of its health.
+        ping: the path of its health, or `CONNECTS`.
         routes: the paths of invocations; the first is the default.
         seconds: the longest time until an answer begins, and between two of its pieces.
         concurrency: the most invocations at a time; 0 for any number.
@@ -231,7 +233,8 @@ def check_proxy(proxy: Proxy, port: str = "--proxy", ping: str = "--ping", route
         SettingError: a port or a path is impossible.
     """
     check_port(port, proxy.port)
-    for name, path in [(ping, proxy.ping), *((routes, each) for each in proxy.routes)]:
+    paths = [] if proxy.ping == CONNECTS else [(ping, proxy.ping)]
+    for name, path in [*paths, *((routes, each) for each in proxy.routes)]:
         if _PATH.fullmatch(path) is None:
             raise SettingError("%s: %r must be a path such as /v1/chat/completions" % (name, path))
     if not proxy.routes:

@@ -133,6 +133,15 @@ def ask(
         sock.close()
 
 
+def require_listening(port: int) -> None:
+    """Check that a server accepts connections at a port of 127.0.0.1.
+
+    Raises:
+        UpstreamError: there is none.
+    """
+    _connect(port).close()
+
+
 def end_to_end(headers: Headers, *others: str) -> Headers:
     """Return headers without those of the connection, those that `Connection` names, the length, and others."""
     named = {each.strip().lower() for each in header(headers, "connection").split(",")}

@@ -140,9 +140,11 @@ def behind(tmp_path: Path) -> Callable[..., Any]:
     os.mkfifo(go)
 
     @contextlib.contextmanager
-    def running(*routes: str, seconds: float = 30, refuse: bool = False, **fields: Any) -> Iterator[Behind]:
+    def running(
+        *routes: str, seconds: float = 30, refuse: bool = False, ping: str = "/health", **fields: Any
+    ) -> Iterator[Behind]:
         port = free_port()
-        proxy = Proxy(port, "/health", routes, seconds, fields.get("concurrency", 0), fields.get("max_payload"))
+        proxy = Proxy(port, ping, routes, seconds, fields.get("concurrency", 0), fields.get("max_payload"))
         log = Log(stdout=io.StringIO(), stderr=io.StringIO())
         argv = [sys.executable, "-c", PROGRAM, str(port), str(go)]
         server = ShimProgram(argv, read_settings({}), os.environ, log).make_server(lambda: False)
@@ -267,6 +269,14 @@ def test_a_client_that_goes_ends_its_request(behind: Callable[..., Any]) -> None
             pass
         assert status == 201
         assert proxy.invoke(b"", chosen).status == 201
+
+
+def test_a_server_without_a_path_for_its_health(behind: Callable[..., Any]) -> None:
+    """With "tcp" a server that accepts connections is healthy, until it ends."""
+    with behind("/die", ping="tcp") as proxy:
+        assert proxy.invoke().status in {502, 503}
+        proxy.server.ended.wait()
+        assert proxy.ask("GET", "/ping").status == 503
 
 
 def test_a_body_above_the_limit_is_refused(behind: Callable[..., Any]) -> None:
