@@ -43,6 +43,28 @@ print("transformed", boto3.client("s3").get_object(Bucket="v2-hosting", Key="tra
 predictor.delete_model()
 predictor.delete_endpoint()
 """
+SAGEMAKER_2_ESTIMATOR = """
+import boto3, sagemaker
+from sagemaker.deserializers import BytesDeserializer
+from sagemaker.estimator import Estimator
+from sagemaker.inputs import TrainingInput
+
+s3 = boto3.client("s3")
+s3.create_bucket(Bucket="v2-estimator")
+s3.put_object(Bucket="v2-estimator", Key="train/a.csv", Body=b"1,2\\n")
+session = sagemaker.Session(boto3.Session(region_name="us-east-1"), default_bucket="v2-estimator")
+estimator = Estimator("hosted:1", "arn:aws:iam::000000000000:role/any", 1, "ml.m5.large",
+    output_path="s3://v2-estimator/out", sagemaker_session=session)
+estimator.fit({"train": TrainingInput("s3://v2-estimator/train/", content_type="text/csv")}, logs="All")
+predictor = estimator.deploy(1, "ml.m5.large", deserializer=BytesDeserializer())
+print("model", predictor.predict(b"model /opt/ml/model"))
+transformer = estimator.transformer(1, "ml.m5.large", strategy="MultiRecord", assemble_with="Line",
+    output_path="s3://v2-estimator/transformed")
+transformer.transform("s3://v2-estimator/train/", content_type="text/csv", split_type="Line", wait=True, logs=False)
+print("transformed", s3.get_object(Bucket="v2-estimator", Key="transformed/a.csv.out")["Body"].read())
+predictor.delete_model()
+predictor.delete_endpoint()
+"""
 SAGEMAKER_3 = """
 from sagemaker.core.resources import Endpoint, EndpointConfig, Model
 from sagemaker.core.shapes import ContainerDefinition, ProductionVariant
@@ -71,6 +93,14 @@ def test_a_model_is_deployed_asked_and_transforms_with_sagemaker_2(foreign: Clie
         'Received client error (400) from primary with message "no good"',
         "transformed b'1,2,1,2\\n3,4,3,4\\n'",
     ):
+        assert expected in printed, printed
+
+
+@pytest.mark.parametrize("foreign", ["sagemaker-2"], indirect=True)
+def test_an_estimator_of_sagemaker_2_trains_deploys_and_transforms(foreign: Client) -> None:
+    """`fit`, `deploy`, `predict` and a Transformer follow each other, as in AWS's notebooks."""
+    printed = foreign.script(SAGEMAKER_2_ESTIMATOR)
+    for expected in ("model b'[\"weights.txt\"]'", "transformed b'1,2\\n'"):
         assert expected in printed, printed
 
 
