@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -69,6 +70,7 @@ print("SQUARES", context.parallelize(range(4)).map(squared).collect(), flush=Tru
 signal.pause()
 """
 
+DOCS = Path(__file__).parents[2] / "docs"
 ORDERS = "item,price\ntea,3\ncake,4\n"
 BACKEND = """\
 import zipfile
@@ -204,3 +206,15 @@ def test_a_bundle_with_requirements_is_stopped_in_order(tmp_path: Path) -> None:
     s3 = session.client("s3")
     keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket="logs")["Contents"]]
     assert any("appstatus_app-" in key for key in keys)
+
+
+def test_the_page_s_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The section of the how-to about this machine runs as it is written, on the Spark of `SPARK_HOME`."""
+    monkeypatch.setenv("SPARK_HOME", str(spark_home(spark_environment("spark-4"))))
+    page = (DOCS / "how-to/spark-jobs.md").read_text().partition("## Run on this machine")[2]
+    files = dict(re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)```$", page, re.MULTILINE | re.DOTALL))
+    assert set(files) == {"total.py", "orders/monday.csv"}
+    write(files)
+    code = page.rpartition("```python\n")[2].partition("```")[0]
+    exec(compile(code, "spark-jobs.md", "exec"), {"PySparkProcessor": PySparkProcessor})
+    assert "orders: 2" in capsys.readouterr().out
